@@ -1,0 +1,53 @@
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+QUICK := not slow and not kafka and not celery
+
+.DEFAULT_GOAL := help
+.PHONY: help install test test-quick test-laws lint bench demo clean lock
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Create .venv from requirements.lock; does nothing when it is up to date
+
+$(STAMP): requirements.lock pyproject.toml
+	@echo "Installing into .venv: about a minute"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: install lint ## Lint, then every test, slow ones included
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+test-quick: install ## The tests that need no broker and no process, in seconds
+	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" $(PYTEST_ARGS)
+
+test-laws: install ## The laws on 10,000 examples each
+	@HYPOTHESIS_PROFILE=full $(BIN)/pytest -m laws --timeout 3600 $(PYTEST_ARGS)
+
+lint: install ## ruff, mypy --strict, the import rules
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "Not formatted: run $(BIN)/ruff format"; exit 1; }
+	@$(BIN)/mypy
+	@report=$$($(BIN)/lint-imports --no-cache --no-logo) || { echo "$$report"; exit 1; }
+
+bench: install ## Measure, and print the figures
+	@$(BIN)/python -m tests.benchmarks
+
+demo: install ## Run the demonstration
+	@$(BIN)/triggerstream demo
+
+clean: ## Remove .venv, builds and caches
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip-compile names its own command line in the header unless told what to say instead.
+lock: ## Resolve pyproject.toml again into requirements.lock
+	@test -x $(BIN)/pip-compile || { echo "Run make install first: pip-compile lives in .venv"; exit 1; }
+	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --all-extras --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --strip-extras --allow-unsafe \
+		--output-file requirements.lock pyproject.toml

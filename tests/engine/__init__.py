@@ -1,0 +1,1 @@
+"""The order of effects, and crashes between them."""

@@ -1,0 +1,1 @@
+"""The same log through every engine."""

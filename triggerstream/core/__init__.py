@@ -1,0 +1,1 @@
+"""The decisions: events, tasks, state and the fold that ties them, without any I/O."""

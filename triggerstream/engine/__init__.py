@@ -1,0 +1,1 @@
+"""The order of effects, from reading a log to a durable checkpoint, behind ports."""

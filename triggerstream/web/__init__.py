@@ -1,0 +1,1 @@
+"""Read-only pages, the JSON API, probes and metrics."""

@@ -1,0 +1,1 @@
+"""Bytes to values and back: events, the tasks file, state and commands."""
