@@ -1,0 +1,72 @@
+"""The errors of triggerstream.
+
+::
+
+    TriggerstreamError
+    ├── DecodeError      bytes that are not what they should be; never retried
+    ├── ConfigError      a tasks file that cannot be used; carries every finding
+    ├── UsageError       what a person asked for cannot be done as asked
+    ├── LogError         the log did not accept or return something; safe to try again
+    └── DispatchError    the executor's queue did not accept a command; safe to try again
+        └── UndispatchableError   it never will: the command becomes a dead letter
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class TriggerstreamError(Exception):
+    """Whatever triggerstream raises on purpose."""
+
+
+class DecodeError(TriggerstreamError):
+    """Bytes that break the published contract; the message says where and what would be right."""
+
+
+class UsageError(TriggerstreamError):
+    """A request that cannot be carried out as it was made."""
+
+
+class LogError(TriggerstreamError):
+    """The log could not be reached or did not acknowledge in time. Safe to call again."""
+
+
+class DispatchError(TriggerstreamError):
+    """The executor's queue did not confirm a command. Safe to call again."""
+
+
+class UndispatchableError(DispatchError):
+    """The executor can never take this command, however often it is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong (``error``) or doubtful (``warning``) in a file.
+
+    ``line`` and ``column`` count from 1; ``path`` is a JSON pointer such as ``/t_report/after``.
+    """
+
+    severity: str
+    code: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        """``12:14 /t_report/after: must name at least one trigger``."""
+        where = f"{self.line}:{self.column}"
+        return f"{where} {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+
+
+class ConfigError(TriggerstreamError):
+    """A tasks file with at least one error. ``findings`` holds all of them, in the order of the file."""
+
+    def __init__(self, name: str, findings: Sequence[Finding]) -> None:
+        self.name = name
+        self.findings = tuple(findings)
+        errors = [f for f in self.findings if f.severity == "error"]
+        more = f" (and {len(errors) - 1} more: triggerstream config check {name})" if len(errors) > 1 else ""
+        super().__init__(f"{name}:{errors[0]}{more}" if errors else name)

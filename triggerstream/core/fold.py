@@ -1,0 +1,814 @@
+"""All that decides whether a task runs.
+
+``step`` folds one event into a session's state. It is a function of its arguments alone: no clock, no
+randomness, no I/O; it never raises and never changes its arguments. The same log gives the same
+commands, whoever folds it, however often and in whatever batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from triggerstream.core.commands import Cause, Command, Decision, Revoke
+from triggerstream.core.events import (
+    Cancel,
+    Close,
+    Erase,
+    Event,
+    Failed,
+    Finished,
+    Outcome,
+    Replay,
+    Resend,
+    Retried,
+    Revoked,
+    Skip,
+    Skipped,
+    Started,
+    Timer,
+    Touch,
+    Trigger,
+)
+from triggerstream.core.ids import (
+    DIGEST_BYTES,
+    CommandId,
+    InstanceId,
+    Json,
+    JsonObject,
+    SessionId,
+    TaskName,
+    TriggerName,
+    command_id,
+    event_digest,
+    instance_id,
+    split_instance_id,
+)
+from triggerstream.core.merge import deep_merge
+from triggerstream.core.state import (
+    DECIDED,
+    WAITING,
+    Arrival,
+    Instance,
+    Sent,
+    SessionState,
+    Status,
+    TaskRecord,
+)
+from triggerstream.core.tasks import Applied, Configuration, Rules, Task
+
+
+@dataclass(slots=True, kw_only=True)
+class Folded:
+    """The state after an event, what was decided, in order, and the commands that are over.
+
+    ``created`` instances are new, ``taken`` is how many took the event's kwargs or position: what the state
+    can have grown by.
+    """
+
+    state: SessionState
+    decisions: tuple[Decision, ...] = ()
+    settled: tuple[CommandId, ...] = ()
+    created: int = 0
+    taken: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """The event would break a bound. It is not folded; the state is what it was."""
+
+    reason: str
+
+
+def step(rules: Rules, state: SessionState | None, event: Event) -> Folded | Rejected:
+    """Fold ``event`` into ``state`` (None: nothing is known of the session).
+
+    In this order: configurations that the session missed, timers that are due, instances that a new
+    configuration has to judge, the event itself, timers that it made due. A record at or below
+    ``state.offset`` is included already and changes nothing.
+    """
+    if state is not None and event.offset <= state.offset:
+        return Folded(state=state)
+    draft = _Draft(rules, state, event.session)
+    try:
+        draft.fold(event)
+    except _BoundError as broken:
+        return Rejected(reason=str(broken))
+    return draft.folded()
+
+
+def migrate(rules: Rules, state: SessionState, session: SessionId) -> Folded:
+    """The state once it has met every configuration in force so far, and what timers decided on the way.
+
+    ``step`` does this by itself at the session's next event; done at once, the result is the same.
+    """
+    draft = _Draft(rules, state, session)
+    draft.meet_configurations()
+    return draft.folded()
+
+
+def next_due(rules: Rules, state: SessionState) -> int | None:
+    """When the session's next timer is due, in microseconds; None where it has none.
+
+    A session that has not met the latest configurations is judged as if it had.
+    """
+    if not state.timer_count:
+        return None
+    draft = _Draft(rules, state, SessionId(""))
+    for applied in rules.missed(state.config):
+        due = draft.first_timer()
+        if due is not None and due[0] <= applied.arrival_us:
+            return due[0]
+        draft.meet(applied)
+    due = draft.first_timer()
+    return None if due is None else due[0]
+
+
+def needs_touch(rules: Rules, state: SessionState) -> bool:
+    """True if a configuration that the session has not met would decide something without a further event."""
+    if state.config >= rules.current.offset or not state.open_count:
+        return False
+    body = Touch()
+    event = Event(
+        session=SessionId(""),
+        offset=max(state.offset, rules.current.offset) + 1,
+        arrival_us=state.clock_us,
+        time_us=state.clock_us,
+        type="",
+        body=body,
+    )
+    folded = step(rules, state, event)
+    return isinstance(folded, Folded) and bool(folded.decisions)
+
+
+class _BoundError(Exception):
+    """The event being folded breaks a bound; caught in ``step``."""
+
+
+class _Draft:
+    """A copy of a state under change. What it has not copied yet it shares, and never writes to."""
+
+    __slots__ = (
+        "_owned",
+        "config",
+        "created",
+        "decisions",
+        "rules",
+        "session",
+        "settled",
+        "state",
+        "taken",
+        "trace",
+    )
+
+    def __init__(self, rules: Rules, state: SessionState | None, session: SessionId) -> None:
+        self.rules = rules
+        self.session = session
+        self.decisions: list[Decision] = []
+        self.settled: list[CommandId] = []
+        self.trace: str | None = None
+        self.created = 0
+        self.taken = 0
+        self._owned: set[TaskName] = set()
+        if state is None:
+            self.state = SessionState(config=rules.current.offset)
+            self.config: Configuration = rules.current.config
+            return
+        new = SessionState.__new__(SessionState)
+        new.generation = state.generation
+        new.offset = state.offset
+        new.clock_us = state.clock_us
+        new.config = state.config
+        new.closed = state.closed
+        new.unjudged = state.unjudged
+        new.refused = state.refused
+        new.seen = state.seen.copy()
+        new.tasks = state.tasks.copy()
+        new.digests = state.digests
+        new.positions = state.positions
+        new.open_count = state.open_count
+        new.timer_count = state.timer_count
+        self.state = new
+        current = rules.current
+        self.config = current.config if state.config == current.offset else rules.met(state.config).config
+
+    def folded(self) -> Folded:
+        return Folded(
+            state=self.state,
+            decisions=tuple(self.decisions),
+            settled=tuple(self.settled),
+            created=self.created,
+            taken=self.taken,
+        )
+
+    # ---- the order of things ------------------------------------------------------------------
+
+    def fold(self, event: Event) -> None:
+        state = self.state
+        self.trace = event.traceparent
+        if state.config != self.rules.current.offset:
+            self.meet_configurations()
+        state.clock_us = max(state.clock_us, event.arrival_us)
+        if state.timer_count:
+            self.fire_timers(state.clock_us)
+        if state.unjudged:
+            self._judge_all()
+        note = self._apply(event)
+        state = self.state
+        if state.timer_count:
+            self.fire_timers(state.clock_us)
+        state.offset = event.offset
+        if note is not _SILENT:
+            entry = (event.offset, event.type, event.time_us, note)
+            state.positions = [*state.positions, entry][-self.config.bounds.positions :]
+
+    def _apply(self, event: Event) -> str | None:
+        """Fold the event itself; returns the note for the timeline."""
+        match event.body:
+            case Trigger() as trigger:
+                return self._trigger(event, trigger)
+            case Started() | Finished() | Failed() | Skipped() | Retried() | Revoked() as outcome:
+                return self._outcome(event, outcome)
+            case Skip() as skip:
+                return self._skip(event, skip)
+            case Replay() as replay:
+                return self._replay(replay)
+            case Cancel() as cancel:
+                return self._cancel(cancel)
+            case Resend() as resend:
+                return self._resend(resend)
+            case Close() as close:
+                return self._close(close)
+            case Erase():
+                return self._erase()
+            case Touch() | Timer():
+                return _SILENT
+            case _ as never:
+                assert_never(never)
+
+    # ---- triggers -----------------------------------------------------------------------------
+
+    def _trigger(self, event: Event, trigger: Trigger) -> str | None:
+        name = trigger.name
+        if event.id is not None and name in self.config.users:
+            digests = self.state.digests.get(name, b"")
+            digest = event_digest(event.source, event.id)
+            if _holds(digests, digest):
+                return "duplicate: an event of this source and id is included already"
+            limit = self.config.bounds.digests * DIGEST_BYTES
+            self.state.digests = {**self.state.digests, name: (digests + digest)[-limit:]}
+        self._fire(
+            name,
+            Arrival(
+                data=trigger.data,
+                offset=event.offset,
+                time_us=event.time_us,
+                id=event.id,
+                source=event.source,
+            ),
+        )
+        return None
+
+    def _fire(self, name: TriggerName, arrival: Arrival) -> None:
+        state = self.state
+        if state.closed:
+            self._start_anew()
+        if name not in state.seen and len(state.seen) >= self.config.bounds.trigger_names:
+            raise _BoundError(_bound("triggerNames", self.config.bounds.trigger_names, "distinct triggers"))
+        for task in self.config.users.get(name, ()):
+            self._offer(task, name, arrival)
+        state.seen[name] = arrival
+
+    def _offer(self, task: Task, name: TriggerName, arrival: Arrival) -> None:
+        """Offer a trigger to one task that uses it (DESIGN 4, rules 1 to 4)."""
+        record = self._own(task.name)
+        in_needs = name in task.needs
+        in_unless = name in task.unless
+        accepted = False
+        changed: list[Instance] = []
+        for instance in record.open.values():
+            captures = in_needs and instance.status is Status.UNSTARTED and name not in instance.captured
+            if not captures and not in_unless:
+                continue
+            instance = instance.copy()  # noqa: PLW2901 - the draft writes to copies only
+            record.open[instance.number] = instance
+            instance.changed_us = self.state.clock_us
+            if captures:
+                instance.captured = {**instance.captured, name: arrival}
+            if in_unless:
+                instance.noted = {**instance.noted, name: arrival.offset}
+            if instance.status is Status.UNSTARTED:
+                accepted = True
+            if instance.status in WAITING:
+                changed.append(instance)
+        if record.next == 0 or (name == task.and_every and not accepted) or _was_removed(record):
+            instance = self._create(task, record)
+            if in_needs:
+                instance.captured[name] = arrival
+            if in_unless:
+                instance.noted[name] = arrival.offset
+            changed.append(instance)
+        self.taken += len(changed)
+        for instance in changed:
+            self._judge(task, instance)
+
+    def _create(self, task: Task, record: TaskRecord) -> Instance:
+        """A new instance, seeded with the latest kwargs of the task's triggers that the session has seen."""
+        state = self.state
+        seen = state.seen
+        limit = self.config.bounds.unresolved_instances
+        if state.open_count >= limit:
+            raise _BoundError(_bound("unresolvedInstances", limit, "unresolved instances"))
+        instance = Instance(
+            number=record.next,
+            status=Status.UNSTARTED,
+            created_us=state.clock_us,
+            changed_us=state.clock_us,
+            captured={name: seen[name] for name in task.needs if name in seen},
+            noted={name: seen[name].offset for name in task.unless if name in seen},
+        )
+        record.next += 1
+        record.open[instance.number] = instance
+        state.open_count += 1
+        self.created += 1
+        return instance
+
+    # ---- judging and deciding -----------------------------------------------------------------
+
+    def _judge(self, task: Task, instance: Instance) -> None:
+        """Abandon, decide, or let wait (DESIGN 4, rule 4). ``instance`` is owned."""
+        if task.unless and all(name in instance.noted for name in task.unless):
+            self._resolve(task.name, instance, Status.ABANDONED)
+        elif instance.status is Status.UNSTARTED and all(name in instance.captured for name in task.needs):
+            self._decide(task, instance, self.state.clock_us)
+
+    def _judge_all(self) -> None:
+        """Judge what waits, once, after a change of configuration."""
+        self.state.unjudged = False
+        for task in self.config.tasks:
+            if task.name in self.state.tasks:
+                for instance in self._waiting(task.name):
+                    self._judge(task, instance)
+
+    def _decide(self, task: Task, instance: Instance, at_us: int) -> None:
+        if instance.status is Status.DELAYED:
+            self.state.timer_count -= 1
+        instance.status = Status.SCHEDULED
+        instance.decided_us = at_us
+        instance.changed_us = at_us
+        instance.reason = None
+        instance.sent = Sent(
+            run=task.run,
+            config=self.config.hash,
+            params=task.with_params,
+            queue=task.queue,
+            expires_us=task.expires_us,
+        )
+        self._send(task.name, instance)
+
+    def _send(self, task: TaskName, instance: Instance) -> None:
+        """Ask for an instance's command, as it was decided."""
+        sent = instance.sent
+        if sent is None or instance.decided_us is None:
+            return
+        self.decisions.append(
+            Command(
+                id=self._command_id(task, instance.number),
+                session=self.session,
+                task=task,
+                instance=instance_id(task, instance.number),
+                run=sent.run,
+                kwargs=deep_merge(sent.params, instance.stored_kwargs()),
+                config=sent.config,
+                causes=tuple(
+                    Cause(trigger=name, offset=a.offset, id=a.id) for name, a in instance.captured.items()
+                ),
+                decided_us=instance.decided_us,
+                attempt=instance.attempt,
+                retries=instance.retries,
+                queue=sent.queue,
+                expires_us=sent.expires_us,
+                traceparent=self.trace,
+            )
+        )
+
+    def _clone(
+        self,
+        task: Task,
+        origin: Instance,
+        *,
+        kwargs: JsonObject | None,
+        retries: int,
+    ) -> Instance:
+        """An instance of its own number with what ``origin`` captured and noted. ``origin`` is resolved."""
+        self._resolve(task.name, origin, Status.REPLAYED)
+        record = self._own(task.name)
+        clone = Instance(
+            number=record.next,
+            status=Status.UNSTARTED,
+            created_us=self.state.clock_us,
+            changed_us=self.state.clock_us,
+            captured=origin.captured,
+            noted=origin.noted,
+            kwargs=kwargs if kwargs is not None else origin.kwargs,
+            retries=retries,
+            clone_of=origin.number,
+        )
+        record.next += 1
+        record.open[clone.number] = clone
+        self.state.open_count += 1
+        self.created += 1
+        return clone
+
+    def _delay(self, instance: Instance, *, waits_us: int | None) -> None:
+        instance.status = Status.DELAYED
+        instance.waits_from_us = self.state.clock_us
+        instance.waits_us = waits_us
+        self.state.timer_count += 1
+
+    def _resolve(self, task: TaskName, instance: Instance, status: Status) -> None:
+        """Close an owned, open instance; the oldest resolved ones beyond the bound are forgotten."""
+        state = self.state
+        record = self._own(task)
+        if instance.status is Status.DELAYED:
+            state.timer_count -= 1
+        instance.status = status
+        instance.changed_us = instance.ended_us = state.clock_us
+        del record.open[instance.number]
+        state.open_count -= 1
+        record.resolved[instance.number] = instance
+        while len(record.resolved) > self.config.bounds.resolved_instances:
+            del record.resolved[min(record.resolved)]
+
+    # ---- outcomes -----------------------------------------------------------------------------
+
+    def _outcome(self, event: Event, outcome: Outcome) -> str | None:
+        if not isinstance(outcome, Started):
+            self.settled.append(outcome.command)
+        found = self._find(outcome.instance)
+        if isinstance(found, str):
+            return self._refuse(found)
+        task, instance = found
+        if outcome.command != self._command_id(task, instance.number):
+            return self._refuse(f"command {outcome.command} is not that of {outcome.instance}")
+        if instance.status not in DECIDED:
+            return self._late(task, instance, outcome)
+        if isinstance(outcome, Started) and instance.status is Status.RUNNING:
+            return self._refuse(f"{outcome.instance} is running already")
+        instance = self._edit(task, instance)
+        if outcome.metadata is not None:
+            instance.metadata = outcome.metadata
+        match outcome:
+            case Started():
+                instance.status = Status.RUNNING
+                instance.started_us = instance.changed_us = self.state.clock_us
+            case Finished():
+                instance.result = outcome.result
+                self._resolve(task, instance, Status.FINISHED)
+                self._cascade(event, task, outcome.result)
+            case Failed():
+                self._failed(task, instance, outcome.error)
+            case Skipped():
+                self._resolve(task, instance, Status.SKIPPED)
+            case Retried():
+                return self._retried(task, instance, outcome)
+            case Revoked():
+                self._resolve(task, instance, Status.EXPIRED)
+            case _ as never:
+                assert_never(never)
+        return None
+
+    def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> str:
+        """An outcome of an instance that is over: only noted, and only where a cancel came between."""
+        name = instance_id(task, instance.number)
+        if instance.status is Status.CANCELLED and isinstance(outcome, Finished):
+            if instance.result is None:
+                self._edit(task, instance).result = outcome.result
+            return f"{name} was cancelled before it finished: its result is kept, nothing follows from it"
+        return self._refuse(f"{name} is {instance.status}: a second outcome changes nothing")
+
+    def _cascade(self, event: Event, task: TaskName, result: Json) -> None:
+        """Fire a task's name with its result as kwargs, unless its session has been closed."""
+        if self.state.closed:
+            return
+        if result is None:
+            result = {}
+        elif not isinstance(result, dict):
+            result = {"result": result}
+        arrival = Arrival(
+            data=result,
+            offset=event.offset,
+            time_us=event.time_us,
+            id=event.id,
+            source=event.source,
+        )
+        self._fire(TriggerName(task), arrival)
+
+    def _failed(self, name: TaskName, instance: Instance, error: str) -> None:
+        task = self.config.by_name.get(name)
+        instance.error = error
+        if task is not None and task.retry is not None and instance.retries < task.retry.max:
+            if not self._blocked(task, instance) and not self.state.closed:
+                clone = self._clone(task, instance, kwargs=None, retries=instance.retries + 1)
+                self._delay(clone, waits_us=None)
+                return
+            instance.reason = "unless" if not self.state.closed else "session closed"
+        instance.status = Status.FAILED
+        instance.changed_us = instance.ended_us = self.state.clock_us
+
+    def _retried(self, name: TaskName, instance: Instance, outcome: Retried) -> str | None:
+        if instance.status is not Status.RUNNING:
+            return self._refuse(f"{outcome.instance} is {instance.status}: only a running one can be retried")
+        task = self.config.by_name.get(name)
+        why = (
+            _REMOVED
+            if task is None
+            else "session closed"
+            if self.state.closed
+            else "unless"
+            if self._blocked(task, instance)
+            else None
+        )
+        if task is None or why is not None:
+            instance.status = Status.FAILED
+            instance.reason = why
+            instance.changed_us = instance.ended_us = self.state.clock_us
+            return f"{outcome.instance} is not retried: {why}"
+        clone = self._clone(task, instance, kwargs=outcome.kwargs, retries=instance.retries + 1)
+        self._delay(clone, waits_us=outcome.after_us)
+        return None
+
+    # ---- operators' orders --------------------------------------------------------------------
+
+    def _skip(self, event: Event, skip: Skip) -> str | None:
+        found = self._find(skip.instance)
+        if isinstance(found, str):
+            return self._refuse(found)
+        task, instance = found
+        if instance.status is not Status.FAILED:
+            return self._refuse(f"{skip.instance} is {instance.status}: only a failed one can be skipped")
+        instance = self._edit(task, instance)
+        instance.reason = _said(skip.reason, skip.by)
+        if skip.cascade:
+            instance.result = skip.result
+        self._resolve(task, instance, Status.SKIPPED)
+        if skip.cascade:
+            self._cascade(event, task, skip.result)
+        return None
+
+    def _replay(self, replay: Replay) -> str | None:
+        found = self._find(replay.instance)
+        if isinstance(found, str):
+            return self._refuse(found)
+        name, instance = found
+        allowed = instance.status is Status.FAILED or (replay.force and instance.status in DECIDED)
+        if not allowed:
+            hint = "; force replays a scheduled or running one" if instance.status in DECIDED else ""
+            return self._refuse(
+                f"{replay.instance} is {instance.status}: only a failed one is replayed{hint}"
+            )
+        task = self.config.by_name.get(name)
+        if task is None or self.state.closed:
+            why = _REMOVED if task is None else "session closed"
+            return self._refuse(f"{replay.instance} cannot be replayed: {why}")
+        instance = self._edit(name, instance)
+        if not replay.force and self._blocked(task, instance):
+            instance.reason = "unless"
+            return self._refuse(f"{replay.instance} is not replayed: its `unless` has been fulfilled")
+        if instance.status in DECIDED:
+            self.settled.append(self._command_id(name, instance.number))
+        instance.reason = _said(replay.reason, replay.by)
+        clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
+        self._decide(task, clone, self.state.clock_us)
+        return None
+
+    def _cancel(self, cancel: Cancel) -> str | None:
+        found = self._find(cancel.instance)
+        if isinstance(found, str):
+            return self._refuse(found)
+        task, instance = found
+        if instance.status not in WAITING and instance.status not in DECIDED:
+            return self._refuse(
+                f"{cancel.instance} is {instance.status}: only one that waits or runs is cancelled"
+            )
+        instance = self._edit(task, instance)
+        if instance.status in DECIDED:
+            command = self._command_id(task, instance.number)
+            self.settled.append(command)
+            self.decisions.append(
+                Revoke(id=command, session=self.session, task=task, instance=cancel.instance)
+            )
+        instance.reason = _said(cancel.reason, cancel.by)
+        self._resolve(task, instance, Status.CANCELLED)
+        return None
+
+    def _resend(self, resend: Resend) -> str | None:
+        found = self._find(resend.instance)
+        if isinstance(found, str):
+            return self._refuse(found)
+        task, instance = found
+        if instance.status not in DECIDED:
+            return self._refuse(
+                f"{resend.instance} is {instance.status}: only a scheduled or running one is resent"
+            )
+        instance = self._edit(task, instance)
+        instance.attempt += 1
+        instance.changed_us = self.state.clock_us
+        self._send(task, instance)
+        return None
+
+    def _close(self, close: Close) -> str | None:
+        state = self.state
+        if state.closed:
+            return self._refuse("the session is closed already")
+        for name in list(state.tasks):
+            for instance in self._waiting(name):
+                instance.reason = _said(close.reason, close.by) or "session closed"
+                self._resolve(name, instance, Status.CANCELLED)
+        state.generation += 1
+        state.closed = True
+        state.seen = {}
+        return None
+
+    def _erase(self) -> str | None:
+        self.state = SessionState(
+            generation=self.state.generation + 1,
+            offset=self.state.offset,
+            config=self.rules.current.offset,
+        )
+        return _SILENT
+
+    def _start_anew(self) -> None:
+        """Forget the closed generation's instances: the next one begins."""
+        state = self.state
+        state.closed = False
+        state.tasks = {}
+        state.open_count = state.timer_count = 0
+        self._owned.clear()
+
+    # ---- time ---------------------------------------------------------------------------------
+
+    def first_timer(self) -> tuple[int, int, int, TaskName] | None:
+        """The delayed instance that is due first: due time, the task's place, its number, its name."""
+        first: tuple[int, int, int, TaskName] | None = None
+        for place, task in enumerate(self.config.tasks):
+            record = self.state.tasks.get(task.name)
+            if record is None:
+                continue
+            for instance in record.open.values():
+                if instance.status is Status.DELAYED:
+                    entry = (_due_us(task, instance), place, instance.number, task.name)
+                    if first is None or entry < first:
+                        first = entry
+        return first
+
+    def fire_timers(self, until_us: int) -> None:
+        """Decide every delayed instance that is due at or before ``until_us``, in due order."""
+        while self.state.timer_count:
+            first = self.first_timer()
+            if first is None or first[0] > until_us:
+                return
+            due_us, _, number, name = first
+            task = self.config.by_name[name]
+            instance = self._edit(name, self.state.tasks[name].open[number])
+            if self._blocked(task, instance):
+                self._resolve(name, instance, Status.ABANDONED)
+            else:
+                self._decide(task, instance, due_us)
+
+    # ---- configuration ------------------------------------------------------------------------
+
+    def meet_configurations(self) -> None:
+        """Meet every configuration that the session missed, in log order."""
+        for applied in self.rules.missed(self.state.config):
+            self.fire_timers(applied.arrival_us)
+            self.meet(applied)
+
+    def meet(self, applied: Applied) -> None:
+        """Bring the state under one further configuration; nothing is judged yet."""
+        state = self.state
+        self.config = config = applied.config
+        state.config = applied.offset
+        if state.is_empty():
+            return
+        state.clock_us = max(state.clock_us, applied.arrival_us)
+        if not state.closed:
+            state.unjudged = True
+        for name in list(state.tasks):
+            task = config.by_name.get(name)
+            if task is None:
+                for instance in self._waiting(name):
+                    instance.reason = _REMOVED
+                    self._resolve(name, instance, Status.CANCELLED)
+            elif not state.closed:
+                self._seed(task)
+
+    def _seed(self, task: Task) -> None:
+        """Give open instances what the session has seen of triggers that the task did not use before."""
+        seen = self.state.seen
+        record = self._own(task.name)
+        for instance in list(record.open.values()):
+            captured = {}
+            if instance.status is Status.UNSTARTED:
+                captured = {n: seen[n] for n in task.needs if n in seen and n not in instance.captured}
+            noted = {n: seen[n].offset for n in task.unless if n in seen and n not in instance.noted}
+            if captured or noted:
+                copy = instance.copy()
+                copy.captured = {**instance.captured, **captured}
+                copy.noted = {**instance.noted, **noted}
+                record.open[copy.number] = copy
+
+    # ---- small things -------------------------------------------------------------------------
+
+    def _own(self, name: TaskName) -> TaskRecord:
+        """The task's record, as a copy that this draft may write to; made where there is none."""
+        tasks = self.state.tasks
+        record = tasks.get(name)
+        if record is None:
+            record = TaskRecord()
+        elif name in self._owned:
+            return record
+        else:
+            record = TaskRecord(next=record.next, open=record.open.copy(), resolved=record.resolved.copy())
+        self._owned.add(name)
+        tasks[name] = record
+        return record
+
+    def _edit(self, name: TaskName, instance: Instance) -> Instance:
+        """A copy of ``instance``, in its place, that this draft may write to."""
+        record = self._own(name)
+        copy = instance.copy()
+        where = record.open if instance.number in record.open else record.resolved
+        where[copy.number] = copy
+        return copy
+
+    def _waiting(self, name: TaskName) -> Iterator[Instance]:
+        """Owned copies of the task's waiting instances, by number; each may be resolved on the way."""
+        for instance in list(self.state.tasks[name].open.values()):
+            if instance.status in WAITING:
+                yield self._edit(name, instance)
+
+    def _find(self, text: InstanceId) -> tuple[TaskName, Instance] | str:
+        parts = split_instance_id(text)
+        if parts is None:
+            return f"`{text}` is no instance: write task#number"
+        record = self.state.tasks.get(parts[0])
+        if record is None:
+            return f"the session has no instance of task {parts[0]}"
+        instance = record.find(parts[1])
+        if instance is None:
+            return f"the session has no instance {text}, or keeps it no longer"
+        return parts[0], instance
+
+    def _blocked(self, task: Task, instance: Instance) -> bool:
+        return bool(task.unless) and all(name in instance.noted for name in task.unless)
+
+    def _command_id(self, task: TaskName, number: int) -> CommandId:
+        generation = self.state.instances_generation
+        return command_id(self.rules.app, self.session, generation=generation, task=task, number=number)
+
+    def _refuse(self, why: str) -> str:
+        self.state.refused += 1
+        return f"refused: {why}"
+
+
+_REMOVED = "task removed"
+_SILENT = "\0"
+"""A note for events that leave no trace in the timeline."""
+
+
+def _holds(digests: bytes, digest: bytes) -> bool:
+    at = digests.find(digest)
+    while at >= 0 and at % DIGEST_BYTES:
+        at = digests.find(digest, at + 1)
+    return at >= 0
+
+
+def _was_removed(record: TaskRecord) -> bool:
+    """True if the task's last instance was lost to a configuration without the task, which has returned.
+
+    It was never decided, so one more cannot make the task run twice.
+    """
+    if record.open:
+        return False
+    last = record.resolved.get(record.next - 1)
+    return last is not None and last.status is Status.CANCELLED and last.reason == _REMOVED
+
+
+def _due_us(task: Task, instance: Instance) -> int:
+    """When a delayed instance is decided: its start instant plus what its task says now."""
+    start = instance.waits_from_us or 0
+    if instance.waits_us is not None:
+        return start + instance.waits_us
+    return start if task.retry is None else start + task.retry.wait_us(instance.retries - 1)
+
+
+def _bound(key: str, limit: int, what: str) -> str:
+    return f"a session holds at most {limit:,} {what} ($bounds.{key})"
+
+
+def _said(reason: str | None, by: str | None) -> str | None:
+    if reason and by:
+        return f"{reason} ({by})"
+    return reason or (f"by {by}" if by else None)

@@ -1,0 +1,63 @@
+"""Names and identities. All are derived from the log, none is drawn."""
+
+from __future__ import annotations
+
+from hashlib import blake2b, sha1
+from typing import NewType, TypeAlias
+from uuid import UUID
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+JsonObject: TypeAlias = "dict[str, Json]"
+
+AppId = NewType("AppId", str)
+SessionId = NewType("SessionId", str)
+TriggerName = NewType("TriggerName", str)
+TaskName = NewType("TaskName", str)
+InstanceId = NewType("InstanceId", str)
+"""``task#number``; a task's name may itself hold a ``#``, the last one counts."""
+CommandId = NewType("CommandId", str)
+ConfigHash = NewType("ConfigHash", str)
+"""SHA-256 of the tasks file's text, in hex."""
+
+_NAMESPACE = UUID("6f0d7a1c-3f0e-5c0b-9d5e-7a1f3f6b2c11").bytes
+
+
+_DIGITS = 18
+"""No session gets so far that a number has more; Python refuses to convert thousands of digits."""
+
+
+def instance_id(task: TaskName, number: int) -> InstanceId:
+    """``task#number``."""
+    return InstanceId(f"{task}#{number}")
+
+
+def split_instance_id(text: str) -> tuple[TaskName, int] | None:
+    """The task and number of ``text``, or None where it is no instance's id."""
+    task, mark, number = text.rpartition("#")
+    if not mark or not task or not (number.isascii() and number.isdigit()):
+        return None
+    if number != "0" and number.startswith("0"):
+        return None
+    return TaskName(task), int(number) if len(number) <= _DIGITS else -1
+
+
+def command_id(app: AppId, session: SessionId, *, generation: int, task: TaskName, number: int) -> CommandId:
+    """The UUID (version 5, RFC 9562) of an instance's command: equal wherever and whenever it is computed.
+
+    The name that is hashed gives each part's length first, so no two sets of parts share one.
+    """
+    name = f"{len(app)}:{app}{len(session)}:{session}{generation}:{len(task)}:{task}{number}"
+    digest = bytearray(sha1(_NAMESPACE + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = (digest[6] & 0x0F) | 0x50
+    digest[8] = (digest[8] & 0x3F) | 0x80
+    h = digest.hex()
+    return CommandId(f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}")
+
+
+DIGEST_BYTES = 8
+
+
+def event_digest(source: str | None, event_id: str) -> bytes:
+    """Eight bytes that stand for the identity (``source``, ``id``) of an event."""
+    src = source or ""
+    return blake2b(f"{len(src)}:{src}{event_id}".encode(), digest_size=DIGEST_BYTES).digest()

@@ -1,0 +1,22 @@
+"""How kwargs from a tasks file and from events are put together."""
+
+from __future__ import annotations
+
+from triggerstream.core.ids import JsonObject
+
+
+def deep_merge(under: JsonObject, over: JsonObject) -> JsonObject:
+    """``over`` laid upon ``under``: objects are merged key by key, anything else of ``over`` wins.
+
+    Neither argument is changed; what is not merged is shared with the result.
+    """
+    if not under:
+        return over
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = deep_merge(below, value)
+        else:
+            merged[key] = value
+    return merged

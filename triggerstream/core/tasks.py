@@ -1,0 +1,146 @@
+"""The configuration: which task runs once which triggers have arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from triggerstream.core.ids import AppId, ConfigHash, JsonObject, TaskName, TriggerName
+
+FOLD_VERSION = 1
+"""The meaning that this release gives to a configuration and a log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the fold refuses to exceed. Part of the configuration (``$bounds``), so every replay agrees."""
+
+    trigger_names: int = 1_000
+    unresolved_instances: int = 1_000
+    resolved_instances: int = 100
+    """Resolved instances that a task keeps in the state; the oldest go first, the numbers go on."""
+    state_bytes: int = 4 * 1024 * 1024
+    command_bytes: int = 1024 * 1024
+    positions: int = 50
+    digests: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Up to ``max`` further attempts, ``backoff_us`` × ``factor`` ^ (attempts made) apart."""
+
+    max: int
+    backoff_us: int = 0
+    factor: float = 1.0
+    max_backoff_us: int | None = None
+
+    def wait_us(self, retries: int) -> int:
+        """How long attempt ``retries`` (0 for the first) waits, in microseconds."""
+        limit = self.max_backoff_us if self.max_backoff_us is not None else _LONGEST_US
+        if self.backoff_us == 0:
+            return 0
+        try:
+            wait = self.backoff_us * self.factor**retries
+        except OverflowError:
+            return limit
+        return limit if wait >= limit else int(wait)
+
+
+_LONGEST_US = 100 * 366 * 86_400 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One entry of the tasks file; durations in microseconds.
+
+    ``needs`` is ``after`` plus ``and_every``, each trigger once, in the file's order.
+    """
+
+    name: TaskName
+    run: str
+    after: tuple[TriggerName, ...]
+    unless: tuple[TriggerName, ...] = ()
+    and_every: TriggerName | None = None
+    with_params: JsonObject = field(default_factory=dict)
+    using: str = "celery"
+    retry: Retry | None = None
+    queue: str | None = None
+    expires_us: int | None = None
+    extras: JsonObject = field(default_factory=dict)
+    needs: tuple[TriggerName, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        every = () if self.and_every is None else (self.and_every,)
+        object.__setattr__(self, "needs", tuple(dict.fromkeys(self.after + every)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A tasks file that has been read and found usable. ``users`` maps a trigger to the tasks that use it."""
+
+    hash: ConfigHash
+    text: str
+    tasks: tuple[Task, ...]
+    bounds: Bounds = field(default_factory=Bounds)
+    by_name: dict[TaskName, Task] = field(init=False, repr=False, compare=False)
+    users: dict[TriggerName, tuple[Task, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {task.name: task for task in self.tasks})
+        users: dict[TriggerName, list[Task]] = {}
+        for task in self.tasks:
+            for name in dict.fromkeys(task.needs + task.unless):
+                users.setdefault(name, []).append(task)
+        object.__setattr__(self, "users", {name: tuple(tasks) for name, tasks in users.items()})
+
+
+NO_CONFIGURATION = Configuration(hash=ConfigHash(""), text="{}", tasks=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A configuration and where in the partition it took force; offset -1 is before the first record."""
+
+    config: Configuration
+    offset: int
+    arrival_us: int
+
+
+NEVER_APPLIED = Applied(config=NO_CONFIGURATION, offset=-1, arrival_us=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Everything but the log that a decision depends on.
+
+    ``history`` holds the configurations that some session may still have to meet, oldest first; the last
+    one is in force.
+    """
+
+    app: AppId
+    history: tuple[Applied, ...] = (NEVER_APPLIED,)
+
+    @property
+    def current(self) -> Applied:
+        """The configuration in force."""
+        return self.history[-1]
+
+    def met(self, offset: int) -> Applied:
+        """The configuration that a session at ``offset`` has met last."""
+        for applied in reversed(self.history):
+            if applied.offset <= offset:
+                return applied
+        return NEVER_APPLIED
+
+    def missed(self, offset: int) -> Sequence[Applied]:
+        """The configurations that took force after ``offset``, in log order."""
+        return [applied for applied in self.history if applied.offset > offset]
+
+    def apply(self, applied: Applied) -> Rules:
+        """These rules with one more configuration in force."""
+        return Rules(app=self.app, history=(*self.history, applied))
+
+    def forget(self, oldest_met: int) -> Rules:
+        """These rules without the configurations that every session is past."""
+        keep = [a for a in self.history if a.offset >= oldest_met] or [self.current]
+        return self if len(keep) == len(self.history) else Rules(app=self.app, history=tuple(keep))

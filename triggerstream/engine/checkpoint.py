@@ -1,0 +1,57 @@
+"""What one batch of a partition changed: made durable as one, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from triggerstream.core.commands import Decision
+from triggerstream.core.ids import CommandId, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.wire.records import NewRecord, Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A session's state as it is stored. ``due_us``: when its next timer is due."""
+
+    state: bytes
+    due_us: int | None
+    config: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A decision and its bytes on the wire."""
+
+    decision: Decision
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A record that was not folded, and why, in a sentence that says what would have been right."""
+
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The effects of a batch, in the order in which they were decided.
+
+    ``offset`` is the next offset to read. ``settled`` are the commands that need not be handed over any
+    more. ``rehomed`` are records that belong to another partition. ``rules`` is set where a configuration
+    was among the records.
+    """
+
+    partition: int
+    offset: int
+    decided: tuple[Decided, ...] = ()
+    states: Mapping[SessionId, Stored] = field(default_factory=dict)
+    settled: tuple[CommandId, ...] = ()
+    dead_letters: tuple[DeadLetter, ...] = ()
+    rehomed: tuple[NewRecord, ...] = ()
+    rules: Rules | None = None
+    events: int = 0
+    """How many records were folded; for counters."""

@@ -1,0 +1,214 @@
+"""From records to a checkpoint: decode, fold, encode. Pure: the engine around it makes the result durable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from triggerstream.core.commands import Decision
+from triggerstream.core.errors import ConfigError, DecodeError, TriggerstreamError
+from triggerstream.core.events import ConfigApplied, Event, Failed, Finished, Replay, Retried, Skip, Trigger
+from triggerstream.core.fold import Folded, next_due, step
+from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import FOLD_VERSION, Applied, Configuration, Rules
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored
+from triggerstream.wire import commands, events, state, tasksfile
+from triggerstream.wire.json import dumps
+from triggerstream.wire.records import NewRecord, Record
+
+_GROWTH = 6
+"""How much longer an event can be in a state than on the wire: ``1e15`` becomes ``1000000000000000.0``."""
+_RECORD_OVERHEAD = 2_048
+"""Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
+
+
+class FoldVersionError(TriggerstreamError):
+    """A configuration asks for a fold that this release does not have: a newer release must run first."""
+
+
+class Processor:
+    """Folds batches of one partition. It holds no state of its own between two batches."""
+
+    def __init__(self, *, app: AppId, partition: int = 0, partitions: int = 1) -> None:
+        self.app = app
+        self.partition = partition
+        self.partitions = partitions
+        self._params_bytes: dict[ConfigHash, int] = {}
+
+    def params_bytes(self, config: Configuration) -> int:
+        """The bytes of the longest ``withParams`` of ``config``."""
+        known = self._params_bytes.get(config.hash)
+        if known is None:
+            known = max((len(dumps(task.with_params)) for task in config.tasks), default=0)
+            self._params_bytes = {config.hash: known}
+        return known
+
+    def process(
+        self,
+        rules: Rules,
+        records: Sequence[Record],
+        load: Callable[[SessionId], bytes | None],
+    ) -> Checkpoint:
+        """Fold ``records``, which follow one another in the partition, into a checkpoint.
+
+        ``load`` returns a session's stored state; it is called at most once for each session.
+
+        Raises:
+            FoldVersionError: see there. Nothing of the batch may be made durable then.
+            DecodeError: a stored state cannot be read. The same holds.
+        """
+        batch = _Batch(self, rules, load)
+        for record in records:
+            batch.take(record)
+        return batch.checkpoint(records[-1].offset + 1)
+
+
+class _Session:
+    """A session's state during a batch; ``room`` is what it may grow by, at worst, before it is measured."""
+
+    __slots__ = ("changed", "room", "state")
+
+    def __init__(self, state: SessionState | None, room: int) -> None:
+        self.state = state
+        self.room = room
+        self.changed = False
+
+
+class _Batch:
+    def __init__(self, processor: Processor, rules: Rules, load: Callable[[SessionId], bytes | None]) -> None:
+        self.processor = processor
+        self.rules = rules
+        self.load = load
+        self.sessions: dict[SessionId, _Session] = {}
+        self.decided: list[Decided] = []
+        self.settled: list[CommandId] = []
+        self.dead_letters: list[DeadLetter] = []
+        self.rehomed: list[NewRecord] = []
+        self.folded = 0
+        self.configured = False
+
+    def take(self, record: Record) -> None:
+        try:
+            event = events.decode(record)
+            if isinstance(event, ConfigApplied):
+                self._configure(record, event)
+                return
+        except (DecodeError, ConfigError) as exc:
+            self.dead_letters.append(DeadLetter(record=record, reason=str(exc)))
+            return
+        session = self.sessions.get(event.session)
+        if session is None:
+            if self._belongs_elsewhere(record, event):
+                return
+            session = self._load(event.session)
+        self._fold(record, session, event)
+
+    def checkpoint(self, offset: int) -> Checkpoint:
+        rules = self.rules
+        states: dict[SessionId, Stored] = {}
+        for session_id, session in self.sessions.items():
+            if session.changed and session.state is not None:
+                states[session_id] = Stored(
+                    state=state.encode(session.state),
+                    due_us=next_due(rules, session.state),
+                    config=rules.current.offset if session.state.is_empty() else session.state.config,
+                )
+        return Checkpoint(
+            partition=self.processor.partition,
+            offset=offset,
+            decided=tuple(self.decided),
+            states=states,
+            settled=tuple(self.settled),
+            dead_letters=tuple(self.dead_letters),
+            rehomed=tuple(self.rehomed),
+            rules=rules if self.configured else None,
+            events=self.folded,
+        )
+
+    def _configure(self, record: Record, event: ConfigApplied) -> None:
+        if event.fold > FOLD_VERSION:
+            raise FoldVersionError(
+                f"the configuration at offset {record.offset} needs fold {event.fold}: "
+                f"this release has {FOLD_VERSION}, run a newer one"
+            )
+        if record.offset <= self.rules.current.offset:
+            return
+        config = tasksfile.read(event.text, name="configuration")
+        applied = Applied(config=config, offset=record.offset, arrival_us=record.arrival_us)
+        self.rules = self.rules.apply(applied)
+        self.configured = True
+
+    def _belongs_elsewhere(self, record: Record, event: Event) -> bool:
+        processor = self.processor
+        if processor.partitions == 1:
+            return False
+        key = event.session.encode()
+        if partition_of(key, processor.partitions) == processor.partition:
+            return False
+        self.rehomed.append(
+            NewRecord(key=key, value=record.value or b"", headers=events.rehomed_headers(record))
+        )
+        return True
+
+    def _load(self, session_id: SessionId) -> _Session:
+        stored = self.load(session_id)
+        known = None if stored is None else state.decode(stored)
+        if known is not None and known.is_empty():
+            known.config = self.rules.current.offset
+        limit = self.rules.current.config.bounds.state_bytes
+        session = self.sessions[session_id] = _Session(known, limit - len(stored or b""))
+        return session
+
+    def _fold(self, record: Record, session: _Session, event: Event) -> None:
+        known = session.state
+        if known is not None and event.offset <= known.offset:
+            return
+        folded = step(self.rules, known, event)
+        if not isinstance(folded, Folded):
+            self.dead_letters.append(DeadLetter(record=record, reason=folded.reason))
+            return
+        bounds = self.rules.current.config.bounds
+        decided = [_encode(decision) for decision in folded.decisions]
+        longest = max((len(item.value) for item in decided), default=0)
+        if longest > bounds.command_bytes:
+            limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
+            reason = f"a command would have {longest:,} bytes: {limit}"
+            self.dead_letters.append(DeadLetter(record=record, reason=reason))
+            return
+        # The event's content stands once as the session's latest, once in its outcome, once in each instance
+        # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
+        longest_event = len(record.value or b"") * _GROWTH + _RECORD_OVERHEAD
+        session.room -= (
+            longest_event * (2 + folded.taken)
+            + folded.created * (bounds.state_bytes - session.room)
+            + len(decided) * self.processor.params_bytes(self.rules.current.config)
+        )
+        if session.room < 0:
+            size = len(state.encode(folded.state))
+            session.room = bounds.state_bytes - size
+            if session.room < 0 and _adds_data(event):
+                limit = f"at most {bounds.state_bytes:,} ($bounds.stateBytes)"
+                reason = f"the state would have {size:,} bytes: {limit}"
+                self.dead_letters.append(DeadLetter(record=record, reason=reason))
+                return
+        session.state = folded.state
+        session.changed = True
+        self.folded += 1
+        self.decided.extend(decided)
+        self.settled.extend(folded.settled)
+
+
+def _encode(decision: Decision) -> Decided:
+    return Decided(decision=decision, value=commands.encode(decision))
+
+
+def _adds_data(event: Event) -> bool:
+    """True where the event carries a user's data; what only moves a session along meets no bound."""
+    match event.body:
+        case Trigger() | Finished() | Failed() | Retried():
+            return True
+        case Skip() | Replay() as order:
+            return (order.result if isinstance(order, Skip) else order.kwargs) is not None
+        case _:
+            return False

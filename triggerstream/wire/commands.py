@@ -1,0 +1,137 @@
+"""Commands as bytes. ``schemas/command.schema.json`` is the published form."""
+
+from __future__ import annotations
+
+from triggerstream.core.commands import Cause, Command, Decision, Revoke
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import (
+    CommandId,
+    ConfigHash,
+    InstanceId,
+    Json,
+    JsonObject,
+    SessionId,
+    TaskName,
+    TriggerName,
+    split_instance_id,
+)
+from triggerstream.wire.instants import format_instant, parse_instant
+from triggerstream.wire.json import (
+    as_object,
+    dumps,
+    flag,
+    integer,
+    loads,
+    optional_object,
+    optional_text,
+    text_of,
+)
+
+_SECOND_US = 1_000_000
+_LONGEST_S = 2**40
+
+
+def fields_of(decision: Decision) -> JsonObject:
+    """``decision`` as a JSON object. Optional fields are left out where they say nothing."""
+    fields: JsonObject = {
+        "kind": "run" if isinstance(decision, Command) else "revoke",
+        "id": decision.id,
+        "session": decision.session,
+        "task": decision.task,
+        "instance": decision.instance,
+    }
+    if isinstance(decision, Revoke):
+        return fields
+    fields["attempt"] = decision.attempt
+    fields["retries"] = decision.retries
+    fields["run"] = decision.run
+    fields["kwargs"] = decision.kwargs
+    fields["config"] = decision.config
+    fields["causes"] = [
+        {"trigger": c.trigger, "offset": c.offset}
+        if c.id is None
+        else {"trigger": c.trigger, "offset": c.offset, "id": c.id}
+        for c in decision.causes
+    ]
+    fields["decided"] = format_instant(decision.decided_us)
+    if decision.queue is not None:
+        fields["queue"] = decision.queue
+    if decision.expires_us is not None:
+        fields["expires"] = decision.expires_us / _SECOND_US
+    if decision.on_timeout:
+        fields["onTimeout"] = True
+    if decision.traceparent is not None:
+        fields["traceparent"] = decision.traceparent
+    return fields
+
+
+def encode(decision: Decision) -> bytes:
+    """``decision`` as a record's value."""
+    return dumps(fields_of(decision))
+
+
+def decode(value: bytes) -> Decision:
+    """The decision that ``value`` holds.
+
+    Raises:
+        DecodeError: it breaks the contract.
+    """
+    fields = as_object(loads(value), "")
+    kind = text_of(fields, "kind")
+    if kind not in {"run", "revoke"}:
+        message = f"/kind: must be `run` or `revoke`, is `{kind[:40]}`"
+        raise DecodeError(message)
+    command = CommandId(text_of(fields, "id"))
+    session = SessionId(text_of(fields, "session"))
+    instance = InstanceId(text_of(fields, "instance"))
+    parts = split_instance_id(instance)
+    task = TaskName(text_of(fields, "task"))
+    if parts is None or parts[0] != task:
+        message = f"/instance: must be `{task[:80]}#` and a number, is `{instance[:80]}`"
+        raise DecodeError(message)
+    if kind == "revoke":
+        return Revoke(id=command, session=session, task=task, instance=instance)
+    kwargs = optional_object(fields, "kwargs")
+    if kwargs is None:
+        raise DecodeError("/kwargs: must be an object, is missing")
+    return Command(
+        id=command,
+        session=session,
+        task=task,
+        instance=instance,
+        attempt=integer(fields, "attempt"),
+        retries=integer(fields, "retries"),
+        run=text_of(fields, "run"),
+        kwargs=kwargs,
+        config=ConfigHash(text_of(fields, "config")),
+        causes=tuple(_cause(item) for item in _array(fields.get("causes"))),
+        decided_us=parse_instant(text_of(fields, "decided")),
+        queue=optional_text(fields, "queue"),
+        expires_us=_expires(fields.get("expires")),
+        on_timeout=flag(fields, "onTimeout"),
+        traceparent=optional_text(fields, "traceparent"),
+    )
+
+
+def _expires(value: Json) -> int | None:
+    """Seconds on the wire, as Celery takes them."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LONGEST_S:
+        raise DecodeError("/expires: must be a positive number of seconds")
+    return round(value * _SECOND_US)
+
+
+def _array(value: Json) -> list[Json]:
+    if not isinstance(value, list):
+        raise DecodeError("/causes: must be an array")
+    return value
+
+
+def _cause(value: Json) -> Cause:
+    fields = as_object(value, "/causes")
+    return Cause(
+        trigger=TriggerName(text_of(fields, "trigger", "/causes")),
+        offset=integer(fields, "offset", "/causes"),
+        id=optional_text(fields, "id", "/causes"),
+    )

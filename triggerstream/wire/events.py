@@ -1,0 +1,477 @@
+"""Events as bytes: a CloudEvents 1.0 JSON object of which only ``type`` is required.
+
+``schemas/event.schema.json`` is the published form. Structured and binary (``ce_`` headers) content mode are
+taken as they are. Whatever breaks the contract raises :class:`DecodeError` and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from hashlib import sha256
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.events import (
+    ENGINE_PREFIX,
+    TYPES,
+    Body,
+    Cancel,
+    Close,
+    ConfigApplied,
+    Erase,
+    Event,
+    Failed,
+    Finished,
+    Replay,
+    Resend,
+    Retried,
+    Revoked,
+    Skip,
+    Skipped,
+    Started,
+    Timer,
+    Touch,
+    Trigger,
+)
+from triggerstream.core.ids import (
+    CommandId,
+    ConfigHash,
+    InstanceId,
+    Json,
+    JsonObject,
+    SessionId,
+    TriggerName,
+    split_instance_id,
+)
+from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, KEY_BYTES
+from triggerstream.wire.instants import format_instant, parse_instant
+from triggerstream.wire.json import (
+    as_object,
+    dumps,
+    flag,
+    integer,
+    kind_of,
+    loads,
+    optional_object,
+    optional_text,
+    text_of,
+)
+from triggerstream.wire.records import Headers, Record
+
+ORIGIN_HEADER = "triggerstream-origin"
+"""On a re-homed record: ``partition:offset:arrival`` of the record that it stands for."""
+
+_ORIGIN = re.compile(rb"([0-9]{1,10}:[0-9]{1,19}):([0-9]{1,18})")
+_SECOND_US = 1_000_000
+_LONGEST_WAIT_S = 100 * 366 * 86_400
+
+
+def decode(record: Record) -> Event | ConfigApplied:
+    """The event that ``record`` holds.
+
+    Raises:
+        DecodeError: it breaks the contract; the message names the place and what would be right.
+    """
+    key, value = record.key, record.value
+    if value is None:
+        raise DecodeError("no value: an event is a JSON object")
+    if len(value) > EVENT_BYTES and (key is not None or len(value) > CONFIG_BYTES):
+        message = f"{len(value):,} bytes: an event has at most {EVENT_BYTES:,}"
+        raise DecodeError(message)
+    headers = dict(record.headers) if record.headers else None
+    fields = _fields(headers, value)
+    kind = fields.get("type")
+    if not isinstance(kind, str) or not kind:
+        kind = text_of(fields, "type")
+    data = fields.get("data")
+    if type(data) is not dict:
+        data = _odd_data(fields)
+    if "specversion" in fields and fields["specversion"] != "1.0":
+        raise DecodeError('/specversion: must be "1.0"')
+    body: Body | ConfigApplied
+    if kind.startswith(ENGINE_PREFIX):
+        body = _engine_body(kind, data)
+        if isinstance(body, ConfigApplied):
+            if key is not None:
+                raise DecodeError("a configuration has no key")
+            return body
+    else:
+        body = Trigger(name=TriggerName(kind), data=data)
+    if len(value) > EVENT_BYTES:
+        message = f"{len(value):,} bytes: an event has at most {EVENT_BYTES:,}"
+        raise DecodeError(message)
+    event = Event(
+        session=_session(key, fields),
+        offset=record.offset,
+        arrival_us=record.arrival_us,
+        time_us=record.arrival_us,
+        type=kind,
+        body=body,
+        id=optional_text(fields, "id") if "id" in fields else None,
+        source=optional_text(fields, "source") if "source" in fields else None,
+        traceparent=optional_text(fields, "traceparent") if "traceparent" in fields else None,
+    )
+    if event.id == "":
+        raise DecodeError("/id: must be a non-empty string, or left out")
+    origin = headers.get(ORIGIN_HEADER) if headers is not None else None
+    if origin is not None:
+        _take_origin(event, origin)
+    if fields.get("time") is not None:
+        event.time_us = parse_instant(text_of(fields, "time"))
+    if headers is not None and event.traceparent is None and "traceparent" in headers:
+        event.traceparent = _header_text(headers, "traceparent")
+    return event
+
+
+def encode(
+    body: Body | ConfigApplied,
+    *,
+    id: str | None = None,  # noqa: A002 - the attribute's name
+    source: str | None = None,
+    time_us: int | None = None,
+    session: SessionId | None = None,
+    traceparent: str | None = None,
+) -> bytes:
+    """``body`` as an event's value. ``session`` is only needed where the record has no key.
+
+    Raises:
+        DecodeError: it holds what JSON cannot.
+    """
+    if isinstance(body, Trigger):
+        fields: JsonObject = {"type": body.name, "data": body.data}
+    else:
+        fields = {"type": TYPES[type(body)], "data": _engine_data(body)}
+    optional = {
+        "id": id,
+        "source": source,
+        "time": None if time_us is None else format_instant(time_us),
+        "session": session,
+        "traceparent": traceparent,
+    }
+    fields.update({name: value for name, value in optional.items() if value is not None})
+    return dumps(fields)
+
+
+def check_session(session: str) -> bytes:
+    """The key of ``session``.
+
+    Raises:
+        DecodeError: it cannot be one: empty, longer than 1,024 bytes, no Unicode, or beginning with U+0000.
+    """
+    try:
+        key = session.encode()
+    except UnicodeEncodeError as exc:
+        raise DecodeError("a session id must be valid Unicode") from exc
+    _check_key(key)
+    return key
+
+
+def check_trigger_name(name: str) -> TriggerName:
+    """``name`` as a trigger that an application may fire.
+
+    Raises:
+        DecodeError: it is empty or one of the engine's own.
+    """
+    if not name or name.startswith(ENGINE_PREFIX):
+        message = f"`{name}` is no trigger: a name is not empty and does not begin with `{ENGINE_PREFIX}`"
+        raise DecodeError(message)
+    return TriggerName(name)
+
+
+# ---- the envelope -------------------------------------------------------------------------------
+
+
+def _fields(headers: dict[str, bytes] | None, value: bytes) -> JsonObject:
+    """The event's attributes with its data, in either content mode."""
+    if headers is not None and "ce_type" in headers:
+        return _binary(headers, value)
+    fields = loads(value)
+    if not isinstance(fields, dict):
+        message = f"must be a JSON object with a `type`, is {kind_of(fields)}"
+        raise DecodeError(message)
+    return fields
+
+
+def _odd_data(fields: JsonObject) -> JsonObject:
+    """The kwargs of an event whose ``data`` is not plainly an object."""
+    data = fields.get("data")
+    if data is not None:
+        message = f"/data: must be an object, is {kind_of(data)}"
+        raise DecodeError(message)
+    if "data_base64" in fields:
+        raise DecodeError("/data_base64: must be `data`, a JSON object")
+    return {}
+
+
+def _session(key: bytes | None, fields: JsonObject) -> SessionId:
+    said = fields.get("session")
+    if said is not None and (not isinstance(said, str) or not said):
+        said = text_of(fields, "session")
+    if key is None:
+        said = said or optional_text(fields, "subject")
+        if not said:
+            raise DecodeError("no key, and no `session`: an event belongs to a session")
+        check_session(said)
+        return SessionId(said)
+    if not key or len(key) > KEY_BYTES or key[0] == 0:
+        _check_key(key)
+    try:
+        session = key.decode()
+    except UnicodeDecodeError as exc:
+        message = f"the key must be UTF-8: byte {exc.start} is not"
+        raise DecodeError(message) from exc
+    if said is not None and said != session:
+        message = f"/session: must equal the key `{session[:80]}`, is `{said[:80]}`"
+        raise DecodeError(message)
+    return SessionId(session)
+
+
+def _check_key(key: bytes) -> None:
+    if not key:
+        raise DecodeError("an empty session id")
+    if len(key) > KEY_BYTES:
+        message = f"a session id of {len(key):,} bytes: it has at most {KEY_BYTES:,}"
+        raise DecodeError(message)
+    if key[0] == 0:
+        raise DecodeError("a session id must not begin with U+0000")
+
+
+def _header_text(headers: dict[str, bytes], name: str) -> str:
+    try:
+        return headers[name].decode()
+    except UnicodeDecodeError as exc:
+        message = f"header {name}: must be UTF-8"
+        raise DecodeError(message) from exc
+
+
+def _binary(headers: dict[str, bytes], value: bytes) -> JsonObject:
+    """The attributes of a CloudEvent in binary content mode, with its data."""
+    fields: JsonObject = {name[3:]: _header_text(headers, name) for name in headers if name.startswith("ce_")}
+    if value:
+        fields["data"] = loads(value)
+    return fields
+
+
+def _take_origin(event: Event, header: bytes) -> None:
+    match = _ORIGIN.fullmatch(header)
+    if match is None:
+        message = f"header {ORIGIN_HEADER}: must be partition:offset:arrival"
+        raise DecodeError(message)
+    place, arrival = match.groups()
+    event.time_us = int(arrival)
+    if event.id is None:
+        event.id = place.decode()
+        event.source = ORIGIN_HEADER
+
+
+def rehomed_headers(record: Record) -> Headers:
+    """The headers of the record that stands for ``record`` in its right partition."""
+    if any(name == ORIGIN_HEADER for name, _ in record.headers):
+        return record.headers
+    origin = f"{record.partition}:{record.offset}:{record.arrival_us}".encode()
+    return (*record.headers, (ORIGIN_HEADER, origin))
+
+
+# ---- the engine's own events --------------------------------------------------------------------
+
+
+def _instance(data: JsonObject) -> InstanceId:
+    text = text_of(data, "instance", "/data")
+    if split_instance_id(text) is None:
+        message = f"/data/instance: must be task#number, is `{text[:80]}`"
+        raise DecodeError(message)
+    return InstanceId(text)
+
+
+def _command(data: JsonObject) -> CommandId:
+    return CommandId(text_of(data, "command", "/data"))
+
+
+def _metadata(data: JsonObject) -> JsonObject | None:
+    return optional_object(data, "metadata", "/data")
+
+
+def _seconds(data: JsonObject, key: str) -> int:
+    value = data.get(key)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST_WAIT_S:
+        message = f"/data/{key}: must be a number of seconds from 0 to {_LONGEST_WAIT_S:,}"
+        raise DecodeError(message)
+    return round(value * _SECOND_US)
+
+
+def _said(data: JsonObject) -> tuple[str | None, str | None]:
+    return optional_text(data, "reason", "/data"), optional_text(data, "by", "/data")
+
+
+def _started(data: JsonObject) -> Started:
+    return Started(instance=_instance(data), command=_command(data), metadata=_metadata(data))
+
+
+def _finished(data: JsonObject) -> Finished:
+    return Finished(
+        instance=_instance(data),
+        command=_command(data),
+        result=data.get("result"),
+        metadata=_metadata(data),
+    )
+
+
+def _failed(data: JsonObject) -> Failed:
+    error = optional_text(data, "error", "/data") or ""
+    return Failed(instance=_instance(data), command=_command(data), error=error, metadata=_metadata(data))
+
+
+def _skipped(data: JsonObject) -> Skipped:
+    return Skipped(instance=_instance(data), command=_command(data), metadata=_metadata(data))
+
+
+def _retried(data: JsonObject) -> Retried:
+    return Retried(
+        instance=_instance(data),
+        command=_command(data),
+        kwargs=optional_object(data, "kwargs", "/data"),
+        after_us=_seconds(data, "after"),
+        metadata=_metadata(data),
+    )
+
+
+def _revoked(data: JsonObject) -> Revoked:
+    return Revoked(instance=_instance(data), command=_command(data), metadata=_metadata(data))
+
+
+def _skip(data: JsonObject) -> Skip:
+    reason, by = _said(data)
+    return Skip(
+        instance=_instance(data),
+        cascade=flag(data, "cascade", "/data"),
+        result=data.get("result"),
+        reason=reason,
+        by=by,
+    )
+
+
+def _replay(data: JsonObject) -> Replay:
+    reason, by = _said(data)
+    return Replay(
+        instance=_instance(data),
+        kwargs=optional_object(data, "kwargs", "/data"),
+        force=flag(data, "force", "/data"),
+        reason=reason,
+        by=by,
+    )
+
+
+def _cancel(data: JsonObject) -> Cancel:
+    reason, by = _said(data)
+    return Cancel(instance=_instance(data), reason=reason, by=by)
+
+
+def _resend(data: JsonObject) -> Resend:
+    reason, by = _said(data)
+    return Resend(instance=_instance(data), reason=reason, by=by)
+
+
+def _close(data: JsonObject) -> Close:
+    reason, by = _said(data)
+    return Close(reason=reason, by=by)
+
+
+def _erase(data: JsonObject) -> Erase:
+    reason, by = _said(data)
+    return Erase(reason=reason, by=by)
+
+
+def _touch(data: JsonObject) -> Touch:
+    reason, by = _said(data)
+    return Touch(reason=reason, by=by)
+
+
+def _timer(_data: JsonObject) -> Timer:
+    return Timer()
+
+
+def _config(data: JsonObject) -> ConfigApplied:
+    text = text_of(data, "text", "/data")
+    said = text_of(data, "hash", "/data")
+    if said != text_hash(text):
+        raise DecodeError("/data/hash: must be the SHA-256 of `text` in hex")
+    replaces = optional_text(data, "replaces", "/data")
+    return ConfigApplied(
+        text=text,
+        hash=ConfigHash(said),
+        replaces=None if replaces is None else ConfigHash(replaces),
+        fold=integer(data, "fold", "/data", minimum=1),
+    )
+
+
+def text_hash(text: str) -> ConfigHash:
+    """The SHA-256 of a tasks file's text, in hex."""
+    return ConfigHash(sha256(text.encode()).hexdigest())
+
+
+_READERS: dict[str, Callable[[JsonObject], Body | ConfigApplied]] = {
+    TYPES[Started]: _started,
+    TYPES[Finished]: _finished,
+    TYPES[Failed]: _failed,
+    TYPES[Skipped]: _skipped,
+    TYPES[Retried]: _retried,
+    TYPES[Revoked]: _revoked,
+    TYPES[Skip]: _skip,
+    TYPES[Replay]: _replay,
+    TYPES[Cancel]: _cancel,
+    TYPES[Resend]: _resend,
+    TYPES[Close]: _close,
+    TYPES[Erase]: _erase,
+    TYPES[Touch]: _touch,
+    TYPES[Timer]: _timer,
+    TYPES[ConfigApplied]: _config,
+}
+
+
+def _engine_body(kind: str, data: JsonObject) -> Body | ConfigApplied:
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise DecodeError(
+            f"/type: `{kind[:80]}` is none of the engine's own types: "
+            f"only those begin with `{ENGINE_PREFIX}`"
+        )
+    return reader(as_object(data, "/data"))
+
+
+def _engine_data(body: Body | ConfigApplied) -> JsonObject:
+    match body:
+        case ConfigApplied():
+            return {"text": body.text, "hash": body.hash, "replaces": body.replaces, "fold": body.fold}
+        case Started() | Skipped() | Revoked():
+            data: JsonObject = {"instance": body.instance, "command": body.command}
+        case Finished():
+            data = {"instance": body.instance, "command": body.command, "result": body.result}
+        case Failed():
+            data = {"instance": body.instance, "command": body.command, "error": body.error}
+        case Retried():
+            data = {
+                "instance": body.instance,
+                "command": body.command,
+                "kwargs": body.kwargs,
+                "after": _in_seconds(body.after_us),
+            }
+        case Skip():
+            data = {"instance": body.instance, "cascade": body.cascade, "result": body.result}
+        case Replay():
+            data = {"instance": body.instance, "kwargs": body.kwargs, "force": body.force}
+        case Cancel() | Resend():
+            data = {"instance": body.instance}
+        case _:
+            data = {}
+    for name in ("metadata", "reason", "by"):
+        value: Json = getattr(body, name, None)
+        if value is not None:
+            data[name] = value
+    return data
+
+
+def _in_seconds(duration_us: int) -> int | float:
+    whole, rest = divmod(duration_us, _SECOND_US)
+    return duration_us / _SECOND_US if rest else whole

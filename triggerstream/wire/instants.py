@@ -1,0 +1,53 @@
+"""Instants and durations as text."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from triggerstream.core.errors import DecodeError
+
+_RFC3339 = re.compile(
+    r"(\d{4}-(?:0[1-9]|1[0-2])-\d\d)[Tt ](\d\d:\d\d):(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND_US = 1_000_000
+_FIRST_S = -62_135_596_800
+_LAST_S = 253_402_300_799
+"""The seconds of 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z: what an RFC 3339 year can say."""
+
+
+def parse_instant(text: str) -> int:
+    """Microseconds since the epoch of an RFC 3339 instant; digits beyond the microsecond are dropped.
+
+    Raises:
+        DecodeError: not an instant with a time zone.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise DecodeError(_not_an_instant(text))
+    day, minute, second, fraction, zone = match.groups()
+    leap = second == "60"
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}{zone.upper()}")
+    except ValueError as exc:
+        raise DecodeError(_not_an_instant(text)) from exc
+    whole = (moment - _EPOCH) // timedelta(seconds=1) + leap
+    if not _FIRST_S <= whole <= _LAST_S:
+        raise DecodeError(_not_an_instant(text))
+    return whole * _SECOND_US + (int(fraction[1:7].ljust(6, "0")) if fraction else 0)
+
+
+def format_instant(instant_us: int) -> str:
+    """RFC 3339 in UTC: ``2026-03-01T12:00:00.25Z``, without trailing zeros, in the years 1 to 9999."""
+    instant_us = min(max(instant_us, _FIRST_S * _SECOND_US), (_LAST_S + 1) * _SECOND_US - 1)
+    moment = _EPOCH + timedelta(microseconds=instant_us)
+    text = moment.replace(tzinfo=None).isoformat()
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text + "Z"
+
+
+def _not_an_instant(text: str) -> str:
+    return f"/time: must be an RFC 3339 instant such as 2026-03-01T12:00:00Z, is `{text[:40]}`"

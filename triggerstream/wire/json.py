@@ -1,0 +1,185 @@
+"""JSON as every language can hold it: RFC 8259, depth and integers bounded, no NaN, valid Unicode."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import orjson
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import Json, JsonObject
+from triggerstream.wire.bounds import INTEGER_LIMIT, JSON_DEPTH
+
+T = TypeVar("T")
+
+# orjson turns integers beyond 64 bits into floats without a word. Only a run of 19 digits can be one, so all
+# other texts, nearly all, are spared the walk (0.2 µs for the search against 5 µs for a walk of 200 bytes).
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_INTEGER_CHARACTERS = len(str(-INTEGER_LIMIT))
+_BIG_INTEGER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?')
+
+
+def loads(text: bytes) -> Json:
+    """The value of ``text``.
+
+    Raises:
+        DecodeError: not JSON, deeper than 64, or with an integer beyond ±2^63. Nothing else is raised.
+    """
+    try:
+        value: Json = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        message = f"not JSON: {exc}"
+        raise DecodeError(message) from exc
+    # A text with few brackets cannot be deep.
+    if text.count(b"[") + text.count(b"{") > JSON_DEPTH and _depth_exceeds(value, JSON_DEPTH):
+        message = f"JSON nested deeper than {JSON_DEPTH}"
+        raise DecodeError(message)
+    if _LONG_NUMBER.search(text) is not None:
+        _check_integers(text)
+    return value
+
+
+def dumps(value: object) -> bytes:
+    """``value`` as compact UTF-8 JSON.
+
+    Raises:
+        DecodeError: not a JSON value, or text that is no Unicode.
+    """
+    try:
+        return orjson.dumps(value)
+    except (orjson.JSONEncodeError, RecursionError) as exc:
+        message = f"not a JSON value: {exc}"
+        raise DecodeError(message) from exc
+
+
+def check_value(value: object) -> Json:
+    """``value`` as it comes back from the log.
+
+    Raises:
+        DecodeError: it breaks a bound, is no JSON value, or holds NaN or infinity.
+    """
+    if _has_odd_float(value, 0):
+        message = "NaN and infinity are not JSON"
+        raise DecodeError(message)
+    return loads(dumps(value))
+
+
+def _has_odd_float(value: object, depth: int) -> bool:
+    if isinstance(value, float):
+        return value != value or value in (float("inf"), float("-inf"))  # noqa: PLR0124 - the test for NaN
+    if depth > JSON_DEPTH:
+        return False
+    if isinstance(value, dict):
+        return any(_has_odd_float(item, depth + 1) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_odd_float(item, depth + 1) for item in value)
+    return False
+
+
+def _depth_exceeds(value: Json, limit: int) -> bool:
+    level: list[Json] = [value]
+    for _ in range(limit + 1):
+        below: list[Json] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        if not below and not any(isinstance(item, dict | list) for item in level):
+            return False
+        level = below
+    return any(isinstance(item, dict | list) for item in level)
+
+
+def _check_integers(text: bytes) -> None:
+    for match in _BIG_INTEGER.finditer(text):
+        token = match.group()
+        if token[:1] == b'"' or not token.lstrip(b"-").isdigit():
+            continue
+        # Python refuses to convert more than 4,300 digits.
+        if len(token) > _INTEGER_CHARACTERS or not -INTEGER_LIMIT <= int(token) < INTEGER_LIMIT:
+            message = (
+                f"integer {token[:24].decode()} at byte {match.start()} is beyond ±2^63: write it as a string"
+            )
+            raise DecodeError(message)
+
+
+# ---- reading fields: each says the path and what would be right ---------------------------------
+
+
+def as_object(value: Json, path: str) -> JsonObject:
+    """``value`` as an object."""
+    if not isinstance(value, dict):
+        raise DecodeError(_wrong(path, "an object", value))
+    return value
+
+
+def text_of(fields: JsonObject, key: str, path: str = "") -> str:
+    """The non-empty string under ``key``."""
+    value = fields.get(key)
+    if not isinstance(value, str) or not value:
+        raise DecodeError(_wrong(f"{path}/{key}", "a non-empty string", value, missing=key not in fields))
+    return value
+
+
+def optional_text(fields: JsonObject, key: str, path: str = "") -> str | None:
+    """The string under ``key``; None where it is absent or null."""
+    value = fields.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise DecodeError(_wrong(f"{path}/{key}", "a string", value))
+
+
+def optional_object(fields: JsonObject, key: str, path: str = "") -> JsonObject | None:
+    """The object under ``key``; None where it is absent or null."""
+    value = fields.get(key)
+    if value is None or isinstance(value, dict):
+        return value
+    raise DecodeError(_wrong(f"{path}/{key}", "an object", value))
+
+
+def flag(fields: JsonObject, key: str, path: str = "") -> bool:
+    """The boolean under ``key``; False where it is absent or null."""
+    value = fields.get(key)
+    if value is None:
+        return False
+    if isinstance(value, bool):
+        return value
+    raise DecodeError(_wrong(f"{path}/{key}", "true or false", value))
+
+
+def integer(fields: JsonObject, key: str, path: str = "", *, minimum: int = 0) -> int:
+    """The integer under ``key``."""
+    value = fields.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise DecodeError(
+            _wrong(f"{path}/{key}", f"an integer of at least {minimum}", value, missing=key not in fields)
+        )
+    return value
+
+
+def optional_integer(fields: JsonObject, key: str, path: str = "", *, minimum: int = 0) -> int | None:
+    """The integer under ``key``; None where it is absent or null."""
+    return None if fields.get(key) is None else integer(fields, key, path, minimum=minimum)
+
+
+def _wrong(path: str, wanted: str, value: Json, *, missing: bool = False) -> str:
+    return f"{path}: must be {wanted}, is {'missing' if missing else kind_of(value)}"
+
+
+def kind_of(value: Json) -> str:
+    """What a reader would call ``value``: ``null``, ``a string``, ``an object``."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string" if value else "an empty string"
+        case list():
+            return "an array"
+        case dict():
+            return "an object"
