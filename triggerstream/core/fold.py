@@ -154,6 +154,7 @@ class _Draft:
         "config",
         "created",
         "decisions",
+        "offset",
         "rules",
         "session",
         "settled",
@@ -168,6 +169,7 @@ class _Draft:
         self.decisions: list[Decision] = []
         self.settled: list[CommandId] = []
         self.trace: str | None = None
+        self.offset = -1
         self.created = 0
         self.taken = 0
         self._owned: set[TaskName] = set()
@@ -209,6 +211,7 @@ class _Draft:
         self.trace = event.traceparent
         if state.config != self.rules.current.offset:
             self.meet_configurations()
+        self.offset = event.offset
         state.clock_us = max(state.clock_us, event.arrival_us)
         if state.timer_count:
             self.fire_timers(state.clock_us)
@@ -356,6 +359,7 @@ class _Draft:
             self.state.timer_count -= 1
         instance.status = Status.SCHEDULED
         instance.decided_us = at_us
+        instance.decided_at = self.offset
         instance.changed_us = at_us
         instance.reason = None
         instance.sent = Sent(
@@ -477,7 +481,7 @@ class _Draft:
                 self._resolve(task, instance, Status.EXPIRED)
             case _ as never:
                 assert_never(never)
-        return None
+        return f"{outcome.instance} {instance.status}"
 
     def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> str:
         """An outcome of an instance that is over: only noted, and only where a cancel came between."""
@@ -537,7 +541,7 @@ class _Draft:
             return f"{outcome.instance} is not retried: {why}"
         clone = self._clone(task, instance, kwargs=outcome.kwargs, retries=instance.retries + 1)
         self._delay(clone, waits_us=outcome.after_us)
-        return None
+        return f"{outcome.instance} replayed as {instance_id(name, clone.number)}"
 
     # ---- operators' orders --------------------------------------------------------------------
 
@@ -555,7 +559,7 @@ class _Draft:
         self._resolve(task, instance, Status.SKIPPED)
         if skip.cascade:
             self._cascade(event, task, skip.result)
-        return None
+        return _noted(f"{skip.instance} skipped", instance.reason)
 
     def _replay(self, replay: Replay) -> str | None:
         found = self._find(replay.instance)
@@ -581,7 +585,7 @@ class _Draft:
         instance.reason = _said(replay.reason, replay.by)
         clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
         self._decide(task, clone, self.state.clock_us)
-        return None
+        return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.reason)
 
     def _cancel(self, cancel: Cancel) -> str | None:
         found = self._find(cancel.instance)
@@ -601,7 +605,7 @@ class _Draft:
             )
         instance.reason = _said(cancel.reason, cancel.by)
         self._resolve(task, instance, Status.CANCELLED)
-        return None
+        return _noted(f"{cancel.instance} cancelled", instance.reason)
 
     def _resend(self, resend: Resend) -> str | None:
         found = self._find(resend.instance)
@@ -616,7 +620,8 @@ class _Draft:
         instance.attempt += 1
         instance.changed_us = self.state.clock_us
         self._send(task, instance)
-        return None
+        said = _said(resend.reason, resend.by)
+        return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", said)
 
     def _close(self, close: Close) -> str | None:
         state = self.state
@@ -629,7 +634,7 @@ class _Draft:
         state.generation += 1
         state.closed = True
         state.seen = {}
-        return None
+        return _noted("session closed", _said(close.reason, close.by))
 
     def _erase(self) -> str | None:
         self.state = SessionState(
@@ -658,7 +663,7 @@ class _Draft:
                 continue
             for instance in record.open.values():
                 if instance.status is Status.DELAYED:
-                    entry = (_due_us(task, instance), place, instance.number, task.name)
+                    entry = (timer_due_us(task, instance), place, instance.number, task.name)
                     if first is None or entry < first:
                         first = entry
         return first
@@ -682,6 +687,7 @@ class _Draft:
     def meet_configurations(self) -> None:
         """Meet every configuration that the session missed, in log order."""
         for applied in self.rules.missed(self.state.config):
+            self.offset = applied.offset
             self.fire_timers(applied.arrival_us)
             self.meet(applied)
 
@@ -796,7 +802,7 @@ def _was_removed(record: TaskRecord) -> bool:
     return last is not None and last.status is Status.CANCELLED and last.reason == _REMOVED
 
 
-def _due_us(task: Task, instance: Instance) -> int:
+def timer_due_us(task: Task, instance: Instance) -> int:
     """When a delayed instance is decided: its start instant plus what its task says now."""
     start = instance.waits_from_us or 0
     if instance.waits_us is not None:
@@ -806,6 +812,10 @@ def _due_us(task: Task, instance: Instance) -> int:
 
 def _bound(key: str, limit: int, what: str) -> str:
     return f"a session holds at most {limit:,} {what} ($bounds.{key})"
+
+
+def _noted(what: str, reason: str | None) -> str:
+    return f"{what}: {reason}" if reason else what
 
 
 def _said(reason: str | None, by: str | None) -> str | None:

@@ -75,7 +75,8 @@ class Instance:
     ``captured`` holds the first arrival of each trigger that the condition took, ``noted`` the position of
     each ``unless`` trigger seen. ``kwargs`` replaces what was captured, where an operator or the task said
     so. ``waits_from_us`` is the start instant of the wait of a delayed instance; the wait is ``waits_us``
-    where the task named it, else derived from the configuration.
+    where the task named it, else derived from the configuration. ``decided_at`` is the offset of the event in
+    whose fold the command was decided.
     """
 
     number: int
@@ -91,6 +92,7 @@ class Instance:
     waits_from_us: int | None = None
     waits_us: int | None = None
     decided_us: int | None = None
+    decided_at: int | None = None
     started_us: int | None = None
     ended_us: int | None = None
     sent: Sent | None = None

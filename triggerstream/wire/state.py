@@ -146,6 +146,7 @@ def _instance_fields(instance: Instance) -> dict[str, object]:
         fields["retries"] = instance.retries
     if instance.decided_us is not None:
         fields["decided"] = instance.decided_us
+        fields["decidedAt"] = instance.decided_at
     if instance.started_us is not None:
         fields["started"] = instance.started_us
     if instance.ended_us is not None:
@@ -245,6 +246,7 @@ def _instance(fields: JsonObject) -> Instance:
         waits_from_us=optional_integer(fields, "waitsFrom", "/instance"),
         waits_us=optional_integer(fields, "waits", "/instance"),
         decided_us=optional_integer(fields, "decided", "/instance"),
+        decided_at=optional_integer(fields, "decidedAt", "/instance"),
         started_us=optional_integer(fields, "started", "/instance"),
         ended_us=optional_integer(fields, "ended", "/instance"),
         sent=None if sent is None else _sent(sent),
