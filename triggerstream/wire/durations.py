@@ -1,0 +1,42 @@
+"""Durations as people write them: ``10s``, ``5m``, ``36h``, ``40d``, ``1h30m``."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LONGEST_US: Final = 100 * 366 * 86_400 * 1_000_000
+"""A hundred years: whoever means more means for ever, and leaves the key out."""
+
+_DURATION = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+_DIGITS = 18
+
+
+def parse_duration(text: str) -> int | None:
+    """Microseconds, or None where ``text`` is no duration: days, hours, minutes, seconds, in this order.
+
+    Zero and more than a hundred years are none either.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return None
+    seconds = 0
+    for digits, (_, factor) in zip(match.groups(), _UNITS, strict=True):
+        if digits is not None:
+            if len(digits) > _DIGITS and len(digits.lstrip("0")) > _DIGITS:
+                return None
+            seconds += int(digits[-_DIGITS:]) * factor
+    micros = seconds * 1_000_000
+    return micros if 0 < micros <= LONGEST_US else None
+
+
+def format_duration(micros: int) -> str:
+    """The text that :func:`parse_duration` reads as ``micros``; what is less than a second is lost."""
+    seconds = micros // 1_000_000
+    parts: list[str] = []
+    for unit, factor in _UNITS:
+        count, seconds = divmod(seconds, factor)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

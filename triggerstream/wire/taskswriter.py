@@ -1,0 +1,61 @@
+"""Tasks back to the file that they are read from."""
+
+from __future__ import annotations
+
+import json
+
+from triggerstream.core.ids import JsonObject
+from triggerstream.core.tasks import Bounds, Configuration, Retry, Task
+from triggerstream.wire.durations import format_duration
+from triggerstream.wire.tasksfile import BOUND_KEYS, EXECUTORS, NOTE_PREFIX
+
+
+def encode_tasks(config: Configuration) -> str:
+    """A tasks file with the tasks and bounds of ``config``; reading it gives equal ones.
+
+    Comments, ``$schema`` and notes between the tasks are no part of the tasks: ``config.text`` has them.
+    """
+    top: JsonObject = {}
+    if any(not key.startswith(NOTE_PREFIX) for task in config.tasks for key in task.extras):
+        top["$extras"] = "keep"
+    standard = Bounds()
+    bounds: JsonObject = {
+        key: getattr(config.bounds, bound)
+        for key, bound in BOUND_KEYS.items()
+        if getattr(config.bounds, bound) != getattr(standard, bound)
+    }
+    if bounds:
+        top["$bounds"] = bounds
+    for task in config.tasks:
+        top[task.name] = _encode_task(task)
+    return json.dumps(top, ensure_ascii=False, indent=2) + "\n"
+
+
+def _encode_task(task: Task) -> JsonObject:
+    out: JsonObject = {"after": list(task.after), "run": task.run}
+    if task.unless:
+        out["unless"] = list(task.unless)
+    if task.and_every is not None:
+        out["andEvery"] = task.and_every
+    if task.with_params:
+        out["withParams"] = task.with_params
+    if task.using != EXECUTORS[0]:
+        out["using"] = task.using
+    if task.retry is not None:
+        out["retry"] = _encode_retry(task.retry)
+    if task.queue is not None:
+        out["queue"] = task.queue
+    if task.expires_us is not None:
+        out["expires"] = format_duration(task.expires_us)
+    return out | task.extras
+
+
+def _encode_retry(retry: Retry) -> JsonObject:
+    out: JsonObject = {"max": retry.max}
+    if retry.backoff_us:
+        out["backoff"] = format_duration(retry.backoff_us)
+    if retry.factor != 1:
+        out["factor"] = retry.factor
+    if retry.max_backoff_us is not None:
+        out["maxBackoff"] = format_duration(retry.max_backoff_us)
+    return out
