@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from itertools import combinations
 
 from triggerstream.wire.spots import Findings, Name, listed
-from triggerstream.wire.tasksfile import Entry
+from triggerstream.wire.taskkeys import Entry
 
 _CLOSE = 0.85
 """How alike a parameter's key and a trigger must be to look like a slip: one letter in seven."""
