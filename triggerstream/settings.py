@@ -1,0 +1,100 @@
+"""Where a triggerstream is: the addresses that name one, and the directory used where none is named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from triggerstream.core.errors import UsageError
+from triggerstream.core.ids import AppId
+
+DEFAULT_APP = AppId("triggerstream")
+DEFAULT_DIRECTORY = ".triggerstream"
+DATABASE = "triggerstream.db"
+"""The name of the database in a state directory."""
+AT_VARIABLE = "TRIGGERSTREAM_AT"
+"""The environment variable that stands for the option ``--at``."""
+DEFAULT_PORT = 8777
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteAddress:
+    """A database file: ``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"sqlite:///{self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAddress:
+    """An HTTP intake: ``http://127.0.0.1:8777``."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Address: TypeAlias = SqliteAddress | HttpAddress
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_EXAMPLES = "sqlite:///path/to/triggerstream.db or http://127.0.0.1:8777"
+
+
+def parse_address(text: str) -> Address:
+    """What ``text`` names.
+
+    Raises:
+        UsageError: it is no address; the message says what one looks like.
+    """
+    match = _SCHEME.match(text)
+    if match is None:
+        raise UsageError(f"{text!r} is no address: write {_EXAMPLES}")
+    scheme = match[1].lower()
+    if scheme == "sqlite":
+        return _sqlite(text, text[match.end() :])
+    if scheme in {"http", "https"}:
+        return _http(text)
+    if scheme == "kafka":
+        raise UsageError(f"{text}: the Kafka engine is not part of this release yet: use {_EXAMPLES}")
+    raise UsageError(f"{text}: there is no scheme {scheme!r}: write {_EXAMPLES}")
+
+
+def locate(text: str) -> Address:
+    """What the option ``--at`` names: an address, a state directory, or a database file.
+
+    Raises:
+        UsageError: an address of an unknown kind.
+    """
+    if _SCHEME.match(text):
+        return parse_address(text)
+    path = Path(text)
+    return SqliteAddress(path=path if path.is_file() or path.suffix == ".db" else path / DATABASE)
+
+
+def _sqlite(text: str, rest: str) -> SqliteAddress:
+    path = rest.removeprefix("/")
+    if path == rest:
+        raise UsageError(
+            f"{text}: write three slashes before a relative path (sqlite:///state/triggerstream.db), "
+            "four before an absolute one (sqlite:////var/lib/triggerstream.db)"
+        )
+    if not path or path == ":memory:":
+        raise UsageError(f"{text}: name a file; what is only in memory is not durable")
+    return SqliteAddress(path=Path(path))
+
+
+def _http(text: str) -> HttpAddress:
+    parts = urlsplit(text)
+    try:
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise UsageError(f"{text}: write a host and a port, such as http://127.0.0.1:{DEFAULT_PORT}")
+    return HttpAddress(url=text.rstrip("/"))
