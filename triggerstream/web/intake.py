@@ -1,0 +1,164 @@
+"""HTTP intake: events in, answered once they are durable. For this machine only: it has no accounts.
+
+Browsers reach 127.0.0.1 too. What a page of another origin sends is refused by its ``Origin``, and what a
+name that was pointed at this machine sends by its ``Host``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from triggerstream.core.errors import DecodeError, LogError
+from triggerstream.core.ids import Json, JsonObject
+from triggerstream.engine.ports import Log
+from triggerstream.engine.submit import event_record, trigger_record
+from triggerstream.wire.bounds import EVENT_BYTES
+from triggerstream.wire.json import as_object, dumps, loads
+from triggerstream.wire.records import NewRecord
+
+LIST_EVENTS = 1_000
+"""Events in one request. They become durable together, and hold back others for as long as that takes."""
+LIST_BYTES = 16 * 1024 * 1024
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+Look = Callable[[str], Awaitable[JsonObject | None]]
+"""What is known of a session, explained; None where it is not known."""
+
+
+def intake(log: Log, *, explain: Look | None = None) -> web.Application:
+    """The application that appends to ``log``."""
+    app = web.Application(client_max_size=LIST_BYTES, middlewares=[_answer_in_json, _this_machine_only])
+    intake_ = _Intake(log, explain)
+    app.router.add_get("/healthz", intake_.health)
+    app.router.add_post("/v1/events", intake_.events)
+    app.router.add_post("/v1/sessions/{session}/triggers/{trigger}", intake_.trigger)
+    if explain is not None:
+        app.router.add_get("/v1/sessions/{session}", intake_.session)
+    return app
+
+
+class _RefusedError(Exception):
+    """An answer other than success."""
+
+    def __init__(self, status: int, error: str, errors: Sequence[JsonObject] = ()) -> None:
+        super().__init__(error)
+        self.status = status
+        self.errors = list(errors)
+
+
+class _Intake:
+    def __init__(self, log: Log, explain: Look | None) -> None:
+        self._log = log
+        self._explain = explain
+
+    async def health(self, _request: web.Request) -> web.Response:
+        return _json(200, {"status": "ok"})
+
+    async def events(self, request: web.Request) -> web.Response:
+        """One event, or a list of which all become durable or none."""
+        body = _loads(await request.read())
+        events: list[Json] = body if isinstance(body, list) else [body]
+        if not events:
+            raise _RefusedError(400, "an empty list: send one event or more")
+        if len(events) > LIST_EVENTS:
+            raise _RefusedError(413, f"{len(events):,} events: send at most {LIST_EVENTS:,} in a list")
+        records: list[NewRecord] = []
+        errors: list[JsonObject] = []
+        for index, event in enumerate(events):
+            try:
+                records.append(event_record(as_object(event, "")))
+            except DecodeError as exc:
+                errors.append({"index": index, "reason": str(exc).removeprefix(": ")})
+        if errors:
+            raise _RefusedError(422, f"{len(errors)} of {len(events)} events refused, none accepted", errors)
+        await self._log.append(records)
+        return _json(202, {"accepted": len(records)})
+
+    async def trigger(self, request: web.Request) -> web.Response:
+        """One trigger, the body its data; ``id``, ``source``, ``time`` by query or ``ce-`` header."""
+        unknown = sorted(set(request.query) - {"id", "source", "time"})
+        if unknown:
+            raise _RefusedError(400, f"query parameter `{unknown[0]}`: only id, source and time are known")
+        body = await request.read()
+        data = _loads(body) if body.strip() else None
+        if data is not None and not isinstance(data, dict):
+            raise _RefusedError(422, "the body must be the trigger's data: a JSON object, or nothing")
+        try:
+            record = trigger_record(
+                request.match_info["session"],
+                request.match_info["trigger"],
+                data,
+                id=_attribute(request, "id"),
+                source=_attribute(request, "source"),
+                time=_attribute(request, "time"),
+            )
+        except DecodeError as exc:
+            raise _RefusedError(422, str(exc)) from exc
+        await self._log.append([record])
+        return _json(202, {"accepted": 1})
+
+    async def session(self, request: web.Request) -> web.Response:
+        """What is known of a session, explained."""
+        session = request.match_info["session"]
+        found = None if self._explain is None else await self._explain(session)
+        if found is None:
+            raise _RefusedError(
+                404, f"no session `{session}`: nothing has been fired for it, or not yet folded"
+            )
+        return _json(200, found)
+
+
+def _attribute(request: web.Request, name: str) -> str | None:
+    return request.query.get(name) or request.headers.get(f"ce-{name}") or None
+
+
+def _loads(body: bytes) -> Json:
+    try:
+        return loads(body)
+    except DecodeError as exc:
+        raise _RefusedError(400, str(exc)) from exc
+
+
+def _json(status: int, value: JsonObject) -> web.Response:
+    return web.Response(status=status, body=dumps(value) + b"\n", content_type="application/json")
+
+
+@web.middleware
+async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whatever goes wrong is answered as ``{"error": …}``."""
+    try:
+        return await handler(request)
+    except _RefusedError as exc:
+        answer: JsonObject = {"error": str(exc)}
+        if exc.errors:
+            answer["errors"] = list(exc.errors)
+        return _json(exc.status, answer)
+    except LogError as exc:
+        return _json(503, {"error": f"not known to be durable, send it again: {exc}"})
+    except web.HTTPRequestEntityTooLarge:
+        return _json(413, {"error": f"more than {LIST_BYTES:,} bytes; an event has at most {EVENT_BYTES:,}"})
+    except web.HTTPException as exc:
+        response = _json(exc.status, {"error": f"{request.method} {request.path}: {exc.reason}"})
+        if "Allow" in exc.headers:
+            response.headers["Allow"] = exc.headers["Allow"]
+        return response
+
+
+@web.middleware
+async def _this_machine_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    origin = request.headers.get("Origin")
+    if not _is_loopback(f"//{request.host}") or (origin is not None and not _is_loopback(origin)):
+        raise _RefusedError(403, "only for programs of this machine: ask for 127.0.0.1 or localhost")
+    return await handler(request)
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        return urlsplit(url).hostname in _LOOPBACK
+    except ValueError:
+        return False
