@@ -1,0 +1,138 @@
+"""Operators' orders: appended as events, and followed until it is known what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.events import Event, Order
+from triggerstream.core.ids import SessionId, split_instance_id
+from triggerstream.core.state import SessionState
+from triggerstream.engine.ports import Log, Reader
+from triggerstream.wire import state as states
+from triggerstream.wire.events import check_session, decode, encode
+from triggerstream.wire.records import NewRecord, Record
+
+_PAGE = 500
+_POLL_S = 0.02
+_REFUSED = "refused: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressed:
+    """An order and the session it is for."""
+
+    session: SessionId
+    order: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of an order. ``status`` is the instance's afterwards; ``clone`` the instance made from it.
+
+    ``applied`` is None where no engine has folded the order in time: it stays in the log, and is carried out
+    once one does.
+    """
+
+    to: Addressed
+    offset: int
+    applied: bool | None
+    reason: str | None = None
+    status: str | None = None
+    clone: str | None = None
+
+
+async def give(log: Log, reader: Reader, orders: Sequence[Addressed], *, wait_s: float) -> list[Answer]:
+    """Append ``orders`` and wait until they are folded, at most ``wait_s``; the answers in their order.
+
+    Raises:
+        LogError: not known to be durable, or the store cannot be read.
+        DecodeError: an order can be no event.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_s
+    answers: list[Answer] = []
+    for at in range(0, len(orders), _PAGE):
+        answers += await _give(log, reader, orders[at : at + _PAGE], deadline)
+    return answers
+
+
+async def _give(log: Log, reader: Reader, orders: Sequence[Addressed], deadline: float) -> list[Answer]:
+    ids = [str(uuid4()) for _ in orders]
+    before = (await reader.progress()).end
+    await log.append(
+        [
+            NewRecord(key=check_session(to.session), value=encode(to.order, id=order_id))
+            for to, order_id in zip(orders, ids, strict=True)
+        ]
+    )
+    offsets = await _offsets(reader, set(ids), after=before - 1)
+    loop = asyncio.get_running_loop()
+    last = max(offsets.values())
+    while (folded := (await reader.progress()).offset) <= last and loop.time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)
+    return [
+        await _answer(reader, to, offsets[order_id], folded=folded)
+        for to, order_id in zip(orders, ids, strict=True)
+    ]
+
+
+async def _offsets(reader: Reader, ids: set[str], *, after: int) -> dict[str, int]:
+    """Where the events with those ids are. They are durable, so the log holds them."""
+    found: dict[str, int] = {}
+    while len(found) < len(ids):
+        records = await reader.records(after=after, limit=_PAGE)
+        for record in records:
+            event_id = _id_of(record)
+            if event_id in ids:
+                found[str(event_id)] = record.offset
+        if not records:
+            break
+        after = records[-1].offset
+    return found
+
+
+def _id_of(record: Record) -> str | None:
+    try:
+        event = decode(record)
+    except DecodeError:
+        return None
+    return event.id if isinstance(event, Event) else None
+
+
+async def _answer(reader: Reader, to: Addressed, offset: int, *, folded: int) -> Answer:
+    if folded <= offset:
+        return Answer(to=to, offset=offset, applied=None)
+    letter = await reader.dead_letter(offset)
+    if letter is not None:
+        return Answer(to=to, offset=offset, applied=False, reason=letter.reason)
+    row = await reader.session(to.session)
+    if row is None:
+        return Answer(to=to, offset=offset, applied=False, reason="nothing is known of this session")
+    state = states.decode(row.state)
+    note = next((said for at, _, _, said in state.positions if at == offset), None)
+    refused = note is not None and note.startswith(_REFUSED)
+    status, clone = _afterwards(state, to.order.instance)
+    return Answer(
+        to=to,
+        offset=offset,
+        applied=not refused,
+        reason=note.removeprefix(_REFUSED) if refused and note is not None else None,
+        status=status,
+        clone=clone,
+    )
+
+
+def _afterwards(state: SessionState, instance: str) -> tuple[str | None, str | None]:
+    parts = split_instance_id(instance)
+    record = None if parts is None else state.tasks.get(parts[0])
+    if parts is None or record is None:
+        return None, None
+    found = record.find(parts[1])
+    clones = [i.number for i in record.instances() if i.clone_of == parts[1]]
+    return (
+        None if found is None else found.status.value,
+        f"{parts[0]}#{clones[-1]}" if clones else None,
+    )

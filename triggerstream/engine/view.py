@@ -1,0 +1,84 @@
+"""What people ask of a reader: sessions as values, explained under the configurations in force."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from triggerstream.core.ids import AppId, Json, JsonObject, SessionId, TaskName
+from triggerstream.core.projections import explain
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import NEVER_APPLIED, Applied, Rules
+from triggerstream.engine.ports import Reader
+from triggerstream.wire import state as states
+from triggerstream.wire import tasksfile
+from triggerstream.wire.instants import format_instant
+
+_PAGE = 500
+
+
+class View:
+    """Reads as the engine writes: nothing is kept between two questions."""
+
+    def __init__(self, reader: Reader, *, app: AppId) -> None:
+        self.reader = reader
+        self._app = app
+
+    async def rules(self) -> Rules:
+        """The configurations that some session may still have to meet, the one in force last."""
+        history = tuple(
+            Applied(
+                config=tasksfile.read(row.text, name="configuration"),
+                offset=row.offset,
+                arrival_us=row.arrival_us,
+            )
+            for row in await self.reader.configurations()
+        )
+        return Rules(app=self._app, history=history or (NEVER_APPLIED,))
+
+    async def state(self, session: str) -> SessionState | None:
+        """What is known of one session."""
+        row = await self.reader.session(SessionId(session))
+        return None if row is None else states.decode(row.state)
+
+    async def states(self, *, prefix: str = "") -> AsyncIterator[tuple[SessionId, SessionState, int | None]]:
+        """Sessions whose id begins with ``prefix``, by id, with the time of their next timer."""
+        after: SessionId | None = None
+        while True:
+            rows = await self.reader.sessions(prefix=prefix, after=after, limit=_PAGE)
+            for row in rows:
+                yield row.id, states.decode(row.state), row.due_us
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1].id
+
+    async def explain(self, session: str, *, task: str | None = None) -> JsonObject | None:
+        """A session's conditions, leaf by leaf, and its timeline, instants as text; None: not known."""
+        state = await self.state(session)
+        if state is None:
+            return None
+        found = explain(
+            await self.rules(), SessionId(session), state, task=None if task is None else TaskName(task)
+        )
+        return _object_with_instants(found)
+
+
+def _object_with_instants(fields: JsonObject) -> JsonObject:
+    """``fields`` with each ``…Us`` of the engine's own as RFC 3339 text. The user's data is left alone."""
+    shown: JsonObject = {}
+    for name, value in fields.items():
+        if name.endswith("Us") and isinstance(value, int):
+            shown[name.removesuffix("Us")] = format_instant(value)
+        elif name in _USERS_OWN:
+            shown[name] = value
+        else:
+            shown[name] = _with_instants(value)
+    return shown
+
+
+_USERS_OWN = frozenset({"data", "kwargs", "result", "metadata"})
+
+
+def _with_instants(value: Json) -> Json:
+    if isinstance(value, dict):
+        return _object_with_instants(value)
+    return [_with_instants(item) for item in value] if isinstance(value, list) else value
