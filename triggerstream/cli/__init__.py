@@ -1,9 +1,5 @@
 """The command `triggerstream`: one module a command group."""
 
-import click
+from triggerstream.cli.program import main
 
-
-@click.group()
-@click.version_option(package_name="triggerstream")
-def main() -> None:
-    """Fire Celery tasks when the triggers of a session have arrived."""
+__all__ = ["main"]

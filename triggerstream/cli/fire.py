@@ -1,0 +1,96 @@
+"""`triggerstream fire`: append one trigger."""
+
+from __future__ import annotations
+
+import click
+
+from triggerstream.cli.options import existing, json_option, run
+from triggerstream.cli.printing import json_line, say
+from triggerstream.core.ids import Json, JsonObject
+from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY
+
+
+@click.command()
+@click.argument("session")
+@click.argument("trigger")
+@click.argument("pairs", metavar="[KEY=VALUE]…", nargs=-1)
+@click.option(
+    "--data", metavar="JSON", help="The trigger's data, an object; KEY=VALUE pairs are added to it."
+)
+@click.option("--id", "event_id", metavar="ID", help="The event's id: firing it again changes nothing.")
+@click.option("--time", metavar="TIME", help="When it happened, such as 2026-03-01T12:00:00Z; else now.")
+@click.option("--source", metavar="SOURCE", help="What fired it; id and source together name an event.")
+@click.option(
+    "--to",
+    "--at",
+    "--dir",
+    "at",
+    metavar="WHERE",
+    envvar=AT_VARIABLE,
+    show_envvar=True,
+    default=DEFAULT_DIRECTORY,
+    show_default=True,
+    help="A state directory, or an address: sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777.",
+)
+@json_option
+def fire(
+    *,
+    session: str,
+    trigger: str,
+    pairs: tuple[str, ...],
+    data: str | None,
+    event_id: str | None,
+    time: str | None,
+    source: str | None,
+    at: str,
+    as_json: bool,
+) -> None:
+    """Fire TRIGGER for SESSION. It is durable when this returns.
+
+    A VALUE is JSON where it reads as JSON (score=3, ok=true, tags='["a"]'), else a string (name=Ada). A
+    string that looks like JSON is quoted: zip='"04109"'.
+    """
+    from triggerstream.client import Client
+
+    fields = _data(data)
+    fields.update(_pair(pair) for pair in pairs)
+
+    async def work() -> str:
+        async with Client(str(existing(at)), source=source) as client:
+            return await client.fire(session, trigger, fields, id=event_id, time=time)
+
+    done = run(work())
+    if as_json:
+        json_line({"session": session, "type": trigger, "id": done})
+    else:
+        say(f"fired {trigger} for {session} (id {done})")
+
+
+def _data(text: str | None) -> JsonObject:
+    if text is None:
+        return {}
+    value = _json(text)
+    if not isinstance(value, dict):
+        raise click.BadParameter('must be a JSON object, such as {"score": 3}', param_hint="--data")
+    return value
+
+
+def _pair(text: str) -> tuple[str, Json]:
+    key, mark, value = text.partition("=")
+    if not mark or not key:
+        raise click.BadParameter(f"{text!r}: write KEY=VALUE, such as score=3", param_hint="KEY=VALUE")
+    found = _json(value)
+    return key, value if found is _NOT_JSON else found
+
+
+_NOT_JSON: Json = "\0not JSON"
+
+
+def _json(text: str) -> Json:
+    import orjson
+
+    try:
+        value: Json = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _NOT_JSON
+    return value

@@ -1,0 +1,83 @@
+"""What commands have in common: where they look, and how they say it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import click
+
+from triggerstream.core.errors import UsageError
+from triggerstream.engine.ports import Reader
+from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY, Address, HttpAddress, SqliteAddress, locate
+
+_T = TypeVar("_T")
+
+at_option = click.option(
+    "--at",
+    "--dir",
+    "at",
+    metavar="WHERE",
+    envvar=AT_VARIABLE,
+    show_envvar=True,
+    default=DEFAULT_DIRECTORY,
+    show_default=True,
+    help="A state directory, or an address: sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+
+
+class Duration(click.ParamType):
+    """``90s``, ``5m``, ``36h``, ``40d`` or combinations, as microseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """The duration in microseconds."""
+        from triggerstream.wire.durations import parse_duration
+
+        if isinstance(value, int):
+            return value
+        micros = parse_duration(value)
+        if micros is None:
+            self.fail(f"{value!r} is no duration: write 90s, 5m, 36h, 40d or 1h30m", param, ctx)
+        return micros
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of ``work``."""
+    return asyncio.run(work)
+
+
+def existing(at: str) -> Address:
+    """The address that ``--at`` names; a database must be there already.
+
+    Raises:
+        UsageError: there is none; nothing is made by looking.
+    """
+    address = locate(at)
+    if isinstance(address, SqliteAddress) and not address.path.is_file():
+        raise UsageError(
+            f"{address.path}: there is no triggerstream here yet: start one with `triggerstream dev "
+            f"TASKS.json`, or say where it is with --at or {AT_VARIABLE}"
+        )
+    return address
+
+
+@asynccontextmanager
+async def reading(at: str) -> AsyncIterator[Reader]:
+    """A reader of what ``--at`` names."""
+    from triggerstream import bootstrap
+
+    address = existing(at)
+    if isinstance(address, HttpAddress):
+        raise UsageError(
+            f"{address}: an HTTP intake takes triggers only: name the engine's state directory or database"
+        )
+    reader = bootstrap.reader(str(address))
+    try:
+        yield reader
+    finally:
+        await reader.close()

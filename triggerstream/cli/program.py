@@ -1,0 +1,99 @@
+"""The command line as a whole: its commands, found when they are asked for, and how errors are told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from triggerstream.core.errors import TriggerstreamError
+
+_COMMANDS = {
+    "demo": ("triggerstream.cli.demo", "demo", "Show the whole of it at work, on this machine, in a minute."),
+    "dev": ("triggerstream.cli.dev", "dev", "Run a tasks file: engine, HTTP intake and Celery worker."),
+    "fire": ("triggerstream.cli.fire", "fire", "Fire one trigger for a session."),
+    "config": ("triggerstream.cli.config", "config", "Check tasks files."),
+    "simulate": ("triggerstream.cli.simulate", "simulate", "Fold events in memory: what would be decided."),
+    "sessions": ("triggerstream.cli.sessions", "sessions", "List and explain what is known of sessions."),
+    "instances": ("triggerstream.cli.instances", "instances", "Skip, replay, cancel or resend instances."),
+    "deadletters": ("triggerstream.cli.deadletters", "deadletters", "Look at what could not be processed."),
+}
+"""Where each command is, and its line in ``--help``: nothing is imported to answer that."""
+
+_UNUSABLE = 2
+_INTERRUPTED = 130
+
+
+class Program(click.Group):
+    """A group that imports a command when it is run, and tells every error in one line on stderr."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = getattr(import_module(entry[0]), entry[1])
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]!r}{_did_you_mean(args[0])}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in _COMMANDS.items()])
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # noqa: ANN401
+        """Run the command and exit: 0 done, 1 the answer is no, 2 wrong usage or unusable input."""
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(args, *rest, **extra)
+        except click.exceptions.NoArgsIsHelpError as exc:
+            click.echo(exc.ctx.get_help(), err=True)
+            status = _UNUSABLE
+        except click.ClickException as exc:
+            status = _tell(_usage(exc))
+        except TriggerstreamError as exc:
+            status = _tell(str(exc))
+        except (click.Abort, KeyboardInterrupt):
+            status = _INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read the output has read enough. Python must not find the pipe broken again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="triggerstream", prog_name="triggerstream")
+def main() -> None:
+    """Fire Celery tasks when the triggers of a session have arrived."""
+
+
+def _tell(message: str) -> int:
+    click.echo(" ".join(message.split("\n")), err=True)
+    return _UNUSABLE
+
+
+def _usage(exc: click.ClickException) -> str:
+    message = exc.format_message().replace("\n", " ")
+    context = exc.ctx if isinstance(exc, click.UsageError) else None
+    if context is None:
+        return message
+    return f"{message} ({context.command_path} --help says more)"
+
+
+def _did_you_mean(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, _COMMANDS, n=1)
+    return f": did you mean {near[0]!r}?" if near else f": there are {', '.join(_COMMANDS)}"
