@@ -16,7 +16,8 @@ from triggerstream.core.ids import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Commands and their causes are made on the path of an event; see core.events for why they are not frozen.
+@dataclass(slots=True, kw_only=True)
 class Cause:
     """An event that a command includes: its trigger, position in the partition, and id if it had one."""
 
@@ -25,7 +26,7 @@ class Cause:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Command:
     """Run ``run`` once for ``instance``.
 
@@ -42,7 +43,7 @@ class Command:
     run: str
     kwargs: JsonObject
     config: ConfigHash
-    causes: tuple[Cause, ...]
+    causes: list[Cause]
     decided_us: int
     attempt: int = 0
     retries: int = 0

@@ -286,8 +286,8 @@ class _Draft:
     def _offer(self, task: Task, name: TriggerName, arrival: Arrival) -> None:
         """Offer a trigger to one task that uses it (DESIGN 4, rules 1 to 4)."""
         record = self._own(task.name)
-        in_needs = name in task.needs
-        in_unless = name in task.unless
+        in_needs = name in task.needs_set
+        in_unless = name in task.unless_set
         accepted = False
         changed: list[Instance] = []
         for instance in record.open.values():
@@ -341,9 +341,9 @@ class _Draft:
 
     def _judge(self, task: Task, instance: Instance) -> None:
         """Abandon, decide, or let wait (DESIGN 4, rule 4). ``instance`` is owned."""
-        if task.unless and all(name in instance.noted for name in task.unless):
+        if self._blocked(task, instance):
             self._resolve(task.name, instance, Status.ABANDONED)
-        elif instance.status is Status.UNSTARTED and all(name in instance.captured for name in task.needs):
+        elif instance.status is Status.UNSTARTED and instance.captured.keys() >= task.needs_set:
             self._decide(task, instance, self.state.clock_us)
 
     def _judge_all(self) -> None:
@@ -385,9 +385,9 @@ class _Draft:
                 run=sent.run,
                 kwargs=deep_merge(sent.params, instance.stored_kwargs()),
                 config=sent.config,
-                causes=tuple(
+                causes=[
                     Cause(trigger=name, offset=a.offset, id=a.id) for name, a in instance.captured.items()
-                ),
+                ],
                 decided_us=instance.decided_us,
                 attempt=instance.attempt,
                 retries=instance.retries,
@@ -768,7 +768,7 @@ class _Draft:
         return parts[0], instance
 
     def _blocked(self, task: Task, instance: Instance) -> bool:
-        return bool(task.unless) and all(name in instance.noted for name in task.unless)
+        return bool(task.unless) and instance.noted.keys() >= task.unless_set
 
     def _command_id(self, task: TaskName, number: int) -> CommandId:
         generation = self.state.instances_generation

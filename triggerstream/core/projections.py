@@ -85,14 +85,11 @@ def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[Json
         rows.append(((offset, 0, 0), row))
     first = rows[0][0][0] if rows else 0
     for name, record in state.tasks.items():
-        for instance in record.instances():
-            if instance.decided_at is not None and instance.decided_at >= first:
-                rows.append(
-                    (
-                        (instance.decided_at, 1, instance.number),
-                        _decision(rules, session, state, name, instance),
-                    )
-                )
+        rows.extend(
+            ((instance.decided_at, 1, instance.number), _decision(rules, session, state, name, instance))
+            for instance in record.instances()
+            if instance.decided_at is not None and instance.decided_at >= first
+        )
     return [row for _, row in sorted(rows, key=lambda item: item[0])]
 
 

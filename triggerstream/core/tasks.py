@@ -68,10 +68,14 @@ class Task:
     expires_us: int | None = None
     extras: JsonObject = field(default_factory=dict)
     needs: tuple[TriggerName, ...] = field(init=False)
+    needs_set: frozenset[TriggerName] = field(init=False, repr=False, compare=False)
+    unless_set: frozenset[TriggerName] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         every = () if self.and_every is None else (self.and_every,)
         object.__setattr__(self, "needs", tuple(dict.fromkeys(self.after + every)))
+        object.__setattr__(self, "needs_set", frozenset(self.needs))
+        object.__setattr__(self, "unless_set", frozenset(self.unless))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,7 @@ def decode(value: bytes) -> Decision:
         run=text_of(fields, "run"),
         kwargs=kwargs,
         config=ConfigHash(text_of(fields, "config")),
-        causes=tuple(_cause(item) for item in _array(fields.get("causes"))),
+        causes=[_cause(item) for item in _array(fields.get("causes"))],
         decided_us=parse_instant(text_of(fields, "decided")),
         queue=optional_text(fields, "queue"),
         expires_us=_expires(fields.get("expires")),
