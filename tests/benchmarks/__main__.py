@@ -1,0 +1,27 @@
+"""``make bench``: measures, prints the table, and writes the same rows to ``build/bench.json``."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from os import cpu_count
+from pathlib import Path
+
+from tests.benchmarks import core, embedded
+from tests.benchmarks.rows import table, write
+
+BENCHMARKS = {"core": core.run, "embedded": embedded.run}
+
+
+def main(chosen: list[str]) -> None:
+    """Run the benchmarks named on the command line, or all."""
+    print(
+        f"{platform.machine()}, {cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
+    )
+    rows = [row for name in chosen or BENCHMARKS for row in BENCHMARKS[name]()]
+    print(table(rows))
+    write(rows, Path("build/bench.json"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
