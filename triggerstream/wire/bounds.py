@@ -8,6 +8,11 @@ from __future__ import annotations
 KEY_BYTES = 1024
 EVENT_BYTES = 256 * 1024
 JSON_DEPTH = 64
+"""Arrays and objects in one another, in what comes from outside: 1 is an object of plain values."""
+COMMAND_DEPTH = JSON_DEPTH + 2
+"""A command holds an event's whole data two levels down, under ``kwargs`` and the trigger."""
+STATE_DEPTH = JSON_DEPTH + 7
+"""A state holds it under tasks, task, open, instance, captured, trigger; and the state itself is a level."""
 INTEGER_LIMIT = 2**63
 """Integers lie in [-2^63, 2^63): what every language's 64-bit integer holds."""
 CONFIG_BYTES = 1024 * 1024

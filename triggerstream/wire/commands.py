@@ -15,6 +15,7 @@ from triggerstream.core.ids import (
     TriggerName,
     split_instance_id,
 )
+from triggerstream.wire.bounds import COMMAND_DEPTH
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import (
     as_object,
@@ -76,7 +77,7 @@ def decode(value: bytes) -> Decision:
     Raises:
         DecodeError: it breaks the contract.
     """
-    fields = as_object(loads(value), "")
+    fields = as_object(loads(value, depth=COMMAND_DEPTH), "")
     kind = text_of(fields, "kind")
     if kind not in {"run", "revoke"}:
         message = f"/kind: must be `run` or `revoke`, is `{kind[:40]}`"

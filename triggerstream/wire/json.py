@@ -20,11 +20,11 @@ _INTEGER_CHARACTERS = len(str(-INTEGER_LIMIT))
 _BIG_INTEGER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?')
 
 
-def loads(text: bytes) -> Json:
+def loads(text: bytes, *, depth: int = JSON_DEPTH) -> Json:
     """The value of ``text``.
 
     Raises:
-        DecodeError: not JSON, deeper than 64, or with an integer beyond ±2^63. Nothing else is raised.
+        DecodeError: not JSON, deeper than ``depth``, or with an integer beyond ±2^63. Nothing else is raised.
     """
     try:
         value: Json = orjson.loads(text)
@@ -32,8 +32,8 @@ def loads(text: bytes) -> Json:
         message = f"not JSON: {exc}"
         raise DecodeError(message) from exc
     # A text with few brackets cannot be deep.
-    if text.count(b"[") + text.count(b"{") > JSON_DEPTH and _depth_exceeds(value, JSON_DEPTH):
-        message = f"JSON nested deeper than {JSON_DEPTH}"
+    if text.count(b"[") + text.count(b"{") > depth and _depth_exceeds(value, depth):
+        message = f"JSON nested deeper than {depth}"
         raise DecodeError(message)
     if _LONG_NUMBER.search(text) is not None:
         _check_integers(text)
@@ -78,18 +78,17 @@ def _has_odd_float(value: object, depth: int) -> bool:
 
 
 def _depth_exceeds(value: Json, limit: int) -> bool:
-    level: list[Json] = [value]
-    for _ in range(limit + 1):
-        below: list[Json] = []
-        for item in level:
-            if isinstance(item, dict):
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-        if not below and not any(isinstance(item, dict | list) for item in level):
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        level = [
+            item
+            for holder in level
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
             return False
-        level = below
-    return any(isinstance(item, dict | list) for item in level)
+    return True
 
 
 def _check_integers(text: bytes) -> None:

@@ -20,6 +20,7 @@ from triggerstream.core.state import (
     Status,
     TaskRecord,
 )
+from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import (
     as_object,
     dumps,
@@ -69,7 +70,7 @@ def decode(value: bytes) -> SessionState:
     Raises:
         DecodeError: it is no state, or of a version that this release does not know.
     """
-    fields = as_object(loads(value), "")
+    fields = as_object(loads(value, depth=STATE_DEPTH), "")
     version = integer(fields, "version", minimum=1)
     if version > VERSION:
         message = f"/version: {version} is newer than this release, which reads up to {VERSION}"
