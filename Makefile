@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws lint bench demo clean lock
+.PHONY: help install test test-quick test-laws lint bench demo kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,15 @@ bench: install ## Measure, and print the figures
 
 demo: install ## Run the demonstration
 	@$(BIN)/triggerstream demo
+
+kafka-up: install ## Start an Apache Kafka on 127.0.0.1:9092; Maven brings it the first time
+	@$(BIN)/python -m tests.support.kafka up
+
+kafka-down: install ## End it; its data stay in .kafka/server
+	@$(BIN)/python -m tests.support.kafka down
+
+kafka-status: install ## Say whether it runs
+	@$(BIN)/python -m tests.support.kafka status
 
 clean: ## Remove .venv, builds and caches
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,3 +9,5 @@ settings.register_profile("quick", max_examples=50, deadline=None)
 settings.register_profile("default", max_examples=300, deadline=None)
 settings.register_profile("full", max_examples=10_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+pytest_plugins = ["tests.support.kafka.fixtures"]

@@ -1,0 +1,1 @@
+"""A real Apache Kafka for tests, demonstrations and benchmarks: see :mod:`tests.support.kafka.server`."""

@@ -1,0 +1,58 @@
+"""Fixtures: one Kafka for a whole test run, and private ones for tests that kill or freeze theirs."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.kafka.server import KafkaServer, missing
+from triggerstream.core.ids import AppId
+
+CLUSTER = "TRIGGERSTREAM_KAFKA"
+"""Names the environment variable with the ``host:port`` of a cluster to use in place of an own server."""
+
+
+def _skip_where_there_is_none() -> None:
+    if (lacking := missing()) is not None:
+        pytest.skip(f"waits for {lacking}, or for {CLUSTER}=host:port of a Kafka cluster")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of the Kafka that all tests of this run share. Each test has topics of its own."""
+    cluster = os.environ.get(CLUSTER)
+    if cluster:
+        yield cluster
+        return
+    _skip_where_there_is_none()
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
+    server.start()
+    yield server.bootstrap
+    server.stop()
+
+
+@pytest.fixture
+def start_kafka(tmp_path: Path) -> Iterator[Callable[..., KafkaServer]]:
+    """Start a Kafka for this test alone; ``start_kafka({"name": "value"})`` adds broker settings."""
+    _skip_where_there_is_none()
+    started: list[KafkaServer] = []
+
+    def start(settings: dict[str, str] | None = None) -> KafkaServer:
+        server = KafkaServer(tmp_path / f"kafka-{len(started)}", settings=settings)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def kafka_app() -> AppId:
+    """An app whose topics no other test has."""
+    return AppId(f"test-{uuid.uuid4().hex[:12]}")

@@ -1,0 +1,270 @@
+"""A real Apache Kafka: one process, broker and controller in one, on the loopback interface.
+
+Its jars come from Maven Central, once, into the git-ignored ``.kafka/libs``. A server owns a folder for its
+settings, its data and its log.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+HOME = ROOT / ".kafka"
+"""Everything that this module leaves behind, test runs aside."""
+LIBS = HOME / "libs"
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 60.0
+"""A start takes 4 s on two idle cores; a loaded machine may need many times that."""
+STOP_TIMEOUT_S = 20.0
+
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "controller.listener.names": "CONTROLLER",
+    # Alone, it cannot replicate anything.
+    "default.replication.factor": "1",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # A topic that nobody created is a mistake that a test should see.
+    "auto.create.topics.enable": "false",
+    # The internal topics are made when first asked for: 8 folders each in place of 50.
+    "offsets.topic.num.partitions": "8",
+    "transaction.state.log.num.partitions": "8",
+    # No waiting for members that a test does not have.
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    # How soon a transaction that ran out of time is aborted.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+    # The default, 128 MiB, is a quarter of the heap.
+    "log.cleaner.dedupe.buffer.size": "16777216",
+}
+
+# The server becomes the JVM, under the same process id, and the kernel ends it with the one who started it,
+# however that one ends. Elsewhere than on Linux only an orderly end of the starter does.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the starter is gone")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+class KafkaUnavailableError(Exception):
+    """There is no Kafka to be had here; the message says what is missing."""
+
+
+class KafkaStartError(Exception):
+    """Kafka was there and did not start; the message ends with what it logged last."""
+
+
+def missing() -> str | None:
+    """What this machine lacks to start a Kafka, or None."""
+    if shutil.which("java") is None:
+        return "Java 17 or newer (`java` is not on the PATH)"
+    if not _complete() and shutil.which("mvn") is None:
+        return "Maven, which brings Kafka (`mvn` is not on the PATH)"
+    return None
+
+
+def fetch_libs() -> Path:
+    """The folder with Kafka's jars; fetched when they are not there or not those of the ``pom.xml``.
+
+    Raises:
+        KafkaUnavailableError: they cannot be fetched.
+    """
+    HOME.mkdir(exist_ok=True)
+    with (HOME / "libs.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _complete():
+            return LIBS
+        if shutil.which("mvn") is None:
+            raise KafkaUnavailableError("Maven, which brings Kafka, is not on the PATH")
+        shutil.rmtree(LIBS, ignore_errors=True)
+        arguments = ["--quiet", "--batch-mode", "--file", str(HERE / "pom.xml")]
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={LIBS}"]
+        done = subprocess.run(["mvn", *arguments, *goal], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise KafkaUnavailableError(f"Maven could not bring Kafka:\n{done.stdout}{done.stderr}")
+        (LIBS / "complete").write_text(_pom_digest())
+    return LIBS
+
+
+def _complete() -> bool:
+    stamp = LIBS / "complete"
+    return stamp.exists() and stamp.read_text() == _pom_digest()
+
+
+def _pom_digest() -> str:
+    return hashlib.sha256((HERE / "pom.xml").read_bytes()).hexdigest()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(host: str, port: int, *, timeout_s: float = 1.0) -> bool:
+    """Whether a Kafka broker answers there: to ApiVersions, which it does once it is part of its cluster."""
+    request = struct.pack(">hhih", 18, 0, 1, -1)
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            answer = connection.recv(10)
+    except OSError:
+        return False
+    return len(answer) == 10 and answer[4:] == struct.pack(">ih", 1, 0)
+
+
+class KafkaServer:
+    """One server in ``folder``. It may be killed and started again: ports and data stay.
+
+    With ``keep_running`` it outlives the process that starts it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        controller_port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        keep_running: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self._controller_port = controller_port or free_port()
+        self._extra = dict(settings or {})
+        self._keep_running = keep_running
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """``host:port``."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the JVM."""
+        if self._process is None:
+            raise AssertionError("this server was not started")
+        return self._process.pid
+
+    @property
+    def log(self) -> Path:
+        """What the server logged."""
+        return self.folder / "kafka.log"
+
+    def start(self) -> None:
+        """Start it, on a storage that is formatted when there is none; it answers when this returns.
+
+        Raises:
+            KafkaUnavailableError: its jars cannot be fetched.
+            KafkaStartError: it ended, or did not answer in time.
+        """
+        libs = fetch_libs()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        properties = self.folder / "server.properties"
+        properties.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        java = ["java", "-Xmx512m", f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"]
+        java += ["-cp", f"{libs}/*"]
+        with self.log.open("ab") as log:
+            if not (self.folder / "data" / "meta.properties").exists():
+                self._format(java, properties, log.fileno())
+            command = [*java, "kafka.Kafka", str(properties)]
+            if not self._keep_running:
+                command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C ends the tests, and they end the server
+            )
+        self._await_answer(self._process)
+
+    def _settings(self) -> dict[str, str]:
+        plain, controller = f"PLAINTEXT://{self.bootstrap}", f"CONTROLLER://{HOST}:{self._controller_port}"
+        return {
+            **_SETTINGS,
+            "listeners": f"{plain},{controller}",
+            "advertised.listeners": plain,
+            "controller.quorum.bootstrap.servers": f"{HOST}:{self._controller_port}",
+            "log.dirs": str(self.folder / "data"),
+            **self._extra,
+        }
+
+    def _format(self, java: list[str], properties: Path, log: int) -> None:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(properties)]
+        if subprocess.run([*java, *tool], stdout=log, stderr=log, check=False).returncode:
+            raise KafkaStartError(f"Kafka's storage could not be formatted:\n{self._last_lines()}")
+
+    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not answers(HOST, self.port):
+            if process.poll() is not None:
+                raise KafkaStartError(f"Kafka ended with status {process.returncode}:\n{self._last_lines()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise KafkaStartError(
+                    f"Kafka does not answer after {START_TIMEOUT_S:g} s:\n{self._last_lines()}"
+                )
+            time.sleep(0.05)
+
+    def _last_lines(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+    def stop(self) -> None:
+        """End it in order; at once where it takes too long."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self.resume()
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it as a loss of power to the process would."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
