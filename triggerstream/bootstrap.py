@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from triggerstream.core.errors import UsageError
-from triggerstream.engine.ports import Log, OutcomeLog, Reader
+from triggerstream.core.ids import AppId
+from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.settings import Address, HttpAddress, SqliteAddress, parse_address
+
+if TYPE_CHECKING:
+    from triggerstream.engine.embedded import EmbeddedEngine
 
 
 def log(address: str | Address, *, timeout_s: float = 10.0) -> Log:
@@ -44,6 +52,43 @@ def reader(address: str | Address) -> Reader:
     from triggerstream.adapters.sqlite.reader import SqliteReader
 
     return SqliteReader(_database(address, "sessions are read from").path)
+
+
+def dispatcher(app: Any) -> Dispatcher:  # noqa: ANN401 - a Celery app, which only its adapter names
+    """What hands commands to the Celery app ``app``: all tasks but Celery's own."""
+    from triggerstream.adapters.celery.dispatch import CeleryDispatcher
+
+    return CeleryDispatcher(app)
+
+
+def embedded(
+    address: str | Address,
+    *,
+    app: AppId,
+    dispatcher: Dispatcher,
+    on_checkpoint: Callable[[Checkpoint], None],
+) -> tuple[EmbeddedEngine, Log]:
+    """The embedded engine of the database at ``address``, which it makes where there is none, and its log.
+
+    Raises:
+        UsageError: ``address`` is none, or no database.
+    """
+    from triggerstream.adapters.clock import SystemClock
+    from triggerstream.adapters.sqlite.log import SqliteLog
+    from triggerstream.adapters.sqlite.store import SqliteStore
+    from triggerstream.engine.embedded import EmbeddedEngine
+
+    path = _database(address, "the embedded engine has").path
+    log = SqliteLog(path)
+    engine = EmbeddedEngine(
+        app=app,
+        log=log,
+        store=SqliteStore(path, app=app, log=log),
+        dispatcher=dispatcher,
+        clock=SystemClock(),
+        on_checkpoint=on_checkpoint,
+    )
+    return engine, log
 
 
 def _parsed(address: str | Address) -> Address:

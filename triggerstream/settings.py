@@ -17,6 +17,8 @@ DATABASE = "triggerstream.db"
 """The name of the database in a state directory."""
 AT_VARIABLE = "TRIGGERSTREAM_AT"
 """The environment variable that stands for the option ``--at``."""
+LOG_VARIABLE = "TRIGGERSTREAM_LOG"
+"""The environment variable that tells a Celery worker where to report, if its app does not."""
 DEFAULT_PORT = 8777
 
 

@@ -9,8 +9,10 @@ import shutil
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from triggerstream.core.errors import UsageError
@@ -118,29 +120,38 @@ class Child:
             self._output(line.decode(errors="replace").rstrip("\r\n"))
 
 
-async def start_valkey(*, output: Callable[[str], None]) -> tuple[Child, str]:
-    """A Valkey server on a free port of 127.0.0.1, nothing on disk, behind a password; with its URL.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """A server of our own; ``lines`` has the last of what it said."""
+
+    child: Child
+    url: str
+    lines: deque[str]
+
+    async def ended(self) -> None:
+        """Return never; raise once the server has ended by itself."""
+        status = await self.child.wait()
+        last = f": {self.lines[-1]}" if self.lines else ""
+        raise UsageError(f"the Celery broker ended with status {status}{last}")
+
+
+async def start_valkey() -> Broker:
+    """A Valkey server on a free port of 127.0.0.1, nothing on disk, behind a password.
 
     Raises:
         UsageError: there is none to run, or it does not start; the message says what to do.
     """
     binary = _valkey_binary()
-    lines: list[str] = []
-
-    def keep(line: str) -> None:
-        lines.append(line)
-        del lines[:-20]
-        output(line)
-
+    lines: deque[str] = deque(maxlen=1)
     for _ in range(_BROKER_PORTS):
         port, password = _free_port(), secrets.token_hex(16)
         config = (
             f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
-            'daemonize no\nsave ""\nappendonly no\nmaxmemory-policy noeviction\n'
+            'daemonize no\nloglevel warning\nsave ""\nappendonly no\nmaxmemory-policy noeviction\n'
         )
-        child = await Child.start([binary, "-"], stdin=config.encode(), output=keep, grace_s=1.0)
+        child = await Child.start([binary, "-"], stdin=config.encode(), output=lines.append, grace_s=1.0)
         if await _answers(child, port=port, password=password):
-            return child, f"redis://:{password}@127.0.0.1:{port}/0"
+            return Broker(child=child, url=f"redis://:{password}@127.0.0.1:{port}/0", lines=lines)
         await child.stop()
     raise UsageError(f"the Celery broker {binary} does not start: {lines[-1] if lines else 'no output'}")
 

@@ -223,7 +223,7 @@ def timeline(found: JsonObject) -> list[object]:
     for row in _objects(found["timeline"]):
         what = str(row["what"])
         line = Text.assemble(
-            text(_short(row["time"]), "dim"),
+            text(_precise(row["time"]), "dim"),
             text(f"  {row['offset']:>5}  ", "dim"),
             text(f"{what:<9} ", _WHAT_STYLES.get(what, "")),
         )
@@ -254,8 +254,9 @@ def _aside(instance: JsonObject) -> str:
 def _leaf(leaf: JsonObject) -> Text:
     name = str(leaf["trigger"])
     if not leaf["met"]:
-        return text(f"○ {name}: waited for", "yellow")
-    return text(f"✓ {name}: {_by(_object(leaf['by']))}  {brief(leaf['data'], 60)}", "green")
+        return text(f"○ {name}: not arrived", "yellow")
+    line = text(f"✓ {name} {brief(leaf['data'], 60)}", "green")
+    return line.append_text(text(f"  {_by(_object(leaf['by']))}", "dim"))
 
 
 def _unless(leaf: JsonObject, *, waiting: bool) -> Text:
@@ -268,7 +269,7 @@ def _unless(leaf: JsonObject, *, waiting: bool) -> Text:
 def _by(by: JsonObject) -> str:
     named = f", id {by['id']}" if "id" in by else ""
     source = f", from {by['source']}" if "source" in by else ""
-    return f"offset {by['offset']} at {_short(by['time'])}{named}{source}"
+    return f"offset {by['offset']}, {_short(by['time'])}{named}{source}"
 
 
 def _matches(
@@ -341,6 +342,12 @@ def _instant(instant_us: int | None) -> str | None:
 def _short(instant: Json) -> str:
     """RFC 3339 text for people: whole seconds."""
     return "" if instant is None else str(instant).replace("T", " ").split(".")[0].removesuffix("Z") + "Z"
+
+
+def _precise(instant: Json) -> str:
+    """RFC 3339 text for people who compare instants: milliseconds."""
+    whole, _, fraction = str(instant).replace("T", " ").removesuffix("Z").partition(".")
+    return f"{whole}.{fraction[:3].ljust(3, '0')}Z"
 
 
 def _objects(value: Json) -> list[JsonObject]:

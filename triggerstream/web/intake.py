@@ -7,6 +7,7 @@ name that was pointed at this machine sends by its ``Host``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -26,7 +27,7 @@ LIST_BYTES = 16 * 1024 * 1024
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Look = Callable[[str], Awaitable[JsonObject | None]]
+Look: TypeAlias = "Callable[[str], Awaitable[JsonObject | None]]"
 """What is known of a session, explained; None where it is not known."""
 
 

@@ -1,0 +1,32 @@
+"""The executor of an engine without one: commands are kept until an engine with one takes over."""
+
+from __future__ import annotations
+
+import asyncio
+
+from triggerstream.core.commands import Decision
+from triggerstream.core.errors import DispatchError
+
+
+class NowhereDispatcher:
+    """Confirms nothing, so that every decision stays in the outbox."""
+
+    def __init__(self) -> None:
+        self._released = asyncio.Event()
+
+    async def dispatch(self, decision: Decision) -> None:
+        """Wait until ``release``.
+
+        Raises:
+            DispatchError: always.
+        """
+        await self._released.wait()
+        raise DispatchError(f"{decision.instance}: there is no executor; the command stays where it is")
+
+    def release(self) -> None:
+        """Let go of those who wait."""
+        self._released.set()
+
+    async def close(self) -> None:
+        """Let go of those who wait."""
+        self.release()
