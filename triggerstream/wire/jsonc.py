@@ -160,12 +160,15 @@ class _Parser:
             char = text[pos]
             state = self.state
             if state is _State.AFTER:
-                if not self.stack:
+                if self.stack:
+                    pos = self.read_separator(char, pos)
+                elif char == "#" or text.startswith("/*", pos) or (char == "\ufffd" and self.patched):
+                    pos = self.pass_over(char, pos, "the end")
+                else:
                     message = "nothing may follow the end of the value: is there a bracket too many?"
                     self.report(pos, "trailing-content", message)
                     self.damage()
                     return
-                pos = self.read_separator(char, pos)
             elif state is _State.KEY:
                 match = key_match(text, pos)
                 if match is not None:
@@ -301,7 +304,7 @@ class _Parser:
         elif char == "]":
             return self.close_other(char, pos)
         elif char in "{[":
-            self.report(pos, "missing-key", f"`{char}` begins a value, but a key is due here")
+            self.report(pos, "value-without-key", f"`{char}` begins a value, but a key is due here")
             self.stack[-1].whole = False
             self.state = _State.AFTER
             end = self.last_end = self.skip_bracket(pos)
@@ -362,7 +365,9 @@ class _Parser:
                 self.report(pos, "missing-comma", f"`,` is missing: the value before ends at {where}")
             self.state = _State.ITEM if in_array else _State.KEY
             return pos
-        if char == ":" and in_array:
+        if char == ":" and isinstance(node, Array):
+            if self.take_as_key(node):
+                return pos
             self.report(pos, "stray-token", "a list has no keys: `:` belongs between `{` and `}`")
         elif char in "{[":
             self.report(pos, "stray-token", f"`{char}` follows a value without `,` and key")
@@ -374,6 +379,23 @@ class _Parser:
         node.whole = False
         self.hurt = True
         return pos + 1
+
+    def take_as_key(self, node: Array) -> bool:
+        """In a list, `:` after a string: the list lacks its `]`, and the string is the next key around it."""
+        around = self.stack[-2] if len(self.stack) > 1 else None
+        key = node.items[-1] if len(node.items) > 1 else None
+        if not isinstance(around, Object) or not isinstance(key, Scalar) or not isinstance(key.value, str):
+            return False
+        where = self.document.where(node.at)
+        message = f"`]` is missing before this key: the `[` at {where} is not closed"
+        self.report(key.at, "unclosed-bracket", message)
+        node.items.pop()
+        node.whole = False
+        self.stack.pop()
+        self.seen.pop()
+        self.begin_member(key.value, key.at)
+        self.state = _State.COLON
+        return True
 
     def close(self, pos: int) -> int:
         self.stack.pop()
