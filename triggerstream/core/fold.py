@@ -458,8 +458,11 @@ class _Draft:
             return self._refuse(f"command {outcome.command} is not that of {outcome.instance}")
         if instance.status not in DECIDED:
             return self._late(task, instance, outcome)
-        if isinstance(outcome, Started) and instance.status is Status.RUNNING:
-            return self._refuse(f"{outcome.instance} is running already")
+        if instance.status is Status.RUNNING and isinstance(outcome, Started | Revoked):
+            only = "already" if isinstance(outcome, Started) else "now: only a scheduled one expires"
+            return self._refuse(f"{outcome.instance} is running {only}")
+        if instance.status is not Status.RUNNING and isinstance(outcome, Retried):
+            return self._refuse(f"{outcome.instance} is {instance.status}: only a running one can be retried")
         instance = self._edit(task, instance)
         if outcome.metadata is not None:
             instance.metadata = outcome.metadata
@@ -521,9 +524,7 @@ class _Draft:
         instance.status = Status.FAILED
         instance.changed_us = instance.ended_us = self.state.clock_us
 
-    def _retried(self, name: TaskName, instance: Instance, outcome: Retried) -> str | None:
-        if instance.status is not Status.RUNNING:
-            return self._refuse(f"{outcome.instance} is {instance.status}: only a running one can be retried")
+    def _retried(self, name: TaskName, instance: Instance, outcome: Retried) -> str:
         task = self.config.by_name.get(name)
         why = (
             _REMOVED

@@ -1,0 +1,293 @@
+"""Every cell of the table of transitions (DESIGN 4): what each event does in each status, or does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.core.story import SECOND, Story, names, task
+from triggerstream.core.events import (
+    Body,
+    Cancel,
+    Failed,
+    Finished,
+    Replay,
+    Resend,
+    Retried,
+    Revoked,
+    Skip,
+    Skipped,
+    Started,
+)
+from triggerstream.core.ids import CommandId, InstanceId, Json, JsonObject, TaskName
+from triggerstream.core.state import Status
+from triggerstream.wire import state as wire
+
+T = InstanceId("t#0")
+CLONE = InstanceId("t#1")
+TASKS: JsonObject = {
+    "t": task("a", unless=["no"], retry={"max": 0}),
+    "again": task("a2", retry={"max": 1, "backoff": "1h"}),
+    "next": task("t"),
+}
+
+
+def unstarted() -> tuple[Story, str]:
+    story = Story({**TASKS, "t": task("a", "b", unless=["no"])})
+    story.fire("a")
+    return story, "t#0"
+
+
+def delayed() -> tuple[Story, str]:
+    story = Story({**TASKS, "t": task("a", retry={"max": 1, "backoff": "1h"})})
+    story.fire("a")
+    story.failed("t#0")
+    return story, "t#1"
+
+
+def held() -> tuple[Story, str]:
+    """No task of today's language is held; a state of tomorrow's may be."""
+    story, _ = unstarted()
+    assert story.state is not None
+    story.state = wire.decode(wire.encode(story.state))
+    story.state.tasks[TaskName("t")].open[0].status = Status.HELD
+    return story, "t#0"
+
+
+def scheduled() -> tuple[Story, str]:
+    story = Story(TASKS)
+    story.fire("a")
+    return story, "t#0"
+
+
+def running() -> tuple[Story, str]:
+    story, name = scheduled()
+    story.started("t#0")
+    return story, name
+
+
+def failed() -> tuple[Story, str]:
+    story, name = running()
+    story.failed("t#0")
+    return story, name
+
+
+def finished() -> tuple[Story, str]:
+    story, name = running()
+    story.finished("t#0", {"n": 1})
+    return story, name
+
+
+def skipped() -> tuple[Story, str]:
+    story, name = running()
+    story.skipped("t#0")
+    return story, name
+
+
+def replayed() -> tuple[Story, str]:
+    story, name = failed()
+    story.replay("t#0")
+    return story, name
+
+
+def abandoned() -> tuple[Story, str]:
+    story, name = unstarted()
+    story.fire("no")
+    return story, name
+
+
+def expired() -> tuple[Story, str]:
+    story, name = scheduled()
+    story.revoked("t#0")
+    return story, name
+
+
+def cancelled() -> tuple[Story, str]:
+    story, name = running()
+    story.cancel("t#0")
+    return story, name
+
+
+STATUSES: dict[str, Callable[[], tuple[Story, str]]] = {
+    "unstarted": unstarted,
+    "delayed": delayed,
+    "held": held,
+    "scheduled": scheduled,
+    "running": running,
+    "failed": failed,
+    "finished": finished,
+    "skipped": skipped,
+    "replayed": replayed,
+    "abandoned": abandoned,
+    "expired": expired,
+    "cancelled": cancelled,
+}
+
+EVENTS: dict[str, Callable[[InstanceId, CommandId], Body]] = {
+    "started": lambda i, c: Started(instance=i, command=c, metadata={"of": "started"}),
+    "finished": lambda i, c: Finished(instance=i, command=c, result={"n": 2}, metadata={"of": "finished"}),
+    "failed": lambda i, c: Failed(instance=i, command=c, error="boom", metadata={"of": "failed"}),
+    "skipped": lambda i, c: Skipped(instance=i, command=c, metadata={"of": "skipped"}),
+    "retried": lambda i, c: Retried(instance=i, command=c, after_us=60 * SECOND, metadata={"of": "retried"}),
+    "revoked": lambda i, c: Revoked(instance=i, command=c, metadata={"of": "revoked"}),
+    "skip": lambda i, _: Skip(instance=i),
+    "skip, cascade": lambda i, _: Skip(instance=i, cascade=True, result={"n": 3}),
+    "replay": lambda i, _: Replay(instance=i),
+    "replay, force": lambda i, _: Replay(instance=i, force=True),
+    "resend": lambda i, _: Resend(instance=i),
+    "cancel": lambda i, _: Cancel(instance=i),
+}
+
+# (event, from) → (to, what is decided). Whatever is not here changes nothing.
+TABLE: dict[tuple[str, str], tuple[str, list[str]]] = {
+    ("started", "scheduled"): ("running", []),
+    ("finished", "scheduled"): ("finished", ["next#0"]),
+    ("finished", "running"): ("finished", ["next#0"]),
+    ("failed", "scheduled"): ("failed", []),
+    ("failed", "running"): ("failed", []),
+    ("skipped", "scheduled"): ("skipped", []),
+    ("skipped", "running"): ("skipped", []),
+    ("retried", "running"): ("replayed", []),
+    ("revoked", "scheduled"): ("expired", []),
+    ("skip", "failed"): ("skipped", []),
+    ("skip, cascade", "failed"): ("skipped", ["next#0"]),
+    ("replay", "failed"): ("replayed", ["t#1"]),
+    ("replay, force", "failed"): ("replayed", ["t#1"]),
+    ("replay, force", "scheduled"): ("replayed", ["t#1"]),
+    ("replay, force", "running"): ("replayed", ["t#1"]),
+    ("resend", "scheduled"): ("scheduled", ["t#0"]),
+    ("resend", "running"): ("running", ["t#0"]),
+    ("cancel", "unstarted"): ("cancelled", []),
+    ("cancel", "delayed"): ("cancelled", []),
+    ("cancel", "held"): ("cancelled", []),
+    ("cancel", "scheduled"): ("cancelled", ["-t#0"]),
+    ("cancel", "running"): ("cancelled", ["-t#0"]),
+}
+CELLS = [(event, status) for event in EVENTS for status in STATUSES]
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_can_be_reached(status: str) -> None:
+    story, name = STATUSES[status]()
+    assert story.statuses()[name] == status
+
+
+@pytest.mark.parametrize(("event", "status"), [cell for cell in CELLS if cell in TABLE])
+def test_transition_of_the_table_takes_place(event: str, status: str) -> None:
+    story, name = STATUSES[status]()
+    to, decided = TABLE[event, status]
+    assert names(story.tell(EVENTS[event](InstanceId(name), story.command(name)))) == decided
+    assert story.statuses()[name] == to
+    assert story.refused() == 0
+    order = event.startswith(("skip,", "replay", "resend", "cancel")) or event == "skip"
+    assert story.notes()[-1][0] == ("ordered" if order else "reported")
+
+
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [cell for cell in CELLS if cell not in TABLE and cell != ("finished", "cancelled")],
+)
+def test_what_is_not_in_the_table_changes_nothing_and_is_counted(event: str, status: str) -> None:
+    story, name = STATUSES[status]()
+    before = story.state
+    assert before is not None
+    assert story.tell(EVENTS[event](InstanceId(name), story.command(name))) == []
+    after = story.state
+    assert after is not None
+    unchanged = replace(after, refused=before.refused, offset=before.offset, positions=before.positions)
+    assert unchanged == before
+    assert after.refused == before.refused + 1
+    what, note = story.notes()[-1]
+    assert what == "refused"
+    assert note is not None
+    assert f"{name} is" in note
+
+
+def test_finished_after_a_cancel_is_noted_and_does_not_cascade() -> None:
+    story, name = cancelled()
+    assert story.finished(name, {"n": 1}) == []
+    assert story.statuses() == {"t#0": "cancelled"}
+    assert story.instance(name).result == {"n": 1}
+    what, note = story.notes()[-1]
+    assert what == "reported"
+    assert note == "t#0 was cancelled before it finished: its result is kept, nothing follows from it"
+
+
+@pytest.mark.parametrize("event", ["started", "finished", "failed", "skipped", "retried", "revoked"])
+@pytest.mark.parametrize("status", ["scheduled", "running"])
+def test_outcome_of_another_command_changes_nothing(event: str, status: str) -> None:
+    story, name = STATUSES[status]()
+    before = story.state
+    assert before is not None
+    for command in (story.command("t#1"), story.command("t#0", generation=1), CommandId("no such")):
+        assert story.tell(EVENTS[event](InstanceId(name), command)) == []
+        assert story.statuses() == {"t#0": status}
+        assert story.notes()[-1][0] == "refused"
+    assert story.refused() == 3
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("name", ["t#7", "other#0"])
+def test_event_of_an_unknown_instance_changes_nothing(event: str, name: str) -> None:
+    story, _ = scheduled()
+    assert story.tell(EVENTS[event](InstanceId(name), story.command(name))) == []
+    assert story.statuses() == {"t#0": "scheduled"}
+    assert story.refused() == 1
+    assert story.notes()[-1][0] == "refused"
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_event_of_an_unknown_session_changes_nothing(event: str) -> None:
+    story = Story(TASKS)
+    assert story.tell(EVENTS[event](T, story.command("t#0"))) == []
+    assert story.statuses() == {}
+    assert story.refused() == 1
+
+
+@pytest.mark.parametrize("second", ["finished", "failed", "skipped"])
+@pytest.mark.parametrize("first", ["finished", "failed", "skipped"])
+def test_second_outcome_changes_nothing(first: str, second: str) -> None:
+    story, name = running()
+    story.tell(EVENTS[first](T, story.command(name)))
+    before = story.instance(name)
+    assert story.tell(EVENTS[second](T, story.command(name))) == []
+    assert story.instance(name) == before
+    assert story.refused() == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "kwargs"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"n": 1}, {"n": 1}),
+        (5, {"result": 5}),
+        (False, {"result": False}),
+        ("", {"result": ""}),
+        ([], {"result": []}),
+    ],
+)
+def test_result_is_what_the_tasks_name_fires_with(result: Json, kwargs: Json) -> None:
+    story, name = running()
+    story.tell(Finished(instance=T, command=story.command(name), result=result))
+    assert [c.kwargs for c in story.commands] == [{"a": {}}, {"t": kwargs}]
+
+
+def test_outcomes_settle_their_command_so_that_it_is_not_handed_over_again() -> None:
+    story, name = scheduled()
+    story.started(name)
+    assert story.settled == []
+    story.finished(name)
+    assert story.settled == [story.command(name)]
+
+
+def test_metadata_of_the_last_outcome_is_kept() -> None:
+    story, name = scheduled()
+    story.tell(Started(instance=T, command=story.command(name), metadata={"worker": 1}))
+    story.tell(Skipped(instance=T, command=story.command(name)))
+    assert story.instance(name).metadata == {"worker": 1}
+    story, name = scheduled()
+    story.tell(Skipped(instance=T, command=story.command(name), metadata={"why": "nothing to do"}))
+    assert story.instance(name).metadata == {"why": "nothing to do"}
