@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import cast
 
 import aiohttp
@@ -38,7 +39,7 @@ class HttpLog:
         body = b"[" + b",".join(map(_with_session, records)) + b"]"
         headers = {"Content-Type": "application/json"}
         try:
-            async with self._session.post(self._url, data=body, headers=headers) as answer:
+            async with self._session.post(self._url, data=BytesIO(body), headers=headers) as answer:
                 status, text = answer.status, await answer.read()
         except (aiohttp.ClientError, OSError) as exc:
             raise LogError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from triggerstream.cli.options import existing, json_option, run
+from triggerstream.cli.options import NotJsonError, existing, json_option, json_value, run
 from triggerstream.cli.printing import json_line, say
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY
@@ -32,6 +32,15 @@ from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY
     show_default=True,
     help="A state directory, or an address: sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777.",
 )
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to try.",
+)
 @json_option
 def fire(
     *,
@@ -43,6 +52,7 @@ def fire(
     time: str | None,
     source: str | None,
     at: str,
+    timeout_s: float,
     as_json: bool,
 ) -> None:
     """Fire TRIGGER for SESSION. It is durable when this returns.
@@ -56,7 +66,7 @@ def fire(
     fields.update(_pair(pair) for pair in pairs)
 
     async def work() -> str:
-        async with Client(str(existing(at)), source=source) as client:
+        async with Client(str(existing(at)), source=source, timeout_s=timeout_s) as client:
             return await client.fire(session, trigger, fields, id=event_id, time=time)
 
     done = run(work())
@@ -69,7 +79,7 @@ def fire(
 def _data(text: str | None) -> JsonObject:
     if text is None:
         return {}
-    value = _json(text)
+    value = json_value(text, "--data")
     if not isinstance(value, dict):
         raise click.BadParameter('must be a JSON object, such as {"score": 3}', param_hint="--data")
     return value
@@ -79,18 +89,7 @@ def _pair(text: str) -> tuple[str, Json]:
     key, mark, value = text.partition("=")
     if not mark or not key:
         raise click.BadParameter(f"{text!r}: write KEY=VALUE, such as score=3", param_hint="KEY=VALUE")
-    found = _json(value)
-    return key, value if found is _NOT_JSON else found
-
-
-_NOT_JSON: Json = "\0not JSON"
-
-
-def _json(text: str) -> Json:
-    import orjson
-
     try:
-        value: Json = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return _NOT_JSON
-    return value
+        return key, json_value(value, key)
+    except NotJsonError:
+        return key, value

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from triggerstream.cli.options import Duration, at_option, existing, json_option, reading, run
+from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, reading, run
 from triggerstream.cli.printing import compact, json_line, plain, say, status_text, table, when
 from triggerstream.cli.sessions import STATUSES
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
-from triggerstream.core.ids import InstanceId, Json, JsonObject, SessionId, instance_id, split_instance_id
+from triggerstream.core.ids import InstanceId, JsonObject, SessionId, instance_id, split_instance_id
 from triggerstream.core.state import DECIDED, WAITING, Status
 from triggerstream.settings import DEFAULT_APP
 
@@ -79,7 +79,7 @@ def skip(*, cascade: bool, result: str | None, **common: Any) -> None:  # noqa: 
     """Pass over failed instances."""
     if result is not None and not cascade:
         raise click.UsageError("--result says what --cascade passes on: give both")
-    value = _json(result, "--result")
+    value = None if result is None else json_value(result, "--result")
     _carry_out(
         lambda instance, reason, by: Skip(
             instance=instance, cascade=cascade, result=value, reason=reason, by=by
@@ -95,7 +95,7 @@ def skip(*, cascade: bool, result: str | None, **common: Any) -> None:  # noqa: 
 @click.option("--force", is_flag=True, help="Also scheduled or running ones, and despite `unless`.")
 def replay(*, kwargs: str | None, force: bool, **common: Any) -> None:  # noqa: ANN401 - see `_order`
     """Have failed instances run again, as new ones."""
-    value = _json(kwargs, "--kwargs")
+    value = None if kwargs is None else json_value(kwargs, "--kwargs")
     if value is not None and not isinstance(value, dict):
         raise click.BadParameter("must be a JSON object from trigger to data", param_hint="--kwargs")
     _carry_out(
@@ -264,15 +264,3 @@ def _sentence(answer: Answer) -> str:
             return f"{what}: {answer.status} as {answer.clone}"
         case _:
             return f"{what}: {answer.status or 'done'}"
-
-
-def _json(value: str | None, option: str) -> Json:
-    import orjson
-
-    if value is None:
-        return None
-    try:
-        loaded: Json = orjson.loads(value)
-    except orjson.JSONDecodeError as exc:
-        raise click.BadParameter(f"not JSON: {exc.msg} at column {exc.colno}", param_hint=option) from exc
-    return loaded

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.ids import Json
 from triggerstream.engine.ports import Reader
 from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY, Address, HttpAddress, SqliteAddress, locate
 
@@ -44,6 +45,29 @@ class Duration(click.ParamType):
         if micros is None:
             self.fail(f"{value!r} is no duration: write 90s, 5m, 36h, 40d or 1h30m", param, ctx)
         return micros
+
+
+class NotJsonError(click.BadParameter):
+    """A value that is no JSON at all."""
+
+
+def json_value(text: str, option: str) -> Json:
+    """The JSON value that ``option`` has.
+
+    Raises:
+        NotJsonError: it is not JSON.
+        UsageError: it is JSON that no event can hold.
+    """
+    from orjson import JSONDecodeError
+
+    from triggerstream.wire.json import loads
+
+    try:
+        return loads(text.encode(errors="surrogateescape"))
+    except DecodeError as exc:
+        if isinstance(exc.__cause__, JSONDecodeError):
+            raise NotJsonError(str(exc), param_hint=option) from exc
+        raise UsageError(f"{option}: {exc}") from exc
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:

@@ -7,6 +7,7 @@ are required. It arrives at ``received``, else ``time``, else with the line befo
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Simulation:
         try:
             line = orjson.loads(text)
         except orjson.JSONDecodeError as exc:
-            raise DecodeError(f"{exc.colno} not JSON: {exc.msg}") from exc
+            raise DecodeError(f"{_column(text, exc)} not JSON: {exc.msg}") from exc
         if not isinstance(line, dict):
             raise DecodeError(f"1 must be an object with `session` and `type`, is {kind_of(line)}")
         try:
@@ -166,6 +167,17 @@ class Simulation:
     def _finish(self, command: Command) -> Record:
         finished = Finished(instance=command.instance, command=command.id, result={})
         return self._next(command.session.encode(), encode(finished))
+
+
+def _column(text: bytes, found: orjson.JSONDecodeError) -> int:
+    """Where ``text`` stops being JSON; orjson says column 1 where it only ends too early."""
+    try:
+        json.loads(text.rstrip(b"\r\n"))
+    except json.JSONDecodeError as exc:
+        return exc.colno
+    except ValueError:
+        pass
+    return found.colno
 
 
 def instances_of(state: SessionState | None) -> JsonObject:

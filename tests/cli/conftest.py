@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.support.engines import RunningEngine, running_engine
+from triggerstream.cli import main
+
+SURVEY = """{
+  // a survey
+  "t_process": {"after": ["module1", "module4"], "run": "app.process"},
+  "t_mail": {"after": ["t_process"], "unless": ["unsubscribed"], "run": "app.mail"},
+}"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    status: int
+    out: str
+    err: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Standard output as JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def row(self) -> dict[str, Any]:
+        (row,) = self.rows()
+        return row
+
+
+class Cli:
+    """The command line, in this process, with a state directory of the test's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(self, *arguments: str, stdin: bytes = b"", at: str | None = None) -> Ran:
+        env = {"TRIGGERSTREAM_AT": at or str(self.directory)}
+        ran = CliRunner().invoke(main, list(arguments), input=stdin, env=env)
+        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+            raise ran.exception
+        assert "Traceback" not in ran.output
+        return Ran(ran.exit_code, ran.stdout, ran.stderr)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path / "state")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[RunningEngine]:
+    with running_engine(tmp_path / "state", SURVEY) as engine:
+        yield engine

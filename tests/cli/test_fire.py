@@ -1,0 +1,93 @@
+"""`fire`: one trigger, durable when it returns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.support.engines import RunningEngine
+from triggerstream import bootstrap
+from triggerstream.settings import SqliteAddress
+
+
+def last_event(cli: Cli) -> dict[str, Any]:
+    async def work() -> bytes:
+        reader = bootstrap.reader(SqliteAddress(path=cli.directory / "triggerstream.db"))
+        try:
+            records = await reader.records(after=0)
+        finally:
+            await reader.close()
+        return records[-1].value or b""
+
+    event: dict[str, Any] = json.loads(asyncio.run(work()))
+    return event
+
+
+@pytest.mark.parametrize(
+    ("pairs", "data"),
+    [
+        ([], {}),
+        (["score=3"], {"score": 3}),
+        (["ok=true", "no=null", "tags=[1, 2]"], {"ok": True, "no": None, "tags": [1, 2]}),
+        (["name=Ada", "path=a=b", "empty="], {"name": "Ada", "path": "a=b", "empty": ""}),
+        (['zip="04109"', "plain=04109"], {"zip": "04109", "plain": "04109"}),
+        (["--data", '{"a": 1, "b": 2}', "b=3"], {"a": 1, "b": 3}),
+    ],
+)
+def test_values_are_json_where_they_read_as_json(
+    cli: Cli, engine: RunningEngine, pairs: list[str], data: dict[str, Any]
+) -> None:
+    assert engine.directory == cli.directory
+    ran = cli("fire", "survey-42", "module1", *pairs)
+    assert ran.status == 0
+    assert last_event(cli)["data"] == data
+
+
+def test_says_what_was_fired_and_under_which_id(cli: Cli, engine: RunningEngine) -> None:
+    assert engine.directory == cli.directory
+    ran = cli("fire", "survey-42", "module1", "--json")
+    event = last_event(cli)
+    assert ran.row() == {"session": "survey-42", "type": "module1", "id": event["id"]}
+    assert cli("fire", "s", "t", "--id", "mine").out == "fired t for s (id mine)\n"
+
+
+def test_id_time_and_source_go_with_the_event(cli: Cli, engine: RunningEngine) -> None:
+    assert engine.directory == cli.directory
+    cli("fire", "s", "t", "--id", "1", "--time", "2026-03-01T13:00:00+01:00", "--source", "shop")
+    event = last_event(cli)
+    assert (event["id"], event["time"], event["source"]) == ("1", "2026-03-01T12:00:00Z", "shop")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["", "t"], "an empty session id"),
+        (["s", "triggerstream.timer"], "does not begin with `triggerstream.`"),
+        (["s", "t", "novalue"], "write KEY=VALUE"),
+        (["s", "t", "--data", "[1]"], "must be a JSON object"),
+        (["s", "t", "--data", "{"], "not JSON"),
+        (["s", "t", "--time", "yesterday"], "RFC 3339"),
+        (["s", "t", "--id", ""], "/id: must be a non-empty string"),
+        (["s", "t", "x=123456789012345678901234567890"], "beyond ±2^63"),
+        (["s", "t", "x=" + "y" * 300_000], "at most 262,144"),
+    ],
+)
+def test_what_the_engine_would_refuse_is_refused_here(
+    cli: Cli, engine: RunningEngine, arguments: list[str], says: str
+) -> None:
+    assert engine.directory == cli.directory
+    ran = cli("fire", *arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert says in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_an_intake_that_is_not_there_is_one_line(cli: Cli) -> None:
+    ran = cli("fire", "s", "t", "--to", "http://127.0.0.1:9", "--timeout", "0.1")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith("http://127.0.0.1:9/v1/events: not reachable")
+    assert ran.err.count("\n") == 1

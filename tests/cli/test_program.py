@@ -1,0 +1,113 @@
+"""The command line as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import Cli
+from triggerstream.cli.program import _COMMANDS
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], *([name, "--help"] for name in _COMMANDS)])
+def test_help_of_every_command_says_what_it_does(cli: Cli, arguments: list[str]) -> None:
+    ran = cli(*arguments)
+    assert ran.status == 0
+    assert "Usage: " in ran.out
+
+
+def test_help_lists_every_command(cli: Cli) -> None:
+    out = cli("--help").out
+    assert all(f"  {name} " in out for name in _COMMANDS)
+
+
+def test_help_imports_none_of_what_commands_need() -> None:
+    heavy = ["celery", "aiohttp", "rich", "asyncio", "sqlite3", "kombu", "redis"]
+    code = (
+        "import sys; from triggerstream.cli import main\n"
+        "try: main(['--help'])\n"
+        f"except SystemExit: print([name for name in {heavy} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_command_that_does_not_exist_is_one_line_with_the_nearest(cli: Cli) -> None:
+    ran = cli("simulat")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.count("\n") == 1
+    assert "did you mean 'simulate'?" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate"],
+        ["fire", "s"],
+        ["fire", "s", "t", "--nope"],
+        ["sessions", "nope"],
+        ["sessions", "list", "--stuck", "long"],
+        ["deadletters", "show", "x"],
+        ["dev"],
+        ["dev", "tasks.json", "--port", "70000"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(cli: Cli, arguments: list[str]) -> None:
+    ran = cli(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.count("\n") == 1
+
+
+def test_no_arguments_show_the_help_and_are_wrong_usage(cli: Cli) -> None:
+    ran = cli()
+    assert ran.status == 2
+    assert "Usage: " in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sessions", "list"],
+        ["sessions", "show", "s"],
+        ["sessions", "explain", "s"],
+        ["deadletters", "list"],
+        ["deadletters", "show", "1"],
+        ["instances", "skip", "s", "t#0"],
+        ["fire", "s", "t"],
+    ],
+)
+def test_a_directory_without_state_is_said_and_not_made(cli: Cli, arguments: list[str]) -> None:
+    ran = cli(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith(f"{cli.directory}/triggerstream.db: there is no triggerstream here yet")
+    assert ran.err.count("\n") == 1
+    assert not cli.directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("kafka://localhost:9092/app", "not part of this release yet"),
+        ("redis://localhost", "no scheme 'redis'"),
+        ("sqlite://relative.db", "three slashes"),
+        ("http://", "a host and a port"),
+    ],
+)
+def test_an_address_of_another_kind_is_one_line(cli: Cli, address: str, says: str) -> None:
+    ran = cli("fire", "s", "t", at=address)
+    assert (ran.status, ran.out) == (2, "")
+    assert says in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_output_that_nobody_reads_any_more_is_no_error() -> None:
+    line = '{"session": "s", "type": "a"}'
+    code = (
+        f'echo \'{{"t": {{"after": [], "andEvery": "a", "run": "r"}}}}\' > /tmp/$$.json; '
+        f"yes '{line}' | head -5000 | {sys.executable} -m triggerstream simulate /tmp/$$.json - "
+        "| head -1 > /dev/null; rm /tmp/$$.json"
+    )
+    ran = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr == ""

@@ -1,0 +1,123 @@
+"""`sessions list | show | explain`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.support.engines import RunningEngine
+from triggerstream.core.events import Failed, Finished, Started, Trigger
+from triggerstream.core.ids import Json, TriggerName
+
+
+def trigger(trigger_name: str, /, **data: Json) -> Trigger:
+    return Trigger(name=TriggerName(trigger_name), data=data)
+
+
+@pytest.fixture(autouse=True)
+def three_sessions(engine: RunningEngine) -> None:
+    engine.append("a-waits", trigger("module1", x=1))
+    engine.append("b-failed", trigger("module1"), trigger("module4"))
+    engine.append("c-finished", trigger("module4"), trigger("module1", name="Ada"))
+    failing, finishing = engine.commands(2)
+    engine.append(
+        "b-failed",
+        Started(instance=failing.instance, command=failing.id),
+        Failed(instance=failing.instance, command=failing.id, error="ValueError: no steps"),
+    )
+    engine.append(
+        "c-finished", Finished(instance=finishing.instance, command=finishing.id, result={"steps": 7})
+    )
+
+
+def test_list_counts_what_waits_runs_failed_and_is_done(cli: Cli) -> None:
+    rows = cli("sessions", "list", "--json").rows()
+    assert [(row["session"], row["waiting"], row["running"], row["failed"], row["done"]) for row in rows] == [
+        ("a-waits", 1, 0, 0, 0),
+        ("b-failed", 0, 0, 1, 0),
+        ("c-finished", 0, 1, 0, 1),
+    ]
+
+
+def test_list_for_people_is_a_table(cli: Cli) -> None:
+    out = cli("sessions", "list").out
+    assert "session" in out
+    assert all(session in out for session in ("a-waits", "b-failed", "c-finished"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sessions"),
+    [
+        (["--prefix", "b"], ["b-failed"]),
+        (["--status", "unstarted"], ["a-waits"]),
+        (["--task", "t_mail"], ["c-finished"]),
+        (["--task", "t_process", "--status", "finished"], ["c-finished"]),
+        (["--stuck", "1h"], []),
+        (["--limit", "0"], ["a-waits", "b-failed", "c-finished"]),
+    ],
+)
+def test_list_can_be_narrowed(cli: Cli, options: list[str], sessions: list[str]) -> None:
+    rows = cli("sessions", "list", "--json", *options).rows()
+    assert [row["session"] for row in rows] == sessions
+
+
+def test_list_says_when_there_are_more(cli: Cli) -> None:
+    ran = cli("sessions", "list", "--json", "--limit", "2")
+    assert len(ran.rows()) == 2
+    assert ran.err == "there are more: --limit 0 lists all, --limit 4 twice as many\n"
+
+
+def test_show_has_status_kwargs_result_and_error(cli: Cli) -> None:
+    finished = cli("sessions", "show", "c-finished", "--json").row()["instances"]
+    assert finished["t_process#0"]["status"] == "finished"
+    assert finished["t_process#0"]["result"] == {"steps": 7}
+    assert finished["t_process#0"]["kwargs"] == {"module4": {}, "module1": {"name": "Ada"}}
+    assert finished["t_mail#0"]["status"] == "scheduled"
+    failed = cli("sessions", "show", "b-failed", "--json").row()["instances"]["t_process#0"]
+    assert (failed["status"], failed["error"]) == ("failed", "ValueError: no steps")
+    assert "ValueError: no steps" in cli("sessions", "show", "b-failed").out
+
+
+def test_explain_shows_each_leaf_and_what_is_waited_for(cli: Cli) -> None:
+    found = cli("sessions", "explain", "a-waits", "--json").row()
+    assert found["waitsFor"] == ["module4"]
+    (instance,) = found["tasks"][0]["instances"]
+    assert [(leaf["trigger"], leaf["met"]) for leaf in instance["after"]] == [
+        ("module1", True),
+        ("module4", False),
+    ]
+    assert instance["after"][0]["data"] == {"x": 1}
+    assert instance["created"].endswith("Z")
+
+
+def test_explain_for_people_has_conditions_and_a_timeline(cli: Cli) -> None:
+    out = cli("sessions", "explain", "c-finished").out
+    for said in (
+        "t_process#0 finished",
+        "✓ module1",
+        "t_mail#0 scheduled",
+        "unless unsubscribed",
+        "timeline",
+        "because of module4 (offset 4), module1 (offset 5)",
+    ):
+        assert said in out
+    assert "○ module4: not arrived" in cli("sessions", "explain", "a-waits").out
+
+
+def test_explain_of_one_task_shows_it_even_without_an_instance(cli: Cli) -> None:
+    (task,) = cli("sessions", "explain", "a-waits", "--task", "t_mail", "--json").row()["tasks"]
+    assert (task["task"], task["instances"]) == ("t_mail", [])
+
+
+@pytest.mark.parametrize("command", ["show", "explain"])
+def test_a_session_that_is_not_known_is_the_answer_no(cli: Cli, command: str) -> None:
+    ran = cli("sessions", command, "nobody")
+    assert (ran.status, ran.out, ran.err) == (1, "", "nobody: nothing is known of this session\n")
+
+
+def test_what_could_steer_a_terminal_is_shown_as_text(cli: Cli, engine: RunningEngine) -> None:
+    engine.append("evil\x1b[31m[bold]", trigger("module1", x="\x1b]0;title\x07[/bold]"))
+    for arguments in (["list"], ["show", "evil\x1b[31m[bold]"], ["explain", "evil\x1b[31m[bold]"]):
+        out = cli("sessions", *arguments).out
+        assert "\x1b" not in out
+        assert "evil\\u001b[31m[bold]" in out
