@@ -3,10 +3,10 @@ PYTEST_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-QUICK := not slow and not kafka and not celery
+QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws lint bench demo kafka-up kafka-down kafka-status clean lock
+.PHONY: help install test test-quick test-laws faults lint bench demo kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,13 +21,16 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 test: install lint ## Lint, then every test, slow ones included
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest -m "not faults" $(PYTEST_ARGS)
 
 test-quick: install ## The tests that need no broker and no process, in seconds
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" $(PYTEST_ARGS)
 
 test-laws: install ## The laws on 10,000 examples each
 	@HYPOTHESIS_PROFILE=full $(BIN)/pytest -m laws --timeout 3600 $(PYTEST_ARGS)
+
+faults: install ## The long fault tests: processes killed at random under load
+	@$(BIN)/pytest -m faults -s $(PYTEST_ARGS)
 
 lint: install ## ruff, mypy --strict, the import rules
 	@$(BIN)/ruff check --quiet
