@@ -6,8 +6,20 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from triggerstream.core.ids import ConfigHash, Json, TaskName, TriggerName
+from triggerstream.core.state import (
+    RESOLVED,
+    Arrival,
+    Instance,
+    Sent,
+    SessionState,
+    Status,
+    TaskRecord,
+)
+
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
-TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
+COUNT = st.integers(min_value=0, max_value=2**63 - 1)
+TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
 NAME = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 _SCALARS = st.none() | st.booleans() | INT64 | st.floats(allow_nan=False, allow_infinity=False) | TEXT
@@ -18,10 +30,121 @@ def json_values() -> st.SearchStrategy[Any]:
     return st.recursive(
         _SCALARS,
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-        max_leaves=10,
+        max_leaves=8,
     )
 
 
 def json_objects() -> st.SearchStrategy[dict[str, Any]]:
     """Objects of such values."""
-    return st.dictionaries(TEXT, json_values(), max_size=4)
+    return st.dictionaries(TEXT, json_values(), max_size=3)
+
+
+def flat_objects() -> st.SearchStrategy[dict[str, Any]]:
+    """Objects of plain values: where a value is large for other reasons, these keep its making quick."""
+    return st.dictionaries(TEXT, _SCALARS, max_size=2)
+
+
+def deep(levels: int) -> Json:
+    """Arrays in one another."""
+    value: Json = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+# ---- session states -----------------------------------------------------------------------------
+
+
+def _arrivals() -> st.SearchStrategy[Arrival]:
+    return st.builds(
+        Arrival,
+        data=flat_objects(),
+        offset=COUNT,
+        time_us=INT64,
+        id=st.none() | TEXT,
+        source=st.none() | TEXT,
+    )
+
+
+def _instances() -> st.SearchStrategy[Instance]:
+    count = st.none() | COUNT
+    text = st.none() | TEXT
+    sent = st.builds(
+        Sent,
+        run=NAME,
+        config=NAME.map(ConfigHash),
+        params=flat_objects(),
+        queue=text,
+        expires_us=st.none() | st.integers(min_value=1, max_value=2**63 - 1),
+    )
+    return st.builds(
+        Instance,
+        number=st.just(0),
+        status=st.sampled_from(list(Status)),
+        created_us=COUNT,
+        changed_us=COUNT,
+        captured=st.dictionaries(NAME.map(TriggerName), _arrivals(), max_size=2),
+        noted=st.dictionaries(NAME.map(TriggerName), COUNT, max_size=2),
+        kwargs=st.none() | flat_objects(),
+        attempt=COUNT,
+        retries=COUNT,
+        clone_of=count,
+        waits_from_us=COUNT,
+        waits_us=count,
+        decided_us=COUNT,
+        decided_at=count,
+        started_us=count,
+        ended_us=count,
+        sent=st.none() | sent,
+        reason=text,
+        result=json_values(),
+        error=text,
+        metadata=st.none() | flat_objects(),
+    )
+
+
+@st.composite
+def _records(draw: st.DrawFn) -> TaskRecord:
+    record = TaskRecord()
+    for instance in draw(st.lists(_instances(), max_size=2)):
+        record.next += draw(st.integers(min_value=0, max_value=2))
+        instance.number = record.next
+        record.next += 1
+        if draw(st.booleans()) and instance.status is not Status.DELAYED:
+            instance.waits_from_us = None
+        if draw(st.booleans()):
+            instance.decided_us = instance.decided_at = None
+        held = record.resolved if instance.status in RESOLVED else record.open
+        held[instance.number] = instance
+    return record
+
+
+@st.composite
+def states(draw: st.DrawFn) -> SessionState:
+    """States as the fold leaves them, as far as their form goes."""
+    known = draw(
+        st.builds(
+            SessionState,
+            generation=COUNT,
+            offset=st.integers(min_value=-1, max_value=2**63 - 1),
+            clock_us=COUNT,
+            config=st.integers(min_value=-1, max_value=2**63 - 1),
+            closed=st.booleans(),
+            unjudged=st.booleans(),
+            refused=COUNT,
+            seen=st.dictionaries(NAME.map(TriggerName), _arrivals(), max_size=2),
+            tasks=st.dictionaries(NAME.map(TaskName), _records(), max_size=2),
+            digests=st.dictionaries(
+                NAME.map(TriggerName), st.binary(min_size=8, max_size=8).map(lambda one: one * 3), max_size=2
+            ),
+            positions=st.lists(st.tuples(COUNT, TEXT, INT64, st.none() | TEXT), max_size=2),
+            open_count=st.just(0),
+            timer_count=st.just(0),
+        )
+    )
+    for record in known.tasks.values():
+        known.open_count += len(record.open)
+        known.timer_count += sum(one.status is Status.DELAYED for one in record.open.values())
+    if known.is_empty():
+        known.config = -1
+    return known

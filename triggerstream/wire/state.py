@@ -92,17 +92,16 @@ def decode(value: bytes) -> SessionState:
         for instance in record.open.values():
             if instance.status is Status.DELAYED:
                 state.timer_count += 1
-    state.config = _NEWEST if state.is_empty() else integer(fields, "config", minimum=-1)
+    if state.is_empty():
+        optional_integer(fields, "config", minimum=-1)
+    else:
+        state.config = integer(fields, "config", minimum=-1)
     for name, item in _object(fields, "digests").items():
         state.digests[TriggerName(name)] = _digests(item)
     positions = fields.get("positions")
     if positions is not None:
         state.positions = _positions(positions)
     return state
-
-
-_NEWEST = -1
-"""The configuration that an empty state has met: any, since none means anything to it."""
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -193,7 +192,7 @@ def _arrival(value: Json) -> Arrival:
     offset = fields.get("offset")
     time_us = fields.get("time")
     # Two of these are read for each event that a session has had: the plain test first, the words after.
-    if type(data) is not dict or type(offset) is not int or type(time_us) is not int:
+    if type(data) is not dict or type(offset) is not int or offset < 0 or type(time_us) is not int:
         data = as_object(data, "/arrival/data")
         offset = integer(fields, "offset", "/arrival")
         time_us = integer(fields, "time", "/arrival", minimum=-(2**63))
@@ -300,7 +299,9 @@ def _positions(value: Json) -> list[Position]:
     positions: list[Position] = []
     for item in _array(value, "/positions"):
         match item:
-            case [int() as offset, str(), int(), str() | None] if offset >= 0:
+            case [int(offset), str(), int(time_us), str() | None] if (
+                offset >= 0 and not isinstance(offset, bool) and not isinstance(time_us, bool)
+            ):
                 positions.append(cast("Position", tuple(item)))
             case _:
                 raise DecodeError("/positions: must hold [offset, type, time, note]")
