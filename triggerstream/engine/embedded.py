@@ -1,0 +1,351 @@
+"""The engine in one process: a log, a store and a dispatcher, and three loops between them.
+
+fold     reads records, folds them, makes the checkpoint durable, then tells the other two
+outbox   hands decisions over (:mod:`triggerstream.engine.outbox`)
+timers   appends timer events that are due (:mod:`triggerstream.engine.timers`)
+
+A crash at any point leaves the last checkpoint: what was folded beyond it is folded again with the same
+result, and rows of the outbox are handed over again under the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triggerstream.core.errors import UsageError
+from triggerstream.core.events import Timer, Touch
+from triggerstream.core.fold import needs_touch, next_due
+from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.configure import configuration_record, resumed_rules
+from triggerstream.engine.outbox import Outbox
+from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Store
+from triggerstream.engine.processor import Processor
+from triggerstream.engine.timers import Timers
+from triggerstream.wire import events, state, tasksfile
+from triggerstream.wire.records import NewRecord, Record
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1_000
+"""Records in a checkpoint, at most: some 30 ms in which the event loop serves nothing else."""
+_SCAN_PAGE = 100
+_TIMER_PAGE = 1_000
+_FORGET_EVERY = 100
+"""Checkpoints between two looks for configurations that no session needs any more."""
+_LONGEST_SLEEP_S = 1.0
+"""A timer waits no longer at once: the wall clock may be set meanwhile."""
+
+_TIMER = events.encode(Timer())
+_TOUCH = events.encode(Touch(reason="configuration"))
+
+
+@dataclass(slots=True)
+class Counters:
+    """What this engine has done since it started."""
+
+    checkpoints: int = 0
+    events: int = 0
+    decided: int = 0
+    dead_letters: int = 0
+    timers: int = 0
+    touches: int = 0
+
+
+class EmbeddedEngine:
+    """Folds the whole log of ``store``. ``run`` once; it closes the store and the dispatcher, not the log.
+
+    ``on_checkpoint`` is called with each checkpoint once it is durable.
+    """
+
+    def __init__(
+        self,
+        *,
+        app: AppId,
+        log: Log,
+        store: Store,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        on_checkpoint: Callable[[Checkpoint], None] | None = None,
+    ) -> None:
+        self._processor = Processor(app=app)
+        self._rules = Rules(app=app)
+        self._log = log
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._on_checkpoint = on_checkpoint
+        self._outbox = Outbox(store=store, dispatcher=dispatcher, clock=clock, last=0)
+        self._timers = Timers({})
+        self._timers_changed = asyncio.Event()
+        self._offset = 0
+        self._scan_after: tuple[int, int] | None = None
+        self._scanned = -1
+        self._since_forget = 0
+        self._stopping = False
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._ready = asyncio.Event()
+        self._ended = False
+        self._applying = asyncio.Lock()
+        self.counters = Counters()
+
+    @property
+    def rules(self) -> Rules:
+        """The configurations as of the last checkpoint."""
+        return self._rules
+
+    @property
+    def offset(self) -> int:
+        """The next offset to read."""
+        return self._offset
+
+    @property
+    def handed_over(self) -> int:
+        """How many decisions the executor has confirmed since the start."""
+        return self._outbox.handed_over
+
+    async def lag(self) -> int:
+        """How many records wait to be folded."""
+        return await self._store.end() - self._offset
+
+    async def run(self) -> None:
+        """Run until ``stop``. Whatever the store or the log fails with ends the engine, and is raised here.
+
+        On ``stop``: the checkpoint in flight is finished, no further decision handed over, what the executor
+        confirms within 5 s is noted, and the store and the dispatcher are closed.
+
+        Raises:
+            UsageError: the store cannot be had; see ``Store.open``.
+            LogError: the log or the store failed.
+        """
+        try:
+            await self._resume()
+            self._ready.set()
+            await self._run_all(self._fold_all(), self._outbox.run(), self._run_timers())
+            if sent := self._outbox.take_sent():
+                await self._store.sent(sent)
+        finally:
+            self._ended = True
+            self._ready.set()
+            for _, waiting in self._waiting:
+                waiting.cancel()
+            await self._dispatcher.close()
+            await self._store.close()
+
+    def stop(self) -> None:
+        """Have ``run`` end in good order."""
+        self._stopping = True
+        self._store.wake()
+
+    async def ready(self) -> None:
+        """Return once ``run`` has taken the store and goes on from its last checkpoint."""
+        await self._ready.wait()
+        self._check_runs()
+
+    async def reached(self, offset: int) -> None:
+        """Return once every record below ``offset`` is folded and the result is durable.
+
+        Raises:
+            UsageError: the engine does not run any more.
+        """
+        await self.ready()
+        if self._offset >= offset:
+            return
+        reached = asyncio.get_running_loop().create_future()
+        self._waiting.append((offset, reached))
+        await asyncio.wait([reached])
+        if reached.cancelled():
+            self._check_runs()
+
+    async def apply(self, text: str, *, name: str = "tasks") -> bool:
+        """Bring a tasks file into force; False if it is already. It is in force when this returns.
+
+        Raises:
+            ConfigError: the file has errors. Nothing has changed.
+            UsageError: the engine ended, or another file took its place at the same time.
+        """
+        config = tasksfile.read(text, name=name)
+        async with self._applying:
+            await self.ready()
+            await self.reached(await self._store.end())
+            record = configuration_record(config, current=self._rules.current.config)
+            if record is None:
+                return False
+            await self._log.append([record])
+            await self.reached(await self._store.end())
+            if self._rules.current.config.hash != config.hash:
+                raise UsageError(f"{name}: another configuration took its place at the same time")
+            return True
+
+    def _check_runs(self) -> None:
+        if self._ended:
+            raise UsageError("the engine has ended")
+
+    async def _resume(self) -> None:
+        resumed = await self._store.open()
+        self._rules = resumed_rules(self._rules, resumed.configurations)
+        self._offset = resumed.offset
+        self._scanned = resumed.scanned
+        self._timers = Timers(resumed.due)
+        self._outbox = Outbox(
+            store=self._store, dispatcher=self._dispatcher, clock=self._clock, last=resumed.outbox
+        )
+        logger.info(
+            "engine goes on",
+            extra={"offset": self._offset, "timers": len(self._timers), "rows": resumed.outbox},
+        )
+
+    async def _run_all(self, fold: Coroutine[None, None, None], *others: Coroutine[None, None, None]) -> None:
+        """Run until ``fold`` returns or any of them raises; nothing of them runs on after that."""
+        folding = asyncio.create_task(fold)
+        tasks = [folding, *(asyncio.create_task(other) for other in others)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks[1:]:
+                task.cancel()
+            if any(task.done() and not task.cancelled() and task.exception() for task in tasks[1:]):
+                folding.cancel()
+            self.stop()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    # ---- fold -----------------------------------------------------------------------------------
+
+    async def _fold_all(self) -> None:
+        while not self._stopping:
+            records = await self._store.read(self._offset, limit=BATCH)
+            if records:
+                await self._fold(records)
+            if self._scanned < self._rules.current.offset:
+                await self._scan()
+            elif not records:
+                if len(self._rules.history) > 1 and self._since_forget:
+                    await self._forget()
+                await self._store.wait(self._offset)
+
+    async def _fold(self, records: Sequence[Record]) -> None:
+        load = await self._store.load(_sessions_of(records))
+        checkpoint = self._processor.process(self._rules, records, load)
+        first = await self._store.commit(checkpoint, sent=self._outbox.take_sent())
+        self._offset = checkpoint.offset
+        if checkpoint.rules is not None:
+            self._rules = checkpoint.rules
+            self._scan_after = None
+        if checkpoint.decided:
+            self._outbox.add(first, checkpoint.decided)
+        update = self._timers.update
+        sooner = False
+        for session, stored in checkpoint.states.items():
+            sooner |= update(session, stored.due_us)
+        if sooner:
+            self._timers_changed.set()
+        self._count(checkpoint)
+        if self._waiting:
+            self._tell_waiting()
+        if self._on_checkpoint is not None:
+            self._on_checkpoint(checkpoint)
+        self._since_forget += 1
+        if self._since_forget >= _FORGET_EVERY and len(self._rules.history) > 1:
+            await self._forget()
+
+    def _count(self, checkpoint: Checkpoint) -> None:
+        counters = self.counters
+        counters.checkpoints += 1
+        counters.events += checkpoint.events
+        counters.decided += len(checkpoint.decided)
+        counters.dead_letters += len(checkpoint.dead_letters)
+
+    def _tell_waiting(self) -> None:
+        still = []
+        for offset, reached in self._waiting:
+            if offset > self._offset:
+                still.append((offset, reached))
+            elif not reached.done():
+                reached.set_result(None)
+        self._waiting = still
+
+    async def _forget(self) -> None:
+        self._since_forget = 0
+        self._rules = await self._store.forget(self._rules)
+
+    async def _scan(self) -> None:
+        """One page of the look at all sessions that follows a configuration.
+
+        Touches are durable before the page is noted as seen: a crash between repeats them, which is harmless.
+        """
+        config = self._rules.current.offset
+        page = await self._store.unmigrated(config, after=self._scan_after, limit=_SCAN_PAGE)
+        touches: list[NewRecord] = []
+        rescheduled: list[Rescheduled] = []
+        for one in page:
+            known = state.decode(one.state)
+            rescheduled.append(
+                Rescheduled(
+                    session=one.session,
+                    due_us=next_due(self._rules, known),
+                    config=config if known.is_empty() else known.config,
+                )
+            )
+            if needs_touch(self._rules, known):
+                touches.append(NewRecord(key=one.session.encode(), value=_TOUCH))
+        if touches:
+            await self._log.append(touches)
+            self.counters.touches += len(touches)
+        complete = len(page) < _SCAN_PAGE
+        await self._store.reschedule(rescheduled, scanned=config if complete else None)
+        for new in rescheduled:
+            if self._timers.update(new.session, new.due_us):
+                self._timers_changed.set()
+        if complete:
+            self._scanned = config
+            self._scan_after = None
+        else:
+            self._scan_after = page[-1].place
+
+    # ---- timers ---------------------------------------------------------------------------------
+
+    async def _run_timers(self) -> None:
+        while True:
+            due = self._timers.take(self._clock.now_us(), limit=_TIMER_PAGE)
+            if due:
+                await self._log.append([NewRecord(key=session.encode(), value=_TIMER) for session in due])
+                self.counters.timers += len(due)
+                # An engine that is behind would only append the same timers again, and fall behind further.
+                await self.reached(await self._store.end())
+                self._timers.again(due, self._clock.now_us())
+                continue
+            await self._sleep_until_due()
+
+    async def _sleep_until_due(self) -> None:
+        self._timers_changed.clear()
+        next_us = self._timers.next_us()
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._timers_changed.wait())]
+        if next_us is not None:
+            wait_s = (next_us - self._clock.now_us()) / 1_000_000
+            waits.append(asyncio.create_task(self._clock.sleep(min(max(wait_s, 0), _LONGEST_SLEEP_S))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+def _sessions_of(records: Sequence[Record]) -> set[SessionId]:
+    """The sessions whose states a batch will ask for; a key that is no text is not folded anyway."""
+    keys = {record.key for record in records}
+    sessions = set()
+    for key in keys:
+        if key:
+            try:
+                sessions.add(SessionId(key.decode()))
+            except UnicodeDecodeError:
+                continue
+    return sessions

@@ -1,0 +1,286 @@
+"""What an engine needs of the outside. Each port has an in-memory adapter, and one contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from triggerstream.core.commands import Decision
+from triggerstream.core.ids import CommandId, ConfigHash, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.wire.records import Headers, NewRecord, Record
+
+
+class Clock(Protocol):
+    """The wall clock. It says when a timer event is worth appending, and never what is decided."""
+
+    def now_us(self) -> int:
+        """Microseconds since the Unix epoch, UTC. May step back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after ``seconds``."""
+
+
+class Log(Protocol):
+    """Where events are appended; any number of processes may do so at once."""
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        """Append ``records`` in order, all or none. They are durable when this returns.
+
+        Raises:
+            LogError: not known to be durable. Safe to call again for events that carry an id.
+        """
+
+    async def close(self) -> None:
+        """Let go of what the log holds."""
+
+
+class OutcomeLog(Protocol):
+    """Where a worker process reports outcomes. Blocking, and usable after a fork."""
+
+    def report(self, session: SessionId, value: bytes) -> None:
+        """Append one outcome event. It is durable when this returns.
+
+        Raises:
+            LogError: not known to be durable. Safe to call again: a second outcome changes nothing.
+        """
+
+
+class Dispatcher(Protocol):
+    """Hands commands to an executor."""
+
+    async def dispatch(self, decision: Decision) -> None:
+        """Hand over one command, or ask for one to be revoked. The executor has confirmed it on return.
+
+        Raises:
+            DispatchError: the executor's queue did not confirm it. Safe to call again.
+            UndispatchableError: it never will be accepted; the message is the reason.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationText:
+    """A configuration as the store keeps it, with its place in the log."""
+
+    offset: int
+    arrival_us: int
+    hash: ConfigHash
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """A decision that is to be handed over, or was and is not settled.
+
+    Rows were decided in the order of their ``number``, which stays theirs while an engine runs. ``value``
+    holds the decision's bytes on the wire. ``sent_us`` may lag behind what was really handed over.
+    """
+
+    number: int
+    command: CommandId
+    session: SessionId
+    value: bytes
+    sent_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The executor confirmed row ``number`` at ``sent_us``."""
+
+    number: int
+    sent_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The executor can never take row ``number``; ``failed`` is the outcome that says so, if there is one."""
+
+    number: int
+    reason: str
+    failed: NewRecord | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Where an engine goes on.
+
+    ``offset`` is the next to read; ``configurations`` the history of the rules, oldest first; ``outbox`` the
+    number of the last row, 0 for none; ``due`` when the timers of sessions are due; ``scanned`` the offset of
+    the configuration after which all sessions were looked at.
+    """
+
+    offset: int = 0
+    configurations: tuple[ConfigurationText, ...] = ()
+    outbox: int = 0
+    due: Mapping[SessionId, int] = field(default_factory=dict)
+    scanned: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmigrated:
+    """A session that has not met a configuration. ``place`` orders them, for paging."""
+
+    place: tuple[int, int]
+    session: SessionId
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescheduled:
+    """When a session's next timer is due under the rules of now, and the configuration that it needs kept."""
+
+    session: SessionId
+    due_us: int | None
+    config: int
+
+
+class Store(Protocol):
+    """What the embedded engine alone writes, and its reading side of the log.
+
+    Any method raises LogError where the store fails; the engine then ends, and goes on from the last
+    checkpoint when it is started again.
+    """
+
+    async def open(self) -> Resumed:
+        """Take the store for this engine alone, until ``close`` or the end of the process.
+
+        Raises:
+            UsageError: another engine has it, or it is not this app's.
+        """
+
+    async def read(self, offset: int, *, limit: int) -> Sequence[Record]:
+        """Up to ``limit`` records from ``offset`` on, in order; fewer where they are large."""
+
+    async def end(self) -> int:
+        """The offset that the next record will take."""
+
+    async def wait(self, offset: int) -> None:
+        """Return once the log holds a record at ``offset`` or beyond, or ``wake`` was called."""
+
+    def wake(self) -> None:
+        """Have ``wait`` return: the one that waits now, else the next."""
+
+    async def load(self, expected: Collection[SessionId]) -> Callable[[SessionId], bytes | None]:
+        """What returns a session's stored state: at once for the ``expected`` ones, correctly for any."""
+
+    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
+        """Make ``checkpoint`` durable, all or nothing; the number of the first row that it decided.
+
+        In order: ``sent`` is noted (a revocation, or a row settled before, goes); each decision gets the next
+        number, and takes the place of a row of the same command (a revocation: of one not sent yet); a
+        settled row goes if it was sent, else once it is; records that were re-homed join the log.
+        """
+
+    async def sent(self, sent: Sequence[Sent]) -> None:
+        """Note what was handed over, between checkpoints."""
+
+    async def refuse(self, refused: Refused) -> None:
+        """Move a row to the dead letters and append the outcome that says why, all or nothing."""
+
+    async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
+        """Rows with a number greater than ``after``, in order."""
+
+    async def unmigrated(
+        self, config: int, *, after: tuple[int, int] | None, limit: int
+    ) -> Sequence[Unmigrated]:
+        """Sessions that have not met the configuration at offset ``config``, by place, beyond ``after``."""
+
+    async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
+        """Set when timers are due; with ``scanned``, note that every session was looked at for it."""
+
+    async def forget(self, rules: Rules) -> Rules:
+        """``rules`` without the configurations that every session is past; they leave the store as well."""
+
+    async def close(self) -> None:
+        """Let go of the store, so that another engine may take it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """A session as it is stored. ``due_us``: when its next timer is due."""
+
+    id: SessionId
+    state: bytes
+    due_us: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterRow:
+    """A record that was not folded, or a command that could not be handed over, and why.
+
+    ``number`` orders them. ``offset`` is the record's place in the log; None for a command, whose bytes
+    ``value`` then holds.
+    """
+
+    number: int
+    at_us: int
+    offset: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """``offset``: the next that the engine will read; ``end``: the next that the log will give.
+
+    ``outbox`` counts the decisions that are not settled, ``unsent`` those of them not handed over yet.
+    """
+
+    offset: int
+    end: int
+    outbox: int
+    unsent: int
+    dead_letters: int
+
+    @property
+    def lag(self) -> int:
+        """How many records wait to be folded."""
+        return self.end - self.offset
+
+
+class Reader(Protocol):
+    """A view for people, while the engine runs or not. It changes nothing. Pages go on after a key.
+
+    Any method raises LogError where the store cannot be read.
+    """
+
+    async def session(self, session: SessionId) -> SessionRow | None:
+        """One session."""
+
+    async def sessions(
+        self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
+    ) -> Sequence[SessionRow]:
+        """Sessions whose id begins with ``prefix``, by id."""
+
+    async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
+        """Dead letters with a number greater than ``after``, oldest first."""
+
+    async def dead_letter(self, offset: int) -> DeadLetterRow | None:
+        """The dead letter that the record at ``offset`` became."""
+
+    async def configurations(self) -> Sequence[ConfigurationText]:
+        """The configurations that some session may still have to meet, oldest first; the last is in force."""
+
+    async def outbox(
+        self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
+    ) -> Sequence[OutboxRow]:
+        """Decisions that are not settled; with ``sent_before_us``, only those handed over before it."""
+
+    async def record(self, offset: int) -> Record | None:
+        """One record of the log."""
+
+    async def records(self, *, after: int = -1, limit: int = 50) -> Sequence[Record]:
+        """Records beyond offset ``after``, in order."""
+
+    async def progress(self) -> Progress:
+        """How far the engine is."""
+
+    async def close(self) -> None:
+        """Let go of the store."""
