@@ -1,0 +1,158 @@
+"""What people see of a state directory, while its engine runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from triggerstream.adapters.sqlite import database
+from triggerstream.adapters.sqlite.database import connect, locate
+from triggerstream.adapters.sqlite.store import configurations, outbox
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import SessionId
+from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.wire.records import Record
+
+_T = TypeVar("_T")
+
+_BEYOND = "\U0010ffff"
+"""No text that begins with a prefix comes after the prefix with this code point, which no character has."""
+
+_DEAD_LETTERS = """
+SELECT d.number, d.at_us, d.offset, coalesce(d.key, l.key), coalesce(d.value, l.value), l.headers, d.reason
+FROM dead_letters d LEFT JOIN log l ON l.offset = d.offset
+"""
+
+
+class SqliteReader:
+    """A view of one state directory. It takes no lock and changes nothing."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._file = locate(path)
+        self._connection: sqlite3.Connection | None = None
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-reader")
+
+    async def session(self, session: SessionId) -> SessionRow | None:
+        """One session."""
+        rows = await self._all("SELECT id, state, due_us FROM sessions WHERE id = ?", session)
+        return _session_row(rows[0]) if rows else None
+
+    async def sessions(
+        self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
+    ) -> Sequence[SessionRow]:
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
+        on_from = "id >= ?" if after is None or after < prefix else "id > ?"
+        rows = await self._all(
+            f"SELECT id, state, due_us FROM sessions WHERE {on_from} AND id < ? ORDER BY id LIMIT ?",  # noqa: S608 - one of two constants
+            max(prefix, after or ""),
+            prefix + _BEYOND,
+            limit,
+        )
+        return [_session_row(row) for row in rows]
+
+    async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
+        """Dead letters with a number greater than ``after``, oldest first."""
+        rows = await self._all(f"{_DEAD_LETTERS} WHERE d.number > ? ORDER BY d.number LIMIT ?", after, limit)
+        return [_dead_letter_row(row) for row in rows]
+
+    async def dead_letter(self, offset: int) -> DeadLetterRow | None:
+        """The dead letter that the record at ``offset`` became."""
+        rows = await self._all(f"{_DEAD_LETTERS} WHERE d.offset = ?", offset)
+        return _dead_letter_row(rows[0]) if rows else None
+
+    async def configurations(self) -> Sequence[ConfigurationText]:
+        """The configurations that some session may still have to meet, oldest first; the last is in force."""
+        return await self._read(configurations)
+
+    async def outbox(
+        self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
+    ) -> Sequence[OutboxRow]:
+        """Decisions that are not settled; with ``sent_before_us``, only those handed over before it."""
+        return await self._read(
+            lambda connection: outbox(connection, after=after, limit=limit, sent_before_us=sent_before_us)
+        )
+
+    async def record(self, offset: int) -> Record | None:
+        """One record of the log."""
+        records = await self.records(after=offset - 1, limit=1)
+        return records[0] if records and records[0].offset == offset else None
+
+    async def records(self, *, after: int = -1, limit: int = 50) -> Sequence[Record]:
+        """Records beyond offset ``after``, in order."""
+        rows = await self._all(
+            "SELECT offset, arrival_us, key, value, headers FROM log"
+            " WHERE offset > ? ORDER BY offset LIMIT ?",
+            after,
+            limit,
+        )
+        return [database.to_record(row) for row in rows]
+
+    async def progress(self) -> Progress:
+        """How far the engine is."""
+
+        def read(connection: sqlite3.Connection) -> Progress:
+            (offset,) = connection.execute("SELECT value FROM meta WHERE name = 'offset'").fetchone()
+            rows = _count(connection, "outbox")
+            sent_rows = _count(connection, "outbox WHERE sent_us IS NOT NULL")
+            return Progress(
+                offset=offset,
+                end=database.end(connection),
+                outbox=rows,
+                unsent=rows - sent_rows,
+                dead_letters=_count(connection, "dead_letters"),
+            )
+
+        return await self._read(read)
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        if self._connection is not None:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._connection.close)
+            self._connection = None
+        self._executor.shutdown()
+
+    async def _all(self, query: str, *parameters: str | int) -> list[Any]:
+        return await self._read(lambda connection: connection.execute(query, parameters).fetchall())
+
+    async def _read(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
+        def run() -> _T:
+            if self._connection is None:
+                self._connection = connect(self._file, read_only=True)
+            return read(self._connection)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+        except sqlite3.Error as exc:
+            raise LogError(f"{self._file}: {exc}") from exc
+        except UnicodeEncodeError as exc:
+            raise UsageError(f"{exc.object!r}: a session id is valid Unicode") from exc
+
+
+def _count(connection: sqlite3.Connection, what: str) -> int:
+    """How many rows ``what`` has. SQLite counts in the smallest index there is, not in the rows."""
+    (count,) = connection.execute(f"SELECT count(*) FROM {what}").fetchone()  # noqa: S608 - a constant
+    return int(count)
+
+
+def _session_row(row: tuple[str, bytes, int | None]) -> SessionRow:
+    session, state, due_us = row
+    return SessionRow(id=SessionId(session), state=state, due_us=due_us)
+
+
+def _dead_letter_row(
+    row: tuple[int, int, int | None, bytes | None, bytes | None, str | None, str],
+) -> DeadLetterRow:
+    number, at_us, offset, key, value, headers, reason = row
+    return DeadLetterRow(
+        number=number,
+        at_us=at_us,
+        offset=offset,
+        key=key,
+        value=value,
+        headers=() if headers is None else database.to_headers(headers),
+        reason=reason,
+    )

@@ -1,0 +1,443 @@
+"""What the embedded engine alone writes: states, outbox, dead letters, configurations, its offset."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import IO, TypeVar
+
+from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.sqlite import database
+from triggerstream.adapters.sqlite.database import connect, locate, transaction
+from triggerstream.adapters.sqlite.log import SqliteLog
+from triggerstream.adapters.sqlite.wake import POLL_S, Bell
+from triggerstream.core.commands import Revoke
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import Checkpoint, Decided
+from triggerstream.engine.ports import (
+    Clock,
+    ConfigurationText,
+    OutboxRow,
+    Refused,
+    Rescheduled,
+    Resumed,
+    Sent,
+    Unmigrated,
+)
+from triggerstream.wire.records import Record
+
+_T = TypeVar("_T")
+
+_READ_BYTES = 8 * 1024 * 1024
+"""A batch is cut beyond this, so that 1,000 of the largest events do not take 256 MiB."""
+_PARAMETERS = 500
+_PATIENCE_S = 60.0
+"""The engine ends when it cannot write for so long. Rather long: ending cures no producer that hangs."""
+_CHECKPOINT_PAGES = 2_000
+"""16 MiB: above that a write-ahead log is moved into the database."""
+_CACHE_KIB = 65_536
+
+_UPSERT_SESSION = """
+INSERT INTO sessions (id, state, due_us, config) VALUES (?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_us = excluded.due_us, config = excluded.config
+"""
+
+
+class SqliteStore:
+    """The engine's side of one state directory, which belongs to it alone while it is open.
+
+    Reads are short and come from what the system has of the file in memory, so they are made in the event
+    loop: handing one to a thread would cost more. Writes, which wait for the disk, are made in one thread.
+    """
+
+    def __init__(
+        self, path: Path | str, *, app: AppId, log: SqliteLog | None = None, clock: Clock | None = None
+    ) -> None:
+        self._file = locate(path)
+        self._app = app
+        self._log = log
+        self._clock = clock or SystemClock()
+        self._bell = Bell(self._file)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-store")
+        self._rung = asyncio.Event()
+        self._woken = False
+        self._owner: IO[str] | None = None
+        self._next_row = 1
+
+    async def open(self) -> Resumed:
+        """Take the directory for this engine alone, until ``close`` or the end of the process.
+
+        Raises:
+            UsageError: another engine has it, it is another app's, or what lies there is no database of ours.
+        """
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._owner = _own(self._file)
+        except OSError as exc:
+            raise LogError(f"{self._file.parent}: cannot be used: {exc}") from exc
+        try:
+            resumed = await self._write(self._open)
+        except BaseException:
+            self._owner.close()
+            raise
+        self._next_row = resumed.outbox + 1
+        fd = self._bell.open(create=True)
+        if fd is not None:
+            asyncio.get_running_loop().add_reader(fd, self._on_ring)
+        if self._log is not None:
+            self._log.listen(self._rung.set)
+        return resumed
+
+    def _open(self) -> Resumed:
+        self._writer = connect(self._file, create=True)
+        self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._writer.execute("PRAGMA busy_timeout = 0")  # transaction() waits by itself
+        self._reader = connect(self._file, read_only=True)
+        self._reader.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        with transaction(self._writer, patience_s=_PATIENCE_S):
+            self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('app', ?)", (self._app,))
+            meta = dict(self._writer.execute("SELECT name, value FROM meta"))
+        if meta["app"] != self._app:
+            raise UsageError(f"{self._file}: belongs to the app `{meta['app']}`, not to `{self._app}`")
+        (last_row,) = self._reader.execute("SELECT coalesce(max(number), 0) FROM outbox").fetchone()
+        return Resumed(
+            offset=meta["offset"],
+            configurations=configurations(self._reader),
+            outbox=last_row,
+            due={
+                SessionId(session): due_us
+                for session, due_us in self._reader.execute(
+                    "SELECT id, due_us FROM sessions WHERE due_us IS NOT NULL"
+                )
+            },
+            scanned=meta["scanned"],
+        )
+
+    async def read(self, offset: int, *, limit: int) -> Sequence[Record]:
+        """Up to ``limit`` records from ``offset`` on, in order; fewer where they are large."""
+        records: list[Record] = []
+        size = 0
+        try:
+            rows = self._reader.execute(
+                "SELECT offset, arrival_us, key, value, headers FROM log"
+                " WHERE offset >= ? ORDER BY offset LIMIT ?",
+                (offset, limit),
+            )
+            for row in rows:
+                records.append(database.to_record(row))
+                size += len(row[3] or b"")
+                if size > _READ_BYTES:
+                    break
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+        return records
+
+    async def end(self) -> int:
+        """The offset that the next record will take."""
+        return self._end()
+
+    def _end(self) -> int:
+        try:
+            return database.end(self._reader)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    async def wait(self, offset: int) -> None:
+        """Return once the log holds a record at ``offset`` or beyond, or ``wake`` was called."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._rung.clear()
+            if self._woken or self._end() > offset:
+                self._woken = False
+                return
+            poll = loop.call_later(POLL_S, self._rung.set)
+            try:
+                await self._rung.wait()
+            finally:
+                poll.cancel()
+
+    def wake(self) -> None:
+        """Have ``wait`` return: the one that waits now, else the next."""
+        self._woken = True
+        self._rung.set()
+
+    def _on_ring(self) -> None:
+        self._bell.drain()
+        self._rung.set()
+
+    async def load(self, expected: Collection[SessionId]) -> Callable[[SessionId], bytes | None]:
+        """What returns a session's stored state: at once for the ``expected`` ones, correctly for any."""
+        states: dict[SessionId, bytes | None] = dict.fromkeys(expected)
+        rest = iter(states)
+        try:
+            while some := tuple(islice(rest, _PARAMETERS)):
+                marks = ",".join("?" * len(some))
+                query = f"SELECT id, state FROM sessions WHERE id IN ({marks})"  # noqa: S608 - only marks
+                found = self._reader.execute(query, some).fetchall()
+                states.update(found)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+        def state_of(session: SessionId) -> bytes | None:
+            return states[session] if session in states else self._load(session)
+
+        return state_of
+
+    def _load(self, session: SessionId) -> bytes | None:
+        try:
+            row = self._reader.execute("SELECT state FROM sessions WHERE id = ?", (session,)).fetchone()
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+        return None if row is None else row[0]
+
+    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
+        """Make ``checkpoint`` durable, all or nothing; the number of the first row that it decided."""
+        first = self._next_row
+        await self._write(lambda: self._commit(checkpoint, sent, first))
+        self._next_row = first + len(checkpoint.decided)
+        if checkpoint.rehomed:
+            self._rung.set()
+        return first
+
+    def _commit(self, checkpoint: Checkpoint, sent: Sequence[Sent], first: int) -> None:
+        with transaction(self._writer, patience_s=_PATIENCE_S):
+            if sent:
+                self._note_sent(sent)
+            if checkpoint.states:
+                self._put_states(checkpoint)
+            if checkpoint.decided:
+                self._put_decided(checkpoint.decided, first)
+            if checkpoint.settled:
+                self._settle(checkpoint.settled)
+            execute = self._writer.execute
+            for letter in checkpoint.dead_letters:
+                execute(
+                    "INSERT OR IGNORE INTO dead_letters (at_us, offset, reason) VALUES (?, ?, ?)",
+                    (letter.record.arrival_us, letter.record.offset, letter.reason),
+                )
+            if checkpoint.rules is not None:
+                self._writer.executemany(
+                    "INSERT OR IGNORE INTO configurations (offset, arrival_us, hash, text)"
+                    " VALUES (?, ?, ?, ?)",
+                    [
+                        (applied.offset, applied.arrival_us, applied.config.hash, applied.config.text)
+                        for applied in checkpoint.rules.history
+                        if applied.offset >= 0
+                    ],
+                )
+            if checkpoint.rehomed:
+                database.append(self._writer, checkpoint.rehomed, self._clock.now_us())
+            execute("UPDATE meta SET value = ? WHERE name = 'offset'", (checkpoint.offset,))
+
+    def _put_states(self, checkpoint: Checkpoint) -> None:
+        self._writer.executemany(
+            _UPSERT_SESSION,
+            [(session, s.state, s.due_us, s.config) for session, s in checkpoint.states.items()],
+        )
+
+    def _put_decided(self, decided: Sequence[Decided], first: int) -> None:
+        self._writer.executemany(
+            "DELETE FROM outbox WHERE command = ? AND (sent_us IS NULL OR NOT ?)",
+            [
+                (item.decision.id, isinstance(item.decision, Revoke))
+                for item in decided
+                if isinstance(item.decision, Revoke) or item.decision.attempt
+            ],
+        )
+        self._writer.executemany(
+            "INSERT INTO outbox (number, command, revoke, session, value) VALUES (?, ?, ?, ?, ?)",
+            [
+                (
+                    number,
+                    item.decision.id,
+                    isinstance(item.decision, Revoke),
+                    item.decision.session,
+                    item.value,
+                )
+                for number, item in enumerate(decided, first)
+            ],
+        )
+
+    def _settle(self, settled: Sequence[CommandId]) -> None:
+        commands = [(command,) for command in settled]
+        self._writer.executemany(
+            "DELETE FROM outbox WHERE command = ? AND NOT revoke AND sent_us IS NOT NULL", commands
+        )
+        self._writer.executemany("UPDATE outbox SET settled = 1 WHERE command = ? AND NOT revoke", commands)
+
+    async def sent(self, sent: Sequence[Sent]) -> None:
+        """Note what was handed over, between checkpoints."""
+
+        def write() -> None:
+            with transaction(self._writer, patience_s=_PATIENCE_S):
+                self._note_sent(sent)
+
+        await self._write(write)
+
+    def _note_sent(self, sent: Sequence[Sent]) -> None:
+        self._writer.executemany(
+            "DELETE FROM outbox WHERE number = ? AND (settled OR revoke)", [(one.number,) for one in sent]
+        )
+        self._writer.executemany(
+            "UPDATE outbox SET sent_us = ? WHERE number = ?", [(one.sent_us, one.number) for one in sent]
+        )
+
+    async def refuse(self, refused: Refused) -> None:
+        """Move a row to the dead letters and append the outcome that says why, all or nothing."""
+
+        def write() -> None:
+            with transaction(self._writer, patience_s=_PATIENCE_S):
+                row = self._writer.execute(
+                    "DELETE FROM outbox WHERE number = ? RETURNING session, value", (refused.number,)
+                ).fetchone()
+                if row is None:
+                    return
+                self._writer.execute(
+                    "INSERT INTO dead_letters (at_us, key, value, reason) VALUES (?, ?, ?, ?)",
+                    (self._clock.now_us(), row[0].encode(), row[1], refused.reason),
+                )
+                if refused.failed is not None:
+                    database.append(self._writer, [refused.failed], self._clock.now_us())
+
+        await self._write(write)
+        self._rung.set()
+
+    async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
+        """Rows with a number greater than ``after``, in order."""
+        try:
+            return outbox(self._reader, after=after, limit=limit)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    async def unmigrated(
+        self, config: int, *, after: tuple[int, int] | None, limit: int
+    ) -> Sequence[Unmigrated]:
+        """Sessions that have not met the configuration at offset ``config``, by place, beyond ``after``."""
+        try:
+            rows = self._reader.execute(
+                "SELECT config, number, id, state FROM sessions"
+                " WHERE config < ? AND (config, number) > (?, ?) ORDER BY config, number LIMIT ?",
+                (config, *(after or (-2, 0)), limit),
+            ).fetchall()
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+        return [
+            Unmigrated(place=(met, number), session=SessionId(session), state=state)
+            for met, number, session, state in rows
+        ]
+
+    async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
+        """Set when timers are due; with ``scanned``, note that every session was looked at for it."""
+
+        def write() -> None:
+            with transaction(self._writer, patience_s=_PATIENCE_S):
+                self._writer.executemany(
+                    "UPDATE sessions SET due_us = ?, config = ? WHERE id = ?",
+                    [(one.due_us, one.config, one.session) for one in sessions],
+                )
+                if scanned is not None:
+                    self._writer.execute("UPDATE meta SET value = ? WHERE name = 'scanned'", (scanned,))
+
+        await self._write(write)
+
+    async def forget(self, rules: Rules) -> Rules:
+        """``rules`` without the configurations that every session is past; they leave the store as well."""
+
+        def write() -> Rules:
+            (oldest,) = self._writer.execute("SELECT min(config) FROM sessions").fetchone()
+            kept = rules.forget(rules.current.offset if oldest is None else oldest)
+            if kept is not rules:
+                with transaction(self._writer, patience_s=_PATIENCE_S):
+                    first = kept.history[0].offset
+                    self._writer.execute("DELETE FROM configurations WHERE offset < ?", (first,))
+            return kept
+
+        return await self._write(write)
+
+    async def close(self) -> None:
+        """Let go of the directory, so that another engine may take it."""
+        if self._owner is None:
+            self._executor.shutdown()
+            return
+        fd = self._bell.open()
+        if fd is not None:
+            asyncio.get_running_loop().remove_reader(fd)
+        self._bell.close()
+        await self._write(self._disconnect)
+        self._executor.shutdown()
+        self._owner.close()
+        self._owner = None
+
+    def _disconnect(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+    async def _write(self, write: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, write)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def _failed(self, exc: sqlite3.Error) -> LogError:
+        return LogError(f"{self._file}: {exc}")
+
+
+def _own(file: Path) -> IO[str]:
+    """The lock on the directory, held until it is closed or the process ends."""
+    path = file.with_suffix(".lock")
+    lock = path.open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        lock.seek(0)
+        holder = lock.read().strip()
+        lock.close()
+        by = f" (process {holder})" if holder else ""
+        raise UsageError(f"{file.parent}: another engine{by} runs on this directory") from exc
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def configurations(connection: sqlite3.Connection) -> tuple[ConfigurationText, ...]:
+    """The configurations that are kept, oldest first."""
+    rows = connection.execute("SELECT offset, arrival_us, hash, text FROM configurations ORDER BY offset")
+    return tuple(
+        ConfigurationText(offset=offset, arrival_us=arrival_us, hash=ConfigHash(hash_), text=text)
+        for offset, arrival_us, hash_, text in rows
+    )
+
+
+def outbox(
+    connection: sqlite3.Connection, *, after: int, limit: int, sent_before_us: int | None = None
+) -> Sequence[OutboxRow]:
+    """Rows of the outbox with a number greater than ``after``, in order."""
+    query = "SELECT number, command, session, value, sent_us FROM outbox"
+    if sent_before_us is None:
+        rows = connection.execute(f"{query} WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
+    else:
+        # The `+` has SQLite search by `sent_us`, and sort the few rows that are so old.
+        rows = connection.execute(
+            f"{query} WHERE +number > ? AND sent_us < ? ORDER BY number LIMIT ?",
+            (after, sent_before_us, limit),
+        )
+    return [
+        OutboxRow(
+            number=number,
+            command=CommandId(command),
+            session=SessionId(session),
+            value=value,
+            sent_us=sent_us,
+        )
+        for number, command, session, value, sent_us in rows
+    ]

@@ -1,0 +1,50 @@
+"""How an append in one process wakes the engine in another: one byte through a FIFO beside the database.
+
+Nothing depends on a byte arriving: the engine looks for itself every ``POLL_S`` as well.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+POLL_S = 0.02
+"""How often an idle engine looks where no byte can reach it, as over some network file systems."""
+
+
+class Bell:
+    """The FIFO, opened for both ends: so it can always be opened, and ringing it never raises SIGPIPE."""
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_suffix(".wake")
+        self._fd: int | None = None
+
+    def open(self, *, create: bool = False) -> int | None:
+        """The file descriptor, None where there is no FIFO."""
+        if self._fd is None:
+            with suppress(OSError):
+                if create:
+                    with suppress(FileExistsError):
+                        os.mkfifo(self._path)
+                self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        return self._fd
+
+    def ring(self) -> None:
+        """Wake whoever listens. A full FIFO has woken it already."""
+        fd = self.open()
+        if fd is not None:
+            with suppress(OSError):
+                os.write(fd, b"\0")
+
+    def drain(self) -> None:
+        """Take what has rung so far."""
+        if self._fd is not None:
+            with suppress(OSError):
+                os.read(self._fd, 4096)
+
+    def close(self) -> None:
+        """Let go of the FIFO."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
