@@ -1,0 +1,235 @@
+"""Outcome events as a worker makes them, and what can be one."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+
+from triggerstream.adapters.celery.delivery import Delivery
+from triggerstream.core.errors import DecodeError, TriggerstreamError
+from triggerstream.core.events import (
+    Failed,
+    Finished,
+    Outcome,
+    Retried,
+    Revoked,
+    Skipped,
+    Started,
+    Trigger,
+)
+from triggerstream.core.ids import Json, JsonObject, TriggerName
+from triggerstream.wire import events
+from triggerstream.wire.bounds import EVENT_BYTES, INTEGER_LIMIT, JSON_DEPTH
+from triggerstream.wire.json import loads
+from triggerstream.wire.records import Record
+
+NOT_REPORTABLE = "result not reportable"
+WORKER_LOST = "worker lost"
+
+_ENVELOPE_DEPTH = 2
+"""An outcome's value lies in ``data`` of the event: two levels below the event itself."""
+_ERROR_CHARS = 2_000
+_TRACEBACK_CHARS = 8_000
+"""Error and traceback tell a person what to look for; together they stay far below the bound of an event."""
+
+
+class NotReportableError(TriggerstreamError):
+    """A value that no event can hold; the message says where in it and why."""
+
+
+def plain(value: object, *, depth: int = JSON_DEPTH - _ENVELOPE_DEPTH) -> Json:
+    """``value`` built of JSON's own types; tuples become arrays.
+
+    Raises:
+        NotReportableError: something in it is no JSON, too deep, or a number that JSON readers do not agree
+            on.
+    """
+    return _plain(value, "", depth)
+
+
+def plain_object(value: object) -> JsonObject:
+    """``value`` as :func:`plain` has it, which must be an object."""
+    found = plain(value)
+    if not isinstance(found, dict):
+        raise NotReportableError(f"must be an object, is {type(value).__name__}")
+    return found
+
+
+def _plain(value: object, path: str, depth: int) -> Json:
+    match value:
+        case None | bool():
+            return value
+        case int():
+            if not -INTEGER_LIMIT <= value < INTEGER_LIMIT:
+                raise NotReportableError(f"{path or '/'}: an integer beyond ±2^63: write it as a string")
+            return int(value)
+        case float():
+            if not math.isfinite(value):
+                raise NotReportableError(f"{path or '/'}: {value} is no JSON number")
+            return float(value)
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError as exc:
+                raise NotReportableError(f"{path or '/'}: not valid Unicode") from exc
+            return str(value)
+        case dict() | list() | tuple() if depth <= 0:
+            raise NotReportableError(f"{path[:80]}…: nested deeper than {JSON_DEPTH}")
+        case dict():
+            for key in value:
+                if not isinstance(key, str):
+                    raise NotReportableError(f"{path or '/'}: the key {key!r:.40} is no string")
+            return {
+                str(_plain(key, path, 0)): _plain(item, f"{path}/{key}", depth - 1)
+                for key, item in value.items()
+            }
+        case list() | tuple():
+            return [_plain(item, f"{path}/{index}", depth - 1) for index, item in enumerate(value)]
+        case _:
+            raise NotReportableError(f"{path or '/'}: {type(value).__name__} is no JSON")
+
+
+# ---- making them ---------------------------------------------------------------------------------
+
+
+def encode(delivery: Delivery, outcome: Outcome) -> bytes:
+    """``outcome`` as the value of an event, with the time of this machine's clock.
+
+    Raises:
+        NotReportableError: it is longer than an event may be, or holds what JSON cannot.
+    """
+    try:
+        value = events.encode(outcome, time_us=time.time_ns() // 1_000, traceparent=delivery.traceparent)
+    except DecodeError as exc:
+        raise NotReportableError(str(exc)) from exc
+    if len(value) > EVENT_BYTES:
+        raise NotReportableError(f"{len(value):,} bytes: an event has at most {EVENT_BYTES:,}")
+    return value
+
+
+def started(delivery: Delivery, *, worker: str | None) -> bytes:
+    """A worker begins to run the command."""
+    metadata: JsonObject | None = None if worker is None else {"worker": worker}
+    return encode(delivery, Started(instance=delivery.instance, command=delivery.command, metadata=metadata))
+
+
+def finished(delivery: Delivery, result: object) -> bytes:
+    """The task returned ``result``.
+
+    Raises:
+        NotReportableError: no event can hold it.
+    """
+    outcome = Finished(instance=delivery.instance, command=delivery.command, result=plain(result))
+    return encode(delivery, outcome)
+
+
+def skipped(delivery: Delivery, metadata: object = None) -> bytes:
+    """The task said there was nothing to do.
+
+    Raises:
+        NotReportableError: no event can hold the metadata.
+    """
+    said = None if metadata is None else plain_object(metadata)
+    return encode(delivery, Skipped(instance=delivery.instance, command=delivery.command, metadata=said))
+
+
+def retried(delivery: Delivery, *, after_s: float, kwargs: object = None) -> bytes:
+    """The task asked to be run again.
+
+    Raises:
+        NotReportableError: no event can hold the kwargs.
+    """
+    outcome = Retried(
+        instance=delivery.instance,
+        command=delivery.command,
+        after_us=round(after_s * 1_000_000),
+        kwargs=None if kwargs is None else plain_object(kwargs),
+    )
+    return encode(delivery, outcome)
+
+
+def revoked(delivery: Delivery, *, reason: str) -> bytes:
+    """Celery dropped the message before it ran."""
+    metadata: JsonObject = {"reason": reason}
+    return encode(delivery, Revoked(instance=delivery.instance, command=delivery.command, metadata=metadata))
+
+
+def failed(delivery: Delivery, error: str, *, reason: str | None = None, trace: str | None = None) -> bytes:
+    """The command ended with ``error``; ``reason`` names a kind that is not the task's own doing."""
+    metadata: JsonObject = {}
+    if reason is not None:
+        metadata["reason"] = reason
+    if trace:
+        metadata["traceback"] = _valid(trace[-_TRACEBACK_CHARS:])
+    text = _valid(error[:_ERROR_CHARS])
+    outcome = Failed(
+        instance=delivery.instance, command=delivery.command, error=text, metadata=metadata or None
+    )
+    return encode(delivery, outcome)
+
+
+def failed_with(delivery: Delivery, exc: BaseException) -> bytes:
+    """The task raised ``exc``."""
+    trace = "".join(traceback.format_exception(exc))
+    return failed(delivery, describe(exc), trace=trace)
+
+
+def not_reportable(delivery: Delivery, exc: NotReportableError) -> bytes:
+    """The task ended well, with a value that no event can hold."""
+    return failed(delivery, f"{NOT_REPORTABLE}: {exc}", reason=NOT_REPORTABLE)
+
+
+def worker_lost(delivery: Delivery, why: str) -> bytes:
+    """No worker could run the command to its end."""
+    return failed(delivery, f"{WORKER_LOST}: {why}", reason=WORKER_LOST)
+
+
+def fired(delivery: Delivery, name: TriggerName, data: JsonObject, *, number: int) -> bytes:
+    """The task's ``number``-th fire of ``name``. Its id is the same when the command is run again.
+
+    Raises:
+        NotReportableError: it is longer than an event may be, or holds what JSON cannot.
+    """
+    try:
+        value = events.encode(
+            Trigger(name=name, data=data),
+            id=f"{delivery.command}/{number}",
+            source=f"triggerstream.task/{name}",
+            time_us=time.time_ns() // 1_000,
+            traceparent=delivery.traceparent,
+        )
+    except DecodeError as exc:
+        raise NotReportableError(str(exc)) from exc
+    if len(value) > EVENT_BYTES:
+        raise NotReportableError(f"{len(value):,} bytes: an event has at most {EVENT_BYTES:,}")
+    return value
+
+
+def describe(exc: BaseException) -> str:
+    """``Type: message``, as it stands in an outcome's ``error``."""
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001 - an exception of the user's that cannot even say what it is
+        text = ""
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def _valid(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+# ---- reading them back ---------------------------------------------------------------------------
+
+
+def decode(value: bytes) -> Outcome:
+    """The outcome that ``value``, made by :func:`encode`, stands for.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    event = events.decode(Record(partition=0, offset=0, arrival_us=0, key=b"-", value=value))
+    body = getattr(event, "body", None)
+    if not isinstance(body, Started | Finished | Failed | Skipped | Retried | Revoked):
+        raise DecodeError(f"not an outcome: {loads(value)!r:.80}")
+    return body
