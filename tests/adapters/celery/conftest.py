@@ -1,0 +1,144 @@
+"""A broker, a worker and what they reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from tests.adapters.celery.filelog import FileLog
+from tests.support.processes import CeleryWorker, celery_worker
+from tests.support.valkey import valkey_server
+from tests.support.waiting import eventually
+from triggerstream.adapters.celery.dispatch import CeleryDispatcher
+from triggerstream.core.commands import Cause, Command
+from triggerstream.core.ids import (
+    AppId,
+    ConfigHash,
+    Json,
+    SessionId,
+    TaskName,
+    TriggerName,
+    command_id,
+    instance_id,
+)
+
+MODULE = "tests.adapters.celery.workerapp"
+FINAL = {"finished", "failed", "skipped", "retried", "revoked"}
+GO = TriggerName("go")
+_numbers = count()
+
+
+def command(run: str, /, *, number: int = 0, attempt: int = 0, retries: int = 0, **go: Json) -> Command:
+    """A command of a session of its own, for the task ``run`` of the tests' app."""
+    session, task = SessionId(f"s{next(_numbers)}"), TaskName(f"t_{run}")
+    return Command(
+        id=command_id(AppId("tests"), session, generation=0, task=task, number=number),
+        session=session,
+        task=task,
+        instance=instance_id(task, number),
+        run=f"{MODULE}.{run}",
+        kwargs={"go": go},
+        config=ConfigHash("c0ffee"),
+        causes=[
+            Cause(trigger=TriggerName("go"), offset=7, id="e1"),
+            Cause(trigger=TriggerName("go"), offset=9),
+        ],
+        decided_us=1,
+        attempt=attempt,
+        retries=retries,
+    )
+
+
+@dataclass
+class Farm:
+    """A broker and a directory that workers report into."""
+
+    broker: str
+    home: Path
+    env: dict[str, str]
+    stack: ExitStack
+    log: FileLog = field(init=False)
+    app: Celery = field(init=False)
+    dispatcher: CeleryDispatcher = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = FileLog(self.home / "log")
+        self.app = Celery("dispatching", broker=self.broker)
+        self.dispatcher = CeleryDispatcher(self.app)
+
+    def worker(self, *arguments: str, **env: str) -> CeleryWorker:
+        """One more worker, ready."""
+        name = f"w{next(_numbers)}"
+        return self.stack.enter_context(
+            celery_worker(
+                MODULE,
+                *("-n", f"{name}@tests"),
+                *(arguments or ("-c", "2")),
+                env={**self.env, **env},
+                output=self.home / name,
+            )
+        )
+
+    async def run(self, command: Command, *, within_s: float = 20.0) -> list[dict[str, Any]]:
+        """Dispatch ``command``; the session's events once there is an outcome."""
+        await self.dispatcher.dispatch(command)
+        return await self.outcome(command, within_s=within_s)
+
+    async def outcome(
+        self, command: Command, *, count: int = 1, within_s: float = 20.0
+    ) -> list[dict[str, Any]]:
+        """The session's events once ``count`` of them end a command."""
+
+        def ended() -> bool:
+            return sum(kind in FINAL for kind in self.log.kinds(command.session)) >= count
+
+        await eventually(ended, within_s=within_s, what=self.said)
+        return self.log.events(command.session)
+
+    async def appears(self, name: str, *, lines: int = 1, within_s: float = 20.0) -> list[str]:
+        """The lines of the file ``name`` that tasks write, once it has ``lines``."""
+        path = self.home / name
+        return await eventually(
+            lambda: found if path.exists() and len(found := path.read_text().splitlines()) >= lines else None,
+            within_s=within_s,
+            what=self.said,
+        )
+
+    def go(self, name: str) -> None:
+        (self.home / name).touch()
+
+    def said(self) -> str:
+        """What the workers printed."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.home.glob("w*")))
+
+
+def make_farm(home: Path, **env: str) -> Iterator[Farm]:
+    with ExitStack() as stack:
+        broker = stack.enter_context(valkey_server())
+        farm = Farm(
+            broker=broker,
+            home=home,
+            env={"TEST_HOME": str(home), "TEST_BROKER": broker, "PYTHONPATH": str(Path.cwd()), **env},
+            stack=stack,
+        )
+        yield farm
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    yield from make_farm(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """A farm with one ordinary worker, for tests that leave it as it was."""
+    for farm in make_farm(tmp_path_factory.mktemp("farm")):
+        farm.worker()
+        yield farm

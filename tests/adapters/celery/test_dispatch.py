@@ -1,0 +1,192 @@
+"""Commands as messages in a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from tests.adapters.celery.conftest import command
+from tests.support.valkey import valkey_server
+from triggerstream.adapters.celery.dispatch import CeleryDispatcher
+from triggerstream.core.commands import Revoke
+from triggerstream.core.errors import DispatchError, UndispatchableError
+from triggerstream.core.ids import Json
+
+pytestmark = pytest.mark.celery
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    with valkey_server() as url:
+        yield url
+
+
+def messages(broker: str, queue: str = "celery") -> list[dict[str, Any]]:
+    """What lies in ``queue``, first sent first."""
+    with Redis.from_url(broker) as client:
+        return [json.loads(item) for item in reversed(client.lrange(queue, 0, -1))]
+
+
+async def test_a_command_becomes_a_message_under_its_own_id(broker: str) -> None:
+    dispatcher = CeleryDispatcher(Celery(broker=broker))
+    sent = replace(command("echo", score=3, attempt=1, retries=2), traceparent="00-1-2-01", on_timeout=True)
+    await dispatcher.dispatch(sent)
+    await dispatcher.close()
+    (message,) = messages(broker)
+    headers = message["headers"]
+    assert headers["id"] == headers["root_id"] == sent.id
+    assert headers["task"] == sent.run
+    assert headers["retries"] == 2
+    assert headers["traceparent"] == "00-1-2-01"
+    assert headers["expires"] is None
+    assert headers["triggerstream"] == {
+        "id": sent.id,
+        "session": sent.session,
+        "task": sent.task,
+        "instance": sent.instance,
+        "attempt": 1,
+        "retries": 2,
+        "config": "c0ffee",
+        "causes": [{"trigger": "go", "offset": 7, "id": "e1"}, {"trigger": "go", "offset": 9}],
+        "onTimeout": True,
+        "traceparent": "00-1-2-01",
+    }
+    assert message["content-type"] == "application/json"
+    args, kwargs, _ = json.loads(b64decode(message["body"]))
+    assert (args, kwargs) == ([], {"go": {"score": 3}})
+
+
+async def test_no_payload_is_in_the_headers(broker: str) -> None:
+    dispatcher = CeleryDispatcher(Celery(broker=broker))
+    await dispatcher.dispatch(command("echo", password="hunter2"))
+    await dispatcher.close()
+    (message,) = messages(broker)
+    assert "hunter2" not in json.dumps(message["headers"])
+
+
+async def test_it_is_json_whatever_the_app_says(broker: str) -> None:
+    app = Celery(broker=broker)
+    app.conf.task_serializer = "pickle"
+    dispatcher = CeleryDispatcher(app)
+    await dispatcher.dispatch(command("echo"))
+    await dispatcher.close()
+    assert messages(broker)[0]["content-type"] == "application/json"
+
+
+async def test_expires_counts_from_the_hand_over_and_is_no_time_to_live(broker: str) -> None:
+    dispatcher = CeleryDispatcher(Celery(broker=broker))
+    before = datetime.now(UTC)
+    await dispatcher.dispatch(replace(command("echo"), expires_us=90_000_000, decided_us=1))
+    await dispatcher.close()
+    (message,) = messages(broker)
+    left = datetime.fromisoformat(message["headers"]["expires"]) - before
+    assert 89 < left.total_seconds() < 95
+    assert "expiration" not in message["properties"]
+
+
+async def test_the_commands_queue_wins_over_the_apps_routes(broker: str) -> None:
+    app = Celery(broker=broker)
+    app.conf.task_routes = {"tests.*": {"queue": "routed"}}
+    dispatcher = CeleryDispatcher(app)
+    await dispatcher.dispatch(command("echo"))
+    await dispatcher.dispatch(replace(command("echo"), queue="said"))
+    await dispatcher.close()
+    assert len(messages(broker, "routed")) == len(messages(broker, "said")) == 1
+
+
+async def test_commands_keep_their_order(broker: str) -> None:
+    dispatcher = CeleryDispatcher(Celery(broker=broker))
+    sent = [command("echo", number=number) for number in range(200)]
+    await asyncio.gather(*map(dispatcher.dispatch, sent))
+    await dispatcher.close()
+    assert [message["headers"]["id"] for message in messages(broker)] == [one.id for one in sent]
+
+
+@pytest.mark.parametrize("run", ["celery.backend_cleanup", "celery.chord", "celery.map"])
+async def test_tasks_of_celerys_own_are_never_dispatched(broker: str, run: str) -> None:
+    dispatcher = CeleryDispatcher(Celery(broker=broker), allow=[run])
+    with pytest.raises(UndispatchableError, match=run):
+        await dispatcher.dispatch(replace(command("echo"), run=run))
+    assert messages(broker) == []
+
+
+async def test_only_listed_tasks_are_dispatched(broker: str) -> None:
+    allowed = command("echo")
+    dispatcher = CeleryDispatcher(Celery(broker=broker), allow=[allowed.run])
+    await dispatcher.dispatch(allowed)
+    with pytest.raises(UndispatchableError, match="not on the list"):
+        await dispatcher.dispatch(replace(allowed, run="os.system"))
+    await dispatcher.close()
+    assert len(messages(broker)) == 1
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), 2**64, {1: 2}, "x" * (1024 * 1024)])
+async def test_arguments_that_no_message_can_hold_are_refused(broker: str, value: object) -> None:
+    dispatcher = CeleryDispatcher(Celery(broker=broker))
+    with pytest.raises(UndispatchableError, match="arguments"):
+        await dispatcher.dispatch(replace(command("echo"), kwargs={"go": {"value": cast("Json", value)}}))
+
+
+async def test_a_broker_that_is_away_is_an_error_and_a_later_try_arrives() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    dispatcher = CeleryDispatcher(Celery(broker=f"redis://127.0.0.1:{port}/0"), timeout_s=3)
+    with pytest.raises(DispatchError):
+        await dispatcher.dispatch(command("echo"))
+    with valkey_server(port=port) as url:
+        await dispatcher.dispatch(command("echo"))
+        assert len(messages(url)) == 1
+    with pytest.raises(DispatchError):
+        await dispatcher.dispatch(command("echo"))
+    await dispatcher.close()
+
+
+async def test_a_broker_that_hangs_is_an_error_in_bounded_time_and_a_later_try_arrives() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        port = mute.getsockname()[1]
+        dispatcher = CeleryDispatcher(Celery(broker=f"redis://127.0.0.1:{port}/0"), timeout_s=0.5)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        with pytest.raises(DispatchError):
+            await dispatcher.dispatch(command("echo"))
+        assert loop.time() - begun < 3
+    with valkey_server(port=port) as url:
+        await dispatcher.dispatch(command("echo"))
+        assert len(messages(url)) == 1
+        await dispatcher.close()
+
+
+async def test_a_revoke_is_broadcast_to_workers(broker: str) -> None:
+    dispatcher = CeleryDispatcher(Celery(broker=broker))
+    sent = command("echo")
+    with Redis.from_url(broker) as client, client.pubsub() as listening:
+        listening.psubscribe("*")
+        listening.get_message(timeout=5)
+        revoke = Revoke(id=sent.id, session=sent.session, task=sent.task, instance=sent.instance)
+        await dispatcher.dispatch(revoke)
+        heard = listening.get_message(timeout=5)
+    await dispatcher.close()
+    assert heard is not None
+    assert sent.id in b64decode(json.loads(heard["data"])["body"]).decode()
+
+
+async def test_a_closed_dispatcher_takes_nothing(broker: str) -> None:
+    dispatcher = CeleryDispatcher(Celery(broker=broker))
+    await dispatcher.dispatch(command("echo"))
+    await dispatcher.close()
+    await dispatcher.close()
+    with pytest.raises(DispatchError, match="closed"):
+        await dispatcher.dispatch(command("echo"))

@@ -1,0 +1,283 @@
+"""The Celery app of the tests' workers: an ordinary one, and `install`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from celery import Celery, Task
+from celery.exceptions import Ignore, Reject
+from sqlalchemy import text
+
+from tests.adapters.celery.filelog import FileLog
+from triggerstream.celery import Guard, RedisGuard, SqlGuard, TriggerTask, current, guarded, install
+from triggerstream.core.errors import UsageError
+
+Go: TypeAlias = dict[str, Any]
+"""The arguments of the trigger `go`: what a test wants the task to do."""
+
+HOME = Path(os.environ["TEST_HOME"])
+
+app = Celery("workerapp", broker=os.environ["TEST_BROKER"], backend=os.environ.get("TEST_BACKEND"))
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    broker_transport_options={"visibility_timeout": float(os.environ.get("TEST_VISIBILITY", "3600"))},
+    broker_connection_retry_on_startup=True,
+)
+app.conf.update(json.loads(os.environ.get("TEST_CONF", "{}")))
+
+
+def guard_at(address: str) -> Guard | None:
+    if not address:
+        return None
+    lease_s = float(os.environ.get("TEST_LEASE", "30"))
+    return (
+        RedisGuard(address, lease_s=lease_s)
+        if address.startswith("redis")
+        else SqlGuard(address, lease_s=lease_s)
+    )
+
+
+install(
+    app,
+    FileLog(HOME / "log"),
+    guard=guard_at(os.environ.get("TEST_GUARD", "")),
+    outcome_timeout_s=float(os.environ.get("TEST_OUTCOME_TIMEOUT", "10")),
+    allow_loss=json.loads(os.environ.get("TEST_ALLOW_LOSS", "false")),
+)
+
+
+def note(what: str) -> int:
+    """One more line in the file ``what``; how many there are now."""
+    with (HOME / what).open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    return len((HOME / what).read_text().splitlines())
+
+
+def wait_for(what: str) -> None:
+    while not (HOME / what).exists():
+        time.sleep(0.01)
+
+
+@app.task
+def echo(**triggers: object) -> object:
+    context = current()
+    assert context is not None
+    return {
+        "kwargs": triggers,
+        "session": context.session,
+        "task": context.task,
+        "instance": context.instance,
+        "command": context.command,
+        "attempt": context.attempt,
+        "retries": context.retries,
+        "causes": [[cause.trigger, cause.offset, cause.id] for cause in context.causes],
+        "trigger_kwargs": dict(context.trigger_kwargs),
+    }
+
+
+@app.task(bind=True)
+def request_of(self: Task[Any, Any], /, **_: object) -> object:
+    return {"id": self.request.id, "retries": self.request.retries}
+
+
+@app.task
+def outside() -> None:
+    (HOME / "outside").write_text(repr(current()))
+
+
+@app.task
+def fail(**_: object) -> None:
+    note("failed")
+    raise ValueError("no good")
+
+
+@app.task
+def odd(go: Go) -> object:
+    deep: list[Any] = []
+    for _ in range(100):
+        deep = [deep]
+    return {
+        "object": object(),
+        "nan": {"a": [float("nan")]},
+        "big": 2**63,
+        "deep": deep,
+        "long": "x" * 300_000,
+        "surrogate": "\ud800",
+        "key": {1: 2},
+    }[go["kind"]]
+
+
+@app.task
+def slow(go: Go, **_: object) -> str:
+    note(f"{go['name']}.begun")
+    wait_for(f"{go['name']}.go")
+    note(f"{go['name']}.done")
+    return "done"
+
+
+@app.task
+def killed(go: Go) -> str:
+    if note(go["name"]) <= go["times"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+@app.task
+def exits(go: Go) -> str:
+    if note(go["name"]) <= go["times"]:
+        raise SystemExit(3)
+    return "survived"
+
+
+@app.task(bind=True)
+def celery_retries(self: Task[Any, Any], go: Go) -> int:
+    note(go["name"])
+    if self.request.retries < go["times"]:
+        raise self.retry(countdown=0)
+    return int(self.request.retries)
+
+
+@app.task(bind=True, max_retries=1)
+def celery_gives_up(self: Task[Any, Any], go: Go) -> None:
+    note(go["name"])
+    raise self.retry(countdown=0, exc=ValueError("again and again"))
+
+
+@app.task(autoretry_for=(ValueError,), retry_kwargs={"max_retries": 2, "countdown": 0})
+def celery_autoretries(go: Go) -> str:
+    if note(go["name"]) <= go["times"]:
+        raise ValueError("not yet")
+    return "at last"
+
+
+@app.task
+def ignores(**_: object) -> None:
+    raise Ignore("nothing to see")
+
+
+@app.task
+def rejects(go: Go) -> str:
+    if note(go["name"]) == 1:
+        raise Reject("not now", requeue=go["requeue"])
+    return "taken"
+
+
+@app.task(soft_time_limit=1)
+def too_slow_soft(**_: object) -> None:
+    time.sleep(60)
+
+
+@app.task(time_limit=1)
+def too_slow_hard(**_: object) -> None:
+    time.sleep(60)
+
+
+class Calls(Task[Any, Any]):
+    abstract = True
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return {"called": super().__call__(*args, **kwargs)}
+
+
+@app.task(base=Calls)
+def called(**triggers: object) -> object:
+    return triggers
+
+
+class FailsBefore(Task[Any, Any]):
+    abstract = True
+
+    def before_start(self, *_: object) -> None:
+        raise RuntimeError("not even begun")
+
+
+@app.task(base=FailsBefore)
+def never_begun(**_: object) -> None:
+    note("never")
+
+
+@app.task(base=TriggerTask, bind=True)
+def skips(self: TriggerTask) -> None:
+    note("skips")
+    self.context.skip(self.context.trigger_kwargs["go"])
+
+
+@app.task(base=TriggerTask, bind=True, max_retries=2)
+def retries(self: TriggerTask, go: Go) -> int:
+    if self.request.retries < go["times"]:
+        self.context.retry(after_s=1.5, kwargs={"go": {"times": go["times"], "again": True}})
+    return int(self.request.retries)
+
+
+@app.task(base=TriggerTask, bind=True)
+def fires(self: TriggerTask, go: Go) -> str:
+    self.context.fire("progress", {"percent": 50})
+    self.context.fire("progress", {"percent": 100})
+    self.context.fire("other")
+    if note(go["name"]) <= go["times"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        self.context.fire("triggerstream.task.finished")
+    except UsageError as exc:
+        return str(exc)
+    return "fired"
+
+
+# ---- effects ----
+
+
+def effect(name: str) -> None:
+    context = current()
+    assert context is not None
+    context.connection.execute(
+        text("INSERT INTO effects VALUES (:name, :command)"), {"name": name, "command": context.command}
+    )
+
+
+@app.task
+def takes_effect(go: Go) -> str:
+    """One row; dies where it is told to, the first ``times``."""
+    first = note(go["name"]) <= go.get("times", 0)
+    if first and go["dies"] == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    effect(go["name"])
+    if first and go["dies"] == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if go.get("waits"):
+        wait_for(f"{go['name']}.go")
+    if go.get("fails"):
+        raise ValueError("after the effect")
+    if go.get("odd"):
+        return object()  # type: ignore[return-value]
+    if go.get("commits"):
+        context = current()
+        assert context is not None
+        context.connection.commit()
+    return "effected"
+
+
+@app.task(bind=True)
+def effect_then_retry(self: Task[Any, Any], go: Go) -> str:
+    effect(go["name"])
+    if self.request.retries < 1:
+        raise self.retry(countdown=0)
+    return "effected"
+
+
+@app.task
+@guarded(None)
+def unguarded(go: Go) -> int:
+    return note(go["name"])
+
+
+@app.task
+def counts(go: Go) -> int:
+    """An effect without a connection."""
+    return note(go["name"])

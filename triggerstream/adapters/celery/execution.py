@@ -1,0 +1,345 @@
+"""Runs the body of one command in a worker process: claim, started, body, record, report.
+
+The order, and what a crash between two steps leaves behind:
+
+1. the guard grants the claim. Without a guard nothing keeps a repeat from running.
+2. `started` is in the log. After a crash the message comes again and the claim is taken over.
+3. the body runs.
+4. the guard records the outcome, for SQL together with the effect. After a crash the repeat reports the
+   record.
+5. the outcome is in the log. After a crash Celery delivers again: the guard reports again, which changes
+   nothing; without a guard the body runs again.
+6. Celery stores its result and acknowledges the message.
+
+All of it happens inside of Celery's call of the body, not in its signals: a signal's exceptions are
+swallowed, and `task_success` comes after the result backend has said SUCCESS, from which on Celery
+acknowledges the message even of a process that died.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+from uuid import uuid4
+
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+
+from triggerstream.adapters.celery import outcomes
+from triggerstream.adapters.celery.context import CommandContext, RetryRequested, SkipRequested, running
+from triggerstream.adapters.celery.delivery import Delivery, delivery_of
+from triggerstream.adapters.celery.guards import (
+    MAX_TAKEOVERS,
+    Busy,
+    EffectRefusedError,
+    Exhausted,
+    Granted,
+    Guard,
+    GuardUnavailableError,
+    Held,
+    Settled,
+    guard_for,
+)
+from triggerstream.adapters.celery.guards.lease import kept_alive
+from triggerstream.adapters.celery.outcomes import NotReportableError
+from triggerstream.adapters.celery.reporting import Reporter, end_process
+from triggerstream.core.errors import UsageError
+from triggerstream.core.events import Finished
+from triggerstream.core.ids import Json
+
+if TYPE_CHECKING:
+    from celery import Task
+    from celery.app.task import Context
+    from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_PUT_BACK_S = 10.0
+"""A repeat looks again at least this often: its holder may have ended long before its lease."""
+_SHORTEST_PUT_BACK_S = 0.2
+_UNAVAILABLE_PUT_BACK_S = 5.0
+_HANDLED = "triggerstream_handled"
+
+
+class _EndedBeforeError(Ignore):
+    """Ends Celery's call of the body where the outcome is on record and is no result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """A task's body, ready to be called for a command."""
+
+    task: Task[Any, Any]
+    delivery: Delivery
+    kwargs: Mapping[str, Any]
+    body: Callable[[], object]
+
+
+class Execution:
+    """What `install` was told, and how a command is run under it."""
+
+    def __init__(self, *, reporter: Reporter, guard: Guard | None) -> None:
+        self.reporter = reporter
+        self._guard = guard
+        # Drawn in the main process, so that it knows what its children call themselves.
+        self._node: Final = f"{socket.gethostname()[:100]}/{uuid4().hex[:12]}"
+
+    def guard_of(self, task: Task[Any, Any]) -> Guard | None:
+        """The guard of ``task``, if it has one."""
+        return guard_for(task.run, self._guard)
+
+    def holder(self, pid: int) -> str:
+        """What a child of this worker calls itself when it claims a command."""
+        return f"{self._node}/{pid}"
+
+    def call(
+        self,
+        task: Task[Any, Any],
+        body: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> object:
+        """Call ``body``; as the body of a command if ``task`` was called by a message of one."""
+        request = task.request
+        delivery = delivery_of(vars(request))
+        if delivery is None or request.called_directly or running().get() is not None:
+            return body(*args, **kwargs)
+        call = _Call(task=task, delivery=delivery, kwargs=kwargs, body=lambda: body(*args, **kwargs))
+        guard = self.guard_of(task)
+        if guard is None:
+            return self._run(call, _Unguarded(), nullcontext())
+        try:
+            claim = guard.claim(delivery.command, holder=self.holder(os.getpid()))
+            match claim:
+                case Granted(held=held):
+                    lease = kept_alive(held, lease_s=guard.lease_s, end_process=end_process)
+                    return self._run(call, held, lease)
+                case Settled(value=value):
+                    return self._report(request, delivery, value)
+                case Busy(for_s=for_s):
+                    put_back(task, min(max(for_s, _SHORTEST_PUT_BACK_S), _LONGEST_PUT_BACK_S))
+                case Exhausted():
+                    why = f"the processes that ran it died, {MAX_TAKEOVERS + 1} times"
+                    value = guard.conclude(delivery.command, outcomes.worker_lost(delivery, why))
+                    return self._report(request, delivery, value)
+        except GuardUnavailableError:
+            logger.exception(
+                "The guard does not answer: command put back", extra={"command": delivery.command}
+            )
+            put_back(task, _UNAVAILABLE_PUT_BACK_S)
+
+    def settle_unrun(self, task: Task[Any, Any], delivery: Delivery, exc: BaseException) -> None:
+        """Report ``exc``, which ended the call of the task outside of its body."""
+        self.conclude(task, delivery, outcomes.failed_with(delivery, exc))
+
+    def conclude(self, task: Task[Any, Any], delivery: Delivery, value: bytes) -> None:
+        """Report ``value``, an outcome from outside of the run, unless the guard has another on record."""
+        guard = self.guard_of(task)
+        if guard is not None:
+            try:
+                value = guard.conclude(delivery.command, value)
+            except GuardUnavailableError:
+                logger.exception("The guard did not record an outcome", extra={"command": delivery.command})
+        self.reporter.report(delivery.session, value)
+
+    def _run(self, call: _Call, held: Held, lease: AbstractContextManager[None]) -> object:
+        delivery, request = call.delivery, call.task.request
+        if request.retries == delivery.retries:
+            self.reporter.report(delivery.session, outcomes.started(delivery, worker=request.hostname))
+        context = self._context(call, held)
+        with lease, _uninterrupted() as interrupts:
+            mark = running().set(context)
+            try:
+                with interrupts.allowed():
+                    result = call.body()
+                value = held.settle(outcomes.finished(delivery, result))
+            except Retry:
+                # Celery has sent the message again, under the same id and our header: the command goes on
+                # there.
+                held.release()
+                _mark_handled(request)
+                raise
+            except GuardUnavailableError:
+                held.release()
+                raise
+            except Exception as exc:
+                if isinstance(exc, Reject) and exc.requeue:  # type: ignore[attr-defined]  # missing in the stubs
+                    held.release()
+                    _mark_handled(request)
+                    raise
+                value = _settle_exception(held, delivery, exc)
+                self._report_value(request, delivery, value)
+                if _is_result(value):
+                    return _result_of(value)
+                if isinstance(exc, SkipRequested | RetryRequested):
+                    # Celery pickles what is raised, and these carry what the task gave them.
+                    raise _EndedBeforeError(str(exc)) from None
+                raise
+            except BaseException:
+                held.abandon()
+                raise
+            finally:
+                running().reset(mark)
+            return self._report(request, delivery, value)
+
+    def _report(self, request: Context, delivery: Delivery, value: bytes) -> Json:
+        """Report what is on record. Returns the task's result; raises ``Ignore`` where there is none."""
+        self._report_value(request, delivery, value)
+        if _is_result(value):
+            return _result_of(value)
+        raise _EndedBeforeError("its outcome is on record")
+
+    def _report_value(self, request: Context, delivery: Delivery, value: bytes) -> None:
+        self.reporter.report(delivery.session, value)
+        _mark_handled(request)
+
+    def _context(self, call: _Call, held: Held) -> CommandContext:
+        delivery = call.delivery
+        return CommandContext(
+            session=delivery.session,
+            task=delivery.task,
+            instance=delivery.instance,
+            command=delivery.command,
+            attempt=delivery.attempt,
+            retries=delivery.retries,
+            config=delivery.config,
+            causes=delivery.causes,
+            on_timeout=delivery.on_timeout,
+            traceparent=delivery.traceparent,
+            trigger_kwargs=dict(call.kwargs),
+            token=held.token or None,
+            _delivery=delivery,
+            _max_retries=call.task.max_retries,
+            _append=self.reporter.append,
+            _connect=held.connection,
+        )
+
+
+def handled(request: Context) -> bool:
+    """True once nothing is left to report for the message that ``request`` came from."""
+    return bool(vars(request).get(_HANDLED))
+
+
+def _mark_handled(request: Context) -> None:
+    vars(request)[_HANDLED] = True
+
+
+def put_back(task: Task[Any, Any], delay_s: float) -> NoReturn:
+    """Send the message again, to be delivered after ``delay_s``, and have this one acknowledged.
+
+    A crash between the two leaves both messages; a guard makes one of them of no effect.
+    """
+    request = task.request
+    _mark_handled(request)
+    try:
+        # Without its `expires`: that limits the first start, which somebody else has made.
+        again = task.signature_from_request(request, countdown=delay_s, retries=request.retries, expires=None)
+        again.apply_async(add_to_parent=False)
+    except Exception as exc:
+        logger.exception("A command could not be put back: its message is requeued at once")
+        raise Reject(exc, requeue=True) from exc
+    raise _EndedBeforeError(f"put back for {delay_s:g} s")
+
+
+def _settle_exception(held: Held, delivery: Delivery, exc: Exception) -> bytes:
+    """Record what ``exc``, raised by the body, stands for. Returns what is on record."""
+    try:
+        match exc:
+            case SkipRequested():
+                return held.settle(outcomes.skipped(delivery, exc.metadata))
+            case RetryRequested():
+                return held.undo(outcomes.retried(delivery, after_s=exc.after_s, kwargs=exc.kwargs))
+            case Ignore():
+                # "Don't record a state": the task ended, and has no result that could cascade.
+                return held.settle(outcomes.skipped(delivery, {"reason": outcomes.describe(exc)}))
+            case NotReportableError():
+                return held.undo(outcomes.not_reportable(delivery, exc))
+            case EffectRefusedError():
+                return held.undo(outcomes.failed_with(delivery, exc.__cause__ or exc))
+            case _:
+                return held.undo(outcomes.failed_with(delivery, exc))
+    except NotReportableError as found:
+        return held.undo(outcomes.not_reportable(delivery, found))
+    except EffectRefusedError as found:
+        return held.undo(outcomes.failed_with(delivery, found.__cause__ or found))
+
+
+def _is_result(value: bytes) -> bool:
+    """True where the outcome's event ``value`` says that the task returned."""
+    return isinstance(outcomes.decode(value), Finished)
+
+
+def _result_of(value: bytes) -> Json:
+    outcome = outcomes.decode(value)
+    return outcome.result if isinstance(outcome, Finished) else None
+
+
+class _Unguarded:
+    """The claim of a task without a guard."""
+
+    token = ""
+    fatal_when_lost = False
+
+    def connection(self) -> Connection:
+        raise UsageError(
+            "current().connection: this task has no guard; install(app, guard=SqlGuard(…)) gives it one"
+        )
+
+    def renew(self) -> bool:
+        return True
+
+    def settle(self, value: bytes) -> bytes:
+        return value
+
+    undo = settle
+
+    def release(self) -> None:
+        pass
+
+    abandon = release
+
+
+class _Interrupts:
+    """Celery's soft time limit, a signal, held back but for the task's own body."""
+
+    def __init__(self, signum: int) -> None:
+        self._signum = signum
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._signum})
+        try:
+            yield
+        finally:
+            # A limit that falls due in this very call still counts as the body's.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {self._signum})
+
+
+class _NoInterrupts(_Interrupts):
+    """Signals reach the main thread only."""
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[_Interrupts]:
+    """Hold the soft time limit back, so that it cannot fall between a record and its report."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGUSR1"):
+        yield _NoInterrupts(0)
+        return
+    signum = signal.SIGUSR1
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signum})
+    try:
+        yield _Interrupts(signum)
+    finally:
+        # One that fell due meanwhile came too late: the outcome is in the log.
+        with suppress(SoftTimeLimitExceeded):
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

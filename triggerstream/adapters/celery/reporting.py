@@ -1,0 +1,97 @@
+"""An outcome is durable in the log, or the process ends and the broker delivers the message again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotInTime
+from typing import NoReturn
+
+from triggerstream.core.errors import LogError
+from triggerstream.core.ids import SessionId
+from triggerstream.engine.ports import OutcomeLog
+
+logger = logging.getLogger(__name__)
+
+EXIT_STATUS = 75
+"""EX_TEMPFAIL: the user is invited to try again later."""
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+_GRACE_S = 1.0
+"""How much longer than the deadline a call that hangs may take to notice it."""
+
+
+class Reporter:
+    """Reports outcomes through one log for each process, in one thread: a call that hangs can be left.
+
+    The log is opened by the first report in a process: what was open before a fork is not used after it.
+    """
+
+    def __init__(self, open_log: Callable[[], OutcomeLog], *, timeout_s: float) -> None:
+        self._open_log = open_log
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._thread: ThreadPoolExecutor | None = None
+        self._log: OutcomeLog | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    def append(self, session: SessionId, value: bytes) -> None:
+        """Append one event. It is durable when this returns.
+
+        Raises:
+            LogError: it is not known to be durable within the timeout.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        future = self._executor().submit(self._until, session, value, deadline)
+        try:
+            future.result(timeout=self._timeout_s + _GRACE_S)
+        except NotInTime as exc:
+            raise LogError(f"no answer from the log within {self._timeout_s:g} s") from exc
+
+    def report(self, session: SessionId, value: bytes) -> None:
+        """Append one outcome. It is durable when this returns, else this process ends."""
+        try:
+            self.append(session, value)
+        except Exception:  # whatever it was, only the end of the process keeps the outcome from being lost
+            logger.critical(
+                "An outcome is not in the log: this process ends, its message comes again", exc_info=True
+            )
+            end_process()
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="triggerstream-outcomes")
+            return self._thread
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._thread = None
+        self._log = None
+
+    def _until(self, session: SessionId, value: bytes, deadline: float) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                if self._log is None:
+                    self._log = self._open_log()
+                self._log.report(session, value)
+            except LogError:
+                if time.monotonic() + pause_s >= deadline:
+                    raise
+                logger.warning("The log did not take an outcome; trying again", exc_info=True)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                return
+
+
+def end_process() -> NoReturn:
+    """End this process now: no handler runs, nothing is acknowledged."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    os._exit(EXIT_STATUS)

@@ -1,0 +1,148 @@
+"""What the worker's main process has to report: messages that were dropped, and runs that ended from outside.
+
+Celery lets a task name the class of its requests; this one reports before Celery acknowledges. The signals
+for the same occasions come after the acknowledgement, when a crash would lose the outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import (  # type: ignore[attr-defined]  # missing in the stubs
+    ExceptionInfo,
+    ExceptionWithTraceback,
+)
+from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.worker.request import Request
+
+from triggerstream.adapters.celery import outcomes
+from triggerstream.adapters.celery.delivery import Delivery, delivery_of
+from triggerstream.adapters.celery.execution import Execution
+from triggerstream.adapters.celery.guards import GuardUnavailableError
+
+if TYPE_CHECKING:
+    from kombu.message import Message
+
+logger = logging.getLogger(__name__)
+
+
+def reporting_request(base: type[Request], execution: Execution) -> type[Request]:
+    """``base``, with outcomes reported through ``execution`` before messages are acknowledged."""
+
+    class ReportingRequest(base):  # type: ignore[misc, valid-type]  # the base is the task's own choice
+        """A request that reports what no child process can."""
+
+        def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: ANN401, FBT001
+            delivery = self._unreported()
+            if delivery is not None:
+                if terminated:
+                    self._conclude(delivery, outcomes.failed(delivery, f"Terminated: {signum or reason}"))
+                else:
+                    self._drop(delivery, reason)
+            super()._announce_revoked(reason, terminated, signum, expired)
+
+        def on_failure(
+            self,
+            exc_info: ExceptionInfo,
+            send_failed_event: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+            return_ok: bool = False,  # noqa: FBT001, FBT002
+        ) -> Any:  # noqa: ANN401
+            delivery = self._unreported()
+            if delivery is not None and not return_ok:
+                exc: Any = exc_info.exception
+                if isinstance(exc, ExceptionWithTraceback):
+                    exc = exc.exc
+                self._on_end(delivery, exc)
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+        def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
+            delivery = self._unreported()
+            if delivery is not None and not soft:
+                self._on_end(delivery, TimeLimitExceeded(timeout))
+            super().on_timeout(soft, timeout)
+
+        # ---- what it means ----
+
+        def _unreported(self) -> Delivery | None:
+            if self.acknowledged or getattr(self, "_triggerstream_reported", False):
+                return None
+            return delivery_of(self.request_dict)
+
+        def _on_end(self, delivery: Delivery, exc: BaseException) -> None:
+            if isinstance(exc, Terminated | MemoryError | Retry | Ignore):
+                return  # revoked: see there; the others leave the message, or the child has reported
+            if isinstance(exc, WorkerLostError | SystemExit | KeyboardInterrupt):
+                self._expire_lease(delivery)
+            if not self._comes_again(exc):
+                self._conclude(delivery, outcomes.failed_with(delivery, exc))
+
+        def _comes_again(self, exc: BaseException) -> bool:
+            """True where Celery will deliver the message again, so that nothing has ended yet."""
+            task = self.task
+            if isinstance(exc, Reject):
+                return bool(exc.requeue)  # type: ignore[attr-defined]  # missing in the stubs
+            if isinstance(exc, TimeLimitExceeded):
+                return bool(task.acks_late and not _acks_on_timeout(task))
+            if isinstance(exc, WorkerLostError | SystemExit | KeyboardInterrupt):
+                limit = task.max_retries
+                if getattr(task, "retry_on_worker_lost", False):
+                    return limit is None or self._context.retries < limit
+                return bool(task.acks_late and task.reject_on_worker_lost)
+            return False
+
+        def _expire_lease(self, delivery: Delivery) -> None:
+            guard = execution.guard_of(self.task)
+            if guard is None or self.worker_pid is None:
+                return
+            try:
+                guard.lost(delivery.command, holder=execution.holder(self.worker_pid))
+            except GuardUnavailableError:
+                logger.warning("The lease of a lost process could not be ended; it expires", exc_info=True)
+
+        def _conclude(self, delivery: Delivery, value: bytes) -> None:
+            execution.conclude(self.task, delivery, value)
+            self._triggerstream_reported = True
+
+        def _drop(self, delivery: Delivery, reason: str) -> None:
+            """Report a message that was dropped before it ran: expired, or revoked.
+
+            One that had begun to run before, and came again, is no longer `scheduled`: for it `revoked` says
+            nothing, and what ended it is that nobody finished it in time.
+            """
+            guard = execution.guard_of(self.task)
+            if guard is not None:
+                try:
+                    recorded = guard.recorded(delivery.command)
+                except GuardUnavailableError:
+                    logger.exception("The guard does not answer", extra={"command": delivery.command})
+                else:
+                    if recorded is not None:
+                        execution.reporter.report(delivery.session, recorded)
+                        self._triggerstream_reported = True
+                        return
+            execution.reporter.report(delivery.session, outcomes.revoked(delivery, reason=reason))
+            if self._came_before(delivery):
+                value = outcomes.worker_lost(delivery, f"{reason} before it could be run again")
+                execution.reporter.report(delivery.session, value)
+            self._triggerstream_reported = True
+
+        def _came_before(self, delivery: Delivery) -> bool:
+            redelivered = (self.delivery_info or {}).get("redelivered")
+            return bool(redelivered) or self.request_dict.get("retries", 0) != delivery.retries
+
+    return ReportingRequest
+
+
+def _acks_on_timeout(task: Any) -> bool:  # noqa: ANN401 - the two settings are newer than the stubs
+    split = getattr(task, "acks_on_timeout", None)
+    return bool(task.acks_on_failure_or_timeout if split is None else split)
+
+
+def report_rejected(execution: Execution, message: Message, why: str) -> None:
+    """Report a message that this worker cannot make a task of."""
+    delivery = delivery_of(message.headers)
+    if delivery is not None:
+        execution.reporter.report(
+            delivery.session, outcomes.failed(delivery, why, reason="rejected by the worker")
+        )

@@ -1,0 +1,174 @@
+"""`install`: has the workers of one Celery app report what becomes of triggerstream's commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from celery import bootsteps, signals
+from celery.app.trace import build_tracer, task_has_custom
+from celery.exceptions import Reject
+from celery.utils.imports import symbol_by_name
+
+from triggerstream.adapters.celery.checks import could_lose, own_tasks, unsafe_always
+from triggerstream.adapters.celery.delivery import delivery_of
+from triggerstream.adapters.celery.execution import Execution, handled
+from triggerstream.adapters.celery.guards import Guard
+from triggerstream.adapters.celery.reporting import Reporter
+from triggerstream.adapters.celery.request import report_rejected, reporting_request
+from triggerstream.adapters.celery.task import TriggerTask, accepted_kwargs
+from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.engine.ports import OutcomeLog
+
+if TYPE_CHECKING:
+    from celery import Celery, Task
+
+LOG_VARIABLE = "TRIGGERSTREAM_LOG"
+DEFAULT_OUTCOME_TIMEOUT_S = 30.0
+"""Long enough for a broker's fail-over, short enough for a supervisor to notice a log that is gone."""
+_INSTALLED = "_triggerstream_installed"
+_ADOPTED = "_triggerstream_adopted"
+_WRONG_USAGE = 2
+
+
+def install(
+    app: Celery,
+    log: OutcomeLog | str | None = None,
+    *,
+    open_log: Callable[[str], OutcomeLog],
+    guard: Guard | None = None,
+    allow_loss: bool | Collection[str] = False,
+    outcome_timeout_s: float = DEFAULT_OUTCOME_TIMEOUT_S,
+) -> None:
+    """See :func:`triggerstream.celery.install`; ``open_log`` opens the log that an address names.
+
+    Raises:
+        UsageError: ``app`` has it already.
+    """
+    if getattr(app, _INSTALLED, False):
+        raise UsageError(f"triggerstream is installed in {app} already")
+    setattr(app, _INSTALLED, True)
+
+    def opened() -> OutcomeLog:
+        if log is not None and not isinstance(log, str):
+            return log
+        return open_log(_address(log))
+
+    execution = Execution(reporter=Reporter(opened, timeout_s=outcome_timeout_s), guard=guard)
+
+    def on_worker_init(sender: Any, **_: object) -> None:  # noqa: ANN401 - a Celery WorkController
+        if sender.app is not app:
+            return
+        if log is None or isinstance(log, str):
+            _address(log)
+        wrong = unsafe_always(app)
+        if wrong is None and allow_loss is not True:
+            allowed = allow_loss or ()
+            wrong = could_lose(app, prefetch_multiplier=sender.prefetch_multiplier, allowed=allowed)
+        if wrong is not None:
+            _refuse(wrong)
+        for task in own_tasks(app):
+            _adopt(task, execution)
+
+    def on_worker_process_init(**_: object) -> None:
+        """Adopt again in a process that was not forked from the main one."""
+        for task in own_tasks(app):
+            if _adopt(task, execution):
+                task.__trace__ = build_tracer(task.name, task, app.loader, app=app)
+
+    def on_postrun(sender: Task[Any, Any], retval: object, **_: object) -> None:
+        """Report what ended outside of the body: an error of Celery or of the task's own hooks.
+
+        The exception is in flight where Celery has no state for it yet.
+        """
+        request = sender.request
+        delivery = delivery_of(vars(request))
+        if sender.app is not app or delivery is None or handled(request):
+            return
+        exc = retval if isinstance(retval, Exception) else sys.exception()
+        if isinstance(exc, Exception) and not isinstance(exc, MemoryError | Reject):
+            execution.settle_unrun(sender, delivery, exc)
+
+    uid = f"triggerstream-{id(app)}"
+    signals.worker_init.connect(on_worker_init, weak=False, dispatch_uid=uid)
+    signals.worker_process_init.connect(on_worker_process_init, weak=False, dispatch_uid=uid)
+    signals.task_postrun.connect(on_postrun, weak=False, dispatch_uid=uid)
+    app.steps["consumer"].add(_rejections_step(execution))
+
+
+def _address(log: str | None) -> str:
+    address = log or os.environ.get(LOG_VARIABLE)
+    if not address:
+        _refuse(
+            f"no log to report to; set {LOG_VARIABLE}=sqlite:////path/to/triggerstream.db, "
+            'or add: install(app, "sqlite:////path/to/triggerstream.db")'
+        )
+    return address
+
+
+def _refuse(why: str) -> NoReturn:
+    # Celery swallows what a signal's receiver raises, but for this.
+    sys.stderr.write(f"triggerstream: {why}\n")
+    raise SystemExit(_WRONG_USAGE)
+
+
+def _adopt(task: Task[Any, Any], execution: Execution) -> bool:
+    """Have ``task`` run through ``execution``; False if it does already.
+
+    Celery calls ``task.run``, or ``task`` itself where its class defines ``__call__``; either is wrapped, so
+    that what is reported is what Celery gets.
+    """
+    if vars(task).get(_ADOPTED):
+        return False
+    setattr(task, _ADOPTED, True)
+    task.Request = reporting_request(symbol_by_name(task.Request), execution)  # type: ignore[assignment]  # or a class
+    accept = accepted_kwargs(task.run) if isinstance(task, TriggerTask) else dict
+    if task_has_custom(task, "__call__"):
+        base: Any = type(task)
+
+        class Reporting(base):  # type: ignore[misc]  # the base is the application's
+            """The task's own class, called through ``execution``."""
+
+            def __call__(self, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - the task's own
+                body = super().__call__
+                return execution.call(self, lambda *a, **k: body(*a, **accept(k)), args, kwargs)
+
+        task.__class__ = Reporting
+        return True
+    run = task.run
+
+    @wraps(run)
+    def running(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - the task's own
+        return execution.call(task, lambda *a, **k: run(*a, **accept(k)), args, kwargs)
+
+    task.run = running  # type: ignore[method-assign]  # as Celery itself does for automatic retries
+    return True
+
+
+def _rejections_step(execution: Execution) -> type[bootsteps.Step]:
+    """A step of Celery's consumer that reports messages of tasks that it does not know, or cannot read."""
+
+    class Rejections(bootsteps.Step):
+        """Reports before Celery rejects."""
+
+        def create(self, parent: Any) -> None:  # noqa: ANN401 - a Celery Consumer
+            on_unknown, on_invalid = parent.on_unknown_task, parent.on_invalid_task
+
+            def unknown(body: object, message: Any, exc: BaseException) -> None:  # noqa: ANN401 - a kombu Message
+                why = f"task_unknown: no task {message.headers.get('task')!r} in this worker"
+                report_rejected(execution, message, why)
+                on_unknown(body, message, exc)
+
+            def invalid(body: object, message: Any, exc: BaseException) -> None:  # noqa: ANN401
+                report_rejected(execution, message, f"task_rejected: {exc}")
+                on_invalid(body, message, exc)
+
+            parent.on_unknown_task, parent.on_invalid_task = unknown, invalid
+
+    return Rejections
+
+
+__all__ = ["DEFAULT_OUTCOME_TIMEOUT_S", "LOG_VARIABLE", "TriggerstreamError", "install"]
