@@ -7,10 +7,10 @@ import sys
 from os import cpu_count
 from pathlib import Path
 
-from tests.benchmarks import core, embedded
+from tests.benchmarks import core, embedded, latency
 from tests.benchmarks.rows import table, write
 
-BENCHMARKS = {"core": core.run, "embedded": embedded.run}
+BENCHMARKS = {"core": core.run, "embedded": embedded.run, "latency": latency.run}
 
 
 def main(chosen: list[str]) -> None:
