@@ -17,8 +17,8 @@ SCHEMA = 1
 _APPLICATION_ID = 0x7472_6967
 """``trig``: marks the file as ours (``PRAGMA application_id``)."""
 
-WRITE_PATIENCE_S = 10.0
-"""How long a writer waits for its turn. A turn takes milliseconds, unless its process is stopped."""
+_BUSY_S = 10.0
+"""How long a connection waits where SQLite itself does, as for the recovery of a file after a crash."""
 _RETRY_S = 0.001
 """SQLite's own waiting backs off to 100 ms: under load, who waits is asleep when the lock is free."""
 PAGE_BYTES = 8192
@@ -77,7 +77,7 @@ def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sql
             uri=True,
             isolation_level=None,
             check_same_thread=False,
-            timeout=WRITE_PATIENCE_S,
+            timeout=_BUSY_S,
         )
     except (sqlite3.Error, OSError) as exc:
         raise LogError(f"{file}: cannot be opened: {exc}") from exc
@@ -100,7 +100,7 @@ def _check(connection: sqlite3.Connection, file: Path, *, create: bool) -> None:
             raise UsageError(f"{file}: is empty, no triggerstream database; `triggerstream dev` creates one")
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
-        with transaction(connection):
+        with transaction(connection, patience_s=_BUSY_S):
             if _version(connection, file) is None:
                 for statement in _TABLES.strip().removesuffix(";").split(";\n"):
                     connection.execute(statement)
@@ -133,7 +133,7 @@ def _not_ours(file: Path, exc: sqlite3.Error) -> UsageError | LogError:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection, *, patience_s: float = WRITE_PATIENCE_S) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, *, patience_s: float) -> Iterator[None]:
     """A write transaction: durable when the block has ended, undone where it raised."""
     _begin(connection, patience_s)
     try:

@@ -18,6 +18,8 @@ from triggerstream.core.ids import SessionId
 from triggerstream.engine.ports import Clock
 from triggerstream.wire.records import NewRecord
 
+PATIENCE_S = 10.0
+"""How long an append waits for its turn. A turn takes milliseconds, unless its process is stopped."""
 _PRODUCER_CHECKPOINT_PAGES = 32_768
 """256 MiB. The engine moves the write-ahead log into the database; a producer only where no engine runs."""
 
@@ -93,7 +95,7 @@ class SqliteLog:
     def _write(self, records: Sequence[NewRecord]) -> None:
         connection = self._connection()
         try:
-            with transaction(connection):
+            with transaction(connection, patience_s=PATIENCE_S):
                 append(connection, records, self._clock.now_us())
         except sqlite3.Error as exc:
             raise LogError(f"{self._file}: the log did not take {len(records)} events: {exc}") from exc

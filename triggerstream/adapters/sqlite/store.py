@@ -70,6 +70,7 @@ class SqliteStore:
         self._rung = asyncio.Event()
         self._woken = False
         self._owner: IO[str] | None = None
+        self._connections: list[sqlite3.Connection] = []
         self._next_row = 1
 
     async def open(self) -> Resumed:
@@ -86,7 +87,7 @@ class SqliteStore:
         try:
             resumed = await self._write(self._open)
         except BaseException:
-            self._owner.close()
+            await self._let_go()
             raise
         self._next_row = resumed.outbox + 1
         fd = self._bell.open(create=True)
@@ -97,11 +98,11 @@ class SqliteStore:
         return resumed
 
     def _open(self) -> Resumed:
-        self._writer = connect(self._file, create=True)
+        self._writer = self._keep(connect(self._file, create=True))
         self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._writer.execute("PRAGMA busy_timeout = 0")  # transaction() waits by itself
-        self._reader = connect(self._file, read_only=True)
+        self._reader = self._keep(connect(self._file, read_only=True))
         self._reader.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         with transaction(self._writer, patience_s=_PATIENCE_S):
             self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('app', ?)", (self._app,))
@@ -365,21 +366,27 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Let go of the directory, so that another engine may take it."""
-        if self._owner is None:
-            self._executor.shutdown()
-            return
-        fd = self._bell.open()
-        if fd is not None:
-            asyncio.get_running_loop().remove_reader(fd)
-        self._bell.close()
-        await self._write(self._disconnect)
+        if self._owner is not None:
+            fd = self._bell.open()
+            if fd is not None:
+                asyncio.get_running_loop().remove_reader(fd)
+            self._bell.close()
+            await self._let_go()
         self._executor.shutdown()
-        self._owner.close()
-        self._owner = None
+
+    async def _let_go(self) -> None:
+        await self._write(self._disconnect)
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+
+    def _keep(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        self._connections.append(connection)
+        return connection
 
     def _disconnect(self) -> None:
-        self._reader.close()
-        self._writer.close()
+        while self._connections:
+            self._connections.pop().close()
 
     async def _write(self, write: Callable[[], _T]) -> _T:
         try:
