@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.samples import command, decided, revoke
 from triggerstream.adapters.memory import ManualClock, MemoryDatabase, MemoryLog, MemoryReader, MemoryStore
 from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
-from triggerstream.core.commands import Command, Decision, Revoke
+from triggerstream.core.commands import Decision
 from triggerstream.core.errors import UsageError
-from triggerstream.core.ids import AppId, CommandId, ConfigHash, InstanceId, SessionId, TaskName
+from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
 from triggerstream.core.tasks import Applied, Configuration, Rules
-from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.ports import Log, Reader, Refused, Rescheduled, Resumed, Sent, Store
 from triggerstream.wire import commands
 from triggerstream.wire.records import NewRecord, Record
@@ -69,30 +70,6 @@ async def reopened(place: Place, store: Store) -> tuple[Store, Resumed]:
     await store.close()
     new = place.store(APP)
     return new, await new.open()
-
-
-def command(number: int, *, attempt: int = 0) -> Command:
-    return Command(
-        id=CommandId(f"c{number}"),
-        session=SessionId(f"s{number}"),
-        task=TaskName("t"),
-        instance=InstanceId("t#0"),
-        run="app.run",
-        kwargs={},
-        config=ConfigHash("h"),
-        causes=[],
-        decided_us=1,
-        attempt=attempt,
-    )
-
-
-def revoke(number: int) -> Revoke:
-    one = command(number)
-    return Revoke(id=one.id, session=one.session, task=one.task, instance=one.instance)
-
-
-def decided(*decisions: Decision) -> tuple[Decided, ...]:
-    return tuple(Decided(decision=one, value=commands.encode(one)) for one in decisions)
 
 
 def stored(state: bytes, *, due_us: int | None = None, config: int = 0) -> Stored:
