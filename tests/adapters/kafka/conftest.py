@@ -1,0 +1,42 @@
+"""An app with topics of its own, and how to read them back."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.core.ids import AppId
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+def connection(kafka: str) -> Connection:
+    return Connection(bootstrap=kafka)
+
+
+@pytest.fixture
+async def topics(connection: Connection, kafka_app: AppId) -> Topics:
+    """The topics of ``kafka_app``, which are there and empty."""
+    await create(connection, kafka_app, partitions=PARTITIONS)
+    return Topics.of(kafka_app)
+
+
+async def read_all(connection: Connection, topic: str) -> list[ConsumerRecord]:
+    """The committed records of ``topic`` up to its end of now; a partition's are in order."""
+    reader = connection.reader()
+    await reader.start()
+    try:
+        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        reader.assign(places)
+        await reader.seek_to_beginning(*places)
+        ends = await reader.end_offsets(places)
+        records: list[ConsumerRecord] = []
+        while any([await reader.position(place) < ends[place] for place in places]):
+            for found in (await reader.getmany(timeout_ms=20)).values():
+                records += found
+        return records
+    finally:
+        await reader.stop()

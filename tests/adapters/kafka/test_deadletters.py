@@ -1,0 +1,56 @@
+"""A dead letter keeps what it was and says why."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+from triggerstream.adapters.kafka.deadletters import WHOLE_BYTES, Buried, buried, dead_letter_record
+from triggerstream.core.errors import DecodeError
+from triggerstream.engine.checkpoint import DeadLetter
+from triggerstream.wire.records import Headers, NewRecord, Record
+
+
+def _record(value: bytes | None, *, key: bytes | None = b"s", headers: Headers = ()) -> Record:
+    return Record(
+        partition=3, offset=17, arrival_us=1_750_000_000_000_000, key=key, value=value, headers=headers
+    )
+
+
+def _again(new: NewRecord) -> Buried:
+    return buried(new.value, key=new.key, headers=new.headers)
+
+
+def test_a_record_comes_back_as_it_was() -> None:
+    record = _record(b"\xff not JSON", headers=(("traceparent", b"00"), ("triggerstream-reason", b"theirs")))
+    new = dead_letter_record(DeadLetter(record=record, reason="no JSON: é"), topic="app.events")
+    assert _again(new) == Buried(topic="app.events", record=record, reason="no JSON: é")
+
+
+def test_a_record_without_key_stays_without() -> None:
+    record = _record(b"{}", key=None)
+    assert _again(dead_letter_record(DeadLetter(record=record, reason="r"), topic="t")).record == record
+
+
+@pytest.mark.parametrize("where", ["value", "key", "headers"])
+def test_what_is_too_long_is_kept_as_its_head_and_hash(where: str) -> None:
+    long = bytes(WHOLE_BYTES)
+    record = _record(
+        long if where == "value" else b"{}",
+        key=long if where == "key" else b"s",
+        headers=(("h", long),) if where == "headers" else (),
+    )
+    new = dead_letter_record(DeadLetter(record=record, reason="too long"), topic="t")
+    size = len(new.key or b"") + len(new.value) + sum(len(n) + len(v) for n, v in new.headers)
+    assert size < 128 * 1024
+    again = _again(new)
+    assert record.value is not None
+    assert again.cut == (len(record.value), sha256(record.value).hexdigest())
+    assert again.record.value == record.value[: 64 * 1024]
+    assert again.record.headers == ()
+
+
+def test_a_record_of_somebody_else_is_refused() -> None:
+    with pytest.raises(DecodeError, match="no dead letter"):
+        buried(b"{}", key=b"s", headers=(("traceparent", b"00"),))

@@ -1,0 +1,251 @@
+"""Questions to a cluster that aiokafka has no words for: ids of topics, and one setting changed, not all."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    AbstractType,
+    Array,
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int8,
+    Int16,
+    Int32,
+    Schema,
+    String,
+    TaggedFields,
+)
+
+_NO_ID = uuid.UUID(int=0)
+_UUID_BYTES = 16
+_TOPIC = 2
+"""A topic, among the kinds of resource that have settings."""
+_SET = 0
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """``id`` was drawn when the topic was made: one made again under the same name has another.
+
+    ``replicas`` is how many copies the partition with the fewest has; ``led`` whether all have a leader.
+    """
+
+    name: str
+    id: str
+    partitions: int
+    replicas: int
+    led: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What a broker says of its cluster. ``topics`` has only those that exist."""
+
+    id: str
+    brokers: int
+    topics: Mapping[str, Topic]
+
+
+async def describe(client: AIOKafkaClient, topics: Sequence[str]) -> Cluster:
+    """The cluster, and those of ``topics`` that exist. Asking makes none, whatever the brokers allow.
+
+    Raises:
+        KafkaError: no answer, or one that says why not.
+        NotImplementedError: the brokers are older than Kafka 3.1.
+    """
+    answer = await client.send(client.get_random_node(), _MetadataRequest(topics))
+    found = {}
+    for code, name, topic_id, _internal, partitions, _operations, _tags in answer.topics:
+        error = for_code(code)
+        if error is UnknownTopicOrPartitionError:
+            continue
+        if code:
+            raise error(name)
+        found[name] = Topic(
+            name=name,
+            id=str(topic_id),
+            partitions=len(partitions),
+            replicas=min(len(replicas) for _, _, _, _, replicas, _, _, _ in partitions),
+            led=all(code == 0 and leader >= 0 for code, _, leader, *_ in partitions),
+        )
+    return Cluster(id=answer.cluster_id, brokers=len(answer.brokers), topics=found)
+
+
+async def settings_of(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The settings in force of each of ``topics``, which must exist.
+
+    Raises:
+        KafkaError: no answer, or one that says why not.
+    """
+    if not topics:
+        return {}
+    request = DescribeConfigsRequest([(_TOPIC, name, None) for name in topics])
+    answer = await client.send(client.get_random_node(), request)
+    found = {}
+    for code, message, _kind, name, entries in answer.resources:
+        if code:
+            raise for_code(code)(message)
+        found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+async def change_settings(client: AIOKafkaClient, topic: str, settings: Mapping[str, str]) -> None:
+    """Set ``settings`` of ``topic`` and leave its others alone. Brokers know them when this returns.
+
+    Raises:
+        KafkaError: no answer, or one that says why not.
+    """
+    answer = await client.send(client.get_random_node(), _ChangeRequest(topic, settings))
+    for code, message, _kind, _name in answer.resources:
+        if code:
+            raise for_code(code)(message)
+    # The controller answers before the brokers have heard of it, and nothing tells when they have.
+    while not settings.items() <= (await settings_of(client, [topic]))[topic].items():  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)
+
+
+class _Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc] # aiokafka is not typed
+    @classmethod
+    def encode(cls, value: uuid.UUID) -> bytes:
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> uuid.UUID:
+        return uuid.UUID(bytes=data.read(_UUID_BYTES))
+
+
+class _MetadataResponse(Response):  # type: ignore[misc] # as above
+    API_KEY = 3
+    API_VERSION = 12
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _MetadataStruct(RequestStruct):  # type: ignore[misc] # as above
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 12
+    RESPONSE_TYPE = _MetadataResponse
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _MetadataRequest(Request[_MetadataStruct]):  # type: ignore[misc] # as above
+    API_KEY = 3
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: type[_MetadataStruct]) -> _MetadataStruct:
+        topics: list[tuple[Any, ...]] = [(_NO_ID, name, {}) for name in self._topics]
+        return request_struct_class(
+            topics=topics, allow_auto_topic_creation=False, include_topic_authorized_operations=False, tags={}
+        )
+
+
+class _ChangeResponse(Response):  # type: ignore[misc] # as above
+    API_KEY = 44
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "resources",
+            Array(
+                ("error_code", Int16),
+                ("error_message", String("utf-8")),
+                ("kind", Int8),
+                ("name", String("utf-8")),
+            ),
+        ),
+    )
+
+
+class _ChangeStruct(RequestStruct):  # type: ignore[misc] # as above
+    API_KEY = 44
+    API_VERSION = 0
+    RESPONSE_TYPE = _ChangeResponse
+    SCHEMA = Schema(
+        (
+            "resources",
+            Array(
+                ("kind", Int8),
+                ("name", String("utf-8")),
+                (
+                    "settings",
+                    Array(("name", String("utf-8")), ("operation", Int8), ("value", String("utf-8"))),
+                ),
+            ),
+        ),
+        ("validate_only", Boolean),
+    )
+
+
+class _ChangeRequest(Request[_ChangeStruct]):  # type: ignore[misc] # as above
+    """IncrementalAlterConfigs. aiokafka's AlterConfigs puts back to its default whatever it does not name."""
+
+    API_KEY = 44
+
+    def __init__(self, topic: str, settings: Mapping[str, str]) -> None:
+        self._topic = topic
+        self._settings = settings
+
+    def build(self, request_struct_class: type[_ChangeStruct]) -> _ChangeStruct:
+        settings = [(name, _SET, value) for name, value in self._settings.items()]
+        return request_struct_class(resources=[(_TOPIC, self._topic, settings)], validate_only=False)

@@ -1,0 +1,170 @@
+"""The configuration as events: the same one in every partition, or in none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ProducerFenced
+
+from triggerstream.adapters.kafka.cluster import describe
+from triggerstream.adapters.kafka.connection import Connection, gathered, stop, translated
+from triggerstream.adapters.kafka.topics import Topics, no_topic
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.events import ConfigApplied
+from triggerstream.core.ids import AppId, ConfigHash
+from triggerstream.core.tasks import FOLD_VERSION, Configuration
+from triggerstream.engine.ports import ConfigurationText
+from triggerstream.wire.events import decode, encode
+from triggerstream.wire.records import Record
+
+_TIMEOUT_S = 60.0
+_FIRST_WINDOW = 2_048
+_WIDER = 4
+_WIDEST_WINDOW = 262_144
+_POLL_MS = 20
+"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """``hash`` took the place of ``replaced`` (None: there was none), from ``offsets`` by partition on."""
+
+    hash: ConfigHash
+    replaced: ConfigHash | None
+    offsets: Mapping[int, int]
+
+
+async def apply(
+    connection: Connection,
+    app: AppId,
+    config: Configuration,
+    *,
+    known: ConfigurationText | None = None,
+    folded: int = 0,
+    timeout_s: float = _TIMEOUT_S,
+) -> Change | None:
+    """Bring ``config`` into force; None where it is already. ``known``, ``folded``: see :func:`in_force`.
+
+    1. The transactional id is initialised. It is the app's own, so an apply that runs elsewhere can no longer
+       commit; what it had not committed is undone, and what it had is seen below.
+    2. The configuration in force is read: the one that is replaced.
+    3. One transaction has the event in every partition.
+
+    A crash before the end of 3 changes nothing: the next apply, or the transaction's time-out after 10 s,
+    undoes it. Until then readers wait where it stands.
+
+    Raises:
+        UsageError: there is no events topic; or another apply overtook this one, which then changed nothing.
+        DecodeError: the file is too long for an event.
+        LogError: not known to be in force: :func:`in_force` tells. Safe to call again.
+    """
+    topic = Topics.of(app).events
+    producer = connection.producer(transactional_id=f"{app}-config")
+    try:
+        async with translated("the configuration is not known to be in force", timeout_s=timeout_s):
+            await producer.start()
+            found = (await describe(producer.client, [topic])).topics.get(topic)
+            if found is None:
+                raise no_topic(topic, connection)
+            current = await _newest(connection, topic, known, folded)
+            replaced = None if current is None else current.hash
+            if replaced == config.hash:
+                return None
+            body = ConfigApplied(text=config.text, hash=config.hash, replaces=replaced, fold=FOLD_VERSION)
+            value = encode(body)
+            decode(Record(partition=0, offset=0, arrival_us=0, key=None, value=value))
+            offsets = await _append_everywhere(producer, topic, found.partitions, value)
+    finally:
+        await stop(producer)
+    return Change(hash=config.hash, replaced=replaced, offsets=offsets)
+
+
+async def in_force(
+    connection: Connection,
+    app: AppId,
+    *,
+    known: ConfigurationText | None = None,
+    folded: int = 0,
+    timeout_s: float = _TIMEOUT_S,
+) -> ConfigurationText | None:
+    """The configuration that was applied last, as partition 0 has it; None where none was.
+
+    A checkpoint of partition 0 says that up to offset ``folded`` the last one was ``known``: then only what
+    is beyond is read. Without, the log is read from its end backwards until one is found: 100,000 events a
+    second.
+
+    Raises:
+        UsageError: there is no events topic.
+        LogError: the log cannot be read.
+    """
+    topic = Topics.of(app).events
+    async with translated(f"cannot read {topic}", timeout_s=timeout_s):
+        async with connection.client() as client:
+            if topic not in (await describe(client, [topic])).topics:
+                raise no_topic(topic, connection)
+        return await _newest(connection, topic, known, folded)
+
+
+async def _append_everywhere(
+    producer: AIOKafkaProducer, topic: str, partitions: int, value: bytes
+) -> dict[int, int]:
+    try:
+        await producer.begin_transaction()
+        # A record that was not accepted shows here alone: commit_transaction does not raise for it.
+        answers = await gathered(
+            producer.send_and_wait(topic, value, partition=partition) for partition in range(partitions)
+        )
+        await producer.commit_transaction()
+    except ProducerFenced as exc:
+        raise UsageError(
+            "another `config apply` overtook this one, which changed nothing: see `triggerstream config show`"
+        ) from exc
+    return {answer.partition: answer.offset for answer in answers}
+
+
+async def _newest(
+    connection: Connection, topic: str, known: ConfigurationText | None, folded: int
+) -> ConfigurationText | None:
+    place = TopicPartition(topic, 0)
+    reader = connection.reader()
+    try:
+        await reader.start()
+        reader.assign([place])
+        first = max(folded, (await reader.beginning_offsets([place]))[place])
+        # Under read_committed, this is where the first open transaction begins.
+        end = (await reader.end_offsets([place]))[place]
+        window = _FIRST_WINDOW
+        while end > first:
+            begin = max(first, end - window)
+            found = await _last_in(reader, place, begin, end)
+            if found is not None:
+                return found
+            end, window = begin, min(window * _WIDER, _WIDEST_WINDOW)
+    finally:
+        await reader.stop()
+    return known
+
+
+async def _last_in(
+    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
+) -> ConfigurationText | None:
+    found = None
+    reader.seek(place, begin)
+    while await reader.position(place) < end:
+        for record in (await reader.getmany(place, timeout_ms=_POLL_MS)).get(place, ()):
+            if record.key is None and record.offset < end:
+                found = _configuration(record.offset, record.timestamp, record.value) or found
+    return found
+
+
+def _configuration(offset: int, timestamp_ms: int, value: bytes) -> ConfigurationText | None:
+    arrival_us = timestamp_ms * 1000
+    try:
+        event = decode(Record(partition=0, offset=offset, arrival_us=arrival_us, key=None, value=value))
+    except DecodeError:
+        return None
+    if not isinstance(event, ConfigApplied):
+        return None
+    return ConfigurationText(offset=offset, arrival_us=arrival_us, hash=event.hash, text=event.text)

@@ -1,0 +1,137 @@
+"""How every client of ours reaches the cluster, and what its errors are called here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from triggerstream.core.errors import LogError
+
+_T = TypeVar("_T")
+
+BATCH_BYTES = 512 * 1024
+"""The bytes of a record batch; one that holds a single longer record is longer."""
+_LONGEST_REQUEST_BYTES = 8 * 1024 * 1024
+"""A state has up to 4 MiB; the real bound is a topic's ``max.message.bytes``, which the broker checks."""
+_REQUEST_TIMEOUT_MS = 10_000
+"""After so long without an answer another connection is tried. aiokafka's 40 s are for slow networks."""
+_TRANSACTION_TIMEOUT_MS = 10_000
+"""How long a dead process's transaction can keep readers waiting where nobody takes over from it."""
+_STOP_S = 5.0
+"""What is still not acknowledged then was reported as such already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """Where the brokers are: ``bootstrap`` is ``host:port``, or several with commas between them.
+
+    ``security`` goes to every client as it is.
+    """
+
+    bootstrap: str
+    client_id: str = "triggerstream"
+    security: Mapping[str, Any] = field(default_factory=dict)
+
+    def options(self) -> dict[str, Any]:
+        """What every aiokafka client is made with."""
+        return {
+            "bootstrap_servers": self.bootstrap,
+            "client_id": self.client_id,
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            **self.security,
+        }
+
+    def producer(self, *, transactional_id: str | None = None) -> AIOKafkaProducer:
+        """An idempotent producer, not started yet; it is made for the event loop that runs."""
+        transactional = {
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": _TRANSACTION_TIMEOUT_MS,
+        }
+        return AIOKafkaProducer(
+            **self.options(),
+            enable_idempotence=True,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=_LONGEST_REQUEST_BYTES,
+            **(transactional if transactional_id is not None else {}),
+        )
+
+    def reader(self) -> AIOKafkaConsumer:
+        """A consumer of committed records that belongs to no group, not started yet."""
+        return AIOKafkaConsumer(
+            **self.options(),
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            fetch_max_wait_ms=250,
+        )
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[AIOKafkaClient]:
+        """A client that only asks; it is connected."""
+        client = AIOKafkaClient(**self.options())
+        try:
+            await client.bootstrap()
+            yield client
+        finally:
+            await client.close()
+
+
+@asynccontextmanager
+async def translated(what: str, *, timeout_s: float) -> AsyncIterator[None]:
+    """Bound the block's time. ``what`` begins the message: ``cannot read triggerstream.events``.
+
+    Raises:
+        LogError: in place of aiokafka's and the network's errors, and when the time is over.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as exc:
+        raise LogError(f"{what}: no answer within {timeout_s:g} s") from exc
+    except (KafkaError, OSError, NotImplementedError) as exc:
+        raise LogError(f"{what}: {exc}") from exc
+
+
+def seen(answer: asyncio.Future[Any]) -> None:
+    """A done callback: an error of ``answer`` is not reported by asyncio as one that nobody looked at."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+async def gathered(sent: Iterable[Awaitable[_T]]) -> list[_T]:
+    """The results of ``sent``, once all are there; else the first error of them, once all are over."""
+    answers = await asyncio.gather(*sent, return_exceptions=True)
+    results = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        results.append(answer)
+    return results
+
+
+async def stop(producer: AIOKafkaProducer, *, timeout_s: float = _STOP_S) -> None:
+    """Let go of a producer, whatever became of it.
+
+    aiokafka's own ``stop`` waits until everything was delivered: for ever where no broker answers.
+    """
+    stopping = asyncio.ensure_future(producer.stop())
+    stopping.add_done_callback(seen)
+    done, _ = await asyncio.wait([stopping], timeout=timeout_s)
+    if not done:
+        sending = producer._sender.sender_task  # noqa: SLF001 - nothing public ends it
+        if sending is not None:
+            sending.cancel()
+        await producer.client.close()
+        stopping.cancel()
+    # A producer that was fenced says so here once more; who used it knows already.
+    transaction = producer._txn_manager._transaction_waiter  # noqa: SLF001 - likewise
+    if transaction is not None:
+        transaction.add_done_callback(seen)

@@ -1,0 +1,95 @@
+"""Dead letters as records: the original key, bytes and headers, and in headers of ours the reason and origin.
+
+========================  ====================================================================================
+``triggerstream-reason``  why the record was not processed
+``triggerstream-place``   ``topic:partition:offset:arrival``: where it was, when it came, in microseconds
+``triggerstream-cut``     only where it was too long to be kept whole: ``bytes:sha256`` of the whole value
+========================  ====================================================================================
+
+They stand before the record's own headers, so that a record which has headers of the same names keeps them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.engine.checkpoint import DeadLetter
+from triggerstream.wire.records import Headers, NewRecord, Record
+
+REASON_HEADER = "triggerstream-reason"
+PLACE_HEADER = "triggerstream-place"
+CUT_HEADER = "triggerstream-cut"
+
+WHOLE_BYTES = 1024 * 1024
+"""Key, value and headers up to this are kept as they are: the longest record that anything of ours writes."""
+_HEAD_BYTES = 64 * 1024
+_KEY_HEAD_BYTES = 1024
+_REASON_BYTES = 4096
+
+_PLACE = re.compile(rb"([A-Za-z0-9._-]+):([0-9]{1,10}):([0-9]{1,19}):([0-9]{1,18})")
+_CUT = re.compile(rb"([0-9]{1,19}):([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buried:
+    """A dead letter as it is read again. ``record`` is as it was in ``topic``, unless it was ``cut``.
+
+    ``cut`` is the length and the SHA-256 of the whole value, of which ``record`` has the head; its headers
+    are gone then.
+    """
+
+    topic: str
+    record: Record
+    reason: str
+    cut: tuple[int, str] | None = None
+
+
+def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
+    """What becomes of a record of ``topic`` that could not be processed. It keeps its partition.
+
+    One that had no value has an empty one.
+    """
+    record = letter.record
+    value = record.value or b""
+    key, headers = record.key, record.headers
+    place = f"{topic}:{record.partition}:{record.offset}:{record.arrival_us}"
+    ours = [
+        (REASON_HEADER, letter.reason.encode()[:_REASON_BYTES]),
+        (PLACE_HEADER, place.encode()),
+    ]
+    if len(key or b"") + len(value) + sum(len(n) + len(v or b"") for n, v in headers) > WHOLE_BYTES:
+        ours.append((CUT_HEADER, f"{len(value)}:{sha256(value).hexdigest()}".encode()))
+        key, value, headers = key and key[:_KEY_HEAD_BYTES], value[:_HEAD_BYTES], ()
+    return NewRecord(key=key, value=value, headers=(*ours, *headers))
+
+
+def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Buried:
+    """The dead letter that a record of the dead-letter topic holds.
+
+    Raises:
+        DecodeError: it is none that triggerstream wrote.
+    """
+    said = dict(headers[:2])
+    place = _PLACE.fullmatch(said.get(PLACE_HEADER, b""))
+    if REASON_HEADER not in said or place is None:
+        raise DecodeError(f"no dead letter: it begins with the headers {REASON_HEADER} and {PLACE_HEADER}")
+    rest = headers[2:]
+    cut = None
+    if rest and rest[0][0] == CUT_HEADER and (match := _CUT.fullmatch(rest[0][1])) is not None:
+        cut, rest = (int(match[1]), match[2].decode()), rest[1:]
+    return Buried(
+        topic=place[1].decode(),
+        record=Record(
+            partition=int(place[2]),
+            offset=int(place[3]),
+            arrival_us=int(place[4]),
+            key=key,
+            value=value,
+            headers=rest,
+        ),
+        reason=said[REASON_HEADER].decode(errors="replace"),
+        cut=cut,
+    )

@@ -1,0 +1,114 @@
+"""The events topic, as applications, operators and intakes append to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from triggerstream.adapters.kafka.cluster import describe
+from triggerstream.adapters.kafka.connection import Connection, gathered, seen, stop, translated
+from triggerstream.adapters.kafka.topics import Topics, no_topic
+from triggerstream.core.errors import UsageError
+from triggerstream.core.ids import AppId
+from triggerstream.core.placement import partition_of
+from triggerstream.wire.records import NewRecord
+
+
+class KafkaLog:
+    """One idempotent producer, started by the first append, for the event loop that it runs in.
+
+    A producer with which something failed is not used again: after a batch that a broker refused, aiokafka's
+    counts on from its number and everything later for that partition is refused as out of order.
+    """
+
+    def __init__(self, connection: Connection, app: AppId, *, timeout_s: float = 10.0) -> None:
+        self._connection = connection
+        self._topic = Topics.of(app).events
+        self._timeout_s = timeout_s
+        self._starting: asyncio.Task[tuple[AIOKafkaProducer, int]] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        """Append ``records``; a session's stay in order. They are durable when this returns.
+
+        Where it fails, some of them may be in the log, or come there later: a session's first ones.
+
+        Raises:
+            LogError: not all are known to be durable. Safe to call again for events that carry an id.
+            UsageError: there is no events topic; or a record has no key: a configuration goes to every
+                partition, with :func:`triggerstream.adapters.kafka.config.apply`.
+        """
+        if not records:
+            return
+        if any(record.key is None for record in records):
+            raise UsageError("a configuration goes to every partition: `triggerstream config apply`")
+        async with translated(f"{self._topic} did not take an event", timeout_s=self._timeout_s):
+            starting = self._starting or self._begin()
+            producer, partitions = await asyncio.shield(starting)
+            try:
+                await self._send(producer, partitions, records)
+            except KafkaError:
+                self._leave(starting)
+                raise
+
+    async def _send(self, producer: AIOKafkaProducer, partitions: int, records: Sequence[NewRecord]) -> None:
+        # Appends at the same time share batches this way, as they would not with producer.send_batch.
+        sent = []
+        for record in records:
+            answer = await producer.send(
+                self._topic,
+                record.value,
+                key=record.key,
+                partition=partition_of(record.key or b"", partitions),
+                headers=list(record.headers),
+            )
+            answer.add_done_callback(seen)
+            sent.append(answer)
+        await gathered(sent)
+
+    def _begin(self) -> asyncio.Task[tuple[AIOKafkaProducer, int]]:
+        self._starting = starting = asyncio.create_task(self._start())
+        starting.add_done_callback(self._started)
+        return starting
+
+    def _started(self, starting: asyncio.Task[tuple[AIOKafkaProducer, int]]) -> None:
+        """After a failure, have the next append try again."""
+        if self._starting is starting and (starting.cancelled() or starting.exception() is not None):
+            self._starting = None
+
+    async def _start(self) -> tuple[AIOKafkaProducer, int]:
+        producer = self._connection.producer()
+        try:
+            async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
+                await producer.start()
+                # aiokafka would ask in a way that has a broker make the topic, with settings of its own.
+                cluster = await describe(producer.client, [self._topic])
+        except BaseException:
+            await stop(producer)
+            raise
+        topic = cluster.topics.get(self._topic)
+        if topic is None:
+            await stop(producer)
+            raise no_topic(self._topic, self._connection)
+        return producer, topic.partitions
+
+    def _leave(self, starting: asyncio.Task[tuple[AIOKafkaProducer, int]]) -> None:
+        """Have the next append start another producer. What this one still sends, it may send."""
+        if self._starting is starting:
+            self._starting = None
+            leaving = asyncio.create_task(stop(starting.result()[0]))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            started = (await asyncio.gather(starting, return_exceptions=True))[0]
+            if not isinstance(started, BaseException):
+                await stop(started[0])
+        if self._leaving:
+            await asyncio.gather(*self._leaving)

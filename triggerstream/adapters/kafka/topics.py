@@ -1,0 +1,204 @@
+"""The topics of an app: their names and settings, and how they are made."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.protocol.admin import CreateTopicsRequest
+
+from triggerstream.adapters.kafka.cluster import Cluster, describe
+from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.deadletters import WHOLE_BYTES
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import AppId
+from triggerstream.core.tasks import Bounds
+from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES
+
+DEFAULT_PARTITIONS = 12
+REPLICAS = 3
+INSYNC = "min.insync.replicas"
+_DAY_MS = 86_400_000
+_OVERHEAD_BYTES = 64 * 1024
+"""What a record has beside its value: a key of up to 1 KiB, headers, the batch around it."""
+_APP = re.compile(r"[A-Za-z0-9._-]{1,200}")
+TIMEOUT_S = 30.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topics:
+    """The topics of an app."""
+
+    events: str
+    commands: str
+    dead_letters: str
+    changelog: str
+
+    @classmethod
+    def of(cls, app: AppId) -> Topics:
+        """Those of ``app``.
+
+        Raises:
+            UsageError: Kafka takes no such names.
+        """
+        if _APP.fullmatch(app) is None:
+            raise UsageError(
+                f"app {app!r}: in Kafka its name has up to 200 of the characters A-Z a-z 0-9 . _ -"
+            )
+        return cls(
+            events=f"{app}.events",
+            commands=f"{app}.commands",
+            dead_letters=f"{app}.deadletters",
+            changelog=f"{app}-sessions-changelog",
+        )
+
+    def all(self) -> tuple[str, ...]:
+        """Every one of them."""
+        return (self.events, self.commands, self.dead_letters, self.changelog)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a checkpoint remembers of the log that it belongs to: another log has other offsets."""
+
+    cluster: str
+    topic: str
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The settings of a topic: ``exactly`` and ``at_least`` must hold, ``usually`` is how it begins."""
+
+    name: str
+    exactly: dict[str, str]
+    at_least: dict[str, int]
+    usually: dict[str, str] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, str]:
+        """What it is made with."""
+        return self.usually | {name: str(least) for name, least in self.at_least.items()} | self.exactly
+
+    def wrong(self, present: dict[str, str]) -> dict[str, str]:
+        """Of those that must hold, the ones that do not, as they should be."""
+        exactly = {name: value for name, value in self.exactly.items() if present.get(name) != value}
+        return exactly | {
+            name: str(least) for name, least in self.at_least.items() if int(present.get(name) or 0) < least
+        }
+
+
+def wanted_of(topics: Topics) -> tuple[Wanted, ...]:
+    """The settings of each topic."""
+    bounds = Bounds()
+    # A replica that lags behind must not become leader: acknowledged events would be gone.
+    kept = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false"}
+    month = {"retention.ms": str(30 * _DAY_MS)}
+    return (
+        Wanted(
+            name=topics.events,
+            exactly={**kept, "message.timestamp.type": "LogAppendTime"},
+            at_least={"max.message.bytes": max(EVENT_BYTES, CONFIG_BYTES) + _OVERHEAD_BYTES},
+            usually={"retention.ms": "-1", "retention.bytes": "-1"},
+        ),
+        Wanted(
+            name=topics.commands,
+            exactly=kept,
+            at_least={"max.message.bytes": bounds.command_bytes + _OVERHEAD_BYTES},
+            usually=month,
+        ),
+        Wanted(
+            name=topics.dead_letters,
+            exactly=kept,
+            at_least={"max.message.bytes": WHOLE_BYTES + _OVERHEAD_BYTES},
+            usually=month,
+        ),
+        Wanted(
+            name=topics.changelog,
+            exactly={**kept, "cleanup.policy": "compact"},
+            at_least={"max.message.bytes": bounds.state_bytes + _OVERHEAD_BYTES},
+            # The segment that is written is never compacted, so its size bounds what a recovery reads twice.
+            usually={"segment.bytes": str(128 * 1024 * 1024)},
+        ),
+    )
+
+
+def wanted_insync(replicas: int) -> int:
+    """One broker may be away."""
+    return max(1, replicas - 1)
+
+
+async def create(
+    connection: Connection,
+    app: AppId,
+    *,
+    partitions: int = DEFAULT_PARTITIONS,
+    replicas: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Sequence[str]:
+    """Make the topics of ``app`` that are not there; their names. They can be used when this returns.
+
+    Topics that are there stay as they are: :mod:`triggerstream.adapters.kafka.check` looks at them. There
+    are 3 ``replicas``, or as many as brokers, unless told otherwise.
+
+    Raises:
+        UsageError: topics of the app are there with another number of partitions.
+        LogError: the cluster cannot be reached, or refuses.
+    """
+    topics = Topics.of(app)
+    async with translated("cannot make topics", timeout_s=timeout_s), connection.client() as client:
+        cluster = await describe(client, topics.all())
+        for topic in cluster.topics.values():
+            if topic.partitions != partitions:
+                raise UsageError(
+                    f"{topic.name} has {topic.partitions} partitions, not {partitions}: "
+                    "the topics of an app have the same number, and it never changes"
+                )
+        copies = replicas or min(REPLICAS, cluster.brokers)
+        durable = {INSYNC: str(wanted_insync(copies))}
+        missing = [wanted for wanted in wanted_of(topics) if wanted.name not in cluster.topics]
+        if missing:
+            requests: list[tuple[Any, ...]] = [
+                (wanted.name, partitions, copies, [], list((wanted.settings() | durable).items()))
+                for wanted in missing
+            ]
+            request = CreateTopicsRequest(requests, timeout=round(timeout_s * 1000), validate_only=False)
+            answer = await client.send(client.get_random_node(), request)
+            for name, code, message in answer.topic_errors:
+                # Somebody else may make them at the same time.
+                if code and for_code(code) is not TopicAlreadyExistsError:
+                    raise LogError(f"{name} cannot be made: {message}")
+        while not _usable(await describe(client, topics.all()), topics):  # noqa: ASYNC110 - a broker's doing
+            await asyncio.sleep(_POLL_S)
+    return [wanted.name for wanted in missing]
+
+
+def _usable(cluster: Cluster, topics: Topics) -> bool:
+    return len(cluster.topics) == len(topics.all()) and all(topic.led for topic in cluster.topics.values())
+
+
+async def identity(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> Identity:
+    """What a checkpoint of ``app`` must find again.
+
+    Raises:
+        UsageError: there is no events topic.
+        LogError: the cluster cannot be reached.
+    """
+    name = Topics.of(app).events
+    async with translated(f"cannot look at {name}", timeout_s=timeout_s), connection.client() as client:
+        cluster = await describe(client, [name])
+    topic = cluster.topics.get(name)
+    if topic is None:
+        raise no_topic(name, connection)
+    return Identity(cluster=cluster.id, topic=topic.id, partitions=topic.partitions)
+
+
+def no_topic(name: str, connection: Connection) -> UsageError:
+    """The error that says that there is no topic ``name``, and how to make it."""
+    return UsageError(
+        f"{connection.bootstrap} has no topic {name}: make it with `triggerstream topics create`"
+    )
