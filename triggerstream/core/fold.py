@@ -208,7 +208,6 @@ class _Draft:
 
     def fold(self, event: Event) -> None:
         state = self.state
-        self.trace = event.traceparent
         if state.config != self.rules.current.offset:
             self.meet_configurations()
         self.offset = event.offset
@@ -217,6 +216,8 @@ class _Draft:
             self.fire_timers(state.clock_us)
         if state.unjudged:
             self._judge_all()
+        # What was decided so far, time or a configuration decided: it belongs to no event's trace.
+        self.trace = event.traceparent
         note = self._apply(event)
         state = self.state
         if state.timer_count:
