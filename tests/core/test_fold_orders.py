@@ -1,0 +1,122 @@
+"""Operators' orders: skip, cancel, resend; replays are with the clones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.core.story import Story, names, task
+from triggerstream.core.commands import Revoke
+from triggerstream.core.events import Resend, Skip
+from triggerstream.core.ids import InstanceId
+
+
+def test_skip_without_cascade_starts_nothing() -> None:
+    story = Story({"t": task("a"), "next": task("t")})
+    story.fire("a")
+    story.failed("t#0")
+    assert story.skip("t#0") == []
+    assert story.statuses() == {"t#0": "skipped"}
+
+
+def test_skip_with_cascade_fires_the_tasks_name_with_the_result_given() -> None:
+    story = Story({"t": task("a"), "next": task("t")})
+    story.fire("a")
+    story.failed("t#0")
+    assert names(story.skip("t#0", cascade=True, result={"n": 1})) == ["next#0"]
+    assert story.commands[-1].kwargs == {"t": {"n": 1}}
+
+
+def test_skip_with_cascade_and_no_result_fires_with_no_kwargs() -> None:
+    story = Story({"t": task("a"), "next": task("t")})
+    story.fire("a")
+    story.failed("t#0")
+    story.skip("t#0", cascade=True)
+    assert story.commands[-1].kwargs == {"t": {}}
+
+
+def test_order_keeps_who_gave_it_and_why() -> None:
+    story = Story({"t": task("a")})
+    story.fire("a")
+    story.failed("t#0")
+    story.tell(Skip(instance=InstanceId("t#0"), reason="not needed", by="ada"))
+    assert story.instance("t#0").reason == "not needed (ada)"
+    assert story.notes()[-1] == ("ordered", "t#0 skipped: not needed (ada)")
+
+
+def test_cancel_of_a_decided_instance_asks_to_revoke_its_command() -> None:
+    story = Story({"t": task("a")})
+    story.fire("a")
+    command = story.command("t#0")
+    assert story.cancel("t#0") == [
+        Revoke(id=command, session=story.session, task=story.commands[0].task, instance=InstanceId("t#0"))
+    ]
+    assert story.settled == [command]
+
+
+def test_cancelled_instance_takes_no_further_trigger() -> None:
+    story = Story({"t": task("a", "b")})
+    story.fire("a")
+    assert story.cancel("t#0") == []
+    assert story.fire("b") == []
+    assert story.statuses() == {"t#0": "cancelled"}
+
+
+def test_cancelled_clone_is_not_decided_when_due() -> None:
+    story = Story({"t": task("a", retry={"max": 1, "backoff": "10s"})})
+    story.fire("a")
+    story.failed("t#0")
+    story.cancel("t#1")
+    assert story.timer(at=60) == []
+    assert story.statuses() == {"t#0": "replayed", "t#1": "cancelled"}
+
+
+def test_every_outcome_but_finished_is_refused_after_a_cancel() -> None:
+    story = Story({"t": task("a", retry={"max": 3})})
+    story.fire("a")
+    story.cancel("t#0")
+    assert story.started("t#0") == []
+    assert story.failed("t#0") == []
+    assert story.revoked("t#0") == []
+    assert story.statuses() == {"t#0": "cancelled"}
+    assert story.refused() == 3
+
+
+def test_resend_asks_for_the_same_command_with_the_next_attempt() -> None:
+    story = Story({"t": task("a", queue="slow", withParams={"a": {"x": 1}})})
+    story.fire("a", {"n": 1}, at=1)
+    first = story.commands[0]
+    story.tell(Resend(instance=InstanceId("t#0")), at=100)
+    story.started("t#0")
+    story.resend("t#0")
+    assert story.commands == [first, replace(first, attempt=1), replace(first, attempt=2)]
+    assert story.statuses() == {"t#0": "running"}
+
+
+def test_resend_is_the_same_whatever_the_configuration_says_by_now() -> None:
+    story = Story({"t": task("a", queue="slow", expires="1h", withParams={"a": {"x": 1}})})
+    story.fire("a", {"n": 1})
+    first = story.commands[0]
+    story.apply({"t": {"after": ["a", "b"], "run": "other.task", "withParams": {"a": {"y": 2}}}})
+    story.resend("t#0")
+    assert story.commands == [first, replace(first, attempt=1)]
+    story.apply({"u": task("a")})
+    story.resend("t#0")
+    assert story.commands[-1] == replace(first, attempt=2)
+
+
+def test_resend_of_a_clone_with_kwargs_of_its_own_repeats_those() -> None:
+    story = Story({"t": task("a")})
+    story.fire("a", {"n": 1})
+    story.failed("t#0")
+    story.replay("t#0", kwargs={"a": {"n": 2}})
+    story.resend("t#1")
+    assert story.commands[-1] == replace(story.commands[-2], attempt=1)
+
+
+def test_outcome_counts_once_however_often_a_command_was_sent() -> None:
+    story = Story({"t": task("a"), "next": task(andEvery="t")})
+    story.fire("a")
+    story.resend("t#0")
+    story.finished("t#0")
+    story.finished("t#0")
+    assert [c.instance for c in story.commands] == ["t#0", "t#0", "next#0"]
