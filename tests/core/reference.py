@@ -1,0 +1,314 @@
+"""What DESIGN section 4 says of one configuration, said again as slowly and plainly as it can be.
+
+Written from the text alone, with nothing of ``core.fold``: instances in one list that is searched anew for
+every question, nothing shared, nothing indexed, nothing forgotten. The laws compare the two.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from triggerstream.core.events import (
+    Cancel,
+    Close,
+    Erase,
+    Event,
+    Failed,
+    Finished,
+    Replay,
+    Resend,
+    Retried,
+    Revoked,
+    Skip,
+    Skipped,
+    Started,
+    Timer,
+    Touch,
+    Trigger,
+)
+from triggerstream.core.ids import (
+    AppId,
+    CommandId,
+    InstanceId,
+    Json,
+    JsonObject,
+    SessionId,
+    TaskName,
+    TriggerName,
+    command_id,
+)
+from triggerstream.core.tasks import Configuration, Task
+
+Asked: TypeAlias = "tuple[str, str, int, int, JsonObject]"
+"""A decision: ``run`` or ``revoke``, instance, attempt, retries, kwargs."""
+
+OPEN = ("unstarted", "delayed", "scheduled", "running", "failed")
+
+
+@dataclass
+class One:
+    """An instance."""
+
+    task: Task
+    number: int
+    status: str = "unstarted"
+    stored: JsonObject = field(default_factory=dict)
+    replaced: JsonObject | None = None
+    unless_seen: set[TriggerName] = field(default_factory=set)
+    attempt: int = 0
+    retries: int = 0
+    due_us: int = 0
+    params: JsonObject = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name}#{self.number}"
+
+    def kwargs(self) -> JsonObject:
+        return self.stored if self.replaced is None else self.replaced
+
+    def blocked(self) -> bool:
+        return len(self.task.unless) > 0 and set(self.task.unless) <= self.unless_seen
+
+
+@dataclass
+class Session:
+    """A session."""
+
+    generation: int = 0
+    closed: bool = False
+    clock_us: int = 0
+    latest: dict[TriggerName, JsonObject] = field(default_factory=dict)
+    ids: dict[TriggerName, list[tuple[str | None, str]]] = field(default_factory=dict)
+    instances: list[One] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+
+
+class Reference:
+    """Folds events under one configuration that was there from the start."""
+
+    def __init__(self, config: Configuration, app: AppId) -> None:
+        self.tasks = config.tasks
+        self.app = app
+        self.sessions: dict[SessionId, Session] = {}
+
+    def fold(self, event: Event) -> list[Asked]:
+        session = self.sessions.setdefault(event.session, Session())
+        session.asked = []
+        session.clock_us = max(session.clock_us, event.arrival_us)
+        self.let_time_pass(session)
+        self.apply(session, event)
+        self.let_time_pass(session)
+        return session.asked
+
+    def statuses(self, name: SessionId) -> dict[str, tuple[str, JsonObject]]:
+        session = self.sessions.get(name, Session())
+        return {one.name: (one.status, one.kwargs()) for one in session.instances}
+
+    # ---- rules 1 to 5
+
+    def fire(self, session: Session, trigger: TriggerName, data: JsonObject) -> None:
+        if session.closed:  # later triggers start anew
+            session.closed = False
+            session.instances = []
+            session.latest = {}
+        for task in self.tasks:
+            after = list(task.after) + ([] if task.and_every is None else [task.and_every])
+            if trigger not in after and trigger not in task.unless:
+                continue
+            accepted = False
+            for one in self.of(session, task):  # rule 1
+                if one.status == "unstarted" and trigger in after and trigger not in one.stored:
+                    one.stored[trigger] = deepcopy(data)
+                    accepted = True
+                if one.status == "unstarted" and trigger in task.unless:
+                    accepted = True
+                if one.status in OPEN and trigger in task.unless:
+                    one.unless_seen.add(trigger)
+            never = len(self.of(session, task)) == 0
+            if never or (trigger == task.and_every and not accepted):  # rules 2 and 3
+                one = One(task=task, number=len(self.of(session, task)))
+                for name in after:
+                    if name in session.latest:
+                        one.stored[name] = deepcopy(session.latest[name])
+                for name in task.unless:
+                    if name in session.latest:
+                        one.unless_seen.add(name)
+                if trigger in after:
+                    one.stored[trigger] = deepcopy(data)
+                if trigger in task.unless:
+                    one.unless_seen.add(trigger)
+                session.instances.append(one)
+            for one in self.of(session, task):  # rule 4
+                if one.status in {"unstarted", "delayed"} and one.blocked():
+                    one.status = "abandoned"
+                elif one.status == "unstarted" and all(name in one.stored for name in after):
+                    self.decide(session, one)
+        session.latest[trigger] = deepcopy(data)  # rule 5
+
+    def decide(self, session: Session, one: One) -> None:
+        one.status = "scheduled"
+        one.params = deepcopy(one.task.with_params)
+        self.ask(session, one)
+
+    def ask(self, session: Session, one: One) -> None:
+        session.asked.append(("run", one.name, one.attempt, one.retries, merged(one.params, one.kwargs())))
+
+    def of(self, session: Session, task: Task) -> list[One]:
+        return [one for one in session.instances if one.task.name == task.name]
+
+    # ---- time
+
+    def let_time_pass(self, session: Session) -> None:
+        while True:
+            due = [
+                (one.due_us, place, one.number, one)
+                for place, task in enumerate(self.tasks)
+                for one in self.of(session, task)
+                if one.status == "delayed" and one.due_us <= session.clock_us
+            ]
+            if not due:
+                return
+            self.decide(session, min(due, key=lambda entry: entry[:3])[3])
+
+    # ---- transitions
+
+    def apply(self, session: Session, event: Event) -> None:
+        match event.body:
+            case Trigger() as trigger:
+                used = any(trigger.name in (*task.after, *task.unless, task.and_every) for task in self.tasks)
+                if event.id is not None and used:
+                    known = session.ids.setdefault(trigger.name, [])
+                    if (event.source, event.id) in known[-256:]:
+                        return
+                    known.append((event.source, event.id))
+                self.fire(session, trigger.name, trigger.data)
+            case Started() | Finished() | Failed() | Skipped() | Retried() | Revoked() as outcome:
+                one = self.find(session, outcome.instance)
+                if one is not None and outcome.command == self.command(event.session, session, one):
+                    self.outcome(session, one, outcome)
+            case Skip() | Replay() | Cancel() | Resend() as order:
+                one = self.find(session, order.instance)
+                if one is not None:
+                    self.order(session, one, order)
+            case Close():
+                if not session.closed:
+                    for one in session.instances:
+                        if one.status in {"unstarted", "delayed"}:
+                            one.status = "cancelled"
+                    session.generation += 1
+                    session.closed = True
+            case Erase():
+                asked = session.asked
+                self.sessions[event.session] = Session(generation=session.generation + 1, asked=asked)
+            case Touch() | Timer():
+                pass
+
+    def find(self, session: Session, instance: InstanceId) -> One | None:
+        found = [one for one in session.instances if one.name == instance]
+        return found[0] if found else None
+
+    def command(self, name: SessionId, session: Session, one: One) -> CommandId:
+        generation = session.generation - 1 if session.closed else session.generation
+        return command_id(self.app, name, generation=generation, task=one.task.name, number=one.number)
+
+    def outcome(
+        self,
+        session: Session,
+        one: One,
+        outcome: Started | Finished | Failed | Skipped | Retried | Revoked,
+    ) -> None:
+        match outcome, one.status:
+            case Started(), "scheduled":
+                one.status = "running"
+            case Finished(), "scheduled" | "running":
+                one.status = "finished"
+                self.cascade(session, one.task.name, outcome.result)
+            case Failed(), "scheduled" | "running":
+                retry = one.task.retry
+                left = retry is not None and one.retries < retry.max
+                if retry is not None and left and not one.blocked() and not session.closed:
+                    clone = self.clone(session, one, retries=one.retries + 1)
+                    clone.status = "delayed"
+                    wait = retry.backoff_us * retry.factor**one.retries
+                    if retry.max_backoff_us is not None:
+                        wait = min(wait, retry.max_backoff_us)
+                    clone.due_us = session.clock_us + int(wait)
+                else:
+                    one.status = "failed"
+            case Skipped(), "scheduled" | "running":
+                one.status = "skipped"
+            case Retried(), "running":
+                if one.blocked() or session.closed:
+                    one.status = "failed"
+                else:
+                    clone = self.clone(session, one, retries=one.retries + 1)
+                    if outcome.kwargs is not None:
+                        clone.replaced = deepcopy(outcome.kwargs)
+                    clone.status = "delayed"
+                    clone.due_us = session.clock_us + outcome.after_us
+            case Revoked(), "scheduled":
+                one.status = "expired"
+            case _:
+                pass
+
+    def order(self, session: Session, one: One, order: Skip | Replay | Cancel | Resend) -> None:
+        match order, one.status:
+            case Skip(), "failed":
+                one.status = "skipped"
+                if order.cascade:
+                    self.cascade(session, one.task.name, order.result)
+            case Replay(), "failed" | "scheduled" | "running" if one.status == "failed" or order.force:
+                if session.closed or (one.blocked() and not order.force):
+                    return
+                clone = self.clone(session, one, retries=0)
+                if order.kwargs is not None:
+                    clone.replaced = deepcopy(order.kwargs)
+                self.decide(session, clone)
+            case Cancel(), "unstarted" | "delayed":
+                one.status = "cancelled"
+            case Cancel(), "scheduled" | "running":
+                one.status = "cancelled"
+                session.asked.append(("revoke", one.name, 0, 0, {}))
+            case Resend(), "scheduled" | "running":
+                one.attempt += 1
+                self.ask(session, one)
+            case _:
+                pass
+
+    def clone(self, session: Session, one: One, *, retries: int) -> One:
+        one.status = "replayed"
+        clone = One(
+            task=one.task,
+            number=len(self.of(session, one.task)),
+            stored=deepcopy(one.stored),
+            replaced=deepcopy(one.replaced),
+            unless_seen=set(one.unless_seen),
+            retries=retries,
+        )
+        session.instances.append(clone)
+        return clone
+
+    def cascade(self, session: Session, task: TaskName, result: Json) -> None:
+        if session.closed:  # a closed session's tasks start nothing any more
+            return
+        if result is None:
+            result = {}
+        if not isinstance(result, dict):
+            result = {"result": result}
+        self.fire(session, TriggerName(task), result)
+
+
+def merged(under: Json, over: Json) -> JsonObject:
+    """``over`` laid upon ``under``, leaf by leaf."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        raise TypeError
+    result: JsonObject = deepcopy(under)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = deepcopy(value)
+    return result
