@@ -5,11 +5,13 @@ The version is in every state. An older version is upcast when it is read; a new
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
-from typing import cast
+from base64 import b64encode
+from binascii import a2b_base64
+from collections.abc import Callable
+from typing import Any
 
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import ConfigHash, Json, JsonObject, TaskName, TriggerName
+from triggerstream.core.ids import DIGEST_BYTES, Json, JsonObject, TaskName, TriggerName
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -82,9 +84,10 @@ def decode(value: bytes) -> SessionState:
         closed=flag(fields, "closed"),
         unjudged=flag(fields, "unjudged"),
         refused=optional_integer(fields, "refused") or 0,
+        seen=_arrivals(_object(fields, "seen")),
+        digests=_digests(_object(fields, "digests")),
+        positions=_positions(fields.get("positions")),
     )
-    for name, item in _object(fields, "seen").items():
-        state.seen[TriggerName(name)] = _arrival(item)
     for name, item in _object(fields, "tasks").items():
         record = _record(as_object(item, "/tasks"))
         state.tasks[TaskName(name)] = record
@@ -96,11 +99,6 @@ def decode(value: bytes) -> SessionState:
         optional_integer(fields, "config", minimum=-1)
     else:
         state.config = integer(fields, "config", minimum=-1)
-    for name, item in _object(fields, "digests").items():
-        state.digests[TriggerName(name)] = _digests(item)
-    positions = fields.get("positions")
-    if positions is not None:
-        state.positions = _positions(positions)
     return state
 
 
@@ -180,100 +178,157 @@ def _sent_fields(sent: Sent) -> dict[str, object]:
 
 
 # ---- reading ------------------------------------------------------------------------------------
+#
+# A state is read for every session that a batch touches, so each of these looks at plain types first. Only
+# what fails that is read again by the functions that can say what is wrong with it.
 
 
 def _object(fields: JsonObject, key: str, path: str = "") -> JsonObject:
     return optional_object(fields, key, path) or {}
 
 
+def _arrivals(items: Any) -> dict[TriggerName, Arrival]:  # noqa: ANN401 - an object, or None
+    return {name: _arrival(item) for name, item in items.items()} if items else {}
+
+
 def _arrival(value: Json) -> Arrival:
-    fields = as_object(value, "/arrival")
-    data = fields.get("data")
-    offset = fields.get("offset")
-    time_us = fields.get("time")
-    # Two of these are read for each event that a session has had: the plain test first, the words after.
+    fields: dict[str, Any] = value if type(value) is dict else as_object(value, "/arrival")
+    get: Callable[[str], Any] = fields.get
+    new = Arrival.__new__(Arrival)  # by attribute, as in _instance
+    new.data = data = get("data")
+    new.offset = offset = get("offset")
+    new.time_us = time_us = get("time")
+    new.id = event_id = get("id")
+    new.source = source = get("source")
     if type(data) is not dict or type(offset) is not int or offset < 0 or type(time_us) is not int:
-        data = as_object(data, "/arrival/data")
-        offset = integer(fields, "offset", "/arrival")
-        time_us = integer(fields, "time", "/arrival", minimum=-(2**63))
-    return Arrival(
-        data=data,
-        offset=offset,
-        time_us=time_us,
-        id=optional_text(fields, "id", "/arrival"),
-        source=optional_text(fields, "source", "/arrival"),
-    )
+        as_object(data, "/arrival/data")
+        integer(fields, "offset", "/arrival")
+        integer(fields, "time", "/arrival", minimum=-(2**63))
+    if event_id is not None or source is not None:
+        optional_text(fields, "id", "/arrival")
+        optional_text(fields, "source", "/arrival")
+    return new
 
 
 def _record(fields: JsonObject) -> TaskRecord:
     record = TaskRecord(next=integer(fields, "next", "/tasks"))
-    for key, held, resolved in (("open", record.open, False), ("resolved", record.resolved, True)):
-        for item in _array(fields.get(key), f"/tasks/{key}"):
-            instance = _instance(as_object(item, "/instance"))
-            number = instance.number
-            if number >= record.next or number in record.open or number in record.resolved:
-                message = f"/instance/number: {number} is not below `next`, or stands twice"
-                raise DecodeError(message)
-            if (instance.status in RESOLVED) is not resolved:
-                message = f"/tasks/{key}: an instance there cannot be {instance.status}"
-                raise DecodeError(message)
-            held[number] = instance
+    _hold(record, record.open, fields.get("open"), resolved=False)
+    _hold(record, record.resolved, fields.get("resolved"), resolved=True)
     return record
 
 
-def _instance(fields: JsonObject) -> Instance:
-    try:
-        status = Status(text_of(fields, "status", "/instance"))
-    except ValueError as exc:
-        raise DecodeError("/instance/status: must be a known status") from exc
-    sent = optional_object(fields, "sent", "/instance")
-    instance = Instance(
-        number=integer(fields, "number", "/instance"),
-        status=status,
-        created_us=integer(fields, "created", "/instance"),
-        changed_us=integer(fields, "changed", "/instance"),
-        captured={
-            TriggerName(name): _arrival(item)
-            for name, item in _object(fields, "captured", "/instance").items()
-        },
-        noted={
-            TriggerName(name): _offset(item) for name, item in _object(fields, "noted", "/instance").items()
-        },
-        kwargs=optional_object(fields, "kwargs", "/instance"),
-        attempt=optional_integer(fields, "attempt", "/instance") or 0,
-        retries=optional_integer(fields, "retries", "/instance") or 0,
-        clone_of=optional_integer(fields, "cloneOf", "/instance"),
-        waits_from_us=optional_integer(fields, "waitsFrom", "/instance"),
-        waits_us=optional_integer(fields, "waits", "/instance"),
-        decided_us=optional_integer(fields, "decided", "/instance"),
-        decided_at=optional_integer(fields, "decidedAt", "/instance"),
-        started_us=optional_integer(fields, "started", "/instance"),
-        ended_us=optional_integer(fields, "ended", "/instance"),
-        sent=None if sent is None else _sent(sent),
-        reason=optional_text(fields, "reason", "/instance"),
-        result=fields.get("result"),
-        error=optional_text(fields, "error", "/instance"),
-        metadata=optional_object(fields, "metadata", "/instance"),
-    )
-    if status is Status.DELAYED and instance.waits_from_us is None:
+def _hold(record: TaskRecord, held: dict[int, Instance], items: Json, *, resolved: bool) -> None:
+    if items is None:
+        return
+    for item in _array(items, "/tasks/resolved" if resolved else "/tasks/open"):
+        instance = _instance(item)
+        number = instance.number
+        if number >= record.next or number in record.open or number in record.resolved:
+            message = f"/instance/number: {number} is not below `next`, or stands twice"
+            raise DecodeError(message)
+        if (instance.status in RESOLVED) is not resolved:
+            message = (
+                f"/tasks/{'resolved' if resolved else 'open'}: an instance there cannot be {instance.status}"
+            )
+            raise DecodeError(message)
+        held[number] = instance
+
+
+_STATUSES: dict[Json, Status] = {status.value: status for status in Status}
+
+
+def _instance(value: Json) -> Instance:
+    fields: dict[str, Any] = as_object(value, "/instance")
+    get: Callable[[str], Any] = fields.get
+    # By attribute, as Instance.copy does: 21 keyword arguments would cost as much as all that is tested here.
+    new = Instance.__new__(Instance)
+    new.number = number = get("number")
+    new.created_us = created = get("created")
+    new.changed_us = changed = get("changed")
+    new.attempt = attempt = fields.get("attempt", 0)
+    new.retries = retries = fields.get("retries", 0)
+    new.clone_of = clone_of = get("cloneOf")
+    new.waits_from_us = waits_from = get("waitsFrom")
+    new.waits_us = waits = get("waits")
+    new.decided_us = decided = get("decided")
+    new.decided_at = decided_at = get("decidedAt")
+    new.started_us = started = get("started")
+    new.ended_us = ended = get("ended")
+    new.kwargs = kwargs = get("kwargs")
+    new.metadata = metadata = get("metadata")
+    new.reason = reason = get("reason")
+    new.error = error = get("error")
+    new.result = get("result")
+    captured, noted, sent = get("captured"), get("noted"), get("sent")
+    for count in (number, created, changed, attempt, retries):
+        if type(count) is not int or count < 0:
+            _check_counts(fields, new)
+            break
+    for optional in (clone_of, waits_from, waits, decided, decided_at, started, ended):
+        if optional is not None and (type(optional) is not int or optional < 0):
+            _check_counts(fields, new)
+            break
+    for held in (captured, noted, sent, kwargs, metadata):
+        if held is not None and type(held) is not dict:
+            for key in ("captured", "noted", "sent", "kwargs", "metadata"):
+                optional_object(fields, key, "/instance")
+    if reason is not None or error is not None:
+        optional_text(fields, "reason", "/instance")
+        optional_text(fields, "error", "/instance")
+    new.status = status = _status(fields)
+    if waits_from is None and status is Status.DELAYED:
         raise DecodeError("/instance/waitsFrom: a delayed instance says since when it waits")
-    return instance
+    new.captured = _arrivals(captured)
+    new.noted = _noted(noted)
+    new.sent = None if sent is None else _sent(sent)
+    return new
 
 
-def _offset(value: Json) -> int:
-    if type(value) is not int or value < 0:
-        raise DecodeError("/instance/noted: must map triggers to offsets")
-    return value
+def _check_counts(fields: JsonObject, new: Instance) -> None:
+    """Refuse what is no count or instant, by name; null for an optional one equals leaving it out."""
+    for key in ("number", "created", "changed"):
+        integer(fields, key, "/instance")
+    for key in ("cloneOf", "waitsFrom", "waits", "decided", "decidedAt", "started", "ended"):
+        optional_integer(fields, key, "/instance")
+    new.attempt = optional_integer(fields, "attempt", "/instance") or 0
+    new.retries = optional_integer(fields, "retries", "/instance") or 0
 
 
-def _sent(fields: JsonObject) -> Sent:
-    return Sent(
-        run=text_of(fields, "run", "/sent"),
-        config=ConfigHash(text_of(fields, "config", "/sent")),
-        params=_object(fields, "params", "/sent"),
-        queue=optional_text(fields, "queue", "/sent"),
-        expires_us=optional_integer(fields, "expires", "/sent", minimum=1),
+def _status(fields: JsonObject) -> Status:
+    status = _STATUSES.get(text_of(fields, "status", "/instance"))
+    if status is None:
+        raise DecodeError("/instance/status: must be a known status")
+    return status
+
+
+def _noted(items: Any) -> dict[TriggerName, int]:  # noqa: ANN401 - an object, or None
+    if not items:
+        return {}
+    noted: dict[TriggerName, int] = items
+    for offset in noted.values():
+        if type(offset) is not int or offset < 0:
+            raise DecodeError("/instance/noted: must map triggers to offsets")
+    return noted
+
+
+def _sent(fields: dict[str, Any]) -> Sent:
+    get: Callable[[str], Any] = fields.get
+    run, config, params, queue, expires = (
+        get("run"),
+        get("config"),
+        get("params"),
+        get("queue"),
+        get("expires"),
     )
+    if type(run) is not str or not run or type(config) is not str or not config:
+        text_of(fields, "run", "/sent")
+        text_of(fields, "config", "/sent")
+    if params is None or type(params) is not dict:
+        params = _object(fields, "params", "/sent")
+    if queue is not None or expires is not None:
+        optional_text(fields, "queue", "/sent")
+        optional_integer(fields, "expires", "/sent", minimum=1)
+    return Sent(run=run, config=config, params=params, queue=queue, expires_us=expires)
 
 
 def _array(value: Json, path: str) -> list[Json]:
@@ -285,24 +340,35 @@ def _array(value: Json, path: str) -> list[Json]:
     return value
 
 
-def _digests(value: Json) -> bytes:
-    try:
-        digests = b64decode(value if isinstance(value, str) else "!", validate=True)
-    except ValueError as exc:
-        raise DecodeError("/digests: must be base64") from exc
-    if len(digests) % 8:
-        raise DecodeError("/digests: must be whole digests of 8 bytes")
+def _digests(items: JsonObject) -> dict[TriggerName, bytes]:
+    digests: dict[TriggerName, bytes] = {}
+    for name, item in items.items():
+        try:
+            digest = a2b_base64(item if isinstance(item, str) else "!", strict_mode=True)
+        except ValueError as exc:
+            raise DecodeError("/digests: must be base64") from exc
+        if len(digest) % DIGEST_BYTES:
+            raise DecodeError("/digests: must be whole digests of 8 bytes")
+        digests[TriggerName(name)] = digest
     return digests
 
 
 def _positions(value: Json) -> list[Position]:
     positions: list[Position] = []
     for item in _array(value, "/positions"):
-        match item:
-            case [int(offset), str(), int(time_us), str() | None] if (
-                offset >= 0 and not isinstance(offset, bool) and not isinstance(time_us, bool)
+        if type(item) is list and len(item) == _POSITION_PARTS:
+            offset, kind, time_us, note = item
+            if (
+                type(offset) is int
+                and offset >= 0
+                and type(kind) is str
+                and type(time_us) is int
+                and (note is None or type(note) is str)
             ):
-                positions.append(cast("Position", tuple(item)))
-            case _:
-                raise DecodeError("/positions: must hold [offset, type, time, note]")
+                positions.append((offset, kind, time_us, note))
+                continue
+        raise DecodeError("/positions: must hold [offset, type, time, note]")
     return positions
+
+
+_POSITION_PARTS = 4
