@@ -123,8 +123,8 @@ class Outbox:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and self._error is None:
-            self._error = task.exception()
+        if not task.cancelled():
+            self._error = task.exception() or self._error
         self._wake.set()
 
     async def _hand_over_some(self) -> None:
