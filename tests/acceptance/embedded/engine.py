@@ -31,7 +31,7 @@ class Executor:
         self._log = log
 
     async def dispatch(self, decision: Decision) -> None:
-        """Write the line, then report the outcome: after a death between, the command is handed over again."""
+        """Write the line, then report the outcome: a death between has the command handed over again."""
         assert isinstance(decision, Command)
         os.write(self._fd, f"{decision.id} {decision.session} {decision.instance}\n".encode())
         finished = Finished(instance=decision.instance, command=decision.id)
