@@ -15,6 +15,7 @@ from triggerstream.core.errors import TriggerstreamError
 _COMMANDS = {
     "demo": ("triggerstream.cli.demo", "demo", "Show the whole of it at work, on this machine, in a minute."),
     "dev": ("triggerstream.cli.dev", "dev", "Run a tasks file: engine, HTTP intake and Celery worker."),
+    "worker": ("triggerstream.cli.worker", "worker", "Fold the events in Kafka, and decide commands."),
     "fire": ("triggerstream.cli.fire", "fire", "Fire one trigger for a session."),
     "config": ("triggerstream.cli.config", "config", "Check tasks files."),
     "simulate": ("triggerstream.cli.simulate", "simulate", "Fold events in memory: what would be decided."),

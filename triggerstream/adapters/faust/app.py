@@ -1,0 +1,230 @@
+"""The Faust application, made by a function: there is none at import."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import StreamT
+
+from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
+from triggerstream.adapters.faust.recovery import TableManager
+from triggerstream.adapters.faust.rocks import RocksStore, new_cache
+from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
+from triggerstream.adapters.faust.transport import BatchTopic, PartitionBatch, Transport
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.ids import AppId
+from triggerstream.engine.ledger import StateStore
+from triggerstream.engine.marks import Identity
+from triggerstream.engine.owner import Owner
+from triggerstream.engine.partition import Partition, Timing
+from triggerstream.engine.processor import Processor
+
+logger = logging.getLogger(__name__)
+
+MAX_POLL_RECORDS = 1_000
+"""Records of all partitions in one fetch: some 30 ms in which the event loop serves nothing else."""
+CLOSE_S = 20.0
+"""How long a rebalance or a stop waits for checkpoints in flight; each has a bound of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What a worker needs to know. ``web_port`` None: no web server."""
+
+    bootstrap: str
+    app: AppId
+    directory: Path
+    web_host: str = "127.0.0.1"
+    web_port: int | None = None
+    session_timeout_s: float = 30.0
+    heartbeat_s: float = 3.0
+    rebalance_timeout_s: float = 60.0
+    instance_id: str | None = None
+    timing: Timing = field(default_factory=Timing)
+    security: dict[str, Any] = field(default_factory=dict)
+
+    def connection(self) -> Connection:
+        """How its own clients reach the cluster."""
+        return Connection(bootstrap=self.bootstrap, client_id=f"{self.app}-worker", security=self.security)
+
+
+class WorkerApp(faust.App):
+    """Faust's application with our transport, and the partitions that this process owns."""
+
+    owner: Owner
+    events_topic: str
+    partitions: int
+    _fail: Callable[[BaseException], None]
+    _on_ready: Callable[[list[int]], None]
+    _on_recovery: Callable[[dict[int, tuple[int, int]]], None]
+
+    def attach(
+        self,
+        *,
+        make: Callable[[int], Partition],
+        appender: KafkaAppender,
+        identity: Identity,
+        events_topic: str,
+        fail: Callable[[BaseException], None],
+        on_ready: Callable[[list[int]], None],
+        on_recovery: Callable[[dict[int, tuple[int, int]]], None],
+    ) -> None:
+        """Give the application what Faust knows nothing of."""
+        self.owner = Owner(make)
+        self.events_topic = events_topic
+        self.partitions = identity.partitions
+        self._fail = fail
+        self._on_ready = on_ready
+        self._on_recovery = on_recovery
+        self._appender = appender
+        self._room = asyncio.Event()
+
+    def room(self) -> None:
+        """Note that a partition has room for a batch."""
+        self._room.set()
+
+    async def wait_for_room(self, timeout_s: float) -> None:
+        """Return once a partition has room for a batch, or after ``timeout_s``."""
+        self._room.clear()
+        if any(partition.has_room() for partition in self.owner.partitions.values()):
+            return
+        try:
+            await asyncio.wait_for(self._room.wait(), timeout_s)
+        except TimeoutError:
+            return
+
+    async def close_partitions(self) -> None:
+        """Finish what is in flight and let go of all partitions. What takes too long ends the process."""
+        await self.tables.recovery.settled()  # type: ignore[attr-defined] # our TableManager has it
+        try:
+            await asyncio.wait_for(self.owner.close(), CLOSE_S)
+        except Exception as exc:  # noqa: BLE001 - the next owner fences whatever it was
+            self.fail(exc)
+
+    async def close_clients(self) -> None:
+        """Let go of what outlasts the partitions."""
+        await self._appender.close()
+
+    def rebalancing_now(self, generation: int) -> bool:
+        """Whether the group has moved on from ``generation``."""
+        return self.consumer_generation_id != generation or not self.consumer.assignment()
+
+    def fail(self, exc: BaseException) -> None:
+        """End the process: what is in flight is not known to be durable."""
+        self._fail(exc)
+
+    def taken_over(self, partitions: list[int]) -> None:
+        """Say that the worker is ready."""
+        self._on_ready(partitions)
+
+    def recovering(self, left: dict[int, tuple[int, int]]) -> None:
+        """Say how far a recovery is."""
+        self._on_recovery(left)
+
+    async def crash(self, reason: BaseException) -> None:
+        """Faust's way to end: ours is at once, as nothing after it may commit."""
+        if not self.should_stop:
+            self.fail(reason)
+        await super().crash(reason)
+
+    def _new_transport(self) -> Any:  # noqa: ANN401 - Faust's type has no subclasses of ours
+        return Transport(self.conf.broker_consumer, self)
+
+
+def build_app(
+    settings: WorkerSettings,
+    *,
+    identity: Identity,
+    changelog_id: str,
+    fail: Callable[[BaseException], None],
+    on_ready: Callable[[list[int]], None],
+    on_recovery: Callable[[dict[int, tuple[int, int]]], None],
+) -> WorkerApp:
+    """The application of a worker, on an event loop that runs.
+
+    ``identity`` is that of the events topic as it was found, ``changelog_id`` the changelog's topic id.
+    ``fail`` ends the process; it does not return.
+    """
+    topics = Topics.of(settings.app)
+    app = WorkerApp(
+        settings.app,
+        broker=f"kafka://{settings.bootstrap}",
+        autodiscover=False,
+        origin=None,
+        datadir=str(settings.directory),
+        store="memory://",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=identity.partitions,
+        table_standby_replicas=0,
+        stream_wait_empty=True,
+        processing_guarantee="at_least_once",
+        broker_client_id=f"{settings.app}-worker",
+        broker_max_poll_records=MAX_POLL_RECORDS,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.heartbeat_s,
+        broker_rebalance_timeout=settings.rebalance_timeout_s,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.instance_id,
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        worker_redirect_stdouts=False,
+        web_enabled=settings.web_port is not None,
+        web_bind=settings.web_host,
+        web_host=settings.web_host if settings.web_port is not None else socket.gethostname(),
+        # The assignor tells workers apart by their address, web server or not.
+        web_port=settings.web_port if settings.web_port is not None else os.getpid(),
+        TableManager=TableManager,
+        Router=Router,
+    )
+    connection = settings.connection()
+    appender = KafkaAppender(connection=connection, topic=topics.events)
+    cache = new_cache()
+    changelog = f"{identity.cluster}/{changelog_id}"
+
+    def make(number: int) -> Partition:
+        def open_store() -> StateStore:
+            path = settings.directory / f"{settings.app}-sessions" / str(number)
+            return RocksStore(path, changelog=changelog, cache=cache)
+
+        return Partition(
+            processor=Processor(app=settings.app, partition=number, partitions=identity.partitions),
+            ledger=KafkaLedger(connection=connection, app=settings.app, topics=topics, partition=number),
+            open_store=open_store,
+            appender=appender,
+            clock=SystemClock(),
+            identity=identity,
+            fail=fail,
+            on_room=app.room,
+            timing=settings.timing,
+        )
+
+    app.attach(
+        make=make,
+        appender=appender,
+        identity=identity,
+        events_topic=topics.events,
+        fail=fail,
+        on_ready=on_ready,
+        on_recovery=on_recovery,
+    )
+    events = BatchTopic(app, topics=[topics.events], partitions=identity.partitions)
+    app.tables.add(
+        SessionTable(app, name=TABLE, key_type=bytes, value_type=bytes, partitions=identity.partitions)
+    )
+
+    async def fold(batches: StreamT[PartitionBatch]) -> None:
+        async for batch in batches:
+            batch.fold()
+
+    app.agent(events, name="fold")(fold)
+    return app

@@ -1,0 +1,158 @@
+"""Takes partitions over after a rebalance, in a task of its own.
+
+Never in Faust's callbacks: the group's heartbeat rests until those return, and a recovery may outlast the
+session. Takes the place of Faust's recovery, which reads before anyone is fenced, and ends by the last offset
+that it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol, cast
+
+from faust.tables.manager import TableManager as FaustTableManager
+from faust.types import TP
+from mode import Service
+from mode.utils.locks import Event
+
+from triggerstream.adapters.faust.transport import Consumer
+from triggerstream.engine.owner import Owner
+
+logger = logging.getLogger(__name__)
+
+_REPORT_S = 1.0
+
+
+class Host(Protocol):
+    """What the recovery needs of the application."""
+
+    owner: Owner
+    events_topic: str
+
+    def fail(self, exc: BaseException) -> None:
+        """End the process."""
+
+    def taken_over(self, partitions: list[int]) -> None:
+        """Say that the worker is ready."""
+
+    def recovering(self, left: dict[int, tuple[int, int]]) -> None:
+        """Say how far a recovery is: (positions left, positions in all) of each partition."""
+
+
+class TakeOver(Service):
+    """Opens what is assigned, then has it fetched."""
+
+    def __init__(self, app: Any, tables: Any, **extra: Any) -> None:  # noqa: ANN401 - Faust's signature
+        self.app = app
+        self.tables = tables
+        self.completed = Event()
+        self._assigned = asyncio.Event()
+        self._generation = 0
+        self._opening: asyncio.Task[dict[int, int]] | None = None
+        super().__init__(**extra)
+
+    @property
+    def _host(self) -> Host:
+        return cast("Host", self.app)
+
+    def on_partitions_revoked(self, revoked: set[TP]) -> None:  # noqa: ARG002 - Faust's signature
+        """Give up an opening in progress. What it holds is closed before the partitions are given back."""
+        if self._opening is not None:
+            self._opening.cancel()
+
+    async def on_rebalance(
+        self,
+        assigned: set[TP],  # noqa: ARG002 - Faust's signature
+        revoked: set[TP],  # noqa: ARG002 - likewise
+        newly_assigned: set[TP],  # noqa: ARG002 - likewise
+        generation_id: int = 0,
+    ) -> None:
+        """Note that there is something to take over."""
+        self._generation = generation_id
+        self._assigned.set()
+
+    async def settled(self) -> None:
+        """Return once no opening is in progress."""
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+
+    @Service.task
+    async def _run(self) -> None:
+        while not self.should_stop:
+            if await self.wait_for_stopped(self._assigned):  # type: ignore[arg-type] # an asyncio.Event will do
+                break
+            self._assigned.clear()
+            try:
+                await self._take_over(self._generation)
+            except Exception as exc:  # noqa: BLE001 - a service that dies here would leave a worker that idles
+                self._host.fail(exc)
+
+    async def _take_over(self, generation: int) -> None:
+        host = self._host
+        consumer = cast("Consumer", self.app.consumer)
+        numbers = sorted(tp.partition for tp in consumer.assignment() if tp.topic == host.events_topic)
+        self._opening = asyncio.create_task(host.owner.open(numbers))
+        try:
+            while not (await asyncio.wait([self._opening], timeout=_REPORT_S))[0]:
+                host.recovering(
+                    {
+                        number: (partition.counters.recovery_left, partition.counters.recovery_total)
+                        for number, partition in host.owner.partitions.items()
+                    }
+                )
+            if self._opening.cancelled() or self._outdated(generation):
+                return
+            offsets = self._opening.result()
+        finally:
+            self._opening = None
+        places = {TP(host.events_topic, number): offset for number, offset in offsets.items()}
+        if places:
+            try:
+                await consumer.thread.start_fetching(places)
+            except Exception:
+                if self._outdated(generation):
+                    return
+                raise
+        await self._resume(consumer, set(places), generation)
+        if not self._outdated(generation):
+            host.taken_over(numbers)
+
+    def _outdated(self, generation: int) -> bool:
+        return bool(self.app.rebalancing_now(generation)) or self.should_stop
+
+    async def _resume(self, consumer: Consumer, places: set[TP], generation: int) -> None:
+        """As Faust does when its own recovery has ended."""
+        await self.app.on_rebalance_complete.send()
+        if self._outdated(generation):
+            return
+        consumer.resume_partitions(places)
+        self.completed.set()
+        self.app.flow_control.resume()
+        consumer.resume_flow()
+        await self.app._fetcher.maybe_start()  # noqa: SLF001 - as Faust's own recovery
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        self.app.on_rebalance_end()
+        for table in self.tables.values():
+            await table.on_recovery_completed(places, set())
+
+
+class TableManager(FaustTableManager):
+    """Faust's, with the recovery above."""
+
+    _take_over: TakeOver | None = None
+
+    @property
+    def recovery(self) -> Any:  # noqa: ANN401 - not Faust's class, on purpose
+        """The service that takes partitions over."""
+        if self._take_over is None:
+            self._take_over = TakeOver(self.app, self, beacon=self.beacon, loop=self.loop)
+            self._recovery = cast("Any", self._take_over)
+        return self._take_over
+
+    async def on_start(self) -> None:
+        """As Faust's, without the second that it sleeps first."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()

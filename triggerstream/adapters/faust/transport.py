@@ -1,0 +1,220 @@
+"""Faust's transport with an intake in batches: a partition's whole fetch goes to the agent as one message.
+
+What Faust does message by message is replaced here, and only that: fetching, acknowledging, committing. The
+group, the consumer's thread, channels and streams stay Faust's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, cast
+
+from aiokafka import TopicPartition
+from faust.topics import Topic
+from faust.transport.consumer import Fetcher as FaustFetcher
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, EventT, Message
+from mode import Service, ServiceT
+
+from triggerstream.engine.owner import Owner
+from triggerstream.engine.partition import Partition
+from triggerstream.wire.records import Record
+
+_POLL_S = 1.0
+_CROWDED_POLL_S = 0.02
+"""While a partition is left in the fetcher, its room is looked for this often."""
+_FETCH_WAIT_MS = 250
+"""Faust's own 1,500 delays what has to wait for the broker's answer, a rebalance among it."""
+
+
+class Host(Protocol):
+    """What the transport needs of the application."""
+
+    owner: Owner
+    events_topic: str
+    partitions: int
+
+    async def close_partitions(self) -> None:
+        """Finish what is in flight and let go of all partitions."""
+
+    async def wait_for_room(self, timeout_s: float) -> None:
+        """Return once a partition has room for a batch, or after ``timeout_s``."""
+
+
+@dataclass(slots=True)
+class PartitionBatch:
+    """A fetch of one partition and who owned it then."""
+
+    owner: Partition
+    records: Sequence[Record]
+
+    def fold(self) -> None:
+        """Have the owner fold it."""
+        self.owner.fold(self.records)
+
+
+class BatchTopic(Topic):
+    """A topic whose messages are batches: there is nothing to decode."""
+
+    def _compile_decode(self) -> None:
+        """Leave ``decode`` as it is below."""
+
+    async def decode(self, message: Message, *, propagate: bool = False) -> EventT[Any]:  # noqa: ARG002 - Faust's
+        """``message`` as an event, as it is."""
+        return self._create_event(message.key, message.value, message.headers, message=message)
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):
+    """Pauses all that is assigned before anything of it is fetched.
+
+    Events are resumed after their take-over; the changelog never is: who recovers reads it by itself.
+    """
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        assigned = list(assigned)
+        self._thread._ensure_consumer().pause(*assigned)  # noqa: SLF001 - Faust has no public way to it
+        await super().on_partitions_assigned(assigned)
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that owns aiokafka's consumer."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> Any:  # noqa: ANN401 - aiokafka is not typed
+        consumer = super()._create_worker_consumer(transport)
+        # Faust sets them by itself; aiokafka reads both when it starts.
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - as above
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - as above
+        return consumer
+
+    async def start_fetching(self, offsets: Mapping[TP, int]) -> None:
+        """Fetch from ``offsets`` on, of these partitions only."""
+        await self.call_thread(self._start_fetching, offsets)
+
+    async def _start_fetching(self, offsets: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        for place, offset in offsets.items():
+            consumer.seek(TopicPartition(*place), offset)
+        consumer.resume(*(TopicPartition(*place) for place in offsets))
+
+    def fetched(self, place: TP) -> tuple[int, int] | None:
+        """The position of the next fetch and the end as last seen; None where nothing was fetched yet."""
+        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001 - as above
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or place not in assignment.tps:
+            return None
+        state = assignment.state_value(place)
+        if not state.has_valid_position or state.lso is None:
+            return None
+        return state.position, state.lso
+
+
+class Consumer(driver.Consumer):
+    """Hands over batches; acknowledges and commits nothing: offsets belong to the checkpoint."""
+
+    RebalanceListener: ClassVar[type[driver.ConsumerRebalanceListener]] = RebalanceListener
+    _thread: ConsumerThread
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def _host(self) -> Host:
+        return cast("Host", self.app)
+
+    @property
+    def thread(self) -> ConsumerThread:
+        """The thread that owns aiokafka's consumer."""
+        return self._thread
+
+    def ack(self, message: Message) -> bool:
+        """Note that a stream is done with ``message``."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ANN401, ARG002, FBT001, FBT002 - Faust's signature
+        """Commit nothing."""
+        return False
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust looks here for streams that do not commit; none does."""
+
+    async def wait_empty(self) -> None:
+        """Faust waits here, before it gives partitions back, for messages; we finish checkpoints."""
+        await self._host.close_partitions()
+
+    async def perform_seek(self) -> None:
+        """Faust seeks to the group's offsets here; a take-over seeks to those of checkpoints."""
+
+    async def _drain_messages(self, fetcher: ServiceT) -> None:
+        while not (self.should_stop or fetcher.should_stop):
+            if not self.flow_active:
+                await self.wait(self.can_resume_flow)  # type: ignore[arg-type] # Faust's own events are asyncio's
+                continue
+            await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        owner = self._host.owner
+        owned = list(owner.partitions.values())
+        free = {self._place(partition.number): partition for partition in owned if partition.has_room()}
+        if not free:
+            await self._host.wait_for_room(_POLL_S if owned else _CROWDED_POLL_S)
+            return
+        timeout_s = _POLL_S if len(free) == len(owned) else _CROWDED_POLL_S
+        found = await self._getmany(active_partitions=set(free), timeout=timeout_s)
+        for place, fetched in found.items():
+            partition = free.get(place)
+            # What is dropped here is fetched again by whoever owns the partition next.
+            if partition is None or not self.flow_active or owner.get(partition.number) is not partition:
+                continue
+            partition.take()
+            batch = PartitionBatch(partition, [_record(record) for record in fetched])
+            await self.callback(self._message(place, batch, fetched[-1].offset))
+
+    def _place(self, partition: int) -> TP:
+        return TP(self._host.events_topic, partition)
+
+    def _message(self, place: TP, batch: PartitionBatch, offset: int) -> ConsumerMessage:
+        return ConsumerMessage(
+            place.topic,
+            place.partition,
+            offset,
+            0.0,
+            0,
+            None,
+            None,
+            cast("Any", batch),  # our topic passes it through
+            None,
+            tp=place,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+
+class Fetcher(FaustFetcher):
+    """Runs the intake. Faust's own ends the process when it is cancelled during a rebalance."""
+
+    @Service.task
+    async def _fetcher(self) -> None:
+        try:
+            await cast("Consumer", self.app.consumer)._drain_messages(self)  # noqa: SLF001 - as Faust's own
+        finally:
+            self.set_shutdown()
+
+
+class Transport(driver.Transport):
+    """Faust's aiokafka transport with the classes above."""
+
+    Consumer: ClassVar[type[driver.Consumer]] = Consumer
+    Fetcher: ClassVar[type[FaustFetcher]] = Fetcher
+
+
+def _record(found: Any) -> Record:  # noqa: ANN401 - aiokafka is not typed
+    return Record(
+        partition=found.partition,
+        offset=found.offset,
+        arrival_us=found.timestamp * 1000,
+        key=found.key,
+        value=found.value,
+        headers=found.headers,
+    )

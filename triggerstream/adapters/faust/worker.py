@@ -1,0 +1,141 @@
+"""The worker process: from its settings to its exit status.
+
+===  =====================================================================================================
+0    SIGTERM or SIGINT: what was in flight is durable, the partitions were given back
+2    it cannot start as things are (topics, identity, a newer configuration); a person must repair it
+70   a failure of the infrastructure: nothing of what was in flight is known to be durable; start it again
+75   another worker has taken a partition over while this one was away; start it again
+===  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
+from triggerstream.adapters.kafka.check import Severity, check
+from triggerstream.adapters.kafka.cluster import Cluster, describe
+from triggerstream.adapters.kafka.connection import translated
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.ledger import FencedError, is_refusal
+from triggerstream.engine.marks import Identity
+
+logger = logging.getLogger(__name__)
+
+DRAINED = 0
+REFUSED = 2
+FAILED = 70
+FENCED = 75
+_LOOK_S = 30.0
+
+
+def run_worker(settings: WorkerSettings) -> int:
+    """Run a worker until SIGTERM or SIGINT; its exit status. What ends it otherwise ends the process.
+
+    Raises:
+        UsageError: it cannot start as things are.
+    """
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: WorkerSettings) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    topics = Topics.of(settings.app)
+    try:
+        cluster = await _look(settings, topics)
+    except LogError as exc:
+        tell(f"ending with status {FAILED}: {exc}")
+        return FAILED
+    events = cluster.topics[topics.events]
+    started = time.monotonic()
+
+    def ready(partitions: list[int]) -> None:
+        took = time.monotonic() - started
+        tell(f"ready: partitions {_ranges(partitions)}, {took:.1f} s after the start")
+
+    app = build_app(
+        settings,
+        identity=Identity(cluster=cluster.id, topic=events.id, partitions=events.partitions),
+        changelog_id=cluster.topics[topics.changelog].id,
+        fail=end_process,
+        on_ready=ready,
+        on_recovery=_tell_recovery,
+    )
+    starting = asyncio.create_task(_start(app))
+    await stopping.wait()
+    tell("stopping: finishing what is in flight")
+    await app.stop()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await app.close_clients()
+    return DRAINED
+
+
+async def _start(app: WorkerApp) -> None:
+    try:
+        await app.start()
+    except Exception as exc:  # noqa: BLE001 - it has not owned anything yet
+        end_process(exc)
+
+
+async def _look(settings: WorkerSettings, topics: Topics) -> Cluster:
+    """The cluster, once the topics are as they must be.
+
+    Raises:
+        UsageError: they are not; the message says what puts them right.
+        LogError: the cluster cannot be reached.
+    """
+    connection = settings.connection()
+    for finding in await check(connection, settings.app):
+        if finding.severity is Severity.ERROR:
+            raise UsageError(str(finding))
+        tell(f"warning: {finding}")
+    async with translated("cannot look at topics", timeout_s=_LOOK_S), connection.client() as client:
+        return await describe(client, topics.all())
+
+
+def end_process(exc: BaseException) -> NoReturn:
+    """End at once, with the status that ``exc`` deserves. Nothing is finished: it may not be ours."""
+    status = FENCED if isinstance(exc, FencedError) else REFUSED if is_refusal(exc) else FAILED
+    if status == FAILED:
+        logger.critical("worker ends", exc_info=exc)
+    tell(f"ending with status {status}: {type(exc).__name__}: {exc}")
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def tell(line: str) -> None:
+    """One line for whoever watches the process."""
+    print(f"triggerstream worker {os.getpid()}: {line}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
+
+
+def _tell_recovery(left: dict[int, tuple[int, int]]) -> None:
+    remaining = sum(remaining for remaining, _ in left.values())
+    total = sum(total for _, total in left.values())
+    if total:
+        done = 100 * (total - remaining) // total
+        tell(f"recovering {len(left)} partitions: {done} %, {remaining:,} changelog records left")
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``0-3, 7``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1][-1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"

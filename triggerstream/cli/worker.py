@@ -1,0 +1,84 @@
+"""The command `worker`: the Kafka engine's process that folds."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from triggerstream.cli.options import Duration
+from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
+
+
+@click.command()
+@click.option(
+    "--kafka",
+    metavar="HOST:PORT",
+    envvar="TRIGGERSTREAM_KAFKA",
+    show_envvar=True,
+    required=True,
+    help="A broker of the cluster, or several with commas between them.",
+)
+@click.option("--app", default=DEFAULT_APP, show_default=True, help="The name that its topics begin with.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_DIRECTORY,
+    show_default=True,
+    help="Where it keeps a copy of the states; a worker of its own has a directory of its own.",
+)
+@click.option(
+    "--web-host", default="127.0.0.1", show_default=True, help="Where other workers reach this one's pages."
+)
+@click.option("--web-port", type=click.IntRange(1, 65535), help="Serve its pages there.")
+@click.option(
+    "--session-timeout",
+    "session_timeout_us",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="After so long without a sign of life, its partitions go to other workers.",
+)
+@click.option("--instance-id", help="A name that stays its own over restarts: they cause no rebalance.")
+@click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
+def worker(
+    *,
+    kafka: str,
+    app: str,
+    directory: Path,
+    web_host: str,
+    web_port: int | None,
+    session_timeout_us: int,
+    instance_id: str | None,
+    verbose: bool,
+) -> None:
+    """Fold the events of an app into sessions, and decide commands.
+
+    Start as many as there is work for: they share the partitions. Exit status: 0 after SIGTERM or SIGINT,
+    with everything in flight durable; 2 where somebody must repair something first; 70 after a failure and
+    75 where another worker took over meanwhile: start it again.
+    """
+    from triggerstream.adapters.faust.app import WorkerSettings
+    from triggerstream.adapters.faust.worker import run_worker
+    from triggerstream.core.ids import AppId
+
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    session_timeout_s = session_timeout_us / 1_000_000
+    settings = WorkerSettings(
+        bootstrap=kafka,
+        app=AppId(app),
+        directory=directory,
+        web_host=web_host,
+        web_port=web_port,
+        session_timeout_s=session_timeout_s,
+        heartbeat_s=min(3.0, session_timeout_s / 6),
+        instance_id=instance_id,
+    )
+    sys.exit(run_worker(settings))

@@ -1,0 +1,58 @@
+"""Named points at which a test has the process die: between any two effects of a checkpoint or a take-over.
+
+``TRIGGERSTREAM_FAILPOINT=name`` kills the process (SIGKILL) when it reaches ``name``; ``name:3`` the third
+time; ``name:1:STOP`` sends SIGSTOP instead, for a process that pauses there and wakes up later.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+
+VARIABLE = "TRIGGERSTREAM_FAILPOINT"
+
+CHECKPOINT = (
+    "checkpoint.begun",
+    "checkpoint.rehomed",
+    "checkpoint.opened",
+    "checkpoint.sent",
+    "checkpoint.acknowledged",
+    "checkpoint.committed",
+    "checkpoint.stored",
+)
+"""The points of a checkpoint, in their order."""
+TAKEOVER = (
+    "takeover.begun",
+    "takeover.fenced",
+    "takeover.measured",
+    "takeover.recovering",
+    "takeover.recovered",
+    "takeover.ready",
+)
+"""The points of a take-over, in their order."""
+
+
+class _Armed:
+    """What is armed in this process; ``left`` counts down to the time that counts."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        name, _, rest = environment.get(VARIABLE, "").partition(":")
+        times, _, action = rest.partition(":")
+        self.name = name
+        self.left = int(times or 1)
+        self.signal = signal.SIGSTOP if action == "STOP" else signal.SIGKILL
+
+    def reach(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.signal)
+
+
+_ARMED = _Armed(os.environ)
+
+
+def failpoint(name: str) -> None:
+    """Die here if a test says so. One comparison of a string otherwise."""
+    if name == _ARMED.name:
+        _ARMED.reach()

@@ -1,0 +1,104 @@
+"""What a partition of a shared log needs of the outside, and what can go wrong there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from triggerstream.core.errors import LogError, TriggerstreamError, UsageError
+from triggerstream.engine.checkpoint import DeadLetter, Decided
+from triggerstream.wire.records import NewRecord
+
+
+class FencedError(LogError):
+    """Another owner has taken the partition over. This process must not go on."""
+
+
+class TakeOverError(UsageError):
+    """The partition cannot be taken over as things are; the message says what repairs it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What one transaction makes durable. ``marks`` go to the changelog beside the states."""
+
+    decided: Sequence[Decided]
+    states: Mapping[bytes, bytes]
+    dead_letters: Sequence[DeadLetter]
+    marks: Mapping[bytes, bytes]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """The changelog from ``begin`` to before ``end``; ``log_begin`` and ``log_end`` are the events'."""
+
+    begin: int
+    end: int
+    log_begin: int
+    log_end: int
+
+
+class Ledger(Protocol):
+    """The partition's changelog, commands and dead letters: written by its owner alone, read once to recover.
+
+    Any method raises FencedError once another owner has taken the partition over, and LogError where it is
+    not known whether it succeeded. There is no going on after either.
+    """
+
+    async def fence(self) -> None:
+        """Shut out every former owner. What it had not committed is undone when this returns."""
+
+    async def extent(self) -> Extent:
+        """Where the changelog and the log begin and end now; ask only after ``fence``."""
+
+    async def committed(self) -> int | None:
+        """The offset of the group, as lag tools see it; None where there is none."""
+
+    def changelog(self, begin: int, end: int) -> AsyncIterator[tuple[dict[bytes, bytes | None], int]]:
+        """The committed entries from ``begin`` to before ``end``, in pieces with the position after each."""
+
+    async def commit(self, commit: Commit) -> int:
+        """Make ``commit`` durable, all or nothing; the changelog position after it."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class StateStore(Protocol):
+    """A local copy of the changelog: by key, with the position up to which it holds it. Blocking."""
+
+    def position(self) -> int | None:
+        """The position after the last entry written; None in a new store, or in that of another changelog."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under ``key``."""
+
+    def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        """Take ``entries`` and ``position``, all or nothing; a key without a value goes."""
+
+    def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        """Up to ``limit`` entries with keys greater than ``after``, in the order of keys."""
+
+    def wipe(self) -> None:
+        """Forget everything, the position included."""
+
+    def close(self) -> None:
+        """Let go of the store."""
+
+
+class Appender(Protocol):
+    """Appends to partitions of the log, whoever owns them. At least once: never within a transaction."""
+
+    async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
+        """Append ``records``; the offset after the last. They are durable when this returns.
+
+        Raises:
+            LogError: not known to be durable.
+        """
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether ``error`` is something that a person must repair, not a failure that a restart may cure."""
+    return isinstance(error, TriggerstreamError) and not isinstance(error, LogError)

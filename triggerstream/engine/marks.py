@@ -1,0 +1,151 @@
+"""What a partition's changelog says of itself, under keys that no session can have.
+
+``checkpoint``       {offset, partitions, cluster, topic, scanned}: written by every transaction
+``configurations``   the history of the rules: as it may be long, only where it changed
+
+Both are part of the transaction that they describe, so a reader that has come to the changelog's end has
+states, offset and configurations of one moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.ids import ConfigHash
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.ports import ConfigurationText
+from triggerstream.wire.json import as_object, dumps, integer, loads, text_of
+
+RESERVED = b"\x00"
+"""The first byte of every key that is no session's."""
+CHECKPOINT_KEY = RESERVED + b"checkpoint"
+CONFIGURATIONS_KEY = RESERVED + b"configurations"
+VERSION = 1
+
+REBUILD = "stop all workers and run `triggerstream replay --rebuild`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The log that a checkpoint belongs to: ``topic`` is the id that the cluster drew when it made it."""
+
+    cluster: str
+    topic: str
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointMark:
+    """``offset``: the next to read. ``scanned``: the configuration for which all sessions were looked at."""
+
+    offset: int
+    identity: Identity
+    scanned: int = -1
+
+
+class IdentityError(UsageError):
+    """The log is not the one that the checkpoint belongs to. Nothing may be decided from it."""
+
+
+def check_identity(mark: CheckpointMark, found: Identity, *, place: str) -> None:
+    """Raise where ``found`` is another log than the checkpoint's.
+
+    Raises:
+        IdentityError: it is; the message says which part, and what repairs it.
+    """
+    kept = mark.identity
+    if kept.partitions != found.partitions:
+        raise IdentityError(
+            f"{place}: its checkpoint was made with {kept.partitions} partitions, the topic has "
+            f"{found.partitions}: sessions would be split; {REBUILD}"
+        )
+    if kept.topic != found.topic or kept.cluster != found.cluster:
+        raise IdentityError(
+            f"{place}: its checkpoint belongs to topic id {kept.topic} of cluster {kept.cluster}, this is "
+            f"topic id {found.topic} of cluster {found.cluster}: offsets mean nothing there; {REBUILD}"
+        )
+
+
+def encode_checkpoint(mark: CheckpointMark) -> bytes:
+    """``mark`` as the value under ``CHECKPOINT_KEY``."""
+    return dumps(
+        {
+            "version": VERSION,
+            "offset": mark.offset,
+            "partitions": mark.identity.partitions,
+            "cluster": mark.identity.cluster,
+            "topic": mark.identity.topic,
+            "scanned": mark.scanned,
+        }
+    )
+
+
+def decode_checkpoint(value: bytes) -> CheckpointMark:
+    """The mark that ``value`` holds.
+
+    Raises:
+        DecodeError: it is none, or of a version that this release does not know.
+    """
+    fields = as_object(loads(value), "")
+    _check_version(integer(fields, "version", minimum=1))
+    return CheckpointMark(
+        offset=integer(fields, "offset"),
+        identity=Identity(
+            cluster=text_of(fields, "cluster"),
+            topic=text_of(fields, "topic"),
+            partitions=integer(fields, "partitions", minimum=1),
+        ),
+        scanned=integer(fields, "scanned", minimum=-1),
+    )
+
+
+def encode_configurations(rules: Rules) -> bytes:
+    """The history of ``rules`` as the value under ``CONFIGURATIONS_KEY``."""
+    return dumps(
+        {
+            "version": VERSION,
+            "configurations": [
+                {
+                    "offset": applied.offset,
+                    "arrival": applied.arrival_us,
+                    "hash": applied.config.hash,
+                    "text": applied.config.text,
+                }
+                for applied in rules.history
+                if applied.offset >= 0
+            ],
+        }
+    )
+
+
+def decode_configurations(value: bytes | None) -> tuple[ConfigurationText, ...]:
+    """The history that ``value`` holds, oldest first; none where there is no value.
+
+    Raises:
+        DecodeError: it is none, or of a version that this release does not know.
+    """
+    if value is None:
+        return ()
+    fields = as_object(loads(value), "")
+    _check_version(integer(fields, "version", minimum=1))
+    items = fields.get("configurations")
+    if not isinstance(items, list):
+        raise DecodeError("/configurations: must be an array")
+    found = []
+    for item in items:
+        entry = as_object(item, "/configurations")
+        found.append(
+            ConfigurationText(
+                offset=integer(entry, "offset", "/configurations"),
+                arrival_us=integer(entry, "arrival", "/configurations"),
+                hash=ConfigHash(text_of(entry, "hash", "/configurations")),
+                text=text_of(entry, "text", "/configurations"),
+            )
+        )
+    return tuple(found)
+
+
+def _check_version(version: int) -> None:
+    if version > VERSION:
+        raise DecodeError(f"/version: {version} is newer than this release, which reads up to {VERSION}")

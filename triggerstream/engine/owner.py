@@ -1,0 +1,44 @@
+"""The partitions that a process owns, from one assignment to the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from triggerstream.engine.partition import Life, Partition
+
+
+class Owner:
+    """The partitions that this process owns."""
+
+    def __init__(self, make: Callable[[int], Partition]) -> None:
+        self._make = make
+        self.partitions: dict[int, Partition] = {}
+
+    def get(self, number: int) -> Partition | None:
+        """The partition, if it is owned and ready."""
+        partition = self.partitions.get(number)
+        return partition if partition is not None and partition.life is Life.READY else None
+
+    async def open(self, numbers: Sequence[int]) -> dict[int, int]:
+        """Take partitions over; the offset from which to fetch each. Cancelled, it owns none.
+
+        Raises:
+            TriggerstreamError: one of them could not be had; see ``Partition.open``.
+        """
+        await self.close()
+        self.partitions = {number: self._make(number) for number in numbers}
+        tasks = {n: asyncio.create_task(partition.open()) for n, partition in self.partitions.items()}
+        try:
+            await asyncio.gather(*tasks.values())
+        except BaseException:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            raise
+        return {number: task.result() for number, task in tasks.items()}
+
+    async def close(self) -> None:
+        """Finish what is in flight and let go of all partitions."""
+        partitions, self.partitions = self.partitions, {}
+        await asyncio.gather(*(partition.close() for partition in partitions.values()))

@@ -1,0 +1,501 @@
+"""One owned partition of a shared log: what the Kafka engine does, without Kafka.
+
+A :class:`Partition` folds batches in the order of the log and makes them durable through its ports. Its life
+goes opening → ready → closing → closed and never back: who gets a partition again makes a new one.
+
+A take-over goes in this order, and no other is safe:
+
+1. ``Ledger.fence``: from here on no former owner can commit, and what it left open is undone
+2. ``Ledger.extent``: the changelog's end, which cannot move any more
+3. the store is brought to that end; wiped first where it is not a prefix of this changelog
+4. the checkpoint mark, read from the store, says where to go on; only then is the log fetched
+
+A checkpoint takes all batches that wait, and goes in this order:
+
+1. records that belong elsewhere are appended there; a crash after it appends them again, and their origin's
+   identity makes the second ones count for nothing
+2. ``Ledger.commit``: commands, states, dead letters and the mark, all or nothing
+3. the store is written; a crash before it is made good from the changelog by the next owner
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.events import Timer
+from triggerstream.core.ids import SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import Checkpoint, Stored
+from triggerstream.engine.configure import resumed_rules
+from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.ledger import Appender, Commit, Extent, Ledger, StateStore, TakeOverError
+from triggerstream.engine.marks import (
+    CHECKPOINT_KEY,
+    CONFIGURATIONS_KEY,
+    REBUILD,
+    CheckpointMark,
+    Identity,
+    check_identity,
+    decode_checkpoint,
+    decode_configurations,
+    encode_checkpoint,
+    encode_configurations,
+)
+from triggerstream.engine.ports import Clock
+from triggerstream.engine.processor import Processor
+from triggerstream.engine.scan import Scan
+from triggerstream.engine.timers import Timers
+from triggerstream.wire import events
+from triggerstream.wire.records import NewRecord, Record
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 2
+"""Batches of a partition between intake and durable: one is folded while the other is committed."""
+_TIMER_PAGE = 1_000
+_SCAN_PAGE = 500
+_LONGEST_SLEEP_S = 1.0
+"""A timer waits no longer at once: the wall clock may be set meanwhile."""
+_TIMER = events.encode(Timer())
+
+
+class Life(Enum):
+    """Where a partition object stands."""
+
+    OPENING = "opening"
+    READY = "ready"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a partition has done since it was taken over; ``recovery_left`` counts changelog positions."""
+
+    events: int = 0
+    decided: int = 0
+    dead_letters: int = 0
+    rehomed: int = 0
+    checkpoints: int = 0
+    batches: int = 0
+    timers: int = 0
+    touches: int = 0
+    recovery_total: int = 0
+    recovery_left: int = 0
+
+
+@dataclass(slots=True)
+class _Folded:
+    """A batch that is folded and not durable yet, and the rules after it."""
+
+    checkpoint: Checkpoint
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """``commit_s``: a checkpoint that takes longer ends the process.
+
+    ``prune_s``: how often to look for configurations that no session needs any more.
+    """
+
+    commit_s: float = 10.0
+    prune_s: float = 600.0
+
+
+@dataclass(slots=True, eq=False)
+class Partition:
+    """One owned partition. ``fail`` is called with what ends the process, and must not return control to it.
+
+    Not thread-safe: everything happens on one event loop. ``fold`` does not await, so that what it reads and
+    writes is one moment.
+    """
+
+    processor: Processor
+    ledger: Ledger
+    open_store: Callable[[], StateStore]
+    appender: Appender
+    clock: Clock
+    identity: Identity
+    fail: Callable[[BaseException], None]
+    on_room: Callable[[], None] = lambda: None
+    timing: Timing = field(default_factory=Timing)
+    life: Life = Life.OPENING
+    counters: Counters = field(default_factory=Counters)
+    rules: Rules = field(init=False)
+    next: int = 0
+    """The next offset to fold."""
+    durable: int = 0
+    """The next offset after what is durable."""
+    taken: int = 0
+    """Batches between intake and durable."""
+    _store: StateStore | None = None
+    _overlay: dict[bytes, bytes] = field(default_factory=dict)
+    """States that are folded and not in the store yet."""
+    _waiting: list[_Folded] = field(default_factory=list)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _timers: Timers = field(default_factory=lambda: Timers({}))
+    _timers_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _durable_rules: Rules | None = None
+    _scanned: int = -1
+    _rescan: asyncio.Event = field(default_factory=asyncio.Event)
+    _reached: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
+    _committer: asyncio.Task[None] | None = None
+    _background: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """The partition's number."""
+        return self.processor.partition
+
+    @property
+    def place(self) -> str:
+        """How messages name it."""
+        return f"partition {self.number}"
+
+    def has_room(self) -> bool:
+        """Whether another batch may be taken in."""
+        return self.life is Life.READY and self.taken < IN_FLIGHT
+
+    def timers(self) -> int:
+        """How many sessions wait for a timer."""
+        return len(self._timers)
+
+    def state(self, session: SessionId) -> bytes | None:
+        """A session's state as it is durable, for people; None where there is none.
+
+        Raises:
+            UsageError: the partition is not ready.
+        """
+        if self.life is not Life.READY or self._store is None:
+            raise UsageError(f"{self.place} is {self.life.value}: ask again in a moment")
+        return self._store.get(session.encode())
+
+    # ---- taking over ----------------------------------------------------------------------------
+
+    async def open(self) -> int:
+        """Take the partition over; the offset from which to fetch.
+
+        Raises:
+            TakeOverError: it cannot be had as things are.
+            IdentityError: the log is not the one that the checkpoint belongs to.
+            LogError: the log failed.
+        """
+        failpoint("takeover.begun")
+        await self.ledger.fence()
+        failpoint("takeover.fenced")
+        extent = await self.ledger.extent()
+        failpoint("takeover.measured")
+        store = self._store = self.open_store()
+        await self._recover(store, extent)
+        failpoint("takeover.recovered")
+        mark = await self._resume(store, extent)
+        self.next = self.durable = mark.offset
+        self.life = Life.READY
+        self._committer = asyncio.create_task(self._guard(self._commit_all()))
+        self._background = [
+            asyncio.create_task(self._guard(self._run_timers())),
+            asyncio.create_task(self._guard(self._run_scans())),
+        ]
+        logger.info(
+            "partition taken over",
+            extra={
+                "partition": self.number,
+                "offset": mark.offset,
+                "recovered": self.counters.recovery_total,
+            },
+        )
+        failpoint("takeover.ready")
+        return mark.offset
+
+    async def _recover(self, store: StateStore, extent: Extent) -> None:
+        position = store.position()
+        if position is not None and not extent.begin <= position <= extent.end:
+            logger.warning(
+                "store is no part of this changelog: read again from the beginning",
+                extra={"partition": self.number, "position": position, "end": extent.end},
+            )
+            store.wipe()
+            position = None
+        start = extent.begin if position is None else position
+        self.counters.recovery_total = self.counters.recovery_left = extent.end - start
+        if start >= extent.end:
+            return
+        async for entries, after in self.ledger.changelog(start, extent.end):
+            store.write(entries, position=after)
+            self.counters.recovery_left = max(extent.end - after, 0)
+            failpoint("takeover.recovering")
+
+    async def _resume(self, store: StateStore, extent: Extent) -> CheckpointMark:
+        value = store.get(CHECKPOINT_KEY)
+        self.rules = Rules(app=self.processor.app)
+        if value is None:
+            if committed := await self.ledger.committed():
+                raise TakeOverError(
+                    f"{self.place}: its group has read up to offset {committed}, but the changelog has no "
+                    f"checkpoint: everything would be decided again; {REBUILD}"
+                )
+            mark = CheckpointMark(offset=0, identity=self.identity)
+        else:
+            mark = decode_checkpoint(value)
+            check_identity(mark, self.identity, place=self.place)
+            self.rules = resumed_rules(self.rules, decode_configurations(store.get(CONFIGURATIONS_KEY)))
+        if mark.offset > extent.log_end:
+            raise TakeOverError(
+                f"{self.place}: its checkpoint is at offset {mark.offset}, the log ends at {extent.log_end}: "
+                f"records were lost; {REBUILD}"
+            )
+        if mark.offset < extent.log_begin:
+            raise TakeOverError(
+                f"{self.place}: its checkpoint is at offset {mark.offset}, the log begins at "
+                f"{extent.log_begin}: records were deleted before they were folded; {REBUILD}"
+            )
+        self._durable_rules = self.rules
+        self._scanned = mark.scanned
+        return mark
+
+    # ---- folding --------------------------------------------------------------------------------
+
+    def take(self) -> None:
+        """Count a batch that intake hands over; ``fold`` or ``drop`` comes for it."""
+        self.taken += 1
+
+    def drop(self) -> None:
+        """Uncount a batch that will not be folded."""
+        self._release(1)
+
+    def fold(self, records: Sequence[Record]) -> None:
+        """Fold a batch that was taken in. Not durable yet when this returns: ``durable`` says what is."""
+        if self.life is not Life.READY:
+            self.drop()
+            return
+        if records[0].offset < self.next:
+            records = [record for record in records if record.offset >= self.next]
+            if not records:
+                self.drop()
+                return
+        try:
+            checkpoint = self.processor.process(self.rules, records, self._load)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nothing of it may be made durable
+            self.fail(exc)
+            return
+        self.next = checkpoint.offset
+        if checkpoint.rules is not None:
+            self.rules = checkpoint.rules
+            self._rescan.set()
+        overlay = self._overlay
+        for session, stored in checkpoint.states.items():
+            overlay[session.encode()] = stored.state
+        self._waiting.append(_Folded(checkpoint, self.rules))
+        self._wake.set()
+
+    def _load(self, session: SessionId) -> bytes | None:
+        key = session.encode()
+        value = self._overlay.get(key)
+        return self._stored(key) if value is None else value
+
+    def _stored(self, key: bytes) -> bytes | None:
+        assert self._store is not None  # noqa: S101 - for the type checker: open() comes first
+        return self._store.get(key)
+
+    async def reached(self, offset: int) -> None:
+        """Return once every record below ``offset`` is durable, or the partition is no longer ready."""
+        if self.durable >= offset or self.life is not Life.READY:
+            return
+        reached = asyncio.get_running_loop().create_future()
+        self._reached.append((offset, reached))
+        await reached
+
+    # ---- checkpoints ----------------------------------------------------------------------------
+
+    async def _commit_all(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            folded, self._waiting = self._waiting, []
+            if folded:
+                try:
+                    await asyncio.wait_for(self._commit(folded), self.timing.commit_s)
+                except TimeoutError as exc:
+                    message = f"{self.place}: a checkpoint took longer than {self.timing.commit_s:g} s"
+                    raise LogError(message) from exc
+            elif self.life is not Life.READY:
+                return
+
+    async def _commit(self, folded: Sequence[_Folded]) -> None:
+        failpoint("checkpoint.begun")
+        checkpoints = [item.checkpoint for item in folded]
+        await self._rehome(checkpoints)
+        failpoint("checkpoint.rehomed")
+        states: dict[SessionId, Stored] = {}
+        for checkpoint in checkpoints:
+            states.update(checkpoint.states)
+        rules = folded[-1].rules
+        offset = checkpoints[-1].offset
+        mark = CheckpointMark(offset=offset, identity=self.identity, scanned=self._scanned)
+        marks = {CHECKPOINT_KEY: encode_checkpoint(mark)}
+        if rules is not self._durable_rules:
+            marks[CONFIGURATIONS_KEY] = encode_configurations(rules)
+        entries = {session.encode(): stored.state for session, stored in states.items()}
+        position = await self.ledger.commit(
+            Commit(
+                decided=[decided for checkpoint in checkpoints for decided in checkpoint.decided],
+                states=entries,
+                dead_letters=[letter for checkpoint in checkpoints for letter in checkpoint.dead_letters],
+                marks=marks,
+                offset=offset,
+            )
+        )
+        failpoint("checkpoint.committed")
+        self._durable_rules = rules
+        self._write(entries, marks, position)
+        failpoint("checkpoint.stored")
+        self._note(checkpoints, states)
+        self.durable = offset
+        self._tell_reached()
+        self._release(len(folded))
+
+    async def _rehome(self, checkpoints: Sequence[Checkpoint]) -> None:
+        elsewhere: dict[int, list[NewRecord]] = {}
+        for checkpoint in checkpoints:
+            for record in checkpoint.rehomed:
+                target = partition_of(record.key or b"", self.processor.partitions)
+                elsewhere.setdefault(target, []).append(record)
+        if elsewhere:
+            await asyncio.gather(*(self.appender.append(p, records) for p, records in elsewhere.items()))
+
+    def _write(self, entries: Mapping[bytes, bytes], marks: Mapping[bytes, bytes], position: int) -> None:
+        assert self._store is not None  # noqa: S101 - as above
+        self._store.write({**entries, **marks}, position=position)
+        overlay = self._overlay
+        for key, value in entries.items():
+            if overlay.get(key) is value:
+                del overlay[key]
+
+    def _note(self, checkpoints: Sequence[Checkpoint], states: Mapping[SessionId, Stored]) -> None:
+        sooner = False
+        update = self._timers.update
+        for session, stored in states.items():
+            sooner |= update(session, stored.due_us)
+        if sooner:
+            self._timers_changed.set()
+        counters = self.counters
+        counters.checkpoints += 1
+        counters.batches += len(checkpoints)
+        for checkpoint in checkpoints:
+            counters.events += checkpoint.events
+            counters.decided += len(checkpoint.decided)
+            counters.dead_letters += len(checkpoint.dead_letters)
+            counters.rehomed += len(checkpoint.rehomed)
+
+    def _tell_reached(self) -> None:
+        still = []
+        for offset, reached in self._reached:
+            if offset > self.durable and self.life is Life.READY:
+                still.append((offset, reached))
+            elif not reached.done():
+                reached.set_result(None)
+        self._reached = still
+
+    def _release(self, count: int) -> None:
+        self.taken -= count
+        self.on_room()
+
+    # ---- timers ---------------------------------------------------------------------------------
+
+    async def _run_timers(self) -> None:
+        while True:
+            due = self._timers.take(self.clock.now_us(), limit=_TIMER_PAGE)
+            if due:
+                records = [NewRecord(key=session.encode(), value=_TIMER) for session in due]
+                after = await self.appender.append(self.number, records)
+                self.counters.timers += len(due)
+                # An owner that is behind would only append the same timers again, and fall behind further.
+                await self.reached(after)
+                self._timers.again(due, self.clock.now_us())
+            else:
+                await self._sleep_until_due()
+
+    async def _sleep_until_due(self) -> None:
+        self._timers_changed.clear()
+        due_us = self._timers.next_us()
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._timers_changed.wait())]
+        if due_us is not None:
+            wait_s = (due_us - self.clock.now_us()) / 1_000_000
+            waits.append(asyncio.create_task(self.clock.sleep(min(max(wait_s, 0), _LONGEST_SLEEP_S))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    # ---- looking at all sessions ----------------------------------------------------------------
+
+    async def _run_scans(self) -> None:
+        """After a take-over and after each configuration; then now and then, while one may be forgotten."""
+        while True:
+            self._rescan.clear()
+            await self._scan()
+            try:
+                await asyncio.wait_for(self._rescan.wait(), self.timing.prune_s)
+            except TimeoutError:
+                if len(self.rules.history) == 1:
+                    await self._rescan.wait()
+
+    async def _scan(self) -> None:
+        assert self._store is not None  # noqa: S101 - as above
+        rules = self.rules
+        scan = Scan(rules, touch=self._scanned < rules.current.offset)
+        # What is only in the overlay may be written behind the place that the pages have come to.
+        for key, value in list(self._overlay.items()):
+            scan.look(key, value)
+        after = b"\x01"
+        while page := self._store.page(after=after, limit=_SCAN_PAGE):
+            for key, value in page:
+                scan.look(key, self._overlay.get(key, value))
+            after = page[-1][0]
+            for session, due_us in scan.take_due():
+                if self._timers.update(session, due_us):
+                    self._timers_changed.set()
+            if touches := scan.take_touches():
+                await self.appender.append(self.number, touches)
+                self.counters.touches += len(touches)
+            await asyncio.sleep(0)
+            if self.rules is not rules:
+                return  # a configuration arrived: all over again
+        self._scanned = rules.current.offset
+        self.rules = rules.forget(scan.oldest)
+
+    # ---- the end --------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Finish the checkpoints that wait, then let go of everything. Cancelled, it has not."""
+        if self.life in {Life.CLOSING, Life.CLOSED}:
+            return
+        self.life = Life.CLOSING
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._committer is not None:
+            self._wake.set()
+            await self._committer
+        self._tell_reached()
+        await self.ledger.close()
+        if self._store is not None:
+            self._store.close()
+        self.life = Life.CLOSED
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a task that ends here would end the partition in silence
+            self.fail(exc)
