@@ -18,24 +18,27 @@ _LAST_S = 253_402_300_799
 """The seconds of 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z: what an RFC 3339 year can say."""
 
 
-def parse_instant(text: str) -> int:
+def parse_instant(text: str, *, path: str = "/time") -> int:
     """Microseconds since the epoch of an RFC 3339 instant; digits beyond the microsecond are dropped.
+
+    A leap second is the first second of the next minute, as POSIX clocks have it.
 
     Raises:
         DecodeError: not an instant with a time zone.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise DecodeError(_not_an_instant(text))
+        raise DecodeError(_not_an_instant(text, path))
     day, minute, second, fraction, zone = match.groups()
     leap = second == "60"
     try:
         moment = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}{zone.upper()}")
     except ValueError as exc:
-        raise DecodeError(_not_an_instant(text)) from exc
-    whole = (moment - _EPOCH) // timedelta(seconds=1) + leap
+        raise DecodeError(_not_an_instant(text, path)) from exc
+    since = moment - _EPOCH
+    whole = since.days * 86_400 + since.seconds + leap
     if not _FIRST_S <= whole <= _LAST_S:
-        raise DecodeError(_not_an_instant(text))
+        raise DecodeError(_not_an_instant(text, path))
     return whole * _SECOND_US + (int(fraction[1:7].ljust(6, "0")) if fraction else 0)
 
 
@@ -49,5 +52,5 @@ def format_instant(instant_us: int) -> str:
     return text + "Z"
 
 
-def _not_an_instant(text: str) -> str:
-    return f"/time: must be an RFC 3339 instant such as 2026-03-01T12:00:00Z, is `{text[:40]}`"
+def _not_an_instant(text: str, path: str) -> str:
+    return f"{path}: must be an RFC 3339 instant such as 2026-03-01T12:00:00Z, is `{text[:40]}`"
