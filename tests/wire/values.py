@@ -6,7 +6,26 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from triggerstream.core.ids import ConfigHash, Json, TaskName, TriggerName
+from triggerstream.core.events import (
+    ENGINE_PREFIX,
+    Body,
+    Cancel,
+    Close,
+    Erase,
+    Failed,
+    Finished,
+    Replay,
+    Resend,
+    Retried,
+    Revoked,
+    Skip,
+    Skipped,
+    Started,
+    Timer,
+    Touch,
+    Trigger,
+)
+from triggerstream.core.ids import CommandId, ConfigHash, Json, TaskName, TriggerName, instance_id
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -16,6 +35,7 @@ from triggerstream.core.state import (
     Status,
     TaskRecord,
 )
+from triggerstream.wire.records import Headers
 
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 COUNT = st.integers(min_value=0, max_value=2**63 - 1)
@@ -148,3 +168,56 @@ def states(draw: st.DrawFn) -> SessionState:
     if known.is_empty():
         known.config = -1
     return known
+
+
+# ---- events -------------------------------------------------------------------------------------
+
+_TRIGGERS = NAME.filter(lambda name: not name.startswith(ENGINE_PREFIX)).map(TriggerName)
+_INSTANCES = st.builds(instance_id, NAME.map(TaskName), COUNT)
+LONGEST_US = 100 * 366 * 86_400 * 1_000_000
+
+
+def bodies() -> st.SearchStrategy[Body]:
+    """Every kind of event of a session."""
+    text = st.none() | TEXT
+    command = NAME.map(CommandId)
+    maybe = st.none() | flat_objects()
+    outcome: dict[str, Any] = {"instance": _INSTANCES, "command": command, "metadata": maybe}
+    order: dict[str, Any] = {"instance": _INSTANCES, "reason": text, "by": text}
+    waits = st.integers(min_value=0, max_value=LONGEST_US)
+    return st.one_of(
+        st.builds(Trigger, name=_TRIGGERS, data=json_objects()),
+        st.builds(Started, **outcome),
+        st.builds(Finished, **outcome, result=json_values()),
+        st.builds(Failed, **outcome, error=TEXT),
+        st.builds(Skipped, **outcome),
+        st.builds(Retried, **outcome, kwargs=maybe, after_us=waits),
+        st.builds(Revoked, **outcome),
+        st.builds(Skip, **order, cascade=st.booleans(), result=json_values()),
+        st.builds(Replay, **order, kwargs=maybe, force=st.booleans()),
+        st.builds(Cancel, **order),
+        st.builds(Resend, **order),
+        st.builds(Close, reason=text, by=text),
+        st.builds(Erase, reason=text, by=text),
+        st.builds(Touch, reason=text, by=text),
+        st.just(Timer()),
+    )
+
+
+def keys() -> st.SearchStrategy[bytes | None]:
+    """Keys of records, most of them a session's."""
+    return st.none() | st.binary(max_size=8) | st.sampled_from([b"42", b"", b"\0", b"x" * 1025])
+
+
+def headers() -> st.SearchStrategy[Headers]:
+    """Headers of records, with those that mean something often among them."""
+    names = st.sampled_from(
+        [
+            *("ce_type", "ce_id", "ce_source", "ce_time", "ce_session", "ce_data", "ce_data_base64", "ce_"),
+            *("ce_specversion", "ce_subject", "traceparent", "content-type", "triggerstream-origin"),
+        ]
+    )
+    values = st.binary(max_size=8) | st.sampled_from(
+        [b"1.0", b"a", b"42", b"1:2:3", b"triggerstream.timer", b"2026-03-01T12:00:00Z"]
+    )
+    return st.lists(st.tuples(names | TEXT, values), max_size=5).map(tuple)
