@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.events import (
     ENGINE_PREFIX,
     Body,
@@ -25,7 +26,15 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.ids import CommandId, ConfigHash, Json, TaskName, TriggerName, instance_id
+from triggerstream.core.ids import (
+    CommandId,
+    ConfigHash,
+    Json,
+    SessionId,
+    TaskName,
+    TriggerName,
+    instance_id,
+)
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -35,6 +44,7 @@ from triggerstream.core.state import (
     Status,
     TaskRecord,
 )
+from triggerstream.wire.durations import LONGEST_US
 from triggerstream.wire.records import Headers
 
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
@@ -174,7 +184,6 @@ def states(draw: st.DrawFn) -> SessionState:
 
 _TRIGGERS = NAME.filter(lambda name: not name.startswith(ENGINE_PREFIX)).map(TriggerName)
 _INSTANCES = st.builds(instance_id, NAME.map(TaskName), COUNT)
-LONGEST_US = 100 * 366 * 86_400 * 1_000_000
 
 
 def bodies() -> st.SearchStrategy[Body]:
@@ -221,3 +230,37 @@ def headers() -> st.SearchStrategy[Headers]:
         [b"1.0", b"a", b"42", b"1:2:3", b"triggerstream.timer", b"2026-03-01T12:00:00Z"]
     )
     return st.lists(st.tuples(names | TEXT, values), max_size=5).map(tuple)
+
+
+# ---- commands -----------------------------------------------------------------------------------
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> Decision:
+    """Commands and revocations as the fold makes them."""
+    task = draw(NAME.map(TaskName))
+    who: dict[str, Any] = {
+        "id": draw(NAME.map(CommandId)),
+        "session": draw(NAME.map(SessionId)),
+        "task": task,
+        "instance": instance_id(task, draw(COUNT)),
+    }
+    if draw(st.booleans()):
+        return Revoke(**who)
+    text = st.none() | TEXT
+    return Command(
+        **who,
+        run=draw(NAME),
+        kwargs=draw(json_objects()),
+        config=draw(NAME.map(ConfigHash)),
+        causes=draw(
+            st.lists(st.builds(Cause, trigger=NAME.map(TriggerName), offset=COUNT, id=text), max_size=3)
+        ),
+        decided_us=draw(st.integers(min_value=0, max_value=253_402_300_799_999_999)),
+        attempt=draw(COUNT),
+        retries=draw(COUNT),
+        queue=draw(text),
+        expires_us=draw(st.none() | st.integers(min_value=1, max_value=LONGEST_US)),
+        on_timeout=draw(st.booleans()),
+        traceparent=draw(text),
+    )

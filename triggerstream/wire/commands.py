@@ -16,6 +16,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.wire.bounds import COMMAND_DEPTH
+from triggerstream.wire.durations import LONGEST_US
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import (
     as_object,
@@ -29,7 +30,8 @@ from triggerstream.wire.json import (
 )
 
 _SECOND_US = 1_000_000
-_LONGEST_S = 2**40
+_LONGEST_S = LONGEST_US // _SECOND_US
+_SHORTEST_S = 1 / _SECOND_US
 
 
 def fields_of(decision: Decision) -> JsonObject:
@@ -106,7 +108,7 @@ def decode(value: bytes) -> Decision:
         kwargs=kwargs,
         config=ConfigHash(text_of(fields, "config")),
         causes=[_cause(item) for item in _array(fields.get("causes"))],
-        decided_us=parse_instant(text_of(fields, "decided")),
+        decided_us=parse_instant(text_of(fields, "decided"), path="/decided"),
         queue=optional_text(fields, "queue"),
         expires_us=_expires(fields.get("expires")),
         on_timeout=flag(fields, "onTimeout"),
@@ -118,8 +120,13 @@ def _expires(value: Json) -> int | None:
     """Seconds on the wire, as Celery takes them."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LONGEST_S:
-        raise DecodeError("/expires: must be a positive number of seconds")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (_SHORTEST_S <= value <= _LONGEST_S)
+    ):
+        message = f"/expires: must be a number of seconds from {_SHORTEST_S:.6f} to {_LONGEST_S:,}"
+        raise DecodeError(message)
     return round(value * _SECOND_US)
 
 

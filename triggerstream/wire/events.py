@@ -45,6 +45,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, KEY_BYTES
+from triggerstream.wire.durations import LONGEST_US
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import (
     as_object,
@@ -64,7 +65,7 @@ ORIGIN_HEADER = "triggerstream-origin"
 
 _ORIGIN = re.compile(rb"([0-9]{1,10}:[0-9]{1,19}):([0-9]{1,18})")
 _SECOND_US = 1_000_000
-_LONGEST_WAIT_S = 100 * 366 * 86_400
+_LONGEST_WAIT_S = LONGEST_US // _SECOND_US
 
 
 def decode(record: Record) -> Event | ConfigApplied:
