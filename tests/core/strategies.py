@@ -86,6 +86,16 @@ class _Dice:
         return list(dict.fromkeys(self.one(options) for _ in range(count)))
 
 
+@st.composite
+def _bytes_of(draw: st.DrawFn, size: int, most: int, *, extra: int = 0) -> bytes:
+    """Bytes for one to ``most`` things of ``size``, every number as likely.
+
+    Where the length is left to Hypothesis, it decides of each byte whether there is a next one.
+    """
+    length = draw(st.integers(1, most)) * size + extra
+    return draw(st.binary(min_size=length, max_size=length))
+
+
 def _chunks(drawn: bytes, size: int) -> list[bytes]:
     return [drawn[at : at + size].ljust(size, b"\0") for at in range(0, len(drawn), size)]
 
@@ -164,7 +174,7 @@ def configurations(
             hash=ConfigHash(sha256(text.encode()).hexdigest()), text=text, tasks=tasks, bounds=bounds
         )
 
-    return st.binary(min_size=1 + _TASK_BYTES, max_size=1 + len(TASKS) * _TASK_BYTES).map(build)
+    return _bytes_of(_TASK_BYTES, len(TASKS), extra=1).map(build)
 
 
 # ---- moves --------------------------------------------------------------------------------------
@@ -409,13 +419,6 @@ def histories(
 ) -> st.SearchStrategy[History]:
     """Logs of up to ``max_size`` entries; under up to four configurations where ``kinds`` holds ``apply``."""
     configs = configurations() if configs is None else configs
-    # Hypothesis keeps collections short unless told otherwise, and a replay of a retry needs eight moves.
-    most_bytes = max_size * _MOVE_BYTES
-    bytes_of_moves = st.one_of(
-        st.binary(min_size=1, max_size=most_bytes),
-        st.binary(min_size=most_bytes // 3, max_size=most_bytes),
-        st.binary(min_size=most_bytes * 2 // 3, max_size=most_bytes),
-    )
 
     def build(parts: tuple[list[Configuration], bytes]) -> History:
         known, drawn = parts
@@ -430,7 +433,9 @@ def histories(
         return History(rules, concrete(rules, with_configs))
 
     most = 4 if "apply" in kinds else 1
-    return st.tuples(st.lists(configs, min_size=1, max_size=most), bytes_of_moves).map(build)
+    return st.tuples(st.lists(configs, min_size=1, max_size=most), _bytes_of(_MOVE_BYTES, max_size)).map(
+        build
+    )
 
 
 def renumbered(entries: Iterable[Entry]) -> list[Entry]:
