@@ -40,7 +40,7 @@ def up() -> str:
     if (lacking := missing()) is not None:
         raise KafkaUnavailableError(f"lacking: {lacking}")
     click.echo("Starting Kafka: some seconds, and half a minute the first time", err=True)
-    server = KafkaServer(FOLDER, port=PORT, controller_port=PORT + 1, keep_running=True)
+    server = KafkaServer(FOLDER, port=PORT, controller_port=PORT + 1, keep_running=True, optimised=True)
     server.start()
     PID.write_text(f"{server.pid}\n")
     log = server.log.relative_to(ROOT)
