@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +36,14 @@ def instances() -> None:
     """
 
 
+def _user() -> str:
+    """Who runs this; a container may have no name for its user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def _order(command: Callable[..., None]) -> Callable[..., None]:
     """The arguments and options that every order has."""
     for decorate in reversed(
@@ -51,9 +60,7 @@ def _order(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--dry-run", is_flag=True, help="Only list the instances that the order is for."),
             click.option("--reason", help="Why; kept with the order."),
-            click.option(
-                "--by", default=getpass.getuser, show_default="the user", help="Who gives the order."
-            ),
+            click.option("--by", default=_user, show_default="the user", help="Who gives the order."),
             click.option(
                 "--wait",
                 "wait_s",
