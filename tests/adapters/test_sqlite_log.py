@@ -212,8 +212,59 @@ async def test_other_database_is_refused_and_left_as_it_was(tmp_path: Path) -> N
     other.execute("CREATE TABLE orders (number)")
     other.close()
     before = path.read_bytes()
-    assert set(await refusals(path)) == {f"{path}: is a database of something else, not of triggerstream"}
+    said = "is no triggerstream database, but empty or a database of something else"
+    assert set(await refusals(path)) == {f"{path}: {said}"}
     assert path.read_bytes() == before
+
+
+async def test_empty_file_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "triggerstream.db"
+    path.touch()
+    said = "is no triggerstream database, but empty or a database of something else"
+    assert set(await refusals(tmp_path)) == {f"{path}: {said}"}
+    assert path.read_bytes() == b""
+
+
+async def test_write_ahead_log_without_its_database_is_not_taken_for_another_s(tmp_path: Path) -> None:
+    (tmp_path / "triggerstream.db-wal").write_bytes(b"events that only this file holds")
+    log = SqliteLog(tmp_path, create=True)
+    with pytest.raises(UsageError, match=r"triggerstream\.db-wal: its database is gone"):
+        await log.append([NewRecord(key=b"s", value=b"{}")])
+    await log.close()
+
+
+async def test_processes_that_create_the_same_database_at_once_do_not_disturb_each_other(
+    tmp_path: Path,
+) -> None:
+    """In an interpreter of its own, so that its forks share nothing with this one's threads."""
+    script = """
+import os, sys, time
+from pathlib import Path
+from triggerstream.adapters.sqlite import SqliteLog
+failed = 0
+for round in range(15):
+    directory = Path(sys.argv[1]) / str(round)
+    start, children = time.monotonic() + 0.02, []
+    for _ in range(6):
+        pid = os.fork()
+        if pid == 0:
+            while time.monotonic() < start:
+                pass
+            SqliteLog(directory, create=True).report("s", b"{}")
+            os._exit(0)
+        children.append(pid)
+    failed += sum(os.waitpid(pid, 0)[1] != 0 for pid in children)
+sys.exit(failed)
+"""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script, str(tmp_path)], timeout=60, check=False
+    )
+    assert done.returncode == 0
+    for number in range(15):
+        found = tables(tmp_path / str(number))
+        assert found.execute("SELECT count(*) FROM log").fetchone() == (6,)
+        found.close()
+        assert [f for f in (tmp_path / str(number)).iterdir() if f.name.startswith(".")] == []
 
 
 async def test_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:

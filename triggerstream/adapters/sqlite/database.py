@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from triggerstream.core.errors import LogError, UsageError
@@ -67,62 +69,78 @@ def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sql
         LogError: the file system or SQLite failed.
     """
     try:
-        if create:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        elif not file.exists():
-            raise UsageError(f"{file}: not there; `triggerstream dev` creates it")
-        mode = "ro" if read_only else "rwc" if create else "rw"
-        connection = sqlite3.connect(
-            f"{file.as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=_BUSY_S,
-        )
+        if not file.exists():
+            if not create:
+                raise UsageError(f"{file}: not there; `triggerstream dev` creates it")
+            _create(file)
+        connection = _open(file, mode="ro" if read_only else "rw")
     except (sqlite3.Error, OSError) as exc:
         raise LogError(f"{file}: cannot be opened: {exc}") from exc
     try:
-        _check(connection, file, create=create)
+        _check(connection, file)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")  # else macOS calls it done before the disk does
-    except (sqlite3.Error, UsageError) as exc:
+    except sqlite3.Error as exc:
         connection.close()
-        if isinstance(exc, UsageError):
-            raise
         raise _not_ours(file, exc) from exc
+    except UsageError:
+        connection.close()
+        raise
     return connection
 
 
-def _check(connection: sqlite3.Connection, file: Path, *, create: bool) -> None:
-    version = _version(connection, file)
-    if version is None:
-        if not create:
-            raise UsageError(f"{file}: is empty, no triggerstream database; `triggerstream dev` creates one")
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        with transaction(connection, patience_s=_BUSY_S):
-            if _version(connection, file) is None:
-                for statement in _TABLES.strip().removesuffix(";").split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA}")
-        version = _version(connection, file)
-    if version is not None and version > SCHEMA:
+def _open(file: Path, *, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{file.as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=_BUSY_S,
+    )
+
+
+def _create(file: Path) -> None:
+    """Make an empty database of ours, unless another process does so first.
+
+    It is made complete under another name: SQLite cannot have two processes make one and the same.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    orphan = file.with_name(f"{file.name}-wal")
+    if orphan.exists() and not file.exists():
+        raise UsageError(f"{orphan}: its database is gone; put it back, or remove this file to start anew")
+    draft = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        connection = _open(draft, mode="rwc")
+        try:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(_TABLES)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        finally:
+            connection.close()
+        with suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # else a power failure could take the name, and all events with it
+    finally:
+        os.close(directory)
+
+
+def _check(connection: sqlite3.Connection, file: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION_ID:
+        raise UsageError(f"{file}: is no triggerstream database, but empty or a database of something else")
+    if version > SCHEMA:
         raise UsageError(
             f"{file}: has schema {version}, of a newer triggerstream; this one knows {SCHEMA} at most: "
             "upgrade it"
         )
-
-
-def _version(connection: sqlite3.Connection, file: Path) -> int | None:
-    """The schema's version; None in a database without any content."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application == _APPLICATION_ID:
-        return int(version)
-    if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() or application or version:
-        raise UsageError(f"{file}: is a database of something else, not of triggerstream")
-    return None
 
 
 def _not_ours(file: Path, exc: sqlite3.Error) -> UsageError | LogError:

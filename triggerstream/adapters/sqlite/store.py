@@ -38,6 +38,8 @@ _T = TypeVar("_T")
 
 _READ_BYTES = 8 * 1024 * 1024
 """A batch is cut beyond this, so that 1,000 of the largest events do not take 256 MiB."""
+_ROWS = 32
+"""Read at a time between two looks at the size."""
 _PARAMETERS = 500
 _PATIENCE_S = 60.0
 """The engine ends when it cannot write for so long. Rather long: ending cures no producer that hangs."""
@@ -133,11 +135,10 @@ class SqliteStore:
                 " WHERE offset >= ? ORDER BY offset LIMIT ?",
                 (offset, limit),
             )
-            for row in rows:
-                records.append(database.to_record(row))
-                size += len(row[3] or b"")
-                if size > _READ_BYTES:
-                    break
+            while size < _READ_BYTES and (some := rows.fetchmany(_ROWS)):
+                records += map(database.to_record, some)
+                size += sum(len(row[3]) for row in some if row[3] is not None)
+            rows.close()
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
         return records
