@@ -61,6 +61,7 @@ IN_FLIGHT = 2
 """Batches of a partition between intake and durable: one is folded while the other is committed."""
 _TIMER_PAGE = 1_000
 _SCAN_PAGE = 500
+_TICKS = 20
 _LONGEST_SLEEP_S = 1.0
 """A timer waits no longer at once: the wall clock may be set meanwhile."""
 _TIMER = events.encode(Timer())
@@ -199,10 +200,10 @@ class Partition:
         mark = await self._resume(store, extent)
         self.next = self.durable = mark.offset
         self.life = Life.READY
-        self._committer = asyncio.create_task(self._guard(self._commit_all()))
+        self._committer = asyncio.create_task(self._guard(self._commit_all))
         self._background = [
-            asyncio.create_task(self._guard(self._run_timers())),
-            asyncio.create_task(self._guard(self._run_scans())),
+            asyncio.create_task(self._guard(self._run_timers)),
+            asyncio.create_task(self._guard(self._run_scans)),
         ]
         logger.info(
             "partition taken over",
@@ -316,18 +317,24 @@ class Partition:
     # ---- checkpoints ----------------------------------------------------------------------------
 
     async def _commit_all(self) -> None:
-        while True:
+        while self.life is Life.READY or self._waiting:
             await self._wake.wait()
             self._wake.clear()
             folded, self._waiting = self._waiting, []
             if folded:
-                try:
-                    await asyncio.wait_for(self._commit(folded), self.timing.commit_s)
-                except TimeoutError as exc:
-                    message = f"{self.place}: a checkpoint took longer than {self.timing.commit_s:g} s"
-                    raise LogError(message) from exc
-            elif self.life is not Life.READY:
-                return
+                await self._bounded(self._commit(folded))
+
+    async def _bounded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` within its bound, counted in ticks: a process that was stopped misses one, not all.
+
+        So one that wakes up and was fenced meanwhile gets to hear of that.
+        """
+        task = asyncio.create_task(work)
+        for _ in range(_TICKS):
+            done, _pending = await asyncio.wait([task], timeout=self.timing.commit_s / _TICKS)
+            if done:
+                return task.result()
+        raise LogError(f"{self.place}: a checkpoint took longer than {self.timing.commit_s:g} s")
 
     async def _commit(self, folded: Sequence[_Folded]) -> None:
         failpoint("checkpoint.begun")
@@ -492,9 +499,9 @@ class Partition:
             self._store.close()
         self.life = Life.CLOSED
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - a task that ends here would end the partition in silence

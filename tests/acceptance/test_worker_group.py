@@ -1,0 +1,102 @@
+"""Workers come, go, stop and wake up: partitions change hands, and the result is that of one calm worker."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.faust.workers import Stage, stage
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.core.ids import AppId
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+@pytest.fixture
+def app(kafka: str, kafka_app: AppId, tmp_path: Path) -> Iterator[Stage]:
+    with stage(Connection(bootstrap=kafka), kafka_app, tmp_path / "workers") as made:
+        yield made
+
+
+async def test_partitions_change_hands_under_load(app: Stage) -> None:
+    await app.prepare()
+    first = app.start("w1")
+    await first.ready()
+    loading = asyncio.create_task(_load(app, 20))
+    second = app.start("w2")
+    await second.ready()
+    third = app.start("w3")
+    await third.ready()
+    await second.drained()
+    first.kill()
+    again = app.start("w2")
+    await again.ready()
+    await loading
+    await app.settled()
+    for worker in (third, again):
+        await worker.drained()
+    assert (await app.exact()).command_count() == 4_000
+
+
+async def _load(app: Stage, turns: int) -> None:
+    for turn in range(turns):
+        await app.fire(range(turn * 200, turn * 200 + 200))
+
+
+@pytest.mark.parametrize("point", ["checkpoint.opened", "checkpoint.sent", "checkpoint.acknowledged"])
+async def test_a_worker_that_wakes_up_within_a_checkpoint_cannot_commit_it(app: Stage, point: str) -> None:
+    await app.prepare()
+    await app.fire(range(1_000))
+    sleeping = app.start("w1", failpoint=f"{point}:3:STOP")
+    awake = app.start("w2")
+    await awake.ready()
+    # It gets all partitions only once the session of the one that sleeps has timed out.
+    await app.settled()
+    sleeping.signal(signal.SIGCONT)
+    assert await sleeping.ended() == 75, sleeping.text()
+    await app.fire(range(1_000, 1_100))
+    await app.settled()
+    await awake.drained()
+    assert (await app.exact()).command_count() == 1_100
+
+
+async def test_an_idle_worker_that_wakes_up_joins_again(app: Stage) -> None:
+    await app.prepare()
+    sleeping = app.start("w1")
+    await sleeping.ready()
+    sleeping.signal(signal.SIGSTOP)
+    awake = app.start("w2")
+    await awake.ready()
+    await app.fire(range(200))
+    await app.settled()
+    sleeping.signal(signal.SIGCONT)
+    await sleeping.ready(times=2)
+    await app.fire(range(200, 400))
+    await app.settled()
+    for worker in (sleeping, awake):
+        await worker.drained()
+    assert (await app.exact()).command_count() == 400
+
+
+async def test_a_worker_with_a_name_of_its_own_comes_back_without_a_rebalance(app: Stage) -> None:
+    await app.prepare()
+    other = app.start("w2", arguments=["--instance-id", "w2"])
+    await other.ready()
+    named = app.start("w1", arguments=["--instance-id", "w1"])
+    await named.ready()
+    await app.fire(range(200))
+    await app.settled()
+    before = other.text().count(" ready: partitions ")
+    named.kill()
+    back = app.start("w1", arguments=["--instance-id", "w1"])
+    await back.ready()
+    await app.fire(range(200, 400))
+    await app.settled()
+    assert other.text().count(" ready: partitions ") == before
+    for worker in (other, back):
+        await worker.drained()
+    assert (await app.exact()).command_count() == 400

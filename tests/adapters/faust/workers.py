@@ -1,0 +1,318 @@
+"""`triggerstream worker` as real processes, and what they must have made of a log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.support.waiting import eventually
+from triggerstream.adapters.kafka import config
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import Stored
+from triggerstream.engine.failpoints import VARIABLE
+from triggerstream.engine.marks import RESERVED
+from triggerstream.engine.processor import Processor
+from triggerstream.wire import tasksfile
+from triggerstream.wire.json import dumps
+from triggerstream.wire.records import NewRecord, Record
+
+TASKS = '{"t_report": {"after": ["a", "b", "c", "d"], "run": "tasks.report"}}'
+TRIGGERS = "abcd"
+START_S = 60.0
+"""A start takes 2 s on an idle machine; a loaded one may need many times that."""
+
+
+class WorkerProcess:
+    """One worker, in a process group of its own."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        app: AppId,
+        directory: Path,
+        *,
+        session_timeout: str = "6s",
+        failpoint: str | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        self.output = directory.with_suffix(".log")
+        self._from = self.output.stat().st_size if self.output.exists() else 0
+        command = [sys.executable, "-m", "triggerstream", "worker", "--kafka", connection.bootstrap]
+        command += ["--app", app, "--dir", str(directory), "--session-timeout", session_timeout, *arguments]
+        with self.output.open("ab") as stream:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, **({VARIABLE: failpoint} if failpoint else {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+
+    def text(self) -> str:
+        """What it printed so far."""
+        return self.output.read_bytes()[self._from :].decode(errors="replace")
+
+    async def ready(self, *, times: int = 1) -> None:
+        """Wait until it has taken over what it was assigned, for the ``times``-th time."""
+
+        def is_ready() -> bool:
+            status = self._process.poll()
+            assert status is None, f"ended with {status}: {self.text()}"
+            return self.text().count(" ready: partitions ") >= times
+
+        await eventually(is_ready, within_s=START_S, what=self.text)
+
+    async def ended(self, *, within_s: float = START_S) -> int:
+        """Its exit status; that of a signal is negative."""
+        await eventually(lambda: self._process.poll() is not None, within_s=within_s, what=self.text)
+        return self._process.returncode
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    async def drained(self) -> None:
+        """Have it end in order."""
+        self.signal(signal.SIGTERM)
+        assert await self.ended() == 0, self.text()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@dataclass
+class Stage:
+    """An app with its topics and its workers, all of which are gone at the end."""
+
+    connection: Connection
+    app: AppId
+    folder: Path
+    partitions: int = 4
+    workers: list[WorkerProcess] = field(default_factory=list)
+    sent: Counter[str] = field(default_factory=Counter)
+    """How often each trigger was fired, by session."""
+
+    @property
+    def topics(self) -> Topics:
+        return Topics.of(self.app)
+
+    async def prepare(self, tasks: str = TASKS) -> None:
+        """Make the topics and bring ``tasks`` into force."""
+        await create(self.connection, self.app, partitions=self.partitions)
+        await self.apply(tasks)
+
+    async def apply(self, tasks: str) -> None:
+        """Bring ``tasks`` into force."""
+        await config.apply(self.connection, self.app, tasksfile.read(tasks, name="tasks"))
+
+    def directory(self, name: str) -> Path:
+        """Where the worker ``name`` keeps its states."""
+        return self.folder / name
+
+    def start(
+        self, name: str = "w1", *, failpoint: str | None = None, arguments: Sequence[str] = ()
+    ) -> WorkerProcess:
+        """Start a worker."""
+        worker = WorkerProcess(
+            self.connection, self.app, self.directory(name), failpoint=failpoint, arguments=arguments
+        )
+        self.workers.append(worker)
+        return worker
+
+    async def append(self, records: Iterable[NewRecord], *, partition: int | None = None) -> None:
+        """Append to the events, where the keys belong or to ``partition``."""
+        producer = self.connection.producer()
+        await producer.start()
+        try:
+            answers = [
+                await producer.send(
+                    self.topics.events,
+                    record.value,
+                    key=record.key,
+                    partition=partition_of(record.key or b"", self.partitions)
+                    if partition is None
+                    else partition,
+                    headers=list(record.headers),
+                )
+                for record in records
+            ]
+            await asyncio.gather(*answers)
+        finally:
+            await producer.stop()
+
+    async def fire(self, sessions: range) -> None:
+        """Fire all triggers of ``TASKS`` for ``sessions``."""
+        await self.append(
+            NewRecord(key=f"s{session}".encode(), value=dumps({"type": name, "data": {"n": session}}))
+            for name in TRIGGERS
+            for session in sessions
+        )
+
+    async def settled(self, *, within_s: float = 120.0) -> None:
+        """Wait until every record that is in the log now is folded and durable."""
+        records = await read_all(self.connection, self.topics.events, self.partitions)
+        wanted = {p: found[-1].offset + 1 for p, found in records.items() if found}
+        admin = AIOKafkaAdminClient(**self.connection.options())
+        await admin.start()
+        done: dict[int, int] = {}
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    offsets = await admin.list_consumer_group_offsets(self.app)
+                    done = {place.partition: int(at.offset) for place, at in offsets.items()}
+                    if all(done.get(p, -1) >= offset for p, offset in wanted.items()):
+                        return
+                    for worker in self.workers:
+                        if worker.running():
+                            break
+                    else:
+                        raise AssertionError("no worker runs: " + self.workers[-1].text())
+        except TimeoutError as exc:
+            texts = "\n".join(worker.text()[-2000:] for worker in self.workers)
+            raise AssertionError(f"not settled: {done} of {wanted}\n{texts}") from exc
+        finally:
+            await admin.close()
+
+    async def exact(self) -> Outcome:
+        """What is in Kafka, once it is shown to be what the log means and nothing else."""
+        outcome = await outcome_of(self.connection, self.app, self.partitions)
+        wanted = folded(self.app, outcome.events)
+        for partition in range(self.partitions):
+            lost = Counter(wanted.commands[partition]) - Counter(outcome.commands[partition])
+            invented = Counter(outcome.commands[partition]) - Counter(wanted.commands[partition])
+            assert not lost, f"partition {partition}: {lost.total()} commands are lost"
+            assert not invented, f"partition {partition}: {invented.total()} commands too many"
+            assert outcome.commands[partition] == wanted.commands[partition], "commands are out of order"
+            assert outcome.states[partition] == wanted.states[partition], f"partition {partition}: states"
+            assert outcome.letters[partition] == wanted.letters[partition], f"partition {partition}: letters"
+        return outcome
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for worker in self.workers:
+            worker.kill()
+
+
+@contextmanager
+def stage(connection: Connection, app: AppId, folder: Path, *, partitions: int = 4) -> Iterator[Stage]:
+    """A stage whose workers are gone at the end."""
+    made = Stage(connection=connection, app=app, folder=folder, partitions=partitions)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@dataclass
+class Outcome:
+    """By partition: the records of the log, the commands, the states, and how many dead letters."""
+
+    events: dict[int, list[Record]]
+    commands: dict[int, list[bytes]]
+    states: dict[int, dict[bytes, bytes]]
+    letters: dict[int, int]
+
+    def command_count(self) -> int:
+        """How many commands there are."""
+        return sum(len(commands) for commands in self.commands.values())
+
+
+async def read_all(connection: Connection, topic: str, partitions: int) -> dict[int, list[ConsumerRecord]]:
+    """The committed records of ``topic`` up to its end of now, by partition."""
+    reader = connection.reader()
+    await reader.start()
+    try:
+        places = [TopicPartition(topic, partition) for partition in range(partitions)]
+        reader.assign(places)
+        await reader.seek_to_beginning(*places)
+        ends = await reader.end_offsets(places)
+        records: dict[int, list[ConsumerRecord]] = {partition: [] for partition in range(partitions)}
+        while any([await reader.position(place) < ends[place] for place in places]):
+            for place, found in (await reader.getmany(timeout_ms=20)).items():
+                records[place.partition] += found
+        return records
+    finally:
+        await reader.stop()
+
+
+async def outcome_of(connection: Connection, app: AppId, partitions: int) -> Outcome:
+    """What is in Kafka."""
+    topics = Topics.of(app)
+    events, commands, letters, changelog = [
+        await read_all(connection, topic, partitions)
+        for topic in (topics.events, topics.commands, topics.dead_letters, topics.changelog)
+    ]
+    states: dict[int, dict[bytes, bytes]] = {}
+    for partition, found in changelog.items():
+        latest = {record.key: record.value for record in found if not record.key.startswith(RESERVED)}
+        states[partition] = {key: value for key, value in latest.items() if value is not None}
+    return Outcome(
+        events={p: [_record(record) for record in found] for p, found in events.items()},
+        commands={p: [record.value for record in found] for p, found in commands.items()},
+        states=states,
+        letters={p: len(found) for p, found in letters.items()},
+    )
+
+
+def folded(app: AppId, events: Mapping[int, Sequence[Record]], *, size: int = 500) -> Outcome:
+    """What a log means: each partition folded in memory, ``size`` records at once."""
+    commands: dict[int, list[bytes]] = {}
+    states: dict[int, dict[bytes, bytes]] = {}
+    letters: dict[int, int] = {}
+    for partition, records in events.items():
+        processor = Processor(app=app, partition=partition, partitions=len(events))
+        rules = Rules(app=app)
+        known: dict[SessionId, Stored] = {}
+
+        def load(session: SessionId, known: dict[SessionId, Stored] = known) -> bytes | None:
+            return known[session].state if session in known else None
+
+        decided: list[bytes] = []
+        letters[partition] = 0
+        for start in range(0, len(records), size):
+            checkpoint = processor.process(rules, records[start : start + size], load)
+            known.update(checkpoint.states)
+            rules = checkpoint.rules or rules
+            decided += [item.value for item in checkpoint.decided]
+            letters[partition] += len(checkpoint.dead_letters)
+        commands[partition] = decided
+        states[partition] = {session.encode(): stored.state for session, stored in known.items()}
+    return Outcome(
+        events={p: list(rs) for p, rs in events.items()}, commands=commands, states=states, letters=letters
+    )
+
+
+def _record(found: ConsumerRecord) -> Record:
+    return Record(
+        partition=found.partition,
+        offset=found.offset,
+        arrival_us=found.timestamp * 1000,
+        key=found.key,
+        value=found.value,
+        headers=found.headers,
+    )

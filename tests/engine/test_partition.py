@@ -1,0 +1,411 @@
+"""One owned partition of a shared log, on a ledger, store and log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from triggerstream.adapters.memory import ManualClock
+from triggerstream.core.errors import LogError
+from triggerstream.core.ids import AppId
+from triggerstream.core.tasks import NO_CONFIGURATION
+from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.ledger import Commit, Extent, FencedError, TakeOverError
+from triggerstream.engine.marks import (
+    CHECKPOINT_KEY,
+    CONFIGURATIONS_KEY,
+    Identity,
+    IdentityError,
+    decode_checkpoint,
+    decode_configurations,
+)
+from triggerstream.engine.owner import Owner
+from triggerstream.engine.partition import IN_FLIGHT, Life, Partition, Timing
+from triggerstream.engine.processor import Processor
+from triggerstream.wire import tasksfile
+from triggerstream.wire.json import as_object, dumps, loads
+from triggerstream.wire.records import NewRecord, Record
+
+APP = AppId("test")
+IDENTITY = Identity(cluster="c", topic="t", partitions=1)
+TASKS = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
+
+
+@dataclass
+class Durable:
+    """What outlasts an owner: the changelog, the commands, the log, and who may write."""
+
+    changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    commands: list[bytes] = field(default_factory=list)
+    log: list[Record] = field(default_factory=list)
+    epoch: int = 0
+    committed: int | None = None
+    calls: list[str] = field(default_factory=list)
+
+    def append(self, *records: NewRecord) -> None:
+        for record in records:
+            offset = len(self.log)
+            self.log.append(
+                Record(partition=0, offset=offset, arrival_us=offset, key=record.key, value=record.value)
+            )
+
+
+class MemoryLedger:
+    def __init__(self, durable: Durable) -> None:
+        self._durable = durable
+        self._epoch = -1
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def fence(self) -> None:
+        self._durable.calls.append("fence")
+        self._durable.epoch += 1
+        self._epoch = self._durable.epoch
+
+    async def extent(self) -> Extent:
+        self._durable.calls.append("extent")
+        return Extent(begin=0, end=len(self._durable.changelog), log_begin=0, log_end=len(self._durable.log))
+
+    async def committed(self) -> int | None:
+        return self._durable.committed
+
+    async def changelog(self, begin: int, end: int) -> AsyncIterator[tuple[dict[bytes, bytes | None], int]]:
+        self._durable.calls.append(f"changelog {begin}-{end}")
+        for at in range(begin, end):
+            key, value = self._durable.changelog[at]
+            yield {key: value}, at + 1
+
+    async def commit(self, commit: Commit) -> int:
+        await self.gate.wait()
+        if self._epoch != self._durable.epoch:
+            raise FencedError("taken over")
+        self._durable.changelog += [*commit.states.items(), *commit.marks.items()]
+        self._durable.commands += [item.value for item in commit.decided]
+        return len(self._durable.changelog)
+
+    async def close(self) -> None:
+        self._durable.calls.append("close")
+
+
+class MemoryStates:
+    def __init__(self) -> None:
+        self.entries: dict[bytes, bytes] = {}
+        self.at: int | None = None
+
+    def position(self) -> int | None:
+        return self.at
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.entries.get(key)
+
+    def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        for key, value in entries.items():
+            if value is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = value
+        self.at = position
+
+    def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        return [(key, self.entries[key]) for key in sorted(self.entries) if key > after][:limit]
+
+    def wipe(self) -> None:
+        self.entries.clear()
+        self.at = None
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryAppender:
+    def __init__(self, durable: Durable) -> None:
+        self._durable = durable
+
+    async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
+        assert partition == 0
+        self._durable.append(*records)
+        return len(self._durable.log)
+
+
+@dataclass
+class Bench:
+    """A durable side, a store, and the failures that would have ended the process."""
+
+    durable: Durable = field(default_factory=Durable)
+    store: MemoryStates = field(default_factory=MemoryStates)
+    failures: list[BaseException] = field(default_factory=list)
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def partition(
+        self,
+        *,
+        identity: Identity = IDENTITY,
+        timing: Timing | None = None,
+        store: MemoryStates | None = None,
+    ) -> Partition:
+        states = store or self.store
+        return Partition(
+            processor=Processor(app=APP, partition=0, partitions=1),
+            ledger=MemoryLedger(self.durable),
+            open_store=lambda: states,
+            appender=MemoryAppender(self.durable),
+            clock=self.clock,
+            identity=identity,
+            fail=self.failures.append,
+            timing=timing or Timing(),
+        )
+
+    def configure(self, text: str = TASKS) -> None:
+        record = configuration_record(tasksfile.read(text, name="t"), current=NO_CONFIGURATION)
+        assert record is not None
+        self.durable.append(record)
+
+    def fire(self, session: str, *names: str) -> None:
+        self.durable.append(*(NewRecord(key=session.encode(), value=dumps({"type": n})) for n in names))
+
+    async def fold(self, partition: Partition) -> None:
+        """Fold what is in the log and is not yet, and wait until it is durable."""
+        records = self.durable.log[partition.next :]
+        if records:
+            partition.take()
+            partition.fold(records)
+            await partition.reached(records[-1].offset + 1)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_take_over_fences_before_it_measures_and_measures_before_it_reads(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    bench.durable.calls.clear()
+    second = bench.partition(store=MemoryStates())
+    assert await second.open() == 3
+    assert bench.durable.calls == ["fence", "extent", f"changelog 0-{len(bench.durable.changelog)}"]
+    await second.close()
+
+
+async def test_a_store_that_is_up_to_date_reads_nothing_again(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    bench.durable.calls.clear()
+    second = bench.partition()
+    await second.open()
+    assert bench.durable.calls == ["fence", "extent"]
+    assert second.rules.current.config.text == TASKS
+    await second.close()
+
+
+async def test_a_store_ahead_of_the_changelog_is_wiped(bench: Bench) -> None:
+    bench.store.write({b"ghost": b"{}"}, position=99)
+    partition = bench.partition()
+    await partition.open()
+    assert b"ghost" not in bench.store.entries
+    await partition.close()
+
+
+async def test_the_former_owner_cannot_commit_and_is_told_so(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    former = bench.partition()
+    await former.open()
+    current = bench.partition(store=MemoryStates())
+    await current.open()
+    former.take()
+    former.fold(bench.durable.log)
+    while not bench.failures:  # noqa: ASYNC110 - a failure is a list's growth
+        await asyncio.sleep(0)
+    assert isinstance(bench.failures[0], FencedError)
+    assert bench.durable.changelog == []
+    await current.close()
+
+
+async def test_checkpoints_that_wait_share_a_transaction_and_the_fold_sees_their_states(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    ledger = partition.ledger
+    assert isinstance(ledger, MemoryLedger)
+    ledger.gate.clear()
+    for name in "aab":
+        bench.fire("s", name)
+        partition.take()
+        partition.fold(bench.durable.log[partition.next :])
+        await asyncio.sleep(0)
+    assert not partition.has_room()
+    assert partition.taken > IN_FLIGHT - 1
+    ledger.gate.set()
+    await partition.reached(4)
+    assert partition.counters.checkpoints == 3  # the configuration, the first, and the two that waited
+    assert partition.counters.batches == 4
+    assert len(bench.durable.commands) == 1
+    assert partition.has_room()
+    await partition.close()
+
+
+async def test_closing_finishes_what_waits(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    for record in bench.durable.log:
+        partition.take()
+        partition.fold([record])
+    await partition.close()
+    assert partition.life is Life.CLOSED
+    assert len(bench.durable.commands) == 1
+    assert not bench.failures
+
+
+async def test_a_closed_partition_folds_nothing(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await partition.close()
+    partition.take()
+    partition.fold(bench.durable.log)
+    assert bench.durable.changelog == []
+
+
+async def test_records_below_the_next_are_not_folded_again(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    written = len(bench.durable.changelog)
+    partition.take()
+    partition.fold(bench.durable.log)
+    assert partition.taken == 0
+    await partition.close()
+    assert len(bench.durable.changelog) == written
+
+
+async def test_a_checkpoint_that_takes_too_long_ends_the_process(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(commit_s=0.02))
+    await partition.open()
+    ledger = partition.ledger
+    assert isinstance(ledger, MemoryLedger)
+    ledger.gate.clear()
+    partition.take()
+    partition.fold(bench.durable.log)
+    async with asyncio.timeout(5):
+        while not bench.failures:  # noqa: ASYNC110 - a failure is a list's growth
+            await asyncio.sleep(0.001)
+    assert isinstance(bench.failures[0], LogError)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Identity(cluster="c", topic="t", partitions=2), "made with 1 partitions"),
+        (Identity(cluster="c", topic="other", partitions=1), "topic id other"),
+        (Identity(cluster="other", topic="t", partitions=1), "cluster other"),
+    ],
+)
+async def test_another_log_is_refused(bench: Bench, found: Identity, says: str) -> None:
+    bench.configure()
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    with pytest.raises(IdentityError, match=says) as refused:
+        await bench.partition(identity=found).open()
+    assert "triggerstream replay --rebuild" in str(refused.value)
+
+
+async def test_a_group_that_has_read_without_a_checkpoint_is_refused(bench: Bench) -> None:
+    bench.durable.committed = 5
+    with pytest.raises(TakeOverError, match="read up to offset 5"):
+        await bench.partition().open()
+
+
+async def test_a_log_that_ends_before_the_checkpoint_is_refused(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    bench.durable.log.pop()
+    with pytest.raises(TakeOverError, match="records were lost"):
+        await bench.partition().open()
+
+
+async def test_the_mark_of_a_checkpoint_has_the_rules_of_its_moment(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    await partition.close()
+    marks = dict(bench.durable.changelog)
+    assert decode_checkpoint(marks[CHECKPOINT_KEY] or b"").offset == 2
+    assert [c.text for c in decode_configurations(marks[CONFIGURATIONS_KEY])] == [TASKS]
+    # The texts are written when they change, not with every checkpoint.
+    written = [key for key, _ in bench.durable.changelog]
+    assert written.count(CHECKPOINT_KEY) == 2
+    assert written.count(CONFIGURATIONS_KEY) <= 2
+
+
+async def test_timers_are_found_again_by_the_next_owner(bench: Bench) -> None:
+    bench.configure('{"t": {"after": ["a"], "run": "r", "retry": {"max": 1, "backoff": "5s"}}}')
+    bench.fire("s", "a")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    command = dict(**_json(bench.durable.commands[0]))
+    failed = {"instance": command["instance"], "command": command["id"], "error": "e"}
+    bench.durable.append(
+        NewRecord(key=b"s", value=dumps({"type": "triggerstream.task.failed", "data": failed}))
+    )
+    await bench.fold(first)
+    assert first.timers() == 1
+    await first.close()
+    second = bench.partition()
+    await second.open()
+    async with asyncio.timeout(5):
+        while len(bench.durable.log) < 4:  # noqa: ASYNC110 - the appender is a list
+            await asyncio.sleep(0)
+    assert _json(bench.durable.log[3].value or b"")["type"] == "triggerstream.timer"
+    await second.close()
+
+
+async def test_an_opening_that_is_given_up_lets_go_of_everything(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    bench.durable.calls.clear()
+    store = MemoryStates()
+    owner = Owner(lambda _number: bench.partition(store=store))
+    opening = asyncio.create_task(owner.open([0]))
+    while "fence" not in bench.durable.calls:  # noqa: ASYNC110 - likewise
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await owner.close()
+    assert owner.get(0) is None
+    assert bench.durable.calls[-1] == "close"
+
+
+def _json(value: bytes) -> dict[str, object]:
+    return dict(as_object(loads(value), ""))
