@@ -143,7 +143,7 @@ def _records(draw: st.DrawFn) -> TaskRecord:
         if draw(st.booleans()) and instance.status is not Status.DELAYED:
             instance.waits_from_us = None
         if draw(st.booleans()):
-            instance.decided_us = instance.decided_at = None
+            instance.decided_us = None
         held = record.resolved if instance.status in RESOLVED else record.open
         held[instance.number] = instance
     return record

@@ -144,6 +144,7 @@ def _instance_fields(instance: Instance) -> dict[str, object]:
         fields["retries"] = instance.retries
     if instance.decided_us is not None:
         fields["decided"] = instance.decided_us
+    if instance.decided_at is not None:
         fields["decidedAt"] = instance.decided_at
     if instance.started_us is not None:
         fields["started"] = instance.started_us
