@@ -42,7 +42,10 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
     show_default=True,
     help="After so long without a sign of life, its partitions go to other workers.",
 )
-@click.option("--instance-id", help="A name that stays its own over restarts: they cause no rebalance.")
+@click.option(
+    "--instance-id",
+    help="A name that is its own over restarts: after a crash it does not wait for its former self to time out.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
 def worker(
     *,

@@ -451,7 +451,9 @@ class Partition:
             self._rescan.clear()
             await self._scan()
             try:
-                await asyncio.wait_for(self._rescan.wait(), self.timing.prune_s)
+                # Not asyncio.wait_for: it takes a cancellation for nothing where the event is set just then.
+                async with asyncio.timeout(self.timing.prune_s):
+                    await self._rescan.wait()
             except TimeoutError:
                 if len(self.rules.history) == 1:
                     await self._rescan.wait()

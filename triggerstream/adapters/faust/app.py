@@ -9,30 +9,31 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
-from faust.types import StreamT
+from faust.types import TP, StreamT
 
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.faust.recovery import TableManager
 from triggerstream.adapters.faust.rocks import RocksStore, new_cache
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
-from triggerstream.adapters.faust.transport import BatchTopic, PartitionBatch, Transport
+from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
 from triggerstream.engine.ledger import StateStore
 from triggerstream.engine.marks import Identity
 from triggerstream.engine.owner import Owner
-from triggerstream.engine.partition import Partition, Timing
+from triggerstream.engine.partition import Counters, Life, Partition, Timing
 from triggerstream.engine.processor import Processor
 
 logger = logging.getLogger(__name__)
 
 MAX_POLL_RECORDS = 1_000
 """Records of all partitions in one fetch: some 30 ms in which the event loop serves nothing else."""
+_NO_PORT = 1
 CLOSE_S = 20.0
 """How long a rebalance or a stop waits for checkpoints in flight; each has a bound of its own."""
 
@@ -56,6 +57,34 @@ class WorkerSettings:
     def connection(self) -> Connection:
         """How its own clients reach the cluster."""
         return Connection(bootstrap=self.bootstrap, client_id=f"{self.app}-worker", security=self.security)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """An owned partition. ``lag``: records and markers that are not folded and durable; None: not known yet.
+
+    It is told by position, so it comes to 0 where a log ends in a control record, too.
+    """
+
+    partition: int
+    ready: bool
+    lag: int | None
+    timers: int
+    counters: Counters
+
+
+def _progress(partition: Partition, fetched: tuple[int, int] | None) -> Progress:
+    lag = None
+    if fetched is not None:
+        position, end = fetched
+        lag = max(end - (partition.durable if partition.taken else position), 0)
+    return Progress(
+        partition=partition.number,
+        ready=partition.life is Life.READY,
+        lag=lag,
+        timers=partition.timers(),
+        counters=partition.counters,
+    )
 
 
 class WorkerApp(faust.App):
@@ -99,7 +128,8 @@ class WorkerApp(faust.App):
         if any(partition.has_room() for partition in self.owner.partitions.values()):
             return
         try:
-            await asyncio.wait_for(self._room.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._room.wait()
         except TimeoutError:
             return
 
@@ -107,7 +137,8 @@ class WorkerApp(faust.App):
         """Finish what is in flight and let go of all partitions. What takes too long ends the process."""
         await self.tables.recovery.settled()  # type: ignore[attr-defined] # our TableManager has it
         try:
-            await asyncio.wait_for(self.owner.close(), CLOSE_S)
+            async with asyncio.timeout(CLOSE_S):
+                await self.owner.close()
         except Exception as exc:  # noqa: BLE001 - the next owner fences whatever it was
             self.fail(exc)
 
@@ -115,9 +146,13 @@ class WorkerApp(faust.App):
         """Let go of what outlasts the partitions."""
         await self._appender.close()
 
-    def rebalancing_now(self, generation: int) -> bool:
-        """Whether the group has moved on from ``generation``."""
-        return self.consumer_generation_id != generation or not self.consumer.assignment()
+    def progress(self) -> list[Progress]:
+        """How far each owned partition is; for metrics and probes."""
+        thread = cast("Consumer", self.consumer).thread
+        return [
+            _progress(partition, thread.fetched(TP(self.events_topic, number)))
+            for number, partition in sorted(self.owner.partitions.items())
+        ]
 
     def fail(self, exc: BaseException) -> None:
         """End the process: what is in flight is not known to be durable."""
@@ -125,6 +160,7 @@ class WorkerApp(faust.App):
 
     def taken_over(self, partitions: list[int]) -> None:
         """Say that the worker is ready."""
+        self.room()
         self._on_ready(partitions)
 
     def recovering(self, left: dict[int, tuple[int, int]]) -> None:
@@ -180,9 +216,12 @@ def build_app(
         worker_redirect_stdouts=False,
         web_enabled=settings.web_port is not None,
         web_bind=settings.web_host,
-        web_host=settings.web_host if settings.web_port is not None else socket.gethostname(),
-        # The assignor tells workers apart by their address, web server or not.
-        web_port=settings.web_port if settings.web_port is not None else os.getpid(),
+        # Faust's assignor tells workers apart by their address, web server or not; one with a name of its own
+        # is given its last assignment again, with the address that it had.
+        web_host=settings.web_host
+        if settings.web_port is not None
+        else settings.instance_id or socket.gethostname(),
+        web_port=settings.web_port or (os.getpid() if settings.instance_id is None else _NO_PORT),
         TableManager=TableManager,
         Router=Router,
     )

@@ -44,7 +44,7 @@ class KafkaLedger:
     async def fence(self) -> None:
         """Shut out every former owner. What it had not committed is undone when this returns."""
         self._producer = self._connection.producer(transactional_id=f"{self._app}-{self._partition}")
-        await _translated(asyncio.wait_for(self._producer.start(), _FENCE_S), "cannot be fenced")
+        await _translated(self._producer.start(), "cannot be fenced", timeout_s=_FENCE_S)
 
     async def extent(self) -> Extent:
         """Where the changelog and the log begin and end now."""
@@ -146,7 +146,7 @@ class KafkaAppender:
             self._starting = asyncio.create_task(self._start())
         producer = await _translated(asyncio.shield(self._starting), "cannot be reached")
         sending = _send(producer, self._topic, partition, records)
-        return await _translated(asyncio.wait_for(sending, _APPEND_S), "did not take records")
+        return await _translated(sending, "did not take records", timeout_s=_APPEND_S)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -187,7 +187,7 @@ def _batches(producer: AIOKafkaProducer, records: Iterable[NewRecord]) -> Iterat
         yield batch
 
 
-async def _translated(work: Awaitable[_T], what: str) -> _T:
+async def _translated(work: Awaitable[_T], what: str, *, timeout_s: float | None = None) -> _T:
     """The result of ``work``, with aiokafka's errors as ours.
 
     Raises:
@@ -195,7 +195,8 @@ async def _translated(work: Awaitable[_T], what: str) -> _T:
         LogError: it is not known whether it succeeded.
     """
     try:
-        return await work
+        async with asyncio.timeout(timeout_s):
+            return await work
     except ProducerFenced as exc:
         raise FencedError("another process has taken the partition over") from exc
     except (KafkaError, OSError, AssertionError, TimeoutError) as exc:

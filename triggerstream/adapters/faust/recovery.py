@@ -48,7 +48,8 @@ class TakeOver(Service):
         self.tables = tables
         self.completed = Event()
         self._assigned = asyncio.Event()
-        self._generation = 0
+        self._round = 0
+        """Grows with each revocation and each assignment: what began in an earlier one is given up."""
         self._opening: asyncio.Task[dict[int, int]] | None = None
         super().__init__(**extra)
 
@@ -57,7 +58,8 @@ class TakeOver(Service):
         return cast("Host", self.app)
 
     def on_partitions_revoked(self, revoked: set[TP]) -> None:  # noqa: ARG002 - Faust's signature
-        """Give up an opening in progress. What it holds is closed before the partitions are given back."""
+        """Give up a take-over in progress. What it holds is closed before the partitions are given back."""
+        self._round += 1
         if self._opening is not None:
             self._opening.cancel()
 
@@ -66,10 +68,10 @@ class TakeOver(Service):
         assigned: set[TP],  # noqa: ARG002 - Faust's signature
         revoked: set[TP],  # noqa: ARG002 - likewise
         newly_assigned: set[TP],  # noqa: ARG002 - likewise
-        generation_id: int = 0,
+        generation_id: int = 0,  # noqa: ARG002 - likewise
     ) -> None:
         """Note that there is something to take over."""
-        self._generation = generation_id
+        self._round += 1
         self._assigned.set()
 
     async def settled(self) -> None:
@@ -84,11 +86,11 @@ class TakeOver(Service):
                 break
             self._assigned.clear()
             try:
-                await self._take_over(self._generation)
+                await self._take_over(self._round)
             except Exception as exc:  # noqa: BLE001 - a service that dies here would leave a worker that idles
                 self._host.fail(exc)
 
-    async def _take_over(self, generation: int) -> None:
+    async def _take_over(self, round_: int) -> None:
         host = self._host
         consumer = cast("Consumer", self.app.consumer)
         numbers = sorted(tp.partition for tp in consumer.assignment() if tp.topic == host.events_topic)
@@ -101,7 +103,7 @@ class TakeOver(Service):
                         for number, partition in host.owner.partitions.items()
                     }
                 )
-            if self._opening.cancelled() or self._outdated(generation):
+            if self._opening.cancelled() or self._outdated(round_):
                 return
             offsets = self._opening.result()
         finally:
@@ -111,20 +113,20 @@ class TakeOver(Service):
             try:
                 await consumer.thread.start_fetching(places)
             except Exception:
-                if self._outdated(generation):
+                if self._outdated(round_):
                     return
                 raise
-        await self._resume(consumer, set(places), generation)
-        if not self._outdated(generation):
+        await self._resume(consumer, set(places), round_)
+        if not self._outdated(round_):
             host.taken_over(numbers)
 
-    def _outdated(self, generation: int) -> bool:
-        return bool(self.app.rebalancing_now(generation)) or self.should_stop
+    def _outdated(self, round_: int) -> bool:
+        return self._round != round_ or self.should_stop
 
-    async def _resume(self, consumer: Consumer, places: set[TP], generation: int) -> None:
+    async def _resume(self, consumer: Consumer, places: set[TP], round_: int) -> None:
         """As Faust does when its own recovery has ended."""
         await self.app.on_rebalance_complete.send()
-        if self._outdated(generation):
+        if self._outdated(round_):
             return
         consumer.resume_partitions(places)
         self.completed.set()

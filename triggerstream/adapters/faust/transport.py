@@ -159,7 +159,7 @@ class Consumer(driver.Consumer):
         owned = list(owner.partitions.values())
         free = {self._place(partition.number): partition for partition in owned if partition.has_room()}
         if not free:
-            await self._host.wait_for_room(_POLL_S if owned else _CROWDED_POLL_S)
+            await self._host.wait_for_room(_POLL_S)
             return
         timeout_s = _POLL_S if len(free) == len(owned) else _CROWDED_POLL_S
         found = await self._getmany(active_partitions=set(free), timeout=timeout_s)

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -34,6 +35,9 @@ REFUSED = 2
 FAILED = 70
 FENCED = 75
 _LOOK_S = 30.0
+_GARBAGE = (50_000, 20, 100)
+"""A fold makes many objects and no cycles. With Python's own 700, 10, 10, 100,000 events took 8.3 s to fold
+where they take 6.3, on a machine busy with other things."""
 
 
 def run_worker(settings: WorkerSettings) -> int:
@@ -64,6 +68,10 @@ async def _run(settings: WorkerSettings) -> int:
         took = time.monotonic() - started
         tell(f"ready: partitions {_ranges(partitions)}, {took:.1f} s after the start")
 
+    # What is there now stays: to look through Faust's modules again and again costs a quarter of a fold.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     app = build_app(
         settings,
         identity=Identity(cluster=cluster.id, topic=events.id, partitions=events.partitions),
