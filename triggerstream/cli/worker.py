@@ -44,7 +44,7 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
 )
 @click.option(
     "--instance-id",
-    help="A name that is its own over restarts: after a crash it does not wait for its former self to time out.",
+    help="A name that it keeps: after a crash it need not wait for its former self to time out.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
 def worker(
