@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from celery import Celery, Task
 
+_PICKLE = {"pickle", "application/x-python-serialize"}
 _JSON = {"json", "application/json"}
 _KEEP_UNTIL_ACKNOWLEDGED = frozenset(
     {
@@ -35,7 +36,7 @@ def unsafe_always(app: Celery) -> str | None:
     """Why no worker of ``app`` may run commands, whatever `allow_loss` says; None if nothing is wrong."""
     accepted = {*app.conf.accept_content, *(app.conf.result_accept_content or ())}
     named = {app.conf.task_serializer, app.conf.result_serializer}
-    if any("pickle" in str(name) for name in accepted | named):
+    if not _PICKLE.isdisjoint(accepted | named):
         return "pickle lets whoever can write to the broker run any code; " + _add(
             {"accept_content": ["json"], "task_serializer": "json", "result_serializer": "json"}
         )

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import bootsteps, signals
+from celery._state import get_current_app
 from celery.app.trace import build_tracer, task_has_custom
 from celery.exceptions import Reject
 from celery.utils.imports import symbol_by_name
@@ -62,8 +63,10 @@ def install(
     def on_worker_init(sender: Any, **_: object) -> None:  # noqa: ANN401 - a Celery WorkController
         if sender.app is not app:
             return
-        if log is None or isinstance(log, str):
-            _address(log)
+        try:
+            opened()
+        except UsageError as exc:
+            _refuse(str(exc))
         wrong = unsafe_always(app)
         if wrong is None and allow_loss is not True:
             allowed = allow_loss or ()
@@ -73,11 +76,19 @@ def install(
         for task in own_tasks(app):
             _adopt(task, execution)
 
+    def is_ours(other: object) -> bool:
+        """True for ``app``, and for the copy of it that Celery makes in a process that was not forked."""
+        copied = "FORKED_BY_MULTIPROCESSING" in os.environ and getattr(other, "main", None) == app.main
+        return other is app or copied
+
     def on_worker_process_init(**_: object) -> None:
         """Adopt again in a process that was not forked from the main one."""
-        for task in own_tasks(app):
+        here = get_current_app()
+        if not is_ours(here):
+            return
+        for task in own_tasks(here):
             if _adopt(task, execution):
-                task.__trace__ = build_tracer(task.name, task, app.loader, app=app)
+                task.__trace__ = build_tracer(task.name, task, here.loader, app=here)
 
     def on_postrun(sender: Task[Any, Any], retval: object, **_: object) -> None:
         """Report what ended outside of the body: an error of Celery or of the task's own hooks.
@@ -86,7 +97,7 @@ def install(
         """
         request = sender.request
         delivery = delivery_of(vars(request))
-        if sender.app is not app or delivery is None or handled(request):
+        if delivery is None or handled(request) or not is_ours(sender.app):
             return
         exc = retval if isinstance(retval, Exception) else sys.exception()
         if isinstance(exc, Exception) and not isinstance(exc, MemoryError | Reject):

@@ -1,0 +1,129 @@
+"""What can be reported, without any worker."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.adapters.celery.conftest import command
+from triggerstream.adapters.celery import outcomes
+from triggerstream.adapters.celery.delivery import HEADER, Delivery, delivery_of, header_of
+from triggerstream.adapters.celery.outcomes import NotReportableError, plain
+from triggerstream.core.events import Failed, Finished, Retried, Skipped
+from triggerstream.wire.json import dumps, loads
+
+SENT = command("echo")
+
+
+def delivery() -> Delivery:
+    found = delivery_of({HEADER: header_of(SENT)})
+    assert found is not None
+    return found
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda below: st.lists(below) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), below),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_what_is_json_is_reported_as_it_is(value: object) -> None:
+    assert plain(value) == value
+    found = outcomes.decode(outcomes.finished(delivery(), value))
+    assert isinstance(found, Finished)
+    assert found.result == value
+
+
+@given(st.from_type(type).flatmap(st.from_type) | json_values)
+def test_any_value_is_reported_or_refused(value: object) -> None:
+    try:
+        found = plain(value)
+    except NotReportableError:
+        return
+    assert loads(dumps(found)) == found
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+def test_tuples_and_enumerations_become_what_they_are_in_json() -> None:
+    assert plain({"a": (1, Colour.RED, Level.HIGH)}) == {"a": [1, "red", 3]}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"a": [1, {2}]}, "/a/1: set is no JSON"),
+        ({"a": float("inf")}, "/a: inf is no JSON number"),
+        (2**63, "/: an integer beyond"),
+        (-(2**63) - 1, "/: an integer beyond"),
+        ({("a", "b"): 1}, "/: the key ('a', 'b') is no string"),
+        ("\ud800", "/: not valid Unicode"),
+    ],
+)
+def test_what_is_no_json_is_refused_with_its_place(value: object, says: str) -> None:
+    with pytest.raises(NotReportableError) as caught:
+        plain(value)
+    assert str(caught.value).startswith(says)
+
+
+def test_a_ring_is_refused() -> None:
+    ring: list[object] = []
+    ring.append(ring)
+    with pytest.raises(NotReportableError, match="deeper"):
+        plain(ring)
+
+
+def test_a_result_as_deep_as_an_event_can_hold_is_reported() -> None:
+    deep: object = 1
+    for _ in range(62):
+        deep = [deep]
+    loads(outcomes.finished(delivery(), deep))
+    with pytest.raises(NotReportableError, match="deeper"):
+        outcomes.finished(delivery(), [deep])
+
+
+def test_a_long_error_keeps_its_end_of_the_traceback_within_bounds() -> None:
+    found = outcomes.decode(outcomes.failed_with(delivery(), ValueError("é\ud800" * 100_000)))
+    assert isinstance(found, Failed)
+    assert found.error.startswith("ValueError: é")
+    assert len(found.error) < 10_000
+
+
+def test_an_exception_that_cannot_say_what_it_is_is_still_reported() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    found = outcomes.decode(outcomes.failed_with(delivery(), MuteError()))
+    assert isinstance(found, Failed)
+    assert found.error == "MuteError"
+
+
+def test_skips_and_retries_carry_what_the_task_said() -> None:
+    skipped = outcomes.decode(outcomes.skipped(delivery(), {"why": "so"}))
+    assert skipped == Skipped(instance=SENT.instance, command=SENT.id, metadata={"why": "so"})
+    retried = outcomes.decode(outcomes.retried(delivery(), after_s=1.5, kwargs={"go": {}}))
+    assert retried == Retried(instance=SENT.instance, command=SENT.id, kwargs={"go": {}}, after_us=1_500_000)
+    with pytest.raises(NotReportableError, match="object"):
+        outcomes.skipped(delivery(), ["no object"])
+
+
+@pytest.mark.parametrize("header", [None, "text", {}, {"id": "x"}, {"id": "x", "session": 3}])
+def test_a_header_that_is_not_ours_is_left_alone(header: object) -> None:
+    assert delivery_of({HEADER: header}) is None
+    assert delivery_of(None) is None
