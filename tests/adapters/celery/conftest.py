@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -119,6 +119,7 @@ class Farm:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.home.glob("w*")))
 
 
+@contextmanager
 def make_farm(home: Path, **env: str) -> Iterator[Farm]:
     with ExitStack() as stack:
         broker = stack.enter_context(valkey_server())
@@ -133,12 +134,13 @@ def make_farm(home: Path, **env: str) -> Iterator[Farm]:
 
 @pytest.fixture
 def farm(tmp_path: Path) -> Iterator[Farm]:
-    yield from make_farm(tmp_path)
+    with make_farm(tmp_path) as farm:
+        yield farm
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """A farm with one ordinary worker, for tests that leave it as it was."""
-    for farm in make_farm(tmp_path_factory.mktemp("farm")):
+    with make_farm(tmp_path_factory.mktemp("farm")) as farm:
         farm.worker()
         yield farm

@@ -27,7 +27,10 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    broker_transport_options={"visibility_timeout": float(os.environ.get("TEST_VISIBILITY", "3600"))},
+    broker_transport_options={
+        "visibility_timeout": float(os.environ.get("TEST_VISIBILITY", "3600")),
+        "unacked_restore_interval": 0.5,
+    },
     broker_connection_retry_on_startup=True,
 )
 app.conf.update(json.loads(os.environ.get("TEST_CONF", "{}")))
@@ -46,7 +49,7 @@ def guard_at(address: str) -> Guard | None:
 
 install(
     app,
-    FileLog(HOME / "log"),
+    None if os.environ.get("TEST_LOG") == "address" else FileLog(HOME / "log"),
     guard=guard_at(os.environ.get("TEST_GUARD", "")),
     outcome_timeout_s=float(os.environ.get("TEST_OUTCOME_TIMEOUT", "10")),
     allow_loss=json.loads(os.environ.get("TEST_ALLOW_LOSS", "false")),

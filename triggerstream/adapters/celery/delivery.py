@@ -22,6 +22,9 @@ from triggerstream.wire.json import flag, integer, optional_text, text_of
 HEADER = "triggerstream"
 """One header, an object: Celery carries it over its own retries as it is."""
 
+PUT_BACK = "putBack"
+"""In the header: how often the message was put back."""
+
 _NOT_IN_HEADER = frozenset({"kind", "run", "kwargs", "queue", "expires", "decided"})
 
 
@@ -42,6 +45,7 @@ class Delivery:
     causes: tuple[Cause, ...]
     on_timeout: bool
     traceparent: str | None
+    put_back: int
 
 
 def header_of(command: Command) -> JsonObject:
@@ -66,6 +70,7 @@ def delivery_of(headers: Mapping[str, object] | None) -> Delivery | None:
             causes=tuple(_cause(item) for item in fields.get("causes") or () if isinstance(item, dict)),
             on_timeout=flag(fields, "onTimeout"),
             traceparent=optional_text(fields, "traceparent"),
+            put_back=integer(fields, PUT_BACK) if PUT_BACK in fields else 0,
         )
     except DecodeError:
         return None

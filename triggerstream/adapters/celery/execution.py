@@ -33,7 +33,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from triggerstream.adapters.celery import outcomes
 from triggerstream.adapters.celery.context import CommandContext, RetryRequested, SkipRequested, running
-from triggerstream.adapters.celery.delivery import Delivery, delivery_of
+from triggerstream.adapters.celery.delivery import HEADER, PUT_BACK, Delivery, delivery_of
 from triggerstream.adapters.celery.guards import (
     MAX_TAKEOVERS,
     Busy,
@@ -48,8 +48,8 @@ from triggerstream.adapters.celery.guards import (
 )
 from triggerstream.adapters.celery.guards.lease import kept_alive
 from triggerstream.adapters.celery.outcomes import NotReportableError
-from triggerstream.adapters.celery.reporting import Reporter, end_process
-from triggerstream.core.errors import UsageError
+from triggerstream.adapters.celery.reporting import Reporter, end_process, give_up
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Finished
 from triggerstream.core.ids import Json
 
@@ -60,10 +60,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_FIRST_PUT_BACK_S = 0.5
+"""Celery's own retry sends its second message a moment before the first gives its claim back."""
 _LONGEST_PUT_BACK_S = 10.0
-"""A repeat looks again at least this often: its holder may have ended long before its lease."""
-_SHORTEST_PUT_BACK_S = 0.2
-_UNAVAILABLE_PUT_BACK_S = 5.0
+"""A repeat looks again at least this often: its holder may end long before its lease."""
+_AFTER_LEASE_S = 0.1
 _HANDLED = "triggerstream_handled"
 
 
@@ -123,7 +124,8 @@ class Execution:
                 case Settled(value=value):
                     return self._report(request, delivery, value)
                 case Busy(for_s=for_s):
-                    put_back(task, min(max(for_s, _SHORTEST_PUT_BACK_S), _LONGEST_PUT_BACK_S))
+                    logger.info("Running elsewhere: put back", extra={"command": delivery.command})
+                    put_back(task, delivery, within_s=for_s + _AFTER_LEASE_S)
                 case Exhausted():
                     why = f"the processes that ran it died, {MAX_TAKEOVERS + 1} times"
                     value = guard.conclude(delivery.command, outcomes.worker_lost(delivery, why))
@@ -132,7 +134,7 @@ class Execution:
             logger.exception(
                 "The guard does not answer: command put back", extra={"command": delivery.command}
             )
-            put_back(task, _UNAVAILABLE_PUT_BACK_S)
+            put_back(task, delivery, within_s=_LONGEST_PUT_BACK_S)
 
     def settle_unrun(self, task: Task[Any, Any], delivery: Delivery, exc: BaseException) -> None:
         """Report ``exc``, which ended the call of the task outside of its body."""
@@ -151,7 +153,7 @@ class Execution:
     def _run(self, call: _Call, held: Held, lease: AbstractContextManager[None]) -> object:
         delivery, request = call.delivery, call.task.request
         if request.retries == delivery.retries:
-            self.reporter.report(delivery.session, outcomes.started(delivery, worker=request.hostname))
+            self._report_started(call, held)
         context = self._context(call, held)
         with lease, _uninterrupted() as interrupts:
             mark = running().set(context)
@@ -187,6 +189,15 @@ class Execution:
             finally:
                 running().reset(mark)
             return self._report(request, delivery, value)
+
+    def _report_started(self, call: _Call, held: Held) -> None:
+        value = outcomes.started(call.delivery, worker=call.task.request.hostname)
+        try:
+            self.reporter.append(call.delivery.session, value)
+        except LogError as exc:
+            # Given back first: that this process ends is no fault of the task, and no take-over.
+            held.release()
+            give_up(exc)
 
     def _report(self, request: Context, delivery: Delivery, value: bytes) -> Json:
         """Report what is on record. Returns the task's result; raises ``Ignore`` where there is none."""
@@ -230,17 +241,24 @@ def _mark_handled(request: Context) -> None:
     vars(request)[_HANDLED] = True
 
 
-def put_back(task: Task[Any, Any], delay_s: float) -> NoReturn:
-    """Send the message again, to be delivered after ``delay_s``, and have this one acknowledged.
+def put_back(task: Task[Any, Any], delivery: Delivery, *, within_s: float) -> NoReturn:
+    """Send the message again, for later but at most ``within_s`` later, and have this one acknowledged.
 
-    A crash between the two leaves both messages; a guard makes one of them of no effect.
+    It comes later each time. A crash between the two leaves both messages; a guard makes one of no effect.
     """
     request = task.request
     _mark_handled(request)
+    delay_s = min(_FIRST_PUT_BACK_S * 2.0 ** min(delivery.put_back, 16), _LONGEST_PUT_BACK_S, within_s)
+    headers = dict(request.headers or {})
+    headers[HEADER] = {**headers.get(HEADER, {}), PUT_BACK: delivery.put_back + 1}
     try:
-        # Without its `expires`: that limits the first start, which somebody else has made.
-        again = task.signature_from_request(request, countdown=delay_s, retries=request.retries, expires=None)
-        again.apply_async(add_to_parent=False)
+        task.signature_from_request(
+            request,
+            countdown=delay_s,
+            retries=request.retries,
+            headers=headers,
+            expires=None,  # that limits the first start, which somebody else has made
+        ).apply_async(add_to_parent=False)
     except Exception as exc:
         logger.exception("A command could not be put back: its message is requeued at once")
         raise Reject(exc, requeue=True) from exc

@@ -56,11 +56,8 @@ class Reporter:
         """Append one outcome. It is durable when this returns, else this process ends."""
         try:
             self.append(session, value)
-        except Exception:  # whatever it was, only the end of the process keeps the outcome from being lost
-            logger.critical(
-                "An outcome is not in the log: this process ends, its message comes again", exc_info=True
-            )
-            end_process()
+        except Exception as exc:  # noqa: BLE001 - whatever it was, only the end of the process keeps the outcome
+            give_up(exc)
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -88,6 +85,12 @@ class Reporter:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 return
+
+
+def give_up(exc: Exception) -> NoReturn:
+    """End this process, since ``exc`` kept an outcome out of the log."""
+    logger.critical("An outcome is not in the log: this process ends, its message comes again", exc_info=exc)
+    end_process()
 
 
 def end_process() -> NoReturn:
