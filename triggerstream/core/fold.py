@@ -193,7 +193,14 @@ class _Draft:
         new.timer_count = state.timer_count
         self.state = new
         current = rules.current
-        self.config = current.config if state.config == current.offset else rules.met(state.config).config
+        if state.config == current.offset:
+            self.config = current.config
+        elif state.seen or state.tasks:
+            self.config = rules.met(state.config).config
+        else:
+            # No configuration means anything to a session of which nothing is known.
+            new.config = current.offset
+            self.config = current.config
 
     def folded(self) -> Folded:
         return Folded(
@@ -224,8 +231,9 @@ class _Draft:
             self.fire_timers(state.clock_us)
         state.offset = event.offset
         if note is not _SILENT:
-            entry = (event.offset, event.type, event.time_us, note)
-            state.positions = [*state.positions, entry][-self.config.bounds.positions :]
+            positions = [*state.positions, (event.offset, event.type, event.time_us, note)]
+            limit = self.config.bounds.positions
+            state.positions = positions if len(positions) <= limit else positions[-limit:]
 
     def _apply(self, event: Event) -> str | None:
         """Fold the event itself; returns the note for the timeline."""
@@ -256,12 +264,13 @@ class _Draft:
     def _trigger(self, event: Event, trigger: Trigger) -> str | None:
         name = trigger.name
         if event.id is not None and name in self.config.users:
-            digests = self.state.digests.get(name, b"")
+            digests = self.state.digests.get(name)
             digest = event_digest(event.source, event.id)
-            if _holds(digests, digest):
-                return "duplicate: an event of this source and id is included already"
-            limit = self.config.bounds.digests * DIGEST_BYTES
-            self.state.digests = {**self.state.digests, name: (digests + digest)[-limit:]}
+            if digests is not None:
+                if _holds(digests, digest):
+                    return "duplicate: an event of this source and id is included already"
+                digest = (digests + digest)[-self.config.bounds.digests * DIGEST_BYTES :]
+            self.state.digests = {**self.state.digests, name: digest}
         self._fire(
             name,
             Arrival(
@@ -342,9 +351,14 @@ class _Draft:
 
     def _judge(self, task: Task, instance: Instance) -> None:
         """Abandon, decide, or let wait (DESIGN 4, rule 4). ``instance`` is owned."""
-        if self._blocked(task, instance):
+        if task.unless and self._blocked(task, instance):
             self._resolve(task.name, instance, Status.ABANDONED)
-        elif instance.status is Status.UNSTARTED and instance.captured.keys() >= task.needs_set:
+        elif (
+            instance.status is Status.UNSTARTED
+            # Nearly all events leave something to wait for: a length is known sooner than a subset.
+            and len(instance.captured) >= len(task.needs)
+            and instance.captured.keys() >= task.needs_set
+        ):
             self._decide(task, instance, self.state.clock_us)
 
     def _judge_all(self) -> None:

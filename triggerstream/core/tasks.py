@@ -123,11 +123,11 @@ class Rules:
 
     app: AppId
     history: tuple[Applied, ...] = (NEVER_APPLIED,)
+    current: Applied = field(init=False, repr=False, compare=False)
+    """The configuration in force."""
 
-    @property
-    def current(self) -> Applied:
-        """The configuration in force."""
-        return self.history[-1]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "current", self.history[-1])
 
     def met(self, offset: int) -> Applied:
         """The configuration that a session at ``offset`` has met last."""

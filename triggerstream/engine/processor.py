@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from triggerstream.core.commands import Decision
 from triggerstream.core.errors import ConfigError, DecodeError, TriggerstreamError
 from triggerstream.core.events import ConfigApplied, Event, Failed, Finished, Replay, Retried, Skip, Trigger
 from triggerstream.core.fold import Folded, next_due, step
@@ -19,6 +18,9 @@ from triggerstream.wire.records import NewRecord, Record
 
 _GROWTH = 6
 """How much longer an event can be in a state than on the wire: ``1e15`` becomes ``1000000000000000.0``."""
+_REMEMBERED = 4_096
+_REMEMBERED_BYTES = 4_096
+"""Together at most 16 MiB of encoded states, some 100 MiB as objects."""
 _RECORD_OVERHEAD = 2_048
 """Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
 
@@ -28,13 +30,18 @@ class FoldVersionError(TriggerstreamError):
 
 
 class Processor:
-    """Folds batches of one partition. It holds no state of its own between two batches."""
+    """Folds batches of one partition.
+
+    Between two batches it only remembers which state the bytes that it encoded last stand for, so that a
+    session whose next event follows soon is not decoded again.
+    """
 
     def __init__(self, *, app: AppId, partition: int = 0, partitions: int = 1) -> None:
         self.app = app
         self.partition = partition
         self.partitions = partitions
         self._params_bytes: dict[ConfigHash, int] = {}
+        self._encoded: dict[bytes, SessionState] = {}
 
     def params_bytes(self, config: Configuration) -> int:
         """The bytes of the longest ``withParams`` of ``config``."""
@@ -43,6 +50,21 @@ class Processor:
             known = max((len(dumps(task.with_params)) for task in config.tasks), default=0)
             self._params_bytes = {config.hash: known}
         return known
+
+    def encode(self, known: SessionState) -> bytes:
+        """A state's bytes."""
+        stored = state.encode(known)
+        if len(stored) <= _REMEMBERED_BYTES:
+            remembered = self._encoded
+            remembered[stored] = known
+            if len(remembered) > _REMEMBERED:
+                del remembered[next(iter(remembered))]
+        return stored
+
+    def recall(self, stored: bytes) -> SessionState:
+        """The state that ``stored`` stands for. Nobody writes to a state, so it may be the one of before."""
+        known = self._encoded.pop(stored, None)
+        return state.decode(stored) if known is None else known
 
     def process(
         self,
@@ -108,11 +130,12 @@ class _Batch:
         rules = self.rules
         states: dict[SessionId, Stored] = {}
         for session_id, session in self.sessions.items():
-            if session.changed and session.state is not None:
+            known = session.state
+            if session.changed and known is not None:
                 states[session_id] = Stored(
-                    state=state.encode(session.state),
-                    due_us=next_due(rules, session.state),
-                    config=rules.current.offset if session.state.is_empty() else session.state.config,
+                    state=self.processor.encode(known),
+                    due_us=next_due(rules, known) if known.timer_count else None,
+                    config=rules.current.offset if known.is_empty() else known.config,
                 )
         return Checkpoint(
             partition=self.processor.partition,
@@ -153,11 +176,12 @@ class _Batch:
 
     def _load(self, session_id: SessionId) -> _Session:
         stored = self.load(session_id)
-        known = None if stored is None else state.decode(stored)
-        if known is not None and known.is_empty():
-            known.config = self.rules.current.offset
         limit = self.rules.current.config.bounds.state_bytes
-        session = self.sessions[session_id] = _Session(known, limit - len(stored or b""))
+        if stored is None:
+            session = _Session(None, limit)
+        else:
+            session = _Session(self.processor.recall(stored), limit - len(stored))
+        self.sessions[session_id] = session
         return session
 
     def _fold(self, record: Record, session: _Session, event: Event) -> None:
@@ -168,22 +192,23 @@ class _Batch:
         if not isinstance(folded, Folded):
             self.dead_letters.append(DeadLetter(record=record, reason=folded.reason))
             return
-        bounds = self.rules.current.config.bounds
-        decided = [_encode(decision) for decision in folded.decisions]
-        longest = max((len(item.value) for item in decided), default=0)
-        if longest > bounds.command_bytes:
-            limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
-            reason = f"a command would have {longest:,} bytes: {limit}"
-            self.dead_letters.append(DeadLetter(record=record, reason=reason))
-            return
         # The event's content stands once as the session's latest, once in its outcome, once in each instance
         # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
-        longest_event = len(record.value or b"") * _GROWTH + _RECORD_OVERHEAD
-        session.room -= (
-            longest_event * (2 + folded.taken)
-            + folded.created * (bounds.state_bytes - session.room)
-            + len(decided) * self.processor.params_bytes(self.rules.current.config)
-        )
+        growth = (len(record.value or b"") * _GROWTH + _RECORD_OVERHEAD) * (2 + folded.taken)
+        bounds = self.rules.current.config.bounds
+        if folded.created:
+            growth += folded.created * (bounds.state_bytes - session.room)
+        decided = None
+        if folded.decisions:
+            decided = [Decided(decision=d, value=commands.encode(d)) for d in folded.decisions]
+            longest = max(len(item.value) for item in decided)
+            if longest > bounds.command_bytes:
+                limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
+                reason = f"a command would have {longest:,} bytes: {limit}"
+                self.dead_letters.append(DeadLetter(record=record, reason=reason))
+                return
+            growth += len(decided) * self.processor.params_bytes(self.rules.current.config)
+        session.room -= growth
         if session.room < 0:
             size = len(state.encode(folded.state))
             session.room = bounds.state_bytes - size
@@ -195,12 +220,10 @@ class _Batch:
         session.state = folded.state
         session.changed = True
         self.folded += 1
-        self.decided.extend(decided)
-        self.settled.extend(folded.settled)
-
-
-def _encode(decision: Decision) -> Decided:
-    return Decided(decision=decision, value=commands.encode(decision))
+        if decided is not None:
+            self.decided += decided
+        if folded.settled:
+            self.settled += folded.settled
 
 
 def _adds_data(event: Event) -> bool:
