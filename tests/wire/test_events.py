@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -254,6 +254,16 @@ def test_a_binary_cloudevent_may_be_the_engine_s_own() -> None:
 def test_a_header_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(DecodeError, match="header ce_id: must be UTF-8"):
         decode(record(b"{}", headers=(("ce_type", b"a"), ("ce_id", b"\xff"))))
+
+
+def test_a_header_without_value_is_left_out() -> None:
+    """Kafka allows one; what reads records hands it on as it is."""
+    null = cast("bytes", None)
+    for name in ("ce_id", "ce_time", "traceparent", ORIGIN_HEADER, "other"):
+        event = decode(record(b"{}", headers=(("ce_type", b"a"), (name, null))))
+        assert event == binary(b"{}", type="a")
+    with pytest.raises(DecodeError, match="/type: must be a non-empty string, is missing"):
+        decode(record(b"{}", headers=(("ce_type", null),)))
 
 
 def test_headers_of_a_binary_cloudevent_count_as_bytes_of_the_event() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import (
@@ -75,7 +75,7 @@ def decode(record: Record) -> Event | ConfigApplied:
         DecodeError: it breaks the contract; the message names the place and what would be right.
     """
     key, value = record.key, record.value
-    headers = dict(record.headers) if record.headers else None
+    headers = _by_name(record.headers) if record.headers else None
     binary = headers is not None and "ce_type" in headers
     if value is None and not binary:
         raise DecodeError("no value: an event is a JSON object")
@@ -125,7 +125,7 @@ def decode(record: Record) -> Event | ConfigApplied:
 
 def event_bytes(record: Record) -> int:
     """What counts as the length of an event: its value, and its attributes where they are headers."""
-    attributes = sum(len(name) + len(text) for name, text in record.headers if name.startswith("ce_"))
+    attributes = sum(len(name) + len(text or b"") for name, text in record.headers if name.startswith("ce_"))
     return len(record.value or b"") + attributes
 
 
@@ -249,6 +249,12 @@ def _check_key(key: bytes) -> None:
         raise DecodeError(message)
     if key[0] == 0:
         raise DecodeError("a session id must not begin with U+0000")
+
+
+def _by_name(headers: Headers) -> dict[str, bytes]:
+    """The headers' values; one without value, which Kafka allows, is left out."""
+    found = cast("tuple[tuple[str, bytes | None], ...]", headers)
+    return {name: text for name, text in found if text is not None}
 
 
 def _header_text(headers: dict[str, bytes], name: str) -> str:
