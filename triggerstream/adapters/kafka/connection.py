@@ -132,6 +132,9 @@ async def stop(producer: AIOKafkaProducer, *, timeout_s: float = _STOP_S) -> Non
         await producer.client.close()
         stopping.cancel()
     # A producer that was fenced says so here once more; who used it knows already.
-    transaction = producer._txn_manager._transaction_waiter  # noqa: SLF001 - likewise
-    if transaction is not None:
-        transaction.add_done_callback(seen)
+    waiters = [producer._txn_manager._transaction_waiter]  # noqa: SLF001 - likewise
+    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001 - likewise
+        waiters += [batch._drain_waiter for batch in batches]  # noqa: SLF001 - likewise
+    for waiter in waiters:
+        if waiter is not None:
+            waiter.add_done_callback(seen)
