@@ -37,13 +37,13 @@ class Stock:
 
     def __init__(self, mode: str, connection: Connection, app: str, output: Path) -> None:
         self.output = output
-        with output.open("wb") as stream:
+        with output.open("wb") as stream, output.with_suffix(".err").open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.adapters.faust.stock", mode, connection.bootstrap, app],
                 cwd=_ROOT,
                 stdin=subprocess.PIPE,
                 stdout=stream,
-                stderr=output.with_suffix(".err").open("wb"),
+                stderr=errors,
                 start_new_session=True,
             )
 

@@ -193,6 +193,9 @@ class Stage:
                     else:
                         raise AssertionError("no worker runs: " + self.workers[-1].text())
         except TimeoutError as exc:
+            for worker in self.workers:
+                worker.signal(signal.SIGUSR1)
+            await asyncio.sleep(1)  # they say where they are
             texts = "\n".join(worker.text()[-2000:] for worker in self.workers)
             raise AssertionError(f"not settled: {done} of {wanted}\n{texts}") from exc
         finally:

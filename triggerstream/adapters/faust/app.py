@@ -146,6 +146,10 @@ class WorkerApp(faust.App):
         """Let go of what outlasts the partitions."""
         await self._appender.close()
 
+    def fetching(self) -> bool:
+        """Whether intake is on; it is not while partitions change hands."""
+        return cast("Consumer", self.consumer).flow_active
+
     def progress(self) -> list[Progress]:
         """How far each owned partition is; for metrics and probes."""
         thread = cast("Consumer", self.consumer).thread

@@ -80,6 +80,7 @@ async def _run(settings: WorkerSettings) -> int:
         on_ready=ready,
         on_recovery=_tell_recovery,
     )
+    loop.add_signal_handler(signal.SIGUSR1, _tell_progress, app)
     starting = asyncio.create_task(_start(app))
     await stopping.wait()
     tell("stopping: finishing what is in flight")
@@ -128,6 +129,18 @@ def end_process(exc: BaseException) -> NoReturn:
 def tell(line: str) -> None:
     """One line for whoever watches the process."""
     print(f"triggerstream worker {os.getpid()}: {line}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
+
+
+def _tell_progress(app: WorkerApp) -> None:
+    """What SIGUSR1 asks for."""
+    tell(f"{'fetching' if app.fetching() else 'not fetching'}, rebalancing: {app.rebalancing}")
+    for one in app.progress():
+        partition = app.owner.partitions[one.partition]
+        tell(
+            f"partition {one.partition}: {partition.life.value}, next {partition.next}, "
+            f"durable {partition.durable}, {partition.taken} batches in flight, lag {one.lag}, "
+            f"{one.timers} timers, {one.counters}"
+        )
 
 
 def _tell_recovery(left: dict[int, tuple[int, int]]) -> None:
