@@ -92,7 +92,7 @@ async def in_force(
     """The configuration that was applied last, as partition 0 has it; None where none was.
 
     A checkpoint of partition 0 says that up to offset ``folded`` the last one was ``known``: then only what
-    is beyond is read. Without, the log is read from its end backwards until one is found: 100,000 events a
+    is beyond is read. Without, the log is read from its end backwards until one is found: 50,000 events a
     second.
 
     Raises:
