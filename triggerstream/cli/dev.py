@@ -59,6 +59,7 @@ def dev(
     in the directory that --dir names: a restart goes on where it was. Without --celery, decisions are made
     and kept, and nothing is run. Ctrl-C ends it and all that it started.
     """
+    from triggerstream import bootstrap
     from triggerstream.cli.runtime import Setup
     from triggerstream.cli.voice import JsonVoice, LogLines, PlainVoice, findings
 
@@ -71,6 +72,7 @@ def dev(
         directory=address.path.parent, celery=celery, broker=broker, port=port, concurrency=concurrency
     )
     voice = JsonVoice() if as_json else PlainVoice()
+    bootstrap.collect_less()
     logging.getLogger().addHandler(LogLines(voice.aside))
     try:
         asyncio.run(until_signalled(_Dev(file, setup, voice)))
