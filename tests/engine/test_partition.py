@@ -295,6 +295,22 @@ async def test_records_below_the_next_are_not_folded_again(bench: Bench) -> None
     assert len(bench.durable.changelog) == written
 
 
+async def test_a_batch_that_does_not_follow_on_the_one_before_ends_the_process(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    partition.take()
+    # From 1 to 3 there is a control record, say: positions without records are no gap.
+    partition.fold(bench.durable.log[:1], span=(0, 3))
+    partition.take()
+    partition.fold(bench.durable.log[2:], span=(4, 5))
+    assert [str(failure) for failure in bench.failures] == [
+        "partition 0: what is in the log from 3 to 4 was lost"
+    ]
+    await partition.close()
+
+
 async def test_a_checkpoint_that_takes_too_long_ends_the_process(bench: Bench) -> None:
     bench.configure()
     partition = bench.partition(timing=Timing(commit_s=0.02))

@@ -137,6 +137,8 @@ class Partition:
     """The next offset after what is durable."""
     taken: int = 0
     """Batches between intake and durable."""
+    _position: int = 0
+    """The log's position after the last batch; beyond ``next`` where control records follow."""
     _store: StateStore | None = None
     _overlay: dict[bytes, bytes] = field(default_factory=dict)
     """States that are folded and not in the store yet."""
@@ -198,7 +200,7 @@ class Partition:
         await self._recover(store, extent)
         failpoint("takeover.recovered")
         mark = await self._resume(store, extent)
-        self.next = self.durable = mark.offset
+        self.next = self.durable = self._position = mark.offset
         self.life = Life.READY
         self._committer = asyncio.create_task(self._guard(self._commit_all))
         self._background = [
@@ -272,11 +274,23 @@ class Partition:
         """Uncount a batch that will not be folded."""
         self._release(1)
 
-    def fold(self, records: Sequence[Record]) -> None:
-        """Fold a batch that was taken in. Not durable yet when this returns: ``durable`` says what is."""
+    def fold(self, records: Sequence[Record], *, span: tuple[int, int] | None = None) -> None:
+        """Fold a batch that was taken in. Not durable yet when this returns: ``durable`` says what is.
+
+        ``span``: the batch is all that the log has from its first to before its second position. Where it
+        does not follow on the batch before it, a batch was lost on the way, and the process ends.
+        """
         if self.life is not Life.READY:
             self.drop()
             return
+        if span is not None:
+            begin, end = span
+            if begin > self._position:
+                self.fail(
+                    LogError(f"{self.place}: what is in the log from {self._position} to {begin} was lost")
+                )
+                return
+            self._position = end
         if records[0].offset < self.next:
             records = [record for record in records if record.offset >= self.next]
             if not records:

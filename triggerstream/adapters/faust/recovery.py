@@ -111,7 +111,8 @@ class TakeOver(Service):
         places = {TP(host.events_topic, number): offset for number, offset in offsets.items()}
         if places:
             try:
-                await consumer.thread.start_fetching(places)
+                consumer.epoch += 1
+                await consumer.thread.start_fetching(places, epoch=consumer.epoch)
             except Exception:
                 if self._outdated(round_):
                     return

@@ -44,14 +44,24 @@ class Host(Protocol):
 
 @dataclass(slots=True)
 class PartitionBatch:
-    """A fetch of one partition and who owned it then."""
+    """A fetch of one partition, from which to which position it is, and who owned it then."""
 
     owner: Partition
     records: Sequence[Record]
+    span: tuple[int, int]
 
     def fold(self) -> None:
         """Have the owner fold it."""
-        self.owner.fold(self.records)
+        self.owner.fold(self.records, span=self.span)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What one fetch brought, after the seek of which take-over, from where to where in each partition."""
+
+    epoch: int
+    records: Mapping[Any, list[Any]]
+    spans: Mapping[Any, tuple[int, int]]
 
 
 class BatchTopic(Topic):
@@ -87,15 +97,44 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - as above
         return consumer
 
-    async def start_fetching(self, offsets: Mapping[TP, int]) -> None:
-        """Fetch from ``offsets`` on, of these partitions only."""
-        await self.call_thread(self._start_fetching, offsets)
+    epoch = 0
+    """Counts take-overs: what is fetched is of the take-over whose seek came before it."""
 
-    async def _start_fetching(self, offsets: Mapping[TP, int]) -> None:
+    _handed: dict[TopicPartition, int] | None = None
+    """By partition, the position up to which records were handed over since the seek."""
+
+    async def start_fetching(self, offsets: Mapping[TP, int], *, epoch: int) -> None:
+        """Fetch from ``offsets`` on, of these partitions only; that is ``epoch``."""
+        await self.call_thread(self._start_fetching, offsets, epoch)
+
+    async def _start_fetching(self, offsets: Mapping[TP, int], epoch: int) -> None:
         consumer = self._ensure_consumer()
+        self.epoch = epoch
+        self._handed = {TopicPartition(*place): offset for place, offset in offsets.items()}
         for place, offset in offsets.items():
             consumer.seek(TopicPartition(*place), offset)
         consumer.resume(*(TopicPartition(*place) for place in offsets))
+
+    async def fetch(self, places: set[TP], *, timeout_s: float) -> Fetched:
+        """Records of ``places``.
+
+        A fetch that began before a rebalance may end after the next take-over's seek: its epoch tells.
+        """
+        fetched: Fetched = await self.call_thread(self._fetch, places, timeout_s)
+        return fetched
+
+    async def _fetch(self, places: set[TP], timeout_s: float) -> Fetched:
+        consumer = self._ensure_consumer()
+        limit = consumer._max_poll_records  # noqa: SLF001 - as Faust's own
+        # Nothing else runs in this thread between what is read from the fetcher and the end of this method.
+        found = await self._fetch_records(consumer, places, timeout=timeout_s, max_records=limit)
+        handed = self._handed or {}
+        spans = {}
+        for place in found:
+            end = consumer._subscription.subscription.assignment.state_value(place).position  # noqa: SLF001
+            spans[place] = (handed.get(place, end), end)
+            handed[place] = end
+        return Fetched(epoch=self.epoch, records=found, spans=spans)
 
     def fetched(self, place: TP) -> tuple[int, int] | None:
         """The position of the next fetch and the end as last seen; None where nothing was fetched yet."""
@@ -114,6 +153,8 @@ class Consumer(driver.Consumer):
 
     RebalanceListener: ClassVar[type[driver.ConsumerRebalanceListener]] = RebalanceListener
     _thread: ConsumerThread
+    epoch = 0
+    """The take-over whose records are folded; set before its seek."""
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -162,15 +203,16 @@ class Consumer(driver.Consumer):
             await self._host.wait_for_room(_POLL_S)
             return
         timeout_s = _POLL_S if len(free) == len(owned) else _CROWDED_POLL_S
-        found = await self._getmany(active_partitions=set(free), timeout=timeout_s)
-        for place, fetched in found.items():
-            partition = free.get(place)
-            # What is dropped here is fetched again by whoever owns the partition next.
-            if partition is None or not self.flow_active or owner.get(partition.number) is not partition:
-                continue
+        fetched = await self._thread.fetch(set(free), timeout_s=timeout_s)
+        if fetched.epoch != self.epoch:
+            return  # it is before the seek of the take-over that is due, and will be fetched again
+        for place, found in fetched.records.items():
+            partition = owner.get(place.partition)
+            if partition is None:
+                continue  # given back meanwhile: its next owner fetches it again
             partition.take()
-            batch = PartitionBatch(partition, [_record(record) for record in fetched])
-            await self.callback(self._message(place, batch, fetched[-1].offset))
+            batch = PartitionBatch(partition, [_record(record) for record in found], fetched.spans[place])
+            await self.callback(self._message(self._place(place.partition), batch, found[-1].offset))
 
     def _place(self, partition: int) -> TP:
         return TP(self._host.events_topic, partition)
