@@ -10,7 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -129,6 +129,7 @@ class _Publisher:
         self._left = False
         self._connection: Any = None
         self._producer: Any = None
+        self._declared: set[tuple[object, str]] = set()
         self._thread = threading.Thread(target=self._work, name="triggerstream-dispatch", daemon=True)
         self._thread.start()
 
@@ -164,7 +165,9 @@ class _Publisher:
                 (job, DispatchError("the dispatcher was closed before this command's turn")) for job in batch
             ]
         try:
-            with self._connected().batch(max_size=_BATCH):
+            producer = self._connected()
+            # One alone is sent as it is: a batch costs it another 0.3 ms.
+            with producer.batch(max_size=_BATCH) if len(batch) > 1 else nullcontext():
                 return [(job, self._try(job.decision)) for job in batch]
         except self._broker_errors() as exc:
             # Which of them the broker has is not known: all may be sent again.
@@ -200,6 +203,11 @@ class _Publisher:
         if command.queue is not None:
             options = {"queue": command.queue}
         options = amqp.router.route(options, command.run, (), command.kwargs, known)
+        queue = options.get("queue")
+        goes_to = (getattr(queue, "name", queue), str(options.get("exchange")))
+        if goes_to in self._declared:
+            # kombu would remember it, too, but copies the queue first: a fifth of all the time it takes.
+            options["declare"] = []
         message = amqp.as_task_v2(
             command.id,
             command.run,
@@ -227,6 +235,7 @@ class _Publisher:
             confirm_timeout=self._timeout_s,
             **options,
         )
+        self._declared.add(goes_to)
 
     def _revoke(self, command: str) -> None:
         self._connected()
@@ -265,6 +274,7 @@ class _Publisher:
 
     def _disconnect(self) -> None:
         connection, self._connection, self._producer = self._connection, None, None
+        self._declared.clear()
         if connection is not None:
             connection.release()
 
