@@ -104,6 +104,13 @@ async def test_a_repeat_after_the_end_reports_the_same_outcome_and_does_not_run(
     assert effects(sql, "repeat") == [sent.id]
 
 
+async def test_a_repeat_that_expired_reports_the_outcome_on_record(sql: Farm) -> None:
+    sent = command("takes_effect", name="repeat-expired")
+    await sql.run(sent)
+    await sql.dispatcher.dispatch(replace(sent, expires_us=1))
+    assert types(await sql.outcome(sent, count=2)) == ["started", "finished", "finished"]
+
+
 async def test_a_repeat_of_a_failure_reports_the_failure_and_does_not_run(sql: Farm) -> None:
     sent = command("takes_effect", name="repeat-failed", fails=True)
     await sql.run(sent)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.adapters.celery.conftest import Farm, command
 from tests.support.waiting import eventually
+from triggerstream.adapters.celery.delivery import HEADER, header_of
 
 pytestmark = pytest.mark.celery
 
@@ -122,6 +123,15 @@ async def test_an_unknown_task_is_a_failure(shared: Farm) -> None:
     events = await shared.run(command("no_such_task"))
     assert types(events) == ["failed"]
     assert "no_such_task" in events[0]["data"]["error"]
+
+
+async def test_a_message_that_is_no_task_is_a_failure(shared: Farm) -> None:
+    sent = command("echo")
+    headers = {HEADER: header_of(sent), "eta": "tomorrow"}
+    shared.app.send_task(sent.run, task_id=sent.id, kwargs=sent.kwargs, headers=headers)
+    events = await shared.outcome(sent)
+    assert types(events) == ["failed"]
+    assert events[0]["data"]["error"].startswith("task_rejected: invalid ETA")
 
 
 async def test_a_lost_child_process_has_its_task_run_again_and_reports_no_failure(shared: Farm) -> None:
