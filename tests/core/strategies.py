@@ -121,7 +121,7 @@ _RETRIES = (
     Retry(max=2, backoff_us=5 * SECOND, factor=1.5, max_backoff_us=6 * SECOND),
     Retry(max=0, backoff_us=SECOND),
 )
-_BOUNDS = tuple(
+TIGHT = tuple(
     Bounds(
         trigger_names=names,
         unresolved_instances=unresolved,
@@ -137,15 +137,23 @@ _BOUNDS = tuple(
         (6, 4, 3, 50, 3),
     )
 )
+"""Bounds so low that the logs meet them."""
+SMALL = tuple(
+    Bounds(state_bytes=state, command_bytes=command)
+    for state, command in ((700, 300), (1_200, 500), (2_000, 350), (4_000, 1_000))
+)
+"""The same for the bounds in bytes."""
 
 
 def configurations(
-    *, unless: bool = True, every: bool = True, retry: bool = True, cascades: bool = True, tight: bool = False
+    *,
+    unless: bool = True,
+    every: bool = True,
+    retry: bool = True,
+    cascades: bool = True,
+    bounds: Sequence[Bounds] = (Bounds(),),
 ) -> st.SearchStrategy[Configuration]:
-    """Configurations of up to three tasks, which wait for a few triggers and for one another.
-
-    With ``tight``, bounds are so low that logs meet them.
-    """
+    """Configurations of up to three tasks, which wait for a few triggers and for one another."""
     pool = NAMES if cascades else TRIGGERS
 
     def task(name: TaskName, drawn: bytes) -> Task:
@@ -168,10 +176,10 @@ def configurations(
         first, *_ = drawn
         parts = _chunks(drawn[1:], _TASK_BYTES)
         tasks = tuple(task(TASKS[(first + n) % len(TASKS)], part) for n, part in enumerate(parts))
-        bounds = _BOUNDS[parts[0][-1] % len(_BOUNDS)] if tight else Bounds()
-        text = repr((tasks, bounds))
+        limits = bounds[parts[0][-1] % len(bounds)]
+        text = repr((tasks, limits))
         return Configuration(
-            hash=ConfigHash(sha256(text.encode()).hexdigest()), text=text, tasks=tasks, bounds=bounds
+            hash=ConfigHash(sha256(text.encode()).hexdigest()), text=text, tasks=tasks, bounds=limits
         )
 
     return _bytes_of(_TASK_BYTES, len(TASKS), extra=1).map(build)

@@ -19,6 +19,7 @@ from tests.core.strategies import (
     SECOND,
     SESSIONS,
     START_US,
+    TIGHT,
     TRIGGERS,
     Entry,
     History,
@@ -113,7 +114,7 @@ def test_redelivered_events_change_nothing_and_decide_nothing(history: History, 
 @given(
     st.one_of(
         histories(kinds=EVERYTHING),
-        histories(kinds=EVERYTHING, configs=configurations(tight=True)),
+        histories(kinds=EVERYTHING, configs=configurations(bounds=TIGHT)),
     )
 )
 def test_step_never_raises_and_never_changes_its_arguments(history: History) -> None:
@@ -136,7 +137,7 @@ def test_step_never_raises_and_never_changes_its_arguments(history: History) -> 
 @given(
     st.one_of(
         histories(kinds=EVERYTHING),
-        histories(kinds=EVERYTHING, configs=configurations(tight=True)),
+        histories(kinds=EVERYTHING, configs=configurations(bounds=TIGHT)),
     )
 )
 def test_state_survives_its_encoding_after_every_event(history: History) -> None:
@@ -300,7 +301,7 @@ def test_needs_touch_says_whether_a_touch_decides_something(history: History) ->
         assert not needs_touch(world.rules, folded.state)
 
 
-@given(histories(kinds=EVERYTHING, configs=configurations(tight=True), max_size=60))
+@given(histories(kinds=EVERYTHING, configs=configurations(bounds=TIGHT), max_size=60))
 def test_bounds_of_the_configuration_hold_after_every_event(history: History) -> None:
     world = World(history.rules)
     for entry in history.events():  # under one configuration: a bound that shrinks holds for what comes

@@ -87,7 +87,10 @@ class Processor:
 
 
 class _Session:
-    """A session's state during a batch; ``room`` is what it may grow by, at worst, before it is measured."""
+    """A session's state during a batch; ``room`` is what it may grow by, at worst, before it is measured.
+
+    None is left where a configuration is to be met: it may seed, and have another bound.
+    """
 
     __slots__ = ("changed", "room", "state")
 
@@ -161,6 +164,8 @@ class _Batch:
         applied = Applied(config=config, offset=record.offset, arrival_us=record.arrival_us)
         self.rules = self.rules.apply(applied)
         self.configured = True
+        for session in self.sessions.values():
+            session.room = 0
 
     def _belongs_elsewhere(self, record: Record, event: Event) -> bool:
         processor = self.processor
@@ -180,7 +185,9 @@ class _Batch:
         if stored is None:
             session = _Session(None, limit)
         else:
-            session = _Session(self.processor.recall(stored), limit - len(stored))
+            known = self.processor.recall(stored)
+            met = known.config == self.rules.current.offset
+            session = _Session(known, limit - len(stored) if met else 0)
         self.sessions[session_id] = session
         return session
 

@@ -1,0 +1,498 @@
+"""From records to checkpoints: what a batch decides, changes and refuses, however the log is cut."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.scenarios import Partition
+from tests.core.strategies import (
+    APP,
+    BUSY,
+    CHANGING,
+    LIFE,
+    SMALL,
+    TIGHT,
+    History,
+    configurations,
+    histories,
+)
+from triggerstream.core.commands import Command
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.events import (
+    Body,
+    ConfigApplied,
+    Erase,
+    Event,
+    Failed,
+    Finished,
+    Started,
+    Timer,
+    Touch,
+    Trigger,
+)
+from triggerstream.core.ids import (
+    CommandId,
+    ConfigHash,
+    InstanceId,
+    JsonObject,
+    SessionId,
+    TaskName,
+    TriggerName,
+    command_id,
+)
+from triggerstream.core.placement import partition_of
+from triggerstream.core.tasks import NEVER_APPLIED, Applied, Rules
+from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.processor import FoldVersionError, Processor
+from triggerstream.wire import state as states
+from triggerstream.wire import tasksfile
+from triggerstream.wire.events import ORIGIN_HEADER, encode, text_hash
+from triggerstream.wire.records import Record
+
+SECOND = 1_000_000
+T0 = InstanceId("t#0")
+
+
+def configured(tasks: JsonObject | str, *, fold: int = 1) -> bytes:
+    text = tasks if isinstance(tasks, str) else json.dumps(tasks)
+    return encode(ConfigApplied(text=text, hash=text_hash(text), replaces=None, fold=fold))
+
+
+def task(*after: str, **keys: object) -> dict[str, object]:
+    return {"after": list(after), "run": "my_app.tasks.run", **keys}
+
+
+def tasks(**named: dict[str, object]) -> JsonObject:
+    text: JsonObject = json.loads(json.dumps(named))
+    return text
+
+
+class Log:
+    """Records, one after the other."""
+
+    def __init__(self, first: JsonObject) -> None:
+        self.records: list[Record] = []
+        self.apply(first)
+
+    def add(self, value: bytes | None, *, session: str | None = "s", at: float = 0) -> Record:
+        record = Record(
+            partition=0,
+            offset=len(self.records),
+            arrival_us=round(at * SECOND),
+            key=None if session is None else session.encode(),
+            value=value,
+        )
+        self.records.append(record)
+        return record
+
+    def apply(self, tasks: JsonObject | str, *, at: float = 0) -> Record:
+        return self.add(configured(tasks), session=None, at=at)
+
+    def tell(self, body: Body, *, session: str = "s", at: float = 0) -> Record:
+        return self.add(encode(body), session=session, at=at)
+
+    def fire(self, name: str, *, session: str = "s", at: float = 0, **data: str | int) -> Record:
+        return self.tell(Trigger(name=TriggerName(name), data={**data}), session=session, at=at)
+
+    def folded(self) -> Checkpoint:
+        return Processor(app=APP).process(Rules(app=APP), self.records, lambda _: None)
+
+
+def command(number: int = 0, *, task: str = "t", session: str = "s", generation: int = 0) -> CommandId:
+    return command_id(APP, SessionId(session), generation=generation, task=TaskName(task), number=number)
+
+
+def decided(checkpoint: Checkpoint) -> list[str]:
+    return [item.decision.instance for item in checkpoint.decided]
+
+
+# ---- laws ---------------------------------------------------------------------------------------
+
+
+def records_of(history: History) -> list[Record]:
+    """A drawn log as the broker would hold it, the first configuration at its head."""
+    first = Applied(config=history.rules.current.config, offset=0, arrival_us=0)
+    records: list[Record] = []
+    for entry in (first, *history.entries):
+        key = None
+        if isinstance(entry, Event):
+            key = entry.session.encode()
+            value = encode(
+                entry.body,
+                id=entry.id,
+                time_us=entry.time_us,
+                traceparent=entry.traceparent,
+            )
+        else:
+            value = configured(tasksfile.encode(entry.config))
+        records.append(
+            Record(partition=0, offset=len(records), arrival_us=entry.arrival_us, key=key, value=value)
+        )
+    return records
+
+
+def batches(records: list[Record], data: st.DataObject) -> list[list[Record]]:
+    cuts = data.draw(st.lists(st.integers(1, len(records)), max_size=4))
+    edges = sorted({0, *cuts, len(records)})
+    return [records[a:b] for a, b in pairwise(edges)]
+
+
+EVERYTHING = (*BUSY, *LIFE, "touch", "timer", "apply", "apply")
+
+
+@pytest.mark.laws
+@given(
+    st.one_of(
+        histories(kinds=EVERYTHING),
+        histories(kinds=CHANGING),
+        histories(kinds=EVERYTHING, configs=configurations(bounds=TIGHT)),
+        histories(kinds=(*EVERYTHING, *CHANGING), configs=configurations(bounds=SMALL)),
+    ),
+    st.data(),
+)
+def test_folding_in_any_split_equals_folding_at_once(history: History, data: st.DataObject) -> None:
+    records = records_of(history)
+    whole, split, single = (Partition(Rules(app=APP)) for _ in range(3))
+    whole.process(records)
+    for batch in batches(records, data):
+        split.process(batch)
+    for record in records:
+        single.process([record])
+    for other in (split, single):
+        assert other.stored == whole.stored
+        assert other.values == whole.values
+        assert other.settled == whole.settled
+        assert other.dead_letters == whole.dead_letters
+        assert other.rules == whole.rules
+
+
+@pytest.mark.laws
+@given(histories(kinds=EVERYTHING), st.data())
+def test_redelivering_any_suffix_changes_nothing_and_decides_nothing(
+    history: History, data: st.DataObject
+) -> None:
+    records = records_of(history)
+    partition = Partition(Rules(app=APP))
+    for batch in batches(records, data):
+        partition.process(batch)
+    stored, values, rules = dict(partition.stored), list(partition.values), partition.rules
+    partition.process(records[data.draw(st.integers(0, len(records) - 1)) :])
+    assert (partition.stored, partition.values, partition.rules) == (stored, values, rules)
+
+
+@pytest.mark.laws
+@given(histories(kinds=EVERYTHING))
+def test_one_processor_that_remembers_equals_many_that_do_not(history: History) -> None:
+    records = records_of(history)
+    one = Processor(app=APP)
+    forgetful, remembering = Partition(Rules(app=APP)), Partition(Rules(app=APP))
+    for record in records:
+        forgetful.process([record])
+        checkpoint = one.process(remembering.rules, [record], remembering.stored.get)
+        remembering.stored |= {session: stored.state for session, stored in checkpoint.states.items()}
+        remembering.values += [item.value for item in checkpoint.decided]
+        remembering.rules = checkpoint.rules or remembering.rules
+    assert remembering.stored == forgetful.stored
+    assert remembering.values == forgetful.values
+
+
+@pytest.mark.laws
+@given(histories(kinds=(*BUSY, "apply"), configs=configurations(bounds=SMALL), max_size=50))
+def test_no_data_is_folded_beyond_the_bounds_in_bytes(history: History) -> None:
+    partition = Partition(Rules(app=APP))
+    for record in records_of(history):
+        before, letters = dict(partition.stored), len(partition.dead_letters)
+        decided_before = len(partition.values)
+        partition.process([record])
+        bounds = partition.rules.current.config.bounds
+        assert all(len(value) <= bounds.command_bytes for value in partition.values[decided_before:])
+        if record.key is None or len(partition.dead_letters) > letters:
+            assert partition.stored == before
+            continue
+        session = SessionId(record.key.decode())
+        if not json.loads(record.value or b"")["type"].startswith("triggerstream."):
+            assert len(partition.stored[session]) <= bounds.state_bytes
+
+
+# ---- what a checkpoint holds --------------------------------------------------------------------
+
+
+def test_checkpoint_holds_commands_states_and_the_next_offset() -> None:
+    log = Log(tasks(t=task("a", "b")))
+    log.fire("a", session="one")
+    log.fire("b", session="two")
+    log.fire("b", session="one")
+    checkpoint = log.folded()
+    assert checkpoint.partition == 0
+    assert checkpoint.offset == 4
+    assert checkpoint.events == 3
+    assert [(item.decision.session, item.decision.instance) for item in checkpoint.decided] == [
+        ("one", "t#0")
+    ]
+    assert {name: states.decode(stored.state).offset for name, stored in checkpoint.states.items()} == {
+        "one": 3,
+        "two": 2,
+    }
+    assert checkpoint.rules is not None
+    assert checkpoint.rules.current.offset == 0
+
+
+def test_commands_come_in_the_order_of_the_log() -> None:
+    log = Log(tasks(t=task(andEvery="a"), u=task("a")))
+    for session in ("two", "one", "two"):
+        log.fire("a", session=session)
+    assert [(i.decision.session, i.decision.instance) for i in log.folded().decided] == [
+        ("two", "t#0"),
+        ("two", "u#0"),
+        ("one", "t#0"),
+        ("one", "u#0"),
+        ("two", "t#1"),
+    ]
+
+
+def test_each_session_is_loaded_once_for_each_batch() -> None:
+    log = Log(tasks(t=task("a")))
+    for session in ("one", "two", "one", "one"):
+        log.fire("a", session=session)
+    loaded: list[str] = []
+    Processor(app=APP).process(Rules(app=APP), log.records, loaded.append)
+    assert loaded == ["one", "two"]
+
+
+def test_session_that_nothing_changed_is_not_stored_again() -> None:
+    log = Log(tasks(t=task("a")))
+    log.fire("a")
+    first = log.folded()
+    assert first.rules is not None
+    again = Processor(app=APP).process(first.rules, log.records, lambda _: first.states[SessionId("s")].state)
+    assert again.states == {}
+    assert again.decided == ()
+    assert again.rules is None
+    assert again.events == 0
+    assert again.offset == first.offset
+
+
+def test_state_is_stored_with_its_next_timer_and_the_configuration_that_it_met() -> None:
+    log = Log(tasks(t=task("a", retry={"max": 1, "backoff": "10s"})))
+    log.fire("a", at=1)
+    log.tell(Failed(instance=T0, command=command(), error="boom"), at=5)
+    stored = log.folded().states[SessionId("s")]
+    assert stored.due_us == 15 * SECOND
+    assert stored.config == 0
+    log.tell(Timer(), at=15)
+    stored = log.folded().states[SessionId("s")]
+    assert stored.due_us is None
+
+
+def test_timer_is_due_under_a_configuration_that_came_later_in_the_batch() -> None:
+    log = Log(tasks(t=task("a", retry={"max": 1, "backoff": "1h"})))
+    log.fire("a", at=1)
+    log.tell(Failed(instance=T0, command=command(), error="boom"), at=5)
+    log.apply(tasks(t=task("a", retry={"max": 1, "backoff": "10s"})), at=6)
+    checkpoint = log.folded()
+    stored = checkpoint.states[SessionId("s")]
+    assert stored.due_us == 15 * SECOND
+    assert stored.config == 0  # met with the next event; the one of before must be kept until then
+
+
+def test_erased_session_keeps_no_configuration() -> None:
+    log = Log(tasks(t=task("a")))
+    log.fire("a")
+    log.tell(Erase())
+    log.apply(tasks(u=task("a")))
+    stored = log.folded().states[SessionId("s")]
+    assert stored.config == 3
+    assert stored.state == b'{"version":1,"generation":1,"offset":2}'
+    assert stored.due_us is None
+
+
+def test_outcomes_settle_their_commands_also_where_they_change_nothing() -> None:
+    log = Log(tasks(t=task("a")))
+    log.fire("a")
+    log.tell(Started(instance=T0, command=command()))
+    log.tell(Finished(instance=T0, command=command()))
+    log.tell(Finished(instance=T0, command=command(generation=3)))
+    assert log.folded().settled == (command(), command(generation=3))
+
+
+def test_value_of_a_decision_is_its_bytes_on_the_wire() -> None:
+    log = Log(tasks(t=task("a")))
+    log.fire("a", n=1)
+    (item,) = log.folded().decided
+    assert isinstance(item.decision, Command)
+    assert json.loads(item.value)["kwargs"] == {"a": {"n": 1}}
+    assert json.loads(item.value)["id"] == command()
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+def test_bad_records_become_dead_letters_with_a_reason_and_the_rest_goes_on() -> None:
+    log = Log(tasks(t=task("a", "b")))
+    log.fire("a")
+    bad = [
+        log.add(b"{", session="s"),
+        log.add(None, session="s"),
+        log.add(b'{"type": "a", "data": 5}', session="s"),
+        log.add(b'{"type": "a"}', session=None),
+        log.add(b'{"type": "a", "session": "other"}', session="s"),
+    ]
+    log.fire("b")
+    checkpoint = log.folded()
+    assert decided(checkpoint) == ["t#0"]
+    assert [letter.record for letter in checkpoint.dead_letters] == bad
+    assert [letter.reason.partition(":")[0] for letter in checkpoint.dead_letters] == [
+        "not JSON",
+        "no value",
+        "/data",
+        "no key, and no `session`",
+        "/session",
+    ]
+    assert checkpoint.offset == len(log.records)
+
+
+def test_event_that_breaks_a_bound_is_a_dead_letter_and_leaves_the_session_as_it_was() -> None:
+    log = Log({"$bounds": {"triggerNames": 1}, **tasks(t=task("a", "b"))})
+    log.fire("a")
+    log.fire("b")
+    log.fire("a")
+    checkpoint = log.folded()
+    (letter,) = checkpoint.dead_letters
+    assert letter.record.offset == 2
+    assert letter.reason == "a session holds at most 1 distinct triggers ($bounds.triggerNames)"
+    state = states.decode(checkpoint.states[SessionId("s")].state)
+    assert list(state.seen) == ["a"]
+    assert state.offset == 3
+
+
+def test_command_beyond_its_bound_is_not_decided_and_the_rest_goes_on() -> None:
+    log = Log({"$bounds": {"commandBytes": 500}, **tasks(t=task("a", "b"), u=task("b"))})
+    log.fire("a", text="x" * 400)
+    log.fire("b")
+    log.fire("a", session="other")
+    log.fire("b", session="other")
+    checkpoint = log.folded()
+    (letter,) = checkpoint.dead_letters
+    assert letter.record.offset == 2
+    assert letter.reason.startswith("a command would have ")
+    assert letter.reason.endswith(" bytes: at most 500 ($bounds.commandBytes)")
+    assert [(i.decision.session, i.decision.instance) for i in checkpoint.decided] == [
+        ("other", "t#0"),
+        ("other", "u#0"),
+    ]
+    assert list(states.decode(checkpoint.states[SessionId("s")].state).seen) == ["a"]
+
+
+def test_state_beyond_its_bound_takes_no_more_data_but_can_still_be_erased() -> None:
+    log = Log({"$bounds": {"stateBytes": 2_000}, **tasks(t=task("a", "b"))})
+    log.fire("a", text="x" * 700)  # once as the session's latest, once captured
+    log.fire("c", text="x" * 700)
+    log.fire("b")
+    log.tell(Touch())
+    checkpoint = log.folded()
+    (letter,) = checkpoint.dead_letters
+    assert letter.record.offset == 2
+    assert letter.reason.endswith(" bytes: at most 2,000 ($bounds.stateBytes)")
+    assert decided(checkpoint) == ["t#0"]
+    log.tell(Erase())
+    log.fire("c", text="x" * 700)
+    assert len(log.folded().dead_letters) == 1
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_bound_that_a_configuration_lowers_holds_from_there_on(*, at_once: bool) -> None:
+    log = Log(tasks(t=task("a")))
+    log.fire("b", text="x" * 1_500)
+    log.apply({"$bounds": {"stateBytes": 1_000}, **tasks(t=task("a"))})
+    beyond = log.fire("a")
+    partition = Partition(Rules(app=APP))
+    for batch in [log.records] if at_once else [[record] for record in log.records]:
+        partition.process(batch)
+    assert [letter.record for letter in partition.dead_letters] == [beyond]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_a_configuration_seeds_counts_towards_the_bound(*, at_once: bool) -> None:
+    bounds: JsonObject = {"$bounds": {"stateBytes": 20_000}}
+    log = Log({**bounds, **tasks(t=task("never", andEvery="a"))})
+    log.fire("b", text="x" * 1_000)
+    for _ in range(30):
+        log.fire("a")
+    log.apply({**bounds, **tasks(t=task("never", "b", andEvery="a"))})  # thirty times `b`
+    beyond = log.fire("c")
+    partition = Partition(Rules(app=APP))
+    for batch in [log.records] if at_once else [[record] for record in log.records]:
+        partition.process(batch)
+    assert [letter.record for letter in partition.dead_letters] == [beyond]
+
+
+def test_invalid_configuration_changes_nothing_and_says_what_is_wrong() -> None:
+    log = Log(tasks(t=task("a", "b")))
+    log.fire("a")
+    log.apply(tasks(t=task("a", unles=["b"])))
+    log.fire("b")
+    checkpoint = log.folded()
+    assert decided(checkpoint) == ["t#0"]
+    (letter,) = checkpoint.dead_letters
+    assert "/t/unles: " in letter.reason
+    assert "did you mean `unless`?" in letter.reason
+    assert checkpoint.rules is not None
+    assert len(checkpoint.rules.history) == len(Rules(app=APP).history) + 1
+
+
+def test_configuration_whose_hash_is_not_that_of_its_text_is_a_dead_letter() -> None:
+    log = Log({})
+    body = ConfigApplied(text="{}", hash=ConfigHash("0" * 64), replaces=None, fold=1)
+    log.add(encode(body), session=None)
+    assert "/data/hash" in log.folded().dead_letters[0].reason
+
+
+def test_configuration_of_a_later_fold_stops_the_batch() -> None:
+    log = Log({})
+    log.fire("a")
+    log.add(configured({}, fold=2), session=None)
+    with pytest.raises(FoldVersionError, match="needs fold 2"):
+        log.folded()
+
+
+def test_stored_state_that_cannot_be_read_stops_the_batch() -> None:
+    log = Log({})
+    log.fire("a")
+    with pytest.raises(DecodeError):
+        Processor(app=APP).process(Rules(app=APP), log.records, lambda _: b"damaged")
+
+
+def test_events_before_any_configuration_are_kept_for_the_first() -> None:
+    log = Log({})
+    log.records.clear()
+    log.fire("a", n=1)
+    log.apply(tasks(t=task("a", "b")))
+    log.fire("b")
+    checkpoint = log.folded()
+    assert decided(checkpoint) == ["t#0"]
+    assert NEVER_APPLIED.offset == -1
+
+
+# ---- re-homing ----------------------------------------------------------------------------------
+
+
+def test_record_of_another_partition_is_rehomed_and_not_folded() -> None:
+    partitions = 4
+    here = next(f"s{n}" for n in range(99) if partition_of(f"s{n}".encode(), partitions) == 1)
+    elsewhere = next(f"s{n}" for n in range(99) if partition_of(f"s{n}".encode(), partitions) != 1)
+    log = Log(tasks(t=task("a")))
+    log.fire("a", session=here)
+    stray = log.fire("a", session=elsewhere, at=7)
+    processor = Processor(app=APP, partition=1, partitions=partitions)
+    checkpoint = processor.process(Rules(app=APP), log.records, lambda _: None)
+    assert [item.decision.session for item in checkpoint.decided] == [here]
+    assert list(checkpoint.states) == [here]
+    (moved,) = checkpoint.rehomed
+    assert moved.key == elsewhere.encode()
+    assert moved.value == stray.value
+    assert moved.headers == ((ORIGIN_HEADER, b"0:2:7000000"),)
