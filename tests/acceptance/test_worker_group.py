@@ -51,7 +51,7 @@ async def _load(app: Stage, turns: int) -> None:
 async def test_a_worker_that_wakes_up_within_a_checkpoint_cannot_commit_it(app: Stage, point: str) -> None:
     await app.prepare()
     await app.fire(range(1_000))
-    sleeping = app.start("w1", failpoint=f"{point}:3:STOP")
+    sleeping = app.start("w1", failpoint=f"{point}:1:STOP")
     awake = app.start("w2")
     await awake.ready()
     # It gets all partitions only once the session of the one that sleeps has timed out.
