@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -13,16 +13,19 @@ from triggerstream.core.ids import Json
 from triggerstream.wire.jsonc import MAX_FINDINGS, parse
 from triggerstream.wire.tree import Array, Object, Scalar, Value, plain
 
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 scalars = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=["Cs"])),
+    texts,
 )
+# Small, so that 10,000 examples take a minute: what goes wrong goes wrong in few values.
 values: st.SearchStrategy[Json] = st.recursive(
     scalars,
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
 )
 spaces = st.lists(
     st.sampled_from([" ", "\t", "\r\n", "\n", "// a { comment\n", "/* [ \n * } */", "//\r", '/*"*/']),
@@ -286,7 +289,7 @@ def test_reading_a_thousand_tasks_takes_a_fraction_of_a_second() -> None:
     }
     text = json.dumps(tasks, indent=2)
     fastest = min(timed(text) for _ in range(5))
-    # 0.09 s alone on one core; the bound leaves room for a loaded machine.
+    # 0.09 s of a core to itself; the bound leaves room for one that is shared.
     assert fastest < 0.5
 
 
@@ -298,6 +301,6 @@ def test_reading_time_grows_with_the_text_not_with_its_square(hostile: str) -> N
 
 
 def timed(text: str) -> float:
-    start = perf_counter()
+    start = process_time()
     parse(text)
-    return perf_counter() - start
+    return process_time() - start

@@ -256,7 +256,7 @@ def test_read_takes_a_file_with_warnings() -> None:
     assert len(read('{"t_a": {"after": ["t_a"], "run": "x"}}', name="tasks.json").tasks) == 1
 
 
-names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
     lambda name: not name.startswith(("triggerstream.", "$", "x-"))
 )
 TRIGGERS = frozenset({"a", "b", "module1Received", "t_a", "t_b", "ü-1"})
@@ -268,9 +268,9 @@ scalars = (
     | st.floats(allow_nan=False).filter(lambda number: number not in (float("inf"), float("-inf")))
 )
 values: st.SearchStrategy[Json] = st.recursive(
-    scalars | st.text(st.characters(exclude_categories=["Cs"])),
+    scalars | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
-    max_leaves=5,
+    max_leaves=4,
 )
 objects: st.SearchStrategy[JsonObject] = st.dictionaries(names, values, max_size=2)
 durations = st.integers(1, 10**9).map(lambda seconds: seconds * SECOND)
@@ -285,7 +285,7 @@ retries = st.builds(
 
 @st.composite
 def tasks(draw: st.DrawFn) -> tuple[Task, ...]:
-    found = draw(st.lists(names.filter(lambda name: name not in {"t_a", "t_b"}), unique=True, max_size=4))
+    found = draw(st.lists(names.filter(lambda name: name not in {"t_a", "t_b"}), unique=True, max_size=2))
     return tuple(
         Task(
             name=TaskName(name),
