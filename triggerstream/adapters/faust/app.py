@@ -267,7 +267,10 @@ def build_app(
 
     async def fold(batches: StreamT[PartitionBatch]) -> None:
         async for batch in batches:
-            batch.fold()
+            try:
+                batch.fold()
+            except Exception as exc:  # noqa: BLE001 - Faust would go on with the next batch
+                fail(exc)
 
     app.agent(events, name="fold")(fold)
     return app
