@@ -59,6 +59,13 @@ def test_touch_is_enough_to_decide_it() -> None:
     assert story.touch() == []
 
 
+def test_timer_event_that_comes_first_judges_as_a_touch_does() -> None:
+    story = Story({"t": task("a", "b")})
+    story.fire("a", at=0)
+    story.apply({"t": task("a")}, at=5)
+    assert names(story.timer(at=6)) == ["t#0"]
+
+
 def test_new_unless_is_seeded_and_abandons_at_the_next_event() -> None:
     story = Story({"t": task("a", "b")})
     story.fire("a")
