@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -104,5 +105,5 @@ def _replace_one(fields: Any, data: st.DataObject) -> None:  # noqa: ANN401 - JS
         if isinstance(here, dict) and data.draw(st.booleans()):
             del here[key]
         else:
-            here[key] = data.draw(_junk)
+            here[key] = deepcopy(data.draw(_junk))
         return
