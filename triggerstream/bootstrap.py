@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
-from triggerstream.settings import Address, HttpAddress, SqliteAddress, parse_address
+from triggerstream.settings import (
+    DEFAULT_APP,
+    Address,
+    HttpAddress,
+    KafkaAddress,
+    SqliteAddress,
+    parse_address,
+)
 
 if TYPE_CHECKING:
+    from triggerstream.adapters.kafka.bridge import Bridge
+    from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.nowhere import NowhereDispatcher
     from triggerstream.engine.embedded import EmbeddedEngine
 
@@ -43,6 +53,11 @@ def log(address: str | Address, *, timeout_s: float = 10.0) -> Log:
             from triggerstream.adapters.http import HttpLog
 
             return HttpLog(url, timeout_s=timeout_s)
+        case KafkaAddress(app=app) as address:
+            with _extra():
+                from triggerstream.adapters.kafka.log import KafkaLog
+
+            return KafkaLog(kafka(address), app, timeout_s=timeout_s)
 
 
 def outcome_log(address: str | Address) -> OutcomeLog:
@@ -51,9 +66,15 @@ def outcome_log(address: str | Address) -> OutcomeLog:
     Raises:
         UsageError: ``address`` is none, or outcomes cannot be reported there.
     """
+    parsed = _parsed(address)
+    if isinstance(parsed, KafkaAddress):
+        with _extra():
+            from triggerstream.adapters.kafka.outcomes import KafkaOutcomeLog
+
+        return KafkaOutcomeLog(kafka(parsed), parsed.app)
     from triggerstream.adapters.sqlite.log import SqliteLog
 
-    return SqliteLog(_database(address, "outcomes are reported to").path)
+    return SqliteLog(_database(parsed, "outcomes are reported to").path)
 
 
 def reader(address: str | Address) -> Reader:
@@ -62,16 +83,75 @@ def reader(address: str | Address) -> Reader:
     Raises:
         UsageError: ``address`` is none, or cannot be looked into.
     """
+    parsed = _parsed(address)
+    if isinstance(parsed, KafkaAddress):
+        with _extra():
+            from triggerstream.adapters.kafka.reader import KafkaReader
+
+        return KafkaReader(kafka(parsed), parsed.app)
     from triggerstream.adapters.sqlite.reader import SqliteReader
 
-    return SqliteReader(_database(address, "sessions are read from").path)
+    return SqliteReader(_database(parsed, "sessions are read from").path)
 
 
-def dispatcher(app: Any) -> Dispatcher:  # noqa: ANN401 - a Celery app, which only its adapter names
-    """What hands commands to the Celery app ``app``: all tasks but Celery's own."""
+def app_of(address: str | Address) -> AppId:
+    """The app whose sessions are at ``address``."""
+    parsed = _parsed(address)
+    return parsed.app if isinstance(parsed, KafkaAddress) else DEFAULT_APP
+
+
+def kafka(address: KafkaAddress) -> Connection:
+    """How the cluster of ``address`` is reached.
+
+    Raises:
+        UsageError: the extra is not installed.
+    """
+    with _extra():
+        from triggerstream.adapters.kafka.connection import Connection
+
+    return Connection(bootstrap=address.bootstrap)
+
+
+def bridge(
+    address: KafkaAddress,
+    *,
+    dispatcher: Dispatcher,
+    session_timeout_s: float,
+    on_ready: Callable[[Collection[int]], None],
+) -> Bridge:
+    """What hands the commands of an app over; it is made within the event loop that it runs in."""
+    from triggerstream.adapters.clock import SystemClock
+
+    connection = kafka(address)
+    with _extra():
+        from triggerstream.adapters.kafka.bridge import Bridge
+
+    return Bridge(
+        connection,
+        address.app,
+        dispatcher=dispatcher,
+        clock=SystemClock(),
+        session_timeout_s=session_timeout_s,
+        on_ready=on_ready,
+    )
+
+
+def celery_app(broker: str) -> Any:  # noqa: ANN401 - as below
+    """A Celery app that knows nothing but its broker."""
+    from triggerstream.adapters.celery.bare import app_at
+
+    return app_at(broker)
+
+
+def dispatcher(
+    app: Any,  # noqa: ANN401 - a Celery app, which only its adapter names
+    *,
+    allow: Collection[str] | None = None,
+) -> Dispatcher:
+    """What hands commands to the Celery app ``app``: tasks on ``allow``; None: all but Celery's own."""
     from triggerstream.adapters.celery.dispatch import CeleryDispatcher
 
-    return CeleryDispatcher(app)
+    return CeleryDispatcher(app, allow=allow)
 
 
 def nowhere() -> NowhereDispatcher:
@@ -109,6 +189,19 @@ def embedded(
         on_checkpoint=on_checkpoint,
     )
     return engine, log
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say what is missing where the packages of the extra are not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.startswith("triggerstream"):
+            raise
+        raise UsageError(
+            f"Kafka needs the package {exc.name}: `pip install triggerstream[kafka]` brings it"
+        ) from exc
 
 
 def _parsed(address: str | Address) -> Address:

@@ -42,10 +42,26 @@ class HttpAddress:
         return self.url
 
 
-Address: TypeAlias = SqliteAddress | HttpAddress
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaAddress:
+    """An app in a Kafka cluster: ``kafka://host:9092,other:9092/app``; ``bootstrap`` is what comes first."""
+
+    bootstrap: str
+    app: AppId
+
+    def __str__(self) -> str:
+        return f"kafka://{self.bootstrap}/{self.app}"
+
+
+Address: TypeAlias = SqliteAddress | HttpAddress | KafkaAddress
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_EXAMPLES = "sqlite:///path/to/triggerstream.db or http://127.0.0.1:8777"
+_EXAMPLES = (
+    "sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777 or kafka://127.0.0.1:9092/triggerstream"
+)
+_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_KAFKA_APP = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_LAST_PORT = 65_535
 
 
 def parse_address(text: str) -> Address:
@@ -63,7 +79,7 @@ def parse_address(text: str) -> Address:
     if scheme in {"http", "https"}:
         return _http(text)
     if scheme == "kafka":
-        raise UsageError(f"{text}: the Kafka engine is not part of this release yet: use {_EXAMPLES}")
+        return _kafka(text, text[match.end() :])
     raise UsageError(f"{text}: there is no scheme {scheme!r}: write {_EXAMPLES}")
 
 
@@ -100,3 +116,18 @@ def _http(text: str) -> HttpAddress:
     if not usable or parts.query or parts.fragment:
         raise UsageError(f"{text}: write a host and a port, such as http://127.0.0.1:{DEFAULT_PORT}")
     return HttpAddress(url=text.rstrip("/"))
+
+
+def _kafka(text: str, rest: str) -> KafkaAddress:
+    bootstrap, _, app = rest.partition("/")
+    for broker in bootstrap.split(","):
+        match = _BROKER.fullmatch(broker)
+        if match is None or not 0 < int(match[2]) <= _LAST_PORT:
+            raise UsageError(
+                f"{text}: {broker!r} is no broker: write hosts with their ports and the app, such as "
+                f"kafka://127.0.0.1:9092/{DEFAULT_APP} or kafka://one:9092,two:9092/{DEFAULT_APP}"
+            )
+    app = app.removesuffix("/") or DEFAULT_APP
+    if _KAFKA_APP.fullmatch(app) is None:
+        raise UsageError(f"{text}: an app's name has up to 200 of the characters A-Z a-z 0-9 . _ -")
+    return KafkaAddress(bootstrap=bootstrap, app=AppId(app))

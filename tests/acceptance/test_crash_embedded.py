@@ -41,7 +41,7 @@ def wait_for_more(directory: Path, lines: int) -> None:
     wait_until(lambda: len(handed(directory)) >= until, within_s=60)
 
 
-async def progress(directory: Path) -> tuple[int, int, int]:
+async def progress(directory: Path) -> tuple[int, int | None, int | None]:
     """How far the engine is behind, rows not settled, dead letters."""
     reader = SqliteReader(directory)
     now = await reader.progress()

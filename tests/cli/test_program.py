@@ -89,7 +89,9 @@ def test_a_directory_without_state_is_said_and_not_made(cli: Cli, arguments: lis
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("kafka://localhost:9092/app", "not part of this release yet"),
+        ("kafka://127.0.0.1:1/app", "no Kafka answers at 127.0.0.1:1"),
+        ("kafka://localhost/app", "'localhost' is no broker: write hosts with their ports"),
+        ("kafka://localhost:9092/an app", "an app's name has up to 200 of the characters"),
         ("redis://localhost", "no scheme 'redis'"),
         ("sqlite://relative.db", "three slashes"),
         ("http://", "a host and a port"),

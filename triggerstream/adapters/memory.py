@@ -356,6 +356,10 @@ class MemoryReader:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
+    async def partition(self, session: SessionId) -> int:  # noqa: ARG002 - there is one
+        """The partition of the log that holds ``session``."""
+        return 0
+
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
         stored = self._database.sessions.get(session)
@@ -377,11 +381,11 @@ class MemoryReader:
         """Dead letters with a number greater than ``after``, oldest first."""
         return [letter for letter in self._database.dead_letters if letter.number > after][:limit]
 
-    async def dead_letter(self, offset: int) -> DeadLetterRow | None:
+    async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
         """The dead letter that the record at ``offset`` became."""
         return next((letter for letter in self._database.dead_letters if letter.offset == offset), None)
 
-    async def configurations(self) -> Sequence[ConfigurationText]:
+    async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
         """The configurations that some session may still have to meet, oldest first; the last is in force."""
         return self._database.configurations
 
@@ -391,16 +395,16 @@ class MemoryReader:
         """Decisions that are not settled; with ``sent_before_us``, only those handed over before it."""
         return _outbox(self._database, after=after, limit=limit, sent_before_us=sent_before_us)
 
-    async def record(self, offset: int) -> Record | None:
+    async def record(self, offset: int, *, partition: int = 0) -> Record | None:  # noqa: ARG002 - there is one
         """One record of the log."""
         records = self._database.records
         return records[offset] if 0 <= offset < len(records) else None
 
-    async def records(self, *, after: int = -1, limit: int = 50) -> Sequence[Record]:
+    async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:  # noqa: ARG002 - there is one
         """Records beyond offset ``after``, in order."""
         return self._database.records[after + 1 : after + 1 + limit]
 
-    async def progress(self) -> Progress:
+    async def progress(self, *, partition: int = 0) -> Progress:  # noqa: ARG002 - there is one
         """How far the engine is."""
         database = self._database
         return Progress(

@@ -1,30 +1,161 @@
-"""`triggerstream config`: tasks files before they are applied."""
+"""`triggerstream config`: tasks files before they are applied, brought into force, and compared."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Sequence
+from difflib import unified_diff
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import json_option
-from triggerstream.cli.printing import json_line, plain
+from triggerstream.cli.options import at_option, existing, in_kafka, json_option, reading, run
+from triggerstream.cli.printing import json_line, plain, say
 from triggerstream.core.errors import Finding
-from triggerstream.core.tasks import Configuration
+from triggerstream.core.tasks import NO_CONFIGURATION, Configuration
+from triggerstream.engine.ports import ConfigurationText
+from triggerstream.settings import KafkaAddress
+from triggerstream.wire import tasksfile
+from triggerstream.wire.instants import format_instant
 from triggerstream.wire.tasksfile import check
+
+if TYPE_CHECKING:
+    from triggerstream.adapters.kafka.config import Change
 
 _STANDARD_INPUT = "-"
 _LINE_END = re.compile("\r\n|\n|\r")
 _EXCERPT = 100
 """Characters of a source line that are shown: a file may be one long line."""
+_SHORT = 12
+"""Characters of a hash that people compare."""
+_DIFF_COLOURS = {"+": "green", "-": "red"}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _COLOURS = {"error": "red", "warning": "yellow"}
 
 
 @click.group()
 def config() -> None:
-    """Check tasks files."""
+    """Check tasks files, bring them into force, and show what is in force."""
+
+
+@config.command("apply")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@at_option
+@json_option
+def apply_file(*, file: Path, at: str, as_json: bool) -> None:
+    """Bring FILE into force: for all sessions, from now on, in every partition or in none."""
+    from triggerstream.cli.tasks_file import load
+
+    address = in_kafka(at, "`triggerstream dev` applies its tasks file itself, whenever it changes")
+    found = load(file)
+
+    async def work() -> Change | None:
+        from triggerstream import bootstrap
+        from triggerstream.adapters.kafka.config import apply
+
+        return await apply(bootstrap.kafka(address), address.app, found)
+
+    change = run(work())
+    if as_json:
+        json_line(
+            {
+                "hash": found.hash,
+                "applied": change is not None,
+                "replaced": None if change is None else change.replaced,
+                "offsets": {} if change is None else {str(p): o for p, o in sorted(change.offsets.items())},
+            }
+        )
+    elif change is None:
+        say(f"{file}: is in force already ({found.hash[:_SHORT]})")
+    else:
+        before = "" if change.replaced is None else f" in place of {change.replaced[:_SHORT]}"
+        say(f"{file}: applied ({_count(len(found.tasks), 'task')}, {found.hash[:_SHORT]}{before})")
+
+
+@config.command()
+@at_option
+@json_option
+def show(*, at: str, as_json: bool) -> None:
+    """Show the tasks file in force. The exit status is 1 if none is."""
+    current = run(_in_force(at))
+    if current is None:
+        _none(at)
+        sys.exit(1)
+    if as_json:
+        json_line(
+            {
+                "hash": current.hash,
+                "offset": current.offset,
+                "time": format_instant(current.arrival_us),
+                "text": current.text,
+            }
+        )
+    else:
+        click.echo(_CONTROL.sub("\ufffd", current.text), nl=not current.text.endswith("\n"))
+
+
+@config.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@at_option
+@json_option
+def diff(*, file: Path, at: str, as_json: bool) -> None:
+    """Show what would change if FILE came into force. The exit status is 1 if anything would."""
+    from triggerstream.cli.tasks_file import load
+
+    new = load(file)
+    current = run(_in_force(at))
+    old = NO_CONFIGURATION if current is None else tasksfile.read(current.text, name="configuration in force")
+    added = [name for name in new.by_name if name not in old.by_name]
+    removed = [name for name in old.by_name if name not in new.by_name]
+    changed = [name for name, task in new.by_name.items() if old.by_name.get(name, task) != task]
+    if as_json:
+        json_line(
+            {
+                "inForce": old.hash or None,
+                "file": new.hash,
+                "added": [*added],
+                "removed": [*removed],
+                "changed": [*changed],
+            }
+        )
+    else:
+        lines = unified_diff(
+            old.text.splitlines() if current is not None else [],
+            new.text.splitlines(),
+            f"in force ({old.hash[:_SHORT] or 'nothing'})",
+            f"{file} ({new.hash[:_SHORT]})",
+            lineterm="",
+        )
+        for line in lines:
+            click.secho(plain(line), fg=_DIFF_COLOURS.get(line[:1]))
+        tasks = [
+            f"{_count(len(names), 'task')} {what}: {', '.join(names)}"
+            for names, what in ((added, "added"), (removed, "removed"), (changed, "changed"))
+            if names
+        ]
+        same = "nothing would change" if old.hash == new.hash else "no task would change"
+        say("; ".join(tasks) or same)
+    sys.exit(0 if old.hash == new.hash else 1)
+
+
+async def _in_force(at: str) -> ConfigurationText | None:
+    from triggerstream import bootstrap
+
+    address = existing(at)
+    if isinstance(address, KafkaAddress):
+        from triggerstream.adapters.kafka.config import in_force
+
+        return await in_force(bootstrap.kafka(address), address.app)
+    async with reading(at) as reader:
+        found = await reader.configurations()
+    return found[-1] if found else None
+
+
+def _none(at: str) -> None:
+    how = "config apply" if isinstance(existing(at), KafkaAddress) else "dev"
+    click.echo(f"{at}: no tasks file is in force yet: `triggerstream {how} TASKS.json` has one", err=True)
 
 
 @config.command("check")

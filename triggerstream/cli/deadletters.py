@@ -44,7 +44,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
                 [
                     str(letter.number),
                     when(letter.at_us),
-                    "" if letter.offset is None else str(letter.offset),
+                    _place(letter),
                     text(_decoded(letter.key) or ""),
                     letter.reason,
                 ]
@@ -77,18 +77,25 @@ def show(*, number: int, at: str, as_json: bool) -> None:
     say(f"dead letter {letter.number}, {when(letter.at_us)}")
     say(f"reason   {letter.reason}")
     say(f"session  {_decoded(letter.key) or 'none'}")
-    offset = "a command, not handed over" if letter.offset is None else letter.offset
-    say(f"offset   {offset}")
+    say(f"offset   {_place(letter) or 'a command, not handed over'}")
     for name, value in letter.headers:
         say(f"header   {name}: {_decoded(value)}")
     say("value")
     say(_decoded(letter.value) or "none")
 
 
+def _place(letter: DeadLetterRow) -> str:
+    """Where it was in the log; of partition 0, which may be all there is, the offset alone."""
+    if letter.offset is None:
+        return ""
+    return f"{letter.partition}:{letter.offset}" if letter.partition else str(letter.offset)
+
+
 def _fields(letter: DeadLetterRow) -> JsonObject:
     return {
         "number": letter.number,
         "at": format_instant(letter.at_us),
+        "partition": letter.partition,
         "offset": letter.offset,
         "session": _decoded(letter.key),
         "reason": letter.reason,

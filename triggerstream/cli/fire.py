@@ -30,7 +30,8 @@ from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY
     show_envvar=True,
     default=DEFAULT_DIRECTORY,
     show_default=True,
-    help="A state directory, or an address: sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777.",
+    help="A state directory, or an address: sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777, "
+    "kafka://127.0.0.1:9092/app.",
 )
 @click.option(
     "--timeout",

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, reading, run
+from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, run, viewing
 from triggerstream.cli.printing import compact, json_line, plain, say, status_text, table, when
 from triggerstream.cli.sessions import STATUSES
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, instance_id, split_instance_id
 from triggerstream.core.state import DECIDED, WAITING, Status
-from triggerstream.settings import DEFAULT_APP
 
 if TYPE_CHECKING:
     from triggerstream.engine.orders import Addressed, Answer
-    from triggerstream.engine.ports import Reader
+    from triggerstream.engine.view import View
 
 _FAILED = frozenset({Status.FAILED})
 
@@ -169,12 +168,12 @@ def _carry_out(
         from triggerstream import bootstrap
         from triggerstream.engine.orders import Addressed, give
 
-        async with reading(at) as reader:
+        async with viewing(at) as view:
             if names:
                 chosen = [(SessionId(str(session)), InstanceId(name), "", 0) for name in names]
             else:
                 chosen = await _choose(
-                    reader, session=session, task=task, statuses=statuses, before_us=before_us
+                    view, session=session, task=task, statuses=statuses, before_us=before_us
                 )
             if dry_run or not chosen:
                 _list(chosen, as_json=as_json)
@@ -185,7 +184,7 @@ def _carry_out(
             ]
             log = bootstrap.log(existing(at))
             try:
-                return await give(log, reader, orders, wait_s=wait_s)
+                return await give(log, view.reader, orders, wait_s=wait_s)
             finally:
                 await log.close()
 
@@ -202,17 +201,15 @@ def _carry_out(
 
 
 async def _choose(
-    reader: Reader,
+    view: View,
     *,
     session: str | None,
     task: str | None,
     statuses: frozenset[Status],
     before_us: int | None,
 ) -> list[tuple[SessionId, InstanceId, str, int]]:
-    from triggerstream.engine.view import View
-
     chosen: list[tuple[SessionId, InstanceId, str, int]] = []
-    async for session_id, state, _ in View(reader, app=DEFAULT_APP).states(prefix=session or ""):
+    async for session_id, state, _ in view.states(prefix=session or ""):
         if session is not None and session_id != session:
             continue
         for name, record in state.tasks.items():
@@ -260,7 +257,7 @@ def _sentence(answer: Answer) -> str:
     if answer.applied is None:
         return (
             f"{what}: the order is in the log at offset {answer.offset}, but no engine has folded it yet: "
-            "start one (triggerstream dev), and it will be carried out"
+            "start one (triggerstream dev, or a worker), and it will be carried out"
         )
     if not answer.applied:
         return f"{what}: not done: {answer.reason}"

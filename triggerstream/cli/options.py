@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json
 from triggerstream.engine.ports import Reader
-from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY, Address, HttpAddress, SqliteAddress, locate
+from triggerstream.settings import (
+    AT_VARIABLE,
+    DEFAULT_DIRECTORY,
+    Address,
+    HttpAddress,
+    KafkaAddress,
+    SqliteAddress,
+    locate,
+)
+
+if TYPE_CHECKING:
+    from triggerstream.engine.view import View
 
 _T = TypeVar("_T")
 
@@ -25,7 +37,7 @@ at_option = click.option(
     show_envvar=True,
     default=DEFAULT_DIRECTORY,
     show_default=True,
-    help="A state directory, or an address: sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777.",
+    help="A state directory, or an address: sqlite:///path/to/triggerstream.db, kafka://127.0.0.1:9092/app.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 
@@ -82,12 +94,43 @@ def existing(at: str) -> Address:
         UsageError: there is none; nothing is made by looking.
     """
     address = locate(at)
+    if isinstance(address, KafkaAddress):
+        quiet()
     if isinstance(address, SqliteAddress) and not address.path.is_file():
         raise UsageError(
             f"{address.path}: there is no triggerstream here yet: start one with `triggerstream dev "
             f"TASKS.json`, or say where it is with --at or {AT_VARIABLE}"
         )
     return address
+
+
+def quiet() -> None:
+    """Keep what libraries log from standard error: what goes wrong is raised, and told in one line."""
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    logging.getLogger("aiokafka").propagate = False
+
+
+def in_kafka(at: str, what: str) -> KafkaAddress:
+    """The app in Kafka that ``--at`` names, where ``what`` can be done in Kafka only.
+
+    Raises:
+        UsageError: it names something else.
+    """
+    address = locate(at)
+    if not isinstance(address, KafkaAddress):
+        raise UsageError(f"{address}: {what}: name one with --at kafka://HOST:PORT/APP or {AT_VARIABLE}")
+    quiet()
+    return address
+
+
+@asynccontextmanager
+async def viewing(at: str) -> AsyncIterator[View]:
+    """A view of the sessions at what ``--at`` names."""
+    from triggerstream import bootstrap
+    from triggerstream.engine.view import View
+
+    async with reading(at) as reader:
+        yield View(reader, app=bootstrap.app_of(existing(at)))
 
 
 @asynccontextmanager

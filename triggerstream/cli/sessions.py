@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 import click
 
-from triggerstream.cli.options import Duration, at_option, json_option, reading, run
+from triggerstream.cli.options import Duration, at_option, json_option, run, viewing
 from triggerstream.cli.printing import (
     brief,
     compact,
@@ -23,7 +23,6 @@ from triggerstream.cli.printing import (
 )
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState, Status
-from triggerstream.settings import DEFAULT_APP
 from triggerstream.wire.instants import format_instant
 
 if TYPE_CHECKING:
@@ -65,11 +64,9 @@ def list_sessions(
     before_us = None if stuck is None else time.time_ns() // 1000 - stuck
 
     async def work() -> tuple[list[JsonObject], bool]:
-        from triggerstream.engine.view import View
-
         found: list[JsonObject] = []
-        async with reading(at) as reader:
-            async for session, state, due_us in View(reader, app=DEFAULT_APP).states(prefix=prefix):
+        async with viewing(at) as view:
+            async for session, state, due_us in view.states(prefix=prefix):
                 if not _matches(state, task=task, status=status, decided_before_us=before_us):
                     continue
                 if limit and len(found) == limit:
@@ -110,10 +107,8 @@ def show(*, session: str, at: str, as_json: bool) -> None:
     """Show SESSION's instances: status, arguments, result."""
 
     async def work() -> SessionState | None:
-        from triggerstream.engine.view import View
-
-        async with reading(at) as reader:
-            return await View(reader, app=DEFAULT_APP).state(session)
+        async with viewing(at) as view:
+            return await view.state(session)
 
     state = run(work())
     if state is None:
@@ -163,10 +158,8 @@ def explain(*, session: str, task: str | None, at: str, as_json: bool) -> None:
     """Explain SESSION: each condition leaf by leaf, and what happened in which order."""
 
     async def work() -> JsonObject | None:
-        from triggerstream.engine.view import View
-
-        async with reading(at) as reader:
-            return await View(reader, app=DEFAULT_APP).explain(session, task=task)
+        async with viewing(at) as view:
+            return await view.explain(session, task=task)
 
     found = run(work())
     if found is None:

@@ -31,6 +31,9 @@ TAKEOVER = (
     "takeover.ready",
 )
 """The points of a take-over, in their order."""
+BRIDGE = ("bridge.published", "bridge.buried", "bridge.reported")
+"""Of a bridge: a command is confirmed and its offset not committed; a refused one is a dead letter, and then
+its outcome is in the log as well."""
 
 
 class _Armed:

@@ -61,29 +61,42 @@ async def give(log: Log, reader: Reader, orders: Sequence[Addressed], *, wait_s:
 
 async def _give(log: Log, reader: Reader, orders: Sequence[Addressed], deadline: float) -> list[Answer]:
     ids = [str(uuid4()) for _ in orders]
-    before = (await reader.progress()).end
+    places = [await reader.partition(to.session) for to in orders]
+    before = {place: (await reader.progress(partition=place)).end for place in set(places)}
     await log.append(
         [
             NewRecord(key=check_session(to.session), value=encode(to.order, id=order_id))
             for to, order_id in zip(orders, ids, strict=True)
         ]
     )
-    offsets = await _offsets(reader, set(ids), after=before - 1)
-    loop = asyncio.get_running_loop()
-    last = max(offsets.values())
-    while (folded := (await reader.progress()).offset) <= last and loop.time() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(_POLL_S)
+    offsets: dict[str, int] = {}
+    folded: dict[int, int] = {}
+    for place, end in before.items():
+        mine = {order_id for order_id, where in zip(ids, places, strict=True) if where == place}
+        found = await _offsets(reader, mine, after=end - 1, partition=place)
+        offsets |= found
+        folded[place] = await _folded(reader, max(found.values()), partition=place, deadline=deadline)
     return [
-        await _answer(reader, to, offsets[order_id], folded=folded)
-        for to, order_id in zip(orders, ids, strict=True)
+        await _answer(reader, to, offsets[order_id], folded=folded[place], partition=place)
+        for to, order_id, place in zip(orders, ids, places, strict=True)
     ]
 
 
-async def _offsets(reader: Reader, ids: set[str], *, after: int) -> dict[str, int]:
+async def _folded(reader: Reader, last: int, *, partition: int, deadline: float) -> int:
+    """The offset that the engine has reached, once it is beyond ``last`` or the time is over."""
+    loop = asyncio.get_running_loop()
+    while (reached := (await reader.progress(partition=partition)).offset) <= last:
+        if loop.time() >= deadline:
+            break
+        await asyncio.sleep(_POLL_S)
+    return reached
+
+
+async def _offsets(reader: Reader, ids: set[str], *, after: int, partition: int) -> dict[str, int]:
     """Where the events with those ids are. They are durable, so the log holds them."""
     found: dict[str, int] = {}
     while len(found) < len(ids):
-        records = await reader.records(after=after, limit=_PAGE)
+        records = await reader.records(after=after, limit=_PAGE, partition=partition)
         for record in records:
             event_id = _id_of(record)
             if event_id in ids:
@@ -102,10 +115,10 @@ def _id_of(record: Record) -> str | None:
     return event.id if isinstance(event, Event) else None
 
 
-async def _answer(reader: Reader, to: Addressed, offset: int, *, folded: int) -> Answer:
+async def _answer(reader: Reader, to: Addressed, offset: int, *, folded: int, partition: int) -> Answer:
     if folded <= offset:
         return Answer(to=to, offset=offset, applied=None)
-    letter = await reader.dead_letter(offset)
+    letter = await reader.dead_letter(offset, partition=partition)
     if letter is not None:
         return Answer(to=to, offset=offset, applied=False, reason=letter.reason)
     row = await reader.session(to.session)

@@ -224,20 +224,22 @@ class DeadLetterRow:
     value: bytes | None
     headers: Headers
     reason: str
+    partition: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """``offset``: the next that the engine will read; ``end``: the next that the log will give.
 
-    ``outbox`` counts the decisions that are not settled, ``unsent`` those of them not handed over yet.
+    ``outbox`` counts the decisions that are not settled, ``unsent`` those of them not handed over yet. None:
+    not known where the engine keeps its state.
     """
 
     offset: int
     end: int
-    outbox: int
-    unsent: int
-    dead_letters: int
+    outbox: int | None
+    unsent: int | None
+    dead_letters: int | None
 
     @property
     def lag(self) -> int:
@@ -248,8 +250,12 @@ class Progress:
 class Reader(Protocol):
     """A view for people, while the engine runs or not. It changes nothing. Pages go on after a key.
 
-    Any method raises LogError where the store cannot be read.
+    Offsets are those of a ``partition`` of the log; one that has no partitions has number 0 alone. Any method
+    raises LogError where the store cannot be read.
     """
+
+    async def partition(self, session: SessionId) -> int:
+        """The partition of the log that holds ``session``."""
 
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
@@ -262,10 +268,10 @@ class Reader(Protocol):
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
         """Dead letters with a number greater than ``after``, oldest first."""
 
-    async def dead_letter(self, offset: int) -> DeadLetterRow | None:
+    async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
         """The dead letter that the record at ``offset`` became."""
 
-    async def configurations(self) -> Sequence[ConfigurationText]:
+    async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:
         """The configurations that some session may still have to meet, oldest first; the last is in force."""
 
     async def outbox(
@@ -273,13 +279,13 @@ class Reader(Protocol):
     ) -> Sequence[OutboxRow]:
         """Decisions that are not settled; with ``sent_before_us``, only those handed over before it."""
 
-    async def record(self, offset: int) -> Record | None:
+    async def record(self, offset: int, *, partition: int = 0) -> Record | None:
         """One record of the log."""
 
-    async def records(self, *, after: int = -1, limit: int = 50) -> Sequence[Record]:
+    async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:
         """Records beyond offset ``after``, in order."""
 
-    async def progress(self) -> Progress:
+    async def progress(self, *, partition: int = 0) -> Progress:
         """How far the engine is."""
 
     async def close(self) -> None:

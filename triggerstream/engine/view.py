@@ -23,15 +23,15 @@ class View:
         self.reader = reader
         self._app = app
 
-    async def rules(self) -> Rules:
-        """The configurations that some session may still have to meet, the one in force last."""
+    async def rules(self, *, partition: int = 0) -> Rules:
+        """The configurations that some session of ``partition`` may have to meet; the last is in force."""
         history = tuple(
             Applied(
                 config=tasksfile.read(row.text, name="configuration"),
                 offset=row.offset,
                 arrival_us=row.arrival_us,
             )
-            for row in await self.reader.configurations()
+            for row in await self.reader.configurations(partition=partition)
         )
         return Rules(app=self._app, history=history or (NEVER_APPLIED,))
 
@@ -56,9 +56,8 @@ class View:
         state = await self.state(session)
         if state is None:
             return None
-        found = explain(
-            await self.rules(), SessionId(session), state, task=None if task is None else TaskName(task)
-        )
+        rules = await self.rules(partition=await self.reader.partition(SessionId(session)))
+        found = explain(rules, SessionId(session), state, task=None if task is None else TaskName(task))
         return _object_with_instants(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from triggerstream.core.errors import LogError
 
 _T = TypeVar("_T")
+
+_TRIED = re.compile(r"\('([^']+)', ([0-9]+), ")
 
 BATCH_BYTES = 512 * 1024
 """The bytes of a record batch; one that holds a single longer record is longer."""
@@ -97,7 +100,15 @@ async def translated(what: str, *, timeout_s: float) -> AsyncIterator[None]:
     except TimeoutError as exc:
         raise LogError(f"{what}: no answer within {timeout_s:g} s") from exc
     except (KafkaError, OSError, NotImplementedError) as exc:
-        raise LogError(f"{what}: {exc}") from exc
+        raise LogError(f"{what}: {_said(exc)}") from exc
+
+
+def _said(exc: Exception) -> str:
+    """What ``exc`` says, in words for people where aiokafka's are for nobody."""
+    tried = _TRIED.findall(str(exc)) if isinstance(exc, KafkaConnectionError) else []
+    if not tried:
+        return str(exc)
+    return f"no Kafka answers at {', '.join(f'{host}:{port}' for host, port in tried)}"
 
 
 def seen(answer: asyncio.Future[Any]) -> None:

@@ -11,10 +11,14 @@ They stand before the record's own headers, so that a record which has headers o
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from hashlib import sha256
 
+from aiokafka import AIOKafkaProducer
+
+from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.core.errors import DecodeError
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.wire.records import Headers, NewRecord, Record
@@ -93,3 +97,48 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
         reason=said[REASON_HEADER].decode(errors="replace"),
         cut=cut,
     )
+
+
+class Graveyard:
+    """Appends dead letters one at a time, outside any transaction. A producer that failed is replaced."""
+
+    def __init__(self, connection: Connection, *, topic: str, timeout_s: float = 10.0) -> None:
+        self._connection = connection
+        self._topic = topic
+        self._timeout_s = timeout_s
+        self._turn = asyncio.Lock()
+        self._producer: AIOKafkaProducer | None = None
+
+    async def bury(self, letter: DeadLetter, *, topic: str) -> None:
+        """Append what became of a record of ``topic``. It is durable when this returns.
+
+        Raises:
+            LogError: not known to be durable. Safe to call again.
+        """
+        new = dead_letter_record(letter, topic=topic)
+        async with self._turn:
+            try:
+                async with translated(f"{self._topic} did not take a record", timeout_s=self._timeout_s):
+                    if self._producer is None:
+                        self._producer = self._connection.producer()
+                        await self._producer.start()
+                    await self._producer.send_and_wait(
+                        self._topic,
+                        new.value,
+                        key=new.key,
+                        partition=letter.record.partition,
+                        headers=list(new.headers),
+                    )
+            except BaseException:
+                await self._let_go()
+                raise
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        async with self._turn:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await stop(producer)

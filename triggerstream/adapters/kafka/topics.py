@@ -177,6 +177,18 @@ async def create(
     return [wanted.name for wanted in missing]
 
 
+async def partitions(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> int | None:
+    """How many the events topic of ``app`` has; None where there is none.
+
+    Raises:
+        LogError: the cluster cannot be reached.
+    """
+    name = Topics.of(app).events
+    async with translated(f"cannot look at {name}", timeout_s=timeout_s), connection.client() as client:
+        found = (await describe(client, [name])).topics.get(name)
+    return None if found is None else found.partitions
+
+
 def _usable(cluster: Cluster, topics: Topics) -> bool:
     return len(cluster.topics) == len(topics.all()) and all(topic.led for topic in cluster.topics.values())
 

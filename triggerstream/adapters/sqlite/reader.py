@@ -36,6 +36,10 @@ class SqliteReader:
         self._connection: sqlite3.Connection | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-reader")
 
+    async def partition(self, session: SessionId) -> int:  # noqa: ARG002 - there is one
+        """The partition of the log that holds ``session``."""
+        return 0
+
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
         rows = await self._all("SELECT id, state, due_us FROM sessions WHERE id = ?", session)
@@ -59,12 +63,12 @@ class SqliteReader:
         rows = await self._all(f"{_DEAD_LETTERS} WHERE d.number > ? ORDER BY d.number LIMIT ?", after, limit)
         return [_dead_letter_row(row) for row in rows]
 
-    async def dead_letter(self, offset: int) -> DeadLetterRow | None:
+    async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
         """The dead letter that the record at ``offset`` became."""
         rows = await self._all(f"{_DEAD_LETTERS} WHERE d.offset = ?", offset)
         return _dead_letter_row(rows[0]) if rows else None
 
-    async def configurations(self) -> Sequence[ConfigurationText]:
+    async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
         """The configurations that some session may still have to meet, oldest first; the last is in force."""
         return await self._read(configurations)
 
@@ -76,12 +80,12 @@ class SqliteReader:
             lambda connection: outbox(connection, after=after, limit=limit, sent_before_us=sent_before_us)
         )
 
-    async def record(self, offset: int) -> Record | None:
+    async def record(self, offset: int, *, partition: int = 0) -> Record | None:  # noqa: ARG002 - there is one
         """One record of the log."""
         records = await self.records(after=offset - 1, limit=1)
         return records[0] if records and records[0].offset == offset else None
 
-    async def records(self, *, after: int = -1, limit: int = 50) -> Sequence[Record]:
+    async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:  # noqa: ARG002 - there is one
         """Records beyond offset ``after``, in order."""
         rows = await self._all(
             "SELECT offset, arrival_us, key, value, headers FROM log"
@@ -91,7 +95,7 @@ class SqliteReader:
         )
         return [database.to_record(row) for row in rows]
 
-    async def progress(self) -> Progress:
+    async def progress(self, *, partition: int = 0) -> Progress:  # noqa: ARG002 - there is one
         """How far the engine is."""
 
         def read(connection: sqlite3.Connection) -> Progress:

@@ -1,0 +1,243 @@
+"""The bridge hands every command over at least once, under its own id, whatever is away or dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.kafka.bridges import (
+    RUN,
+    BridgeProcess,
+    append,
+    command,
+    committed,
+    counts,
+    ends,
+    queued,
+)
+from tests.adapters.kafka.conftest import PARTITIONS, read_all
+from tests.support.kafka.server import free_port
+from tests.support.valkey import valkey_server
+from tests.support.waiting import eventually, wait_until
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.commands import Command
+from triggerstream.core.events import Event, Failed
+from triggerstream.core.ids import AppId
+from triggerstream.wire.events import decode
+from triggerstream.wire.records import Record
+
+pytestmark = [pytest.mark.kafka, pytest.mark.celery, pytest.mark.slow]
+
+Start = Callable[..., BridgeProcess]
+ALLOW = ("--allow", RUN)
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    with valkey_server() as url:
+        yield url
+
+
+@pytest.fixture
+def start(
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, tmp_path: Path
+) -> Iterator[Start]:
+    del topics  # they have to be there
+    started: list[BridgeProcess] = []
+
+    def start(*arguments: str, failpoint: str | None = None, to: str = broker) -> BridgeProcess:
+        output = tmp_path / f"bridge-{len(started)}.log"
+        bridge = BridgeProcess(connection, kafka_app, to, output, *arguments, failpoint=failpoint)
+        started.append(bridge)
+        return bridge
+
+    yield start
+    for bridge in started:
+        bridge.kill()
+
+
+def commands(app: AppId, numbers: range) -> list[Command]:
+    return [command(app, number) for number in numbers]
+
+
+async def handed_over(broker: str, count: int) -> None:
+    def found() -> bool:
+        return len(counts(broker)) >= count
+
+    await eventually(found, within_s=60, what=lambda: f"{len(counts(broker))} of {count}")
+
+
+async def test_commands_are_handed_over_once_in_order_and_the_offset_follows(
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+) -> None:
+    wanted = commands(kafka_app, range(300))
+    await append(connection, kafka_app, wanted, partitions=PARTITIONS)
+    bridge = start(*ALLOW, "--from", "earliest")
+    await handed_over(broker, 300)
+    assert set(counts(broker).values()) == {1}
+    handed = [message["kwargs"]["a"]["n"] for message in queued(broker)]
+    for numbers in (await numbers_by_partition(connection, topics.commands)).values():
+        assert [n for n in handed if n in numbers] == sorted(numbers)
+    # The markers of transactions are counted as read, so that a lag tool shows nothing left.
+    end = await ends(connection, topics.commands, PARTITIONS)
+    await commits(connection, kafka_app, end)
+    bridge.terminate()
+    assert await bridge.ended() == 0
+    assert await committed(connection, kafka_app) == end
+
+
+async def numbers_by_partition(connection: Connection, topic: str) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for record in await read_all(connection, topic):
+        found.setdefault(record.partition, set()).add(int(record.key[1:]))
+    return found
+
+
+async def commits(connection: Connection, app: AppId, wanted: dict[int, int]) -> None:
+    """Wait until the group's offsets are the ``wanted`` ones."""
+    async with asyncio.timeout(60):
+        while await committed(connection, app) != wanted:
+            pass
+
+
+async def test_killed_between_publish_and_commit_repeats_ids_and_loses_none(
+    connection: Connection, kafka_app: AppId, broker: str, start: Start
+) -> None:
+    wanted = commands(kafka_app, range(200))
+    await append(connection, kafka_app, wanted, partitions=PARTITIONS)
+    dying = start(*ALLOW, "--from", "earliest", failpoint="bridge.published:50")
+    assert await dying.ended() == -9, dying.text()
+    before = counts(broker)
+    assert before
+    assert set(before.values()) == {1}
+    again = start(*ALLOW)
+    await handed_over(broker, 200)
+    again.terminate()
+    assert await again.ended() == 0
+    found = counts(broker)
+    assert set(found) == {one.id for one in wanted}
+    # What was published before the kill and not committed is there twice, under the same id.
+    twice = {one for one, count in found.items() if count == 2}
+    assert twice
+    assert twice <= set(before)
+    assert max(found.values()) == 2
+
+
+async def test_a_broker_that_is_away_is_waited_for_and_nothing_is_skipped(
+    connection: Connection, kafka_app: AppId, start: Start
+) -> None:
+    port = free_port()
+    wanted = commands(kafka_app, range(150))
+    await append(connection, kafka_app, wanted, partitions=PARTITIONS)
+    bridge = start(*ALLOW, "--from", "earliest", to=f"redis://127.0.0.1:{port}/0")
+    await bridge.says("hand-over not confirmed", times=4)
+    # Longer than the session's time-out of 6 s, in which its heartbeats have kept the group as it was.
+    await bridge.says("pause_s=5.0")
+    assert set((await committed(connection, kafka_app)).values()) == {0}
+    with valkey_server(port=port) as broker:
+        await handed_over(broker, 150)
+        bridge.terminate()
+        assert await bridge.ended() == 0, bridge.text()
+        assert set(counts(broker)) == {one.id for one in wanted}
+    assert bridge.text().count("ready: partitions") == 1
+
+
+async def test_what_can_never_be_handed_over_is_a_dead_letter_and_a_failed_instance(
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+) -> None:
+    forbidden = command(kafka_app, 1, run="tasks.other")
+    celerys = command(kafka_app, 2, run="celery.chord")
+    fine = command(kafka_app, 3)
+    await append(
+        connection, kafka_app, [forbidden, b"no command at all", celerys, fine], partitions=PARTITIONS
+    )
+    dying = start(*ALLOW, "--from", "earliest", failpoint="bridge.buried")
+    assert await dying.ended() == -9, dying.text()
+    bridge = start(*ALLOW)
+    await handed_over(broker, 1)
+    end = await ends(connection, topics.commands, PARTITIONS)
+    await commits(connection, kafka_app, end)
+    bridge.terminate()
+    assert await bridge.ended() == 0
+    assert set(counts(broker)) == {fine.id}
+    letters = [
+        buried(record.value, key=record.key, headers=tuple(record.headers))
+        for record in await read_all(connection, topics.dead_letters)
+    ]
+    reasons = {letter.record.key: letter.reason for letter in letters}
+    assert reasons[b"s1"] == "tasks.other is not on the list of tasks that may be dispatched"
+    assert reasons[b"s2"].startswith("celery.chord: tasks of Celery's own")
+    assert reasons[b"s0"].startswith("no command: ")
+    assert {letter.topic for letter in letters} == {topics.commands}
+    outcomes = {}
+    for record in await read_all(connection, topics.events):
+        event = decode(
+            Record(
+                partition=record.partition,
+                offset=record.offset,
+                arrival_us=0,
+                key=record.key,
+                value=record.value,
+            )
+        )
+        assert isinstance(event, Event)
+        assert isinstance(event.body, Failed)
+        outcomes[event.body.command] = event.body.error
+    assert outcomes == {forbidden.id: reasons[b"s1"], celerys.id: reasons[b"s2"]}
+
+
+async def test_two_bridges_share_the_partitions_and_one_that_leaves_loses_nothing(
+    connection: Connection, kafka_app: AppId, broker: str, start: Start
+) -> None:
+    first = start(*ALLOW, "--from", "earliest")
+    await first.says("ready: partitions 0, 1, 2, 3")
+    second = start(*ALLOW)
+    await append(connection, kafka_app, commands(kafka_app, range(200)), partitions=PARTITIONS)
+    await second.says("ready: partitions")
+    await append(connection, kafka_app, commands(kafka_app, range(200, 400)), partitions=PARTITIONS)
+    first.terminate()
+    assert await first.ended() == 0, first.text()
+    await append(connection, kafka_app, commands(kafka_app, range(400, 500)), partitions=PARTITIONS)
+    await handed_over(broker, 500)
+    second.terminate()
+    assert await second.ended() == 0, second.text()
+    assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(500))}
+
+
+async def test_without_an_offset_it_refuses_to_start_until_it_is_told_where(
+    connection: Connection, kafka_app: AppId, broker: str, start: Start
+) -> None:
+    await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
+    refused = start(*ALLOW)
+    assert await refused.ended() == 2
+    (line,) = refused.text().splitlines()
+    assert f"group {kafka_app}-bridge has no usable offset: partition 0" in line
+    assert "--from earliest" in line
+    told = start(*ALLOW, "--from", "latest")
+    await told.says("ready: partitions")
+    told.kill()
+    # `latest` was committed before anything was handed over, so the next one misses nothing.
+    await append(connection, kafka_app, commands(kafka_app, range(20, 40)), partitions=PARTITIONS)
+    again = start(*ALLOW)
+    await handed_over(broker, 20)
+    again.terminate()
+    assert await again.ended() == 0
+    assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(20, 40))}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "no task may be run: name those that may with --allow NAME"),
+        (("--allow", "celery.group"), "tasks of Celery's own"),
+        (("--allow", "a", "--allow-any"), "not both"),
+    ],
+)
+def test_what_it_may_run_is_said_or_it_refuses(start: Start, arguments: tuple[str, ...], says: str) -> None:
+    bridge = start(*arguments)
+    wait_until(lambda: says in bridge.text(), within_s=60, what=bridge.text)

@@ -1,0 +1,358 @@
+"""The bridge: from the commands topic to an executor. Its only memory is the offset of its consumer group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import Any, Literal, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from triggerstream.adapters.kafka.cluster import describe
+from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.deadletters import Graveyard
+from triggerstream.adapters.kafka.log import KafkaLog
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
+from triggerstream.core.commands import Command, Decision
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.events import Failed
+from triggerstream.core.ids import AppId
+from triggerstream.engine.checkpoint import DeadLetter
+from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.handover import TAKEN, HandOver, Lane
+from triggerstream.engine.ports import Clock, Dispatcher
+from triggerstream.wire import events
+from triggerstream.wire.records import NewRecord, Record
+
+logger = logging.getLogger(__name__)
+
+Start: TypeAlias = "Literal['earliest', 'latest'] | int"
+"""Where a group begins that has no offset: the first command there is, the next to come, or an offset."""
+
+_FETCH_MS = 200
+"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
+_DRAIN_S = 15.0
+"""How long a stop waits for confirmations: longer than a dispatcher does for one."""
+_REVOKE_S = 5.0
+"""How long a rebalance does. What is not confirmed by then the next owner hands over again."""
+_REBALANCE_MS = 60_000
+_NEVER_MS = 2**31 - 1
+
+
+def group_of(app: AppId) -> str:
+    """The name of the consumer group of the bridges of ``app``."""
+    return f"{app}-bridge"
+
+
+class Bridge:
+    """Hands over what is in the partitions that its group gives to it.
+
+    1. A command is handed over, and the executor confirms it; or it never can be, and it is made a dead
+       letter, and an outcome in the log says why.
+    2. The offset below which all commands of the partition are done is committed.
+
+    A crash between 1 and 2, or another owner that comes between them, repeats commands under their ids. None
+    is lost.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        app: AppId,
+        *,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        session_timeout_s: float = 30.0,
+        on_ready: Callable[[Collection[int]], None],
+    ) -> None:
+        self._connection = connection
+        self._app = app
+        self._topics = Topics.of(app)
+        self._dispatcher = dispatcher
+        self._session_timeout_ms = round(session_timeout_s * 1000)
+        self._on_ready = on_ready
+        self._log = KafkaLog(connection, app)
+        self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
+        self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
+        self._lanes: dict[int, Lane] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._room = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, stopping: asyncio.Event, *, start: Start | None) -> None:
+        """Hand over until ``stopping`` is set; then finish what is in flight, commit, and leave the group.
+
+        Raises:
+            UsageError: it cannot be started as things are; the message says what to do.
+            LogError: the log failed in a way that a restart may cure.
+        """
+        await begin(self._connection, self._app, start)
+        consumer = self._consumer = self._new_consumer()
+        loops: list[asyncio.Task[None]] = []
+        ending = asyncio.create_task(stopping.wait())
+        try:
+            async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
+                await consumer.start()
+            consumer.subscribe([self._topics.commands], listener=_Listener(self))
+            handing, fetching = self.handover.run(), self._fetch()
+            loops += [asyncio.create_task(loop) for loop in (handing, fetching, self._commit_all())]
+            ends: list[asyncio.Future[Any]] = [*loops, ending, self._failed]
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in done:
+                await end
+            for loop in loops[1:]:
+                loop.cancel()
+            await self.release(within_s=_DRAIN_S)
+        except KafkaError as exc:
+            raise LogError(f"{self._topics.commands} cannot be read: {exc!r}") from exc
+        finally:
+            for task in (ending, *loops):
+                task.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await consumer.stop()
+            await self._dispatcher.close()
+            await self._log.close()
+            await self._graveyard.close()
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self._connection.options(),
+            group_id=group_of(self._app),
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            session_timeout_ms=self._session_timeout_ms,
+            heartbeat_interval_ms=min(3_000, self._session_timeout_ms // 6),
+            rebalance_timeout_ms=_REBALANCE_MS,
+            # While the executor is away nothing is fetched, for days if it must be; heartbeats go on.
+            max_poll_interval_ms=_NEVER_MS,
+        )
+
+    # ---- from the log to the executor ---------------------------------------------------------
+
+    async def _fetch(self) -> None:
+        consumer = self._started()
+        while True:
+            while (room := TAKEN - self.handover.waiting) <= 0:
+                self._room.clear()
+                await self._room.wait()
+            try:
+                found = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=room)
+            except (NoOffsetForPartitionError, OffsetOutOfRangeError) as exc:
+                raise UsageError(_where_to_begin(self._app, str(exc))) from exc
+            # No await from here on: what was fetched for an assignment is taken under it or not at all.
+            for place, records in found.items():
+                # Where its lane is not there yet, `assigned` goes back to what was fetched too early.
+                if (lane := self._lanes.get(place.partition)) is not None:
+                    for record in records:
+                        self.handover.take(lane, _record(record))
+            await self._pass_markers(consumer)
+
+    async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
+        """Note what is beyond the last command: markers of transactions, which lag tools count as well."""
+        for partition, lane in list(self._lanes.items()):
+            if not lane.idle:
+                continue
+            try:
+                position = await consumer.position(TopicPartition(self._topics.commands, partition))
+            except IllegalStateError:
+                continue  # it changes hands
+            if self._lanes.get(partition) is lane:
+                lane.passed(position)
+                if lane.position > lane.committed:
+                    self.handover.moved.set()
+
+    async def _refuse(self, record: Record, decision: Decision | None, reason: str) -> None:
+        """Make a command that is never handed over a dead letter, and say so to its session.
+
+        A crash between the two, or before the offset is committed, has both again: the second outcome changes
+        nothing. A revocation that cannot be passed on is only logged: nothing is lost with it.
+        """
+        logger.error(
+            "command cannot be handed over",
+            extra={
+                "partition": record.partition,
+                "offset": record.offset,
+                "command": None if decision is None else decision.id,
+                "error": reason,
+            },
+        )
+        if decision is not None and not isinstance(decision, Command):
+            return
+        await self._graveyard.bury(DeadLetter(record=record, reason=reason), topic=self._topics.commands)
+        failpoint("bridge.buried")
+        if decision is not None:
+            failed = Failed(instance=decision.instance, command=decision.id, error=reason)
+            await self._log.append([NewRecord(key=decision.session.encode(), value=events.encode(failed))])
+        failpoint("bridge.reported")
+
+    # ---- what is done -------------------------------------------------------------------------
+
+    async def _commit_all(self) -> None:
+        while True:
+            await self.handover.moved.wait()
+            self.handover.moved.clear()
+            self._room.set()
+            await self._commit(self._lanes.values())
+
+    async def _commit(self, lanes: Collection[Lane]) -> None:
+        moved = {lane: lane.position for lane in lanes if lane.position > lane.committed}
+        if not moved:
+            return
+        offsets = {
+            TopicPartition(self._topics.commands, lane.partition): position
+            for lane, position in moved.items()
+        }
+        try:
+            await self._started().commit(offsets)
+        except (CommitFailedError, IllegalStateError) as exc:
+            # Another process has them, or will: it hands over again from what was committed before.
+            logger.warning("offsets not committed", extra={"error": str(exc)})
+            return
+        for lane, position in moved.items():
+            lane.committed = position
+
+    # ---- partitions that come and go ----------------------------------------------------------
+
+    async def assigned(self, places: Collection[TopicPartition]) -> None:
+        """Begin where the group's offsets are."""
+        consumer = self._started()
+        for place in places:
+            offset = await consumer.committed(place)
+            if offset is None:
+                raise UsageError(_where_to_begin(self._app, f"partition {place.partition} has none"))
+            # What was fetched before this was dropped for lack of a lane: the seek has it fetched again.
+            consumer.seek(place, offset)
+            self._lanes[place.partition] = Lane(place.partition, offset)
+        self._on_ready(sorted(self._lanes))
+
+    async def release(self, *, within_s: float = _REVOKE_S) -> None:
+        """Let go of all partitions: start nothing more, wait for confirmations, commit."""
+        lanes = list(self._lanes.values())
+        self._lanes.clear()
+        self.handover.leave(lanes)
+        self._room.set()
+        await self.handover.settled(lanes, within_s=within_s)
+        await self._commit(lanes)
+
+    def fail(self, exc: BaseException) -> None:
+        """End the bridge."""
+        if not self._failed.done():
+            self._failed.set_exception(exc)
+
+    def _started(self) -> AIOKafkaConsumer:
+        assert self._consumer is not None  # noqa: S101 - for the type checker: run() comes first
+        return self._consumer
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
+    """What aiokafka calls, and whose errors it would only log."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        try:
+            await self._bridge.assigned(assigned)
+        except Exception as exc:  # noqa: BLE001 - it is raised by run()
+            self._bridge.fail(exc)
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
+        try:
+            await self._bridge.release()
+        except Exception as exc:  # noqa: BLE001 - likewise
+            self._bridge.fail(exc)
+
+
+# ---- where to begin ---------------------------------------------------------------------------
+
+
+async def begin(connection: Connection, app: AppId, start: Start | None) -> None:
+    """See to it that the group has a usable offset for each partition, before anything is handed over.
+
+    ``start`` is for partitions that have none, or one outside of the log; theirs is committed at once.
+
+    Raises:
+        UsageError: a partition has none and there is no ``start``; or the topic is missing.
+        LogError: the cluster cannot be reached, or another bridge came between.
+    """
+    topic = Topics.of(app).commands
+    async with translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
+        async with connection.client() as client:
+            found = (await describe(client, [topic])).topics.get(topic)
+        if found is None:
+            raise no_topic(topic, connection)
+        places = [TopicPartition(topic, partition) for partition in range(found.partitions)]
+        consumer = _outsider(connection, app)
+        await consumer.start()
+        try:
+            consumer.assign(places)
+            first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+            lacking = {
+                place: why
+                for place in places
+                if (why := _lack(await consumer.committed(place), first[place], end[place])) is not None
+            }
+            if not lacking:
+                return
+            if start is None:
+                place, why = next(iter(lacking.items()))
+                more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+                raise UsageError(_where_to_begin(app, f"partition {place.partition} of {topic} {why}{more}"))
+            await consumer.commit({place: _first(start, first[place], end[place]) for place in lacking})
+        finally:
+            await consumer.stop()
+
+
+def _lack(offset: int | None, first: int, end: int) -> str | None:
+    if offset is None:
+        return "has none"
+    if offset < first:
+        return f"has {offset}, but begins at {first}: commands were deleted that nobody handed over"
+    if offset > end:
+        return f"has {offset}, but ends at {end}: the topic is another one, or records were lost"
+    return None
+
+
+def _first(start: Start, first: int, end: int) -> int:
+    if start == "earliest":
+        return first
+    return end if start == "latest" else min(max(start, first), end)
+
+
+def _where_to_begin(app: AppId, why: str) -> str:
+    return (
+        f"group {group_of(app)} has no usable offset: {why}; say once where to begin: --from earliest (all "
+        "commands that are kept are handed over, under their ids), --from latest (only those to come), or "
+        "--from OFFSET"
+    )
+
+
+def _outsider(connection: Connection, app: AppId) -> AIOKafkaConsumer:
+    """A consumer that may commit offsets of the group while the group has no members."""
+    return AIOKafkaConsumer(
+        **connection.options(),
+        group_id=group_of(app),
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="none",
+    )
+
+
+def _record(record: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
+    return Record(
+        partition=record.partition,
+        offset=record.offset,
+        arrival_us=record.timestamp * 1000,
+        key=record.key,
+        value=record.value,
+        headers=tuple(record.headers),
+    )

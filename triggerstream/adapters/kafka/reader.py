@@ -1,0 +1,320 @@
+"""What people see of an app in Kafka: its changelog, its dead letters, its log. No worker need run."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from triggerstream.adapters.kafka.cluster import describe
+from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
+from triggerstream.core.errors import DecodeError, LogError, UsageError
+from triggerstream.core.fold import next_due
+from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.configure import resumed_rules
+from triggerstream.engine.marks import (
+    CHECKPOINT_KEY,
+    CONFIGURATIONS_KEY,
+    RESERVED,
+    decode_checkpoint,
+    decode_configurations,
+)
+from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.wire import state as states
+from triggerstream.wire.records import Record
+
+_POLL_MS = 20
+"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
+_STUCK_S = 30.0
+"""After so long without any progress the log counts as away."""
+
+Take = Callable[[Any], bool]
+"""Takes one record; True: it needs no more."""
+
+
+@dataclass(slots=True)
+class _Copy:
+    """A partition's changelog up to ``position``: states by key, and the marks beside them."""
+
+    position: int
+    entries: dict[bytes, bytes] = field(default_factory=dict)
+
+    def take(self, record: Any) -> bool:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
+        if record.value is None:
+            self.entries.pop(record.key, None)
+        else:
+            self.entries[record.key] = record.value
+        return False
+
+
+class KafkaReader:
+    """A view of one app. It belongs to no group and changes nothing.
+
+    The first question after a session reads its partition's changelog, one that lists sessions those of all;
+    later ones read on. What was read is kept in memory.
+    """
+
+    def __init__(self, connection: Connection, app: AppId) -> None:
+        self._connection = connection
+        self._app = app
+        self._topics = Topics.of(app)
+        self._turn = asyncio.Lock()
+        self._consumer: AIOKafkaConsumer | None = None
+        self._partitions = 0
+        self._copies: dict[int, _Copy] = {}
+        self._ids: list[str] = []
+
+    async def partition(self, session: SessionId) -> int:
+        """The partition of the log that holds ``session``.
+
+        Raises:
+            UsageError: it can be no session's id.
+        """
+        await self._opened()
+        return partition_of(_key(session), self._partitions)
+
+    async def session(self, session: SessionId) -> SessionRow | None:
+        """One session."""
+        copy = await self._caught_up(await self.partition(session))
+        value = copy.entries.get(_key(session))
+        return None if value is None else self._row(copy, session, value)
+
+    async def sessions(
+        self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
+    ) -> Sequence[SessionRow]:
+        """Sessions whose id begins with ``prefix``, by id. Later pages were read with the first one."""
+        await self._opened()
+        if after is None:
+            copies = [await self._caught_up(partition) for partition in range(self._partitions)]
+            keys = (key for copy in copies for key in copy.entries if not key.startswith(RESERVED))
+            self._ids = sorted(key.decode() for key in keys if key.startswith(prefix.encode()))
+        first = 0 if after is None else bisect_right(self._ids, after)
+        rows = []
+        for name in self._ids[first : first + limit]:
+            copy = self._copies[partition_of(name.encode(), self._partitions)]
+            rows.append(self._row(copy, SessionId(name), copy.entries[name.encode()]))
+        return rows
+
+    async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
+        """Dead letters with a number greater than ``after``, by number: by offset, then partition."""
+        await self._opened()
+        count = self._partitions
+        rows: list[DeadLetterRow] = []
+        for partition in range(count):
+            found: list[DeadLetterRow] = []
+
+            def take(record: Any, found: list[DeadLetterRow] = found) -> bool:  # noqa: ANN401 - as above
+                found.append(_letter(record, partitions=count, log=self._topics.events))
+                return len(found) == limit
+
+            await self._read(
+                self._topics.dead_letters, partition, max(after - partition + count - 1, 0) // count, take
+            )
+            rows += found
+        return sorted(rows, key=lambda row: row.number)[:limit]
+
+    async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
+        """The dead letter that the record at ``offset`` of ``partition`` became."""
+        record = await self.record(offset, partition=partition)
+        if record is None:
+            return None
+        place = TopicPartition(self._topics.dead_letters, partition)
+        async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+            since = (await self._started().offsets_for_times({place: record.arrival_us // 1000}))[place]
+        if since is None:
+            return None
+        found: list[DeadLetterRow] = []
+
+        def take(record: Any) -> bool:  # noqa: ANN401 - as above
+            row = _letter(record, partitions=self._partitions, log=self._topics.events)
+            if row.offset == offset:
+                found.append(row)
+            return bool(found)
+
+        await self._read(place.topic, partition, since.offset, take)
+        return found[0] if found else None
+
+    async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:
+        """The configurations that some session may still have to meet, oldest first; the last is in force."""
+        copy = await self._caught_up(partition)
+        return decode_configurations(copy.entries.get(CONFIGURATIONS_KEY))
+
+    async def outbox(
+        self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
+    ) -> Sequence[OutboxRow]:
+        """There is none: what was decided is in a topic, and a bridge's offset says what was handed over.
+
+        Raises:
+            UsageError: always; the message says where to look.
+        """
+        del after, limit, sent_before_us
+        raise UsageError(
+            "Kafka has no outbox: `triggerstream sessions list --stuck 10m` shows what is not settled"
+        )
+
+    async def record(self, offset: int, *, partition: int = 0) -> Record | None:
+        """One record of the log."""
+        records = await self.records(after=offset - 1, limit=1, partition=partition)
+        return records[0] if records and records[0].offset == offset else None
+
+    async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:
+        """Records of ``partition`` beyond offset ``after``, in order."""
+        found: list[Record] = []
+
+        def take(record: Any) -> bool:  # noqa: ANN401 - as above
+            found.append(_record(record))
+            return len(found) == limit
+
+        await self._read(self._topics.events, partition, after + 1, take)
+        return found
+
+    async def progress(self, *, partition: int = 0) -> Progress:
+        """How far the partition's owner is, and its log."""
+        copy = await self._caught_up(partition)
+        mark = copy.entries.get(CHECKPOINT_KEY)
+        _, end = await self._extent(self._topics.events, partition)
+        return Progress(
+            offset=0 if mark is None else decode_checkpoint(mark).offset,
+            end=end,
+            outbox=None,
+            unsent=None,
+            dead_letters=None,
+        )
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    # ---- reading ------------------------------------------------------------------------------
+
+    def _row(self, copy: _Copy, session: SessionId, value: bytes) -> SessionRow:
+        known = states.decode(value)
+        due_us = None
+        if known.timer_count:
+            texts = decode_configurations(copy.entries.get(CONFIGURATIONS_KEY))
+            due_us = next_due(resumed_rules(Rules(app=self._app), texts), known)
+        return SessionRow(id=session, state=value, due_us=due_us)
+
+    async def _caught_up(self, partition: int) -> _Copy:
+        """The partition's changelog as it is now."""
+        await self._opened()
+        async with self._turn:
+            copy = self._copies.setdefault(partition, _Copy(0))
+            copy.position = await self._read_turn(self._topics.changelog, partition, copy.position, copy.take)
+        return copy
+
+    async def _read(self, topic: str, partition: int, begin: int, take: Take) -> None:
+        await self._opened()
+        async with self._turn:
+            await self._read_turn(topic, partition, begin, take)
+
+    async def _read_turn(self, topic: str, partition: int, begin: int, take: Take) -> int:
+        """Give the committed records from ``begin`` to the end of now to ``take``; the position after them.
+
+        The end is told by position: control records have offsets too, and the last record may be one.
+        """
+        first, end = await self._extent(topic, partition)
+        consumer, place = self._started(), TopicPartition(topic, partition)
+        position = max(begin, first)
+        if position >= end:
+            return position
+        consumer.assign([place])
+        consumer.seek(place, position)
+        loop = asyncio.get_running_loop()
+        moved = loop.time()
+        while position < end:
+            async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
+                found = (await consumer.getmany(place, timeout_ms=_POLL_MS)).get(place, ())
+                after = await consumer.position(place)
+            for record in found:
+                if record.offset < end and take(record):
+                    return int(record.offset) + 1
+            if after > position:
+                position, moved = after, loop.time()
+            elif loop.time() - moved > _STUCK_S:
+                raise LogError(
+                    f"cannot read {topic}: partition {partition} stays at offset {position} of {end}"
+                )
+        return min(position, end)
+
+    async def _extent(self, topic: str, partition: int) -> tuple[int, int]:
+        await self._opened()
+        place = TopicPartition(topic, partition)
+        async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
+            first = (await self._started().beginning_offsets([place]))[place]
+            # Under read_committed, this is where the first open transaction begins.
+            end = (await self._started().end_offsets([place]))[place]
+        return first, end
+
+    async def _opened(self) -> None:
+        if self._consumer is not None:
+            return
+        consumer = self._connection.reader()
+        try:
+            async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
+                await consumer.start()
+                async with self._connection.client() as client:
+                    topics = (await describe(client, self._topics.all())).topics
+        except BaseException:
+            await consumer.stop()
+            raise
+        for name in self._topics.all():
+            if name not in topics:
+                await consumer.stop()
+                raise no_topic(name, self._connection)
+        self._partitions = topics[self._topics.changelog].partitions
+        self._consumer = consumer
+
+    def _started(self) -> AIOKafkaConsumer:
+        assert self._consumer is not None  # noqa: S101 - for the type checker: _opened() comes first
+        return self._consumer
+
+
+def _key(session: SessionId) -> bytes:
+    try:
+        return session.encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"{session!r}: a session id is valid Unicode") from exc
+
+
+def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa: ANN401 - as above
+    headers = tuple(record.headers)
+    try:
+        found = buried(record.value, key=record.key, headers=headers)
+    except DecodeError as exc:
+        offset, reason = None, str(exc)
+    else:
+        # A command has no place in the log.
+        offset = found.record.offset if found.topic == log else None
+        reason, headers = found.reason, found.record.headers
+    return DeadLetterRow(
+        number=record.offset * partitions + record.partition + 1,
+        at_us=record.timestamp * 1000,
+        offset=offset,
+        key=record.key,
+        value=record.value,
+        headers=headers,
+        reason=reason,
+        partition=record.partition,
+    )
+
+
+def _record(record: Any) -> Record:  # noqa: ANN401 - as above
+    return Record(
+        partition=record.partition,
+        offset=record.offset,
+        arrival_us=record.timestamp * 1000,
+        key=record.key,
+        value=record.value,
+        headers=tuple(record.headers),
+    )

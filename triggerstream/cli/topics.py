@@ -1,0 +1,92 @@
+"""`triggerstream topics`: the topics of an app in Kafka."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from triggerstream.cli.options import at_option, in_kafka, json_option, run
+from triggerstream.cli.printing import json_line, plain, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from triggerstream.adapters.kafka.check import TopicFinding
+
+_KAFKA_ONLY = "topics are made in Kafka only"
+
+
+@click.group()
+def topics() -> None:
+    """Make and check the topics of an app in Kafka."""
+
+
+@topics.command()
+@click.option("--partitions", type=click.IntRange(1, 10_000), help="How many each has; it never changes.")
+@click.option(
+    "--replicas", type=click.IntRange(1, 100), help="How many copies each has: 3, or as many as brokers."
+)
+@click.option(
+    "--repair", is_flag=True, help="Also set what `topics check` objects to, where it is a setting."
+)
+@at_option
+@json_option
+def create(*, partitions: int | None, replicas: int | None, repair: bool, at: str, as_json: bool) -> None:
+    """Make those topics that are not there, with the settings that an app needs.
+
+    Topics that are there keep their settings without --repair, and their partitions in any case.
+    """
+    address = in_kafka(at, _KAFKA_ONLY)
+
+    async def work() -> tuple[Sequence[str], Sequence[str]]:
+        from triggerstream import bootstrap
+        from triggerstream.adapters.kafka import check, topics
+
+        connection = bootstrap.kafka(address)
+        count = partitions or await topics.partitions(connection, address.app) or topics.DEFAULT_PARTITIONS
+        made = await topics.create(connection, address.app, partitions=count, replicas=replicas)
+        return made, await check.repair(connection, address.app) if repair else ()
+
+    made, repaired = run(work())
+    if as_json:
+        json_line({"made": [*made], "repaired": [*repaired]})
+        return
+    for name in made:
+        say(f"{name}: made")
+    for name in repaired:
+        say(f"{name}: settings put right")
+    if not made and not repaired:
+        say(f"{address}: all topics are there")
+
+
+@topics.command()
+@at_option
+@json_option
+def check(*, at: str, as_json: bool) -> None:
+    """Say what is not as it must be, and what puts it right. Exit status 1: a worker would refuse."""
+    address = in_kafka(at, _KAFKA_ONLY)
+
+    async def work() -> Sequence[TopicFinding]:
+        from triggerstream import bootstrap
+        from triggerstream.adapters.kafka.check import check
+
+        return await check(bootstrap.kafka(address), address.app)
+
+    findings = run(work())
+    for finding in findings:
+        if as_json:
+            json_line(
+                {
+                    "severity": finding.severity.value,
+                    "topic": finding.topic,
+                    "message": finding.message,
+                    "repair": finding.repair,
+                }
+            )
+        else:
+            click.echo(plain(f"{finding.severity.value}: {finding}"))
+    if not findings and not as_json:
+        say(f"{address}: nothing to complain of")
+    sys.exit(1 if any(finding.severity.value == "error" for finding in findings) else 0)
