@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws faults lint bench demo kafka-up kafka-down kafka-status clean lock
+.PHONY: help install test test-quick test-laws faults lint bench demo demo-kafka kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: install ## Measure, and print the figures
 
 demo: install ## Run the demonstration
 	@$(BIN)/triggerstream demo
+
+demo-kafka: install ## The same on Kafka: two workers, bridge, Celery worker, a foreign producer
+	@$(BIN)/python -m tests.support.demo_kafka
 
 kafka-up: install ## Start an Apache Kafka on 127.0.0.1:9092; Maven brings it the first time
 	@$(BIN)/python -m tests.support.kafka up

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 COMPLETE = "participant-1"
 LACKING = "participant-2"
-_FIRES: tuple[tuple[str, str, JsonObject], ...] = (
+FIRES: tuple[tuple[str, str, JsonObject], ...] = (
     (COMPLETE, "module4Received", {"steps": [4210, 6120, 9874]}),
     (LACKING, "module4Received", {"steps": [1000], "device": "watch"}),
     (COMPLETE, "module1Received", {"participant": "Ada"}),
@@ -76,7 +76,7 @@ class _Demo:
             self._say(f"engine and HTTP intake at {runtime.url}, state in {place}")
             self._say("broker: a Valkey server; worker: a Celery process with my_app.tasks")
             self._title("3. An application fires triggers, out of order")
-            for session, trigger, data in _FIRES:
+            for session, trigger, data in FIRES:
                 await self._fire(runtime, session, trigger, data)
             async with asyncio.timeout(_DEADLINE_S):
                 await self._settled(runtime)
