@@ -56,9 +56,8 @@ def install(
 
     Args:
         app: the Celery app.
-        log: where outcomes go: ``sqlite:///triggerstream.db``, an outcome log, or, if left out, the address
-            in
-            the environment variable ``TRIGGERSTREAM_LOG``.
+        log: where outcomes go: ``sqlite:///triggerstream.db``, ``kafka://host:9092/app``, an outcome log, or,
+            if left out, the address in the environment variable ``TRIGGERSTREAM_LOG``.
         guard: keeps a command from taking effect twice, for every task; see also :func:`guarded`.
         allow_loss: a worker whose settings could lose a task refuses to start. True: it starts. Names of
             tasks:

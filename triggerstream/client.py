@@ -25,7 +25,7 @@ _LONGEST_PAUSE_S = 1.0
 
 
 class Client:
-    """Fires triggers at ``address``: ``sqlite:///path/to/triggerstream.db``, ``http://127.0.0.1:8777``.
+    """Fires triggers at ``address``: ``kafka://host:9092/app``, ``http://127.0.0.1:8777``, ``sqlite:///path.db``.
 
     Use it as an async context manager, or call :meth:`close`. One client serves any number of tasks of one
     event loop. ``source`` names the application in its events; with ``id`` it makes an event idempotent.
