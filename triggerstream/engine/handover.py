@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 UNCONFIRMED = 100
 """How many commands wait for the executor's confirmation at once."""
 TAKEN = 1_000
-"""How many are taken from the log and not known to be done: so many a crash repeats at the most."""
+"""How many are taken from the log and not committed as done: so many a crash repeats at the most."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
@@ -36,6 +36,7 @@ class Lane:
         self.left = False
         """True once another process may have the partition: what is not started is not started any more."""
         self._open: dict[int, None] = {}
+        self._uncommitted: deque[int] = deque()
 
     @property
     def position(self) -> int:
@@ -47,9 +48,21 @@ class Lane:
         """True where everything that was taken is done."""
         return not self._open
 
+    @property
+    def uncommitted(self) -> int:
+        """How many were taken and are not below what is committed."""
+        return len(self._uncommitted)
+
+    def commit(self, position: int) -> None:
+        """Note that ``position`` is committed."""
+        self.committed = position
+        while self._uncommitted and self._uncommitted[0] < position:
+            self._uncommitted.popleft()
+
     def take(self, offset: int) -> None:
         """Count a record in."""
         self._open[offset] = None
+        self._uncommitted.append(offset)
         self.next = offset + 1
 
     def done(self, offset: int) -> None:

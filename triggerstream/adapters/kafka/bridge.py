@@ -141,7 +141,7 @@ class Bridge:
     async def _fetch(self) -> None:
         consumer = self._started()
         while True:
-            while (room := TAKEN - self.handover.waiting) <= 0:
+            while (room := TAKEN - sum(lane.uncommitted for lane in self._lanes.values())) <= 0:
                 self._room.clear()
                 await self._room.wait()
             try:
@@ -200,8 +200,8 @@ class Bridge:
         while True:
             await self.handover.moved.wait()
             self.handover.moved.clear()
-            self._room.set()
             await self._commit(self._lanes.values())
+            self._room.set()
 
     async def _commit(self, lanes: Collection[Lane]) -> None:
         moved = {lane: lane.position for lane in lanes if lane.position > lane.committed}
@@ -218,7 +218,7 @@ class Bridge:
             logger.warning("offsets not committed", extra={"error": str(exc)})
             return
         for lane, position in moved.items():
-            lane.committed = position
+            lane.commit(position)
 
     # ---- partitions that come and go ----------------------------------------------------------
 
