@@ -59,11 +59,22 @@ def test_touch_is_enough_to_decide_it() -> None:
     assert story.touch() == []
 
 
-def test_timer_event_that_comes_first_judges_as_a_touch_does() -> None:
+def test_timer_event_that_comes_first_leaves_the_judging_to_the_next_event() -> None:
     story = Story({"t": task("a", "b")})
     story.fire("a", at=0)
     story.apply({"t": task("a")}, at=5)
-    assert names(story.timer(at=6)) == ["t#0"]
+    assert story.timer(at=6) == []
+    assert asks_for_touch(story)
+    assert names(story.touch(at=7)) == ["t#0"]
+
+
+def test_kwargs_of_a_trigger_that_the_task_needs_no_longer_are_not_passed_on() -> None:
+    story = Story({"t": task("a", "b", "c")})
+    story.fire("a", {"n": 1})
+    story.fire("b", {"n": 2})
+    story.apply({"t": task("b", "c")})
+    story.fire("c", {"n": 3})
+    assert story.commands[0].kwargs == {"b": {"n": 2}, "c": {"n": 3}}
 
 
 def test_new_unless_is_seeded_and_abandons_at_the_next_event() -> None:

@@ -283,6 +283,13 @@ def test_outcomes_settle_their_command_so_that_it_is_not_handed_over_again() -> 
     assert story.settled == [story.command(name)]
 
 
+def test_refused_outcome_of_a_command_that_is_still_out_settles_nothing() -> None:
+    story, name = running()
+    story.tell(Revoked(instance=T, command=story.command(name)))
+    assert story.statuses()[name] == "running"
+    assert story.settled == []
+
+
 def test_metadata_of_the_last_outcome_is_kept() -> None:
     story, name = scheduled()
     story.tell(Started(instance=T, command=story.command(name), metadata={"worker": 1}))

@@ -224,11 +224,7 @@ def test_every_order_of_triggers_and_results_finishes_the_same_commands(
     st.integers(0, 2**20),
 )
 def test_timer_events_change_no_decision_once_the_next_event_arrives(history: History, seed: int) -> None:
-    """Timer events that are missing, repeated, or late, up to the arrival of what follows them.
-
-    What a new configuration leaves to be judged is judged by a touch, as the partition's owner appends it:
-    without one, the next event does, and that may be a timer event.
-    """
+    """Timer events that are missing, repeated, or late, up to the arrival of what follows them."""
     assume(history.events())
     plain = touched(history)
     own = play(history.rules, renumbered(plain))
@@ -382,22 +378,16 @@ def test_first_kwargs_of_a_trigger_are_the_ones_that_count(history: History, lat
 
 
 def touched(history: History) -> list[Entry]:
-    """The log with a touch of each session after every change of configuration, and at the end."""
+    """The log with one more event for each session, which decides what is left to be decided."""
     template = history.events()[0]
     last_us = max(entry.arrival_us for entry in history.entries)
-
-    def touches(arrival_us: int) -> list[Entry]:
-        return [
-            replace(template, session=session, arrival_us=arrival_us, type="", body=Touch(), id=None)
+    return [
+        *history.entries,
+        *(
+            replace(template, session=session, arrival_us=last_us, type="", body=Touch(), id=None)
             for session in SESSIONS
-        ]
-
-    entries: list[Entry] = []
-    for entry in history.entries:
-        entries.append(entry)
-        if isinstance(entry, Applied):
-            entries += touches(entry.arrival_us)
-    return [*entries, *touches(last_us)]
+        ),
+    ]
 
 
 def with_other_timers(entries: list[Entry], random: Random) -> list[Entry]:
@@ -405,9 +395,8 @@ def with_other_timers(entries: list[Entry], random: Random) -> list[Entry]:
     template = next(entry for entry in entries if isinstance(entry, Event))
     changed: list[Entry] = []
     before_us = START_US
-    untouched = 0
     for entry in entries:
-        for _ in range(0 if untouched else random.choice((0, 0, 1, 2))):
+        for _ in range(random.choice((0, 0, 1, 2))):
             at_us = random.randint(min(before_us, entry.arrival_us), entry.arrival_us)
             session = random.choice(SESSIONS)
             changed.append(
@@ -416,7 +405,6 @@ def with_other_timers(entries: list[Entry], random: Random) -> list[Entry]:
             before_us = at_us
         if not (isinstance(entry, Event) and isinstance(entry.body, Timer)):
             changed.append(entry)
-        untouched = len(SESSIONS) if isinstance(entry, Applied) else max(0, untouched - 1)
         before_us = entry.arrival_us
     return changed
 

@@ -388,6 +388,33 @@ def test_command_beyond_its_bound_is_not_decided_and_the_rest_goes_on() -> None:
     assert list(states.decode(checkpoint.states[SessionId("s")].state).seen) == ["a"]
 
 
+def test_command_that_a_configuration_makes_too_long_fails_and_the_session_goes_on() -> None:
+    bounds: JsonObject = {"$bounds": {"commandBytes": 600}}
+    log = Log(bounds | tasks(t=task("a", "b"), u=task("c")))
+    log.fire("a")
+    log.apply(bounds | tasks(t=task("a", withParams={"more": "x" * 600}), u=task("c")))
+    log.fire("c")
+    checkpoint = log.folded()
+    assert checkpoint.dead_letters == ()
+    assert decided(checkpoint) == ["u#0"]
+    state = states.decode(checkpoint.states[SessionId("s")].state)
+    failed = state.tasks[TaskName("t")].open[0]
+    assert failed.status == "failed"
+    assert failed.error == "its command would be too long ($bounds.commandBytes)"
+
+
+def test_outcome_is_folded_even_where_what_follows_from_it_would_be_too_long() -> None:
+    bounds: JsonObject = {"$bounds": {"commandBytes": 600}}
+    log = Log(bounds | tasks(t=task("a"), u=task("t", withParams={"x": "x" * 600})))
+    log.fire("a")
+    log.tell(Finished(instance=InstanceId("t#0"), command=log.folded().decided[0].decision.id))
+    checkpoint = log.folded()
+    assert checkpoint.dead_letters == ()
+    state = states.decode(checkpoint.states[SessionId("s")].state)
+    assert state.tasks[TaskName("t")].resolved[0].status == "finished"
+    assert state.tasks[TaskName("u")].open[0].status == "failed"
+
+
 def test_state_beyond_its_bound_takes_no_more_data_but_can_still_be_erased() -> None:
     log = Log({"$bounds": {"stateBytes": 2_000}, **tasks(t=task("a", "b"))})
     log.fire("a", text="x" * 700)  # once as the session's latest, once captured

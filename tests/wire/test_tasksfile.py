@@ -63,6 +63,14 @@ def test_hash_is_that_of_the_bytes() -> None:
         assert config_of(data.decode()) == config
 
 
+def test_file_that_no_event_can_hold_is_refused() -> None:
+    task = '{"t": {"after": ["a"], "run": "r"} /*%s*/}'
+    assert said(task % ("x" * 1_000_000)) == []
+    assert said(task % ("x" * 1_050_000)) == [
+        "error 1:1: the file has 1,051,076 bytes as an event: at most 1,048,576 can be applied"
+    ]
+
+
 def test_every_key_becomes_a_field() -> None:
     text = """{
       "$schema": "tasks.schema.json",

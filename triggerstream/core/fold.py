@@ -81,16 +81,25 @@ class Rejected:
     reason: str
 
 
-def step(rules: Rules, state: SessionState | None, event: Event) -> Folded | Rejected:
+def step(
+    rules: Rules,
+    state: SessionState | None,
+    event: Event,
+    *,
+    unsendable: frozenset[CommandId] = frozenset(),
+) -> Folded | Rejected:
     """Fold ``event`` into ``state`` (None: nothing is known of the session).
 
     In this order: configurations that the session missed, timers that are due, instances that a new
     configuration has to judge, the event itself, timers that it made due. A record at or below
     ``state.offset`` is included already and changes nothing.
+
+    An instance whose command is among ``unsendable`` fails where it would be decided.
     """
     if state is not None and event.offset <= state.offset:
         return Folded(state=state)
     draft = _Draft(rules, state, event.session)
+    draft.unsendable = unsendable
     try:
         draft.fold(event)
     except _BoundError as broken:
@@ -126,17 +135,19 @@ def next_due(rules: Rules, state: SessionState) -> int | None:
 
 
 def needs_touch(rules: Rules, state: SessionState) -> bool:
-    """True if a configuration that the session has not met would decide something without a further event."""
-    if state.config >= rules.current.offset or not state.open_count:
+    """True if a configuration would decide something without a further event.
+
+    One that the session has not met, or since which its waiting instances have not been judged.
+    """
+    if (state.config >= rules.current.offset and not state.unjudged) or not state.open_count:
         return False
-    body = Touch()
     event = Event(
         session=SessionId(""),
         offset=max(state.offset, rules.current.offset) + 1,
         arrival_us=state.clock_us,
         time_us=state.clock_us,
         type="",
-        body=body,
+        body=Touch(),
     )
     folded = step(rules, state, event)
     return isinstance(folded, Folded) and bool(folded.decisions)
@@ -161,6 +172,7 @@ class _Draft:
         "state",
         "taken",
         "trace",
+        "unsendable",
     )
 
     def __init__(self, rules: Rules, state: SessionState | None, session: SessionId) -> None:
@@ -172,6 +184,7 @@ class _Draft:
         self.offset = -1
         self.created = 0
         self.taken = 0
+        self.unsendable: frozenset[CommandId] = frozenset()
         self._owned: set[TaskName] = set()
         if state is None:
             self.state = SessionState(config=rules.current.offset)
@@ -221,7 +234,7 @@ class _Draft:
         state.clock_us = max(state.clock_us, event.arrival_us)
         if state.timer_count:
             self.fire_timers(state.clock_us)
-        if state.unjudged:
+        if state.unjudged and type(event.body) is not Timer:
             self._judge_all()
         # What was decided so far, time or a configuration decided: it belongs to no event's trace.
         self.trace = event.traceparent
@@ -372,6 +385,14 @@ class _Draft:
     def _decide(self, task: Task, instance: Instance, at_us: int) -> None:
         if instance.status is Status.DELAYED:
             self.state.timer_count -= 1
+        if self.unsendable and self._command_id(task.name, instance.number) in self.unsendable:
+            instance.status = Status.FAILED
+            instance.error = "its command would be too long ($bounds.commandBytes)"
+            instance.changed_us = instance.ended_us = at_us
+            return
+        if len(instance.captured) > len(task.needs):
+            # What an earlier configuration asked for is no argument of this one's task.
+            instance.captured = {n: instance.captured[n] for n in task.needs if n in instance.captured}
         instance.status = Status.SCHEDULED
         instance.decided_us = at_us
         instance.decided_at = self.offset
@@ -475,8 +496,10 @@ class _Draft:
             return self._late(task, instance, outcome)
         if instance.status is Status.RUNNING and isinstance(outcome, Started | Revoked):
             only = "already" if isinstance(outcome, Started) else "now: only a scheduled one expires"
+            self.settled.clear()
             return self._refuse(f"{outcome.instance} is running {only}")
         if instance.status is not Status.RUNNING and isinstance(outcome, Retried):
+            self.settled.clear()
             return self._refuse(f"{outcome.instance} is {instance.status}: only a running one can be retried")
         instance = self._edit(task, instance)
         if outcome.metadata is not None:
@@ -835,6 +858,8 @@ def _noted(what: str, reason: str | None) -> str:
 
 
 def _said(reason: str | None, by: str | None) -> str | None:
+    if reason == _REMOVED and not by:
+        by = "an operator"  # that reason alone is the engine's own
     if reason and by:
         return f"{reason} ({by})"
     return reason or (f"by {by}" if by else None)

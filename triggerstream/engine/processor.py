@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from triggerstream.core.errors import ConfigError, DecodeError, TriggerstreamError
-from triggerstream.core.events import ConfigApplied, Event, Failed, Finished, Replay, Retried, Skip, Trigger
-from triggerstream.core.fold import Folded, next_due, step
+from triggerstream.core.events import (
+    ConfigApplied,
+    Event,
+    Failed,
+    Finished,
+    Replay,
+    Retried,
+    Skip,
+    Touch,
+    Trigger,
+)
+from triggerstream.core.fold import Folded, Rejected, next_due, step
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.state import SessionState
@@ -138,7 +149,7 @@ class _Batch:
                 states[session_id] = Stored(
                     state=self.processor.encode(known),
                     due_us=next_due(rules, known) if known.timer_count else None,
-                    config=rules.current.offset if known.is_empty() else known.config,
+                    config=_met(rules, known),
                 )
         return Checkpoint(
             partition=self.processor.partition,
@@ -196,18 +207,21 @@ class _Batch:
         if known is not None and event.offset <= known.offset:
             return
         folded = step(self.rules, known, event)
+        bounds = self.rules.current.config.bounds
+        decided = _encoded(folded)
+        if decided and max(len(item.value) for item in decided) > bounds.command_bytes:
+            folded = step(self.rules, known, event, unsendable=self._unsendable(known, event, decided))
+            decided = _encoded(folded)
         if not isinstance(folded, Folded):
             self.dead_letters.append(DeadLetter(record=record, reason=folded.reason))
             return
         # The event's content stands once as the session's latest, once in its outcome, once in each instance
         # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
-        growth = (len(record.value or b"") * _GROWTH + _RECORD_OVERHEAD) * (2 + folded.taken)
-        bounds = self.rules.current.config.bounds
+        length = events.event_bytes(record) if record.headers else len(record.value or b"")
+        growth = (length * _GROWTH + _RECORD_OVERHEAD) * (2 + folded.taken)
         if folded.created:
             growth += folded.created * (bounds.state_bytes - session.room)
-        decided = None
-        if folded.decisions:
-            decided = [Decided(decision=d, value=commands.encode(d)) for d in folded.decisions]
+        if decided:
             longest = max(len(item.value) for item in decided)
             if longest > bounds.command_bytes:
                 limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
@@ -227,10 +241,35 @@ class _Batch:
         session.state = folded.state
         session.changed = True
         self.folded += 1
-        if decided is not None:
-            self.decided += decided
+        self.decided += decided
         if folded.settled:
             self.settled += folded.settled
+
+    def _unsendable(
+        self, known: SessionState | None, event: Event, decided: list[Decided]
+    ) -> frozenset[CommandId]:
+        """The commands that are too long, by no fault of the event: their instances fail.
+
+        A trigger is to blame for what it completes. What time or a configuration decides as it arrives is
+        not its doing, and an outcome or an order must not get lost for what follows from it.
+        """
+        if isinstance(event.body, Trigger):
+            decided = _encoded(step(self.rules, known, replace(event, body=Touch())))
+        limit = self.rules.current.config.bounds.command_bytes
+        return frozenset(item.decision.id for item in decided if len(item.value) > limit)
+
+
+def _encoded(folded: Folded | Rejected) -> list[Decided]:
+    if not isinstance(folded, Folded) or not folded.decisions:
+        return []
+    return [Decided(decision=d, value=commands.encode(d)) for d in folded.decisions]
+
+
+def _met(rules: Rules, known: SessionState) -> int:
+    """The configuration that the session counts as having met: not one since which it has to be judged."""
+    if known.is_empty():
+        return rules.current.offset
+    return known.config - 1 if known.unjudged else known.config
 
 
 def _adds_data(event: Event) -> bool:

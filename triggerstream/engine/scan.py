@@ -22,6 +22,7 @@ _HEAD = re.compile(
 )
 """How :mod:`triggerstream.wire.state` begins a state. What it does not match is decoded."""
 _MAY_WAIT = b'"delayed"'
+_UNJUDGED = b'"unjudged":true'
 _MAY_BE_OPEN = b'"open":'
 
 
@@ -41,7 +42,7 @@ class Scan:
         if key.startswith(RESERVED):
             return
         head = _HEAD.match(value)
-        waits = _MAY_WAIT in value
+        waits = _MAY_WAIT in value or _UNJUDGED in value
         if head is not None and not waits:
             config = self._current if head[1] is None else int(head[2])
             if config >= self._current:

@@ -11,11 +11,15 @@ from hashlib import sha256
 from triggerstream.core.errors import ConfigError, Finding
 from triggerstream.core.ids import ConfigHash, JsonObject
 from triggerstream.core.tasks import Bounds, Configuration, Retry, Task
+from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.durations import format_duration
 from triggerstream.wire.jsonc import parse
 from triggerstream.wire.spots import Findings
 from triggerstream.wire.taskkeys import BOUND_KEYS, EXECUTORS, NOTE_PREFIX, TasksFile, read_tasks
 from triggerstream.wire.taskrules import check_rules
+
+_EVENT_BYTES = 1_024
+"""What the event of a configuration holds beside the file's text, at most."""
 
 
 def check(text: str | bytes, *, name: str) -> tuple[Configuration | None, tuple[Finding, ...]]:
@@ -30,6 +34,12 @@ def check(text: str | bytes, *, name: str) -> tuple[Configuration | None, tuple[
         file = read_tasks(document.root, findings, name=name)
         check_rules(file.entries, findings)
     found = sorted((*document.findings, *findings.sorted()), key=lambda f: (f.line, f.column))
+    # The event that brings a file into force holds its text as a JSON string.
+    quoted = json.dumps(document.text, ensure_ascii=False).encode(errors="replace")
+    if (length := len(quoted) + _EVENT_BYTES) > CONFIG_BYTES:
+        message = f"the file has {length:,} bytes as an event: at most {CONFIG_BYTES:,} can be applied"
+        found.append(Finding(severity="error", code="too-long", line=1, column=1, path="", message=message))
+        return None, tuple(found)
     if document.findings or findings.errors:
         return None, tuple(found)
     tasks = tuple(entry.task for entry in file.entries if entry.task is not None)
