@@ -1,0 +1,156 @@
+"""The processes of the chain, each of which is started again whenever it has ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.waiting import wait_until
+from triggerstream.engine.failpoints import VARIABLE
+
+_ROOT = Path(__file__).resolve().parents[3]
+_STOP_S = 60.0
+_READY = re.compile(r" ready: partitions (.*?), [0-9.]+ s after")
+START_AGAIN = frozenset({-signal.SIGKILL, 70, 75})
+"""The statuses after which whoever runs one of our processes has to start it again; killed ones, too."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Member:
+    """One process in a group of its own; ``ready`` is what it says once it is at work."""
+
+    name: str
+    command: Sequence[str]
+    output: Path
+    ready: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    wanted: bool = False
+    doomed: bool = False
+    """Its end is awaited: nobody starts it again meanwhile."""
+    ends: Counter[int] = field(default_factory=Counter)
+    """How often it ended with which status, unasked."""
+    _process: subprocess.Popen[bytes] | None = None
+    _groups: list[int] = field(default_factory=list)
+    _from: int = 0
+
+    def start(self, *, failpoint: str | None = None) -> None:
+        """Start it, and have it started again whenever it ends."""
+        assert not self.running(), self.name
+        self.wanted = True
+        self.doomed = False
+        self._from = self.output.stat().st_size if self.output.exists() else 0
+        with self.output.open("ab") as stream:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=_ROOT,
+                env={**os.environ, **self.environment, **({VARIABLE: failpoint} if failpoint else {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        self._groups.append(self._process.pid)
+
+    def doom(self, failpoint: str) -> None:
+        """Kill it if it runs, and start it so that it dies at ``failpoint``; then it stays down."""
+        self.kill()
+        self.start(failpoint=failpoint)
+        self.doomed = True
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def said(self) -> str:
+        """What it has printed since its last start."""
+        if not self.output.exists():
+            return ""
+        return self.output.read_bytes()[self._from :].decode(errors="replace")
+
+    def is_ready(self) -> bool:
+        """Whether it is at work."""
+        return self.running() and self.ready in self.said()
+
+    def partitions(self) -> frozenset[int] | None:
+        """What it has taken over last; None while it has not said so."""
+        found = _READY.findall(self.said())
+        if not found or not self.running():
+            return None
+        numbers: set[int] = set()
+        for part in found[-1].split(", ") if found[-1] != "none" else ():
+            first, _, last = part.partition("-")
+            numbers.update(range(int(first), int(last or first) + 1))
+        return frozenset(numbers)
+
+    def is_stopped(self) -> bool:
+        """Whether it is stopped by a signal."""
+        try:
+            status = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return status.rpartition(")")[2].split()[0] == "T"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def died(self) -> bool:
+        """Note its end if it has ended unasked; it stays down."""
+        if not self.wanted or self._process is None or self._process.poll() is None:
+            return False
+        self.ends[self._process.returncode] += 1
+        assert self._process.returncode in START_AGAIN, f"{self.name}: {self.tail()}"
+        self.wanted = False
+        return True
+
+    def tend(self) -> None:
+        """Start it again if it has ended unasked."""
+        if not self.doomed and self.died():
+            self.start()
+
+    def kill(self) -> None:
+        """``kill -9``, and leave it so."""
+        self.wanted = False
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def leave(self) -> None:
+        """Ask it to end, and do not wait."""
+        self.wanted = False
+        self.signal(signal.SIGTERM)
+
+    def left(self) -> None:
+        """Have it end in order."""
+        self.leave()
+        if self._process is not None:
+            wait_until(lambda: not self.running(), within_s=_STOP_S, what=self.tail)
+            # One that was stopped before it was up ends by the signal.
+            assert self._process.returncode in {0, -signal.SIGTERM, 75}, self.tail()
+
+    def close(self) -> None:
+        """Kill all that was ever started here, orphans of killed processes included."""
+        self.kill()
+        for group in self._groups:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+
+    def tail(self) -> str:
+        """What it said last."""
+        status = None if self._process is None else self._process.poll()
+        return f"--- {self.name}, status {status}, ends {dict(self.ends)}\n{self.said()[-3000:]}"

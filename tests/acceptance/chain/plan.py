@@ -1,0 +1,74 @@
+"""What the producers of the chain fire, and what has to take effect: all derived from a few numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from triggerstream.core.ids import AppId, CommandId, SessionId, TaskName, command_id
+
+RUN = "chain.take_effect"
+TASKS = f"""{{
+  "t_effect": {{"after": ["a", "b", "c", "d"], "run": "{RUN}"}},
+  // Needs the outcome of the other to come back.
+  "t_then": {{"after": ["t_effect", "e"], "run": "{RUN}"}},
+  // Uses what arrives anyway, and is never complete.
+  "t_never": {{"after": ["a", "z"], "run": "{RUN}"}},
+}}"""
+EVENTS = 10
+"""Each session has so many."""
+_INCOMPLETE_EVERY = 4
+_CONTINUED_EVERY = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """``sessions`` sessions, named after the scenario; ``seed`` chooses the order of their events."""
+
+    name: str
+    sessions: int
+    seed: int = 1
+
+    def session(self, number: int) -> str:
+        """The name of one of its sessions."""
+        return f"{self.name}-{number}"
+
+    def events(self) -> list[tuple[str, str]]:
+        """(session, trigger), ten for each session, in random order within a fifth of the sessions."""
+        chance = Random(self.seed)
+        found = [
+            (number + chance.uniform(0, self.sessions / 5), self.session(number), trigger)
+            for number in range(self.sessions)
+            for trigger in (*"abc", "dx"[_lacks(number)], "ye"[_goes_on(number)], *"uvwst")
+        ]
+        return [(session, trigger) for _, session, trigger in sorted(found)]
+
+    def share(self, producer: int, *, of: int) -> list[tuple[str, str]]:
+        """What one of the producers fires."""
+        return self.events()[producer::of]
+
+    def effects(self) -> set[tuple[str, str]]:
+        """(session, task) of all that must take effect."""
+        complete = [number for number in range(self.sessions) if not _lacks(number)]
+        return {(self.session(number), "t_effect") for number in complete} | {
+            (self.session(number), "t_then") for number in complete if _goes_on(number)
+        }
+
+    def commands(self, app: AppId) -> set[CommandId]:
+        """The ids of all commands that must be decided."""
+        return {
+            command_id(app, SessionId(session), generation=0, task=TaskName(task), number=0)
+            for session, task in self.effects()
+        }
+
+    def owns(self, session: str) -> bool:
+        """Whether ``session`` is one of this plan's."""
+        return session.rpartition("-")[0] == self.name
+
+
+def _lacks(number: int) -> bool:
+    return number % _INCOMPLETE_EVERY == 0
+
+
+def _goes_on(number: int) -> bool:
+    return number % _CONTINUED_EVERY == 1
