@@ -7,18 +7,21 @@ import sys
 from os import cpu_count
 from pathlib import Path
 
-from tests.benchmarks import core, embedded, latency
+from tests.benchmarks import core, embedded, kafka, kafka_long, latency
 from tests.benchmarks.rows import table, write
 
-BENCHMARKS = {"core": core.run, "embedded": embedded.run, "latency": latency.run}
+BENCHMARKS = {"core": core.run, "embedded": embedded.run, "latency": latency.run, "kafka": kafka.run}
+LONG = {"kafka-long": kafka_long.run}
+"""Run where they are named, not with the others: they take half an hour."""
 
 
 def main(chosen: list[str]) -> None:
-    """Run the benchmarks named on the command line, or all."""
+    """Run the benchmarks named on the command line, or all but the long ones."""
     print(
         f"{platform.machine()}, {cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
     )
-    rows = [row for name in chosen or BENCHMARKS for row in BENCHMARKS[name]()]
+    known = BENCHMARKS | LONG
+    rows = [row for name in chosen or BENCHMARKS for row in known[name]()]
     print(table(rows))
     write(rows, Path("build/bench.json"))
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Sequence
 from itertools import zip_longest
+from pathlib import Path
 from random import Random
 
 from tests.acceptance.chain.members import Member
@@ -115,9 +116,12 @@ TASK_DEATHS = ("child-before", "child-after", "main-before", "main-after", "both
 def task_deaths(rig: Rig, deaths: Sequence[str], *, pause_s: float) -> int:
     """A child of the Celery worker, or its main process, is killed in the middle of a task."""
     for death in deaths:
-        file = rig.deaths / death
-        file.touch()
-        rig.until(lambda file=file: not file.exists(), within_s=_DEATH_S, what=f"no task for {death}")  # type: ignore[misc] # a lambda's default
+        _task_death(rig, rig.deaths / death)
         rig.rest(pause_s)
         rig.until(rig.celery.is_ready, within_s=START_S, what="Celery does not come back")
     return len(deaths)
+
+
+def _task_death(rig: Rig, file: Path) -> None:
+    file.touch()
+    rig.until(lambda: not file.exists(), within_s=_DEATH_S, what=f"no task for {file.name}")

@@ -58,7 +58,6 @@ class Rig:
     bridge: Member = field(init=False)
     celery: Member = field(init=False)
     plans: list[Plan] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
     _producers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _named: bool = False
     _gone: list[Member] = field(default_factory=list)
@@ -204,14 +203,8 @@ class Rig:
         self._producers = [
             subprocess.Popen(
                 [
-                    *(
-                        sys.executable,
-                        "-m",
-                        "tests.acceptance.chain.producer",
-                        kind,
-                        self.bootstrap,
-                        self.app,
-                    ),
+                    *(sys.executable, "-m", "tests.acceptance.chain.producer"),
+                    *(kind, self.bootstrap, self.app),
                     *(plan.name, str(plan.sessions), str(plan.seed), str(seconds)),
                 ],
                 cwd=_ROOT,
@@ -281,7 +274,6 @@ class Rig:
             ends=self._ends() - before,
             loaded=loaded,
         )
-        self.rows.append(row)
         assert strangers(self.engine, self.plans) == []
         return row
 
@@ -298,7 +290,10 @@ class Rig:
         # Not a failure if it does not: the count will say what is missing.
         while not effects_of(self.engine, plan).keys() >= expected and time.monotonic() < deadline:
             self.rest(0.2)
-        self.until(self._idle, within_s=REST_S, what="something is still under way")
+        # Twice: what slips through between two looks of the first is seen by the second.
+        self.until(
+            lambda: self._idle() and self._idle(), within_s=REST_S, what="something is still under way"
+        )
 
     def _idle(self) -> bool:
         if any(self.deaths.iterdir()) or not self._queue_empty():
