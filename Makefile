@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws faults lint bench demo demo-kafka kafka-up kafka-down kafka-status clean lock
+.PHONY: help install test test-quick test-laws faults lint bench bench-long demo demo-kafka kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ lint: install ## ruff, mypy --strict, the import rules
 
 bench: install ## Measure, and print the figures
 	@$(BIN)/python -m tests.benchmarks
+
+bench-long: install ## Recovery of 1,000,000 sessions, and memory over 10 minutes of load, on Kafka
+	@$(BIN)/python -m tests.benchmarks kafka-long
 
 demo: install ## Run the demonstration
 	@$(BIN)/triggerstream demo
