@@ -52,28 +52,28 @@ def killed_and_stopped(chain: Rig) -> int:
 SHORT = (
     Scenario(
         name="kill -9",
-        happens=lambda chain: faults.kills(chain, count=4, chance=Random(1), pause_s=1.5),
-        sessions=150,
+        happens=lambda chain: faults.kills(chain, count=4, chance=Random(1), pause_s=1),
+        sessions=100,
         seconds=12,
     ),
-    Scenario(name="stopped", happens=lambda chain: faults.stops(chain, count=1), sessions=150, seconds=12),
+    Scenario(name="stopped", happens=lambda chain: faults.stops(chain, count=1), sessions=100, seconds=12),
     Scenario(
         name="changes",
         happens=lambda chain: faults.changes(chain, (2, 3, 2, 1, 3, 1), calm_s=0.5),
-        sessions=150,
+        sessions=100,
         seconds=16,
         workers=1,
     ),
     Scenario(
         name="storm",
         happens=lambda chain: faults.storm(chain, count=10, chance=Random(2)),
-        sessions=150,
+        sessions=100,
         seconds=10,
     ),
     Scenario(
         name="bridge",
         happens=lambda chain: faults.bridge_deaths(chain, (10,)),
-        sessions=150,
+        sessions=100,
         seconds=10,
     ),
     Scenario(
@@ -81,20 +81,20 @@ SHORT = (
         happens=lambda chain: faults.task_deaths(
             chain, ("child-before", "child-after", "main-after"), pause_s=0
         ),
-        sessions=150,
+        sessions=100,
         seconds=10,
     ),
     Scenario(
         name="points",
         happens=lambda chain: faults.points(chain, *chain.workers[:2], wiped=False),
-        sessions=200,
-        seconds=30,
+        sessions=150,
+        seconds=25,
         named=True,
     ),
     Scenario(
         name="store wiped",
         happens=lambda chain: faults.wipes(chain, count=3, pause_s=0.5),
-        sessions=150,
+        sessions=100,
         seconds=10,
         named=True,
     ),

@@ -39,12 +39,14 @@ class Member:
     _process: subprocess.Popen[bytes] | None = None
     _groups: list[int] = field(default_factory=list)
     _from: int = 0
+    _was_ready: bool = False
 
     def start(self, *, failpoint: str | None = None) -> None:
         """Start it, and have it started again whenever it ends."""
         assert not self.running(), self.name
         self.wanted = True
         self.doomed = False
+        self._was_ready = False
         self._from = self.output.stat().st_size if self.output.exists() else 0
         with self.output.open("ab") as stream:
             self._process = subprocess.Popen(
@@ -82,7 +84,8 @@ class Member:
 
     def is_ready(self) -> bool:
         """Whether it is at work."""
-        return self.running() and self.ready in self.said()
+        self._was_ready = self._was_ready or self.ready in self.said()
+        return self._was_ready and self.running()
 
     def partitions(self) -> frozenset[int] | None:
         """What it has taken over last; None while it has not said so."""
