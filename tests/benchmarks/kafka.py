@@ -102,6 +102,8 @@ def full_log(name: str, told: Arguments) -> Run:
         watch = _Cpu(process)
         seen = reader.read_all(told.sessions, idle_s=IDLE_S)
         cpu_s = watch.stop()
+        if seen.verdict(told.sessions):
+            say(process.said())
     reader.close()
     found = Run(
         seconds=seen.last_at - began,
