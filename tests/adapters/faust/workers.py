@@ -88,6 +88,10 @@ class WorkerProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
+    def is_stopped(self) -> bool:
+        """Whether it has been stopped by a signal, as ``/proc`` says."""
+        return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     async def drained(self) -> None:
         """Have it end in order."""
         self.signal(signal.SIGTERM)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, stop
@@ -24,6 +24,7 @@ _T = TypeVar("_T")
 
 _FENCE_S = 30.0
 _APPEND_S = 30.0
+_REASON_S = 2.0
 _POLL_MS = 20
 """A fetch of control records alone wakes no reader, so the position is looked at this often."""
 
@@ -110,15 +111,16 @@ class KafkaLedger:
         offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
         await _translated(producer.begin_transaction(), "did not begin a transaction")
         failpoint("checkpoint.opened")
-        sending = asyncio.gather(
+        sending = [
             _send(producer, topics.changelog, self._partition, states),
             _send(producer, topics.commands, self._partition, commands),
             _send(producer, topics.dead_letters, self._partition, letters),
             producer.send_offsets_to_transaction(offsets, self._app),
-        )
+        ]
         failpoint("checkpoint.sent")
         # A record that was not accepted shows here alone: commit_transaction does not raise for it.
-        position, *_ = await _translated(sending, "did not take a checkpoint")
+        position: int
+        position, *_ = await _translated(_all(sending), "did not take a checkpoint")
         failpoint("checkpoint.acknowledged")
         await _translated(producer.commit_transaction(), "did not commit")
         return position
@@ -157,6 +159,31 @@ class KafkaAppender:
         producer = self._connection.producer()
         await producer.start()
         return producer
+
+
+async def _all(sending: Iterable[Awaitable[Any]]) -> list[Any]:
+    """The results of ``sending``.
+
+    The first error is raised, but for one that only says that the transaction is over: of what it ended, a
+    fence above all, another of them tells.
+    """
+    tasks = [asyncio.ensure_future(one) for one in sending]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for error in map(_error_of, tasks) if error is not None]
+        if errors and all(isinstance(error, IllegalOperation) for error in errors):
+            await asyncio.wait(tasks, timeout=_REASON_S)
+            errors = [error for error in map(_error_of, tasks) if error is not None]
+        for error in sorted(errors, key=lambda error: not isinstance(error, ProducerFenced)):
+            raise error
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _error_of(task: asyncio.Future[Any]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[NewRecord]) -> int:
@@ -199,6 +226,6 @@ async def _translated(work: Awaitable[_T], what: str, *, timeout_s: float | None
             return await work
     except ProducerFenced as exc:
         raise FencedError("another process has taken the partition over") from exc
-    except (KafkaError, OSError, AssertionError, TimeoutError) as exc:
+    except (KafkaError, IllegalOperation, OSError, AssertionError, TimeoutError) as exc:
         # aiokafka asserts the state of its transaction, which an error before has changed.
         raise LogError(f"the log {what}: {exc!r}") from exc
