@@ -29,13 +29,22 @@ install(app, guard=SqlGuard(os.environ[EFFECTS_VARIABLE], lease_s=4))
 _MAIN = os.getpid()
 """The worker's main process, which reads this module before it forks."""
 _DEATHS = Path(os.environ[DEATHS_VARIABLE])
+_DIED = _DEATHS.with_name("died")
+_DIED.mkdir(exist_ok=True)
 
 
-def _die(when: str) -> None:
-    """Kill who is to die ``when`` a task has come so far: once for each file that says so."""
+def _die(when: str, command: str) -> None:
+    """Kill who is to die ``when`` a task has come so far: once for each file that says so.
+
+    No command dies of it twice: one whose processes died four times is reported as failed, and not run again.
+    """
     for who in ("child", "main", "both"):
+        order, died = _DEATHS / f"{who}-{when}", _DIED / command
+        if not order.exists() or died.exists():
+            continue
+        died.touch()
         try:
-            (_DEATHS / f"{who}-{when}").unlink()
+            order.unlink()
         except FileNotFoundError:
             continue
         if who != "child" and os.getppid() == _MAIN:
@@ -50,9 +59,9 @@ def take_effect(**triggers: dict[str, Any]) -> dict[str, int]:
     context = current()
     if context is None:
         raise AssertionError("not run by triggerstream")
-    _die("before")
+    _die("before", context.command)
     context.connection.execute(
         insert(effects).values(session=context.session, task=context.task, command=context.command)
     )
-    _die("after")
+    _die("after", context.command)
     return {"triggers": len(triggers)}

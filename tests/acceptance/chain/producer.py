@@ -1,7 +1,8 @@
 """A producer process. Its arguments: KIND KAFKA APP PLAN SESSIONS SEED SECONDS.
 
-It fires its share of the plan, six of seven events within SECONDS, and ever more slowly, so that there is
-load for as long as faults happen. What is left when its standard input ends it fires at once.
+It fires its share of the plan, six of seven events within SECONDS, then ever more slowly, and in between and
+after it triggers that no task needs: there is load until its standard input ends. What is left then it fires
+at once.
 KIND is ``sync`` or ``async``, our clients, or ``librdkafka``: another's, which places keys by CRC32 where
 sessions are placed by murmur2.
 """
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from random import Random
 
 from confluent_kafka import Producer
 
@@ -26,6 +28,8 @@ from triggerstream.core.ids import AppId
 KINDS = ("sync", "async", "librdkafka")
 _TIMEOUT_S = 60.0
 _AT_ONCE = 20
+_IDLE_S = 0.3
+_NEEDLESS = "needless"
 
 
 def paced(events: list[tuple[str, str]], *, seconds: float) -> Iterator[tuple[int, str, str]]:
@@ -38,12 +42,15 @@ def paced(events: list[tuple[str, str]], *, seconds: float) -> Iterator[tuple[in
 
     threading.Thread(target=listen, daemon=True).start()
     start = time.monotonic()
+    chance = Random(len(events))
     for number, (session, trigger) in enumerate(events):
         due = start - seconds / 2 * math.log(1 - number / len(events))
-        ahead = due - time.monotonic()
-        if ahead > 0:
-            hurry.wait(ahead)
+        while (ahead := due - time.monotonic()) > 0 and not hurry.wait(min(ahead, _IDLE_S)):
+            if ahead > _IDLE_S:
+                yield number, chance.choice(events)[0], _NEEDLESS
         yield number, session, trigger
+    while not hurry.wait(_IDLE_S):
+        yield len(events), chance.choice(events)[0], _NEEDLESS
 
 
 def fire_sync(address: str, events: Iterator[tuple[int, str, str]]) -> None:

@@ -13,10 +13,7 @@ _HEAD = ("scenario", "events", "faults", "lost", "invented", "doubled", "ended w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What came of one scenario. ``ends`` are the exit statuses of processes that were started again.
-
-    ``loaded``: events still came when the last fault happened.
-    """
+    """What came of one scenario. ``ends`` are the exit statuses of processes that were started again."""
 
     scenario: str
     events: int
@@ -25,7 +22,6 @@ class Row:
     seconds: float
     effects: Count | None = None
     ends: Counter[int] = field(default_factory=Counter)
-    loaded: bool = True
 
     def named(self, scenario: str) -> Row:
         """The same under another name."""
@@ -38,7 +34,7 @@ class Row:
         return (
             self.scenario.replace("_", " "),
             f"{self.events:,}",
-            str(self.faults) + ("" if self.loaded else " (after the load)"),
+            str(self.faults),
             "/".join(str(count.lost) for count in counts),
             "/".join(str(count.invented) for count in counts),
             "/".join(str(count.doubled) for count in counts),

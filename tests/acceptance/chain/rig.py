@@ -230,10 +230,6 @@ class Rig:
                 if process.stdin is not None:
                     process.stdin.close()
 
-    def under_load(self) -> bool:
-        """Whether all producers still fire."""
-        return all(process.poll() is None for process in self._producers)
-
     def until(self, condition: Callable[[], object], *, within_s: float, what: str) -> None:
         """Wait for ``condition``; who ends meanwhile is started again."""
         deadline = time.monotonic() + within_s
@@ -258,7 +254,6 @@ class Rig:
         self.have(workers)
         with self.load(plan, seconds=seconds):
             count = faults()
-            loaded = self.under_load()
         if self.transacted:
             self.settle(plan)
         else:
@@ -272,7 +267,6 @@ class Rig:
             commands=count_commands(self.connection, self.app, plan, partitions=PARTITIONS),
             seconds=time.monotonic() - started,
             ends=self._ends() - before,
-            loaded=loaded,
         )
         assert strangers(self.engine, self.plans) == []
         return row
