@@ -155,7 +155,7 @@ LONG = (
     ),
     Scenario(
         name="tasks long",
-        happens=lambda chain: faults.task_deaths(chain, faults.TASK_DEATHS * 6, pause_s=0.5),
+        happens=lambda chain: faults.task_deaths(chain, faults.TASK_DEATHS * 4, pause_s=0.5),
         sessions=2_000,
         seconds=90,
     ),
