@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,17 +108,19 @@ async def test_a_retry_is_decided_when_its_time_has_come_whoever_owns_it_then(ap
     following = app.start("w2")
     await following.ready()
 
-    async def decided() -> int:
-        return (await outcome_of(app.connection, app.app, app.partitions)).command_count()
-
-    for _ in range(600):
-        if await decided() == 80:
-            break
+    await _decides(app, 80)
     await following.drained()
     outcome = await app.exact()
     assert outcome.command_count() == 80
     kinds = Counter(loads(r.value or b"{}")["type"] for records in outcome.events.values() for r in records)  # type: ignore[index, call-overload] # all of them are objects
     assert kinds[TYPES[Timer]] >= 1
+
+
+async def _decides(app: Stage, count: int) -> None:
+    """Wait until so many commands are decided."""
+    async with asyncio.timeout(90):
+        while (await outcome_of(app.connection, app.app, app.partitions)).command_count() < count:
+            await asyncio.sleep(0.1)
 
 
 async def _fail_all(app: Stage) -> None:
@@ -141,10 +144,7 @@ async def test_a_new_configuration_decides_at_once_what_it_can_and_the_old_one_i
     await app.append(fired("a", f"s{n}") for n in range(60))
     await app.settled()
     await app.apply('{"t": {"after": ["a"], "run": "tasks.t"}}')
-    for _ in range(200):
-        outcome = await outcome_of(app.connection, app.app, app.partitions)
-        if outcome.command_count() == 60:
-            break
+    await _decides(app, 60)
     await worker.drained()
     outcome = await app.exact()
     assert outcome.command_count() == 60

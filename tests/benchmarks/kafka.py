@@ -79,6 +79,12 @@ def say(line: str) -> None:
     print(f"kafka: {line}", file=sys.stderr, flush=True)
 
 
+def say_load() -> None:
+    """What else the machine has to do: figures of two machines, or of a busy one, are not to be compared."""
+    said = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    say(f"load average before the first run: {said}")
+
+
 def quiet() -> None:
     """Leave it to the errors themselves to be reported: a broker that has just made a topic refuses some."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -187,6 +193,7 @@ def _send(told: Arguments, sent: dict[bytes, float]) -> None:
 def run(sessions: int = SESSIONS, *, rounds: int = ROUNDS, partitions: int = PARTITIONS) -> list[Row]:
     """Events/s of each, and the latency at 100 events/s of the worker and of the limit."""
     quiet()
+    say_load()
     with TemporaryDirectory() as name:
         folder = Path(name)
         try:

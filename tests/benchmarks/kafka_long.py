@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from confluent_kafka import Producer
 
 from tests.benchmarks import kafka_load as load
-from tests.benchmarks.kafka import cluster, quiet, say, told_to
+from tests.benchmarks.kafka import cluster, quiet, say, say_load, told_to
 from tests.benchmarks.peers.arguments import PARTS, Arguments
 from tests.benchmarks.peers.process import WORKER, PeerProcess, peer
 from tests.benchmarks.rows import Row, table
@@ -148,6 +148,7 @@ def _send(told: Arguments) -> None:
 def run(sessions: int = SESSIONS, *, minutes: float = MINUTES) -> list[Row]:
     """Recovery, then memory."""
     quiet()
+    say_load()
     with TemporaryDirectory() as name:
         folder = Path(name)
         try:

@@ -52,7 +52,7 @@ class CeleryWorker:
 
         wait_until(ready, within_s=within_s, what=self.text)
 
-    def wait_end(self, *, within_s: float = 20.0) -> int:
+    def wait_end(self, *, within_s: float = 60.0) -> int:
         """Its exit status."""
         return self._process.wait(within_s)
 

@@ -13,7 +13,7 @@ _POLL_S = 0.02
 
 
 def wait_until(
-    condition: Callable[[], T | None], *, within_s: float = 20.0, what: str | Callable[[], object] = ""
+    condition: Callable[[], T | None], *, within_s: float = 60.0, what: str | Callable[[], object] = ""
 ) -> T:
     """The first true value of ``condition``.
 
@@ -31,7 +31,7 @@ def wait_until(
 
 
 async def eventually(
-    condition: Callable[[], T | None], *, within_s: float = 20.0, what: str | Callable[[], object] = ""
+    condition: Callable[[], T | None], *, within_s: float = 60.0, what: str | Callable[[], object] = ""
 ) -> T:
     """:func:`wait_until` beside other tasks of the event loop."""
     return await asyncio.to_thread(wait_until, condition, within_s=within_s, what=what)

@@ -86,13 +86,13 @@ class Farm:
             )
         )
 
-    async def run(self, command: Command, *, within_s: float = 20.0) -> list[dict[str, Any]]:
+    async def run(self, command: Command, *, within_s: float = 60.0) -> list[dict[str, Any]]:
         """Dispatch ``command``; the session's events once there is an outcome."""
         await self.dispatcher.dispatch(command)
         return await self.outcome(command, within_s=within_s)
 
     async def outcome(
-        self, command: Command, *, count: int = 1, within_s: float = 20.0
+        self, command: Command, *, count: int = 1, within_s: float = 60.0
     ) -> list[dict[str, Any]]:
         """The session's events once ``count`` of them end a command."""
 
@@ -102,7 +102,7 @@ class Farm:
         await eventually(ended, within_s=within_s, what=self.said)
         return self.log.events(command.session)
 
-    async def appears(self, name: str, *, lines: int = 1, within_s: float = 20.0) -> list[str]:
+    async def appears(self, name: str, *, lines: int = 1, within_s: float = 60.0) -> list[str]:
         """The lines of the file ``name`` that tasks write, once it has ``lines``."""
         path = self.home / name
         return await eventually(
