@@ -119,7 +119,7 @@ async def test_a_retry_is_decided_when_its_time_has_come_whoever_owns_it_then(ap
 async def _decides(app: Stage, count: int) -> None:
     """Wait until so many commands are decided."""
     async with asyncio.timeout(90):
-        while (await outcome_of(app.connection, app.app, app.partitions)).command_count() < count:
+        while (await outcome_of(app.connection, app.app, app.partitions)).command_count() < count:  # noqa: ASYNC110 - it is another process that decides
             await asyncio.sleep(0.1)
 
 

@@ -40,7 +40,8 @@ class Stock:
         with output.open("wb") as stream, output.with_suffix(".err").open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.adapters.faust.stock", mode, connection.bootstrap, app],
-                cwd=_ROOT,
+                cwd=output.parent,  # Faust makes a directory for its data where it is started
+                env={**os.environ, "PYTHONPATH": str(_ROOT)},
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=errors,

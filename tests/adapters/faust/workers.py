@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka import config
@@ -187,7 +188,12 @@ class Stage:
         try:
             async with asyncio.timeout(within_s):
                 while True:
-                    offsets = await admin.list_consumer_group_offsets(self.app)
+                    try:
+                        offsets = await admin.list_consumer_group_offsets(self.app)
+                    except KafkaError as exc:
+                        if not exc.retriable:
+                            raise
+                        continue  # a coordinator that is only just there
                     done = {place.partition: int(at.offset) for place, at in offsets.items()}
                     if all(done.get(p, -1) >= offset for p, offset in wanted.items()):
                         return
