@@ -16,15 +16,16 @@ install: $(STAMP) ## Create .venv from requirements.lock; does nothing when it i
 $(STAMP): requirements.lock pyproject.toml
 	@echo "Installing into .venv: about a minute"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# A test process waits for its servers most of the time: two of them share two cores well.
 test: install lint ## Lint, then every test, slow ones included
-	@$(BIN)/pytest -m "not faults" $(PYTEST_ARGS)
+	@$(BIN)/pytest -m "not faults" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-quick: install ## The tests that need no broker and no process, in seconds
-	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" $(PYTEST_ARGS)
+	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" -n 2 $(PYTEST_ARGS)
 
 test-laws: install ## The laws on 10,000 examples each
 	@HYPOTHESIS_PROFILE=full $(BIN)/pytest -m laws --timeout 3600 $(PYTEST_ARGS)

@@ -233,6 +233,7 @@ async def test_write_ahead_log_without_its_database_is_not_taken_for_another_s(t
     await log.close()
 
 
+@pytest.mark.slow
 async def test_processes_that_create_the_same_database_at_once_do_not_disturb_each_other(
     tmp_path: Path,
 ) -> None:

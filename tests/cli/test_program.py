@@ -89,7 +89,7 @@ def test_a_directory_without_state_is_said_and_not_made(cli: Cli, arguments: lis
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("kafka://127.0.0.1:1/app", "no Kafka answers at 127.0.0.1:1"),
+        pytest.param("kafka://127.0.0.1:1/app", "no Kafka answers at 127.0.0.1:1", marks=pytest.mark.slow),
         ("kafka://localhost/app", "'localhost' is no broker: write hosts with their ports"),
         ("kafka://localhost:9092/an app", "an app's name has up to 200 of the characters"),
         ("redis://localhost", "no scheme 'redis'"),

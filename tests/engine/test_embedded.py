@@ -183,6 +183,7 @@ async def test_finished_command_leaves_the_outbox_and_cascades() -> None:
         assert [row.decision.id for row in run.database.outbox.values()] == [run.commands()[1].id]
 
 
+@pytest.mark.slow
 async def test_hand_overs_that_hang_do_not_hold_up_the_fold() -> None:
     async def never(_: Decision) -> None:
         await asyncio.Event().wait()

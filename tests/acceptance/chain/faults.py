@@ -30,6 +30,10 @@ def kills(rig: Rig, *, count: int, chance: Random, pause_s: float) -> int:
 def points(rig: Rig, dying: Member, taking: Member, *, wiped: bool) -> int:
     """``kill -9`` of one worker at each point of a checkpoint, and of another at each of a take-over."""
     for checkpoint, takeover in zip_longest(CHECKPOINT, TAKEOVER):
+        if takeover == "takeover.recovering":
+            # Its store lacks what it has committed: there is something to recover, if it is kept.
+            taking.doom("checkpoint.committed")
+            dead_of_it(rig, taking)
         dying.doom(f"{checkpoint}:2")
         if takeover is not None:
             taking.kill()
@@ -40,7 +44,7 @@ def points(rig: Rig, dying: Member, taking: Member, *, wiped: bool) -> int:
             if member.doomed:
                 dead_of_it(rig, member)
                 member.start()
-    return len(CHECKPOINT) + len(TAKEOVER)
+    return len(CHECKPOINT) + len(TAKEOVER) + 1
 
 
 def dead_of_it(rig: Rig, member: Member) -> None:

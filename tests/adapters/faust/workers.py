@@ -89,9 +89,14 @@ class WorkerProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def is_stopped(self) -> bool:
-        """Whether it has been stopped by a signal, as ``/proc`` says."""
-        return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    async def stopped(self) -> None:
+        """Wait until a signal has stopped it, as ``/proc`` says."""
+        status = Path(f"/proc/{self._process.pid}/stat")
+
+        def is_stopped() -> bool:
+            return status.read_text().rpartition(")")[2].split()[0] == "T"
+
+        await eventually(is_stopped, within_s=START_S, what=self.text)
 
     async def drained(self) -> None:
         """Have it end in order."""

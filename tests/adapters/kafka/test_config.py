@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -12,7 +13,7 @@ from triggerstream.adapters.kafka.config import apply, in_force
 from triggerstream.adapters.kafka.connection import Connection, stop
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.topics import Topics
-from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.errors import ConfigError, DecodeError, UsageError
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
@@ -104,8 +105,11 @@ async def test_the_longest_configuration_fits_and_a_longer_one_is_refused(
     connection: Connection, kafka_app: AppId
 ) -> None:
     assert await apply(connection, kafka_app, _config("one", padding=CONFIG_BYTES - 1000)) is not None
+    with pytest.raises(ConfigError, match="bytes as an event: at most 1,048,576 can be applied"):
+        _config("two", padding=CONFIG_BYTES)
+    unchecked = replace(_config("two"), text="//" + "x" * CONFIG_BYTES)
     with pytest.raises(DecodeError, match="an event has at most"):
-        await apply(connection, kafka_app, _config("two", padding=CONFIG_BYTES))
+        await apply(connection, kafka_app, unchecked)
     shown = await in_force(connection, kafka_app)
     assert shown is not None
     assert shown.hash == _config("one", padding=CONFIG_BYTES - 1000).hash
