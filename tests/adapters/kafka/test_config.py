@@ -104,7 +104,7 @@ async def test_a_configuration_beyond_the_checkpoint_is_the_one_in_force(
 async def test_the_longest_configuration_fits_and_a_longer_one_is_refused(
     connection: Connection, kafka_app: AppId
 ) -> None:
-    assert await apply(connection, kafka_app, _config("one", padding=CONFIG_BYTES - 1000)) is not None
+    assert await apply(connection, kafka_app, _config("one", padding=CONFIG_BYTES - 2000)) is not None
     with pytest.raises(ConfigError, match="bytes as an event: at most 1,048,576 can be applied"):
         _config("two", padding=CONFIG_BYTES)
     unchecked = replace(_config("two"), text="//" + "x" * CONFIG_BYTES)
@@ -112,7 +112,7 @@ async def test_the_longest_configuration_fits_and_a_longer_one_is_refused(
         await apply(connection, kafka_app, unchecked)
     shown = await in_force(connection, kafka_app)
     assert shown is not None
-    assert shown.hash == _config("one", padding=CONFIG_BYTES - 1000).hash
+    assert shown.hash == _config("one", padding=CONFIG_BYTES - 2000).hash
 
 
 async def test_a_half_applied_configuration_is_undone_by_the_next_apply(
