@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -21,6 +21,7 @@ from triggerstream.engine.marks import (
     IdentityError,
     decode_checkpoint,
     decode_configurations,
+    encode_checkpoint,
 )
 from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import IN_FLIGHT, Life, Partition, Timing
@@ -72,7 +73,7 @@ class MemoryLedger:
     async def committed(self) -> int | None:
         return self._durable.committed
 
-    async def changelog(self, begin: int, end: int) -> AsyncIterator[tuple[dict[bytes, bytes | None], int]]:
+    async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         self._durable.calls.append(f"changelog {begin}-{end}")
         for at in range(begin, end):
             key, value = self._durable.changelog[at]
@@ -215,6 +216,33 @@ async def test_a_store_ahead_of_the_changelog_is_wiped(bench: Bench) -> None:
     await partition.open()
     assert b"ghost" not in bench.store.entries
     await partition.close()
+
+
+@pytest.mark.parametrize("behind", [0, 1], ids=["up to date", "behind"])
+async def test_a_store_of_before_a_rebuild_is_read_anew(bench: Bench, behind: int) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    states = dict(bench.store.entries)
+    bench.store.write({b"ghost": b"{}"}, position=len(bench.durable.changelog) - behind)
+    mark = decode_checkpoint(states[CHECKPOINT_KEY])
+    rebuilt = replace(mark, rebuilt=len(bench.durable.changelog))
+    bench.durable.changelog += [(b"s", states[b"s"]), (CHECKPOINT_KEY, encode_checkpoint(rebuilt))]
+    second = bench.partition()
+    await second.open()
+    assert bench.store.entries == states | {CHECKPOINT_KEY: encode_checkpoint(rebuilt)}
+    bench.fire("s", "b")
+    await bench.fold(second)
+    await second.close()
+    assert decode_checkpoint(bench.store.entries[CHECKPOINT_KEY]).rebuilt == rebuilt.rebuilt
+    bench.durable.calls.clear()
+    third = bench.partition()
+    await third.open()
+    assert bench.durable.calls == ["fence", "extent"]
+    await third.close()
 
 
 async def test_the_former_owner_cannot_commit_and_is_told_so(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,10 +21,13 @@ class TakeOverError(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What one transaction makes durable. ``marks`` go to the changelog beside the states."""
+    """What one transaction makes durable. ``marks`` go to the changelog beside the states.
+
+    A key of ``states`` without a value goes from the changelog.
+    """
 
     decided: Sequence[Decided]
-    states: Mapping[bytes, bytes]
+    states: Mapping[bytes, bytes | None]
     dead_letters: Sequence[DeadLetter]
     marks: Mapping[bytes, bytes]
     offset: int
@@ -56,7 +59,7 @@ class Ledger(Protocol):
     async def committed(self) -> int | None:
         """The offset of the group, as lag tools see it; None where there is none."""
 
-    def changelog(self, begin: int, end: int) -> AsyncIterator[tuple[dict[bytes, bytes | None], int]]:
+    def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         """The committed entries from ``begin`` to before ``end``, in pieces with the position after each."""
 
     async def commit(self, commit: Commit) -> int:

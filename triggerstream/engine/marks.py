@@ -1,6 +1,6 @@
 """What a partition's changelog says of itself, under keys that no session can have.
 
-``checkpoint``       {offset, partitions, cluster, topic, scanned}: written by every transaction
+``checkpoint``       {offset, partitions, cluster, topic, scanned, rebuilt}: written by every transaction
 ``configurations``   the history of the rules: as it may be long, only where it changed
 
 Both are part of the transaction that they describe, so a reader that has come to the changelog's end has
@@ -15,7 +15,7 @@ from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import ConfigHash
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.ports import ConfigurationText
-from triggerstream.wire.json import as_object, dumps, integer, loads, text_of
+from triggerstream.wire.json import as_object, dumps, integer, loads, optional_integer, text_of
 
 RESERVED = b"\x00"
 """The first byte of every key that is no session's."""
@@ -23,7 +23,7 @@ CHECKPOINT_KEY = RESERVED + b"checkpoint"
 CONFIGURATIONS_KEY = RESERVED + b"configurations"
 VERSION = 1
 
-REBUILD = "stop all workers and run `triggerstream replay --rebuild`"
+REBUILD = "stop all workers and run `triggerstream replay --rebuild --at kafka://HOST:PORT/APP`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +37,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointMark:
-    """``offset``: the next to read. ``scanned``: the configuration for which all sessions were looked at."""
+    """``offset``: the next to read. ``scanned``: the configuration for which all sessions were looked at.
+
+    ``rebuilt``: the changelog's position from which on it was written anew; -1: it never was. A copy of the
+    changelog whose own mark says otherwise is of before that, and none of it may be trusted.
+    """
 
     offset: int
     identity: Identity
     scanned: int = -1
+    rebuilt: int = -1
 
 
 class IdentityError(UsageError):
@@ -77,6 +82,7 @@ def encode_checkpoint(mark: CheckpointMark) -> bytes:
             "cluster": mark.identity.cluster,
             "topic": mark.identity.topic,
             "scanned": mark.scanned,
+            **({} if mark.rebuilt < 0 else {"rebuilt": mark.rebuilt}),
         }
     )
 
@@ -97,7 +103,18 @@ def decode_checkpoint(value: bytes) -> CheckpointMark:
             partitions=integer(fields, "partitions", minimum=1),
         ),
         scanned=integer(fields, "scanned", minimum=-1),
+        rebuilt=-1 if (rebuilt := optional_integer(fields, "rebuilt")) is None else rebuilt,
     )
+
+
+def same_writing(mark: bytes, known: bytes | None) -> bool:
+    """Whether no rebuild lies between two checkpoints: ``known`` is the older one, None where there is none.
+
+    Raises:
+        DecodeError: one of them is none.
+    """
+    before = -1 if known is None else decode_checkpoint(known).rebuilt
+    return decode_checkpoint(mark).rebuilt == before
 
 
 def encode_configurations(rules: Rules) -> bytes:

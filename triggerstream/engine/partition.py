@@ -7,7 +7,8 @@ A take-over goes in this order, and no other is safe:
 
 1. ``Ledger.fence``: from here on no former owner can commit, and what it left open is undone
 2. ``Ledger.extent``: the changelog's end, which cannot move any more
-3. the store is brought to that end; wiped first where it is not a prefix of this changelog
+3. the store is brought to that end; wiped first where it is not a prefix of this changelog, or where the
+   changelog was rebuilt since: of that, the mark beyond the store's position tells
 4. the checkpoint mark, read from the store, says where to go on; only then is the log fetched
 
 A checkpoint takes all batches that wait, and goes in this order:
@@ -23,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -47,6 +49,7 @@ from triggerstream.engine.marks import (
     decode_configurations,
     encode_checkpoint,
     encode_configurations,
+    same_writing,
 )
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import Processor
@@ -148,6 +151,7 @@ class Partition:
     _timers_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _durable_rules: Rules | None = None
     _scanned: int = -1
+    _rebuilt: int = -1
     _rescan: asyncio.Event = field(default_factory=asyncio.Event)
     _reached: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     _committer: asyncio.Task[None] | None = None
@@ -231,10 +235,23 @@ class Partition:
         self.counters.recovery_total = self.counters.recovery_left = extent.end - start
         if start >= extent.end:
             return
-        async for entries, after in self.ledger.changelog(start, extent.end):
-            store.write(entries, position=after)
-            self.counters.recovery_left = max(extent.end - after, 0)
-            failpoint("takeover.recovering")
+        known = None if position is None else store.get(CHECKPOINT_KEY)
+        async with aclosing(self.ledger.changelog(start, extent.end)) as pieces:
+            async for entries, after in pieces:
+                mark = entries.get(CHECKPOINT_KEY)
+                if position is not None and mark is not None and not same_writing(mark, known):
+                    break  # seen before it is written: a crash here leaves a store that is found out again
+                store.write(entries, position=after)
+                self.counters.recovery_left = max(extent.end - after, 0)
+                failpoint("takeover.recovering")
+            else:
+                return
+        logger.warning(
+            "changelog was rebuilt: store is read again from the beginning",
+            extra={"partition": self.number, "position": position},
+        )
+        store.wipe()
+        await self._recover(store, extent)
 
     async def _resume(self, store: StateStore, extent: Extent) -> CheckpointMark:
         value = store.get(CHECKPOINT_KEY)
@@ -262,6 +279,7 @@ class Partition:
             )
         self._durable_rules = self.rules
         self._scanned = mark.scanned
+        self._rebuilt = mark.rebuilt
         return mark
 
     # ---- folding --------------------------------------------------------------------------------
@@ -360,7 +378,9 @@ class Partition:
             states.update(checkpoint.states)
         rules = folded[-1].rules
         offset = checkpoints[-1].offset
-        mark = CheckpointMark(offset=offset, identity=self.identity, scanned=self._scanned)
+        mark = CheckpointMark(
+            offset=offset, identity=self.identity, scanned=self._scanned, rebuilt=self._rebuilt
+        )
         marks = {CHECKPOINT_KEY: encode_checkpoint(mark)}
         if rules is not self._durable_rules:
             marks[CONFIGURATIONS_KEY] = encode_configurations(rules)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.connection import TRANSACTION_S, Connection, stop
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ledger import Commit, Extent, FencedError
-from triggerstream.wire.records import NewRecord
+from triggerstream.wire.records import Headers, NewRecord
 
 _T = TypeVar("_T")
 
@@ -29,22 +29,42 @@ _POLL_MS = 20
 """A fetch of control records alone wakes no reader, so the position is looked at this often."""
 
 
+class _Entry(NamedTuple):
+    """An entry of a changelog; without a value, its key goes."""
+
+    key: bytes
+    value: bytes | None
+    headers: Headers = ()
+
+
 class KafkaLedger:
     """A :class:`triggerstream.engine.ledger.Ledger`: one transactional producer for one partition.
 
-    The producer is never initialised twice: who was fenced stays so.
+    The producer is never initialised twice: who was fenced stays so. A transaction that takes longer than
+    ``transaction_s`` is undone.
     """
 
-    def __init__(self, *, connection: Connection, app: AppId, topics: Topics, partition: int) -> None:
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        app: AppId,
+        topics: Topics,
+        partition: int,
+        transaction_s: float = TRANSACTION_S,
+    ) -> None:
         self._connection = connection
         self._app = app
         self._topics = topics
         self._partition = partition
+        self._transaction_s = transaction_s
         self._producer: AIOKafkaProducer | None = None
 
     async def fence(self) -> None:
         """Shut out every former owner. What it had not committed is undone when this returns."""
-        self._producer = self._connection.producer(transactional_id=f"{self._app}-{self._partition}")
+        self._producer = self._connection.producer(
+            transactional_id=f"{self._app}-{self._partition}", transaction_s=self._transaction_s
+        )
         await _translated(self._producer.start(), "cannot be fenced", timeout_s=_FENCE_S)
 
     async def extent(self) -> Extent:
@@ -73,7 +93,7 @@ class KafkaLedger:
         found = offsets.get(log)
         return None if found is None or found.offset < 0 else int(found.offset)
 
-    async def changelog(self, begin: int, end: int) -> AsyncIterator[tuple[dict[bytes, bytes | None], int]]:
+    async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         """The committed entries from ``begin`` to before ``end``, in pieces, each with the position after it.
 
         The end is told by position: control records have offsets too, and the last record may be one.
@@ -105,9 +125,7 @@ class KafkaLedger:
             for decided in commit.decided
         )
         letters = (dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters)
-        states = (
-            NewRecord(key=key, value=value) for key, value in (*commit.states.items(), *commit.marks.items())
-        )
+        states = (_Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items()))
         offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
         await _translated(producer.begin_transaction(), "did not begin a transaction")
         failpoint("checkpoint.opened")
@@ -186,7 +204,9 @@ def _error_of(task: asyncio.Future[Any]) -> BaseException | None:
     return task.exception() if task.done() and not task.cancelled() else None
 
 
-async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[NewRecord]) -> int:
+async def _send(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[NewRecord | _Entry]
+) -> int:
     """Send ``records`` in order; the offset after the last, once all are acknowledged. 0: there are none.
 
     A batch at a time: 2 µs a record, where ``producer.send`` takes 25.
@@ -201,7 +221,7 @@ async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records:
     return after
 
 
-def _batches(producer: AIOKafkaProducer, records: Iterable[NewRecord]) -> Iterator[Any]:
+def _batches(producer: AIOKafkaProducer, records: Iterable[NewRecord | _Entry]) -> Iterator[Any]:
     batch = None
     for record in records:
         key, value, headers = record.key, record.value, list(record.headers)

@@ -25,7 +25,7 @@ _LONGEST_REQUEST_BYTES = 8 * 1024 * 1024
 """A state has up to 4 MiB; the real bound is a topic's ``max.message.bytes``, which the broker checks."""
 _REQUEST_TIMEOUT_MS = 10_000
 """After so long without an answer another connection is tried. aiokafka's 40 s are for slow networks."""
-_TRANSACTION_TIMEOUT_MS = 10_000
+TRANSACTION_S = 10.0
 """How long a dead process's transaction can keep readers waiting where nobody takes over from it."""
 _STOP_S = 5.0
 """What is still not acknowledged then was reported as such already."""
@@ -51,11 +51,13 @@ class Connection:
             **self.security,
         }
 
-    def producer(self, *, transactional_id: str | None = None) -> AIOKafkaProducer:
+    def producer(
+        self, *, transactional_id: str | None = None, transaction_s: float = TRANSACTION_S
+    ) -> AIOKafkaProducer:
         """An idempotent producer, not started yet; it is made for the event loop that runs."""
         transactional = {
             "transactional_id": transactional_id,
-            "transaction_timeout_ms": _TRANSACTION_TIMEOUT_MS,
+            "transaction_timeout_ms": round(transaction_s * 1000),
         }
         return AIOKafkaProducer(
             **self.options(),
