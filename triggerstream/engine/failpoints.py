@@ -34,6 +34,14 @@ TAKEOVER = (
 BRIDGE = ("bridge.published", "bridge.buried", "bridge.reported")
 """Of a bridge: a command is confirmed and its offset not committed; a refused one is a dead letter, and then
 its outcome is in the log as well."""
+REBUILD = (
+    "rebuild.fenced",
+    "rebuild.folded",
+    "checkpoint.sent",
+    "checkpoint.acknowledged",
+    "rebuild.replaced",
+)
+"""The points of a rebuild, in their order; all but the first are passed in each partition."""
 
 
 class _Armed:

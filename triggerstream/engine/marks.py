@@ -53,22 +53,24 @@ class IdentityError(UsageError):
     """The log is not the one that the checkpoint belongs to. Nothing may be decided from it."""
 
 
-def check_identity(mark: CheckpointMark, found: Identity, *, place: str) -> None:
+def check_identity(
+    mark: CheckpointMark, found: Identity, *, place: str, repair: str = f"; {REBUILD}"
+) -> None:
     """Raise where ``found`` is another log than the checkpoint's.
 
     Raises:
-        IdentityError: it is; the message says which part, and what repairs it.
+        IdentityError: it is; the message says which part, and ends with ``repair``.
     """
     kept = mark.identity
     if kept.partitions != found.partitions:
         raise IdentityError(
             f"{place}: its checkpoint was made with {kept.partitions} partitions, the topic has "
-            f"{found.partitions}: sessions would be split; {REBUILD}"
+            f"{found.partitions}: sessions would be split{repair}"
         )
     if kept.topic != found.topic or kept.cluster != found.cluster:
         raise IdentityError(
             f"{place}: its checkpoint belongs to topic id {kept.topic} of cluster {kept.cluster}, this is "
-            f"topic id {found.topic} of cluster {found.cluster}: offsets mean nothing there; {REBUILD}"
+            f"topic id {found.topic} of cluster {found.cluster}: offsets mean nothing there{repair}"
         )
 
 

@@ -1,0 +1,266 @@
+"""Checks and rebuilds of a partition of a shared log, on the ledger in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.engine.test_partition import APP, IDENTITY, Bench, Durable, MemoryLedger, MemoryStates
+from triggerstream.core.errors import UsageError
+from triggerstream.engine.changelog import ChangelogArchive
+from triggerstream.engine.ledger import Extent, FencedError
+from triggerstream.engine.marks import (
+    CHECKPOINT_KEY,
+    CONFIGURATIONS_KEY,
+    Identity,
+    decode_checkpoint,
+    encode_checkpoint,
+)
+from triggerstream.engine.rebuild import LATEST, Checked, Rebuilt, Source, Wish, check, rebuild
+from triggerstream.wire.records import Record
+
+
+class MemoryRecords:
+    """The log, two records at a time."""
+
+    def __init__(self, durable: Durable) -> None:
+        self._durable = durable
+
+    async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        for at in range(begin, end, 2):
+            yield self._durable.log[at : min(at + 2, end)]
+
+
+class ShortenedLedger(MemoryLedger):
+    """A ledger whose log has lost its beginning."""
+
+    async def extent(self) -> Extent:
+        return replace(await super().extent(), log_begin=2)
+
+
+def archive(
+    bench: Bench, *, identity: Identity = IDENTITY, ledger: MemoryLedger | None = None
+) -> ChangelogArchive:
+    return ChangelogArchive(
+        app=APP,
+        number=0,
+        identity=identity,
+        ledger=ledger or MemoryLedger(bench.durable),
+        log=MemoryRecords(bench.durable),
+    )
+
+
+def ignore(partition: int, done: int, total: int) -> None:
+    assert partition == 0
+    assert 0 <= done <= total
+
+
+async def checked(bench: Bench, *, identity: Identity = IDENTITY) -> Checked:
+    return await check(archive(bench, identity=identity), ignore)
+
+
+async def rebuilt(
+    bench: Bench,
+    *,
+    given: int | None = None,
+    dry_run: bool = False,
+    incomplete: bool = False,
+    of: ChangelogArchive | None = None,
+) -> Rebuilt:
+    wish = Wish(given={} if given is None else {None: given}, dry_run=dry_run, incomplete=incomplete)
+    (one,) = await rebuild([of or archive(bench)], wish, ignore)
+    return one
+
+
+def kept(bench: Bench) -> dict[bytes, bytes]:
+    """What the changelog says, without the mark of the checkpoint."""
+    latest = dict(bench.durable.changelog)
+    latest.pop(CHECKPOINT_KEY, None)
+    return {key: value for key, value in latest.items() if value is not None}
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """Two sessions folded, one of them complete; the log has one event more, which completes the other."""
+    bench = Bench()
+    bench.configure()
+    bench.fire("s", "a", "b")
+    bench.fire("u", "a")
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    await partition.close()
+    bench.durable.committed = 4
+    bench.fire("u", "b")
+    assert len(bench.durable.commands) == 1
+    return bench
+
+
+async def go_on(bench: Bench, store: MemoryStates | None = None) -> None:
+    """Take the partition over and fold what waits."""
+    partition = bench.partition(store=store)
+    await partition.open()
+    await bench.fold(partition)
+    await partition.close()
+    assert not bench.failures
+
+
+async def test_a_check_of_what_an_owner_kept_finds_nothing(bench: Bench) -> None:
+    assert await checked(bench) == Checked(partition=0, offset=4, events=3, sessions=2)
+
+
+async def test_a_damaged_state_is_named_by_session_and_field(bench: Bench) -> None:
+    state = kept(bench)[b"s"]
+    damaged = state.replace(b'"scheduled"', b'"running"').replace(b'"seen":{"a":', b'"seen":{"x":')
+    bench.durable.changelog.append((b"s", damaged))
+    found = await checked(bench)
+    assert (found.agrees, found.differing) == (False, 1)
+    lines = [str(difference) for difference in found.differences]
+    assert 'session s/tasks/t#0/status: kept is "running", the log gives "scheduled"' in lines
+    assert any(line.startswith("session s/seen/x: kept is {") for line in lines)
+    assert any(line.startswith("session s/seen/a: kept is nothing, the log gives {") for line in lines)
+
+
+async def test_what_is_lost_invented_or_unreadable_is_named(bench: Bench) -> None:
+    ghost = kept(bench)[b"s"]
+    bench.durable.changelog += [(b"s", None), (b"ghost", ghost), (b"u", b"{"), (CONFIGURATIONS_KEY, None)]
+    found = await checked(bench)
+    assert found.differing == 4
+    assert sorted((one.session or "", one.place) for one in found.differences) == [
+        ("", "/configurations"),
+        ("ghost", ""),
+        ("s", ""),
+        ("u", ""),
+    ]
+    (unreadable,) = [one for one in found.differences if one.session == "u"]
+    assert "unreadable: not JSON" in (unreadable.kept or "")
+
+
+async def test_a_state_of_an_older_form_is_no_difference(bench: Bench) -> None:
+    fields = json.loads(kept(bench)[b"s"])
+    bench.durable.changelog.append((b"s", json.dumps(dict(sorted(fields.items()))).encode()))
+    assert (await checked(bench)).agrees
+
+
+async def test_what_cannot_be_checked_says_why(bench: Bench) -> None:
+    other = Identity(cluster="c", topic="other", partitions=1)
+    assert "topic id other" in ((await checked(bench, identity=other)).refused or "")
+    short = archive(bench, ledger=ShortenedLedger(bench.durable))
+    assert (await check(short, ignore)).refused == (
+        "its log begins at offset 2: what was before it cannot be folded again"
+    )
+    bench.durable.changelog.clear()
+    assert (await checked(bench)).refused == "its changelog has no checkpoint"
+    del bench.durable.log[:]
+    assert (await checked(bench)).agrees
+
+
+async def test_a_lost_changelog_comes_back_byte_for_byte_and_decides_nothing_again(bench: Bench) -> None:
+    before, commands = kept(bench), list(bench.durable.commands)
+    bench.durable.changelog.clear()
+    assert await rebuilt(bench) == Rebuilt(
+        partition=0, offset=4, source=Source.GROUP, events=3, sessions=2, elsewhere=0
+    )
+    assert kept(bench) == before
+    assert bench.durable.commands == commands
+    assert len(bench.durable.log) == 5
+    assert (await checked(bench)).agrees
+    await go_on(bench, MemoryStates())
+    assert len(bench.durable.commands) == 2
+    assert (await checked(bench)).agrees
+
+
+async def test_what_the_log_does_not_give_goes_from_the_changelog_and_from_old_stores(bench: Bench) -> None:
+    ghost = kept(bench)[b"s"]
+    bench.durable.changelog.append((b"ghost", ghost))
+    bench.store.write({b"ghost": ghost, b"local": ghost}, position=len(bench.durable.changelog))
+    assert (await rebuilt(bench)).source is Source.CHECKPOINT
+    assert b"ghost" not in kept(bench)
+    await go_on(bench)
+    assert sorted(bench.store.entries) == [CHECKPOINT_KEY, CONFIGURATIONS_KEY, b"s", b"u"]
+    assert len(bench.durable.commands) == 2
+
+
+async def test_a_rebuild_can_be_repeated(bench: Bench) -> None:
+    first = await rebuilt(bench)
+    states = kept(bench)
+    assert await rebuilt(bench) == first
+    assert kept(bench) == states
+    marks = [
+        decode_checkpoint(value or b"").rebuilt
+        for key, value in bench.durable.changelog
+        if key == CHECKPOINT_KEY
+    ]
+    assert marks[0] == -1
+    assert 0 < marks[1] < marks[2]
+
+
+async def test_where_nothing_says_how_far_a_log_was_folded_it_asks(bench: Bench) -> None:
+    bench.durable.changelog.clear()
+    bench.durable.committed = None
+    with pytest.raises(
+        UsageError, match="--from-offset latest, earliest or PARTITION:OFFSET; earliest would decide 2 "
+    ):
+        await rebuilt(bench)
+    assert bench.durable.changelog == []
+    would = await rebuilt(bench, given=4, dry_run=True)
+    assert (would.source, would.offset, would.to_decide) == (Source.GIVEN, 4, 1)
+    assert bench.durable.changelog == []
+    with pytest.raises(UsageError, match="ends at offset 5: it cannot go on from 6"):
+        await rebuilt(bench, given=6)
+    assert (await rebuilt(bench, given=LATEST, dry_run=True)).to_decide == 0
+    assert (await rebuilt(bench, given=4)).to_decide == 1
+    # What is known now is not asked for again, nor overruled.
+    assert (await rebuilt(bench, given=0)).offset == 4
+    await go_on(bench, MemoryStates())
+    assert len(bench.durable.commands) == 2
+
+
+async def test_a_checkpoint_of_another_log_says_nothing_of_this_one(bench: Bench) -> None:
+    other = Identity(cluster="c", topic="other", partitions=1)
+    with pytest.raises(UsageError, match=r"topic id other.*so nothing says how far"):
+        await rebuilt(bench, of=archive(bench, identity=other))
+    assert (await rebuilt(bench, given=4, of=archive(bench, identity=other))).source is Source.GIVEN
+    mark = decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"")
+    assert (mark.identity, mark.offset, mark.scanned) == (other, 4, -1)
+
+
+async def test_another_number_of_partitions_is_refused_where_sessions_would_be_lost(bench: Bench) -> None:
+    bench.fire("t", "a")  # of two partitions, it belongs to the other one
+    split = replace(IDENTITY, partitions=2)
+    with pytest.raises(UsageError, match=r"records lie where 1 partitions had them, and the log has 2"):
+        await rebuilt(bench, given=0, of=archive(bench, identity=split))
+
+
+async def test_a_log_without_its_beginning_is_refused_unless_asked_for(bench: Bench) -> None:
+    before = list(bench.durable.changelog)
+    with pytest.raises(UsageError, match=r"begins at offset 2.*--incomplete"):
+        await rebuilt(bench, of=archive(bench, ledger=ShortenedLedger(bench.durable)))
+    assert bench.durable.changelog == before
+    short = archive(bench, ledger=ShortenedLedger(bench.durable))
+    assert (await rebuilt(bench, incomplete=True, of=short)).sessions == 2
+    # The configuration was before the beginning, and is in force still.
+    assert kept(bench)[CONFIGURATIONS_KEY] == dict(before)[CONFIGURATIONS_KEY]
+
+
+async def test_a_checkpoint_beyond_the_end_of_the_log_goes_back_to_the_end(bench: Bench) -> None:
+    mark = decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"")
+    bench.durable.changelog.append((CHECKPOINT_KEY, encode_checkpoint(replace(mark, offset=9))))
+    assert "records were lost" in ((await checked(bench)).refused or "")
+    assert (await rebuilt(bench)).offset == 5
+    await go_on(bench)
+
+
+async def test_a_worker_that_comes_between_is_named(bench: Bench) -> None:
+    class Overtaken(MemoryLedger):
+        async def extent(self) -> Extent:
+            bench.durable.epoch += 1
+            return await super().extent()
+
+    before = list(bench.durable.changelog)
+    with pytest.raises(FencedError, match="partition 0: a worker has taken it over: stop all workers"):
+        await rebuilt(bench, of=archive(bench, ledger=Overtaken(bench.durable)))
+    assert bench.durable.changelog == before

@@ -1,0 +1,63 @@
+"""What replay needs of a partition, whichever engine keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from triggerstream.core.ids import AppId
+from triggerstream.engine.replay import Kept, Refolded
+from triggerstream.wire.records import Record
+
+
+class RecordReader(Protocol):
+    """The log of one partition. Belongs to no group, and changes nothing."""
+
+    def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        """The committed records from ``begin`` to before ``end``, in order, in pieces.
+
+        Raises:
+            LogError: the log cannot be read.
+        """
+
+
+class Archive(Protocol):
+    """A partition: its log, and what is kept of it beside the log.
+
+    ``kept`` and ``records`` change nothing, and may be asked while the engine runs. Any method raises
+    LogError where it is not known whether it succeeded.
+    """
+
+    @property
+    def app(self) -> AppId:
+        """The app that it belongs to."""
+
+    @property
+    def number(self) -> int:
+        """Which partition of the log it is."""
+
+    @property
+    def partitions(self) -> int:
+        """How many the log has."""
+
+    async def fence(self) -> None:
+        """Shut out every engine, until ``close`` or until one takes the partition over again.
+
+        Raises:
+            UsageError: an engine runs.
+        """
+
+    async def kept(self) -> Kept:
+        """What is kept, with where the log begins and ends."""
+
+    def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        """The records from ``begin`` to before ``end``, in order, in pieces."""
+
+    async def replace(self, refolded: Refolded, *, offset: int) -> None:
+        """Keep what the log came to below ``offset``, and nothing of what was kept before; all or nothing.
+
+        Only after ``fence``. A crash leaves what was kept before, or the new.
+        """
+
+    async def close(self) -> None:
+        """Let go of the partition."""

@@ -1,0 +1,127 @@
+"""A partition of a shared log as replay finds it: its changelog, and how that is written anew.
+
+The old entries are not deleted but superseded, all in one transaction: each key of before gets its new value,
+or none. The mark then names the position where this began, so that a worker's copy of before is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import AppId
+from triggerstream.engine.archive import RecordReader
+from triggerstream.engine.ledger import Commit, Extent, Ledger
+from triggerstream.engine.marks import (
+    CHECKPOINT_KEY,
+    CONFIGURATIONS_KEY,
+    RESERVED,
+    CheckpointMark,
+    Identity,
+    IdentityError,
+    check_identity,
+    decode_checkpoint,
+    decode_configurations,
+    encode_checkpoint,
+    encode_configurations,
+)
+from triggerstream.engine.replay import Kept, Refolded
+from triggerstream.wire.records import Record
+
+
+@dataclass(slots=True, eq=False)
+class ChangelogArchive:
+    """An :class:`triggerstream.engine.archive.Archive`. ``identity`` is that of the log as it is now."""
+
+    app: AppId
+    number: int
+    identity: Identity
+    ledger: Ledger
+    log: RecordReader
+    _keys: frozenset[bytes] = frozenset()
+    """The keys of sessions that the changelog has a value for."""
+    _scanned: int = -1
+    _extent: Extent = field(default_factory=lambda: Extent(begin=0, end=0, log_begin=0, log_end=0))
+
+    @property
+    def partitions(self) -> int:
+        """How many the log has."""
+        return self.identity.partitions
+
+    async def fence(self) -> None:
+        """Shut out every worker; one that starts after this shuts out this."""
+        await self.ledger.fence()
+
+    async def kept(self) -> Kept:
+        """What the changelog has at its end of now."""
+        extent = self._extent = await self.ledger.extent()
+        entries: dict[bytes, bytes | None] = {}
+        if extent.begin < extent.end:
+            async with aclosing(self.ledger.changelog(extent.begin, extent.end)) as pieces:
+                async for found, _ in pieces:
+                    entries.update(found)
+        mark, why = self._mark(entries.pop(CHECKPOINT_KEY, None))
+        configurations = entries.pop(CONFIGURATIONS_KEY, None)
+        states = {
+            key: value for key, value in entries.items() if value is not None and not key.startswith(RESERVED)
+        }
+        self._keys = frozenset(states)
+        if mark is None or why is not None:
+            self._scanned = -1
+            return Kept(
+                offset=None,
+                why=why or "its changelog has no checkpoint",
+                group=None if why is not None else await self.ledger.committed(),
+                partitions=None if mark is None else mark.identity.partitions,
+                log_begin=extent.log_begin,
+                log_end=extent.log_end,
+                states=states,
+            )
+        self._scanned = mark.scanned
+        return Kept(
+            offset=mark.offset,
+            partitions=mark.identity.partitions,
+            log_begin=extent.log_begin,
+            log_end=extent.log_end,
+            states=states,
+            configurations=decode_configurations(configurations),
+            scanned=mark.scanned,
+        )
+
+    def _mark(self, value: bytes | None) -> tuple[CheckpointMark | None, str | None]:
+        """The checkpoint, if there is one, and why it says nothing of this log, if it does not."""
+        if value is None:
+            return None, None
+        try:
+            mark = decode_checkpoint(value)
+        except DecodeError as exc:
+            return None, f"its checkpoint cannot be read ({exc})"
+        try:
+            check_identity(mark, self.identity, place="its changelog", repair="")
+        except IdentityError as exc:
+            return mark, str(exc)
+        return mark, None
+
+    def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        """The records from ``begin`` to before ``end``, in order, in pieces."""
+        return self.log.records(begin, end)
+
+    async def replace(self, refolded: Refolded, *, offset: int) -> None:
+        """Write the changelog anew, in one transaction that moves the group to ``offset`` as well."""
+        entries: dict[bytes, bytes | None] = dict.fromkeys(self._keys)
+        entries.update({session.encode(): stored.state for session, stored in refolded.states.items()})
+        mark = CheckpointMark(
+            offset=offset, identity=self.identity, scanned=self._scanned, rebuilt=self._extent.end
+        )
+        marks = {
+            CHECKPOINT_KEY: encode_checkpoint(mark),
+            CONFIGURATIONS_KEY: encode_configurations(refolded.rules),
+        }
+        commit = Commit(decided=(), states=entries, dead_letters=(), marks=marks, offset=offset)
+        await self.ledger.commit(commit)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self.ledger.close()

@@ -1,0 +1,272 @@
+"""Checking and rebuilding what is kept of partitions, from their logs.
+
+A check folds each log up to the checkpoint and compares. A rebuild goes in this order:
+
+1. every partition is fenced: no engine can write to any of them
+2. for each it is found out where its engine has to go on; where that is not known, or a log has lost its
+   beginning, nothing is changed
+3. one after the other, its log is folded up to there, and the result put in the place of what was kept, all
+   or nothing; what the fold decides, re-homes or refuses on the way was carried out long ago, and is dropped
+
+A crash at any moment leaves each partition as it was or rebuilt, with the same place to go on: it can be
+repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+
+from triggerstream.core.errors import UsageError
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.archive import Archive
+from triggerstream.engine.configure import resumed_rules
+from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.ledger import FencedError
+from triggerstream.engine.processor import Processor
+from triggerstream.engine.replay import Difference, Kept, Refold, differences
+
+LATEST = -1
+"""As an offset: the end of the log."""
+SHOWN = 1_000
+"""Differences of a partition that are kept; all are counted."""
+
+Tell = Callable[[int, int, int], None]
+"""Is told how far a fold is: the partition, records' offsets done, and in all."""
+
+
+class Source(StrEnum):
+    """What says where a partition goes on."""
+
+    CHECKPOINT = "checkpoint"
+    GROUP = "group"
+    GIVEN = "given"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A partition that was checked up to ``offset``. ``refused``: why it could not be."""
+
+    partition: int
+    offset: int = 0
+    events: int = 0
+    sessions: int = 0
+    differing: int = 0
+    differences: Sequence[Difference] = ()
+    refused: str | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether everything is as the log has it."""
+        return self.refused is None and not self.differing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """A partition that was rebuilt up to ``offset``, or would be.
+
+    ``to_decide`` is how many commands the records from ``offset`` on decide; None: nobody asked.
+    ``elsewhere`` counts the records before it that belong to another partition: they were appended there.
+    """
+
+    partition: int
+    offset: int
+    source: Source
+    events: int
+    sessions: int
+    elsewhere: int
+    to_decide: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How to rebuild. ``given`` says where partitions go on that nothing else says it of; None: any other.
+
+    ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning.
+    """
+
+    given: Mapping[int | None, int]
+    dry_run: bool = False
+    incomplete: bool = False
+
+
+async def check(archive: Archive, tell: Tell) -> Checked:
+    """Hold what is kept of a partition against its log.
+
+    Raises:
+        LogError: the log cannot be read.
+    """
+    kept = await archive.kept()
+    number = archive.number
+    if kept.offset is None:
+        if kept.log_end == kept.log_begin == 0:
+            return Checked(partition=number)
+        return Checked(partition=number, refused=kept.why)
+    if kept.log_begin > 0:
+        return Checked(partition=number, offset=kept.offset, refused=_lost_beginning(kept))
+    if kept.offset > kept.log_end:
+        return Checked(partition=number, offset=kept.offset, refused=_lost_end(kept))
+    refold = _refold(archive, kept)
+    await _fold(archive, refold, 0, kept.offset, tell)
+    refolded = refold.result()
+    shown: list[Difference] = []
+    differing: set[str | None] = set()
+    for found in differences(refolded, kept):
+        differing.add(found.session)
+        if len(shown) < SHOWN:
+            shown.append(found)
+    return Checked(
+        partition=number,
+        offset=kept.offset,
+        events=refold.events,
+        sessions=len(refolded.states),
+        differing=len(differing),
+        differences=tuple(shown),
+    )
+
+
+async def rebuild(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequence[Rebuilt]:
+    """Rebuild what is kept of ``archives``, which are all partitions of their log.
+
+    Raises:
+        UsageError: it cannot be done as asked; nothing was changed.
+        FencedError: an engine came between; what is rebuilt already stays. Repeat it once that is stopped.
+        LogError: the log failed; the same holds.
+    """
+    if not wish.dry_run:
+        await asyncio.gather(*(archive.fence() for archive in archives))
+        failpoint("rebuild.fenced")
+    starts = await _starts(archives, wish, tell)
+    return [
+        await _rebuild(archive, *start, dry_run=wish.dry_run, tell=tell)
+        for archive, start in zip(archives, starts, strict=True)
+    ]
+
+
+async def _starts(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequence[tuple[int, Source]]:
+    starts: list[tuple[int, Source]] = []
+    unknown: list[tuple[Archive, Kept]] = []
+    for archive in archives:
+        kept = await archive.kept()
+        if kept.log_begin > 0 and not wish.incomplete:
+            raise UsageError(
+                f"partition {archive.number}: {_lost_beginning(kept)}; --incomplete rebuilds from the rest, "
+                "and forgets what only the lost records said"
+            )
+        if kept.partitions not in {None, archive.partitions}:
+            await _refuse_moved(archive, kept, tell)
+        start = _start(archive, kept, wish.given)
+        if start is None:
+            unknown.append((archive, kept))
+        else:
+            starts.append(start)
+    if unknown:
+        raise await _ask(unknown, tell)
+    return starts
+
+
+def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tuple[int, Source] | None:
+    """Where the engine has to go on; None: not known. Records before the log's beginning or end are lost."""
+    asked = given.get(archive.number, given.get(None))
+    if kept.offset is not None:
+        offset, source = kept.offset, Source.CHECKPOINT
+    elif kept.group is not None:
+        offset, source = kept.group, Source.GROUP
+    elif kept.log_end == 0:
+        offset, source = 0, Source.EMPTY
+    elif asked is None:
+        return None
+    elif asked > kept.log_end:
+        raise UsageError(
+            f"partition {archive.number}: its log ends at offset {kept.log_end}: it cannot go on from {asked}"
+        )
+    else:
+        offset, source = kept.log_end if asked == LATEST else asked, Source.GIVEN
+    return max(min(offset, kept.log_end), kept.log_begin), source
+
+
+async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageError:
+    decided = 0
+    for archive, kept in unknown:
+        refold = _refold(archive, kept)
+        await _fold(archive, refold, kept.log_begin, kept.log_end, tell)
+        decided += refold.decided
+    numbers = ", ".join(str(archive.number) for archive, _ in unknown)
+    return UsageError(
+        f"partition {numbers}: {unknown[0][1].why}, so nothing says how far it was folded: say where to go "
+        f"on with --from-offset latest, earliest or PARTITION:OFFSET; earliest would decide {decided:,} "
+        "commands, --dry-run tells for any"
+    )
+
+
+async def _refuse_moved(archive: Archive, kept: Kept, tell: Tell) -> None:
+    refold = _refold(archive, kept)
+    await _fold(archive, refold, kept.log_begin, kept.log_end, tell)
+    if refold.elsewhere:
+        raise UsageError(
+            f"partition {archive.number}: {refold.elsewhere:,} of its records lie where {kept.partitions} "
+            f"partitions had them, and the log has {archive.partitions}: append the events anew to topics of "
+            "another app"
+        )
+
+
+async def _rebuild(archive: Archive, offset: int, source: Source, *, dry_run: bool, tell: Tell) -> Rebuilt:
+    kept = await archive.kept()
+    refold = _refold(archive, kept)
+    await _fold(archive, refold, kept.log_begin, offset, tell)
+    refolded = refold.result()
+    events, elsewhere, decided = refold.events, refold.elsewhere, refold.decided
+    failpoint("rebuild.folded")
+    to_decide = None
+    if dry_run or source is Source.GIVEN:
+        await _fold(archive, refold, offset, kept.log_end, tell)
+        to_decide = refold.decided - decided
+    if not dry_run:
+        try:
+            await archive.replace(refolded, offset=offset)
+        except FencedError as exc:
+            raise FencedError(
+                f"partition {archive.number}: a worker has taken it over: stop all workers, and repeat this"
+            ) from exc
+        failpoint("rebuild.replaced")
+    return Rebuilt(
+        partition=archive.number,
+        offset=offset,
+        source=source,
+        events=events,
+        sessions=len(refolded.states),
+        elsewhere=elsewhere,
+        to_decide=to_decide,
+    )
+
+
+def _refold(archive: Archive, kept: Kept) -> Refold:
+    """Of a log that has lost its beginning, what is kept says which configurations were in it."""
+    before = tuple(one for one in kept.configurations if one.offset < kept.log_begin)
+    rules = resumed_rules(Rules(app=archive.app), before)
+    processor = Processor(app=archive.app, partition=archive.number, partitions=archive.partitions)
+    return Refold(processor, rules)
+
+
+async def _fold(archive: Archive, refold: Refold, begin: int, end: int, tell: Tell) -> None:
+    tell(archive.number, 0, end - begin)
+    if begin >= end:
+        return
+    async with aclosing(archive.records(begin, end)) as pieces:
+        async for records in pieces:
+            if records:
+                refold.fold(records)
+                tell(archive.number, records[-1].offset + 1 - begin, end - begin)
+                await asyncio.sleep(0)  # else a signal, or a heartbeat of a client, would wait for the end
+
+
+def _lost_beginning(kept: Kept) -> str:
+    return f"its log begins at offset {kept.log_begin}: what was before it cannot be folded again"
+
+
+def _lost_end(kept: Kept) -> str:
+    return f"its checkpoint is at offset {kept.offset}, the log ends at {kept.log_end}: records were lost"
