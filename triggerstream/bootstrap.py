@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from triggerstream.adapters.kafka.bridge import Bridge
     from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.nowhere import NowhereDispatcher
+    from triggerstream.engine.archive import Archive
     from triggerstream.engine.embedded import EmbeddedEngine
 
 
@@ -92,6 +93,52 @@ def reader(address: str | Address) -> Reader:
     from triggerstream.adapters.sqlite.reader import SqliteReader
 
     return SqliteReader(_database(parsed, "sessions are read from").path)
+
+
+async def archives(address: str | Address, *, to_rebuild: bool) -> Sequence[Archive]:
+    """What a replay works on: the partitions of the log at ``address``, all of them.
+
+    Raises:
+        UsageError: ``address`` is none, or has no log; where they are ``to_rebuild``, also that workers run.
+        LogError: the log cannot be reached.
+    """
+    parsed = _parsed(address)
+    if isinstance(parsed, KafkaAddress):
+        return await _kafka_archives(parsed, to_rebuild=to_rebuild)
+    from triggerstream.adapters.sqlite.replay import SqliteArchive
+
+    return [SqliteArchive(_database(parsed, "a log is replayed from").path, app=DEFAULT_APP)]
+
+
+async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequence[Archive]:
+    connection, app = kafka(address), address.app
+    with _extra():
+        from triggerstream.adapters.faust.ledger import KafkaLedger
+        from triggerstream.adapters.kafka import replay
+        from triggerstream.adapters.kafka.topics import Topics, identity
+    from triggerstream.engine.changelog import ChangelogArchive
+    from triggerstream.engine.marks import Identity
+
+    await replay.refuse_wrong_topics(connection, app)
+    if to_rebuild:
+        await replay.refuse_members(connection, app)
+    topics, found = Topics.of(app), await identity(connection, app)
+    return [
+        ChangelogArchive(
+            app=app,
+            number=number,
+            identity=Identity(cluster=found.cluster, topic=found.topic, partitions=found.partitions),
+            ledger=KafkaLedger(
+                connection=connection,
+                app=app,
+                topics=topics,
+                partition=number,
+                transaction_s=replay.TRANSACTION_S,
+            ),
+            log=replay.KafkaRecords(connection, topic=topics.events, partition=number),
+        )
+        for number in range(found.partitions)
+    ]
 
 
 def app_of(address: str | Address) -> AppId:

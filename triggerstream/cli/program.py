@@ -21,6 +21,7 @@ _COMMANDS = {
     "topics": ("triggerstream.cli.topics", "topics", "Make and check the topics in Kafka."),
     "config": ("triggerstream.cli.config", "config", "Check tasks files, and bring them into force."),
     "simulate": ("triggerstream.cli.simulate", "simulate", "Fold events in memory: what would be decided."),
+    "replay": ("triggerstream.cli.replay", "replay", "Check or rebuild what is kept, from the log."),
     "sessions": ("triggerstream.cli.sessions", "sessions", "List and explain what is known of sessions."),
     "instances": ("triggerstream.cli.instances", "instances", "Skip, replay, cancel or resend instances."),
     "deadletters": ("triggerstream.cli.deadletters", "deadletters", "Look at what could not be processed."),

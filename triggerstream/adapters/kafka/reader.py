@@ -170,7 +170,7 @@ class KafkaReader:
         found: list[Record] = []
 
         def take(record: Any) -> bool:  # noqa: ANN401 - as above
-            found.append(_record(record))
+            found.append(record_of(record))
             return len(found) == limit
 
         await self._read(self._topics.events, partition, after + 1, take)
@@ -309,7 +309,8 @@ def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa
     )
 
 
-def _record(record: Any) -> Record:  # noqa: ANN401 - as above
+def record_of(record: Any) -> Record:  # noqa: ANN401 - as above
+    """What aiokafka calls a record, as ours."""
     return Record(
         partition=record.partition,
         offset=record.offset,

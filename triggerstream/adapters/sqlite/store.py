@@ -83,7 +83,7 @@ class SqliteStore:
         """
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._owner = _own(self._file)
+            self._owner = own(self._file)
         except OSError as exc:
             raise LogError(f"{self._file.parent}: cannot be used: {exc}") from exc
         try:
@@ -399,7 +399,7 @@ class SqliteStore:
         return LogError(f"{self._file}: {exc}")
 
 
-def _own(file: Path) -> IO[str]:
+def own(file: Path) -> IO[str]:
     """The lock on the directory, held until it is closed or the process ends."""
     path = file.with_suffix(".lock")
     lock = path.open("a+")

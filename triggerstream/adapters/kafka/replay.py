@@ -1,0 +1,118 @@
+"""What a replay needs of Kafka beside the ledger: a partition's records, and who is a member of the group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, for_code
+
+from triggerstream.adapters.kafka.check import Severity, check
+from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.reader import record_of
+from triggerstream.adapters.kafka.topics import TIMEOUT_S
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import AppId
+from triggerstream.wire.records import Record
+
+TRANSACTION_S = 300.0
+"""A partition's states are written in one transaction: some 10 GB in this time. A broker allows 15 minutes
+unless told otherwise (``transaction.max.timeout.ms``)."""
+_POLL_MS = 20
+"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
+_STUCK_S = 30.0
+"""After so long without any progress the log counts as away."""
+_PIECE = 1_000
+"""Records that are folded at once."""
+_RETRY_S = 0.2
+
+
+class KafkaRecords:
+    """A :class:`triggerstream.engine.archive.RecordReader` of a partition of ``topic``."""
+
+    def __init__(self, connection: Connection, *, topic: str, partition: int) -> None:
+        self._connection = connection
+        self._place = TopicPartition(topic, partition)
+
+    async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        """The committed records from ``begin`` to before ``end``, in order, in pieces.
+
+        Raises:
+            LogError: the log cannot be read.
+        """
+        place = self._place
+        what = f"cannot read {place.topic}"
+        consumer = self._connection.reader()
+        loop = asyncio.get_running_loop()
+        try:
+            async with translated(what, timeout_s=TIMEOUT_S):
+                await consumer.start()
+            consumer.assign([place])
+            consumer.seek(place, begin)
+            position, moved = begin, loop.time()
+            while position < end:
+                async with translated(what, timeout_s=TIMEOUT_S):
+                    found = await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=_PIECE)
+                    after = await consumer.position(place)
+                records = [record_of(record) for record in found.get(place, ()) if record.offset < end]
+                if records:
+                    yield records
+                if after > position:
+                    position, moved = after, loop.time()
+                elif loop.time() - moved > _STUCK_S:
+                    raise LogError(f"{what}: partition {place.partition} stays at offset {position} of {end}")
+        finally:
+            await consumer.stop()
+
+
+async def refuse_wrong_topics(connection: Connection, app: AppId) -> None:
+    """Raise where the topics of ``app`` are not as they must be, as a worker does.
+
+    Raises:
+        UsageError: they are not; the message says what puts them right.
+        LogError: the cluster cannot be reached.
+    """
+    for finding in await check(connection, app):
+        if finding.severity is Severity.ERROR:
+            raise UsageError(str(finding))
+
+
+async def refuse_members(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> None:
+    """Raise where workers of ``app`` run.
+
+    Raises:
+        UsageError: its group has members.
+        LogError: the cluster cannot be reached.
+    """
+    async with translated(f"cannot look at the group {app}", timeout_s=timeout_s):
+        members = await _members(connection, app)
+    if members:
+        raise UsageError(
+            f"the group {app} has {len(members)} member{'s' if len(members) > 1 else ''} "
+            f"({', '.join(sorted(members))}): stop all workers first; one that was killed stays a member "
+            "until its session times out"
+        )
+
+
+async def _members(connection: Connection, app: AppId) -> Sequence[str]:
+    """The members' clients, each with its host."""
+    admin = AIOKafkaAdminClient(**connection.options())
+    await admin.start()
+    try:
+        while True:
+            try:
+                (answer,) = await admin.describe_consumer_groups([app])
+                ((code, _group, _state, _type, _protocol, members, *_),) = answer.groups
+                if code:
+                    raise for_code(code)(app)
+            except KafkaError as exc:
+                # A group's coordinator may be only just there.
+                if not exc.retriable:
+                    raise
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return [f"{member[1]} at {member[2].removeprefix('/')}" for member in members]
+    finally:
+        await admin.close()

@@ -1,0 +1,202 @@
+"""A state directory as replay finds it: its log, and the states, configurations and outbox beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import IO, TypeVar
+
+from triggerstream.adapters.sqlite import database
+from triggerstream.adapters.sqlite.database import connect, locate, transaction
+from triggerstream.adapters.sqlite.store import configurations, own
+from triggerstream.core.errors import DecodeError, LogError, UsageError
+from triggerstream.core.ids import AppId, CommandId
+from triggerstream.engine.checkpoint import Decided
+from triggerstream.engine.replay import Kept, Refolded
+from triggerstream.wire import commands
+from triggerstream.wire.records import Record
+
+_T = TypeVar("_T")
+
+_PATIENCE_S = 60.0
+_PIECE = 1_000
+"""Records that are folded at once."""
+
+
+class SqliteArchive:
+    """An :class:`triggerstream.engine.archive.Archive`: the only partition there is.
+
+    All of it is in one database, so it is replaced in one transaction. Of the outbox, the log says which
+    commands are open: a missing row comes back, and is handed over again under the same id; a row that is not
+    settled goes where the log has the outcome, or no such command. Revocations that wait stay.
+    """
+
+    number = 0
+    partitions = 1
+
+    def __init__(self, path: Path | str, *, app: AppId) -> None:
+        self._file = locate(path)
+        self.app = app
+        self._connection: sqlite3.Connection | None = None
+        self._owner: IO[str] | None = None
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-replay")
+
+    async def fence(self) -> None:
+        """Take the directory, so that no engine starts on it.
+
+        Raises:
+            UsageError: an engine runs on it.
+        """
+        if self._owner is not None:
+            return
+        try:
+            self._owner = own(self._file)
+        except OSError as exc:
+            raise LogError(f"{self._file.parent}: cannot be used: {exc}") from exc
+
+    async def kept(self) -> Kept:
+        """What the database has now."""
+        return await self._run(partial(_kept, file=self._file, app=self.app))
+
+    async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        """The records from ``begin`` to before ``end``, in order, in pieces."""
+        while begin < end:
+            records = await self._run(partial(_records, begin=begin, end=end))
+            if not records:
+                return
+            yield records
+            begin = records[-1].offset + 1
+
+    async def replace(self, refolded: Refolded, *, offset: int) -> None:
+        """Put what the log came to in the place of what was kept, in one transaction."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            with transaction(connection, patience_s=_PATIENCE_S):
+                _replace(connection, refolded, offset)
+
+        await self._run(write)
+
+    async def close(self) -> None:
+        """Let go of the database, and of the directory."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await asyncio.get_running_loop().run_in_executor(self._executor, connection.close)
+        self._executor.shutdown()
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+
+    async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        def run() -> _T:
+            if self._connection is None:
+                self._connection = connect(self._file, read_only=self._owner is None)
+            return work(self._connection)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+        except sqlite3.Error as exc:
+            raise LogError(f"{self._file}: {exc}") from exc
+
+
+def _records(connection: sqlite3.Connection, *, begin: int, end: int) -> list[Record]:
+    rows = connection.execute(
+        "SELECT offset, arrival_us, key, value, headers FROM log"
+        " WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
+        (begin, end, _PIECE),
+    )
+    return [database.to_record(row) for row in rows]
+
+
+def _kept(connection: sqlite3.Connection, *, file: Path, app: AppId) -> Kept:
+    connection.execute("BEGIN")  # all of one moment
+    try:
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        if (found := meta.get("app", app)) != app:
+            raise UsageError(f"{file}: belongs to the app `{found}`, not to `{app}`")
+        end = database.end(connection)
+        (begin,) = connection.execute("SELECT coalesce(min(offset), ?) FROM log", (end,)).fetchone()
+        states: dict[bytes, bytes] = {}
+        due: dict[bytes, int] = {}
+        for session, state, due_us in connection.execute(
+            "SELECT id, CAST(state AS BLOB), due_us FROM sessions"
+        ):
+            states[session.encode()] = state
+            if due_us is not None:
+                due[session.encode()] = due_us
+        return Kept(
+            offset=meta["offset"],
+            log_begin=begin,
+            log_end=end,
+            states=states,
+            configurations=configurations(connection),
+            scanned=meta["scanned"],
+            due=due,
+            commands=frozenset(_waiting(connection)) | _refused(connection),
+        )
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _waiting(connection: sqlite3.Connection) -> list[CommandId]:
+    return [CommandId(row[0]) for row in connection.execute("SELECT command FROM outbox WHERE NOT revoke")]
+
+
+def _refused(connection: sqlite3.Connection) -> frozenset[CommandId]:
+    """The commands that could not be handed over: an event that says so follows in the log."""
+    found = set()
+    for (value,) in connection.execute("SELECT value FROM dead_letters WHERE offset IS NULL"):
+        try:
+            found.add(commands.decode(value).id)
+        except DecodeError:
+            continue
+    return frozenset(found)
+
+
+def _replace(connection: sqlite3.Connection, refolded: Refolded, offset: int) -> None:
+    connection.execute("DELETE FROM sessions")
+    connection.executemany(
+        "INSERT INTO sessions (id, state, due_us, config) VALUES (?, ?, ?, ?)",
+        ((session, one.state, one.due_us, one.config) for session, one in refolded.states.items()),
+    )
+    connection.execute("DELETE FROM configurations")
+    connection.executemany(
+        "INSERT INTO configurations (offset, arrival_us, hash, text) VALUES (?, ?, ?, ?)",
+        [
+            (one.offset, one.arrival_us, one.config.hash, one.config.text)
+            for one in refolded.rules.history
+            if one.offset >= 0
+        ],
+    )
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'offset'", (offset,))
+    connection.execute(
+        "UPDATE meta SET value = min(value, ?) WHERE name = 'scanned'", (refolded.rules.current.offset,)
+    )
+    _replace_outbox(connection, refolded.open)
+
+
+def _replace_outbox(connection: sqlite3.Connection, open_: Mapping[CommandId, Decided]) -> None:
+    known = set(_waiting(connection))
+    # A row that is settled is there because it was not handed over yet, which is due to it all the same.
+    connection.executemany(
+        "DELETE FROM outbox WHERE command = ? AND NOT revoke AND NOT settled",
+        [(command,) for command in known if command not in open_],
+    )
+    connection.executemany(
+        "UPDATE outbox SET value = ?, session = ?, settled = 0 WHERE command = ? AND NOT revoke",
+        [(open_[one].value, open_[one].decision.session, one) for one in known if one in open_],
+    )
+    missing = open_.keys() - known - _refused(connection)
+    (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM outbox").fetchone()
+    connection.executemany(
+        "INSERT INTO outbox (number, command, revoke, session, value) VALUES (?, ?, 0, ?, ?)",
+        [
+            (number, item.decision.id, item.decision.session, item.value)
+            for number, item in enumerate(
+                (item for command, item in open_.items() if command in missing), last + 1
+            )
+        ],
+    )
