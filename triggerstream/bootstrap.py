@@ -136,6 +136,7 @@ async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequenc
                 transaction_s=replay.TRANSACTION_S,
             ),
             log=replay.KafkaRecords(connection, topic=topics.events, partition=number),
+            commands=replay.KafkaRecords(connection, topic=topics.commands, partition=number),
         )
         for number in range(found.partitions)
     ]

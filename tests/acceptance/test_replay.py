@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 
 from tests.adapters.faust.workers import Outcome, Stage, WorkerProcess, outcome_of, stage
@@ -146,6 +148,27 @@ async def lose_group(app: Stage) -> None:
     await eventually(deleted, within_s=END_S, what=lambda: "the group has members")
 
 
+async def set_group_back(app: Stage, by: int) -> None:
+    """Have the group's offsets lag, as those of a worker that was killed may."""
+    admin = AIOKafkaAdminClient(**app.connection.options())
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(app.app)
+    finally:
+        await admin.close()
+    back = [Place(app.topics.events, at.partition, found.offset - by) for at, found in offsets.items()]
+    assert len(back) == app.partitions
+    changed = AdminClient({"bootstrap.servers": app.connection.bootstrap})
+
+    def is_back() -> bool:
+        (future,) = changed.alter_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(app.app, back)]
+        ).values()
+        return future.exception(END_S) is None
+
+    await eventually(is_back, within_s=END_S, what=lambda: "the group has members")
+
+
 def same(one: Outcome, other: Outcome) -> None:
     """States byte for byte, and nothing decided, appended or buried anew."""
     assert one.states == other.states
@@ -222,6 +245,24 @@ async def test_what_was_lost_comes_back_and_the_system_goes_on(app: Stage, *, ke
         assert store.get(b"ghost") is None
         store.close()
     assert (await replay(app, "--check")).status == 0
+
+
+async def test_offsets_of_the_group_that_lag_have_nothing_decided_again(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start()
+    await app.fire(COMPLETE)
+    await app.settled()
+    await worker.drained()
+    before = await outcome_of(app.connection, app.app, app.partitions)
+    await set_group_back(app, by=10)
+    await lose_changelog(app)
+    assert (await rebuild(app)).status == 0
+    same(await outcome_of(app.connection, app.app, app.partitions), before)
+    worker = app.start("w2")
+    await app.fire(OPEN)
+    await app.settled()
+    await worker.drained()
+    assert (await app.exact()).command_count() == len(COMPLETE) + len(OPEN)
 
 
 async def test_where_the_offsets_are_gone_too_it_asks_and_decides_nothing_by_itself(app: Stage) -> None:

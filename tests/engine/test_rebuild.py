@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.engine.test_partition import APP, IDENTITY, Bench, Durable, MemoryLedger, MemoryStates
+from tests.engine.test_partition import APP, IDENTITY, Bench, MemoryLedger, MemoryStates
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.changelog import ChangelogArchive
 from triggerstream.engine.ledger import Extent, FencedError
@@ -24,14 +24,18 @@ from triggerstream.wire.records import Record
 
 
 class MemoryRecords:
-    """The log, two records at a time."""
+    """Records, two at a time."""
 
-    def __init__(self, durable: Durable) -> None:
-        self._durable = durable
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
 
     async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         for at in range(begin, end, 2):
-            yield self._durable.log[at : min(at + 2, end)]
+            yield self._records[at : min(at + 2, end)]
+
+    async def since(self, arrival_us: int) -> tuple[int, int]:
+        found = (one.offset for one in self._records if one.arrival_us >= arrival_us)
+        return next(found, len(self._records)), len(self._records)
 
 
 class ShortenedLedger(MemoryLedger):
@@ -49,7 +53,13 @@ def archive(
         number=0,
         identity=identity,
         ledger=ledger or MemoryLedger(bench.durable),
-        log=MemoryRecords(bench.durable),
+        log=MemoryRecords(bench.durable.log),
+        commands=MemoryRecords(
+            [
+                Record(partition=0, offset=offset, arrival_us=0, key=None, value=value)
+                for offset, value in enumerate(bench.durable.commands)
+            ]
+        ),
     )
 
 
@@ -171,6 +181,17 @@ async def test_a_lost_changelog_comes_back_byte_for_byte_and_decides_nothing_aga
     await go_on(bench, MemoryStates())
     assert len(bench.durable.commands) == 2
     assert (await checked(bench)).agrees
+
+
+@pytest.mark.parametrize(("lagging", "offset"), [(0, 3), (2, 3), (3, 3), (4, 4), (5, 5)])
+async def test_what_is_decided_beyond_a_group_that_lags_is_not_decided_again(
+    bench: Bench, lagging: int, offset: int
+) -> None:
+    bench.durable.changelog.clear()
+    bench.durable.committed = lagging
+    assert (await rebuilt(bench)).offset == offset
+    await go_on(bench, MemoryStates())
+    assert len(bench.durable.commands) == len(set(bench.durable.commands)) == (1 if lagging == 5 else 2)
 
 
 async def test_what_the_log_does_not_give_goes_from_the_changelog_and_from_old_stores(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Protocol
 
 from triggerstream.core.ids import AppId
@@ -11,10 +11,17 @@ from triggerstream.wire.records import Record
 
 
 class RecordReader(Protocol):
-    """The log of one partition. Belongs to no group, and changes nothing."""
+    """A topic's records in one partition. Belongs to no group, and changes nothing."""
 
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         """The committed records from ``begin`` to before ``end``, in order, in pieces.
+
+        Raises:
+            LogError: the log cannot be read.
+        """
+
+    async def since(self, arrival_us: int) -> tuple[int, int]:
+        """Where the records begin that are of this time or later, and where they end now.
 
         Raises:
             LogError: the log cannot be read.
@@ -52,6 +59,9 @@ class Archive(Protocol):
 
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         """The records from ``begin`` to before ``end``, in order, in pieces."""
+
+    async def decided(self, arrival_us: int) -> Collection[bytes]:
+        """Decisions, as bytes, that were made durable for records of this arrival or later, among others."""
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Keep what the log came to below ``offset``, and nothing of what was kept before; all or nothing.

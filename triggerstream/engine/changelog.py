@@ -6,7 +6,7 @@ or none. The mark then names the position where this began, so that a worker's c
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -30,6 +30,9 @@ from triggerstream.engine.marks import (
 from triggerstream.engine.replay import Kept, Refolded
 from triggerstream.wire.records import Record
 
+_SKEW_US = 300_000_000
+"""A command's time is its worker's, an event's the broker's: their clocks may differ by this much."""
+
 
 @dataclass(slots=True, eq=False)
 class ChangelogArchive:
@@ -40,6 +43,7 @@ class ChangelogArchive:
     identity: Identity
     ledger: Ledger
     log: RecordReader
+    commands: RecordReader
     _keys: frozenset[bytes] = frozenset()
     """The keys of sessions that the changelog has a value for."""
     _scanned: int = -1
@@ -107,6 +111,15 @@ class ChangelogArchive:
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         """The records from ``begin`` to before ``end``, in order, in pieces."""
         return self.log.records(begin, end)
+
+    async def decided(self, arrival_us: int) -> Collection[bytes]:
+        """What the commands topic has from a little before that time on."""
+        begin, end = await self.commands.since(arrival_us - _SKEW_US)
+        found: set[bytes] = set()
+        async with aclosing(self.commands.records(begin, end)) as pieces:
+            async for records in pieces:
+                found.update(record.value for record in records if record.value is not None)
+        return found
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Write the changelog anew, in one transaction that moves the group to ``offset`` as well."""

@@ -15,7 +15,7 @@ repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -162,8 +162,11 @@ async def _starts(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequen
         start = _start(archive, kept, wish.given)
         if start is None:
             unknown.append((archive, kept))
-        else:
-            starts.append(start)
+            continue
+        offset, source = start
+        if source is Source.GROUP:
+            offset = await _decided_up_to(archive, kept, offset, tell)
+        starts.append((offset, source))
     if unknown:
         raise await _ask(unknown, tell)
     return starts
@@ -187,6 +190,28 @@ def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tup
     else:
         offset, source = kept.log_end if asked == LATEST else asked, Source.GIVEN
     return max(min(offset, kept.log_end), kept.log_begin), source
+
+
+async def _decided_up_to(archive: Archive, kept: Kept, offset: int, tell: Tell) -> int:
+    """How far the log was folded at least: the group's offset may lag behind the last checkpoint.
+
+    A decision is durable together with all that is before it, so the last one that is there tells.
+    """
+    if offset >= kept.log_end:
+        return offset
+    refold = _refold(archive, kept)
+    await _fold(archive, refold, kept.log_begin, offset, tell)
+    decided: Collection[bytes] | None = None
+    async with aclosing(archive.records(offset, kept.log_end)) as pieces:
+        async for records in pieces:
+            if decided is None:
+                decided = await archive.decided(records[0].arrival_us)
+            if not decided:
+                break
+            for record in records:
+                if any(item.value in decided for item in refold.fold([record])):
+                    offset = record.offset + 1
+    return offset
 
 
 async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageError:

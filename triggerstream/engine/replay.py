@@ -100,8 +100,8 @@ class Refold:
         self.decided = 0
         self.elsewhere = 0
 
-    def fold(self, records: Sequence[Record]) -> None:
-        """Fold ``records``, which follow on those before.
+    def fold(self, records: Sequence[Record]) -> Sequence[Decided]:
+        """Fold ``records``, which follow on those before; what they decided.
 
         Raises:
             FoldVersionError: a configuration needs a newer release.
@@ -118,6 +118,7 @@ class Refold:
             self._open.pop(command, None)
         self.events += checkpoint.events
         self.elsewhere += len(checkpoint.rehomed)
+        return checkpoint.decided
 
     def _load(self, session: SessionId) -> bytes | None:
         stored = self._states.get(session)

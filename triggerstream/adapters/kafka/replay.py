@@ -66,6 +66,23 @@ class KafkaRecords:
         finally:
             await consumer.stop()
 
+    async def since(self, arrival_us: int) -> tuple[int, int]:
+        """Where the records begin that are of this time or later, and where they end now.
+
+        Raises:
+            LogError: the log cannot be read.
+        """
+        place = self._place
+        consumer = self._connection.reader()
+        try:
+            async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+                await consumer.start()
+                end = (await consumer.end_offsets([place]))[place]
+                found = (await consumer.offsets_for_times({place: max(arrival_us // 1000, 0)}))[place]
+        finally:
+            await consumer.stop()
+        return (end if found is None else found.offset), end
+
 
 async def refuse_wrong_topics(connection: Connection, app: AppId) -> None:
     """Raise where the topics of ``app`` are not as they must be, as a worker does.

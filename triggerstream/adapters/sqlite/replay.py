@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -70,6 +70,10 @@ class SqliteArchive:
                 return
             yield records
             begin = records[-1].offset + 1
+
+    async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags
+        """Nothing: the checkpoint is in the same database."""
+        return ()
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Put what the log came to in the place of what was kept, in one transaction."""
