@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from tests.support.waiting import eventually
 from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
@@ -85,6 +86,8 @@ class MemoryLedger:
             raise FencedError("taken over")
         self._durable.changelog += [*commit.states.items(), *commit.marks.items()]
         self._durable.commands += [item.value for item in commit.decided]
+        if commit.offset is not None:
+            self._durable.committed = commit.offset
         return len(self._durable.changelog)
 
     async def close(self) -> None:
@@ -297,6 +300,47 @@ async def test_closing_finishes_what_waits(bench: Bench) -> None:
     assert partition.life is Life.CLOSED
     assert len(bench.durable.commands) == 1
     assert not bench.failures
+
+
+async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(tell_s=3600))
+    await partition.open()
+    await bench.fold(partition)
+    assert bench.durable.committed == 1
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    assert bench.durable.committed == 1, "an hour has not passed"
+    await partition.close()
+    assert bench.durable.committed == 2
+
+
+async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(tell_s=0.2))
+    await partition.open()
+    await bench.fold(partition)
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    await eventually(lambda: bench.durable.committed == 2, within_s=60, what=lambda: "not told")
+    entries = len(bench.durable.changelog)
+    await asyncio.sleep(0.5)
+    assert len(bench.durable.changelog) == entries
+    await partition.close()
+
+
+async def test_who_takes_over_tells_what_a_dead_owner_had_no_time_to_tell(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    dead = bench.partition()
+    await dead.open()
+    await bench.fold(dead)
+    bench.durable.committed = None
+    partition = bench.partition()
+    await partition.open()
+    await eventually(lambda: bench.durable.committed == 2, within_s=60, what=lambda: "not told")
+    await partition.close()
+    await dead.close()
 
 
 async def test_a_closed_partition_folds_nothing(bench: Bench) -> None:

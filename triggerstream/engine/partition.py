@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -107,10 +107,12 @@ class _Folded:
 class Timing:
     """``commit_s``: a checkpoint that takes longer ends the process.
 
-    ``prune_s``: how often to look for configurations that no session needs any more.
+    ``tell_s``: lag tools hear of new offsets this often; in every checkpoint, that would be the greater part
+    of its time. ``prune_s``: how often to look for configurations that no session needs any more.
     """
 
     commit_s: float = 10.0
+    tell_s: float = 1.0
     prune_s: float = 600.0
 
 
@@ -138,6 +140,10 @@ class Partition:
     """The next offset to fold."""
     durable: int = 0
     """The next offset after what is durable."""
+    _told: int = 0
+    """Of ``durable``, what lag tools were told last."""
+    _tell_at: float = 0.0
+    """When they are to be told of more, by the loop's clock."""
     taken: int = 0
     """Batches between intake and durable."""
     _position: int = 0
@@ -350,11 +356,30 @@ class Partition:
 
     async def _commit_all(self) -> None:
         while self.life is Life.READY or self._waiting:
-            await self._wake.wait()
+            await self._woken()
             self._wake.clear()
             folded, self._waiting = self._waiting, []
             if folded:
                 await self._bounded(self._commit(folded))
+            elif self._told < self.durable:
+                await self._bounded(self._tell())
+        if self._told < self.durable:
+            await self._bounded(self._tell())
+
+    async def _woken(self) -> None:
+        """Wait for something to commit; no longer than until lag tools are to be told."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._tell_at if self._told < self.durable else None):
+                await self._wake.wait()
+
+    async def _tell(self) -> None:
+        nothing = Commit(decided=(), states={}, dead_letters=(), marks={}, offset=self.durable)
+        await self.ledger.commit(nothing)
+        self._was_told(self.durable)
+
+    def _was_told(self, offset: int) -> None:
+        self._told = offset
+        self._tell_at = asyncio.get_running_loop().time() + self.timing.tell_s
 
     async def _bounded(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` within its bound, counted in ticks: a process that was stopped misses one, not all.
@@ -385,16 +410,19 @@ class Partition:
         if rules is not self._durable_rules:
             marks[CONFIGURATIONS_KEY] = encode_configurations(rules)
         entries = {session.encode(): stored.state for session, stored in states.items()}
+        tell = asyncio.get_running_loop().time() >= self._tell_at
         position = await self.ledger.commit(
             Commit(
                 decided=[decided for checkpoint in checkpoints for decided in checkpoint.decided],
                 states=entries,
                 dead_letters=[letter for checkpoint in checkpoints for letter in checkpoint.dead_letters],
                 marks=marks,
-                offset=offset,
+                offset=offset if tell else None,
             )
         )
         failpoint("checkpoint.committed")
+        if tell:
+            self._was_told(offset)
         self._durable_rules = rules
         self._write(entries, marks, position)
         failpoint("checkpoint.stored")

@@ -126,19 +126,24 @@ class KafkaLedger:
         )
         letters = (dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters)
         states = (_Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items()))
-        offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
         await _translated(producer.begin_transaction(), "did not begin a transaction")
         failpoint("checkpoint.opened")
         sending = [
             _send(producer, topics.changelog, self._partition, states),
             _send(producer, topics.commands, self._partition, commands),
             _send(producer, topics.dead_letters, self._partition, letters),
-            producer.send_offsets_to_transaction(offsets, self._app),
         ]
         failpoint("checkpoint.sent")
         # A record that was not accepted shows here alone: commit_transaction does not raise for it.
         position: int
         position, *_ = await _translated(_all(sending), "did not take a checkpoint")
+        if commit.offset is not None:
+            # Not beside the records: while the coordinator adds the group to the transaction, the broker
+            # cannot learn that their partitions belong to it, and aiokafka tries again 100 ms later.
+            offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
+            await _translated(
+                _all([producer.send_offsets_to_transaction(offsets, self._app)]), "did not take an offset"
+            )
         failpoint("checkpoint.acknowledged")
         await _translated(producer.commit_transaction(), "did not commit")
         return position
