@@ -2,7 +2,7 @@
 
 fold     reads records, folds them, makes the checkpoint durable, then tells the other two
 outbox   hands decisions over (:mod:`triggerstream.engine.outbox`)
-timers   appends timer events that are due (:mod:`triggerstream.engine.timers`)
+alarm    appends timer events that are due (:mod:`triggerstream.engine.alarm`)
 
 A crash at any point leaves the last checkpoint: what was folded beyond it is folded again with the same
 result, and rows of the outbox are handed over again under the same ids.
@@ -14,19 +14,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from triggerstream.core.errors import UsageError
-from triggerstream.core.events import Timer, Touch
+from triggerstream.core.events import Touch
 from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
+from triggerstream.engine.alarm import Alarm
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.configure import configuration_record, resumed_rules
 from triggerstream.engine.outbox import Outbox
 from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Store
 from triggerstream.engine.processor import Processor
-from triggerstream.engine.timers import Timers
 from triggerstream.wire import events, state, tasksfile
 from triggerstream.wire.records import NewRecord, Record
 
@@ -35,13 +34,9 @@ logger = logging.getLogger(__name__)
 BATCH = 1_000
 """Records in a checkpoint, at most: some 30 ms in which the event loop serves nothing else."""
 _SCAN_PAGE = 100
-_TIMER_PAGE = 1_000
 _FORGET_EVERY = 100
 """Checkpoints between two looks for configurations that no session needs any more."""
-_LONGEST_SLEEP_S = 1.0
-"""A timer waits no longer at once: the wall clock may be set meanwhile."""
 
-_TIMER = events.encode(Timer())
 _TOUCH = events.encode(Touch(reason="configuration"))
 
 
@@ -81,8 +76,7 @@ class EmbeddedEngine:
         self._clock = clock
         self._on_checkpoint = on_checkpoint
         self._outbox = Outbox(store=store, dispatcher=dispatcher, clock=clock, last=0)
-        self._timers = Timers({})
-        self._timers_changed = asyncio.Event()
+        self._alarm = Alarm(clock=clock, append=self._ring)
         self._offset = 0
         self._scan_after: tuple[int, int] | None = None
         self._scanned = -1
@@ -126,7 +120,7 @@ class EmbeddedEngine:
         try:
             await self._resume()
             self._ready.set()
-            await self._run_all(self._fold_all(), self._outbox.run(), self._run_timers())
+            await self._run_all(self._fold_all(), self._outbox.run(), self._alarm.run())
             if sent := self._outbox.take_sent():
                 await self._store.sent(sent)
         finally:
@@ -191,13 +185,13 @@ class EmbeddedEngine:
         self._rules = resumed_rules(self._rules, resumed.configurations)
         self._offset = resumed.offset
         self._scanned = resumed.scanned
-        self._timers = Timers(resumed.due)
+        self._alarm.set(resumed.due.items())
         self._outbox = Outbox(
             store=self._store, dispatcher=self._dispatcher, clock=self._clock, last=resumed.outbox
         )
         logger.info(
             "engine goes on",
-            extra={"offset": self._offset, "timers": len(self._timers), "rows": resumed.outbox},
+            extra={"offset": self._offset, "timers": len(self._alarm), "rows": resumed.outbox},
         )
 
     async def _run_all(self, fold: Coroutine[None, None, None], *others: Coroutine[None, None, None]) -> None:
@@ -241,12 +235,7 @@ class EmbeddedEngine:
             self._scan_after = None
         if checkpoint.decided:
             self._outbox.add(first, checkpoint.decided)
-        update = self._timers.update
-        sooner = False
-        for session, stored in checkpoint.states.items():
-            sooner |= update(session, stored.due_us)
-        if sooner:
-            self._timers_changed.set()
+        self._alarm.set((session, stored.due_us) for session, stored in checkpoint.states.items())
         self._count(checkpoint)
         if self._waiting:
             self._tell_waiting()
@@ -301,41 +290,17 @@ class EmbeddedEngine:
             self.counters.touches += len(touches)
         complete = len(page) < _SCAN_PAGE
         await self._store.reschedule(rescheduled, scanned=config if complete else None)
-        for new in rescheduled:
-            if self._timers.update(new.session, new.due_us):
-                self._timers_changed.set()
+        self._alarm.set((new.session, new.due_us) for new in rescheduled)
         if complete:
             self._scanned = config
             self._scan_after = None
         else:
             self._scan_after = page[-1].place
 
-    # ---- timers ---------------------------------------------------------------------------------
-
-    async def _run_timers(self) -> None:
-        while True:
-            due = self._timers.take(self._clock.now_us(), limit=_TIMER_PAGE)
-            if due:
-                await self._log.append([NewRecord(key=session.encode(), value=_TIMER) for session in due])
-                self.counters.timers += len(due)
-                # An engine that is behind would only append the same timers again, and fall behind further.
-                await self.reached(await self._store.end())
-                self._timers.again(due, self._clock.now_us())
-                continue
-            await self._sleep_until_due()
-
-    async def _sleep_until_due(self) -> None:
-        self._timers_changed.clear()
-        next_us = self._timers.next_us()
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._timers_changed.wait())]
-        if next_us is not None:
-            wait_s = (next_us - self._clock.now_us()) / 1_000_000
-            waits.append(asyncio.create_task(self._clock.sleep(min(max(wait_s, 0), _LONGEST_SLEEP_S))))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    async def _ring(self, timers: list[NewRecord]) -> None:
+        await self._log.append(timers)
+        self.counters.timers += len(timers)
+        await self.reached(await self._store.end())
 
 
 def _sessions_of(records: Sequence[Record]) -> set[SessionId]:

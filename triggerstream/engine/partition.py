@@ -30,10 +30,10 @@ from enum import Enum
 from typing import Any
 
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.events import Timer
 from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
+from triggerstream.engine.alarm import Alarm
 from triggerstream.engine.checkpoint import Checkpoint, Stored
 from triggerstream.engine.configure import resumed_rules
 from triggerstream.engine.failpoints import failpoint
@@ -54,20 +54,14 @@ from triggerstream.engine.marks import (
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.scan import Scan
-from triggerstream.engine.timers import Timers
-from triggerstream.wire import events
 from triggerstream.wire.records import NewRecord, Record
 
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
 """Batches of a partition between intake and durable: one is folded while the other is committed."""
-_TIMER_PAGE = 1_000
 _SCAN_PAGE = 500
 _TICKS = 20
-_LONGEST_SLEEP_S = 1.0
-"""A timer waits no longer at once: the wall clock may be set meanwhile."""
-_TIMER = events.encode(Timer())
 
 
 class Life(Enum):
@@ -153,8 +147,7 @@ class Partition:
     """States that are folded and not in the store yet."""
     _waiting: list[_Folded] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _timers: Timers = field(default_factory=lambda: Timers({}))
-    _timers_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _alarm: Alarm = field(init=False)
     _durable_rules: Rules | None = None
     _scanned: int = -1
     _rebuilt: int = -1
@@ -162,6 +155,9 @@ class Partition:
     _reached: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     _committer: asyncio.Task[None] | None = None
     _background: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._alarm = Alarm(clock=self.clock, append=self._ring)
 
     @property
     def number(self) -> int:
@@ -179,7 +175,7 @@ class Partition:
 
     def timers(self) -> int:
         """How many sessions wait for a timer."""
-        return len(self._timers)
+        return len(self._alarm)
 
     def state(self, session: SessionId) -> bytes | None:
         """A session's state as it is durable, for people; None where there is none.
@@ -214,7 +210,7 @@ class Partition:
         self.life = Life.READY
         self._committer = asyncio.create_task(self._guard(self._commit_all))
         self._background = [
-            asyncio.create_task(self._guard(self._run_timers)),
+            asyncio.create_task(self._guard(self._alarm.run)),
             asyncio.create_task(self._guard(self._run_scans)),
         ]
         logger.info(
@@ -449,12 +445,7 @@ class Partition:
                 del overlay[key]
 
     def _note(self, checkpoints: Sequence[Checkpoint], states: Mapping[SessionId, Stored]) -> None:
-        sooner = False
-        update = self._timers.update
-        for session, stored in states.items():
-            sooner |= update(session, stored.due_us)
-        if sooner:
-            self._timers_changed.set()
+        self._alarm.set((session, stored.due_us) for session, stored in states.items())
         counters = self.counters
         counters.checkpoints += 1
         counters.batches += len(checkpoints)
@@ -477,33 +468,10 @@ class Partition:
         self.taken -= count
         self.on_room()
 
-    # ---- timers ---------------------------------------------------------------------------------
-
-    async def _run_timers(self) -> None:
-        while True:
-            due = self._timers.take(self.clock.now_us(), limit=_TIMER_PAGE)
-            if due:
-                records = [NewRecord(key=session.encode(), value=_TIMER) for session in due]
-                after = await self.appender.append(self.number, records)
-                self.counters.timers += len(due)
-                # An owner that is behind would only append the same timers again, and fall behind further.
-                await self.reached(after)
-                self._timers.again(due, self.clock.now_us())
-            else:
-                await self._sleep_until_due()
-
-    async def _sleep_until_due(self) -> None:
-        self._timers_changed.clear()
-        due_us = self._timers.next_us()
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._timers_changed.wait())]
-        if due_us is not None:
-            wait_s = (due_us - self.clock.now_us()) / 1_000_000
-            waits.append(asyncio.create_task(self.clock.sleep(min(max(wait_s, 0), _LONGEST_SLEEP_S))))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    async def _ring(self, timers: list[NewRecord]) -> None:
+        after = await self.appender.append(self.number, timers)
+        self.counters.timers += len(timers)
+        await self.reached(after)
 
     # ---- looking at all sessions ----------------------------------------------------------------
 
@@ -532,9 +500,7 @@ class Partition:
             for key, value in page:
                 scan.look(key, self._overlay.get(key, value))
             after = page[-1][0]
-            for session, due_us in scan.take_due():
-                if self._timers.update(session, due_us):
-                    self._timers_changed.set()
+            self._alarm.set(scan.take_due())
             if touches := scan.take_touches():
                 await self.appender.append(self.number, touches)
                 self.counters.touches += len(touches)
