@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from confluent_kafka import ConsumerGroupTopicPartitions
-from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient
 
-from tests.adapters.faust.workers import Outcome, Stage, WorkerProcess, outcome_of, stage
-from tests.support.waiting import eventually
-from triggerstream.adapters.faust.rocks import RocksStore, new_cache
-from triggerstream.adapters.kafka.cluster import change_settings, describe
+from tests.acceptance.replaying import (
+    lose_changelog,
+    lose_group,
+    make_again,
+    rebuild,
+    replay,
+    set_group_back,
+    stores,
+)
+from tests.adapters.faust.workers import TASKS, Outcome, Stage, WorkerProcess, outcome_of, stage
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
-from triggerstream.engine.failpoints import REBUILD, VARIABLE
+from triggerstream.engine.failpoints import REBUILD
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord
 
@@ -35,55 +29,12 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 COMPLETE = range(100)
 OPEN = range(100, 160)
-END_S = 60.0
 
 
 @pytest.fixture
 def app(kafka: str, kafka_app: AppId, tmp_path: Path) -> Iterator[Stage]:
     with stage(Connection(bootstrap=kafka), kafka_app, tmp_path / "workers") as made:
         yield made
-
-
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Standard output as JSON lines."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-async def replay(app: Stage, *arguments: str, failpoint: str | None = None) -> Ran:
-    """Run `triggerstream replay` to its end."""
-    address = f"kafka://{app.connection.bootstrap}/{app.app}"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "triggerstream", "replay", *arguments, "--at", address),
-        env={**os.environ, **({VARIABLE: failpoint} if failpoint else {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(END_S):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Ran(process.returncode or 0, out.decode(), err.decode())
-
-
-async def rebuild(app: Stage) -> Ran:
-    """Rebuild, once the last worker that ended without a word is no member any more."""
-    async with asyncio.timeout(END_S):
-        while (
-            "stays a member until its session times out"
-            in (ran := await replay(app, "--rebuild", "--json")).err
-        ):
-            pass
-    return ran
 
 
 async def live(app: Stage) -> Outcome:
@@ -120,74 +71,12 @@ async def go_on(app: Stage, worker: WorkerProcess, before: Outcome) -> None:
     assert after.command_count() == before.command_count() + len(OPEN)
 
 
-async def lose_changelog(app: Stage) -> None:
-    """Delete every record of the changelog; the topic stays, and its offsets go on."""
-    topic = app.topics.changelog
-    async with app.connection.client() as client:
-        await change_settings(client, topic, {"cleanup.policy": "delete"})
-    admin = AIOKafkaAdminClient(**app.connection.options())
-    await admin.start()
-    try:
-        places = [TopicPartition(topic, partition) for partition in range(app.partitions)]
-        await admin.delete_records({place: RecordsToDelete(before_offset=-1) for place in places})
-    finally:
-        await admin.close()
-    async with app.connection.client() as client:
-        await change_settings(client, topic, {"cleanup.policy": "compact"})
-    assert not any((await outcome_of(app.connection, app.app, app.partitions)).states.values())
-
-
-async def lose_group(app: Stage) -> None:
-    """Delete the group, once Kafka has noticed that it has no members."""
-    admin = AdminClient({"bootstrap.servers": app.connection.bootstrap})
-
-    def deleted() -> bool:
-        (future,) = admin.delete_consumer_groups([app.app]).values()
-        return future.exception(END_S) is None
-
-    await eventually(deleted, within_s=END_S, what=lambda: "the group has members")
-
-
-async def set_group_back(app: Stage, by: int) -> None:
-    """Have the group's offsets lag, as those of a worker that was killed may."""
-    admin = AIOKafkaAdminClient(**app.connection.options())
-    await admin.start()
-    try:
-        offsets = await admin.list_consumer_group_offsets(app.app)
-    finally:
-        await admin.close()
-    back = [Place(app.topics.events, at.partition, found.offset - by) for at, found in offsets.items()]
-    assert len(back) == app.partitions
-    changed = AdminClient({"bootstrap.servers": app.connection.bootstrap})
-
-    def is_back() -> bool:
-        (future,) = changed.alter_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(app.app, back)]
-        ).values()
-        return future.exception(END_S) is None
-
-    await eventually(is_back, within_s=END_S, what=lambda: "the group has members")
-
-
 def same(one: Outcome, other: Outcome) -> None:
     """States byte for byte, and nothing decided, appended or buried anew."""
     assert one.states == other.states
     assert one.commands == other.commands
     assert one.events == other.events
     assert one.letters == other.letters
-
-
-async def stores(app: Stage, name: str) -> list[RocksStore]:
-    """The local stores of the worker ``name``, which must not run."""
-    async with app.connection.client() as client:
-        cluster = await describe(client, [app.topics.changelog])
-    changelog = f"{cluster.id}/{cluster.topics[app.topics.changelog].id}"
-    folder = app.directory(name) / f"{app.app}-sessions"
-    cache = new_cache()
-    return [
-        RocksStore(folder / str(partition), changelog=changelog, cache=cache)
-        for partition in range(app.partitions)
-    ]
 
 
 async def test_a_check_agrees_while_workers_run_and_names_what_was_damaged(app: Stage) -> None:
@@ -295,6 +184,30 @@ async def test_a_rebuild_that_was_killed_is_repeated(app: Stage) -> None:
     assert ran.status == 0, ran.err
     same(await outcome_of(app.connection, app.app, app.partitions), before)
     await go_on(app, app.start("w2"), before)
+
+
+async def test_a_log_that_was_made_again_begins_anew_once_somebody_says_so(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start()
+    await app.fire(COMPLETE)
+    await app.settled()
+    await worker.drained()
+    await make_again(app, app.topics.events, TASKS)
+    ran = await replay(app, "--check")
+    assert ran.status == 1
+    assert ran.out.count("offsets mean nothing there\n") == app.partitions
+    ran = await replay(app, "--rebuild")
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert "offsets mean nothing there, so nothing says how far it was folded" in ran.err
+    assert (await replay(app, "--rebuild", "--from-offset", "earliest")).status == 0
+    assert not any((await outcome_of(app.connection, app.app, app.partitions)).states.values())
+    worker = app.start()
+    await app.fire(OPEN)
+    await app.settled()
+    await worker.drained()
+    states = (await outcome_of(app.connection, app.app, app.partitions)).states
+    assert {key for found in states.values() for key in found} == {f"s{n}".encode() for n in OPEN}
+    assert (await replay(app, "--check")).status == 0
 
 
 async def test_a_worker_that_runs_is_left_alone(app: Stage) -> None:

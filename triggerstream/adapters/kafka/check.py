@@ -60,7 +60,7 @@ async def check(
         if wanted.name in settings:
             topic = cluster.topics[wanted.name]
             findings += _wrong_settings(wanted, topic, settings[wanted.name], address)
-            findings += _wrong_shape(topic, cluster, topics, connection.bootstrap)
+            findings += _wrong_shape(topic, cluster, topics, connection.bootstrap, address)
     return sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR)
 
 
@@ -132,16 +132,18 @@ def _insync(topic: Topic, present: dict[str, str]) -> tuple[Severity, str] | Non
     return None
 
 
-def _wrong_shape(topic: Topic, cluster: Cluster, topics: Topics, bootstrap: str) -> list[TopicFinding]:
+def _wrong_shape(
+    topic: Topic, cluster: Cluster, topics: Topics, bootstrap: str, address: str
+) -> list[TopicFinding]:
     findings = []
     events = cluster.topics.get(topics.events)
     if events is not None and topic.partitions != events.partitions:
         steps = (
             f"kafka-topics.sh --bootstrap-server {bootstrap} --delete --topic {topic.name}, "
-            f"triggerstream topics create --partitions {events.partitions}"
+            f"triggerstream topics create --partitions {events.partitions} --at {address}"
         )
         if topic.name == topics.changelog:
-            steps += ", triggerstream replay --rebuild"
+            steps += f", triggerstream replay --rebuild --at {address}"
         message = f"has {topic.partitions} partitions, {topics.events} has {events.partitions}"
         findings.append(
             TopicFinding(severity=Severity.ERROR, topic=topic.name, message=message, repair=steps)
