@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.engine.test_partition import APP, IDENTITY, Bench, MemoryLedger, MemoryStates
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.changelog import ChangelogArchive
 from triggerstream.engine.ledger import Extent, FencedError
 from triggerstream.engine.marks import (
@@ -285,3 +285,12 @@ async def test_a_worker_that_comes_between_is_named(bench: Bench) -> None:
     with pytest.raises(FencedError, match="partition 0: a worker has taken it over: stop all workers"):
         await rebuilt(bench, of=archive(bench, ledger=Overtaken(bench.durable)))
     assert bench.durable.changelog == before
+
+
+async def test_a_changelog_that_cannot_be_written_is_given_up(bench: Bench) -> None:
+    ledger = MemoryLedger(bench.durable)
+    ledger.gate.clear()
+    stuck = archive(bench, ledger=ledger)
+    stuck.commit_s = 0.02
+    with pytest.raises(LogError, match=r"not written within 0\.02 s: repeat this"):
+        await rebuilt(bench, of=stuck)

@@ -6,11 +6,12 @@ or none. The mark then names the position where this began, so that a worker's c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from triggerstream.core.errors import DecodeError
+from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.archive import RecordReader
 from triggerstream.engine.ledger import Commit, Extent, Ledger
@@ -36,7 +37,10 @@ _SKEW_US = 300_000_000
 
 @dataclass(slots=True, eq=False)
 class ChangelogArchive:
-    """An :class:`triggerstream.engine.archive.Archive`. ``identity`` is that of the log as it is now."""
+    """An :class:`triggerstream.engine.archive.Archive`. ``identity`` is that of the log as it is now.
+
+    ``commit_s``: a changelog that takes longer to be written is given up.
+    """
 
     app: AppId
     number: int
@@ -44,6 +48,7 @@ class ChangelogArchive:
     ledger: Ledger
     log: RecordReader
     commands: RecordReader
+    commit_s: float = 300.0
     _keys: frozenset[bytes] = frozenset()
     """The keys of sessions that the changelog has a value for."""
     _scanned: int = -1
@@ -133,7 +138,14 @@ class ChangelogArchive:
             CONFIGURATIONS_KEY: encode_configurations(refolded.rules),
         }
         commit = Commit(decided=(), states=entries, dead_letters=(), marks=marks, offset=offset)
-        await self.ledger.commit(commit)
+        try:
+            async with asyncio.timeout(self.commit_s):
+                await self.ledger.commit(commit)
+        except TimeoutError as exc:
+            raise LogError(
+                f"partition {self.number}: its changelog was not written within {self.commit_s:g} s: "
+                "repeat this"
+            ) from exc
 
     async def close(self) -> None:
         """Let go of connections."""
