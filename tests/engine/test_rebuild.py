@@ -11,6 +11,7 @@ import pytest
 from tests.engine.test_partition import APP, IDENTITY, Bench, MemoryLedger, MemoryStates
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.changelog import ChangelogArchive
+from triggerstream.engine.check import Checked, check
 from triggerstream.engine.ledger import Extent, FencedError
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
@@ -19,7 +20,7 @@ from triggerstream.engine.marks import (
     decode_checkpoint,
     encode_checkpoint,
 )
-from triggerstream.engine.rebuild import LATEST, Checked, Rebuilt, Source, Wish, check, rebuild
+from triggerstream.engine.rebuild import LATEST, Rebuilt, Source, Wish, rebuild
 from triggerstream.wire.records import Record
 
 
@@ -147,6 +148,24 @@ async def test_what_is_lost_invented_or_unreadable_is_named(bench: Bench) -> Non
     ]
     (unreadable,) = [one for one in found.differences if one.session == "u"]
     assert "unreadable: not JSON" in (unreadable.kept or "")
+
+
+async def test_an_entry_that_compaction_took_under_the_reader_is_looked_at_again(bench: Bench) -> None:
+    class Compacted(MemoryLedger):
+        """The first time, a session's entry is gone already, and the one that replaced it lies beyond."""
+
+        async def changelog(
+            self, begin: int, end: int
+        ) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
+            first = len(bench.durable.log) == 5 and not bench.durable.calls.count("go on")
+            async for entries, after in super().changelog(begin, end):
+                yield {key: value for key, value in entries.items() if not first or key != b"u"}, after
+            if first:
+                bench.durable.calls.append("go on")
+                await go_on(bench)
+
+    found = await check(archive(bench, ledger=Compacted(bench.durable)), ignore)
+    assert found == Checked(partition=0, offset=5, events=4, sessions=2)
 
 
 async def test_a_state_of_an_older_form_is_no_difference(bench: Bench) -> None:

@@ -18,8 +18,9 @@ from triggerstream.core.ids import Json, JsonObject
 from triggerstream.settings import HttpAddress
 
 if TYPE_CHECKING:
-    from triggerstream.engine.archive import Archive
-    from triggerstream.engine.rebuild import Checked, Rebuilt, Tell
+    from triggerstream.engine.archive import Archive, Tell
+    from triggerstream.engine.check import Checked
+    from triggerstream.engine.rebuild import Rebuilt
     from triggerstream.engine.replay import Difference
 
 _LONG = 400
@@ -90,7 +91,7 @@ def replay(
 
 
 async def _check(at: str, *, as_json: bool) -> bool:
-    from triggerstream.engine.rebuild import check
+    from triggerstream.engine.check import check
 
     started = time.monotonic()
     async with _archives(at, to_rebuild=False) as archives:

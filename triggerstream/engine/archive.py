@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 from triggerstream.core.ids import AppId
-from triggerstream.engine.replay import Kept, Refolded
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.configure import resumed_rules
+from triggerstream.engine.processor import Processor
+from triggerstream.engine.replay import Kept, Refold, Refolded
 from triggerstream.wire.records import Record
+
+Tell = Callable[[int, int, int], None]
+"""Is told how far a fold is: the partition, records' offsets done, and in all."""
 
 
 class RecordReader(Protocol):
@@ -71,3 +79,32 @@ class Archive(Protocol):
 
     async def close(self) -> None:
         """Let go of the partition."""
+
+
+def refold_of(archive: Archive, kept: Kept) -> Refold:
+    """What folds the partition's log, from its beginning on.
+
+    Of a log that has lost its beginning, what is kept says which configurations were in it.
+    """
+    before = tuple(one for one in kept.configurations if one.offset < kept.log_begin)
+    rules = resumed_rules(Rules(app=archive.app), before)
+    processor = Processor(app=archive.app, partition=archive.number, partitions=archive.partitions)
+    return Refold(processor, rules)
+
+
+async def fold_on(archive: Archive, refold: Refold, begin: int, end: int, tell: Tell) -> None:
+    """Fold the records from ``begin`` to before ``end``."""
+    tell(archive.number, 0, end - begin)
+    if begin >= end:
+        return
+    async with aclosing(archive.records(begin, end)) as pieces:
+        async for records in pieces:
+            if records:
+                refold.fold(records)
+                tell(archive.number, records[-1].offset + 1 - begin, end - begin)
+                await asyncio.sleep(0)  # else a signal, or a heartbeat of a client, would wait for the end
+
+
+def lost_beginning(kept: Kept) -> str:
+    """What is said of a log that does not begin at 0."""
+    return f"its log begins at offset {kept.log_begin}: what was before it cannot be folded again"

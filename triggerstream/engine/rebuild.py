@@ -1,6 +1,6 @@
-"""Checking and rebuilding what is kept of partitions, from their logs.
+"""Rebuilding what is kept of partitions, from their logs.
 
-A check folds each log up to the checkpoint and compares. A rebuild goes in this order:
+It goes in this order:
 
 1. every partition is fenced: no engine can write to any of them
 2. for each it is found out where its engine has to go on; where that is not known, or a log has lost its
@@ -15,27 +15,19 @@ repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
 from triggerstream.core.errors import UsageError
-from triggerstream.core.tasks import Rules
-from triggerstream.engine.archive import Archive
-from triggerstream.engine.configure import resumed_rules
+from triggerstream.engine.archive import Archive, Tell, fold_on, lost_beginning, refold_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ledger import FencedError
-from triggerstream.engine.processor import Processor
-from triggerstream.engine.replay import Difference, Kept, Refold, differences
+from triggerstream.engine.replay import Kept
 
 LATEST = -1
 """As an offset: the end of the log."""
-SHOWN = 1_000
-"""Differences of a partition that are kept; all are counted."""
-
-Tell = Callable[[int, int, int], None]
-"""Is told how far a fold is: the partition, records' offsets done, and in all."""
 
 
 class Source(StrEnum):
@@ -45,24 +37,6 @@ class Source(StrEnum):
     GROUP = "group"
     GIVEN = "given"
     EMPTY = "empty"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A partition that was checked up to ``offset``. ``refused``: why it could not be."""
-
-    partition: int
-    offset: int = 0
-    events: int = 0
-    sessions: int = 0
-    differing: int = 0
-    differences: Sequence[Difference] = ()
-    refused: str | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """Whether everything is as the log has it."""
-        return self.refused is None and not self.differing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,41 +68,6 @@ class Wish:
     incomplete: bool = False
 
 
-async def check(archive: Archive, tell: Tell) -> Checked:
-    """Hold what is kept of a partition against its log.
-
-    Raises:
-        LogError: the log cannot be read.
-    """
-    kept = await archive.kept()
-    number = archive.number
-    if kept.offset is None:
-        if kept.log_end == kept.log_begin == 0:
-            return Checked(partition=number)
-        return Checked(partition=number, refused=kept.why)
-    if kept.log_begin > 0:
-        return Checked(partition=number, offset=kept.offset, refused=_lost_beginning(kept))
-    if kept.offset > kept.log_end:
-        return Checked(partition=number, offset=kept.offset, refused=_lost_end(kept))
-    refold = _refold(archive, kept)
-    await _fold(archive, refold, 0, kept.offset, tell)
-    refolded = refold.result()
-    shown: list[Difference] = []
-    differing: set[str | None] = set()
-    for found in differences(refolded, kept):
-        differing.add(found.session)
-        if len(shown) < SHOWN:
-            shown.append(found)
-    return Checked(
-        partition=number,
-        offset=kept.offset,
-        events=refold.events,
-        sessions=len(refolded.states),
-        differing=len(differing),
-        differences=tuple(shown),
-    )
-
-
 async def rebuild(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequence[Rebuilt]:
     """Rebuild what is kept of ``archives``, which are all partitions of their log.
 
@@ -154,7 +93,7 @@ async def _starts(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequen
         kept = await archive.kept()
         if kept.log_begin > 0 and not wish.incomplete:
             raise UsageError(
-                f"partition {archive.number}: {_lost_beginning(kept)}; --incomplete rebuilds from the rest, "
+                f"partition {archive.number}: {lost_beginning(kept)}; --incomplete rebuilds from the rest, "
                 "and forgets what only the lost records said"
             )
         if kept.partitions not in {None, archive.partitions}:
@@ -199,8 +138,8 @@ async def _decided_up_to(archive: Archive, kept: Kept, offset: int, tell: Tell) 
     """
     if offset >= kept.log_end:
         return offset
-    refold = _refold(archive, kept)
-    await _fold(archive, refold, kept.log_begin, offset, tell)
+    refold = refold_of(archive, kept)
+    await fold_on(archive, refold, kept.log_begin, offset, tell)
     decided: Collection[bytes] | None = None
     async with aclosing(archive.records(offset, kept.log_end)) as pieces:
         async for records in pieces:
@@ -217,8 +156,8 @@ async def _decided_up_to(archive: Archive, kept: Kept, offset: int, tell: Tell) 
 async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageError:
     decided = 0
     for archive, kept in unknown:
-        refold = _refold(archive, kept)
-        await _fold(archive, refold, kept.log_begin, kept.log_end, tell)
+        refold = refold_of(archive, kept)
+        await fold_on(archive, refold, kept.log_begin, kept.log_end, tell)
         decided += refold.decided
     numbers = ", ".join(str(archive.number) for archive, _ in unknown)
     return UsageError(
@@ -229,8 +168,8 @@ async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageErro
 
 
 async def _refuse_moved(archive: Archive, kept: Kept, tell: Tell) -> None:
-    refold = _refold(archive, kept)
-    await _fold(archive, refold, kept.log_begin, kept.log_end, tell)
+    refold = refold_of(archive, kept)
+    await fold_on(archive, refold, kept.log_begin, kept.log_end, tell)
     if refold.elsewhere:
         raise UsageError(
             f"partition {archive.number}: {refold.elsewhere:,} of its records lie where {kept.partitions} "
@@ -241,14 +180,14 @@ async def _refuse_moved(archive: Archive, kept: Kept, tell: Tell) -> None:
 
 async def _rebuild(archive: Archive, offset: int, source: Source, *, dry_run: bool, tell: Tell) -> Rebuilt:
     kept = await archive.kept()
-    refold = _refold(archive, kept)
-    await _fold(archive, refold, kept.log_begin, offset, tell)
+    refold = refold_of(archive, kept)
+    await fold_on(archive, refold, kept.log_begin, offset, tell)
     refolded = refold.result()
     events, elsewhere, decided = refold.events, refold.elsewhere, refold.decided
     failpoint("rebuild.folded")
     to_decide = None
     if dry_run or source is Source.GIVEN:
-        await _fold(archive, refold, offset, kept.log_end, tell)
+        await fold_on(archive, refold, offset, kept.log_end, tell)
         to_decide = refold.decided - decided
     if not dry_run:
         try:
@@ -267,31 +206,3 @@ async def _rebuild(archive: Archive, offset: int, source: Source, *, dry_run: bo
         elsewhere=elsewhere,
         to_decide=to_decide,
     )
-
-
-def _refold(archive: Archive, kept: Kept) -> Refold:
-    """Of a log that has lost its beginning, what is kept says which configurations were in it."""
-    before = tuple(one for one in kept.configurations if one.offset < kept.log_begin)
-    rules = resumed_rules(Rules(app=archive.app), before)
-    processor = Processor(app=archive.app, partition=archive.number, partitions=archive.partitions)
-    return Refold(processor, rules)
-
-
-async def _fold(archive: Archive, refold: Refold, begin: int, end: int, tell: Tell) -> None:
-    tell(archive.number, 0, end - begin)
-    if begin >= end:
-        return
-    async with aclosing(archive.records(begin, end)) as pieces:
-        async for records in pieces:
-            if records:
-                refold.fold(records)
-                tell(archive.number, records[-1].offset + 1 - begin, end - begin)
-                await asyncio.sleep(0)  # else a signal, or a heartbeat of a client, would wait for the end
-
-
-def _lost_beginning(kept: Kept) -> str:
-    return f"its log begins at offset {kept.log_begin}: what was before it cannot be folded again"
-
-
-def _lost_end(kept: Kept) -> str:
-    return f"its checkpoint is at offset {kept.offset}, the log ends at {kept.log_end}: records were lost"
