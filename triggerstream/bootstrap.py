@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triggerstream.core.errors import UsageError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from triggerstream.adapters.nowhere import NowhereDispatcher
     from triggerstream.engine.archive import Archive
     from triggerstream.engine.embedded import EmbeddedEngine
+    from triggerstream.engine.health import Pulse
 
 
 def collect_less() -> None:
@@ -158,6 +160,26 @@ def kafka(address: KafkaAddress) -> Connection:
         from triggerstream.adapters.kafka.connection import Connection
 
     return Connection(bootstrap=address.bootstrap)
+
+
+@contextmanager
+def probes(pulse: Pulse, *, host: str, port: int | None, store: Path | None = None) -> Iterator[str | None]:
+    """Answer probes and requests for metrics; the URL. None where there is no ``port``, and no answer.
+
+    ``store``: where a worker keeps states; None: it is no worker.
+
+    Raises:
+        UsageError: it cannot listen there.
+    """
+    if port is None:
+        yield None
+        return
+    from triggerstream.web.metrics import bridge_registry, worker_registry
+    from triggerstream.web.probes import probes, served
+
+    registry = bridge_registry(pulse) if store is None else worker_registry(pulse, store=store)
+    with served(probes(pulse, registry), host=host, port=port) as url:
+        yield url
 
 
 def bridge(

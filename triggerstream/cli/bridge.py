@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from triggerstream.cli.options import Duration
+from triggerstream.cli.options import Duration, probes_options
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.settings import DEFAULT_APP, KafkaAddress, parse_address
 
 if TYPE_CHECKING:
     from triggerstream.adapters.kafka.bridge import Bridge, Start
+    from triggerstream.engine.health import Pulse
     from triggerstream.engine.ports import Dispatcher
 
 _FAILED = 70
@@ -90,6 +91,7 @@ class _From(click.ParamType):
     show_default=True,
     help="After so long without a sign of life, its partitions go to other bridges.",
 )
+@probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
 def bridge(
     *,
@@ -102,6 +104,9 @@ def bridge(
     allow_any: bool,
     start: Start | None,
     session_timeout_us: int,
+    probes_host: str,
+    probes_port: int | None,
+    stuck_us: int,
     verbose: bool,
 ) -> None:
     """Hand the commands of an app to Celery, each under its own id, until its broker has confirmed it.
@@ -117,25 +122,38 @@ def bridge(
         raise UsageError(f"--kafka {kafka}: write HOST:PORT")
     allow = _allow_list(allowed, allow_file, allow_any=allow_any)
     from triggerstream import bootstrap
+    from triggerstream.engine.health import Pulse
 
     dispatcher = bootstrap.dispatcher(_celery_app(spec, broker), allow=allow)
+    pulse = Pulse(stuck_s=stuck_us / 1_000_000)
+    session_timeout_s = session_timeout_us / 1_000_000
     try:
-        asyncio.run(_run(address, dispatcher, start=start, session_timeout_s=session_timeout_us / 1_000_000))
+        with bootstrap.probes(pulse, host=probes_host, port=probes_port) as url:
+            if url is not None:
+                _tell(f"probes and metrics: {url}")
+            asyncio.run(_run(address, dispatcher, pulse, start=start, session_timeout_s=session_timeout_s))
     except LogError as exc:
         _tell(f"ending with status {_FAILED}: {exc}")
         sys.exit(_FAILED)
 
 
 async def _run(
-    address: KafkaAddress, dispatcher: Dispatcher, *, start: Start | None, session_timeout_s: float
+    address: KafkaAddress,
+    dispatcher: Dispatcher,
+    pulse: Pulse,
+    *,
+    start: Start | None,
+    session_timeout_s: float,
 ) -> None:
     from triggerstream import bootstrap
+    from triggerstream.engine.health import keep_beating
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         _tell("stopping: finishing what is in flight")
+        pulse.stop()
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,7 +162,19 @@ async def _run(
         address, dispatcher=dispatcher, session_timeout_s=session_timeout_s, on_ready=_tell_ready
     )
     loop.add_signal_handler(signal.SIGUSR1, _tell_progress, made)
-    await made.run(stopping, start=start)
+    beating = asyncio.create_task(keep_beating(pulse, made.vitals))
+    beating.add_done_callback(lambda ended: _fail(made, ended))
+    try:
+        await made.run(stopping, start=start)
+    finally:
+        beating.cancel()
+
+
+def _fail(bridge: Bridge, ended: asyncio.Task[None]) -> None:
+    """End a bridge that cannot tell how it is: it would be taken for dead."""
+    error = None if ended.cancelled() else ended.exception()
+    if error is not None:
+        bridge.fail(error)
 
 
 def _celery_app(spec: str | None, broker: str | None) -> object:

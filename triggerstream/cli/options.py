@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.view import View
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 at_option = click.option(
     "--at",
@@ -40,6 +41,30 @@ at_option = click.option(
     help="A state directory, or an address: sqlite:///path/to/triggerstream.db, kafka://127.0.0.1:9092/app.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+
+
+def probes_options(command: _F) -> _F:
+    """The options of a process that answers probes."""
+    for option in (
+        click.option(
+            "--stuck-after",
+            "stuck_us",
+            type=Duration(),
+            default="5m",
+            show_default=True,
+            help="/livez fails where a partition with records to read has not moved for so long.",
+        ),
+        click.option(
+            "--probes-host", default="127.0.0.1", show_default=True, help="The address of the probes' port."
+        ),
+        click.option(
+            "--probes-port",
+            type=click.IntRange(0, 65535),
+            help="Answer /livez, /startedz, /readyz and /metrics there; 0 takes a free port.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 class Duration(click.ParamType):

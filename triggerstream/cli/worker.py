@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from triggerstream.cli.options import Duration
+from triggerstream.cli.options import Duration, probes_options
 from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
 
 
@@ -46,6 +46,7 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
     "--instance-id",
     help="A name that it keeps: after a crash it need not wait for its former self to time out.",
 )
+@probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
 def worker(
     *,
@@ -56,6 +57,9 @@ def worker(
     web_port: int | None,
     session_timeout_us: int,
     instance_id: str | None,
+    probes_host: str,
+    probes_port: int | None,
+    stuck_us: int,
     verbose: bool,
 ) -> None:
     """Fold the events of an app into sessions, and decide commands.
@@ -64,9 +68,11 @@ def worker(
     with everything in flight durable; 2 where somebody must repair something first; 70 after a failure and
     75 where another worker took over meanwhile: start it again.
     """
+    from triggerstream import bootstrap
     from triggerstream.adapters.faust.app import WorkerSettings
-    from triggerstream.adapters.faust.worker import run_worker
+    from triggerstream.adapters.faust.worker import run_worker, tell
     from triggerstream.core.ids import AppId
+    from triggerstream.engine.health import Pulse
 
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -84,4 +90,8 @@ def worker(
         heartbeat_s=min(3.0, session_timeout_s / 6),
         instance_id=instance_id,
     )
-    sys.exit(run_worker(settings))
+    pulse = Pulse(stuck_s=stuck_us / 1_000_000)
+    with bootstrap.probes(pulse, host=probes_host, port=probes_port, store=directory) as url:
+        if url is not None:
+            tell(f"probes and metrics: {url}")
+        sys.exit(run_worker(settings, pulse=pulse))

@@ -126,6 +126,11 @@ class HandOver:
         """How many were taken and are not confirmed."""
         return len(self._queue) + len(self._failed) + len(self._flying)
 
+    @property
+    def away(self) -> bool:
+        """Whether the last hand-over failed, and is tried again."""
+        return self._failures > 0 and self.waiting > 0
+
     def take(self, lane: Lane, record: Record) -> None:
         """Take the next record of a lane."""
         lane.take(record.offset)

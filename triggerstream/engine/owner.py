@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 
-from triggerstream.engine.partition import Life, Partition
+from triggerstream.engine.partition import Counters, Life, Partition
 
 
 class Owner:
@@ -14,6 +15,11 @@ class Owner:
     def __init__(self, make: Callable[[int], Partition]) -> None:
         self._make = make
         self.partitions: dict[int, Partition] = {}
+        self._past: list[Counters] = []
+
+    def done(self) -> Counters:
+        """What was done since the process started, in partitions that it gave back, too."""
+        return _sum([*self._past, *(partition.counters for partition in self.partitions.values())])
 
     def get(self, number: int) -> Partition | None:
         """The partition, if it is owned and ready."""
@@ -41,4 +47,13 @@ class Owner:
     async def close(self) -> None:
         """Finish what is in flight and let go of all partitions."""
         partitions, self.partitions = self.partitions, {}
+        self._past = [_sum(self._past), *(partition.counters for partition in partitions.values())]
         await asyncio.gather(*(partition.close() for partition in partitions.values()))
+
+
+def _sum(counters: Iterable[Counters]) -> Counters:
+    total = Counters()
+    for one in counters:
+        for field in fields(Counters):
+            setattr(total, field.name, getattr(total, field.name) + getattr(one, field.name))
+    return total

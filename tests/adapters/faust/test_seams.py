@@ -7,6 +7,8 @@ from importlib.metadata import version
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from faust.app.base import App
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager as FaustTableManager
@@ -70,3 +72,8 @@ def test_what_faust_asks_of_a_recovery_is_there() -> None:
 def test_the_assignor_still_knows_where_partitions_are() -> None:
     assert "_tps_url" in inspect.getsource(PartitionAssignor)
     assert "_tps_url" in inspect.getsource(Router)
+
+
+def test_aiokafka_still_notes_when_a_broker_answered() -> None:
+    assert "self._last_action = time.monotonic()" in inspect.getsource(AIOKafkaConnection)
+    assert "self._conns = {}" in inspect.getsource(AIOKafkaClient.__init__)

@@ -50,11 +50,12 @@ class WorkerProcess:
         session_timeout: str = "6s",
         failpoint: str | None = None,
         arguments: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "triggerstream"),
     ) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         self.output = directory.with_suffix(".log")
         self._from = self.output.stat().st_size if self.output.exists() else 0
-        command = [sys.executable, "-m", "triggerstream", "worker", "--kafka", connection.bootstrap]
+        command = [sys.executable, *program, "worker", "--kafka", connection.bootstrap]
         command += ["--app", app, "--dir", str(directory), "--session-timeout", session_timeout, *arguments]
         with self.output.open("ab") as stream:
             self._process = subprocess.Popen(
@@ -145,11 +146,21 @@ class Stage:
         return self.folder / name
 
     def start(
-        self, name: str = "w1", *, failpoint: str | None = None, arguments: Sequence[str] = ()
+        self,
+        name: str = "w1",
+        *,
+        failpoint: str | None = None,
+        arguments: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "triggerstream"),
     ) -> WorkerProcess:
         """Start a worker."""
         worker = WorkerProcess(
-            self.connection, self.app, self.directory(name), failpoint=failpoint, arguments=arguments
+            self.connection,
+            self.app,
+            self.directory(name),
+            failpoint=failpoint,
+            arguments=arguments,
+            program=program,
         )
         self.workers.append(worker)
         return worker

@@ -20,6 +20,7 @@ from tests.adapters.kafka.bridges import (
 )
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from tests.support.kafka.server import free_port
+from tests.support.probes import Probes
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually, wait_until
 from triggerstream.adapters.kafka.connection import Connection
@@ -241,3 +242,50 @@ async def test_without_an_offset_it_refuses_to_start_until_it_is_told_where(
 def test_what_it_may_run_is_said_or_it_refuses(start: Start, arguments: tuple[str, ...], says: str) -> None:
     bridge = start(*arguments)
     wait_until(lambda: says in bridge.text(), within_s=60, what=bridge.text)
+
+
+async def test_probes_and_metrics_tell_a_bridge_that_waits_from_one_that_is_stuck(
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+) -> None:
+    port = free_port()
+    wanted = commands(kafka_app, range(20))
+    await append(connection, kafka_app, wanted, partitions=PARTITIONS)
+    bridge = start(
+        *ALLOW,
+        "--from",
+        "earliest",
+        "--probes-port",
+        "0",
+        "--stuck-after",
+        "1s",
+        to=f"redis://127.0.0.1:{port}",
+    )
+    probes = await Probes.of(bridge.text)
+    await probes.become(200, 200, 200)
+
+    def waits() -> bool:
+        found = probes.metrics()
+        return found["executor_away", ()] == 1 and found["commands_unconfirmed", ()] == 20
+
+    await eventually(waits, what=probes.metrics)
+    lag = [value for (name, _), value in probes.metrics().items() if name == "lag_records"]
+    assert len(lag) == PARTITIONS
+    # 20 commands and at least one marker of their transaction.
+    assert sum(lag) > 20
+    await bridge.says("hand-over not confirmed, trying again", times=5)
+    assert probes.now() == (200, 200, 200), probes.told()
+    with valkey_server(port=port) as url:
+        await handed_over(url, 20)
+
+        def done() -> bool:
+            found = probes.metrics()
+            left = [value for (name, _), value in found.items() if name == "lag_records"]
+            confirmed = found["commands_handed_over_total", ()]
+            return (confirmed, found["executor_away", ()], sum(left)) == (20, 0, 0)
+
+        await eventually(done, what=probes.metrics)
+        ends_ = await ends(connection, topics.commands, PARTITIONS)
+        assert {n: probes.metrics()["done_offset", (str(n), topics.commands)] for n in ends_} == ends_
+        bridge.terminate()
+        assert await bridge.ended() == 0
+    del broker

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import socket
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +18,14 @@ from faust.types import TP, StreamT
 
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
-from triggerstream.adapters.faust.recovery import TableManager
+from triggerstream.adapters.faust.recovery import TableManager, TakeOver
 from triggerstream.adapters.faust.rocks import RocksStore, new_cache
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
+from triggerstream.engine.health import Phase, Place, Vitals, WorkerFigures
 from triggerstream.engine.ledger import StateStore
 from triggerstream.engine.marks import Identity
 from triggerstream.engine.owner import Owner
@@ -157,6 +160,45 @@ class WorkerApp(faust.App):
             _progress(partition, thread.fetched(TP(self.events_topic, number)))
             for number, partition in sorted(self.owner.partitions.items())
         ]
+
+    def vitals(self) -> Vitals:
+        """How the process is, for probes and metrics."""
+        recovery = cast("TakeOver", cast("TableManager", self.tables).recovery)
+        if not recovery.joined:
+            return Vitals()
+        partitions = self.owner.partitions
+        places = tuple(
+            Place(
+                partition=one.partition,
+                ready=one.ready,
+                reached=partitions[one.partition].durable,
+                lag=one.lag,
+                recovery_left=one.counters.recovery_left,
+            )
+            for one in self.progress()
+        )
+        ready = [partition for partition in partitions.values() if partition.life is Life.READY]
+        in_force = Counter[str](
+            hash_ for partition in ready if (hash_ := partition.rules.current.config.hash)
+        )
+        if recovery.complete and not self.rebalancing:
+            phase = Phase.READY
+        else:
+            phase = Phase.RECOVERING if any(not place.ready for place in places) else Phase.REBALANCING
+        return Vitals(
+            phase=phase,
+            joined=True,
+            silent_s=time.monotonic() - cast("Consumer", self.consumer).thread.answered_at(),
+            topic=self.events_topic,
+            places=places,
+            figures=WorkerFigures(
+                done=self.owner.done(),
+                rebalances=self.rebalancing_count,
+                recovery_s=recovery.took_s,
+                timers=sum(partition.timers() for partition in partitions.values()),
+                configurations=in_force,
+            ),
+        )
 
     def fail(self, exc: BaseException) -> None:
         """End the process: what is in flight is not known to be durable."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any, Protocol, cast
 
 from faust.tables.manager import TableManager as FaustTableManager
@@ -51,6 +52,12 @@ class TakeOver(Service):
         self._round = 0
         """Grows with each revocation and each assignment: what began in an earlier one is given up."""
         self._opening: asyncio.Task[dict[int, int]] | None = None
+        self._completed = -1
+        """The round whose take-over is complete."""
+        self.joined = False
+        """Whether anything was ever assigned, if only nothing."""
+        self.took_s = 0.0
+        """How long the last complete take-over took."""
         super().__init__(**extra)
 
     @property
@@ -72,7 +79,13 @@ class TakeOver(Service):
     ) -> None:
         """Note that there is something to take over."""
         self._round += 1
+        self.joined = True
         self._assigned.set()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that is assigned is taken over."""
+        return self._completed == self._round
 
     async def settled(self) -> None:
         """Return once no opening is in progress."""
@@ -92,6 +105,7 @@ class TakeOver(Service):
 
     async def _take_over(self, round_: int) -> None:
         host = self._host
+        begun = time.monotonic()
         consumer = cast("Consumer", self.app.consumer)
         numbers = sorted(tp.partition for tp in consumer.assignment() if tp.topic == host.events_topic)
         self._opening = asyncio.create_task(host.owner.open(numbers))
@@ -119,6 +133,7 @@ class TakeOver(Service):
                 raise
         await self._resume(consumer, set(places), round_)
         if not self._outdated(round_):
+            self._completed, self.took_s = round_, time.monotonic() - begun
             host.taken_over(numbers)
 
     def _outdated(self, round_: int) -> bool:

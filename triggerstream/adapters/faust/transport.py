@@ -6,6 +6,7 @@ group, the consumer's thread, channels and streams stay Faust's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
@@ -17,6 +18,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, EventT, Message
 from mode import Service, ServiceT
 
+from triggerstream.adapters.kafka.connection import answered_at
 from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import Partition
 from triggerstream.wire.records import Record
@@ -135,6 +137,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             spans[place] = (handed.get(place, end), end)
             handed[place] = end
         return Fetched(epoch=self.epoch, records=found, spans=spans)
+
+    def answered_at(self) -> float:
+        """When a broker answered last, by the monotonic clock."""
+        self._answered_at = max(self._answered_at, answered_at(self._ensure_consumer()))
+        return self._answered_at
+
+    _answered_at = -math.inf
 
     def fetched(self, place: TP) -> tuple[int, int] | None:
         """The position of the next fetch and the end as last seen; None where nothing was fetched yet."""

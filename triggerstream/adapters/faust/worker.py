@@ -25,6 +25,7 @@ from triggerstream.adapters.kafka.cluster import Cluster, describe
 from triggerstream.adapters.kafka.connection import translated
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.health import Pulse, Vitals, keep_beating
 from triggerstream.engine.ledger import FencedError, is_refusal
 from triggerstream.engine.marks import Identity
 
@@ -40,21 +41,29 @@ _GARBAGE = (50_000, 20, 100)
 where they take 6.3, on a machine busy with other things."""
 
 
-def run_worker(settings: WorkerSettings) -> int:
+def run_worker(settings: WorkerSettings, *, pulse: Pulse | None = None) -> int:
     """Run a worker until SIGTERM or SIGINT; its exit status. What ends it otherwise ends the process.
+
+    ``pulse`` is told how it is.
 
     Raises:
         UsageError: it cannot start as things are.
     """
     settings.directory.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_run(settings))
+    return asyncio.run(_run(settings, pulse or Pulse()))
 
 
-async def _run(settings: WorkerSettings) -> int:
+async def _run(settings: WorkerSettings, pulse: Pulse) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        pulse.stop()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
+    beating = asyncio.create_task(keep_beating(pulse, Vitals))
     topics = Topics.of(settings.app)
     try:
         cluster = await _look(settings, topics)
@@ -81,6 +90,8 @@ async def _run(settings: WorkerSettings) -> int:
         on_recovery=_tell_recovery,
     )
     loop.add_signal_handler(signal.SIGUSR1, _tell_progress, app)
+    beating.cancel()
+    beating = asyncio.create_task(_beat(pulse, app))
     starting = asyncio.create_task(_start(app))
     await stopping.wait()
     tell("stopping: finishing what is in flight")
@@ -88,7 +99,15 @@ async def _run(settings: WorkerSettings) -> int:
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
     await app.close_clients()
+    beating.cancel()
     return DRAINED
+
+
+async def _beat(pulse: Pulse, app: WorkerApp) -> None:
+    try:
+        await keep_beating(pulse, app.vitals)
+    except Exception as exc:  # noqa: BLE001 - a worker that cannot tell how it is would be taken for dead
+        end_process(exc)
 
 
 async def _start(app: WorkerApp) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Collection
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +19,7 @@ from aiokafka.errors import (
 )
 
 from triggerstream.adapters.kafka.cluster import describe
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, answered_at, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
@@ -28,6 +30,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover import TAKEN, HandOver, Lane
+from triggerstream.engine.health import BridgeFigures, Phase, Place, Vitals
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire import events
 from triggerstream.wire.records import NewRecord, Record
@@ -84,6 +87,8 @@ class Bridge:
         self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
         self._lanes: dict[int, Lane] = {}
         self._consumer: AIOKafkaConsumer | None = None
+        self._phase = Phase.STARTING
+        self._answered_at = -math.inf
         self._room = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -232,16 +237,47 @@ class Bridge:
             # What was fetched before this was dropped for lack of a lane: the seek has it fetched again.
             consumer.seek(place, offset)
             self._lanes[place.partition] = Lane(place.partition, offset)
+        self._phase = Phase.READY
         self._on_ready(sorted(self._lanes))
 
     async def release(self, *, within_s: float = _REVOKE_S) -> None:
         """Let go of all partitions: start nothing more, wait for confirmations, commit."""
+        if self._phase is Phase.READY:
+            self._phase = Phase.REBALANCING
         lanes = list(self._lanes.values())
         self._lanes.clear()
         self.handover.leave(lanes)
         self._room.set()
         await self.handover.settled(lanes, within_s=within_s)
         await self._commit(lanes)
+
+    def vitals(self) -> Vitals:
+        """How the process is, for probes and metrics."""
+        handover = self.handover
+        figures = BridgeFigures(
+            handed_over=handover.handed_over,
+            refused=handover.refused,
+            unconfirmed=handover.waiting,
+            away=handover.away,
+        )
+        if self._phase is Phase.STARTING:
+            return Vitals(figures=figures)
+        self._answered_at = max(self._answered_at, answered_at(self._started()))
+        return Vitals(
+            phase=self._phase,
+            joined=True,
+            silent_s=time.monotonic() - self._answered_at,
+            waits=handover.waiting > 0,
+            topic=self._topics.commands,
+            places=tuple(self._place(lane) for _, lane in sorted(self._lanes.items())),
+            figures=figures,
+        )
+
+    def _place(self, lane: Lane) -> Place:
+        consumer, place = self._started(), TopicPartition(self._topics.commands, lane.partition)
+        end = consumer.last_stable_offset(place) if place in consumer.assignment() else None
+        lag = None if end is None else max(end - lane.position, 0)
+        return Place(partition=lane.partition, ready=True, reached=lane.position, lag=lag)
 
     def fail(self, exc: BaseException) -> None:
         """End the bridge."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -87,6 +88,15 @@ class Connection:
             yield client
         finally:
             await client.close()
+
+
+def answered_at(consumer: AIOKafkaConsumer) -> float:
+    """When a broker last answered over a connection that ``consumer`` has, by the monotonic clock.
+
+    Minus infinity: it has none. Heartbeats and fetches bring answers every few seconds at the least.
+    """
+    connections = list(consumer._client._conns.values())  # noqa: SLF001 - nothing public tells
+    return max((connection._last_action for connection in connections), default=-math.inf)  # noqa: SLF001 - likewise
 
 
 @asynccontextmanager
