@@ -19,6 +19,7 @@ from tests.acceptance.chain.oracle import EXACT
 from tests.acceptance.chain.plan import Plan
 from tests.acceptance.chain.report import Row, table
 from tests.acceptance.chain.rig import Rig, rig
+from tests.support.kafka.cluster import kafka_cluster
 from tests.support.postgres import postgres_bin, postgres_server
 
 
@@ -214,6 +215,27 @@ def test_nothing_is_lost_or_invented_or_takes_effect_twice_under_20_000_events(
     long_chain: Rig, rows: list[Row], scenario: Scenario
 ) -> None:
     row = scenario.run(long_chain, seed=2)
+    rows.append(row)
+    assert row.effects == EXACT
+    assert row.commands == EXACT
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("needs_kafka")
+def test_brokers_that_restart_or_die_lose_invent_and_double_nothing(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row]
+) -> None:
+    folder = tmp_path_factory.mktemp("brokers")
+    with kafka_cluster(folder) as cluster, rig(cluster.bootstrap, folder / "chain") as made:
+        made.prepare()
+        scenario = Scenario(
+            name="brokers",
+            happens=lambda chain: faults.broker_ends(chain, cluster, pause_s=8),
+            sessions=2_000,
+            seconds=150,
+        )
+        row = scenario.run(made)
     rows.append(row)
     assert row.effects == EXACT
     assert row.commands == EXACT

@@ -11,6 +11,8 @@ from random import Random
 
 from tests.acceptance.chain.members import Member
 from tests.acceptance.chain.rig import SESSION_TIMEOUT_S, START_S, Rig
+from tests.support.kafka.cluster import KafkaCluster
+from tests.support.kafka.server import KafkaServer
 from triggerstream.engine.failpoints import CHECKPOINT, TAKEOVER
 
 _STOP_S = 1.5 * SESSION_TIMEOUT_S
@@ -111,6 +113,18 @@ def bridge_deaths(rig: Rig, after: Sequence[int]) -> int:
         dead_of_it(rig, rig.bridge)
         rig.bridge.start()
     return len(after)
+
+
+def broker_ends(rig: Rig, cluster: KafkaCluster, *, pause_s: float) -> int:
+    """Each broker is restarted in order, and then each is killed and started again."""
+    for end in (KafkaServer.stop, KafkaServer.kill):
+        for server in cluster.servers:
+            rig.rest(pause_s)
+            end(server)
+            rig.rest(pause_s)
+            server.start()
+            cluster.await_in_sync()
+    return 2 * len(cluster.servers)
 
 
 TASK_DEATHS = ("child-before", "child-after", "main-before", "main-after", "both-after")

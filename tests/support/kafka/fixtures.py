@@ -36,6 +36,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def needs_kafka() -> None:
+    """Skip where no Kafka can be started."""
+    _skip_where_there_is_none()
+
+
+@pytest.fixture
 def start_kafka(tmp_path: Path) -> Iterator[Callable[..., KafkaServer]]:
     """Start a Kafka for this test alone; ``start_kafka({"name": "value"})`` adds broker settings."""
     _skip_where_there_is_none()

@@ -121,7 +121,7 @@ def _format() -> None:
     properties, begun = LIBS / "format.properties", LIBS / "formatting"
     shutil.rmtree(begun, ignore_errors=True)
     _write(properties, {**_SETTINGS, **_listeners(free_port(), free_port()), "log.dirs": str(begun)})
-    tool = ["kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", str(properties)]
+    tool = ["kafka.tools.StorageTool", "format", "-t", new_id(), "-c", str(properties)]
     done = subprocess.run([*_java(), *tool], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KafkaUnavailableError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
@@ -148,7 +148,8 @@ def _write(path: Path, settings: Mapping[str, str]) -> None:
     path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
 
-def _new_cluster_id() -> str:
+def new_id() -> str:
+    """An id as Kafka makes them, for a cluster or a directory."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
@@ -185,7 +186,7 @@ class KafkaServer:
     """One server in ``folder``. It may be killed and started again: ports and data stay.
 
     With ``keep_running`` it outlives the process that starts it. ``optimised`` is for long load: it starts
-    more slowly, and is faster after a minute.
+    more slowly, and is faster after a minute. ``node`` and ``cluster`` are its id and that of its cluster.
     """
 
     def __init__(
@@ -197,8 +198,12 @@ class KafkaServer:
         settings: Mapping[str, str] | None = None,
         keep_running: bool = False,
         optimised: bool = False,
+        node: int = 1,
+        cluster: str | None = None,
     ) -> None:
         self.folder = folder
+        self._node = node
+        self._cluster = cluster or new_id()
         self.port = port or free_port()
         self._controller_port = controller_port or free_port()
         self._extra = dict(settings or {})
@@ -230,6 +235,11 @@ class KafkaServer:
             KafkaUnavailableError: its jars cannot be fetched.
             KafkaStartError: it ended, or did not answer in time.
         """
+        self.launch()
+        self.await_answer()
+
+    def launch(self) -> None:
+        """Start it, and do not wait until it answers."""
         fetch_libs()
         self.folder.mkdir(parents=True, exist_ok=True)
         data, properties = self.folder / "data", self.folder / "server.properties"
@@ -247,20 +257,26 @@ class KafkaServer:
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C ends the tests, and they end the server
             )
-        self._await_answer(self._process)
 
     def _settings(self, data: Path) -> dict[str, str]:
         listeners = _listeners(self.port, self._controller_port)
-        return {**_SETTINGS, **listeners, "log.dirs": str(data), **self._extra}
+        own = {"node.id": str(self._node), "log.dirs": str(data)}
+        return {**_SETTINGS, **listeners, **own, **self._extra}
 
     def _begin(self, data: Path) -> None:
-        """A formatted storage, with an id for the cluster that is its own."""
+        """A formatted storage, with ids of its own."""
         shutil.copytree(_FORMATTED, data)
-        meta = data / "meta.properties"
-        lines = [line for line in meta.read_text().splitlines() if not line.startswith("cluster.id=")]
-        meta.write_text("\n".join([*lines, f"cluster.id={_new_cluster_id()}", ""]))
+        ids = {"node.id": str(self._node), "directory.id": new_id(), "cluster.id": self._cluster}
+        _write(data / "meta.properties", {"version": "1", **ids})
 
-    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
+    def await_answer(self) -> None:
+        """Return once it answers.
+
+        Raises:
+            KafkaStartError: it ended, or did not answer in time.
+        """
+        process = self._process
+        assert process is not None, "this server was not started"
         deadline = time.monotonic() + START_TIMEOUT_S
         while not answers(HOST, self.port):
             if process.poll() is not None:
