@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -21,8 +21,10 @@ from triggerstream.cli.printing import (
     text,
     when,
 )
-from triggerstream.core.ids import Json, JsonObject
-from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState, Status
+from triggerstream.core import words
+from triggerstream.core.ids import JsonObject
+from triggerstream.core.state import WAITING, Instance, SessionState, Status
+from triggerstream.core.words import objects, seconds
 from triggerstream.wire.instants import format_instant
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ def list_sessions(
     as_json: bool,
 ) -> None:
     """List sessions by id, with how many instances wait, run, failed and are done."""
+    from triggerstream.core.listing import counts
+    from triggerstream.engine.view import with_instants
+
     before_us = None if stuck is None else time.time_ns() // 1000 - stuck
 
     async def work() -> tuple[list[JsonObject], bool]:
@@ -71,7 +76,7 @@ def list_sessions(
                     continue
                 if limit and len(found) == limit:
                     return found, True
-                found.append({"session": session, **_counts(state), "due": _instant(due_us)})
+                found.append({"session": session, **with_instants(counts(state)), "due": _instant(due_us)})
                 if as_json:
                     json_line(found[-1])
                     found[-1] = {}
@@ -89,8 +94,8 @@ def list_sessions(
                 [
                     str(row["session"]),
                     *(str(row[name]) for name in ("waiting", "running", "failed", "done")),
-                    _short(row["clock"]),
-                    _short(row["due"]),
+                    seconds(row["clock"]),
+                    seconds(row["due"]),
                 ]
                 for row in rows
             ],
@@ -178,29 +183,29 @@ def tree(found: JsonObject) -> Tree:
 
     closed = " (closed)" if found["closed"] else ""
     root = Tree(text(f"session {found['session']}{closed}", "bold"), guide_style="dim")
-    for task in _objects(found["tasks"]):
+    for task in objects(found["tasks"]):
         label = text(str(task["task"]), "bold")
         if "run" in task:
             label.append_text(text(f"  runs {task['run']}", "dim"))
         branch = root.add(label)
         if "says" in task:
             branch.add(text(str(task["says"]), "dim"))
-        for instance in _objects(task["instances"]):
+        for instance in objects(task["instances"]):
             line = Text.assemble(
                 text(str(instance["instance"]), "bold"),
                 " ",
                 status_text(str(instance["status"])),
                 "  ",
-                text(_aside(instance)),
+                text(words.aside(instance)),
             )
             node = branch.add(line)
-            for leaf in _objects(instance["after"]):
+            for leaf in objects(instance["after"]):
                 node.add(_leaf(leaf))
-            for leaf in _objects(instance.get("unless")):
+            for leaf in objects(instance.get("unless")):
                 node.add(_unless(leaf, waiting=str(instance["status"]) in _WAITING))
             if "result" in instance:
                 node.add(text(f"returned {brief(instance['result'])}"))
-    if not _objects(found["tasks"]):
+    if not objects(found["tasks"]):
         root.add(text("no task uses what has arrived", "dim"))
     return root
 
@@ -213,14 +218,14 @@ def timeline(found: JsonObject) -> list[object]:
     from rich.text import Text
 
     lines: list[object] = [text("timeline", "bold")]
-    for row in _objects(found["timeline"]):
+    for row in objects(found["timeline"]):
         what = str(row["what"])
         line = Text.assemble(
-            text(_precise(row["time"]), "dim"),
+            text(words.milliseconds(row["time"]), "dim"),
             text(f"  {row['offset']:>5}  ", "dim"),
             text(f"{what:<9} ", _WHAT_STYLES.get(what, "")),
         )
-        line.append_text(text(_event(row)))
+        line.append_text(text(words.event(row)))
         lines.append(line)
     return lines
 
@@ -228,46 +233,24 @@ def timeline(found: JsonObject) -> list[object]:
 _WHAT_STYLES = {"decided": "bold cyan", "refused": "red", "ignored": "dim", "reported": "green"}
 
 
-def _event(row: JsonObject) -> str:
-    if row["what"] == "decided":
-        because = ", ".join(
-            f"{cause['trigger']} (offset {_object(cause['by'])['offset']})"
-            for cause in _objects(row["because"])
-        )
-        return f"{row['instance']} runs {row['run']}, because of {because}"
-    note = f": {row['note']}" if row.get("note") else ""
-    return f"{row['type']}{note}"
-
-
-def _aside(instance: JsonObject) -> str:
-    says = str(instance["says"])
-    return "" if says == instance["status"] else says
-
-
 def _leaf(leaf: JsonObject) -> Text:
     name = str(leaf["trigger"])
     if not leaf["met"]:
         return text(f"○ {name}: not arrived", "yellow")
     line = text(f"✓ {name} {brief(leaf['data'], 60)}", "green")
-    return line.append_text(text(f"  {_by(_object(leaf['by']))}", "dim"))
+    return line.append_text(text(f"  {words.by(leaf['by'])}", "dim"))
 
 
 def _unless(leaf: JsonObject, *, waiting: bool) -> Text:
-    name = str(leaf["trigger"])
-    if leaf["arrived"]:
-        return text(f"✗ unless {name}: arrived at offset {leaf['offset']}", "red")
-    return text(f"· unless {name}: {'not arrived' if waiting else 'had not arrived'}", "dim")
-
-
-def _by(by: JsonObject) -> str:
-    named = f", id {by['id']}" if "id" in by else ""
-    source = f", from {by['source']}" if "source" in by else ""
-    return f"offset {by['offset']}, {_short(by['time'])}{named}{source}"
+    says = words.unless(leaf, waiting=waiting)
+    return text(f"✗ {says}", "red") if leaf["arrived"] else text(f"· {says}", "dim")
 
 
 def _matches(
     state: SessionState, *, task: str | None, status: str | None, decided_before_us: int | None
 ) -> bool:
+    from triggerstream.core.listing import is_stuck
+
     if task is None and status is None and decided_before_us is None:
         return True
     return any(
@@ -277,22 +260,6 @@ def _matches(
         if task is None or name == task
         for instance in record.instances()
     )
-
-
-def is_stuck(instance: Instance, before_us: int) -> bool:
-    """True if its command was handed over before ``before_us`` and nothing was heard since."""
-    return instance.status in DECIDED and instance.changed_us < before_us
-
-
-def _counts(state: SessionState) -> JsonObject:
-    counts = {"waiting": 0, "running": 0, "failed": 0, "done": 0}
-    for record in state.tasks.values():
-        for instance in record.open.values():
-            kind = instance.status
-            name = "waiting" if kind in WAITING else "running" if kind in DECIDED else "failed"
-            counts[name] += 1
-        counts["done"] += record.next - len(record.open)
-    return {**counts, "closed": state.closed, "clock": _instant(state.clock_us)}
 
 
 def _fields(instance: Instance) -> JsonObject:
@@ -330,22 +297,3 @@ def _unknown(session: str) -> NoReturn:
 
 def _instant(instant_us: int | None) -> str | None:
     return None if instant_us is None else format_instant(instant_us)
-
-
-def _short(instant: Json) -> str:
-    """RFC 3339 text for people: whole seconds."""
-    return "" if instant is None else str(instant).replace("T", " ").split(".")[0].removesuffix("Z") + "Z"
-
-
-def _precise(instant: Json) -> str:
-    """RFC 3339 text for people who compare instants: milliseconds."""
-    whole, _, fraction = str(instant).replace("T", " ").removesuffix("Z").partition(".")
-    return f"{whole}.{fraction[:3].ljust(3, '0')}Z"
-
-
-def _objects(value: Json) -> list[JsonObject]:
-    return cast("list[JsonObject]", value or [])
-
-
-def _object(value: Json) -> JsonObject:
-    return cast("JsonObject", value)

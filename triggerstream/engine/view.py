@@ -58,10 +58,10 @@ class View:
             return None
         rules = await self.rules(partition=await self.reader.partition(SessionId(session)))
         found = explain(rules, SessionId(session), state, task=None if task is None else TaskName(task))
-        return _object_with_instants(found)
+        return with_instants(found)
 
 
-def _object_with_instants(fields: JsonObject) -> JsonObject:
+def with_instants(fields: JsonObject) -> JsonObject:
     """``fields`` with each ``…Us`` of the engine's own as RFC 3339 text. The user's data is left alone."""
     shown: JsonObject = {}
     for name, value in fields.items():
@@ -70,14 +70,14 @@ def _object_with_instants(fields: JsonObject) -> JsonObject:
         elif name in _USERS_OWN:
             shown[name] = value
         else:
-            shown[name] = _with_instants(value)
+            shown[name] = _instants_in(value)
     return shown
 
 
 _USERS_OWN = frozenset({"data", "kwargs", "result", "metadata"})
 
 
-def _with_instants(value: Json) -> Json:
+def _instants_in(value: Json) -> Json:
     if isinstance(value, dict):
-        return _object_with_instants(value)
-    return [_with_instants(item) for item in value] if isinstance(value, list) else value
+        return with_instants(value)
+    return [_instants_in(item) for item in value] if isinstance(value, list) else value
