@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws faults lint bench bench-long demo demo-kafka kafka-up kafka-down kafka-status clean lock
+.PHONY: help install test test-quick test-laws faults lint bench bench-long demo demo-kafka producers kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ demo: install ## Run the demonstration
 demo-kafka: install ## The same on Kafka: two workers, bridge, Celery worker, a foreign producer
 	@$(BIN)/python -m tests.support.demo_kafka
 
+producers: install ## Triggers from Java, Go, Node, C and Python on a real Kafka: one task, once
+	@$(BIN)/python -m tests.support.producers
+
 kafka-up: install ## Start an Apache Kafka on 127.0.0.1:9092; Maven brings it the first time
 	@$(BIN)/python -m tests.support.kafka up
 
@@ -61,6 +64,7 @@ kafka-status: install ## Say whether it runs
 	@$(BIN)/python -m tests.support.kafka status
 
 clean: ## Remove .venv, builds and caches
+	@rm -rf examples/producers/java/target examples/producers/go/fire examples/producers/node/node_modules
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

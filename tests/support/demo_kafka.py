@@ -12,20 +12,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import click
-from aiokafka.admin import AIOKafkaAdminClient
 from confluent_kafka import Message, Producer
 
-from tests.support.kafka.server import KafkaServer, KafkaStartError, KafkaUnavailableError, missing
+from tests.support.kafka.server import KafkaStartError, KafkaUnavailableError
+from tests.support.kafka.shared import a_kafka, topics_gone
 from triggerstream import bootstrap
-from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.cli.children import Child, start_valkey
 from triggerstream.cli.demo import COMPLETE, FIRES, LACKING
@@ -37,7 +36,6 @@ from triggerstream.demo import SURVEY
 from triggerstream.engine.view import View
 from triggerstream.settings import LOG_VARIABLE, KafkaAddress
 
-CLUSTER = "TRIGGERSTREAM_KAFKA"
 PARTITIONS = 4
 TASK = "t_processStepData"
 RUN = "my_app.tasks.ProcessStepData"
@@ -95,12 +93,12 @@ class Demo:
             self.say(line)
         async with AsyncExitStack() as stack:
             self.title("2. Kafka, a Celery broker, topics, and the tasks file in every partition")
-            bootstrap_servers = stack.enter_context(_kafka(self.place))
+            bootstrap_servers = stack.enter_context(a_kafka(self.place))
             self.address = KafkaAddress(bootstrap=bootstrap_servers, app=AppId(f"demo-{uuid4().hex[:8]}"))
             broker = await start_valkey()
             stack.push_async_callback(broker.child.stop)
             self.environment = _environment(self.place, self.address, broker.url)
-            await stack.enter_async_context(_topics_gone(self.address))
+            await stack.enter_async_context(topics_gone(self.address))
             await self.command("topics", "create", "--partitions", str(PARTITIONS))
             await self.command("config", "apply", str(self.place / "survey.json"))
             self.title("3. Two workers share the partitions; a bridge, and a Celery worker")
@@ -228,36 +226,6 @@ class Demo:
 
 
 _OURS = ("-m", "triggerstream")
-
-
-@contextmanager
-def _kafka(place: Path) -> Iterator[str]:
-    """``host:port`` of the cluster that was named, else of a server of one's own, gone at the end."""
-    if cluster := os.environ.get(CLUSTER):
-        yield cluster
-        return
-    if (lacking := missing()) is not None:
-        raise KafkaUnavailableError(f"lacking {lacking}, or {CLUSTER}=host:port of a Kafka cluster")
-    server = KafkaServer(place / "kafka")
-    server.start()
-    try:
-        yield server.bootstrap
-    finally:
-        server.kill()
-
-
-@asynccontextmanager
-async def _topics_gone(address: KafkaAddress) -> AsyncIterator[None]:
-    """Delete the demo's topics at the end: the cluster may be somebody's. Groups go with their offsets."""
-    try:
-        yield
-    finally:
-        admin = AIOKafkaAdminClient(**Connection(bootstrap=address.bootstrap).options())
-        await admin.start()
-        try:
-            await admin.delete_topics(list(Topics.of(address.app).all()))
-        finally:
-            await admin.close()
 
 
 def _environment(place: Path, address: KafkaAddress, broker: str) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""The producers of ``examples/producers``, built and run: see :mod:`tests.support.producers.__main__`."""
