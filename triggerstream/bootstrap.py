@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.settings import (
     DEFAULT_APP,
+    KAFKA_CONFIG_VARIABLE,
     Address,
     HttpAddress,
     KafkaAddress,
@@ -24,6 +26,7 @@ from triggerstream.settings import (
 if TYPE_CHECKING:
     from triggerstream.adapters.kafka.bridge import Bridge
     from triggerstream.adapters.kafka.connection import Connection
+    from triggerstream.adapters.kafka.security import Security
     from triggerstream.adapters.nowhere import NowhereDispatcher
     from triggerstream.engine.archive import Archive
     from triggerstream.engine.embedded import EmbeddedEngine
@@ -154,12 +157,24 @@ def kafka(address: KafkaAddress) -> Connection:
     """How the cluster of ``address`` is reached.
 
     Raises:
-        UsageError: the extra is not installed.
+        UsageError: the extra is not installed, or the file with TLS and SASL cannot be used.
     """
     with _extra():
         from triggerstream.adapters.kafka.connection import Connection
 
-    return Connection(bootstrap=address.bootstrap)
+    return Connection(bootstrap=address.bootstrap, security=kafka_security())
+
+
+def kafka_security() -> Security:
+    """TLS and SASL for Kafka, as the file says that the environment names.
+
+    Raises:
+        UsageError: the file cannot be used.
+    """
+    from triggerstream.adapters.kafka.security import NOTHING, read
+
+    path = os.environ.get(KAFKA_CONFIG_VARIABLE)
+    return read(Path(path)) if path else NOTHING
 
 
 @contextmanager

@@ -19,6 +19,8 @@ AT_VARIABLE = "TRIGGERSTREAM_AT"
 """The environment variable that stands for the option ``--at``."""
 LOG_VARIABLE = "TRIGGERSTREAM_LOG"
 """The environment variable that tells a Celery worker where to report, if its app does not."""
+KAFKA_CONFIG_VARIABLE = "TRIGGERSTREAM_KAFKA_CONFIG"
+"""The environment variable that names the file with TLS and SASL for Kafka, for every client there is."""
 DEFAULT_PORT = 8777
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from triggerstream.cli.options import Duration, probes_options
+from triggerstream.cli.options import Duration, kafka_config_option, probes_options
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.settings import DEFAULT_APP, KafkaAddress, parse_address
 
@@ -53,6 +53,7 @@ class _From(click.ParamType):
     required=True,
     help="A broker of the cluster, or several with commas between them.",
 )
+@kafka_config_option
 @click.option("--app", default=DEFAULT_APP, show_default=True, help="The name that its topics begin with.")
 @click.option(
     "--celery",

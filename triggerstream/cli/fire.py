@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-from triggerstream.cli.options import NotJsonError, existing, json_option, json_value, run
+from triggerstream.cli.options import (
+    NotJsonError,
+    existing,
+    json_option,
+    json_value,
+    kafka_config_option,
+    run,
+)
 from triggerstream.cli.printing import json_line, say
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY
@@ -33,6 +40,7 @@ from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY
     help="A state directory, or an address: sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777, "
     "kafka://127.0.0.1:9092/app.",
 )
+@kafka_config_option
 @click.option(
     "--timeout",
     "timeout_s",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,6 +18,7 @@ from triggerstream.engine.ports import Reader
 from triggerstream.settings import (
     AT_VARIABLE,
     DEFAULT_DIRECTORY,
+    KAFKA_CONFIG_VARIABLE,
     Address,
     HttpAddress,
     KafkaAddress,
@@ -29,17 +32,52 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-at_option = click.option(
-    "--at",
-    "--dir",
-    "at",
-    metavar="WHERE",
-    envvar=AT_VARIABLE,
+
+def _name_kafka_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Have the environment name it for as long as the command runs: that is where every client looks."""
+    if path is None:
+        return
+    before = os.environ.get(KAFKA_CONFIG_VARIABLE)
+    os.environ[KAFKA_CONFIG_VARIABLE] = str(path.absolute())
+
+    def undo() -> None:
+        if before is None:
+            os.environ.pop(KAFKA_CONFIG_VARIABLE, None)
+        else:
+            os.environ[KAFKA_CONFIG_VARIABLE] = before
+
+    ctx.call_on_close(undo)
+
+
+kafka_config_option = click.option(
+    "--kafka-config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    envvar=KAFKA_CONFIG_VARIABLE,
     show_envvar=True,
-    default=DEFAULT_DIRECTORY,
-    show_default=True,
-    help="A state directory, or an address: sqlite:///path/to/triggerstream.db, kafka://127.0.0.1:9092/app.",
+    expose_value=False,
+    callback=_name_kafka_config,
+    help="TLS and SASL for Kafka, as JSON; docs/kafka.md has the members.",
 )
+
+
+def at_option(command: _F) -> _F:
+    """The options of a command that looks somewhere."""
+    at = click.option(
+        "--at",
+        "--dir",
+        "at",
+        metavar="WHERE",
+        envvar=AT_VARIABLE,
+        show_envvar=True,
+        default=DEFAULT_DIRECTORY,
+        show_default=True,
+        help="A state directory, or an address: sqlite:///path/to/triggerstream.db, "
+        "kafka://127.0.0.1:9092/app.",
+    )
+    return at(kafka_config_option(command))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 
 

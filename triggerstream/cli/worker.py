@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from triggerstream.cli.options import Duration, probes_options
+from triggerstream.cli.options import Duration, kafka_config_option, probes_options
 from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
 
 
@@ -21,6 +21,7 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
     required=True,
     help="A broker of the cluster, or several with commas between them.",
 )
+@kafka_config_option
 @click.option("--app", default=DEFAULT_APP, show_default=True, help="The name that its topics begin with.")
 @click.option(
     "--dir",
@@ -89,6 +90,7 @@ def worker(
         session_timeout_s=session_timeout_s,
         heartbeat_s=min(3.0, session_timeout_s / 6),
         instance_id=instance_id,
+        security=bootstrap.kafka_security(),
     )
     pulse = Pulse(stuck_s=stuck_us / 1_000_000)
     with bootstrap.probes(pulse, host=probes_host, port=probes_port, store=directory) as url:

@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import GroupAuthorizationFailedError
 from faust.types import TP, StreamT
 
 from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.faust.credentials import credentials
 from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.faust.recovery import TableManager, TakeOver
 from triggerstream.adapters.faust.rocks import RocksStore, new_cache
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.health import Phase, Place, Vitals, WorkerFigures
 from triggerstream.engine.ledger import StateStore
@@ -55,7 +59,7 @@ class WorkerSettings:
     rebalance_timeout_s: float = 60.0
     instance_id: str | None = None
     timing: Timing = field(default_factory=Timing)
-    security: dict[str, Any] = field(default_factory=dict)
+    security: Security = NOTHING
 
     def connection(self) -> Connection:
         """How its own clients reach the cluster."""
@@ -162,9 +166,15 @@ class WorkerApp(faust.App):
         ]
 
     def vitals(self) -> Vitals:
-        """How the process is, for probes and metrics."""
+        """How the process is, for probes and metrics.
+
+        Raises:
+            UsageError: brokers do not let it join its group.
+            LogError: it cannot join for another reason.
+        """
         recovery = cast("TakeOver", cast("TableManager", self.tables).recovery)
         if not recovery.joined:
+            self._raise_trouble()
             return Vitals()
         partitions = self.owner.partitions
         places = tuple(
@@ -199,6 +209,15 @@ class WorkerApp(faust.App):
                 configurations=in_force,
             ),
         )
+
+    def _raise_trouble(self) -> None:
+        match cast("Consumer", self.consumer).thread.trouble():
+            case None:
+                pass
+            case GroupAuthorizationFailedError():
+                raise UsageError(f"this account may not join the group {self.conf.id}: it needs Read on it")
+            case exc:
+                raise LogError(f"the group {self.conf.id} cannot be joined: {exc!r}") from exc
 
     def fail(self, exc: BaseException) -> None:
         """End the process: what is in flight is not known to be durable."""
@@ -251,6 +270,7 @@ def build_app(
         table_standby_replicas=0,
         stream_wait_empty=True,
         processing_guarantee="at_least_once",
+        broker_credentials=credentials(settings.security),
         broker_client_id=f"{settings.app}-worker",
         broker_max_poll_records=MAX_POLL_RECORDS,
         broker_session_timeout=settings.session_timeout_s,

@@ -138,6 +138,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             handed[place] = end
         return Fetched(epoch=self.epoch, records=found, spans=spans)
 
+    def trouble(self) -> BaseException | None:
+        """What keeps it from joining its group; aiokafka tells that to who fetches, and nobody does yet."""
+        coordinator = None if self._consumer is None else self._consumer._coordinator  # noqa: SLF001 - as above
+        return getattr(coordinator, "_pending_exception", None)
+
     def answered_at(self) -> float:
         """When a broker answered last, by the monotonic clock."""
         self._answered_at = max(self._answered_at, answered_at(self._ensure_consumer()))

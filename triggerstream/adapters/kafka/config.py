@@ -64,7 +64,7 @@ async def apply(
     producer = connection.producer(transactional_id=f"{app}-config")
     try:
         async with translated("the configuration is not known to be in force", timeout_s=timeout_s):
-            await producer.start()
+            await connection.start(producer)
             found = (await describe(producer.client, [topic])).topics.get(topic)
             if found is None:
                 raise no_topic(topic, connection)
@@ -130,7 +130,7 @@ async def _newest(
     place = TopicPartition(topic, 0)
     reader = connection.reader()
     try:
-        await reader.start()
+        await connection.start(reader)
         reader.assign([place])
         first = max(folded, (await reader.beginning_offsets([place]))[place])
         # Under read_committed, this is where the first open transaction begins.

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from triggerstream.core.errors import LogError
+from triggerstream.adapters.kafka.refusal import refusal
+from triggerstream.adapters.kafka.security import NOTHING, Security
+from triggerstream.core.errors import LogError, UsageError
 
 _T = TypeVar("_T")
 
@@ -34,23 +37,47 @@ _STOP_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Where the brokers are: ``bootstrap`` is ``host:port``, or several with commas between them.
-
-    ``security`` goes to every client as it is.
-    """
+    """Where the brokers are: ``bootstrap`` is ``host:port``, or several with commas between them."""
 
     bootstrap: str
     client_id: str = "triggerstream"
-    security: Mapping[str, Any] = field(default_factory=dict)
+    security: Security = NOTHING
 
     def options(self) -> dict[str, Any]:
-        """What every aiokafka client is made with."""
+        """What every aiokafka client is made with.
+
+        Raises:
+            UsageError: certificates or a password cannot be read.
+        """
         return {
             "bootstrap_servers": self.bootstrap,
             "client_id": self.client_id,
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
-            **self.security,
+            **self.security.options(),
         }
+
+    async def start(self, client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+        """Have ``client`` connect.
+
+        Raises:
+            UsageError: brokers do not take it as it comes; the message says what they do not take.
+            KafkaError: none can be reached.
+        """
+        try:
+            await client.start()
+        except KafkaConnectionError as exc:
+            await self._explain(exc)
+            raise
+
+    async def _explain(self, exc: KafkaConnectionError) -> None:
+        """Raise what it is that brokers do not take, if it is that.
+
+        aiokafka only logs it, and goes on to the next broker.
+        """
+        for host, port, _ in collect_hosts(self.bootstrap):
+            why = await refusal(host, port, security=self.security, client_id=self.client_id)
+            if why is not None:
+                raise UsageError(f"{host}:{port} {why}") from exc
 
     def producer(
         self, *, transactional_id: str | None = None, transaction_s: float = TRANSACTION_S
@@ -81,10 +108,18 @@ class Connection:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AIOKafkaClient]:
-        """A client that only asks; it is connected."""
+        """A client that only asks; it is connected.
+
+        Raises:
+            UsageError, KafkaError: as :meth:`start`.
+        """
         client = AIOKafkaClient(**self.options())
         try:
-            await client.bootstrap()
+            try:
+                await client.bootstrap()
+            except KafkaConnectionError as exc:
+                await self._explain(exc)
+                raise
             yield client
         finally:
             await client.close()

@@ -83,7 +83,7 @@ class KafkaLog:
         producer = self._connection.producer()
         try:
             async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
-                await producer.start()
+                await self._connection.start(producer)
                 # aiokafka would ask in a way that has a broker make the topic, with settings of its own.
                 cluster = await describe(producer.client, [self._topic])
         except BaseException:

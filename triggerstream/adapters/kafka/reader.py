@@ -262,7 +262,7 @@ class KafkaReader:
         consumer = self._connection.reader()
         try:
             async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
-                await consumer.start()
+                await self._connection.start(consumer)
                 async with self._connection.client() as client:
                     topics = (await describe(client, self._topics.all())).topics
         except BaseException:

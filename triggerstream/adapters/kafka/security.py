@@ -1,0 +1,210 @@
+"""TLS and SASL toward the brokers: one file says it for every client.
+
+::
+
+    {
+      "tls": {"ca": "ca.crt", "cert": "user.crt", "key": "user.key"},
+      "sasl": {"mechanism": "SCRAM-SHA-512", "username": "worker", "password_file": "password"}
+    }
+
+All of it may be left out. Secrets stand in files of their own, which are read each time a client is made. A
+path that is not absolute begins at the folder of the file.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.ids import Json, JsonObject
+from triggerstream.wire.json import loads
+
+PLAIN = "PLAIN"
+MECHANISMS = (PLAIN, "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """``ca``: who signed the brokers' certificates; None: one that this machine trusts anyhow.
+
+    ``cert`` and ``key`` are the client's own, where brokers ask for one.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sasl:
+    """An account of the brokers'."""
+
+    mechanism: str
+    username: str
+    password_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """How brokers are told who is there, and by whom it can be read on the way; ``source`` names the file."""
+
+    source: str = ""
+    tls: Tls | None = None
+    sasl: Sasl | None = None
+
+    @property
+    def protocol(self) -> str:
+        """Kafka's word for it."""
+        encrypted = "PLAINTEXT" if self.tls is None else "SSL"
+        return encrypted if self.sasl is None else f"SASL_{encrypted}"
+
+    def options(self) -> dict[str, Any]:
+        """What a client of aiokafka's is made with. The files are read now.
+
+        Raises:
+            UsageError: one of them cannot be used.
+        """
+        if self.tls is None and self.sasl is None:
+            return {}
+        options: dict[str, Any] = {"security_protocol": self.protocol, "ssl_context": self.context()}
+        if self.sasl is not None:
+            options |= {
+                "sasl_mechanism": self.sasl.mechanism,
+                "sasl_plain_username": self.sasl.username,
+                "sasl_plain_password": self.password(),
+            }
+        return options
+
+    def context(self) -> ssl.SSLContext | None:
+        """For TLS, with the certificates as they are now.
+
+        Raises:
+            UsageError: they cannot be used.
+        """
+        tls = self.tls
+        if tls is None:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=tls.ca)
+        except OSError as exc:
+            raise self._unusable("/tls/ca", tls.ca, exc) from exc
+        if tls.cert is not None:
+            try:
+                # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
+                context.load_cert_chain(tls.cert, tls.key, password="")
+            except OSError as exc:
+                raise self._unusable("/tls/cert, /tls/key", tls.cert, exc) from exc
+        return context
+
+    def password(self) -> str:
+        """The account's, as it is now; a line break at the end of the file is none of it.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        if self.sasl is None:
+            return ""
+        path = self.sasl.password_file
+        try:
+            password = path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise self._unusable("/sasl/password_file", path, exc) from exc
+        if not password:
+            raise UsageError(f"{self.source}: /sasl/password_file: {path} is empty")
+        return password
+
+    def _unusable(self, place: str, path: Path | None, exc: Exception) -> UsageError:
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        return UsageError(f"{self.source}: {place}: {path} cannot be used: {why}")
+
+
+NOTHING = Security()
+"""Neither: what is sent can be read on the way, and brokers do not know who sends it."""
+
+
+def read(path: Path) -> Security:
+    """What the file at ``path`` says.
+
+    Raises:
+        UsageError: it cannot be used; the message names the place, and what would be right.
+    """
+    try:
+        value = loads(path.read_bytes())
+    except (OSError, DecodeError) as exc:
+        raise UsageError(f"{path}: {exc.strerror if isinstance(exc, OSError) else exc}") from exc
+    return _Reader(path).security(value)
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def security(self, value: Json) -> Security:
+        members = self._object(value, "", {"tls", "sasl"})
+        tls = self._tls(members["tls"]) if "tls" in members else None
+        sasl = self._sasl(members["sasl"], encrypted=tls is not None) if "sasl" in members else None
+        return Security(source=str(self._path), tls=tls, sasl=sasl)
+
+    def _tls(self, value: Json) -> Tls:
+        members = self._object(value, "/tls", {"ca", "cert", "key"})
+        if ("cert" in members) != ("key" in members):
+            raise self._wrong("/tls", "a client's certificate is two files: name cert and key, or neither")
+        ca, cert, key = (self._file(members, name, "/tls") for name in ("ca", "cert", "key"))
+        return Tls(ca=ca, cert=cert, key=key)
+
+    def _sasl(self, value: Json, *, encrypted: bool) -> Sasl:
+        names = {"mechanism", "username", "password_file", "allow_plaintext"}
+        if isinstance(value, dict) and "password" in value:
+            raise self._wrong("/sasl/password", "write it into a file, and name that as password_file")
+        members = self._object(value, "/sasl", names)
+        mechanism = self._text(members, "mechanism", "/sasl")
+        if mechanism not in MECHANISMS:
+            raise self._wrong("/sasl/mechanism", f"{mechanism!r}: write {', '.join(MECHANISMS)}")
+        allowed = members.get("allow_plaintext", False)
+        if not isinstance(allowed, bool):
+            raise self._wrong("/sasl/allow_plaintext", "write true or false")
+        if not encrypted and mechanism == PLAIN:
+            raise self._wrong(
+                "/sasl", 'PLAIN without TLS sends the password for all to read: add "tls": {"ca": FILE}'
+            )
+        if not encrypted and not allowed:
+            raise self._wrong(
+                "/sasl",
+                f"{mechanism} without TLS keeps the password only, and no event: "
+                'add "tls": {"ca": FILE}, or "allow_plaintext": true where nobody else can listen',
+            )
+        password_file = self._file(members, "password_file", "/sasl")
+        if password_file is None:
+            raise self._wrong("/sasl/password_file", "is missing: name the file that holds the password")
+        return Sasl(
+            mechanism=mechanism,
+            username=self._text(members, "username", "/sasl"),
+            password_file=password_file,
+        )
+
+    def _object(self, value: Json, place: str, names: Collection[str]) -> JsonObject:
+        if not isinstance(value, dict):
+            raise self._wrong(place or "/", f"must be an object with {', '.join(sorted(names))}")
+        for name in value:
+            if name not in names:
+                near = get_close_matches(name, names, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
+                raise self._wrong(f"{place}/{name}", f"is not known: {hint}")
+        return value
+
+    def _text(self, members: Mapping[str, Json], name: str, place: str) -> str:
+        value = members.get(name)
+        if not isinstance(value, str) or not value:
+            raise self._wrong(f"{place}/{name}", "must be a text that is not empty")
+        return value
+
+    def _file(self, members: Mapping[str, Json], name: str, place: str) -> Path | None:
+        return self._path.parent / self._text(members, name, place) if name in members else None
+
+    def _wrong(self, place: str, what: str) -> UsageError:
+        return UsageError(f"{self._path}: {place}: {what}")
