@@ -34,7 +34,7 @@ class Untransacted(AIOKafkaProducer):  # type: ignore[misc] # aiokafka is not ty
         """Commit nothing: it is all there."""
 
 
-def producer(self: Connection, *, transactional_id: str | None = None) -> Any:  # noqa: ANN401 - aiokafka is not typed
+def producer(self: Connection, *, transactional_id: str | None = None, **_: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
     """In place of :meth:`Connection.producer`."""
     made = _producer(self)
     if transactional_id is not None:
