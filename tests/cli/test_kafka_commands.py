@@ -185,6 +185,41 @@ def test_dead_letters(cli: Cli, address: str, tasks: Path, worker: WorkerProcess
     assert cli("deadletters", "show", "999999", at=address).status == 1
 
 
+def test_dead_letters_are_redriven_once_they_can_be_folded(
+    cli: Cli, address: str, tasks: Path, worker: WorkerProcess
+) -> None:
+    text = tasks.read_text()
+    tasks.write_text('{"$bounds": {"commandBytes": 2000}, ' + text.strip()[1:])
+    assert cli("config", "apply", str(tasks), at=address).status == 0
+    with SyncClient(address, source="test") as client:
+        for number in range(6):
+            client.fire(f"s{number}", "module1")
+            client.fire(f"s{number}", "module4", {"text": "x" * 3000})
+
+    def letters() -> list[dict[str, Any]] | None:
+        rows = cli("deadletters", "list", "--json", at=address).rows()
+        return rows if len(rows) == 6 else None
+
+    numbers = [row["number"] for row in wait_until(letters, within_s=60, what=worker.text)]
+    ran = cli("deadletters", "redrive", str(numbers[0]), "--json", "--wait", "60", at=address)
+    assert (ran.status, ran.row()["folded"]) == (1, False)
+    assert "$bounds.commandBytes" in ran.row()["reason"]
+    tasks.write_text(text)
+    assert cli("config", "apply", str(tasks), at=address).status == 0
+    # All of them, and the one that was refused twice as well: it is the same event.
+    ran = cli("deadletters", "redrive", "--all", "--json", "--wait", "60", at=address)
+    assert (ran.status, len(ran.rows())) == (0, 7)
+    for number in range(6):
+        instance = explained(cli, address, f"s{number}", "scheduled")
+        assert instance["kwargs"] == {"module1": {}, "module4": {"text": "x" * 3000}}
+        (decided,) = [
+            row
+            for row in cli("sessions", "explain", f"s{number}", "--json", at=address).row()["timeline"]
+            if row["what"] == "decided"
+        ]
+        assert decided["instance"] == "t_process#0"
+
+
 async def _append(address: str, records: list[NewRecord]) -> None:
     log = bootstrap.log(address)
     await log.append(records)

@@ -1,22 +1,30 @@
-"""`triggerstream deadletters`: what could not be processed, and why."""
+"""`triggerstream deadletters`: what could not be processed, why, and another try."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
-from triggerstream.cli.options import at_option, json_option, reading, run
-from triggerstream.cli.printing import json_line, say, table, text, when
+from triggerstream.cli.options import at_option, existing, json_option, reading, run
+from triggerstream.cli.printing import compact, json_line, plain, say, table, text, when
+from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
-from triggerstream.engine.ports import DeadLetterRow
+from triggerstream.engine.ports import DeadLetterRow, Reader
 from triggerstream.wire.instants import format_instant
+
+if TYPE_CHECKING:
+    from triggerstream.engine.redrive import Redriven
+
+_PAGE = 500
 
 
 @click.group()
 def deadletters() -> None:
-    """Look at what could not be processed, and why."""
+    """Look at what could not be processed, and why; and try it again."""
 
 
 @deadletters.command("list")
@@ -82,6 +90,105 @@ def show(*, number: int, at: str, as_json: bool) -> None:
         say(f"header   {name}: {_decoded(value)}")
     say("value")
     say(_decoded(letter.value) or "none")
+
+
+@deadletters.command()
+@click.argument("numbers", metavar="[NUMBER]…", nargs=-1, type=click.IntRange(min=1))
+@click.option("--all", "every", is_flag=True, help="Every dead letter.")
+@click.option("--dry-run", is_flag=True, help="Only say which can be read now.")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait for the engine.",
+)
+@at_option
+@json_option
+def redrive(
+    *, numbers: tuple[int, ...], every: bool, dry_run: bool, wait_s: float, at: str, as_json: bool
+) -> None:
+    """Append the records of dead letters to the log once more, where a change has made them readable.
+
+    Each keeps its origin's identity and time, so that it counts once. The exit status is 1 if one stays a
+    dead letter, or becomes one again.
+    """
+    if bool(numbers) == every:
+        raise click.UsageError("name the dead letters by NUMBER, or say --all")
+
+    async def work() -> list[Redriven]:
+        from triggerstream import bootstrap
+        from triggerstream.engine import redrive as engine
+
+        answers: list[Redriven] = []
+        ready: list[engine.Ready] = []
+        async with reading(at) as reader:
+            async for letter in _chosen(reader, numbers):
+                found = await engine.prepare(reader, letter)
+                if isinstance(found, engine.Ready):
+                    ready.append(found)
+                else:
+                    answers.append(found)
+            if dry_run:
+                answers += [engine.Redriven(number=one.number, folded=None) for one in ready]
+            elif ready:
+                log = bootstrap.log(existing(at))
+                try:
+                    answers += await engine.redrive(log, reader, ready, wait_s=wait_s)
+                finally:
+                    await log.close()
+        return sorted(answers, key=lambda answer: answer.number)
+
+    answers = run(work())
+    for answer in answers:
+        if as_json:
+            json_line(_answer_fields(answer))
+        else:
+            line = plain(f"dead letter {answer.number}: {_sentence(answer)}")
+            click.echo(line, err=not (answer.folded or (dry_run and answer.folded is None)))
+    if not answers and not as_json:
+        say("no dead letters")
+    if not all(answer.folded or (dry_run and answer.folded is None) for answer in answers):
+        sys.exit(1)
+
+
+async def _chosen(reader: Reader, numbers: tuple[int, ...]) -> AsyncIterator[DeadLetterRow]:
+    """Those with ``numbers``, or all."""
+    if numbers:
+        for number in sorted(set(numbers)):
+            found = await reader.dead_letters(after=number - 1, limit=1)
+            if not found or found[0].number != number:
+                raise UsageError(
+                    f"there is no dead letter {number}: `triggerstream deadletters list` shows them"
+                )
+            yield found[0]
+        return
+    after = 0
+    while page := await reader.dead_letters(after=after, limit=_PAGE):
+        for letter in page:
+            yield letter
+        after = page[-1].number
+
+
+def _answer_fields(answer: Redriven) -> JsonObject:
+    fields: JsonObject = {"number": answer.number, "folded": answer.folded}
+    more: JsonObject = {"partition": answer.partition, "offset": answer.offset, "reason": answer.reason}
+    return {**fields, **compact(more)}
+
+
+def _sentence(answer: Redriven) -> str:
+    if answer.offset is None:
+        return f"not redriven: {answer.reason}" if answer.reason else "can be read now; nothing was done"
+    if answer.folded is None:
+        return (
+            f"its record is in the log at offset {answer.offset}, but no engine has folded it yet: "
+            "start one (triggerstream dev, or a worker)"
+        )
+    if not answer.folded:
+        return f"a dead letter again, from offset {answer.offset}: {answer.reason}"
+    return f"folded, at offset {answer.offset}"
 
 
 def _place(letter: DeadLetterRow) -> str:
