@@ -19,13 +19,13 @@ from tests.adapters.kafka.bridges import (
     queued,
 )
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
-from tests.support.kafka.server import free_port
+from tests.support.kafka.server import KafkaServer, free_port
 from tests.support.probes import Probes
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually, wait_until
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.deadletters import buried
-from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Event, Failed
 from triggerstream.core.ids import AppId
@@ -289,3 +289,28 @@ async def test_probes_and_metrics_tell_a_bridge_that_waits_from_one_that_is_stuc
         bridge.terminate()
         assert await bridge.ended() == 0
     del broker
+
+
+async def test_a_bridge_lives_whether_or_not_kafka_does(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path
+) -> None:
+    server = start_kafka()
+    connection = Connection(bootstrap=server.bootstrap)
+    await create(connection, kafka_app, partitions=PARTITIONS)
+    server.pause()
+    away = f"redis://127.0.0.1:{free_port()}"
+    arguments = (*ALLOW, "--from", "earliest", "--probes-port", "0")
+    bridge = BridgeProcess(connection, kafka_app, away, tmp_path / "bridge.log", *arguments)
+    try:
+        probes = await Probes.of(bridge.text)
+        assert probes.now() == (200, 503, 503), probes.told()
+        server.resume()
+        await probes.become(200, 200, 200)
+        server.pause()
+        await probes.become(200, 200, 503, because="no answer from Kafka for ")
+        server.resume()
+        await probes.become(200, 200, 200)
+        bridge.terminate()
+        assert await bridge.ended() == 0, bridge.text()
+    finally:
+        bridge.kill()

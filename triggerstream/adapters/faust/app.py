@@ -6,30 +6,25 @@ import asyncio
 import logging
 import os
 import socket
-import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import faust
-from aiokafka.errors import GroupAuthorizationFailedError
 from faust.types import TP, StreamT
 
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.faust.credentials import credentials
 from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
-from triggerstream.adapters.faust.recovery import TableManager, TakeOver
+from triggerstream.adapters.faust.recovery import TableManager
 from triggerstream.adapters.faust.rocks import RocksStore, new_cache
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics
-from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.health import Phase, Place, Vitals, WorkerFigures
 from triggerstream.engine.ledger import StateStore
 from triggerstream.engine.marks import Identity
 from triggerstream.engine.owner import Owner
@@ -164,60 +159,6 @@ class WorkerApp(faust.App):
             _progress(partition, thread.fetched(TP(self.events_topic, number)))
             for number, partition in sorted(self.owner.partitions.items())
         ]
-
-    def vitals(self) -> Vitals:
-        """How the process is, for probes and metrics.
-
-        Raises:
-            UsageError: brokers do not let it join its group.
-            LogError: it cannot join for another reason.
-        """
-        recovery = cast("TakeOver", cast("TableManager", self.tables).recovery)
-        if not recovery.joined:
-            self._raise_trouble()
-            return Vitals()
-        partitions = self.owner.partitions
-        places = tuple(
-            Place(
-                partition=one.partition,
-                ready=one.ready,
-                reached=partitions[one.partition].durable,
-                lag=one.lag,
-                recovery_left=one.counters.recovery_left,
-            )
-            for one in self.progress()
-        )
-        ready = [partition for partition in partitions.values() if partition.life is Life.READY]
-        in_force = Counter[str](
-            hash_ for partition in ready if (hash_ := partition.rules.current.config.hash)
-        )
-        if recovery.complete and not self.rebalancing:
-            phase = Phase.READY
-        else:
-            phase = Phase.RECOVERING if any(not place.ready for place in places) else Phase.REBALANCING
-        return Vitals(
-            phase=phase,
-            joined=True,
-            silent_s=time.monotonic() - cast("Consumer", self.consumer).thread.answered_at(),
-            topic=self.events_topic,
-            places=places,
-            figures=WorkerFigures(
-                done=self.owner.done(),
-                rebalances=self.rebalancing_count,
-                recovery_s=recovery.took_s,
-                timers=sum(partition.timers() for partition in partitions.values()),
-                configurations=in_force,
-            ),
-        )
-
-    def _raise_trouble(self) -> None:
-        match cast("Consumer", self.consumer).thread.trouble():
-            case None:
-                pass
-            case GroupAuthorizationFailedError():
-                raise UsageError(f"this account may not join the group {self.conf.id}: it needs Read on it")
-            case exc:
-                raise LogError(f"the group {self.conf.id} cannot be joined: {exc!r}") from exc
 
     def fail(self, exc: BaseException) -> None:
         """End the process: what is in flight is not known to be durable."""

@@ -20,6 +20,7 @@ import time
 from typing import NoReturn
 
 from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
+from triggerstream.adapters.faust.vitals import vitals_of
 from triggerstream.adapters.kafka.check import Severity, check
 from triggerstream.adapters.kafka.cluster import Cluster, describe
 from triggerstream.adapters.kafka.connection import translated
@@ -105,7 +106,7 @@ async def _run(settings: WorkerSettings, pulse: Pulse) -> int:
 
 async def _beat(pulse: Pulse, app: WorkerApp) -> None:
     try:
-        await keep_beating(pulse, app.vitals)
+        await keep_beating(pulse, lambda: vitals_of(app))
     except Exception as exc:  # noqa: BLE001 - a worker that cannot tell how it is would be taken for dead
         end_process(exc)
 

@@ -1,0 +1,71 @@
+"""What a worker's Faust application tells of itself."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import cast
+
+from aiokafka.errors import GroupAuthorizationFailedError
+
+from triggerstream.adapters.faust.app import WorkerApp
+from triggerstream.adapters.faust.recovery import TableManager
+from triggerstream.adapters.faust.transport import Consumer
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.health import Phase, Place, Vitals, WorkerFigures
+from triggerstream.engine.partition import Life
+
+
+def vitals_of(app: WorkerApp) -> Vitals:
+    """How the worker is, for probes and metrics.
+
+    Raises:
+        UsageError: brokers do not let it join its group.
+        LogError: it cannot join for another reason.
+    """
+    take_over = cast("TableManager", app.tables).recovery
+    thread = cast("Consumer", app.consumer).thread
+    if not take_over.joined:
+        _raise_trouble(app, thread.trouble())
+        return Vitals()
+    partitions = app.owner.partitions
+    places = tuple(
+        Place(
+            partition=one.partition,
+            ready=one.ready,
+            reached=partitions[one.partition].durable,
+            lag=one.lag,
+            recovery_left=one.counters.recovery_left,
+        )
+        for one in app.progress()
+    )
+    ready = [partition for partition in partitions.values() if partition.life is Life.READY]
+    in_force = Counter[str](hash_ for partition in ready if (hash_ := partition.rules.current.config.hash))
+    if take_over.complete and not app.rebalancing:
+        phase = Phase.READY
+    else:
+        phase = Phase.RECOVERING if any(not place.ready for place in places) else Phase.REBALANCING
+    return Vitals(
+        phase=phase,
+        joined=True,
+        silent_s=time.monotonic() - thread.answered_at(),
+        topic=app.events_topic,
+        places=places,
+        figures=WorkerFigures(
+            done=app.owner.done(),
+            rebalances=app.rebalancing_count,
+            recovery_s=take_over.took_s,
+            timers=sum(partition.timers() for partition in partitions.values()),
+            configurations=in_force,
+        ),
+    )
+
+
+def _raise_trouble(app: WorkerApp, trouble: BaseException | None) -> None:
+    match trouble:
+        case None:
+            pass
+        case GroupAuthorizationFailedError():
+            raise UsageError(f"this account may not join the group {app.conf.id}: it needs Read on it")
+        case _:
+            raise LogError(f"the group {app.conf.id} cannot be joined: {trouble!r}") from trouble
