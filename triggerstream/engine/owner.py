@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from operator import attrgetter
 
 from triggerstream.engine.partition import Counters, Life, Partition
 
@@ -51,9 +52,8 @@ class Owner:
         await asyncio.gather(*(partition.close() for partition in partitions.values()))
 
 
-def _sum(counters: Iterable[Counters]) -> Counters:
-    total = Counters()
-    for one in counters:
-        for field in fields(Counters):
-            setattr(total, field.name, getattr(total, field.name) + getattr(one, field.name))
-    return total
+_COUNTERS = tuple((field.name, attrgetter(field.name)) for field in fields(Counters))
+
+
+def _sum(counters: Sequence[Counters]) -> Counters:
+    return Counters(**{name: sum(map(of, counters)) for name, of in _COUNTERS})
