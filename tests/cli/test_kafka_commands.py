@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.adapters.faust.workers import WorkerProcess
 from tests.cli.conftest import SURVEY, Cli
@@ -18,6 +19,7 @@ from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.client import SyncClient
 from triggerstream.core.events import Failed, Started
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId, TaskName, command_id
+from triggerstream.core.placement import partition_of
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
 
@@ -161,6 +163,33 @@ def test_sessions_and_orders(cli: Cli, address: str, kafka_app: AppId, tasks: Pa
     answers = ran.rows()
     assert (ran.status, len(answers)) == (0, 19)
     assert {answer["status"] for answer in answers} == {"cancelled"}
+
+
+@pytest.mark.usefixtures("worker")
+def test_sessions_are_closed_erased_and_exported(
+    cli: Cli, address: str, kafka: str, kafka_app: AppId, tasks: Path
+) -> None:
+    assert cli("config", "apply", str(tasks), at=address).status == 0
+    names = [f"s{number}" for number in range(6)]
+    producer = Producer({"bootstrap.servers": kafka})
+    for name in names:
+        # Where it is for the worker to move.
+        wrong = (partition_of(name.encode(), PARTITIONS) + 1) % PARTITIONS
+        producer.produce(f"{kafka_app}.events", b'{"type": "module1"}', name, partition=wrong)
+    assert producer.flush(60) == 0
+    for name in names:
+        explained(cli, address, name, "unstarted")
+    ran = cli("sessions", "close", *names[:3], "--json", "--wait", "60", at=address)
+    assert (ran.status, [row["session"] for row in ran.rows()]) == (0, names[:3])
+    assert cli("sessions", "show", "s1", "--json", at=address).row()["closed"] is True
+    ran = cli("sessions", "erase", *names[3:], "--json", "--wait", "60", at=address)
+    assert (ran.status, {row["applied"] for row in ran.rows()}) == (0, {True})
+    assert cli("sessions", "show", "s4", "--json", at=address).row()["seen"] == []
+    fired, closed = cli("sessions", "export", "s1", at=address).rows()
+    assert (fired["type"], fired["source"]) == ("module1", "triggerstream-origin")
+    assert fired["time"] <= fired["received"]
+    assert closed["type"] == "triggerstream.session.close"
+    assert cli("sessions", "export", "nobody", at=address).status == 1
 
 
 def test_dead_letters(cli: Cli, address: str, tasks: Path, worker: WorkerProcess) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, run, viewing
+from triggerstream.cli.orders import giver_options
 from triggerstream.cli.printing import compact, json_line, plain, say, status_text, table, when
 from triggerstream.cli.sessions import STATUSES
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
@@ -35,14 +34,6 @@ def instances() -> None:
     """
 
 
-def _user() -> str:
-    """Who runs this; a container may have no name for its user."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
 def _order(command: Callable[..., None]) -> Callable[..., None]:
     """The arguments and options that every order has."""
     for decorate in reversed(
@@ -58,17 +49,7 @@ def _order(command: Callable[..., None]) -> Callable[..., None]:
                 help="Every instance that has not changed for this long.",
             ),
             click.option("--dry-run", is_flag=True, help="Only list the instances that the order is for."),
-            click.option("--reason", help="Why; kept with the order."),
-            click.option("--by", default=_user, show_default="the user", help="Who gives the order."),
-            click.option(
-                "--wait",
-                "wait_s",
-                default=10.0,
-                show_default=True,
-                type=click.FloatRange(min=0),
-                metavar="SECONDS",
-                help="How long to wait for the engine.",
-            ),
+            giver_options,
             at_option,
             json_option,
         ]
@@ -244,7 +225,7 @@ def _fields(answer: Answer) -> JsonObject:
     order = type(answer.to.order).__name__.lower()
     return {
         "session": answer.to.session,
-        "instance": answer.to.order.instance,
+        "instance": answer.to.instance,
         "order": order,
         "offset": answer.offset,
         "applied": answer.applied,
@@ -253,7 +234,7 @@ def _fields(answer: Answer) -> JsonObject:
 
 
 def _sentence(answer: Answer) -> str:
-    what = f"{answer.to.session} {answer.to.order.instance}"
+    what = f"{answer.to.session} {answer.to.instance}"
     if answer.applied is None:
         return (
             f"{what}: the order is in the log at offset {answer.offset}, but no engine has folded it yet: "

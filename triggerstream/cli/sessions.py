@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from triggerstream.cli.endings import close, erase, export
 from triggerstream.cli.options import Duration, at_option, json_option, run, viewing
 from triggerstream.cli.printing import (
     brief,
@@ -36,7 +37,11 @@ STATUSES = [status.value for status in Status]
 
 @click.group(invoke_without_command=False)
 def sessions() -> None:
-    """List and explain what is known of sessions."""
+    """List and explain what is known of sessions; close, erase and export them."""
+
+
+for _command in (close, erase, export):
+    sessions.add_command(_command)
 
 
 @sessions.command("list")

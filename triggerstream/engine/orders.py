@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import Event, Order
-from triggerstream.core.ids import SessionId, split_instance_id
+from triggerstream.core.events import Close, Erase, Event, Order
+from triggerstream.core.ids import InstanceId, SessionId, split_instance_id
 from triggerstream.core.state import SessionState
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.wire import state as states
@@ -26,7 +26,12 @@ class Addressed:
     """An order and the session it is for."""
 
     session: SessionId
-    order: Order
+    order: Order | Close | Erase
+
+    @property
+    def instance(self) -> InstanceId | None:
+        """The instance that it is for; None where it is for the session."""
+        return None if isinstance(self.order, Close | Erase) else self.order.instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +132,7 @@ async def _answer(reader: Reader, to: Addressed, offset: int, *, folded: int, pa
     state = states.decode(row.state)
     note = next((said for at, _, _, said in state.positions if at == offset), None)
     refused = note is not None and note.startswith(_REFUSED)
-    status, clone = _afterwards(state, to.order.instance)
+    status, clone = _afterwards(state, to.instance)
     return Answer(
         to=to,
         offset=offset,
@@ -138,8 +143,8 @@ async def _answer(reader: Reader, to: Addressed, offset: int, *, folded: int, pa
     )
 
 
-def _afterwards(state: SessionState, instance: str) -> tuple[str | None, str | None]:
-    parts = split_instance_id(instance)
+def _afterwards(state: SessionState, instance: InstanceId | None) -> tuple[str | None, str | None]:
+    parts = None if instance is None else split_instance_id(instance)
     record = None if parts is None else state.tasks.get(parts[0])
     if parts is None or record is None:
         return None, None

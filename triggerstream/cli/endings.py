@@ -1,0 +1,125 @@
+"""`triggerstream sessions close | erase | export`: the end of a session, and all that was said of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from triggerstream.cli.options import at_option, existing, json_option, reading, run
+from triggerstream.cli.orders import giver_options
+from triggerstream.cli.printing import compact, json_line, plain
+from triggerstream.core.events import Close, Erase
+from triggerstream.core.ids import JsonObject, SessionId
+
+if TYPE_CHECKING:
+    from triggerstream.engine.orders import Answer
+
+
+@click.command()
+@click.argument("sessions", metavar="SESSION…", nargs=-1, required=True)
+@giver_options
+@at_option
+@json_option
+def close(
+    *, sessions: tuple[str, ...], reason: str | None, by: str, wait_s: float, at: str, as_json: bool
+) -> None:
+    """End sessions: what waits is cancelled, and later triggers start anew."""
+    _end(lambda: Close(reason=reason, by=by), sessions, wait_s=wait_s, at=at, as_json=as_json)
+
+
+@click.command()
+@click.argument("sessions", metavar="SESSION…", nargs=-1, required=True)
+@giver_options
+@at_option
+@json_option
+def erase(
+    *, sessions: tuple[str, ...], reason: str | None, by: str, wait_s: float, at: str, as_json: bool
+) -> None:
+    """Forget sessions: nothing is kept of their state. Their events stay until the log's retention ends."""
+    _end(lambda: Erase(reason=reason, by=by), sessions, wait_s=wait_s, at=at, as_json=as_json)
+
+
+@click.command()
+@click.argument("session")
+@at_option
+def export(*, session: str, at: str) -> None:
+    """Print all events of SESSION that the log holds, as JSON lines that `simulate` reads.
+
+    Reads the whole partition of the session. What could not be read as an event is told on standard error.
+    """
+
+    async def work() -> int:
+        from triggerstream.engine.history import Unread, history
+
+        count = 0
+        async with reading(at) as reader:
+            async for line in history(reader, SessionId(session)):
+                if isinstance(line, Unread):
+                    click.echo(plain(f"offset {line.offset}: left out: {line.reason}"), err=True)
+                else:
+                    json_line(line)
+                    count += 1
+        return count
+
+    if not run(work()):
+        _unknown(session)
+
+
+def _end(
+    order: Callable[[], Close | Erase], sessions: tuple[str, ...], *, wait_s: float, at: str, as_json: bool
+) -> None:
+    async def work() -> list[Answer]:
+        from triggerstream import bootstrap
+        from triggerstream.engine.orders import Addressed, give
+
+        async with reading(at) as reader:
+            for name in sessions:
+                session = SessionId(name)
+                progress = await reader.progress(partition=await reader.partition(session))
+                # What is not folded yet may be of this session.
+                if progress.lag == 0 and await reader.session(session) is None:
+                    _unknown(name)
+            log = bootstrap.log(existing(at))
+            try:
+                orders = [Addressed(session=SessionId(name), order=order()) for name in sessions]
+                return await give(log, reader, orders, wait_s=wait_s)
+            finally:
+                await log.close()
+
+    answers = run(work())
+    for answer in answers:
+        if as_json:
+            json_line(_fields(answer))
+        else:
+            click.echo(plain(f"{answer.to.session}: {_outcome(answer)}"), err=answer.applied is not True)
+    if not all(answer.applied for answer in answers):
+        sys.exit(1)
+
+
+def _fields(answer: Answer) -> JsonObject:
+    return {
+        "session": answer.to.session,
+        "order": type(answer.to.order).__name__.lower(),
+        "offset": answer.offset,
+        "applied": answer.applied,
+        **compact({"reason": answer.reason}),
+    }
+
+
+def _outcome(answer: Answer) -> str:
+    if answer.applied is None:
+        return (
+            f"the order is in the log at offset {answer.offset}, but no engine has folded it yet: "
+            "start one (triggerstream dev, or a worker), and it will be carried out"
+        )
+    if not answer.applied:
+        return f"not done: {answer.reason}"
+    return "closed" if isinstance(answer.to.order, Close) else "erased"
+
+
+def _unknown(session: str) -> None:
+    click.echo(plain(f"{session}: nothing is known of this session"), err=True)
+    sys.exit(1)

@@ -1,0 +1,59 @@
+"""All events of one session that the log holds, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.events import Event
+from triggerstream.core.ids import JsonObject, SessionId
+from triggerstream.engine.ports import Reader
+from triggerstream.wire.events import decode, encode
+from triggerstream.wire.instants import format_instant
+from triggerstream.wire.json import as_object, loads
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A record under the session's key that is no event, and why."""
+
+    offset: int
+    reason: str
+
+
+async def history(reader: Reader, session: SessionId) -> AsyncIterator[JsonObject | Unread]:
+    """Each event of ``session`` as an object that a simulation reads.
+
+    One that a worker moved is there once, where it was moved to, with its origin as its id.
+
+    Raises:
+        LogError: the log cannot be read.
+    """
+    place = await reader.partition(session)
+    key = session.encode()
+    after = -1
+    while records := await reader.records(after=after, limit=_PAGE, partition=place):
+        after = records[-1].offset
+        for record in records:
+            if record.key is not None and record.key != key:
+                continue
+            try:
+                event = decode(record)
+            except DecodeError as exc:
+                if record.key is not None:
+                    yield Unread(offset=record.offset, reason=str(exc))
+                continue
+            if not isinstance(event, Event) or event.session != session:
+                continue
+            value = encode(
+                event.body,
+                id=event.id,
+                source=event.source,
+                time_us=event.time_us,
+                session=session,
+                traceparent=event.traceparent,
+            )
+            yield {**as_object(loads(value), ""), "received": format_instant(record.arrival_us)}
