@@ -254,6 +254,21 @@ async def test_a_client_that_does_not_get_in_is_told_why_at_once(
     assert re.match(f"{address.bootstrap} {message}", line)
 
 
+async def test_a_secret_that_was_put_right_is_used_by_the_client_that_there_is(
+    secure: SecureKafka, kafka_app: AppId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(Connection(bootstrap=secure.server.bootstrap), kafka_app, partitions=1)
+    name, password = f"{kafka_app}-application", "the new secret"
+    secure.account(name, password, documented("application", kafka_app))
+    monkeypatch.setenv(KAFKA_CONFIG_VARIABLE, str(secure.config_of(name, "the old secret")))
+    address = KafkaAddress(bootstrap=secure.at("SASL_SSL"), app=kafka_app)
+    async with Client(str(address), timeout_s=WITHIN_S) as client:
+        with pytest.raises(UsageError, match="does not take the password"):
+            await client.fire("s1", "a")
+        secure.config_of(name, password)
+        await client.fire("s1", "a")
+
+
 @pytest.mark.parametrize("what", ["wrong password", "wrong authority"])
 async def test_a_worker_and_a_bridge_that_do_not_get_in_end_and_say_why(
     secure: SecureKafka, kafka_app: AppId, tmp_path: Path, what: str
