@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from triggerstream.engine.partition import Counters
+from triggerstream.engine.waiting import Wait
 
 BEAT_S = 1.0
 """How often an event loop tells."""
@@ -115,9 +116,12 @@ class Pulse:
     trips: int = 0
     """How often a partition was found stuck."""
     stopping: bool = False
+    waits_s: Mapping[int, float] = field(default_factory=dict)
+    """By partition, for how long its oldest record that is not done has been seen waiting."""
     _at: float = field(init=False)
     _still: dict[int, tuple[int, float]] = field(default_factory=dict)
     """By partition with a lag: where it is, and since when."""
+    _waits: dict[int, Wait] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._at = self.now()
@@ -136,6 +140,14 @@ class Pulse:
         stuck = tuple(n for n, (_, since) in sorted(self._still.items()) if now - since >= self.stuck_s)
         self.trips += len(set(stuck) - set(self.stuck))
         self.stuck = stuck
+        self._waits = {place.partition: self._waits.get(place.partition) or Wait() for place in vitals.places}
+        self.waits_s = {
+            place.partition: self._waits[place.partition].look(
+                done=place.reached, end=place.reached + place.lag, now=now
+            )
+            for place in vitals.places
+            if place.lag is not None
+        }
 
     def _since(self, place: Place, now: float) -> tuple[int, float]:
         before = self._still.get(place.partition)

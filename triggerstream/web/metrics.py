@@ -164,6 +164,14 @@ COMMON = (
         _PLACE,
     ),
     Described(
+        "lag_seconds",
+        "For how long this process has seen the oldest of them wait.",
+        lambda pulse: [
+            ((str(partition), pulse.vitals.topic), waits_s) for partition, waits_s in pulse.waits_s.items()
+        ],
+        _PLACE,
+    ),
+    Described(
         "done_offset", "The offset below which all is done.", _places(lambda place: place.reached), _PLACE
     ),
     Described("stuck_partitions", "Partitions that the watchdog finds stuck.", lambda p: _one(len(p.stuck))),

@@ -81,9 +81,11 @@ async def test_a_worker_lives_while_it_recovers_stands_still_or_drains(app: Stag
     found = probes.metrics()
     assert found["stuck_partitions", ()] == found["watchdog_trips_total", ()] == app.partitions
     assert found["lag_records", ("0", app.topics.events)] > 0
+    assert found["lag_seconds", ("0", app.topics.events)] >= 2
     gates.open("intake")
     await probes.become(200, 200, 200)
     await app.settled()
+    await eventually(lambda: probes.metrics()["lag_seconds", ("0", app.topics.events)] == 0)
     # What the one before has folded is not counted by this one.
     await eventually(lambda: probes.metrics()["events_total", ()] == 4 * 200, what=probes.metrics)
     assert probes.metrics()["decisions_total", ()] == 200
