@@ -6,10 +6,10 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws faults lint bench bench-long demo demo-kafka producers kafka-up kafka-down kafka-status clean lock
+.PHONY: help install test test-quick test-laws faults lint bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv from requirements.lock; does nothing when it is up to date
 
@@ -54,6 +54,9 @@ demo-kafka: install ## The same on Kafka: two workers, bridge, Celery worker, a 
 producers: install ## Triggers from Java, Go, Node, C and Python on a real Kafka: one task, once
 	@$(BIN)/python -m tests.support.producers
 
+k8s-check: install ## Render the manifests of k8s/, validate them, and hold them against the policies
+	@$(BIN)/pytest tests/k8s -m "not slow and not kafka" $(PYTEST_ARGS)
+
 kafka-up: install ## Start an Apache Kafka on 127.0.0.1:9092; Maven brings it the first time
 	@$(BIN)/python -m tests.support.kafka up
 
@@ -69,8 +72,13 @@ clean: ## Remove .venv, builds and caches
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip-compile names its own command line in the header unless told what to say instead.
-lock: ## Resolve pyproject.toml again into requirements.lock
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --strip-extras --allow-unsafe
+
+lock: ## Resolve pyproject.toml again into requirements.lock, and those of the image
 	@test -x $(BIN)/pip-compile || { echo "Run make install first: pip-compile lives in .venv"; exit 1; }
-	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --all-extras --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --strip-extras --allow-unsafe \
-		--output-file requirements.lock pyproject.toml
+	@$(COMPILE) --all-extras --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --extra kafka --extra guard-redis --constraint requirements.lock \
+		--output-file k8s/requirements.lock pyproject.toml
+	@$(COMPILE) --only-build-deps --build-deps-for wheel --constraint requirements.lock \
+		--output-file k8s/build.lock pyproject.toml

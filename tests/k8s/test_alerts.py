@@ -1,0 +1,73 @@
+"""Alerts are expressions that Prometheus reads, and ask for metrics that there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.k8s.rendering import of_kind, render
+from triggerstream.engine.health import Pulse
+from triggerstream.web.metrics import bridge_registry, worker_registry
+
+_OTHERS = {
+    "kube_pod_container_status_restarts_total",
+    "kubelet_volume_stats_used_bytes",
+    "kubelet_volume_stats_capacity_bytes",
+}
+"""What the cluster measures itself."""
+
+
+def _rules() -> list[dict[str, Any]]:
+    (found,) = of_kind(render("prod"), "PrometheusRule")
+    return [rule for group in found["spec"]["groups"] for rule in group["rules"]]
+
+
+def _names(registry: CollectorRegistry) -> set[str]:
+    """As they stand in a query: a counter's ends in ``_total``."""
+    return {
+        f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()
+    }
+
+
+def _asked(expression: str) -> set[str]:
+    """The metrics that an expression asks for."""
+    found = set()
+
+    def visit(part: promql_parser.Expr) -> bool:
+        if isinstance(part, promql_parser.VectorSelector):
+            assert part.name is not None
+            found.add(part.name)
+        return True
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return found
+
+
+@pytest.mark.parametrize("rule", _rules(), ids=lambda rule: rule["alert"])
+def test_an_alert_asks_for_metrics_that_there_are(rule: dict[str, Any], tmp_path: Path) -> None:
+    there = _names(worker_registry(Pulse(), store=tmp_path)) | _names(bridge_registry(Pulse())) | _OTHERS
+    asked = _asked(rule["expr"])
+    assert asked
+    assert asked <= there
+
+
+@pytest.mark.parametrize("rule", _rules(), ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_bad_it_is_and_what_it_means(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert rule["annotations"]["summary"]
+    assert rule["alert"].startswith("Triggerstream")
+
+
+def test_an_expression_that_is_none_is_found() -> None:
+    with pytest.raises(ValueError, match="unclosed left parenthesis"):
+        promql_parser.parse("increase(triggerstream_events_total[15m] > 0")
+
+
+def test_a_metric_that_is_none_is_found(tmp_path: Path) -> None:
+    asked = _asked('sum by (namespace, topic) (triggerstream_lags{phase="x"}) > 3')
+    assert asked == {"triggerstream_lags"}
+    assert not asked <= _names(worker_registry(Pulse(), store=tmp_path))
