@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from tests.support.waiting import eventually
 from triggerstream.adapters.memory import ManualClock
-from triggerstream.core.errors import LogError
-from triggerstream.core.ids import AppId
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import NO_CONFIGURATION
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.ledger import Commit, Extent, FencedError, TakeOverError
@@ -497,3 +497,50 @@ async def test_an_opening_that_is_given_up_lets_go_of_everything(bench: Bench) -
 
 def _json(value: bytes) -> dict[str, object]:
     return dict(as_object(loads(value), ""))
+
+
+async def test_sessions_are_read_in_pages_by_id(bench: Bench) -> None:
+    names = ["a", "b/1", "b/2", "b/3", "c", "é"]
+    bench.configure()
+    for name in names:
+        bench.fire(name, "a")
+    partition = bench.partition()
+    with pytest.raises(UsageError, match="partition 0 is opening: ask again"):
+        partition.sessions(prefix="", after=None, limit=3)
+    await partition.open()
+    await bench.fold(partition)
+
+    def page(prefix: str = "", after: str | None = None, limit: int = 3) -> list[str]:
+        found = partition.sessions(
+            prefix=prefix, after=None if after is None else SessionId(after), limit=limit
+        )
+        assert all(value == partition.state(name) for name, value in found)
+        return [name for name, _ in found]
+
+    assert page() == names[:3]
+    assert page(after="b/2") == names[3:]
+    assert page("b/") == names[1:4]
+    assert page("b/", after="b/1", limit=1) == ["b/2"]
+    assert page("b/2") == page("b/2", after="a") == ["b/2"]
+    assert page("b/2", after="b/2") == page("d") == []
+    await partition.close()
+
+
+async def test_a_checkpoint_tells_which_sessions_it_changed_once_they_can_be_read(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    bench.fire("t", "a")
+    partition = bench.partition()
+    told: list[tuple[set[str], list[str]]] = []
+
+    def note(sessions: Iterable[SessionId]) -> None:
+        readable = partition.sessions(prefix="", after=None, limit=9)
+        told.append((set(sessions), [name for name, _ in readable]))
+
+    partition.on_durable = note
+    await partition.open()
+    await bench.fold(partition)
+    bench.fire("t", "b")
+    await bench.fold(partition)
+    assert told == [({"s", "t"}, ["s", "t"]), ({"t"}, ["s", "t"])]
+    await partition.close()

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -126,6 +126,8 @@ class Partition:
     identity: Identity
     fail: Callable[[BaseException], None]
     on_room: Callable[[], None] = lambda: None
+    on_durable: Callable[[Iterable[SessionId]], None] = lambda _sessions: None
+    """Called with the sessions that a checkpoint has changed, once it is durable and stored."""
     timing: Timing = field(default_factory=Timing)
     life: Life = Life.OPENING
     counters: Counters = field(default_factory=Counters)
@@ -134,6 +136,8 @@ class Partition:
     """The next offset to fold."""
     durable: int = 0
     """The next offset after what is durable."""
+    begun: int = 0
+    """Where it went on when it was taken over."""
     _told: int = 0
     """Of ``durable``, what lag tools were told last."""
     _tell_at: float = 0.0
@@ -183,9 +187,29 @@ class Partition:
         Raises:
             UsageError: the partition is not ready.
         """
+        return self._readable().get(session.encode())
+
+    def _readable(self) -> StateStore:
         if self.life is not Life.READY or self._store is None:
             raise UsageError(f"{self.place} is {self.life.value}: ask again in a moment")
-        return self._store.get(session.encode())
+        return self._store
+
+    def sessions(
+        self, *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[tuple[SessionId, bytes]]:
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``, as they are durable.
+
+        Raises:
+            UsageError: the partition is not ready.
+        """
+        store, begin = self._readable(), prefix.encode()
+        found: list[tuple[bytes, bytes]] = []
+        if (after is None or after < prefix) and begin:
+            value = store.get(begin)
+            found = [] if value is None else [(begin, value)]
+        place = b"\x01" if after is None and not begin else max(begin, (after or "").encode())
+        found += store.page(after=place, limit=limit - len(found))
+        return [(SessionId(key.decode()), value) for key, value in found if key.startswith(begin)]
 
     # ---- taking over ----------------------------------------------------------------------------
 
@@ -206,7 +230,7 @@ class Partition:
         await self._recover(store, extent)
         failpoint("takeover.recovered")
         mark = await self._resume(store, extent)
-        self.next = self.durable = self._position = mark.offset
+        self.next = self.durable = self.begun = self._position = mark.offset
         self.life = Life.READY
         self._committer = asyncio.create_task(self._guard(self._commit_all))
         self._background = [
@@ -423,6 +447,7 @@ class Partition:
         self._write(entries, marks, position)
         failpoint("checkpoint.stored")
         self._note(checkpoints, states)
+        self.on_durable(states)
         self.durable = offset
         self._tell_reached()
         self._release(len(folded))
