@@ -177,6 +177,7 @@ def test_sessions_are_closed_erased_and_exported(
         wrong = (partition_of(name.encode(), PARTITIONS) + 1) % PARTITIONS
         producer.produce(f"{kafka_app}.events", b'{"type": "module1"}', name, partition=wrong)
     assert producer.flush(60) == 0
+    del producer
     for name in names:
         explained(cli, address, name, "unstarted")
     ran = cli("sessions", "close", *names[:3], "--json", "--wait", "60", at=address)
@@ -189,7 +190,9 @@ def test_sessions_are_closed_erased_and_exported(
     assert (fired["type"], fired["source"]) == ("module1", "triggerstream-origin")
     assert fired["time"] <= fired["received"]
     assert closed["type"] == "triggerstream.session.close"
-    assert cli("sessions", "export", "nobody", at=address).status == 1
+    for command in ("close", "erase", "export"):
+        ran = cli("sessions", command, "nobody", at=address)
+        assert (ran.status, ran.err) == (1, "nobody: nothing is known of this session\n")
 
 
 def test_dead_letters(cli: Cli, address: str, tasks: Path, worker: WorkerProcess) -> None:

@@ -13,6 +13,7 @@ from triggerstream.cli.orders import giver_options
 from triggerstream.cli.printing import compact, json_line, plain
 from triggerstream.core.events import Close, Erase
 from triggerstream.core.ids import JsonObject, SessionId
+from triggerstream.engine.ports import Reader
 
 if TYPE_CHECKING:
     from triggerstream.engine.orders import Answer
@@ -78,9 +79,7 @@ def _end(
         async with reading(at) as reader:
             for name in sessions:
                 session = SessionId(name)
-                progress = await reader.progress(partition=await reader.partition(session))
-                # What is not folded yet may be of this session.
-                if progress.lag == 0 and await reader.session(session) is None:
+                if await reader.session(session) is None and not await _unfolded(reader, session):
                     _unknown(name)
             log = bootstrap.log(existing(at))
             try:
@@ -97,6 +96,13 @@ def _end(
             click.echo(plain(f"{answer.to.session}: {_outcome(answer)}"), err=answer.applied is not True)
     if not all(answer.applied for answer in answers):
         sys.exit(1)
+
+
+async def _unfolded(reader: Reader, session: SessionId) -> bool:
+    """Whether the log has what no engine has folded yet: it may be of this session."""
+    place = await reader.partition(session)
+    progress = await reader.progress(partition=place)
+    return bool(await reader.records(after=progress.offset - 1, limit=1, partition=place))
 
 
 def _fields(answer: Answer) -> JsonObject:

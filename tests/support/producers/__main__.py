@@ -39,6 +39,7 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.events import Event, Trigger
 from triggerstream.core.ids import AppId
+from triggerstream.engine.ports import Reader
 from triggerstream.settings import KafkaAddress
 from triggerstream.wire import commands, events, tasksfile
 from triggerstream.wire.events import ORIGIN_HEADER
@@ -214,11 +215,17 @@ async def _settled(address: KafkaAddress, worker: Part) -> None:
     try:
         while looks < 2:
             worker.check()
-            places = [await reader.progress(partition=partition) for partition in range(PARTITIONS)]
-            looks = looks + 1 if all(place.offset >= place.end for place in places) else 0
+            left = [await _unfolded(reader, partition) for partition in range(PARTITIONS)]
+            looks = 0 if any(left) else looks + 1
             await asyncio.sleep(_POLL_S)
     finally:
         await reader.close()
+
+
+async def _unfolded(reader: Reader, partition: int) -> bool:
+    """Whether the log has records beyond what is folded. An offset may be that of a transaction's mark."""
+    progress = await reader.progress(partition=partition)
+    return bool(await reader.records(after=progress.offset - 1, limit=1, partition=partition))
 
 
 async def _run(show: Show, place: Path) -> None:
