@@ -22,9 +22,10 @@ _COMMANDS = {
     "config": ("triggerstream.cli.config", "config", "Check tasks files, and bring them into force."),
     "simulate": ("triggerstream.cli.simulate", "simulate", "Fold events in memory: what would be decided."),
     "replay": ("triggerstream.cli.replay", "replay", "Check or rebuild what is kept, from the log."),
+    "doctor": ("triggerstream.cli.doctor", "doctor", "Look whether what an engine needs is there."),
     "sessions": ("triggerstream.cli.sessions", "sessions", "List and explain what is known of sessions."),
     "instances": ("triggerstream.cli.instances", "instances", "Skip, replay, cancel or resend instances."),
-    "deadletters": ("triggerstream.cli.deadletters", "deadletters", "Look at what could not be processed."),
+    "deadletters": ("triggerstream.cli.deadletters", "deadletters", "Look at what could not be processed, and try it again."),
 }
 """Where each command is, and its line in ``--help``: nothing is imported to answer that."""
 

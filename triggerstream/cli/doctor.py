@@ -1,0 +1,205 @@
+"""`triggerstream doctor`: whether what an engine needs is there."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from triggerstream.cli.options import at_option, existing, json_option, quiet, run
+from triggerstream.cli.printing import json_line, say
+from triggerstream.core.errors import TriggerstreamError
+from triggerstream.core.ids import JsonObject
+from triggerstream.engine.ports import Reader
+from triggerstream.settings import HttpAddress, KafkaAddress, locate
+
+_PACKAGES = ("celery", "kombu", "faust-streaming", "aiokafka", "rocksdict", "redis", "sqlalchemy", "psycopg")
+_AHEAD_S = 1.0
+"""By how much an event's arrival may be later than now before it is the clocks' doing."""
+_TAIL = 50
+"""Offsets to look back for the newest event: the last few may be those of transactions' marks."""
+_COUNTED = 1_000
+"""Of a partition, no more events than this are counted."""
+_BROKER_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was looked at, whether it is as it must be, and what was seen or has to be done."""
+
+    what: str
+    well: bool
+    says: str
+
+
+@click.command()
+@click.option(
+    "--broker",
+    metavar="URL",
+    envvar="CELERY_BROKER_URL",
+    show_envvar=True,
+    help="The Celery broker to look at as well.",
+)
+@at_option
+@json_option
+def doctor(*, broker: str | None, at: str, as_json: bool) -> None:
+    """Look whether what an engine needs is there. The exit status is 1 if something is not.
+
+    Nothing is changed. On Kafka: the cluster, the topics, the configuration, how far workers and bridge are,
+    the clocks; else the same of the database.
+    """
+
+    async def work() -> bool:
+        well = True
+        async for finding in _findings(at, broker):
+            well = well and finding.well
+            _tell(finding, as_json=as_json)
+        return well
+
+    if not run(work()):
+        sys.exit(1)
+
+
+def _tell(finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        fields: JsonObject = {"what": finding.what, "well": finding.well, "says": finding.says}
+        json_line(fields)
+    else:
+        say(f"{'ok ' if finding.well else 'NOT'} {finding.what:<13} {finding.says}")
+
+
+async def _findings(at: str, broker: str | None) -> AsyncIterator[Finding]:
+    yield Finding(what="packages", well=True, says=_packages())
+    look = _kafka if isinstance(locate(at), KafkaAddress) else _embedded
+    async for finding in look(at):
+        yield finding
+    if broker is not None:
+        yield await asyncio.to_thread(_celery, broker)
+
+
+def _packages() -> str:
+    found = []
+    for name in ("triggerstream", *_PACKAGES):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join(found)
+
+
+async def _kafka(at: str) -> AsyncIterator[Finding]:
+    from triggerstream import bootstrap
+
+    address = locate(at)
+    if not isinstance(address, KafkaAddress):
+        raise TypeError(at)
+    quiet()
+    try:
+        from triggerstream.adapters.kafka.check import Severity, check
+        from triggerstream.adapters.kafka.survey import not_handed_over, reach
+        from triggerstream.adapters.kafka.topics import partitions
+
+        connection = bootstrap.kafka(address)
+        reached = await reach(connection)
+        brokers = "1 broker" if reached.brokers == 1 else f"{reached.brokers} brokers"
+        yield Finding(
+            what="Kafka", well=True, says=f"{address.bootstrap}: cluster {reached.cluster}, {brokers}"
+        )
+        findings = await check(connection, address.app)
+        broken = False
+        for finding in findings:
+            error = finding.severity is Severity.ERROR
+            broken = broken or error
+            yield Finding(what="topics", well=not error, says=str(finding))
+        if broken:
+            return
+        count = await partitions(connection, address.app) or 0
+        if not findings:
+            yield Finding(what="topics", well=True, says=f"as they must be, {count} partitions")
+        reader = bootstrap.reader(address)
+        try:
+            async for seen in _folded(reader, count, apply="triggerstream config apply TASKS.json"):
+                yield seen
+        finally:
+            await reader.close()
+        left = await not_handed_over(connection, address.app, count)
+        says = (
+            "none has handed anything over yet" if left is None else f"at most {left} commands to hand over"
+        )
+        yield Finding(what="bridge", well=True, says=says)
+    except TriggerstreamError as exc:
+        yield Finding(what="Kafka", well=False, says=str(exc))
+
+
+async def _embedded(at: str) -> AsyncIterator[Finding]:
+    from triggerstream import bootstrap
+
+    try:
+        address = existing(at)
+        if isinstance(address, HttpAddress):
+            yield Finding(
+                what="database", well=False, says=f"{address}: name a state directory or a database"
+            )
+            return
+        reader = bootstrap.reader(address)
+        try:
+            yield Finding(what="database", well=True, says=str(address))
+            async for seen in _folded(reader, 1, apply="triggerstream dev TASKS.json"):
+                yield seen
+        finally:
+            await reader.close()
+    except TriggerstreamError as exc:
+        yield Finding(what="database", well=False, says=str(exc))
+
+
+async def _folded(reader: Reader, partitions: int, *, apply: str) -> AsyncIterator[Finding]:
+    """The configuration in force, how much waits to be folded, and the clocks."""
+    hashes: set[str | None] = set()
+    lag, more, newest_us = 0, False, 0
+    for partition in range(partitions):
+        texts = await reader.configurations(partition=partition)
+        hashes.add(texts[-1].hash if texts else None)
+        progress = await reader.progress(partition=partition)
+        # Offsets alone do not tell: the mark of a transaction has one too, and may be the last of the log.
+        left = await reader.records(after=progress.offset - 1, limit=_COUNTED, partition=partition)
+        lag, more = lag + len(left), more or len(left) == _COUNTED
+        last = await reader.records(after=max(progress.end - _TAIL, 0) - 1, limit=_TAIL, partition=partition)
+        newest_us = max([newest_us, *(record.arrival_us for record in last)])
+    yield _configuration(hashes, apply)
+    yield Finding(what="fold", well=True, says=f"{lag}{' or more' if more else ''} events wait to be folded")
+    ahead_s = (newest_us - time.time_ns() // 1000) / 1_000_000
+    if ahead_s > _AHEAD_S:
+        says = f"the newest event arrives {ahead_s:.1f} s from now: set this machine's clock, or the log's"
+        yield Finding(what="clocks", well=False, says=says)
+    else:
+        yield Finding(what="clocks", well=True, says="no event arrives later than now")
+
+
+def _configuration(hashes: set[str | None], apply: str) -> Finding:
+    if len(hashes) > 1:
+        says = "partitions have different ones: a worker has not come to the newest, see `fold`"
+        return Finding(what="configuration", well=False, says=says)
+    (found,) = hashes
+    if found is None:
+        says = f"no engine has one in force: `{apply}`, and start an engine"
+        return Finding(what="configuration", well=False, says=says)
+    return Finding(what="configuration", well=True, says=f"{found[:12]} is in force")
+
+
+def _celery(broker: str) -> Finding:
+    """Whether the Celery broker answers. What it is asked with may hold a password, so it is not repeated."""
+    from triggerstream import bootstrap
+
+    app: Any = bootstrap.celery_app(broker)
+    try:
+        with app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S) as connection:
+            connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
+            return Finding(what="Celery broker", well=True, says=f"{connection.as_uri()} answers")
+    except Exception as exc:  # noqa: BLE001 - each transport has errors of its own, and any is the finding
+        return Finding(what="Celery broker", well=False, says=f"does not answer: {type(exc).__name__}: {exc}")
