@@ -25,7 +25,7 @@ _COMMANDS = {
     "doctor": ("triggerstream.cli.doctor", "doctor", "Look whether what an engine needs is there."),
     "sessions": ("triggerstream.cli.sessions", "sessions", "List and explain what is known of sessions."),
     "instances": ("triggerstream.cli.instances", "instances", "Skip, replay, cancel or resend instances."),
-    "deadletters": ("triggerstream.cli.deadletters", "deadletters", "Look at what could not be processed, and try it again."),
+    "deadletters": ("triggerstream.cli.deadletters", "deadletters", "Show or redrive unprocessed records."),
 }
 """Where each command is, and its line in ``--help``: nothing is imported to answer that."""
 
