@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.index import Index
 from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.settings import (
     DEFAULT_APP,
@@ -98,6 +99,13 @@ def reader(address: str | Address) -> Reader:
     from triggerstream.adapters.sqlite.reader import SqliteReader
 
     return SqliteReader(_database(parsed, "sessions are read from").path)
+
+
+def index(address: SqliteAddress) -> Index:
+    """The index of the sessions in a database, in a file beside it."""
+    from triggerstream.adapters.sqlite.index import SqliteIndex
+
+    return SqliteIndex(address.path.with_name("index.db"))
 
 
 async def archives(address: str | Address, *, to_rebuild: bool) -> Sequence[Archive]:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +24,10 @@ from triggerstream.cli.celery_app import (
     use_broker,
 )
 from triggerstream.cli.children import Broker, Child, start_valkey
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.index import Indexer, ended, keep
+from triggerstream.engine.lookout import Lookout, ReaderStates
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.view import View
 from triggerstream.settings import DATABASE, DEFAULT_APP, LOG_VARIABLE, SqliteAddress
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _WORKER_GRACE_S = 10.0
 """How long a stop lets tasks that run finish. What is cut short is handed over again at the next start."""
+_INDEX_S = 1.0
+"""How long a stop lets the index of sessions catch up; else it is made anew at the next start."""
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 
@@ -76,6 +80,8 @@ class Runtime:
         self.address = SqliteAddress(path=setup.directory.absolute() / DATABASE)
         self.reader: Reader = bootstrap.reader(self.address)
         self.view = View(self.reader, app=DEFAULT_APP)
+        self._indexer = Indexer(bootstrap.index(self.address), lambda: self.engine.rules)
+        self._indexed = False
         self.url: str | None = None
         self.since = 0
         """The offset from which the engine went on."""
@@ -116,10 +122,12 @@ class Runtime:
         self._stack.push_async_callback(self.reader.close)
         await self._find_broker()
         dispatcher = self._nowhere if self._app is None else bootstrap.dispatcher(self._app)
+        folded = await self._folded()
         self._engine, log = bootstrap.embedded(
-            self.address, app=DEFAULT_APP, dispatcher=dispatcher, on_checkpoint=self._on_checkpoint
+            self.address, app=DEFAULT_APP, dispatcher=dispatcher, on_checkpoint=self._stored
         )
         self._stack.push_async_callback(log.close)
+        self._stack.push_async_callback(self._close_index)
         self._running = asyncio.create_task(self._engine.run())
         self._stack.push_async_callback(self._stop_engine)
         try:
@@ -128,8 +136,14 @@ class Runtime:
             await self._running  # says why it has ended
             raise
         self.since = self._engine.offset
+        self._indexer.resume(str(folded))
+        self._indexed = True
         if setup.port is not None:
             await self._serve(setup.port, log)
+
+    def _stored(self, checkpoint: Checkpoint) -> None:
+        self._indexer.note(checkpoint.states)
+        self._on_checkpoint(checkpoint)
 
     async def start_worker(self, queues: Sequence[str]) -> None:
         """Start the Celery worker, or have it consume from ``queues`` as well."""
@@ -174,17 +188,36 @@ class Runtime:
         if self.broker is not None:
             use_broker(app, self.broker)
 
+    async def _folded(self) -> int | None:
+        """How far the engine was when it ended last; None where there is none yet."""
+        try:
+            return (await self.reader.progress()).offset
+        except UsageError:
+            return None
+
+    async def _close_index(self) -> None:
+        if self._engine is None or not self._indexed:
+            return
+        with suppress(TriggerstreamError):
+            await self._indexer.work(ReaderStates(self.reader), slice_s=_INDEX_S)
+        self._indexer.close(str(self._engine.offset))
+
     async def _serve(self, port: int, log: Log) -> None:
         from aiohttp import web
 
-        from triggerstream.web.intake import intake
+        from triggerstream.web.access import Access
+        from triggerstream.web.site import site
 
-        runner = web.AppRunner(intake(log, explain=self.view.explain), access_log=None)
+        lookout = Lookout(self.reader, log, app=DEFAULT_APP, indexer=self._indexer)
+        following = asyncio.create_task(keep(lambda: [(self._indexer, lookout.states)]))
+        self._stack.push_async_callback(ended, following)
+        app = site(lookout, lambda _: lookout, Access(), log=log)
+        runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, "127.0.0.1", port)
+        listener = web.TCPSite(runner, "127.0.0.1", port)
         try:
-            await site.start()
+            await listener.start()
         except OSError as exc:
             raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
         name = runner.addresses[0]

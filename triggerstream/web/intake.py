@@ -34,13 +34,33 @@ Look: TypeAlias = "Callable[[str], Awaitable[JsonObject | None]]"
 def intake(log: Log, *, explain: Look | None = None) -> web.Application:
     """The application that appends to ``log``."""
     app = web.Application(client_max_size=LIST_BYTES, middlewares=[_answer_in_json, _this_machine_only])
-    intake_ = _Intake(log, explain)
-    app.router.add_get("/healthz", intake_.health)
-    app.router.add_post("/v1/events", intake_.events)
-    app.router.add_post("/v1/sessions/{session}/triggers/{trigger}", intake_.trigger)
+    add_intake(app, log)
     if explain is not None:
-        app.router.add_get("/v1/sessions/{session}", intake_.session)
+        app.router.add_get("/v1/sessions/{session}", _Intake(log, explain).session)
     return app
+
+
+def add_intake(app: web.Application, log: Log) -> None:
+    """Have ``app``, which answers other things too, append to ``log``; it takes ``LIST_BYTES``."""
+    intake_ = _Intake(log, None)
+    for method, path, handler in (
+        ("GET", "/healthz", intake_.health),
+        ("POST", "/v1/events", intake_.events),
+        ("POST", "/v1/sessions/{session}/triggers/{trigger}", intake_.trigger),
+    ):
+        app.router.add_route(method, path, _alone(handler))
+
+
+def _alone(handler: Handler) -> Handler:
+    """``handler`` with this module's middlewares, whatever application it is in."""
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        return await _this_machine_only(request, handler)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await _answer_in_json(request, checked)
+
+    return answer
 
 
 class _RefusedError(Exception):
@@ -153,12 +173,13 @@ async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamR
 @web.middleware
 async def _this_machine_only(request: web.Request, handler: Handler) -> web.StreamResponse:
     origin = request.headers.get("Origin")
-    if not _is_loopback(f"//{request.host}") or (origin is not None and not _is_loopback(origin)):
+    if not is_loopback(f"//{request.host}") or (origin is not None and not is_loopback(origin)):
         raise _RefusedError(403, "only for programs of this machine: ask for 127.0.0.1 or localhost")
     return await handler(request)
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether ``url`` names this machine."""
     try:
         return urlsplit(url).hostname in _LOOPBACK
     except ValueError:

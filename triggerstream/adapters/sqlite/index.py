@@ -1,0 +1,144 @@
+"""An index of sessions in a file of its own. It is thrown away whenever it may be wrong."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from triggerstream.core.errors import LogError
+from triggerstream.core.ids import SessionId
+
+_TABLES = """
+CREATE TABLE stamp (version INTEGER NOT NULL, text TEXT NOT NULL);
+CREATE TABLE marks (number INTEGER PRIMARY KEY, mark TEXT NOT NULL UNIQUE);
+CREATE TABLE sessions (id TEXT PRIMARY KEY, marks TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE entries (mark INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (mark, id)) WITHOUT ROWID;
+"""
+_VERSION = 1
+_CACHE_KIB = 4096
+_BEYOND = "\U0010ffff"
+
+
+class SqliteIndex:
+    """A :class:`triggerstream.engine.index.Index`. What is written is not synced: it can be made again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._numbers: dict[str, int] = {}
+        self._connection: sqlite3.Connection | None = None
+
+    def resume(self, stamp: str) -> bool:
+        """Whether it was closed with that ``stamp``; else it is empty from now on."""
+        try:
+            connection = self._open()
+            found = connection.execute("SELECT version, text FROM stamp").fetchall()
+            if found != [(_VERSION, stamp)]:
+                self.clear()
+                return False
+            # On the disk before anything changes: after a crash, the index is made anew.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("DELETE FROM stamp")
+            connection.execute("PRAGMA synchronous = OFF")
+            self._numbers = dict(connection.execute("SELECT mark, number FROM marks"))
+        except sqlite3.Error:
+            self.clear()
+            return False
+        return True
+
+    def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
+        """Take the marks of sessions in place of those that they had."""
+        try:
+            connection = self._open()
+            connection.execute("BEGIN")
+            for session, marks in entries:
+                self._put(connection, session, {self._number(connection, mark) for mark in marks})
+            connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def _put(self, connection: sqlite3.Connection, session: SessionId, new: set[int]) -> None:
+        row = connection.execute("SELECT marks FROM sessions WHERE id = ?", (session,)).fetchone()
+        old = set(map(int, row[0].split())) if row is not None else set()
+        if old == new:
+            return
+        connection.executemany(
+            "DELETE FROM entries WHERE mark = ? AND id = ?", [(number, session) for number in old - new]
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO entries VALUES (?, ?)", [(number, session) for number in new - old]
+        )
+        if new:
+            text = " ".join(map(str, sorted(new)))
+            connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", (session, text))
+        else:
+            connection.execute("DELETE FROM sessions WHERE id = ?", (session,))
+
+    def find(
+        self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[SessionId]:
+        """Sessions with each of the marks, by id, beyond ``after``."""
+        numbers = [self._numbers.get(mark) for mark in wanted]
+        if None in numbers:
+            return []
+        first, *others = numbers
+        more = " AND EXISTS (SELECT 1 FROM entries o WHERE o.mark = ? AND o.id = e.id)" * len(others)
+        on_from = "e.id >= ?" if after is None or after < prefix else "e.id > ?"
+        where = f"e.mark = ? AND {on_from} AND e.id < ?{more}"
+        query = f"SELECT e.id FROM entries e WHERE {where} ORDER BY e.id LIMIT ?"  # noqa: S608 - constants
+        values = (first, max(prefix, after or ""), prefix + _BEYOND, *others, limit)
+        try:
+            return [SessionId(row[0]) for row in self._open().execute(query, values)]
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._let_go()
+        for path in self._files():
+            path.unlink(missing_ok=True)
+        self._numbers = {}
+
+    def close(self, stamp: str | None) -> None:
+        """Let go of it; with a ``stamp``, all that it holds is as the store is."""
+        if stamp is not None:
+            with suppress(sqlite3.Error):
+                connection = self._open()
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("INSERT INTO stamp VALUES (?, ?)", (_VERSION, stamp))
+        self._let_go()
+
+    def _number(self, connection: sqlite3.Connection, mark: str) -> int:
+        number = self._numbers.get(mark)
+        if number is None:
+            number = len(self._numbers) + 1
+            connection.execute("INSERT INTO marks VALUES (?, ?)", (number, mark))
+            self._numbers[mark] = number
+        return number
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._connection = connection
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
+                connection.executescript(_TABLES)
+        return self._connection
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _failed(self, exc: sqlite3.Error) -> LogError:
+        self.clear()
+        return LogError(f"{self._path}: {exc}: the index of sessions is made anew")
+
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + more) for more in ("", "-wal", "-shm")]

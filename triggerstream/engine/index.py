@@ -1,0 +1,175 @@
+"""Which sessions have which marks: an index beside a store, derived from it and thrown away at will.
+
+Whoever writes the store only notes which sessions changed. The index follows in slices of some milliseconds,
+between which the event loop does what matters more: see :func:`keep`. It holds marks as
+:func:`triggerstream.core.listing.marks` has them, under the rules of the time; new rules have it made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from triggerstream.core.errors import LogError, TriggerstreamError
+from triggerstream.core.ids import SessionId
+from triggerstream.core.listing import marks
+from triggerstream.core.tasks import Rules
+from triggerstream.wire import state as states
+
+if TYPE_CHECKING:
+    from triggerstream.engine.catalog import States
+
+logger = logging.getLogger(__name__)
+
+SLICE_S = 0.003
+"""How long the index may keep the event loop."""
+SHARE = 0.1
+"""The part of the time that it may have while events come."""
+IDLE_SHARE = 0.5
+_IDLE_S = 0.2
+CHANGED = 100_000
+"""Sessions that are noted, at most: beyond it, to make the index anew is less work. 10 MB of ids."""
+_SOME = 16
+"""Sessions between two looks at the clock: about a millisecond."""
+
+
+class Index(Protocol):
+    """Sessions by mark. Blocking, for one event loop; each call takes some milliseconds at most.
+
+    What it holds may be lost at any time, but never wrong once ``resume`` has said yes.
+    """
+
+    def resume(self, stamp: str) -> bool:
+        """Whether it was closed with that ``stamp``; else it is empty from now on."""
+
+    def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
+        """Take the marks of sessions in place of those that they had."""
+
+    def find(
+        self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[SessionId]:
+        """Sessions with each of the marks, by id, beyond ``after``."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+
+    def close(self, stamp: str | None) -> None:
+        """Let go of it; with a ``stamp``, all that it holds is as the store is."""
+
+
+class Indexer:
+    """Keeps ``index`` after the store."""
+
+    def __init__(self, index: Index, rules: Callable[[], Rules]) -> None:
+        self._index = index
+        self._rules = rules
+        self._made_for: str | None = None
+        self._changed: dict[SessionId, None] = {}
+        self._after: SessionId | None = None
+        self._whole = False
+        self._noted_at = 0.0
+
+    def resume(self, stamp: str) -> None:
+        """Take over what the index held when it was closed with ``stamp``: a place and a configuration."""
+        self._made_for = self._rules().current.config.hash
+        self._whole = self._index.resume(f"{stamp} {self._made_for}")
+
+    def note(self, sessions: Iterable[SessionId]) -> None:
+        """Note that sessions changed."""
+        changed = self._changed
+        changed.update(dict.fromkeys(sessions))
+        self._noted_at = time.monotonic()
+        if len(changed) > CHANGED:
+            self.renew()
+
+    def renew(self) -> None:
+        """Have the index made anew."""
+        self._changed.clear()
+        self._whole = False
+        self._after = None
+        self._index.clear()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has all that the store has."""
+        return self._whole and not self._changed
+
+    @property
+    def busy(self) -> bool:
+        """Whether events came just now."""
+        return time.monotonic() - self._noted_at < _IDLE_S
+
+    def find(
+        self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[SessionId]:
+        """Sessions with each of the marks, as far as it has come."""
+        try:
+            return self._index.find(wanted, prefix=prefix, after=after, limit=limit)
+        except LogError:
+            self.renew()
+            raise
+
+    async def work(self, source: States, *, slice_s: float = SLICE_S) -> bool:
+        """Follow for a slice of time. False: there is nothing left to do."""
+        rules = self._rules()
+        if rules.current.config.hash != self._made_for:
+            self._made_for = rules.current.config.hash
+            self.renew()
+        until = time.monotonic() + slice_s
+        while not self._whole or self._changed:
+            if self._changed:
+                names = list(islice(self._changed, _SOME))
+                for name in names:
+                    del self._changed[name]
+                found = await source.some(names)
+                self._put(rules, [(name, found.get(name)) for name in names])
+            else:
+                rows = await source.page(prefix="", after=self._after, limit=_SOME)
+                self._put(rules, rows)
+                self._whole = len(rows) < _SOME
+                self._after = rows[-1][0] if rows else self._after
+            if time.monotonic() >= until:
+                return True
+        return False
+
+    def _put(self, rules: Rules, rows: Iterable[tuple[SessionId, bytes | None]]) -> None:
+        entries = [
+            (name, frozenset[str]() if value is None else marks(rules, name, states.decode(value)))
+            for name, value in rows
+        ]
+        try:
+            self._index.put(entries)
+        except LogError:
+            self.renew()
+            raise
+
+    def close(self, stamp: str) -> None:
+        """Let go of the index. It can be resumed if it has all that the store has."""
+        self._index.close(f"{stamp} {self._made_for}" if self.complete else None)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """End ``task``, and wait until it has."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> None:
+    """Have indexers follow, until cancelled; together they take no more than their share of the time."""
+    while True:
+        worked = 0.0
+        share = IDLE_SHARE
+        for indexer, source in list(following()):
+            begun = time.monotonic()
+            try:
+                await indexer.work(source)
+            except TriggerstreamError as exc:
+                logger.warning("index of sessions is behind", extra={"reason": str(exc)})
+            worked += time.monotonic() - begun
+            share = SHARE if indexer.busy else share
+            await asyncio.sleep(0)
+        await asyncio.sleep(max(worked / share - worked, SLICE_S) if worked > SLICE_S / 2 else _IDLE_S)

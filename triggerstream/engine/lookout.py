@@ -1,0 +1,123 @@
+"""What people see of an engine that has all of a log: the embedded one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from triggerstream.core.events import Order
+from triggerstream.core.ids import AppId, JsonObject, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.catalog import Part, States, listing
+from triggerstream.engine.index import Indexer
+from triggerstream.engine.inspect import (
+    Query,
+    described,
+    explained,
+    letters,
+    order_record,
+)
+from triggerstream.engine.ports import Log, Reader
+from triggerstream.engine.rates import Rates
+from triggerstream.engine.view import View
+
+_PAGE = 500
+
+
+class ReaderStates:
+    """A :class:`triggerstream.engine.catalog.States` on a reader."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def page(
+        self, *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[tuple[SessionId, bytes]]:
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
+        rows = await self._reader.sessions(prefix=prefix, after=after, limit=limit)
+        return [(row.id, row.state) for row in rows]
+
+    async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
+        """Those of ``sessions`` that are there."""
+        rows = [await self._reader.session(session) for session in sessions]
+        return {row.id: row.state for row in rows if row is not None}
+
+
+class Lookout:
+    """An :class:`triggerstream.engine.inspect.Inspector` on a reader and the log that orders go to."""
+
+    def __init__(self, reader: Reader, log: Log, *, app: AppId, indexer: Indexer | None = None) -> None:
+        self._reader = reader
+        self._log = log
+        self._app = app
+        self._view = View(reader, app=app)
+        self._rates = Rates()
+        self._rules: tuple[tuple[int, ...], Rules] | None = None
+        self.states: States = ReaderStates(reader)
+        self._indexer = indexer
+
+    async def overview(self) -> JsonObject:
+        """The one partition that there is."""
+        progress = await self._reader.progress()
+        self._rates.note(time.monotonic(), {0: progress.offset})
+        return {
+            "app": self._app,
+            "workers": [{"url": None, "own": True, "says": None}],
+            "partitions": [
+                {
+                    "partition": 0,
+                    "owner": None,
+                    "own": True,
+                    "phase": "ready",
+                    "recovered": 100,
+                    "lag": progress.lag,
+                    "events": progress.offset,
+                    "eventsPerSecond": round(self._rates.of(0), 1),
+                    "deadLetters": progress.dead_letters,
+                    "outbox": progress.outbox,
+                }
+            ],
+        }
+
+    async def session(self, session: SessionId) -> JsonObject | None:
+        """A session, explained; None: nothing is known of it."""
+        row = await self._reader.session(session)
+        return None if row is None else explained(await self.rules(), session, row.state, partition=0)
+
+    async def sessions(self, query: Query) -> JsonObject:
+        """A page of sessions."""
+        part = Part(states=self.states, rules=await self.rules(), indexer=self._indexer)
+        return await listing([part], query)
+
+    async def configuration(self) -> JsonObject | None:
+        """The configuration in force."""
+        return described((await self.rules()).current)
+
+    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
+        """``deadLetters``, oldest first."""
+        return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
+
+    async def append(self, session: SessionId, order: Order) -> int:
+        """Append ``order``; its offset."""
+        record = order_record(session, order)
+        before = (await self._reader.progress()).end
+        await self._log.append([record])
+        return await self._offset_of(record.value, before)
+
+    async def rules(self) -> Rules:
+        """The configurations that some session may have to meet; read anew only once they have changed."""
+        rows = await self._reader.configurations()
+        places = tuple(row.offset for row in rows)
+        if self._rules is None or self._rules[0] != places:
+            self._rules = places, await self._view.rules()
+        return self._rules[1]
+
+    async def _offset_of(self, value: bytes | None, before: int) -> int:
+        """Where the record with that value is: others may append at the same time."""
+        after = before - 1
+        while records := await self._reader.records(after=after, limit=_PAGE):
+            for record in records:
+                if record.value == value:
+                    return record.offset
+            after = records[-1].offset
+        return before

@@ -1,0 +1,31 @@
+"""How fast figures grow."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+WINDOW_S = 10.0
+
+
+class Rates:
+    """Of figures that only grow, by number: what they grow by in a second, over the last ten."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, Mapping[int, int]]] = deque()
+
+    def note(self, now_s: float, figures: Mapping[int, int]) -> None:
+        """Take the figures of ``now_s`` into account."""
+        seen = self._seen
+        seen.append((now_s, figures))
+        # One from before the window stays: the rate is measured from there.
+        while len(seen) > 1 and seen[1][0] <= now_s - WINDOW_S:
+            seen.popleft()
+
+    def of(self, number: int) -> float:
+        """Of one figure; 0 where it was seen only once."""
+        known = [(at_s, figures[number]) for at_s, figures in self._seen if number in figures]
+        if len(known) < 2 or known[-1][0] <= known[0][0]:  # noqa: PLR2004 - two points make a line
+            return 0.0
+        (first_s, first), (last_s, last) = known[0], known[-1]
+        return max(last - first, 0) / (last_s - first_s)

@@ -1,0 +1,120 @@
+"""From JSON values to pages. What applications sent is shown as text, whatever it holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from triggerstream.core import words
+from triggerstream.core.ids import Json, JsonObject
+from triggerstream.core.state import DECIDED, WAITING, Status
+from triggerstream.wire.json import dumps
+
+MOST_CHARACTERS = 2_000
+"""Of one value on a page; the JSON has all of it."""
+MOST_INSTANCES = 200
+"""Of one session on its page."""
+
+_ODD = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
+"""What steers how text is shown: it could make one thing look like another."""
+
+ORDERS = {
+    "replay": {Status.FAILED},
+    "skip": {Status.FAILED},
+    "resend": set(DECIDED),
+    "cancel": {*WAITING, *DECIDED},
+}
+"""The orders that apply to an instance, by its status."""
+
+KINDS = {
+    Status.UNSTARTED: "waits",
+    Status.DELAYED: "waits",
+    Status.HELD: "waits",
+    Status.SCHEDULED: "runs",
+    Status.RUNNING: "runs",
+    Status.FAILED: "failed",
+    Status.FINISHED: "done",
+    Status.SKIPPED: "done",
+}
+
+
+def page(name: str, values: Mapping[str, object]) -> str:
+    """The page that the template ``name`` makes of ``values``."""
+    return _environment().get_template(f"{name}.html").render(values)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("triggerstream.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        plain=plain,
+        brief=brief,
+        seconds=words.seconds,
+        milliseconds=words.milliseconds,
+        happened=words.event,
+        aside=words.aside,
+        by=words.by,
+        kind=kind,
+        number=number,
+        session_url=session_url,
+    )
+    made.globals.update(orders=orders, query=query, unless=_unless, statuses=[s.value for s in Status])
+    return made
+
+
+def plain(value: object) -> str:
+    """``value`` with what steers text written out."""
+    return _ODD.sub(lambda match: f"\\u{ord(match[0]):04x}", str(value))
+
+
+def brief(value: Json) -> str:
+    """``value`` as JSON, cut where it is too long for a page."""
+    text = plain(dumps(value).decode())
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters; the JSON has them all)"
+
+
+def kind(status: str) -> str:
+    """The colour of a status: waits, runs, failed, done, or past."""
+    return KINDS.get(Status(status), "past")
+
+
+def number(value: Json) -> str:
+    """A figure for people; a dash where it is not known."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def orders(instance: JsonObject) -> list[str]:
+    """The orders that apply to ``instance``."""
+    return [name for name, statuses in ORDERS.items() if instance["status"] in statuses]
+
+
+def session_url(session: str) -> str:
+    """The address of a session's page. Browsers take ``.`` and ``..`` in a path for something else."""
+    if session in {".", ".."}:
+        return f"/sessions/id?{urlencode({'id': session})}"
+    return f"/sessions/{quote(session, safe='')}"
+
+
+def query(**values: str | None) -> str:
+    """A query of those that have a value."""
+    return urlencode({name.rstrip("_"): value for name, value in values.items() if value})
+
+
+def _unless(leaf: JsonObject, status: str) -> str:
+    return words.unless(leaf, waiting=status in WAITING)

@@ -1,0 +1,316 @@
+"""The pages and the JSON of an engine: what it knows of sessions, and orders for instances."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import TypeAlias, cast
+from urllib.parse import quote
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName, split_instance_id
+from triggerstream.core.listing import Filter
+from triggerstream.core.state import Status
+from triggerstream.engine.inspect import Inspector, Query, answer_to, order_of, until_folded
+from triggerstream.engine.ports import Log
+from triggerstream.web import answers, render
+from triggerstream.web.access import COOKIE, LOGGED_IN_S, Access, Caller, is_our_page
+from triggerstream.web.answers import RefusedError
+from triggerstream.web.graph import drawing
+from triggerstream.web.intake import LIST_BYTES, add_intake
+from triggerstream.web.peers import HERE
+from triggerstream.wire.json import as_object, loads, text_of
+
+MOST_ROWS = 200
+_ROWS = 50
+_FORM_BYTES = 64 * 1024
+_REASON = 1_000
+_CALLER = web.RequestKey("caller", Caller)
+
+Look: TypeAlias = "Callable[[str | None], Inspector]"
+"""The inspector of everything, for a caller with that token."""
+
+
+def site(here: Inspector, everywhere: Look, access: Access, *, log: Log | None = None) -> web.Application:
+    """The application. ``here`` answers for this process; with ``log``, it takes triggers as well."""
+    app = web.Application(
+        client_max_size=_FORM_BYTES if log is None else LIST_BYTES,
+        middlewares=[answers.with_headers, answers.with_errors, _Guard(access).check],
+    )
+    site_ = _Site(here, everywhere, access)
+    for path, answer, name in (
+        ("", site_.overview, "overview"),
+        ("sessions", site_.sessions, "sessions"),
+        ("sessions/{session}", site_.session, "session"),
+        ("failures", site_.failures, "failures"),
+        ("deadletters", site_.dead_letters, "deadletters"),
+        ("configuration", site_.configuration, "configuration"),
+    ):
+        app.router.add_get(f"/{path}", site_.as_page(name, answer))
+        app.router.add_get(f"/v1/{path or 'overview'}", _as_json(answer))
+    app.router.add_post("/sessions/{session}/orders", site_.order_form)
+    app.router.add_post("/v1/sessions/{session}/orders", site_.order)
+    app.router.add_get("/login", site_.login_page)
+    app.router.add_post("/login", site_.login)
+    app.router.add_post("/logout", site_.logout)
+    for name, content_type in _STATIC.items():
+        app.router.add_get(f"/static/{name}", _static(name, content_type))
+    if log is not None:
+        add_intake(app, log)
+    return app
+
+
+_STATIC = {"style.css": "text/css", "icon.svg": "image/svg+xml"}
+
+
+def _static(name: str, content_type: str) -> Handler:
+    body = files("triggerstream.web").joinpath("static", name).read_bytes()
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        headers = {"Cache-Control": "max-age=300"}
+        return web.Response(body=body, content_type=content_type, headers=headers)
+
+    return answer
+
+
+class _Guard:
+    """Lets in who may come in."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        # A middleware of aiohttp is told by a mark, which a method cannot bear.
+
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._check(request, handler)
+
+        self.check = check
+
+    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not self._access.is_here(request.host):
+            raise RefusedError(403, "these pages are this machine's: ask for 127.0.0.1 or localhost")
+        caller = self._access.caller(request)
+        if caller is not None:
+            request[_CALLER] = caller
+        elif request.path != "/login" and not request.path.startswith("/static/"):
+            if answers.is_for_programs(request):
+                raise RefusedError(401, "send a token: `Authorization: Bearer …`")
+            raise web.HTTPSeeOther(f"/login?to={quote(request.raw_path, safe='')}")
+        return await handler(request)
+
+
+_Answer: TypeAlias = "Callable[[web.Request], Awaitable[JsonObject]]"
+
+
+def _as_json(answer: _Answer) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return answers.json(await answer(request))
+
+    return handler
+
+
+class _Site:
+    def __init__(self, here: Inspector, everywhere: Look, access: Access) -> None:
+        self._here = here
+        self._everywhere = everywhere
+        self._access = access
+
+    def as_page(self, name: str, answer: _Answer) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            found = await answer(request)
+            values = {**found, **self._common(request, name), "found": found}
+            if name == "configuration":
+                values["drawing"] = drawing(cast("list[JsonObject]", found.get("tasks") or []))
+            return answers.html(name, values)
+
+        return handler
+
+    def _common(self, request: web.Request, name: str) -> dict[str, object]:
+        caller = request[_CALLER]
+        said = request.query.get("said", "")
+        return {
+            "nav": name,
+            "said": said if self._access.is_mark(said, request.query.get("mark", "")) else None,
+            "args": request.query,
+            "may_order": caller.may_order,
+            "may_leave": caller.token is not None,
+            "form_key": self._access.form_key(request),
+            "most_instances": render.MOST_INSTANCES,
+        }
+
+    def _inspector(self, request: web.Request) -> Inspector:
+        return self._here if HERE in request.query else self._everywhere(request[_CALLER].token)
+
+    # ---- what is shown ----------------------------------------------------------------------------
+
+    async def overview(self, request: web.Request) -> JsonObject:
+        """Partitions and workers."""
+        return await self._inspector(request).overview()
+
+    async def sessions(self, request: web.Request) -> JsonObject:
+        """A page of sessions."""
+        return {"missing": [], **await self._inspector(request).sessions(_query(request))}
+
+    async def failures(self, request: web.Request) -> JsonObject:
+        """A page of sessions that have a failed instance."""
+        asked = _query(request)
+        wanted = Filter(task=asked.filter.task, status=Status.FAILED)
+        query = Query(prefix=asked.prefix, after=asked.after, limit=asked.limit, filter=wanted)
+        return {"missing": [], **await self._inspector(request).sessions(query)}
+
+    async def session(self, request: web.Request) -> JsonObject:
+        """A session, explained."""
+        session = _session(request)
+        found = await self._inspector(request).session(session)
+        if found is None:
+            raise RefusedError(
+                404, f"no session `{render.plain(session)}`: nothing was fired for it, or not yet folded"
+            )
+        return found
+
+    async def configuration(self, request: web.Request) -> JsonObject:
+        """The configuration in force."""
+        found = await self._inspector(request).configuration()
+        return {"hash": None, "text": "", "tasks": [], "arrival": None} if found is None else found
+
+    async def dead_letters(self, request: web.Request) -> JsonObject:
+        """A page of dead letters."""
+        after = _integer(request, "after", 0, most=2**62)
+        return await self._inspector(request).dead_letters(after=after, limit=_limit(request))
+
+    # ---- orders -----------------------------------------------------------------------------------
+
+    async def order(self, request: web.Request) -> web.Response:
+        """An order as JSON; the answer says what became of it."""
+        if request.content_type != "application/json" or not is_our_page(request):
+            raise RefusedError(415, "send the order as application/json, and from no other page")
+        fields = as_object(loads(await request.read()), "")
+        answer = await self._give(
+            request, text_of(fields, "order"), text_of(fields, "instance"), text_of(fields, "reason")
+        )
+        return answers.json(answer, status=202 if not answer["folded"] else 200)
+
+    async def order_form(self, request: web.Request) -> web.StreamResponse:
+        """An order from a page, which is then shown again."""
+        form = await request.post()
+        fields = {name: str(form.get(name, "")) for name in ("order", "instance", "reason", "form")}
+        if not self._access.is_our_form(request, fields["form"]):
+            raise RefusedError(403, "this form is from another page, or too old: open the session again")
+        session = _session(request)
+        answer = await self._give(request, fields["order"], fields["instance"], fields["reason"])
+        says = _said(fields["order"], fields["instance"], answer)
+        address = render.session_url(session)
+        query = render.query(said=says, mark=self._access.mark(says))
+        raise web.HTTPSeeOther(f"{address}{'&' if '?' in address else '?'}{query}")
+
+    async def _give(self, request: web.Request, name: str, instance: str, reason: str) -> JsonObject:
+        if not request[_CALLER].may_order:
+            raise RefusedError(403, "a viewer gives no orders: it takes an operator's token")
+        if split_instance_id(instance) is None:
+            raise RefusedError(422, f"{render.plain(instance)!r}: write task#number, such as t_report#0")
+        if len(reason) > _REASON:
+            raise RefusedError(422, f"a reason has at most {_REASON:,} characters")
+        try:
+            order = order_of(name, InstanceId(instance), reason=reason, by="web")
+        except (DecodeError, UsageError) as exc:
+            raise RefusedError(422, str(exc)) from exc
+        session = _session(request)
+        inspector = self._everywhere(request[_CALLER].token)
+        offset = await inspector.append(session, order)
+        return answer_to(offset, await until_folded(inspector.session, session, offset))
+
+    # ---- coming in --------------------------------------------------------------------------------
+
+    async def login_page(self, request: web.Request) -> web.Response:
+        """Asks for a token."""
+        return self._login_page(request, says=None, status=200)
+
+    async def login(self, request: web.Request) -> web.StreamResponse:
+        """Takes a token, and gives a cookie for it."""
+        form = await request.post()
+        if not self._access.is_our_form(request, str(form.get("form", ""))):
+            raise RefusedError(403, "this form is from another page, or too old: open it again")
+        caller = self._access.of_token(str(form.get("token", "")).strip())
+        if caller is None:
+            return self._login_page(request, says="No such token.", status=403)
+        to = str(form.get("to", ""))
+        answer = web.HTTPSeeOther(to if _is_ours(to) else "/")
+        answer.set_cookie(
+            COOKIE,
+            self._access.cookie(caller),
+            max_age=LOGGED_IN_S,
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
+        )
+        raise answer
+
+    async def logout(self, request: web.Request) -> web.StreamResponse:
+        """Takes the cookie back."""
+        form = await request.post()
+        if not self._access.is_our_form(request, str(form.get("form", ""))):
+            raise RefusedError(403, "this form is from another page, or too old: open it again")
+        answer = web.HTTPSeeOther("/login")
+        answer.del_cookie(COOKIE, httponly=True, samesite="Strict")
+        raise answer
+
+    def _login_page(self, request: web.Request, *, says: str | None, status: int) -> web.Response:
+        values: dict[str, object] = {
+            "nav": False,
+            "may_leave": False,
+            "says": says,
+            "to": request.query.get("to", ""),
+            "form_key": self._access.form_key(request),
+        }
+        return answers.html("login", values, status=status)
+
+
+def _session(request: web.Request) -> SessionId:
+    return SessionId(request.query.get("id") or request.match_info["session"])
+
+
+def _query(request: web.Request) -> Query:
+    status = request.query.get("status")
+    if status and status not in set(Status):
+        raise RefusedError(400, f"status: is one of {', '.join(Status)}")
+    task, waits_for, after = (request.query.get(name) for name in ("task", "waitsFor", "after"))
+    return Query(
+        prefix=request.query.get("prefix", ""),
+        after=SessionId(after) if after else None,
+        limit=_limit(request),
+        filter=Filter(
+            task=TaskName(task) if task else None,
+            status=Status(status) if status else None,
+            waits_for=TriggerName(waits_for) if waits_for else None,
+        ),
+    )
+
+
+def _limit(request: web.Request) -> int:
+    return max(_integer(request, "limit", _ROWS, most=MOST_ROWS), 1)
+
+
+def _integer(request: web.Request, name: str, default: int, *, most: int) -> int:
+    text = request.query.get(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(most)) or int(text) > most:
+        raise RefusedError(400, f"{name}: is a whole number up to {most:,}")
+    return int(text)
+
+
+def _is_ours(to: str) -> bool:
+    """Whether ``to`` is a path here, and cannot be read as another host's."""
+    return to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
+
+
+def _said(order: str, instance: str, answer: JsonObject) -> str:
+    what = f"{order} {instance}"
+    if not answer["folded"]:
+        return f"{what}: in the log at offset {answer['offset']}, not folded yet"
+    if answer["refused"] is not None:
+        return f"{what}: not done: {answer['refused']}"
+    return f"{what}: done"
