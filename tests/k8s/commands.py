@@ -12,8 +12,8 @@ import click
 from tests.k8s.rendering import Manifest, containers_of, of_kind, pod_of
 from triggerstream.cli import main
 
-EXPECTED = frozenset({"--web-tokens"})
-"""Options that are not there yet: taken as they are here. Empty this once they are."""
+EXPECTED = frozenset({"--web-tokens", "--web-url"})
+"""Options of the worker that may not be there yet, and are not looked at then. Empty this once they are."""
 
 _REFERENCE = re.compile(r"\$\(([A-Z_]+)\)")
 
@@ -48,7 +48,7 @@ def parsed(args: list[str]) -> tuple[str, dict[str, Any]]:
     Raises:
         click.ClickException: they do not fit.
     """
-    rest = [argument for argument in args if argument.partition("=")[0] not in EXPECTED]
+    rest = list(args)
     command: click.Command = main
     names = []
     context = click.Context(command)
@@ -59,6 +59,8 @@ def parsed(args: list[str]) -> tuple[str, dict[str, Any]]:
             raise click.UsageError(f"there is no command {name}")
         command = found
         names.append(name)
+    there = {option for parameter in command.params for option in parameter.opts}
+    rest = [argument for argument in rest if argument.partition("=")[0] not in EXPECTED - there]
     with command.make_context(" ".join(names), rest, parent=context) as made:
         return " ".join(names), dict(made.params)
 
@@ -82,4 +84,4 @@ def all_containers(manifests: list[Manifest], workloads: list[Manifest]) -> Iter
     """Each container of ``workloads`` and how it starts."""
     for workload in workloads:
         for container in containers_of(workload):
-            yield workload, run_of(manifests, container, POD_NAME="triggerstream-worker-0", POD_IP="10.0.0.7")
+            yield workload, run_of(manifests, container, POD_NAME="triggerstream-worker-0")

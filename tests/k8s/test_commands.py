@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.k8s.commands import EXPECTED, all_containers, mounted, parsed, run_of
+from tests.k8s.commands import all_containers, mounted, parsed, run_of
 from tests.k8s.objects import SECRETS
 from tests.k8s.pods import BRIDGE, WORKER
 from tests.k8s.rendering import MANIFESTS, OVERLAYS, ROOT, containers_of, only, pod_of, render, workloads
 from triggerstream.adapters.kafka import security
-from triggerstream.cli import main
 from triggerstream.settings import KAFKA_CONFIG_VARIABLE, KafkaAddress, locate
 from triggerstream.wire import tasksfile
 
@@ -41,12 +40,6 @@ def test_an_option_that_is_none_is_found() -> None:
         parsed(["config", "apply"])
 
 
-def test_options_that_are_expected_are_not_there_yet() -> None:
-    worker = main.get_command(click.Context(main), "worker")
-    assert worker is not None
-    assert EXPECTED.isdisjoint(option for parameter in worker.params for option in parameter.opts)
-
-
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_process_looks_at_the_same_app(overlay: str) -> None:
     manifests = render(overlay)
@@ -67,7 +60,7 @@ def test_every_file_that_is_named_is_mounted(overlay: str) -> None:
     manifests = render(overlay)
     for workload in workloads(manifests):
         for container in containers_of(workload):
-            run = run_of(manifests, container, POD_NAME="pod-0", POD_IP="10.0.0.7")
+            run = run_of(manifests, container, POD_NAME="pod-0")
             values = [*run.args, *run.env.values()]
             paths = {_FILES + value.partition(_FILES)[2] for value in values if _FILES in value}
             paths -= {f"{_FILES}bridge"}
@@ -79,14 +72,20 @@ def test_probes_and_pages_listen_where_the_cluster_looks(overlay: str) -> None:
     manifests = render(overlay)
     for kind, name in (("StatefulSet", WORKER), ("Deployment", BRIDGE)):
         (container,) = pod_of(only(manifests, kind, name))["containers"]
-        _, parameters = parsed(run_of(manifests, container, POD_NAME="pod-0", POD_IP="10.0.0.7").args)
+        run = run_of(manifests, container, POD_NAME="pod-0")
+        _, parameters = parsed(run.args)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert (parameters["probes_host"], parameters["probes_port"]) == ("0.0.0.0", ports["probes"])  # noqa: S104
         if name == WORKER:
-            assert (parameters["web_host"], parameters["web_port"]) == ("10.0.0.7", ports["web"])
+            assert (parameters["web_host"], parameters["web_port"]) == ("0.0.0.0", ports["web"])  # noqa: S104
             assert parameters["instance_id"] == "pod-0"
+            (url,) = (
+                argument.partition("=")[2] for argument in run.args if argument.startswith("--web-url=")
+            )
+            service = only(manifests, "Service", WORKER)
+            assert url == f"http://pod-0.{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
             # A restart is over by then, and a pod that is gone is not waited for longer than it has to end.
-            assert 60_000_000 <= parameters["session_timeout_us"] <= 120_000_000
+            assert 60_000_000 <= parameters["session_timeout_us"] <= 90_000_000
 
 
 def test_a_bridge_is_told_where_to_begin_once() -> None:
