@@ -25,6 +25,7 @@ from triggerstream.settings import (
 )
 
 if TYPE_CHECKING:
+    from triggerstream.adapters.faust.worker import Window
     from triggerstream.adapters.kafka.bridge import Bridge
     from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.kafka.security import Security
@@ -203,6 +204,21 @@ def probes(pulse: Pulse, *, host: str, port: int | None, store: Path | None = No
     registry = bridge_registry(pulse) if store is None else worker_registry(pulse, store=store)
     with served(probes(pulse, registry), host=host, port=port) as url:
         yield url
+
+
+def window(*, host: str, port: int | None, tokens: Path | None, url: str | None, lasting: bool) -> Window:
+    """Where people look at a worker; it listens from now on. ``lasting``: the worker keeps its name.
+
+    Raises:
+        UsageError: it cannot listen there, or others would reach it and there are no ``tokens``.
+    """
+    with _extra():
+        from triggerstream.adapters.faust.worker import Window
+    from triggerstream.adapters.sqlite.index import SqliteIndex
+    from triggerstream.web.front import Front
+
+    front = Front(host=host, port=port, tokens=tokens, url=url, lasting=lasting)
+    return Window(front=front, index=SqliteIndex)
 
 
 def bridge(

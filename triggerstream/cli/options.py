@@ -105,6 +105,34 @@ def probes_options(command: _F) -> _F:
     return command
 
 
+def web_options(command: _F) -> _F:
+    """The options of a worker that shows pages."""
+    for option in (
+        click.option("--without-web", is_flag=True, help="Show no pages."),
+        click.option(
+            "--web-url",
+            metavar="URL",
+            help="How other workers reach its pages, if not at that host and port.",
+        ),
+        click.option(
+            "--web-tokens",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Who may see its pages: lines viewer:TOKEN or operator:TOKEN. Not needed on 127.0.0.1.",
+        ),
+        click.option(
+            "--web-port",
+            type=click.IntRange(0, 65535),
+            help="The port of its pages, 0 for a free one; by default 6066, or a free one if that is taken.",
+        ),
+        click.option(
+            "--web-host", default="127.0.0.1", show_default=True, help="The address of its pages' port."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 class Duration(click.ParamType):
     """``90s``, ``5m``, ``36h``, ``40d`` or combinations, as microseconds."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from triggerstream.cli.options import Duration, kafka_config_option, probes_options
+from triggerstream.cli.options import Duration, kafka_config_option, probes_options, web_options
 from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
 
 
@@ -32,10 +32,6 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
     help="Where it keeps a copy of the states; a worker of its own has a directory of its own.",
 )
 @click.option(
-    "--web-host", default="127.0.0.1", show_default=True, help="Where other workers reach this one's pages."
-)
-@click.option("--web-port", type=click.IntRange(1, 65535), help="Serve its pages there.")
-@click.option(
     "--session-timeout",
     "session_timeout_us",
     type=Duration(),
@@ -47,6 +43,7 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
     "--instance-id",
     help="A name that it keeps: after a crash it need not wait for its former self to time out.",
 )
+@web_options
 @probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
 def worker(
@@ -56,6 +53,9 @@ def worker(
     directory: Path,
     web_host: str,
     web_port: int | None,
+    web_tokens: Path | None,
+    web_url: str | None,
+    without_web: bool,
     session_timeout_us: int,
     instance_id: str | None,
     probes_host: str,
@@ -81,12 +81,16 @@ def worker(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     session_timeout_s = session_timeout_us / 1_000_000
+    window = None
+    if not without_web:
+        window = bootstrap.window(
+            host=web_host, port=web_port, tokens=web_tokens, url=web_url, lasting=instance_id is not None
+        )
     settings = WorkerSettings(
         bootstrap=kafka,
         app=AppId(app),
         directory=directory,
-        web_host=web_host,
-        web_port=web_port,
+        web_url=None if window is None else window.front.url,
         session_timeout_s=session_timeout_s,
         heartbeat_s=min(3.0, session_timeout_s / 6),
         instance_id=instance_id,
@@ -96,4 +100,4 @@ def worker(
     with bootstrap.probes(pulse, host=probes_host, port=probes_port, store=directory) as url:
         if url is not None:
             tell(f"probes and metrics: {url}")
-        sys.exit(run_worker(settings, pulse=pulse))
+        sys.exit(run_worker(settings, pulse=pulse, window=window))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from functools import partial
 from operator import attrgetter
 
+from triggerstream.core.ids import SessionId
 from triggerstream.engine.partition import Counters, Life, Partition
 
 
@@ -16,6 +18,8 @@ class Owner:
     def __init__(self, make: Callable[[int], Partition]) -> None:
         self._make = make
         self.partitions: dict[int, Partition] = {}
+        self.on_durable: Callable[[Partition, Iterable[SessionId]], None] | None = None
+        """Called with the sessions that a checkpoint of a partition has changed, once they can be read."""
         self._past: list[Counters] = []
 
     def done(self) -> Counters:
@@ -34,7 +38,7 @@ class Owner:
             TriggerstreamError: one of them could not be had; see ``Partition.open``.
         """
         await self.close()
-        self.partitions = {number: self._make(number) for number in numbers}
+        self.partitions = {number: self._made(number) for number in numbers}
         tasks = {n: asyncio.create_task(partition.open()) for n, partition in self.partitions.items()}
         try:
             await asyncio.gather(*tasks.values())
@@ -44,6 +48,12 @@ class Owner:
             await asyncio.gather(*tasks.values(), return_exceptions=True)
             raise
         return {number: task.result() for number, task in tasks.items()}
+
+    def _made(self, number: int) -> Partition:
+        partition = self._make(number)
+        if self.on_durable is not None:
+            partition.on_durable = partial(self.on_durable, partition)
+        return partition
 
     async def close(self) -> None:
         """Finish what is in flight and let go of all partitions."""

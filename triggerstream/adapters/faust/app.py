@@ -42,13 +42,12 @@ CLOSE_S = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """What a worker needs to know. ``web_port`` None: no web server."""
+    """What a worker needs to know. ``web_url``: where others find its pages; None: they do not."""
 
     bootstrap: str
     app: AppId
     directory: Path
-    web_host: str = "127.0.0.1"
-    web_port: int | None = None
+    web_url: str | None = None
     session_timeout_s: float = 30.0
     heartbeat_s: float = 3.0
     rebalance_timeout_s: float = 60.0
@@ -95,6 +94,7 @@ class WorkerApp(faust.App):
     owner: Owner
     events_topic: str
     partitions: int
+    appender: KafkaAppender
     _fail: Callable[[BaseException], None]
     _on_ready: Callable[[list[int]], None]
     _on_recovery: Callable[[dict[int, tuple[int, int]]], None]
@@ -117,7 +117,7 @@ class WorkerApp(faust.App):
         self._fail = fail
         self._on_ready = on_ready
         self._on_recovery = on_recovery
-        self._appender = appender
+        self.appender = appender
         self._room = asyncio.Event()
 
     def room(self) -> None:
@@ -146,7 +146,7 @@ class WorkerApp(faust.App):
 
     async def close_clients(self) -> None:
         """Let go of what outlasts the partitions."""
-        await self._appender.close()
+        await self.appender.close()
 
     def fetching(self) -> bool:
         """Whether intake is on; it is not while partitions change hands."""
@@ -221,14 +221,13 @@ def build_app(
         consumer_group_instance_id=settings.instance_id,
         consumer_max_fetch_size=4 * 1024 * 1024,
         worker_redirect_stdouts=False,
-        web_enabled=settings.web_port is not None,
-        web_bind=settings.web_host,
-        # Faust's assignor tells workers apart by their address, web server or not; one with a name of its own
-        # is given its last assignment again, with the address that it had.
-        web_host=settings.web_host
-        if settings.web_port is not None
-        else settings.instance_id or socket.gethostname(),
-        web_port=settings.web_port or (os.getpid() if settings.instance_id is None else _NO_PORT),
+        # Its tables and router would be there for everybody. What there is to see, `shown` shows.
+        web_enabled=False,
+        # Faust's assignor tells workers apart by their address, pages or not; one with a name of its own is
+        # given its last assignment again, with the address that it had.
+        web_host=settings.instance_id or socket.gethostname(),
+        web_port=os.getpid() if settings.instance_id is None else _NO_PORT,
+        canonical_url=settings.web_url,
         TableManager=TableManager,
         Router=Router,
     )

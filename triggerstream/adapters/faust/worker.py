@@ -17,9 +17,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
+from triggerstream.adapters.faust.shown import shown
 from triggerstream.adapters.faust.vitals import vitals_of
 from triggerstream.adapters.kafka.check import Severity, check
 from triggerstream.adapters.kafka.cluster import Cluster, describe
@@ -27,8 +32,10 @@ from triggerstream.adapters.kafka.connection import translated
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.health import Pulse, Vitals, keep_beating
+from triggerstream.engine.index import Index
 from triggerstream.engine.ledger import FencedError, is_refusal
 from triggerstream.engine.marks import Identity
+from triggerstream.engine.owned import Front
 
 logger = logging.getLogger(__name__)
 
@@ -42,19 +49,27 @@ _GARBAGE = (50_000, 20, 100)
 where they take 6.3, on a machine busy with other things."""
 
 
-def run_worker(settings: WorkerSettings, *, pulse: Pulse | None = None) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Where people look, and what makes the index of a partition in a file."""
+
+    front: Front
+    index: Callable[[Path], Index]
+
+
+def run_worker(settings: WorkerSettings, *, pulse: Pulse | None = None, window: Window | None = None) -> int:
     """Run a worker until SIGTERM or SIGINT; its exit status. What ends it otherwise ends the process.
 
-    ``pulse`` is told how it is.
+    ``pulse`` is told how it is; ``window`` is where people look.
 
     Raises:
         UsageError: it cannot start as things are.
     """
     settings.directory.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_run(settings, pulse or Pulse()))
+    return asyncio.run(_run(settings, pulse or Pulse(), window))
 
 
-async def _run(settings: WorkerSettings, pulse: Pulse) -> int:
+async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -82,9 +97,10 @@ async def _run(settings: WorkerSettings, pulse: Pulse) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GARBAGE)
+    identity = Identity(cluster=cluster.id, topic=events.id, partitions=events.partitions)
     app = build_app(
         settings,
-        identity=Identity(cluster=cluster.id, topic=events.id, partitions=events.partitions),
+        identity=identity,
         changelog_id=cluster.topics[topics.changelog].id,
         fail=end_process,
         on_ready=ready,
@@ -93,12 +109,17 @@ async def _run(settings: WorkerSettings, pulse: Pulse) -> int:
     loop.add_signal_handler(signal.SIGUSR1, _tell_progress, app)
     beating.cancel()
     beating = asyncio.create_task(_beat(pulse, app))
-    starting = asyncio.create_task(_start(app))
-    await stopping.wait()
-    tell("stopping: finishing what is in flight")
-    await app.stop()
-    starting.cancel()
-    await asyncio.gather(starting, return_exceptions=True)
+    async with AsyncExitStack() as stack:
+        if window is not None:
+            showing = shown(app, settings, identity=identity, front=window.front, index=window.index)
+            await stack.enter_async_context(showing)
+            tell(f"web view: {window.front.address}")
+        starting = asyncio.create_task(_start(app))
+        await stopping.wait()
+        tell("stopping: finishing what is in flight")
+        await app.stop()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
     await app.close_clients()
     beating.cancel()
     return DRAINED

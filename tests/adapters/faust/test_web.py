@@ -1,0 +1,204 @@
+"""What real workers show on their pages' port: each what all of them have."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.adapters.faust.workers import Stage, WorkerProcess, stage
+from tests.support.waiting import eventually, wait_until
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.core.ids import AppId
+from triggerstream.wire.json import dumps
+from triggerstream.wire.records import NewRecord
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+SESSIONS = 40
+
+
+@pytest.fixture
+def app(kafka: str, kafka_app: AppId, tmp_path: Path) -> Iterator[Stage]:
+    with stage(Connection(bootstrap=kafka), kafka_app, tmp_path / "workers") as made:
+        yield made
+
+
+class Web:
+    """The pages of a worker."""
+
+    def __init__(self, worker: WorkerProcess, *, token: str | None = None) -> None:
+        self._worker = worker
+        self._token = token
+
+    @property
+    def url(self) -> str:
+        found = wait_until(lambda: re.search(r"web view: (\S+)", self._worker.text()), what=self._worker.text)
+        return found[1]
+
+    def get(self, path: str, **query: str) -> tuple[int, Any]:
+        """Status and JSON of ``path``."""
+        target = f"{self.url}/v1/{path}{f'?{urlencode(query)}' if query else ''}"
+        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+        return _answer(Request(target, headers=headers))  # noqa: S310 - http, as the worker says
+
+    def order(self, session: str, **fields: str) -> tuple[int, Any]:
+        """Give an order as a program does."""
+        target = f"{self.url}/v1/sessions/{quote(session, safe='')}/orders"
+        headers = {"Content-Type": "application/json"}
+        return _answer(Request(target, data=dumps(dict(fields)), headers=headers))  # noqa: S310 - as above
+
+    def names(self, **query: str) -> list[str]:
+        """All sessions, page by page."""
+        names: list[str] = []
+        while True:
+            status, page = self.get("sessions", **query, limit="7")
+            assert status == 200, page
+            assert page["missing"] == []
+            names += [row["session"] for row in page["sessions"]]
+            if page["after"] is None:
+                return names
+            query = {**query, "after": page["after"]}
+
+
+def _answer(request: Request) -> tuple[int, Any]:
+    try:
+        with urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
+            return answer.status, json.load(answer)
+    except HTTPError as exc:
+        return exc.code, json.load(exc)
+
+
+async def shared(app: Stage, first: Web) -> list[int]:
+    """The partitions that ``first`` has itself, once both workers have some."""
+
+    def halves() -> list[int] | None:
+        status, found = first.get("overview")
+        rows = found["partitions"] if status == 200 else []
+        owners = {row["owner"] for row in rows}
+        ready = len(rows) == app.partitions and all(row["phase"] == "ready" for row in rows)
+        return [row["partition"] for row in rows if row["own"]] if ready and len(owners) == 2 else None
+
+    return await eventually(halves, what=lambda: first.get("overview"))
+
+
+async def test_each_worker_shows_what_all_of_them_have(app: Stage) -> None:
+    await app.prepare()
+    names = sorted(f"s{n}" for n in range(SESSIONS))
+    await app.append(NewRecord(key=name.encode(), value=b'{"type": "a"}') for name in names)
+    await app.append(
+        NewRecord(key=f"s{n}".encode(), value=dumps({"type": name})) for name in "bcd" for n in range(10)
+    )
+    await app.append([NewRecord(key=b"s1", value=b"<script>")])
+    workers = [app.start(name, arguments=("--web-port", "0")) for name in ("w1", "w2")]
+    first, second = (Web(worker) for worker in workers)
+    for worker in workers:
+        await worker.ready()
+    await app.settled()
+    own = await shared(app, first)
+    await shared(app, second)
+
+    assert first.names() == second.names() == names
+    assert first.names(prefix="s1") == [name for name in names if name.startswith("s1")]
+    waiting = [name for name in names if int(name[1:]) >= 10]
+    await eventually(lambda: first.get("sessions", waitsFor="b")[1]["complete"])
+    for web in (first, second):
+        assert web.names(waitsFor="b") == web.names(status="unstarted") == waiting
+        assert web.names(status="scheduled", task="t_report") == sorted(set(names) - set(waiting))
+        assert web.names(status="scheduled", waitsFor="b") == []
+
+    places: dict[int, list[str]] = {}
+    for name in names:
+        status, found = first.get(f"sessions/{name}")
+        assert (status, found["session"]) == (200, name)
+        assert second.get(f"sessions/{name}") == (200, found)
+        places.setdefault(found["partition"], []).append(name)
+    theirs = next(name for partition in places if partition not in own for name in places[partition])
+    assert first.get(f"sessions/{theirs}", here="1")[0] == 421
+    assert first.get("sessions/nobody")[0] == 404
+    assert first.get("configuration")[1]["text"] == second.get("configuration")[1]["text"]
+    (letter,) = first.get("deadletters")[1]["deadLetters"]
+    assert (letter["key"], letter["value"]) == ("s1", "<script>")
+
+    # An order for a session of the other worker: durable, folded there, and in its history.
+    target = next(
+        n for n in names if n not in waiting and first.get(f"sessions/{n}")[1]["partition"] not in own
+    )
+    status, answer = first.order(target, order="cancel", instance="t_report#0", reason="no longer wanted")
+    assert (status, answer["folded"], answer["refused"]) == (200, True, None), answer
+    found = second.get(f"sessions/{target}")[1]
+    assert found["tasks"][0]["instances"][0]["status"] == "cancelled"
+    assert found["timeline"][-1]["offset"] == answer["offset"]
+
+
+async def test_a_worker_that_does_not_answer_is_named_within_the_time_limit(app: Stage) -> None:
+    await app.prepare()
+    await app.fire(range(SESSIONS))
+    workers = [app.start(name, arguments=("--web-port", "0")) for name in ("w1", "w2")]
+    first, second = (Web(worker) for worker in workers)
+    for worker in workers:
+        await worker.ready()
+    await app.settled()
+    own = await shared(app, first)
+    away = second.url
+    workers[1].signal(signal.SIGSTOP)
+    try:
+        status, page = first.get("sessions")
+        assert status == 200
+        (missing,) = page["missing"]
+        assert away in missing
+        assert page["sessions"]
+        by_partition = {row["partition"]: row for row in first.get("overview")[1]["partitions"]}
+        assert {n for n, row in by_partition.items() if row["phase"] == "unknown"} == set(by_partition) - set(
+            own
+        )
+    finally:
+        workers[1].signal(signal.SIGCONT)
+
+
+async def test_pages_that_others_reach_take_a_token(app: Stage, tmp_path: Path) -> None:
+    await app.prepare()
+    refused = app.start("w0", arguments=("--web-host", "0.0.0.0", "--web-port", "0"))  # noqa: S104 - refused
+    assert await refused.ended() == 2
+    (line,) = refused.text().splitlines()
+    assert line.startswith("--web-host 0.0.0.0: other machines reach it: name a file with --web-tokens")
+
+    tokens = tmp_path / "tokens"
+    tokens.write_text("viewer:look-but-do-not-touch\noperator:may-give-orders-too\n")
+    tokens.chmod(0o600)
+    host = socket.gethostbyname(socket.gethostname())
+    arguments = ("--web-host", host, "--web-port", "0", "--web-tokens", str(tokens))
+    worker = app.start("w1", arguments=arguments)
+    await worker.ready()
+    assert Web(worker).get("overview")[0] == 401
+    assert Web(worker, token="look-but-do-not-touch-either").get("overview")[0] == 401
+    assert Web(worker, token="look-but-do-not-touch").get("overview")[0] == 200
+
+
+async def test_without_web_nothing_listens(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start("w1", arguments=("--without-web",))
+    await worker.ready()
+    assert "web view" not in worker.text()
+    assert not (app.directory("w1") / f"{app.app}-indexes").exists()
+
+
+async def test_a_named_port_that_is_taken_is_refused_in_one_line(app: Stage) -> None:
+    await app.prepare()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        worker = app.start("w1", arguments=("--web-port", str(port)))
+        assert await worker.ended() == 2
+        (line,) = worker.text().splitlines()
+        assert line.startswith(
+            f"--web-host 127.0.0.1 --web-port {port}: Address already in use: choose another"
+        )

@@ -1,0 +1,72 @@
+"""A worker as people see it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+from faust.assignor.partition_assignor import PartitionAssignor
+
+from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings
+from triggerstream.adapters.kafka.reader import KafkaReader
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.ids import AppId
+from triggerstream.engine.index import Index
+from triggerstream.engine.marks import Identity
+from triggerstream.engine.owned import Front, OwnedLookout
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def shown(
+    app: WorkerApp,
+    settings: WorkerSettings,
+    *,
+    identity: Identity,
+    front: Front,
+    index: Callable[[Path], Index],
+) -> AsyncIterator[None]:
+    """Show what ``app`` has while it is entered; leave it once the partitions are closed.
+
+    ``index`` makes an index in a file; without its file it is made anew.
+    """
+    folder = settings.directory / f"{settings.app}-indexes"
+    lookout = OwnedLookout(
+        app.owner,
+        app=settings.app,
+        url=front.address,
+        identity=identity,
+        lag=lambda: {one.partition: one.lag for one in app.progress()},
+        index=lambda number: index(folder / f"{number}.db"),
+        appender=app.appender,
+        reader=KafkaReader(settings.connection(), settings.app),
+    )
+    following = asyncio.create_task(_follow(lookout))
+    try:
+        async with front.serve(lookout, lambda: others(app)):
+            yield
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await lookout.close()
+
+
+def others(app: WorkerApp) -> Mapping[int, str]:
+    """The announced addresses of other workers, by partition, as the group was told last."""
+    changelog = Topics.of(AppId(app.conf.id)).changelog
+    places = cast("PartitionAssignor", app.assignor)._tps_url  # noqa: SLF001 - Faust asks for one at a time only
+    own = str(app.conf.canonical_url)
+    return {place.partition: url for place, url in places.items() if place.topic == changelog and url != own}
+
+
+async def _follow(lookout: OwnedLookout) -> None:
+    try:
+        await lookout.run()
+    except Exception:
+        logger.exception("indexes of sessions are no longer kept up: lists without a filter are complete")
+        raise

@@ -1,0 +1,227 @@
+"""What people see of a worker: the partitions that it owns, and for each an index of its sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from triggerstream.core.errors import UsageError
+from triggerstream.core.events import Order
+from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.engine.catalog import Part, States, listing
+from triggerstream.engine.index import Index, Indexer, keep
+from triggerstream.engine.inspect import (
+    ElsewhereError,
+    Inspector,
+    Query,
+    described,
+    explained,
+    letters,
+    order_record,
+)
+from triggerstream.engine.ledger import Appender
+from triggerstream.engine.marks import Identity
+from triggerstream.engine.owner import Owner
+from triggerstream.engine.partition import Life, Partition
+from triggerstream.engine.ports import Reader
+from triggerstream.engine.rates import Rates
+
+
+class Front(Protocol):
+    """Where people look. It is told what there is to be seen once there is a worker."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+
+    @property
+    def url(self) -> str | None:
+        """The address that other workers have for it, which the group is told; None: they have none."""
+
+    def serve(
+        self, here: Inspector, others: Callable[[], Mapping[int, str]]
+    ) -> AbstractAsyncContextManager[None]:
+        """Show ``here`` while it is entered. ``others``: the addresses of other workers, by partition."""
+
+
+class PartitionStates:
+    """A :class:`triggerstream.engine.catalog.States` of an owned partition."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+
+    async def page(
+        self, *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[tuple[SessionId, bytes]]:
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
+        return self._partition.sessions(prefix=prefix, after=after, limit=limit)
+
+    async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
+        """Those of ``sessions`` that are there."""
+        found = ((session, self._partition.state(session)) for session in sessions)
+        return {session: value for session, value in found if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """An owned partition with its index."""
+
+    partition: Partition
+    indexer: Indexer
+    states: States
+
+
+class OwnedLookout:
+    """An :class:`triggerstream.engine.inspect.Inspector` of the partitions that ``owner`` has.
+
+    ``lag``: what is not folded, by partition, as far as it is known. ``index`` makes the index of a
+    partition; ``reader`` reads dead letters, which nobody owns.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        app: AppId,
+        url: str,
+        identity: Identity,
+        lag: Callable[[], Mapping[int, int | None]],
+        index: Callable[[int], Index],
+        appender: Appender,
+        reader: Reader,
+    ) -> None:
+        self._owner = owner
+        self._app = app
+        self._url = url
+        self._identity = identity
+        self._lag = lag
+        self._index = index
+        self._appender = appender
+        self._reader = reader
+        self._shelves: dict[int, _Shelf] = {}
+        self._rates = Rates()
+        owner.on_durable = self.note
+
+    async def run(self) -> None:
+        """Keep the indexes up until cancelled."""
+        await keep(lambda: [(shelf.indexer, shelf.states) for shelf in self._ready()])
+
+    async def close(self) -> None:
+        """Let go of the indexes, once the partitions are closed."""
+        for number in list(self._shelves):
+            self._let_go(number)
+        await self._reader.close()
+
+    def note(self, partition: Partition, sessions: Iterable[SessionId]) -> None:
+        """Note that a checkpoint of ``partition`` has changed ``sessions``."""
+        self._shelf(partition).indexer.note(sessions)
+
+    # ---- what is shown ----------------------------------------------------------------------------
+
+    async def overview(self) -> JsonObject:
+        """The partitions that are here."""
+        lag = self._lag()
+        partitions = sorted(self._owner.partitions.items())
+        self._rates.note(time.monotonic(), {number: one.counters.events for number, one in partitions})
+        rows: list[Json] = []
+        for number, one in partitions:
+            counters = one.counters
+            total = counters.recovery_total
+            opening = one.life is Life.OPENING
+            rows.append(
+                {
+                    "partition": number,
+                    "owner": self._url,
+                    "own": True,
+                    "phase": "recovering" if opening else one.life.value,
+                    "recovered": 100 * (total - counters.recovery_left) // total
+                    if opening and total
+                    else 100,
+                    "lag": lag.get(number),
+                    "events": one.durable,
+                    "eventsPerSecond": round(self._rates.of(number), 1),
+                    "deadLetters": counters.dead_letters,
+                    "outbox": None,
+                }
+            )
+        return {
+            "app": self._app,
+            "workers": [{"url": self._url, "own": True, "says": None}],
+            "partitions": rows,
+        }
+
+    async def session(self, session: SessionId) -> JsonObject | None:
+        """A session, explained; None: nothing is known of it."""
+        partition = self._partition(session)
+        value = partition.state(session)
+        if value is None:
+            return None
+        return explained(partition.rules, session, value, partition=partition.number)
+
+    async def sessions(self, query: Query) -> JsonObject:
+        """A page of sessions."""
+        parts = [
+            Part(states=shelf.states, rules=shelf.partition.rules, indexer=shelf.indexer)
+            for shelf in self._ready()
+        ]
+        return await listing(parts, query)
+
+    async def configuration(self) -> JsonObject | None:
+        """The configuration in force, in the first partition that is ready."""
+        return next((described(shelf.partition.rules.current) for shelf in self._ready()), None)
+
+    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
+        """``deadLetters`` of the whole app, oldest first."""
+        return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
+
+    async def append(self, session: SessionId, order: Order) -> int:
+        """Append ``order``, whoever has the session; its offset."""
+        record = order_record(session, order)
+        number = partition_of(record.key or b"", self._identity.partitions)
+        return await self._appender.append(number, [record]) - 1
+
+    # ---- what is here -----------------------------------------------------------------------------
+
+    def _partition(self, session: SessionId) -> Partition:
+        try:
+            number = partition_of(session.encode(), self._identity.partitions)
+        except UnicodeEncodeError as exc:
+            raise UsageError(f"{session!r}: a session id is valid Unicode") from exc
+        partition = self._owner.partitions.get(number)
+        if partition is None:
+            raise ElsewhereError(number)
+        return partition
+
+    def _ready(self) -> Iterator[_Shelf]:
+        """What can be read now; indexes of partitions that went are let go of."""
+        partitions = self._owner.partitions
+        for number in [number for number in self._shelves if number not in partitions]:
+            if self._shelves[number].partition.life is Life.CLOSED:
+                self._let_go(number)
+        for _, partition in sorted(partitions.items()):
+            if partition.life is Life.READY:
+                yield self._shelf(partition)
+
+    def _shelf(self, partition: Partition) -> _Shelf:
+        number = partition.number
+        shelf = self._shelves.get(number)
+        if shelf is not None and shelf.partition is partition:
+            return shelf
+        if shelf is not None:
+            self._let_go(number)
+        indexer = Indexer(self._index(number), lambda: partition.rules)
+        indexer.resume(self._stamp(partition.begun))
+        shelf = self._shelves[number] = _Shelf(partition, indexer, PartitionStates(partition))
+        return shelf
+
+    def _let_go(self, number: int) -> None:
+        shelf = self._shelves.pop(number)
+        shelf.indexer.close(self._stamp(shelf.partition.durable))
+
+    def _stamp(self, offset: int) -> str:
+        """Where in which log an index is as the store is."""
+        return f"{self._identity.cluster}/{self._identity.topic} {offset}"

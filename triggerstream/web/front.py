@@ -1,0 +1,108 @@
+"""A worker's pages on an address of their own, served from the worker's event loop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from aiohttp import web
+from yarl import URL
+
+from triggerstream.core.errors import UsageError
+from triggerstream.engine.inspect import Inspector
+from triggerstream.web.access import access
+from triggerstream.web.intake import is_loopback
+from triggerstream.web.peers import Everywhere, Group, Peers, Worker
+from triggerstream.web.site import site
+
+PORT = 6066
+_GRACE_S = 1.0
+_ON = "on"
+"""The parameter of an announced address that says on which machine it is: 127.0.0.1 is another on each."""
+_ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+
+class Front:
+    """A :class:`triggerstream.engine.owned.Front`: it listens from the start, and answers once it serves."""
+
+    def __init__(
+        self, *, host: str, port: int | None, tokens: Path | None, url: str | None, lasting: bool
+    ) -> None:
+        """Listen on ``host``.
+
+        ``url``: how others reach it, if not there. ``lasting``: the worker keeps its name, and has to
+        announce the same address after a restart.
+
+        Raises:
+            UsageError: it cannot; or others would reach it and there are no tokens.
+        """
+        self._access = access(host, tokens)
+        self._socket = _listen(host, port)
+        bound = self._socket.getsockname()
+        machine = socket.gethostname()
+        self.address = str(URL.build(scheme="http", host=bound[0], port=bound[1]))
+        """Where it listens."""
+        seen = url or (str(URL(self.address).with_host(machine)) if bound[0] in _ANY else self.address)
+        stays = url is not None or (bool(port) and is_loopback(self.address))
+        self.url = str(URL(seen).with_query({_ON: machine})) if stays or not lasting else None
+        """The address that other workers have for it, which the group is told; None: they have none."""
+
+    @asynccontextmanager
+    async def serve(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> AsyncIterator[None]:
+        """Show ``here`` while it is entered. ``others``: the addresses of other workers, by partition."""
+        peers = Peers(lambda: group(others()))
+        app = site(here, lambda token: Everywhere(here, peers, token=token), self._access)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_S)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, self._socket).start()
+            yield
+        finally:
+            await runner.cleanup()
+            await peers.close()
+
+
+def group(others: Mapping[int, str]) -> Group:
+    """The other workers by partition, as far as they can be reached from here."""
+    return Group(others={number: _worker(url) for number, url in others.items()})
+
+
+def _worker(announced: str) -> Worker:
+    url = URL(announced)
+    machine = url.query.get(_ON)
+    if machine is None:
+        return Worker(name=f"the worker {url.host}", url=None, says="it has no pages that others can reach")
+    name = str(url.with_query(None)).removesuffix("/")
+    if is_loopback(name) and machine != socket.gethostname():
+        return Worker(name=f"{name} on {machine}", url=None, says="its pages are for its own machine only")
+    return Worker(name=name, url=name)
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    """A socket that listens; without a port that was named, on the usual one or another one that is free."""
+    if port is None:
+        with suppress(OSError):
+            return _bound(host, PORT)
+    try:
+        return _bound(host, port or 0)
+    except OSError as exc:
+        raise UsageError(
+            f"--web-host {host} --web-port {port or 0}: {exc.strerror}: choose another one (0: a free one), "
+            "or --without-web"
+        ) from exc
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(128)
+        made.setblocking(False)  # noqa: FBT003 - the socket's own signature
+    except OSError:
+        made.close()
+        raise
+    return made
