@@ -17,8 +17,9 @@ from triggerstream.core.state import Status
 from triggerstream.engine.inspect import Inspector, Query, answer_to, order_of, until_folded
 from triggerstream.engine.ports import Log
 from triggerstream.web import answers, render
-from triggerstream.web.access import COOKIE, LOGGED_IN_S, Access, Caller, is_our_page
+from triggerstream.web.access import Access, Caller, is_our_page
 from triggerstream.web.answers import RefusedError
+from triggerstream.web.entrance import Entrance
 from triggerstream.web.graph import drawing
 from triggerstream.web.intake import LIST_BYTES, add_intake
 from triggerstream.web.peers import HERE
@@ -53,9 +54,10 @@ def site(here: Inspector, everywhere: Look, access: Access, *, log: Log | None =
         app.router.add_get(f"/v1/{path or 'overview'}", _as_json(answer))
     app.router.add_post("/sessions/{session}/orders", site_.order_form)
     app.router.add_post("/v1/sessions/{session}/orders", site_.order)
-    app.router.add_get("/login", site_.login_page)
-    app.router.add_post("/login", site_.login)
-    app.router.add_post("/logout", site_.logout)
+    entrance = Entrance(access)
+    app.router.add_get("/login", entrance.page)
+    app.router.add_post("/login", entrance.enter)
+    app.router.add_post("/logout", entrance.leave)
     for name, content_type in _STATIC.items():
         app.router.add_get(f"/static/{name}", _static(name, content_type))
     if log is not None:
@@ -222,51 +224,6 @@ class _Site:
         offset = await inspector.append(session, order)
         return answer_to(offset, await until_folded(inspector.session, session, offset))
 
-    # ---- coming in --------------------------------------------------------------------------------
-
-    async def login_page(self, request: web.Request) -> web.Response:
-        """Asks for a token."""
-        return self._login_page(request, says=None, status=200)
-
-    async def login(self, request: web.Request) -> web.StreamResponse:
-        """Takes a token, and gives a cookie for it."""
-        form = await request.post()
-        if not self._access.is_our_form(request, str(form.get("form", ""))):
-            raise RefusedError(403, "this form is from another page, or too old: open it again")
-        caller = self._access.of_token(str(form.get("token", "")).strip())
-        if caller is None:
-            return self._login_page(request, says="No such token.", status=403)
-        to = str(form.get("to", ""))
-        answer = web.HTTPSeeOther(to if _is_ours(to) else "/")
-        answer.set_cookie(
-            COOKIE,
-            self._access.cookie(caller),
-            max_age=LOGGED_IN_S,
-            httponly=True,
-            samesite="Strict",
-            secure=request.secure,
-        )
-        raise answer
-
-    async def logout(self, request: web.Request) -> web.StreamResponse:
-        """Takes the cookie back."""
-        form = await request.post()
-        if not self._access.is_our_form(request, str(form.get("form", ""))):
-            raise RefusedError(403, "this form is from another page, or too old: open it again")
-        answer = web.HTTPSeeOther("/login")
-        answer.del_cookie(COOKIE, httponly=True, samesite="Strict")
-        raise answer
-
-    def _login_page(self, request: web.Request, *, says: str | None, status: int) -> web.Response:
-        values: dict[str, object] = {
-            "nav": False,
-            "may_leave": False,
-            "says": says,
-            "to": request.query.get("to", ""),
-            "form_key": self._access.form_key(request),
-        }
-        return answers.html("login", values, status=status)
-
 
 def _session(request: web.Request) -> SessionId:
     return SessionId(request.query.get("id") or request.match_info["session"])
@@ -300,11 +257,6 @@ def _integer(request: web.Request, name: str, default: int, *, most: int) -> int
     if not (text.isascii() and text.isdigit()) or len(text) > len(str(most)) or int(text) > most:
         raise RefusedError(400, f"{name}: is a whole number up to {most:,}")
     return int(text)
-
-
-def _is_ours(to: str) -> bool:
-    """Whether ``to`` is a path here, and cannot be read as another host's."""
-    return to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
 
 
 def _said(order: str, instance: str, answer: JsonObject) -> str:

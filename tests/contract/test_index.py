@@ -1,0 +1,132 @@
+"""What every index of sessions does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from triggerstream.adapters.memory import MemoryIndex
+from triggerstream.adapters.sqlite.index import SqliteIndex
+from triggerstream.core.ids import SessionId
+from triggerstream.engine.index import Index
+
+Open = Callable[[], Index]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens the same index each time."""
+    made: list[Index] = []
+    stamps: dict[str, dict[SessionId, frozenset[str]]] = {}
+
+    def make() -> Index:
+        index: Index = (
+            MemoryIndex(stamps) if request.param == "memory" else SqliteIndex(tmp_path / "deep" / "index.db")
+        )
+        made.append(index)
+        return index
+
+    yield make
+    for index in made:
+        index.close(None)
+
+
+def put(index: Index, **marks: str) -> None:
+    index.put([(SessionId(name), frozenset(text.split())) for name, text in marks.items()])
+
+
+def found(
+    index: Index, *wanted: str, prefix: str = "", after: str | None = None, limit: int = 10
+) -> list[str]:
+    last = None if after is None else SessionId(after)
+    return [*index.find(wanted, prefix=prefix, after=last, limit=limit)]
+
+
+def test_sessions_are_found_by_a_mark_in_the_order_of_their_ids(opened: Open) -> None:
+    index = opened()
+    put(index, c="x", a="x y", b="y", d="x")
+    assert found(index, "x") == ["a", "c", "d"]
+    assert found(index, "y") == ["a", "b"]
+    assert found(index, "z") == []
+
+
+def test_each_of_several_marks_is_asked_for(opened: Open) -> None:
+    index = opened()
+    put(index, a="x y z", b="x y", c="x z")
+    assert found(index, "x", "y") == ["a", "b"]
+    assert found(index, "x", "y", "z") == ["a"]
+
+
+def test_pages_go_on_after_an_id_and_keep_to_a_prefix(opened: Open) -> None:
+    index = opened()
+    names = [f"{letter}{n}" for letter in "abc" for n in range(9)]
+    put(index, **dict.fromkeys(reversed(names), "x"))
+    assert found(index, "x", limit=4) == names[:4]
+    assert found(index, "x", after=names[3], limit=4) == names[4:8]
+    assert found(index, "x", prefix="b", limit=4) == names[9:13]
+    assert found(index, "x", prefix="b", after="b6") == ["b7", "b8"]
+    assert found(index, "x", prefix="b", after="a3", limit=1) == ["b0"]
+    assert found(index, "x", prefix="b", after="c") == []
+
+
+def test_odd_ids_keep_their_order(opened: Open) -> None:
+    index = opened()
+    names = ["", "\x00", "\n", "a'--", "é", "ﬀ", "𝒳"]
+    index.put([(SessionId(name), frozenset({"x"})) for name in names])
+    assert found(index, "x") == names
+    assert found(index, "x", after="é") == ["ﬀ", "𝒳"]
+
+
+def test_new_marks_take_the_place_of_old_ones(opened: Open) -> None:
+    index = opened()
+    put(index, a="x y", b="x")
+    put(index, a="y z")
+    assert found(index, "x") == ["b"]
+    assert found(index, "z") == ["a"]
+    put(index, a="")
+    assert found(index, "y") == []
+
+
+def test_it_is_resumed_only_with_the_stamp_that_it_was_closed_with(opened: Open) -> None:
+    index = opened()
+    assert not index.resume("1")
+    put(index, a="x")
+    index.close("1")
+    again = opened()
+    assert again.resume("1")
+    assert found(again, "x") == ["a"]
+    put(again, b="x")
+    again.close("2")
+    other = opened()
+    assert not other.resume("1")
+    assert found(other, "x") == []
+
+
+def test_one_that_was_not_closed_is_not_resumed(opened: Open) -> None:
+    index = opened()
+    index.resume("1")
+    put(index, a="x")
+    index.close("1")
+    assert opened().resume("1")
+    assert not opened().resume("1"), "the one that was resumed was never closed"
+
+
+def test_one_that_was_cleared_takes_marks_again(opened: Open) -> None:
+    index = opened()
+    put(index, a="x")
+    index.clear()
+    assert found(index, "x") == []
+    put(index, b="x")
+    assert found(index, "x") == ["b"]
+
+
+def test_a_file_that_is_no_index_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    path.write_bytes(b"no database at all" * 1000)
+    index = SqliteIndex(path)
+    assert not index.resume("1")
+    put(index, a="x")
+    assert found(index, "x") == ["a"]
+    index.close(None)

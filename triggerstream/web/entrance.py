@@ -1,0 +1,66 @@
+"""Where browsers exchange a token for a cookie, and give it back."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from triggerstream.web import answers
+from triggerstream.web.access import COOKIE, LOGGED_IN_S, Access
+from triggerstream.web.answers import RefusedError
+
+
+class Entrance:
+    """The login form and what it sends."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        """Asks for a token."""
+        return self._page(request, to=request.query.get("to", ""))
+
+    async def enter(self, request: web.Request) -> web.StreamResponse:
+        """Takes a token, and gives a cookie for it."""
+        form = await request.post()
+        self._refuse_others(request, form.get("form"))
+        to = str(form.get("to", ""))
+        caller = self._access.of_token(str(form.get("token", "")).strip())
+        if caller is None:
+            return self._page(request, to=to, says="There is no such token.")
+        answer = web.HTTPSeeOther(to if _is_ours(to) else "/")
+        answer.set_cookie(
+            COOKIE,
+            self._access.cookie(caller),
+            max_age=LOGGED_IN_S,
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
+        )
+        raise answer
+
+    async def leave(self, request: web.Request) -> web.StreamResponse:
+        """Takes the cookie back."""
+        form = await request.post()
+        self._refuse_others(request, form.get("form"))
+        answer = web.HTTPSeeOther("/login")
+        answer.del_cookie(COOKIE, httponly=True, samesite="Strict")
+        raise answer
+
+    def _refuse_others(self, request: web.Request, key: object) -> None:
+        if not self._access.is_our_form(request, str(key)):
+            raise RefusedError(403, "this form is from another page, or too old: open it again")
+
+    def _page(self, request: web.Request, *, to: str, says: str | None = None) -> web.Response:
+        values: dict[str, object] = {
+            "nav": False,
+            "may_leave": False,
+            "says": says,
+            "to": to,
+            "form_key": self._access.form_key(request),
+        }
+        return answers.html("login", values, status=200 if says is None else 403)
+
+
+def _is_ours(to: str) -> bool:
+    """Whether ``to`` is a path here, and cannot be read as another host's."""
+    return to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
