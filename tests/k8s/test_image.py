@@ -7,25 +7,18 @@ import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
+from tests.k8s.cluster import OF_A_CLUSTER, at_home
 from tests.k8s.commands import run_of
 from tests.k8s.image import FILE, STATE, Image, missing, stages
 from tests.k8s.pods import WORKER
 from tests.k8s.rendering import containers_of, only, pod_of, render, workloads
 from tests.support.waiting import wait_until
 from triggerstream.core.ids import AppId
-
-_OF_A_CLUSTER = (
-    "--web-host=",
-    "--web-port=",
-    "--web-url=",
-    "--web-tokens=",
-    "--probes-host=",
-    "--probes-port=",
-)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +55,16 @@ def test_every_install_is_held_to_hashes_or_to_what_was_built() -> None:
     for step in installs:
         assert "--require-hashes" in step or "--no-index" in step
     assert all("--no-cache-dir" in step for step in steps)
+
+
+def test_what_is_copied_is_not_left_out_of_the_build() -> None:
+    build, _ = stages(FILE.read_text())
+    patterns = (FILE.parent / f"{FILE.name}.dockerignore").read_text().splitlines()
+    assert patterns[0] == "*"
+    kept = [pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")]
+    copied = [word for text in build.all("COPY") for word in text.split()[:-1]]
+    assert copied
+    assert [name for name in copied if not any(fnmatch(name, pattern) for pattern in kept)] == []
 
 
 @pytest.mark.slow
@@ -114,12 +117,12 @@ class _Worker:
         settings = only(manifests, "ConfigMap", "triggerstream-settings")["data"]
         settings |= {"TRIGGERSTREAM_KAFKA": kafka, "TRIGGERSTREAM_APP": app}
         found = run_of(manifests, container, POD_NAME="triggerstream-worker-0")
-        own = [argument for argument in found.args if not argument.startswith(_OF_A_CLUSTER)]
-        assert len(own) == len(found.args) - len(_OF_A_CLUSTER)
+        own = at_home(found.args)
+        assert len(own) == len(found.args) - len(OF_A_CLUSTER) + 1
         self.output = output
         with output.open("wb") as stream:
             self.process = subprocess.Popen(
-                image.command([*own, "--probes-port=0"], env=found.env),
+                image.command(own, env=found.env),
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
