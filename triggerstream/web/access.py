@@ -122,6 +122,9 @@ def is_our_page(request: web.Request) -> bool:
     origin = request.headers.get("Origin")
     if site is not None and site != "same-origin":
         return False
+    if origin == "null":
+        # So it is where a page sends no referrer, as ours do; then the browser must say that it is ours.
+        return site == "same-origin"
     return origin is None or urlsplit(origin).netloc == request.host
 
 
