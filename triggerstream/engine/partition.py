@@ -82,6 +82,7 @@ class Counters:
     dead_letters: int = 0
     rehomed: int = 0
     checkpoints: int = 0
+    checkpoint_s: float = 0.0
     batches: int = 0
     timers: int = 0
     touches: int = 0
@@ -415,6 +416,7 @@ class Partition:
 
     async def _commit(self, folded: Sequence[_Folded]) -> None:
         failpoint("checkpoint.begun")
+        begun = asyncio.get_running_loop().time()
         checkpoints = [item.checkpoint for item in folded]
         await self._rehome(checkpoints)
         failpoint("checkpoint.rehomed")
@@ -447,6 +449,7 @@ class Partition:
         self._write(entries, marks, position)
         failpoint("checkpoint.stored")
         self._note(checkpoints, states)
+        self.counters.checkpoint_s += asyncio.get_running_loop().time() - begun
         self.on_durable(states)
         self.durable = offset
         self._tell_reached()

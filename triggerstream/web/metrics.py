@@ -189,6 +189,11 @@ WORKER = (
         "rehomed_total", "Records moved to the partition of their session.", _done(lambda done: done.rehomed)
     ),
     Described("checkpoints_total", "Transactions committed.", _done(lambda done: done.checkpoints)),
+    Described(
+        "checkpoint_seconds_total",
+        "What they took, from the batches that wait to their states being stored.",
+        _done(lambda done: done.checkpoint_s),
+    ),
     Described("batches_total", "Batches made durable by them.", _done(lambda done: done.batches)),
     Described("timers_fired_total", "Timer events appended.", _done(lambda done: done.timers)),
     Described("touches_total", "Sessions touched after a configuration.", _done(lambda done: done.touches)),

@@ -88,7 +88,9 @@ async def test_a_worker_lives_while_it_recovers_stands_still_or_drains(app: Stag
     await eventually(lambda: probes.metrics()["lag_seconds", ("0", app.topics.events)] == 0)
     # What the one before has folded is not counted by this one.
     await eventually(lambda: probes.metrics()["events_total", ()] == 4 * 200, what=probes.metrics)
-    assert probes.metrics()["decisions_total", ()] == 200
+    found = probes.metrics()
+    assert found["decisions_total", ()] == 200
+    assert found["checkpoint_seconds_total", ()] > 0
 
     gates.shut("end")
     worker.signal(signal.SIGTERM)
