@@ -38,6 +38,8 @@ class Front:
         Raises:
             UsageError: it cannot; or others would reach it and there are no tokens.
         """
+        if url is not None and not _is_web(url):
+            raise UsageError(f"--web-url {url}: write http://HOST:PORT, as other workers reach it")
         self._access = access(host, tokens)
         self._socket = _listen(host, port)
         bound = self._socket.getsockname()
@@ -48,6 +50,10 @@ class Front:
         stays = url is not None or (bool(port) and is_loopback(self.address))
         self.url = str(URL(seen).with_query({_ON: machine})) if stays or not lasting else None
         """The address that other workers have for it, which the group is told; None: they have none."""
+
+    def close(self) -> None:
+        """Listen no more; for one that never served."""
+        self._socket.close()
 
     @asynccontextmanager
     async def serve(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> AsyncIterator[None]:
@@ -62,6 +68,13 @@ class Front:
         finally:
             await runner.cleanup()
             await peers.close()
+
+
+def _is_web(url: str) -> bool:
+    try:
+        return URL(url).scheme in {"http", "https"} and bool(URL(url).host)
+    except ValueError:
+        return False
 
 
 def group(others: Mapping[int, str]) -> Group:

@@ -1,0 +1,91 @@
+"""What a worker announces of its pages, and what others make of that."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from triggerstream.core.errors import UsageError
+from triggerstream.web.front import PORT, Front, group
+
+MACHINE = socket.gethostname()
+
+
+def front(
+    *, host: str = "127.0.0.1", port: int | None = 0, url: str | None = None, lasting: bool = False
+) -> Front:
+    return Front(host=host, port=port, tokens=None, url=url, lasting=lasting)
+
+
+def test_it_announces_where_it_listens_and_on_which_machine() -> None:
+    made = front()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", made.address)
+    assert made.url == f"{made.address}/?on={MACHINE}"
+    (worker,) = group({3: made.url}).others.values()
+    assert (worker.name, worker.url) == (made.address, made.address)
+    made.close()
+
+
+def test_it_announces_the_address_that_it_was_given() -> None:
+    made = front(url="http://w-0.workers:6066", lasting=True)
+    assert made.url == f"http://w-0.workers:6066/?on={MACHINE}"
+    made.close()
+
+
+def test_one_with_a_name_announces_nothing_that_may_change() -> None:
+    """The group gives it its last assignment again, with the address that it had."""
+    made = front(lasting=True)
+    assert made.url is None
+    made.close()
+
+
+def test_one_with_a_name_announces_a_port_that_it_keeps() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    made = front(port=port, lasting=True)
+    assert made.url == f"http://127.0.0.1:{port}/?on={MACHINE}"
+    made.close()
+
+
+def test_without_a_port_it_takes_a_free_one_where_the_usual_one_is_taken() -> None:
+    first, second = front(port=None), front(port=None)
+    assert first.address != second.address
+    assert not second.address.endswith(f":{PORT}")
+    first.close()
+    second.close()
+
+
+def test_a_port_that_is_taken_is_refused_in_a_line() -> None:
+    first = front()
+    port = int(first.address.rpartition(":")[2])
+    with pytest.raises(UsageError, match=rf"^--web-host 127.0.0.1 --web-port {port}: .*--without-web$"):
+        front(port=port)
+    first.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "w-0:6066", "http://", "http://w:99999"])
+def test_an_address_that_is_none_is_refused_in_a_line(url: str) -> None:
+    with pytest.raises(UsageError, match=f"^--web-url {url}: write http"):
+        front(url=url)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - refused
+def test_other_machines_are_let_in_with_tokens_only(host: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^--web-host {host}: "):
+        front(host=host)
+    with pytest.raises(UsageError, match=str(tmp_path / "none")):
+        Front(host=host, port=0, tokens=tmp_path / "none", url=None, lasting=False)
+
+
+def test_a_worker_that_cannot_be_reached_is_there_with_a_reason() -> None:
+    others = group(
+        {0: "http://127.0.0.1:6066/?on=elsewhere", 1: "http://w-1:1", 2: "http://w-2:6066/?on=w-2"}
+    )
+    away, blind, seen = (others.others[number] for number in range(3))
+    assert (away.url, away.says) == (None, "its pages are for its own machine only")
+    assert away.name == "http://127.0.0.1:6066 on elsewhere"
+    assert (blind.url, blind.says) == (None, "it has no pages that others can reach")
+    assert (seen.url, seen.says) == ("http://w-2:6066", None)
