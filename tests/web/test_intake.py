@@ -45,6 +45,14 @@ async def test_one_event_is_durable_when_it_is_answered(
     assert stored(database) == [("s", event)]
 
 
+async def test_a_session_and_a_trigger_may_have_braces(
+    http: TestClient[Any, Any], database: MemoryDatabase
+) -> None:
+    async with http.post("/v1/sessions/%7Bs%7D/triggers/%7Bt%7D") as answer:
+        assert answer.status == 202
+    assert stored(database) == [("{s}", {"type": "{t}", "data": {}})]
+
+
 async def test_a_list_keeps_its_order(http: TestClient[Any, Any], database: MemoryDatabase) -> None:
     events = [{"session": f"s{n % 2}", "type": "t", "data": {"n": n}} for n in range(5)]
     async with http.post("/v1/events", json=events) as answer:

@@ -27,9 +27,11 @@ logger = logging.getLogger(__name__)
 
 SLICE_S = 0.003
 """How long the index may keep the event loop."""
-SHARE = 0.1
-"""The part of the time that it may have while events come."""
-IDLE_SHARE = 0.5
+SHARE = 0.05
+"""The part of the time that it may have while many sessions change."""
+IDLE_SHARE = 0.3
+MANY = 500
+"""Sessions that change in a second: what a twentieth of the time is enough for."""
 _IDLE_S = 0.2
 CHANGED = 100_000
 """Sessions that are noted, at most: beyond it, to make the index anew is less work. 10 MB of ids."""
@@ -71,7 +73,8 @@ class Indexer:
         self._changed: dict[SessionId, None] = {}
         self._after: SessionId | None = None
         self._whole = False
-        self._noted_at = 0.0
+        self.noted = 0
+        """How many sessions were noted that had not been since the index had them."""
 
     def resume(self, stamp: str) -> None:
         """Take over what the index held when it was closed with ``stamp``: a place and a configuration."""
@@ -81,8 +84,9 @@ class Indexer:
     def note(self, sessions: Iterable[SessionId]) -> None:
         """Note that sessions changed."""
         changed = self._changed
+        before = len(changed)
         changed.update(dict.fromkeys(sessions))
-        self._noted_at = time.monotonic()
+        self.noted += len(changed) - before
         if len(changed) > CHANGED:
             self.renew()
 
@@ -97,11 +101,6 @@ class Indexer:
     def complete(self) -> bool:
         """Whether it has all that the store has."""
         return self._whole and not self._changed
-
-    @property
-    def busy(self) -> bool:
-        """Whether events came just now."""
-        return time.monotonic() - self._noted_at < _IDLE_S
 
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
@@ -160,16 +159,19 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> None:
     """Have indexers follow, until cancelled; together they take no more than their share of the time."""
+    noted, at = 0, time.monotonic()
     while True:
         worked = 0.0
-        share = IDLE_SHARE
-        for indexer, source in list(following()):
+        those = list(following())
+        for indexer, source in those:
             begun = time.monotonic()
             try:
                 await indexer.work(source)
             except TriggerstreamError as exc:
                 logger.warning("index of sessions is behind", extra={"reason": str(exc)})
             worked += time.monotonic() - begun
-            share = SHARE if indexer.busy else share
             await asyncio.sleep(0)
-        await asyncio.sleep(max(worked / share - worked, SLICE_S) if worked > SLICE_S / 2 else _IDLE_S)
+        before, noted = noted, sum(indexer.noted for indexer, _ in those)
+        since, at = at, time.monotonic()
+        share = SHARE if noted - before > MANY * (at - since) else IDLE_SHARE
+        await asyncio.sleep(worked / share - worked if worked > SLICE_S / 2 else _IDLE_S)

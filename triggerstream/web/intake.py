@@ -36,7 +36,7 @@ def intake(log: Log, *, explain: Look | None = None) -> web.Application:
     app = web.Application(client_max_size=LIST_BYTES, middlewares=[_answer_in_json, _this_machine_only])
     add_intake(app, log)
     if explain is not None:
-        app.router.add_get("/v1/sessions/{session}", _Intake(log, explain).session)
+        app.router.add_get("/v1/sessions/{session:[^/]+}", _Intake(log, explain).session)
     return app
 
 
@@ -46,7 +46,7 @@ def add_intake(app: web.Application, log: Log) -> None:
     for method, path, handler in (
         ("GET", "/healthz", intake_.health),
         ("POST", "/v1/events", intake_.events),
-        ("POST", "/v1/sessions/{session}/triggers/{trigger}", intake_.trigger),
+        ("POST", "/v1/sessions/{session:[^/]+}/triggers/{trigger:[^/]+}", intake_.trigger),
     ):
         app.router.add_route(method, path, _alone(handler))
 

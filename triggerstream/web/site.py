@@ -26,6 +26,8 @@ from triggerstream.web.peers import HERE
 from triggerstream.wire.json import as_object, loads, text_of
 
 MOST_ROWS = 200
+_SESSION = "sessions/{session:[^/]+}"
+"""Without an expression of its own, aiohttp takes no braces."""
 _ROWS = 50
 _FORM_BYTES = 64 * 1024
 _REASON = 1_000
@@ -45,15 +47,15 @@ def site(here: Inspector, everywhere: Look, access: Access, *, log: Log | None =
     for path, answer, name in (
         ("", site_.overview, "overview"),
         ("sessions", site_.sessions, "sessions"),
-        ("sessions/{session}", site_.session, "session"),
+        (_SESSION, site_.session, "session"),
         ("failures", site_.failures, "failures"),
         ("deadletters", site_.dead_letters, "deadletters"),
         ("configuration", site_.configuration, "configuration"),
     ):
         app.router.add_get(f"/{path}", site_.as_page(name, answer))
         app.router.add_get(f"/v1/{path or 'overview'}", _as_json(answer))
-    app.router.add_post("/sessions/{session}/orders", site_.order_form)
-    app.router.add_post("/v1/sessions/{session}/orders", site_.order)
+    app.router.add_post(f"/{_SESSION}/orders", site_.order_form)
+    app.router.add_post(f"/v1/{_SESSION}/orders", site_.order)
     entrance = Entrance(access)
     app.router.add_get("/login", entrance.page)
     app.router.add_post("/login", entrance.enter)

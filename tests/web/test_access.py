@@ -1,0 +1,199 @@
+"""Who gets in: tokens, cookies, roles, and the file that has them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
+
+from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
+from triggerstream.core.errors import UsageError
+from triggerstream.core.ids import AppId
+from triggerstream.engine.lookout import Lookout
+from triggerstream.web.access import COOKIE, Access, Role, access, read_tokens
+from triggerstream.web.site import site
+
+OPERATOR, VIEWER = "an-operator-s-token", "a-viewer-s-token-1"
+TOKENS = {OPERATOR: Role.OPERATOR, VIEWER: Role.VIEWER}
+ORDER = {"order": "replay", "instance": "t#0", "reason": "r"}
+
+Http: TypeAlias = "TestClient[Any, Any]"
+
+
+def server(allowed: Access) -> TestServer:
+    database = MemoryDatabase()
+    lookout = Lookout(MemoryReader(database), MemoryLog(database), app=AppId("app"))
+    return TestServer(site(lookout, lambda _: lookout, allowed))
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[Http]:
+    async with TestClient(server(Access(TOKENS))) as client:
+        yield client
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def form_of(http: Http, path: str) -> str:
+    async with http.get(path) as answer:
+        found = re.search(r'name="form" value="([0-9a-f]{64})"', await answer.text())
+    assert found is not None
+    return found[1]
+
+
+async def log_in(http: Http, token: str, to: str = "/sessions") -> tuple[int, str]:
+    fields = {"form": await form_of(http, "/login"), "token": token, "to": to}
+    async with http.post("/login", data=fields, allow_redirects=False) as answer:
+        return answer.status, answer.headers.get("Location", "")
+
+
+@pytest.mark.parametrize("path", ["/", "/sessions?prefix=a", "/sessions/a%2Fb", "/configuration", "/nowhere"])
+async def test_without_a_token_a_browser_is_led_to_the_login(http: Http, path: str) -> None:
+    async with http.get(path, allow_redirects=False) as answer:
+        assert answer.status == 303
+        to = URL(answer.headers["Location"])
+    assert (to.path, to.query["to"]) == ("/login", path)
+    assert await log_in(http, OPERATOR, path) == (303, path)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, bearer("a-wrong-token-12345"), bearer(""), {"Authorization": f"Basic {OPERATOR}"}, bearer("é" * 20)],
+)
+async def test_without_a_token_a_program_is_told_so(http: Http, headers: dict[str, str]) -> None:
+    for path in ("/v1/overview", "/v1/sessions", "/v1/nowhere"):
+        async with http.get(path, headers=headers) as answer:
+            assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    async with http.post("/v1/sessions/s/orders", json=ORDER, headers=headers) as answer:
+        assert answer.status == 401
+
+
+async def test_a_token_lets_a_program_look_and_only_an_operator_s_give_orders(http: Http) -> None:
+    for token in (OPERATOR, VIEWER):
+        async with http.get("/v1/overview", headers=bearer(token)) as answer:
+            assert answer.status == 200
+    async with http.post("/v1/sessions/s/orders", json=ORDER, headers=bearer(VIEWER)) as answer:
+        assert answer.status == 403
+        assert "operator" in (await answer.json())["error"]
+
+
+async def test_a_browser_gets_a_cookie_that_is_not_the_token(http: Http) -> None:
+    assert await log_in(http, VIEWER) == (303, "/sessions")
+    (cookie,) = [cookie for cookie in http.session.cookie_jar if cookie.key == COOKIE]
+    assert VIEWER not in cookie.value
+    assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
+    async with http.get("/sessions") as answer:
+        assert answer.status == 200
+    fields = {**ORDER, "form": await form_of(http, "/sessions")}
+    async with http.post("/sessions/s/orders", data=fields) as answer:
+        assert answer.status == 403
+
+
+async def test_who_leaves_has_no_cookie_any_more(http: Http) -> None:
+    await log_in(http, OPERATOR)
+    async with http.post("/logout", data={"form": await form_of(http, "/")}) as answer:
+        assert answer.status == 200
+    async with http.get("/sessions", allow_redirects=False) as answer:
+        assert answer.status == 303
+
+
+async def test_a_wrong_token_gets_no_cookie(http: Http) -> None:
+    assert (await log_in(http, "a-wrong-token-12345"))[0] == 403
+    assert not [*http.session.cookie_jar]
+
+
+async def test_another_page_cannot_log_anybody_in(http: Http) -> None:
+    async with http.post("/login", data={"form": "0" * 64, "token": OPERATOR}) as answer:
+        assert answer.status == 403
+    fields = {"form": await form_of(http, "/login"), "token": OPERATOR}
+    async with http.post("/login", data=fields, headers={"Origin": "http://evil.example"}) as answer:
+        assert answer.status == 403
+
+
+@pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "", "/\r\nX: y"])
+async def test_a_login_leads_to_a_page_of_ours_only(http: Http, to: str) -> None:
+    assert await log_in(http, OPERATOR, to) == (303, "/")
+
+
+async def test_a_cookie_is_known_to_every_worker_with_the_file_until_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other = Access(TOKENS), Access(dict(reversed(TOKENS.items())))
+    caller = one.of_token(OPERATOR)
+    assert caller is not None
+    cookie = one.cookie(caller)
+    until, _, mac = cookie.partition(".")
+    forged = [f"{int(until) + 1}.{mac}", f"{until}.{'0' * 64}", "", until, f"{until}.{mac}x"]
+    async with TestClient(server(other)) as http:
+
+        async def status(value: str) -> int:
+            headers = {"Cookie": f"{COOKIE}={value}"}
+            async with http.get("/v1/overview", headers=headers) as answer:
+                return answer.status
+
+        assert await status(cookie) == 200
+        assert [await status(value) for value in forged] == [401] * len(forged)
+        later = time.time() + 13 * 3600
+        monkeypatch.setattr("triggerstream.web.access.time.time", lambda: later)
+        assert await status(cookie) == 401
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.2"])
+def test_this_machine_needs_no_tokens(host: str) -> None:
+    assert access(host, None).tokens is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "worker-1", ""])  # noqa: S104 - refused
+def test_another_address_needs_tokens(host: str) -> None:
+    with pytest.raises(UsageError, match="--web-tokens"):
+        access(host, None)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens"
+    path.touch(0o600)
+    return path
+
+
+def test_a_file_has_a_role_and_a_token_in_each_line(file: Path) -> None:
+    file.write_text(f"# who may what\n\noperator:{OPERATOR}\nviewer:{VIEWER}\n")
+    assert read_tokens(file) == TOKENS
+    assert access("0.0.0.0", file).tokens == TOKENS  # noqa: S104 - nothing is bound
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no token"),
+        ("admin:0123456789abcdef", ":1: write a role"),
+        ("0123456789abcdef", ":1: write a role"),
+        ("viewer:short", ":1: a token has at least 16"),
+        ("viewer:0123456789 abcdef", ":1: a token has at least 16"),
+        ("viewer:0123456789abcdéf", ":1: a token has at least 16"),
+        (f"viewer:{VIEWER}\noperator:{VIEWER}", ":2: the same token"),
+    ],
+)
+def test_a_file_that_is_not_right_is_refused_without_a_word_of_it(file: Path, text: str, says: str) -> None:
+    file.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(says)) as caught:
+        read_tokens(file)
+    assert "abcdef" not in str(caught.value)
+    assert VIEWER not in str(caught.value)
+
+
+def test_a_file_that_everybody_can_read_is_refused(file: Path) -> None:
+    file.write_text(f"viewer:{VIEWER}")
+    file.chmod(0o644)
+    with pytest.raises(UsageError, match="chmod o-r"):
+        read_tokens(file)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_tokens(file.with_name("none"))

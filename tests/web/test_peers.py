@@ -1,0 +1,179 @@
+"""All workers as one: what others have is asked of them, and one that does not answer is told of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from triggerstream.core.errors import UsageError
+from triggerstream.core.events import Order
+from triggerstream.core.ids import Json, JsonObject, SessionId
+from triggerstream.engine.inspect import ElsewhereError, Query
+from triggerstream.web import peers as peering
+from triggerstream.web.peers import Everywhere, Group, PeerError, Peers, Worker
+
+ODD = "a/b?c=d&e#f%g é"
+
+
+def partition(number: int) -> JsonObject:
+    return {"partition": number, "owner": "http://self", "own": True, "lag": 0}
+
+
+class Here:
+    """A worker that has partition 0, and sessions of a and c."""
+
+    async def overview(self) -> JsonObject:
+        return {"app": "app", "workers": [{"url": "here", "own": True}], "partitions": [partition(0)]}
+
+    async def session(self, session: SessionId) -> JsonObject | None:
+        if session == "a":
+            return {"session": "a", "from": "here"}
+        raise ElsewhereError(1)
+
+    async def sessions(self, query: Query) -> JsonObject:
+        rows: list[Json] = [
+            {"session": name} for name in ("a", "c") if query.after is None or name > query.after
+        ]
+        return {"sessions": rows[: query.limit], "after": None, "complete": True}
+
+    async def configuration(self) -> JsonObject | None:
+        return None
+
+    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
+        return {"deadLetters": [], "after": after + limit}
+
+    async def append(self, session: SessionId, order: Order) -> int:
+        raise NotImplementedError(session, order)
+
+
+class There:
+    """Another worker, over HTTP: it has partition 1, and sessions b and d. ``asked``: what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        self.sleeping = False
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self.answer)
+        self.server = TestServer(app)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append((request.raw_path, request.headers.get("Authorization")))
+        if self.sleeping:
+            await asyncio.Event().wait()
+        assert request.query["here"] == "1"
+        match request.path:
+            case "/v1/overview":
+                return web.json_response({"app": "app", "workers": [], "partitions": [partition(1)]})
+            case "/v1/sessions":
+                rows = [{"session": name} for name in ("b", "d") if name > request.query.get("after", "")]
+                limit = int(request.query["limit"])
+                after = rows[limit - 1]["session"] if len(rows) > limit else None
+                return web.json_response({"sessions": rows[:limit], "after": after, "complete": False})
+            case "/v1/configuration":
+                return web.json_response({"hash": "h"})
+            case path if path == f"/v1/sessions/{ODD}":
+                return web.json_response({"session": ODD, "from": "there"})
+            case "/v1/sessions/html":
+                return web.Response(text="<html>", content_type="text/html")
+            case "/v1/sessions/no":
+                return web.json_response({"error": "not for you"}, status=403)
+            case "/v1/sessions/away":
+                raise web.HTTPFound("http://127.0.0.1:1/")
+        return web.json_response({"error": "no such session"}, status=404)
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[There]:
+    made = There()
+    async with made.server:
+        yield made
+
+
+def everywhere(workers: Mapping[int, Worker]) -> tuple[Everywhere, Peers]:
+    peers = Peers(lambda: Group(others=workers))
+    return Everywhere(Here(), peers, token="t"), peers
+
+
+@pytest.fixture
+async def both(there: There) -> AsyncIterator[Everywhere]:
+    url = str(there.server.make_url("/")).rstrip("/")
+    made, peers = everywhere({1: Worker(name=url, url=url)})
+    yield made
+    await peers.close()
+
+
+def names(page: JsonObject) -> list[str]:
+    return [str(row["session"]) for row in cast("list[JsonObject]", page["sessions"])]
+
+
+async def test_a_session_is_asked_of_its_owner_with_the_token_of_who_asks(
+    both: Everywhere, there: There
+) -> None:
+    assert await both.session(SessionId("a")) == {"session": "a", "from": "here"}
+    assert there.asked == []
+    assert await both.session(SessionId(ODD)) == {"session": ODD, "from": "there"}
+    assert there.asked[0][1] == "Bearer t"
+    assert await both.session(SessionId("nobody")) is None
+
+
+@pytest.mark.parametrize(
+    ("session", "says"),
+    [("html", "as a worker would"), ("no", "403: not for you"), ("away", "as a worker would")],
+)
+async def test_an_owner_that_answers_something_else_is_told_of(
+    both: Everywhere, session: str, says: str
+) -> None:
+    with pytest.raises(PeerError, match=says):
+        await both.session(SessionId(session))
+
+
+async def test_lists_of_all_are_one_list(both: Everywhere) -> None:
+    page = await both.sessions(Query(limit=3))
+    assert (names(page), page["after"], page["complete"]) == (["a", "b", "c"], "c", False)
+    page = await both.sessions(Query(limit=1))
+    assert (names(page), page["after"]) == (["a"], "a")
+    page = await both.sessions(Query(limit=3, after=SessionId("c")))
+    assert (names(page), page["after"], page["missing"]) == (["d"], None, [])
+
+
+async def test_an_overview_has_the_partitions_of_all(both: Everywhere) -> None:
+    found = await both.overview()
+    rows = cast("list[JsonObject]", found["partitions"])
+    assert [(row["partition"], row["own"]) for row in rows] == [(0, True), (1, False)]
+    assert str(rows[1]["owner"]).startswith("http://127.0.0.1:")
+    assert await both.configuration() == {"hash": "h"}
+
+
+async def test_one_that_does_not_answer_in_time_is_told_of(
+    both: Everywhere, there: There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peering, "TIMEOUT_S", 0.2)
+    there.sleeping = True
+    with pytest.raises(PeerError, match=r"http://127\.0\.0\.1:\d+ did not answer within 0\.2 s"):
+        await both.session(SessionId(ODD))
+    page = await both.sessions(Query())
+    assert names(page) == ["a", "c"]
+    assert "did not answer within" in str(page["missing"])
+    found = await both.overview()
+    assert [row["says"] is None for row in cast("list[JsonObject]", found["workers"])[1:]] == [False]
+    rows = cast("list[JsonObject]", found["partitions"])
+    assert [(row["partition"], row.get("phase")) for row in rows] == [(0, None), (1, "unknown")]
+
+
+async def test_one_without_an_address_and_one_that_is_gone_are_told_of() -> None:
+    made, peers = everywhere({1: Worker(name="the worker w1", url=None, says="it has no pages")})
+    with pytest.raises(PeerError, match="the worker w1: it has no pages"):
+        await made.session(SessionId("z"))
+    made, gone = everywhere({1: Worker(name="http://127.0.0.1:1", url="http://127.0.0.1:1")})
+    with pytest.raises(PeerError, match="cannot be reached"):
+        await made.session(SessionId("z"))
+    made, nobody = everywhere({})
+    with pytest.raises(UsageError, match="no owner at the moment"):
+        await made.session(SessionId("z"))
+    for one in (peers, gone, nobody):
+        await one.close()

@@ -1,0 +1,359 @@
+"""The pages and the JSON of an engine, over real connections, on a real database."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from tests.support.engines import RunningEngine, running_engine
+from triggerstream import bootstrap
+from triggerstream.core.events import Failed, Finished, Trigger
+from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
+from triggerstream.engine.lookout import Lookout
+from triggerstream.settings import SqliteAddress
+from triggerstream.web.access import Access
+from triggerstream.web.answers import HEADERS
+from triggerstream.web.site import site
+from triggerstream.wire.records import NewRecord
+
+TASKS = """{
+  "t_process": {"after": ["module1", "module4"], "run": "app.process"},
+  "t_mail": {"after": ["t_process"], "unless": ["unsubscribed"], "run": "app.mail"},
+  "t_log": {"after": [], "andEvery": "answered", "run": "app.log"}
+}"""
+PAGES = ["/", "/sessions", "/failures", "/deadletters", "/configuration"]
+
+Http: TypeAlias = "TestClient[Any, Any]"
+
+
+def trigger(name: str, **data: Any) -> Trigger:  # noqa: ANN401 - what an application sends
+    return Trigger(name=TriggerName(name), data=data)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[RunningEngine]:
+    with running_engine(tmp_path / "state", TASKS) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def http(engine: RunningEngine) -> AsyncIterator[Http]:
+    address = SqliteAddress(path=engine.directory / "triggerstream.db")
+    reader, log = bootstrap.reader(address), bootstrap.log(address)
+    lookout = Lookout(reader, log, app=AppId("triggerstream"))
+    async with TestClient(TestServer(site(lookout, lambda _: lookout, Access(), log=log))) as client:
+        yield client
+    await log.close()
+    await reader.close()
+
+
+async def page(http: Http, path: str, *, status: int = 200) -> str:
+    async with http.get(path) as answer:
+        assert answer.status == status, await answer.text()
+        check_headers(answer)
+        return await answer.text()
+
+
+async def asked(http: Http, path: str) -> Any:  # noqa: ANN401 - JSON, looked into by the tests
+    async with http.get(f"/v1{path}") as answer:
+        assert answer.status == 200, await answer.text()
+        check_headers(answer)
+        return await answer.json()
+
+
+def check_headers(answer: ClientResponse) -> None:
+    for name, value in HEADERS.items():
+        assert answer.headers[name] == value
+
+
+class Looked(HTMLParser):
+    """What a browser would make of a page: its elements, and what of them could run or load something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.wrong: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name.startswith("on") or name == "style":
+                self.wrong.append(f"{tag} {name}")
+            if name in {"href", "src", "action"}:
+                self.links.append(value or "")
+        if tag in {"script", "style", "iframe", "object", "img", "base"}:
+            self.wrong.append(tag)
+
+
+async def test_a_session_is_told_in_words_and_as_a_tree(http: Http, engine: RunningEngine) -> None:
+    engine.append("survey/42", trigger("module1", score=3))
+    text = await page(http, "/sessions/survey%2F42")
+    plain = re.sub(r"<[^>]+>", "", text)
+    assert "It waits for module4" in plain
+    assert "module1 offset 1" in plain
+    assert "{&#34;score&#34;:3}" in plain
+    assert "not arrived" in plain
+    engine.append("survey/42", trigger("module4"))
+    plain = re.sub(r"<[^>]+>", "", await page(http, "/sessions/survey%2F42"))
+    assert "t_process#0 runs app.process, because of module1 (offset 1), module4 (offset 2)" in plain
+    found = await asked(http, "/sessions/survey%2F42")
+    assert [row["what"] for row in found["timeline"]] == ["arrived", "arrived", "decided"]
+    assert found["partition"] == 0
+
+
+@pytest.mark.parametrize("session", [".", "..", "a?b#c", "%2F", "é\u202e", "<b>", "x" * 1000, "a\nb", "'\"&"])
+async def test_a_session_of_any_name_has_a_page_that_the_list_links_to(
+    http: Http, engine: RunningEngine, session: str
+) -> None:
+    engine.append(session, trigger("module1"))
+    (link,) = [link for link in Looked(await page(http, "/sessions")).links if link.startswith("/sessions/")]
+    found = await page(http, link)
+    assert "module4" in found
+    looked = Looked(found)
+    assert looked.wrong == []
+    (json_link,) = [one for one in looked.links if one.startswith("/v1/")]
+    assert (await asked(http, json_link.removeprefix("/v1")))["session"] == session
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}",
+    "\u202egpj.exe",
+    "</pre></bdi><style>*{display:none}</style>",
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+async def test_what_applications_send_is_only_text(http: Http, engine: RunningEngine, hostile: str) -> None:
+    engine.append(hostile, trigger("module1", text=hostile, more={hostile: [hostile]}), trigger("module4"))
+    engine.append(hostile, trigger(hostile))
+    (command,) = engine.commands(1)
+    failed = Failed(instance=InstanceId("t_process#0"), command=command.id, error=hostile)
+    engine.append(hostile, failed)
+    engine.append_raw([NewRecord(key=hostile.encode(), value=hostile.encode(), headers=((hostile, b"x"),))])
+    quoted = quote(hostile, safe="")
+    queries = [f"/sessions?prefix={quoted}&task={quoted}&waitsFor={quoted}&after={quoted}"]
+    for path in [*PAGES, *queries, f"/sessions/{quoted}", f"/sessions/{quoted}?said={quoted}"]:
+        text = await page(http, path)
+        looked = Looked(text)
+        assert looked.wrong == [], path
+        assert "\u202e" not in text.split("<form")[0], path
+        for link in looked.links:
+            assert link == "#main" or (link.startswith("/") and not link.startswith("//")), link
+    assert hostile.replace("\u202e", "\\u202e") in await failures_as_text(http)
+
+
+async def failures_as_text(http: Http) -> str:
+    text = await page(http, "/failures")
+    for entity, character in (("&lt;", "<"), ("&gt;", ">"), ("&#34;", '"'), ("&#39;", "'"), ("&amp;", "&")):
+        text = text.replace(entity, character)
+    return text
+
+
+async def test_a_notice_is_shown_only_if_this_process_gave_it(http: Http, engine: RunningEngine) -> None:
+    engine.append("s", trigger("module1"))
+    assert "all is well" not in await page(http, "/sessions/s?said=all+is+well")
+    assert "all is well" not in await page(http, "/sessions/s?said=all+is+well&mark=00")
+
+
+async def test_a_huge_value_is_cut_on_the_page_and_whole_in_the_json(
+    http: Http, engine: RunningEngine
+) -> None:
+    engine.append("s", trigger("module1", text="x" * 200_000))
+    text = await page(http, "/sessions/s")
+    assert len(text) < 20_000
+    assert "200,011 characters; the JSON has them all" in text
+    found = await asked(http, "/sessions/s")
+    assert found["tasks"][0]["instances"][0]["after"][0]["data"] == {"text": "x" * 200_000}
+
+
+async def test_sessions_are_searched_and_paged(http: Http, engine: RunningEngine) -> None:
+    for number in range(7):
+        engine.append(f"s{number}", trigger("module1" if number % 2 else "module4"))
+    engine.append("other", trigger("answered"))
+    first = await asked(http, "/sessions?prefix=s&limit=3")
+    assert [row["session"] for row in first["sessions"]] == ["s0", "s1", "s2"]
+    second = await asked(http, f"/sessions?prefix=s&limit=3&after={first['after']}")
+    assert [row["session"] for row in second["sessions"]] == ["s3", "s4", "s5"]
+    waiting = await asked(http, "/sessions?waitsFor=module4&status=unstarted")
+    assert [row["session"] for row in waiting["sessions"]] == ["s1", "s3", "s5"]
+    logged = await asked(http, "/sessions?task=t_log")
+    assert [(row["session"], row["running"]) for row in logged["sessions"]] == [("other", 1)]
+    text = await page(http, "/sessions?prefix=s&limit=3")
+    (link,) = [link for link in Looked(text).links if "after=" in link]
+    assert "/sessions/s3" in await page(http, link)
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("status=lost", "status: is one of"),
+        ("limit=-1", "limit: is a whole number"),
+        ("limit=1000", "to 200"),
+    ],
+)
+async def test_a_wrong_question_is_refused_in_one_line(http: Http, query: str, says: str) -> None:
+    assert says in await page(http, f"/sessions?{query}", status=400)
+    async with http.get(f"/v1/sessions?{query}") as answer:
+        assert (answer.status, set(await answer.json())) == (400, {"error"})
+
+
+async def test_what_is_not_there_is_said(http: Http) -> None:
+    assert "no session `nobody`" in await page(http, "/sessions/nobody", status=404)
+    async with http.get("/v1/sessions/nobody") as answer:
+        assert answer.status == 404
+    await page(http, "/nowhere", status=404)
+    for path in ("/router", "/table", "/graph", "/stats"):
+        await page(http, path, status=404)
+
+
+async def test_the_configuration_is_drawn(http: Http) -> None:
+    text = await page(http, "/configuration")
+    looked = Looked(text)
+    assert looked.tags.count("rect") == 7  # module1, module4, unsubscribed, answered, and the tasks
+    assert looked.tags.count("marker") == 3
+    assert "t_mail is abandoned by unsubscribed" in text
+    assert [task["task"] for task in (await asked(http, "/configuration"))["tasks"]] == [
+        "t_process",
+        "t_mail",
+        "t_log",
+    ]
+
+
+async def test_failures_and_dead_letters_are_listed(http: Http, engine: RunningEngine) -> None:
+    engine.append("bad", trigger("module1"), trigger("module4"))
+    engine.append("good", trigger("module1"), trigger("module4"))
+    bad, good = (command.id for command in engine.commands(2))
+    process = InstanceId("t_process#0")
+    engine.append("bad", Failed(instance=process, command=bad, error="boom"))
+    engine.append("good", Finished(instance=process, command=good))
+    engine.append_raw([NewRecord(key=b"k", value=b"no event")])
+    found = await asked(http, "/failures")
+    assert [row["session"] for row in found["sessions"]] == ["bad"]
+    assert found["sessions"][0]["failures"][0]["error"] == "boom"
+    letters = (await asked(http, "/deadletters"))["deadLetters"]
+    assert [(letter["key"], letter["value"]) for letter in letters] == [("k", "no event")]
+    assert "no event" in await page(http, "/deadletters")
+    (partition,) = (await asked(http, "/overview"))["partitions"]
+    assert (partition["deadLetters"], partition["lag"], partition["phase"]) == (1, 0, "ready")
+
+
+async def failed(engine: RunningEngine) -> None:
+    engine.append("s", trigger("module1", score=3), trigger("module4"))
+    (command,) = engine.commands(1)
+    engine.append("s", Failed(instance=InstanceId("t_process#0"), command=command.id, error="boom"))
+
+
+def form_of(text: str) -> str:
+    found = re.search(r'name="form" value="([0-9a-f]{64})"', text)
+    assert found is not None
+    return found[1]
+
+
+async def test_an_order_from_the_page_is_carried_out_and_its_reason_is_in_the_log(
+    http: Http, engine: RunningEngine
+) -> None:
+    await failed(engine)
+    fields = {"form": form_of(await page(http, "/sessions/s")), "order": "replay", "instance": "t_process#0"}
+    async with http.post(
+        "/sessions/s/orders", data={**fields, "reason": "tried by hand"}, allow_redirects=False
+    ) as answer:
+        assert answer.status == 303
+        to = answer.headers["Location"]
+    text = await page(http, to)
+    assert "replay t_process#0: done" in text
+    assert "t_process#1" in text
+    assert [command.instance for command in engine.commands(2)] == ["t_process#0", "t_process#1"]
+    reader = bootstrap.reader(SqliteAddress(path=engine.directory / "triggerstream.db"))
+    records = await reader.records(after=3)
+    await reader.close()
+    orders = [json.loads(record.value or b"") for record in records]
+    (given,) = [order["data"] for order in orders if order["type"] == "triggerstream.instance.replay"]
+    assert (given["instance"], given["reason"], given["by"]) == ("t_process#0", "tried by hand", "web")
+
+
+async def test_an_order_that_does_not_apply_says_why(http: Http, engine: RunningEngine) -> None:
+    engine.append("s", trigger("module1"))
+    order: JsonObject = {"order": "replay", "instance": "t_process#0", "reason": "why not"}
+    async with http.post("/v1/sessions/s/orders", json=order) as answer:
+        assert answer.status == 200
+        found = await answer.json()
+    assert found["folded"] is True
+    assert "unstarted" in found["refused"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"reason": " "}, 422),
+        ({"reason": "x" * 2000}, 422),
+        ({"order": "explode"}, 422),
+        ({"instance": "t_process"}, 422),
+        ({"form": "0" * 64}, 403),
+        ({"form": ""}, 403),
+    ],
+)
+async def test_a_form_that_is_not_right_orders_nothing(
+    http: Http, engine: RunningEngine, fields: dict[str, str], status: int
+) -> None:
+    await failed(engine)
+    right = {
+        "form": form_of(await page(http, "/sessions/s")),
+        "order": "replay",
+        "instance": "t_process#0",
+        "reason": "r",
+    }
+    async with http.post("/sessions/s/orders", data={**right, **fields}) as answer:
+        assert answer.status == status
+    assert len(engine.commands(1)) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Host": "evil.example"},
+    ],
+)
+async def test_what_another_page_sends_orders_nothing(
+    http: Http, engine: RunningEngine, headers: dict[str, str]
+) -> None:
+    await failed(engine)
+    form = form_of(await page(http, "/sessions/s"))
+    fields = {"order": "replay", "instance": "t_process#0", "reason": "r"}
+    async with http.post("/sessions/s/orders", data={**fields, "form": form}, headers=headers) as answer:
+        assert answer.status == 403
+    async with http.post("/v1/sessions/s/orders", json=fields, headers=headers) as answer:
+        assert answer.status in {403, 415}
+    text = json.dumps(fields)
+    plain = {**headers, "Content-Type": "text/plain"}
+    async with http.post("/v1/sessions/s/orders", data=text, headers=plain) as answer:
+        assert answer.status in {403, 415}
+    assert len(await (await http.get("/v1/sessions/s")).json()) > 0
+    assert len(engine.commands(1)) == 1
+
+
+async def test_triggers_are_taken_beside_the_pages(http: Http, engine: RunningEngine) -> None:
+    async with http.post("/v1/events", json={"session": "s", "type": "module1"}) as answer:
+        assert answer.status == 202
+    async with http.post("/v1/events", json={"type": "module1"}) as answer:
+        assert (answer.status, (await answer.json())["errors"][0]["index"]) == (422, 0)
+    async with http.post("/v1/sessions/s/triggers/module4", json={"n": 1}) as answer:
+        assert answer.status == 202
+    assert [command.instance for command in engine.commands(1)] == ["t_process#0"]
