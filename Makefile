@@ -22,6 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 # A test process waits for its servers most of the time: two of them share two cores well.
 test: install lint ## Lint, then every test, slow ones included
+	@$(BIN)/python -m tests.k8s.rendering
 	@$(BIN)/pytest -m "not faults" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-quick: install ## The tests that need no broker and no process, in seconds
@@ -54,7 +55,9 @@ demo-kafka: install ## The same on Kafka: two workers, bridge, Celery worker, a 
 producers: install ## Triggers from Java, Go, Node, C and Python on a real Kafka: one task, once
 	@$(BIN)/python -m tests.support.producers
 
+# Where there is no kubectl, Go builds a kustomize first: that takes minutes, which no test has.
 k8s-check: install ## Render the manifests of k8s/, validate them, and hold them against the policies
+	@$(BIN)/python -m tests.k8s.rendering
 	@$(BIN)/pytest tests/k8s -m "not slow and not kafka" $(PYTEST_ARGS)
 
 kafka-up: install ## Start an Apache Kafka on 127.0.0.1:9092; Maven brings it the first time

@@ -31,31 +31,41 @@ Manifest: TypeAlias = dict[str, Any]
 """One object, as YAML has it."""
 
 
-def _command() -> list[str]:
+def renderer() -> list[str] | None:
     """What renders: kubectl, kustomize, or a kustomize that Go builds from the versions of `k8s/tools`."""
     if kubectl := shutil.which("kubectl"):
         return [kubectl, "kustomize"]
     if kustomize := shutil.which("kustomize"):
         return [kustomize, "build"]
-    built = TOOLS / "kustomize"
-    go = shutil.which("go")
-    if go is None and not built.exists():
-        pytest.skip("waits for kubectl, kustomize or Go on the PATH: nothing can render the manifests")
+    built, go = TOOLS / "kustomize", shutil.which("go")
+    if built.exists():
+        return [str(built), "build"]
+    if go is None:
+        return None
     TOOLS.mkdir(exist_ok=True)
     with (TOOLS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if go is not None and not built.exists():
-            arguments = ["build", "-o", str(built), "sigs.k8s.io/kustomize/kustomize/v5"]
-            done = subprocess.run(
-                [go, *arguments], cwd=MANIFESTS / "tools", capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, f"Go cannot build kustomize: {done.stderr}"
+        if not built.exists():
+            _build(go, built)
     return [str(built), "build"]
+
+
+def _build(go: str, goal: Path) -> None:
+    unfinished = goal.with_suffix(".unfinished")
+    arguments = ["build", "-o", str(unfinished), "sigs.k8s.io/kustomize/kustomize/v5"]
+    done = subprocess.run(
+        [go, *arguments], cwd=MANIFESTS / "tools", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"Go cannot build kustomize: {done.stderr}"
+    unfinished.rename(goal)
 
 
 @cache
 def _rendered(folder: Path) -> list[Manifest]:
-    done = subprocess.run([*_command(), str(folder)], capture_output=True, text=True, check=False)
+    command = renderer()
+    if command is None:
+        pytest.skip("waits for kubectl, kustomize or Go on the PATH: nothing can render the manifests")
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{folder}: {done.stderr}"
     return [found for found in yaml.safe_load_all(done.stdout) if found is not None]
 
@@ -108,3 +118,7 @@ def containers_of(manifest: Manifest) -> list[Manifest]:
     """Those of a workload's pods, the ones that run first included."""
     pod = pod_of(manifest)
     return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+if __name__ == "__main__":
+    renderer()
