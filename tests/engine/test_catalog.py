@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -194,6 +195,50 @@ async def test_an_index_that_failed_is_made_anew() -> None:
         await indexer.work(known)
     assert not await indexer.work(known)
     assert [*indexer.find(waits("b").marks(), prefix="", after=None, limit=10)] == ["s"]
+
+
+async def test_what_could_not_be_read_is_read_again() -> None:
+    class Closing(MemoryStates):
+        closed = False
+
+        async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
+            if self.closed:
+                raise LogError("the partition is closing")
+            return await super().some(sessions)
+
+    known = Closing()
+    stamps: dict[str, dict[SessionId, frozenset[str]]] = {}
+    indexer = Indexer(MemoryIndex(stamps), lambda: RULES)
+    await indexer.work(known)
+    indexer.note([known.put("s", "a")])
+    known.closed = True
+    with pytest.raises(LogError):
+        await indexer.work(known)
+    assert not indexer.complete
+    known.closed = False
+    assert not await indexer.work(known)
+    assert [*indexer.find(waits("b").marks(), prefix="", after=None, limit=10)] == ["s"]
+
+
+async def test_an_index_that_is_made_anew_while_it_reads_begins_at_the_beginning() -> None:
+    class Slow(MemoryStates):
+        async def page(
+            self, *, prefix: str, after: SessionId | None, limit: int
+        ) -> Sequence[tuple[SessionId, bytes]]:
+            found = await super().page(prefix=prefix, after=after, limit=limit)
+            await asyncio.sleep(0)
+            return found
+
+    known = Slow()
+    for number in range(40):
+        known.put(f"s{number:02}", "a")
+    indexer = Indexer(MemoryIndex(), lambda: RULES)
+    indexer.resume("none")
+    working = asyncio.create_task(indexer.work(known, slice_s=60))
+    await asyncio.sleep(0)
+    indexer.renew()
+    await working
+    assert len(indexer.find(waits("b").marks(), prefix="", after=None, limit=100)) == 40
 
 
 def test_merged_pages_stop_where_one_of_them_may_lack_something() -> None:

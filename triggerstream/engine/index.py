@@ -73,6 +73,8 @@ class Indexer:
         self._changed: dict[SessionId, None] = {}
         self._after: SessionId | None = None
         self._whole = False
+        self._made = 0
+        self._turn = asyncio.Lock()
         self.noted = 0
         """How many sessions were noted that had not been since the index had them."""
 
@@ -92,6 +94,7 @@ class Indexer:
 
     def renew(self) -> None:
         """Have the index made anew."""
+        self._made += 1
         self._changed.clear()
         self._whole = False
         self._after = None
@@ -113,27 +116,45 @@ class Indexer:
             raise
 
     async def work(self, source: States, *, slice_s: float = SLICE_S) -> bool:
-        """Follow for a slice of time. False: there is nothing left to do."""
-        rules = self._rules()
-        if rules.current.config.hash != self._made_for:
-            self._made_for = rules.current.config.hash
-            self.renew()
-        until = time.monotonic() + slice_s
-        while not self._whole or self._changed:
-            if self._changed:
-                names = list(islice(self._changed, _SOME))
-                for name in names:
-                    del self._changed[name]
-                found = await source.some(names)
-                self._put(rules, [(name, found.get(name)) for name in names])
-            else:
-                rows = await source.page(prefix="", after=self._after, limit=_SOME)
-                self._put(rules, rows)
-                self._whole = len(rows) < _SOME
-                self._after = rows[-1][0] if rows else self._after
-            if time.monotonic() >= until:
-                return True
-        return False
+        """Follow for a slice of time. False: there is nothing left to do.
+
+        Raises:
+            TriggerstreamError: the store or the index failed. Safe to call again.
+        """
+        async with self._turn:
+            rules = self._rules()
+            if rules.current.config.hash != self._made_for:
+                self._made_for = rules.current.config.hash
+                self.renew()
+            until = time.monotonic() + slice_s
+            while not self.complete:
+                if self._changed:
+                    await self._follow(rules, source)
+                else:
+                    await self._go_on(rules, source)
+                if time.monotonic() >= until:
+                    return not self.complete
+            return False
+
+    async def _follow(self, rules: Rules, source: States) -> None:
+        names = list(islice(self._changed, _SOME))
+        for name in names:
+            del self._changed[name]
+        try:
+            found = await source.some(names)
+            self._put(rules, [(name, found.get(name)) for name in names])
+        except BaseException:
+            self._changed.update(dict.fromkeys(names))
+            raise
+
+    async def _go_on(self, rules: Rules, source: States) -> None:
+        made = self._made
+        rows = await source.page(prefix="", after=self._after, limit=_SOME)
+        if made != self._made:
+            return  # made anew meanwhile, from the beginning
+        self._put(rules, rows)
+        self._whole = len(rows) < _SOME
+        self._after = rows[-1][0] if rows else self._after
 
     def _put(self, rules: Rules, rows: Iterable[tuple[SessionId, bytes | None]]) -> None:
         entries = [
