@@ -26,7 +26,7 @@ from triggerstream.cli.celery_app import (
 from triggerstream.cli.children import Broker, Child, start_valkey
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.index import Indexer, ended, keep
+from triggerstream.engine.index import Indexer, ended
 from triggerstream.engine.lookout import Lookout, ReaderStates
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.view import View
@@ -209,7 +209,7 @@ class Runtime:
         from triggerstream.web.site import site
 
         lookout = Lookout(self.reader, log, app=DEFAULT_APP, indexer=self._indexer)
-        following = asyncio.create_task(keep(lambda: [(self._indexer, lookout.states)]))
+        following = asyncio.create_task(lookout.run())
         self._stack.push_async_callback(ended, following)
         app = site(lookout, lambda _: lookout, Access(), log=log)
         runner = web.AppRunner(app, access_log=None)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+from triggerstream.core.errors import LogError
 from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.catalog import Part, States, listing
-from triggerstream.engine.index import Indexer
+from triggerstream.engine.index import Indexer, keep
 from triggerstream.engine.inspect import (
     Query,
     described,
@@ -18,7 +21,7 @@ from triggerstream.engine.inspect import (
     order_record,
 )
 from triggerstream.engine.ports import Log, Reader
-from triggerstream.engine.rates import Rates
+from triggerstream.engine.rates import SAMPLE_S, Rates
 from triggerstream.engine.view import View
 
 _PAGE = 500
@@ -56,10 +59,23 @@ class Lookout:
         self.states: States = ReaderStates(reader)
         self._indexer = indexer
 
+    async def run(self) -> None:
+        """Keep up with the engine until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sample())
+            if self._indexer is not None:
+                indexer = self._indexer
+                tasks.create_task(keep(lambda: [(indexer, self.states)]))
+
+    async def _sample(self) -> None:
+        while True:
+            with suppress(LogError):
+                self._rates.note(time.monotonic(), {0: (await self._reader.progress()).offset})
+            await asyncio.sleep(SAMPLE_S)
+
     async def overview(self) -> JsonObject:
         """The one partition that there is."""
         progress = await self._reader.progress()
-        self._rates.note(time.monotonic(), {0: progress.offset})
         return {
             "app": self._app,
             "workers": [{"url": None, "own": True, "says": None}],
@@ -72,7 +88,7 @@ class Lookout:
                     "recovered": 100,
                     "lag": progress.lag,
                     "events": progress.offset,
-                    "eventsPerSecond": round(self._rates.of(0), 1),
+                    "eventsPerSecond": self._rates.of(0),
                     "deadLetters": progress.dead_letters,
                     "outbox": progress.outbox,
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -28,7 +29,7 @@ from triggerstream.engine.marks import Identity
 from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import Life, Partition
 from triggerstream.engine.ports import Reader
-from triggerstream.engine.rates import Rates
+from triggerstream.engine.rates import SAMPLE_S, Rates
 
 
 class Front(Protocol):
@@ -107,8 +108,16 @@ class OwnedLookout:
         owner.on_durable = self.note
 
     async def run(self) -> None:
-        """Keep the indexes up until cancelled."""
-        await keep(lambda: [(shelf.indexer, shelf.states) for shelf in self._ready()])
+        """Keep up with the partitions until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sample())
+            tasks.create_task(keep(lambda: [(shelf.indexer, shelf.states) for shelf in self._ready()]))
+
+    async def _sample(self) -> None:
+        while True:
+            events = {number: one.counters.events for number, one in self._owner.partitions.items()}
+            self._rates.note(time.monotonic(), events)
+            await asyncio.sleep(SAMPLE_S)
 
     async def close(self) -> None:
         """Let go of the indexes, once the partitions are closed."""
@@ -126,7 +135,6 @@ class OwnedLookout:
         """The partitions that are here."""
         lag = self._lag()
         partitions = sorted(self._owner.partitions.items())
-        self._rates.note(time.monotonic(), {number: one.counters.events for number, one in partitions})
         rows: list[Json] = []
         for number, one in partitions:
             counters = one.counters
@@ -143,7 +151,7 @@ class OwnedLookout:
                     else 100,
                     "lag": lag.get(number),
                     "events": one.durable,
-                    "eventsPerSecond": round(self._rates.of(number), 1),
+                    "eventsPerSecond": self._rates.of(number),
                     "deadLetters": counters.dead_letters,
                     "outbox": None,
                 }

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Mapping
 
 WINDOW_S = 10.0
+SAMPLE_S = 2.0
+"""How often to look at the figures."""
 
 
 class Rates:
@@ -22,10 +24,10 @@ class Rates:
         while len(seen) > 1 and seen[1][0] <= now_s - WINDOW_S:
             seen.popleft()
 
-    def of(self, number: int) -> float:
-        """Of one figure; 0 where it was seen only once."""
+    def of(self, number: int) -> float | None:
+        """Of one figure; None where it was seen only once."""
         known = [(at_s, figures[number]) for at_s, figures in self._seen if number in figures]
         if len(known) < 2 or known[-1][0] <= known[0][0]:  # noqa: PLR2004 - two points make a line
-            return 0.0
+            return None
         (first_s, first), (last_s, last) = known[0], known[-1]
-        return max(last - first, 0) / (last_s - first_s)
+        return round(max(last - first, 0) / (last_s - first_s), 1)
