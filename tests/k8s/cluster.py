@@ -13,11 +13,13 @@ from tests.k8s.rendering import Manifest, of_kind, only, pod_of
 
 _FILES = "/etc/triggerstream"
 _STATE = "/var/lib/triggerstream"
-OF_A_CLUSTER = (
-    *("--web-host=", "--web-port=", "--web-url=", "--web-tokens="),
-    *("--probes-host=", "--probes-port="),
-)
-"""The options that name addresses of a cluster."""
+_OF_A_CLUSTER = {
+    "--web-host": "127.0.0.1",
+    "--web-port": "0",
+    "--probes-host": "127.0.0.1",
+    "--probes-port": "0",
+}
+"""Addresses of a cluster, and those that this machine has in their place."""
 
 Secrets = Mapping[str, Mapping[str, str]]
 """By the secret's name and the key."""
@@ -25,8 +27,8 @@ Secrets = Mapping[str, Mapping[str, str]]
 
 def at_home(args: list[str]) -> list[str]:
     """``args`` with the addresses of this machine."""
-    found = [argument for argument in args if not argument.startswith(OF_A_CLUSTER)]
-    return found if len(found) == len(args) else [*found, "--probes-port=0"]
+    options = [argument.partition("=") for argument in args]
+    return [f"{name}{equals}{_OF_A_CLUSTER.get(name, value)}" for name, equals, value in options]
 
 
 class Pod:
@@ -77,6 +79,7 @@ class Pod:
         place.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (place / name).write_text(self._here(text))
+            (place / name).chmod(0o640)
 
     def _here(self, text: str) -> str:
         return text.replace(_FILES, f"{self._folder}{_FILES}").replace(_STATE, f"{self._folder}{_STATE}")

@@ -12,9 +12,6 @@ import click
 from tests.k8s.rendering import Manifest, containers_of, of_kind, pod_of
 from triggerstream.cli import main
 
-EXPECTED = frozenset({"--web-tokens", "--web-url"})
-"""Options of the worker that may not be there yet, and are not looked at then. Empty this once they are."""
-
 _REFERENCE = re.compile(r"\$\(([A-Z_]+)\)")
 
 
@@ -59,8 +56,6 @@ def parsed(args: list[str]) -> tuple[str, dict[str, Any]]:
             raise click.UsageError(f"there is no command {name}")
         command = found
         names.append(name)
-    there = {option for parameter in command.params for option in parameter.opts}
-    rest = [argument for argument in rest if argument.partition("=")[0] not in EXPECTED - there]
     with command.make_context(" ".join(names), rest, parent=context) as made:
         return " ".join(names), dict(made.params)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -17,13 +21,14 @@ from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually
 from triggerstream import SyncClient
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.topics import create
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 from triggerstream.settings import KAFKA_CONFIG_VARIABLE
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
 APP = AppId("triggerstream")
+TOKEN = "a-token-of-a-viewer"
 CLUSTER_CA = "main-cluster-ca-cert"
 _RESOURCES = {"topic": "topic", "group": "group", "transactionalId": "transactional_id"}
 _OPERATIONS = {"DescribeConfigs": "DESCRIBE_CONFIGS"}
@@ -75,6 +80,26 @@ def _fire(
             client.fire("42", "module4Received")
 
 
+async def _spoil(secure: SecureKafka) -> None:
+    """Have a record in the log that is no event."""
+    producer = Connection(bootstrap=secure.server.bootstrap).producer()
+    await producer.start()
+    try:
+        await producer.send_and_wait(Topics.of(APP).events, b"{", key=b"42")
+    finally:
+        await producer.stop()
+
+
+def _page(said: str, name: str) -> dict[str, Any]:
+    """What a worker's web view tells a viewer."""
+    address = re.search(r"web view: (\S+)", said)
+    assert address is not None, said
+    request = Request(f"{address[1]}/v1/{name}", headers={"Authorization": f"Bearer {TOKEN}"})  # noqa: S310
+    with urlopen(request, timeout=60) as answer:  # noqa: S310 - a URL of the test's own
+        found: dict[str, Any] = json.loads(answer.read())
+    return found
+
+
 async def test_each_process_does_its_work_with_the_rights_of_its_account(
     secure: SecureKafka, tmp_path: Path
 ) -> None:
@@ -82,7 +107,7 @@ async def test_each_process_does_its_work_with_the_rights_of_its_account(
     settings = only(manifests, "ConfigMap", "triggerstream-settings")["data"]
     assert settings["TRIGGERSTREAM_APP"] == APP
     settings["TRIGGERSTREAM_KAFKA"] = secure.at("SSL")
-    secrets = _accounts(secure, manifests) | {"triggerstream-web": {"tokens": ""}}
+    secrets = _accounts(secure, manifests) | {"triggerstream-web": {"tokens": f"viewer:{TOKEN}\n"}}
     await create(Connection(bootstrap=secure.server.bootstrap), APP, partitions=2)
     with valkey_server() as broker:
         secrets["triggerstream-broker"] = {"url": f"{broker}\n"}
@@ -98,6 +123,8 @@ async def test_each_process_does_its_work_with_the_rights_of_its_account(
             _fire(secure, secrets, manifests, tmp_path / "application")
             url = (await Probes.of(bridge.text)).url
             await eventually(lambda: samples(url)["commands_handed_over_total", ()] == 1, what=bridge.text)
+            await _spoil(secure)
+            await eventually(lambda: _page(worker.text(), "deadletters")["deadLetters"], what=worker.text)
             assert (worker.end(), bridge.end()) == (0, 0), worker.text() + bridge.text()
         finally:
             worker.kill()

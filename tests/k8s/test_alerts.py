@@ -51,7 +51,7 @@ def test_alerts_ask_for_metrics_that_there_are(tmp_path: Path) -> None:
     there = _names(worker_registry(Pulse(), store=tmp_path)) | _names(bridge_registry(Pulse())) | _OTHERS
     asked = {rule["alert"]: _asked(rule["expr"]) for rule in _rules()}
     assert all(asked.values())
-    assert {alert: names - there for alert, names in asked.items()} == dict.fromkeys(asked, set())
+    assert {alert: names - there for alert, names in asked.items()} == {alert: set() for alert in asked}
 
 
 def test_an_alert_says_how_bad_it_is_and_what_it_means() -> None:

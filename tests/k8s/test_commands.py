@@ -79,11 +79,12 @@ def test_probes_and_pages_listen_where_the_cluster_looks(overlay: str) -> None:
         if name == WORKER:
             assert (parameters["web_host"], parameters["web_port"]) == ("0.0.0.0", ports["web"])  # noqa: S104
             assert parameters["instance_id"] == "pod-0"
-            (url,) = (
-                argument.partition("=")[2] for argument in run.args if argument.startswith("--web-url=")
-            )
+            assert str(parameters["web_tokens"]) in _OF_SECRETS
             service = only(manifests, "Service", WORKER)
-            assert url == f"http://pod-0.{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+            assert (
+                parameters["web_url"]
+                == f"http://pod-0.{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+            )
             # A restart is over by then, and a pod that is gone is not waited for longer than it has to end.
             assert 60_000_000 <= parameters["session_timeout_us"] <= 90_000_000
 
