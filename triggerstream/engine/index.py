@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from triggerstream.core.errors import LogError, TriggerstreamError
@@ -137,9 +136,8 @@ class Indexer:
             return False
 
     async def _follow(self, rules: Rules, source: States) -> None:
-        names = list(islice(self._changed, _SOME))
-        for name in names:
-            del self._changed[name]
+        # The newest first: to look for the oldest, a dictionary walks past all that were taken before.
+        names = [self._changed.popitem()[0] for _ in range(min(_SOME, len(self._changed)))]
         try:
             found = await source.some(names)
             self._put(rules, [(name, found.get(name)) for name in names])
