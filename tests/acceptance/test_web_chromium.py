@@ -242,7 +242,7 @@ async def replay(seen: Watched, url: str, shop: Shop) -> None:
     shop.closed.unlink()
     failed = page.get_by_role("article").filter(has_text="t_charge#0")
     await failed.get_by_text("Give an order").click()
-    await failed.get_by_label("Reason").fill("the bank has opened <b>again</b>")
+    await failed.get_by_label("Reason").fill("the bank has opened")
     await failed.get_by_role("button", name="Replay").click()
     assert "replay t_charge#0: done" in await seen.text(), await seen.text()
     await eventually(lambda: shop.status(session, "t_charge#1") == "finished")
@@ -250,7 +250,7 @@ async def replay(seen: Watched, url: str, shop: Shop) -> None:
     clone = page.get_by_role("article").filter(has_text="t_charge#1")
     assert "finished" in await clone.inner_text()
     assert "charged" in await clone.inner_text()
-    assert "the bank has opened <b>again</b>" in await seen.text()
+    assert "the bank has opened" in await seen.text()
 
 
 async def hostile(seen: Watched, url: str) -> None:
@@ -268,6 +268,11 @@ async def hostile(seen: Watched, url: str) -> None:
         assert (
             await page.locator("main script, main img, main iframe, main svg, main b > script").count() == 0
         )
+    failed = page.get_by_role("article").filter(has_text="t_remind#0")
+    await failed.get_by_text("Give an order").click()
+    await failed.get_by_label("Reason").fill("<i>no</i> {{ 7 * 7 }} \u202eon")
+    await failed.get_by_role("button", name="Cancel").click()
+    assert "<i>no</i> {{ 7 * 7 }} \\u202eon" in await seen.text()
     await seen.open(f"{url}/sessions?prefix=%3Cscript%3Ealert(1)%3C/script%3E")
     assert await page.get_by_label("Id begins with").input_value() == "<script>alert(1)</script>"
 

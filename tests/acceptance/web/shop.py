@@ -27,7 +27,7 @@ install(app)
 def charge(ordered: dict[str, Any], confirmed: dict[str, Any]) -> dict[str, Any]:
     """Charge what was ordered."""
     if Path(os.environ[CLOSED_VARIABLE]).exists():
-        raise ConnectionError(f"the bank is closed <script>alert({confirmed.get('by', 0)!r})</script>")
+        raise ConnectionError(f"the bank is closed{confirmed.get('html', '')}")
     return {"charged": ordered.get("amount", 0)}
 
 

@@ -165,6 +165,26 @@ async def test_a_worker_that_does_not_answer_is_named_within_the_time_limit(app:
         workers[1].signal(signal.SIGCONT)
 
 
+async def test_one_that_keeps_its_name_is_found_again_after_a_crash(app: Stage) -> None:
+    await app.prepare()
+    await app.fire(range(SESSIONS))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    named = ("--instance-id", "w2", "--web-port", port)
+    first = Web(app.start("w1", arguments=("--web-port", "0")))
+    before = app.start("w2", arguments=named)
+    await before.ready()
+    await app.settled()
+    own = await shared(app, first)
+    before.kill()
+    after = app.start("w2", arguments=named)
+    await after.ready()
+    assert await shared(app, first) == own
+    found = {name: first.get(f"sessions/{name}") for name in (f"s{n}" for n in range(SESSIONS))}
+    assert {status for status, _ in found.values()} == {200}
+    assert {session["partition"] for _, session in found.values()} > set(own)
+
+
 async def test_pages_that_others_reach_take_a_token(app: Stage, tmp_path: Path) -> None:
     await app.prepare()
     refused = app.start("w0", arguments=("--web-host", "0.0.0.0", "--web-port", "0"))  # noqa: S104 - refused

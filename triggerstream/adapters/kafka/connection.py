@@ -95,15 +95,18 @@ class Connection:
             **(transactional if transactional_id is not None else {}),
         )
 
-    def reader(self) -> AIOKafkaConsumer:
-        """A consumer of committed records that belongs to no group, not started yet."""
+    def reader(self, *, wait_ms: int = 250) -> AIOKafkaConsumer:
+        """A consumer of committed records that belongs to no group, not started yet.
+
+        ``wait_ms``: how long a broker may wait for records; what is asked meanwhile is answered after it.
+        """
         return AIOKafkaConsumer(
             **self.options(),
             group_id=None,
             enable_auto_commit=False,
             isolation_level="read_committed",
             auto_offset_reset="none",
-            fetch_max_wait_ms=250,
+            fetch_max_wait_ms=wait_ms,
         )
 
     @asynccontextmanager

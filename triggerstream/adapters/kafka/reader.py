@@ -244,7 +244,7 @@ class KafkaReader:
 
         They are fetched together: one after the other, 12 partitions took more than a second.
         """
-        consumer, loop = self._started(), asyncio.get_running_loop()
+        consumer = self._started()
         places = [TopicPartition(topic, number) for number in begins]
         async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
             firsts = await consumer.beginning_offsets(places)
@@ -253,10 +253,24 @@ class KafkaReader:
         open_ = {place for place in places if positions[place] < ends[place]}
         if not open_:
             return []
+        try:
+            return await self._fetched(topic, open_, positions, ends, limit)
+        finally:
+            consumer.unsubscribe()
+
+    async def _fetched(
+        self,
+        topic: str,
+        open_: set[TopicPartition],
+        positions: dict[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        limit: int,
+    ) -> list[Any]:
+        consumer, loop = self._started(), asyncio.get_running_loop()
         consumer.assign(list(open_))
         for place in open_:
             consumer.seek(place, positions[place])
-        found: dict[TopicPartition, list[Any]] = {place: [] for place in places}
+        found: dict[TopicPartition, list[Any]] = {place: [] for place in open_}
         moved = loop.time()
         while open_:
             async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
@@ -283,7 +297,7 @@ class KafkaReader:
     async def _opened(self) -> None:
         if self._consumer is not None:
             return
-        consumer = self._connection.reader()
+        consumer = self._connection.reader(wait_ms=_POLL_MS)
         try:
             async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
                 await self._connection.start(consumer)
