@@ -51,6 +51,16 @@ class Web:
         headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
         return _answer(Request(target, headers=headers))  # noqa: S310 - http, as the worker says
 
+    def status(self, page: str) -> int:
+        """That of a page for people."""
+        headers = {"Authorization": f"Bearer {self._token}"}
+        try:
+            with urlopen(Request(f"{self.url}/{page}", headers=headers), timeout=60) as answer:  # noqa: S310 - as above
+                return int(answer.status)
+        except HTTPError as exc:
+            exc.close()
+            return exc.code
+
     def order(self, session: str, **fields: str) -> tuple[int, Any]:
         """Give an order as a program does."""
         target = f"{self.url}/v1/sessions/{quote(session, safe='')}/orders"
@@ -201,7 +211,16 @@ async def test_pages_that_others_reach_take_a_token(app: Stage, tmp_path: Path) 
     await worker.ready()
     assert Web(worker).get("overview")[0] == 401
     assert Web(worker, token="look-but-do-not-touch-either").get("overview")[0] == 401
-    assert Web(worker, token="look-but-do-not-touch").get("overview")[0] == 200
+    viewer = Web(worker, token="look-but-do-not-touch")
+    assert viewer.get("overview")[0] == viewer.status("sessions") == 200
+    for page in ("router", "router/", "table", "table/sessions/s1/", "graph/", "stats/", "performance/"):
+        assert viewer.status(page) == 404, "Faust's own pages are off"
+    await app.fire(range(SESSIONS))
+    other = app.start("w2", arguments=arguments)
+    await other.ready()
+    await app.settled()
+    await shared(app, viewer)
+    assert viewer.names() == sorted(f"s{n}" for n in range(SESSIONS)), "the token goes along to the other one"
 
 
 async def test_without_web_nothing_listens(app: Stage) -> None:
