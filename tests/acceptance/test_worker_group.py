@@ -82,6 +82,13 @@ async def test_an_idle_worker_that_wakes_up_joins_again(app: Stage) -> None:
     assert (await app.exact()).command_count() == 400
 
 
+async def test_a_session_may_last_longer_than_faust_waits_for_an_answer(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start("w1", arguments=["--session-timeout", "2m"])
+    await worker.ready()
+    await worker.drained()
+
+
 async def test_a_worker_with_a_name_of_its_own_takes_over_from_its_dead_self_at_once(app: Stage) -> None:
     # Longer than any wait of this test: without a name, it would wait for its former self to time out.
     named = ["--instance-id", "w1", "--session-timeout", "85s"]

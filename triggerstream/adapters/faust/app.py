@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 MAX_POLL_RECORDS = 1_000
 """Records of all partitions in one fetch: some 30 ms in which the event loop serves nothing else."""
 _NO_PORT = 1
+_REQUEST_S = 90.0
+"""Faust's own; it refuses to wait less for an answer than a session may last."""
 CLOSE_S = 20.0
 """How long a rebalance or a stop waits for checkpoints in flight; each has a bound of its own."""
 
@@ -215,6 +217,7 @@ def build_app(
         broker_client_id=f"{settings.app}-worker",
         broker_max_poll_records=MAX_POLL_RECORDS,
         broker_session_timeout=settings.session_timeout_s,
+        broker_request_timeout=max(_REQUEST_S, settings.session_timeout_s),
         broker_heartbeat_interval=settings.heartbeat_s,
         broker_rebalance_timeout=settings.rebalance_timeout_s,
         consumer_auto_offset_reset="earliest",
