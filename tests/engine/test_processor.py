@@ -46,6 +46,7 @@ from triggerstream.core.ids import (
     command_id,
 )
 from triggerstream.core.placement import partition_of
+from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, Applied, Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.processor import FoldVersionError, Processor
@@ -523,3 +524,13 @@ def test_record_of_another_partition_is_rehomed_and_not_folded() -> None:
     assert moved.key == elsewhere.encode()
     assert moved.value == stray.value
     assert moved.headers == ((ORIGIN_HEADER, b"0:2:7000000"),)
+
+
+def test_what_is_remembered_is_bounded_for_all_partitions_together() -> None:
+    kept = 0
+    for partition in range(8):
+        processor = Processor(app=AppId("a"), partition=partition, partitions=8)
+        for number in range(1_000):
+            processor.encode(SessionState(offset=number))
+        kept += len(processor._encoded)  # noqa: SLF001 - nothing else tells
+    assert kept == 4_096

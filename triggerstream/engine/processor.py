@@ -31,7 +31,7 @@ _GROWTH = 6
 """How much longer an event can be in a state than on the wire: ``1e15`` becomes ``1000000000000000.0``."""
 _REMEMBERED = 4_096
 _REMEMBERED_BYTES = 4_096
-"""Together at most 16 MiB of encoded states, some 100 MiB as objects."""
+"""Of all partitions together at most 16 MiB of encoded states, some 100 MiB as objects."""
 _RECORD_OVERHEAD = 2_048
 """Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
 
@@ -53,6 +53,7 @@ class Processor:
         self.partitions = partitions
         self._params_bytes: dict[ConfigHash, int] = {}
         self._encoded: dict[bytes, SessionState] = {}
+        self._room = max(1, _REMEMBERED // partitions)
 
     def params_bytes(self, config: Configuration) -> int:
         """The bytes of the longest ``withParams`` of ``config``."""
@@ -68,7 +69,7 @@ class Processor:
         if len(stored) <= _REMEMBERED_BYTES:
             remembered = self._encoded
             remembered[stored] = known
-            if len(remembered) > _REMEMBERED:
+            if len(remembered) > self._room:
                 del remembered[next(iter(remembered))]
         return stored
 
