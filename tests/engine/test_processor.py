@@ -36,6 +36,7 @@ from triggerstream.core.events import (
     Trigger,
 )
 from triggerstream.core.ids import (
+    AppId,
     CommandId,
     ConfigHash,
     InstanceId,
