@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
 
 CHROMIUM = "TRIGGERSTREAM_CHROMIUM"
 """Names the environment variable with the path of a Chromium to use in place of the system's."""
@@ -84,11 +84,16 @@ class Visitor:
             if not url.startswith((*(f"{origin}/" for origin in origins), "data:")):
                 faults.append(f"asked {url}")
 
+        def on_failure(request: Request) -> None:
+            # A page that is left gives up what it still loads; what its policy blocks has another name.
+            if request.failure != "net::ERR_ABORTED":
+                faults.append(f"failed: {request.url}: {request.failure}")
+
         page.on("console", lambda said: faults.append(f"{said.type}: {said.text}"))
         page.on("pageerror", lambda error: faults.append(f"error: {error}"))
         page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
         page.on("request", lambda request: on_request(request.url))
-        page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+        page.on("requestfailed", on_failure)
         return watched
 
     async def shoot(self, url: str, name: str, *, origins: frozenset[str]) -> None:
