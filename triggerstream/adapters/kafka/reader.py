@@ -222,6 +222,14 @@ class KafkaReader:
             return position
         consumer.assign([place])
         consumer.seek(place, position)
+        try:
+            return await self._given(place, position, end, take)
+        finally:
+            # Else it would go on asking for what comes after, and hold up the next question.
+            consumer.unsubscribe()
+
+    async def _given(self, place: TopicPartition, position: int, end: int, take: Take) -> int:
+        consumer, topic = self._started(), place.topic
         loop = asyncio.get_running_loop()
         moved = loop.time()
         while position < end:
@@ -235,7 +243,7 @@ class KafkaReader:
                 position, moved = after, loop.time()
             elif loop.time() - moved > _STUCK_S:
                 raise LogError(
-                    f"cannot read {topic}: partition {partition} stays at offset {position} of {end}"
+                    f"cannot read {topic}: partition {place.partition} stays at offset {position} of {end}"
                 )
         return min(position, end)
 
@@ -256,7 +264,7 @@ class KafkaReader:
         try:
             return await self._fetched(topic, open_, positions, ends, limit)
         finally:
-            consumer.unsubscribe()
+            consumer.unsubscribe()  # as above
 
     async def _fetched(
         self,
