@@ -26,7 +26,7 @@ test: install lint ## Lint, then every test, slow ones included
 	@$(BIN)/pytest -m "not faults" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-quick: install ## The tests that need no broker and no process, in seconds
-	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" -n 2 $(PYTEST_ARGS)
+	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" --ignore tests/k8s -n 2 $(PYTEST_ARGS)
 
 test-laws: install ## The laws on 10,000 examples each
 	@HYPOTHESIS_PROFILE=full $(BIN)/pytest -m laws --timeout 3600 $(PYTEST_ARGS)
