@@ -123,6 +123,7 @@ def test_story_without_a_death_is_what_was_written_down_by_hand() -> None:
     assert len(world.handed) == len(STORY_IDS)
 
 
+@pytest.mark.slow
 def test_engine_that_dies_around_any_effect_loses_and_invents_nothing() -> None:
     effects = live(STORY).effects
     assert effects > 60

@@ -315,6 +315,7 @@ async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> N
     assert bench.durable.committed == 2
 
 
+@pytest.mark.slow
 async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) -> None:
     bench.configure()
     partition = bench.partition(timing=Timing(tell_s=0.2))

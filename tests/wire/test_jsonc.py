@@ -277,6 +277,7 @@ def test_reading_stops_after_a_thousand_findings() -> None:
     assert findings[-1].code == "too-many-findings"
 
 
+@pytest.mark.slow
 def test_reading_a_thousand_tasks_takes_a_fraction_of_a_second() -> None:
     tasks = {
         f"t_task{i}": {

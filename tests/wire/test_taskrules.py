@@ -105,6 +105,7 @@ def test_tasks_that_wait_for_one_another_are_one_warning() -> None:
     assert finding.message.startswith("`t_a`, `t_b` and `t_c` wait for one another in a ring")
 
 
+@pytest.mark.slow
 def test_a_ring_of_ten_thousand_tasks_is_found() -> None:
     tasks: JsonObject = {f"t_{i}": task([f"t_{(i + 1) % 10_000}"]) for i in range(10_000)}
     assert codes(tasks) == [("never-starts", "/t_0/after/0")]
