@@ -12,6 +12,7 @@ from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.catalog import Part, States, listing
+from triggerstream.engine.following import offsets
 from triggerstream.engine.index import Indexer, keep
 from triggerstream.engine.inspect import (
     Query,
@@ -23,8 +24,6 @@ from triggerstream.engine.inspect import (
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.rates import SAMPLE_S, Rates
 from triggerstream.engine.view import View
-
-_PAGE = 500
 
 
 class ReaderStates:
@@ -118,7 +117,8 @@ class Lookout:
         record = order_record(session, order)
         before = (await self._reader.progress()).end
         await self._log.append([record])
-        return await self._offset_of(record.value, before)
+        found = await offsets(self._reader, {record.value}, lambda one: one.value, after=before - 1)
+        return found.get(record.value, before)
 
     async def rules(self) -> Rules:
         """The configurations that some session may have to meet; read anew only once they have changed."""
@@ -127,13 +127,3 @@ class Lookout:
         if self._rules is None or self._rules[0] != places:
             self._rules = places, await self._view.rules()
         return self._rules[1]
-
-    async def _offset_of(self, value: bytes | None, before: int) -> int:
-        """Where the record with that value is: others may append at the same time."""
-        after = before - 1
-        while records := await self._reader.records(after=after, limit=_PAGE):
-            for record in records:
-                if record.value == value:
-                    return record.offset
-            after = records[-1].offset
-        return before

@@ -11,13 +11,12 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Close, Erase, Event, Order
 from triggerstream.core.ids import InstanceId, SessionId, split_instance_id
 from triggerstream.core.state import SessionState
+from triggerstream.engine.following import PAGE, folded, offsets
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.wire import state as states
 from triggerstream.wire.events import check_session, decode, encode
 from triggerstream.wire.records import NewRecord, Record
 
-_PAGE = 500
-_POLL_S = 0.02
 _REFUSED = "refused: "
 
 
@@ -59,8 +58,8 @@ async def give(log: Log, reader: Reader, orders: Sequence[Addressed], *, wait_s:
     """
     deadline = asyncio.get_running_loop().time() + wait_s
     answers: list[Answer] = []
-    for at in range(0, len(orders), _PAGE):
-        answers += await _give(log, reader, orders[at : at + _PAGE], deadline)
+    for at in range(0, len(orders), PAGE):
+        answers += await _give(log, reader, orders[at : at + PAGE], deadline)
     return answers
 
 
@@ -74,42 +73,17 @@ async def _give(log: Log, reader: Reader, orders: Sequence[Addressed], deadline:
             for to, order_id in zip(orders, ids, strict=True)
         ]
     )
-    offsets: dict[str, int] = {}
-    folded: dict[int, int] = {}
+    stands: dict[str, int] = {}
+    reached: dict[int, int] = {}
     for place, end in before.items():
         mine = {order_id for order_id, where in zip(ids, places, strict=True) if where == place}
-        found = await _offsets(reader, mine, after=end - 1, partition=place)
-        offsets |= found
-        folded[place] = await _folded(reader, max(found.values()), partition=place, deadline=deadline)
+        found = await offsets(reader, mine, _id_of, after=end - 1, partition=place)
+        stands |= found
+        reached[place] = await folded(reader, max(found.values()), partition=place, deadline=deadline)
     return [
-        await _answer(reader, to, offsets[order_id], folded=folded[place], partition=place)
+        await _answer(reader, to, stands[order_id], reached=reached[place], partition=place)
         for to, order_id, place in zip(orders, ids, places, strict=True)
     ]
-
-
-async def _folded(reader: Reader, last: int, *, partition: int, deadline: float) -> int:
-    """The offset that the engine has reached, once it is beyond ``last`` or the time is over."""
-    loop = asyncio.get_running_loop()
-    while (reached := (await reader.progress(partition=partition)).offset) <= last:
-        if loop.time() >= deadline:
-            break
-        await asyncio.sleep(_POLL_S)
-    return reached
-
-
-async def _offsets(reader: Reader, ids: set[str], *, after: int, partition: int) -> dict[str, int]:
-    """Where the events with those ids are. They are durable, so the log holds them."""
-    found: dict[str, int] = {}
-    while len(found) < len(ids):
-        records = await reader.records(after=after, limit=_PAGE, partition=partition)
-        for record in records:
-            event_id = _id_of(record)
-            if event_id in ids:
-                found[str(event_id)] = record.offset
-        if not records:
-            break
-        after = records[-1].offset
-    return found
 
 
 def _id_of(record: Record) -> str | None:
@@ -120,8 +94,8 @@ def _id_of(record: Record) -> str | None:
     return event.id if isinstance(event, Event) else None
 
 
-async def _answer(reader: Reader, to: Addressed, offset: int, *, folded: int, partition: int) -> Answer:
-    if folded <= offset:
+async def _answer(reader: Reader, to: Addressed, offset: int, *, reached: int, partition: int) -> Answer:
+    if reached <= offset:
         return Answer(to=to, offset=offset, applied=None)
     letter = await reader.dead_letter(offset, partition=partition)
     if letter is not None:

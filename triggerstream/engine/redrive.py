@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event
+from triggerstream.engine.following import PAGE, folded, offsets
 from triggerstream.engine.ports import DeadLetterRow, Log, Reader
 from triggerstream.wire.events import ORIGIN_HEADER, decode, rehomed_headers
 from triggerstream.wire.records import Headers, NewRecord
-
-_PAGE = 500
-_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +67,8 @@ async def redrive(log: Log, reader: Reader, ready: Sequence[Ready], *, wait_s: f
     """
     deadline = asyncio.get_running_loop().time() + wait_s
     answers: list[Redriven] = []
-    for at in range(0, len(ready), _PAGE):
-        answers += await _redrive(log, reader, ready[at : at + _PAGE], deadline)
+    for at in range(0, len(ready), PAGE):
+        answers += await _redrive(log, reader, ready[at : at + PAGE], deadline)
     return answers
 
 
@@ -79,53 +77,30 @@ async def _redrive(log: Log, reader: Reader, ready: Sequence[Ready], deadline: f
         place: (await reader.progress(partition=place)).end for place in {one.partition for one in ready}
     }
     await log.append([one.record for one in ready])
-    offsets: dict[tuple[int, bytes], int] = {}
-    folded: dict[int, int] = {}
+    stands: dict[tuple[int, bytes], int] = {}
+    reached: dict[int, int] = {}
     for place, end in before.items():
         mine = {_origin(one.record.headers) for one in ready if one.partition == place}
-        found = await _offsets(reader, mine, after=end - 1, partition=place)
-        offsets |= {(place, origin): offset for origin, offset in found.items()}
-        folded[place] = await _folded(reader, max(found.values()), partition=place, deadline=deadline)
+        found = await offsets(
+            reader, mine, lambda record: _origin(record.headers), after=end - 1, partition=place
+        )
+        stands |= {(place, origin): offset for origin, offset in found.items()}
+        reached[place] = await folded(reader, max(found.values()), partition=place, deadline=deadline)
     return [
         await _answer(
-            reader, one, offsets[one.partition, _origin(one.record.headers)], folded=folded[one.partition]
+            reader, one, stands[one.partition, _origin(one.record.headers)], reached=reached[one.partition]
         )
         for one in ready
     ]
 
 
-async def _folded(reader: Reader, last: int, *, partition: int, deadline: float) -> int:
-    """The offset that the engine has reached, once it is beyond ``last`` or the time is over."""
-    loop = asyncio.get_running_loop()
-    while (reached := (await reader.progress(partition=partition)).offset) <= last:
-        if loop.time() >= deadline:
-            break
-        await asyncio.sleep(_POLL_S)
-    return reached
-
-
-async def _offsets(reader: Reader, origins: set[bytes], *, after: int, partition: int) -> dict[bytes, int]:
-    """Where the records with those origins are. They are durable, so the log holds them."""
-    found: dict[bytes, int] = {}
-    while len(found) < len(origins):
-        records = await reader.records(after=after, limit=_PAGE, partition=partition)
-        for record in records:
-            origin = _origin(record.headers)
-            if origin in origins:
-                found[origin] = record.offset
-        if not records:
-            break
-        after = records[-1].offset
-    return found
-
-
-async def _answer(reader: Reader, one: Ready, offset: int, *, folded: int) -> Redriven:
+async def _answer(reader: Reader, one: Ready, offset: int, *, reached: int) -> Redriven:
     letter = None
-    if folded > offset:
+    if reached > offset:
         letter = await reader.dead_letter(offset, partition=one.partition)
     return Redriven(
         number=one.number,
-        folded=None if folded <= offset else letter is None,
+        folded=None if reached <= offset else letter is None,
         partition=one.partition,
         offset=offset,
         reason=None if letter is None else letter.reason,
