@@ -131,17 +131,16 @@ async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequenc
         from triggerstream.adapters.kafka import replay
         from triggerstream.adapters.kafka.topics import Topics, identity
     from triggerstream.engine.changelog import ChangelogArchive
-    from triggerstream.engine.marks import Identity
 
     await replay.refuse_wrong_topics(connection, app)
     if to_rebuild:
         await replay.refuse_members(connection, app)
-    topics, found = Topics.of(app), await identity(connection, app)
+    topics, log = Topics.of(app), await identity(connection, app)
     return [
         ChangelogArchive(
             app=app,
             number=number,
-            identity=Identity(cluster=found.cluster, topic=found.topic, partitions=found.partitions),
+            identity=log,
             ledger=KafkaLedger(
                 connection=connection,
                 app=app,
@@ -152,7 +151,7 @@ async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequenc
             log=replay.KafkaRecords(connection, topic=topics.events, partition=number),
             commands=replay.KafkaRecords(connection, topic=topics.commands, partition=number),
         )
-        for number in range(found.partitions)
+        for number in range(log.partitions)
     ]
 
 

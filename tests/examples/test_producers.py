@@ -22,7 +22,7 @@ from tests.support.kafka.server import ROOT
 from tests.support.producers.__main__ import PARTITIONS, names
 from tests.support.producers.clients import CLIENTS, FOLDER, Client, ProducerError
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.reader import record_of
+from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.events import Event, Trigger
 from triggerstream.core.ids import AppId, TriggerName

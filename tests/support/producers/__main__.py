@@ -30,7 +30,7 @@ from tests.support.producers.clients import CLIENTS, Client, ProducerError
 from triggerstream import bootstrap
 from triggerstream.adapters.kafka import config
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.reader import record_of
+from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.cli.children import Child
 from triggerstream.cli.options import quiet

@@ -19,6 +19,7 @@ from faust.types import TP, ConsumerMessage, EventT, Message
 from mode import Service, ServiceT
 
 from triggerstream.adapters.kafka.connection import answered_at
+from triggerstream.adapters.kafka.records import record_of
 from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import Partition
 from triggerstream.wire.records import Record
@@ -225,7 +226,7 @@ class Consumer(driver.Consumer):
             if partition is None:
                 continue  # given back meanwhile: its next owner fetches it again
             partition.take()
-            batch = PartitionBatch(partition, [_record(record) for record in found], fetched.spans[place])
+            batch = PartitionBatch(partition, [record_of(record) for record in found], fetched.spans[place])
             await self.callback(self._message(self._place(place.partition), batch, found[-1].offset))
 
     def _place(self, partition: int) -> TP:
@@ -263,14 +264,3 @@ class Transport(driver.Transport):
 
     Consumer: ClassVar[type[driver.Consumer]] = Consumer
     Fetcher: ClassVar[type[FaustFetcher]] = Fetcher
-
-
-def _record(found: Any) -> Record:  # noqa: ANN401 - aiokafka is not typed
-    return Record(
-        partition=found.partition,
-        offset=found.offset,
-        arrival_us=found.timestamp * 1000,
-        key=found.key,
-        value=found.value,
-        headers=found.headers,
-    )

@@ -22,6 +22,7 @@ from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, answered_at, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.log import KafkaLog
+from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
@@ -158,7 +159,7 @@ class Bridge:
                 # Where its lane is not there yet, `assigned` goes back to what was fetched too early.
                 if (lane := self._lanes.get(place.partition)) is not None:
                     for record in records:
-                        self.handover.take(lane, _record(record))
+                        self.handover.take(lane, record_of(record))
             await self._pass_markers(consumer)
 
     async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
@@ -380,15 +381,4 @@ def _outsider(connection: Connection, app: AppId) -> AIOKafkaConsumer:
         enable_auto_commit=False,
         isolation_level="read_committed",
         auto_offset_reset="none",
-    )
-
-
-def _record(record: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
-    return Record(
-        partition=record.partition,
-        offset=record.offset,
-        arrival_us=record.timestamp * 1000,
-        key=record.key,
-        value=record.value,
-        headers=tuple(record.headers),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.records import POLL_MS, STUCK_S, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.fold import next_due
@@ -30,11 +32,6 @@ from triggerstream.engine.marks import (
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.wire import state as states
 from triggerstream.wire.records import Record
-
-_POLL_MS = 20
-"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
-_STUCK_S = 30.0
-"""After so long without any progress the log counts as away."""
 
 Take = Callable[[Any], bool]
 """Takes one record; True: it needs no more."""
@@ -223,28 +220,15 @@ class KafkaReader:
         consumer.assign([place])
         consumer.seek(place, position)
         try:
-            return await self._given(place, position, end, take)
+            async with aclosing(pieces(consumer, place, position, end)) as found:
+                async for records, after in found:
+                    for record in records:
+                        if take(record):
+                            return int(record.offset) + 1
+                    position = after
         finally:
             # Else it would go on asking for what comes after, and hold up the next question.
             consumer.unsubscribe()
-
-    async def _given(self, place: TopicPartition, position: int, end: int, take: Take) -> int:
-        consumer, topic = self._started(), place.topic
-        loop = asyncio.get_running_loop()
-        moved = loop.time()
-        while position < end:
-            async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
-                found = (await consumer.getmany(place, timeout_ms=_POLL_MS)).get(place, ())
-                after = await consumer.position(place)
-            for record in found:
-                if record.offset < end and take(record):
-                    return int(record.offset) + 1
-            if after > position:
-                position, moved = after, loop.time()
-            elif loop.time() - moved > _STUCK_S:
-                raise LogError(
-                    f"cannot read {topic}: partition {place.partition} stays at offset {position} of {end}"
-                )
         return min(position, end)
 
     async def _first_of_each(self, topic: str, begins: Mapping[int, int], limit: int) -> list[Any]:
@@ -282,14 +266,14 @@ class KafkaReader:
         moved = loop.time()
         while open_:
             async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
-                fetched = await consumer.getmany(*open_, timeout_ms=_POLL_MS)
+                fetched = await consumer.getmany(*open_, timeout_ms=POLL_MS)
                 for place in open_:
                     found[place] += [one for one in fetched.get(place, ()) if one.offset < ends[place]]
                     position = await consumer.position(place)
                     if position > positions[place]:
                         positions[place], moved = position, loop.time()
             open_ = {p for p in open_ if positions[p] < ends[p] and len(found[p]) < limit}
-            if open_ and loop.time() - moved > _STUCK_S:
+            if open_ and loop.time() - moved > STUCK_S:
                 raise LogError(f"cannot read {topic}: partitions {_numbers(open_)} stay where they are")
         return [record for records in found.values() for record in records]
 
@@ -305,7 +289,7 @@ class KafkaReader:
     async def _opened(self) -> None:
         if self._consumer is not None:
             return
-        consumer = self._connection.reader(wait_ms=_POLL_MS)
+        consumer = self._connection.reader(wait_ms=POLL_MS)
         try:
             async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
                 await self._connection.start(consumer)
@@ -356,16 +340,4 @@ def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa
         headers=headers,
         reason=reason,
         partition=record.partition,
-    )
-
-
-def record_of(record: Any) -> Record:  # noqa: ANN401 - as above
-    """What aiokafka calls a record, as ours."""
-    return Record(
-        partition=record.partition,
-        offset=record.offset,
-        arrival_us=record.timestamp * 1000,
-        key=record.key,
-        value=record.value,
-        headers=tuple(record.headers),
     )

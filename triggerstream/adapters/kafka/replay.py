@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -11,19 +12,15 @@ from aiokafka.errors import KafkaError, for_code
 
 from triggerstream.adapters.kafka.check import Severity, check
 from triggerstream.adapters.kafka.connection import Connection, translated
-from triggerstream.adapters.kafka.reader import record_of
+from triggerstream.adapters.kafka.records import pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
-from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.wire.records import Record
 
 TRANSACTION_S = 300.0
 """A partition's states are written in one transaction: some 10 GB in this time. A broker allows 15 minutes
 unless told otherwise (``transaction.max.timeout.ms``)."""
-_POLL_MS = 20
-"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
-_STUCK_S = 30.0
-"""After so long without any progress the log counts as away."""
 _PIECE = 1_000
 """Records that are folded at once."""
 _RETRY_S = 0.2
@@ -43,26 +40,16 @@ class KafkaRecords:
             LogError: the log cannot be read.
         """
         place = self._place
-        what = f"cannot read {place.topic}"
         consumer = self._connection.reader()
-        loop = asyncio.get_running_loop()
         try:
-            async with translated(what, timeout_s=TIMEOUT_S):
+            async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
                 await consumer.start()
             consumer.assign([place])
             consumer.seek(place, begin)
-            position, moved = begin, loop.time()
-            while position < end:
-                async with translated(what, timeout_s=TIMEOUT_S):
-                    found = await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=_PIECE)
-                    after = await consumer.position(place)
-                records = [record_of(record) for record in found.get(place, ()) if record.offset < end]
-                if records:
-                    yield records
-                if after > position:
-                    position, moved = after, loop.time()
-                elif loop.time() - moved > _STUCK_S:
-                    raise LogError(f"{what}: partition {place.partition} stays at offset {position} of {end}")
+            async with aclosing(pieces(consumer, place, begin, end, most=_PIECE)) as found:
+                async for records, _ in found:
+                    if records:
+                        yield [record_of(record) for record in records]
         finally:
             await consumer.stop()
 

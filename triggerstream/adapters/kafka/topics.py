@@ -17,6 +17,7 @@ from triggerstream.adapters.kafka.deadletters import WHOLE_BYTES
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Bounds
+from triggerstream.engine.marks import Identity
 from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES
 
 DEFAULT_PARTITIONS = 12
@@ -60,15 +61,6 @@ class Topics:
     def all(self) -> tuple[str, ...]:
         """Every one of them."""
         return (self.events, self.commands, self.dead_letters, self.changelog)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What a checkpoint remembers of the log that it belongs to: another log has other offsets."""
-
-    cluster: str
-    topic: str
-    partitions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
