@@ -10,6 +10,7 @@ import click
 import orjson
 
 from triggerstream.cli.options import at_option, existing, json_option, reading, run
+from triggerstream.cli.orders import unfolded, wait_option
 from triggerstream.cli.printing import compact, json_line, plain, say, table, text, when
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
@@ -96,15 +97,7 @@ def show(*, number: int, at: str, as_json: bool) -> None:
 @click.argument("numbers", metavar="[NUMBER]…", nargs=-1, type=click.IntRange(min=1))
 @click.option("--all", "every", is_flag=True, help="Every dead letter.")
 @click.option("--dry-run", is_flag=True, help="Only say which can be read now.")
-@click.option(
-    "--wait",
-    "wait_s",
-    default=10.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="How long to wait for the engine.",
-)
+@wait_option
 @at_option
 @json_option
 def redrive(
@@ -182,10 +175,7 @@ def _sentence(answer: Redriven) -> str:
     if answer.offset is None:
         return f"not redriven: {answer.reason}" if answer.reason else "can be read now; nothing was done"
     if answer.folded is None:
-        return (
-            f"its record is in the log at offset {answer.offset}, but no engine has folded it yet: "
-            "start one (triggerstream dev, or a worker)"
-        )
+        return unfolded("its record", answer.offset)
     if not answer.folded:
         return f"a dead letter again, from offset {answer.offset}: {answer.reason}"
     return f"folded, at offset {answer.offset}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import at_option, existing, json_option, reading, run
-from triggerstream.cli.orders import giver_options
+from triggerstream.cli.orders import giver_options, unfolded
 from triggerstream.cli.printing import compact, json_line, plain
 from triggerstream.core.events import Close, Erase
 from triggerstream.core.ids import JsonObject, SessionId
@@ -117,10 +117,7 @@ def _fields(answer: Answer) -> JsonObject:
 
 def _outcome(answer: Answer) -> str:
     if answer.applied is None:
-        return (
-            f"the order is in the log at offset {answer.offset}, but no engine has folded it yet: "
-            "start one (triggerstream dev, or a worker), and it will be carried out"
-        )
+        return f"{unfolded('the order', answer.offset)}, and it will be carried out"
     if not answer.applied:
         return f"not done: {answer.reason}"
     return "closed" if isinstance(answer.to.order, Close) else "erased"

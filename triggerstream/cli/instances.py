@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, run, viewing
-from triggerstream.cli.orders import giver_options
+from triggerstream.cli.orders import giver_options, unfolded
 from triggerstream.cli.printing import compact, json_line, plain, say, status_text, table, when
 from triggerstream.cli.sessions import STATUSES
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
@@ -236,10 +236,7 @@ def _fields(answer: Answer) -> JsonObject:
 def _sentence(answer: Answer) -> str:
     what = f"{answer.to.session} {answer.to.instance}"
     if answer.applied is None:
-        return (
-            f"{what}: the order is in the log at offset {answer.offset}, but no engine has folded it yet: "
-            "start one (triggerstream dev, or a worker), and it will be carried out"
-        )
+        return f"{what}: {unfolded('the order', answer.offset)}, and it will be carried out"
     if not answer.applied:
         return f"{what}: not done: {answer.reason}"
     match answer.to.order:
