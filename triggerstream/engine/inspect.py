@@ -156,6 +156,34 @@ def listed(rules: Rules, session: SessionId, state: bytes, *, wanted: Filter) ->
     )
 
 
+def partition_row(
+    number: int,
+    *,
+    owner: str | None,
+    own: bool,
+    phase: str,
+    recovered: int | None = None,
+    lag: int | None = None,
+    events: int | None = None,
+    events_per_second: float | None = None,
+    dead_letters: int | None = None,
+    outbox: int | None = None,
+) -> JsonObject:
+    """A partition as ``Inspector.overview`` has it; None: not known. ``recovered`` is a percentage."""
+    return {
+        "partition": number,
+        "owner": owner,
+        "own": own,
+        "phase": phase,
+        "recovered": recovered,
+        "lag": lag,
+        "events": events,
+        "eventsPerSecond": events_per_second,
+        "deadLetters": dead_letters,
+        "outbox": outbox,
+    }
+
+
 def described(applied: Applied) -> JsonObject | None:
     """A configuration as ``Inspector.configuration`` has it."""
     config = applied.config

@@ -20,6 +20,7 @@ from triggerstream.engine.inspect import (
     explained,
     letters,
     order_record,
+    partition_row,
 )
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.rates import SAMPLE_S, Rates
@@ -79,18 +80,18 @@ class Lookout:
             "app": self._app,
             "workers": [{"url": None, "own": True, "says": None}],
             "partitions": [
-                {
-                    "partition": 0,
-                    "owner": None,
-                    "own": True,
-                    "phase": "ready",
-                    "recovered": 100,
-                    "lag": progress.lag,
-                    "events": progress.offset,
-                    "eventsPerSecond": self._rates.of(0),
-                    "deadLetters": progress.dead_letters,
-                    "outbox": progress.outbox,
-                }
+                partition_row(
+                    0,
+                    owner=None,
+                    own=True,
+                    phase="ready",
+                    recovered=100,
+                    lag=progress.lag,
+                    events=progress.offset,
+                    events_per_second=self._rates.of(0),
+                    dead_letters=progress.dead_letters,
+                    outbox=progress.outbox,
+                )
             ],
         }
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.events import Order
-from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
+from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.catalog import Part, States, listing
 from triggerstream.engine.index import Index, Indexer, keep
@@ -23,6 +23,7 @@ from triggerstream.engine.inspect import (
     explained,
     letters,
     order_record,
+    partition_row,
 )
 from triggerstream.engine.ledger import Appender
 from triggerstream.engine.marks import Identity
@@ -134,33 +135,26 @@ class OwnedLookout:
     async def overview(self) -> JsonObject:
         """The partitions that are here."""
         lag = self._lag()
-        partitions = sorted(self._owner.partitions.items())
-        rows: list[Json] = []
-        for number, one in partitions:
-            counters = one.counters
-            total = counters.recovery_total
-            opening = one.life is Life.OPENING
-            rows.append(
-                {
-                    "partition": number,
-                    "owner": self._url,
-                    "own": True,
-                    "phase": "recovering" if opening else one.life.value,
-                    "recovered": 100 * (total - counters.recovery_left) // total
-                    if opening and total
-                    else 100,
-                    "lag": lag.get(number),
-                    "events": one.durable,
-                    "eventsPerSecond": self._rates.of(number),
-                    "deadLetters": counters.dead_letters,
-                    "outbox": None,
-                }
-            )
         return {
             "app": self._app,
             "workers": [{"url": self._url, "own": True, "says": None}],
-            "partitions": rows,
+            "partitions": [self._row(one, lag) for _, one in sorted(self._owner.partitions.items())],
         }
+
+    def _row(self, partition: Partition, lag: Mapping[int, int | None]) -> JsonObject:
+        counters = partition.counters
+        opening, total = partition.life is Life.OPENING, counters.recovery_total
+        return partition_row(
+            partition.number,
+            owner=self._url,
+            own=True,
+            phase="recovering" if opening else partition.life.value,
+            recovered=100 * (total - counters.recovery_left) // total if opening and total else 100,
+            lag=lag.get(partition.number),
+            events=partition.durable,
+            events_per_second=self._rates.of(partition.number),
+            dead_letters=counters.dead_letters,
+        )
 
     async def session(self, session: SessionId) -> JsonObject | None:
         """A session, explained; None: nothing is known of it."""

@@ -14,7 +14,7 @@ from yarl import URL
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import Order
 from triggerstream.core.ids import Json, JsonObject, SessionId
-from triggerstream.engine.inspect import ElsewhereError, Inspector, Query, merged
+from triggerstream.engine.inspect import ElsewhereError, Inspector, Query, merged, partition_row
 from triggerstream.wire.json import as_object, loads
 
 TIMEOUT_S = 3.0
@@ -113,7 +113,8 @@ class Everywhere:
                     number = cast("int", row["partition"])
                     partitions.setdefault(number, {**row, "own": False, "owner": worker.url})
         for number, worker in self._peers.group().others.items():
-            partitions.setdefault(number, _unknown(number, worker))
+            owner = worker.url or worker.name
+            partitions.setdefault(number, partition_row(number, owner=owner, own=False, phase="unknown"))
         return {
             **own,
             "workers": list(workers),
@@ -182,18 +183,3 @@ class Everywhere:
 
 def _rows(found: JsonObject, name: str) -> list[JsonObject]:
     return list(cast("list[JsonObject]", found.get(name) or []))
-
-
-def _unknown(number: int, worker: Worker) -> JsonObject:
-    return {
-        "partition": number,
-        "owner": worker.url or worker.name,
-        "own": False,
-        "phase": "unknown",
-        "recovered": None,
-        "lag": None,
-        "events": None,
-        "eventsPerSecond": None,
-        "deadLetters": None,
-        "outbox": None,
-    }
