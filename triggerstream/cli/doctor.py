@@ -76,8 +76,8 @@ def _tell(finding: Finding, *, as_json: bool) -> None:
 
 async def _findings(at: str, broker: str | None) -> AsyncIterator[Finding]:
     yield Finding(what="packages", well=True, says=_packages())
-    look = _kafka if isinstance(locate(at), KafkaAddress) else _embedded
-    async for finding in look(at):
+    address = locate(at)
+    async for finding in _kafka(address) if isinstance(address, KafkaAddress) else _embedded(at):
         yield finding
     if broker is not None:
         yield await asyncio.to_thread(_celery, broker)
@@ -93,12 +93,9 @@ def _packages() -> str:
     return ", ".join(found)
 
 
-async def _kafka(at: str) -> AsyncIterator[Finding]:
+async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
     from triggerstream import bootstrap
 
-    address = locate(at)
-    if not isinstance(address, KafkaAddress):
-        raise TypeError(at)
     quiet()
     try:
         from triggerstream.adapters.kafka.check import Severity, check

@@ -84,17 +84,13 @@ async def _candidates(
     for part in parts:
         if part.indexer is None or query.filter.is_empty():
             rows = await part.states.page(prefix=query.prefix, after=after, limit=limit)
-            full = len(rows) == limit
+            names: Sequence[SessionId] = [name for name, _ in rows]
         else:
             names = part.indexer.find(query.filter.marks(), prefix=query.prefix, after=after, limit=limit)
-            full = len(names) == limit
             states = await part.states.some(names)
             rows = [(name, states[name]) for name in names if name in states]
-            if full:
-                bounds.append(names[-1])
-                full = False
-        if full:
-            bounds.append(rows[-1][0])
+        if len(names) == limit:
+            bounds.append(names[-1])
         found.append([(session, part, value) for session, value in rows])
     end = min(bounds) if bounds else None
     return [item for item in merge(*found, key=lambda item: item[0]) if end is None or item[0] <= end], end

@@ -416,7 +416,8 @@ class Partition:
 
     async def _commit(self, folded: Sequence[_Folded]) -> None:
         failpoint("checkpoint.begun")
-        begun = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        begun = now()
         checkpoints = [item.checkpoint for item in folded]
         await self._rehome(checkpoints)
         failpoint("checkpoint.rehomed")
@@ -432,7 +433,7 @@ class Partition:
         if rules is not self._durable_rules:
             marks[CONFIGURATIONS_KEY] = encode_configurations(rules)
         entries = {session.encode(): stored.state for session, stored in states.items()}
-        tell = asyncio.get_running_loop().time() >= self._tell_at
+        tell = now() >= self._tell_at
         position = await self.ledger.commit(
             Commit(
                 decided=[decided for checkpoint in checkpoints for decided in checkpoint.decided],
@@ -449,7 +450,7 @@ class Partition:
         self._write(entries, marks, position)
         failpoint("checkpoint.stored")
         self._note(checkpoints, states)
-        self.counters.checkpoint_s += asyncio.get_running_loop().time() - begun
+        self.counters.checkpoint_s += now() - begun
         self.on_durable(states)
         self.durable = offset
         self._tell_reached()

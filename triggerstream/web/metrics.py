@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,6 +21,7 @@ from triggerstream.engine.partition import Counters
 
 PREFIX = "triggerstream_"
 
+_F = TypeVar("_F", WorkerFigures, BridgeFigures)
 _Rows: TypeAlias = "list[tuple[tuple[str, ...], float]]"
 """Values by the labels' values."""
 _PLACE = ("partition", "topic")
@@ -100,24 +101,18 @@ def _places(of: Callable[[Place], float | None]) -> Callable[[Pulse], _Rows]:
     return rows
 
 
-def _done(of: Callable[[Counters], float]) -> Callable[[Pulse], _Rows]:
-    return _of_worker(lambda figures: of(figures.done))
+def _of(kind: type[_F], value: Callable[[_F], float]) -> Callable[[Pulse], _Rows]:
+    """Of a worker's figures, or of a bridge's."""
 
-
-def _of_worker(of: Callable[[WorkerFigures], float]) -> Callable[[Pulse], _Rows]:
     def rows(pulse: Pulse) -> _Rows:
         figures = pulse.vitals.figures
-        return _one(of(figures)) if isinstance(figures, WorkerFigures) else []
+        return _one(value(figures)) if isinstance(figures, kind) else []
 
     return rows
 
 
-def _of_bridge(of: Callable[[BridgeFigures], float]) -> Callable[[Pulse], _Rows]:
-    def rows(pulse: Pulse) -> _Rows:
-        figures = pulse.vitals.figures
-        return _one(of(figures)) if isinstance(figures, BridgeFigures) else []
-
-    return rows
+def _done(value: Callable[[Counters], float]) -> Callable[[Pulse], _Rows]:
+    return _of(WorkerFigures, lambda figures: value(figures.done))
 
 
 def _phases(pulse: Pulse) -> _Rows:
@@ -197,11 +192,13 @@ WORKER = (
     Described("batches_total", "Batches made durable by them.", _done(lambda done: done.batches)),
     Described("timers_fired_total", "Timer events appended.", _done(lambda done: done.timers)),
     Described("touches_total", "Sessions touched after a configuration.", _done(lambda done: done.touches)),
-    Described("rebalances_total", "Times that partitions changed hands.", _of_worker(lambda f: f.rebalances)),
+    Described(
+        "rebalances_total", "Times that partitions changed hands.", _of(WorkerFigures, lambda f: f.rebalances)
+    ),
     Described(
         "recovery_seconds",
         "How long the last take-over took.",
-        _of_worker(lambda figures: figures.recovery_s),
+        _of(WorkerFigures, lambda figures: figures.recovery_s),
     ),
     Described(
         "recovery_remaining_records",
@@ -210,7 +207,9 @@ WORKER = (
         _PLACE,
     ),
     Described(
-        "timers_pending", "Sessions that wait for a timer.", _of_worker(lambda figures: figures.timers)
+        "timers_pending",
+        "Sessions that wait for a timer.",
+        _of(WorkerFigures, lambda figures: figures.timers),
     ),
     Described(
         "config_info", "Partitions in which this configuration is in force.", _configurations, ("hash",)
@@ -221,21 +220,21 @@ BRIDGE = (
     Described(
         "commands_handed_over_total",
         "Commands and revocations that the Celery broker confirmed.",
-        _of_bridge(lambda figures: figures.handed_over),
+        _of(BridgeFigures, lambda figures: figures.handed_over),
     ),
     Described(
         "commands_refused_total",
         "Commands that became dead letters: they never can be handed over.",
-        _of_bridge(lambda figures: figures.refused),
+        _of(BridgeFigures, lambda figures: figures.refused),
     ),
     Described(
         "commands_unconfirmed",
         "Commands taken from the topic that the Celery broker has not confirmed.",
-        _of_bridge(lambda figures: figures.unconfirmed),
+        _of(BridgeFigures, lambda figures: figures.unconfirmed),
     ),
     Described(
         "executor_away",
         "1 while the Celery broker confirms nothing and commands wait.",
-        _of_bridge(lambda figures: figures.away),
+        _of(BridgeFigures, lambda figures: figures.away),
     ),
 )

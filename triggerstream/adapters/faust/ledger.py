@@ -141,9 +141,8 @@ class KafkaLedger:
             # Not beside the records: while the coordinator adds the group to the transaction, the broker
             # cannot learn that their partitions belong to it, and aiokafka tries again 100 ms later.
             offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
-            await _translated(
-                _all([producer.send_offsets_to_transaction(offsets, self._app)]), "did not take an offset"
-            )
+            telling = producer.send_offsets_to_transaction(offsets, self._app)
+            await _translated(telling, "did not take an offset")
         failpoint("checkpoint.acknowledged")
         await _translated(producer.commit_transaction(), "did not commit")
         return position
