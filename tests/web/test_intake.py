@@ -12,13 +12,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog
 from triggerstream.core.errors import LogError
-from triggerstream.core.ids import JsonObject
 from triggerstream.web.intake import LIST_EVENTS, intake
 from triggerstream.wire.records import NewRecord
-
-
-async def known(session: str) -> JsonObject | None:
-    return {"session": session} if session == "s/1" else None
 
 
 @pytest.fixture
@@ -28,7 +23,7 @@ def database() -> MemoryDatabase:
 
 @pytest.fixture
 async def http(database: MemoryDatabase) -> AsyncIterator[TestClient[Any, Any]]:
-    async with TestClient(TestServer(intake(MemoryLog(database), explain=known))) as client:
+    async with TestClient(TestServer(intake(MemoryLog(database)))) as client:
         yield client
 
 
@@ -199,10 +194,3 @@ async def test_health_and_unknown_paths(http: TestClient[Any, Any]) -> None:
         assert (answer.status, await answer.json()) == (404, {"error": "GET /nope: Not Found"})
     async with http.get("/v1/events") as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
-
-
-async def test_a_session_can_be_looked_at(http: TestClient[Any, Any]) -> None:
-    async with http.get("/v1/sessions/s%2F1") as answer:
-        assert (answer.status, await answer.json()) == (200, {"session": "s/1"})
-    async with http.get("/v1/sessions/other") as answer:
-        assert answer.status == 404

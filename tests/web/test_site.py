@@ -357,3 +357,21 @@ async def test_triggers_are_taken_beside_the_pages(http: Http, engine: RunningEn
     async with http.post("/v1/sessions/s/triggers/module4", json={"n": 1}) as answer:
         assert answer.status == 202
     assert [command.instance for command in engine.commands(1)] == ["t_process#0"]
+
+
+async def test_a_session_that_was_fired_for_can_be_looked_at(http: Http, engine: RunningEngine) -> None:
+    async with http.post("/v1/sessions/s%2F1/triggers/module1") as answer:
+        assert answer.status == 202
+    async with http.post("/v1/sessions/s%2F1/triggers/module4") as answer:
+        assert answer.status == 202
+    engine.commands(1)
+    async with http.get("/v1/sessions/s%2F1") as answer:
+        assert (answer.status, (await answer.json())["session"]) == (200, "s/1")
+    async with http.get("/v1/sessions/other") as answer:
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/v1/events", "POST"), ("/logout", "POST")])
+async def test_a_wrong_method_is_told_the_right_one(http: Http, path: str, allowed: str) -> None:
+    async with http.get(path) as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, allowed)

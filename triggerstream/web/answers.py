@@ -61,12 +61,14 @@ async def with_headers(request: web.Request, handler: Handler) -> web.StreamResp
 @web.middleware
 async def with_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Say what went wrong, as JSON or as a page."""
+    more = {}
     try:
         return await handler(request)
     except web.HTTPRedirection:
         raise
     except web.HTTPException as exc:
         status, says = exc.status, f"{request.method} {request.path}: {exc.reason}"
+        more = {"Allow": allowed} if (allowed := exc.headers.get("Allow")) else {}
     except RefusedError as exc:
         status, says = exc.status, str(exc)
     except ElsewhereError as exc:
@@ -81,6 +83,8 @@ async def with_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         answer = json({"error": says}, status=status)
         if status == HTTPStatus.UNAUTHORIZED:
             answer.headers["WWW-Authenticate"] = "Bearer"
-        return answer
-    title = HTTPStatus(status).phrase
-    return html("error", {"title": title, "says": says, "nav": False, "may_leave": False}, status=status)
+    else:
+        values = {"title": HTTPStatus(status).phrase, "says": says, "nav": False, "may_leave": False}
+        answer = html("error", values, status=status)
+    answer.headers.update(more)
+    return answer

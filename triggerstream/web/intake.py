@@ -6,8 +6,7 @@ name that was pointed at this machine sends by its ``Host``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -17,8 +16,9 @@ from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.ports import Log
 from triggerstream.engine.submit import event_record, trigger_record
+from triggerstream.web.answers import json
 from triggerstream.wire.bounds import EVENT_BYTES
-from triggerstream.wire.json import as_object, dumps, loads
+from triggerstream.wire.json import as_object, loads
 from triggerstream.wire.records import NewRecord
 
 LIST_EVENTS = 1_000
@@ -27,22 +27,17 @@ LIST_BYTES = 16 * 1024 * 1024
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Look: TypeAlias = "Callable[[str], Awaitable[JsonObject | None]]"
-"""What is known of a session, explained; None where it is not known."""
 
-
-def intake(log: Log, *, explain: Look | None = None) -> web.Application:
-    """The application that appends to ``log``."""
+def intake(log: Log) -> web.Application:
+    """The application that appends to ``log``, and does nothing else."""
     app = web.Application(client_max_size=LIST_BYTES, middlewares=[_answer_in_json, _this_machine_only])
     add_intake(app, log)
-    if explain is not None:
-        app.router.add_get("/v1/sessions/{session:[^/]+}", _Intake(log, explain).session)
     return app
 
 
 def add_intake(app: web.Application, log: Log) -> None:
     """Have ``app``, which answers other things too, append to ``log``; it takes ``LIST_BYTES``."""
-    intake_ = _Intake(log, None)
+    intake_ = _Intake(log)
     for method, path, handler in (
         ("GET", "/healthz", intake_.health),
         ("POST", "/v1/events", intake_.events),
@@ -73,12 +68,11 @@ class _RefusedError(Exception):
 
 
 class _Intake:
-    def __init__(self, log: Log, explain: Look | None) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._explain = explain
 
     async def health(self, _request: web.Request) -> web.Response:
-        return _json(200, {"status": "ok"})
+        return json({"status": "ok"})
 
     async def events(self, request: web.Request) -> web.Response:
         """One event, or a list of which all become durable or none."""
@@ -98,7 +92,7 @@ class _Intake:
         if errors:
             raise _RefusedError(422, f"{len(errors)} of {len(events)} events refused, none accepted", errors)
         await self._log.append(records)
-        return _json(202, {"accepted": len(records)})
+        return json({"accepted": len(records)}, status=202)
 
     async def trigger(self, request: web.Request) -> web.Response:
         """One trigger, the body its data; ``id``, ``source``, ``time`` by query or ``ce-`` header."""
@@ -121,17 +115,7 @@ class _Intake:
         except DecodeError as exc:
             raise _RefusedError(422, str(exc)) from exc
         await self._log.append([record])
-        return _json(202, {"accepted": 1})
-
-    async def session(self, request: web.Request) -> web.Response:
-        """What is known of a session, explained."""
-        session = request.match_info["session"]
-        found = None if self._explain is None else await self._explain(session)
-        if found is None:
-            raise _RefusedError(
-                404, f"no session `{session}`: nothing has been fired for it, or not yet folded"
-            )
-        return _json(200, found)
+        return json({"accepted": 1}, status=202)
 
 
 def _attribute(request: web.Request, name: str) -> str | None:
@@ -145,10 +129,6 @@ def _loads(body: bytes) -> Json:
         raise _RefusedError(400, str(exc)) from exc
 
 
-def _json(status: int, value: JsonObject) -> web.Response:
-    return web.Response(status=status, body=dumps(value) + b"\n", content_type="application/json")
-
-
 @web.middleware
 async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Whatever goes wrong is answered as ``{"error": …}``."""
@@ -158,13 +138,14 @@ async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamR
         answer: JsonObject = {"error": str(exc)}
         if exc.errors:
             answer["errors"] = list(exc.errors)
-        return _json(exc.status, answer)
+        return json(answer, status=exc.status)
     except LogError as exc:
-        return _json(503, {"error": f"not known to be durable, send it again: {exc}"})
+        return json({"error": f"not known to be durable, send it again: {exc}"}, status=503)
     except web.HTTPRequestEntityTooLarge:
-        return _json(413, {"error": f"more than {LIST_BYTES:,} bytes; an event has at most {EVENT_BYTES:,}"})
+        says = f"more than {LIST_BYTES:,} bytes; an event has at most {EVENT_BYTES:,}"
+        return json({"error": says}, status=413)
     except web.HTTPException as exc:
-        response = _json(exc.status, {"error": f"{request.method} {request.path}: {exc.reason}"})
+        response = json({"error": f"{request.method} {request.path}: {exc.reason}"}, status=exc.status)
         if "Allow" in exc.headers:
             response.headers["Allow"] = exc.headers["Allow"]
         return response
