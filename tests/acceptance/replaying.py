@@ -131,12 +131,5 @@ async def stores(app: Stage, name: str) -> list[RocksStore]:
 
 async def make_again(app: Stage, topic: str, tasks: str) -> None:
     """Delete a topic, make it again under its name, and bring ``tasks`` into force."""
-    admin = AIOKafkaAdminClient(**app.connection.options())
-    await admin.start()
-    try:
-        await admin.delete_topics([topic])
-        while topic in await admin.list_topics():
-            pass
-    finally:
-        await admin.close()
+    await app.delete(topic)
     await app.prepare(tasks)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.adapters.faust.workers import Stage, outcome_of, read_all, stage
 from triggerstream.adapters.kafka.connection import Connection
@@ -171,7 +170,7 @@ async def test_topics_made_again_are_refused_by_name(app: Stage) -> None:
     await app.fire(range(50))
     await app.settled()
     await worker.drained()
-    await _delete(app, app.topics.events)
+    await app.delete(app.topics.events)
     await app.prepare()
     refused = app.start()
     assert await refused.ended() == 2, refused.text()
@@ -184,7 +183,7 @@ async def test_a_lost_changelog_is_refused_and_not_taken_for_a_new_app(app: Stag
     await app.fire(range(50))
     await app.settled()
     await worker.drained()
-    await _delete(app, app.topics.changelog)
+    await app.delete(app.topics.changelog)
     await app.prepare()
     refused = app.start()
     assert await refused.ended() == 2, refused.text()
@@ -195,14 +194,3 @@ async def test_missing_topics_are_refused_with_the_command_that_makes_them(app: 
     refused = app.start()
     assert await refused.ended() == 2
     assert "triggerstream topics create" in refused.text()
-
-
-async def _delete(app: Stage, topic: str) -> None:
-    admin = AIOKafkaAdminClient(**app.connection.options())
-    await admin.start()
-    try:
-        await admin.delete_topics([topic])
-        while topic in await admin.list_topics():
-            pass
-    finally:
-        await admin.close()

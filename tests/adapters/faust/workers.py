@@ -141,6 +141,17 @@ class Stage:
         """Bring ``tasks`` into force."""
         await config.apply(self.connection, self.app, tasksfile.read(tasks, name="tasks"))
 
+    async def delete(self, topic: str) -> None:
+        """Delete a topic; it is gone when this returns."""
+        admin = AIOKafkaAdminClient(**self.connection.options())
+        await admin.start()
+        try:
+            await admin.delete_topics([topic])
+            while topic in await admin.list_topics():
+                pass
+        finally:
+            await admin.close()
+
     def directory(self, name: str) -> Path:
         """Where the worker ``name`` keeps its states."""
         return self.folder / name
