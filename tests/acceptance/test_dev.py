@@ -317,4 +317,5 @@ def test_its_banner_says_what_runs_and_what_to_do_next(project: Project) -> None
         process.wait(30)
     banner = out.read_text()
     assert "intake   http://127.0.0.1:" in banner
+    assert "pages    http://127.0.0.1:" in banner
     assert "try      triggerstream fire my-session module1Received --at .triggerstream" in banner

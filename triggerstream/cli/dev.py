@@ -36,7 +36,7 @@ _INTERRUPTED = 130
     default=DEFAULT_PORT,
     show_default=True,
     type=click.IntRange(0, 65535),
-    help="Of the HTTP intake on 127.0.0.1; 0 for a free one.",
+    help="Of the HTTP intake and the pages on 127.0.0.1; 0 for a free one.",
 )
 @click.option(
     "--concurrency", default=2, show_default=True, type=click.IntRange(min=1), help="The worker's processes."

@@ -79,6 +79,7 @@ class PlainVoice:
         click.echo(f"  tasks    {ready['tasks']} ({_count(ready['count'], 'task')}), applied when it changes")
         click.echo(f"  state    {ready['directory']}")
         click.echo(f"  intake   {ready['url']}")
+        click.echo(f"  pages    {ready['url']}/")
         if ready["celery"] is None:
             click.echo("  worker   none: decisions are kept until there is one (--celery module:app)")
         else:
