@@ -13,7 +13,7 @@ from triggerstream.adapters.kafka.config import apply, in_force
 from triggerstream.adapters.kafka.connection import Connection, stop
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.topics import Topics
-from triggerstream.core.errors import ConfigError, DecodeError, UsageError
+from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageError
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
@@ -129,6 +129,47 @@ async def test_a_half_applied_configuration_is_undone_by_the_next_apply(
         await stop(dead)
 
 
+async def test_an_applied_configuration_can_be_read_once_apply_returns(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    other = await _open_transaction(connection, f"{kafka_app}-other", topics, partition=1)
+    try:
+        applying = asyncio.ensure_future(apply(connection, kafka_app, _config("one")))
+        await asyncio.sleep(2)
+        assert not applying.done(), "no reader of partition 1 sees it before the other transaction ends"
+        await other.abort_transaction()
+        change = await applying
+        assert change is not None
+        assert {len(events) for events in (await _applied(connection, topics)).values()} == {1}
+    finally:
+        await stop(other)
+
+
+async def test_what_stays_unreadable_is_said_to_be_in_the_log(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    other = await _open_transaction(connection, f"{kafka_app}-other", topics, partition=1)
+    try:
+        with pytest.raises(LogError, match=r"in the log.*partitions 1.*open transaction"):
+            await apply(connection, kafka_app, _config("one"), timeout_s=3)
+    finally:
+        await stop(other)
+
+
+async def test_it_is_not_said_to_be_in_force_while_what_follows_cannot_be_read(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    await apply(connection, kafka_app, _config("old"))
+    other = await _open_transaction(connection, f"{kafka_app}-other", topics, partition=0)
+    try:
+        with pytest.raises(LogError, match=r"cannot tell.*partitions 0.*open transaction"):
+            await apply(connection, kafka_app, _config("old"), timeout_s=3)
+        await other.abort_transaction()
+        assert await apply(connection, kafka_app, _config("old")) is None
+    finally:
+        await stop(other)
+
+
 async def test_applies_at_the_same_time_leave_one_history(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
@@ -153,9 +194,17 @@ async def _half_applied(
     connection: Connection, app: AppId, topics: Topics, *, partitions: int
 ) -> AIOKafkaProducer:
     """An apply that died with its transaction open."""
-    producer = connection.producer(transactional_id=f"{app}-config")
+    producer = await _open_transaction(connection, f"{app}-config", topics, partition=0)
+    for partition in range(1, partitions):
+        await producer.send_and_wait(topics.events, b'{"type": "triggerstream.config"}', partition=partition)
+    return producer
+
+
+async def _open_transaction(
+    connection: Connection, transactional_id: str, topics: Topics, *, partition: int
+) -> AIOKafkaProducer:
+    producer = connection.producer(transactional_id=transactional_id, transaction_s=60)
     await producer.start()
     await producer.begin_transaction()
-    for partition in range(partitions):
-        await producer.send_and_wait(topics.events, b'{"type": "triggerstream.config"}', partition=partition)
+    await producer.send_and_wait(topics.events, b'{"type": "triggerstream.config"}', partition=partition)
     return producer

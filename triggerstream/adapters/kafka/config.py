@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from aiokafka.errors import ProducerFenced
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, gathered, stop, translated
 from triggerstream.adapters.kafka.topics import Topics, no_topic
-from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.core.tasks import FOLD_VERSION, Configuration
@@ -51,9 +52,11 @@ async def apply(
        commit; what it had not committed is undone, and what it had is seen below.
     2. The configuration in force is read: the one that is replaced.
     3. One transaction has the event in every partition.
+    4. Readers can read it everywhere. A broker answers a commit before it has written the transaction's
+       marks, and what stands after the open transaction of another program is not read before that one ends.
 
     A crash before the end of 3 changes nothing: the next apply, or the transaction's time-out after 10 s,
-    undoes it. Until then readers wait where it stands.
+    undoes it. Until then readers wait where it stands. ``timeout_s`` is for each step.
 
     Raises:
         UsageError: there is no events topic; or another apply overtook this one, which then changed nothing.
@@ -61,14 +64,21 @@ async def apply(
         LogError: not known to be in force: :func:`in_force` tells. Safe to call again.
     """
     topic = Topics.of(app).events
-    producer = connection.producer(transactional_id=f"{app}-config")
+    producer, reader = connection.producer(transactional_id=f"{app}-config"), connection.reader()
+    doubt = "the configuration is not known to be in force"
     try:
-        async with translated("the configuration is not known to be in force", timeout_s=timeout_s):
+        async with translated(doubt, timeout_s=timeout_s):
             await connection.start(producer)
+            await connection.start(reader)
             found = (await describe(producer.client, [topic])).topics.get(topic)
             if found is None:
                 raise no_topic(topic, connection)
-            current = await _newest(connection, topic, known, folded)
+            end = await _end(connection, TopicPartition(topic, 0))
+        blocked = await _blocked(reader, topic, {0: end - 1}, timeout_s=timeout_s)
+        if blocked:
+            raise LogError(f"cannot tell which configuration is in force; nothing was applied: {blocked}")
+        async with translated(doubt, timeout_s=timeout_s):
+            current = await _newest(reader, topic, known, folded)
             replaced = None if current is None else current.hash
             if replaced == config.hash:
                 return None
@@ -76,7 +86,11 @@ async def apply(
             value = encode(body)
             decode(Record(partition=0, offset=0, arrival_us=0, key=None, value=value))
             offsets = await _append_everywhere(producer, topic, found.partitions, value)
+        blocked = await _blocked(reader, topic, offsets, timeout_s=timeout_s)
+        if blocked:
+            raise LogError(f"the configuration is in the log, and not in force yet: {blocked}")
     finally:
+        await reader.stop()
         await stop(producer)
     return Change(hash=config.hash, replaced=replaced, offsets=offsets)
 
@@ -104,7 +118,12 @@ async def in_force(
         async with connection.client() as client:
             if topic not in (await describe(client, [topic])).topics:
                 raise no_topic(topic, connection)
-        return await _newest(connection, topic, known, folded)
+        reader = connection.reader()
+        try:
+            await connection.start(reader)
+            return await _newest(reader, topic, known, folded)
+        finally:
+            await reader.stop()
 
 
 async def _append_everywhere(
@@ -124,26 +143,54 @@ async def _append_everywhere(
     return {answer.partition: answer.offset for answer in answers}
 
 
-async def _newest(
-    connection: Connection, topic: str, known: ConfigurationText | None, folded: int
-) -> ConfigurationText | None:
-    place = TopicPartition(topic, 0)
-    reader = connection.reader()
+async def _end(connection: Connection, place: TopicPartition) -> int:
+    """The offset after the last record, committed or not."""
+    reader = connection.reader(committed=False)
     try:
         await connection.start(reader)
-        reader.assign([place])
-        first = max(folded, (await reader.beginning_offsets([place]))[place])
-        # Under read_committed, this is where the first open transaction begins.
-        end = (await reader.end_offsets([place]))[place]
-        window = _FIRST_WINDOW
-        while end > first:
-            begin = max(first, end - window)
-            found = await _last_in(reader, place, begin, end)
-            if found is not None:
-                return found
-            end, window = begin, min(window * _WIDER, _WIDEST_WINDOW)
+        end: int = (await reader.end_offsets([place]))[place]
+        return end
     finally:
         await reader.stop()
+
+
+async def _blocked(
+    reader: AIOKafkaConsumer, topic: str, offsets: Mapping[int, int], *, timeout_s: float
+) -> str:
+    """Wait until committed records can be read up to ``offsets``, by partition; else what is in the way."""
+    loop = asyncio.get_running_loop()
+    places = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+    deadline = loop.time() + timeout_s
+    while True:
+        async with translated(f"cannot read {topic}", timeout_s=timeout_s):
+            # Under read_committed, this is where the first open transaction begins.
+            ends = await reader.end_offsets(list(places))
+        short = {place.partition: ends[place] for place, offset in places.items() if ends[place] <= offset}
+        if not short:
+            return ""
+        if loop.time() > deadline:
+            return (
+                f"partitions {', '.join(map(str, sorted(short)))} of {topic} have an open transaction of "
+                "another program; what follows is read once it ends"
+            )
+        await asyncio.sleep(_POLL_MS / 1000)
+
+
+async def _newest(
+    reader: AIOKafkaConsumer, topic: str, known: ConfigurationText | None, folded: int
+) -> ConfigurationText | None:
+    place = TopicPartition(topic, 0)
+    reader.assign([place])
+    first = max(folded, (await reader.beginning_offsets([place]))[place])
+    # Under read_committed, this is where the first open transaction begins.
+    end = (await reader.end_offsets([place]))[place]
+    window = _FIRST_WINDOW
+    while end > first:
+        begin = max(first, end - window)
+        found = await _last_in(reader, place, begin, end)
+        if found is not None:
+            return found
+        end, window = begin, min(window * _WIDER, _WIDEST_WINDOW)
     return known
 
 

@@ -95,16 +95,17 @@ class Connection:
             **(transactional if transactional_id is not None else {}),
         )
 
-    def reader(self, *, wait_ms: int = 250) -> AIOKafkaConsumer:
-        """A consumer of committed records that belongs to no group, not started yet.
+    def reader(self, *, wait_ms: int = 250, committed: bool = True) -> AIOKafkaConsumer:
+        """A consumer that belongs to no group, not started yet.
 
+        Of committed records, up to where the first open transaction begins; or, not ``committed``, of all.
         ``wait_ms``: how long a broker may wait for records; what is asked meanwhile is answered after it.
         """
         return AIOKafkaConsumer(
             **self.options(),
             group_id=None,
             enable_auto_commit=False,
-            isolation_level="read_committed",
+            isolation_level="read_committed" if committed else "read_uncommitted",
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
         )
