@@ -419,7 +419,7 @@ def test_outcome_is_folded_even_where_what_follows_from_it_would_be_too_long() -
 
 def test_state_beyond_its_bound_takes_no_more_data_but_can_still_be_erased() -> None:
     log = Log({"$bounds": {"stateBytes": 2_000}, **tasks(t=task("a", "b"))})
-    log.fire("a", text="x" * 700)  # once as the session's latest, once captured
+    log.fire("a", text="x" * 1_200)
     log.fire("c", text="x" * 700)
     log.fire("b")
     log.tell(Touch())
@@ -449,10 +449,11 @@ def test_bound_that_a_configuration_lowers_holds_from_there_on(*, at_once: bool)
 def test_what_a_configuration_seeds_counts_towards_the_bound(*, at_once: bool) -> None:
     bounds: JsonObject = {"$bounds": {"stateBytes": 20_000}}
     log = Log({**bounds, **tasks(t=task("never", andEvery="a"))})
-    log.fire("b", text="x" * 1_000)
+    name = "b" * 500
+    log.fire(name)
     for _ in range(30):
         log.fire("a")
-    log.apply({**bounds, **tasks(t=task("never", "b", andEvery="a"))})  # thirty times `b`
+    log.apply({**bounds, **tasks(t=task("never", name, andEvery="a"))})  # thirty times its name
     beyond = log.fire("c")
     partition = Partition(Rules(app=APP))
     for batch in [log.records] if at_once else [[record] for record in log.records]:

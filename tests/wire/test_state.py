@@ -81,6 +81,22 @@ def test_what_the_deepest_event_brought_can_be_read_back() -> None:
     assert state.decode(state.encode(full)) == full
 
 
+def test_an_event_stands_once_however_many_instances_hold_it() -> None:
+    a, b = TriggerName("a"), TriggerName("b")
+    earlier = Arrival(data={"text": "earlier"}, offset=1, time_us=1)
+    latest = Arrival(data={"text": "latest"}, offset=2, time_us=1)
+    other = Arrival(data={"text": "other"}, offset=3, time_us=1)
+    record = TaskRecord(next=3)
+    for number, captured in enumerate([{a: earlier}, {a: earlier, b: other}, {a: latest, b: other}]):
+        record.open[number] = Instance(
+            number=number, status=Status.UNSTARTED, created_us=1, changed_us=1, captured=captured
+        )
+    full = SessionState(config=0, seen={a: latest, b: other}, tasks={TaskName("t"): record}, open_count=3)
+    stored = state.encode(full)
+    assert [stored.count(text) for text in (b"earlier", b"latest", b"other")] == [1, 1, 1]
+    assert state.decode(stored) == full
+
+
 # ---- what is refused ----------------------------------------------------------------------------
 
 

@@ -85,11 +85,14 @@ def deep(levels: int) -> Json:
 # ---- session states -----------------------------------------------------------------------------
 
 
+_FEW = (st.sampled_from("ab") | NAME).map(TriggerName)
+
+
 def _arrivals() -> st.SearchStrategy[Arrival]:
     return st.builds(
         Arrival,
         data=flat_objects(),
-        offset=COUNT,
+        offset=st.integers(min_value=0, max_value=2) | COUNT,
         time_us=INT64,
         id=st.none() | TEXT,
         source=st.none() | TEXT,
@@ -113,7 +116,7 @@ def _instances() -> st.SearchStrategy[Instance]:
         status=st.sampled_from(list(Status)),
         created_us=COUNT,
         changed_us=COUNT,
-        captured=st.dictionaries(NAME.map(TriggerName), _arrivals(), max_size=2),
+        captured=st.dictionaries(_FEW, _arrivals(), max_size=2),
         noted=st.dictionaries(NAME.map(TriggerName), COUNT, max_size=2),
         kwargs=st.none() | flat_objects(),
         attempt=COUNT,
@@ -162,7 +165,7 @@ def states(draw: st.DrawFn) -> SessionState:
             closed=st.booleans(),
             unjudged=st.booleans(),
             refused=COUNT,
-            seen=st.dictionaries(NAME.map(TriggerName), _arrivals(), max_size=2),
+            seen=st.dictionaries(_FEW, _arrivals(), max_size=2),
             tasks=st.dictionaries(NAME.map(TaskName), _records(), max_size=2),
             digests=st.dictionaries(
                 NAME.map(TriggerName), st.binary(min_size=8, max_size=8).map(lambda one: one * 3), max_size=2
@@ -172,7 +175,12 @@ def states(draw: st.DrawFn) -> SessionState:
             timer_count=st.just(0),
         )
     )
+    events = {(name, arrival.offset): arrival for name, arrival in known.seen.items()}
     for record in known.tasks.values():
+        for instance in record.instances():
+            for name, arrival in instance.captured.items():
+                # A trigger and an offset name one event, as in a log.
+                instance.captured[name] = events.setdefault((name, arrival.offset), arrival)
         known.open_count += len(record.open)
         known.timer_count += sum(one.status is Status.DELAYED for one in record.open.values())
     if known.is_empty():

@@ -11,8 +11,8 @@ JSON_DEPTH = 64
 """Arrays and objects in one another, in what comes from outside: 1 is an object of plain values."""
 COMMAND_DEPTH = JSON_DEPTH + 2
 """A command holds an event's whole data two levels down, under ``kwargs`` and the trigger."""
-STATE_DEPTH = JSON_DEPTH + 7
-"""A state holds it under tasks, task, open, instance, captured, trigger; and the state itself is a level."""
+STATE_DEPTH = JSON_DEPTH + 5
+"""A state holds kwargs under tasks, task, open, instance, and is a level itself; events lie less deep."""
 INTEGER_LIMIT = 2**63
 """Integers lie in [-2^63, 2^63): what every language's 64-bit integer holds."""
 CONFIG_BYTES = 1024 * 1024

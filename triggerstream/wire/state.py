@@ -58,7 +58,10 @@ def encode(state: SessionState) -> bytes:
     if state.seen:
         fields["seen"] = {name: _arrival_fields(arrival) for name, arrival in state.seen.items()}
     if state.tasks:
-        fields["tasks"] = {name: _record_fields(record) for name, record in state.tasks.items()}
+        held = _Held(state.seen)
+        fields["tasks"] = {name: _record_fields(record, held) for name, record in state.tasks.items()}
+        if held.earlier:
+            fields["held"] = held.fields()
     if state.digests:
         fields["digests"] = {name: b64encode(value).decode() for name, value in state.digests.items()}
     if state.positions:
@@ -77,6 +80,7 @@ def decode(value: bytes) -> SessionState:
     if version > VERSION:
         message = f"/version: {version} is newer than this release, which reads up to {VERSION}"
         raise DecodeError(message)
+    seen = _arrivals(_object(fields, "seen"))
     state = SessionState(
         generation=integer(fields, "generation"),
         offset=integer(fields, "offset", minimum=-1),
@@ -84,12 +88,13 @@ def decode(value: bytes) -> SessionState:
         closed=flag(fields, "closed"),
         unjudged=flag(fields, "unjudged"),
         refused=optional_integer(fields, "refused") or 0,
-        seen=_arrivals(_object(fields, "seen")),
+        seen=seen,
         digests=_digests(_object(fields, "digests")),
         positions=_positions(fields.get("positions")),
     )
+    arrivals = _Arrivals(seen, _object(fields, "held"))
     for name, item in _object(fields, "tasks").items():
-        record = _record(as_object(item, "/tasks"))
+        record = _record(as_object(item, "/tasks"), arrivals)
         state.tasks[TaskName(name)] = record
         state.open_count += len(record.open)
         for instance in record.open.values():
@@ -118,16 +123,45 @@ def _arrival_fields(arrival: Arrival) -> dict[str, object]:
     return fields
 
 
-def _record_fields(record: TaskRecord) -> dict[str, object]:
+class _Held:
+    """The arrivals that instances hold: ``earlier`` ones, by trigger and offset, are no trigger's latest.
+
+    Each stands once in a state, however many instances hold it.
+    """
+
+    __slots__ = ("earlier", "seen")
+
+    def __init__(self, seen: dict[TriggerName, Arrival]) -> None:
+        self.seen = seen
+        self.earlier: dict[TriggerName, dict[int, Arrival]] = {}
+
+    def offsets(self, captured: dict[TriggerName, Arrival]) -> dict[TriggerName, int]:
+        offsets = {}
+        seen = self.seen
+        for name, arrival in captured.items():
+            offsets[name] = offset = arrival.offset
+            latest = seen.get(name)
+            if latest is not arrival and (latest is None or latest.offset != offset):
+                self.earlier.setdefault(name, {})[offset] = arrival
+        return offsets
+
+    def fields(self) -> dict[str, object]:
+        return {
+            name: [_arrival_fields(arrivals[offset]) for offset in sorted(arrivals)]
+            for name, arrivals in self.earlier.items()
+        }
+
+
+def _record_fields(record: TaskRecord, held: _Held) -> dict[str, object]:
     fields: dict[str, object] = {"next": record.next}
     if record.open:
-        fields["open"] = [_instance_fields(instance) for instance in record.open.values()]
+        fields["open"] = [_instance_fields(instance, held) for instance in record.open.values()]
     if record.resolved:
-        fields["resolved"] = [_instance_fields(instance) for instance in record.resolved.values()]
+        fields["resolved"] = [_instance_fields(instance, held) for instance in record.resolved.values()]
     return fields
 
 
-def _instance_fields(instance: Instance) -> dict[str, object]:
+def _instance_fields(instance: Instance, held: _Held) -> dict[str, object]:
     fields: dict[str, object] = {
         "number": instance.number,
         "status": instance.status,
@@ -135,7 +169,7 @@ def _instance_fields(instance: Instance) -> dict[str, object]:
         "changed": instance.changed_us,
     }
     if instance.captured:
-        fields["captured"] = {name: _arrival_fields(arrival) for name, arrival in instance.captured.items()}
+        fields["captured"] = held.offsets(instance.captured)
     if instance.noted:
         fields["noted"] = instance.noted
     if instance.attempt:
@@ -211,18 +245,49 @@ def _arrival(value: Json) -> Arrival:
     return new
 
 
-def _record(fields: JsonObject) -> TaskRecord:
+class _Arrivals:
+    """What ``captured`` refers to: each trigger's latest event, and earlier ones that an instance holds."""
+
+    __slots__ = ("earlier", "seen")
+
+    def __init__(self, seen: dict[TriggerName, Arrival], held: JsonObject) -> None:
+        self.seen = seen
+        self.earlier: dict[tuple[str, Json], Arrival] = {}
+        for name, items in held.items():
+            if not isinstance(items, list):
+                raise DecodeError("/held: must map triggers to arrays of arrivals")
+            for item in items:
+                arrival = _arrival(item)
+                self.earlier[name, arrival.offset] = arrival
+
+    def find(self, captured: Any) -> dict[TriggerName, Arrival]:  # noqa: ANN401 - an object, or None
+        found: dict[TriggerName, Arrival] = {}
+        for name, offset in captured.items() if captured else ():
+            arrival = self.seen.get(name)
+            if arrival is None or arrival.offset != offset or type(offset) is not int:
+                integer(captured, name, "/instance/captured")
+                arrival = self.earlier.get((name, offset))
+            if arrival is None:
+                where = f"neither `seen` nor `held` has `{name[:80]}` at offset {offset}"
+                raise DecodeError(f"/instance/captured: {where}")
+            found[name] = arrival
+        return found
+
+
+def _record(fields: JsonObject, arrivals: _Arrivals) -> TaskRecord:
     record = TaskRecord(next=integer(fields, "next", "/tasks"))
-    _hold(record, record.open, fields.get("open"), resolved=False)
-    _hold(record, record.resolved, fields.get("resolved"), resolved=True)
+    _hold(record, record.open, fields.get("open"), arrivals, resolved=False)
+    _hold(record, record.resolved, fields.get("resolved"), arrivals, resolved=True)
     return record
 
 
-def _hold(record: TaskRecord, held: dict[int, Instance], items: Json, *, resolved: bool) -> None:
+def _hold(
+    record: TaskRecord, held: dict[int, Instance], items: Json, arrivals: _Arrivals, *, resolved: bool
+) -> None:
     if items is None:
         return
     for item in _array(items, "/tasks/resolved" if resolved else "/tasks/open"):
-        instance = _instance(item)
+        instance = _instance(item, arrivals)
         number = instance.number
         if number >= record.next or number in record.open or number in record.resolved:
             message = f"/instance/number: {number} is not below `next`, or stands twice"
@@ -238,7 +303,7 @@ def _hold(record: TaskRecord, held: dict[int, Instance], items: Json, *, resolve
 _STATUSES: dict[Json, Status] = {status.value: status for status in Status}
 
 
-def _instance(value: Json) -> Instance:
+def _instance(value: Json, arrivals: _Arrivals) -> Instance:
     fields: dict[str, Any] = as_object(value, "/instance")
     get: Callable[[str], Any] = fields.get
     # By attribute, as Instance.copy does: 21 keyword arguments would cost as much as all that is tested here.
@@ -279,7 +344,7 @@ def _instance(value: Json) -> Instance:
     new.status = status = _status(fields)
     if waits_from is None and status is Status.DELAYED:
         raise DecodeError("/instance/waitsFrom: a delayed instance says since when it waits")
-    new.captured = _arrivals(captured)
+    new.captured = arrivals.find(captured)
     new.noted = _noted(noted)
     new.sent = None if sent is None else _sent(sent)
     return new
