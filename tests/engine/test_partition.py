@@ -330,6 +330,19 @@ async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) ->
     await partition.close()
 
 
+@pytest.mark.slow
+async def test_the_ledger_hears_of_a_partition_in_which_nothing_happens(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(keep_s=0.2))
+    await partition.open()
+    await bench.fold(partition)
+    for _ in range(2):
+        bench.durable.committed = None
+        await eventually(lambda: bench.durable.committed == 1, within_s=60, what=lambda: "not told")
+    assert len(bench.durable.changelog) == 2, "a checkpoint has its mark and the configurations; no more"
+    await partition.close()
+
+
 async def test_who_takes_over_tells_what_a_dead_owner_had_no_time_to_tell(bench: Bench) -> None:
     bench.configure()
     bench.fire("s", "a")

@@ -103,11 +103,14 @@ class Timing:
     """``commit_s``: a checkpoint that takes longer ends the process.
 
     ``tell_s``: lag tools hear of new offsets this often; in every checkpoint, that would be the greater part
-    of its time. ``prune_s``: how often to look for configurations that no session needs any more.
+    of its time. ``keep_s``: they hear of it this often although nothing happens, because a broker forgets who
+    commits nothing for 7 days (``transactional.id.expiration.ms``). ``prune_s``: how often to look for
+    configurations that no session needs any more.
     """
 
     commit_s: float = 10.0
     tell_s: float = 1.0
+    keep_s: float = 86_400.0
     prune_s: float = 600.0
 
 
@@ -143,6 +146,8 @@ class Partition:
     """Of ``durable``, what lag tools were told last."""
     _tell_at: float = 0.0
     """When they are to be told of more, by the loop's clock."""
+    _keep_at: float = 0.0
+    """When they are to be told in any case."""
     taken: int = 0
     """Batches between intake and durable."""
     _position: int = 0
@@ -232,6 +237,7 @@ class Partition:
         failpoint("takeover.recovered")
         mark = await self._resume(store, extent)
         self.next = self.durable = self.begun = self._position = mark.offset
+        self._keep_at = asyncio.get_running_loop().time() + self.timing.keep_s
         self.life = Life.READY
         self._committer = asyncio.create_task(self._guard(self._commit_all))
         self._background = [
@@ -382,7 +388,7 @@ class Partition:
             folded, self._waiting = self._waiting, []
             if folded:
                 await self._bounded(self._commit(folded))
-            elif self._told < self.durable:
+            elif self._told < self.durable or asyncio.get_running_loop().time() >= self._keep_at:
                 await self._bounded(self._tell())
         if self._told < self.durable:
             await self._bounded(self._tell())
@@ -390,7 +396,7 @@ class Partition:
     async def _woken(self) -> None:
         """Wait for something to commit; no longer than until lag tools are to be told."""
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._tell_at if self._told < self.durable else None):
+            async with asyncio.timeout_at(self._tell_at if self._told < self.durable else self._keep_at):
                 await self._wake.wait()
 
     async def _tell(self) -> None:
@@ -399,8 +405,10 @@ class Partition:
         self._was_told(self.durable)
 
     def _was_told(self, offset: int) -> None:
+        now = asyncio.get_running_loop().time()
         self._told = offset
-        self._tell_at = asyncio.get_running_loop().time() + self.timing.tell_s
+        self._tell_at = now + self.timing.tell_s
+        self._keep_at = now + self.timing.keep_s
 
     async def _bounded(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` within its bound, counted in ticks: a process that was stopped misses one, not all.

@@ -210,6 +210,25 @@ async def test_what_a_broker_forgets_and_makes_by_itself(
     assert len(await read_all(connection, topics.events)) == 2
 
 
+@pytest.mark.slow
+async def test_a_transaction_after_an_idle_day_goes_on(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId
+) -> None:
+    lasting = {**_HASTY, "transactional.id.expiration.ms": "3600000"}
+    server = await asyncio.to_thread(start_kafka, lasting)
+    connection = Connection(bootstrap=server.bootstrap)
+    await create(connection, kafka_app, partitions=PARTITIONS)
+    topics = Topics.of(kafka_app)
+    producer = await _begun(connection, kafka_app)
+    for value in (b"1", b"2", b"3"):
+        await producer.send_and_wait(topics.commands, value, partition=0)
+        await producer.commit_transaction()
+        await asyncio.sleep(4)  # the partition's leader has forgotten the producer meanwhile
+        await producer.begin_transaction()
+    await stop(producer)
+    assert [r.value for r in await read_all(connection, topics.commands)] == [b"1", b"2", b"3"]
+
+
 async def _forgotten(connection: Connection, transactional_id: str) -> None:
     """Return once the coordinator has written that it dropped ``transactional_id``."""
     consumer = AIOKafkaConsumer(**connection.options(), auto_offset_reset="earliest")
