@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.adapters.faust.workers import Stage, outcome_of
 from tests.support.waiting import eventually
-from triggerstream.adapters.faust.rocks import RocksStore, new_cache
+from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.kafka.cluster import change_settings, describe
 from triggerstream.engine.failpoints import VARIABLE
 
@@ -122,9 +122,9 @@ async def stores(app: Stage, name: str) -> list[RocksStore]:
         cluster = await describe(client, [app.topics.changelog])
     changelog = f"{cluster.id}/{cluster.topics[app.topics.changelog].id}"
     folder = app.directory(name) / f"{app.app}-sessions"
-    cache = new_cache()
+    memory = Memory()
     return [
-        RocksStore(folder / str(partition), changelog=changelog, cache=cache)
+        RocksStore(folder / str(partition), changelog=changelog, memory=memory)
         for partition in range(app.partitions)
     ]
 

@@ -15,9 +15,8 @@ from triggerstream.core.errors import LogError
 from triggerstream.core.ids import JsonObject, SessionId, TriggerName
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
-from triggerstream.engine import index as indexes
 from triggerstream.engine.catalog import Part, listing
-from triggerstream.engine.index import Indexer
+from triggerstream.engine.index import Indexer, share
 from triggerstream.engine.inspect import Query, merged
 from triggerstream.wire import state as states
 
@@ -163,10 +162,15 @@ async def test_an_index_goes_on_where_it_was_closed_and_nowhere_else() -> None:
     assert not after.complete
 
 
-async def test_more_changes_than_are_noted_have_the_index_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexes, "CHANGED", 3)
+def test_an_index_takes_half_of_what_is_left_of_the_time_within_bounds() -> None:
+    assert [share(busy) for busy in (0, 0.3, 0.4, 0.8, 0.9, 1, 1.2)] == pytest.approx(
+        [0.3, 0.3, 0.3, 0.1, 0.05, 0.05, 0.05]
+    )
+
+
+async def test_more_changes_than_are_noted_have_the_index_made_anew() -> None:
     known = MemoryStates()
-    indexer = Indexer(MemoryIndex(), lambda: RULES)
+    indexer = Indexer(MemoryIndex(), lambda: RULES, changed=3)
     await indexer.work(known)
     indexer.note([known.put(f"s{number}", "a") for number in range(5)])
     while await indexer.work(known):

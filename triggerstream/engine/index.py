@@ -26,11 +26,9 @@ logger = logging.getLogger(__name__)
 
 SLICE_S = 0.003
 """How long the index may keep the event loop."""
-SHARE = 0.05
-"""The part of the time that it may have while many sessions change."""
-IDLE_SHARE = 0.3
-MANY = 500
-"""Sessions that change in a second: what a twentieth of the time is enough for."""
+LEAST_SHARE = 0.05
+"""The part of the time that it has in any case."""
+MOST_SHARE = 0.3
 _IDLE_S = 0.2
 CHANGED = 100_000
 """Sessions that are noted, at most: beyond it, to make the index anew is less work. 10 MB of ids."""
@@ -63,19 +61,18 @@ class Index(Protocol):
 
 
 class Indexer:
-    """Keeps ``index`` after the store."""
+    """Keeps ``index`` after the store. ``changed``: how many sessions it notes at most."""
 
-    def __init__(self, index: Index, rules: Callable[[], Rules]) -> None:
+    def __init__(self, index: Index, rules: Callable[[], Rules], *, changed: int = CHANGED) -> None:
         self._index = index
         self._rules = rules
+        self._most = changed
         self._made_for: str | None = None
         self._changed: dict[SessionId, None] = {}
         self._after: SessionId | None = None
         self._whole = False
         self._made = 0
         self._turn = asyncio.Lock()
-        self.noted = 0
-        """How many sessions were noted that had not been since the index had them."""
 
     def resume(self, stamp: str) -> None:
         """Take over what the index held when it was closed with ``stamp``: a place and a configuration."""
@@ -84,11 +81,8 @@ class Indexer:
 
     def note(self, sessions: Iterable[SessionId]) -> None:
         """Note that sessions changed."""
-        changed = self._changed
-        before = len(changed)
-        changed.update(dict.fromkeys(sessions))
-        self.noted += len(changed) - before
-        if len(changed) > CHANGED:
+        self._changed.update(dict.fromkeys(sessions))
+        if len(self._changed) > self._most:
             self.renew()
 
     def renew(self) -> None:
@@ -178,19 +172,23 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> None:
     """Have indexers follow, until cancelled; together they take no more than their share of the time."""
-    noted, at = 0, time.monotonic()
+    at, spent = time.monotonic(), time.thread_time()
     while True:
         worked = 0.0
-        those = list(following())
-        for indexer, source in those:
-            begun = time.monotonic()
+        for indexer, source in list(following()):
+            begun = time.thread_time()
             try:
                 await indexer.work(source)
             except TriggerstreamError as exc:
                 logger.warning("index of sessions is behind", extra={"reason": str(exc)})
-            worked += time.monotonic() - begun
+            worked += time.thread_time() - begun
             await asyncio.sleep(0)
-        before, noted = noted, sum(indexer.noted for indexer, _ in those)
         since, at = at, time.monotonic()
-        share = SHARE if noted - before > MANY * (at - since) else IDLE_SHARE
-        await asyncio.sleep(worked / share - worked if worked > SLICE_S / 2 else _IDLE_S)
+        before, spent = spent, time.thread_time()
+        part = share((spent - before - worked) / (at - since))
+        await asyncio.sleep(worked / part - worked if worked > SLICE_S / 2 else _IDLE_S)
+
+
+def share(busy: float) -> float:
+    """The part of the time that indexes may have of an event loop that others keep ``busy`` for this part."""
+    return min(max(LEAST_SHARE, (1 - busy) / 2), MOST_SHARE)

@@ -14,7 +14,7 @@ from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.catalog import Part, States, listing
-from triggerstream.engine.index import Index, Indexer, keep
+from triggerstream.engine.index import CHANGED, Index, Indexer, keep
 from triggerstream.engine.inspect import (
     ElsewhereError,
     Inspector,
@@ -215,7 +215,8 @@ class OwnedLookout:
             return shelf
         if shelf is not None:
             self._let_go(number)
-        indexer = Indexer(self._index(number), lambda: partition.rules)
+        changed = CHANGED // self._identity.partitions
+        indexer = Indexer(self._index(number), lambda: partition.rules, changed=changed)
         indexer.resume(self._stamp(partition.begun))
         shelf = self._shelves[number] = _Shelf(partition, indexer, PartitionStates(partition))
         return shelf

@@ -16,7 +16,7 @@ from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
-from triggerstream.adapters.faust.rocks import RocksStore, new_cache
+from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics, create, identity
@@ -63,12 +63,12 @@ class Stage:
         self, number: int, *, timing: Timing | None = None, store: str = "store"
     ) -> AsyncGenerator[Partition]:
         """One partition, taken over, with its store in a folder of that name."""
-        path, cache = self.folder / store, new_cache()
+        path, memory = self.folder / store, Memory()
         ledger = KafkaLedger(connection=self.connection, app=self.app, topics=self.topics, partition=number)
         partition = Partition(
             processor=Processor(app=self.app, partition=number, partitions=PARTITIONS),
             ledger=ledger,
-            open_store=lambda: RocksStore(path, changelog="changelog", cache=cache),
+            open_store=lambda: RocksStore(path, changelog="changelog", memory=memory),
             appender=self._appender,
             clock=SystemClock(),
             identity=await identity(self.connection, self.app),

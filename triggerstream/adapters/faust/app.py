@@ -18,7 +18,7 @@ from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.faust.credentials import credentials
 from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.faust.recovery import TableManager
-from triggerstream.adapters.faust.rocks import RocksStore, new_cache
+from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.kafka.connection import Connection
@@ -236,13 +236,13 @@ def build_app(
     )
     connection = settings.connection()
     appender = KafkaAppender(connection=connection, topic=topics.events)
-    cache = new_cache()
+    memory = Memory()
     changelog = f"{identity.cluster}/{changelog_id}"
 
     def make(number: int) -> Partition:
         def open_store() -> StateStore:
             path = settings.directory / f"{settings.app}-sessions" / str(number)
-            return RocksStore(path, changelog=changelog, cache=cache)
+            return RocksStore(path, changelog=changelog, memory=memory)
 
         return Partition(
             processor=Processor(app=settings.app, partition=number, partitions=identity.partitions),

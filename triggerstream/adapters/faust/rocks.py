@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+)
 
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.marks import RESERVED
@@ -17,12 +25,22 @@ _POSITION_KEY = RESERVED + RESERVED + b"position"
 
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 """For all partitions of the process together."""
-WRITE_BUFFER_BYTES = 8 * 1024 * 1024
-"""Twice this for each partition, at most. RocksDB's default of 64 MiB would be 1.5 GiB for 12 partitions."""
+WRITE_BUFFERS_BYTES = 48 * 1024 * 1024
+"""Likewise: what is not in a file yet. RocksDB's default is twice 64 MiB for each partition."""
+_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+"""Of one partition, at most."""
 _BLOOM_BITS = 10
 _OPEN_FILES = 64
 _LOG_FILES = 2
 _LOG_BYTES = 1024 * 1024
+
+
+class Memory:
+    """What the stores of a process share, so that it does not grow with the number of partitions."""
+
+    def __init__(self) -> None:
+        self.cache = Cache(BLOCK_CACHE_BYTES)
+        self.buffers = WriteBufferManager(WRITE_BUFFERS_BYTES, allow_stall=False)
 
 
 class RocksStore:
@@ -36,10 +54,10 @@ class RocksStore:
         UsageError: another process has the store open.
     """
 
-    def __init__(self, path: Path, *, changelog: str, cache: Cache) -> None:
+    def __init__(self, path: Path, *, changelog: str, memory: Memory) -> None:
         self._path = path
         self._changelog = changelog.encode()
-        self._options = _options(cache)
+        self._options = _options(memory)
         self._db = self._open()
 
     def position(self) -> int | None:
@@ -95,20 +113,16 @@ class RocksStore:
             raise
 
 
-def new_cache() -> Cache:
-    """The block cache that all partitions of a process share."""
-    return Cache(BLOCK_CACHE_BYTES)
-
-
-def _options(cache: Cache) -> Options:
+def _options(memory: Memory) -> Options:
     table = BlockBasedOptions()
-    table.set_block_cache(cache)
+    table.set_block_cache(memory.cache)
     table.set_cache_index_and_filter_blocks(v=True)
     table.set_bloom_filter(_BLOOM_BITS, block_based=False)
     options = Options(raw_mode=True)
     options.create_if_missing(create_if_missing=True)
     options.set_block_based_table_factory(table)
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_write_buffer_manager(memory.buffers)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_max_open_files(_OPEN_FILES)
