@@ -171,6 +171,8 @@ async def test_a_log_that_fails_is_answered_as_such() -> None:
         {"Origin": "null"},
         {"Host": "evil.example"},
         {"Host": "evil.example:8777"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": "10.0.0.1:8777"},
     ],
 )
 async def test_a_page_of_another_origin_cannot_fire(
@@ -181,7 +183,15 @@ async def test_a_page_of_another_origin_cannot_fire(
     assert stored(database) == []
 
 
-@pytest.mark.parametrize("headers", [{"Host": "localhost:1"}, {"Origin": "http://127.0.0.1:8777"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "localhost:1"},
+        {"Host": "127.0.0.2:1"},
+        {"Host": "[::1]"},
+        {"Origin": "http://127.0.0.1:8777"},
+    ],
+)
 async def test_a_page_of_this_machine_can(http: TestClient[Any, Any], headers: dict[str, str]) -> None:
     async with http.post("/v1/sessions/s/triggers/t", headers=headers) as answer:
         assert answer.status == 202

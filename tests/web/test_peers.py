@@ -57,6 +57,7 @@ class There:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str | None]] = []
         self.sleeping = False
+        self.configured: str | None = "h"
         app = web.Application()
         app.router.add_get("/{path:.*}", self.answer)
         self.server = TestServer(app)
@@ -75,7 +76,7 @@ class There:
                 after = rows[limit - 1]["session"] if len(rows) > limit else None
                 return web.json_response({"sessions": rows[:limit], "after": after, "complete": False})
             case "/v1/configuration":
-                return web.json_response({"hash": "h"})
+                return web.json_response({"hash": self.configured})
             case path if path == f"/v1/sessions/{ODD}":
                 return web.json_response({"session": ODD, "from": "there"})
             case "/v1/sessions/html":
@@ -163,6 +164,18 @@ async def test_one_that_does_not_answer_in_time_is_told_of(
     assert [row["says"] is None for row in cast("list[JsonObject]", found["workers"])[1:]] == [False]
     rows = cast("list[JsonObject]", found["partitions"])
     assert [(row["partition"], row.get("phase")) for row in rows] == [(0, None), (1, "unknown")]
+
+
+async def test_a_configuration_is_asked_of_whoever_has_one(both: Everywhere, there: There) -> None:
+    url = str(there.server.make_url("/")).rstrip("/")
+    gone = Worker(name="http://127.0.0.1:1", url="http://127.0.0.1:1")
+    made, peers = everywhere({1: gone, 2: Worker(name=url, url=url)})
+    assert await made.configuration() == {"hash": "h"}
+    there.configured = None
+    assert await both.configuration() is None
+    with pytest.raises(PeerError, match="cannot be reached"):
+        await made.configuration()
+    await peers.close()
 
 
 async def test_one_without_an_address_and_one_that_is_gone_are_told_of() -> None:

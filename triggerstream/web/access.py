@@ -12,7 +12,6 @@ field of the form that no other page can know.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import re
 import secrets
 import stat
@@ -26,7 +25,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from triggerstream.core.errors import UsageError
-from triggerstream.web.intake import is_loopback
+from triggerstream.web.loopback import is_loopback, is_loopback_host
 
 COOKIE = "triggerstream"
 LOGGED_IN_S = 12 * 3600
@@ -136,7 +135,7 @@ def access(host: str, tokens: Path | None) -> Access:
     """
     if tokens is not None:
         return Access(read_tokens(tokens))
-    if not _is_this_machine(host):
+    if not is_loopback_host(host):
         raise UsageError(
             f"--web-host {host}: other machines reach it: name a file with --web-tokens, with lines "
             "such as operator:… or viewer:…"
@@ -178,12 +177,3 @@ def read_tokens(path: Path) -> dict[str, Role]:
 
 def _made_of(token: str, until: int) -> str:
     return hmac.new(token.encode(), f"triggerstream pages until {until}".encode(), sha256).hexdigest()
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

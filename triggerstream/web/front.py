@@ -13,7 +13,7 @@ from yarl import URL
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.inspect import Inspector
 from triggerstream.web.access import access
-from triggerstream.web.intake import is_loopback
+from triggerstream.web.loopback import is_loopback
 from triggerstream.web.peers import Everywhere, Group, Peers, Worker
 from triggerstream.web.site import site
 

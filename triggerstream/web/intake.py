@@ -7,7 +7,6 @@ name that was pointed at this machine sends by its ``Host``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -17,6 +16,7 @@ from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.ports import Log
 from triggerstream.engine.submit import event_record, trigger_record
 from triggerstream.web.answers import json
+from triggerstream.web.loopback import is_loopback
 from triggerstream.wire.bounds import EVENT_BYTES
 from triggerstream.wire.json import as_object, loads
 from triggerstream.wire.records import NewRecord
@@ -24,8 +24,6 @@ from triggerstream.wire.records import NewRecord
 LIST_EVENTS = 1_000
 """Events in one request. They become durable together, and hold back others for as long as that takes."""
 LIST_BYTES = 16 * 1024 * 1024
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def intake(log: Log) -> web.Application:
@@ -157,11 +155,3 @@ async def _this_machine_only(request: web.Request, handler: Handler) -> web.Stre
     if not is_loopback(f"//{request.host}") or (origin is not None and not is_loopback(origin)):
         raise _RefusedError(403, "only for programs of this machine: ask for 127.0.0.1 or localhost")
     return await handler(request)
-
-
-def is_loopback(url: str) -> bool:
-    """Whether ``url`` names this machine."""
-    try:
-        return urlsplit(url).hostname in _LOOPBACK
-    except ValueError:
-        return False

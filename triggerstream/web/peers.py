@@ -151,12 +151,21 @@ class Everywhere:
         return {**merged(pages, limit=query.limit), "missing": missing}
 
     async def configuration(self) -> JsonObject | None:
-        """The configuration in force: of this worker, of another one where this one has no partition."""
-        found = await self._here.configuration()
-        if found is None:
-            for worker in self._peers.group().workers():
-                found = found or await self._peers.ask(worker, "/v1/configuration", token=self._token)
-        return found
+        """The configuration in force: of this worker, else of the first that has one."""
+        if (own := await self._here.configuration()) is not None:
+            return own
+        failed: LogError | None = None
+        for worker in self._peers.group().workers():
+            try:
+                found = await self._peers.ask(worker, "/v1/configuration", token=self._token)
+            except LogError as exc:
+                failed = exc
+            else:
+                if found is not None and found["hash"] is not None:
+                    return found
+        if failed is not None:
+            raise failed
+        return None
 
     async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
         """They are in a topic that each worker can read."""
