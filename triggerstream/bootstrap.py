@@ -217,7 +217,7 @@ def window(*, host: str, port: int | None, tokens: Path | None, url: str | None,
     from triggerstream.web.front import Front
 
     front = Front(host=host, port=port, tokens=tokens, url=url, lasting=lasting)
-    return Window(front=front, index=SqliteIndex)
+    return Window(front=front, index=lambda path, of: SqliteIndex(path, of=of))
 
 
 def bridge(

@@ -143,13 +143,13 @@ class OwnedLookout:
 
     def _row(self, partition: Partition, lag: Mapping[int, int | None]) -> JsonObject:
         counters = partition.counters
-        opening, total = partition.life is Life.OPENING, counters.recovery_total
+        opening, total = partition.life is Life.OPENING, partition.recovery.total
         return partition_row(
             partition.number,
             owner=self._url,
             own=True,
             phase="recovering" if opening else partition.life.value,
-            recovered=100 * (total - counters.recovery_left) // total if opening and total else 100,
+            recovered=100 * (total - partition.recovery.left) // total if opening and total else 100,
             lag=lag.get(partition.number),
             events=partition.durable,
             events_per_second=self._rates.of(partition.number),

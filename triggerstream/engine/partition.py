@@ -1,15 +1,8 @@
 """One owned partition of a shared log: what the Kafka engine does, without Kafka.
 
 A :class:`Partition` folds batches in the order of the log and makes them durable through its ports. Its life
-goes opening → ready → closing → closed and never back: who gets a partition again makes a new one.
-
-A take-over goes in this order, and no other is safe:
-
-1. ``Ledger.fence``: from here on no former owner can commit, and what it left open is undone
-2. ``Ledger.extent``: the changelog's end, which cannot move any more
-3. the store is brought to that end; wiped first where it is not a prefix of this changelog, or where the
-   changelog was rebuilt since: of that, the mark beyond the store's position tells
-4. the checkpoint mark, read from the store, says where to go on; only then is the log fetched
+goes opening → ready → closing → closed and never back: who gets a partition again makes a new one. How it
+is taken over: :mod:`triggerstream.engine.takeover`.
 
 A checkpoint takes all batches that wait, and goes in this order:
 
@@ -24,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -35,25 +28,20 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.alarm import Alarm
 from triggerstream.engine.checkpoint import Checkpoint, Stored
-from triggerstream.engine.configure import resumed_rules
 from triggerstream.engine.failpoints import failpoint
-from triggerstream.engine.ledger import Appender, Commit, Extent, Ledger, StateStore, TakeOverError
+from triggerstream.engine.ledger import Appender, Commit, Ledger, StateStore
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
     CONFIGURATIONS_KEY,
-    REBUILD,
     CheckpointMark,
     Identity,
-    check_identity,
-    decode_checkpoint,
-    decode_configurations,
     encode_checkpoint,
     encode_configurations,
-    same_writing,
 )
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.scan import Scan
+from triggerstream.engine.takeover import Recovery, take_over
 from triggerstream.wire.records import NewRecord, Record
 
 logger = logging.getLogger(__name__)
@@ -75,7 +63,7 @@ class Life(Enum):
 
 @dataclass(slots=True)
 class Counters:
-    """What a partition has done since it was taken over; ``recovery_left`` counts changelog positions."""
+    """What a partition has done since it was taken over."""
 
     events: int = 0
     decided: int = 0
@@ -86,8 +74,6 @@ class Counters:
     batches: int = 0
     timers: int = 0
     touches: int = 0
-    recovery_total: int = 0
-    recovery_left: int = 0
 
 
 @dataclass(slots=True)
@@ -134,6 +120,7 @@ class Partition:
     """Called with the sessions that a checkpoint has changed, once it is durable and stored."""
     timing: Timing = field(default_factory=Timing)
     life: Life = Life.OPENING
+    recovery: Recovery = field(default_factory=Recovery)
     counters: Counters = field(default_factory=Counters)
     rules: Rules = field(init=False)
     next: int = 0
@@ -227,15 +214,17 @@ class Partition:
             IdentityError: the log is not the one that the checkpoint belongs to.
             LogError: the log failed.
         """
-        failpoint("takeover.begun")
-        await self.ledger.fence()
-        failpoint("takeover.fenced")
-        extent = await self.ledger.extent()
-        failpoint("takeover.measured")
-        store = self._store = self.open_store()
-        await self._recover(store, extent)
-        failpoint("takeover.recovered")
-        mark = await self._resume(store, extent)
+        taken = await take_over(
+            self.number,
+            app=self.processor.app,
+            identity=self.identity,
+            ledger=self.ledger,
+            open_store=self.open_store,
+            recovery=self.recovery,
+        )
+        self._store, mark = taken.store, taken.mark
+        self.rules = self._durable_rules = taken.rules
+        self._scanned, self._rebuilt = mark.scanned, mark.rebuilt
         self.next = self.durable = self.begun = self._position = mark.offset
         self._keep_at = asyncio.get_running_loop().time() + self.timing.keep_s
         self.life = Life.READY
@@ -249,71 +238,11 @@ class Partition:
             extra={
                 "partition": self.number,
                 "offset": mark.offset,
-                "recovered": self.counters.recovery_total,
+                "recovered": self.recovery.total,
             },
         )
         failpoint("takeover.ready")
         return mark.offset
-
-    async def _recover(self, store: StateStore, extent: Extent) -> None:
-        position = store.position()
-        if position is not None and not extent.begin <= position <= extent.end:
-            logger.warning(
-                "store is no part of this changelog: read again from the beginning",
-                extra={"partition": self.number, "position": position, "end": extent.end},
-            )
-            store.wipe()
-            position = None
-        start = extent.begin if position is None else position
-        self.counters.recovery_total = self.counters.recovery_left = extent.end - start
-        if start >= extent.end:
-            return
-        known = None if position is None else store.get(CHECKPOINT_KEY)
-        async with aclosing(self.ledger.changelog(start, extent.end)) as pieces:
-            async for entries, after in pieces:
-                mark = entries.get(CHECKPOINT_KEY)
-                if position is not None and mark is not None and not same_writing(mark, known):
-                    break  # seen before it is written: a crash here leaves a store that is found out again
-                store.write(entries, position=after)
-                self.counters.recovery_left = max(extent.end - after, 0)
-                failpoint("takeover.recovering")
-            else:
-                return
-        logger.warning(
-            "changelog was rebuilt: store is read again from the beginning",
-            extra={"partition": self.number, "position": position},
-        )
-        store.wipe()
-        await self._recover(store, extent)
-
-    async def _resume(self, store: StateStore, extent: Extent) -> CheckpointMark:
-        value = store.get(CHECKPOINT_KEY)
-        self.rules = Rules(app=self.processor.app)
-        if value is None:
-            if committed := await self.ledger.committed():
-                raise TakeOverError(
-                    f"{self.place}: its group has read up to offset {committed}, but the changelog has no "
-                    f"checkpoint: everything would be decided again; {REBUILD}"
-                )
-            mark = CheckpointMark(offset=0, identity=self.identity)
-        else:
-            mark = decode_checkpoint(value)
-            check_identity(mark, self.identity, place=self.place)
-            self.rules = resumed_rules(self.rules, decode_configurations(store.get(CONFIGURATIONS_KEY)))
-        if mark.offset > extent.log_end:
-            raise TakeOverError(
-                f"{self.place}: its checkpoint is at offset {mark.offset}, the log ends at {extent.log_end}: "
-                f"records were lost; {REBUILD}"
-            )
-        if mark.offset < extent.log_begin:
-            raise TakeOverError(
-                f"{self.place}: its checkpoint is at offset {mark.offset}, the log begins at "
-                f"{extent.log_begin}: records were deleted before they were folded; {REBUILD}"
-            )
-        self._durable_rules = self.rules
-        self._scanned = mark.scanned
-        self._rebuilt = mark.rebuilt
-        return mark
 
     # ---- folding --------------------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ async def test_a_store_from_before_a_compaction_is_brought_up_to_date(stage: Sta
             newest = dict(second.sessions(prefix="", after=None, limit=100))
         await _compacted(stage, below=_AFTER // 2 * _SESSIONS)
         async with stage.partition(0, store="old") as third:
-            assert third.counters.recovery_total > 0
+            assert third.recovery.total > 0
             assert dict(third.sessions(prefix="", after=None, limit=100)) == newest
             assert third.next == offset
     assert sorted(newest) == sorted(sessions)

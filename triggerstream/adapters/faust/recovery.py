@@ -113,7 +113,7 @@ class TakeOver(Service):
             while not (await asyncio.wait([self._opening], timeout=_REPORT_S))[0]:
                 host.recovering(
                     {
-                        number: (partition.counters.recovery_left, partition.counters.recovery_total)
+                        number: (partition.recovery.left, partition.recovery.total)
                         for number, partition in host.owner.partitions.items()
                     }
                 )

@@ -29,11 +29,11 @@ async def shown(
     *,
     identity: Identity,
     front: Front,
-    index: Callable[[Path], Index],
+    index: Callable[[Path, int], Index],
 ) -> AsyncIterator[None]:
     """Show what ``app`` has while it is entered; leave it once the partitions are closed.
 
-    ``index`` makes an index in a file; without its file it is made anew.
+    ``index`` makes an index in a file, one of so many; without its file it is made anew.
     """
     folder = settings.directory / f"{settings.app}-indexes"
     lookout = OwnedLookout(
@@ -42,7 +42,7 @@ async def shown(
         url=front.address,
         identity=identity,
         lag=lambda: {one.partition: one.lag for one in app.progress()},
-        index=lambda number: index(folder / f"{number}.db"),
+        index=lambda number: index(folder / f"{number}.db", identity.partitions),
         appender=app.appender,
         reader=KafkaReader(settings.connection(), settings.app),
     )

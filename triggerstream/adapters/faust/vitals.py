@@ -35,7 +35,7 @@ def vitals_of(app: WorkerApp) -> Vitals:
             ready=one.ready,
             reached=partitions[one.partition].durable,
             lag=one.lag,
-            recovery_left=one.counters.recovery_left,
+            recovery_left=partitions[one.partition].recovery.left,
         )
         for one in app.progress()
     )

@@ -51,10 +51,10 @@ where they take 6.3, on a machine busy with other things."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Where people look, and what makes the index of a partition in a file."""
+    """Where people look, and what makes the index of a partition in a file, one of so many."""
 
     front: Front
-    index: Callable[[Path], Index]
+    index: Callable[[Path, int], Index]
 
 
 def run_worker(settings: WorkerSettings, *, pulse: Pulse | None = None, window: Window | None = None) -> int:

@@ -17,15 +17,21 @@ CREATE TABLE sessions (id TEXT PRIMARY KEY, marks TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (mark INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (mark, id)) WITHOUT ROWID;
 """
 _VERSION = 1
-_CACHE_KIB = 4096
+_CACHE_KIB = 16_384
+"""Of all indexes of the process together."""
+_LEAST_CACHE_KIB = 256
 _BEYOND = "\U0010ffff"
 
 
 class SqliteIndex:
-    """A :class:`triggerstream.engine.index.Index`. What is written is not synced: it can be made again."""
+    """A :class:`triggerstream.engine.index.Index`. What is written is not synced: it can be made again.
 
-    def __init__(self, path: Path) -> None:
+    ``of``: how many the process may have, which share the memory for them.
+    """
+
+    def __init__(self, path: Path, *, of: int = 1) -> None:
         self._path = path
+        self._cache_kib = max(_CACHE_KIB // of, _LEAST_CACHE_KIB)
         self._numbers: dict[str, int] = {}
         self._connection: sqlite3.Connection | None = None
 
@@ -125,7 +131,7 @@ class SqliteIndex:
             self._connection = connection
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute(f"PRAGMA cache_size = -{self._cache_kib}")
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
                 connection.executescript(_TABLES)
         return self._connection
