@@ -150,6 +150,7 @@ async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequenc
             ),
             log=replay.KafkaRecords(connection, topic=topics.events, partition=number),
             commands=replay.KafkaRecords(connection, topic=topics.commands, partition=number),
+            control=connection.security.control,
         )
         for number in range(log.partitions)
     ]

@@ -13,6 +13,7 @@ from triggerstream.engine.configure import resumed_rules
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.replay import Kept, Refold, Refolded
 from triggerstream.wire.records import Record
+from triggerstream.wire.signature import ControlKeys
 
 Tell = Callable[[int, int, int], None]
 """Is told how far a fold is: the partition, records' offsets done, and in all."""
@@ -55,6 +56,10 @@ class Archive(Protocol):
     def partitions(self) -> int:
         """How many the log has."""
 
+    @property
+    def control(self) -> ControlKeys | None:
+        """The keys that the log's events of the engine's own are signed with; None: they are not."""
+
     async def fence(self) -> None:
         """Shut out every engine, until ``close`` or until one takes the partition over again.
 
@@ -88,7 +93,9 @@ def refold_of(archive: Archive, kept: Kept) -> Refold:
     """
     before = tuple(one for one in kept.configurations if one.offset < kept.log_begin)
     rules = resumed_rules(Rules(app=archive.app), before)
-    processor = Processor(app=archive.app, partition=archive.number, partitions=archive.partitions)
+    processor = Processor(
+        app=archive.app, partition=archive.number, partitions=archive.partitions, control=archive.control
+    )
     return Refold(processor, rules)
 
 

@@ -30,6 +30,7 @@ from triggerstream.engine.marks import (
 )
 from triggerstream.engine.replay import Kept, Refolded
 from triggerstream.wire.records import Record
+from triggerstream.wire.signature import ControlKeys
 
 _SKEW_US = 300_000_000
 """A command's time is its worker's, an event's the broker's: their clocks may differ by this much."""
@@ -39,7 +40,8 @@ _SKEW_US = 300_000_000
 class ChangelogArchive:
     """An :class:`triggerstream.engine.archive.Archive`. ``identity`` is that of the log as it is now.
 
-    ``commit_s``: a changelog that takes longer to be written is given up.
+    ``commit_s``: a changelog that takes longer to be written is given up. ``control``: the keys that the
+    engine's own events in the log are signed with, if they are.
     """
 
     app: AppId
@@ -48,6 +50,7 @@ class ChangelogArchive:
     ledger: Ledger
     log: RecordReader
     commands: RecordReader
+    control: ControlKeys | None = None
     commit_s: float = 300.0
     _keys: frozenset[bytes] = frozenset()
     """The keys of sessions that the changelog has a value for."""

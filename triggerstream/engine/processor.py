@@ -26,6 +26,7 @@ from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Sto
 from triggerstream.wire import commands, events, state, tasksfile
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.signature import ControlKeys
 
 _GROWTH = 6
 """How much longer an event can be in a state than on the wire: ``1e15`` becomes ``1000000000000000.0``."""
@@ -44,11 +45,15 @@ class Processor:
     """Folds batches of one partition.
 
     Between two batches it only remembers which state the bytes that it encoded last stand for, so that a
-    session whose next event follows soon is not decoded again.
+    session whose next event follows soon is not decoded again. With ``control``, the engine's own events
+    count only with a signature.
     """
 
-    def __init__(self, *, app: AppId, partition: int = 0, partitions: int = 1) -> None:
+    def __init__(
+        self, *, app: AppId, partition: int = 0, partitions: int = 1, control: ControlKeys | None = None
+    ) -> None:
         self.app = app
+        self.control = control
         self.partition = partition
         self.partitions = partitions
         self._params_bytes: dict[ConfigHash, int] = {}
@@ -128,6 +133,8 @@ class _Batch:
     def take(self, record: Record) -> None:
         try:
             event = events.decode(record)
+            if self.processor.control is not None:
+                self.processor.control.check(self.processor.app, record, event)
             if isinstance(event, ConfigApplied):
                 self._configure(record, event)
                 return

@@ -56,7 +56,7 @@ class Stage:
         self.topics = Topics.of(app)
         self.folder = folder
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._appender = KafkaAppender(connection=connection, topic=self.topics.events)
+        self._appender = KafkaAppender(connection=connection, app=app)
 
     @asynccontextmanager
     async def partition(

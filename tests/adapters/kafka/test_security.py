@@ -65,12 +65,16 @@ def test_what_is_shown_of_a_connection_has_no_secret(tmp_path: Path) -> None:
     security = said(tmp_path, {"tls": {}, "sasl": SCRAM})
     assert "do not show" not in repr(Connection(bootstrap="127.0.0.1:1", security=security))
     assert "do not show" not in repr(credentials(security))
+    (tmp_path / "control.key").write_text(f"2026-01-01T00:00:00Z {'5a' * 32}")
+    security = said(tmp_path, {"control_key_file": "control.key"})
+    assert security.control is not None
+    assert "ZZ" not in repr(Connection(bootstrap="127.0.0.1:1", security=security))
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "/: must be an object with sasl, tls"),
+        ([], "/: must be an object with control_key_file, sasl, tls"),
         ({"tsl": {}}, "/tsl: is not known: did you mean tls?"),
         ({"tls": {"verify": False}}, "/tls/verify: is not known: there are ca, cert, key"),
         ({"tls": {"ca": ""}}, "/tls/ca: must be a text that is not empty"),
@@ -124,6 +128,11 @@ def test_files_that_cannot_be_used_are_told_with_their_place(tmp_path: Path, aut
         ({"tls": {"cert": str(cert), "key": str(other)}}, "/tls/cert, /tls/key: .* cannot be used: "),
         ({"tls": {}, "sasl": {**SCRAM, "password_file": "gone"}}, "/sasl/password_file: .*gone cannot be"),
         ({"tls": {}, "sasl": SCRAM}, "/sasl/password_file: .*password is empty"),
+        ({"control_key_file": "gone"}, "/control_key_file: .*gone cannot be used: No such file"),
+        (
+            {"control_key_file": "no.crt"},
+            "/control_key_file: .*no.crt cannot be used: line 1: must be an RFC",
+        ),
     ]
     for value, message in cases:
         with pytest.raises(UsageError, match=message):

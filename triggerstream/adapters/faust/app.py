@@ -235,7 +235,7 @@ def build_app(
         Router=Router,
     )
     connection = settings.connection()
-    appender = KafkaAppender(connection=connection, topic=topics.events)
+    appender = KafkaAppender(connection=connection, app=settings.app)
     memory = Memory()
     changelog = f"{identity.cluster}/{changelog_id}"
 
@@ -245,7 +245,12 @@ def build_app(
             return RocksStore(path, changelog=changelog, memory=memory)
 
         return Partition(
-            processor=Processor(app=settings.app, partition=number, partitions=identity.partitions),
+            processor=Processor(
+                app=settings.app,
+                partition=number,
+                partitions=identity.partitions,
+                control=connection.security.control,
+            ),
             ledger=KafkaLedger(connection=connection, app=settings.app, topics=topics, partition=number),
             open_store=open_store,
             appender=appender,

@@ -159,9 +159,10 @@ class KafkaLedger:
 class KafkaAppender:
     """A :class:`triggerstream.engine.ledger.Appender`: one idempotent producer for the process."""
 
-    def __init__(self, *, connection: Connection, topic: str) -> None:
+    def __init__(self, *, connection: Connection, app: AppId) -> None:
         self._connection = connection
-        self._topic = topic
+        self._app = app
+        self._topic = Topics.of(app).events
         self._starting: asyncio.Task[AIOKafkaProducer] | None = None
 
     async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
@@ -169,7 +170,8 @@ class KafkaAppender:
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
         producer = await _translated(asyncio.shield(self._starting), "cannot be reached")
-        sending = _send(producer, self._topic, partition, records)
+        signed = (self._connection.signed(self._app, record) for record in records)
+        sending = _send(producer, self._topic, partition, signed)
         return await _translated(sending, "did not take records", timeout_s=_APPEND_S)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from aiokafka.errors import ProducerFenced
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, gathered, stop, translated
+from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import Topics, no_topic
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import ConfigApplied
@@ -18,7 +19,8 @@ from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.core.tasks import FOLD_VERSION, Configuration
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire.events import decode, encode
-from triggerstream.wire.records import Record
+from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.signature import ControlKeys
 
 _TIMEOUT_S = 60.0
 _FIRST_WINDOW = 2_048
@@ -78,14 +80,14 @@ async def apply(
         if blocked:
             raise LogError(f"cannot tell which configuration is in force; nothing was applied: {blocked}")
         async with translated(doubt, timeout_s=timeout_s):
-            current = await _newest(reader, topic, known, folded)
+            current = await _newest(reader, connection, app, known, folded)
             replaced = None if current is None else current.hash
             if replaced == config.hash:
                 return None
             body = ConfigApplied(text=config.text, hash=config.hash, replaces=replaced, fold=FOLD_VERSION)
-            value = encode(body)
-            decode(Record(partition=0, offset=0, arrival_us=0, key=None, value=value))
-            offsets = await _append_everywhere(producer, topic, found.partitions, value)
+            record = connection.signed(app, NewRecord(key=None, value=encode(body)))
+            decode(Record(partition=0, offset=0, arrival_us=0, key=None, value=record.value))
+            offsets = await _append_everywhere(producer, topic, found.partitions, record)
         blocked = await _blocked(reader, topic, offsets, timeout_s=timeout_s)
         if blocked:
             raise LogError(f"the configuration is in the log, and not in force yet: {blocked}")
@@ -121,19 +123,20 @@ async def in_force(
         reader = connection.reader()
         try:
             await connection.start(reader)
-            return await _newest(reader, topic, known, folded)
+            return await _newest(reader, connection, app, known, folded)
         finally:
             await reader.stop()
 
 
 async def _append_everywhere(
-    producer: AIOKafkaProducer, topic: str, partitions: int, value: bytes
+    producer: AIOKafkaProducer, topic: str, partitions: int, record: NewRecord
 ) -> dict[int, int]:
     try:
         await producer.begin_transaction()
         # A record that was not accepted shows here alone: commit_transaction does not raise for it.
         answers = await gathered(
-            producer.send_and_wait(topic, value, partition=partition) for partition in range(partitions)
+            producer.send_and_wait(topic, record.value, partition=partition, headers=list(record.headers))
+            for partition in range(partitions)
         )
         await producer.commit_transaction()
     except ProducerFenced as exc:
@@ -177,9 +180,13 @@ async def _blocked(
 
 
 async def _newest(
-    reader: AIOKafkaConsumer, topic: str, known: ConfigurationText | None, folded: int
+    reader: AIOKafkaConsumer,
+    connection: Connection,
+    app: AppId,
+    known: ConfigurationText | None,
+    folded: int,
 ) -> ConfigurationText | None:
-    place = TopicPartition(topic, 0)
+    place = TopicPartition(Topics.of(app).events, 0)
     reader.assign([place])
     first = max(folded, (await reader.beginning_offsets([place]))[place])
     # Under read_committed, this is where the first open transaction begins.
@@ -187,31 +194,31 @@ async def _newest(
     window = _FIRST_WINDOW
     while end > first:
         begin = max(first, end - window)
-        found = await _last_in(reader, place, begin, end)
-        if found is not None:
-            return found
+        for record in reversed(await _without_key(reader, place, begin, end)):
+            if (found := _configuration(record, app, connection.security.control)) is not None:
+                return found
         end, window = begin, min(window * _WIDER, _WIDEST_WINDOW)
     return known
 
 
-async def _last_in(
-    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
-) -> ConfigurationText | None:
-    found = None
+async def _without_key(reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int) -> list[Record]:
+    found: list[Record] = []
     reader.seek(place, begin)
     while await reader.position(place) < end:
-        for record in (await reader.getmany(place, timeout_ms=_POLL_MS)).get(place, ()):
-            if record.key is None and record.offset < end:
-                found = _configuration(record.offset, record.timestamp, record.value) or found
+        records = (await reader.getmany(place, timeout_ms=_POLL_MS)).get(place, ())
+        found += [record_of(one) for one in records if one.key is None and one.offset < end]
     return found
 
 
-def _configuration(offset: int, timestamp_ms: int, value: bytes) -> ConfigurationText | None:
-    arrival_us = timestamp_ms * 1000
+def _configuration(record: Record, app: AppId, control: ControlKeys | None) -> ConfigurationText | None:
     try:
-        event = decode(Record(partition=0, offset=offset, arrival_us=arrival_us, key=None, value=value))
+        event = decode(record)
+        if control is not None:
+            control.check(app, record, event)
     except DecodeError:
         return None
     if not isinstance(event, ConfigApplied):
         return None
-    return ConfigurationText(offset=offset, arrival_us=arrival_us, hash=event.hash, text=event.text)
+    return ConfigurationText(
+        offset=record.offset, arrival_us=record.arrival_us, hash=event.hash, text=event.text
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import AppId
+from triggerstream.wire.records import NewRecord
 
 _T = TypeVar("_T")
 
@@ -55,6 +58,11 @@ class Connection:
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
             **self.security.options(),
         }
+
+    def signed(self, app: AppId, record: NewRecord) -> NewRecord:
+        """``record`` as it is appended: where there is a control key, the engine's own events are signed."""
+        control = self.security.control
+        return record if control is None else control.signed(app, record, now_us=time.time_ns() // 1_000)
 
     async def start(self, client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
         """Have ``client`` connect.

@@ -26,6 +26,7 @@ class KafkaLog:
 
     def __init__(self, connection: Connection, app: AppId, *, timeout_s: float = 10.0) -> None:
         self._connection = connection
+        self._app = app
         self._topic = Topics.of(app).events
         self._timeout_s = timeout_s
         self._starting: asyncio.Task[tuple[AIOKafkaProducer, int]] | None = None
@@ -57,7 +58,7 @@ class KafkaLog:
     async def _send(self, producer: AIOKafkaProducer, partitions: int, records: Sequence[NewRecord]) -> None:
         # Appends at the same time share batches this way, as they would not with producer.send_batch.
         sent = []
-        for record in records:
+        for record in (self._connection.signed(self._app, record) for record in records):
             answer = await producer.send(
                 self._topic,
                 record.value,

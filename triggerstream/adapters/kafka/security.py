@@ -1,21 +1,23 @@
-"""TLS and SASL toward the brokers: one file says it for every client.
+"""TLS and SASL toward the brokers, and the app's control key: one file says it for every client.
 
 ::
 
     {
       "tls": {"ca": "ca.crt", "cert": "user.crt", "key": "user.key"},
-      "sasl": {"mechanism": "SCRAM-SHA-512", "username": "worker", "password_file": "password"}
+      "sasl": {"mechanism": "SCRAM-SHA-512", "username": "worker", "password_file": "password"},
+      "control_key_file": "control.key"
     }
 
 All of it may be left out. Secrets stand in files of their own, which are read each time a client is made. A
-path that is not absolute begins at the folder of the file.
+path that is not absolute begins at the folder of the file. What a control key is: see
+:mod:`triggerstream.wire.signature`; it is read once, with the file itself.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.wire.json import loads
+from triggerstream.wire.signature import ControlKeys, read_keys
 
 PLAIN = "PLAIN"
 MECHANISMS = (PLAIN, "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -56,6 +59,7 @@ class Security:
     source: str = ""
     tls: Tls | None = None
     sasl: Sasl | None = None
+    control: ControlKeys | None = field(default=None, repr=False)
 
     @property
     def protocol(self) -> str:
@@ -124,7 +128,7 @@ class Security:
 
 
 NOTHING = Security()
-"""Neither: what is sent can be read on the way, and brokers do not know who sends it."""
+"""None of it: what is sent can be read on the way, and nobody knows who sends it."""
 
 
 def read(path: Path) -> Security:
@@ -145,10 +149,10 @@ class _Reader:
         self._path = path
 
     def security(self, value: Json) -> Security:
-        members = self._object(value, "", {"tls", "sasl"})
+        members = self._object(value, "", {"tls", "sasl", "control_key_file"})
         tls = self._tls(members["tls"]) if "tls" in members else None
         sasl = self._sasl(members["sasl"], encrypted=tls is not None) if "sasl" in members else None
-        return Security(source=str(self._path), tls=tls, sasl=sasl)
+        return Security(source=str(self._path), tls=tls, sasl=sasl, control=self._control(members))
 
     def _tls(self, value: Json) -> Tls:
         members = self._object(value, "/tls", {"ca", "cert", "key"})
@@ -186,6 +190,16 @@ class _Reader:
             username=self._text(members, "username", "/sasl"),
             password_file=password_file,
         )
+
+    def _control(self, members: Mapping[str, Json]) -> ControlKeys | None:
+        path = self._file(members, "control_key_file", "")
+        if path is None:
+            return None
+        try:
+            return read_keys(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, DecodeError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+            raise self._wrong("/control_key_file", f"{path} cannot be used: {why}") from exc
 
     def _object(self, value: Json, place: str, names: Collection[str]) -> JsonObject:
         if not isinstance(value, dict):

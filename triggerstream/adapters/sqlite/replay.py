@@ -37,6 +37,7 @@ class SqliteArchive:
 
     number = 0
     partitions = 1
+    control = None
 
     def __init__(self, path: Path | str, *, app: AppId) -> None:
         self._file = locate(path)
