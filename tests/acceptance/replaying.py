@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
-from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -17,43 +11,18 @@ from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 
 from tests.adapters.faust.workers import Stage, outcome_of
+from tests.support.commands import END_S, Ran, triggerstream
 from tests.support.waiting import eventually
 from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.kafka.cluster import change_settings, describe
 from triggerstream.engine.failpoints import VARIABLE
 
-END_S = 60.0
-
-
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Standard output as JSON lines."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
 
 async def replay(app: Stage, *arguments: str, failpoint: str | None = None) -> Ran:
     """Run `triggerstream replay` to its end."""
     address = f"kafka://{app.connection.bootstrap}/{app.app}"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "triggerstream", "replay", *arguments, "--at", address),
-        env={**os.environ, **({VARIABLE: failpoint} if failpoint else {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(END_S):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Ran(process.returncode or 0, out.decode(), err.decode())
+    armed = {VARIABLE: failpoint} if failpoint else {}
+    return await triggerstream("replay", *arguments, "--at", address, **armed)
 
 
 async def rebuild(app: Stage) -> Ran:

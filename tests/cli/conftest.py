@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from tests.support.commands import Ran
 from tests.support.engines import RunningEngine, running_engine
 from triggerstream.cli import main
 
@@ -17,21 +15,6 @@ SURVEY = """{
   "t_process": {"after": ["module1", "module4"], "run": "app.process"},
   "t_mail": {"after": ["t_process"], "unless": ["unsubscribed"], "run": "app.mail"},
 }"""
-
-
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Standard output as JSON lines."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def row(self) -> dict[str, Any]:
-        (row,) = self.rows()
-        return row
 
 
 class Cli:

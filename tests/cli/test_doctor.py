@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.faust.workers import WorkerProcess
-from tests.cli.conftest import SURVEY, Cli, Ran
+from tests.cli.conftest import SURVEY, Cli
 from tests.cli.test_sessions import trigger
+from tests.support.commands import Ran
 from tests.support.engines import RunningEngine
 from tests.support.valkey import valkey_server
 from tests.support.waiting import wait_until

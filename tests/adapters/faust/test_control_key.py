@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
 
 from tests.adapters.faust.workers import Stage, read_all, stage
+from tests.support.commands import triggerstream
 from triggerstream.adapters.kafka import security
 from triggerstream.adapters.kafka.config import in_force
 from triggerstream.adapters.kafka.connection import Connection
@@ -71,14 +70,6 @@ async def commands(app: Stage) -> list[dict[str, str]]:
     return [json.loads(record.value) for records in found.values() for record in records]
 
 
-async def triggerstream(app: Stage, *words: str) -> tuple[int, str]:
-    """The status of a command, and what it says."""
-    at = f"kafka://{app.connection.bootstrap}/{app.app}"
-    command = [sys.executable, "-m", "triggerstream", *words, "--at", at]
-    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    return ran.returncode, ran.stdout + ran.stderr
-
-
 async def test_only_who_has_the_key_decides(app: Stage, config: Path) -> None:
     outsider = Connection(bootstrap=app.connection.bootstrap)
     # Whoever may fire can append this as well.
@@ -108,15 +99,16 @@ async def test_only_who_has_the_key_decides(app: Stage, config: Path) -> None:
             pass
     assert await instances(app) == {"0": "replayed", "1": "scheduled"}
 
-    with_key = ("--kafka-config", str(config))
+    at = ("--at", f"kafka://{app.connection.bootstrap}/{app.app}")
+    with_key = (*at, "--kafka-config", str(config))
     cancel = ("instances", "cancel", SESSION, "t#1", "--reason", "it is wrong")
-    status, said = await triggerstream(app, *cancel)
-    assert (status, "t#1: not done: triggerstream-signature: is missing" in said) == (1, True), said
-    status, said = await triggerstream(app, *cancel, *with_key)
-    assert (status, said) == (0, "s t#1: cancelled\n")
-    assert (await triggerstream(app, "replay", "--check", *with_key))[0] == 0
-    status, said = await triggerstream(app, "replay", "--check")
-    assert (status, "session s/generation: kept is 0, the log gives 1" in said) == (1, True), said
+    ran = await triggerstream(*cancel, *at)
+    assert (ran.status, "t#1: not done: triggerstream-signature: is missing" in ran.err) == (1, True), ran
+    ran = await triggerstream(*cancel, *with_key)
+    assert (ran.status, ran.out) == (0, "s t#1: cancelled\n")
+    assert (await triggerstream("replay", "--check", *with_key)).status == 0
+    ran = await triggerstream("replay", "--check", *at)
+    assert (ran.status, "session s/generation: kept is 0, the log gives 1" in ran.out) == (1, True), ran
 
 
 def _applied(text: str) -> ConfigApplied:
