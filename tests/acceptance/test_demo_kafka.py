@@ -28,11 +28,11 @@ def environment(kafka: str, tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "TRIGGERSTREAM_KAFKA": kafka, "TMPDIR": str(tmp_path)}
 
 
-def demo(kafka: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def demo(kafka: str, tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
-        env=environment(kafka, tmp_path),
+        env=environment(kafka, tmp_path) | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -57,8 +57,13 @@ def test_the_whole_chain_runs_the_task_once_and_says_why(kafka: str, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_for_programs_is_json_lines_and_its_topics_go(kafka: str, tmp_path: Path) -> None:
-    ran = demo(kafka, tmp_path, "--json")
+def test_with_a_control_key_too_and_its_topics_go_and_programs_get_json_lines(
+    kafka: str, tmp_path: Path
+) -> None:
+    (tmp_path / "control.key").write_text(f"2026-01-01T00:00:00Z {'5a' * 32}\n")
+    config = tmp_path / "kafka.json"
+    config.write_text('{"control_key_file": "control.key"}')
+    ran = demo(kafka, tmp_path, "--json", TRIGGERSTREAM_KAFKA_CONFIG=str(config))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     complete, lacking, verdict = (json.loads(line) for line in ran.stdout.splitlines())
     assert (complete["session"], complete["waitsFor"]) == ("participant-1", [])
