@@ -12,6 +12,7 @@ from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from triggerstream.adapters.kafka.config import apply, in_force
 from triggerstream.adapters.kafka.connection import Connection, stop
 from triggerstream.adapters.kafka.log import KafkaLog
+from triggerstream.adapters.kafka.security import Security
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageError
 from triggerstream.core.events import ConfigApplied
@@ -20,6 +21,7 @@ from triggerstream.core.tasks import Configuration
 from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.events import decode
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.signature import read_keys
 from triggerstream.wire.tasksfile import read
 
 pytestmark = pytest.mark.kafka
@@ -168,6 +170,18 @@ async def test_it_is_not_said_to_be_in_force_while_what_follows_cannot_be_read(
         assert await apply(connection, kafka_app, _config("old")) is None
     finally:
         await stop(other)
+
+
+async def test_who_has_not_the_control_key_is_told_so(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    keys = read_keys(f"2026-01-01T00:00:00Z {'5a' * 32}")
+    operator = replace(connection, security=Security(control=keys))
+    await apply(operator, kafka_app, _config("one"))
+    for attempt in (apply(connection, kafka_app, _config("two")), in_force(connection, kafka_app)):
+        with pytest.raises(UsageError, match=r"is signed: name the app's control key as control_key_file"):
+            await attempt
+    assert {len(events) for events in (await _applied(connection, topics)).values()} == {1}
 
 
 async def test_applies_at_the_same_time_leave_one_history(

@@ -20,7 +20,7 @@ from triggerstream.core.tasks import FOLD_VERSION, Configuration
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire.events import decode, encode
 from triggerstream.wire.records import NewRecord, Record
-from triggerstream.wire.signature import ControlKeys
+from triggerstream.wire.signature import SIGNATURE_HEADER, ControlKeys
 
 _TIMEOUT_S = 60.0
 _FIRST_WINDOW = 2_048
@@ -61,7 +61,8 @@ async def apply(
     undoes it. Until then readers wait where it stands. ``timeout_s`` is for each step.
 
     Raises:
-        UsageError: there is no events topic; or another apply overtook this one, which then changed nothing.
+        UsageError: there is no events topic; the app has a control key, and ``connection`` has it not; or
+            another apply overtook this one. Nothing was changed.
         DecodeError: the file is too long for an event.
         LogError: not known to be in force: :func:`in_force` tells. Safe to call again.
     """
@@ -112,7 +113,7 @@ async def in_force(
     second.
 
     Raises:
-        UsageError: there is no events topic.
+        UsageError: there is no events topic; or the app has a control key, and ``connection`` has it not.
         LogError: the log cannot be read.
     """
     topic = Topics.of(app).events
@@ -219,6 +220,11 @@ def _configuration(record: Record, app: AppId, control: ControlKeys | None) -> C
         return None
     if not isinstance(event, ConfigApplied):
         return None
+    if control is None and any(name == SIGNATURE_HEADER for name, _ in record.headers):
+        raise UsageError(
+            f"the configuration of {app} is signed: name the app's control key as control_key_file in the "
+            "file of --kafka-config; what is not signed would not be taken"
+        )
     return ConfigurationText(
         offset=record.offset, arrival_us=record.arrival_us, hash=event.hash, text=event.text
     )
