@@ -18,6 +18,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import zip_longest
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ENGINE_PREFIX, ConfigApplied, Event
@@ -73,12 +74,10 @@ class ControlKeys:
         given = [value for name, value in record.headers if name == SIGNATURE_HEADER]
         if not given:
             raise DecodeError(f"{SIGNATURE_HEADER}: is missing: the engine's own events are signed here")
-        for place, key in enumerate(self.keys):
-            over = (
-                place + 1 < len(self.keys) and record.arrival_us >= self.keys[place + 1].since_us + GRACE_US
-            )
-            fits = hmac.compare_digest(given[0], _signature(key, app, record.key, record.value or b""))
-            if fits and not over:
+        for key, after in zip_longest(self.keys, self.keys[1:]):
+            if after is not None and record.arrival_us >= after.since_us + GRACE_US:
+                continue
+            if hmac.compare_digest(given[0], _signature(key, app, record.key, record.value or b"")):
                 return
         raise DecodeError(f"{SIGNATURE_HEADER}: was not made with a control key of now for this event")
 

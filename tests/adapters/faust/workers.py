@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka import config
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
@@ -312,7 +313,7 @@ async def outcome_of(connection: Connection, app: AppId, partitions: int) -> Out
         latest = {record.key: record.value for record in found if not record.key.startswith(RESERVED)}
         states[partition] = {key: value for key, value in latest.items() if value is not None}
     return Outcome(
-        events={p: [_record(record) for record in found] for p, found in events.items()},
+        events={p: [record_of(record) for record in found] for p, found in events.items()},
         commands={p: [record.value for record in found] for p, found in commands.items()},
         states=states,
         letters={p: len(found) for p, found in letters.items()},
@@ -344,15 +345,4 @@ def folded(app: AppId, events: Mapping[int, Sequence[Record]], *, size: int = 50
         states[partition] = {session.encode(): stored.state for session, stored in known.items()}
     return Outcome(
         events={p: list(rs) for p, rs in events.items()}, commands=commands, states=states, letters=letters
-    )
-
-
-def _record(found: ConsumerRecord) -> Record:
-    return Record(
-        partition=found.partition,
-        offset=found.offset,
-        arrival_us=found.timestamp * 1000,
-        key=found.key,
-        value=found.value,
-        headers=found.headers,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -120,22 +122,18 @@ async def test_the_longest_configuration_fits_and_a_longer_one_is_refused(
 async def test_a_half_applied_configuration_is_undone_by_the_next_apply(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
-    dead = await _half_applied(connection, kafka_app, topics, partitions=2)
-    try:
+    async with _open_transaction(connection, f"{kafka_app}-config", topics, 0, 1):
         change = await apply(connection, kafka_app, _config("one"))
         assert change is not None
         assert change.replaced is None
         for events in (await _applied(connection, topics)).values():
             assert [e.hash for e in events] == [_config("one").hash]
-    finally:
-        await stop(dead)
 
 
 async def test_an_applied_configuration_can_be_read_once_apply_returns(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
-    other = await _open_transaction(connection, f"{kafka_app}-other", topics, partition=1)
-    try:
+    async with _open_transaction(connection, f"{kafka_app}-other", topics, 1) as other:
         applying = asyncio.ensure_future(apply(connection, kafka_app, _config("one")))
         await asyncio.sleep(2)
         assert not applying.done(), "no reader of partition 1 sees it before the other transaction ends"
@@ -143,33 +141,25 @@ async def test_an_applied_configuration_can_be_read_once_apply_returns(
         change = await applying
         assert change is not None
         assert {len(events) for events in (await _applied(connection, topics)).values()} == {1}
-    finally:
-        await stop(other)
 
 
 async def test_what_stays_unreadable_is_said_to_be_in_the_log(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
-    other = await _open_transaction(connection, f"{kafka_app}-other", topics, partition=1)
-    try:
+    async with _open_transaction(connection, f"{kafka_app}-other", topics, 1):
         with pytest.raises(LogError, match=r"in the log.*partitions 1.*open transaction"):
             await apply(connection, kafka_app, _config("one"), timeout_s=3)
-    finally:
-        await stop(other)
 
 
 async def test_it_is_not_said_to_be_in_force_while_what_follows_cannot_be_read(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
     await apply(connection, kafka_app, _config("old"))
-    other = await _open_transaction(connection, f"{kafka_app}-other", topics, partition=0)
-    try:
+    async with _open_transaction(connection, f"{kafka_app}-other", topics, 0) as other:
         with pytest.raises(LogError, match=r"cannot tell.*partitions 0.*open transaction"):
             await apply(connection, kafka_app, _config("old"), timeout_s=3)
         await other.abort_transaction()
         assert await apply(connection, kafka_app, _config("old")) is None
-    finally:
-        await stop(other)
 
 
 async def test_who_has_not_the_control_key_is_told_so(
@@ -204,21 +194,19 @@ async def test_applies_at_the_same_time_leave_one_history(
     assert [replaces for _, replaces in histories[0]] == before[:-1]
 
 
-async def _half_applied(
-    connection: Connection, app: AppId, topics: Topics, *, partitions: int
-) -> AIOKafkaProducer:
-    """An apply that died with its transaction open."""
-    producer = await _open_transaction(connection, f"{app}-config", topics, partition=0)
-    for partition in range(1, partitions):
-        await producer.send_and_wait(topics.events, b'{"type": "triggerstream.config"}', partition=partition)
-    return producer
-
-
+@asynccontextmanager
 async def _open_transaction(
-    connection: Connection, transactional_id: str, topics: Topics, *, partition: int
-) -> AIOKafkaProducer:
+    connection: Connection, transactional_id: str, topics: Topics, *partitions: int
+) -> AsyncGenerator[AIOKafkaProducer]:
+    """A transaction with a record in each of the partitions; who died with it leaves it so."""
     producer = connection.producer(transactional_id=transactional_id, transaction_s=60)
     await producer.start()
-    await producer.begin_transaction()
-    await producer.send_and_wait(topics.events, b'{"type": "triggerstream.config"}', partition=partition)
-    return producer
+    try:
+        await producer.begin_transaction()
+        for partition in partitions:
+            await producer.send_and_wait(
+                topics.events, b'{"type": "triggerstream.config"}', partition=partition
+            )
+        yield producer
+    finally:
+        await stop(producer)

@@ -13,6 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import TRANSACTION_S, Connection, stop
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
+from triggerstream.adapters.kafka.records import POLL_MS
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
@@ -25,8 +26,6 @@ _T = TypeVar("_T")
 _FENCE_S = 30.0
 _APPEND_S = 30.0
 _REASON_S = 2.0
-_POLL_MS = 20
-"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
 
 
 class _Entry(NamedTuple):
@@ -106,7 +105,7 @@ class KafkaLedger:
             consumer.seek(place, begin)
             position = begin
             while position < end:
-                found = await _translated(consumer.getmany(place, timeout_ms=_POLL_MS), "cannot be read")
+                found = await _translated(consumer.getmany(place, timeout_ms=POLL_MS), "cannot be read")
                 after = await _translated(consumer.position(place), "has no position")
                 if after > position:
                     position = after

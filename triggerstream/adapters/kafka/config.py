@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -11,7 +12,7 @@ from aiokafka.errors import ProducerFenced
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, gathered, stop, translated
-from triggerstream.adapters.kafka.records import record_of
+from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
 from triggerstream.adapters.kafka.topics import Topics, no_topic
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import ConfigApplied
@@ -26,8 +27,6 @@ _TIMEOUT_S = 60.0
 _FIRST_WINDOW = 2_048
 _WIDER = 4
 _WIDEST_WINDOW = 262_144
-_POLL_MS = 20
-"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +176,7 @@ async def _blocked(
                 f"partitions {', '.join(map(str, sorted(short)))} of {topic} have an open transaction of "
                 "another program; what follows is read once it ends"
             )
-        await asyncio.sleep(_POLL_MS / 1000)
+        await asyncio.sleep(POLL_MS / 1000)
 
 
 async def _newest(
@@ -205,9 +204,9 @@ async def _newest(
 async def _without_key(reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int) -> list[Record]:
     found: list[Record] = []
     reader.seek(place, begin)
-    while await reader.position(place) < end:
-        records = (await reader.getmany(place, timeout_ms=_POLL_MS)).get(place, ())
-        found += [record_of(one) for one in records if one.key is None and one.offset < end]
+    async with aclosing(pieces(reader, place, begin, end)) as read:
+        async for records, _ in read:
+            found += [record_of(record) for record in records if record.key is None]
     return found
 
 

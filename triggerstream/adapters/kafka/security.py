@@ -96,13 +96,13 @@ class Security:
         try:
             context = ssl.create_default_context(cafile=tls.ca)
         except OSError as exc:
-            raise self._unusable("/tls/ca", tls.ca, exc) from exc
+            raise _unusable(self.source, "/tls/ca", tls.ca, exc) from exc
         if tls.cert is not None:
             try:
                 # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
                 context.load_cert_chain(tls.cert, tls.key, password="")
             except OSError as exc:
-                raise self._unusable("/tls/cert, /tls/key", tls.cert, exc) from exc
+                raise _unusable(self.source, "/tls/cert, /tls/key", tls.cert, exc) from exc
         return context
 
     def password(self) -> str:
@@ -117,14 +117,15 @@ class Security:
         try:
             password = path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as exc:
-            raise self._unusable("/sasl/password_file", path, exc) from exc
+            raise _unusable(self.source, "/sasl/password_file", path, exc) from exc
         if not password:
             raise UsageError(f"{self.source}: /sasl/password_file: {path} is empty")
         return password
 
-    def _unusable(self, place: str, path: Path | None, exc: Exception) -> UsageError:
-        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        return UsageError(f"{self.source}: {place}: {path} cannot be used: {why}")
+
+def _unusable(source: str, place: str, path: Path | None, exc: Exception) -> UsageError:
+    why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    return UsageError(f"{source}: {place}: {path} cannot be used: {why}")
 
 
 NOTHING = Security()
@@ -198,8 +199,7 @@ class _Reader:
         try:
             return read_keys(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, DecodeError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-            raise self._wrong("/control_key_file", f"{path} cannot be used: {why}") from exc
+            raise _unusable(str(self._path), "/control_key_file", path, exc) from exc
 
     def _object(self, value: Json, place: str, names: Collection[str]) -> JsonObject:
         if not isinstance(value, dict):
