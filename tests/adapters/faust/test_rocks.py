@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rocksdict import WriteBufferManager
 
 from triggerstream.adapters.faust.rocks import WRITE_BUFFERS_BYTES, Memory, RocksStore
 from triggerstream.core.errors import UsageError
@@ -43,16 +44,23 @@ def test_a_store_that_another_has_open_is_named(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_is_not_in_files_yet_is_bounded_for_all_stores_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_itself", [True, False], ids=["as it is", "RocksDB begins too late"])
+def test_what_is_not_in_files_yet_is_bounded_for_all_stores_together(
+    tmp_path: Path, *, by_itself: bool
+) -> None:
     memory = Memory()
+    if not by_itself:
+        # As on a disk so slow that what it was told to write stays in memory.
+        memory.buffers = WriteBufferManager(1024 * WRITE_BUFFERS_BYTES, allow_stall=False)
     stores = [RocksStore(tmp_path / str(n), changelog="c", memory=memory) for n in range(24)]
     most = 0
     for part in range(60):
+        entries: dict[bytes, bytes | None] = {b"%d-%d" % (part, n): b"x" * 1_000 for n in range(100)}
         for store in stores:
-            entries: dict[bytes, bytes | None] = {b"%d-%d" % (part, n): b"x" * 1_000 for n in range(100)}
             store.write(entries, position=part)
-        most = max(most, memory.buffers.get_usage())
+            most = max(most, memory.buffers.get_usage())
+    assert [store.get(b"0-0") for store in stores] == [b"x" * 1_000] * 24
     for store in stores:
         store.close()
-    # 144 MB were written; 24 times twice 8 MiB would have been in memory. What is being flushed counts too.
-    assert WRITE_BUFFERS_BYTES / 2 < most < WRITE_BUFFERS_BYTES * 1.5
+    # 144 MB were written. RocksDB lets go of a memtable a moment after it says that it is in a file.
+    assert WRITE_BUFFERS_BYTES / 2 < most < WRITE_BUFFERS_BYTES * 4 / 3

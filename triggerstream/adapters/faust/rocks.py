@@ -29,6 +29,8 @@ WRITE_BUFFERS_BYTES = 48 * 1024 * 1024
 """Likewise: what is not in a file yet. RocksDB's default is twice 64 MiB for each partition."""
 _WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 """Of one partition, at most."""
+_ARENA_BYTES = 64 * 1024
+"""What a memtable takes at its first entry. RocksDB's default is 1 MiB: an eighth of the buffer."""
 _BLOOM_BITS = 10
 _OPEN_FILES = 64
 _LOG_FILES = 2
@@ -40,7 +42,16 @@ class Memory:
 
     def __init__(self) -> None:
         self.cache = Cache(BLOCK_CACHE_BYTES)
-        self.buffers = WriteBufferManager(WRITE_BUFFERS_BYTES, allow_stall=False)
+        # RocksDB writes memtables out in the background from two thirds on; a slow disk does not stop it from
+        # taking more. Its own way to stop writers (`allow_stall`) lets one wait for ever for a memtable of a
+        # store to which nobody writes.
+        self.buffers = WriteBufferManager(WRITE_BUFFERS_BYTES * 2 // 3, allow_stall=False)
+        self.stores: set[RocksStore] = set()
+
+    def make_room(self) -> None:
+        """Wait until the store that holds most has written it out, where the bound is passed."""
+        if self.buffers.get_usage() > WRITE_BUFFERS_BYTES:
+            max(self.stores, key=RocksStore.unwritten_bytes).flush()
 
 
 class RocksStore:
@@ -57,8 +68,10 @@ class RocksStore:
     def __init__(self, path: Path, *, changelog: str, memory: Memory) -> None:
         self._path = path
         self._changelog = changelog.encode()
+        self._memory = memory
         self._options = _options(memory)
         self._db = self._open()
+        memory.stores.add(self)
 
     def position(self) -> int | None:
         """The position after the last entry written; None in a new store, or in that of another changelog."""
@@ -86,6 +99,7 @@ class RocksStore:
                 batch.put(key, value)
         batch.put(_POSITION_KEY, b"%d %s" % (position, self._changelog))
         self._db.write(batch)
+        self._memory.make_room()
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         """Up to ``limit`` entries with keys greater than ``after``, in the order of keys."""
@@ -98,8 +112,17 @@ class RocksStore:
         shutil.rmtree(self._path)
         self._db = self._open()
 
+    def unwritten_bytes(self) -> int:
+        """What is in memory and not in a file yet, that which is being written included."""
+        return self._db.property_int_value("rocksdb.cur-size-all-mem-tables") or 0
+
+    def flush(self) -> None:
+        """Wait until all that is in memory is in a file."""
+        self._db.flush()
+
     def close(self) -> None:
         """Let go of the store."""
+        self._memory.stores.discard(self)
         self._db.close()
 
     def _open(self) -> Rdict:
@@ -123,6 +146,7 @@ def _options(memory: Memory) -> Options:
     options.set_block_based_table_factory(table)
     options.set_write_buffer_manager(memory.buffers)
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_arena_block_size(_ARENA_BYTES)
     options.set_max_write_buffer_number(2)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_max_open_files(_OPEN_FILES)
