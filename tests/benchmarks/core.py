@@ -1,4 +1,4 @@
-"""What one event costs: decode it, fold it, encode the state and the commands that follow.
+"""What one event costs: decode it and its state, fold it, encode the state and the commands that follow.
 
 Four events a session, one command each; a tasks file of 1,000 tasks of which ``used`` use each trigger. The
 yardstick in the same run is ``json.loads`` and ``json.dumps`` of the event alone: what any Python program
@@ -65,19 +65,28 @@ def records(used: int) -> list[Record]:
     return made
 
 
-def fold_all(rules: Rules, log: list[Record]) -> int:
-    """Decode, step and encode each record; returns the number of commands."""
+def fold_all(rules: Rules, log: list[Record], *, forgetful: bool = False) -> int:
+    """Decode, step and encode each record; returns the number of commands.
+
+    ``forgetful``: the state is decoded too, as where a session's events lie days apart.
+    """
     states: dict[SessionId, SessionState] = {}
+    stored: dict[SessionId, bytes] = {}
     decided = 0
     for record in log:
         event = events.decode(record)
         if isinstance(event, ConfigApplied):
             continue
-        folded = step(rules, states.get(event.session), event)
+        if forgetful:
+            before = stored.get(event.session)
+            known = None if before is None else state.decode(before)
+        else:
+            known = states.get(event.session)
+        folded = step(rules, known, event)
         if not isinstance(folded, Folded):
             continue
         states[event.session] = folded.state
-        state.encode(folded.state)
+        stored[event.session] = state.encode(folded.state)
         for decision in folded.decisions:
             commands.encode(decision)
             decided += 1
@@ -93,20 +102,22 @@ def json_only(log: list[Record]) -> None:
 def run() -> list[Row]:
     """Median µs an event and events/s, for one and for ten tasks that use the trigger."""
     rows = []
-    for used in (1, 10):
+    for used, forgetful in ((1, False), (1, True), (10, False), (10, True)):
         rules, log = rules_with(used), records(used)
-        if fold_all(rules, log) != EVENTS // len(PARTS) * used:
+        work = partial(fold_all, rules, log, forgetful=forgetful)
+        if work() != EVENTS // len(PARTS) * used:
             raise AssertionError("the benchmark does not decide what it should")
         ours, yardstick = [], []
         gc.collect()
         gc.disable()
         for _ in range(ROUNDS):
             yardstick.append(_timed(partial(json_only, log)))
-            ours.append(_timed(partial(fold_all, rules, log)))
+            ours.append(_timed(work))
         gc.enable()
         each = median(ours) / EVENTS
         ratio = median(o / y for o, y in zip(ours, yardstick, strict=True))
-        name = f"decode + step + encode, {used} of {TASKS:,} tasks use the trigger"
+        read = "decode event and state" if forgetful else "decode event"
+        name = f"{read} + step + encode, {used} of {TASKS:,} tasks use the trigger"
         peer = "json.loads + json.dumps of the event"
         rows.append(Row(name=name, value=each * 1e6, unit="µs/event", peer=peer, ratio=ratio))
         rows.append(Row(name=name, value=1 / each, unit="events/s a core"))

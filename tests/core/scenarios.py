@@ -154,13 +154,14 @@ class Partition:
     def assert_holds(self, check: Check) -> None:
         """Compare what is stored with what must hold."""
         for session, instances in check.state.items():
-            found = statuses(self.state(session))
+            state = self.state(session)
+            found = statuses(state)
             assert set(found) == set(instances)
             for name, expected in instances.items():
                 assert isinstance(expected, dict)
                 instance = found[name]
                 assert instance.status == expected["status"], name
-                assert instance.stored_kwargs() == expected["kwargs"], name
+                assert state.stored_kwargs(instance) == expected["kwargs"], name
                 for key in ("result", "error", "metadata", "reason"):
                     if key in expected:
                         assert getattr(instance, key) == expected[key], name

@@ -211,7 +211,8 @@ class Story:
 
     def stored(self) -> dict[str, JsonObject]:
         """Each instance's kwargs, before ``withParams``."""
-        return {} if self.state is None else {n: i.stored_kwargs() for n, i in statuses(self.state).items()}
+        state = self.state
+        return {} if state is None else {n: state.stored_kwargs(i) for n, i in statuses(state).items()}
 
     def instance(self, instance: str) -> Instance:
         assert self.state is not None

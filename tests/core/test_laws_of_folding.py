@@ -73,7 +73,7 @@ def shown(state: SessionState | None) -> dict[str, tuple[str, JsonObject]]:
     """Each instance's status and stored kwargs."""
     if state is None:
         return {}
-    return {name: (i.status.value, i.stored_kwargs()) for name, i in statuses(state).items()}
+    return {name: (i.status.value, state.stored_kwargs(i)) for name, i in statuses(state).items()}
 
 
 def event_of(state: SessionState, session: SessionId, body: Timer | Touch, arrival_us: int) -> Event:
@@ -324,6 +324,11 @@ def test_what_is_derived_of_a_state_is_always_true(history: History) -> None:
             assert state.timer_count == sum(i.status is Status.DELAYED for i in open_ones)
             assert all((i.sent is None) == (i.decided_us is None) for i in instances)
             assert all(i.decided_us is None for i in instances if i.status in WAITING)
+            captured = {(name, offset) for i in instances for name, offset in i.captured.items()}
+            latest = {(name, arrival.offset) for name, arrival in state.seen.items()}
+            held = {(name, offset) for name, arrivals in state.held.items() for offset in arrivals}
+            assert held == captured - latest
+            assert all(state.held.values())
 
 
 @given(histories(kinds=EVERYTHING, max_size=40))
@@ -370,8 +375,8 @@ def test_first_kwargs_of_a_trigger_are_the_ones_that_count(history: History, lat
         for instance in record.instances():
             name_of = instance_id(task.name, instance.number)
             if instance.decided_at is not None and instance.decided_at < 1_000 and name_of in before:
-                assert set(instance.stored_kwargs()) == set(task.needs)
-                assert all(a.offset < 1_000 for a in instance.captured.values())
+                assert set(state.stored_kwargs(instance)) == set(task.needs)
+                assert all(offset < 1_000 for offset in instance.captured.values())
 
 
 # ---- how the laws look at things ----------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from typing import Any
 
@@ -73,11 +74,16 @@ def test_what_the_deepest_event_brought_can_be_read_back() -> None:
         status=Status.UNSTARTED,
         created_us=1,
         changed_us=1,
-        captured={TriggerName("a"): arrival},
+        captured={TriggerName("a"): 1},
         kwargs={"a": deep(JSON_DEPTH - 1)},
         result=deep(JSON_DEPTH - 1),
     )
-    full = SessionState(config=0, tasks={TaskName("t"): TaskRecord(next=1, open={0: instance})}, open_count=1)
+    full = SessionState(
+        config=0,
+        seen={TriggerName("a"): arrival},
+        tasks={TaskName("t"): TaskRecord(next=1, open={0: instance})},
+        open_count=1,
+    )
     assert state.decode(state.encode(full)) == full
 
 
@@ -87,11 +93,17 @@ def test_an_event_stands_once_however_many_instances_hold_it() -> None:
     latest = Arrival(data={"text": "latest"}, offset=2, time_us=1)
     other = Arrival(data={"text": "other"}, offset=3, time_us=1)
     record = TaskRecord(next=3)
-    for number, captured in enumerate([{a: earlier}, {a: earlier, b: other}, {a: latest, b: other}]):
+    for number, captured in enumerate([{a: 1}, {a: 1, b: 3}, {a: 2, b: 3}]):
         record.open[number] = Instance(
             number=number, status=Status.UNSTARTED, created_us=1, changed_us=1, captured=captured
         )
-    full = SessionState(config=0, seen={a: latest, b: other}, tasks={TaskName("t"): record}, open_count=3)
+    full = SessionState(
+        config=0,
+        seen={a: latest, b: other},
+        held={a: {1: earlier}},
+        tasks={TaskName("t"): record},
+        open_count=3,
+    )
     stored = state.encode(full)
     assert [stored.count(text) for text in (b"earlier", b"latest", b"other")] == [1, 1, 1]
     assert state.decode(stored) == full
@@ -122,7 +134,7 @@ def test_a_newer_version_is_refused_and_named() -> None:
 )
 def test_a_position_is_offset_type_time_and_note(entry: object) -> None:
     assert decoded(positions=[[1, "a", 1, None], [2, "b", -1, "note"]]).positions[1] == (2, "b", -1, "note")
-    with pytest.raises(DecodeError, match="/positions: must hold"):
+    with pytest.raises(DecodeError, match=r"^/positions"):
         decoded(positions=[[1, "a", 1, None], entry])
 
 
@@ -131,18 +143,18 @@ def test_a_position_is_offset_type_time_and_note(entry: object) -> None:
 def test_an_arrival_has_data_offset_and_time(field: str, value: object) -> None:
     arrival = {"data": {}, "offset": 1, "time": 1}
     assert decoded(seen={"a": arrival}).seen
-    with pytest.raises(DecodeError, match=f"/arrival/{field}"):
+    with pytest.raises(DecodeError, match=rf"^/seen/…/{field}: Expected"):
         decoded(seen={"a": arrival | {field: value}})
 
 
 def test_an_arrival_has_no_negative_offset() -> None:
-    with pytest.raises(DecodeError, match="/arrival/offset: must be an integer of at least 0"):
+    with pytest.raises(DecodeError, match=r"^/seen/…/offset: Expected `int` >= 0"):
         decoded(seen={"a": {"data": {}, "offset": -1, "time": 1}})
 
 
 @pytest.mark.parametrize("field", ["id", "source"])
 def test_an_arrival_has_text_for_its_identity(field: str) -> None:
-    with pytest.raises(DecodeError, match=f"/arrival/{field}: must be a string"):
+    with pytest.raises(DecodeError, match=rf"^/seen/…/{field}: Expected `str \| null`, got `int`"):
         decoded(seen={"a": {"data": {}, "offset": 1, "time": 1, field: 7}})
 
 
@@ -167,7 +179,7 @@ def test_digests_are_base64_of_whole_digests(text: object) -> None:
 
 @pytest.mark.parametrize("config", [-2, True, "1", 1.5])
 def test_a_configuration_is_an_offset_even_where_it_means_nothing(config: object) -> None:
-    with pytest.raises(DecodeError, match="/config: must be an integer of at least -1"):
+    with pytest.raises(DecodeError, match=r"^/config: Expected `int`"):
         decoded(config=config)
 
 
@@ -188,26 +200,26 @@ def test_a_state_with_instances_says_which_configuration_it_met() -> None:
 @pytest.mark.parametrize("value", [-1, True, 1.0, "1", []])
 def test_a_count_or_an_instant_of_an_instance_is_an_integer(field: str, value: object) -> None:
     with_instance({field: 0})
-    with pytest.raises(DecodeError, match=f"/instance/{field}: must be an integer of at least 0"):
+    with pytest.raises(DecodeError, match=rf"^/tasks/…/open/0/{field}: Expected `int"):
         with_instance({field: value})
 
 
 @pytest.mark.parametrize(
     ("field", "wanted"),
     [
-        *(("kwargs", "an object"), ("metadata", "an object"), ("sent", "an object")),
-        *(("captured", "an object"), ("noted", "an object")),
-        *(("reason", "a string"), ("error", "a string"), ("status", "a non-empty string")),
+        *(("kwargs", "object | null"), ("metadata", "object | null"), ("sent", "object | null")),
+        *(("captured", "object"), ("noted", "object")),
+        *(("reason", "str | null"), ("error", "str | null"), ("status", "str")),
     ],
 )
 def test_other_fields_of_an_instance_have_their_types(field: str, wanted: str) -> None:
-    with pytest.raises(DecodeError, match=f"/instance/{field}: must be {wanted}, is a number"):
+    with pytest.raises(DecodeError, match=re.escape(f"/open/0/{field}: Expected `{wanted}`, got `int`")):
         with_instance({field: 7})
 
 
 @pytest.mark.parametrize("offset", [-1, True, 1.5, None, "1"])
 def test_an_unless_is_noted_with_an_offset(offset: object) -> None:
-    with pytest.raises(DecodeError, match="/instance/noted"):
+    with pytest.raises(DecodeError, match=r"^/tasks/…/open/0/noted/…: Expected `int`"):
         with_instance({"noted": {"a": offset}})
 
 
@@ -221,12 +233,12 @@ def test_an_unless_is_noted_with_an_offset(offset: object) -> None:
 def test_what_was_sent_has_its_types(field: str, value: object) -> None:
     sent = {"run": "app.t", "config": "h"}
     with_instance({"sent": sent})
-    with pytest.raises(DecodeError, match=f"/sent/{field}"):
+    with pytest.raises(DecodeError, match=rf"^/tasks/…/open/0/sent/{field}: Expected"):
         with_instance({"sent": sent | {field: value}})
 
 
 def test_a_status_is_one_of_the_known() -> None:
-    with pytest.raises(DecodeError, match="/instance/status: must be a known status"):
+    with pytest.raises(DecodeError, match=r"^/tasks/…/open/0/status: Invalid enum value 'done'"):
         with_instance({"status": "done"})
 
 
@@ -235,12 +247,12 @@ def test_open_and_resolved_instances_stand_apart(status: Status) -> None:
     fields = {"status": status, "waitsFrom": 1}
     open_ones = list(Status)[: list(Status).index(Status.FINISHED)]
     with_instance(fields, resolved=status not in open_ones)
-    with pytest.raises(DecodeError, match=f"an instance there cannot be {status}"):
+    with pytest.raises(DecodeError, match=rf"^/tasks/t: instance 0 cannot be {status} among the"):
         with_instance(fields, resolved=status in open_ones)
 
 
 def test_a_delayed_instance_says_since_when_it_waits() -> None:
-    with pytest.raises(DecodeError, match="/instance/waitsFrom"):
+    with pytest.raises(DecodeError, match=r"^/tasks/t: instance 0 is delayed and does not say since when"):
         with_instance({"status": "delayed"})
 
 
@@ -260,10 +272,10 @@ def test_a_number_stands_once() -> None:
     ("fields", "path"),
     [
         *(({"seen": []}, "/seen"), ({"tasks": [1]}, "/tasks"), ({"digests": "x"}, "/digests")),
-        *(({"positions": {}}, "/positions"), ({"seen": {"a": 1}}, "/arrival")),
-        *(({"tasks": {"t": 1}}, "/tasks"), ({"tasks": {"t": {}}}, "/tasks/next")),
-        *(({"tasks": {"t": {"next": 1, "open": {}}}}, "/tasks/open"),),
-        *(({"tasks": {"t": {"next": 1, "resolved": [1]}}}, "/instance"),),
+        *(({"positions": {}}, "/positions"), ({"seen": {"a": 1}}, "/seen/…")),
+        *(({"tasks": {"t": 1}}, "/tasks"), ({"tasks": {"t": {}}}, "/tasks/….*`next`")),
+        *(({"tasks": {"t": {"next": 1, "open": {}}}}, "/tasks/…/open"),),
+        *(({"tasks": {"t": {"next": 1, "resolved": [1]}}}, "/tasks/…/resolved/0"),),
         *(({"closed": 1}, "/closed"), ({"unjudged": "yes"}, "/unjudged"), ({"refused": -1}, "/refused")),
         *(({"clock": 1.5}, "/clock"), ({"generation": -1}, "/generation"), ({"offset": -2}, "/offset")),
     ],
@@ -275,5 +287,5 @@ def test_a_wrong_shape_is_named(fields: dict[str, Any], path: str) -> None:
 
 @pytest.mark.parametrize("instant", [2**63, -(2**63) - 1, 2**64])
 def test_an_instant_beyond_64_bits_is_refused(instant: int) -> None:
-    with pytest.raises(DecodeError, match=r"beyond ±2\^63"):
+    with pytest.raises(DecodeError, match=r"^/seen/…/time: Expected `int` [<>]= "):
         decoded(seen={"a": {"data": {}, "offset": 1, "time": instant}})

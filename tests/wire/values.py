@@ -116,7 +116,7 @@ def _instances() -> st.SearchStrategy[Instance]:
         status=st.sampled_from(list(Status)),
         created_us=COUNT,
         changed_us=COUNT,
-        captured=st.dictionaries(_FEW, _arrivals(), max_size=2),
+        captured=st.just({}),
         noted=st.dictionaries(NAME.map(TriggerName), COUNT, max_size=2),
         kwargs=st.none() | flat_objects(),
         attempt=COUNT,
@@ -175,12 +175,14 @@ def states(draw: st.DrawFn) -> SessionState:
             timer_count=st.just(0),
         )
     )
-    events = {(name, arrival.offset): arrival for name, arrival in known.seen.items()}
     for record in known.tasks.values():
         for instance in record.instances():
-            for name, arrival in instance.captured.items():
+            for name, arrival in draw(st.dictionaries(_FEW, _arrivals(), max_size=2)).items():
                 # A trigger and an offset name one event, as in a log.
-                instance.captured[name] = events.setdefault((name, arrival.offset), arrival)
+                instance.captured[name] = arrival.offset
+                latest = known.seen.get(name)
+                if latest is None or latest.offset != arrival.offset:
+                    known.held.setdefault(name, {}).setdefault(arrival.offset, arrival)
         known.open_count += len(record.open)
         known.timer_count += sum(one.status is Status.DELAYED for one in record.open.values())
     if known.is_empty():

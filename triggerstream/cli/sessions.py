@@ -136,7 +136,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
                 "clock": _instant(state.clock_us),
                 "refused": state.refused,
                 "seen": [*state.seen],
-                "instances": {name: _fields(instance) for name, instance in instances.items()},
+                "instances": {name: _fields(state, instance) for name, instance in instances.items()},
             }
         )
         return
@@ -151,7 +151,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
                 name,
                 status_text(instance.status),
                 when(instance.changed_us),
-                brief(instance.stored_kwargs()),
+                brief(state.stored_kwargs(instance)),
                 _end(instance),
             ]
             for name, instance in instances.items()
@@ -267,11 +267,11 @@ def _matches(
     )
 
 
-def _fields(instance: Instance) -> JsonObject:
+def _fields(state: SessionState, instance: Instance) -> JsonObject:
     return compact(
         {
             "status": instance.status.value,
-            "kwargs": instance.stored_kwargs(),
+            "kwargs": state.stored_kwargs(instance),
             "result": instance.result,
             "error": instance.error,
             "reason": instance.reason,

@@ -8,6 +8,7 @@ commands, whoever folds it, however often and in whatever batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -170,6 +171,7 @@ class _Draft:
         "session",
         "settled",
         "state",
+        "sweep",
         "taken",
         "trace",
         "unsendable",
@@ -184,6 +186,7 @@ class _Draft:
         self.offset = -1
         self.created = 0
         self.taken = 0
+        self.sweep = False
         self.unsendable: frozenset[CommandId] = frozenset()
         self._owned: set[TaskName] = set()
         if state is None:
@@ -199,6 +202,7 @@ class _Draft:
         new.unjudged = state.unjudged
         new.refused = state.refused
         new.seen = state.seen.copy()
+        new.held = state.held
         new.tasks = state.tasks.copy()
         new.digests = state.digests
         new.positions = state.positions
@@ -216,6 +220,8 @@ class _Draft:
             self.config = current.config
 
     def folded(self) -> Folded:
+        if self.sweep and self.state.held:
+            self._let_go()
         return Folded(
             state=self.state,
             decisions=tuple(self.decisions),
@@ -302,11 +308,14 @@ class _Draft:
             self._start_anew()
         if name not in state.seen and len(state.seen) >= self.config.bounds.trigger_names:
             raise _BoundError(_bound("triggerNames", self.config.bounds.trigger_names, "distinct triggers"))
-        for task in self.config.users.get(name, ()):
-            self._offer(task, name, arrival)
+        latest = state.seen.get(name)
+        if latest is not None:
+            self._hold(name, latest)
         state.seen[name] = arrival
+        for task in self.config.users.get(name, ()):
+            self._offer(task, name, arrival.offset)
 
-    def _offer(self, task: Task, name: TriggerName, arrival: Arrival) -> None:
+    def _offer(self, task: Task, name: TriggerName, offset: int) -> None:
         """Offer a trigger to one task that uses it (DESIGN 4, rules 1 to 4)."""
         record = self._own(task.name)
         in_needs = name in task.needs_set
@@ -317,30 +326,25 @@ class _Draft:
             captures = in_needs and instance.status is Status.UNSTARTED and name not in instance.captured
             if not captures and not in_unless:
                 continue
-            instance = instance.copy()  # noqa: PLW2901 - the draft writes to copies only
+            instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
             record.open[instance.number] = instance
             instance.changed_us = self.state.clock_us
             if captures:
-                instance.captured = {**instance.captured, name: arrival}
+                instance.captured = {**instance.captured, name: offset}
             if in_unless:
-                instance.noted = {**instance.noted, name: arrival.offset}
+                instance.noted = {**instance.noted, name: offset}
             if instance.status is Status.UNSTARTED:
                 accepted = True
             if instance.status in WAITING:
                 changed.append(instance)
         if record.next == 0 or (name == task.and_every and not accepted) or _was_removed(record):
-            instance = self._create(task, record)
-            if in_needs:
-                instance.captured[name] = arrival
-            if in_unless:
-                instance.noted[name] = arrival.offset
-            changed.append(instance)
+            changed.append(self._create(task, record))
         self.taken += len(changed)
         for instance in changed:
             self._judge(task, instance)
 
     def _create(self, task: Task, record: TaskRecord) -> Instance:
-        """A new instance, seeded with the latest kwargs of the task's triggers that the session has seen."""
+        """A new instance, with the latest event of each of the task's triggers that the session has seen."""
         state = self.state
         seen = state.seen
         limit = self.config.bounds.unresolved_instances
@@ -351,7 +355,7 @@ class _Draft:
             status=Status.UNSTARTED,
             created_us=state.clock_us,
             changed_us=state.clock_us,
-            captured={name: seen[name] for name in task.needs if name in seen},
+            captured={name: seen[name].offset for name in task.needs if name in seen},
             noted={name: seen[name].offset for name in task.unless if name in seen},
         )
         record.next += 1
@@ -393,6 +397,7 @@ class _Draft:
         if len(instance.captured) > len(task.needs):
             # What an earlier configuration asked for is no argument of this one's task.
             instance.captured = {n: instance.captured[n] for n in task.needs if n in instance.captured}
+            self.sweep = True
         instance.status = Status.SCHEDULED
         instance.decided_us = at_us
         instance.decided_at = self.offset
@@ -412,6 +417,7 @@ class _Draft:
         sent = instance.sent
         if sent is None or instance.decided_us is None:
             return
+        state = self.state
         self.decisions.append(
             Command(
                 id=self._command_id(task, instance.number),
@@ -419,10 +425,11 @@ class _Draft:
                 task=task,
                 instance=instance_id(task, instance.number),
                 run=sent.run,
-                kwargs=deep_merge(sent.params, instance.stored_kwargs()),
+                kwargs=deep_merge(sent.params, state.stored_kwargs(instance)),
                 config=sent.config,
                 causes=[
-                    Cause(trigger=name, offset=a.offset, id=a.id) for name, a in instance.captured.items()
+                    Cause(trigger=name, offset=offset, id=state.arrival(name, offset).id)
+                    for name, offset in instance.captured.items()
                 ],
                 decided_us=instance.decided_us,
                 attempt=instance.attempt,
@@ -480,6 +487,7 @@ class _Draft:
         record.resolved[instance.number] = instance
         while len(record.resolved) > self.config.bounds.resolved_instances:
             del record.resolved[min(record.resolved)]
+            self.sweep = True
 
     # ---- outcomes -----------------------------------------------------------------------------
 
@@ -672,6 +680,8 @@ class _Draft:
                 self._resolve(name, instance, Status.CANCELLED)
         state.generation += 1
         state.closed = True
+        for trigger, latest in state.seen.items():
+            self._hold(trigger, latest)
         state.seen = {}
         return _noted("session closed", _said(close.reason, close.by))
 
@@ -688,6 +698,7 @@ class _Draft:
         state = self.state
         state.closed = False
         state.tasks = {}
+        state.held = {}
         state.open_count = state.timer_count = 0
         self._owned.clear()
 
@@ -756,13 +767,36 @@ class _Draft:
         for instance in list(record.open.values()):
             captured = {}
             if instance.status is Status.UNSTARTED:
-                captured = {n: seen[n] for n in task.needs if n in seen and n not in instance.captured}
+                captured = {n: seen[n].offset for n in task.needs if n in seen and n not in instance.captured}
             noted = {n: seen[n].offset for n in task.unless if n in seen and n not in instance.noted}
             if captured or noted:
-                copy = instance.copy()
-                copy.captured = {**instance.captured, **captured}
-                copy.noted = {**instance.noted, **noted}
-                record.open[copy.number] = copy
+                seeded = copy(instance)
+                seeded.captured = {**instance.captured, **captured}
+                seeded.noted = {**instance.noted, **noted}
+                record.open[seeded.number] = seeded
+
+    # ---- what instances captured --------------------------------------------------------------
+
+    def _hold(self, name: TriggerName, arrival: Arrival) -> None:
+        """Keep an event that is its trigger's latest no more, for the instances that captured it."""
+        held = self.state.held
+        self.state.held = {**held, name: {**held.get(name, {}), arrival.offset: arrival}}
+        self.sweep = True
+
+    def _let_go(self) -> None:
+        """Forget what is held and no instance captured."""
+        state = self.state
+        kept = {}
+        for name, arrivals in state.held.items():
+            captured = {
+                instance.captured.get(name)
+                for record in state.tasks.values()
+                for instance in (*record.open.values(), *record.resolved.values())
+            }
+            left = {offset: arrival for offset, arrival in arrivals.items() if offset in captured}
+            if left:
+                kept[name] = left
+        state.held = kept
 
     # ---- small things -------------------------------------------------------------------------
 
@@ -783,10 +817,10 @@ class _Draft:
     def _edit(self, name: TaskName, instance: Instance) -> Instance:
         """A copy of ``instance``, in its place, that this draft may write to."""
         record = self._own(name)
-        copy = instance.copy()
+        edited = copy(instance)
         where = record.open if instance.number in record.open else record.resolved
-        where[copy.number] = copy
-        return copy
+        where[edited.number] = edited
+        return edited
 
     def _waiting(self, name: TaskName) -> Iterator[Instance]:
         """Owned copies of the task's waiting instances, by number; each may be resolved on the way."""

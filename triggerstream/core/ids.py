@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from hashlib import blake2b, sha1
-from typing import NewType, TypeAlias
+from typing import TYPE_CHECKING, Any, NewType, TypeAlias
 from uuid import UUID
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-JsonObject: TypeAlias = "dict[str, Json]"
+if TYPE_CHECKING:
+    Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+    JsonObject: TypeAlias = dict[str, "Json"]
+else:
+    # What reads the types of a class as it runs finds no end in one that holds itself.
+    Json = Any
+    JsonObject = dict[str, Any]
 
 AppId = NewType("AppId", str)
 SessionId = NewType("SessionId", str)

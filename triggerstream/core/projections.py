@@ -104,7 +104,10 @@ def _decision(
         "instance": instance_id(name, instance.number),
         "run": None if sent is None else sent.run,
         "command": _command(rules, session, state, name, instance),
-        "because": [{"trigger": t, "by": _by(a)} for t, a in instance.captured.items()],
+        "because": [
+            {"trigger": trigger, "by": _by(state.arrival(trigger, offset))}
+            for trigger, offset in instance.captured.items()
+        ],
     }
 
 
@@ -156,7 +159,7 @@ def _instance(
         "instance": instance_id(name, instance.number),
         "status": instance.status.value,
         "says": _says(rules.current.config, task, instance),
-        "after": _leaves(task, instance),
+        "after": _leaves(task, state, instance),
         "createdUs": instance.created_us,
         "changedUs": instance.changed_us,
     }
@@ -168,7 +171,7 @@ def _instance(
     if instance.sent is not None:
         shown["command"] = _command(rules, session, state, name, instance)
         shown["run"] = instance.sent.run
-        shown["kwargs"] = deep_merge(instance.sent.params, instance.stored_kwargs())
+        shown["kwargs"] = deep_merge(instance.sent.params, state.stored_kwargs(instance))
         shown["config"] = instance.sent.config
         shown["attempt"] = instance.attempt
         shown["retries"] = instance.retries
@@ -189,13 +192,14 @@ def _instance(
     return shown
 
 
-def _leaves(task: Task | None, instance: Instance) -> list[Json]:
+def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[Json]:
     names = task.needs if task is not None else tuple(instance.captured)
     leaves: list[Json] = []
     for name in names:
-        arrival = instance.captured.get(name)
-        leaf: JsonObject = {"trigger": name, "met": arrival is not None}
-        if arrival is not None:
+        offset = instance.captured.get(name)
+        leaf: JsonObject = {"trigger": name, "met": offset is not None}
+        if offset is not None:
+            arrival = state.arrival(name, offset)
             leaf["by"] = _by(arrival)
             leaf["data"] = arrival.data
         leaves.append(leaf)

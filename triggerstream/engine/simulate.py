@@ -183,10 +183,12 @@ def _column(text: bytes, found: orjson.JSONDecodeError) -> int:
 def instances_of(state: SessionState | None) -> JsonObject:
     """``{"t#0": {"status": …, "kwargs": …}}``; the kwargs are those stored, before ``withParams``."""
     found: JsonObject = {}
-    for task, record in {} if state is None else state.tasks.items():
+    if state is None:
+        return found
+    for task, record in state.tasks.items():
         for instance in record.instances():
             found[f"{task}#{instance.number}"] = {
                 "status": instance.status.value,
-                "kwargs": instance.stored_kwargs(),
+                "kwargs": state.stored_kwargs(instance),
             }
     return found
