@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.events import Order
@@ -17,7 +15,6 @@ from triggerstream.engine.catalog import Part, States, listing
 from triggerstream.engine.index import CHANGED, Index, Indexer, keep
 from triggerstream.engine.inspect import (
     ElsewhereError,
-    Inspector,
     Query,
     described,
     explained,
@@ -31,23 +28,6 @@ from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import Life, Partition
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.rates import SAMPLE_S, Rates
-
-
-class Front(Protocol):
-    """Where people look. It is told what there is to be seen once there is a worker."""
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-
-    @property
-    def url(self) -> str | None:
-        """The address that other workers have for it, which the group is told; None: they have none."""
-
-    def serve(
-        self, here: Inspector, others: Callable[[], Mapping[int, str]]
-    ) -> AbstractAsyncContextManager[None]:
-        """Show ``here`` while it is entered. ``others``: the addresses of other workers, by partition."""
 
 
 class PartitionStates:

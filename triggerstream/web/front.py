@@ -1,10 +1,10 @@
-"""A worker's pages on an address of their own, served from the worker's event loop."""
+"""A worker's pages, and the address at which it listens for those who want them."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -18,14 +18,13 @@ from triggerstream.web.peers import Everywhere, Group, Peers, Worker
 from triggerstream.web.site import site
 
 PORT = 6066
-_GRACE_S = 1.0
 _ON = "on"
 """The parameter of an announced address that says on which machine it is: 127.0.0.1 is another on each."""
 _ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
 class Front:
-    """A :class:`triggerstream.engine.owned.Front`: it listens from the start, and answers once it serves."""
+    """A :class:`triggerstream.adapters.faust.web.Front`: it listens before there are pages."""
 
     def __init__(
         self, *, host: str, port: int | None, tokens: Path | None, url: str | None, lasting: bool
@@ -41,8 +40,8 @@ class Front:
         if url is not None and not _is_web(url):
             raise UsageError(f"--web-url {url}: write http://HOST:PORT, as other workers reach it")
         self._access = access(host, tokens)
-        self._socket = _listen(host, port)
-        bound = self._socket.getsockname()
+        self.listening = _listen(host, port)
+        bound = self.listening.getsockname()
         machine = socket.gethostname()
         self.address = str(URL.build(scheme="http", host=bound[0], port=bound[1]))
         """Where it listens."""
@@ -53,21 +52,18 @@ class Front:
 
     def close(self) -> None:
         """Listen no more; for one that never served."""
-        self._socket.close()
+        self.listening.close()
 
-    @asynccontextmanager
-    async def serve(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> AsyncIterator[None]:
-        """Show ``here`` while it is entered. ``others``: the addresses of other workers, by partition."""
+    def application(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> web.Application:
+        """Pages that show ``here``. ``others``: the addresses of other workers, by partition."""
         peers = Peers(lambda: group(others()))
-        app = site(here, lambda token: Everywhere(here, peers, token=token), self._access)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_S)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, self._socket).start()
-            yield
-        finally:
-            await runner.cleanup()
+        pages = site(here, lambda token: Everywhere(here, peers, token=token), self._access)
+
+        async def close(_: web.Application) -> None:
             await peers.close()
+
+        pages.on_cleanup.append(close)
+        return pages
 
 
 def _is_web(url: str) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 import pytest
+from yarl import URL
 
 from tests.adapters.faust.workers import Stage, WorkerProcess, stage
 from tests.support.waiting import eventually, wait_until
@@ -241,3 +242,22 @@ async def test_a_named_port_that_is_taken_is_refused_in_one_line(app: Stage) -> 
         assert line.startswith(
             f"--web-host 127.0.0.1 --web-port {port}: Address already in use: choose another"
         )
+
+
+async def test_a_client_that_hangs_on_does_not_keep_a_worker_from_ending(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start("w1", arguments=("--web-port", "0"))
+    await worker.ready()
+    url = URL(Web(worker).url)
+    with (
+        socket.create_connection((url.host, url.port)) as idle,
+        socket.create_connection((url.host, url.port)) as half,
+    ):
+        idle.sendall(b"GET /v1/overview HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert idle.recv(12) == b"HTTP/1.1 200"
+        half.sendall(
+            b"POST /v1/sessions/s/orders HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended() == 0

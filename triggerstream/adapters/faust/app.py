@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
+from aiohttp.web import Application
 from faust.types import TP, StreamT
 
 from triggerstream.adapters.clock import SystemClock
@@ -21,6 +22,7 @@ from triggerstream.adapters.faust.recovery import TableManager
 from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
+from triggerstream.adapters.faust.web import AgentWeb
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics
@@ -97,6 +99,7 @@ class WorkerApp(faust.App):
     events_topic: str
     partitions: int
     appender: KafkaAppender
+    _web: AgentWeb
     _fail: Callable[[BaseException], None]
     _on_ready: Callable[[list[int]], None]
     _on_recovery: Callable[[dict[int, tuple[int, int]]], None]
@@ -121,6 +124,11 @@ class WorkerApp(faust.App):
         self._on_recovery = on_recovery
         self.appender = appender
         self._room = asyncio.Event()
+
+    def show(self, pages: Application, listening: socket.socket) -> None:
+        """Have Faust's web server serve ``pages`` once the app starts."""
+        self._web = AgentWeb(self, pages=pages, listening=listening)
+        self.boot_strategy.enable_web = True
 
     def room(self) -> None:
         """Note that a partition has room for a batch."""
@@ -181,6 +189,9 @@ class WorkerApp(faust.App):
             self.fail(reason)
         await super().crash(reason)
 
+    def _new_web(self) -> AgentWeb:
+        return self._web
+
     def _new_transport(self) -> Any:  # noqa: ANN401 - Faust's type has no subclasses of ours
         return Transport(self.conf.broker_consumer, self)
 
@@ -224,8 +235,7 @@ def build_app(
         consumer_group_instance_id=settings.instance_id,
         consumer_max_fetch_size=4 * 1024 * 1024,
         worker_redirect_stdouts=False,
-        # Its tables and router would be there for everybody. What there is to see, `shown` shows.
-        web_enabled=False,
+        web_enabled=False,  # until `show` says what
         # Faust's assignor tells workers apart by their address, pages or not; one with a name of its own is
         # given its last assignment again, with the address that it had.
         web_host=settings.instance_id or socket.gethostname(),

@@ -12,12 +12,13 @@ from typing import cast
 from faust.assignor.partition_assignor import PartitionAssignor
 
 from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings
+from triggerstream.adapters.faust.web import Front
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
 from triggerstream.engine.index import Index
 from triggerstream.engine.marks import Identity
-from triggerstream.engine.owned import Front, OwnedLookout
+from triggerstream.engine.owned import OwnedLookout
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ async def shown(
     front: Front,
     index: Callable[[Path, int], Index],
 ) -> AsyncIterator[None]:
-    """Show what ``app`` has while it is entered; leave it once the partitions are closed.
+    """Have ``app``, which has not started, show what it has; leave it once the app has stopped.
 
     ``index`` makes an index in a file, one of so many; without its file it is made anew.
     """
@@ -46,10 +47,10 @@ async def shown(
         appender=app.appender,
         reader=KafkaReader(settings.connection(), settings.app),
     )
+    app.show(front.application(lookout, lambda: others(app)), front.listening)
     following = asyncio.create_task(_follow(lookout))
     try:
-        async with front.serve(lookout, lambda: others(app)):
-            yield
+        yield
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

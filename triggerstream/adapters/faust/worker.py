@@ -26,6 +26,7 @@ from typing import NoReturn
 from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
 from triggerstream.adapters.faust.shown import shown
 from triggerstream.adapters.faust.vitals import vitals_of
+from triggerstream.adapters.faust.web import Front
 from triggerstream.adapters.kafka.check import Severity, check
 from triggerstream.adapters.kafka.cluster import Cluster, describe
 from triggerstream.adapters.kafka.connection import translated
@@ -35,7 +36,6 @@ from triggerstream.engine.health import Pulse, Vitals, keep_beating
 from triggerstream.engine.index import Index
 from triggerstream.engine.ledger import FencedError, is_refusal
 from triggerstream.engine.marks import Identity
-from triggerstream.engine.owned import Front
 
 logger = logging.getLogger(__name__)
 
