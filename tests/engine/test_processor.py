@@ -533,6 +533,6 @@ def test_what_is_remembered_is_bounded_for_all_partitions_together() -> None:
     for partition in range(8):
         processor = Processor(app=AppId("a"), partition=partition, partitions=8)
         for number in range(1_000):
-            processor.encode(SessionState(offset=number))
+            processor.encode(SessionId(f"s{number}"), SessionState(offset=number))
         kept += len(processor._encoded)  # noqa: SLF001 - nothing else tells
     assert kept == 4_096

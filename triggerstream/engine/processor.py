@@ -44,8 +44,8 @@ class FoldVersionError(TriggerstreamError):
 class Processor:
     """Folds batches of one partition.
 
-    Between two batches it only remembers which state the bytes that it encoded last stand for, so that a
-    session whose next event follows soon is not decoded again. With ``control``, the engine's own events
+    Between two batches it only remembers which state a session's bytes stood for as it encoded them, so that
+    one whose next event follows soon is not decoded again. With ``control``, the engine's own events
     count only with a signature.
     """
 
@@ -57,7 +57,7 @@ class Processor:
         self.partition = partition
         self.partitions = partitions
         self._params_bytes: dict[ConfigHash, int] = {}
-        self._encoded: dict[bytes, SessionState] = {}
+        self._encoded: dict[SessionId, tuple[bytes, SessionState]] = {}
         self._room = max(1, _REMEMBERED // partitions)
 
     def params_bytes(self, config: Configuration) -> int:
@@ -68,20 +68,22 @@ class Processor:
             self._params_bytes = {config.hash: known}
         return known
 
-    def encode(self, known: SessionState) -> bytes:
-        """A state's bytes."""
+    def encode(self, session: SessionId, known: SessionState) -> bytes:
+        """The bytes of a session's state."""
         stored = state.encode(known)
         if len(stored) <= _REMEMBERED_BYTES:
             remembered = self._encoded
-            remembered[stored] = known
+            remembered[session] = stored, known
             if len(remembered) > self._room:
                 del remembered[next(iter(remembered))]
         return stored
 
-    def recall(self, stored: bytes) -> SessionState:
+    def recall(self, session: SessionId, stored: bytes) -> SessionState:
         """The state that ``stored`` stands for. Nobody writes to a state, so it may be the one of before."""
-        known = self._encoded.pop(stored, None)
-        return state.decode(stored) if known is None else known
+        remembered = self._encoded.pop(session, None)
+        if remembered is None or remembered[0] != stored:
+            return state.decode(stored)
+        return remembered[1]
 
     def process(
         self,
@@ -155,7 +157,7 @@ class _Batch:
             known = session.state
             if session.changed and known is not None:
                 states[session_id] = Stored(
-                    state=self.processor.encode(known),
+                    state=self.processor.encode(session_id, known),
                     due_us=next_due(rules, known) if known.timer_count else None,
                     config=_met(rules, known),
                 )
@@ -204,7 +206,7 @@ class _Batch:
         if stored is None:
             session = _Session(None, limit)
         else:
-            known = self.processor.recall(stored)
+            known = self.processor.recall(session_id, stored)
             met = known.config == self.rules.current.offset
             session = _Session(known, limit - len(stored) if met else 0)
         self.sessions[session_id] = session
