@@ -149,7 +149,7 @@ async def test_what_is_lost_invented_or_unreadable_is_named(bench: Bench) -> Non
         ("u", ""),
     ]
     (unreadable,) = [one for one in found.differences if one.session == "u"]
-    assert "unreadable: not JSON" in (unreadable.kept or "")
+    assert "unreadable: not a session's state" in (unreadable.kept or "")
 
 
 async def test_an_entry_that_compaction_took_under_the_reader_is_looked_at_again(bench: Bench) -> None:

@@ -27,10 +27,9 @@ def _rules() -> list[dict[str, Any]]:
 
 
 def _names(registry: CollectorRegistry) -> set[str]:
-    """As they stand in a query: a counter's ends in ``_total``."""
-    return {
-        f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()
-    }
+    """As they stand in a query: a counter's ends in ``_total``, a histogram's in what it counts."""
+    ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+    return {f"{family.name}{end}" for family in registry.collect() for end in ends.get(family.type, ("",))}
 
 
 def _asked(expression: str) -> set[str]:

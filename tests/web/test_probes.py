@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.probes import answer, samples
 from triggerstream.core.errors import UsageError
+from triggerstream.engine.durations import Durations
 from triggerstream.engine.health import (
     BridgeFigures,
     Phase,
@@ -109,7 +110,10 @@ def test_a_worker_s_metrics_are_what_it_told(tmp_path: Path) -> None:
 
 def test_a_bridge_s_metrics_are_what_it_told() -> None:
     pulse = Pulse()
-    figures = BridgeFigures(handed_over=5, refused=1, unconfirmed=2, away=True)
+    took = Durations()
+    for seconds in (0.0004, 0.02, 0.025, 0.3, 60.0):
+        took.note(seconds)
+    figures = BridgeFigures(handed_over=5, refused=1, unconfirmed=2, away=True, took=took)
     place = Place(partition=1, ready=True, reached=9, lag=2)
     pulse.beat(
         Vitals(
@@ -119,6 +123,13 @@ def test_a_bridge_s_metrics_are_what_it_told() -> None:
     with served(probes(pulse, bridge_registry(pulse)), host="127.0.0.1", port=0) as url:
         found = samples(url)
     assert found["commands_handed_over_total", ()] == 5
+    buckets = {
+        labels[0]: count for (name, labels), count in found.items() if name == "hand_over_seconds_bucket"
+    }
+    assert (buckets["0.001"], buckets["0.01"], buckets["0.025"]) == (1, 1, 3)
+    assert (buckets["0.25"], buckets["0.5"], buckets["10.0"], buckets["+Inf"]) == (3, 4, 4, 5)
+    assert found["hand_over_seconds_count", ()] == 5
+    assert found["hand_over_seconds_sum", ()] == pytest.approx(60.3454)
     assert found["commands_refused_total", ()] == 1
     assert found["commands_unconfirmed", ()] == 2
     assert found["executor_away", ()] == 1

@@ -11,6 +11,7 @@ from heapq import heapify, heappop, heappush
 
 from triggerstream.core.commands import Decision
 from triggerstream.core.errors import DecodeError, DispatchError, LogError, UndispatchableError
+from triggerstream.engine.durations import Durations
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire import commands
@@ -120,6 +121,7 @@ class HandOver:
         """Set when some lane's position may have moved."""
         self.handed_over = 0
         self.refused = 0
+        self.took = Durations()
 
     @property
     def waiting(self) -> int:
@@ -213,12 +215,15 @@ class HandOver:
     async def _try(self, entry: _Entry) -> None:
         reason = entry.reason
         if entry.decision is not None:
+            now = asyncio.get_running_loop().time
+            begun = now()
             try:
                 await self._dispatcher.dispatch(entry.decision)
             except UndispatchableError as exc:
                 reason = str(exc)
             else:
                 self.handed_over += 1
+                self.took.note(now() - begun)
                 failpoint("bridge.published")
                 return
         await self._refuse(entry.record, entry.decision, reason)

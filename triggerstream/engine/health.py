@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from triggerstream.engine.durations import Durations
 from triggerstream.engine.partition import Counters
 from triggerstream.engine.waiting import Wait
 
@@ -76,12 +77,16 @@ class WorkerFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeFigures:
-    """What a bridge has done since it started; ``away``: the executor did not confirm the last command."""
+    """What a bridge has done since it started; ``away``: the executor did not confirm the last command.
+
+    ``took``: the executor's confirmations.
+    """
 
     handed_over: int
     refused: int
     unconfirmed: int
     away: bool
+    took: Durations = field(default_factory=Durations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from functools import partial
-from operator import attrgetter
+from functools import partial, reduce
+from operator import add, attrgetter
 
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.partition import Counters, Life, Partition
@@ -66,4 +66,5 @@ _COUNTERS = tuple((field.name, attrgetter(field.name)) for field in fields(Count
 
 
 def _sum(counters: Sequence[Counters]) -> Counters:
-    return Counters(**{name: sum(map(of, counters)) for name, of in _COUNTERS})
+    some = [Counters(), *counters]
+    return Counters(**{name: reduce(add, map(of, some)) for name, of in _COUNTERS})

@@ -28,6 +28,7 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.alarm import Alarm
 from triggerstream.engine.checkpoint import Checkpoint, Stored
+from triggerstream.engine.durations import Durations
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ledger import Appender, Commit, Ledger, StateStore
 from triggerstream.engine.marks import (
@@ -70,7 +71,8 @@ class Counters:
     dead_letters: int = 0
     rehomed: int = 0
     checkpoints: int = 0
-    checkpoint_s: float = 0.0
+    took: Durations = field(default_factory=Durations)
+    """The checkpoints, from the batches that wait to their states being stored."""
     batches: int = 0
     timers: int = 0
     touches: int = 0
@@ -387,7 +389,7 @@ class Partition:
         self._write(entries, marks, position)
         failpoint("checkpoint.stored")
         self._note(checkpoints, states)
-        self.counters.checkpoint_s += now() - begun
+        self.counters.took.note(now() - begun)
         self.on_durable(states)
         self.durable = offset
         self._tell_reached()

@@ -9,13 +9,20 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from triggerstream.engine.durations import BOUNDS_S, Durations
 from triggerstream.engine.health import BridgeFigures, Phase, Place, Pulse, WorkerFigures
 from triggerstream.engine.partition import Counters
 
@@ -49,21 +56,61 @@ class Described:
             family.add_metric(labels, value)
         return family
 
+    def now(self, pulse: Pulse) -> Metric:
+        """The metric, as things are now."""
+        return self.family(self.rows(pulse))
+
+    def empty(self) -> Metric:
+        """The metric, without values."""
+        return self.family([])
+
+
+@dataclass(frozen=True, slots=True)
+class Distributed:
+    """A metric of how long something took, each time."""
+
+    name: str
+    text: str
+    durations: Callable[[Pulse], Durations | None]
+    labels: tuple[str, ...] = ()
+    kind: str = "histogram"
+
+    def family(self, durations: Durations | None) -> Metric:
+        """The metric with ``durations``."""
+        family = HistogramMetricFamily(PREFIX + self.name, self.text)
+        if durations is not None:
+            # Prometheus counts in each bucket those of the ones before, too.
+            counts = list(accumulate(durations.counts))
+            bounds = (*map(str, BOUNDS_S), "+Inf")
+            family.add_metric((), list(zip(bounds, counts, strict=True)), durations.sum_s)
+        return family
+
+    def now(self, pulse: Pulse) -> Metric:
+        """The metric, as things are now."""
+        return self.family(self.durations(pulse))
+
+    def empty(self) -> Metric:
+        """The metric, without values."""
+        return self.family(None)
+
+
+_Each: TypeAlias = "Described | Distributed"
+
 
 class Metrics(Collector):
     """Those of ``described``, of what ``pulse`` tells."""
 
-    def __init__(self, pulse: Pulse, described: tuple[Described, ...]) -> None:
+    def __init__(self, pulse: Pulse, described: tuple[_Each, ...]) -> None:
         self._pulse = pulse
         self._described = described
 
     def describe(self) -> Iterator[Metric]:
         """The metrics, without values."""
-        return (one.family([]) for one in self._described)
+        return (one.empty() for one in self._described)
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, as things are now."""
-        return (one.family(one.rows(self._pulse)) for one in self._described)
+        return (one.now(self._pulse) for one in self._described)
 
 
 def worker_registry(pulse: Pulse, *, store: Path) -> CollectorRegistry:
@@ -77,7 +124,7 @@ def bridge_registry(pulse: Pulse) -> CollectorRegistry:
     return _registry(pulse, (*COMMON, *BRIDGE))
 
 
-def _registry(pulse: Pulse, described: tuple[Described, ...]) -> CollectorRegistry:
+def _registry(pulse: Pulse, described: tuple[_Each, ...]) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -113,6 +160,16 @@ def _of(kind: type[_F], value: Callable[[_F], float]) -> Callable[[Pulse], _Rows
 
 def _done(value: Callable[[Counters], float]) -> Callable[[Pulse], _Rows]:
     return _of(WorkerFigures, lambda figures: value(figures.done))
+
+
+def _checkpoints(pulse: Pulse) -> Durations | None:
+    figures = pulse.vitals.figures
+    return figures.done.took if isinstance(figures, WorkerFigures) else None
+
+
+def _hand_overs(pulse: Pulse) -> Durations | None:
+    figures = pulse.vitals.figures
+    return figures.took if isinstance(figures, BridgeFigures) else None
 
 
 def _phases(pulse: Pulse) -> _Rows:
@@ -184,10 +241,10 @@ WORKER = (
         "rehomed_total", "Records moved to the partition of their session.", _done(lambda done: done.rehomed)
     ),
     Described("checkpoints_total", "Transactions committed.", _done(lambda done: done.checkpoints)),
-    Described(
-        "checkpoint_seconds_total",
-        "What they took, from the batches that wait to their states being stored.",
-        _done(lambda done: done.checkpoint_s),
+    Distributed(
+        "checkpoint_seconds",
+        "What each took, from the batches that wait to their states being stored.",
+        _checkpoints,
     ),
     Described("batches_total", "Batches made durable by them.", _done(lambda done: done.batches)),
     Described("timers_fired_total", "Timer events appended.", _done(lambda done: done.timers)),
@@ -221,6 +278,11 @@ BRIDGE = (
         "commands_handed_over_total",
         "Commands and revocations that the Celery broker confirmed.",
         _of(BridgeFigures, lambda figures: figures.handed_over),
+    ),
+    Distributed(
+        "hand_over_seconds",
+        "What the Celery broker took to confirm each.",
+        _hand_overs,
     ),
     Described(
         "commands_refused_total",

@@ -90,7 +90,9 @@ async def test_a_worker_lives_while_it_recovers_stands_still_or_drains(app: Stag
     await eventually(lambda: probes.metrics()["events_total", ()] == 4 * 200, what=probes.metrics)
     found = probes.metrics()
     assert found["decisions_total", ()] == 200
-    assert found["checkpoint_seconds_total", ()] > 0
+    assert found["checkpoint_seconds_count", ()] == found["checkpoints_total", ()]
+    assert found["checkpoint_seconds_bucket", ("+Inf",)] == found["checkpoints_total", ()]
+    assert found["checkpoint_seconds_sum", ()] > 0
 
     gates.shut("end")
     worker.signal(signal.SIGTERM)

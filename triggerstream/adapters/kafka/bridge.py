@@ -29,6 +29,7 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Failed
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import DeadLetter
+from triggerstream.engine.durations import Durations
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover import TAKEN, HandOver, Lane
 from triggerstream.engine.health import BridgeFigures, Phase, Place, Vitals
@@ -260,6 +261,7 @@ class Bridge:
             refused=handover.refused,
             unconfirmed=handover.waiting,
             away=handover.away,
+            took=handover.took + Durations(),  # what goes on counting is no other thread's to read
         )
         if self._phase is Phase.STARTING:
             return Vitals(figures=figures)
