@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TypeAlias, TypeVar
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.events import (
@@ -448,4 +449,7 @@ def histories(
 
 def renumbered(entries: Iterable[Entry]) -> list[Entry]:
     """The same entries, with offsets 0, 1, 2, … in their new order."""
-    return [replace(entry, offset=offset) for offset, entry in enumerate(entries)]
+    return [
+        structs.replace(entry, offset=offset) if isinstance(entry, Event) else replace(entry, offset=offset)
+        for offset, entry in enumerate(entries)
+    ]

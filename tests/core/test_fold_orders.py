@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from tests.core.story import Story, names, task
 from triggerstream.core.commands import Revoke

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
+from msgspec import structs
+
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId, CommandId, SessionId
@@ -312,7 +314,7 @@ class MemoryStore:
         """Set when timers are due; with ``scanned``, note that every session was looked at for it."""
         stored = self._database.sessions
         for one in sessions:
-            stored[one.session] = replace(stored[one.session], due_us=one.due_us, config=one.config)
+            stored[one.session] = structs.replace(stored[one.session], due_us=one.due_us, config=one.config)
         if scanned is not None:
             self._database.scanned = scanned
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from triggerstream.core.ids import (
     CommandId,
@@ -16,9 +17,7 @@ from triggerstream.core.ids import (
 )
 
 
-# Commands and their causes are made on the path of an event; see core.events for why they are not frozen.
-@dataclass(slots=True, kw_only=True)
-class Cause:
+class Cause(Struct, frozen=True, kw_only=True):
     """An event that a command includes: its trigger, position in the partition, and id if it had one."""
 
     trigger: TriggerName
@@ -26,8 +25,7 @@ class Cause:
     id: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Command:
+class Command(Struct, frozen=True, kw_only=True):
     """Run ``run`` once for ``instance``.
 
     ``id`` is the same however often the command is handed over; ``attempt`` grows with each resend,
@@ -53,8 +51,7 @@ class Command:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revoke:
+class Revoke(Struct, frozen=True, kw_only=True):
     """Ask the executor to drop the command ``id``: its instance was cancelled."""
 
     id: CommandId

@@ -1,12 +1,16 @@
 """What the log holds: an :class:`Event` is the envelope, its ``body`` one of a closed set of kinds.
 
 Instants are whole microseconds since the Unix epoch, UTC (``…_us``); durations are microseconds too.
+
+What is made for every event is a ``Struct``: a frozen dataclass of nine fields takes 2 µs to make, this one
+0.3 µs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from triggerstream.core.ids import (
     CommandId,
@@ -22,18 +26,14 @@ ENGINE_PREFIX = "triggerstream."
 """Types that begin so are the engine's own; no application may fire them."""
 
 
-# Trigger and Event are made for every record. A frozen dataclass costs 1.6 µs to make where these cost
-# 0.5 µs, a tenth of what one event may take; nothing writes to them after they are made.
-@dataclass(slots=True, kw_only=True)
-class Trigger:
+class Trigger(Struct, frozen=True, kw_only=True):
     """A named fact that an application fired."""
 
     name: TriggerName
     data: JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True):
     """A worker began to run ``command``."""
 
     instance: InstanceId
@@ -41,8 +41,7 @@ class Started:
     metadata: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(Struct, frozen=True, kw_only=True):
     """A worker ran ``command`` to its end; ``result`` is what the task returned."""
 
     instance: InstanceId
@@ -51,8 +50,7 @@ class Finished:
     metadata: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(Struct, frozen=True, kw_only=True):
     """``command`` ended with an error, or could never be handed over."""
 
     instance: InstanceId
@@ -61,8 +59,7 @@ class Failed:
     metadata: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
+class Skipped(Struct, frozen=True, kw_only=True):
     """The task itself said that there was nothing to do."""
 
     instance: InstanceId
@@ -70,8 +67,7 @@ class Skipped:
     metadata: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retried:
+class Retried(Struct, frozen=True, kw_only=True):
     """The task asked to be run again ``after_us`` later, with ``kwargs`` in place of its own if given."""
 
     instance: InstanceId
@@ -81,8 +77,7 @@ class Retried:
     metadata: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revoked:
+class Revoked(Struct, frozen=True, kw_only=True):
     """The executor dropped ``command`` before it ran: expired there, or revoked."""
 
     instance: InstanceId
@@ -90,8 +85,7 @@ class Revoked:
     metadata: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skip:
+class Skip(Struct, frozen=True, kw_only=True):
     """An operator passes over a failed instance; with ``cascade`` as if it had returned ``result``."""
 
     instance: InstanceId
@@ -101,8 +95,7 @@ class Skip:
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class Replay(Struct, frozen=True, kw_only=True):
     """An operator has a failed instance run again as a new one."""
 
     instance: InstanceId
@@ -112,8 +105,7 @@ class Replay:
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
+class Cancel(Struct, frozen=True, kw_only=True):
     """An operator ends an instance that waits or runs."""
 
     instance: InstanceId
@@ -121,8 +113,7 @@ class Cancel:
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resend:
+class Resend(Struct, frozen=True, kw_only=True):
     """An operator has an instance's command handed over once more, under the same id."""
 
     instance: InstanceId
@@ -130,37 +121,32 @@ class Resend:
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Close:
+class Close(Struct, frozen=True, kw_only=True):
     """Ends the session; later triggers start anew."""
 
     reason: str | None = None
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erase:
+class Erase(Struct, frozen=True, kw_only=True):
     """Forgets the session; only its generation stays."""
 
     reason: str | None = None
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Touch:
+class Touch(Struct, frozen=True, kw_only=True):
     """Has the session looked at again, after a change of configuration."""
 
     reason: str | None = None
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timer:
+class Timer(Struct, frozen=True, kw_only=True):
     """Lets time pass where nothing else arrives; decides nothing by itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigApplied:
+class ConfigApplied(Struct, frozen=True, kw_only=True):
     """A tasks file takes force from this position of the partition on. It belongs to no session."""
 
     text: str
@@ -194,8 +180,7 @@ TYPES: dict[type, str] = {
 """The wire's ``type`` of every kind but :class:`Trigger`, whose type is its name."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """One entry of a session's log.
 
     ``offset`` is its place in the partition, ``arrival_us`` when the log took it, ``time_us`` when it

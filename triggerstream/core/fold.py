@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.events import (
@@ -60,8 +61,7 @@ from triggerstream.core.state import (
 from triggerstream.core.tasks import Applied, Configuration, Rules, Task
 
 
-@dataclass(slots=True, kw_only=True)
-class Folded:
+class Folded(Struct, frozen=True, kw_only=True):
     """The state after an event, what was decided, in order, and the commands that are over.
 
     ``created`` instances are new, ``taken`` is how many took the event's kwargs or position: what the state
@@ -75,8 +75,7 @@ class Folded:
     taken: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class Rejected(Struct, frozen=True, kw_only=True):
     """The event would break a bound. It is not folded; the state is what it was."""
 
     reason: str
@@ -193,21 +192,9 @@ class _Draft:
             self.state = SessionState(config=rules.current.offset)
             self.config: Configuration = rules.current.config
             return
-        new = SessionState.__new__(SessionState)
-        new.generation = state.generation
-        new.offset = state.offset
-        new.clock_us = state.clock_us
-        new.config = state.config
-        new.closed = state.closed
-        new.unjudged = state.unjudged
-        new.refused = state.refused
+        new = copy(state)
         new.seen = state.seen.copy()
-        new.held = state.held
         new.tasks = state.tasks.copy()
-        new.digests = state.digests
-        new.positions = state.positions
-        new.open_count = state.open_count
-        new.timer_count = state.timer_count
         self.state = new
         current = rules.current
         if state.config == current.offset:

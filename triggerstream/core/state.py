@@ -9,7 +9,6 @@ names that stand beside it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
@@ -127,16 +126,15 @@ class Instance(
     metadata: JsonObject | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class TaskRecord:
+class TaskRecord(Struct, kw_only=True):
     """A task's instances in a session, by number, ascending: those still ``open``, and the ``resolved`` kept.
 
     ``next`` is the number that the next instance takes.
     """
 
     next: int = 0
-    open: dict[int, Instance] = field(default_factory=dict)
-    resolved: dict[int, Instance] = field(default_factory=dict)
+    open: dict[int, Instance] = {}
+    resolved: dict[int, Instance] = {}
 
     def find(self, number: int) -> Instance | None:
         """The instance of that number, if it is still kept."""
@@ -147,8 +145,7 @@ class TaskRecord:
         return iter(sorted((*self.open.values(), *self.resolved.values()), key=lambda i: i.number))
 
 
-@dataclass(slots=True, kw_only=True)
-class SessionState:
+class SessionState(Struct, kw_only=True):
     """All that is known of one session.
 
     ``generation`` counts its closings and erasures. ``offset`` is the last record included, ``clock_us`` the
@@ -165,11 +162,11 @@ class SessionState:
     closed: bool = False
     unjudged: bool = False
     refused: int = 0
-    seen: dict[TriggerName, Arrival] = field(default_factory=dict)
-    held: dict[TriggerName, dict[int, Arrival]] = field(default_factory=dict)
-    tasks: dict[TaskName, TaskRecord] = field(default_factory=dict)
-    digests: dict[TriggerName, bytes] = field(default_factory=dict)
-    positions: list[Position] = field(default_factory=list)
+    seen: dict[TriggerName, Arrival] = {}
+    held: dict[TriggerName, dict[int, Arrival]] = {}
+    tasks: dict[TaskName, TaskRecord] = {}
+    digests: dict[TriggerName, bytes] = {}
+    positions: list[Position] = []
     open_count: int = 0
     """How many instances are open; derived, not stored."""
     timer_count: int = 0

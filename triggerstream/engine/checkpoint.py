@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from triggerstream.core.commands import Decision
 from triggerstream.core.ids import CommandId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.wire.records import NewRecord, Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class Stored(Struct, frozen=True, kw_only=True):
     """A session's state as it is stored. ``due_us``: when its next timer is due."""
 
     state: bytes
@@ -20,8 +21,7 @@ class Stored:
     config: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Decided(Struct, frozen=True, kw_only=True):
     """A decision and its bytes on the wire."""
 
     decision: Decision

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from triggerstream.core.errors import ConfigError, DecodeError, TriggerstreamError
 from triggerstream.core.events import (
@@ -93,7 +94,7 @@ class Processor:
     ) -> Checkpoint:
         """Fold ``records``, which follow one another in the partition, into a checkpoint.
 
-        ``load`` returns a session's stored state; it is called at most once for each session.
+        ``load`` returns a session's stored state; of a session that is at home here it is asked once.
 
         Raises:
             FoldVersionError: see there. Nothing of the batch may be made durable then.
@@ -145,9 +146,11 @@ class _Batch:
             return
         session = self.sessions.get(event.session)
         if session is None:
-            if self._belongs_elsewhere(record, event):
+            stored = self.load(event.session)
+            # What has a state here was found to belong here when it got it.
+            if stored is None and self._belongs_elsewhere(record, event):
                 return
-            session = self._load(event.session)
+            session = self._open(event.session, stored)
         self._fold(record, session, event)
 
     def checkpoint(self, offset: int) -> Checkpoint:
@@ -200,8 +203,7 @@ class _Batch:
         )
         return True
 
-    def _load(self, session_id: SessionId) -> _Session:
-        stored = self.load(session_id)
+    def _open(self, session_id: SessionId, stored: bytes | None) -> _Session:
         limit = self.rules.current.config.bounds.state_bytes
         if stored is None:
             session = _Session(None, limit)
@@ -264,7 +266,7 @@ class _Batch:
         not its doing, and an outcome or an order must not get lost for what follows from it.
         """
         if isinstance(event.body, Trigger):
-            decided = _encoded(step(self.rules, known, replace(event, body=Touch())))
+            decided = _encoded(step(self.rules, known, structs.replace(event, body=Touch())))
         limit = self.rules.current.config.bounds.command_bytes
         return frozenset(item.decision.id for item in decided if len(item.value) > limit)
 

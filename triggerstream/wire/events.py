@@ -96,31 +96,39 @@ def decode(record: Record) -> Event | ConfigApplied:
         raise DecodeError("/id: must be a non-empty string, or left out")
     if source is not None and type(source) is not str:
         optional_text(fields, "source")
-    event = Event.__new__(Event)  # by attribute: nine keyword arguments cost twice as much
-    event.offset = record.offset
-    event.arrival_us = event.time_us = record.arrival_us
-    event.type = kind
-    event.id = event_id
-    event.source = source
-    event.traceparent = optional_text(fields, "traceparent") if "traceparent" in fields else None
+    time_us = record.arrival_us
+    traceparent = optional_text(fields, "traceparent") if "traceparent" in fields else None
     if headers is not None:
-        _take_headers(event, headers)
+        if traceparent is None and "traceparent" in headers:
+            traceparent = _header_text(headers, "traceparent")
+        if ORIGIN_HEADER in headers:
+            place, time_us = _origin(headers[ORIGIN_HEADER])
+            if event_id is None:
+                event_id, source = place, ORIGIN_HEADER
     if get("time") is not None:
-        event.time_us = parse_instant(text_of(fields, "time"))
-    if not kind.startswith(ENGINE_PREFIX):
-        event.body = Trigger(name=kind, data=data)
-    else:
+        time_us = parse_instant(text_of(fields, "time"))
+    if kind.startswith(ENGINE_PREFIX):
         body = _engine_body(kind, data)
         if isinstance(body, ConfigApplied):
             _check_session(fields)
             if key is not None:
                 raise DecodeError("a configuration has no key")
             return body
-        event.body = body
+    else:
+        body = Trigger(name=kind, data=data)
     if size > EVENT_BYTES:
         raise DecodeError(_too_long(size))
-    event.session = _session(key, fields)
-    return event
+    return Event(
+        session=_session(key, fields),
+        offset=record.offset,
+        arrival_us=record.arrival_us,
+        time_us=time_us,
+        type=kind,
+        body=body,
+        id=event_id,
+        source=source,
+        traceparent=traceparent,
+    )
 
 
 def event_bytes(record: Record) -> int:
@@ -273,21 +281,14 @@ def _binary(headers: dict[str, bytes], value: bytes | None) -> JsonObject:
     return fields
 
 
-def _take_headers(event: Event, headers: dict[str, bytes]) -> None:
-    """Take over what a tracer and what a re-homing said about the event."""
-    if event.traceparent is None and "traceparent" in headers:
-        event.traceparent = _header_text(headers, "traceparent")
-    if ORIGIN_HEADER not in headers:
-        return
-    match = _ORIGIN.fullmatch(headers[ORIGIN_HEADER])
+def _origin(value: bytes) -> tuple[str, int]:
+    """Where the record first stood, and when it arrived there."""
+    match = _ORIGIN.fullmatch(value)
     if match is None:
         message = f"header {ORIGIN_HEADER}: must be partition:offset:arrival"
         raise DecodeError(message)
     place, arrival = match.groups()
-    event.time_us = int(arrival)
-    if event.id is None:
-        event.id = place.decode()
-        event.source = ORIGIN_HEADER
+    return place.decode(), int(arrival)
 
 
 def rehomed_headers(record: Record) -> Headers:

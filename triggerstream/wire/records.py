@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
-Headers: TypeAlias = "tuple[tuple[str, bytes], ...]"
+from msgspec import Struct
+
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 
-# One is made for each record read; see core.events for why it is not frozen.
-@dataclass(slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """An entry as the log returns it. ``arrival_us``: when the log took it, microseconds since the epoch."""
 
     partition: int
@@ -21,10 +20,9 @@ class Record:
     headers: Headers = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRecord:
+class NewRecord(Struct, frozen=True, kw_only=True):
     """An entry to append. A session's events have its id as ``key``; a configuration has none."""
 
     key: bytes | None
     value: bytes
-    headers: Headers = field(default=())
+    headers: Headers = ()

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
+
+from msgspec import structs
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ENGINE_PREFIX, ConfigApplied, Event
@@ -59,7 +61,7 @@ class ControlKeys:
             return record
         key = next((key for key in reversed(self.keys) if key.since_us <= now_us), self.keys[0])
         signature = _signature(key, app, record.key, record.value)
-        return replace(record, headers=(*record.headers, (SIGNATURE_HEADER, signature)))
+        return structs.replace(record, headers=(*record.headers, (SIGNATURE_HEADER, signature)))
 
     def check(self, app: AppId, record: Record, event: Event | ConfigApplied) -> None:
         """Refuse ``event``, which ``record`` holds, where it needs a signature and has none that fits.

@@ -7,12 +7,12 @@ import json
 import socket
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 from celery import Celery
+from msgspec.structs import replace
 from redis import Redis
 
 from tests.adapters.celery.conftest import command
