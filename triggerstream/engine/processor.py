@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from msgspec import structs
@@ -58,7 +59,7 @@ class Processor:
         self.partition = partition
         self.partitions = partitions
         self._params_bytes: dict[ConfigHash, int] = {}
-        self._encoded: dict[SessionId, tuple[bytes, SessionState]] = {}
+        self._encoded: OrderedDict[SessionId, tuple[bytes, SessionState]] = OrderedDict()
         self._room = max(1, _REMEMBERED // partitions)
 
     def params_bytes(self, config: Configuration) -> int:
@@ -76,7 +77,7 @@ class Processor:
             remembered = self._encoded
             remembered[session] = stored, known
             if len(remembered) > self._room:
-                del remembered[next(iter(remembered))]
+                remembered.popitem(last=False)
         return stored
 
     def recall(self, session: SessionId, stored: bytes) -> SessionState:
