@@ -52,6 +52,7 @@ class WorkerProcess:
         failpoint: str | None = None,
         arguments: Sequence[str] = (),
         program: Sequence[str] = ("-m", "triggerstream"),
+        library: Path | None = None,
     ) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         self.output = directory.with_suffix(".log")
@@ -61,7 +62,11 @@ class WorkerProcess:
         with self.output.open("ab") as stream:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, **({VARIABLE: failpoint} if failpoint else {})},
+                env={
+                    **os.environ,
+                    **({VARIABLE: failpoint} if failpoint else {}),
+                    **({"PYTHONPATH": str(library)} if library else {}),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -164,8 +169,9 @@ class Stage:
         failpoint: str | None = None,
         arguments: Sequence[str] = (),
         program: Sequence[str] = ("-m", "triggerstream"),
+        library: Path | None = None,
     ) -> WorkerProcess:
-        """Start a worker."""
+        """Start a worker. ``library``: a folder of modules that it takes before those installed."""
         worker = WorkerProcess(
             self.connection,
             self.app,
@@ -173,6 +179,7 @@ class Stage:
             failpoint=failpoint,
             arguments=arguments,
             program=program,
+            library=library,
         )
         self.workers.append(worker)
         return worker
