@@ -19,7 +19,8 @@ from tests.adapters.kafka.bridges import (
     queued,
 )
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
-from tests.support.kafka.server import KafkaServer, free_port
+from tests.support.kafka.server import KafkaServer
+from tests.support.ports import free_port
 from tests.support.probes import Probes
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually, wait_until

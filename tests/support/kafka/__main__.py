@@ -15,7 +15,6 @@ import click
 
 from tests.support.kafka.server import (
     HOME,
-    HOST,
     ROOT,
     STOP_TIMEOUT_S,
     KafkaServer,
@@ -24,6 +23,7 @@ from tests.support.kafka.server import (
     answers,
     missing,
 )
+from tests.support.ports import HOST
 
 PORT = 9092
 FOLDER = HOME / "server"

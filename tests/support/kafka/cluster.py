@@ -9,7 +9,8 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.support.kafka.server import HOST, KafkaServer, free_port, new_id
+from tests.support.kafka.server import KafkaServer, new_id
+from tests.support.ports import HOST, free_port
 from tests.support.waiting import wait_until
 
 BROKERS = 3

@@ -30,7 +30,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.support.kafka.server import HOST, KafkaServer, free_port
+from tests.support.kafka.server import KafkaServer
+from tests.support.ports import HOST, free_port
 
 _SCRAM = {
     "SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256,

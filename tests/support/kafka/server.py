@@ -19,8 +19,10 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
+
+from tests.support.ports import HOST, free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -29,7 +31,6 @@ HOME = ROOT / ".kafka"
 LIBS = HOME / "libs"
 _FORMATTED = LIBS / "formatted"
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S = 180.0
 """A start takes 3 s on two idle cores; beside other work it may take many times that."""
 STOP_TIMEOUT_S = 20.0
@@ -160,14 +161,6 @@ def _complete() -> bool:
 
 def _pom_digest() -> str:
     return hashlib.sha256((HERE / "pom.xml").read_bytes()).hexdigest()
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
-    with closing(socket.socket()) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(host: str, port: int, *, timeout_s: float = 1.0) -> bool:
