@@ -10,7 +10,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.waiting import eventually
-from triggerstream.web.metrics import PREFIX
+from triggerstream.web.families import PREFIX
 
 _SAID = re.compile(r"probes and metrics: (http://\S+)")
 

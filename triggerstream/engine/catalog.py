@@ -7,32 +7,19 @@ shows one that does not pass.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import merge
-from typing import Protocol
 
 from triggerstream.core.ids import Json, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.index import Indexer
+from triggerstream.engine.index import Indexer, States
 from triggerstream.engine.inspect import Query, listed
 
 _FOLLOW_S = 0.05
 """How long a filtered list lets the index catch up first."""
 _LOOK_S = 0.15
 """A page that has looked so long for sessions that pass shows what it has found, and where to go on."""
-
-
-class States(Protocol):
-    """Sessions as they are stored, read while they are written. Raises LogError where the store fails."""
-
-    async def page(
-        self, *, prefix: str, after: SessionId | None, limit: int
-    ) -> Sequence[tuple[SessionId, bytes]]:
-        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
-
-    async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
-        """Those of ``sessions`` that are there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,17 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from triggerstream.core.errors import LogError, TriggerstreamError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.listing import marks
 from triggerstream.core.tasks import Rules
 from triggerstream.wire import state as states
-
-if TYPE_CHECKING:
-    from triggerstream.engine.catalog import States
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +31,18 @@ CHANGED = 100_000
 """Sessions that are noted, at most: beyond it, to make the index anew is less work. 10 MB of ids."""
 _SOME = 16
 """Sessions between two looks at the clock: about a millisecond."""
+
+
+class States(Protocol):
+    """Sessions as they are stored, read while they are written. Raises LogError where the store fails."""
+
+    async def page(
+        self, *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[tuple[SessionId, bytes]]:
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
+
+    async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
+        """Those of ``sessions`` that are there."""
 
 
 class Index(Protocol):

@@ -11,9 +11,9 @@ from triggerstream.core.errors import LogError
 from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.catalog import Part, States, listing
+from triggerstream.engine.catalog import Part, listing
 from triggerstream.engine.following import offsets
-from triggerstream.engine.index import Indexer, keep
+from triggerstream.engine.index import Indexer, States, keep
 from triggerstream.engine.inspect import (
     Query,
     described,

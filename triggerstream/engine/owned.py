@@ -11,8 +11,8 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.catalog import Part, States, listing
-from triggerstream.engine.index import CHANGED, Index, Indexer, keep
+from triggerstream.engine.catalog import Part, listing
+from triggerstream.engine.index import CHANGED, Index, Indexer, States, keep
 from triggerstream.engine.inspect import (
     ElsewhereError,
     Query,
