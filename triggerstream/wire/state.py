@@ -169,7 +169,7 @@ def _take(state: SessionState, name: TaskName, stored: _Record) -> TaskRecord:
         for instance in items:
             number = instance.number
             if number >= record.next or number in record.open or number in record.resolved:
-                raise _wrong(name, instance, f"is not below `next` ({record.next}), or stands twice")
+                raise _wrong(name, instance, "is not below `next`, or stands twice")
             if (instance.status in RESOLVED) is not resolved:
                 where = "resolved" if resolved else "open"
                 raise _wrong(name, instance, f"cannot be {instance.status} among the {where}")
