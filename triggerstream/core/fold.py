@@ -368,10 +368,9 @@ class _Draft:
     def _judge_all(self) -> None:
         """Judge what waits, once, after a change of configuration."""
         self.state.unjudged = False
-        for task in self.config.tasks:
-            if task.name in self.state.tasks:
-                for instance in self._waiting(task.name):
-                    self._judge(task, instance)
+        for task in self.config.among(self.state.tasks):
+            for instance in self._waiting(task.name):
+                self._judge(task, instance)
 
     def _decide(self, task: Task, instance: Instance, at_us: int) -> None:
         if instance.status is Status.DELAYED:
@@ -694,13 +693,11 @@ class _Draft:
     def first_timer(self) -> tuple[int, int, int, TaskName] | None:
         """The delayed instance that is due first: due time, the task's place, its number, its name."""
         first: tuple[int, int, int, TaskName] | None = None
-        for place, task in enumerate(self.config.tasks):
-            record = self.state.tasks.get(task.name)
-            if record is None:
-                continue
+        for name, record in self.state.tasks.items():
             for instance in record.open.values():
-                if instance.status is Status.DELAYED:
-                    entry = (timer_due_us(task, instance), place, instance.number, task.name)
+                if instance.status is Status.DELAYED and name in self.config.places:
+                    due_us = timer_due_us(self.config.by_name[name], instance)
+                    entry = (due_us, self.config.places[name], instance.number, name)
                     if first is None or entry < first:
                         first = entry
         return first

@@ -28,7 +28,7 @@ def explain(
     met = rules.met(state.config).config.hash
     view = migrate(rules, state, session).state
     config = rules.current.config
-    names = [t.name for t in config.tasks if t.name in view.tasks]
+    names = [known.name for known in config.among(view.tasks)]
     names += [name for name in view.tasks if name not in config.by_name]
     if task is not None:
         names = [task]
@@ -63,9 +63,8 @@ def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[Tr
     """The triggers that some unstarted instance still lacks, each once."""
     view = migrate(rules, state, session).state
     missing: dict[TriggerName, None] = {}
-    for task in rules.current.config.tasks:
-        record = view.tasks.get(task.name)
-        for instance in record.open.values() if record is not None else ():
+    for task in rules.current.config.among(view.tasks):
+        for instance in view.tasks[task.name].open.values():
             if instance.status is Status.UNSTARTED:
                 missing.update(dict.fromkeys(name for name in task.needs if name not in instance.captured))
     return tuple(missing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, TaskName, TriggerName
@@ -87,15 +87,23 @@ class Configuration:
     tasks: tuple[Task, ...]
     bounds: Bounds = field(default_factory=Bounds)
     by_name: dict[TaskName, Task] = field(init=False, repr=False, compare=False)
+    places: dict[TaskName, int] = field(init=False, repr=False, compare=False)
+    """Where each stands in the file."""
     users: dict[TriggerName, tuple[Task, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {task.name: task for task in self.tasks})
+        object.__setattr__(self, "places", {task.name: place for place, task in enumerate(self.tasks)})
         users: dict[TriggerName, list[Task]] = {}
         for task in self.tasks:
             for name in dict.fromkeys(task.needs + task.unless):
                 users.setdefault(name, []).append(task)
         object.__setattr__(self, "users", {name: tuple(tasks) for name, tasks in users.items()})
+
+    def among(self, names: Iterable[TaskName]) -> list[Task]:
+        """Those of ``names`` that are tasks, in the order of the file."""
+        there = sorted((name for name in names if name in self.places), key=self.places.__getitem__)
+        return [self.by_name[name] for name in there]
 
 
 NO_CONFIGURATION = Configuration(hash=ConfigHash(""), text="{}", tasks=())

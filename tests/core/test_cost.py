@@ -1,0 +1,72 @@
+"""What an event costs depends on the tasks that its session has to do with, not on all that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
+
+from tests.core.story import START_US, Story
+from triggerstream.core.events import Event, Timer, Trigger
+from triggerstream.core.fold import Folded, migrate, next_due, step
+from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName
+from triggerstream.core.listing import marks
+from triggerstream.core.projections import explain, waits_for
+from triggerstream.core.tasks import Applied, Rules, Task
+
+TASKS: JsonObject = {
+    "t_retried": {"after": ["a"], "run": "x.y", "retry": {"max": 3, "backoff": "1h"}},
+    "t_waits": {"after": ["a", "b"], "unless": ["c"], "run": "x.y"},
+}
+
+
+class Untouched(tuple[Task, ...]):
+    """Tasks that nobody goes through one by one."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Task]:
+        raise AssertionError("all tasks of the file were gone through")
+
+
+def test_nothing_goes_through_all_tasks_of_the_file() -> None:
+    story = Story(TASKS)
+    story.fire("a")
+    story.failed("t_retried#0")
+    state = story.state
+    assert state is not None
+    assert state.timer_count == 1
+    config = copy(story.rules.current.config)
+    object.__setattr__(config, "tasks", Untouched(config.tasks))
+    later = Applied(config=config, offset=state.offset + 1, arrival_us=START_US)
+    rules = replace(story.rules, history=(*story.rules.history, later))
+    session = SessionId("s")
+
+    assert next_due(rules, state) is not None
+    assert migrate(rules, state, session).state.unjudged
+    assert waits_for(rules, state, session) == ("b",)
+    assert marks(rules, session, state)
+    assert explain(rules, session, state)
+    for name in ("d", "b"):
+        body = Trigger(name=TriggerName(name), data={})
+        folded = step(rules, state, event(state.offset + 2, body))
+        assert isinstance(folded, Folded)
+        state = folded.state
+    folded = step(rules, state, event(state.offset + 1, Timer(), arrival_us=START_US + 7_200_000_000))
+    assert isinstance(folded, Folded)
+    assert [decision.instance for decision in folded.decisions] == ["t_retried#1"]
+
+
+def event(offset: int, body: Trigger | Timer, *, arrival_us: int = START_US) -> Event:
+    """An event of the session."""
+    kind = body.name if isinstance(body, Trigger) else "triggerstream.timer"
+    return Event(
+        session=SessionId("s"), offset=offset, arrival_us=arrival_us, time_us=arrival_us, type=kind, body=body
+    )
+
+
+def test_tasks_come_in_the_order_of_the_file() -> None:
+    rules = Story(TASKS).rules
+    names = [TaskName(name) for name in ("t_waits", "t_gone", "t_retried")]
+    assert [task.name for task in rules.current.config.among(names)] == ["t_retried", "t_waits"]
+    assert Rules(app=rules.app).current.config.among(names) == []
