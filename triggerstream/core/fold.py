@@ -293,11 +293,11 @@ class _Draft:
         state = self.state
         if state.closed:
             self._start_anew()
-        if name not in state.seen and len(state.seen) >= self.config.bounds.trigger_names:
-            raise _BoundError(_bound("triggerNames", self.config.bounds.trigger_names, "distinct triggers"))
         latest = state.seen.get(name)
         if latest is not None:
-            self._hold(name, latest)
+            self._hold({name: latest})
+        elif len(state.seen) >= self.config.bounds.trigger_names:
+            raise _BoundError(_bound("triggerNames", self.config.bounds.trigger_names, "distinct triggers"))
         state.seen[name] = arrival
         for task in self.config.users.get(name, ()):
             self._offer(task, name, arrival.offset)
@@ -666,8 +666,7 @@ class _Draft:
                 self._resolve(name, instance, Status.CANCELLED)
         state.generation += 1
         state.closed = True
-        for trigger, latest in state.seen.items():
-            self._hold(trigger, latest)
+        self._hold(state.seen)
         state.seen = {}
         return _noted("session closed", _said(close.reason, close.by))
 
@@ -761,23 +760,25 @@ class _Draft:
 
     # ---- what instances captured --------------------------------------------------------------
 
-    def _hold(self, name: TriggerName, arrival: Arrival) -> None:
-        """Keep an event that is its trigger's latest no more, for the instances that captured it."""
-        held = self.state.held
-        self.state.held = {**held, name: {**held.get(name, {}), arrival.offset: arrival}}
+    def _hold(self, arrivals: dict[TriggerName, Arrival]) -> None:
+        """Keep events that are their triggers' latest no more, for the instances that captured them."""
+        self.state.held = held = self.state.held.copy()
+        for name, arrival in arrivals.items():
+            held[name] = {**held.get(name, {}), arrival.offset: arrival}
         self.sweep = True
 
     def _let_go(self) -> None:
         """Forget what is held and no instance captured."""
         state = self.state
+        captured = {
+            event
+            for record in state.tasks.values()
+            for instance in (*record.open.values(), *record.resolved.values())
+            for event in instance.captured.items()
+        }
         kept = {}
         for name, arrivals in state.held.items():
-            captured = {
-                instance.captured.get(name)
-                for record in state.tasks.values()
-                for instance in (*record.open.values(), *record.resolved.values())
-            }
-            left = {offset: arrival for offset, arrival in arrivals.items() if offset in captured}
+            left = {offset: arrival for offset, arrival in arrivals.items() if (name, offset) in captured}
             if left:
                 kept[name] = left
         state.held = kept
