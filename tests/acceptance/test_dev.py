@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -116,6 +117,17 @@ def test_a_signal_ends_it_in_good_order(project: Project, number: int) -> None:
         below = running.below()
         assert running.stop(number) == 0
         assert alive(below) == []
+
+
+def test_a_client_that_hangs_on_does_not_keep_it_from_ending(project: Project) -> None:
+    with dev(project, str(project.tasks)) as running:
+        url = urlsplit(running.url)
+        with socket.create_connection((url.hostname, url.port)) as half:
+            half.sendall(
+                b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+            )
+            assert running.stop() == 0
 
 
 def test_a_signal_while_it_starts_ends_it_too(project: Project) -> None:

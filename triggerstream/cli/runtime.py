@@ -206,13 +206,14 @@ class Runtime:
         from aiohttp import web
 
         from triggerstream.web.access import Access
+        from triggerstream.web.serving import runner_of
         from triggerstream.web.site import site
 
         lookout = Lookout(self.reader, log, app=DEFAULT_APP, indexer=self._indexer)
         following = asyncio.create_task(lookout.run())
         self._stack.push_async_callback(ended, following)
         app = site(lookout, lambda _: lookout, Access(), log=log)
-        runner = web.AppRunner(app, access_log=None)
+        runner = runner_of(app)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         listener = web.TCPSite(runner, "127.0.0.1", port)

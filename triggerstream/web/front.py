@@ -15,6 +15,7 @@ from triggerstream.engine.inspect import Inspector
 from triggerstream.web.access import access
 from triggerstream.web.loopback import is_loopback
 from triggerstream.web.peers import Everywhere, Group, Peers, Worker
+from triggerstream.web.serving import runner_of
 from triggerstream.web.site import site
 
 PORT = 6066
@@ -54,16 +55,16 @@ class Front:
         """Listen no more; for one that never served."""
         self.listening.close()
 
-    def application(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> web.Application:
-        """Pages that show ``here``. ``others``: the addresses of other workers, by partition."""
+    def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> web.AppRunner:
+        """What serves pages that show ``here``. ``others``: the addresses of other workers, by partition."""
         peers = Peers(lambda: group(others()))
-        pages = site(here, lambda token: Everywhere(here, peers, token=token), self._access)
+        app = site(here, lambda token: Everywhere(here, peers, token=token), self._access)
 
         async def close(_: web.Application) -> None:
             await peers.close()
 
-        pages.on_cleanup.append(close)
-        return pages
+        app.on_cleanup.append(close)
+        return runner_of(app)
 
 
 def _is_web(url: str) -> bool:

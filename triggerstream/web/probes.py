@@ -17,8 +17,7 @@ from prometheus_client.exposition import choose_encoder
 
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.health import Pulse
-
-_GRACE_S = 1.0
+from triggerstream.web.serving import runner_of
 
 
 def probes(pulse: Pulse, registry: CollectorRegistry) -> web.Application:
@@ -67,7 +66,7 @@ async def _serve(
     app: web.Application, host: str, port: int, serving: Future[tuple[str, Callable[[], object]]]
 ) -> None:
     loop, ending = asyncio.get_running_loop(), asyncio.Event()
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_S)
+    runner = runner_of(app)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

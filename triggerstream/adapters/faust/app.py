@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
-from aiohttp.web import Application
+from aiohttp.web import AppRunner
 from faust.types import TP, StreamT
 
 from triggerstream.adapters.clock import SystemClock
@@ -127,7 +127,7 @@ class WorkerApp(faust.App):
         self.appender = appender
         self._room = asyncio.Event()
 
-    def show(self, pages: Application, listening: socket.socket) -> None:
+    def show(self, pages: AppRunner, listening: socket.socket) -> None:
         """Have Faust's web server serve ``pages`` once the app starts."""
         self._web = AgentWeb(self, pages=pages, listening=listening)
         self.boot_strategy.enable_web = True

@@ -6,14 +6,11 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from aiohttp.web import Application, AppRunner, BaseSite, SockSite
+from aiohttp.web import AppRunner, BaseSite, SockSite
 from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 
 from triggerstream.engine.inspect import Inspector
-
-_GRACE_S = 1.0
-"""How long a page that is being sent keeps a worker from ending; Faust's own server waits for 60 s."""
 
 
 class Front(Protocol):
@@ -31,8 +28,8 @@ class Front(Protocol):
     def listening(self) -> socket.socket:
         """What it listens with."""
 
-    def application(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> Application:
-        """Pages that show ``here``. ``others``: the addresses of other workers, by partition."""
+    def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> AppRunner:
+        """What serves pages that show ``here``. ``others``: the addresses of other workers, by partition."""
 
 
 class AgentWeb(Web):
@@ -43,10 +40,10 @@ class AgentWeb(Web):
     debug_blueprints = ()
     optional_blueprints = ()
 
-    def __init__(self, app: AppT, *, pages: Application, listening: socket.socket) -> None:
+    def __init__(self, app: AppT, *, pages: AppRunner, listening: socket.socket) -> None:
         super().__init__(app)
-        self.web_app = pages
-        self._runner = AppRunner(pages, access_log=None, shutdown_timeout=_GRACE_S)
+        self.web_app = pages.app
+        self._runner = pages
         self._listening = listening
 
     def _create_site(self) -> BaseSite:
