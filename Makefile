@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws faults lint bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
+.PHONY: help install test test-quick test-laws test-tools fuzz faults lint bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ test-quick: install ## The tests that need no broker and no process, in seconds
 
 test-laws: install ## The laws on 10,000 examples each
 	@HYPOTHESIS_PROFILE=full $(BIN)/pytest -m laws --timeout 3600 $(PYTEST_ARGS)
+
+fuzz: install ## Every fuzzer with a million inputs
+	@FUZZ_INPUTS=1000000 $(BIN)/pytest tests/fuzz --timeout 7200 -n 2 $(PYTEST_ARGS)
+
+test-tools: ## Install what some tests need besides Python: Chromium, kcat, RabbitMQ, PostgreSQL; by apt-get, as root
+	@sh tests/support/install_tools.sh
 
 faults: install ## The long fault tests: processes killed at random under load
 	@$(BIN)/pytest -m faults -s $(PYTEST_ARGS)
