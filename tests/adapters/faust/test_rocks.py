@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rocksdict import WriteBufferManager
+from rocksdict import Options, WriteBufferManager
 
+from triggerstream.adapters.faust import rocks
 from triggerstream.adapters.faust.rocks import WRITE_BUFFERS_BYTES, Memory, RocksStore
 from triggerstream.core.errors import UsageError
 
@@ -64,3 +67,69 @@ def test_what_is_not_in_files_yet_is_bounded_for_all_stores_together(
         store.close()
     # 144 MB were written. RocksDB lets go of a memtable a moment after it says that it is in a file.
     assert WRITE_BUFFERS_BYTES / 2 < most < WRITE_BUFFERS_BYTES * 4 / 3
+
+
+@dataclass
+class Reads:
+    """Counts the blocks that a store reads from files, by the kind of block."""
+
+    options: Options
+
+    def count(self) -> dict[str, int]:
+        """The blocks read so far."""
+        tickers = dict(
+            re.findall(r"^rocksdb[.]block[.]cache[.](\S+) COUNT : ([0-9]+)$", self._text(), re.MULTILINE)
+        )
+        return {kind: int(tickers[f"{kind}.miss"]) for kind in ("data", "index", "filter")}
+
+    def _text(self) -> str:
+        return self.options.get_statistics() or ""
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Reads]:
+    """The reads of each store that the test opens."""
+    made: list[Reads] = []
+    plain = rocks._options  # noqa: SLF001 - RocksDB counts only where its options ask for it
+
+    def counting(memory: Memory) -> Options:
+        options = plain(memory)
+        options.enable_statistics()
+        made.append(Reads(options))
+        return options
+
+    monkeypatch.setattr(rocks, "_options", counting)
+    return made
+
+
+def test_a_look_up_reads_no_index_however_small_the_cache_is(tmp_path: Path, reads: list[Reads]) -> None:
+    memory = Memory(cache_bytes=1024 * 1024)
+    store = RocksStore(tmp_path, changelog="c", memory=memory)
+    count, looked_up = 60_000, 2_000
+    filling = b"".join(b"%08x" % (n * 2_654_435_761 % 2**32) for n in range(140))
+    for begin in range(0, count, 1_000):
+        entries: dict[bytes, bytes | None] = {
+            _session(n): b"%d" % n + filling for n in range(begin, begin + 1_000)
+        }
+        store.write(entries, position=begin)
+    store.flush()
+
+    before = reads[0].count()
+    assert all(store.get(_session(n * 29)) is not None for n in range(looked_up))
+    present = reads[0].count()
+    assert all(store.get(_session(count + n)) is None for n in range(looked_up))
+    absent = reads[0].count()
+    store.close()
+
+    found = {kind: present[kind] - before[kind] for kind in before}
+    missed = {kind: absent[kind] - present[kind] for kind in before}
+    assert found["index"] == found["filter"] == missed["index"] == missed["filter"] == 0
+    # RocksDB counts a data block twice: when it is not in the cache, and when it is put there.
+    assert looked_up / 2 < found["data"] < looked_up * 2.5
+    # A Bloom filter of 10 bits lets 1 % through, for each file that has the key in its range.
+    assert missed["data"] < looked_up / 2
+
+
+def _session(number: int) -> bytes:
+    """A session's id; neighbours in number are far apart in the store."""
+    return b"session-%032d" % (number * 2_654_435_761 % 2**32)
