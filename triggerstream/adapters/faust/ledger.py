@@ -138,7 +138,7 @@ class KafkaLedger:
         position, *_ = await _translated(_all(sending), "did not take a checkpoint")
         if commit.offset is not None:
             # Not beside the records: while the coordinator adds the group to the transaction, the broker
-            # cannot learn that their partitions belong to it, and aiokafka tries again 100 ms later.
+            # cannot learn that their partitions belong to it, and aiokafka waits before it tries again.
             offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
             telling = producer.send_offsets_to_transaction(offsets, self._app)
             await _translated(telling, "did not take an offset")

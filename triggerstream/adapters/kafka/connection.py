@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -16,6 +16,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, watch_answers
 from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.core.errors import LogError, UsageError
@@ -40,11 +41,15 @@ _STOP_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Where the brokers are: ``bootstrap`` is ``host:port``, or several with commas between them."""
+    """Where the brokers are: ``bootstrap`` is ``host:port``, or several with commas between them.
+
+    ``answers``: what its transactional producers hear of brokers.
+    """
 
     bootstrap: str
     client_id: str = "triggerstream"
     security: Security = NOTHING
+    answers: Answers = field(default_factory=Answers, compare=False, repr=False)
 
     def options(self) -> dict[str, Any]:
         """What every aiokafka client is made with.
@@ -94,14 +99,18 @@ class Connection:
         transactional = {
             "transactional_id": transactional_id,
             "transaction_timeout_ms": round(transaction_s * 1000),
+            "retry_backoff_ms": RETRY_MS,
         }
-        return AIOKafkaProducer(
+        producer = AIOKafkaProducer(
             **self.options(),
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
             max_request_size=_LONGEST_REQUEST_BYTES,
             **(transactional if transactional_id is not None else {}),
         )
+        if transactional_id is not None:
+            watch_answers(producer.client, self.answers)
+        return producer
 
     def reader(self, *, wait_ms: int = 250, committed: bool = True) -> AIOKafkaConsumer:
         """A consumer that belongs to no group, not started yet.

@@ -1,0 +1,82 @@
+"""Answers of brokers to a producer: when the last one came, and how long to wait after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from aiokafka.client import AIOKafkaClient
+
+RETRY_MS = 5
+"""The pause after the first failure. aiokafka's 100 ms are as long as ten transactions, and the commonest
+failure (the markers of the last transaction are not written yet) is over after some 5."""
+_LONGEST_S = 0.1
+"""The pause doubles up to this one, so that a broker that is away is not asked 200 times a second."""
+
+
+class _Api(IntEnum):
+    """Requests whose answers have an error for each partition, by Kafka's number."""
+
+    PRODUCE = 0
+    ADD_PARTITIONS_TO_TXN = 24
+    TXN_OFFSET_COMMIT = 28
+
+
+@dataclass(slots=True, eq=False)
+class Answers:
+    """When a broker last answered one of the clients that are watched, by the monotonic clock."""
+
+    at: float = -math.inf
+
+
+def watch_answers(client: AIOKafkaClient, answers: Answers) -> None:
+    """Have ``client`` note its answers, and wait longer after each failure that follows on another.
+
+    Its owner waits ``RETRY_MS`` after each: that is the first pause, and part of all others.
+    """
+    ready, send = client.ready, client.send
+    failures = 0
+
+    async def pause() -> None:
+        nonlocal failures
+        failures += 1
+        await asyncio.sleep(_pause_s(failures))
+
+    async def paced_ready(node: int, **options: Any) -> bool:  # noqa: ANN401 - aiokafka is not typed
+        found: bool = await ready(node, **options)
+        if not found:
+            await pause()
+        return found
+
+    async def watched_send(node: int, request: Any, **options: Any) -> Any:  # noqa: ANN401 - likewise
+        nonlocal failures
+        response = await send(node, request, **options)
+        answers.at = time.monotonic()
+        if _is_error(request, response):
+            await pause()
+        else:
+            failures = 0
+        return response
+
+    client.ready, client.send = paced_ready, watched_send
+
+
+def _pause_s(failures: int) -> float:
+    """What the pause after so many failures in a row is longer than the first one."""
+    first = RETRY_MS / 1000
+    return float(min(first * 2 ** min(failures - 1, 10), _LONGEST_S) - first)
+
+
+def _is_error(request: Any, response: Any) -> bool:  # noqa: ANN401 - likewise
+    match request.API_KEY:
+        case _Api.PRODUCE:
+            topics = response.topics
+        case _Api.ADD_PARTITIONS_TO_TXN | _Api.TXN_OFFSET_COMMIT:
+            topics = response.errors
+        case _:
+            return bool(getattr(response, "error_code", 0))
+    return any(partition[1] for _, partitions in topics for partition in partitions)
