@@ -95,6 +95,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Reads]:
     def counting(memory: Memory) -> Options:
         options = plain(memory)
         options.enable_statistics()
+        options.set_disable_auto_compactions(True)  # their reads would be counted, too
         made.append(Reads(options))
         return options
 
