@@ -16,6 +16,7 @@ from triggerstream.core.events import (
     Erase,
     Event,
     Failed,
+    FailureReason,
     Finished,
     Replay,
     Resend,
@@ -229,6 +230,7 @@ class Reference:
             case Failed(), "scheduled" | "running":
                 retry = one.task.retry
                 left = retry is not None and one.retries < retry.max
+                left = left and outcome.reason is not FailureReason.RESULT_NOT_REPORTABLE
                 if retry is not None and left and not one.blocked() and not session.closed:
                     clone = self.clone(session, one, retries=one.retries + 1)
                     clone.status = "delayed"

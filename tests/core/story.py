@@ -14,6 +14,7 @@ from triggerstream.core.events import (
     Erase,
     Event,
     Failed,
+    FailureReason,
     Finished,
     Replay,
     Resend,
@@ -140,8 +141,17 @@ class Story:
         body = Finished(instance=InstanceId(instance), command=self.command(instance), result=result)
         return self.tell(body, at=at)
 
-    def failed(self, instance: str, error: str = "boom", *, at: float | None = None) -> list[Decision]:
-        body = Failed(instance=InstanceId(instance), command=self.command(instance), error=error)
+    def failed(
+        self,
+        instance: str,
+        error: str = "boom",
+        *,
+        reason: FailureReason | None = None,
+        at: float | None = None,
+    ) -> list[Decision]:
+        body = Failed(
+            instance=InstanceId(instance), command=self.command(instance), error=error, reason=reason
+        )
         return self.tell(body, at=at)
 
     def skipped(

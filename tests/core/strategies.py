@@ -24,6 +24,7 @@ from triggerstream.core.events import (
     Erase,
     Event,
     Failed,
+    FailureReason,
     Finished,
     Replay,
     Resend,
@@ -373,7 +374,11 @@ def _body(move: Move, state: SessionState | None, config: Configuration) -> Body
         case "finished":
             return Finished(instance=instance, command=command, result=value)
         case "failed":
-            return Failed(instance=instance, command=command, error="boom", metadata={"failed": True})
+            reasons = (None, *FailureReason)
+            reason = reasons[move.pick % len(reasons)]
+            return Failed(
+                instance=instance, command=command, error="boom", reason=reason, metadata={"failed": True}
+            )
         case "skipped":
             return Skipped(instance=instance, command=command, metadata={"skipped": True})
         case "retried":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.story import SECOND, START_US, Story, names, task
+from triggerstream.core.events import FailureReason
 from triggerstream.core.ids import Json
 from triggerstream.core.tasks import Retry
 
@@ -35,6 +36,23 @@ def test_retry_without_a_backoff_is_decided_in_the_same_fold() -> None:
     assert names(story.failed("t#1")) == ["t#2"]
     assert story.failed("t#2") == []
     assert story.statuses() == {"t#0": "replayed", "t#1": "replayed", "t#2": "failed"}
+
+
+def test_result_that_cannot_be_reported_is_never_retried() -> None:
+    """The task did its work: to run it again would repeat its effects, and fail to report them again."""
+    story = retrying(max=2)
+    assert story.failed("t#0", reason=FailureReason.RESULT_NOT_REPORTABLE) == []
+    assert story.statuses() == {"t#0": "failed"}
+    assert story.instance("t#0").reason == "result not reportable"
+    assert names(story.replay("t#0")) == ["t#1"]  # an operator may
+
+
+@pytest.mark.parametrize("reason", [r for r in FailureReason if r != "result not reportable"])
+def test_every_other_failure_is_retried(reason: FailureReason) -> None:
+    story = retrying(max=1)
+    assert names(story.failed("t#0", reason=reason)) == ["t#1"]
+    assert story.statuses() == {"t#0": "replayed", "t#1": "scheduled"}
+    assert story.instance("t#0").reason == reason
 
 
 def test_backoff_grows_by_its_factor_up_to_its_limit() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from tests.core.story import SECOND, Story, names, task
+from tests.core.story import SECOND, START_US, Story, names, task
 from triggerstream.core.events import (
     Body,
     Cancel,
@@ -187,7 +187,11 @@ def test_transition_of_the_table_takes_place(event: str, status: str) -> None:
 
 @pytest.mark.parametrize(
     ("event", "status"),
-    [cell for cell in CELLS if cell not in TABLE and cell != ("finished", "cancelled")],
+    [
+        cell
+        for cell in CELLS
+        if cell not in TABLE and cell not in {("finished", "cancelled"), ("started", "running")}
+    ],
 )
 def test_what_is_not_in_the_table_changes_nothing_and_is_counted(event: str, status: str) -> None:
     story, name = STATUSES[status]()
@@ -203,6 +207,33 @@ def test_what_is_not_in_the_table_changes_nothing_and_is_counted(event: str, sta
     assert what == "refused"
     assert note is not None
     assert f"{name} is" in note
+
+
+def test_repeated_started_of_one_attempt_takes_no_place_in_the_timeline() -> None:
+    """Its worker was lost: that another one runs it now is heard of, and is no news."""
+    story, name = running()
+    before = story.notes()
+    for number in range(64):
+        metadata: JsonObject = {"worker": f"w{number}"}
+        body = Started(instance=InstanceId(name), command=story.command(name), metadata=metadata)
+        assert story.tell(body, at=story.now_s + 1) == []
+    assert story.notes() == before
+    assert story.refused() == 0
+    assert story.statuses()[name] == "running"
+    assert story.instance(name).metadata == {"worker": "w63"}
+    assert story.instance(name).changed_us == START_US + round(story.now_s * SECOND)
+
+
+def test_started_of_the_next_attempt_has_a_place_in_the_timeline() -> None:
+    story, name = running()
+    story.tell(EVENTS["resend"](InstanceId(name), story.command(name)))
+    assert story.instance(name).started_us is None
+    story.started(name, at=story.now_s + 5)
+    assert story.notes()[-1] == ("reported", f"{name} running")
+    assert story.instance(name).started_us == START_US + round(story.now_s * SECOND)
+    noted = story.notes()
+    story.started(name)
+    assert story.notes() == noted
 
 
 def test_finished_after_a_cancel_is_noted_and_does_not_cascade() -> None:

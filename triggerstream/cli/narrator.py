@@ -109,8 +109,10 @@ def _outcome(event: Event, outcome: Outcome) -> JsonObject:
     match outcome:
         case Finished(result=result):
             said["result"] = result
-        case Failed(error=error):
+        case Failed(error=error, reason=reason):
             said["error"] = error
+            if reason is not None:
+                said["reason"] = reason
         case Retried(after_us=after_us):
             said["after"] = after_us / 1_000_000
         case _:

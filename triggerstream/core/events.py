@@ -8,6 +8,7 @@ What is made for every event is a ``Struct``: a frozen dataclass of nine fields 
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -50,12 +51,33 @@ class Finished(Struct, frozen=True, kw_only=True):
     metadata: JsonObject | None = None
 
 
+class FailureReason(StrEnum):
+    """Why a command failed, where the cause is not an exception that the task raised."""
+
+    NOT_DISPATCHABLE = "not dispatchable"
+    """No broker will ever be handed this command: not on the list, too long, no JSON."""
+    TASK_UNKNOWN = "task unknown"
+    """The worker that received the message has no task of that name."""
+    MESSAGE_REJECTED = "message rejected"
+    """The worker that received the message could not make a call of it."""
+    WORKER_LOST = "worker lost"
+    """Processes that ran the command ended without an outcome, too often to try again."""
+    TIME_LIMIT = "time limit"
+    TERMINATED = "terminated"
+    RESULT_NOT_REPORTABLE = "result not reportable"
+    """The task returned, with a value that no event can hold. Its effects are there: never retried."""
+
+
 class Failed(Struct, frozen=True, kw_only=True):
-    """``command`` ended with an error, or could never be handed over."""
+    """``command`` ended with an error, or could never be handed over.
+
+    ``reason`` is None where the task itself raised.
+    """
 
     instance: InstanceId
     command: CommandId
     error: str
+    reason: FailureReason | None = None
     metadata: JsonObject | None = None
 
 

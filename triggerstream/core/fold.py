@@ -20,6 +20,7 @@ from triggerstream.core.events import (
     Erase,
     Event,
     Failed,
+    FailureReason,
     Finished,
     Outcome,
     Replay,
@@ -488,10 +489,9 @@ class _Draft:
             return self._refuse(f"command {outcome.command} is not that of {outcome.instance}")
         if instance.status not in DECIDED:
             return self._late(task, instance, outcome)
-        if instance.status is Status.RUNNING and isinstance(outcome, Started | Revoked):
-            only = "already" if isinstance(outcome, Started) else "now: only a scheduled one expires"
+        if instance.status is Status.RUNNING and isinstance(outcome, Revoked):
             self.settled.clear()
-            return self._refuse(f"{outcome.instance} is running {only}")
+            return self._refuse(f"{outcome.instance} is running now: only a scheduled one expires")
         if instance.status is not Status.RUNNING and isinstance(outcome, Retried):
             self.settled.clear()
             return self._refuse(f"{outcome.instance} is {instance.status}: only a running one can be retried")
@@ -499,6 +499,10 @@ class _Draft:
         if outcome.metadata is not None:
             instance.metadata = outcome.metadata
         match outcome:
+            case Started() if instance.started_us is not None:
+                # Its worker was lost and another one runs it: the same attempt, no news in the timeline.
+                instance.changed_us = self.state.clock_us
+                return _SILENT
             case Started():
                 instance.status = Status.RUNNING
                 instance.started_us = instance.changed_us = self.state.clock_us
@@ -507,7 +511,7 @@ class _Draft:
                 self._resolve(task, instance, Status.FINISHED)
                 self._cascade(event, task, outcome.result)
             case Failed():
-                self._failed(task, instance, outcome.error)
+                self._failed(task, instance, outcome)
             case Skipped():
                 self._resolve(task, instance, Status.SKIPPED)
             case Retried():
@@ -544,10 +548,17 @@ class _Draft:
         )
         self._fire(TriggerName(task), arrival)
 
-    def _failed(self, name: TaskName, instance: Instance, error: str) -> None:
+    def _failed(self, name: TaskName, instance: Instance, outcome: Failed) -> None:
         task = self.config.by_name.get(name)
-        instance.error = error
-        if task is not None and task.retry is not None and instance.retries < task.retry.max:
+        instance.error = outcome.error
+        instance.reason = None if outcome.reason is None else outcome.reason.value
+        if (
+            task is not None
+            and task.retry is not None
+            and instance.retries < task.retry.max
+            # The task did its work: only the report failed, and would fail again.
+            and outcome.reason is not FailureReason.RESULT_NOT_REPORTABLE
+        ):
             if not self._blocked(task, instance) and not self.state.closed:
                 clone = self._clone(task, instance, kwargs=None, retries=instance.retries + 1)
                 self._delay(clone, waits_us=None)
@@ -651,6 +662,7 @@ class _Draft:
             )
         instance = self._edit(task, instance)
         instance.attempt += 1
+        instance.started_us = None  # of the attempt before
         instance.changed_us = self.state.clock_us
         self._send(task, instance)
         said = _said(resend.reason, resend.by)

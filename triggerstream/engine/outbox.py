@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import DispatchError, UndispatchableError
-from triggerstream.core.events import Failed
+from triggerstream.core.events import Failed, FailureReason
 from triggerstream.core.ids import CommandId
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.ports import Clock, Dispatcher, Refused, Sent, Store
@@ -214,7 +214,12 @@ class Outbox:
         if isinstance(decision, Revoke):
             self._note(entry)
             return
-        failed = Failed(instance=decision.instance, command=decision.id, error=reason)
+        failed = Failed(
+            instance=decision.instance,
+            command=decision.id,
+            error=reason,
+            reason=FailureReason.NOT_DISPATCHABLE,
+        )
         record = NewRecord(key=decision.session.encode(), value=events.encode(failed))
         await self._store.refuse(Refused(number=entry.number, reason=reason, failed=record))
         self.refused += 1

@@ -22,6 +22,7 @@ from triggerstream.core.events import (
     Erase,
     Event,
     Failed,
+    FailureReason,
     Finished,
     Replay,
     Resend,
@@ -346,8 +347,24 @@ def _finished(data: JsonObject) -> Finished:
 
 
 def _failed(data: JsonObject) -> Failed:
-    error = optional_text(data, "error", "/data") or ""
-    return Failed(instance=_instance(data), command=_command(data), error=error, metadata=_metadata(data))
+    return Failed(
+        instance=_instance(data),
+        command=_command(data),
+        error=optional_text(data, "error", "/data") or "",
+        reason=_failure_reason(data),
+        metadata=_metadata(data),
+    )
+
+
+def _failure_reason(data: JsonObject) -> FailureReason | None:
+    text = optional_text(data, "reason", "/data")
+    if text is None:
+        return None
+    try:
+        return FailureReason(text)
+    except ValueError as exc:
+        known = ", ".join(f"`{reason}`" for reason in FailureReason)
+        raise DecodeError(f"/data/reason: must be one of {known}, is `{text[:80]}`") from exc
 
 
 def _skipped(data: JsonObject) -> Skipped:

@@ -75,7 +75,7 @@ async def test_a_task_that_fails_takes_no_effect(sql: Farm) -> None:
 async def test_a_task_whose_result_cannot_be_reported_takes_no_effect(sql: Farm) -> None:
     events = await sql.run(command("takes_effect", name="odd", odd=True))
     assert types(events) == ["started", "failed"]
-    assert events[1]["data"]["metadata"]["reason"] == "result not reportable"
+    assert events[1]["data"]["reason"] == "result not reportable"
     assert effects(sql, "odd") == []
 
 
@@ -152,7 +152,7 @@ async def test_the_hard_time_limit_is_recorded_and_a_repeat_does_not_run(sql: Fa
 async def test_a_task_that_kills_every_worker_is_given_up_after_three_take_overs(sql: Farm) -> None:
     events = await sql.run(command("killed", name="poison", times=99), within_s=60)
     assert types(events) == ["started"] * 4 + ["failed"]
-    assert events[-1]["data"]["metadata"]["reason"] == "worker lost"
+    assert events[-1]["data"]["reason"] == "worker lost"
     assert len(await sql.appears("poison", lines=4)) == 4
 
 

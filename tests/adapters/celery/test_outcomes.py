@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
+from celery import Celery, chain, chord, group
+from celery.canvas import Signature
+from celery.result import AsyncResult, EagerResult, GroupResult
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +22,7 @@ from tests.adapters.celery.conftest import command
 from triggerstream.adapters.celery import outcomes
 from triggerstream.adapters.celery.delivery import HEADER, Delivery, delivery_of, header_of
 from triggerstream.adapters.celery.outcomes import NotReportableError, plain
-from triggerstream.core.events import Failed, Finished, Retried, Skipped
+from triggerstream.core.events import Failed, FailureReason, Finished, Retried, Skipped
 from triggerstream.wire.json import dumps, loads
 
 SENT = command("echo")
@@ -79,6 +89,84 @@ def test_what_is_no_json_is_refused_with_its_place(value: object, says: str) -> 
     with pytest.raises(NotReportableError) as caught:
         plain(value)
     assert str(caught.value).startswith(says)
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Colours(Enum):
+    RED = 1
+
+
+class Model:
+    def model_dump(self, *, mode: str) -> object:
+        return {"mode": mode}
+
+
+class Array:
+    def tolist(self) -> list[int]:
+        return [1]
+
+
+class Unreadable(dict[str, object]):
+    def items(self) -> Any:  # noqa: ANN401 - never returns
+        raise ValueError("its database is gone")
+
+
+async def steps() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        ({1, 2}, "a list of what it holds"),
+        (frozenset(), "a list of what it holds"),
+        ((n for n in range(3)), "a list of what it holds"),
+        (map(str, [1]), "a list of what it holds"),
+        (steps(), "asyncio.run("),
+        (b"bytes", "decode it"),
+        (datetime(2026, 1, 1, tzinfo=UTC), "isoformat()"),
+        (date(2026, 1, 1), "isoformat()"),
+        (Decimal(1), "str(…) of it"),
+        (UUID(int=1), "str(…) of it"),
+        (Path(), "str(…) of it"),
+        (Colours.RED, "return its value"),
+        (ValueError("no"), "raise it"),
+        (Point(x=1), "dataclasses.asdict("),
+        (Model(), 'model_dump(mode="json")'),
+        (Array(), "tolist()"),
+        (object(), "return what describes it"),
+        (Signature("a.task"), "nothing of it ran: call its apply_async()"),
+        ({"a": [Signature("a.task")]}, "nothing of it ran: call its apply_async()"),
+        (chain(Signature("a.task"), Signature("a.task")), "nothing of it ran: call its apply_async()"),
+        (group([Signature("a.task")]), "nothing of it ran: call its apply_async()"),
+        (chord([Signature("a.task")], Signature("a.task")), "nothing of it ran: call its apply_async()"),
+        (AsyncResult("an id", app=Celery()), "return its id (`result.id`)"),
+        (EagerResult("an id", 1, "SUCCESS"), "return its id (`result.id`)"),
+        (GroupResult("an id", [], app=Celery()), "return its id (`result.id`)"),
+        (Unreadable(), "a value cannot be read: ValueError: its database is gone"),
+    ],
+    ids=lambda value: value[:16] if isinstance(value, str) else type(value).__name__,
+)
+def test_what_cannot_be_reported_says_what_to_return_instead(value: object, advice: str) -> None:
+    with pytest.raises(NotReportableError) as caught:
+        outcomes.finished(delivery(), value)
+    assert advice in str(caught.value)
+    failed = outcomes.decode(outcomes.not_reportable(delivery(), caught.value))
+    assert isinstance(failed, Failed)
+    assert failed.reason is FailureReason.RESULT_NOT_REPORTABLE
+
+
+def test_returned_coroutine_says_that_nothing_ran() -> None:
+    async def work() -> None: ...
+
+    coroutine = work()
+    with pytest.raises(NotReportableError, match="nothing of it ran"):
+        plain(coroutine)
+    coroutine.close()
 
 
 def test_a_ring_is_refused() -> None:

@@ -51,12 +51,34 @@ async def test_a_task_that_raises_failed_with_type_message_and_traceback(shared:
     assert 'raise ValueError("no good")' in events[1]["data"]["metadata"]["traceback"]
 
 
-@pytest.mark.parametrize("kind", ["object", "nan", "big", "deep", "long", "surrogate", "key"])
+@pytest.mark.parametrize("kind", ["object", "nan", "big", "deep", "long", "surrogate", "key", "unreadable"])
 async def test_a_result_that_no_event_can_hold_is_a_failure(shared: Farm, kind: str) -> None:
     events = await shared.run(command("odd", kind=kind))
     assert types(events) == ["started", "failed"]
-    assert events[1]["data"]["error"].startswith("result not reportable: ")
-    assert events[1]["data"]["metadata"]["reason"] == "result not reportable"
+    assert events[1]["data"]["error"].startswith("the task ended, but its result cannot be reported: ")
+    assert events[1]["data"]["reason"] == "result not reportable"
+
+
+@pytest.mark.parametrize("kind", ["signature", "chain", "group", "chord", "within"])
+async def test_signature_that_was_not_applied_is_a_failure_that_says_what_to_do(
+    shared: Farm, kind: str
+) -> None:
+    """It is a dict, so it would count as a result; and nothing of it would ever run."""
+    events = await shared.run(command("canvas", kind=kind))
+    assert types(events) == ["started", "failed"]
+    assert events[1]["data"]["reason"] == "result not reportable"
+    assert "nothing of it ran: call its apply_async()" in events[1]["data"]["error"]
+
+
+@pytest.mark.parametrize("kind", ["result", "group result"])
+async def test_result_object_is_a_failure_that_says_what_to_do_and_its_tasks_run(
+    shared: Farm, kind: str
+) -> None:
+    events = await shared.run(command("canvas", kind=kind))
+    assert types(events) == ["started", "failed"]
+    assert events[1]["data"]["reason"] == "result not reportable"
+    assert "return its id (`result.id`)" in events[1]["data"]["error"]
+    await shared.appears(f"sub-{kind}")
 
 
 async def test_celerys_own_retries_are_one_command_with_one_outcome(shared: Farm) -> None:
@@ -105,6 +127,7 @@ async def test_the_hard_time_limit_is_a_failure(shared: Farm) -> None:
     events = await shared.run(command("too_slow_hard"))
     assert types(events) == ["started", "failed"]
     assert events[1]["data"]["error"].startswith("TimeLimitExceeded")
+    assert events[1]["data"]["reason"] == "time limit"
 
 
 async def test_what_the_class_of_a_task_makes_of_its_call_is_the_result(shared: Farm) -> None:
@@ -123,6 +146,7 @@ async def test_an_unknown_task_is_a_failure(shared: Farm) -> None:
     events = await shared.run(command("no_such_task"))
     assert types(events) == ["failed"]
     assert "no_such_task" in events[0]["data"]["error"]
+    assert events[0]["data"]["reason"] == "task unknown"
 
 
 async def test_a_message_that_is_no_task_is_a_failure(shared: Farm) -> None:
@@ -132,6 +156,7 @@ async def test_a_message_that_is_no_task_is_a_failure(shared: Farm) -> None:
     events = await shared.outcome(sent)
     assert types(events) == ["failed"]
     assert events[0]["data"]["error"].startswith("task_rejected: invalid ETA")
+    assert events[0]["data"]["reason"] == "message rejected"
 
 
 async def test_a_lost_child_process_has_its_task_run_again_and_reports_no_failure(shared: Farm) -> None:

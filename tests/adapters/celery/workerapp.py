@@ -6,10 +6,11 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from celery import Celery, Task
+from celery import Celery, Task, chain, chord, group
 from celery.exceptions import Ignore, Reject
 from sqlalchemy import text
 
@@ -101,6 +102,32 @@ def fail(**_: object) -> None:
     raise ValueError("no good")
 
 
+class Unreadable(dict[str, object]):
+    def items(self) -> Any:  # noqa: ANN401 - never returns
+        raise ValueError("its database is gone")
+
+
+@app.task
+def sub(name: str) -> None:
+    note(name)
+
+
+@app.task
+def canvas(go: Go) -> object:
+    kind = go["kind"]
+    one = sub.si(f"sub-{kind}")
+    made: dict[str, Callable[[], object]] = {
+        "signature": lambda: one,
+        "chain": lambda: chain(one, one),
+        "group": lambda: group([one, one]),
+        "chord": lambda: chord([one], one),
+        "within": lambda: {"next": [one]},
+        "result": one.apply_async,
+        "group result": group([one, one]).apply_async,
+    }
+    return made[kind]()
+
+
 @app.task
 def odd(go: Go) -> object:
     deep: list[Any] = []
@@ -114,6 +141,7 @@ def odd(go: Go) -> object:
         "long": "x" * 300_000,
         "surrogate": "\ud800",
         "key": {1: 2},
+        "unreadable": Unreadable(),
     }[go["kind"]]
 
 

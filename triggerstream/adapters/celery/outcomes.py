@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import traceback
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from datetime import date
+from datetime import time as time_of_day
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from uuid import UUID
+
+from celery.canvas import Signature
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.result import ResultBase
 
 from triggerstream.adapters.celery.delivery import Delivery
 from triggerstream.core.errors import DecodeError, TriggerstreamError
 from triggerstream.core.events import (
     Failed,
+    FailureReason,
     Finished,
     Outcome,
     Retried,
@@ -23,9 +36,6 @@ from triggerstream.wire import events
 from triggerstream.wire.bounds import EVENT_BYTES, INTEGER_LIMIT, JSON_DEPTH
 from triggerstream.wire.json import loads
 from triggerstream.wire.records import Record
-
-NOT_REPORTABLE = "result not reportable"
-WORKER_LOST = "worker lost"
 
 _ENVELOPE_DEPTH = 2
 """An outcome's value lies in ``data`` of the event: two levels below the event itself."""
@@ -45,7 +55,13 @@ def plain(value: object, *, depth: int = JSON_DEPTH - _ENVELOPE_DEPTH) -> Json:
         NotReportableError: something in it is no JSON, too deep, or a number that JSON readers do not agree
             on.
     """
-    return _plain(value, "", depth)
+    try:
+        return _plain(value, "", depth)
+    except NotReportableError:
+        raise
+    except Exception as exc:
+        # The application's own classes are read by calling their methods: that is no error of its task.
+        raise NotReportableError(f"a value cannot be read: {describe(exc)}") from exc
 
 
 def plain_object(value: object) -> JsonObject:
@@ -74,6 +90,13 @@ def _plain(value: object, path: str, depth: int) -> Json:
             except UnicodeEncodeError as exc:
                 raise NotReportableError(f"{path or '/'}: not valid Unicode") from exc
             return str(value)
+        case Signature():
+            # Itself a dict: without this it would count as a result, and what it stands for would never run.
+            raise NotReportableError(
+                f"{path or '/'}: a Celery signature ({value.get('task')!s:.80}) is no JSON; it was not "
+                "applied, so nothing of it ran: call its apply_async() in the task and return the id of what "
+                "that gives"
+            )
         case dict() | list() | tuple() if depth <= 0:
             raise NotReportableError(f"{path[:80]}…: nested deeper than {JSON_DEPTH}")
         case dict():
@@ -87,7 +110,44 @@ def _plain(value: object, path: str, depth: int) -> Json:
         case list() | tuple():
             return [_plain(item, f"{path}/{index}", depth - 1) for index, item in enumerate(value)]
         case _:
-            raise NotReportableError(f"{path or '/'}: {type(value).__name__} is no JSON")
+            advice = _advice(value)
+            raise NotReportableError(
+                f"{path or '/'}: {type(value).__name__} is no JSON{f'; {advice}' if advice else ''}"
+            )
+
+
+def _advice(value: object) -> str | None:
+    """What could be returned in place of ``value``."""
+    match value:
+        case type():
+            return None
+        case ResultBase():
+            return (
+                "what was sent runs on its own: return its id (`result.id`), and let its last task fire a "
+                "trigger where something has to follow"
+            )
+        case Awaitable() | AsyncIterator():
+            return "nothing of it ran: Celery awaits nothing, so run it in the task, with asyncio.run(…)"
+        case set() | frozenset() | Iterator():
+            return "return a list of what it holds"
+        case bytes() | bytearray() | memoryview():
+            return "return text: decode it, or use base64"
+        case date() | time_of_day():
+            return "return its isoformat()"
+        case Decimal() | UUID() | PurePath():
+            return "return str(…) of it"
+        case Enum():
+            return "return its value"
+        case BaseException():
+            return "raise it, or return str(…) of it"
+        case _ if dataclasses.is_dataclass(value):
+            return "return dataclasses.asdict(…) of it"
+        case _ if hasattr(value, "model_dump"):
+            return 'return its model_dump(mode="json")'
+        case _ if hasattr(value, "tolist"):
+            return "return its tolist()"
+        case _:
+            return "return what describes it: text, numbers, lists, objects with text as keys"
 
 
 # ---- making them ---------------------------------------------------------------------------------
@@ -155,34 +215,44 @@ def revoked(delivery: Delivery, *, reason: str) -> bytes:
     return encode(delivery, Revoked(instance=delivery.instance, command=delivery.command, metadata=metadata))
 
 
-def failed(delivery: Delivery, error: str, *, reason: str | None = None, trace: str | None = None) -> bytes:
+def failed(
+    delivery: Delivery, error: str, *, reason: FailureReason | None = None, trace: str | None = None
+) -> bytes:
     """The command ended with ``error``; ``reason`` names a kind that is not the task's own doing."""
-    metadata: JsonObject = {}
-    if reason is not None:
-        metadata["reason"] = reason
-    if trace:
-        metadata["traceback"] = _valid(trace[-_TRACEBACK_CHARS:])
-    text = _valid(error[:_ERROR_CHARS])
+    metadata: JsonObject | None = {"traceback": _valid(trace[-_TRACEBACK_CHARS:])} if trace else None
     outcome = Failed(
-        instance=delivery.instance, command=delivery.command, error=text, metadata=metadata or None
+        instance=delivery.instance,
+        command=delivery.command,
+        error=_valid(error[:_ERROR_CHARS]),
+        reason=reason,
+        metadata=metadata,
     )
     return encode(delivery, outcome)
 
 
 def failed_with(delivery: Delivery, exc: BaseException) -> bytes:
-    """The task raised ``exc``."""
+    """The task raised ``exc``, or Celery ended it with ``exc``."""
+    reason = None
+    if isinstance(exc, WorkerLostError):
+        reason = FailureReason.WORKER_LOST
+    elif isinstance(exc, TimeLimitExceeded):
+        reason = FailureReason.TIME_LIMIT
     trace = "".join(traceback.format_exception(exc))
-    return failed(delivery, describe(exc), trace=trace)
+    return failed(delivery, describe(exc), reason=reason, trace=trace)
 
 
 def not_reportable(delivery: Delivery, exc: NotReportableError) -> bytes:
     """The task ended well, with a value that no event can hold."""
-    return failed(delivery, f"{NOT_REPORTABLE}: {exc}", reason=NOT_REPORTABLE)
+    return failed(
+        delivery,
+        f"the task ended, but its result cannot be reported: {exc}",
+        reason=FailureReason.RESULT_NOT_REPORTABLE,
+    )
 
 
 def worker_lost(delivery: Delivery, why: str) -> bytes:
     """No worker could run the command to its end."""
-    return failed(delivery, f"{WORKER_LOST}: {why}", reason=WORKER_LOST)
+    return failed(delivery, why, reason=FailureReason.WORKER_LOST)
 
 
 def fired(delivery: Delivery, name: TriggerName, data: JsonObject, *, number: int) -> bytes:

@@ -20,6 +20,7 @@ from triggerstream.adapters.celery import outcomes
 from triggerstream.adapters.celery.delivery import Delivery, delivery_of
 from triggerstream.adapters.celery.execution import Execution
 from triggerstream.adapters.celery.guards import GuardUnavailableError
+from triggerstream.core.events import FailureReason
 
 if TYPE_CHECKING:
     from kombu.message import Message
@@ -37,7 +38,9 @@ def reporting_request(base: type[Request], execution: Execution) -> type[Request
             delivery = self._unreported()
             if delivery is not None:
                 if terminated:
-                    self._conclude(delivery, outcomes.failed(delivery, f"Terminated: {signum or reason}"))
+                    why = f"Terminated: {signum or reason}"
+                    value = outcomes.failed(delivery, why, reason=FailureReason.TERMINATED)
+                    self._conclude(delivery, value)
                 else:
                     self._drop(delivery, reason)
             super()._announce_revoked(reason, terminated, signum, expired)
@@ -139,10 +142,8 @@ def _acks_on_timeout(task: Any) -> bool:  # noqa: ANN401 - the two settings are 
     return bool(task.acks_on_failure_or_timeout if split is None else split)
 
 
-def report_rejected(execution: Execution, message: Message, why: str) -> None:
+def report_rejected(execution: Execution, message: Message, why: str, *, reason: FailureReason) -> None:
     """Report a message that this worker cannot make a task of."""
     delivery = delivery_of(message.headers)
     if delivery is not None:
-        execution.reporter.report(
-            delivery.session, outcomes.failed(delivery, why, reason="rejected by the worker")
-        )
+        execution.reporter.report(delivery.session, outcomes.failed(delivery, why, reason=reason))

@@ -22,6 +22,7 @@ from triggerstream.adapters.celery.reporting import Reporter
 from triggerstream.adapters.celery.request import report_rejected, reporting_request
 from triggerstream.adapters.celery.task import TriggerTask, accepted_kwargs
 from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.core.events import FailureReason
 from triggerstream.engine.ports import OutcomeLog
 
 if TYPE_CHECKING:
@@ -170,11 +171,12 @@ def _rejections_step(execution: Execution) -> type[bootsteps.Step]:
 
             def unknown(body: object, message: Any, exc: BaseException) -> None:  # noqa: ANN401 - a kombu Message
                 why = f"task_unknown: no task {message.headers.get('task')!r} in this worker"
-                report_rejected(execution, message, why)
+                report_rejected(execution, message, why, reason=FailureReason.TASK_UNKNOWN)
                 on_unknown(body, message, exc)
 
             def invalid(body: object, message: Any, exc: BaseException) -> None:  # noqa: ANN401
-                report_rejected(execution, message, f"task_rejected: {exc}")
+                why = f"task_rejected: {exc}"
+                report_rejected(execution, message, why, reason=FailureReason.MESSAGE_REJECTED)
                 on_invalid(body, message, exc)
 
             parent.on_unknown_task, parent.on_invalid_task = unknown, invalid

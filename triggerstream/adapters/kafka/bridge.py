@@ -26,7 +26,7 @@ from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.events import Failed
+from triggerstream.core.events import Failed, FailureReason
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.durations import Durations
@@ -197,7 +197,12 @@ class Bridge:
         await self._graveyard.bury(DeadLetter(record=record, reason=reason), topic=self._topics.commands)
         failpoint("bridge.buried")
         if decision is not None:
-            failed = Failed(instance=decision.instance, command=decision.id, error=reason)
+            failed = Failed(
+                instance=decision.instance,
+                command=decision.id,
+                error=reason,
+                reason=FailureReason.NOT_DISPATCHABLE,
+            )
             await self._log.append([NewRecord(key=decision.session.encode(), value=events.encode(failed))])
         failpoint("bridge.reported")
 
