@@ -136,6 +136,26 @@ async def test_what_was_lost_comes_back_and_the_system_goes_on(app: Stage, *, ke
     assert (await replay(app, "--check")).status == 0
 
 
+async def test_a_rebuild_works_where_nothing_was_decided_and_events_wait(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start()
+    await app.append([NewRecord(key=b"s1", value=dumps({"type": "a"}))])
+    await app.settled()
+    await worker.drained()
+    await app.append([NewRecord(key=b"s2", value=dumps({"type": "a"}))])
+    await make_again(app, app.topics.changelog, TASKS)
+    for arguments in (["--dry-run"], ["--dry-run", "--from-offset", "latest"], []):
+        ran = await replay(app, "--rebuild", "--json", *arguments)
+        assert (ran.status, ran.err) == (0, "")
+        assert {row["source"] for row in ran.rows()} <= {"group", "empty"}
+        assert sum(row["sessions"] for row in ran.rows()) == 1
+    worker = app.start()
+    await app.settled()
+    await worker.drained()
+    await app.exact()
+    assert (await replay(app, "--check")).status == 0
+
+
 async def test_offsets_of_the_group_that_lag_have_nothing_decided_again(app: Stage) -> None:
     await app.prepare()
     worker = app.start()

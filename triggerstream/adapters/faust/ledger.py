@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Seque
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
@@ -61,34 +60,35 @@ class KafkaLedger:
 
     async def fence(self) -> None:
         """Shut out every former owner. What it had not committed is undone when this returns."""
-        self._producer = self._connection.producer(
+        producer = self._connection.producer(
             transactional_id=f"{self._app}-{self._partition}", transaction_s=self._transaction_s
         )
-        await _translated(self._producer.start(), "cannot be fenced", timeout_s=_FENCE_S)
+        await _translated(self._connection.start(producer), "cannot be fenced", timeout_s=_FENCE_S)
+        self._producer = producer
 
     async def extent(self) -> Extent:
         """Where the changelog and the log begin and end now."""
         changelog, log = self._at(self._topics.changelog), self._at(self._topics.events)
         consumer = self._connection.reader()
+        await _translated(self._connection.start(consumer), "cannot be read")
         try:
-            await _translated(consumer.start(), "cannot be read")
             ends = await _translated(consumer.end_offsets([changelog, log]), "has no end")
             begins = await _translated(consumer.beginning_offsets([changelog, log]), "has no beginning")
         finally:
-            await consumer.stop()
+            await stop(consumer)
         return Extent(begin=begins[changelog], end=ends[changelog], log_begin=begins[log], log_end=ends[log])
 
     async def committed(self) -> int | None:
         """The offset of the group, as lag tools see it; None where there is none."""
-        admin = AIOKafkaAdminClient(**self._connection.options())
+        admin = self._connection.admin()
         log = self._at(self._topics.events)
+        await _translated(self._connection.start(admin), "cannot be reached")
         try:
-            await _translated(admin.start(), "cannot be reached")
             offsets = await _translated(
                 admin.list_consumer_group_offsets(self._app, partitions=[log]), "has no group offset"
             )
         finally:
-            await admin.close()
+            await stop(admin)
         found = offsets.get(log)
         return None if found is None or found.offset < 0 else int(found.offset)
 
@@ -99,8 +99,8 @@ class KafkaLedger:
         """
         place = self._at(self._topics.changelog)
         consumer = self._connection.reader()
+        await _translated(self._connection.start(consumer), "cannot be read")
         try:
-            await _translated(consumer.start(), "cannot be read")
             consumer.assign([place])
             consumer.seek(place, begin)
             position = begin
@@ -111,7 +111,7 @@ class KafkaLedger:
                     position = after
                     yield {record.key: record.value for record in found.get(place, ())}, min(after, end)
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
     async def commit(self, commit: Commit) -> int:
         """Make ``commit`` durable, all or nothing; the changelog position after it."""
@@ -175,12 +175,15 @@ class KafkaAppender:
 
     async def close(self) -> None:
         """Let go of connections."""
-        if self._starting is not None:
-            await stop(await self._starting)
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            started = (await asyncio.gather(starting, return_exceptions=True))[0]
+            if not isinstance(started, BaseException):
+                await stop(started)
 
     async def _start(self) -> AIOKafkaProducer:
         producer = self._connection.producer()
-        await producer.start()
+        await self._connection.start(producer)
         return producer
 
 

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 
 from triggerstream.adapters.kafka.cluster import describe
-from triggerstream.adapters.kafka.connection import Connection, answered_at, translated
+from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
@@ -107,7 +107,7 @@ class Bridge:
         ending = asyncio.create_task(stopping.wait())
         try:
             async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
-                await consumer.start()
+                await self._connection.start(consumer)
             consumer.subscribe([self._topics.commands], listener=_Listener(self))
             handing, fetching = self.handover.run(), self._fetch()
             loops += [asyncio.create_task(loop) for loop in (handing, fetching, self._commit_all())]
@@ -124,18 +124,14 @@ class Bridge:
             for task in (ending, *loops):
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
-            await consumer.stop()
+            await stop(consumer)
             await self._dispatcher.close()
             await self._log.close()
             await self._graveyard.close()
 
     def _new_consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **self._connection.options(),
-            group_id=group_of(self._app),
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="none",
+        return self._connection.member(
+            group_of(self._app),
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=min(3_000, self._session_timeout_ms // 6),
             rebalance_timeout_ms=_REBALANCE_MS,
@@ -335,9 +331,7 @@ async def begin(connection: Connection, app: AppId, start: Start | None) -> None
         if found is None:
             raise no_topic(topic, connection)
         places = [TopicPartition(topic, partition) for partition in range(found.partitions)]
-        consumer = _outsider(connection, app)
-        await consumer.start()
-        try:
+        async with connection.running(_outsider(connection, app)) as consumer:
             consumer.assign(places)
             first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
             lacking = {
@@ -352,8 +346,6 @@ async def begin(connection: Connection, app: AppId, start: Start | None) -> None
                 more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
                 raise UsageError(_where_to_begin(app, f"partition {place.partition} of {topic} {why}{more}"))
             await consumer.commit({place: _first(start, first[place], end[place]) for place in lacking})
-        finally:
-            await consumer.stop()
 
 
 def _lack(offset: int | None, first: int, end: int) -> str | None:
@@ -382,10 +374,4 @@ def _where_to_begin(app: AppId, why: str) -> str:
 
 def _outsider(connection: Connection, app: AppId) -> AIOKafkaConsumer:
     """A consumer that may commit offsets of the group while the group has no members."""
-    return AIOKafkaConsumer(
-        **connection.options(),
-        group_id=group_of(app),
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="none",
-    )
+    return connection.member(group_of(app))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from triggerstream.adapters.kafka.cluster import describe
-from triggerstream.adapters.kafka.connection import Connection, gathered, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, gathered, translated
 from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
 from triggerstream.adapters.kafka.topics import Topics, no_topic
 from triggerstream.core.errors import DecodeError, LogError, UsageError
@@ -66,12 +66,12 @@ async def apply(
         LogError: not known to be in force: :func:`in_force` tells. Safe to call again.
     """
     topic = Topics.of(app).events
-    producer, reader = connection.producer(transactional_id=f"{app}-config"), connection.reader()
     doubt = "the configuration is not known to be in force"
-    try:
+    async with AsyncExitStack() as clients:
         async with translated(doubt, timeout_s=timeout_s):
-            await connection.start(producer)
-            await connection.start(reader)
+            producer = connection.producer(transactional_id=f"{app}-config")
+            await clients.enter_async_context(connection.running(producer))
+            reader = await clients.enter_async_context(connection.running(connection.reader()))
             found = (await describe(producer.client, [topic])).topics.get(topic)
             if found is None:
                 raise no_topic(topic, connection)
@@ -91,9 +91,6 @@ async def apply(
         blocked = await _blocked(reader, topic, offsets, timeout_s=timeout_s)
         if blocked:
             raise LogError(f"the configuration is in the log, and not in force yet: {blocked}")
-    finally:
-        await reader.stop()
-        await stop(producer)
     return Change(hash=config.hash, replaced=replaced, offsets=offsets)
 
 
@@ -120,12 +117,8 @@ async def in_force(
         async with connection.client() as client:
             if topic not in (await describe(client, [topic])).topics:
                 raise no_topic(topic, connection)
-        reader = connection.reader()
-        try:
-            await connection.start(reader)
+        async with connection.running(connection.reader()) as reader:
             return await _newest(reader, connection, app, known, folded)
-        finally:
-            await reader.stop()
 
 
 async def _append_everywhere(
@@ -148,13 +141,9 @@ async def _append_everywhere(
 
 async def _end(connection: Connection, place: TopicPartition) -> int:
     """The offset after the last record, committed or not."""
-    reader = connection.reader(committed=False)
-    try:
-        await connection.start(reader)
+    async with connection.running(connection.reader(committed=False)) as reader:
         end: int = (await reader.end_offsets([place]))[place]
         return end
-    finally:
-        await reader.stop()
 
 
 async def _blocked(

@@ -9,12 +9,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerClosed
 
 from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, watch_answers
 from triggerstream.adapters.kafka.refusal import refusal
@@ -23,7 +25,14 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.wire.records import NewRecord
 
+Client: TypeAlias = "AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient | AIOKafkaClient"
+"""Every kind of client that aiokafka has."""
+
 _T = TypeVar("_T")
+_C = TypeVar("_C", AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient, AIOKafkaClient)
+
+_stopping: set[asyncio.Task[None]] = set()
+"""Clients that are being stopped: the event loop alone would let such a task be collected."""
 
 _TRIED = re.compile(r"\('([^']+)', ([0-9]+), ")
 
@@ -37,6 +46,15 @@ TRANSACTION_S = 10.0
 """How long a dead process's transaction can keep readers waiting where nobody takes over from it."""
 _STOP_S = 5.0
 """What is still not acknowledged then was reported as such already."""
+_CLOSE_S = 2.0
+"""How long closing sockets may take; a TLS connection waits for the other side."""
+_CANCEL_S = 0.1
+_COORDINATORS_TASKS = (
+    "_reset_committed_task",
+    "_coordination_task",
+    "_heartbeat_task",
+    "_commit_refresh_task",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +87,35 @@ class Connection:
         control = self.security.control
         return record if control is None else control.signed(app, record, now_us=time.time_ns() // 1_000)
 
-    async def start(self, client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-        """Have ``client`` connect.
+    @asynccontextmanager
+    async def running(self, client: _C) -> AsyncIterator[_C]:
+        """``client``, started; it is stopped where the block ends, however that ends.
+
+        Raises:
+            UsageError, KafkaError: as :meth:`start`.
+        """
+        await self.start(client)
+        try:
+            yield client
+        finally:
+            await stop(client)
+
+    async def start(self, client: Client) -> None:
+        """Have ``client`` connect. If that fails, or is cancelled, ``client`` has been stopped.
 
         Raises:
             UsageError: brokers do not take it as it comes; the message says what they do not take.
             KafkaError: none can be reached.
         """
         try:
-            await client.start()
-        except KafkaConnectionError as exc:
-            await self._explain(exc)
+            if isinstance(client, AIOKafkaClient):
+                await client.bootstrap()
+            else:
+                await client.start()
+        except BaseException as exc:
+            await stop(client)
+            if isinstance(exc, KafkaConnectionError):
+                await self._explain(exc)
             raise
 
     async def _explain(self, exc: KafkaConnectionError) -> None:
@@ -127,6 +163,24 @@ class Connection:
             fetch_max_wait_ms=wait_ms,
         )
 
+    def member(self, group: str, **timing: int) -> AIOKafkaConsumer:
+        """A consumer that may commit offsets of ``group``, not started yet; it reads committed records.
+
+        It is no member before it subscribes to a topic. ``timing``: aiokafka's settings of that name.
+        """
+        return AIOKafkaConsumer(
+            **self.options(),
+            group_id=group,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            **timing,
+        )
+
+    def admin(self) -> AIOKafkaAdminClient:
+        """A client that asks about groups and changes offsets, not started yet."""
+        return AIOKafkaAdminClient(**self.options())
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AIOKafkaClient]:
         """A client that only asks; it is connected.
@@ -134,16 +188,8 @@ class Connection:
         Raises:
             UsageError, KafkaError: as :meth:`start`.
         """
-        client = AIOKafkaClient(**self.options())
-        try:
-            try:
-                await client.bootstrap()
-            except KafkaConnectionError as exc:
-                await self._explain(exc)
-                raise
+        async with self.running(AIOKafkaClient(**self.options())) as client:
             yield client
-        finally:
-            await client.close()
 
 
 def answered_at(consumer: AIOKafkaConsumer) -> float:
@@ -196,24 +242,82 @@ async def gathered(sent: Iterable[Awaitable[_T]]) -> list[_T]:
     return results
 
 
-async def stop(producer: AIOKafkaProducer, *, timeout_s: float = _STOP_S) -> None:
-    """Let go of a producer, whatever became of it.
+async def stop(client: Client, *, timeout_s: float = _STOP_S) -> None:
+    """Stop ``client``, whatever became of it: connections are closed and its tasks have ended.
 
-    aiokafka's own ``stop`` waits until everything was delivered: for ever where no broker answers.
+    aiokafka's own ``stop`` waits for deliveries and answers: for ever where no broker answers. It also raises
+    CancelledError, and leaves connections open, where a task of the client has not begun yet. If the caller
+    is cancelled meanwhile, the client is stopped all the same.
     """
-    stopping = asyncio.ensure_future(producer.stop())
-    stopping.add_done_callback(seen)
-    done, _ = await asyncio.wait([stopping], timeout=timeout_s)
-    if not done:
-        sending = producer._sender.sender_task  # noqa: SLF001 - nothing public ends it
-        if sending is not None:
-            sending.cancel()
-        await producer.client.close()
-        stopping.cancel()
-    # A producer that was fenced says so here once more; who used it knows already.
-    waiters = [producer._txn_manager._transaction_waiter]  # noqa: SLF001 - likewise
-    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001 - likewise
-        waiters += [batch._drain_waiter for batch in batches]  # noqa: SLF001 - likewise
+    stopping = asyncio.create_task(_stop(client, timeout_s=timeout_s))
+    _stopping.add(stopping)
+    stopping.add_done_callback(_stopping.discard)
+    await asyncio.shield(stopping)
+
+
+async def _stop(client: Client, *, timeout_s: float) -> None:
+    # Tasks that the client made just now begin here: cancelled before that, they could not handle it.
+    await asyncio.sleep(0)
+    own = client.stop if isinstance(client, AIOKafkaProducer | AIOKafkaConsumer) else client.close
+    ending = asyncio.ensure_future(own())
+    ending.add_done_callback(seen)
+    await asyncio.wait([ending], timeout=timeout_s)
+    if not ending.done() or ending.cancelled() or ending.exception() is not None:
+        await _abandon(client, ending)
+    if isinstance(client, AIOKafkaProducer):
+        _hush(client)
+
+
+async def _abandon(client: Client, ending: asyncio.Future[None]) -> None:
+    """End the tasks of a client that could not stop by itself, and close its connections."""
+    if isinstance(client, AIOKafkaProducer):
+        _fail_unsent(client)
+    tasks = {task for task in (ending, *_tasks(client)) if not task.done()}
+    deadline = asyncio.get_running_loop().time() + _CLOSE_S
+    while tasks and asyncio.get_running_loop().time() < deadline:
+        for task in tasks:
+            # Again and again: a producer's task waits, once it is cancelled, for answers that do not come.
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_S)
+    closing = asyncio.ensure_future(network_of(client).close())
+    closing.add_done_callback(seen)
+    await asyncio.wait([closing], timeout=_CLOSE_S)
+
+
+def network_of(client: Client) -> AIOKafkaClient:
+    """What holds the connections of ``client``."""
+    if isinstance(client, AIOKafkaClient):
+        return client
+    return client.client if isinstance(client, AIOKafkaProducer) else client._client  # noqa: SLF001 - nothing public
+
+
+def _tasks(client: Client) -> Iterable[asyncio.Future[Any]]:
+    """The tasks that ``client`` runs."""
+    if isinstance(client, AIOKafkaProducer):
+        return [task for task in (client._sender.sender_task,) if task is not None]  # noqa: SLF001 - nothing public
+    if not isinstance(client, AIOKafkaConsumer):
+        return []
+    coordinator, fetcher = client._coordinator, client._fetcher  # noqa: SLF001 - nothing public
+    found = [getattr(coordinator, name, None) for name in _COORDINATORS_TASKS]
+    if fetcher is not None:
+        found += [fetcher._fetch_task, *fetcher._pending_tasks]  # noqa: SLF001 - nothing public
+    return [task for task in found if task is not None]
+
+
+def _fail_unsent(producer: AIOKafkaProducer) -> None:
+    """Tell whoever waits for an acknowledgement that none will come; else aiokafka waits with them."""
+    accumulator = producer._message_accumulator  # noqa: SLF001 - nothing public
+    for batch in [*chain(*accumulator._batches.values()), *accumulator._pending_batches]:  # noqa: SLF001 - nothing public
+        for answer in (batch.future, *(future for future, _ in batch._msg_futures)):  # noqa: SLF001 - nothing public
+            answer.add_done_callback(seen)
+    accumulator.fail_all(ProducerClosed())
+
+
+def _hush(producer: AIOKafkaProducer) -> None:
+    """Keep asyncio from reporting a fence once more: the producer's user has seen it."""
+    waiters = [producer._txn_manager._transaction_waiter]  # noqa: SLF001 - nothing public
+    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001 - nothing public
+        waiters += [batch._drain_waiter for batch in batches]  # noqa: SLF001 - nothing public
     for waiter in waiters:
         if waiter is not None:
             waiter.add_done_callback(seen)

@@ -121,7 +121,7 @@ class Graveyard:
                 async with translated(f"{self._topic} did not take a record", timeout_s=self._timeout_s):
                     if self._producer is None:
                         self._producer = self._connection.producer()
-                        await self._producer.start()
+                        await self._connection.start(self._producer)
                     await self._producer.send_and_wait(
                         self._topic,
                         new.value,

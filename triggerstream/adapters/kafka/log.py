@@ -82,19 +82,22 @@ class KafkaLog:
 
     async def _start(self) -> tuple[AIOKafkaProducer, int]:
         producer = self._connection.producer()
+        async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
+            await self._connection.start(producer)
         try:
-            async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
-                await self._connection.start(producer)
-                # aiokafka would ask in a way that has a broker make the topic, with settings of its own.
-                cluster = await describe(producer.client, [self._topic])
+            return producer, await self._partitions(producer)
         except BaseException:
             await stop(producer)
             raise
+
+    async def _partitions(self, producer: AIOKafkaProducer) -> int:
+        async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
+            # aiokafka would ask in a way that has a broker make the topic, with settings of its own.
+            cluster = await describe(producer.client, [self._topic])
         topic = cluster.topics.get(self._topic)
         if topic is None:
-            await stop(producer)
             raise no_topic(self._topic, self._connection)
-        return producer, topic.partitions
+        return topic.partitions
 
     def _leave(self, starting: asyncio.Task[tuple[AIOKafkaProducer, int]]) -> None:
         """Have the next append start another producer. What this one still sends, it may send."""

@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka.cluster import describe
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.deadletters import buried
 from triggerstream.adapters.kafka.records import POLL_MS, STUCK_S, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
@@ -63,6 +63,7 @@ class KafkaReader:
         self._connection = connection
         self._app = app
         self._topics = Topics.of(app)
+        self._opening = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions = 0
@@ -182,7 +183,7 @@ class KafkaReader:
         """Let go of connections."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop(consumer)
 
     # ---- reading ------------------------------------------------------------------------------
 
@@ -287,21 +288,19 @@ class KafkaReader:
         return first, end
 
     async def _opened(self) -> None:
-        if self._consumer is not None:
-            return
-        consumer = self._connection.reader(wait_ms=POLL_MS)
-        try:
-            async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
-                await self._connection.start(consumer)
-                async with self._connection.client() as client:
-                    topics = (await describe(client, self._topics.all())).topics
-        except BaseException:
-            await consumer.stop()
-            raise
-        for name in self._topics.all():
-            if name not in topics:
-                await consumer.stop()
-                raise no_topic(name, self._connection)
+        async with self._opening:
+            if self._consumer is None:
+                await self._open()
+
+    async def _open(self) -> None:
+        async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
+            async with self._connection.client() as client:
+                topics = (await describe(client, self._topics.all())).topics
+            for name in self._topics.all():
+                if name not in topics:
+                    raise no_topic(name, self._connection)
+            consumer = self._connection.reader(wait_ms=POLL_MS)
+            await self._connection.start(consumer)
         self._partitions = topics[self._topics.changelog].partitions
         self._consumer = consumer
 

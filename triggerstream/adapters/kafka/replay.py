@@ -7,11 +7,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
 from triggerstream.adapters.kafka.check import Severity, check
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.records import pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
 from triggerstream.core.errors import UsageError
@@ -40,10 +39,12 @@ class KafkaRecords:
             LogError: the log cannot be read.
         """
         place = self._place
+        if begin >= end:
+            return
         consumer = self._connection.reader()
+        async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+            await self._connection.start(consumer)
         try:
-            async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-                await consumer.start()
             consumer.assign([place])
             consumer.seek(place, begin)
             async with aclosing(pieces(consumer, place, begin, end, most=_PIECE)) as found:
@@ -51,7 +52,7 @@ class KafkaRecords:
                     if records:
                         yield [record_of(record) for record in records]
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
     async def since(self, arrival_us: int) -> tuple[int, int]:
         """Where the records begin that are of this time or later, and where they end now.
@@ -60,14 +61,12 @@ class KafkaRecords:
             LogError: the log cannot be read.
         """
         place = self._place
-        consumer = self._connection.reader()
-        try:
-            async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-                await consumer.start()
-                end = (await consumer.end_offsets([place]))[place]
-                found = (await consumer.offsets_for_times({place: max(arrival_us // 1000, 0)}))[place]
-        finally:
-            await consumer.stop()
+        async with (
+            translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S),
+            self._connection.running(self._connection.reader()) as consumer,
+        ):
+            end = (await consumer.end_offsets([place]))[place]
+            found = (await consumer.offsets_for_times({place: max(arrival_us // 1000, 0)}))[place]
         return (end if found is None else found.offset), end
 
 
@@ -102,9 +101,7 @@ async def refuse_members(connection: Connection, app: AppId, *, timeout_s: float
 
 async def _members(connection: Connection, app: AppId) -> Sequence[str]:
     """The members' clients, each with its host."""
-    admin = AIOKafkaAdminClient(**connection.options())
-    await admin.start()
-    try:
+    async with connection.running(connection.admin()) as admin:
         while True:
             try:
                 (answer,) = await admin.describe_consumer_groups([app])
@@ -118,5 +115,3 @@ async def _members(connection: Connection, app: AppId) -> Sequence[str]:
                 await asyncio.sleep(_RETRY_S)
             else:
                 return [f"{member[1]} at {member[2].removeprefix('/')}" for member in members]
-    finally:
-        await admin.close()

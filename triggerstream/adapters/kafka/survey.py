@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translated
@@ -42,19 +41,15 @@ async def not_handed_over(connection: Connection, app: AppId, partitions: int) -
     """
     topic = Topics.of(app).commands
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
-    reader = connection.reader()
-    admin = AIOKafkaAdminClient(**connection.options())
-    async with translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
-        try:
-            await admin.start()
-            await reader.start()
-            offsets = await admin.list_consumer_group_offsets(f"{app}-bridge")
-            known = {place.partition: int(at.offset) for place, at in offsets.items() if at.offset >= 0}
-            ends = await reader.end_offsets(places)
-            first = await reader.beginning_offsets(places)
-        finally:
-            await reader.stop()
-            await admin.close()
+    async with (
+        translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
+        connection.running(connection.admin()) as admin,
+        connection.running(connection.reader()) as reader,
+    ):
+        offsets = await admin.list_consumer_group_offsets(f"{app}-bridge")
+        known = {place.partition: int(at.offset) for place, at in offsets.items() if at.offset >= 0}
+        ends = await reader.end_offsets(places)
+        first = await reader.beginning_offsets(places)
     if not known:
         return None
     left: int = sum(max(ends[place] - known.get(place.partition, first[place]), 0) for place in places)
