@@ -110,12 +110,13 @@ def _sqlite(text: str, rest: str) -> SqliteAddress:
 
 
 def _http(text: str) -> HttpAddress:
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        usable = usable and not parts.query and not parts.fragment
     except ValueError:
         usable = False
-    if not usable or parts.query or parts.fragment:
+    if not usable:
         raise UsageError(f"{text}: write a host and a port, such as http://127.0.0.1:{DEFAULT_PORT}")
     return HttpAddress(url=text.rstrip("/"))
 

@@ -113,3 +113,18 @@ def test_output_that_nobody_reads_any_more_is_no_error() -> None:
     )
     ran = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["worker", "bridge"])
+@pytest.mark.parametrize("kafka", ["a:b", "a", "a:0", "[::1:9092", "", "a:9092,b"])
+def test_an_address_that_is_none_is_one_line(cli: Cli, command: str, kafka: str) -> None:
+    more = ("--broker", "memory://", "--allow", "t") if command == "bridge" else ("--without-web",)
+    ran = cli(command, "--kafka", kafka, *more)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.count("\n") == 1
+    assert "is no broker" in ran.err
+
+
+def test_an_http_address_that_is_none_is_one_line(cli: Cli) -> None:
+    ran = cli("fire", "s", "t", "--at", "http://[::1")
+    assert (ran.status, ran.err.count("\n")) == (2, 1)

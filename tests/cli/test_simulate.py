@@ -229,3 +229,11 @@ def test_a_file_that_is_not_there_is_one_line(cli: Cli, tasks: str, tmp_path: Pa
     ran = cli("simulate", *([nowhere, "-"] if missing == "tasks" else [tasks, nowhere]))
     assert (ran.status, ran.out) == (2, "")
     assert ran.err == f"{nowhere}: cannot be read: No such file or directory\n"
+
+
+def test_a_byte_order_mark_before_the_first_line_is_skipped(cli: Cli, tasks: str) -> None:
+    told = lines(event("s", "module1Received"), event("s", "module2Received"))
+    marked = cli("simulate", tasks, "-", stdin=b"\xef\xbb\xbf" + told)
+    assert marked == cli("simulate", tasks, "-", stdin=told)
+    empty = cli("simulate", tasks, "-", stdin=b"\xef\xbb\xbf")
+    assert (empty.status, empty.out) == (0, "")

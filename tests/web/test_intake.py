@@ -204,3 +204,14 @@ async def test_health_and_unknown_paths(http: TestClient[Any, Any]) -> None:
         assert (answer.status, await answer.json()) == (404, {"error": "GET /nope: Not Found"})
     async with http.get("/v1/events") as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
+async def test_a_byte_order_mark_before_a_body_is_skipped(
+    http: TestClient[Any, Any], database: MemoryDatabase
+) -> None:
+    mark = b"\xef\xbb\xbf"
+    async with http.post("/v1/events", data=mark + b'{"session": "s", "type": "a"}') as answer:
+        assert answer.status == 202
+    async with http.post("/v1/sessions/s/triggers/b", data=mark + b'{"x": 1}') as answer:
+        assert answer.status == 202
+    assert [fields["type"] for _, fields in stored(database)] == ["a", "b"]

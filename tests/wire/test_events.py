@@ -454,3 +454,35 @@ def test_a_rehomed_record_with_an_id_and_a_time_keeps_them() -> None:
 def test_an_origin_that_is_none_is_refused(origin: bytes) -> None:
     with pytest.raises(DecodeError, match="must be partition:offset:arrival"):
         event_of({"type": "a"}, headers=((ORIGIN_HEADER, origin),))
+
+
+# ---- bytes of other clients ---------------------------------------------------------------------
+
+
+def test_a_header_whose_name_is_not_utf8_is_no_attribute() -> None:
+    odd: Headers = (("ce_type\\xff", b"b"), ("ce_\\xff", b"\xff"), ("\\xff", None))
+    assert event_of({"type": "a"}, headers=odd) == event_of({"type": "a"})
+    attributes: Headers = (("ce_type", b"a"), ("ce_\\xff", b"\xff"))
+    assert decode(record(None, headers=attributes)) == decode(record(None, headers=attributes[:1]))
+    long: Headers = (("ce_type", b"a"), ("ce_\\xff", b"x" * EVENT_BYTES))
+    assert decode(record(None, headers=long)) == decode(record(None, headers=attributes[:1]))
+
+
+def test_an_origin_without_value_is_none_and_is_told_anew() -> None:
+    found = rehomed_headers(record(b"{}", headers=((ORIGIN_HEADER, None), ("x", None))))
+    assert found[-1] == (ORIGIN_HEADER, f"3:7:{ARRIVAL_US}".encode())
+
+
+def test_an_empty_key_counts_as_none_where_there_is_a_session() -> None:
+    assert event_of({"type": "a", "subject": "44"}, key=b"").session == "44"
+    assert event_of({"type": "a", "session": "43", "subject": "44"}, key=b"").session == "43"
+    with pytest.raises(DecodeError, match="an empty key, and no `session`"):
+        event_of({"type": "a"}, key=b"")
+
+
+def test_a_byte_order_mark_before_an_event_is_skipped() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert decode(record(mark + b'{"type": "a"}')) == event_of({"type": "a"})
+    assert binary(mark + b'{"x": 1}', type="a") == binary(b'{"x": 1}', type="a")
+    with pytest.raises(DecodeError, match="not JSON"):
+        decode(record(mark))

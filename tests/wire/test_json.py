@@ -202,7 +202,8 @@ def test_a_long_integer_is_named_with_its_place() -> None:
         b"NaN",
         b"[Infinity]",
         b"-Infinity",
-        b"\xef\xbb\xbf{}",
+        b"{\xef\xbb\xbf}",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
         b'"\\ud800"',
         b'"\\ude00\\ud83d"',
         b'"\xed\xa0\x80"',
@@ -271,3 +272,9 @@ def test_a_value_may_be_64_deep() -> None:
     assert check_value(value) == value
     with pytest.raises(DecodeError, match="nested deeper than 64"):
         check_value([value])
+
+
+def test_a_byte_order_mark_is_skipped_once() -> None:
+    assert loads(b'\xef\xbb\xbf{"a": 9223372036854775807}') == {"a": 2**63 - 1}
+    with pytest.raises(DecodeError):
+        loads(b'\xef\xbb\xbf{"a": 9223372036854775809}')

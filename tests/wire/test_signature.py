@@ -145,3 +145,9 @@ def test_a_file_has_a_key_in_each_line() -> None:
 def test_a_file_that_cannot_be_used_is_named_by_line(text: str, says: str) -> None:
     with pytest.raises(DecodeError, match=re.escape(says)):
         read_keys(text)
+
+
+def test_a_signature_without_value_is_none() -> None:
+    found = replace(record(new()), headers=((SIGNATURE_HEADER, None),))
+    with pytest.raises(DecodeError, match="is missing"):
+        check(ONE, found)

@@ -201,7 +201,7 @@ def _allow_list(names: Collection[str], file: Path | None, *, allow_any: bool) -
     found = set(names)
     if file is not None:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as exc:
             raise UsageError(f"--allow-file {file}: cannot be read: {exc}") from exc
         found |= {name for line in lines if (name := line.partition(_COMMENT)[0].strip())}

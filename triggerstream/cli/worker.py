@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from triggerstream.cli.options import Duration, kafka_config_option, probes_options, web_options
-from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY
+from triggerstream.core.errors import UsageError
+from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, KafkaAddress, parse_address
 
 
 @click.command()
@@ -69,10 +70,12 @@ def worker(
     with everything in flight durable; 2 where somebody must repair something first; 70 after a failure and
     75 where another worker took over meanwhile: start it again.
     """
+    address = parse_address(f"kafka://{kafka}/{app}")
+    if not isinstance(address, KafkaAddress):
+        raise UsageError(f"--kafka {kafka}: write HOST:PORT")
     from triggerstream import bootstrap
     from triggerstream.adapters.faust.app import WorkerSettings
     from triggerstream.adapters.faust.worker import run_worker, tell
-    from triggerstream.core.ids import AppId
     from triggerstream.engine.health import Pulse
 
     logging.basicConfig(
@@ -87,8 +90,8 @@ def worker(
             host=web_host, port=web_port, tokens=web_tokens, url=web_url, lasting=instance_id is not None
         )
     settings = WorkerSettings(
-        bootstrap=kafka,
-        app=AppId(app),
+        bootstrap=address.bootstrap,
+        app=address.app,
         directory=directory,
         web_url=None if window is None else window.front.url,
         session_timeout_s=session_timeout_s,

@@ -108,7 +108,7 @@ async def _answer(reader: Reader, one: Ready, offset: int, *, reached: int) -> R
 
 
 def _origin(headers: Headers) -> bytes:
-    return dict(headers).get(ORIGIN_HEADER, b"")
+    return dict(headers).get(ORIGIN_HEADER) or b""
 
 
 def _stays(letter: DeadLetterRow, reason: str) -> Redriven:

@@ -26,7 +26,7 @@ from triggerstream.engine.processor import Processor
 from triggerstream.wire import state as states
 from triggerstream.wire.events import encode
 from triggerstream.wire.instants import parse_instant
-from triggerstream.wire.json import kind_of, text_of
+from triggerstream.wire.json import BYTE_ORDER_MARK, kind_of, text_of
 from triggerstream.wire.records import Record
 
 _BATCH = 256
@@ -78,10 +78,11 @@ class Simulation:
         waiting: list[_Line] = []
         size = 1 if self._assume_finished else _BATCH
         for number, text in enumerate(lines, start=1):
-            if not text.strip():
+            line = text.removeprefix(BYTE_ORDER_MARK)
+            if not line.strip():
                 continue
             try:
-                record = self._record(text)
+                record = self._record(line)
             except DecodeError as exc:
                 yield from self._fold(waiting)
                 column, _, reason = str(exc).partition(" ")

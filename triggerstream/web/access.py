@@ -151,7 +151,7 @@ def read_tokens(path: Path) -> dict[str, Role]:
     """
     try:
         mode = path.stat().st_mode
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"{path}: cannot be read: {exc}") from exc
     if mode & stat.S_IROTH:

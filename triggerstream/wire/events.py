@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, cast
+from typing import Any
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import (
@@ -134,7 +134,7 @@ def decode(record: Record) -> Event | ConfigApplied:
 
 def event_bytes(record: Record) -> int:
     """What counts as the length of an event: its value, and its attributes where they are headers."""
-    attributes = sum(len(name) + len(text or b"") for name, text in record.headers if name.startswith("ce_"))
+    attributes = sum(len(name) + len(text or b"") for name, text in record.headers if _is_attribute(name))
     return len(record.value or b"") + attributes
 
 
@@ -231,13 +231,15 @@ def _session(key: bytes | None, fields: JsonObject) -> SessionId:
     said = fields.get("session")
     if said is not None or "subject" in fields:
         _check_session(fields)
-    if key is None:
+    if not key:
+        # Some clients write an empty key where they mean none.
         said = said or fields.get("subject")
         if not isinstance(said, str) or not said:
-            raise DecodeError("no key, and no `session`: an event belongs to a session")
+            found = "no key" if key is None else "an empty key"
+            raise DecodeError(f"{found}, and no `session`: an event belongs to a session")
         check_session(said)
         return SessionId(said)
-    if not key or len(key) > KEY_BYTES or key[0] == 0:
+    if len(key) > KEY_BYTES or key[0] == 0:
         _check_key(key)
     try:
         session = key.decode()
@@ -262,8 +264,12 @@ def _check_key(key: bytes) -> None:
 
 def _by_name(headers: Headers) -> dict[str, bytes]:
     """The headers' values; one without value, which Kafka allows, is left out."""
-    found = cast("tuple[tuple[str, bytes | None], ...]", headers)
-    return {name: text for name, text in found if text is not None}
+    return {name: text for name, text in headers if text is not None}
+
+
+def _is_attribute(name: str) -> bool:
+    """Whether a header is an attribute of a CloudEvent: not where its name was not UTF-8, and has escapes."""
+    return name.startswith("ce_") and "\\" not in name
 
 
 def _header_text(headers: dict[str, bytes], name: str) -> str:
@@ -276,7 +282,7 @@ def _header_text(headers: dict[str, bytes], name: str) -> str:
 
 def _binary(headers: dict[str, bytes], value: bytes | None) -> JsonObject:
     """The attributes of a CloudEvent in binary content mode, with its data."""
-    fields: JsonObject = {name[3:]: _header_text(headers, name) for name in headers if name.startswith("ce_")}
+    fields: JsonObject = {name[3:]: _header_text(headers, name) for name in headers if _is_attribute(name)}
     if value:
         fields["data"] = loads(value)
     return fields
@@ -294,7 +300,7 @@ def _origin(value: bytes) -> tuple[str, int]:
 
 def rehomed_headers(record: Record) -> Headers:
     """The headers of the record that stands for ``record`` in its right partition."""
-    if any(name == ORIGIN_HEADER for name, _ in record.headers):
+    if any(name == ORIGIN_HEADER and text is not None for name, text in record.headers):
         return record.headers
     origin = f"{record.partition}:{record.offset}:{record.arrival_us}".encode()
     return (*record.headers, (ORIGIN_HEADER, origin))

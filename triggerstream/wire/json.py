@@ -20,6 +20,8 @@ _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _RUN = b"0" * 19
 _BEFORE_A_NUMBER = b"-[:, \t\r\n"
 _INTEGER_CHARACTERS = len(str(-INTEGER_LIMIT))
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Some editors and libraries write it before UTF-8 text; it is skipped at the beginning of a text."""
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?')
 
 
@@ -30,7 +32,7 @@ def loads(text: bytes, *, depth: int = JSON_DEPTH) -> Json:
         DecodeError: not JSON, deeper than ``depth``, or with an integer beyond ±2^63. Nothing else is raised.
     """
     try:
-        value: Json = orjson.loads(text)
+        value = _parsed(text)
     except orjson.JSONDecodeError as exc:
         message = f"not JSON: {exc}"
         raise DecodeError(message) from exc
@@ -40,6 +42,17 @@ def loads(text: bytes, *, depth: int = JSON_DEPTH) -> Json:
         raise DecodeError(message)
     if _RUN in (digits := text.translate(_ZEROS)) and _may_be_a_number(text, digits):
         _check_integers(text)
+    return value
+
+
+def _parsed(text: bytes) -> Json:
+    try:
+        value: Json = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # Only here, so that the mark, which hardly any text has, costs the others nothing.
+        if not text.startswith(BYTE_ORDER_MARK):
+            raise
+        value = orjson.loads(text[len(BYTE_ORDER_MARK) :])
     return value
 
 

@@ -73,7 +73,7 @@ class ControlKeys:
             return
         if record.arrival_us < self.keys[0].since_us:
             return
-        given = [value for name, value in record.headers if name == SIGNATURE_HEADER]
+        given = [value for name, value in record.headers if name == SIGNATURE_HEADER and value is not None]
         if not given:
             raise DecodeError(f"{SIGNATURE_HEADER}: is missing: the engine's own events are signed here")
         for key, after in zip_longest(self.keys, self.keys[1:]):

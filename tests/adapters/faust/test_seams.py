@@ -9,6 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer import fetcher
 from faust.app.base import App
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager as FaustTableManager
@@ -20,6 +21,7 @@ from triggerstream.adapters.faust.app import WorkerApp
 from triggerstream.adapters.faust.recovery import TableManager, TakeOver
 from triggerstream.adapters.faust.table import Router
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, ConsumerThread, Fetcher, Transport
+from triggerstream.adapters.kafka.batches import BatchResult, EscapingBatch
 
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:
@@ -77,3 +79,15 @@ def test_the_assignor_still_knows_where_partitions_are() -> None:
 def test_aiokafka_still_notes_when_a_broker_answered() -> None:
     assert "self._last_action = time.monotonic()" in inspect.getsource(AIOKafkaConnection)
     assert "self._conns = {}" in inspect.getsource(AIOKafkaClient.__init__)
+
+
+def test_aiokafka_still_makes_batches_and_results_with_the_names_that_are_replaced() -> None:
+    source = inspect.getsource(fetcher.Fetcher)
+    assert "records = MemoryRecords(part_data[-1])" in source
+    assert "self._records[tp] = FetchResult(" in source
+    assert "type(res_or_error) is FetchResult" in source
+    assert "for record in next_batch" in inspect.getsource(fetcher.PartitionRecords)
+    for name in ("check_assignment", "calculate_backoff", "has_more", "getone", "getall"):
+        assert name in vars(BatchResult)
+        assert callable(getattr(BatchResult.__base__, name))
+    assert "self._read_msg()" in inspect.getsource(EscapingBatch.__next__)

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka import config
+from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import Topics, create
@@ -301,7 +302,7 @@ async def read_all(connection: Connection, topic: str, partitions: int) -> dict[
         ends = await reader.end_offsets(places)
         records: dict[int, list[ConsumerRecord]] = {partition: [] for partition in range(partitions)}
         while any([await reader.position(place) < ends[place] for place in places]):
-            for place, found in (await reader.getmany(timeout_ms=20)).items():
+            for place, found in (await fetched(reader, timeout_ms=20)).items():
                 records[place.partition] += found
         return records
     finally:

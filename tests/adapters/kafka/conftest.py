@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
+from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
@@ -35,7 +36,7 @@ async def read_all(connection: Connection, topic: str) -> list[ConsumerRecord]:
         ends = await reader.end_offsets(places)
         records: list[ConsumerRecord] = []
         while any([await reader.position(place) < ends[place] for place in places]):
-            for found in (await reader.getmany(timeout_ms=20)).values():
+            for found in (await fetched(reader, timeout_ms=20)).values():
                 records += found
         return records
     finally:

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
+from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import TRANSACTION_S, Connection, stop
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.records import POLL_MS
@@ -105,7 +106,7 @@ class KafkaLedger:
             consumer.seek(place, begin)
             position = begin
             while position < end:
-                found = await _translated(consumer.getmany(place, timeout_ms=POLL_MS), "cannot be read")
+                found = await _translated(fetched(consumer, place, timeout_ms=POLL_MS), "cannot be read")
                 after = await _translated(consumer.position(place), "has no position")
                 if after > position:
                     position = after

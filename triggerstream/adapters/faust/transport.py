@@ -6,9 +6,10 @@ group, the consumer's thread, channels and streams stay Faust's.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, cast
 
 from aiokafka import TopicPartition
@@ -18,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, EventT, Message
 from mode import Service, ServiceT
 
+from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, unreadable, use_batch_reader
 from triggerstream.adapters.kafka.connection import answered_at
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.engine.owner import Owner
@@ -44,6 +46,9 @@ class Host(Protocol):
     async def wait_for_room(self, timeout_s: float) -> None:
         """Return once a partition has room for a batch, or after ``timeout_s``."""
 
+    def fail(self, exc: BaseException) -> None:
+        """End the process."""
+
 
 @dataclass(slots=True)
 class PartitionBatch:
@@ -65,6 +70,7 @@ class Fetched:
     epoch: int
     records: Mapping[Any, list[Any]]
     spans: Mapping[Any, tuple[int, int]]
+    unreadable: Sequence[Unreadable] = field(default_factory=tuple)
 
 
 class BatchTopic(Topic):
@@ -94,6 +100,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns aiokafka's consumer."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:  # noqa: ANN401 - aiokafka is not typed
+        use_batch_reader()
         consumer = super()._create_worker_consumer(transport)
         # Faust sets them by itself; aiokafka reads both when it starts.
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - as above
@@ -137,7 +144,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             end = consumer._subscription.subscription.assignment.state_value(place).position  # noqa: SLF001
             spans[place] = (handed.get(place, end), end)
             handed[place] = end
-        return Fetched(epoch=self.epoch, records=found, spans=spans)
+        broken = [batch for batch in unreadable(consumer, places) if batch.settled]
+        return Fetched(epoch=self.epoch, records=found, spans=spans, unreadable=broken)
 
     def trouble(self) -> BaseException | None:
         """What keeps it from joining its group; aiokafka tells that to who fetches, and nobody does yet."""
@@ -228,6 +236,9 @@ class Consumer(driver.Consumer):
             partition.take()
             batch = PartitionBatch(partition, [record_of(record) for record in found], fetched.spans[place])
             await self.callback(self._message(self._place(place.partition), batch, found[-1].offset))
+        for broken in fetched.unreadable:
+            if owner.get(broken.partition) is not None:
+                self._host.fail(UnreadableError(broken))
 
     def _place(self, partition: int) -> TP:
         return TP(self._host.events_topic, partition)
@@ -249,12 +260,20 @@ class Consumer(driver.Consumer):
 
 
 class Fetcher(FaustFetcher):
-    """Runs the intake. Faust's own ends the process when it is cancelled during a rebalance."""
+    """Runs the intake; its end before the worker's ends the process.
+
+    Faust's own leaves a worker that idles, and ends the process when it is cancelled during a rebalance.
+    """
 
     @Service.task
     async def _fetcher(self) -> None:
+        host = cast("Host", self.app)
         try:
             await cast("Consumer", self.app.consumer)._drain_messages(self)  # noqa: SLF001 - as Faust's own
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nothing is folded any more
+            host.fail(exc)
         finally:
             self.set_shutdown()
 

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
+from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
@@ -148,7 +149,7 @@ class Bridge:
                 self._room.clear()
                 await self._room.wait()
             try:
-                found = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=room)
+                found = await fetched(consumer, timeout_ms=_FETCH_MS, max_records=room)
             except (NoOffsetForPartitionError, OffsetOutOfRangeError) as exc:
                 raise UsageError(_where_to_begin(self._app, str(exc))) from exc
             # No await from here on: what was fetched for an assignment is taken under it or not at all.

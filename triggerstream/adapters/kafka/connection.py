@@ -19,6 +19,7 @@ from aiokafka.conn import collect_hosts
 from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerClosed
 
 from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, watch_answers
+from triggerstream.adapters.kafka.batches import use_batch_reader
 from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.core.errors import LogError, UsageError
@@ -154,12 +155,9 @@ class Connection:
         Of committed records, up to where the first open transaction begins; or, not ``committed``, of all.
         ``wait_ms``: how long a broker may wait for records; what is asked meanwhile is answered after it.
         """
-        return AIOKafkaConsumer(
-            **self.options(),
+        return self._consumer(
             group_id=None,
-            enable_auto_commit=False,
             isolation_level="read_committed" if committed else "read_uncommitted",
-            auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
         )
 
@@ -168,18 +166,21 @@ class Connection:
 
         It is no member before it subscribes to a topic. ``timing``: aiokafka's settings of that name.
         """
-        return AIOKafkaConsumer(
-            **self.options(),
-            group_id=group,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="none",
-            **timing,
-        )
+        return self._consumer(group_id=group, isolation_level="read_committed", **timing)
 
     def admin(self) -> AIOKafkaAdminClient:
         """A client that asks about groups and changes offsets, not started yet."""
         return AIOKafkaAdminClient(**self.options())
+
+    def _consumer(self, **options: Any) -> AIOKafkaConsumer:  # noqa: ANN401 - aiokafka's options
+        """A consumer, not started yet, that commits by itself nothing and passes over nothing.
+
+        Read from it with :func:`triggerstream.adapters.kafka.batches.fetched`.
+        """
+        use_batch_reader()
+        return AIOKafkaConsumer(
+            **self.options(), enable_auto_commit=False, auto_offset_reset="none", **options
+        )
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AIOKafkaClient]:

@@ -77,12 +77,12 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
         DecodeError: it is none that triggerstream wrote.
     """
     said = dict(headers[:2])
-    place = _PLACE.fullmatch(said.get(PLACE_HEADER, b""))
+    place = _PLACE.fullmatch(said.get(PLACE_HEADER) or b"")
     if REASON_HEADER not in said or place is None:
         raise DecodeError(f"no dead letter: it begins with the headers {REASON_HEADER} and {PLACE_HEADER}")
     rest = headers[2:]
     cut = None
-    if rest and rest[0][0] == CUT_HEADER and (match := _CUT.fullmatch(rest[0][1])) is not None:
+    if rest and rest[0][0] == CUT_HEADER and (match := _CUT.fullmatch(rest[0][1] or b"")) is not None:
         cut, rest = (int(match[1]), match[2].decode()), rest[1:]
     return Buried(
         topic=place[1].decode(),
@@ -94,7 +94,7 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
             value=value,
             headers=rest,
         ),
-        reason=said[REASON_HEADER].decode(errors="replace"),
+        reason=(said[REASON_HEADER] or b"").decode(errors="replace"),
         cut=cut,
     )
 

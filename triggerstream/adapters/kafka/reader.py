@@ -11,6 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.deadletters import buried
@@ -267,9 +268,9 @@ class KafkaReader:
         moved = loop.time()
         while open_:
             async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
-                fetched = await consumer.getmany(*open_, timeout_ms=POLL_MS)
+                read = await fetched(consumer, *open_, timeout_ms=POLL_MS)
                 for place in open_:
-                    found[place] += [one for one in fetched.get(place, ()) if one.offset < ends[place]]
+                    found[place] += [one for one in read.get(place, ()) if one.offset < ends[place]]
                     position = await consumer.position(place)
                     if position > positions[place]:
                         positions[place], moved = position, loop.time()

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import translated
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
 from triggerstream.core.errors import LogError
@@ -47,7 +48,7 @@ async def pieces(
     position, moved = begin, loop.time()
     while position < end:
         async with translated(what, timeout_s=TIMEOUT_S):
-            found = await consumer.getmany(place, timeout_ms=POLL_MS, max_records=most)
+            found = await fetched(consumer, place, timeout_ms=POLL_MS, max_records=most)
             after = await consumer.position(place)
         yield [record for record in found.get(place, ()) if record.offset < end], after
         if after > position:

@@ -197,7 +197,7 @@ class _Reader:
         if path is None:
             return None
         try:
-            return read_keys(path.read_text(encoding="utf-8"))
+            return read_keys(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, DecodeError) as exc:
             raise _unusable(str(self._path), "/control_key_file", path, exc) from exc
 

@@ -219,9 +219,13 @@ def to_record(row: tuple[int, int, bytes | None, bytes | None, str | None]) -> R
 
 
 def _headers_text(headers: Headers) -> str | None:
-    return json.dumps([[name, value.hex()] for name, value in headers]) if headers else None
+    return (
+        json.dumps([[name, None if value is None else value.hex()] for name, value in headers])
+        if headers
+        else None
+    )
 
 
 def to_headers(text: str) -> Headers:
-    """The headers as the log keeps them: names and values in hex, as JSON."""
-    return tuple((name, bytes.fromhex(value)) for name, value in json.loads(text))
+    """The headers as the log keeps them: names, and values in hex or null, as JSON."""
+    return tuple((name, None if value is None else bytes.fromhex(value)) for name, value in json.loads(text))

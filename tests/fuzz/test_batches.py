@@ -1,0 +1,114 @@
+"""Fuzzer of record batches as bytes: what brokers answer, down to header names."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import struct
+from contextlib import suppress
+from types import SimpleNamespace
+
+from aiokafka import TopicPartition
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+
+from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes
+from tests.support.kafka.raw import RawRecord, batch, sealed
+from triggerstream.adapters.kafka import batches
+from triggerstream.adapters.kafka.batches import BatchResult, RecordBatches
+from triggerstream.adapters.kafka.records import record_of
+
+PLACE = TopicPartition("app.events", 0)
+HEAD_BYTES, CODEC_AT = 61, 22
+PLAIN = RawRecord(key=b"s", value=b'{"type": "a"}', headers=[(b"traceparent", b"00"), (b"ce_id", None)])
+ODD = RawRecord(key=None, value=None, headers=[(b"\xff\xfe", b"\x00"), (b"caf\xc3\xa9", None)])
+MARKER = RawRecord(key=struct.pack(">hh", 0, 1), value=struct.pack(">hi", 0, 0))
+LEGACY = struct.pack(">qiIbbqi", 0, 22, 0, 1, 0, 1, -1) + struct.pack(">i", -1)
+SEEDS = (
+    b"",
+    batch([PLAIN, ODD, PLAIN]),
+    batch([ODD]),
+    batch([PLAIN]) + batch([ODD, ODD], base=1, attributes=8) + batch([PLAIN], base=3),
+    batch([MARKER], attributes=48) + batch([PLAIN], base=1, attributes=16),
+    batch([PLAIN, PLAIN])[:-3],
+    batch([ODD])[:16] + b"\x03" + batch([ODD])[17:],
+    batch([PLAIN])[:8] + struct.pack(">i", 3) + b"\x00" * 3,
+    batch([PLAIN])[:8] + struct.pack(">i", 40) + batch([PLAIN])[12:52],
+    LEGACY,
+)
+
+
+def _packed(data: bytes) -> bytes:
+    """``data``, one batch, with its records compressed."""
+    data = data[:22] + b"\x01" + data[23:HEAD_BYTES] + gzip.compress(data[HEAD_BYTES:])
+    return data[:8] + struct.pack(">i", len(data) - 12) + data[12:]
+
+
+def _mutate(chance: random.Random, data: bytes) -> bytes:
+    """Bytes changed anywhere, or in the records alone; mostly with a CRC and a length that fit."""
+    if chance.random() < 0.6 and len(data) > HEAD_BYTES:
+        data = data[:HEAD_BYTES] + mutate_bytes(chance, data[HEAD_BYTES:])
+    else:
+        data = mutate_bytes(chance, data)
+    if len(data) <= HEAD_BYTES or chance.random() < 0.3:
+        return data
+    if chance.random() < 0.1:
+        data = _packed(data)
+    if chance.random() < 0.8:
+        data = data[:8] + struct.pack(">i", len(data) - 12) + data[12:]
+    return sealed(data)
+
+
+def _read(data: bytes) -> None:
+    """Read ``data`` as every consumer does: it raises nothing, and what cannot be read is noted."""
+    position = SimpleNamespace(position=0, paused=False, unreadable=None)
+    position.consumed_to = lambda offset: setattr(position, "position", offset)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: position)
+    records = fetcher.PartitionRecords(
+        PLACE,
+        RecordBatches(data),
+        [],
+        0,
+        key_deserializer=None,
+        value_deserializer=None,
+        check_crcs=True,
+        isolation_level=fetcher.READ_COMMITTED,
+    )
+    result = BatchResult(PLACE, assignment=assignment, partition_records=records, backoff=0)
+    for found in result.getall():
+        record = record_of(found)
+        for name, _ in record.headers:
+            name.encode()
+    if position.unreadable is not None:
+        assert str(position.unreadable)
+
+
+def _parse(data: bytes) -> None:
+    _read(data)
+    # The parser that takes over where a name is not UTF-8, for whatever it may get.
+    if len(data) > HEAD_BYTES and not data[CODEC_AT] & 7:
+        with suppress(CorruptRecordException):
+            list(batches.EscapingBatch(data))
+
+
+def test_record_batches_are_read_or_noted_as_unreadable() -> None:
+    reading = frozenset(
+        {
+            "RecordBatches.has_next",
+            "RecordBatches.next_batch",
+            "RecordBatches._length",
+            "_Batch.__iter__",
+            "EscapingBatch._read_msg",
+            "_nullable",
+            "BatchResult.getall",
+        }
+    )
+    fuzz(
+        Fuzzer(
+            parse=_parse,
+            refuses=(),
+            seeds=SEEDS,
+            mutate=_mutate,
+            parsers=(Parser(module=batches, functions=reading),),
+        )
+    )

@@ -1,0 +1,316 @@
+r"""Record batches, read below aiokafka's fetcher, so that no record ends a consumer.
+
+aiokafka parses the batches of a fetch when they are asked for, and an exception there has two faults: the
+records that the same call has already taken from other partitions are lost, because their positions have
+moved; and the same record is met again for ever. :func:`use_batch_reader` puts two classes of this module in
+the place of aiokafka's, for every consumer of the process:
+
+- A header whose name is not UTF-8, which librdkafka and other clients can write, gets a name with ``\xff``
+  escapes. No header of ours has a backslash in its name, so such a header is ignored; a dead letter shows it.
+- Anything else that cannot be read (a wrong CRC, a codec that is not installed, an unknown format, a batch
+  that is cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside
+  the partition's position and fetched again. After ``TRIES`` times :func:`fetched` raises
+  :class:`UnreadableError`. No position passes over such a batch.
+
+CRC, control batches and aborted transactions stay aiokafka's.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import decode_varint_py
+
+from triggerstream.core.errors import LogError
+
+TRIES = 5
+RETRY_S = 1.0
+"""Long enough for another replica to take over, or for a switch to drop a damaged packet."""
+
+_OVERHEAD = struct.calcsize(">qi")
+"""Base offset and length, which stand before what the length counts."""
+_LENGTH = struct.Struct(">i")
+_LENGTH_AT = struct.calcsize(">q")
+_MAGIC_AT = struct.calcsize(">qii")
+_MAGIC = 2
+_HEAD_BYTES = _DefaultRecordBatchPy.HEADER_STRUCT.size
+_LAST = struct.Struct(">q15xi")
+"""Base offset and last offset delta of a batch of format 2."""
+
+_Result: Any = fetcher.FetchResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A batch at ``offset`` that was fetched ``tries`` times in a row and could not be read.
+
+    ``last``: its last offset, as far as its head tells.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    last: int | None
+    reason: str
+    tries: int = 1
+
+    @property
+    def settled(self) -> bool:
+        """Whether it was tried often enough."""
+        return self.tries >= TRIES
+
+    def __str__(self) -> str:
+        """One line with topic, partition and offset."""
+        upto = f" to {self.last}" if self.last is not None else ""
+        return (
+            f"{self.topic}, partition {self.partition}: the record batch at offset {self.offset}{upto} "
+            f"cannot be read: {self.reason} (tried {self.tries} times)"
+        )
+
+
+class UnreadableError(LogError):
+    """A record batch cannot be read, however often it is fetched."""
+
+    def __init__(self, batch: Unreadable) -> None:
+        super().__init__(str(batch))
+        self.batch = batch
+
+
+def use_batch_reader() -> None:
+    """Have all consumers of this process that are started from now on read batches as this module does."""
+    fetcher.MemoryRecords = RecordBatches
+    fetcher.FetchResult = BatchResult
+
+
+async def fetched(
+    consumer: AIOKafkaConsumer, *places: TopicPartition, timeout_ms: int, max_records: int | None = None
+) -> dict[TopicPartition, list[Any]]:
+    """What ``consumer.getmany`` returns; ``places``: none means all that are assigned.
+
+    Raises:
+        UnreadableError: a batch could not be read, however often it was tried.
+    """
+    found: dict[TopicPartition, list[Any]] = await consumer.getmany(
+        *places, timeout_ms=timeout_ms, max_records=max_records
+    )
+    for batch in unreadable(consumer, places or consumer.assignment()):
+        if batch.settled:
+            raise UnreadableError(batch)
+    return found
+
+
+def unreadable(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> list[Unreadable]:
+    """The batches at the positions of ``places`` that could not be read."""
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - nothing public has a partition's state
+    assignment = None if subscription is None else subscription.assignment
+    if assignment is None:
+        return []
+    found = []
+    for place in places:
+        if place in assignment.tps:
+            state = assignment.state_value(place)
+            batch: Unreadable | None = getattr(state, "unreadable", None)
+            if batch is not None and state.has_valid_position and state.position == batch.offset:
+                found.append(batch)
+    return found
+
+
+class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
+    """A partition's part of a fetch. What cannot be read is noted beside the position, and never raised."""
+
+    _assignment: Any
+    _partition_records: Any
+    _topic_partition: TopicPartition
+    _again_at = 0.0
+    """Until then a partition with a batch that cannot be read is not fetched again; other partitions are."""
+
+    def check_assignment(self, tp: TopicPartition) -> bool:
+        return self._partition_records is not None and bool(super().check_assignment(tp))
+
+    def calculate_backoff(self) -> float:
+        # What waits for its next try must not hold up the other partitions of its broker.
+        return 0.0 if self._again_at else float(super().calculate_backoff())
+
+    def has_more(self) -> bool:
+        if self._partition_records is not None:
+            return True
+        return bool(self._again_at) and self._assignment.active and time.monotonic() < self._again_at
+
+    def getone(self) -> Any:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
+        found = self.getall(1)
+        return found[0] if found else None
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        tp = self._topic_partition
+        if not self.check_assignment(tp):
+            return []
+        state = self._assignment.state_value(tp)
+        records, found = self._partition_records, []
+        try:
+            for record in records:
+                found.append(record)
+                if max_records is not None and len(found) >= max_records:
+                    break
+            else:
+                self._partition_records = None
+        except Exception as exc:  # noqa: BLE001 - whatever a parser raises: the batch cannot be read
+            self._partition_records = None
+            self._again_at = time.monotonic() + RETRY_S
+            offset = records.next_fetch_offset
+            before = getattr(state, "unreadable", None)
+            tries = before.tries + 1 if before is not None and before.offset == offset else 1
+            last = records._records.last  # noqa: SLF001 - it is a RecordBatches
+            state.unreadable = Unreadable(
+                topic=tp.topic,
+                partition=tp.partition,
+                offset=offset,
+                last=last if last is not None and last >= offset else None,
+                reason=_reason(exc),
+                tries=tries,
+            )
+        else:
+            state.unreadable = None
+        state.consumed_to(records.next_fetch_offset)
+        return found
+
+
+def _reason(exc: Exception) -> str:
+    """The message of ``exc`` without the words that aiokafka puts before every message of its own."""
+    return f"{type(exc).__name__}: {exc.args[0] if exc.args else exc}"
+
+
+class RecordBatches:
+    """The batches of one partition in the answer to a fetch: aiokafka's, but for header names.
+
+    A last batch that is cut off is left out, as brokers cut where a fetch ends; the first one is whole in
+    every answer since Kafka 0.10.1.
+    """
+
+    def __init__(self, data: bytes | None) -> None:
+        self._data = bytes(data or b"")
+        self._at = 0
+        self.last: int | None = None
+        """The last offset of the newest batch, as its head says."""
+
+    def size_in_bytes(self) -> int:
+        """The length of all batches."""
+        return len(self._data)
+
+    def has_next(self) -> bool:
+        """Whether there is another batch to read, or a fault to be found."""
+        left = len(self._data) - self._at
+        if self._at == 0:
+            return left > 0
+        return left >= _OVERHEAD and left >= _OVERHEAD + self._length()
+
+    def next_batch(self) -> Any:  # noqa: ANN401 - aiokafka's batch, or one of this module
+        """The next batch.
+
+        Raises:
+            CorruptRecordException: it is cut off, too short, or of an unknown format.
+        """
+        begin, left = self._at, len(self._data) - self._at
+        self.last = None
+        length = self._length() if left >= _OVERHEAD else 0
+        end = begin + _OVERHEAD + length
+        if left < _OVERHEAD or end > len(self._data):
+            raise CorruptRecordException(f"the batch is cut off: it has {left} bytes")
+        data = self._data[begin:end] if begin or end < len(self._data) else self._data
+        if len(data) <= _MAGIC_AT:
+            raise CorruptRecordException(f"the batch has only {len(data)} bytes")
+        magic = data[_MAGIC_AT]
+        if magic > _MAGIC:
+            raise CorruptRecordException(f"the batch has the unknown format {magic}")
+        self._at = end
+        if magic < _MAGIC:
+            return MemoryRecords(data).next_batch()
+        if len(data) < _HEAD_BYTES:
+            raise CorruptRecordException(f"the batch has only {len(data)} bytes")
+        base, delta = _LAST.unpack_from(data)
+        self.last = base + delta
+        return _Batch(data)
+
+    def _length(self) -> int:
+        return int(_LENGTH.unpack_from(self._data, self._at + _LENGTH_AT)[0])
+
+
+class _Batch:
+    """A batch of format 2. Its records are parsed at once, so that they can be parsed again."""
+
+    __slots__ = ("_batch", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._batch: Any = MemoryRecords(data).next_batch()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the attribute of aiokafka's batch
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:  # noqa: ANN401 - aiokafka's record
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            return iter(list(self._batch))
+        except UnicodeDecodeError:
+            pass
+        except CorruptRecordException as exc:
+            # aiokafka's parser in Python, which is used where the one in C is not there, wraps it.
+            if not isinstance(exc.__cause__, UnicodeDecodeError):
+                raise
+        return iter(list(EscapingBatch(self._data)))
+
+
+class EscapingBatch(_DefaultRecordBatchPy):  # type: ignore[misc] # final for type checkers alone
+    r"""A batch whose header names get ``\xff`` escapes: parsed some ten times slower than aiokafka does."""
+
+    _pos: int
+
+    def _read_msg(self) -> _DefaultRecordPy:
+        data = self._buffer
+        length, at = decode_varint_py(data, self._pos)
+        begin = at
+        _, at = decode_varint_py(data, at)
+        later, at = decode_varint_py(data, at)
+        further, at = decode_varint_py(data, at)
+        key, at = _nullable(data, at)
+        value, at = _nullable(data, at)
+        count, at = decode_varint_py(data, at)
+        if not 0 <= count <= len(data):
+            raise CorruptRecordException(f"a record has {count} headers")
+        headers: list[tuple[str, bytes | None]] = []
+        for _ in range(count):
+            name, at = _nullable(data, at)
+            if name is None:
+                raise CorruptRecordException("a header has no name")
+            text, at = _nullable(data, at)
+            headers.append((name.decode("utf-8", "backslashreplace"), text))
+        if at - begin != length or at > len(data):
+            raise CorruptRecordException(f"a record has {at - begin} bytes, and says {length}")
+        self._pos = at
+        appended = self.timestamp_type == self.LOG_APPEND_TIME
+        return _DefaultRecordPy(
+            self.base_offset + further,
+            self.max_timestamp if appended else self.first_timestamp + later,
+            self.timestamp_type,
+            key,
+            value,
+            headers,
+        )
+
+
+def _nullable(data: bytearray, at: int) -> tuple[bytes | None, int]:
+    """Bytes with their length before them, and where they end; a negative length stands for null."""
+    length, at = decode_varint_py(data, at)
+    if length < 0:
+        return None, at
+    return bytes(data[at : at + length]), at + length
