@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.faust.workers import Stage, outcome_of, read_all, stage
-from triggerstream.adapters.kafka.connection import Connection
+from tests.support.commands import triggerstream
+from triggerstream.adapters.kafka.connection import Connection, stop
 from triggerstream.core.commands import Command
 from triggerstream.core.events import TYPES, Failed, Timer, Touch
 from triggerstream.core.ids import AppId
@@ -194,3 +195,34 @@ async def test_missing_topics_are_refused_with_the_command_that_makes_them(app: 
     refused = app.start()
     assert await refused.ended() == 2
     assert "triggerstream topics create" in refused.text()
+
+
+@pytest.mark.faults
+async def test_a_changelog_with_a_transaction_that_hangs_is_not_taken_for_shorter(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start()
+    await app.fire(range(50))
+    await app.settled()
+    await worker.drained()
+    hanging = app.connection.producer(transactional_id=f"{app.app}-hanging", transaction_s=600)
+    await hanging.start()
+    await hanging.begin_transaction()
+    for partition in range(app.partitions):
+        await hanging.send_and_wait(app.topics.changelog, b"torn", partition=partition, key=b"s0")
+    stopped = app.start("another")  # its store is empty
+    assert await stopped.ended(within_s=120) == 70, stopped.text()
+    owner = hanging._txn_manager.producer_id  # noqa: SLF001 - the id that the broker knows it by
+    assert f"producer id {owner} " in stopped.text()
+    assert f"cannot read {app.topics.changelog}" in stopped.text()
+    checked = await triggerstream(
+        "replay", "--check", "--at", f"kafka://{app.connection.bootstrap}/{app.app}"
+    )
+    assert f"producer id {owner} " in checked.err
+    await hanging.abort_transaction()
+    await stop(hanging)
+    worker = app.start("another")
+    await worker.ready()
+    await app.fire(range(50, 100))
+    await app.settled()
+    await worker.drained()
+    assert (await app.exact()).command_count() == 100

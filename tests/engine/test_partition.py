@@ -14,7 +14,7 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import NO_CONFIGURATION
 from triggerstream.engine.configure import configuration_record
-from triggerstream.engine.ledger import Commit, Extent, FencedError, TakeOverError
+from triggerstream.engine.ledger import Commit, Extent, FencedError, HighWatermark, TakeOverError
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
     CONFIGURATIONS_KEY,
@@ -69,7 +69,12 @@ class MemoryLedger:
 
     async def extent(self) -> Extent:
         self._durable.calls.append("extent")
-        return Extent(begin=0, end=len(self._durable.changelog), log_begin=0, log_end=len(self._durable.log))
+        return Extent(
+            begin=0,
+            end=HighWatermark(len(self._durable.changelog)),
+            log_begin=0,
+            log_end=HighWatermark(len(self._durable.log)),
+        )
 
     async def committed(self) -> int | None:
         return self._durable.committed

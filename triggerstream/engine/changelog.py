@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.archive import RecordReader
-from triggerstream.engine.ledger import Commit, Extent, Ledger
+from triggerstream.engine.ledger import Commit, Ledger
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
     CONFIGURATIONS_KEY,
@@ -55,7 +55,8 @@ class ChangelogArchive:
     _keys: frozenset[bytes] = frozenset()
     """The keys of sessions that the changelog has a value for."""
     _scanned: int = -1
-    _extent: Extent = field(default_factory=lambda: Extent(begin=0, end=0, log_begin=0, log_end=0))
+    _end: int = 0
+    """Where the changelog ended when it was read."""
 
     @property
     def partitions(self) -> int:
@@ -68,7 +69,8 @@ class ChangelogArchive:
 
     async def kept(self) -> Kept:
         """What the changelog has at its end of now."""
-        extent = self._extent = await self.ledger.extent()
+        extent = await self.ledger.extent()
+        self._end = extent.end
         entries: dict[bytes, bytes | None] = {}
         if extent.begin < extent.end:
             async with aclosing(self.ledger.changelog(extent.begin, extent.end)) as pieces:
@@ -133,9 +135,7 @@ class ChangelogArchive:
         """Write the changelog anew, in one transaction that moves the group to ``offset`` as well."""
         entries: dict[bytes, bytes | None] = dict.fromkeys(self._keys)
         entries.update({session.encode(): stored.state for session, stored in refolded.states.items()})
-        mark = CheckpointMark(
-            offset=offset, identity=self.identity, scanned=self._scanned, rebuilt=self._extent.end
-        )
+        mark = CheckpointMark(offset=offset, identity=self.identity, scanned=self._scanned, rebuilt=self._end)
         marks = {
             CHECKPOINT_KEY: encode_checkpoint(mark),
             CONFIGURATIONS_KEY: encode_configurations(refolded.rules),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NewType, Protocol
 
 from triggerstream.core.errors import LogError, TriggerstreamError, UsageError
 from triggerstream.engine.checkpoint import DeadLetter, Decided
@@ -34,14 +34,22 @@ class Commit:
     offset: int | None
 
 
+HighWatermark = NewType("HighWatermark", int)
+"""The offset after a partition's last record, whether its transaction has ended or not.
+
+The last stable offset is no end: it stands still at the first open transaction, and for some milliseconds at
+one that is committed and has no markers yet. What is committed beyond it would be taken for absent.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
     """The changelog from ``begin`` to before ``end``; ``log_begin`` and ``log_end`` are the events'."""
 
     begin: int
-    end: int
+    end: HighWatermark
     log_begin: int
-    log_end: int
+    log_end: HighWatermark
 
 
 class Ledger(Protocol):
@@ -61,7 +69,11 @@ class Ledger(Protocol):
         """The offset of the group, as lag tools see it; None where there is none."""
 
     def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
-        """The committed entries from ``begin`` to before ``end``, in pieces with the position after each."""
+        """The committed entries from ``begin`` to before ``end``, in pieces with the position after each.
+
+        An open transaction before ``end`` is waited for. If it does not end in time, a LogError names it:
+        nothing is known of what follows.
+        """
 
     async def commit(self, commit: Commit) -> int:
         """Make ``commit`` durable, all or nothing; the changelog position after it."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import TRANSACTION_S, Connection, stop
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
-from triggerstream.adapters.kafka.records import POLL_MS
+from triggerstream.adapters.kafka.records import STUCK_S, extents, pieces
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
@@ -40,7 +40,7 @@ class KafkaLedger:
     """A :class:`triggerstream.engine.ledger.Ledger`: one transactional producer for one partition.
 
     The producer is never initialised twice: who was fenced stays so. A transaction that takes longer than
-    ``transaction_s`` is undone.
+    ``transaction_s`` is undone. A changelog that cannot be read on for ``stuck_s`` is given up.
     """
 
     def __init__(
@@ -51,12 +51,14 @@ class KafkaLedger:
         topics: Topics,
         partition: int,
         transaction_s: float = TRANSACTION_S,
+        stuck_s: float = STUCK_S,
     ) -> None:
         self._connection = connection
         self._app = app
         self._topics = topics
         self._partition = partition
         self._transaction_s = transaction_s
+        self._stuck_s = stuck_s
         self._producer: AIOKafkaProducer | None = None
 
     async def fence(self) -> None:
@@ -70,14 +72,9 @@ class KafkaLedger:
     async def extent(self) -> Extent:
         """Where the changelog and the log begin and end now."""
         changelog, log = self._at(self._topics.changelog), self._at(self._topics.events)
-        consumer = self._connection.reader()
-        await _translated(self._connection.start(consumer), "cannot be read")
-        try:
-            ends = await _translated(consumer.end_offsets([changelog, log]), "has no end")
-            begins = await _translated(consumer.beginning_offsets([changelog, log]), "has no beginning")
-        finally:
-            await stop(consumer)
-        return Extent(begin=begins[changelog], end=ends[changelog], log_begin=begins[log], log_end=ends[log])
+        found = await _translated(extents(self._connection, [changelog, log]), "has no end")
+        (begin, end), (log_begin, log_end) = found[changelog], found[log]
+        return Extent(begin=begin, end=end, log_begin=log_begin, log_end=log_end)
 
     async def committed(self) -> int | None:
         """The offset of the group, as lag tools see it; None where there is none."""
@@ -96,7 +93,8 @@ class KafkaLedger:
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         """The committed entries from ``begin`` to before ``end``, in pieces, each with the position after it.
 
-        The end is told by position: control records have offsets too, and the last record may be one.
+        Raises:
+            LogError: it cannot be read; or a transaction does not end, which the message names.
         """
         place = self._at(self._topics.changelog)
         consumer = self._connection.reader()
@@ -104,13 +102,10 @@ class KafkaLedger:
         try:
             consumer.assign([place])
             consumer.seek(place, begin)
-            position = begin
-            while position < end:
-                found = await _translated(fetched(consumer, place, timeout_ms=POLL_MS), "cannot be read")
-                after = await _translated(consumer.position(place), "has no position")
-                if after > position:
-                    position = after
-                    yield {record.key: record.value for record in found.get(place, ())}, min(after, end)
+            found = pieces(consumer, place, begin, end, stuck_s=self._stuck_s)
+            async with aclosing(found):
+                async for records, after in found:
+                    yield {record.key: record.value for record in records}, min(after, end)
         finally:
             await stop(consumer)
 

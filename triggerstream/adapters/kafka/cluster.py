@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -22,6 +23,7 @@ from aiokafka.protocol.types import (
     Int8,
     Int16,
     Int32,
+    Int64,
     Schema,
     String,
     TaggedFields,
@@ -114,6 +116,39 @@ async def change_settings(client: AIOKafkaClient, topic: str, settings: Mapping[
     # The controller answers before the brokers have heard of it, and nothing tells when they have.
     while not settings.items() <= (await settings_of(client, [topic]))[topic].items():  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTransaction:
+    """A transaction that has neither ended nor been aborted; its first record here is at offset ``begin``."""
+
+    producer: int
+    epoch: int
+    begin: int
+
+
+async def open_transactions(client: AIOKafkaClient, topic: str, partition: int) -> Sequence[OpenTransaction]:
+    """The transactions that are open in a partition of ``topic``, the oldest first.
+
+    Raises:
+        KafkaError: no answer, or one that says why not.
+    """
+    await client.set_topics([topic])
+    leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+    if leader is None or leader < 0:
+        raise LeaderNotAvailableError(f"{topic}, partition {partition}")
+    answer = await client.send(leader, _ProducersRequest(topic, partition))
+    found = []
+    for _name, partitions, _tags in answer.topics:
+        for _partition, code, message, producers, _tags in partitions:
+            if code:
+                raise for_code(code)(message)
+            found += [
+                OpenTransaction(producer=producer, epoch=epoch, begin=begin)
+                for producer, epoch, _sequence, _at, _coordinator, begin, _tags in producers
+                if begin >= 0
+            ]
+    return sorted(found, key=lambda one: one.begin)
 
 
 class _Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc] # aiokafka is not typed
@@ -249,3 +284,71 @@ class _ChangeRequest(Request[_ChangeStruct]):  # type: ignore[misc] # as above
     def build(self, request_struct_class: type[_ChangeStruct]) -> _ChangeStruct:
         settings = [(name, _SET, value) for name, value in self._settings.items()]
         return request_struct_class(resources=[(_TOPIC, self._topic, settings)], validate_only=False)
+
+
+class _ProducersResponse(Response):  # type: ignore[misc] # as above
+    API_KEY = 61
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("error_message", CompactString("utf-8")),
+                        (
+                            "producers",
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("transaction_begin", Int64),
+                                ("tags", TaggedFields),
+                            ),
+                        ),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _ProducersStruct(RequestStruct):  # type: ignore[misc] # as above
+    FLEXIBLE_VERSION = True
+    API_KEY = 61
+    API_VERSION = 0
+    RESPONSE_TYPE = _ProducersResponse
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                ("partitions", CompactArray(Int32)),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _ProducersRequest(Request[_ProducersStruct]):  # type: ignore[misc] # as above
+    """DescribeProducers, of Kafka 2.8 and later."""
+
+    API_KEY = 61
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self._topic = topic
+        self._partition = partition
+
+    def build(self, request_struct_class: type[_ProducersStruct]) -> _ProducersStruct:
+        return request_struct_class(topics=[(self._topic, [self._partition], {})], tags={})

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka.batches import fetched
-from triggerstream.adapters.kafka.connection import translated
+from triggerstream.adapters.kafka.cluster import open_transactions
+from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
 from triggerstream.core.errors import LogError
+from triggerstream.engine.ledger import HighWatermark
 from triggerstream.wire.records import Record
 
 POLL_MS = 20
@@ -32,8 +34,29 @@ def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord
     )
 
 
+async def extents(
+    connection: Connection, places: Sequence[TopicPartition]
+) -> dict[TopicPartition, tuple[int, HighWatermark]]:
+    """Where each of ``places`` begins, and its high watermark.
+
+    Raises:
+        KafkaError: no answer, or one that says why not.
+    """
+    # A reader of committed records is answered with the last stable offset.
+    async with connection.running(connection.reader(committed=False)) as consumer:
+        ends = await consumer.end_offsets(places)
+        begins = await consumer.beginning_offsets(places)
+    return {place: (begins[place], HighWatermark(ends[place])) for place in places}
+
+
 async def pieces(
-    consumer: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, *, most: int | None = None
+    consumer: AIOKafkaConsumer,
+    place: TopicPartition,
+    begin: int,
+    end: int,
+    *,
+    most: int | None = None,
+    stuck_s: float = STUCK_S,
 ) -> AsyncGenerator[tuple[list[Any], int]]:
     """The committed records from ``begin`` to before ``end``, in pieces with the position after each.
 
@@ -41,7 +64,7 @@ async def pieces(
     The end is told by position: control records have offsets too, and the last record may be one.
 
     Raises:
-        LogError: the log cannot be read.
+        LogError: the log cannot be read; or no progress for ``stuck_s``: the message names who holds it up.
     """
     what = f"cannot read {place.topic}"
     loop = asyncio.get_running_loop()
@@ -53,5 +76,22 @@ async def pieces(
         yield [record for record in found.get(place, ()) if record.offset < end], after
         if after > position:
             position, moved = after, loop.time()
-        elif loop.time() - moved > STUCK_S:
-            raise LogError(f"{what}: partition {place.partition} stays at offset {position} of {end}")
+        elif loop.time() - moved > stuck_s:
+            raise LogError(
+                f"{what}: partition {place.partition} stays at offset {position} of {end}"
+                f"{await _open_transaction(consumer, place)}"
+            )
+
+
+async def _open_transaction(consumer: AIOKafkaConsumer, place: TopicPartition) -> str:
+    """What a message says of the transaction that holds back the records of ``place``, if one does."""
+    client = consumer._client  # noqa: SLF001 - nothing public has it
+    async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+        found = await open_transactions(client, place.topic, place.partition)
+    if not found:
+        return ""
+    first = found[0]
+    return (
+        f": producer id {first.producer} (epoch {first.epoch}) has had a transaction open since offset "
+        f"{first.begin}, and what follows is read once it ends; Kafka's kafka-transactions.sh can abort it"
+    )

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from triggerstream.adapters.kafka.check import Severity, check
 from triggerstream.adapters.kafka.connection import Connection, stop, translated
-from triggerstream.adapters.kafka.records import pieces, record_of
+from triggerstream.adapters.kafka.records import extents, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
@@ -55,7 +55,7 @@ class KafkaRecords:
             await stop(consumer)
 
     async def since(self, arrival_us: int) -> tuple[int, int]:
-        """Where the records begin that are of this time or later, and where they end now.
+        """Where the records begin that are of this time or later, and the high watermark.
 
         Raises:
             LogError: the log cannot be read.
@@ -63,9 +63,9 @@ class KafkaRecords:
         place = self._place
         async with (
             translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S),
-            self._connection.running(self._connection.reader()) as consumer,
+            self._connection.running(self._connection.reader(committed=False)) as consumer,
         ):
-            end = (await consumer.end_offsets([place]))[place]
+            _, end = (await extents(self._connection, [place]))[place]
             found = (await consumer.offsets_for_times({place: max(arrival_us // 1000, 0)}))[place]
         return (end if found is None else found.offset), end
 

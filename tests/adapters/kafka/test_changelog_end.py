@@ -1,0 +1,113 @@
+"""Where a changelog ends, and what happens where a transaction in it does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from triggerstream.adapters.faust.ledger import KafkaLedger
+from triggerstream.adapters.kafka.cluster import open_transactions
+from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.replay import KafkaRecords
+from triggerstream.adapters.kafka.topics import Topics, identity
+from triggerstream.core.errors import LogError
+from triggerstream.core.ids import AppId
+from triggerstream.engine.changelog import ChangelogArchive
+from triggerstream.engine.ledger import Commit
+from triggerstream.engine.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
+
+pytestmark = pytest.mark.kafka
+
+HAND_OVERS = 60
+
+
+def checkpoint(log: Identity, offset: int) -> Commit:
+    mark = encode_checkpoint(CheckpointMark(offset=offset, identity=log))
+    return Commit(decided=(), states={}, dead_letters=(), marks={CHECKPOINT_KEY: mark}, offset=None)
+
+
+@pytest.fixture
+async def log(connection: Connection, kafka_app: AppId, topics: Topics) -> Identity:
+    assert topics.all(), "they are there"
+    return await identity(connection, kafka_app)
+
+
+@pytest.fixture
+async def ledger(connection: Connection, kafka_app: AppId, topics: Topics) -> AsyncIterator[KafkaLedger]:
+    """The ledger of partition 0, fenced."""
+    made = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0, stuck_s=0.5)
+    await made.fence()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def archive(
+    connection: Connection, kafka_app: AppId, topics: Topics, log: Identity, ledger: KafkaLedger
+) -> ChangelogArchive:
+    """Partition 0 as `replay` reads it."""
+    return ChangelogArchive(
+        app=kafka_app,
+        number=0,
+        identity=log,
+        ledger=ledger,
+        log=KafkaRecords(connection, topic=topics.events, partition=0),
+        commands=KafkaRecords(connection, topic=topics.commands, partition=0),
+    )
+
+
+@pytest.fixture
+async def hanging(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer with a transaction in partition 0 of changelog and commands that nobody ends."""
+    producer = connection.producer(transactional_id=f"{kafka_app}-hanging", transaction_s=600)
+    await producer.start()
+    await producer.begin_transaction()
+    for topic in (topics.changelog, topics.commands):
+        await producer.send_and_wait(topic, b"torn", partition=0, key=b"s")
+    yield producer
+    await stop(producer)
+
+
+async def test_an_orderly_hand_over_finds_the_last_checkpoint_each_time(
+    log: Identity, ledger: KafkaLedger, archive: ChangelogArchive
+) -> None:
+    """Kafka answers a commit before it writes the markers: the last stable offset is before them."""
+    for offset in range(HAND_OVERS):
+        await ledger.commit(checkpoint(log, offset))
+        assert (await archive.kept()).offset == offset
+
+
+async def test_a_transaction_that_hangs_stops_who_reads_the_changelog_and_is_named(
+    connection: Connection, log: Identity, archive: ChangelogArchive, hanging: AIOKafkaProducer
+) -> None:
+    ledger, changelog = archive.ledger, Topics.of(archive.app).changelog
+    await ledger.commit(checkpoint(log, 7))
+    with pytest.raises(LogError) as stopped:
+        await archive.kept()
+    owner = hanging._txn_manager  # noqa: SLF001 - the id that the broker knows it by
+    assert re.fullmatch(
+        rf"cannot read {changelog}: partition 0 stays at offset 0 of [34]: "
+        rf"producer id {owner.producer_id} \(epoch {owner.producer_epoch}\) has had a transaction open since "
+        r"offset 0, and what follows is read once it ends; Kafka's kafka-transactions\.sh can abort it",
+        str(stopped.value),
+    )
+    await hanging.abort_transaction()
+    assert (await archive.kept()).offset == 7
+    async with connection.client() as client:
+        assert list(await open_transactions(client, changelog, 0)) == []
+
+
+async def test_commands_of_a_transaction_that_is_open_are_waited_for(
+    connection: Connection, topics: Topics, hanging: AIOKafkaProducer
+) -> None:
+    commands = KafkaRecords(connection, topic=topics.commands, partition=0)
+    begin, end = await commands.since(0)
+    assert (begin, end) == (0, 1)
+    await hanging.commit_transaction()
+    found = [record.value async for records in commands.records(begin, end) for record in records]
+    assert found == [b"torn"]
