@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import pytest
 
@@ -59,6 +61,7 @@ class MemoryLedger:
     def __init__(self, durable: Durable) -> None:
         self._durable = durable
         self._epoch = -1
+        self.begun = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -85,7 +88,12 @@ class MemoryLedger:
             key, value = self._durable.changelog[at]
             yield {key: value}, at + 1
 
+    @property
+    def durable(self) -> Durable:
+        return self._durable
+
     async def commit(self, commit: Commit) -> int:
+        self.begun += 1
         await self.gate.wait()
         if self._epoch != self._durable.epoch:
             raise FencedError("taken over")
@@ -402,16 +410,97 @@ async def test_a_batch_that_does_not_follow_on_the_one_before_ends_the_process(b
     await partition.close()
 
 
-async def test_a_checkpoint_that_takes_too_long_ends_the_process(bench: Bench) -> None:
+async def test_a_checkpoint_that_no_broker_answers_ends_the_process(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(commit_s=0.02))
+    partition = bench.partition(timing=Timing(silence_s=0.02))
     await partition.open()
+    held(partition)
+    await failed(bench)
+    assert str(bench.failures[0]).startswith("partition 0: no broker has answered for 0.02 s")
+
+
+async def test_a_checkpoint_that_takes_long_goes_on_while_brokers_answer(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    asked = count()
+    partition.answered_at = lambda: float(next(asked))
+    await partition.open()
+    ledger = held(partition)
+    while next(asked) < 100:  # noqa: ASYNC110 - five times what would have ended it
+        await asyncio.sleep(0.001)
+    assert not bench.failures
+    ledger.gate.set()
+    await partition.reached(1)
+    await partition.close()
+
+
+async def test_a_checkpoint_that_hangs_although_brokers_answer_ends_the_process(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=0.02, longest_s=0.04))
+    asked = count()
+    partition.answered_at = lambda: float(next(asked))
+    await partition.open()
+    held(partition)
+    await failed(bench)
+    assert "has not ended within 0.04 s" in str(bench.failures[0])
+
+
+async def test_a_process_that_was_stopped_does_not_take_its_pause_for_silence(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=20 * 0.05))
+    await partition.open()
+    ledger = held(partition)
+    await asyncio.sleep(0)
+    time.sleep(1.5)  # noqa: ASYNC251 - as SIGSTOP would: nothing of the process runs
+    ledger.gate.set()
+    await partition.reached(1)
+    assert not bench.failures
+    await partition.close()
+
+
+async def test_transactions_of_a_process_are_few_at_once_and_what_waits_goes_together() -> None:
+    turns = asyncio.Semaphore(2)
+    benches = [Bench() for _ in range(5)]
+    partitions = []
+    for bench in benches:
+        bench.configure()
+        partition = bench.partition()
+        partition.transactions = turns
+        await partition.open()
+        partitions.append(partition)
+    ledgers = [held(partition) for partition in partitions]
+    while sum(ledger.begun for ledger in ledgers) < 2:  # noqa: ASYNC110 - a counter
+        await asyncio.sleep(0)
+    for bench, partition in zip(benches, partitions, strict=True):
+        bench.fire("s", "a", "b")
+        partition.take()
+        partition.fold(bench.durable.log[partition.next :])
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert sum(ledger.begun for ledger in ledgers) == 2
+    for ledger in ledgers:
+        ledger.gate.set()
+    await asyncio.gather(*(partition.reached(3) for partition in partitions))
+    assert [partition.counters.batches for partition in partitions] == [2] * 5
+    # Two were in the ledger with their first batch when the second came.
+    assert sorted(partition.counters.checkpoints for partition in partitions) == [1, 1, 1, 2, 2]
+    for partition in partitions:
+        await partition.close()
+
+
+def held(partition: Partition) -> MemoryLedger:
+    """Have ``partition`` fold its log, and its ledger hold what is committed until its gate is set."""
     ledger = partition.ledger
     assert isinstance(ledger, MemoryLedger)
     ledger.gate.clear()
     partition.take()
-    partition.fold(bench.durable.log)
-    async with asyncio.timeout(5):
+    partition.fold(ledger.durable.log)
+    return ledger
+
+
+async def failed(bench: Bench) -> None:
+    """Wait until something would have ended the process."""
+    async with asyncio.timeout(30):
         while not bench.failures:  # noqa: ASYNC110 - a failure is a list's growth
             await asyncio.sleep(0.001)
     assert isinstance(bench.failures[0], LogError)

@@ -11,6 +11,7 @@ It goes in this order, and no other is safe:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
@@ -61,8 +62,11 @@ async def take_over(
     ledger: Ledger,
     open_store: Callable[[], StateStore],
     recovery: Recovery,
+    transactions: asyncio.Semaphore,
 ) -> TakenOver:
     """Take ``partition`` over; ``recovery`` tells meanwhile how far it is.
+
+    ``transactions`` is held while the former owner's transaction is ended.
 
     Raises:
         TakeOverError: it cannot be had as things are.
@@ -70,7 +74,8 @@ async def take_over(
         LogError: the log failed.
     """
     failpoint("takeover.begun")
-    await ledger.fence()
+    async with transactions:
+        await ledger.fence()
     failpoint("takeover.fenced")
     extent = await ledger.extent()
     failpoint("takeover.measured")

@@ -152,7 +152,7 @@ WORKER = (
     Figure("checkpoints_total", "Transactions committed.", _done(lambda done: done.checkpoints)),
     Distribution(
         "checkpoint_seconds",
-        "What each took, from the batches that wait to their states being stored.",
+        "What each took, from its turn (8 at a time) to its states being stored.",
         _checkpoints,
     ),
     Figure("batches_total", "Batches made durable by them.", _done(lambda done: done.batches)),

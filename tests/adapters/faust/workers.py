@@ -171,12 +171,18 @@ class Stage:
         arguments: Sequence[str] = (),
         program: Sequence[str] = ("-m", "triggerstream"),
         library: Path | None = None,
+        connection: Connection | None = None,
+        session_timeout: str = "6s",
     ) -> WorkerProcess:
-        """Start a worker. ``library``: a folder of modules that it takes before those installed."""
+        """Start a worker. ``library``: a folder of modules that it takes before those installed.
+
+        ``connection``: its own way to the brokers.
+        """
         worker = WorkerProcess(
-            self.connection,
+            connection or self.connection,
             self.app,
             self.directory(name),
+            session_timeout=session_timeout,
             failpoint=failpoint,
             arguments=arguments,
             program=program,

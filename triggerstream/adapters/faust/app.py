@@ -30,7 +30,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.ledger import StateStore
 from triggerstream.engine.marks import Identity
 from triggerstream.engine.owner import Owner
-from triggerstream.engine.partition import Counters, Life, Partition, Timing
+from triggerstream.engine.partition import TRANSACTIONS, Counters, Life, Partition, Timing
 from triggerstream.engine.processor import Processor
 
 logger = logging.getLogger(__name__)
@@ -250,6 +250,11 @@ def build_app(
     appender = KafkaAppender(connection=connection, app=settings.app)
     memory = Memory()
     changelog = f"{identity.cluster}/{changelog_id}"
+    transactions = asyncio.Semaphore(TRANSACTIONS)
+
+    def answered_at() -> float:
+        thread = cast("Consumer", app.consumer).thread
+        return max(connection.answers.at, thread.answered_at())
 
     def make(number: int) -> Partition:
         def open_store() -> StateStore:
@@ -270,6 +275,8 @@ def build_app(
             identity=identity,
             fail=fail,
             on_room=app.room,
+            answered_at=answered_at,
+            transactions=transactions,
             timing=settings.timing,
         )
 

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.connection import TRANSACTION_S, Connection, stop
+from triggerstream.adapters.kafka.connection import Connection, stop
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.records import STUCK_S, extents, pieces
 from triggerstream.adapters.kafka.topics import Topics
@@ -23,6 +23,9 @@ from triggerstream.wire.records import Headers, NewRecord
 
 _T = TypeVar("_T")
 
+TRANSACTION_S = 60.0
+"""A coordinator undoes a transaction that takes longer. That of a dead worker is undone by the next owner, so
+nobody waits for this time to pass: it bounds how slow brokers may be."""
 _FENCE_S = 30.0
 _APPEND_S = 30.0
 _REASON_S = 2.0
