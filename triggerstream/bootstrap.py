@@ -129,6 +129,7 @@ async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequenc
     with _extra():
         from triggerstream.adapters.faust.ledger import KafkaLedger
         from triggerstream.adapters.kafka import replay
+        from triggerstream.adapters.kafka.lost import LostRanges
         from triggerstream.adapters.kafka.topics import Topics, identity
     from triggerstream.engine.changelog import ChangelogArchive
 
@@ -148,7 +149,12 @@ async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequenc
                 partition=number,
                 transaction_s=replay.TRANSACTION_S,
             ),
-            log=replay.KafkaRecords(connection, topic=topics.events, partition=number),
+            log=replay.KafkaRecords(
+                connection,
+                topic=topics.events,
+                partition=number,
+                lost=LostRanges(connection, app, number),
+            ),
             commands=replay.KafkaRecords(connection, topic=topics.commands, partition=number),
             control=connection.security.control,
         )

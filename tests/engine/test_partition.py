@@ -15,6 +15,7 @@ from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import NO_CONFIGURATION
+from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.ledger import Commit, Extent, FencedError, HighWatermark, TakeOverError
 from triggerstream.engine.marks import (
@@ -44,6 +45,7 @@ class Durable:
 
     changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     commands: list[bytes] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
     log: list[Record] = field(default_factory=list)
     epoch: int = 0
     committed: int | None = None
@@ -99,6 +101,7 @@ class MemoryLedger:
             raise FencedError("taken over")
         self._durable.changelog += [*commit.states.items(), *commit.marks.items()]
         self._durable.commands += [item.value for item in commit.decided]
+        self._durable.letters += commit.dead_letters
         if commit.offset is not None:
             self._durable.committed = commit.offset
         return len(self._durable.changelog)
@@ -651,4 +654,30 @@ async def test_a_checkpoint_tells_which_sessions_it_changed_once_they_can_be_rea
     bench.fire("t", "b")
     await bench.fold(partition)
     assert told == [({"s", "t"}, ["s", "t"]), ({"t"}, ["s", "t"])]
+    await partition.close()
+
+
+async def test_a_lost_range_is_passed_over_as_one_dead_letter(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    log = bench.durable.log
+    partition.take()
+    partition.fold(log[:2], span=(0, 2))
+    partition.take()
+    partition.pass_over((2, 4), reason="CRC")
+    partition.take()
+    partition.fold(log[4:], span=(4, 5))
+    await partition.reached(5)
+    assert [bool(bench.failures), len(bench.durable.commands), partition.next] == [False, 1, 5]
+    (letter,) = bench.durable.letters
+    assert (letter.record.offset, letter.last, letter.reason) == (2, 3, "lost: given up with --skip: CRC")
+    # What was folded meanwhile is not passed over again.
+    partition.take()
+    partition.pass_over((2, 4), reason="CRC")
+    assert (len(bench.durable.letters), partition.taken) == (1, 0)
+    partition.take()
+    partition.pass_over((7, 9), reason="CRC")
+    assert ["from 5 to 7 was lost" in str(failure) for failure in bench.failures] == [True]
     await partition.close()

@@ -89,6 +89,8 @@ def show(*, number: int, at: str, as_json: bool) -> None:
     say(f"offset   {_place(letter) or 'a command, not handed over'}")
     for name, value in letter.headers:
         say(f"header   {name}: {_decoded(value)}")
+    if letter.last is not None:
+        return
     say("value")
     say(_decoded(letter.value) or "none")
 
@@ -185,7 +187,8 @@ def _place(letter: DeadLetterRow) -> str:
     """Where it was in the log; of partition 0, which may be all there is, the offset alone."""
     if letter.offset is None:
         return ""
-    return f"{letter.partition}:{letter.offset}" if letter.partition else str(letter.offset)
+    place = f"{letter.partition}:{letter.offset}" if letter.partition else str(letter.offset)
+    return place if letter.last is None else f"{place}-{letter.last}"
 
 
 def _fields(letter: DeadLetterRow) -> JsonObject:
@@ -194,6 +197,7 @@ def _fields(letter: DeadLetterRow) -> JsonObject:
         "at": format_instant(letter.at_us),
         "partition": letter.partition,
         "offset": letter.offset,
+        **({} if letter.last is None else {"lastOffset": letter.last}),
         "session": _decoded(letter.key),
         "reason": letter.reason,
         "value": _value(letter.value),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,8 +28,10 @@ from triggerstream.settings import (
 )
 
 if TYPE_CHECKING:
+    from triggerstream.engine.checkpoint import LostRange
     from triggerstream.engine.view import View
 
+_LOST = re.compile("([0-9]{1,10}):([0-9]{1,18})-([0-9]{1,18})")
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -148,6 +151,23 @@ class Duration(click.ParamType):
         if micros is None:
             self.fail(f"{value!r} is no duration: write 90s, 5m, 36h, 40d or 1h30m", param, ctx)
         return micros
+
+
+class LostOffsets(click.ParamType):
+    """``3:41-57``: offsets 41 to 57 of partition 3."""
+
+    name = "offsets"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> LostRange:  # noqa: ANN401
+        """The range."""
+        from triggerstream.engine.checkpoint import LostRange
+
+        if isinstance(value, LostRange):
+            return value
+        match = _LOST.fullmatch(value)
+        if match is None or int(match[2]) > int(match[3]):
+            self.fail(f"{value!r}: write PARTITION:FROM-TO, such as 3:41-57", param, ctx)
+        return LostRange(partition=int(match[1]), first=int(match[2]), last=int(match[3]))
 
 
 class NotJsonError(click.BadParameter):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from triggerstream.cli.options import Duration, kafka_config_option, probes_options, web_options
+from triggerstream.cli.options import Duration, LostOffsets, kafka_config_option, probes_options, web_options
 from triggerstream.core.errors import UsageError
+from triggerstream.engine.checkpoint import LostRange
 from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, KafkaAddress, parse_address
 
 
@@ -44,6 +45,14 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, KafkaAddress,
     "--instance-id",
     help="A name that it keeps: after a crash it need not wait for its former self to time out.",
 )
+@click.option(
+    "--skip",
+    "lost",
+    metavar="PARTITION:FROM-TO",
+    type=LostOffsets(),
+    multiple=True,
+    help="Offsets that are lost: where they cannot be read, they become one dead letter; repeat it.",
+)
 @web_options
 @probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
@@ -59,6 +68,7 @@ def worker(
     without_web: bool,
     session_timeout_us: int,
     instance_id: str | None,
+    lost: tuple[LostRange, ...],
     probes_host: str,
     probes_port: int | None,
     stuck_us: int,
@@ -98,6 +108,7 @@ def worker(
         heartbeat_s=min(3.0, session_timeout_s / 6),
         instance_id=instance_id,
         security=bootstrap.kafka_security(),
+        lost=lost,
     )
     pulse = Pulse(stuck_s=stuck_us / 1_000_000)
     with bootstrap.probes(pulse, host=probes_host, port=probes_port, store=directory) as url:

@@ -29,11 +29,28 @@ class Decided(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostRange:
+    """Offsets of a partition, ``first`` to ``last``, that cannot be read and were given up by an operator."""
+
+    partition: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        """As it is written: ``3:41-57``."""
+        return f"{self.partition}:{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A record that was not folded, and why, in a sentence that says what would have been right."""
+    """A record that was not folded, and why, in a sentence that says what would have been right.
+
+    ``last``: it stands for all offsets from the record's to this one, which cannot be read.
+    """
 
     record: Record
     reason: str
+    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

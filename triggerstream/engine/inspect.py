@@ -214,6 +214,7 @@ def letters(rows: Sequence[DeadLetterRow], *, limit: int) -> JsonObject:
                     "atUs": row.at_us,
                     "partition": row.partition,
                     "offset": row.offset,
+                    "lastOffset": row.last,
                     "key": _text(row.key),
                     "value": _text(row.value),
                     "headers": [[name, _text(value)] for name, value in row.headers],

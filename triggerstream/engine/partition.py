@@ -28,7 +28,7 @@ from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.alarm import Alarm
-from triggerstream.engine.checkpoint import Checkpoint, Stored
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.durations import Durations
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ledger import Appender, Commit, Ledger, StateStore
@@ -301,6 +301,31 @@ class Partition:
         overlay = self._overlay
         for session, stored in checkpoint.states.items():
             overlay[session.encode()] = stored.state
+        self._waiting.append(_Folded(checkpoint, self.rules))
+        self._wake.set()
+
+    def pass_over(self, span: tuple[int, int], *, reason: str) -> None:
+        """Go on after ``span``, which was taken in, cannot be read, and was given up by an operator.
+
+        It becomes one dead letter. Not durable yet when this returns, like a batch that is folded.
+        """
+        begin, end = span
+        if self.life is not Life.READY or end <= self.next:
+            self.drop()
+            return
+        if begin > self._position:
+            self.fail(LogError(f"{self.place}: what is in the log from {self._position} to {begin} was lost"))
+            return
+        logger.warning(
+            "range of the log passed over",
+            extra={"partition": self.number, "offset": begin, "last": end - 1, "error": reason},
+        )
+        lost = Record(
+            partition=self.number, offset=begin, arrival_us=self.clock.now_us(), key=None, value=None
+        )
+        letter = DeadLetter(record=lost, reason=f"lost: given up with --skip: {reason}", last=end - 1)
+        self.next = self._position = end
+        checkpoint = Checkpoint(partition=self.number, offset=end, dead_letters=(letter,))
         self._waiting.append(_Folded(checkpoint, self.rules))
         self._wake.set()
 

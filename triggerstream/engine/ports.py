@@ -214,7 +214,7 @@ class DeadLetterRow:
     """A record that was not folded, or a command that could not be handed over, and why.
 
     ``number`` orders them. ``offset`` is the record's place in the log; None for a command, whose bytes
-    ``value`` then holds.
+    ``value`` then holds. ``last``: it stands for a lost range of the log, ``offset`` to ``last``.
     """
 
     number: int
@@ -225,6 +225,7 @@ class DeadLetterRow:
     headers: Headers
     reason: str
     partition: int = 0
+    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

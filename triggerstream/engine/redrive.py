@@ -44,6 +44,8 @@ async def prepare(reader: Reader, letter: DeadLetterRow) -> Ready | Redriven:
     It keeps the identity, the time and the place of its origin, so that it counts once however often it is
     redriven, and as what it was when it arrived.
     """
+    if letter.last is not None:
+        return _stays(letter, "a range of the log that was lost: there is no record to append again")
     if letter.offset is None:
         return _stays(letter, "a command, no event: `triggerstream instances replay` runs its instance again")
     found = await reader.record(letter.offset, partition=letter.partition)

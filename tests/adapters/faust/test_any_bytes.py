@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import orjson
@@ -12,6 +12,8 @@ import pytest
 from tests.adapters.faust.workers import Stage, read_all, stage
 from tests.support.commands import triggerstream
 from tests.support.kafka.raw import RawRecord, batch, produce
+from tests.support.kafka.server import KafkaServer
+from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
@@ -59,3 +61,82 @@ async def test_a_header_whose_name_is_not_utf8_is_ignored_by_every_reader_of_the
     assert checked.status == 0, checked
     await worker.drained()
     await app.exact()
+
+
+@pytest.mark.faults
+async def test_a_batch_that_cannot_be_read_is_passed_over_only_where_an_operator_says_so(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path
+) -> None:
+    server = start_kafka()
+    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=2) as app:
+        await app.prepare(TASKS)
+        place = partition_of(b"s", app.partitions)
+        await append(app, "s", "a")  # offset 2, after the configuration and its marker
+        await append(app, "spoilt", "a", partition=place)
+        await append(app, "spoilt", "b", partition=place)
+        await append(app, "s", "b")
+        spoil(server.folder, app.topics.events, place, b"spoilt")
+        at = ("--at", f"kafka://{app.connection.bootstrap}/{app.app}")
+
+        worker = app.start("w1")
+        says = f"{app.topics.events}, partition {place}: the record batch at offset 3"
+        await eventually(lambda: says in worker.text(), within_s=90, what=worker.text)
+        assert "Invalid CRC" in worker.text()
+        worker.kill()
+        assert await command_count(app) == 0
+
+        ran = await triggerstream("sessions", "export", "s", *at)
+        assert (ran.status != 0, says in ran.err) == (True, True), ran
+
+        # A range that ends beyond the log is refused: what is still to come is not lost.
+        worker = app.start("w2", arguments=("--skip", f"{place}:3-99"))
+        await eventually(lambda: "ends at offset 5" in worker.text(), within_s=90, what=worker.text)
+        worker.kill()
+
+        worker = app.start("w3", arguments=("--skip", f"{place}:3-4"))
+        await eventually(lambda: "range of the log passed over" in worker.text(), within_s=60)
+        async with asyncio.timeout(60):
+            while await command_count(app) < 1:
+                assert worker.running(), worker.text()
+        listed = await triggerstream("deadletters", "list", *at, "--json")
+        (letter,) = [orjson.loads(line) for line in listed.out.splitlines()]
+        assert (letter["partition"], letter["offset"], letter["lastOffset"]) == (place, 3, 4)
+        assert "lost: given up with --skip: " in letter["reason"]
+        number = str(letter["number"])
+        shown = await triggerstream("deadletters", "show", number, *at)
+        assert (shown.status, f"{place}:3-4" in shown.out or " 3-4" in shown.out) == (0, True), shown
+        again = await triggerstream("deadletters", "redrive", number, *at)
+        assert (again.status, "a range of the log that was lost" in again.err) == (1, True), again
+        await worker.drained()
+
+        # Every program that reads the log goes on where the worker went on.
+        assert (await triggerstream("sessions", "export", "s", *at)).status == 0
+        assert (await triggerstream("replay", "--check", *at)).status == 0
+        rebuilt = await triggerstream("replay", "--rebuild", *at)
+        assert rebuilt.status == 0, rebuilt
+        assert (await triggerstream("replay", "--check", *at)).status == 0
+        assert await command_count(app) == 1
+
+
+async def append(app: Stage, session: str, trigger: str, *, partition: int | None = None) -> None:
+    """Append an event in a batch of its own."""
+    await app.append(
+        [NewRecord(key=session.encode(), value=b'{"type": "%s"}' % trigger.encode())], partition=partition
+    )
+
+
+async def command_count(app: Stage) -> int:
+    return sum(map(len, (await read_all(app.connection, app.topics.commands, app.partitions)).values()))
+
+
+def spoil(directory: Path, topic: str, partition: int, text: bytes) -> None:
+    """Change ``text`` wherever a segment of the partition has it, as a damaged disk would."""
+    (segment,) = directory.rglob(f"{topic}-{partition}/*.log")
+    data = segment.read_bytes()
+    assert text in data
+    with segment.open("r+b") as file:
+        at = data.find(text)
+        while at >= 0:
+            file.seek(at)
+            file.write(bytes([text[0] ^ 1]))
+            at = data.find(text, at + 1)

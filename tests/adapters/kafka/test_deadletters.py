@@ -54,3 +54,22 @@ def test_what_is_too_long_is_kept_as_its_head_and_hash(where: str) -> None:
 def test_a_record_of_somebody_else_is_refused() -> None:
     with pytest.raises(DecodeError, match="no dead letter"):
         buried(b"{}", key=b"s", headers=(("traceparent", b"00"),))
+
+
+def test_a_lost_range_comes_back_as_one() -> None:
+    letter = DeadLetter(record=_record(None, key=None), reason="lost", last=29)
+    again = _again(dead_letter_record(letter, topic="t"))
+    assert (again.record.offset, again.last, again.record.headers) == (17, 29, ())
+
+
+@pytest.mark.parametrize("name", ["triggerstream-reason", "triggerstream-place"])
+def test_a_header_of_ours_without_value_is_none(name: str) -> None:
+    new = dead_letter_record(DeadLetter(record=_record(b"{}"), reason="r"), topic="t")
+    headers = tuple((one, None if one == name else value) for one, value in new.headers)
+    if name == "triggerstream-place":
+        with pytest.raises(DecodeError, match="no dead letter"):
+            buried(b"{}", key=b"s", headers=headers)
+    else:
+        assert buried(b"{}", key=b"s", headers=headers).reason == ""
+    odd: Headers = (*new.headers, ("triggerstream-cut", None), ("triggerstream-lost", None))
+    assert buried(b"{}", key=b"s", headers=odd).record.headers == odd[2:]

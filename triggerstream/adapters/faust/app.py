@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
+from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.ledger import StateStore
 from triggerstream.engine.marks import Identity
 from triggerstream.engine.owner import Owner
@@ -60,6 +61,8 @@ class WorkerSettings:
     instance_id: str | None = None
     timing: Timing = field(default_factory=Timing)
     security: Security = NOTHING
+    lost: Sequence[LostRange] = ()
+    """Ranges of the log that an operator has given up: where they cannot be read, they are passed over."""
 
     def connection(self) -> Connection:
         """How its own clients reach the cluster."""
@@ -100,6 +103,7 @@ class WorkerApp(faust.App):
     owner: Owner
     events_topic: str
     partitions: int
+    lost: Sequence[LostRange]
     appender: KafkaAppender
     _web: AgentWeb
     _fail: Callable[[BaseException], None]
@@ -113,6 +117,7 @@ class WorkerApp(faust.App):
         appender: KafkaAppender,
         identity: Identity,
         events_topic: str,
+        lost: Sequence[LostRange],
         fail: Callable[[BaseException], None],
         on_ready: Callable[[list[int]], None],
         on_recovery: Callable[[dict[int, tuple[int, int]]], None],
@@ -121,6 +126,7 @@ class WorkerApp(faust.App):
         self.owner = Owner(make)
         self.events_topic = events_topic
         self.partitions = identity.partitions
+        self.lost = lost
         self._fail = fail
         self._on_ready = on_ready
         self._on_recovery = on_recovery
@@ -285,6 +291,7 @@ def build_app(
         appender=appender,
         identity=identity,
         events_topic=topics.events,
+        lost=settings.lost,
         fail=fail,
         on_ready=on_ready,
         on_recovery=on_recovery,

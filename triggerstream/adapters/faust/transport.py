@@ -22,6 +22,8 @@ from mode import Service, ServiceT
 from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, unreadable, use_batch_reader
 from triggerstream.adapters.kafka.connection import answered_at
 from triggerstream.adapters.kafka.records import record_of
+from triggerstream.core.errors import UsageError
+from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import Partition
 from triggerstream.wire.records import Record
@@ -39,6 +41,7 @@ class Host(Protocol):
     owner: Owner
     events_topic: str
     partitions: int
+    lost: Sequence[LostRange]
 
     async def close_partitions(self) -> None:
         """Finish what is in flight and let go of all partitions."""
@@ -52,15 +55,22 @@ class Host(Protocol):
 
 @dataclass(slots=True)
 class PartitionBatch:
-    """A fetch of one partition, from which to which position it is, and who owned it then."""
+    """A fetch of one partition, from which to which position it is, and who owned it then.
+
+    ``lost``: there are no records, because the span cannot be read, and why.
+    """
 
     owner: Partition
     records: Sequence[Record]
     span: tuple[int, int]
+    lost: str | None = None
 
     def fold(self) -> None:
         """Have the owner fold it."""
-        self.owner.fold(self.records, span=self.span)
+        if self.lost is None:
+            self.owner.fold(self.records, span=self.span)
+        else:
+            self.owner.pass_over(self.span, reason=self.lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +156,30 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             handed[place] = end
         broken = [batch for batch in unreadable(consumer, places) if batch.settled]
         return Fetched(epoch=self.epoch, records=found, spans=spans, unreadable=broken)
+
+    async def pass_over(self, place: TP, span: tuple[int, int], *, epoch: int) -> bool:
+        """Fetch ``place`` from the end of ``span`` on, if it stands at its beginning and ``epoch`` goes on.
+
+        Raises:
+            UsageError: the span ends beyond the log.
+        """
+        passed: bool = await self.call_thread(self._pass_over, TopicPartition(*place), span, epoch)
+        return passed
+
+    async def _pass_over(self, place: TopicPartition, span: tuple[int, int], epoch: int) -> bool:
+        consumer, (begin, after) = self._ensure_consumer(), span
+        at = self.fetched(TP(*place))
+        if epoch != self.epoch or self._handed is None or at is None or at[0] != begin:
+            return False
+        end = consumer.highwater(place)
+        if end is not None and after > end:
+            raise UsageError(
+                f"--skip {place.partition}:{begin}-{after - 1}: the log of partition {place.partition} ends "
+                f"at offset {end - 1}: what is still to come cannot be skipped"
+            )
+        consumer.seek(place, after)
+        self._handed[place] = after
+        return True
 
     def trouble(self) -> BaseException | None:
         """What keeps it from joining its group; aiokafka tells that to who fetches, and nobody does yet."""
@@ -237,8 +271,28 @@ class Consumer(driver.Consumer):
             batch = PartitionBatch(partition, [record_of(record) for record in found], fetched.spans[place])
             await self.callback(self._message(self._place(place.partition), batch, found[-1].offset))
         for broken in fetched.unreadable:
-            if owner.get(broken.partition) is not None:
-                self._host.fail(UnreadableError(broken))
+            if (partition := owner.get(broken.partition)) is not None:
+                await self._pass_over(partition, broken)
+
+    async def _pass_over(self, partition: Partition, broken: Unreadable) -> None:
+        """Go on after a batch that an operator has given up; where none has, end the process."""
+        lost = next(
+            (
+                one
+                for one in self._host.lost
+                if one.partition == broken.partition and one.first <= broken.offset <= one.last
+            ),
+            None,
+        )
+        if lost is None:
+            self._host.fail(UnreadableError(broken))
+            return
+        place, span = self._place(partition.number), (broken.offset, lost.last + 1)
+        if not await self._thread.pass_over(place, span, epoch=self.epoch):
+            return  # it changes hands
+        partition.take()
+        batch = PartitionBatch(partition, (), span, lost=broken.reason)
+        await self.callback(self._message(place, batch, lost.last))
 
     def _place(self, partition: int) -> TP:
         return TP(self._host.events_topic, partition)

@@ -12,6 +12,7 @@ from aiokafka.errors import ProducerFenced
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, gathered, translated
+from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
 from triggerstream.adapters.kafka.topics import Topics, no_topic
 from triggerstream.core.errors import DecodeError, LogError, UsageError
@@ -180,20 +181,22 @@ async def _newest(
     first = max(folded, (await reader.beginning_offsets([place]))[place])
     # Under read_committed, this is where the first open transaction begins.
     end = (await reader.end_offsets([place]))[place]
-    window = _FIRST_WINDOW
+    window, lost = _FIRST_WINDOW, LostRanges(connection, app, place.partition)
     while end > first:
         begin = max(first, end - window)
-        for record in reversed(await _without_key(reader, place, begin, end)):
+        for record in reversed(await _without_key(reader, place, begin, end, lost)):
             if (found := _configuration(record, app, connection.security.control)) is not None:
                 return found
         end, window = begin, min(window * _WIDER, _WIDEST_WINDOW)
     return known
 
 
-async def _without_key(reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int) -> list[Record]:
+async def _without_key(
+    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, lost: LostRanges
+) -> list[Record]:
     found: list[Record] = []
     reader.seek(place, begin)
-    async with aclosing(pieces(reader, place, begin, end)) as read:
+    async with aclosing(pieces(reader, place, begin, end, after_lost=lost.after)) as read:
         async for records, _ in read:
             found += [record_of(record) for record in records if record.key is None]
     return found

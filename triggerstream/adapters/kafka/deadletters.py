@@ -3,6 +3,7 @@
 ========================  ====================================================================================
 ``triggerstream-reason``  why the record was not processed
 ``triggerstream-place``   ``topic:partition:offset:arrival``: where it was, when it came, in microseconds
+``triggerstream-lost``    only where it stands for a lost range of the log: the last offset of the range
 ``triggerstream-cut``     only where it was too long to be kept whole: ``bytes:sha256`` of the whole value
 ========================  ====================================================================================
 
@@ -25,6 +26,7 @@ from triggerstream.wire.records import Headers, NewRecord, Record
 
 REASON_HEADER = "triggerstream-reason"
 PLACE_HEADER = "triggerstream-place"
+LOST_HEADER = "triggerstream-lost"
 CUT_HEADER = "triggerstream-cut"
 
 WHOLE_BYTES = 1024 * 1024
@@ -34,6 +36,7 @@ _KEY_HEAD_BYTES = 1024
 _REASON_BYTES = 4096
 
 _PLACE = re.compile(rb"([A-Za-z0-9._-]+):([0-9]{1,10}):([0-9]{1,19}):([0-9]{1,18})")
+_OFFSET = re.compile(rb"[0-9]{1,19}")
 _CUT = re.compile(rb"([0-9]{1,19}):([0-9a-f]{64})")
 
 
@@ -42,13 +45,14 @@ class Buried:
     """A dead letter as it is read again. ``record`` is as it was in ``topic``, unless it was ``cut``.
 
     ``cut`` is the length and the SHA-256 of the whole value, of which ``record`` has the head; its headers
-    are gone then.
+    are gone then. ``last``: it stands for all offsets from the record's to this one, which cannot be read.
     """
 
     topic: str
     record: Record
     reason: str
     cut: tuple[int, str] | None = None
+    last: int | None = None
 
 
 def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
@@ -64,6 +68,8 @@ def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
         (REASON_HEADER, letter.reason.encode()[:_REASON_BYTES]),
         (PLACE_HEADER, place.encode()),
     ]
+    if letter.last is not None:
+        ours.append((LOST_HEADER, str(letter.last).encode()))
     if len(key or b"") + len(value) + sum(len(n) + len(v or b"") for n, v in headers) > WHOLE_BYTES:
         ours.append((CUT_HEADER, f"{len(value)}:{sha256(value).hexdigest()}".encode()))
         key, value, headers = key and key[:_KEY_HEAD_BYTES], value[:_HEAD_BYTES], ()
@@ -81,7 +87,9 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
     if REASON_HEADER not in said or place is None:
         raise DecodeError(f"no dead letter: it begins with the headers {REASON_HEADER} and {PLACE_HEADER}")
     rest = headers[2:]
-    cut = None
+    cut = last = None
+    if rest and rest[0][0] == LOST_HEADER and _OFFSET.fullmatch(rest[0][1] or b""):
+        last, rest = int(rest[0][1] or b""), rest[1:]
     if rest and rest[0][0] == CUT_HEADER and (match := _CUT.fullmatch(rest[0][1] or b"")) is not None:
         cut, rest = (int(match[1]), match[2].decode()), rest[1:]
     return Buried(
@@ -96,6 +104,7 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
         ),
         reason=(said[REASON_HEADER] or b"").decode(errors="replace"),
         cut=cut,
+        last=last,
     )
 
 

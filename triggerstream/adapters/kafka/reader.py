@@ -15,6 +15,7 @@ from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import POLL_MS, STUCK_S, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.core.errors import DecodeError, LogError, UsageError
@@ -222,7 +223,12 @@ class KafkaReader:
         consumer.assign([place])
         consumer.seek(place, position)
         try:
-            async with aclosing(pieces(consumer, place, position, end)) as found:
+            lost = (
+                LostRanges(self._connection, self._app, partition) if topic == self._topics.events else None
+            )
+            async with aclosing(
+                pieces(consumer, place, position, end, after_lost=None if lost is None else lost.after)
+            ) as found:
                 async for records, after in found:
                     for record in records:
                         if take(record):
@@ -326,10 +332,11 @@ def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa
     try:
         found = buried(record.value, key=record.key, headers=headers)
     except DecodeError as exc:
-        offset, reason = None, str(exc)
+        offset, last, reason = None, None, str(exc)
     else:
         # A command has no place in the log.
         offset = found.record.offset if found.topic == log else None
+        last = found.last if found.topic == log else None
         reason, headers = found.reason, found.record.headers
     return DeadLetterRow(
         number=record.offset * partitions + record.partition + 1,
@@ -340,4 +347,5 @@ def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa
         headers=headers,
         reason=reason,
         partition=record.partition,
+        last=last,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from triggerstream.adapters.kafka.batches import fetched
+from triggerstream.adapters.kafka.batches import UnreadableError, fetched
 from triggerstream.adapters.kafka.cluster import open_transactions
 from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
@@ -57,11 +57,13 @@ async def pieces(
     *,
     most: int | None = None,
     stuck_s: float = STUCK_S,
+    after_lost: Callable[[int], Awaitable[int | None]] | None = None,
 ) -> AsyncGenerator[tuple[list[Any], int]]:
     """The committed records from ``begin`` to before ``end``, in pieces with the position after each.
 
     ``consumer`` has ``place`` assigned, at ``begin``. A piece has up to ``most`` records, and may have none.
     The end is told by position: control records have offsets too, and the last record may be one.
+    ``after_lost``: where to go on after an offset that cannot be read; without an answer, it is an error.
 
     Raises:
         LogError: the log cannot be read; or no progress for ``stuck_s``: the message names who holds it up.
@@ -70,9 +72,16 @@ async def pieces(
     loop = asyncio.get_running_loop()
     position, moved = begin, loop.time()
     while position < end:
-        async with translated(what, timeout_s=TIMEOUT_S):
-            found = await fetched(consumer, place, timeout_ms=POLL_MS, max_records=most)
-            after = await consumer.position(place)
+        try:
+            async with translated(what, timeout_s=TIMEOUT_S):
+                found = await fetched(consumer, place, timeout_ms=POLL_MS, max_records=most)
+                after = await consumer.position(place)
+        except UnreadableError as exc:
+            further = None if after_lost is None else await after_lost(exc.batch.offset)
+            if further is None:
+                raise
+            found, after = {}, min(further, end)
+            consumer.seek(place, after)
         yield [record for record in found.get(place, ()) if record.offset < end], after
         if after > position:
             position, moved = after, loop.time()

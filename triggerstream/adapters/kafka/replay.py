@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from triggerstream.adapters.kafka.check import Severity, check
 from triggerstream.adapters.kafka.connection import Connection, stop, translated
+from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import extents, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
 from triggerstream.core.errors import UsageError
@@ -26,11 +27,17 @@ _RETRY_S = 0.2
 
 
 class KafkaRecords:
-    """A :class:`triggerstream.engine.archive.RecordReader` of a partition of ``topic``."""
+    """A :class:`triggerstream.engine.archive.RecordReader` of a partition of ``topic``.
 
-    def __init__(self, connection: Connection, *, topic: str, partition: int) -> None:
+    ``lost``: the ranges of it that need not be readable.
+    """
+
+    def __init__(
+        self, connection: Connection, *, topic: str, partition: int, lost: LostRanges | None = None
+    ) -> None:
         self._connection = connection
         self._place = TopicPartition(topic, partition)
+        self._lost = lost
 
     async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         """The committed records from ``begin`` to before ``end``, in order, in pieces.
@@ -47,7 +54,10 @@ class KafkaRecords:
         try:
             consumer.assign([place])
             consumer.seek(place, begin)
-            async with aclosing(pieces(consumer, place, begin, end, most=_PIECE)) as found:
+            after_lost = None if self._lost is None else self._lost.after
+            async with aclosing(
+                pieces(consumer, place, begin, end, most=_PIECE, after_lost=after_lost)
+            ) as found:
                 async for records, _ in found:
                     if records:
                         yield [record_of(record) for record in records]

@@ -1,0 +1,57 @@
+"""Ranges of the log that cannot be read and that an operator has given up: read from the dead letters."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from aiokafka import TopicPartition
+
+from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.records import pieces
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import AppId
+from triggerstream.engine.checkpoint import LostRange
+
+
+class LostRanges:
+    """The ranges of one partition of the events topic. The dead letters are read when first needed."""
+
+    def __init__(self, connection: Connection, app: AppId, partition: int) -> None:
+        self._connection = connection
+        self._topics = Topics.of(app)
+        self._partition = partition
+        self._found: list[LostRange] | None = None
+
+    async def after(self, offset: int) -> int | None:
+        """Where the log goes on after ``offset``, which cannot be read; None: nobody has given it up.
+
+        Raises:
+            LogError: the dead letters cannot be read.
+        """
+        if self._found is None:
+            self._found = await self._read()
+        ends = [one.last + 1 for one in self._found if one.first <= offset <= one.last]
+        return max(ends, default=None)
+
+    async def _read(self) -> list[LostRange]:
+        place = TopicPartition(self._topics.dead_letters, self._partition)
+        found: list[LostRange] = []
+        async with self._connection.running(self._connection.reader()) as reader:
+            async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+                begin = (await reader.beginning_offsets([place]))[place]
+                end = (await reader.end_offsets([place]))[place]
+            reader.assign([place])
+            reader.seek(place, begin)
+            async with aclosing(pieces(reader, place, begin, end)) as read:
+                async for records, _ in read:
+                    for record in records:
+                        try:
+                            letter = buried(record.value, key=record.key, headers=record.headers)
+                        except DecodeError:
+                            continue
+                        if letter.last is not None and letter.topic == self._topics.events:
+                            first = letter.record.offset
+                            found.append(LostRange(partition=self._partition, first=first, last=letter.last))
+        return found
