@@ -203,26 +203,21 @@ class Runtime:
         self._indexer.close(str(self._engine.offset))
 
     async def _serve(self, port: int, log: Log) -> None:
-        from aiohttp import web
-
         from triggerstream.web.access import Access
-        from triggerstream.web.serving import runner_of
+        from triggerstream.web.serving import Server, bound_socket
         from triggerstream.web.site import site
 
+        try:
+            listening = bound_socket("127.0.0.1", port)
+        except OSError as exc:
+            raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
         lookout = Lookout(self.reader, log, app=DEFAULT_APP, indexer=self._indexer)
         following = asyncio.create_task(lookout.run())
         self._stack.push_async_callback(ended, following)
-        app = site(lookout, lambda _: lookout, Access(), log=log)
-        runner = runner_of(app)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        listener = web.TCPSite(runner, "127.0.0.1", port)
-        try:
-            await listener.start()
-        except OSError as exc:
-            raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
-        name = runner.addresses[0]
-        self.url = f"http://{name[0]}:{name[1]}"
+        server = Server(site(lookout, lambda _: lookout, Access(), log=log), listening)
+        self._stack.push_async_callback(server.stop)
+        await server.start()
+        self.url = server.url
 
     async def _stop_engine(self) -> None:
         if self._engine is None or self._running is None:

@@ -124,7 +124,10 @@ def is_our_page(request: web.Request) -> bool:
     if origin == "null":
         # So it is where a page sends no referrer, as ours do; then the browser must say that it is ours.
         return site == "same-origin"
-    return origin is None or urlsplit(origin).netloc == request.host
+    try:
+        return origin is None or urlsplit(origin).netloc == request.host
+    except ValueError:
+        return False
 
 
 def access(host: str, tokens: Path | None) -> Access:

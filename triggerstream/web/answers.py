@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -23,15 +25,23 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Server": "triggerstream",
 }
+
+FORM_BYTES = 64 * 1024
+_FORM = "application/x-www-form-urlencoded"
+_FIELDS = 20
+"""Fields of a form; ours have four."""
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 class RefusedError(Exception):
-    """An answer other than success; the message is for who asked."""
+    """An answer other than success; the message is for who asked, ``errors`` for each part of a request."""
 
-    def __init__(self, status: int, says: str) -> None:
+    def __init__(self, status: int, says: str, errors: Sequence[JsonObject] = ()) -> None:
         super().__init__(says)
         self.status = status
+        self.errors = list(errors)
 
 
 def json(value: JsonObject, *, status: int = 200) -> web.Response:
@@ -44,9 +54,70 @@ def html(name: str, values: dict[str, object], *, status: int = 200) -> web.Resp
     return web.Response(status=status, text=render.page(name, values), content_type="text/html")
 
 
-def is_for_programs(request: web.Request) -> bool:
-    """Whether the answer is JSON."""
-    return request.path.startswith("/v1/")
+def is_for_programs(path: str) -> bool:
+    """Whether what is asked for at ``path`` is answered as JSON."""
+    return path.startswith("/v1/") or path in {"", "/healthz"}
+
+
+def refusal(path: str, status: int, says: str) -> web.Response:
+    """The answer, other than success, to a request for ``path``: JSON for programs, a page for people."""
+    return json_refusal(path, status, says) if is_for_programs(path) else _error_page(status, says)
+
+
+def json_refusal(_path: str, status: int, says: str) -> web.Response:
+    """The answer of a door that only programs use."""
+    answer = json({"error": printable(says)}, status=status)
+    if status == HTTPStatus.UNAUTHORIZED:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
+def printable(says: str) -> str:
+    """``says`` without the lone surrogates that bytes of a request may have become."""
+    return says.encode(errors="backslashreplace").decode()
+
+
+def _error_page(status: int, says: str) -> web.Response:
+    values = {"title": HTTPStatus(status).phrase, "says": printable(says), "nav": False, "may_leave": False}
+    return html("error", values, status=status)
+
+
+def see_other(address: str) -> web.Response:
+    """The answer that has a browser go to ``address``."""
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": address})
+
+
+async def body_of(request: web.Request, *, most: int) -> bytes:
+    """The body, of at most ``most`` bytes.
+
+    Raises:
+        RefusedError: it is longer, or in another encoding than UTF-8.
+    """
+    if (request.charset or "utf-8").lower() not in _CHARSETS:
+        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body in UTF-8")
+    parts, size = [], 0
+    while part := await request.content.readany():
+        size += len(part)
+        if size > most:
+            raise web.HTTPRequestEntityTooLarge(most, size)
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def form_of(request: web.Request) -> dict[str, str]:
+    """The fields of a form that a page of ours sends.
+
+    Raises:
+        RefusedError: it is not sent as ours are.
+    """
+    if request.content_type != _FORM:
+        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"a form is sent as {_FORM}")
+    body = await body_of(request, most=FORM_BYTES)
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS)
+    except ValueError as exc:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "the form is not UTF-8, or has too many fields") from exc
+    return dict(pairs)
 
 
 @web.middleware
@@ -64,8 +135,6 @@ async def with_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     more = {}
     try:
         return await handler(request)
-    except web.HTTPRedirection:
-        raise
     except web.HTTPException as exc:
         status, says = exc.status, f"{request.method} {request.path}: {exc.reason}"
         more = {"Allow": allowed} if (allowed := exc.headers.get("Allow")) else {}
@@ -79,12 +148,6 @@ async def with_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         status, says = HTTPStatus.UNPROCESSABLE_ENTITY, str(exc)
     except (UsageError, LogError) as exc:
         status, says = HTTPStatus.SERVICE_UNAVAILABLE, str(exc)
-    if is_for_programs(request):
-        answer = json({"error": says}, status=status)
-        if status == HTTPStatus.UNAUTHORIZED:
-            answer.headers["WWW-Authenticate"] = "Bearer"
-    else:
-        values = {"title": HTTPStatus(status).phrase, "says": says, "nav": False, "may_leave": False}
-        answer = html("error", values, status=status)
+    answer = refusal(request.path, status, says)
     answer.headers.update(more)
     return answer

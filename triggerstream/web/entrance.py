@@ -21,13 +21,13 @@ class Entrance:
 
     async def enter(self, request: web.Request) -> web.StreamResponse:
         """Takes a token, and gives a cookie for it."""
-        form = await request.post()
+        form = await answers.form_of(request)
         self._refuse_others(request, form.get("form"))
-        to = str(form.get("to", ""))
-        caller = self._access.of_token(str(form.get("token", "")).strip())
+        to = form.get("to", "")
+        caller = self._access.of_token(form.get("token", "").strip())
         if caller is None:
             return self._page(request, to=to, says="There is no such token.")
-        answer = web.HTTPSeeOther(to if _is_ours(to) else "/")
+        answer = answers.see_other(to if _is_ours(to) else "/")
         answer.set_cookie(
             COOKIE,
             self._access.cookie(caller),
@@ -36,15 +36,15 @@ class Entrance:
             samesite="Strict",
             secure=request.secure,
         )
-        raise answer
+        return answer
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """Takes the cookie back."""
-        form = await request.post()
+        form = await answers.form_of(request)
         self._refuse_others(request, form.get("form"))
-        answer = web.HTTPSeeOther("/login")
+        answer = answers.see_other("/login")
         answer.del_cookie(COOKIE, httponly=True, samesite="Strict")
-        raise answer
+        return answer
 
     def _refuse_others(self, request: web.Request, key: object) -> None:
         if not self._access.is_our_form(request, str(key)):

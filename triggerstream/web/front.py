@@ -15,7 +15,7 @@ from triggerstream.engine.inspect import Inspector
 from triggerstream.web.access import access
 from triggerstream.web.loopback import is_loopback
 from triggerstream.web.peers import Everywhere, Group, Peers, Worker
-from triggerstream.web.serving import runner_of
+from triggerstream.web.serving import Server, bound_socket, url_of
 from triggerstream.web.site import site
 
 PORT = 6066
@@ -44,7 +44,7 @@ class Front:
         self.listening = _listen(host, port)
         bound = self.listening.getsockname()
         machine = socket.gethostname()
-        self.address = str(URL.build(scheme="http", host=bound[0], port=bound[1]))
+        self.address = url_of(self.listening)
         """Where it listens."""
         seen = url or (str(URL(self.address).with_host(machine)) if bound[0] in _ANY else self.address)
         stays = url is not None or (bool(port) and is_loopback(self.address))
@@ -55,7 +55,7 @@ class Front:
         """Listen no more; for one that never served."""
         self.listening.close()
 
-    def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> web.AppRunner:
+    def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> Server:
         """What serves pages that show ``here``. ``others``: the addresses of other workers, by partition."""
         peers = Peers(lambda: group(others()))
         app = site(here, lambda token: Everywhere(here, peers, token=token), self._access)
@@ -64,7 +64,7 @@ class Front:
             await peers.close()
 
         app.on_cleanup.append(close)
-        return runner_of(app)
+        return Server(app, self.listening)
 
 
 def _is_web(url: str) -> bool:
@@ -94,25 +94,11 @@ def _listen(host: str, port: int | None) -> socket.socket:
     """A socket that listens; without a port that was named, on the usual one or another one that is free."""
     if port is None:
         with suppress(OSError):
-            return _bound(host, PORT)
+            return bound_socket(host, PORT)
     try:
-        return _bound(host, port or 0)
+        return bound_socket(host, port or 0)
     except OSError as exc:
         raise UsageError(
             f"--web-host {host} --web-port {port or 0}: {exc.strerror}: choose another one (0: a free one), "
             "or --without-web"
         ) from exc
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    made = socket.socket(family, kind, protocol)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-        made.listen(128)
-        made.setblocking(False)  # noqa: FBT003 - the socket's own signature
-    except OSError:
-        made.close()
-        raise
-    return made

@@ -6,8 +6,6 @@ name that was pointed at this machine sends by its ``Host``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -15,7 +13,7 @@ from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.ports import Log
 from triggerstream.engine.submit import event_record, trigger_record
-from triggerstream.web.answers import json
+from triggerstream.web.answers import RefusedError, body_of, json
 from triggerstream.web.loopback import is_loopback
 from triggerstream.wire.bounds import EVENT_BYTES
 from triggerstream.wire.json import as_object, loads
@@ -56,15 +54,6 @@ def _alone(handler: Handler) -> Handler:
     return answer
 
 
-class _RefusedError(Exception):
-    """An answer other than success."""
-
-    def __init__(self, status: int, error: str, errors: Sequence[JsonObject] = ()) -> None:
-        super().__init__(error)
-        self.status = status
-        self.errors = list(errors)
-
-
 class _Intake:
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -74,12 +63,12 @@ class _Intake:
 
     async def events(self, request: web.Request) -> web.Response:
         """One event, or a list of which all become durable or none."""
-        body = _loads(await request.read())
+        body = _loads(await body_of(request, most=LIST_BYTES))
         events: list[Json] = body if isinstance(body, list) else [body]
         if not events:
-            raise _RefusedError(400, "an empty list: send one event or more")
+            raise RefusedError(400, "an empty list: send one event or more")
         if len(events) > LIST_EVENTS:
-            raise _RefusedError(413, f"{len(events):,} events: send at most {LIST_EVENTS:,} in a list")
+            raise RefusedError(413, f"{len(events):,} events: send at most {LIST_EVENTS:,} in a list")
         records: list[NewRecord] = []
         errors: list[JsonObject] = []
         for index, event in enumerate(events):
@@ -88,7 +77,7 @@ class _Intake:
             except DecodeError as exc:
                 errors.append({"index": index, "reason": str(exc).removeprefix(": ")})
         if errors:
-            raise _RefusedError(422, f"{len(errors)} of {len(events)} events refused, none accepted", errors)
+            raise RefusedError(422, f"{len(errors)} of {len(events)} events refused, none accepted", errors)
         await self._log.append(records)
         return json({"accepted": len(records)}, status=202)
 
@@ -96,11 +85,11 @@ class _Intake:
         """One trigger, the body its data; ``id``, ``source``, ``time`` by query or ``ce-`` header."""
         unknown = sorted(set(request.query) - {"id", "source", "time"})
         if unknown:
-            raise _RefusedError(400, f"query parameter `{unknown[0]}`: only id, source and time are known")
-        body = await request.read()
+            raise RefusedError(400, f"query parameter `{unknown[0]}`: only id, source and time are known")
+        body = await body_of(request, most=LIST_BYTES)
         data = _loads(body) if body.strip() else None
         if data is not None and not isinstance(data, dict):
-            raise _RefusedError(422, "the body must be the trigger's data: a JSON object, or nothing")
+            raise RefusedError(422, "the body must be the trigger's data: a JSON object, or nothing")
         try:
             record = trigger_record(
                 request.match_info["session"],
@@ -111,7 +100,7 @@ class _Intake:
                 time=_attribute(request, "time"),
             )
         except DecodeError as exc:
-            raise _RefusedError(422, str(exc)) from exc
+            raise RefusedError(422, str(exc)) from exc
         await self._log.append([record])
         return json({"accepted": 1}, status=202)
 
@@ -124,7 +113,7 @@ def _loads(body: bytes) -> Json:
     try:
         return loads(body)
     except DecodeError as exc:
-        raise _RefusedError(400, str(exc)) from exc
+        raise RefusedError(400, str(exc)) from exc
 
 
 @web.middleware
@@ -132,7 +121,7 @@ async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamR
     """Whatever goes wrong is answered as ``{"error": …}``."""
     try:
         return await handler(request)
-    except _RefusedError as exc:
+    except RefusedError as exc:
         answer: JsonObject = {"error": str(exc)}
         if exc.errors:
             answer["errors"] = list(exc.errors)
@@ -153,5 +142,5 @@ async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamR
 async def _this_machine_only(request: web.Request, handler: Handler) -> web.StreamResponse:
     origin = request.headers.get("Origin")
     if not is_loopback(f"//{request.host}") or (origin is not None and not is_loopback(origin)):
-        raise _RefusedError(403, "only for programs of this machine: ask for 127.0.0.1 or localhost")
+        raise RefusedError(403, "only for programs of this machine: ask for 127.0.0.1 or localhost")
     return await handler(request)

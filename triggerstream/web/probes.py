@@ -12,17 +12,23 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.health import Pulse
-from triggerstream.web.serving import runner_of
+from triggerstream.web.answers import json_refusal
+from triggerstream.web.connections import Bounds
+from triggerstream.web.serving import Server, bound_socket, url_of
+
+BOUNDS = Bounds(connections=16, requests=8, body_bytes=1024)
+"""A kubelet and two Prometheus need three connections; nobody sends a body."""
 
 
 def probes(pulse: Pulse, registry: CollectorRegistry) -> web.Application:
     """The application that answers for ``pulse``: 200, or 503 and in a line why."""
-    app = web.Application()
+    app = web.Application(client_max_size=BOUNDS.body_bytes, middlewares=[_answer_in_json])
 
     def add(path: str, why_not: Callable[[], str | None]) -> None:
         async def answer(_request: web.Request) -> web.Response:
@@ -36,11 +42,25 @@ def probes(pulse: Pulse, registry: CollectorRegistry) -> web.Application:
     add("/readyz", pulse.unready)
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except Exception:  # noqa: BLE001 - prometheus_client raises several kinds for a header that is none
+            encode, content_type = choose_encoder("")
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     app.router.add_get("/metrics", metrics)
     return app
+
+
+@web.middleware
+async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as exc:
+        answer = json_refusal(request.path, exc.status, f"{request.method} {request.path}: {exc.reason}")
+        if "Allow" in exc.headers:
+            answer.headers["Allow"] = exc.headers["Allow"]
+        return answer
 
 
 @contextmanager
@@ -50,33 +70,32 @@ def served(app: web.Application, *, host: str, port: int) -> Iterator[str]:
     Raises:
         UsageError: it cannot listen there.
     """
-    serving: Future[tuple[str, Callable[[], object]]] = Future()
-    work = _serve(app, host, port, serving)
-    thread = threading.Thread(target=lambda: asyncio.run(work), name="triggerstream-probes", daemon=True)
-    thread.start()
-    url, end = serving.result()
     try:
-        yield url
-    finally:
-        end()
-        thread.join()
-
-
-async def _serve(
-    app: web.Application, host: str, port: int, serving: Future[tuple[str, Callable[[], object]]]
-) -> None:
-    loop, ending = asyncio.get_running_loop(), asyncio.Event()
-    runner = runner_of(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        name = runner.addresses[0]
-        at = f"[{name[0]}]" if ":" in name[0] else name[0]
-        serving.set_result((f"http://{at}:{name[1]}", lambda: loop.call_soon_threadsafe(ending.set)))
-        await ending.wait()
+        listening = bound_socket(host, port)
     except OSError as exc:
-        refusal = UsageError(f"--probes-port {port}: {exc.strerror}: choose another one, 0 for a free one")
-        refusal.__cause__ = exc
-        serving.set_exception(refusal)
-    finally:
-        await runner.cleanup()
+        raise UsageError(
+            f"--probes-port {port}: {exc.strerror}: choose another one, 0 for a free one"
+        ) from exc
+    with listening:
+        serving: Future[Callable[[], object]] = Future()
+        work = _serve(Server(app, listening, refuse=json_refusal, bounds=BOUNDS), serving)
+        thread = threading.Thread(target=lambda: asyncio.run(work), name="triggerstream-probes", daemon=True)
+        thread.start()
+        end = serving.result()
+        try:
+            yield url_of(listening)
+        finally:
+            end()
+            thread.join()
+
+
+async def _serve(server: Server, serving: Future[Callable[[], object]]) -> None:
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        await server.start()
+    except BaseException as exc:
+        serving.set_exception(exc)
+        raise
+    serving.set_result(lambda: loop.call_soon_threadsafe(ending.set))
+    await ending.wait()
+    await server.stop()

@@ -1,13 +1,168 @@
-"""How what a process shows is served."""
+"""The web servers of a process: pages, intake and probes listen, accept and answer in this one way."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
 from aiohttp import web
+from yarl import URL
+
+from triggerstream.web.answers import HEADERS, refusal
+from triggerstream.web.connections import BoundedServer, Bounds, Refuse
+
+if sys.platform != "win32":
+    import resource
 
 _GRACE_S = 1.0
 """How long an answer that is under way keeps a process from ending; aiohttp's own default is 60 s."""
+_LINGER_S = 1.0
+"""How long the rest of a refused body is read, so that its sender can read the refusal."""
+_BACKLOG = 128
+_PAUSE_S = 0.1
+"""Pause after a connection could not be accepted, because open files have run out for example."""
+_MOST_CONNECTIONS = 200
+_SHARE_OF_FILES = 8
 
 
-def runner_of(app: web.Application) -> web.AppRunner:
-    """What serves ``app``: a client that hangs on does not keep the process from ending."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_S)
+class Runner(web.AppRunner):
+    """aiohttp's runner of an application, with connections that stay within bounds."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        refuse: Refuse = refusal,
+        headers: Mapping[str, str] = HEADERS,
+        bounds: Bounds | None = None,
+    ) -> None:
+        super().__init__(app, access_log=None, shutdown_timeout=_GRACE_S)
+        self._refuse = refuse
+        self._headers = headers
+        given = bounds or Bounds(connections=most_connections())
+        self._bounds = replace(given, body_bytes=max(given.body_bytes, app._client_max_size))  # noqa: SLF001 - aiohttp keeps it to itself
+        self.bounded: BoundedServer
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        options = {"access_log": None, "lingering_time": _LINGER_S}
+        self.bounded = BoundedServer(
+            made, refuse=self._refuse, headers=self._headers, bounds=self._bounds, options=options
+        )
+        return self.bounded
+
+
+class Server:
+    """Serves an application on a socket that listens, between ``start`` and ``stop``."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        listening: socket.socket,
+        *,
+        refuse: Refuse = refusal,
+        bounds: Bounds | None = None,
+    ) -> None:
+        self.app = app
+        self.url = url_of(listening)
+        self._listening = listening
+        self.runner = Runner(app, refuse=refuse, bounds=bounds)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        await self.runner.setup()
+        self._listening.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        bounded = self.runner.bounded
+        self._tasks = [
+            asyncio.create_task(_accept_for_ever(self._listening, bounded)),
+            asyncio.create_task(bounded.close_late_for_ever()),
+        ]
+
+    async def stop(self) -> None:
+        """Listen no more; answers under way have a moment."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._listening.close()
+        await self.runner.cleanup()
+
+
+async def _accept_for_ever(listening: socket.socket, server: BoundedServer) -> None:
+    """Hand connections to ``server``, one after the other.
+
+    asyncio's own way accepts up to a hundred at once, whatever the server can bear, and where open files
+    have run out it logs each attempt.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        await _readable(loop, listening)
+        try:
+            accepted, _ = listening.accept()
+        except BlockingIOError:
+            continue
+        except OSError as exc:
+            server.make_room()
+            server.log.note(f"cannot accept a connection on {url_of(listening)}", exc)
+            await asyncio.sleep(_PAUSE_S)
+            continue
+        accepted.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        if not server.has_room() and not server.make_room():
+            accepted.close()
+            continue
+        try:
+            await loop.connect_accepted_socket(server, accepted)
+        except Exception as exc:  # noqa: BLE001 - without this task, nothing would be answered any more
+            accepted.close()
+            server.log.note(f"lost a connection on {url_of(listening)}", exc)
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, listening: socket.socket) -> None:
+    """Return once a connection is there; where no file is free, ``accept`` fails without one, too."""
+    there = loop.create_future()
+
+    def note() -> None:
+        if not there.done():
+            there.set_result(None)
+
+    loop.add_reader(listening, note)
+    try:
+        await there
+    finally:
+        loop.remove_reader(listening)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens on ``host``; port 0 has the system choose one.
+
+    Raises:
+        OSError: it cannot.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(_BACKLOG)
+        made.setblocking(False)  # noqa: FBT003 - the socket's own signature
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def url_of(listening: socket.socket) -> str:
+    """The address of what ``listening`` serves."""
+    host, port = listening.getsockname()[:2]
+    return str(URL.build(scheme="http", host=host, port=port))
+
+
+def most_connections() -> int:
+    """The connections of one server: a small part of the files that this process may have open."""
+    if sys.platform == "win32":
+        return _MOST_CONNECTIONS
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, min(_MOST_CONNECTIONS, files // _SHARE_OF_FILES))

@@ -29,7 +29,6 @@ MOST_ROWS = 200
 _SESSION = "sessions/{session:[^/]+}"
 """Without an expression of its own, aiohttp takes no braces."""
 _ROWS = 50
-_FORM_BYTES = 64 * 1024
 _REASON = 1_000
 _CALLER = web.RequestKey("caller", Caller)
 
@@ -40,7 +39,7 @@ Look: TypeAlias = "Callable[[str | None], Inspector]"
 def site(here: Inspector, everywhere: Look, access: Access, *, log: Log | None = None) -> web.Application:
     """The application. ``here`` answers for this process; with ``log``, it takes triggers as well."""
     app = web.Application(
-        client_max_size=_FORM_BYTES if log is None else LIST_BYTES,
+        client_max_size=answers.FORM_BYTES if log is None else LIST_BYTES,
         middlewares=[answers.with_headers, answers.with_errors, _Guard(access).check],
     )
     site_ = _Site(here, everywhere, access)
@@ -100,9 +99,9 @@ class _Guard:
         if caller is not None:
             request[_CALLER] = caller
         elif request.path != "/login" and not request.path.startswith("/static/"):
-            if answers.is_for_programs(request):
+            if answers.is_for_programs(request.path):
                 raise RefusedError(401, "send a token: `Authorization: Bearer …`")
-            raise web.HTTPSeeOther(f"/login?to={quote(request.raw_path, safe='')}")
+            return answers.see_other(f"/login?to={quote(request.raw_path, safe='')}")
         return await handler(request)
 
 
@@ -191,7 +190,7 @@ class _Site:
         """An order as JSON; the answer says what became of it."""
         if request.content_type != "application/json" or not is_our_page(request):
             raise RefusedError(415, "send the order as application/json, and from no other page")
-        fields = as_object(loads(await request.read()), "")
+        fields = as_object(loads(await answers.body_of(request, most=answers.FORM_BYTES)), "")
         answer = await self._give(
             request, text_of(fields, "order"), text_of(fields, "instance"), text_of(fields, "reason")
         )
@@ -199,8 +198,8 @@ class _Site:
 
     async def order_form(self, request: web.Request) -> web.StreamResponse:
         """An order from a page, which is then shown again."""
-        form = await request.post()
-        fields = {name: str(form.get(name, "")) for name in ("order", "instance", "reason", "form")}
+        form = await answers.form_of(request)
+        fields = {name: form.get(name, "") for name in ("order", "instance", "reason", "form")}
         if not self._access.is_our_form(request, fields["form"]):
             raise RefusedError(403, "this form is from another page, or too old: open the session again")
         session = _session(request)
@@ -208,7 +207,7 @@ class _Site:
         says = _said(fields["order"], fields["instance"], answer)
         address = render.session_url(session)
         query = render.query(said=says, mark=self._access.mark(says))
-        raise web.HTTPSeeOther(f"{address}{'&' if '?' in address else '?'}{query}")
+        return answers.see_other(f"{address}{'&' if '?' in address else '?'}{query}")
 
     async def _give(self, request: web.Request, name: str, instance: str, reason: str) -> JsonObject:
         if not request[_CALLER].may_order:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
-from aiohttp.web import AppRunner
 from faust.types import TP, StreamT
 
 from triggerstream.adapters.clock import SystemClock
@@ -22,7 +21,7 @@ from triggerstream.adapters.faust.recovery import TableManager
 from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
-from triggerstream.adapters.faust.web import AgentWeb
+from triggerstream.adapters.faust.web import AgentWeb, Pages
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics
@@ -133,9 +132,9 @@ class WorkerApp(faust.App):
         self.appender = appender
         self._room = asyncio.Event()
 
-    def show(self, pages: AppRunner, listening: socket.socket) -> None:
+    def show(self, pages: Pages) -> None:
         """Have Faust's web server serve ``pages`` once the app starts."""
-        self._web = AgentWeb(self, pages=pages, listening=listening)
+        self._web = AgentWeb(self, pages=pages)
         self.boot_strategy.enable_web = True
 
     def room(self) -> None:

@@ -47,7 +47,7 @@ async def shown(
         appender=app.appender,
         reader=KafkaReader(settings.connection(), settings.app),
     )
-    app.show(front.pages(lookout, lambda: others(app)), front.listening)
+    app.show(front.pages(lookout, lambda: others(app)))
     following = asyncio.create_task(_follow(lookout))
     try:
         yield

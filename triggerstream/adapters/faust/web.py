@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from aiohttp.web import AppRunner, BaseSite, SockSite
+from aiohttp.web import Application
 from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 
 from triggerstream.engine.inspect import Inspector
+
+
+class Pages(Protocol):
+    """A web server for an application. It listens already, and answers between ``start`` and ``stop``."""
+
+    @property
+    def app(self) -> Application:
+        """The application."""
+
+    async def start(self) -> None:
+        """Answer from now on."""
+
+    async def stop(self) -> None:
+        """Listen no more."""
 
 
 class Front(Protocol):
@@ -24,27 +37,27 @@ class Front(Protocol):
     def url(self) -> str | None:
         """The address that other workers have for it, which the group is told; None: they have none."""
 
-    @property
-    def listening(self) -> socket.socket:
-        """What it listens with."""
-
-    def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> AppRunner:
+    def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> Pages:
         """What serves pages that show ``here``. ``others``: the addresses of other workers, by partition."""
 
 
 class AgentWeb(Web):
-    """Serves ``pages`` where ``listening`` does; neither tables nor router nor statistics are there."""
+    """Serves ``pages`` while Faust's server runs; neither tables nor router nor statistics are there."""
 
     default_blueprints = ()
     production_blueprints = ()
     debug_blueprints = ()
     optional_blueprints = ()
 
-    def __init__(self, app: AppT, *, pages: AppRunner, listening: socket.socket) -> None:
+    def __init__(self, app: AppT, *, pages: Pages) -> None:
         super().__init__(app)
         self.web_app = pages.app
-        self._runner = pages
-        self._listening = listening
+        self._pages = pages
 
-    def _create_site(self) -> BaseSite:
-        return SockSite(self._runner, self._listening)
+    async def start_server(self) -> None:
+        """Serve the pages in place of an application of Faust's own."""
+        await self._pages.start()
+
+    async def stop_server(self) -> None:
+        """Serve them no more."""
+        await self._pages.stop()
