@@ -14,7 +14,6 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-import stat
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from triggerstream.core.errors import UsageError
+from triggerstream.engine.secret_files import read_secret
 from triggerstream.web.loopback import is_loopback, is_loopback_host
 
 COOKIE = "triggerstream"
@@ -153,12 +153,9 @@ def read_tokens(path: Path) -> dict[str, Role]:
         UsageError: the file cannot be used; the message never shows a token.
     """
     try:
-        mode = path.stat().st_mode
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{path}: cannot be read: {exc}") from exc
-    if mode & stat.S_IROTH:
-        raise UsageError(f"{path}: everybody on this machine can read it: `chmod o-r` it")
+        lines = read_secret(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"{path}: is not UTF-8") from exc
     found: dict[str, Role] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
