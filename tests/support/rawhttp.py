@@ -13,7 +13,7 @@ from aiohttp import web
 
 from triggerstream.web.answers import HEADERS, refusal
 from triggerstream.web.connections import Bounds, Refuse
-from triggerstream.web.serving import Server, bound_socket
+from triggerstream.web.serving import Server, listening_socket
 
 ANSWERED_S = 60.0
 """How long an answer is waited for; a busy machine may need seconds for one."""
@@ -100,7 +100,7 @@ async def served(
     app: web.Application, *, refuse: Refuse = refusal, bounds: Bounds | None = None
 ) -> AsyncIterator[Served]:
     """Serve ``app`` as a process does."""
-    listening = bound_socket("127.0.0.1", 0)
+    listening = listening_socket("127.0.0.1", 0)
     host, port = listening.getsockname()
     server = Server(app, listening, refuse=refuse, bounds=bounds)
     await server.start()

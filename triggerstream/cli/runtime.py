@@ -204,11 +204,11 @@ class Runtime:
 
     async def _serve(self, port: int, log: Log) -> None:
         from triggerstream.web.access import Access
-        from triggerstream.web.serving import Server, bound_socket
+        from triggerstream.web.serving import Server, listening_socket
         from triggerstream.web.site import site
 
         try:
-            listening = bound_socket("127.0.0.1", port)
+            listening = listening_socket("127.0.0.1", port)
         except OSError as exc:
             raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
         lookout = Lookout(self.reader, log, app=DEFAULT_APP, indexer=self._indexer)

@@ -15,7 +15,7 @@ from triggerstream.engine.inspect import Inspector
 from triggerstream.web.access import access
 from triggerstream.web.loopback import is_loopback
 from triggerstream.web.peers import Everywhere, Group, Peers, Worker
-from triggerstream.web.serving import Server, bound_socket, url_of
+from triggerstream.web.serving import Server, listening_socket, url_of
 from triggerstream.web.site import site
 
 PORT = 6066
@@ -94,9 +94,9 @@ def _listen(host: str, port: int | None) -> socket.socket:
     """A socket that listens; without a port that was named, on the usual one or another one that is free."""
     if port is None:
         with suppress(OSError):
-            return bound_socket(host, PORT)
+            return listening_socket(host, PORT)
     try:
-        return bound_socket(host, port or 0)
+        return listening_socket(host, port or 0)
     except OSError as exc:
         raise UsageError(
             f"--web-host {host} --web-port {port or 0}: {exc.strerror}: choose another one (0: a free one), "

@@ -20,7 +20,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.engine.health import Pulse
 from triggerstream.web.answers import json_refusal
 from triggerstream.web.connections import Bounds
-from triggerstream.web.serving import Server, bound_socket, url_of
+from triggerstream.web.serving import Server, listening_socket, url_of
 
 BOUNDS = Bounds(connections=16, requests=8, body_bytes=1024)
 """A kubelet and two Prometheus need three connections; nobody sends a body."""
@@ -71,7 +71,7 @@ def served(app: web.Application, *, host: str, port: int) -> Iterator[str]:
         UsageError: it cannot listen there.
     """
     try:
-        listening = bound_socket(host, port)
+        listening = listening_socket(host, port)
     except OSError as exc:
         raise UsageError(
             f"--probes-port {port}: {exc.strerror}: choose another one, 0 for a free one"

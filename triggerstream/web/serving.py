@@ -135,7 +135,7 @@ async def _readable(loop: asyncio.AbstractEventLoop, listening: socket.socket) -
         loop.remove_reader(listening)
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int) -> socket.socket:
     """A socket that listens on ``host``; port 0 has the system choose one.
 
     Raises:
