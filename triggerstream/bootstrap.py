@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,11 @@ from triggerstream.settings import (
 if TYPE_CHECKING:
     from triggerstream.adapters.faust.worker import Window
     from triggerstream.adapters.kafka.bridge import Bridge
+    from triggerstream.adapters.kafka.check import TopicFinding
     from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.kafka.security import Security
     from triggerstream.adapters.nowhere import NowhereDispatcher
-    from triggerstream.engine.archive import Archive
+    from triggerstream.engine.archive import Archive, RecordReader
     from triggerstream.engine.embedded import EmbeddedEngine
     from triggerstream.engine.health import Pulse
 
@@ -109,8 +110,12 @@ def index(address: SqliteAddress) -> Index:
     return SqliteIndex(address.path.with_name("index.db"))
 
 
-async def archives(address: str | Address, *, to_rebuild: bool) -> Sequence[Archive]:
+async def archives(
+    address: str | Address, *, to_rebuild: bool, partitions: int | None = None
+) -> Sequence[Archive]:
     """What a replay works on: the partitions of the log at ``address``, all of them.
+
+    ``partitions``: how many the app has, where no checkpoint says so.
 
     Raises:
         UsageError: ``address`` is none, or has no log; where they are ``to_rebuild``, also that workers run.
@@ -118,25 +123,71 @@ async def archives(address: str | Address, *, to_rebuild: bool) -> Sequence[Arch
     """
     parsed = _parsed(address)
     if isinstance(parsed, KafkaAddress):
-        return await _kafka_archives(parsed, to_rebuild=to_rebuild)
+        return await _kafka_archives(parsed, to_rebuild=to_rebuild, partitions=partitions)
     from triggerstream.adapters.sqlite.replay import SqliteArchive
 
     return [SqliteArchive(_database(parsed, "a log is replayed from").path, app=DEFAULT_APP)]
 
 
-async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequence[Archive]:
+async def strays(address: str | Address, *, partitions: int | None = None) -> TopicFinding | None:
+    """Where records lie in partitions that were added to the log, how many; None: there is no such record.
+
+    Raises:
+        UsageError: ``address`` is none, or has no log.
+        LogError: the log cannot be reached.
+    """
+    parsed = _parsed(address)
+    if not isinstance(parsed, KafkaAddress):
+        return None
+    connection = kafka(parsed)
+    from triggerstream.adapters.kafka import check, rehome
+    from triggerstream.adapters.kafka.layout import layout_of
+    from triggerstream.adapters.kafka.topics import address_of
+
+    layout = await layout_of(connection, parsed.app, partitions=partitions)
+    found = await rehome.strays(connection, parsed.app, layout)
+    return check.added(layout, found, address_of(connection, parsed.app)) if found.records else None
+
+
+async def added_logs(address: str | Address, *, partitions: int | None = None) -> Mapping[int, RecordReader]:
+    """The log's partitions beyond the app's, where neither a checkpoint nor a person says their number.
+
+    Raises:
+        UsageError: ``address`` is none, or has no log.
+        LogError: the log cannot be reached.
+    """
+    parsed = _parsed(address)
+    if not isinstance(parsed, KafkaAddress) or partitions is not None:
+        return {}
+    connection, app = kafka(parsed), parsed.app
+    from triggerstream.adapters.kafka.layout import layout_of
+    from triggerstream.adapters.kafka.replay import KafkaRecords
+
+    layout = await layout_of(connection, app)
+    if layout.marked:
+        return {}
+    return {
+        number: KafkaRecords(connection, topic=layout.events.name, partition=number)
+        for number in layout.added
+    }
+
+
+async def _kafka_archives(
+    address: KafkaAddress, *, to_rebuild: bool, partitions: int | None
+) -> Sequence[Archive]:
     connection, app = kafka(address), address.app
     with _extra():
         from triggerstream.adapters.faust.ledger import KafkaLedger
         from triggerstream.adapters.kafka import replay
+        from triggerstream.adapters.kafka.layout import layout_of
         from triggerstream.adapters.kafka.lost import LostRanges
-        from triggerstream.adapters.kafka.topics import Topics, identity
+        from triggerstream.adapters.kafka.topics import Topics
     from triggerstream.engine.changelog import ChangelogArchive
 
     await replay.refuse_wrong_topics(connection, app)
     if to_rebuild:
         await replay.refuse_members(connection, app)
-    topics, log = Topics.of(app), await identity(connection, app)
+    topics, log = Topics.of(app), (await layout_of(connection, app, partitions=partitions)).identity
     return [
         ChangelogArchive(
             app=app,
@@ -156,6 +207,7 @@ async def _kafka_archives(address: KafkaAddress, *, to_rebuild: bool) -> Sequenc
                 lost=LostRanges(connection, app, number),
             ),
             commands=replay.KafkaRecords(connection, topic=topics.commands, partition=number),
+            address=str(address),
             control=connection.security.control,
         )
         for number in range(log.partitions)

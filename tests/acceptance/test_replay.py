@@ -122,7 +122,7 @@ async def test_what_was_lost_comes_back_and_the_system_goes_on(app: Stage, *, ke
         shutil.rmtree(app.directory("w1"))
     refused = app.start("w2")
     assert await refused.ended() == 2
-    assert "`triggerstream replay --rebuild --at kafka://HOST:PORT/APP`" in refused.text()
+    assert "`triggerstream replay --rebuild --at kafka://" in refused.text()
     assert (await replay(app, "--check")).status == 1
     ran = await rebuild(app)
     assert (ran.status, ran.err) == (0, "")

@@ -99,8 +99,9 @@ async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
     quiet()
     try:
         from triggerstream.adapters.kafka.check import Severity, check
-        from triggerstream.adapters.kafka.survey import not_handed_over, reach
-        from triggerstream.adapters.kafka.topics import partitions
+        from triggerstream.adapters.kafka.layout import layout_of
+        from triggerstream.adapters.kafka.rehome import strays
+        from triggerstream.adapters.kafka.survey import not_handed_over, reach, unusable
 
         connection = bootstrap.kafka(address)
         reached = await reach(connection)
@@ -108,7 +109,8 @@ async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
         yield Finding(
             what="Kafka", well=True, says=f"{address.bootstrap}: cluster {reached.cluster}, {brokers}"
         )
-        findings = await check(connection, address.app)
+        app = address.app
+        findings = await check(connection, app, strays=lambda layout: strays(connection, app, layout))
         broken = False
         for finding in findings:
             error = finding.severity is Severity.ERROR
@@ -116,7 +118,13 @@ async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
             yield Finding(what="topics", well=not error, says=str(finding))
         if broken:
             return
-        count = await partitions(connection, address.app) or 0
+        layout = await layout_of(connection, app)
+        count = layout.partitions
+        async for one in unusable(connection, app, layout):
+            broken = True
+            yield Finding(what="checkpoints", well=False, says=one)
+        if broken:
+            return
         if not findings:
             yield Finding(what="topics", well=True, says=f"as they must be, {count} partitions")
         reader = bootstrap.reader(address)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from triggerstream.cli.options import at_option, existing, json_option, run
 from triggerstream.cli.printing import compact, json_line, say, table
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
-from triggerstream.settings import HttpAddress
+from triggerstream.settings import HttpAddress, locate
 
 if TYPE_CHECKING:
     from triggerstream.engine.archive import Archive, Tell
@@ -62,6 +63,11 @@ class FromOffset(click.ParamType):
     metavar="[PARTITION:]OFFSET",
     help="Where partitions go on of which nothing says how far they were folded: latest, earliest, a number.",
 )
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 10_000),
+    help="How many partitions the app has, where no checkpoint says so.",
+)
 @click.option("--incomplete", is_flag=True, help="Rebuild from a log that has lost its beginning, too.")
 @click.option("--dry-run", is_flag=True, help="Rebuild nothing; say what would be decided afterwards.")
 @at_option
@@ -70,6 +76,7 @@ def replay(
     *,
     mode: str | None,
     given: Sequence[tuple[int | None, int]],
+    partitions: int | None,
     incomplete: bool,
     dry_run: bool,
     at: str,
@@ -84,17 +91,31 @@ def replay(
     if mode is None:
         raise click.UsageError("say --check or --rebuild")
     if mode == "check":
-        if given or incomplete or dry_run:
-            raise click.UsageError("--from-offset, --incomplete and --dry-run go with --rebuild")
+        if given or incomplete or dry_run or partitions is not None:
+            options = "--from-offset, --partitions, --incomplete and --dry-run"
+            raise click.UsageError(f"{options} go with --rebuild")
         sys.exit(0 if run(_check(at, as_json=as_json)) else 1)
-    run(_rebuild(at, dict(given), incomplete=incomplete, dry_run=dry_run, as_json=as_json))
+    wanted = _Wanted(given=dict(given), partitions=partitions, incomplete=incomplete, dry_run=dry_run)
+    run(_rebuild(at, wanted, as_json=as_json))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The options of a rebuild."""
+
+    given: dict[int | None, int]
+    partitions: int | None
+    incomplete: bool
+    dry_run: bool
 
 
 async def _check(at: str, *, as_json: bool) -> bool:
+    from triggerstream import bootstrap
     from triggerstream.engine.check import check
 
     started = time.monotonic()
     async with _archives(at, to_rebuild=False) as archives:
+        stray = await bootstrap.strays(locate(at))
         with _progress(len(archives)) as tell:
             found = [await check(archive, tell) for archive in archives]
     for one in found:
@@ -104,7 +125,12 @@ async def _check(at: str, *, as_json: bool) -> bool:
             json_line(_checked_fields(one))
         else:
             _show_differences(one)
-    agrees = all(one.agrees for one in found)
+    agrees = all(one.agrees for one in found) and stray is None
+    if stray is not None:
+        if as_json:
+            json_line({"topic": stray.topic, "message": stray.message, "repair": stray.repair})
+        else:
+            say(str(stray))
     if not as_json:
         _show_checked(found)
         events = sum(one.events for one in found)
@@ -113,13 +139,18 @@ async def _check(at: str, *, as_json: bool) -> bool:
     return agrees
 
 
-async def _rebuild(
-    at: str, given: dict[int | None, int], *, incomplete: bool, dry_run: bool, as_json: bool
-) -> None:
+async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
+    from triggerstream import bootstrap
     from triggerstream.engine.rebuild import Wish, rebuild
 
     started = time.monotonic()
-    async with _archives(at, to_rebuild=not dry_run) as archives:
+    given, dry_run = wanted.given, wanted.dry_run
+    async with _archives(at, to_rebuild=not dry_run, partitions=wanted.partitions) as archives:
+        beyond = await bootstrap.added_logs(locate(at), partitions=wanted.partitions)
+        if not beyond:
+            stray = await bootstrap.strays(locate(at), partitions=wanted.partitions)
+            if stray is not None:
+                raise UsageError(str(stray))
         numbers = {archive.number for archive in archives}
         for partition in given:
             if partition is not None and partition not in numbers:
@@ -127,8 +158,8 @@ async def _rebuild(
                     f"--from-offset: there is no partition {partition}, but {len(numbers)} from 0 on"
                 )
         with _progress(len(archives)) as tell:
-            wish = Wish(given=given, dry_run=dry_run, incomplete=incomplete)
-            found = await rebuild(archives, wish, tell)
+            wish = Wish(given=given, dry_run=dry_run, incomplete=wanted.incomplete)
+            found = await rebuild(archives, wish, tell, beyond=beyond)
     if as_json:
         for one in found:
             json_line(_rebuilt_fields(one, dry_run=dry_run))
@@ -139,7 +170,9 @@ async def _rebuild(
 
 
 @asynccontextmanager
-async def _archives(at: str, *, to_rebuild: bool) -> AsyncIterator[Sequence[Archive]]:
+async def _archives(
+    at: str, *, to_rebuild: bool, partitions: int | None = None
+) -> AsyncIterator[Sequence[Archive]]:
     from triggerstream import bootstrap
 
     address = existing(at)
@@ -148,7 +181,7 @@ async def _archives(at: str, *, to_rebuild: bool) -> AsyncIterator[Sequence[Arch
         raise UsageError(
             f"{address}: an HTTP intake takes triggers only: name the engine's state directory or database"
         )
-    archives = await bootstrap.archives(address, to_rebuild=to_rebuild)
+    archives = await bootstrap.archives(address, to_rebuild=to_rebuild, partitions=partitions)
     try:
         yield archives
     finally:

@@ -9,11 +9,13 @@ import click
 
 from triggerstream.cli.options import at_option, in_kafka, json_option, run
 from triggerstream.cli.printing import json_line, plain, say
+from triggerstream.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triggerstream.adapters.kafka.check import TopicFinding
+    from triggerstream.adapters.kafka.rehome import Rehomed
 
 _KAFKA_ONLY = "topics are made in Kafka only"
 
@@ -29,23 +31,26 @@ def topics() -> None:
     "--replicas", type=click.IntRange(1, 100), help="How many copies each has: 3, or as many as brokers."
 )
 @click.option(
-    "--repair", is_flag=True, help="Also set what `topics check` objects to, where it is a setting."
+    "--repair", is_flag=True, help="Also set what `topics check` objects to, and add missing partitions."
 )
 @at_option
 @json_option
 def create(*, partitions: int | None, replicas: int | None, repair: bool, at: str, as_json: bool) -> None:
     """Make those topics that are not there, with the settings that an app needs.
 
-    Topics that are there keep their settings without --repair, and their partitions in any case.
+    Topics that are there stay as they are without --repair. The app's number of partitions never changes.
     """
     address = in_kafka(at, _KAFKA_ONLY)
 
     async def work() -> tuple[Sequence[str], Sequence[str]]:
         from triggerstream import bootstrap
-        from triggerstream.adapters.kafka import check, topics
+        from triggerstream.adapters.kafka import check, layout, topics
 
         connection = bootstrap.kafka(address)
-        count = partitions or await topics.partitions(connection, address.app) or topics.DEFAULT_PARTITIONS
+        own = await layout.known_partitions(connection, address.app)
+        if own is not None and partitions not in {None, own}:
+            raise UsageError(f"{address} has {own} partitions, not {partitions}: their number never changes")
+        count = own or partitions or topics.DEFAULT_PARTITIONS
         made = await topics.create(connection, address.app, partitions=count, replicas=replicas)
         return made, await check.repair(connection, address.app) if repair else ()
 
@@ -56,7 +61,7 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
     for name in made:
         say(f"{name}: made")
     for name in repaired:
-        say(f"{name}: settings put right")
+        say(f"{name}: put right")
     if not made and not repaired:
         say(f"{address}: all topics are there")
 
@@ -71,8 +76,10 @@ def check(*, at: str, as_json: bool) -> None:
     async def work() -> Sequence[TopicFinding]:
         from triggerstream import bootstrap
         from triggerstream.adapters.kafka.check import check
+        from triggerstream.adapters.kafka.rehome import strays
 
-        return await check(bootstrap.kafka(address), address.app)
+        connection, app = bootstrap.kafka(address), address.app
+        return await check(connection, app, strays=lambda layout: strays(connection, app, layout))
 
     findings = run(work())
     for finding in findings:
@@ -90,3 +97,45 @@ def check(*, at: str, as_json: bool) -> None:
     if not findings and not as_json:
         say(f"{address}: nothing to complain of")
     sys.exit(1 if any(finding.severity.value == "error" for finding in findings) else 0)
+
+
+@topics.command()
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 10_000),
+    help="How many partitions the app has, where no checkpoint says so.",
+)
+@click.option("--dry-run", is_flag=True, help="Append nothing; say what would be.")
+@at_option
+@json_option
+def rehome(*, partitions: int | None, dry_run: bool, at: str, as_json: bool) -> None:
+    """Append what lies in partitions that were added to the events topic to where the app has it.
+
+    Each record keeps its origin's identity and time, so that repeating this doubles nothing: repeat it until
+    producers name the partition themselves. Workers may run meanwhile.
+    """
+    address = in_kafka(at, _KAFKA_ONLY)
+
+    async def work() -> Rehomed:
+        from triggerstream import bootstrap
+        from triggerstream.adapters.kafka.rehome import rehome
+
+        return await rehome(bootstrap.kafka(address), address.app, partitions=partitions, dry_run=dry_run)
+
+    done = run(work())
+    if as_json:
+        json_line(
+            {
+                "partitions": done.partitions,
+                "added": [*done.added],
+                "records": done.records,
+                "sessions": done.sessions,
+                "appended": not dry_run,
+            }
+        )
+        return
+    if not done.added:
+        say(f"{address}: no partitions were added to its {done.partitions}")
+        return
+    said = f"{done.records:,} records of {done.sessions:,} sessions {'would be ' if dry_run else ''}appended"
+    say(f"{said} to the app's {done.partitions} partitions")

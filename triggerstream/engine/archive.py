@@ -57,6 +57,10 @@ class Archive(Protocol):
         """How many the log has."""
 
     @property
+    def address(self) -> str:
+        """What ``--at`` calls the app."""
+
+    @property
     def control(self) -> ControlKeys | None:
         """The keys that the log's events of the engine's own are signed with; None: they are not."""
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.archive import RecordReader
@@ -50,6 +51,7 @@ class ChangelogArchive:
     ledger: Ledger
     log: RecordReader
     commands: RecordReader
+    address: str = advice.ANY_APP
     control: ControlKeys | None = None
     commit_s: float = 300.0
     _keys: frozenset[bytes] = frozenset()

@@ -23,8 +23,6 @@ CHECKPOINT_KEY = RESERVED + b"checkpoint"
 CONFIGURATIONS_KEY = RESERVED + b"configurations"
 VERSION = 1
 
-REBUILD = "stop all workers and run `triggerstream replay --rebuild --at kafka://HOST:PORT/APP`"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
@@ -53,9 +51,7 @@ class IdentityError(UsageError):
     """The log is not the one that the checkpoint belongs to. Nothing may be decided from it."""
 
 
-def check_identity(
-    mark: CheckpointMark, found: Identity, *, place: str, repair: str = f"; {REBUILD}"
-) -> None:
+def check_identity(mark: CheckpointMark, found: Identity, *, place: str, repair: str = "") -> None:
     """Raise where ``found`` is another log than the checkpoint's.
 
     Raises:

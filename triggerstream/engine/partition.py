@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
@@ -131,6 +132,8 @@ class Partition:
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
     """Held while a transaction is open; all partitions of a process share it."""
     timing: Timing = field(default_factory=Timing)
+    address: str = advice.ANY_APP
+    """What ``--at`` calls the app."""
     life: Life = Life.OPENING
     recovery: Recovery = field(default_factory=Recovery)
     counters: Counters = field(default_factory=Counters)
@@ -233,6 +236,7 @@ class Partition:
             ledger=self.ledger,
             open_store=self.open_store,
             recovery=self.recovery,
+            address=self.address,
             transactions=self.transactions,
         )
         self._store, mark = taken.store, taken.mark

@@ -17,14 +17,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from triggerstream.core.errors import UsageError
-from triggerstream.engine.archive import Archive, Tell, fold_on, lost_beginning, refold_of
+from triggerstream.core import advice
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.events import ConfigApplied
+from triggerstream.core.ids import SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.engine.archive import Archive, RecordReader, Tell, fold_on, lost_beginning, refold_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ledger import FencedError
 from triggerstream.engine.replay import Kept
+from triggerstream.wire import events
+from triggerstream.wire.records import Record
 
 LATEST = -1
 """As an offset: the end of the log."""
@@ -68,8 +74,16 @@ class Wish:
     incomplete: bool = False
 
 
-async def rebuild(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequence[Rebuilt]:
-    """Rebuild what is kept of ``archives``, which are all partitions of their log.
+async def rebuild(
+    archives: Sequence[Archive],
+    wish: Wish,
+    tell: Tell,
+    *,
+    beyond: Mapping[int, RecordReader] | None = None,
+) -> Sequence[Rebuilt]:
+    """Rebuild what is kept of ``archives``, which are all partitions of the app.
+
+    ``beyond``: further partitions of its log, where nothing says for certain that they are not the app's.
 
     Raises:
         UsageError: it cannot be done as asked; nothing was changed.
@@ -79,16 +93,19 @@ async def rebuild(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequen
     if not wish.dry_run:
         await asyncio.gather(*(archive.fence() for archive in archives))
         failpoint("rebuild.fenced")
-    starts = await _starts(archives, wish, tell)
+    starts = await _starts(archives, wish, tell, beyond or {})
     return [
         await _rebuild(archive, *start, dry_run=wish.dry_run, tell=tell)
         for archive, start in zip(archives, starts, strict=True)
     ]
 
 
-async def _starts(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequence[tuple[int, Source]]:
+async def _starts(
+    archives: Sequence[Archive], wish: Wish, tell: Tell, beyond: Mapping[int, RecordReader]
+) -> Sequence[tuple[int, Source]]:
     starts: list[tuple[int, Source]] = []
     unknown: list[tuple[Archive, Kept]] = []
+    unmarked: dict[int, tuple[int, int]] = {}
     for archive in archives:
         kept = await archive.kept()
         if kept.log_begin > 0 and not wish.incomplete:
@@ -97,7 +114,10 @@ async def _starts(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequen
                 "and forgets what only the lost records said"
             )
         if kept.partitions not in {None, archive.partitions}:
-            await _refuse_moved(archive, kept, tell)
+            raise UsageError(
+                f"partition {archive.number}: its checkpoint was made with {kept.partitions} partitions, "
+                f"those of others with {archive.partitions}"
+            )
         start = _start(archive, kept, wish.given)
         if start is None:
             unknown.append((archive, kept))
@@ -105,9 +125,12 @@ async def _starts(archives: Sequence[Archive], wish: Wish, tell: Tell) -> Sequen
         offset, source = start
         if source is Source.GROUP:
             offset = await _decided_up_to(archive, kept, offset, tell)
+        if kept.offset is None:
+            unmarked[archive.number] = (kept.log_begin, offset)
         starts.append((offset, source))
     if unknown:
         raise await _ask(unknown, tell)
+    await _refuse_misplaced(archives, unmarked, tell, beyond)
     return starts
 
 
@@ -167,15 +190,85 @@ async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageErro
     )
 
 
-async def _refuse_moved(archive: Archive, kept: Kept, tell: Tell) -> None:
-    refold = refold_of(archive, kept)
-    await fold_on(archive, refold, kept.log_begin, kept.log_end, tell)
-    if refold.elsewhere:
-        raise UsageError(
-            f"partition {archive.number}: {refold.elsewhere:,} of its records lie where {kept.partitions} "
-            f"partitions had them, and the log has {archive.partitions}: append the events anew to topics of "
-            "another app"
-        )
+@dataclass(slots=True)
+class _Misplaced:
+    """What lies elsewhere than where the app has it and was never appended there, by its first place.
+
+    ``fitting`` counts, for numbers of partitions, what would lie elsewhere if the app had that many.
+    """
+
+    own: int
+    fitting: dict[int, int]
+    sessions: dict[tuple[int, int], SessionId] = field(default_factory=dict)
+    copied: set[tuple[int, int]] = field(default_factory=set)
+
+    def look(self, record: Record) -> None:
+        """Note ``record``."""
+        origin = events.origin_of(record.headers)
+        if origin is not None:
+            self.copied.add(origin)
+            return
+        try:
+            event = events.decode(record)
+        except DecodeError:
+            return
+        if isinstance(event, ConfigApplied):
+            return
+        key = event.session.encode()
+        for number in self.fitting:
+            if partition_of(key, number) != record.partition:
+                self.fitting[number] += 1
+        if partition_of(key, self.own) != record.partition:
+            self.sessions[record.partition, record.offset] = event.session
+
+    def uncopied(self) -> Mapping[tuple[int, int], SessionId]:
+        """By place, what has no copy."""
+        return {place: session for place, session in self.sessions.items() if place not in self.copied}
+
+
+async def _refuse_misplaced(
+    archives: Sequence[Archive],
+    unmarked: Mapping[int, tuple[int, int]],
+    tell: Tell,
+    beyond: Mapping[int, RecordReader],
+) -> None:
+    """Raise where records that count as folded lie elsewhere than where the app has them, without a copy.
+
+    Workers append such a record where it belongs before their checkpoint passes it. Where checkpoints are
+    lost, and with them the app's number of partitions, this says that it was another one. ``unmarked``: by
+    partition without a checkpoint, where its records begin, and where they begin that count as not folded.
+    """
+    own, all_ = len(archives), len(archives) + len(beyond)
+    if not unmarked or all_ == 1:
+        return
+    found = _Misplaced(own=own, fitting=dict.fromkeys(range(1, all_ + 1), 0))
+    logs: list[tuple[RecordReader | Archive, int, int, int]] = [
+        (archive, archive.number, *unmarked[archive.number])
+        for archive in archives
+        if archive.number in unmarked
+    ]
+    logs += [(log, number, *(await log.since(0))) for number, log in beyond.items()]
+    for log, number, begin, end in logs:
+        if begin >= end:
+            continue
+        tell(number, 0, end - begin)
+        async with aclosing(log.records(begin, end)) as pieces:
+            async for records in pieces:
+                for record in records:
+                    found.look(record)
+                tell(number, records[-1].offset + 1 - begin, end - begin)
+                await asyncio.sleep(0)  # as in fold_on
+    uncopied = found.uncopied()
+    if not uncopied:
+        return
+    best = min(found.fitting, key=lambda number: (found.fitting[number], -number))
+    said = (
+        f"{len(uncopied):,} records of {len(set(uncopied.values())):,} sessions lie elsewhere than where "
+        f"{own} partitions have them: these sessions would be lost"
+    )
+    if best != own and not found.fitting[best]:
+        raise UsageError(f"{said}; {advice.rebuild_with_partitions(archives[0].address, partitions=best)}")
+    raise UsageError(f"{said}; {advice.name_partitions(archives[0].address)}")
 
 
 async def _rebuild(archive: Archive, offset: int, source: Source, *, dry_run: bool, tell: Tell) -> Rebuilt:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from triggerstream.core import advice
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configure import resumed_rules
@@ -25,7 +26,6 @@ from triggerstream.engine.ledger import Extent, Ledger, StateStore, TakeOverErro
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
     CONFIGURATIONS_KEY,
-    REBUILD,
     CheckpointMark,
     Identity,
     check_identity,
@@ -63,8 +63,9 @@ async def take_over(
     open_store: Callable[[], StateStore],
     recovery: Recovery,
     transactions: asyncio.Semaphore,
+    address: str = advice.ANY_APP,
 ) -> TakenOver:
-    """Take ``partition`` over; ``recovery`` tells meanwhile how far it is.
+    """Take ``partition`` over; ``recovery`` tells meanwhile how far it is. ``address`` is the app's.
 
     ``transactions`` is held while the former owner's transaction is ended.
 
@@ -83,7 +84,7 @@ async def take_over(
     try:
         await _recover(partition, ledger, store, extent, recovery)
         failpoint("takeover.recovered")
-        mark = await _mark(partition, ledger, store, extent, identity)
+        mark = await _mark(partition, ledger, store, extent, identity, address=address)
         rules = resumed_rules(Rules(app=app), decode_configurations(store.get(CONFIGURATIONS_KEY)))
     except BaseException:
         store.close()
@@ -126,28 +127,34 @@ async def _recover(
 
 
 async def _mark(
-    partition: int, ledger: Ledger, store: StateStore, extent: Extent, identity: Identity
+    partition: int,
+    ledger: Ledger,
+    store: StateStore,
+    extent: Extent,
+    identity: Identity,
+    *,
+    address: str,
 ) -> CheckpointMark:
-    place = f"partition {partition}"
+    place, rebuild = f"partition {partition}", advice.rebuild(address)
     value = store.get(CHECKPOINT_KEY)
     if value is None:
         if committed := await ledger.committed():
             raise TakeOverError(
                 f"{place}: its group has read up to offset {committed}, but the changelog has no "
-                f"checkpoint: everything would be decided again; {REBUILD}"
+                f"checkpoint: everything would be decided again; {rebuild}"
             )
         mark = CheckpointMark(offset=0, identity=identity)
     else:
         mark = decode_checkpoint(value)
-        check_identity(mark, identity, place=place)
+        check_identity(mark, identity, place=place, repair=f"; {rebuild}")
     if mark.offset > extent.log_end:
         raise TakeOverError(
             f"{place}: its checkpoint is at offset {mark.offset}, the log ends at {extent.log_end}: "
-            f"records were lost; {REBUILD}"
+            f"records were lost; {rebuild}"
         )
     if mark.offset < extent.log_begin:
         raise TakeOverError(
             f"{place}: its checkpoint is at offset {mark.offset}, the log begins at "
-            f"{extent.log_begin}: records were deleted before they were folded; {REBUILD}"
+            f"{extent.log_begin}: records were deleted before they were folded; {rebuild}"
         )
     return mark

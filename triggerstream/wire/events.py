@@ -298,6 +298,18 @@ def _origin(value: bytes) -> tuple[str, int]:
     return place.decode(), int(arrival)
 
 
+def origin_of(headers: Headers) -> tuple[int, int] | None:
+    """The partition and the offset that a re-homed record first had; None: it is none."""
+    for name, text in headers:
+        if name == ORIGIN_HEADER and text is not None:
+            match = _ORIGIN.fullmatch(text)
+            if match is None:
+                return None
+            partition, offset = match.group(1).split(b":")
+            return int(partition), int(offset)
+    return None
+
+
 def rehomed_headers(record: Record) -> Headers:
     """The headers of the record that stands for ``record`` in its right partition."""
     if any(name == ORIGIN_HEADER and text is not None for name, text in record.headers):

@@ -19,7 +19,8 @@ from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.topics import Topics, create, identity
+from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
@@ -71,7 +72,7 @@ class Stage:
             open_store=lambda: RocksStore(path, changelog="changelog", memory=memory),
             appender=self._appender,
             clock=SystemClock(),
-            identity=await identity(self.connection, self.app),
+            identity=(await layout_of(self.connection, self.app)).identity,
             fail=self.failed.set_result,
             timing=timing or Timing(),
         )

@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaProducer
 from triggerstream.adapters.faust.ledger import KafkaLedger
 from triggerstream.adapters.kafka.cluster import open_transactions
 from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.replay import KafkaRecords
-from triggerstream.adapters.kafka.topics import Topics, identity
+from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.changelog import ChangelogArchive
@@ -32,7 +33,7 @@ def checkpoint(log: Identity, offset: int) -> Commit:
 @pytest.fixture
 async def log(connection: Connection, kafka_app: AppId, topics: Topics) -> Identity:
     assert topics.all(), "they are there"
-    return await identity(connection, kafka_app)
+    return (await layout_of(connection, kafka_app)).identity
 
 
 @pytest.fixture

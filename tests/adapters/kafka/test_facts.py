@@ -20,8 +20,9 @@ from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.log import KafkaLog
-from triggerstream.adapters.kafka.topics import Topics, create, identity
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.wire.records import NewRecord
@@ -183,7 +184,7 @@ async def test_what_a_broker_forgets_and_makes_by_itself(
         with pytest.raises(UsageError, match="has no topic"):
             await log.append([NewRecord(key=b"s", value=b"{}")])
         with pytest.raises(UsageError, match="has no topic"):
-            await identity(connection, kafka_app)
+            await layout_of(connection, kafka_app)
     await create(connection, kafka_app, partitions=PARTITIONS)
     topics = Topics.of(kafka_app)
 

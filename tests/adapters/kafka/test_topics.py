@@ -9,7 +9,8 @@ from tests.adapters.kafka.conftest import PARTITIONS
 from triggerstream.adapters.kafka.check import Severity, check, repair
 from triggerstream.adapters.kafka.cluster import change_settings, describe, settings_of
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.topics import Topics, create, identity
+from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 
@@ -95,8 +96,8 @@ async def test_too_many_in_sync_replicas_are_an_error(
 async def test_a_topic_made_again_has_another_identity(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
-    before = await identity(connection, kafka_app)
-    assert before == await identity(connection, kafka_app)
+    before = (await layout_of(connection, kafka_app)).identity
+    assert before == (await layout_of(connection, kafka_app)).identity
     assert before.partitions == PARTITIONS
     admin = AIOKafkaAdminClient(**connection.options())
     await admin.start()
@@ -108,7 +109,7 @@ async def test_a_topic_made_again_has_another_identity(
         while (await describe(client, [topics.events])).topics:
             pass
     await create(connection, kafka_app, partitions=PARTITIONS)
-    after = await identity(connection, kafka_app)
+    after = (await layout_of(connection, kafka_app)).identity
     assert (after.cluster, after.partitions) == (before.cluster, before.partitions)
     assert after.topic != before.topic
 
@@ -116,7 +117,7 @@ async def test_a_topic_made_again_has_another_identity(
 async def test_looking_at_a_topic_does_not_make_it(connection: Connection, kafka_app: AppId) -> None:
     for _ in range(2):
         with pytest.raises(UsageError, match=r"has no topic .*\.events: make it with `triggerstream topics"):
-            await identity(connection, kafka_app)
+            await layout_of(connection, kafka_app)
 
 
 async def test_a_cluster_that_is_away_is_a_log_error(kafka_app: AppId) -> None:

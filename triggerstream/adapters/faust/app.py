@@ -15,6 +15,7 @@ import faust
 from faust.types import TP, StreamT
 
 from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.faust.assignor import PartitionAssignor
 from triggerstream.adapters.faust.credentials import credentials
 from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.faust.recovery import TableManager
@@ -24,7 +25,7 @@ from triggerstream.adapters.faust.transport import BatchTopic, Consumer, Partiti
 from triggerstream.adapters.faust.web import AgentWeb, Pages
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING, Security
-from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.ledger import StateStore
@@ -249,6 +250,7 @@ def build_app(
         web_port=os.getpid() if settings.instance_id is None else _NO_PORT,
         canonical_url=settings.web_url,
         TableManager=TableManager,
+        PartitionAssignor=PartitionAssignor,
         Router=Router,
     )
     connection = settings.connection()
@@ -283,6 +285,7 @@ def build_app(
             answered_at=answered_at,
             transactions=transactions,
             timing=settings.timing,
+            address=address_of(connection, settings.app),
         )
 
     app.attach(

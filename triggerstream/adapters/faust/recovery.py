@@ -30,6 +30,7 @@ class Host(Protocol):
 
     owner: Owner
     events_topic: str
+    partitions: int
 
     def fail(self, exc: BaseException) -> None:
         """End the process."""
@@ -107,7 +108,12 @@ class TakeOver(Service):
         host = self._host
         begun = time.monotonic()
         consumer = cast("Consumer", self.app.consumer)
-        numbers = sorted(tp.partition for tp in consumer.assignment() if tp.topic == host.events_topic)
+        # A leader of an older release may give out added partitions, which are not the app's.
+        numbers = sorted(
+            tp.partition
+            for tp in consumer.assignment()
+            if tp.topic == host.events_topic and tp.partition < host.partitions
+        )
         self._opening = asyncio.create_task(host.owner.open(numbers))
         try:
             while not (await asyncio.wait([self._opening], timeout=_REPORT_S))[0]:

@@ -17,9 +17,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,15 +27,17 @@ from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_ap
 from triggerstream.adapters.faust.shown import shown
 from triggerstream.adapters.faust.vitals import vitals_of
 from triggerstream.adapters.faust.web import Front
-from triggerstream.adapters.kafka.check import Severity, check
-from triggerstream.adapters.kafka.cluster import Cluster, describe
-from triggerstream.adapters.kafka.connection import translated
-from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.check import Severity, added, check
+from triggerstream.adapters.kafka.cluster import Topic
+from triggerstream.adapters.kafka.layout import Layout, layout_of
+from triggerstream.adapters.kafka.rehome import strays
+from triggerstream.adapters.kafka.topics import Topics, address_of
+from triggerstream.adapters.kafka.watch import watch_topics
+from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.health import Pulse, Vitals, keep_beating
 from triggerstream.engine.index import Index
 from triggerstream.engine.ledger import FencedError, is_refusal
-from triggerstream.engine.marks import Identity
 
 if sys.platform != "win32":
     import uvloop
@@ -88,11 +90,11 @@ async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) ->
     beating = asyncio.create_task(keep_beating(pulse, Vitals))
     topics = Topics.of(settings.app)
     try:
-        cluster = await _look(settings, topics)
+        layout = await _look(settings)
     except LogError as exc:
         tell(f"ending with status {FAILED}: {exc}")
         return FAILED
-    events = cluster.topics[topics.events]
+    identity, changelog = layout.identity, layout.cluster.topics[topics.changelog]
     started = time.monotonic()
 
     def ready(partitions: list[int]) -> None:
@@ -103,11 +105,10 @@ async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) ->
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GARBAGE)
-    identity = Identity(cluster=cluster.id, topic=events.id, partitions=events.partitions)
     app = build_app(
         settings,
         identity=identity,
-        changelog_id=cluster.topics[topics.changelog].id,
+        changelog_id=changelog.id,
         fail=end_process,
         on_ready=ready,
         on_recovery=_tell_recovery,
@@ -121,6 +122,8 @@ async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) ->
             await stack.enter_async_context(showing)
             tell(f"web view: {window.front.address}")
         starting = asyncio.create_task(_start(app))
+        watching = asyncio.create_task(_watch(settings, layout))
+        stack.callback(watching.cancel)
         await stopping.wait()
         tell("stopping: finishing what is in flight")
         await app.stop()
@@ -145,8 +148,31 @@ async def _start(app: WorkerApp) -> None:
         end_process(exc)
 
 
-async def _look(settings: WorkerSettings, topics: Topics) -> Cluster:
-    """The cluster, once the topics are as they must be.
+async def _watch(settings: WorkerSettings, layout: Layout) -> None:
+    """End the process where its topics were made again; say what lies in partitions that were added."""
+    connection, topics = settings.connection(), Topics.of(settings.app)
+    at = address_of(connection, settings.app)
+    known = layout.partitions
+
+    async def look(found: Mapping[str, Topic]) -> None:
+        nonlocal known
+        events = found[topics.events]
+        if events.partitions > known:
+            known = events.partitions
+            grown = replace(layout, events=events)
+            tell(f"warning: {added(grown, await strays(connection, settings.app, grown), at)}")
+
+    try:
+        with suppress(LogError):  # it is looked for again
+            await look(layout.cluster.topics)
+        ids = {name: layout.cluster.topics[name].id for name in (topics.events, topics.changelog)}
+        await watch_topics(connection, ids, repair=advice.rebuild(at), look=look)
+    except Exception as exc:  # noqa: BLE001 - a worker that does not look would never notice
+        end_process(exc)
+
+
+async def _look(settings: WorkerSettings) -> Layout:
+    """The topics and the number of partitions, once the topics are as they must be.
 
     Raises:
         UsageError: they are not; the message says what puts them right.
@@ -157,8 +183,7 @@ async def _look(settings: WorkerSettings, topics: Topics) -> Cluster:
         if finding.severity is Severity.ERROR:
             raise UsageError(str(finding))
         tell(f"warning: {finding}")
-    async with translated("cannot look at topics", timeout_s=_LOOK_S), connection.client() as client:
-        return await describe(client, topics.all())
+    return await layout_of(connection, settings.app, timeout_s=_LOOK_S)
 
 
 def end_process(exc: BaseException) -> NoReturn:

@@ -330,7 +330,7 @@ async def begin(connection: Connection, app: AppId, start: Start | None) -> None
         async with connection.client() as client:
             found = (await describe(client, [topic])).topics.get(topic)
         if found is None:
-            raise no_topic(topic, connection)
+            raise no_topic(topic, connection, app)
         places = [TopicPartition(topic, partition) for partition in range(found.partitions)]
         async with connection.running(_outsider(connection, app)) as consumer:
             consumer.assign(places)

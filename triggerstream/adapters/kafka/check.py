@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aiokafka.admin import NewPartitions
+
 from triggerstream.adapters.kafka.cluster import Cluster, Topic, change_settings, describe, settings_of
 from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.layout import Layout, layout_of
 from triggerstream.adapters.kafka.topics import (
     INSYNC,
     REPLICAS,
     TIMEOUT_S,
     Topics,
     Wanted,
+    address_of,
     wanted_insync,
     wanted_of,
 )
+from triggerstream.core import advice
+from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.rehome import Strays
+
+_POLL_S = 0.05
 
 
 class Severity(StrEnum):
@@ -42,9 +52,15 @@ class TopicFinding:
 
 
 async def check(
-    connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S
+    connection: Connection,
+    app: AppId,
+    *,
+    strays: Callable[[Layout], Awaitable[Strays]] | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Sequence[TopicFinding]:
     """Everything about the topics of ``app`` that is not as it must be, errors first.
+
+    ``strays`` counts what lies in added partitions; without it, nobody looks there.
 
     Raises:
         LogError: the cluster cannot be reached.
@@ -53,19 +69,25 @@ async def check(
     async with translated("cannot look at topics", timeout_s=timeout_s), connection.client() as client:
         cluster = await describe(client, topics.all())
         settings = await settings_of(client, list(cluster.topics))
-    address = f"kafka://{connection.bootstrap}/{app}"
+    address = address_of(connection, app)
     findings: list[TopicFinding] = []
+    partitions = 0
+    if topics.events in cluster.topics:
+        layout = await layout_of(connection, app, timeout_s=timeout_s)
+        partitions = layout.partitions
+        if layout.added and strays is not None:
+            findings.append(added(layout, await strays(layout), address))
     for wanted in wanted_of(topics):
         findings += _missing(wanted, cluster, address)
         if wanted.name in settings:
             topic = cluster.topics[wanted.name]
             findings += _wrong_settings(wanted, topic, settings[wanted.name], address)
-            findings += _wrong_shape(topic, cluster, topics, connection.bootstrap, address)
+            findings += _wrong_shape(topic, cluster, partitions, connection.bootstrap, address)
     return sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR)
 
 
 async def repair(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> Sequence[str]:
-    """Set what :func:`check` objects to, where it is a setting; the topics that were changed.
+    """Set what :func:`check` objects to, and add partitions that are missing; the topics that were changed.
 
     Raises:
         LogError: the cluster cannot be reached, or refuses.
@@ -86,7 +108,50 @@ async def repair(connection: Connection, app: AppId, *, timeout_s: float = TIMEO
             if wrong:
                 await change_settings(client, wanted.name, wrong)
                 changed.append(wanted.name)
-    return changed
+    if topics.events not in cluster.topics:
+        return changed
+    partitions = (await layout_of(connection, app, timeout_s=timeout_s)).partitions
+    short = [name for name, topic in cluster.topics.items() if topic.partitions < partitions]
+    if short:
+        await _add_partitions(connection, topics, short, partitions, timeout_s=timeout_s)
+    return list(dict.fromkeys([*changed, *short]))
+
+
+async def _add_partitions(
+    connection: Connection, topics: Topics, short: Sequence[str], partitions: int, *, timeout_s: float
+) -> None:
+    async with translated("cannot add partitions", timeout_s=timeout_s):
+        async with connection.running(connection.admin()) as admin:
+            wanted = {name: NewPartitions(total_count=partitions) for name in short}
+            answer = await admin.create_partitions(wanted, timeout_ms=round(timeout_s * 1000))
+            for name, code, message in answer.topic_errors:
+                if code:
+                    raise LogError(f"{name}: partitions cannot be added: {message}")
+        async with connection.client() as client:
+            while any(  # noqa: ASYNC110 - nothing tells when all brokers have heard of it
+                topic.partitions < partitions or not topic.led
+                for name, topic in (await describe(client, topics.all())).topics.items()
+                if name in short
+            ):
+                await asyncio.sleep(_POLL_S)
+
+
+def added(layout: Layout, strays: Strays, address: str) -> TopicFinding:
+    """The finding that the events topic has more partitions than the app, with what lies in those."""
+    lies = f"{counted(strays)} in those that were added"
+    return TopicFinding(
+        severity=Severity.WARNING,
+        topic=layout.events.name,
+        message=f"has {layout.events.partitions} partitions, the app has {layout.partitions}: {lies}",
+        repair=advice.rehome_added(address, partitions=layout.partitions, known=layout.marked),
+    )
+
+
+def counted(strays: Strays) -> str:
+    """``12 records of 3 sessions lie``."""
+    records = "1 record" if strays.records == 1 else f"{strays.records:,} records"
+    sessions = "1 session" if len(strays.sessions) == 1 else f"{len(strays.sessions):,} sessions"
+    return f"{records} of {sessions} {'lies' if strays.records == 1 else 'lie'}"
 
 
 def _missing(wanted: Wanted, cluster: Cluster, address: str) -> list[TopicFinding]:
@@ -97,7 +162,7 @@ def _missing(wanted: Wanted, cluster: Cluster, address: str) -> list[TopicFindin
             severity=Severity.ERROR,
             topic=wanted.name,
             message="is missing",
-            repair=f"triggerstream topics create --at {address}",
+            repair=advice.create_topics(address),
         )
     ]
 
@@ -105,7 +170,7 @@ def _missing(wanted: Wanted, cluster: Cluster, address: str) -> list[TopicFindin
 def _wrong_settings(
     wanted: Wanted, topic: Topic, present: dict[str, str], address: str
 ) -> list[TopicFinding]:
-    repair = f"triggerstream topics create --repair --at {address}"
+    repair = advice.repair_topics(address)
     findings = []
     for name, value in wanted.wrong(present).items():
         least = "at least " if name in wanted.at_least else ""
@@ -133,20 +198,18 @@ def _insync(topic: Topic, present: dict[str, str]) -> tuple[Severity, str] | Non
 
 
 def _wrong_shape(
-    topic: Topic, cluster: Cluster, topics: Topics, bootstrap: str, address: str
+    topic: Topic, cluster: Cluster, partitions: int, bootstrap: str, address: str
 ) -> list[TopicFinding]:
     findings = []
-    events = cluster.topics.get(topics.events)
-    if events is not None and topic.partitions != events.partitions:
-        steps = (
-            f"kafka-topics.sh --bootstrap-server {bootstrap} --delete --topic {topic.name}, "
-            f"triggerstream topics create --partitions {events.partitions} --at {address}"
-        )
-        if topic.name == topics.changelog:
-            steps += f", triggerstream replay --rebuild --at {address}"
-        message = f"has {topic.partitions} partitions, {topics.events} has {events.partitions}"
+    if topic.partitions < partitions:
+        message = f"has {topic.partitions} partitions, the app has {partitions}"
         findings.append(
-            TopicFinding(severity=Severity.ERROR, topic=topic.name, message=message, repair=steps)
+            TopicFinding(
+                severity=Severity.ERROR,
+                topic=topic.name,
+                message=message,
+                repair=advice.repair_topics(address),
+            )
         )
     enough = min(REPLICAS, cluster.brokers)
     if topic.replicas < enough:
@@ -155,7 +218,7 @@ def _wrong_shape(
                 severity=Severity.WARNING,
                 topic=topic.name,
                 message=f"has {topic.replicas} of {enough} replicas: it may be lost with a broker",
-                repair=f"kafka-reassign-partitions.sh --bootstrap-server {bootstrap} …",
+                repair=advice.add_replicas(bootstrap),
             )
         )
     return findings

@@ -12,6 +12,7 @@ from aiokafka.errors import ProducerFenced
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, gathered, translated
+from triggerstream.adapters.kafka.layout import placing_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
 from triggerstream.adapters.kafka.topics import Topics, no_topic
@@ -73,9 +74,7 @@ async def apply(
             producer = connection.producer(transactional_id=f"{app}-config")
             await clients.enter_async_context(connection.running(producer))
             reader = await clients.enter_async_context(connection.running(connection.reader()))
-            found = (await describe(producer.client, [topic])).topics.get(topic)
-            if found is None:
-                raise no_topic(topic, connection)
+            partitions = await placing_partitions(connection, app, producer.client)
             end = await _end(connection, TopicPartition(topic, 0))
         blocked = await _blocked(reader, topic, {0: end - 1}, timeout_s=timeout_s)
         if blocked:
@@ -88,7 +87,7 @@ async def apply(
             body = ConfigApplied(text=config.text, hash=config.hash, replaces=replaced, fold=FOLD_VERSION)
             record = connection.signed(app, NewRecord(key=None, value=encode(body)))
             decode(Record(partition=0, offset=0, arrival_us=0, key=None, value=record.value))
-            offsets = await _append_everywhere(producer, topic, found.partitions, record)
+            offsets = await _append_everywhere(producer, topic, partitions, record)
         blocked = await _blocked(reader, topic, offsets, timeout_s=timeout_s)
         if blocked:
             raise LogError(f"the configuration is in the log, and not in force yet: {blocked}")
@@ -117,7 +116,7 @@ async def in_force(
     async with translated(f"cannot read {topic}", timeout_s=timeout_s):
         async with connection.client() as client:
             if topic not in (await describe(client, [topic])).topics:
-                raise no_topic(topic, connection)
+                raise no_topic(topic, connection, app)
         async with connection.running(connection.reader()) as reader:
             return await _newest(reader, connection, app, known, folded)
 

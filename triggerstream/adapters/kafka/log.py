@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, gathered, seen, stop, translated
-from triggerstream.adapters.kafka.topics import Topics, no_topic
+from triggerstream.adapters.kafka.layout import placing_partitions
+from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
@@ -93,11 +93,7 @@ class KafkaLog:
     async def _partitions(self, producer: AIOKafkaProducer) -> int:
         async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
             # aiokafka would ask in a way that has a broker make the topic, with settings of its own.
-            cluster = await describe(producer.client, [self._topic])
-        topic = cluster.topics.get(self._topic)
-        if topic is None:
-            raise no_topic(self._topic, self._connection)
-        return topic.partitions
+            return await placing_partitions(self._connection, self._app, producer.client)
 
     def _leave(self, starting: asyncio.Task[tuple[AIOKafkaProducer, int]]) -> None:
         """Have the next append start another producer. What this one still sends, it may send."""

@@ -15,6 +15,7 @@ from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import POLL_MS, STUCK_S, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
@@ -305,10 +306,12 @@ class KafkaReader:
                 topics = (await describe(client, self._topics.all())).topics
             for name in self._topics.all():
                 if name not in topics:
-                    raise no_topic(name, self._connection)
+                    raise no_topic(name, self._connection, self._app)
+            partitions = await marked_partitions(self._connection, topics[self._topics.changelog])
+            partitions = partitions or fewest_partitions(self._topics, topics)
             consumer = self._connection.reader(wait_ms=POLL_MS)
             await self._connection.start(consumer)
-        self._partitions = topics[self._topics.changelog].partitions
+        self._partitions = partitions
         self._consumer = consumer
 
     def _started(self) -> AIOKafkaConsumer:

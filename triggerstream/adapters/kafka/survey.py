@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translated
-from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics
+from triggerstream.adapters.kafka.layout import Layout, newest_marks
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
+from triggerstream.core import advice
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.marks import IdentityError, check_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,40 @@ async def reach(connection: Connection) -> Reached:
     async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S), connection.client() as client:
         found = await describe(client, [])
     return Reached(cluster=found.id, brokers=found.brokers)
+
+
+async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncIterator[str]:
+    """Why workers would not go on with a partition, and what repairs it, for each reason once.
+
+    Raises:
+        LogError: the cluster does not answer.
+    """
+    marks = await newest_marks(connection, app)
+    repair = advice.rebuild(address_of(connection, app))
+    said: dict[str, list[int]] = {}
+    lost = []
+    for number, mark in sorted(marks.items()):
+        if isinstance(mark, DecodeError):
+            said.setdefault(f"its checkpoint cannot be read ({mark}); {repair}", []).append(number)
+            continue
+        try:
+            check_identity(mark, layout.identity, place="", repair=f"; {repair}")
+        except IdentityError as exc:
+            said.setdefault(str(exc).removeprefix(": "), []).append(number)
+    missing = [number for number in range(layout.partitions) if number not in marks]
+    if missing:
+        topic = Topics.of(app).events
+        async with (
+            translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
+            connection.running(connection.admin()) as admin,
+        ):
+            offsets = await admin.list_consumer_group_offsets(app)
+        read = {place.partition for place, at in offsets.items() if place.topic == topic and at.offset > 0}
+        lost = [number for number in missing if number in read]
+    if lost:
+        said[f"the changelog has no checkpoint, and workers have read the log; {repair}"] = lost
+    for text, numbers in said.items():
+        yield f"partition {', '.join(map(str, numbers))}: {text}"
 
 
 async def not_handed_over(connection: Connection, app: AppId, partitions: int) -> int | None:

@@ -14,10 +14,10 @@ from aiokafka.protocol.admin import CreateTopicsRequest
 from triggerstream.adapters.kafka.cluster import Cluster, describe
 from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.deadletters import WHOLE_BYTES
+from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Bounds
-from triggerstream.engine.marks import Identity
 from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES
 
 DEFAULT_PARTITIONS = 12
@@ -138,14 +138,14 @@ async def create(
     are 3 ``replicas``, or as many as brokers, unless told otherwise.
 
     Raises:
-        UsageError: topics of the app are there with another number of partitions.
+        UsageError: topics of the app are there with fewer partitions.
         LogError: the cluster cannot be reached, or refuses.
     """
     topics = Topics.of(app)
     async with translated("cannot make topics", timeout_s=timeout_s), connection.client() as client:
         cluster = await describe(client, topics.all())
         for topic in cluster.topics.values():
-            if topic.partitions != partitions:
+            if topic.partitions < partitions:
                 raise UsageError(
                     f"{topic.name} has {topic.partitions} partitions, not {partitions}: "
                     "the topics of an app have the same number, and it never changes"
@@ -169,40 +169,17 @@ async def create(
     return [wanted.name for wanted in missing]
 
 
-async def partitions(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> int | None:
-    """How many the events topic of ``app`` has; None where there is none.
-
-    Raises:
-        LogError: the cluster cannot be reached.
-    """
-    name = Topics.of(app).events
-    async with translated(f"cannot look at {name}", timeout_s=timeout_s), connection.client() as client:
-        found = (await describe(client, [name])).topics.get(name)
-    return None if found is None else found.partitions
-
-
 def _usable(cluster: Cluster, topics: Topics) -> bool:
     return len(cluster.topics) == len(topics.all()) and all(topic.led for topic in cluster.topics.values())
 
 
-async def identity(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> Identity:
-    """What a checkpoint of ``app`` must find again.
-
-    Raises:
-        UsageError: there is no events topic.
-        LogError: the cluster cannot be reached.
-    """
-    name = Topics.of(app).events
-    async with translated(f"cannot look at {name}", timeout_s=timeout_s), connection.client() as client:
-        cluster = await describe(client, [name])
-    topic = cluster.topics.get(name)
-    if topic is None:
-        raise no_topic(name, connection)
-    return Identity(cluster=cluster.id, topic=topic.id, partitions=topic.partitions)
+def address_of(connection: Connection, app: AppId) -> str:
+    """What ``--at`` calls ``app``."""
+    return f"kafka://{connection.bootstrap}/{app}"
 
 
-def no_topic(name: str, connection: Connection) -> UsageError:
+def no_topic(name: str, connection: Connection, app: AppId) -> UsageError:
     """The error that says that there is no topic ``name``, and how to make it."""
     return UsageError(
-        f"{connection.bootstrap} has no topic {name}: make it with `triggerstream topics create`"
+        f"{connection.bootstrap} has no topic {name}: {advice.create_topics(address_of(connection, app))}"
     )

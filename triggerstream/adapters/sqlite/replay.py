@@ -41,6 +41,7 @@ class SqliteArchive:
 
     def __init__(self, path: Path | str, *, app: AppId) -> None:
         self._file = locate(path)
+        self.address = str(self._file.parent)
         self.app = app
         self._connection: sqlite3.Connection | None = None
         self._owner: IO[str] | None = None

@@ -1,0 +1,202 @@
+"""Partitions that somebody adds to an app's topics cost nobody a session: what is printed puts it right."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+
+from tests.acceptance.replaying import replay
+from tests.adapters.faust.workers import Stage, read_all, stage
+from tests.support.commands import Ran, triggerstream
+from tests.support.waiting import eventually
+from triggerstream.adapters.kafka.cluster import describe
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.core.ids import AppId
+from triggerstream.core.placement import partition_of
+from triggerstream.engine.marks import RESERVED
+from triggerstream.wire import commands
+from triggerstream.wire.json import dumps
+from triggerstream.wire.records import NewRecord
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+OWN, GROWN = 3, 5
+SESSIONS = range(30)
+BACKTICKS = re.compile(r"`(triggerstream [^`]+)`")
+
+
+@pytest.fixture
+def app(kafka: str, kafka_app: AppId, tmp_path: Path) -> Iterator[Stage]:
+    with stage(Connection(bootstrap=kafka), kafka_app, tmp_path / "workers", partitions=OWN) as made:
+        yield made
+
+
+def address(app: Stage) -> str:
+    return f"kafka://{app.connection.bootstrap}/{app.app}"
+
+
+async def ours(app: Stage, *words: str) -> Ran:
+    return await triggerstream(*words, "--at", address(app))
+
+
+async def grow(app: Stage, *topics: str, partitions: int = GROWN) -> None:
+    """Add partitions, as an operator may do."""
+    admin = AIOKafkaAdminClient(**app.connection.options())
+    await admin.start()
+    try:
+        for topic in topics:
+            answer = await admin.create_partitions({topic: NewPartitions(total_count=partitions)})
+            assert not answer.topic_errors[0][1]
+    finally:
+        await admin.close()
+    async with app.connection.client() as client:
+        while any(
+            t.partitions < partitions or not t.led for t in (await describe(client, topics)).topics.values()
+        ):
+            pass
+
+
+async def fire(app: Stage, name: str, sessions: range, *, partitions: int) -> None:
+    """Fire as a producer does that places by ``partitions``."""
+    for session in sessions:
+        key = f"s{session}".encode()
+        await app.append(
+            [NewRecord(key=key, value=dumps({"type": name}))], partition=partition_of(key, partitions)
+        )
+
+
+async def kept(app: Stage) -> tuple[set[str], Counter[str]]:
+    """The sessions that are kept, and how often each command was decided."""
+    found: dict[bytes, bytes | None] = {}
+    for records in (await read_all(app.connection, app.topics.changelog, OWN)).values():
+        found.update({record.key: record.value for record in records})
+    sessions = {key.decode() for key, value in found.items() if value and not key.startswith(RESERVED)}
+    decided = await read_all(app.connection, app.topics.commands, OWN)
+    ids = Counter(commands.decode(record.value).id for records in decided.values() for record in records)
+    return sessions, Counter({str(id_): count for id_, count in ids.items()})
+
+
+def stray_sessions(sessions: range) -> set[str]:
+    return {f"s{n}" for n in sessions if partition_of(f"s{n}".encode(), GROWN) >= OWN}
+
+
+def printed(text: str) -> list[list[str]]:
+    """The commands that are printed, each once."""
+    return [command.split()[1:] for command in dict.fromkeys(BACKTICKS.findall(text))]
+
+
+async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start()
+    await fire(app, "a", SESSIONS, partitions=OWN)
+    await fire(app, "b", SESSIONS, partitions=OWN)
+    await fire(app, "c", SESSIONS, partitions=OWN)
+    await fire(app, "d", range(10), partitions=OWN)
+    await app.settled()
+    await worker.drained()
+    before = await kept(app)
+    assert len(before[0]) == len(SESSIONS)
+    assert len(before[1]) == 10
+    await grow(app, app.topics.events)
+    strays = stray_sessions(SESSIONS)
+    await fire(app, "d", SESSIONS, partitions=GROWN)
+    # Everything that looks says how many records lie elsewhere, and the worker serves its own meanwhile.
+    said = f"{len(strays)} records of {len(strays)} sessions lie in those that were added"
+    worker = app.start("w2")
+    await worker.ready()
+    await eventually(lambda: said in worker.text(), what=worker.text)
+    checked, doctor = await ours(app, "topics", "check"), await ours(app, "doctor")
+    assert checked.status == 0
+    assert said in checked.out
+    assert said in doctor.out
+    await app.settled()
+    reached = {f"s{n}" for n in SESSIONS if f"s{n}" not in strays}
+    sessions, decided = await kept(app)
+    assert len(sessions) == len(SESSIONS)
+    assert len(decided) == len(reached | {f"s{n}" for n in range(10)})
+    assert (await replay(app, "--check")).status == 1
+    await worker.drained()
+    refused = await replay(app, "--rebuild")
+    assert refused.status == 2
+    assert said in refused.err
+    # What is printed is carried out, twice: the second time there is nothing to be done.
+    todo = printed(checked.out + doctor.out + refused.err + worker.text())
+    assert [words[:2] for words in todo] == [["topics", "rehome"]]
+    for counts in (len(strays), 0):
+        ran = await triggerstream(*todo[0], "--json")
+        assert (ran.status, ran.row()["records"]) == (0, counts)
+    worker = app.start("w3")
+    await app.settled()
+    await worker.drained()
+    sessions, decided = await kept(app)
+    assert len(sessions) == len(SESSIONS)
+    assert len(decided) == len(SESSIONS)
+    assert set(decided.values()) == {1}
+    assert (await replay(app, "--check")).status == 0
+    assert (await replay(app, "--rebuild")).status == 0
+    assert (await kept(app))[0] == sessions
+    # Our own clients go on placing by the app's number.
+    fired = await ours(app, "fire", f"s{min(int(s[1:]) for s in strays)}", "a")
+    assert fired.status == 0
+    assert (await triggerstream(*todo[0], "--json")).row()["records"] == 0
+    applied = app.folder / "tasks.json"
+    applied.write_text('{"t_other": {"after": ["x"], "run": "tasks.other"}}')
+    ran = await ours(app, "config", "apply", str(applied), "--json")
+    assert ran.status == 0, ran.err
+    assert len((await read_all(app.connection, app.topics.events, GROWN))[GROWN - 1]) == len(
+        [s for s in strays if partition_of(s.encode(), GROWN) == GROWN - 1]
+    )
+
+
+async def test_topics_that_grow_beneath_a_running_worker_are_said(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start()
+    await worker.ready()
+    await grow(app, app.topics.events, app.topics.commands, app.topics.changelog, app.topics.dead_letters)
+    await fire(app, "a", SESSIONS, partitions=GROWN)
+    await eventually(lambda: "sessions lie in those that were added" in worker.text(), what=worker.text)
+    assert (await ours(app, "topics", "rehome")).status == 0
+    await app.settled()
+    await worker.drained()
+    sessions, _ = await kept(app)
+    assert len(sessions) == len(SESSIONS)
+
+
+async def test_what_was_destroyed_by_hand_is_rebuilt_for_the_number_that_the_log_was_for(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start()
+    for name in "abcd":
+        await fire(app, name, SESSIONS, partitions=OWN)
+    await app.settled()
+    await worker.drained()
+    await grow(app, app.topics.events)
+    for topic in (app.topics.commands, app.topics.dead_letters, app.topics.changelog):
+        await app.delete(topic)
+    ran = await triggerstream("topics", "create", "--partitions", str(GROWN), "--at", address(app))
+    assert ran.status == 0, ran.err
+    worker = app.start("w2")
+    assert await worker.ended() == 2
+    (rebuild,) = printed(worker.text())
+    refused = await triggerstream(*rebuild)
+    assert refused.status == 2
+    assert f" of {len(SESSIONS) - len(home(SESSIONS))} sessions lie elsewhere than where" in refused.err
+    (named,) = printed(refused.err)
+    ran = await triggerstream(*named)
+    assert ran.status == 0, ran.err
+    sessions, _ = await kept(app)
+    assert len(sessions) == len(SESSIONS)
+    worker = app.start("w3")
+    await worker.ready()
+    await worker.drained()
+    assert (await replay(app, "--check")).status == 0
+
+
+def home(sessions: range) -> set[str]:
+    """The sessions that both numbers have in the same partition."""
+    keys = [f"s{n}" for n in sessions]
+    return {key for key in keys if partition_of(key.encode(), OWN) == partition_of(key.encode(), GROWN)}

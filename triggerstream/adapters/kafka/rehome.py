@@ -1,0 +1,182 @@
+"""Appends what lies in partitions that were added to the events topic to where the app has it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from triggerstream.adapters.kafka.connection import Connection, gathered, seen, stop, translated
+from triggerstream.adapters.kafka.layout import Layout, layout_of
+from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
+from triggerstream.core import advice
+from triggerstream.core.errors import UsageError
+from triggerstream.core.ids import AppId
+from triggerstream.engine.rehome import Place, Stray, Strays, stray_of
+from triggerstream.wire import events
+
+_PIECE = 1_000
+_SKEW_MS = 300_000
+"""A copy is younger than its original by the clock of one broker; that of another may be behind it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehomed:
+    """What lay in the ``added`` partitions without a copy. It has one now, unless it was a dry run."""
+
+    partitions: int
+    added: Sequence[int]
+    records: int
+    sessions: int
+
+
+async def rehome(
+    connection: Connection, app: AppId, *, partitions: int | None = None, dry_run: bool = False
+) -> Rehomed:
+    """Append every record of an added partition that has no copy yet. Workers may run meanwhile.
+
+    ``partitions``: how many the app has, where no checkpoint says so.
+    A crash leaves some appended, and the next call appends the others. Where two run at the same time, the
+    second copy of a record counts for nothing, as its origin's identity is that of the first.
+
+    Raises:
+        UsageError: there is no events topic; or nothing says how many partitions the app has.
+        LogError: not known to be complete. Safe to call again.
+    """
+    layout = await layout_of(connection, app, partitions=partitions)
+    if layout.added and partitions is None and not layout.marked:
+        address = address_of(connection, app)
+        raise UsageError(
+            f"{layout.events.name} has {layout.events.partitions} partitions, and no checkpoint says how "
+            f"many the app has; {advice.name_partitions_to_rehome(address)}"
+        )
+    if dry_run:
+        found = await strays(connection, app, layout)
+    else:
+        async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
+            producer = connection.producer()
+            await connection.start(producer)
+        try:
+            found = await _walk(connection, app, layout, producer)
+        finally:
+            await stop(producer)
+    return Rehomed(
+        partitions=layout.partitions,
+        added=tuple(layout.added),
+        records=found.records,
+        sessions=len(found.sessions),
+    )
+
+
+async def strays(connection: Connection, app: AppId, layout: Layout) -> Strays:
+    """What lies in added partitions and has no copy.
+
+    Raises:
+        LogError: the log cannot be read.
+    """
+    return await _walk(connection, app, layout, None)
+
+
+async def _walk(
+    connection: Connection, app: AppId, layout: Layout, producer: AIOKafkaProducer | None
+) -> Strays:
+    """Count what has no copy; with a ``producer``, append it."""
+    counted = Strays()
+    if not layout.added:
+        return counted
+    topic = Topics.of(app).events
+    what = f"cannot read {topic}"
+    async with translated(what, timeout_s=TIMEOUT_S):
+        reader = connection.reader(wait_ms=POLL_MS)
+        await connection.start(reader)
+    try:
+        copied = await _copied(reader, topic, layout)
+        for partition in layout.added:
+            async with aclosing(_records(reader, TopicPartition(topic, partition))) as found:
+                async for records in found:
+                    made = (
+                        stray_of(
+                            record_of(one),
+                            app=app,
+                            control=connection.security.control,
+                            partitions=layout.partitions,
+                        )
+                        for one in records
+                    )
+                    missing = [one for one in made if one is not None and one.origin not in copied]
+                    if producer is not None and missing:
+                        await _append(connection, app, producer, topic, missing)
+                    for stray in missing:
+                        counted.count(stray)
+                        copied.add(stray.origin)
+    finally:
+        await stop(reader)
+    return counted
+
+
+async def _copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> set[Place]:
+    """The origins, in added partitions, of what has a copy."""
+    oldest_ms: int | None = None
+    for partition in layout.added:
+        async with aclosing(_records(reader, TopicPartition(topic, partition))) as found:
+            async for records in found:
+                if records:
+                    first = int(records[0].timestamp)
+                    oldest_ms = first if oldest_ms is None else min(oldest_ms, first)
+                    break
+    copied: set[Place] = set()
+    if oldest_ms is None:
+        return copied
+    places = [TopicPartition(topic, partition) for partition in range(layout.partitions)]
+    async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
+        since = await reader.offsets_for_times({place: max(oldest_ms - _SKEW_MS, 0) for place in places})
+    for place, at in since.items():
+        if at is None:
+            continue
+        async with aclosing(_records(reader, place, begin=at.offset)) as found:
+            async for records in found:
+                origins = (events.origin_of(record.headers) for record in records if record.headers)
+                copied.update(origin for origin in origins if origin and origin[0] >= layout.partitions)
+    return copied
+
+
+async def _records(
+    reader: AIOKafkaConsumer, place: TopicPartition, *, begin: int = 0
+) -> AsyncGenerator[list[Any]]:
+    """The committed records of ``place`` from ``begin`` to its end of now, in pieces."""
+    async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+        first = (await reader.beginning_offsets([place]))[place]
+        end = (await reader.end_offsets([place]))[place]
+    begin = max(begin, first)
+    if begin >= end:
+        return
+    reader.assign([place])
+    reader.seek(place, begin)
+    async with aclosing(pieces(reader, place, begin, end, most=_PIECE)) as found:
+        async for records, _ in found:
+            yield records
+
+
+async def _append(
+    connection: Connection, app: AppId, producer: AIOKafkaProducer, topic: str, missing: Sequence[Stray]
+) -> None:
+    """Append ``missing`` in order; they are durable when this returns."""
+    async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
+        sent = []
+        for stray in missing:
+            # What has no valid signature gets none: the owner has to find it out.
+            record = connection.signed(app, stray.record) if stray.trusted else stray.record
+            answer = await producer.send(
+                topic,
+                record.value,
+                key=record.key,
+                partition=stray.partition,
+                headers=list(record.headers),
+            )
+            answer.add_done_callback(seen)
+            sent.append(answer)
+        await gathered(sent)

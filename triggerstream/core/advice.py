@@ -1,0 +1,66 @@
+"""Every repair that the program prints: one function for each, which returns the text.
+
+A text that names a command has it in backticks, as it can be typed: ``at`` is the address of the app or the
+state directory. A test carries each of them out, and compares what there was before with what there is
+afterwards; a function without a scenario there fails it. No other module prints a command.
+"""
+
+from __future__ import annotations
+
+ANY_APP = "kafka://HOST:PORT/APP"
+"""The address in advice of code that does not know it."""
+
+
+# ---- topics ---------------------------------------------------------------------------------------
+
+
+def create_topics(at: str) -> str:
+    """For topics that are missing."""
+    return f"make it with `triggerstream topics create --at {at}`"
+
+
+def repair_topics(at: str) -> str:
+    """For topics with other settings than they need, or fewer partitions than the app has."""
+    return f"`triggerstream topics create --repair --at {at}` puts it right"
+
+
+def add_replicas(bootstrap: str) -> str:
+    """For a topic that may be lost with one broker. Which broker has which copy is for a person to say."""
+    return (
+        "name more replicas of each partition in a file and run `kafka-reassign-partitions.sh "
+        f"--bootstrap-server {bootstrap} --reassignment-json-file FILE --execute`"
+    )
+
+
+def rehome_added(at: str, *, partitions: int, known: bool = True) -> str:
+    """For records in partitions that were added to the events topic; ``known``: a checkpoint says so."""
+    named = "" if known else f"--partitions {partitions} "
+    return (
+        f"`triggerstream topics rehome {named}--at {at}` appends them to where the app has them; repeat it "
+        f"until producers name the partition themselves, murmur2 of the key modulo {partitions}"
+    )
+
+
+# ---- what is kept of sessions ---------------------------------------------------------------------
+
+
+def rebuild(at: str) -> str:
+    """For a partition whose checkpoint is lost, or says nothing about this log."""
+    return f"stop all workers and run `triggerstream replay --rebuild --at {at}`"
+
+
+def rebuild_with_partitions(at: str, *, partitions: int) -> str:
+    """For an app without a checkpoint whose log was written for another number of partitions."""
+    return f"that was their number: `triggerstream replay --rebuild --partitions {partitions} --at {at}`"
+
+
+def name_partitions(at: str) -> str:
+    """For an app without a checkpoint whose records fit no number of partitions."""
+    return (
+        f"say how many partitions the app had: `triggerstream replay --rebuild --partitions NUMBER --at {at}`"
+    )
+
+
+def name_partitions_to_rehome(at: str) -> str:
+    """For an app without a checkpoint, whose topics have different numbers of partitions."""
+    return f"say how many the app has: `triggerstream topics rehome --partitions NUMBER --at {at}`"

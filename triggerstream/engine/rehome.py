@@ -1,0 +1,74 @@
+"""Records in partitions that an app does not have: what of them is appended where the app has it.
+
+Kafka cannot take back partitions that were added to a topic, and producers that place by the topic's own
+number go on writing there. Nobody folds those partitions; their records are appended to the app's own, under
+their origin's identity, so that a second copy counts for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.events import ConfigApplied
+from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.wire import events
+from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.signature import ControlKeys
+
+Place = tuple[int, int]
+"""Partition and offset."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A record of an added partition, as it is appended to ``partition``.
+
+    ``origin`` is its identity. ``session`` is None for a record that cannot be read as an event: the owner of
+    ``partition`` makes it a dead letter. ``trusted``: it may be signed anew.
+    """
+
+    partition: int
+    record: NewRecord
+    origin: Place
+    session: SessionId | None
+    trusted: bool
+
+
+@dataclass(slots=True)
+class Strays:
+    """How many records lie in added partitions and have no copy, and of which sessions."""
+
+    records: int = 0
+    sessions: set[SessionId] = field(default_factory=set)
+
+    def count(self, stray: Stray) -> None:
+        """Count one."""
+        self.records += 1
+        if stray.session is not None:
+            self.sessions.add(stray.session)
+
+
+def stray_of(record: Record, *, app: AppId, control: ControlKeys | None, partitions: int) -> Stray | None:
+    """What is appended for ``record``; None for a configuration, which every partition has by itself."""
+    origin = events.origin_of(record.headers) or (record.partition, record.offset)
+    session, trusted = None, False
+    try:
+        event = events.decode(record)
+        if isinstance(event, ConfigApplied):
+            return None
+        session = event.session
+        if control is not None:
+            control.check(app, record, event)
+        trusted = True
+    except DecodeError:
+        pass
+    key = record.key if session is None else session.encode()
+    return Stray(
+        partition=partition_of(key or b"", partitions),
+        record=NewRecord(key=key, value=record.value or b"", headers=events.rehomed_headers(record)),
+        origin=origin,
+        session=session,
+        trusted=trusted,
+    )
