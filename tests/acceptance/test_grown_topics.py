@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from tests.acceptance.replaying import replay
 from tests.adapters.faust.workers import Stage, read_all, stage
-from tests.support.commands import Ran, triggerstream
+from tests.support.commands import END_S, Ran, triggerstream
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
@@ -182,7 +183,7 @@ async def test_what_was_destroyed_by_hand_is_rebuilt_for_the_number_that_the_log
     worker = app.start("w2")
     assert await worker.ended() == 2
     (rebuild,) = printed(worker.text())
-    refused = await triggerstream(*rebuild)
+    refused = await after_members(rebuild)
     assert refused.status == 2
     assert f" of {len(SESSIONS) - len(home(SESSIONS))} sessions lie elsewhere than where" in refused.err
     (named,) = printed(refused.err)
@@ -194,6 +195,14 @@ async def test_what_was_destroyed_by_hand_is_rebuilt_for_the_number_that_the_log
     await worker.ready()
     await worker.drained()
     assert (await replay(app, "--check")).status == 0
+
+
+async def after_members(words: list[str]) -> Ran:
+    """Run a command, once the last worker that ended without a word is no member any more."""
+    async with asyncio.timeout(END_S):
+        while "stays a member until its session times out" in (ran := await triggerstream(*words)).err:
+            pass
+    return ran
 
 
 def home(sessions: range) -> set[str]:

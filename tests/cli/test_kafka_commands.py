@@ -68,7 +68,8 @@ def explained(cli: Cli, address: str, session: str, status: str) -> dict[str, ob
 def test_topics_are_made_checked_and_repaired(cli: Cli, address: str, kafka: str, kafka_app: AppId) -> None:
     ran = cli("topics", "check", at=address)
     assert ran.status == 1
-    assert f"error: {kafka_app}.events: is missing: triggerstream topics create --at {address}" in ran.out
+    create = f"make it with `triggerstream topics create --at {address}`"
+    assert f"error: {kafka_app}.events: is missing: {create}\n" in ran.out
     ran = cli("topics", "create", "--partitions", "3", "--json", at=address)
     assert (ran.status, sorted(ran.row()["made"])) == (
         0,
@@ -84,7 +85,8 @@ def test_topics_are_made_checked_and_repaired(cli: Cli, address: str, kafka: str
     assert cli("topics", "check", at=address).out == f"{address}: nothing to complain of\n"
     asyncio.run(_shorten(Connection(bootstrap=kafka), f"{kafka_app}.events"))
     ran = cli("topics", "check", "--json", at=address)
-    assert (ran.status, ran.row()["repair"]) == (1, f"triggerstream topics create --repair --at {address}")
+    repair = f"`triggerstream topics create --repair --at {address}` puts it right"
+    assert (ran.status, ran.row()["repair"]) == (1, repair)
     ran = cli("topics", "create", "--repair", "--json", at=address)
     assert ran.row() == {"made": [], "repaired": [f"{kafka_app}.events"]}
     assert cli("topics", "check", at=address).status == 0

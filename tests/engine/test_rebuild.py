@@ -64,6 +64,19 @@ def archive(
     )
 
 
+def _nothing(identity: Identity) -> ChangelogArchive:
+    """The second partition, with nothing in it."""
+    bench = Bench()
+    return ChangelogArchive(
+        app=APP,
+        number=1,
+        identity=identity,
+        ledger=MemoryLedger(bench.durable),
+        log=MemoryRecords([]),
+        commands=MemoryRecords([]),
+    )
+
+
 def ignore(partition: int, done: int, total: int) -> None:
     assert partition == 0
     assert 0 <= done <= total
@@ -271,10 +284,15 @@ async def test_a_checkpoint_of_another_log_says_nothing_of_this_one(bench: Bench
 
 
 async def test_another_number_of_partitions_is_refused_where_sessions_would_be_lost(bench: Bench) -> None:
-    bench.fire("t", "a")  # of two partitions, it belongs to the other one
     split = replace(IDENTITY, partitions=2)
-    with pytest.raises(UsageError, match=r"records lie where 1 partitions had them, and the log has 2"):
+    with pytest.raises(UsageError, match=r"made with 1 partitions, those of others with 2"):
         await rebuilt(bench, given=0, of=archive(bench, identity=split))
+    bench.durable.changelog.clear()
+    bench.fire("t", "a")  # of two partitions, it belongs to the other one
+    bench.durable.committed = len(bench.durable.log)
+    empty = archive(bench, identity=split)
+    with pytest.raises(UsageError, match=r"5 records of 3 sessions lie elsewhere .*--partitions 1 --at"):
+        await rebuild([empty, _nothing(split)], Wish(given={}), lambda *_: None)
 
 
 async def test_a_log_without_its_beginning_is_refused_unless_asked_for(bench: Bench) -> None:

@@ -38,8 +38,8 @@ async def test_a_missing_topic_is_found_with_the_command_that_makes_it(
     findings = await check(connection, kafka_app)
     assert len(findings) == 4
     assert str(findings[0]) == (
-        f"{kafka_app}.events: is missing: "
-        f"triggerstream topics create --at kafka://{connection.bootstrap}/{kafka_app}"
+        f"{kafka_app}.events: is missing: make it with "
+        f"`triggerstream topics create --at kafka://{connection.bootstrap}/{kafka_app}`"
     )
 
 
@@ -73,12 +73,34 @@ async def test_a_topic_with_another_number_of_partitions_is_found(
 ) -> None:
     admin = AIOKafkaAdminClient(**connection.options())
     await admin.start()
-    await admin.create_topics([NewTopic(Topics.of(kafka_app).commands, PARTITIONS + 1, 1)])
+    await admin.create_topics([NewTopic(Topics.of(kafka_app).dead_letters, PARTITIONS - 1, 1)])
     await admin.close()
-    with pytest.raises(UsageError, match="has 5 partitions, not 4"):
+    with pytest.raises(UsageError, match="has 3 partitions, not 4"):
         await create(connection, kafka_app, partitions=PARTITIONS)
-    await create(connection, kafka_app, partitions=PARTITIONS + 1)
+    await create(connection, kafka_app, partitions=PARTITIONS - 1)
     assert not [f for f in await check(connection, kafka_app) if "partitions" in f.message]
+
+
+async def test_missing_partitions_are_added_and_further_ones_are_nobodys_concern(
+    connection: Connection, kafka_app: AppId
+) -> None:
+    topics, admin = Topics.of(kafka_app), AIOKafkaAdminClient(**connection.options())
+    await admin.start()
+    await admin.create_topics(
+        [NewTopic(topics.dead_letters, PARTITIONS - 1, 1), NewTopic(topics.commands, PARTITIONS + 1, 1)]
+    )
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (topics.events, topics.changelog)])
+    await admin.close()
+    await repair(connection, kafka_app)
+    assert await check(connection, kafka_app) == []
+    async with connection.client() as client:
+        found = (await describe(client, topics.all())).topics
+    assert {name: found[name].partitions for name in topics.all()} == {
+        topics.events: PARTITIONS,
+        topics.commands: PARTITIONS + 1,
+        topics.dead_letters: PARTITIONS,
+        topics.changelog: PARTITIONS,
+    }
 
 
 async def test_too_many_in_sync_replicas_are_an_error(
