@@ -264,18 +264,40 @@ def probes(pulse: Pulse, *, host: str, port: int | None, store: Path | None = No
         yield url
 
 
-def window(*, host: str, port: int | None, tokens: Path | None, url: str | None, lasting: bool) -> Window:
+def window(
+    *,
+    app: AppId,
+    host: str,
+    port: int | None,
+    tokens: Path | None,
+    peer_key: Path | None,
+    url: str | None,
+    public_url: str | None,
+    directory: Path,
+    lasting: bool,
+) -> Window:
     """Where people look at a worker; it listens from now on. ``lasting``: the worker keeps its name.
 
     Raises:
-        UsageError: it cannot listen there, or others would reach it and there are no ``tokens``.
+        UsageError: it cannot listen there, or others would reach it and there are no ``tokens``; a file of
+            secrets cannot be used.
     """
     with _extra():
         from triggerstream.adapters.faust.worker import Window
     from triggerstream.adapters.sqlite.index import SqliteIndex
     from triggerstream.web.front import Front
 
-    front = Front(host=host, port=port, tokens=tokens, url=url, lasting=lasting)
+    front = Front(
+        app=app,
+        host=host,
+        port=port,
+        tokens=tokens,
+        peer_key=peer_key,
+        url=url,
+        public_url=public_url,
+        directory=directory,
+        lasting=lasting,
+    )
     return Window(front=front, index=lambda path, of: SqliteIndex(path, of=of))
 
 

@@ -145,7 +145,7 @@ async def the_shop(app: Stage, members: Callable[[], list[Member]], tmp_path: Pa
     closed = tmp_path / "closed"
     closed.touch()
     await app.prepare(TASKS)
-    workers = [app.start(name, arguments=("--web-port", "0")) for name in ("w1", "w2")]
+    workers = [app.start(name, arguments=app.shown()) for name in ("w1", "w2")]
     webs = Web(workers[0]), Web(workers[1])
     members()
     for worker in workers:

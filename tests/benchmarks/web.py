@@ -69,7 +69,7 @@ def run() -> list[Row]:
 async def _measure(app: Stage) -> list[Row]:
     await app.prepare(TASKS)
     _load(app)
-    workers = [app.start(name, arguments=("--web-port", "0")) for name in ("w1", "w2")]
+    workers = [app.start(name, arguments=app.shown()) for name in ("w1", "w2")]
     first, second = (Web(worker) for worker in workers)
     for worker in workers:
         await worker.ready()

@@ -134,7 +134,9 @@ def references_resolve(manifests: list[Manifest]) -> Iterator[str]:
                 yield f"{name}: nothing makes the secret {wanted}"
 
 
-SECRETS = frozenset({"triggerstream-web", "triggerstream-broker", "main-cluster-ca-cert"})
+SECRETS = frozenset(
+    {"triggerstream-web", "triggerstream-peer", "triggerstream-broker", "main-cluster-ca-cert"}
+)
 """Those that somebody makes: see docs/kubernetes.md."""
 
 

@@ -107,7 +107,10 @@ async def test_each_process_does_its_work_with_the_rights_of_its_account(
     settings = only(manifests, "ConfigMap", "triggerstream-settings")["data"]
     assert settings["TRIGGERSTREAM_APP"] == APP
     settings["TRIGGERSTREAM_KAFKA"] = secure.at("SSL")
-    secrets = _accounts(secure, manifests) | {"triggerstream-web": {"tokens": f"viewer:{TOKEN}\n"}}
+    secrets = _accounts(secure, manifests) | {
+        "triggerstream-web": {"tokens": f"viewer:{TOKEN}\n"},
+        "triggerstream-peer": {"key": f"{'5e' * 32}\n"},
+    }
     await create(Connection(bootstrap=secure.server.bootstrap), APP, partitions=2)
     with valkey_server() as broker:
         secrets["triggerstream-broker"] = {"url": f"{broker}\n"}

@@ -17,7 +17,7 @@ from triggerstream.settings import KAFKA_CONFIG_VARIABLE, KafkaAddress, locate
 from triggerstream.wire import tasksfile
 
 _FILES = "/etc/triggerstream/"
-_OF_SECRETS = {f"{_FILES}web/tokens", f"{_FILES}broker/url"}
+_OF_SECRETS = {f"{_FILES}web/tokens", f"{_FILES}peer/key", f"{_FILES}broker/url"}
 """What somebody puts into secrets, under these names: docs/kubernetes.md says so."""
 
 
@@ -79,7 +79,7 @@ def test_probes_and_pages_listen_where_the_cluster_looks(overlay: str) -> None:
         if name == WORKER:
             assert (parameters["web_host"], parameters["web_port"]) == ("0.0.0.0", ports["web"])  # noqa: S104
             assert parameters["instance_id"] == "pod-0"
-            assert str(parameters["web_tokens"]) in _OF_SECRETS
+            assert {str(parameters[name]) for name in ("web_tokens", "peer_key")} <= _OF_SECRETS
             service = only(manifests, "Service", WORKER)
             assert (
                 parameters["web_url"]
@@ -145,4 +145,4 @@ def test_the_page_says_how_to_make_each_secret() -> None:
     page = (ROOT / "docs" / "kubernetes.md").read_text()
     for secret in SECRETS:
         assert f"`{secret}`" in page
-    assert len(SECRETS) == 3
+    assert len(SECRETS) == 4

@@ -117,9 +117,10 @@ class _Worker:
         settings = only(manifests, "ConfigMap", "triggerstream-settings")["data"]
         settings |= {"TRIGGERSTREAM_KAFKA": kafka, "TRIGGERSTREAM_APP": app}
         found = run_of(manifests, container, POD_NAME="triggerstream-worker-0")
-        # The file of tokens is a secret: pages are for this machine only here.
-        own = [argument for argument in at_home(found.args) if not argument.startswith("--web-tokens=")]
-        assert len(own) == len(found.args) - 1
+        # The tokens and the peer key are secrets: pages are for this machine only here.
+        secret = ("--web-tokens=", "--peer-key=")
+        own = [argument for argument in at_home(found.args) if not argument.startswith(secret)]
+        assert len(own) == len(found.args) - len(secret)
         self.output = output
         with output.open("wb") as stream:
             self.process = subprocess.Popen(

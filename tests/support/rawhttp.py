@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -97,10 +98,14 @@ async def read_answer(reader: asyncio.StreamReader, *, head_only: bool = False) 
 
 @asynccontextmanager
 async def served(
-    app: web.Application, *, refuse: Refuse = refusal, bounds: Bounds | None = None
+    app: web.Application,
+    *,
+    refuse: Refuse = refusal,
+    bounds: Bounds | None = None,
+    listening: socket.socket | None = None,
 ) -> AsyncIterator[Served]:
     """Serve ``app`` as a process does."""
-    listening = listening_socket("127.0.0.1", 0)
+    listening = listening or listening_socket("127.0.0.1", 0)
     host, port = listening.getsockname()
     server = Server(app, listening, refuse=refuse, bounds=bounds)
     await server.start()

@@ -16,7 +16,10 @@ from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReade
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.lookout import Lookout
-from triggerstream.web.access import COOKIE, Access, Role, access, read_tokens
+from triggerstream.web.access import COOKIE, Access, Role, read_tokens, tokens_for
+from triggerstream.web.answers import HEADERS
+from triggerstream.web.attempts import EACH_S, FAILURES, Attempts
+from triggerstream.web.peerkey import PeerKey
 from triggerstream.web.site import site
 
 OPERATOR, VIEWER = "an-operator-s-token", "a-viewer-s-token-1"
@@ -29,7 +32,7 @@ Http: TypeAlias = "TestClient[Any, Any]"
 def server(allowed: Access) -> TestServer:
     database = MemoryDatabase()
     lookout = Lookout(MemoryReader(database), MemoryLog(database), app=AppId("app"))
-    return TestServer(site(lookout, lambda _: lookout, allowed))
+    return TestServer(site(lookout, lookout, allowed))
 
 
 @pytest.fixture
@@ -123,38 +126,157 @@ async def test_a_login_leads_to_a_page_of_ours_only(http: Http, to: str) -> None
     assert await log_in(http, OPERATOR, to) == (303, "/")
 
 
-async def test_a_cookie_is_known_to_every_worker_with_the_file_until_its_time_is_over(
+KEY = PeerKey(bytes(range(32)), app=AppId("app"))
+
+
+async def status_of(http: Http, cookie: str) -> int:
+    """The status of the overview for whoever has that cookie."""
+    async with http.get("/v1/overview", headers={"Cookie": f"{COOKIE}={cookie}"}) as answer:
+        return answer.status
+
+
+async def test_a_cookie_is_known_to_every_worker_with_the_keys_until_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one, other = Access(TOKENS), Access(dict(reversed(TOKENS.items())))
-    caller = one.of_token(OPERATOR)
-    assert caller is not None
-    cookie = one.cookie(caller)
-    until, _, mac = cookie.partition(".")
-    forged = [f"{int(until) + 1}.{mac}", f"{until}.{'0' * 64}", "", until, f"{until}.{mac}x"]
+    one, other = Access(TOKENS, peer_key=KEY), Access(dict(reversed(TOKENS.items())), peer_key=KEY)
+    cookie = one.logins.give(OPERATOR)
+    until, nonce, mac = cookie.split(".")
+    forged = [
+        f"{int(until) + 1}.{nonce}.{mac}",
+        f"{until}.{'0' * 32}.{mac}",
+        f"{until}.{nonce}.{'0' * 64}",
+        "",
+        until,
+        f"{until}.{nonce}.{mac}x",
+        one.logins.give("a-token-that-is-gone"),
+        Access(TOKENS).logins.give(OPERATOR),
+    ]
     async with TestClient(server(other)) as http:
-
-        async def status(value: str) -> int:
-            headers = {"Cookie": f"{COOKIE}={value}"}
-            async with http.get("/v1/overview", headers=headers) as answer:
-                return answer.status
-
-        assert await status(cookie) == 200
-        assert [await status(value) for value in forged] == [401] * len(forged)
+        assert await status_of(http, cookie) == 200
+        assert [await status_of(http, value) for value in forged] == [401] * len(forged)
         later = time.time() + 13 * 3600
-        monkeypatch.setattr("triggerstream.web.access.time.time", lambda: later)
-        assert await status(cookie) == 401
+        monkeypatch.setattr(other.logins, "_clock", lambda: later)
+        assert await status_of(http, cookie) == 401
+
+
+async def test_without_a_peer_key_a_cookie_is_good_where_it_was_given_only() -> None:
+    one, other = Access(TOKENS), Access(TOKENS)
+    cookie = one.logins.give(OPERATOR)
+    for allowed, status in ((one, 200), (other, 401)):
+        async with TestClient(server(allowed)) as http:
+            assert await status_of(http, cookie) == status
+
+
+async def test_a_cookie_is_over_once_its_browser_has_logged_out(http: Http) -> None:
+    await log_in(http, OPERATOR)
+    (cookie,) = [cookie.value for cookie in http.session.cookie_jar if cookie.key == COOKIE]
+    assert await status_of(http, cookie) == 200
+    async with http.post("/logout", data={"form": await form_of(http, "/")}) as answer:
+        assert answer.status == 200
+    assert await status_of(http, cookie) == 401
+    async with http.get("/", headers={"Cookie": f"{COOKIE}={cookie}"}, allow_redirects=False) as answer:
+        assert answer.status == 303
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/v1/nowhere", "/static/none", "/sessions/s/orders"])
+async def test_every_answer_has_the_security_headers(http: Http, path: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        async with http.request(method, path, allow_redirects=False) as answer:
+            assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+
+
+async def test_answers_to_a_login_and_a_logout_have_the_security_headers(http: Http) -> None:
+    fields = {"form": await form_of(http, "/login"), "token": OPERATOR, "to": "/"}
+    async with http.post("/login", data=fields, allow_redirects=False) as answer:
+        assert answer.status == 303
+        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    async with http.post("/logout", data={"form": await form_of(http, "/")}, allow_redirects=False) as answer:
+        assert answer.status == 303
+        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+
+
+@pytest.mark.parametrize(
+    ("public", "headers", "secure"),
+    [
+        (None, {}, False),
+        (None, {"X-Forwarded-Proto": "http"}, False),
+        (None, {"X-Forwarded-Proto": "https"}, True),
+        (None, {"X-Forwarded-Proto": "HTTPS, http"}, True),
+        ("https://pages.example", {}, True),
+        ("http://pages.example", {}, False),
+    ],
+)
+async def test_a_cookie_is_secure_where_the_browser_is_connected_by_tls(
+    public: str | None, headers: dict[str, str], *, secure: bool
+) -> None:
+    async with TestClient(server(Access(TOKENS, public=public))) as http:
+        fields = {"form": await form_of(http, "/login"), "token": OPERATOR}
+        async with http.post("/login", data=fields, headers=headers, allow_redirects=False) as answer:
+            given = answer.headers["Set-Cookie"]
+    assert ("secure" in given.lower()) is secure
+
+
+async def test_a_page_behind_a_proxy_is_ours_by_its_public_address() -> None:
+    async with TestClient(server(Access(TOKENS, public="https://pages.example"))) as http:
+        for origin, status in (("https://pages.example", 303), ("https://evil.example", 403)):
+            fields = {"form": await form_of(http, "/login"), "token": OPERATOR}
+            headers = {"Origin": origin}
+            async with http.post("/login", data=fields, headers=headers, allow_redirects=False) as answer:
+                assert answer.status == status
+
+
+async def test_wrong_tokens_have_an_address_wait_at_both_doors() -> None:
+    allowed = Access(TOKENS)
+    now = 0.0
+    allowed.attempts = Attempts(lambda: now)
+    async with TestClient(server(allowed)) as http:
+        form = await form_of(http, "/login")
+        statuses = []
+        for turn in range(2 * FAILURES):
+            token = f"a-wrong-token-{turn:04}"
+            if turn % 2:
+                async with http.get("/v1/overview", headers=bearer(token)) as answer:
+                    statuses.append(answer.status)
+            else:
+                async with http.post("/login", data={"form": form, "token": token}) as answer:
+                    statuses.append(answer.status)
+        assert statuses[:FAILURES] == [403, 401] * (FAILURES // 2)
+        assert statuses[FAILURES:] == [429] * FAILURES
+        # A right token is not looked at either, else it would be told from a wrong one.
+        async with http.get("/v1/overview", headers=bearer(OPERATOR)) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "6")
+        async with http.post("/login", data={"form": form, "token": OPERATOR}) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "6")
+            assert "Too many wrong tokens" in await answer.text()
+        # Who is logged in already goes on.
+        assert await status_of(http, allowed.logins.give(VIEWER)) == 200
+        now += EACH_S
+        async with http.get("/v1/overview", headers=bearer(OPERATOR)) as answer:
+            assert answer.status == 200
+
+
+async def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_added() -> None:
+    allowed = Access(TOKENS, public="https://pages.example")
+    async with TestClient(server(allowed)) as http:
+        for _ in range(FAILURES):
+            headers = {**bearer("a-wrong-token-12345"), "X-Forwarded-For": "10.9.9.9, 192.0.2.1"}
+            async with http.get("/v1/overview", headers=headers) as answer:
+                assert answer.status == 401
+        for address, status in (("192.0.2.1", 429), ("192.0.2.1, 192.0.2.2", 200)):
+            headers = {**bearer(OPERATOR), "X-Forwarded-For": address}
+            async with http.get("/v1/overview", headers=headers) as answer:
+                assert answer.status == status
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.2"])
 def test_this_machine_needs_no_tokens(host: str) -> None:
-    assert access(host, None).tokens is None
+    assert tokens_for(host, None) is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "worker-1", ""])  # noqa: S104 - refused
 def test_another_address_needs_tokens(host: str) -> None:
     with pytest.raises(UsageError, match="--web-tokens"):
-        access(host, None)
+        tokens_for(host, None)
 
 
 @pytest.fixture
@@ -167,7 +289,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_file_has_a_role_and_a_token_in_each_line(file: Path) -> None:
     file.write_text(f"# who may what\n\noperator:{OPERATOR}\nviewer:{VIEWER}\n")
     assert read_tokens(file) == TOKENS
-    assert access("0.0.0.0", file).tokens == TOKENS  # noqa: S104 - nothing is bound
+    assert tokens_for("0.0.0.0", file) == TOKENS  # noqa: S104 - nothing is bound
 
 
 @pytest.mark.parametrize(

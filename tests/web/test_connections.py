@@ -47,7 +47,7 @@ async def door(name: str, bounds: Bounds | None = None) -> AsyncIterator[Served]
     log = MemoryLog(database)
     lookout = Lookout(MemoryReader(database), log, app=AppId("app"))
     tokens = {"an-operator-s-token": Role.OPERATOR} if name == "worker" else None
-    app = site(lookout, lambda _: lookout, Access(tokens), log=log if name == "dev" else None)
+    app = site(lookout, lookout, Access(tokens), log=log if name == "dev" else None)
     async with served(app, bounds=bounds) as made:
         yield made
 

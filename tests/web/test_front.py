@@ -9,22 +9,59 @@ from pathlib import Path
 import pytest
 
 from triggerstream.core.errors import UsageError
+from triggerstream.core.ids import AppId
 from triggerstream.web.front import PORT, Front, group
+from triggerstream.web.peerkey import PeerKey
 
 MACHINE = socket.gethostname()
+APP = AppId("app")
+KEY = PeerKey(bytes(range(32)), app=APP)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "peer.key"
+    path.write_bytes(bytes(range(32)))
+    path.chmod(0o600)
+    return path
 
 
 def front(
-    *, host: str = "127.0.0.1", port: int | None = 0, url: str | None = None, lasting: bool = False
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = 0,
+    url: str | None = None,
+    lasting: bool = False,
+    peer_key: Path | None = None,
 ) -> Front:
-    return Front(host=host, port=port, tokens=None, url=url, lasting=lasting)
+    return Front(
+        app=APP,
+        host=host,
+        port=port,
+        tokens=None,
+        peer_key=peer_key,
+        url=url,
+        public_url=None,
+        directory=Path("unused"),
+        lasting=lasting,
+    )
 
 
-def test_it_announces_where_it_listens_and_on_which_machine() -> None:
+def test_without_a_key_it_announces_an_address_that_nobody_connects_to() -> None:
     made = front()
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", made.address)
     assert made.url == f"{made.address}/?on={MACHINE}"
-    (worker,) = group({3: made.url}).others.values()
+    for key in (None, KEY):
+        (worker,) = group({3: made.url}, key).others.values()
+        assert worker.url is None
+    made.close()
+
+
+def test_it_announces_where_it_listens_and_on_which_machine_and_proves_it(key_file: Path) -> None:
+    made = front(peer_key=key_file)
+    assert made.url is not None
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", made.address)
+    assert KEY.proven(made.url) == f"{made.address}/?on={MACHINE}"
+    (worker,) = group({3: made.url}, KEY).others.values()
     assert (worker.name, worker.url) == (made.address, made.address)
     made.close()
 
@@ -77,15 +114,59 @@ def test_other_machines_are_let_in_with_tokens_only(host: str, tmp_path: Path) -
     with pytest.raises(UsageError, match=rf"^--web-host {host}: "):
         front(host=host)
     with pytest.raises(UsageError, match=str(tmp_path / "none")):
-        Front(host=host, port=0, tokens=tmp_path / "none", url=None, lasting=False)
+        Front(
+            app=APP,
+            host=host,
+            port=0,
+            tokens=tmp_path / "none",
+            peer_key=None,
+            url=None,
+            public_url=None,
+            directory=tmp_path,
+            lasting=False,
+        )
 
 
 def test_a_worker_that_cannot_be_reached_is_there_with_a_reason() -> None:
     others = group(
-        {0: "http://127.0.0.1:6066/?on=elsewhere", 1: "http://w-1:1", 2: "http://w-2:6066/?on=w-2"}
+        {
+            0: KEY.announced("http://127.0.0.1:6066/?on=elsewhere"),
+            1: "http://w-1:1",
+            2: KEY.announced("http://w-2:6066/?on=w-2"),
+        },
+        KEY,
     )
     away, blind, seen = (others.others[number] for number in range(3))
     assert (away.url, away.says) == (None, "its pages are for its own machine only")
     assert away.name == "http://127.0.0.1:6066 on elsewhere"
     assert (blind.url, blind.says) == (None, "it has no pages that others can reach")
     assert (seen.url, seen.says) == ("http://w-2:6066", None)
+
+
+PROVEN = KEY.announced("http://w-2:6066/?on=w-2")
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        "http://evil:6066/?on=w-2",
+        f"http://evil:6066/?on=w-2&mac={'0' * 64}",
+        PROVEN.replace("w-2:6066", "evil:6066"),
+        PROVEN.replace("6066", "6067"),
+        PROVEN.replace("on=w-2", "on=w-3"),
+        PROVEN.replace("http", "https"),
+        PROVEN.replace("/?", "/more?"),
+        f"{PROVEN}&x=1",
+        f"{PROVEN}0",
+        PeerKey(bytes(32), app=APP).announced("http://w-2:6066/?on=w-2"),
+        PeerKey(bytes(range(32)), app=AppId("another")).announced("http://w-2:6066/?on=w-2"),
+        "http://[",
+        "",
+        "\udcff",
+    ],
+)
+def test_an_address_that_the_key_does_not_prove_is_never_connected_to(announced: str) -> None:
+    (worker,) = group({0: announced}, KEY).others.values()
+    assert worker.url is None
+    assert worker.says is not None
+    assert not worker.name.startswith("http")

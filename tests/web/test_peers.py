@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -12,16 +12,51 @@ from aiohttp.test_utils import TestServer
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.events import Order
-from triggerstream.core.ids import Json, JsonObject, SessionId
-from triggerstream.engine.inspect import ElsewhereError, Query
+from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
+from triggerstream.engine.inspect import ElsewhereError, Query, partition_row
 from triggerstream.web import peers as peering
-from triggerstream.web.peers import Everywhere, Group, PeerError, Peers, Worker
+from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey
+from triggerstream.web.peers import NO_KEY, Everywhere, Group, NotAskedError, PeerError, Peers, Worker
 
 ODD = "a/b?c=d&e#f%g é"
 
 
+KEY = PeerKey(bytes(range(32)), app=AppId("app"))
+
+
 def partition(number: int) -> JsonObject:
-    return {"partition": number, "owner": "http://self", "own": True, "lag": 0}
+    return {**partition_row(number, owner="http://self", own=True, phase="ready"), "lag": 0}
+
+
+def row(name: str) -> JsonObject:
+    """A session as lists have it."""
+    return {
+        "session": name,
+        "waiting": 0,
+        "running": 0,
+        "failed": 0,
+        "done": 1,
+        "closed": False,
+        "clock": None,
+        "waitsFor": [],
+        "failures": [],
+    }
+
+
+def session(name: str) -> JsonObject:
+    """A session, explained."""
+    return {
+        "session": name,
+        "partition": 1,
+        "closed": False,
+        "clock": None,
+        "offset": 0,
+        "refused": 0,
+        "waitsFor": [],
+        "tasks": [],
+        "timeline": [],
+        "seen": [],
+    }
 
 
 class Here:
@@ -36,9 +71,7 @@ class Here:
         raise ElsewhereError(1)
 
     async def sessions(self, query: Query) -> JsonObject:
-        rows: list[Json] = [
-            {"session": name} for name in ("a", "c") if query.after is None or name > query.after
-        ]
+        rows: list[Json] = [row(name) for name in ("a", "c") if query.after is None or name > query.after]
         return {"sessions": rows[: query.limit], "after": None, "complete": True}
 
     async def configuration(self) -> JsonObject | None:
@@ -58,11 +91,20 @@ class There:
         self.asked: list[tuple[str, str | None]] = []
         self.sleeping = False
         self.configured: str | None = "h"
+        self.key = KEY
         app = web.Application()
-        app.router.add_get("/{path:.*}", self.answer)
+        app.router.add_get("/{path:.*}", self.signed)
         self.server = TestServer(app)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def signed(self, request: web.Request) -> web.StreamResponse:
+        """The answer, with its proof."""
+        answer = await self.answer(request)
+        assert isinstance(answer.body, bytes)
+        nonce = request.headers["Authorization"].split(".")[1]
+        answer.headers[ANSWER_HEADER] = self.key.answer_mac(nonce, answer.status, answer.body)
+        return answer
+
+    async def answer(self, request: web.Request) -> web.Response:
         self.asked.append((request.raw_path, request.headers.get("Authorization")))
         if self.sleeping:
             await asyncio.Event().wait()
@@ -71,20 +113,20 @@ class There:
             case "/v1/overview":
                 return web.json_response({"app": "app", "workers": [], "partitions": [partition(1)]})
             case "/v1/sessions":
-                rows = [{"session": name} for name in ("b", "d") if name > request.query.get("after", "")]
+                rows = [row(name) for name in ("b", "d") if name > request.query.get("after", "")]
                 limit = int(request.query["limit"])
                 after = rows[limit - 1]["session"] if len(rows) > limit else None
                 return web.json_response({"sessions": rows[:limit], "after": after, "complete": False})
             case "/v1/configuration":
-                return web.json_response({"hash": self.configured})
+                return web.json_response({"hash": self.configured, "text": "", "arrival": None, "tasks": []})
             case path if path == f"/v1/sessions/{ODD}":
-                return web.json_response({"session": ODD, "from": "there"})
+                return web.json_response(session(ODD))
             case "/v1/sessions/html":
                 return web.Response(text="<html>", content_type="text/html")
             case "/v1/sessions/no":
                 return web.json_response({"error": "not for you"}, status=403)
             case "/v1/sessions/away":
-                raise web.HTTPFound("http://127.0.0.1:1/")
+                return web.Response(status=302, text="", headers={"Location": "http://127.0.0.1:1/"})
         return web.json_response({"error": "no such session"}, status=404)
 
 
@@ -95,9 +137,9 @@ async def there() -> AsyncIterator[There]:
         yield made
 
 
-def everywhere(workers: Mapping[int, Worker]) -> tuple[Everywhere, Peers]:
-    peers = Peers(lambda: Group(others=workers))
-    return Everywhere(Here(), peers, token="t"), peers
+def everywhere(workers: Mapping[int, Worker], key: PeerKey | None = KEY) -> tuple[Everywhere, Peers]:
+    peers = Peers(lambda: Group(others=workers), key)
+    return Everywhere(Here(), peers), peers
 
 
 @pytest.fixture
@@ -108,23 +150,24 @@ async def both(there: There) -> AsyncIterator[Everywhere]:
     await peers.close()
 
 
+CONFIGURED: JsonObject = {"hash": "h", "text": "", "arrival": None, "tasks": []}
+
+
 def names(page: JsonObject) -> list[str]:
-    return [str(row["session"]) for row in cast("list[JsonObject]", page["sessions"])]
+    return [str(one["session"]) for one in cast("list[JsonObject]", page["sessions"])]
 
 
-async def test_a_session_is_asked_of_its_owner_with_the_token_of_who_asks(
-    both: Everywhere, there: There
-) -> None:
+async def test_a_session_is_asked_of_its_owner(both: Everywhere, there: There) -> None:
     assert await both.session(SessionId("a")) == {"session": "a", "from": "here"}
     assert there.asked == []
-    assert await both.session(SessionId(ODD)) == {"session": ODD, "from": "there"}
-    assert there.asked[0][1] == "Bearer t"
+    assert await both.session(SessionId(ODD)) == session(ODD)
+    assert str(there.asked[0][1]).startswith("Triggerstream-Peer ")
     assert await both.session(SessionId("nobody")) is None
 
 
 @pytest.mark.parametrize(
     ("session", "says"),
-    [("html", "as a worker would"), ("no", "403: not for you"), ("away", "as a worker would")],
+    [("html", "nonsense: not JSON"), ("no", "nonsense: 403: not for you"), ("away", "nonsense: not JSON")],
 )
 async def test_an_owner_that_answers_something_else_is_told_of(
     both: Everywhere, session: str, says: str
@@ -145,9 +188,9 @@ async def test_lists_of_all_are_one_list(both: Everywhere) -> None:
 async def test_an_overview_has_the_partitions_of_all(both: Everywhere) -> None:
     found = await both.overview()
     rows = cast("list[JsonObject]", found["partitions"])
-    assert [(row["partition"], row["own"]) for row in rows] == [(0, True), (1, False)]
+    assert [(one["partition"], one["own"]) for one in rows] == [(0, True), (1, False)]
     assert str(rows[1]["owner"]).startswith("http://127.0.0.1:")
-    assert await both.configuration() == {"hash": "h"}
+    assert await both.configuration() == CONFIGURED
 
 
 async def test_one_that_does_not_answer_in_time_is_told_of(
@@ -161,16 +204,16 @@ async def test_one_that_does_not_answer_in_time_is_told_of(
     assert names(page) == ["a", "c"]
     assert "did not answer within" in str(page["missing"])
     found = await both.overview()
-    assert [row["says"] is None for row in cast("list[JsonObject]", found["workers"])[1:]] == [False]
+    assert [one["says"] is None for one in cast("list[JsonObject]", found["workers"])[1:]] == [False]
     rows = cast("list[JsonObject]", found["partitions"])
-    assert [(row["partition"], row.get("phase")) for row in rows] == [(0, None), (1, "unknown")]
+    assert [(one["partition"], one.get("phase")) for one in rows] == [(0, "ready"), (1, "unknown")]
 
 
 async def test_a_configuration_is_asked_of_whoever_has_one(both: Everywhere, there: There) -> None:
     url = str(there.server.make_url("/")).rstrip("/")
     gone = Worker(name="http://127.0.0.1:1", url="http://127.0.0.1:1")
     made, peers = everywhere({1: gone, 2: Worker(name=url, url=url)})
-    assert await made.configuration() == {"hash": "h"}
+    assert await made.configuration() == CONFIGURED
     there.configured = None
     assert await both.configuration() is None
     with pytest.raises(PeerError, match="cannot be reached"):
@@ -190,3 +233,75 @@ async def test_one_without_an_address_and_one_that_is_gone_are_told_of() -> None
         await made.session(SessionId("z"))
     for one in (peers, gone, nobody):
         await one.close()
+
+
+ODD_STATUS: dict[str, Any] = {**session(ODD), "tasks": [{"task": "t", "instances": [{"status": "x"}]}]}
+
+
+async def test_an_answer_that_is_not_proven_is_nonsense(both: Everywhere, there: There) -> None:
+    there.key = PeerKey(bytes(32), app=AppId("app"))
+    with pytest.raises(PeerError, match=r"answered nonsense \(200\): it does not prove"):
+        await both.session(SessionId(ODD))
+    page = await both.sessions(Query())
+    assert names(page) == ["a", "c"]
+    assert "answered nonsense" in str(page["missing"])
+    found = await both.overview()
+    assert "answered nonsense" in str(found["workers"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/overview", {"partitions": [{"partition": "1"}]}),
+        ("/v1/overview", {"partitions": [1]}),
+        ("/v1/overview", {}),
+        ("/v1/sessions", {"sessions": [{"session": "b"}], "after": None, "complete": True}),
+        ("/v1/sessions", {"sessions": [], "after": 3, "complete": True}),
+        (f"/v1/sessions/{ODD}", {"session": ODD}),
+        (f"/v1/sessions/{ODD}", ODD_STATUS),
+        ("/v1/configuration", {"hash": "h"}),
+    ],
+)
+async def test_an_answer_of_another_shape_is_nonsense(
+    both: Everywhere, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    async def answer(_: There, request: web.Request) -> web.Response:
+        return web.json_response(body if request.path == path else {"error": "no"})
+
+    monkeypatch.setattr(There, "answer", answer)
+    match path:
+        case "/v1/overview":
+            assert "nonsense" in str((await both.overview())["workers"])
+        case "/v1/sessions":
+            assert "nonsense" in str((await both.sessions(Query()))["missing"])
+        case "/v1/configuration":
+            with pytest.raises(PeerError, match="nonsense"):
+                await both.configuration()
+        case _:
+            with pytest.raises(PeerError, match="nonsense"):
+                await both.session(SessionId(ODD))
+
+
+async def test_an_answer_beyond_the_bound_is_not_read(
+    both: Everywhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peering, "LONGEST_ANSWER", 10)
+    with pytest.raises(PeerError, match="cannot be reached: ValueError"):
+        await both.session(SessionId(ODD))
+
+
+async def test_without_a_key_nobody_is_asked_and_the_pages_say_so(there: There) -> None:
+    url = str(there.server.make_url("/")).rstrip("/")
+    made, peers = everywhere({1: Worker(name=url, url=url), 2: Worker(name="w2", url=None)}, None)
+    with pytest.raises(NotAskedError, match=f"partition 1 belongs to another worker, and {NO_KEY}"):
+        await made.session(SessionId(ODD))
+    page = await made.sessions(Query())
+    assert (names(page), page["missing"]) == (["a", "c"], [f"2 other workers: {NO_KEY}"])
+    found = await made.overview()
+    assert [one["says"] for one in cast("list[JsonObject]", found["workers"])[1:]] == [
+        f"2 other workers: {NO_KEY}"
+    ]
+    with pytest.raises(PeerError, match=NO_KEY):
+        await made.configuration()
+    assert there.asked == []
+    await peers.close()

@@ -50,7 +50,7 @@ async def http(engine: RunningEngine) -> AsyncIterator[Http]:
     address = SqliteAddress(path=engine.directory / "triggerstream.db")
     reader, log = bootstrap.reader(address), bootstrap.log(address)
     lookout = Lookout(reader, log, app=AppId("triggerstream"))
-    async with TestClient(TestServer(site(lookout, lambda _: lookout, Access(), log=log))) as client:
+    async with TestClient(TestServer(site(lookout, lookout, Access(), log=log))) as client:
         yield client
     await log.close()
     await reader.close()

@@ -118,6 +118,17 @@ def web_options(command: _F) -> _F:
             help="How other workers reach its pages, if not at that host and port.",
         ),
         click.option(
+            "--web-public-url",
+            metavar="URL",
+            help="How browsers reach its pages, where a proxy with TLS stands before them.",
+        ),
+        click.option(
+            "--peer-key",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="A key of 32 bytes, the same for all workers: with it, each one shows what all have.",
+        ),
+        click.option(
             "--web-tokens",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",

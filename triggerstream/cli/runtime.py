@@ -214,7 +214,7 @@ class Runtime:
         lookout = Lookout(self.reader, log, app=DEFAULT_APP, indexer=self._indexer)
         following = asyncio.create_task(lookout.run())
         self._stack.push_async_callback(ended, following)
-        server = Server(site(lookout, lambda _: lookout, Access(), log=log), listening)
+        server = Server(site(lookout, lookout, Access(), log=log), listening)
         self._stack.push_async_callback(server.stop)
         await server.start()
         self.url = server.url

@@ -65,6 +65,8 @@ def worker(
     web_port: int | None,
     web_tokens: Path | None,
     web_url: str | None,
+    web_public_url: str | None,
+    peer_key: Path | None,
     without_web: bool,
     session_timeout_us: int,
     instance_id: str | None,
@@ -97,7 +99,15 @@ def worker(
     window = None
     if not without_web:
         window = bootstrap.window(
-            host=web_host, port=web_port, tokens=web_tokens, url=web_url, lasting=instance_id is not None
+            app=address.app,
+            host=web_host,
+            port=web_port,
+            tokens=web_tokens,
+            peer_key=peer_key,
+            url=web_url,
+            public_url=web_public_url,
+            directory=directory,
+            lasting=instance_id is not None,
         )
     settings = WorkerSettings(
         bootstrap=address.bootstrap,

@@ -2,8 +2,8 @@
 
 On a loopback address nobody needs an account, and whoever comes is an operator: the names in ``Host`` must be
 this machine's, so that no other name can be pointed at it. On any other address everybody brings a token:
-programs as ``Authorization: Bearer``, browsers once, for a cookie that is made of it.
-Any worker with the same file of tokens knows the cookie.
+programs as ``Authorization: Bearer``, browsers once, for a cookie that is made of it. Another worker proves
+with the peer key that it is one, and is a viewer.
 
 What changes something must come from a page of ours: its ``Origin`` and ``Sec-Fetch-Site`` say so, and a
 field of the form that no other page can know.
@@ -14,10 +14,10 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,13 +25,15 @@ from aiohttp import web
 
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.secret_files import read_secret
+from triggerstream.web.answers import RefusedError
+from triggerstream.web.attempts import Attempts
+from triggerstream.web.logins import Logins
 from triggerstream.web.loopback import is_loopback, is_loopback_host
+from triggerstream.web.peerkey import SCHEME, Asked, PeerKey, PeerRefusedError
 
 COOKIE = "triggerstream"
-LOGGED_IN_S = 12 * 3600
 _SHORTEST = 16
 _TOKEN = re.compile(r"[!-~]+")
-_COOKIE = re.compile(r"([0-9]{1,12})\.([0-9a-f]{64})")
 
 
 class Role(StrEnum):
@@ -43,10 +45,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks. ``token`` goes along where another worker is asked for them; None: none is needed."""
+    """Who asks. ``logged_in``: by a cookie. ``nonce``: another worker, whose request has it."""
 
     role: Role
-    token: str | None = None
+    logged_in: bool = False
+    nonce: str | None = None
 
     @property
     def may_order(self) -> bool:
@@ -54,96 +57,159 @@ class Caller:
         return self.role is Role.OPERATOR
 
 
-class Access:
-    """The tokens, by which everybody is told; None: for this machine only, without any."""
+CALLER = web.RequestKey("caller", Caller)
+"""Under which a request has who sends it, once they are let in."""
 
-    def __init__(self, tokens: dict[str, Role] | None = None) -> None:
+
+class Access:
+    """The tokens, by which everybody is known; None: for this machine only, without any.
+
+    ``peer_key`` and ``url``: what other workers prove, and the address that they dial. ``public``: the
+    address that browsers use where a proxy stands before these pages.
+    """
+
+    def __init__(
+        self,
+        tokens: dict[str, Role] | None = None,
+        *,
+        peer_key: PeerKey | None = None,
+        url: str = "",
+        public: str | None = None,
+        ended_logins: Path | None = None,
+    ) -> None:
         self.tokens = tokens
-        self._key = secrets.token_bytes(32)
+        self.peer_key = peer_key
+        self._url = url
+        self._public = None if public is None else urlsplit(public)
+        own = secrets.token_bytes(32)
+        # Without a peer key, a login is good at this process only: no other one could learn of its end.
+        self._key = own if peer_key is None else peer_key.derived("forms")
+        self.logins = Logins(
+            own if peer_key is None else peer_key.derived("logins"),
+            file=None if peer_key is None else ended_logins,
+        )
+        self.attempts = Attempts()
 
     def is_here(self, host: str) -> bool:
         """Whether a request for ``host``, the header, is one for us."""
         return self.tokens is not None or is_loopback(f"//{host}")
 
     def caller(self, request: web.Request) -> Caller | None:
-        """Who asks; None: somebody without a token that is known."""
+        """Who asks; None: somebody without a token that is known.
+
+        Raises:
+            RefusedError: they have sent too many wrong tokens, or claim to be a worker and are none.
+        """
+        given = request.headers.get("Authorization", "")
+        scheme, _, rest = given.partition(" ")
+        if scheme.lower() == SCHEME.lower():
+            return self._peer(request, given)
         if self.tokens is None:
             return Caller(role=Role.OPERATOR)
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self.of_token(given.strip())
-        return self._of_cookie(request.cookies.get(COOKIE, ""))
+            token = self.known_token(request, rest.strip())
+            return None if token is None else Caller(role=self.tokens[token])
+        cookie = request.cookies.get(COOKIE)
+        token = None if cookie is None else self.logins.token_of(cookie, self.tokens)
+        return None if token is None else Caller(role=self.tokens[token], logged_in=True)
 
-    def of_token(self, given: str) -> Caller | None:
-        """Whose token that is. It takes as long for each."""
+    def known_token(self, request: web.Request, given: str) -> str | None:
+        """``given`` where it is a token; it takes as long for each.
+
+        Raises:
+            RefusedError: whoever sends it has sent too many wrong ones.
+        """
+        address = self._address(request)
+        if (wait_s := self.attempts.wait_s(address)) > 0:
+            raise RefusedError(
+                429,
+                f"too many wrong tokens from this address: try again in {ceil(wait_s)} s",
+                headers={"Retry-After": str(ceil(wait_s))},
+            )
         found = None
-        for token, role in (self.tokens or {}).items():
+        for token in self.tokens or {}:
             if hmac.compare_digest(token.encode(), given.encode(errors="replace")):
-                found = Caller(role=role, token=token)
+                found = token
+        if found is None:
+            self.attempts.note_failure(address)
         return found
 
-    def cookie(self, caller: Caller) -> str:
-        """What a browser is given in place of the token."""
-        until = int(time.time()) + LOGGED_IN_S
-        return f"{until}.{_made_of(caller.token or '', until)}"
+    def is_secure(self, request: web.Request) -> bool:
+        """Whether the browser is connected by TLS, to a proxy say.
 
-    def _of_cookie(self, value: str) -> Caller | None:
-        match = _COOKIE.fullmatch(value)
-        if match is None or int(match[1]) < time.time():
-            return None
-        found = None
-        for token, role in (self.tokens or {}).items():
-            if hmac.compare_digest(_made_of(token, int(match[1])), match[2]):
-                found = Caller(role=role, token=token)
-        return found
+        The header is the client's own to send: what it can reach with it is that its own cookie is not sent
+        in clear.
+        """
+        forwarded = request.headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower()
+        public = self._public is not None and self._public.scheme == "https"
+        return public or request.secure or forwarded == "https"
 
     def form_key(self, request: web.Request) -> str:
-        """What a form of ours has in a hidden field: of this process, and of this browser's cookie."""
+        """What a form of ours has in a hidden field: of these workers, and of this browser's cookie."""
         return hmac.new(self._key, request.cookies.get(COOKIE, "").encode(), sha256).hexdigest()
 
     def mark(self, text: str) -> str:
-        """What shows later that this process said ``text``."""
+        """What shows later that one of these workers said ``text``."""
         return hmac.new(self._key, f"said {text}".encode(), sha256).hexdigest()
 
     def is_mark(self, text: str, given: str) -> bool:
-        """Whether this process said ``text``."""
+        """Whether one of these workers said ``text``."""
         return hmac.compare_digest(self.mark(text).encode(), given.encode(errors="replace"))
 
     def is_our_form(self, request: web.Request, key: str) -> bool:
         """Whether a form with that field is ours."""
         right = self.form_key(request).encode()
-        return is_our_page(request) and hmac.compare_digest(right, key.encode(errors="replace"))
+        return self.is_our_page(request) and hmac.compare_digest(right, key.encode(errors="replace"))
+
+    def is_our_page(self, request: web.Request) -> bool:
+        """Whether no browser says that another page sends this."""
+        site = request.headers.get("Sec-Fetch-Site")
+        origin = request.headers.get("Origin")
+        if site is not None and site != "same-origin":
+            return False
+        if origin == "null":
+            # So it is where a page sends no referrer, as ours do; then the browser must say that it is ours.
+            return site == "same-origin"
+        if origin is None:
+            return True
+        try:
+            host = urlsplit(origin).netloc
+        except ValueError:
+            return False
+        return host == request.host or (self._public is not None and host == self._public.netloc)
+
+    def _address(self, request: web.Request) -> str | None:
+        """Where a request is from: behind a proxy, the address that the proxy has added."""
+        forwarded = request.headers.getall("X-Forwarded-For", [])
+        if self._public is None or not forwarded:
+            return request.remote
+        return forwarded[-1].rpartition(",")[2].strip()
+
+    def _peer(self, request: web.Request, given: str) -> Caller:
+        if self.peer_key is None:
+            raise RefusedError(401, "this worker has no peer key: start it with --peer-key")
+        asked = Asked(url=self._url, method=request.method, path=request.raw_path)
+        try:
+            nonce = self.peer_key.check(given, asked)
+        except PeerRefusedError as exc:
+            raise RefusedError(401, f"{SCHEME}: {exc}") from exc
+        return Caller(role=Role.VIEWER, nonce=nonce)
 
 
-def is_our_page(request: web.Request) -> bool:
-    """Whether no browser says that another page sends this."""
-    site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin")
-    if site is not None and site != "same-origin":
-        return False
-    if origin == "null":
-        # So it is where a page sends no referrer, as ours do; then the browser must say that it is ours.
-        return site == "same-origin"
-    try:
-        return origin is None or urlsplit(origin).netloc == request.host
-    except ValueError:
-        return False
-
-
-def access(host: str, tokens: Path | None) -> Access:
-    """Who may do what where pages are served on ``host``.
+def tokens_for(host: str, tokens: Path | None) -> dict[str, Role] | None:
+    """The roles by token where pages are served on ``host``; None: nobody needs one.
 
     Raises:
         UsageError: the address needs a file of tokens, or the file cannot be used.
     """
     if tokens is not None:
-        return Access(read_tokens(tokens))
+        return read_tokens(tokens)
     if not is_loopback_host(host):
         raise UsageError(
             f"--web-host {host}: other machines reach it: name a file with --web-tokens, with lines "
             "such as operator:… or viewer:…"
         )
-    return Access()
+    return None
 
 
 def read_tokens(path: Path) -> dict[str, Role]:
@@ -173,7 +239,3 @@ def read_tokens(path: Path) -> dict[str, Role]:
     if not found:
         raise UsageError(f"{path}: has no token: write a line such as operator:…")
     return found
-
-
-def _made_of(token: str, until: int) -> str:
-    return hmac.new(token.encode(), f"triggerstream pages until {until}".encode(), sha256).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -38,10 +38,17 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 class RefusedError(Exception):
     """An answer other than success; the message is for who asked, ``errors`` for each part of a request."""
 
-    def __init__(self, status: int, says: str, errors: Sequence[JsonObject] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        says: str,
+        errors: Sequence[JsonObject] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(says)
         self.status = status
         self.errors = list(errors)
+        self.headers = headers or {}
 
 
 def json(value: JsonObject, *, status: int = 200) -> web.Response:
@@ -132,14 +139,14 @@ async def with_headers(request: web.Request, handler: Handler) -> web.StreamResp
 @web.middleware
 async def with_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Say what went wrong, as JSON or as a page."""
-    more = {}
+    more: Mapping[str, str] = {}
     try:
         return await handler(request)
     except web.HTTPException as exc:
         status, says = exc.status, f"{request.method} {request.path}: {exc.reason}"
         more = {"Allow": allowed} if (allowed := exc.headers.get("Allow")) else {}
     except RefusedError as exc:
-        status, says = exc.status, str(exc)
+        status, says, more = exc.status, str(exc), exc.headers
     except ElsewhereError as exc:
         status, says = HTTPStatus.MISDIRECTED_REQUEST, str(exc)
     except PeerError as exc:

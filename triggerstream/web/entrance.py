@@ -5,8 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from triggerstream.web import answers
-from triggerstream.web.access import COOKIE, LOGGED_IN_S, Access
+from triggerstream.web.access import CALLER, COOKIE, Access
 from triggerstream.web.answers import RefusedError
+from triggerstream.web.logins import LOGGED_IN_S
 
 
 class Entrance:
@@ -24,33 +25,43 @@ class Entrance:
         form = await answers.form_of(request)
         self._refuse_others(request, form.get("form"))
         to = form.get("to", "")
-        caller = self._access.of_token(form.get("token", "").strip())
-        if caller is None:
-            return self._page(request, to=to, says="There is no such token.")
+        try:
+            token = self._access.known_token(request, form.get("token", "").strip())
+        except RefusedError as exc:
+            page = self._page(request, to=to, says=f"{str(exc).capitalize()}.", status=exc.status)
+            page.headers.update(exc.headers)
+            return page
+        if token is None:
+            return self._page(request, to=to, says="There is no such token.", status=403)
         answer = answers.see_other(to if _is_ours(to) else "/")
         answer.set_cookie(
             COOKIE,
-            self._access.cookie(caller),
+            self._access.logins.give(token),
             max_age=LOGGED_IN_S,
             httponly=True,
             samesite="Strict",
-            secure=request.secure,
+            secure=self._access.is_secure(request),
         )
         return answer
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
-        """Takes the cookie back."""
+        """Ends the login that the cookie is, and takes it back."""
         form = await answers.form_of(request)
         self._refuse_others(request, form.get("form"))
+        if (caller := request.get(CALLER)) is not None and caller.logged_in:
+            self._access.logins.end(request.cookies[COOKIE])
         answer = answers.see_other("/login")
-        answer.del_cookie(COOKIE, httponly=True, samesite="Strict")
+        secure = self._access.is_secure(request)
+        answer.del_cookie(COOKIE, httponly=True, samesite="Strict", secure=secure)
         return answer
 
     def _refuse_others(self, request: web.Request, key: object) -> None:
         if not self._access.is_our_form(request, str(key)):
             raise RefusedError(403, "this form is from another page, or too old: open it again")
 
-    def _page(self, request: web.Request, *, to: str, says: str | None = None) -> web.Response:
+    def _page(
+        self, request: web.Request, *, to: str, says: str | None = None, status: int = 200
+    ) -> web.Response:
         values: dict[str, object] = {
             "nav": False,
             "may_leave": False,
@@ -58,7 +69,7 @@ class Entrance:
             "to": to,
             "form_key": self._access.form_key(request),
         }
-        return answers.html("login", values, status=200 if says is None else 403)
+        return answers.html("login", values, status=status)
 
 
 def _is_ours(to: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,17 +12,26 @@ from pathlib import Path
 from aiohttp import web
 from yarl import URL
 
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import AppId
 from triggerstream.engine.inspect import Inspector
-from triggerstream.web.access import access
+from triggerstream.web.access import Access, tokens_for
+from triggerstream.web.logins import Logins
+from triggerstream.web.loglimit import LogLimit
 from triggerstream.web.loopback import is_loopback
-from triggerstream.web.peers import Everywhere, Group, Peers, Worker
+from triggerstream.web.peeranswers import ENDED_LOGINS
+from triggerstream.web.peerkey import PeerKey, read_peer_key
+from triggerstream.web.peers import NO_KEY, Everywhere, Group, Peers, Worker
 from triggerstream.web.serving import Server, listening_socket, url_of
 from triggerstream.web.site import site
+
+logger = logging.getLogger(__name__)
 
 PORT = 6066
 _ON = "on"
 """The parameter of an announced address that says on which machine it is: 127.0.0.1 is another on each."""
+LEARN_S = 5.0
+"""How often a worker asks the others for logouts: for so long one may still be logged in there."""
 _ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
@@ -28,11 +39,22 @@ class Front:
     """A :class:`triggerstream.adapters.faust.web.Front`: it listens before there are pages."""
 
     def __init__(
-        self, *, host: str, port: int | None, tokens: Path | None, url: str | None, lasting: bool
+        self,
+        *,
+        app: AppId,
+        host: str,
+        port: int | None,
+        tokens: Path | None,
+        peer_key: Path | None,
+        url: str | None,
+        public_url: str | None,
+        directory: Path,
+        lasting: bool,
     ) -> None:
         """Listen on ``host``.
 
-        ``url``: how others reach it, if not there. ``lasting``: the worker keeps its name, and has to
+        ``url``: how other workers reach it, if not there. ``public_url``: how browsers do, where a proxy
+        stands before it. ``directory`` is the worker's. ``lasting``: the worker keeps its name, and has to
         announce the same address after a restart.
 
         Raises:
@@ -40,7 +62,10 @@ class Front:
         """
         if url is not None and not _is_web(url):
             raise UsageError(f"--web-url {url}: write http://HOST:PORT, as other workers reach it")
-        self._access = access(host, tokens)
+        if public_url is not None and not _is_web(public_url):
+            raise UsageError(f"--web-public-url {public_url}: write https://HOST, as browsers reach it")
+        roles = tokens_for(host, tokens)
+        self._key = None if peer_key is None else read_peer_key(peer_key, app=app)
         self.listening = _listen(host, port)
         bound = self.listening.getsockname()
         machine = socket.gethostname()
@@ -48,8 +73,18 @@ class Front:
         """Where it listens."""
         seen = url or (str(URL(self.address).with_host(machine)) if bound[0] in _ANY else self.address)
         stays = url is not None or (bool(port) and is_loopback(self.address))
-        self.url = str(URL(seen).with_query({_ON: machine})) if stays or not lasting else None
+        announced = str(URL(seen).with_query({_ON: machine}))
+        if self._key is not None:
+            announced = self._key.announced(announced)
+        self.url = announced if stays or not lasting else None
         """The address that other workers have for it, which the group is told; None: they have none."""
+        self._access = Access(
+            roles,
+            peer_key=self._key,
+            url=_base_of(URL(announced)),
+            public=public_url,
+            ended_logins=directory / f"{app}-ended-logins.json",
+        )
 
     def close(self) -> None:
         """Listen no more; for one that never served."""
@@ -57,12 +92,21 @@ class Front:
 
     def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> Server:
         """What serves pages that show ``here``. ``others``: the addresses of other workers, by partition."""
-        peers = Peers(lambda: group(others()))
-        app = site(here, lambda token: Everywhere(here, peers, token=token), self._access)
+        peers = Peers(lambda: group(others(), self._key), self._key)
+        app = site(here, Everywhere(here, peers), self._access)
+        sharing: list[asyncio.Task[None]] = []
+
+        async def share(_: web.Application) -> None:
+            if self._key is not None and self._access.tokens is not None:
+                sharing.append(asyncio.create_task(learn_logouts_for_ever(peers, self._access.logins)))
 
         async def close(_: web.Application) -> None:
+            for task in sharing:
+                task.cancel()
+            await asyncio.gather(*sharing, return_exceptions=True)
             await peers.close()
 
+        app.on_startup.append(share)
         app.on_cleanup.append(close)
         return Server(app, self.listening)
 
@@ -74,20 +118,51 @@ def _is_web(url: str) -> bool:
         return False
 
 
-def group(others: Mapping[int, str]) -> Group:
-    """The other workers by partition, as far as they can be reached from here."""
-    return Group(others={number: _worker(url) for number, url in others.items()})
+def group(others: Mapping[int, str], key: PeerKey | None) -> Group:
+    """The other workers by partition, as far as ``key`` proves their addresses."""
+    return Group(others={number: _worker(url, key) for number, url in others.items()})
 
 
-def _worker(announced: str) -> Worker:
-    url = URL(announced)
-    machine = url.query.get(_ON)
-    if machine is None:
-        return Worker(name=f"the worker {url.host}", url=None, says="it has no pages that others can reach")
-    name = str(url.with_query(None)).removesuffix("/")
-    if is_loopback(name) and machine != socket.gethostname():
-        return Worker(name=f"{name} on {machine}", url=None, says="its pages are for its own machine only")
-    return Worker(name=name, url=name)
+def _worker(announced: str, key: PeerKey | None) -> Worker:
+    """The worker that announced an address; anybody in the group may have announced it."""
+    try:
+        said = URL(announced)
+        name = f"the worker that says {said.host}:{said.port}"
+    except ValueError:
+        said, name = URL(), "a worker without an address"
+    if key is None:
+        return Worker(name=name, url=None, says=NO_KEY)
+    if _ON not in said.query:
+        return Worker(name=name, url=None, says="it has no pages that others can reach")
+    proven = key.proven(announced)
+    if proven is None:
+        return Worker(name=name, url=None, says="its address is not proven by the peer key: it is not asked")
+    url = URL(proven)
+    base, machine = _base_of(url), url.query.get(_ON)
+    if is_loopback(base) and machine != socket.gethostname():
+        return Worker(name=f"{base} on {machine}", url=None, says="its pages are for its own machine only")
+    return Worker(name=base, url=base)
+
+
+def _base_of(url: URL) -> str:
+    """The address that a worker is dialled at."""
+    return str(url.with_query(None)).removesuffix("/")
+
+
+async def learn_logouts_for_ever(peers: Peers, logins: Logins) -> None:
+    """Learn of logouts at other workers, again and again."""
+    log = LogLimit(logger)
+    while True:
+        for worker in peers.group().workers():
+            try:
+                told = await peers.ask(worker, "/v1/logouts", ENDED_LOGINS)
+                if told is not None:
+                    logins.learn(told)
+            except LogError:
+                continue  # Pages name a worker that does not answer.
+            except Exception as exc:  # noqa: BLE001 - without this task, ended logins would go on here
+                log.note(f"cannot take over the logouts of {worker.name}", exc)
+        await asyncio.sleep(LEARN_S)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

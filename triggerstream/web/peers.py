@@ -1,4 +1,9 @@
-"""All workers as one: what this process does not have is asked of the worker that has it, within a time."""
+"""All workers as one: what this process does not have is asked of the worker that has it, within a time.
+
+Only a worker whose address the peer key proves is asked, and only an answer that the key proves is shown.
+Without a key, a worker shows what it owns itself and says so. Nobody's token leaves this process, and orders
+are never sent to another worker: each can append.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +20,34 @@ from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import Order
 from triggerstream.core.ids import Json, JsonObject, SessionId
 from triggerstream.engine.inspect import ElsewhereError, Inspector, Query, merged, partition_row
-from triggerstream.wire.json import as_object, loads
+from triggerstream.web.peeranswers import (
+    CONFIGURATION,
+    OVERVIEW,
+    SESSION,
+    SESSIONS,
+    Fields,
+    read_answer,
+)
+from triggerstream.web.peerkey import ANSWER_HEADER, Asked, PeerKey
 
 TIMEOUT_S = 3.0
+LONGEST_ANSWER = 64 * 1024 * 1024
+"""A session's state has at most 4 MiB; its page as JSON, and 200 rows of a list, stay well below this."""
 HERE = "here"
 """The parameter that has a worker answer for itself alone."""
-_OK = 200
-_NOT_FOUND = 404
+NO_KEY = "this worker has no --peer-key: it shows only what it owns itself"
 
 
 class PeerError(LogError):
     """Another worker did not answer as it should."""
+
+
+class NotAskedError(ElsewhereError):
+    """Another worker has the session, and this one has no peer key to ask it with."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(partition)
+        self.args = (f"partition {partition} belongs to another worker, and {NO_KEY}",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,60 +71,93 @@ class Group:
 
 
 class Peers:
-    """Asks other workers. One for a process; ``close`` it."""
+    """Asks other workers, with the key that all of them have. One for a process; ``close`` it."""
 
-    def __init__(self, group: Callable[[], Group]) -> None:
+    def __init__(self, group: Callable[[], Group], key: PeerKey | None) -> None:
         self.group = group
+        self.key = key
         self._http: aiohttp.ClientSession | None = None
 
-    async def ask(self, worker: Worker, path: str, *, token: str | None) -> JsonObject | None:
+    async def ask(self, worker: Worker, path: str, shape: Fields) -> JsonObject | None:
         """What ``worker`` itself answers; None: it knows nothing of it.
 
         Raises:
-            PeerError: it does not answer in time, or not as it should.
+            PeerError: it is not asked, does not answer in time, or not as a worker would.
         """
-        if worker.url is None:
-            raise PeerError(f"{worker.name}: {worker.says}")
+        if worker.url is None or self.key is None:
+            raise PeerError(f"{worker.name}: {worker.says or NO_KEY}")
         if self._http is None:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-            self._http = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
-        mark = "&" if "?" in path else "?"
-        url = URL(f"{worker.url}{path}{mark}{HERE}=1", encoded=True)
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            self._http = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},
+                trust_env=False,
+            )
+        path = f"{path}{'&' if '?' in path else '?'}{HERE}=1"
+        header, nonce = self.key.authorization(Asked(url=worker.url, method="GET", path=path))
+        url = URL(f"{worker.url}{path}", encoded=True)
         try:
-            async with self._http.get(url, headers=headers, allow_redirects=False) as answer:
-                body = await answer.read()
+            async with self._http.get(
+                url, headers={"Authorization": header}, allow_redirects=False
+            ) as answer:
+                body = await _body(answer)
+                proof = answer.headers.get(ANSWER_HEADER, "")
                 status = answer.status
-            found = as_object(loads(body), "")
         except TimeoutError as exc:
             raise PeerError(f"{worker.name} did not answer within {TIMEOUT_S:g} s") from exc
-        except (aiohttp.ClientError, OSError) as exc:
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise PeerError(f"{worker.name} cannot be reached: {type(exc).__name__}") from exc
+        return self.read(worker, nonce, status=status, body=body, proof=proof, shape=shape)
+
+    def read(
+        self, worker: Worker, nonce: str, *, status: int, body: bytes, proof: str, shape: Fields
+    ) -> JsonObject | None:
+        """The content of an answer that ``proof`` proves; None: the worker knows nothing of it.
+
+        Raises:
+            PeerError: it is not proven, or is none that a worker gives.
+        """
+        if self.key is None or not self.key.is_answer(proof, nonce=nonce, status=status, body=body):
+            raise PeerError(
+                f"{worker.name} answered nonsense ({status}): it does not prove that it has the peer key"
+            )
+        try:
+            return read_answer(status, body, shape)
         except DecodeError as exc:
-            raise PeerError(f"{worker.name} did not answer as a worker would") from exc
-        if status == _NOT_FOUND:
-            return None
-        if status != _OK:
-            raise PeerError(f"{worker.name} answered {status}: {found.get('error')}")
-        return found
+            raise PeerError(f"{worker.name} answered nonsense: {exc}") from exc
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         if self._http is not None:
             await self._http.close()
 
 
-class Everywhere:
-    """An :class:`triggerstream.engine.inspect.Inspector` for all workers, asked with the caller's token."""
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    """The body, within the bound.
 
-    def __init__(self, here: Inspector, peers: Peers, *, token: str | None) -> None:
+    Raises:
+        ValueError: it is longer.
+    """
+    parts, size = [], 0
+    while part := await answer.content.readany():
+        size += len(part)
+        if size > LONGEST_ANSWER:
+            raise ValueError(size)
+        parts.append(part)
+    return b"".join(parts)
+
+
+class Everywhere:
+    """An :class:`triggerstream.engine.inspect.Inspector` for all workers."""
+
+    def __init__(self, here: Inspector, peers: Peers) -> None:
         self._here = here
         self._peers = peers
-        self._token = token
 
     async def overview(self) -> JsonObject:
         """All partitions; of a worker that does not answer, only which ones it has."""
-        own, others = await self._gathered(self._here.overview(), "/v1/overview")
+        own, others = await self._gathered(self._here.overview(), "/v1/overview", OVERVIEW)
         partitions = {cast("int", row["partition"]): row for row in _rows(own, "partitions")}
         workers = _rows(own, "workers")
         for worker, found in others:
@@ -131,7 +186,9 @@ class Everywhere:
                 raise UsageError(
                     f"partition {exc.partition} has no owner at the moment: ask again in a moment"
                 ) from exc
-        return await self._peers.ask(worker, f"/v1/sessions/{quote(session, safe='')}", token=self._token)
+            if self._peers.key is None:
+                raise NotAskedError(exc.partition) from exc
+        return await self._peers.ask(worker, f"/v1/sessions/{quote(session, safe='')}", SESSION)
 
     async def sessions(self, query: Query) -> JsonObject:
         """One page of all; ``missing`` says of whom there is none."""
@@ -145,7 +202,7 @@ class Everywhere:
             "waitsFor": wanted.waits_for,
         }
         path = f"/v1/sessions?{urlencode({k: v for k, v in values.items() if v not in {None, ''}})}"
-        own, others = await self._gathered(self._here.sessions(query), path)
+        own, others = await self._gathered(self._here.sessions(query), path, SESSIONS)
         pages = [own, *(found for _, found in others if not isinstance(found, LogError))]
         missing: list[Json] = [str(found) for _, found in others if isinstance(found, LogError)]
         return {**merged(pages, limit=query.limit), "missing": missing}
@@ -157,7 +214,7 @@ class Everywhere:
         failed: LogError | None = None
         for worker in self._peers.group().workers():
             try:
-                found = await self._peers.ask(worker, "/v1/configuration", token=self._token)
+                found = await self._peers.ask(worker, "/v1/configuration", CONFIGURATION)
             except LogError as exc:
                 failed = exc
             else:
@@ -176,18 +233,26 @@ class Everywhere:
         return await self._here.append(session, order)
 
     async def _gathered(
-        self, own: Coroutine[Any, Any, JsonObject], path: str
+        self, own: Coroutine[Any, Any, JsonObject], path: str, shape: Fields
     ) -> tuple[JsonObject, list[tuple[Worker, JsonObject | LogError]]]:
         workers = self._peers.group().workers()
-        mine, *rest = await asyncio.gather(own, *(self._asked(worker, path) for worker in workers))
+        if self._peers.key is None and workers:
+            return await own, [(_others(workers), PeerError(f"{_others(workers).name}: {NO_KEY}"))]
+        mine, *rest = await asyncio.gather(own, *(self._asked(worker, path, shape) for worker in workers))
         return cast("JsonObject", mine), list(zip(workers, rest, strict=True))
 
-    async def _asked(self, worker: Worker, path: str) -> JsonObject | LogError:
+    async def _asked(self, worker: Worker, path: str, shape: Fields) -> JsonObject | LogError:
         try:
-            found = await self._peers.ask(worker, path, token=self._token)
+            found = await self._peers.ask(worker, path, shape)
         except LogError as exc:
             return exc
         return PeerError(f"{worker.name} knows no {path}") if found is None else found
+
+
+def _others(workers: list[Worker]) -> Worker:
+    """All that are not asked, as one."""
+    name = "another worker" if len(workers) == 1 else f"{len(workers)} other workers"
+    return Worker(name=name, url=None, says=NO_KEY)
 
 
 def _rows(found: JsonObject, name: str) -> list[JsonObject]:

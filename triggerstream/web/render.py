@@ -46,7 +46,10 @@ KINDS = {
 
 def page(name: str, values: Mapping[str, object]) -> str:
     """The page that the template ``name`` makes of ``values``."""
-    return _environment().get_template(f"{name}.html").render(values)
+    made = _environment()
+    # Values may be fields of another worker's answer: none takes the place of a function of the templates.
+    own = {key: value for key, value in values.items() if key not in made.globals}
+    return made.get_template(f"{name}.html").render(own)
 
 
 @cache

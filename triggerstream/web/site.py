@@ -10,18 +10,19 @@ from urllib.parse import quote
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName, split_instance_id
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
 from triggerstream.engine.inspect import Inspector, Query, answer_to, order_of, until_folded
 from triggerstream.engine.ports import Log
 from triggerstream.web import answers, render
-from triggerstream.web.access import Access, Caller, is_our_page
+from triggerstream.web.access import CALLER, Access
 from triggerstream.web.answers import RefusedError
 from triggerstream.web.entrance import Entrance
 from triggerstream.web.graph import drawing
 from triggerstream.web.intake import LIST_BYTES, add_intake
+from triggerstream.web.peerkey import ANSWER_HEADER
 from triggerstream.web.peers import HERE
 from triggerstream.wire.json import as_object, loads, text_of
 
@@ -30,17 +31,19 @@ _SESSION = "sessions/{session:[^/]+}"
 """Without an expression of its own, aiohttp takes no braces."""
 _ROWS = 50
 _REASON = 1_000
-_CALLER = web.RequestKey("caller", Caller)
-
-Look: TypeAlias = "Callable[[str | None], Inspector]"
-"""The inspector of everything, for a caller with that token."""
 
 
-def site(here: Inspector, everywhere: Look, access: Access, *, log: Log | None = None) -> web.Application:
-    """The application. ``here`` answers for this process; with ``log``, it takes triggers as well."""
+def site(
+    here: Inspector, everywhere: Inspector, access: Access, *, log: Log | None = None
+) -> web.Application:
+    """The application; with ``log``, it takes triggers as well.
+
+    ``here`` answers for this process, ``everywhere`` for all that share the work.
+    """
+    guard = _Guard(access)
     app = web.Application(
         client_max_size=answers.FORM_BYTES if log is None else LIST_BYTES,
-        middlewares=[answers.with_headers, answers.with_errors, _Guard(access).check],
+        middlewares=[answers.with_headers, guard.prove, answers.with_errors, guard.check],
     )
     site_ = _Site(here, everywhere, access)
     for path, answer, name in (
@@ -55,6 +58,7 @@ def site(here: Inspector, everywhere: Look, access: Access, *, log: Log | None =
         app.router.add_get(f"/v1/{path or 'overview'}", _as_json(answer))
     app.router.add_post(f"/{_SESSION}/orders", site_.order_form)
     app.router.add_post(f"/v1/{_SESSION}/orders", site_.order)
+    app.router.add_get("/v1/logouts", site_.logouts)
     entrance = Entrance(access)
     app.router.add_get("/login", entrance.page)
     app.router.add_post("/login", entrance.enter)
@@ -90,19 +94,39 @@ class _Guard:
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await self._check(request, handler)
 
+        @web.middleware
+        async def prove(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return self._prove(request, await handler(request))
+
         self.check = check
+        self.prove = prove
 
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._access.is_here(request.host):
             raise RefusedError(403, "these pages are this machine's: ask for 127.0.0.1 or localhost")
         caller = self._access.caller(request)
         if caller is not None:
-            request[_CALLER] = caller
+            request[CALLER] = caller
+            if caller.nonce is not None and not _is_for_workers(request):
+                raise RefusedError(403, f"a worker asks for pages below /v1/ with {HERE}=1, and does no more")
         elif request.path != "/login" and not request.path.startswith("/static/"):
             if answers.is_for_programs(request.path):
                 raise RefusedError(401, "send a token: `Authorization: Bearer …`")
             return answers.see_other(f"/login?to={quote(request.raw_path, safe='')}")
         return await handler(request)
+
+    def _prove(self, request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+        """Have a worker that asked know that this one has answered."""
+        caller, key = request.get(CALLER), self._access.peer_key
+        if caller is not None and caller.nonce is not None and key is not None:
+            body = answer.body if isinstance(answer, web.Response) else None
+            content = body if isinstance(body, bytes) else b""
+            answer.headers[ANSWER_HEADER] = key.answer_mac(caller.nonce, answer.status, content)
+        return answer
+
+
+def _is_for_workers(request: web.Request) -> bool:
+    return request.method == "GET" and request.path.startswith("/v1/") and HERE in request.query
 
 
 _Answer: TypeAlias = "Callable[[web.Request], Awaitable[JsonObject]]"
@@ -116,7 +140,7 @@ def _as_json(answer: _Answer) -> Handler:
 
 
 class _Site:
-    def __init__(self, here: Inspector, everywhere: Look, access: Access) -> None:
+    def __init__(self, here: Inspector, everywhere: Inspector, access: Access) -> None:
         self._here = here
         self._everywhere = everywhere
         self._access = access
@@ -132,20 +156,20 @@ class _Site:
         return handler
 
     def _common(self, request: web.Request, name: str) -> dict[str, object]:
-        caller = request[_CALLER]
+        caller = request[CALLER]
         said = request.query.get("said", "")
         return {
             "nav": name,
             "said": said if self._access.is_mark(said, request.query.get("mark", "")) else None,
             "args": request.query,
             "may_order": caller.may_order,
-            "may_leave": caller.token is not None,
+            "may_leave": caller.logged_in,
             "form_key": self._access.form_key(request),
             "most_instances": render.MOST_INSTANCES,
         }
 
     def _inspector(self, request: web.Request) -> Inspector:
-        return self._here if HERE in request.query else self._everywhere(request[_CALLER].token)
+        return self._here if HERE in request.query else self._everywhere
 
     # ---- what is shown ----------------------------------------------------------------------------
 
@@ -184,11 +208,17 @@ class _Site:
         after = _integer(request, "after", 0, most=2**62)
         return await self._inspector(request).dead_letters(after=after, limit=_limit(request))
 
+    async def logouts(self, request: web.Request) -> web.Response:
+        """The logins that have ended, for other workers."""
+        if request[CALLER].nonce is None:
+            raise RefusedError(404, "GET /v1/logouts: Not Found")
+        return answers.json(self._access.logins.ended())
+
     # ---- orders -----------------------------------------------------------------------------------
 
     async def order(self, request: web.Request) -> web.Response:
         """An order as JSON; the answer says what became of it."""
-        if request.content_type != "application/json" or not is_our_page(request):
+        if request.content_type != "application/json" or not self._access.is_our_page(request):
             raise RefusedError(415, "send the order as application/json, and from no other page")
         fields = as_object(loads(await answers.body_of(request, most=answers.FORM_BYTES)), "")
         answer = await self._give(
@@ -210,7 +240,7 @@ class _Site:
         return answers.see_other(f"{address}{'&' if '?' in address else '?'}{query}")
 
     async def _give(self, request: web.Request, name: str, instance: str, reason: str) -> JsonObject:
-        if not request[_CALLER].may_order:
+        if not request[CALLER].may_order:
             raise RefusedError(403, "a viewer gives no orders: it takes an operator's token")
         if split_instance_id(instance) is None:
             raise RefusedError(422, f"{render.plain(instance)!r}: write task#number, such as t_report#0")
@@ -221,9 +251,12 @@ class _Site:
         except (DecodeError, UsageError) as exc:
             raise RefusedError(422, str(exc)) from exc
         session = _session(request)
-        inspector = self._everywhere(request[_CALLER].token)
-        offset = await inspector.append(session, order)
-        return answer_to(offset, await until_folded(inspector.session, session, offset))
+        offset = await self._everywhere.append(session, order)
+        try:
+            found = await until_folded(self._everywhere.session, session, offset)
+        except (LogError, UsageError):
+            found = None  # The order is in the log all the same, and whoever gave it must know.
+        return answer_to(offset, found)
 
 
 def _session(request: web.Request) -> SessionId:
@@ -263,7 +296,7 @@ def _integer(request: web.Request, name: str, default: int, *, most: int) -> int
 def _said(order: str, instance: str, answer: JsonObject) -> str:
     what = f"{order} {instance}"
     if not answer["folded"]:
-        return f"{what}: in the log at offset {answer['offset']}, not folded yet"
+        return f"{what}: in the log at offset {answer['offset']}, not seen folded yet"
     if answer["refused"] is not None:
         return f"{what}: not done: {answer['refused']}"
     return f"{what}: done"

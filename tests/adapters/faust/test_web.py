@@ -7,11 +7,12 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener, urlopen
 
 import pytest
 from yarl import URL
@@ -62,6 +63,10 @@ class Web:
             exc.close()
             return exc.code
 
+    def with_cookie(self, cookie: str) -> int:
+        """The status of the overview for whoever has that cookie."""
+        return _answer(Request(f"{self.url}/v1/overview", headers={"Cookie": cookie}))[0]  # noqa: S310 - as above
+
     def order(self, session: str, **fields: str) -> tuple[int, Any]:
         """Give an order as a program does."""
         target = f"{self.url}/v1/sessions/{quote(session, safe='')}/orders"
@@ -89,15 +94,51 @@ def _answer(request: Request) -> tuple[int, Any]:
         return exc.code, json.load(exc)
 
 
-async def shared(app: Stage, first: Web) -> list[int]:
-    """The partitions that ``first`` has itself, once both workers have some."""
+class _Stay(HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:  # noqa: ANN401 - urllib's own
+        return None
+
+
+def _post(url: str, cookie: str, **fields: str) -> HTTPError:
+    """The redirect that a form of ours is answered with."""
+    headers = {"Cookie": cookie}
+    with urlopen(Request(f"{url}/login", headers=headers), timeout=60) as page:  # noqa: S310 - as above
+        form = re.search(r'name="form" value="([0-9a-f]+)"', page.read().decode())
+    assert form is not None
+    path = "login" if fields else "logout"
+    data = urlencode({"form": form[1], **fields}).encode()
+    with pytest.raises(HTTPError) as answer:
+        build_opener(_Stay).open(Request(f"{url}/{path}", data=data, headers=headers), timeout=60)  # noqa: S310 - as above
+    answer.value.close()
+    assert answer.value.code == 303
+    return answer.value
+
+
+def log_in(url: str, token: str) -> str:
+    """The cookie of a login, as a browser sends it."""
+    return str(_post(url, "", token=token).headers["Set-Cookie"]).partition(";")[0]
+
+
+def is_over(web: Web, cookie: str) -> bool:
+    """Whether a login is known no more."""
+    return web.with_cookie(cookie) == 401
+
+
+def log_out(url: str, cookie: str) -> None:
+    """End a login."""
+    _post(url, cookie)
+
+
+async def shared(app: Stage, first: Web, *, ready: bool = True) -> list[int]:
+    """The partitions that ``first`` has itself, once both workers have some; ``ready``: and say so."""
 
     def halves() -> list[int] | None:
         status, found = first.get("overview")
         rows = found["partitions"] if status == 200 else []
         owners = {row["owner"] for row in rows}
-        ready = len(rows) == app.partitions and all(row["phase"] == "ready" for row in rows)
-        return [row["partition"] for row in rows if row["own"]] if ready and len(owners) == 2 else None
+        known = all(row["phase"] == "ready" for row in rows if ready or row["own"])
+        all_there = len(rows) == app.partitions and len(owners) == 2
+        return [row["partition"] for row in rows if row["own"]] if known and all_there else None
 
     return await eventually(halves, what=lambda: first.get("overview"))
 
@@ -110,7 +151,7 @@ async def test_each_worker_shows_what_all_of_them_have(app: Stage) -> None:
         NewRecord(key=f"s{n}".encode(), value=dumps({"type": name})) for name in "bcd" for n in range(10)
     )
     await app.append([NewRecord(key=b"s1", value=b"<script>")])
-    workers = [app.start(name, arguments=("--web-port", "0")) for name in ("w1", "w2")]
+    workers = [app.start(name, arguments=app.shown()) for name in ("w1", "w2")]
     first, second = (Web(worker) for worker in workers)
     for worker in workers:
         await worker.ready()
@@ -154,7 +195,7 @@ async def test_each_worker_shows_what_all_of_them_have(app: Stage) -> None:
 async def test_a_worker_that_does_not_answer_is_named_within_the_time_limit(app: Stage) -> None:
     await app.prepare()
     await app.fire(range(SESSIONS))
-    workers = [app.start(name, arguments=("--web-port", "0")) for name in ("w1", "w2")]
+    workers = [app.start(name, arguments=app.shown()) for name in ("w1", "w2")]
     first, second = (Web(worker) for worker in workers)
     for worker in workers:
         await worker.ready()
@@ -181,8 +222,8 @@ async def test_one_that_keeps_its_name_is_found_again_after_a_crash(app: Stage) 
     await app.fire(range(SESSIONS))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    named = ("--instance-id", "w2", "--web-port", port)
-    first = Web(app.start("w1", arguments=("--web-port", "0")))
+    named = ("--instance-id", "w2", *app.shown(), "--web-port", port)
+    first = Web(app.start("w1", arguments=app.shown()))
     before = app.start("w2", arguments=named)
     await before.ready()
     await app.settled()
@@ -207,7 +248,7 @@ async def test_pages_that_others_reach_take_a_token(app: Stage, tmp_path: Path) 
     tokens.write_text("viewer:look-but-do-not-touch\noperator:may-give-orders-too\n")
     tokens.chmod(0o600)
     host = socket.gethostbyname(socket.gethostname())
-    arguments = ("--web-host", host, "--web-port", "0", "--web-tokens", str(tokens))
+    arguments = ("--web-host", host, *app.shown(), "--web-tokens", str(tokens))
     worker = app.start("w1", arguments=arguments)
     await worker.ready()
     assert Web(worker).get("overview")[0] == 401
@@ -221,7 +262,51 @@ async def test_pages_that_others_reach_take_a_token(app: Stage, tmp_path: Path) 
     await other.ready()
     await app.settled()
     await shared(app, viewer)
-    assert viewer.names() == sorted(f"s{n}" for n in range(SESSIONS)), "the token goes along to the other one"
+    assert viewer.names() == sorted(f"s{n}" for n in range(SESSIONS)), "the workers know each other"
+    cookie = log_in(viewer.url, "look-but-do-not-touch")
+    for web in (Web(worker), Web(other)):
+        assert web.with_cookie(cookie) == 200
+    log_out(viewer.url, cookie)
+    for web in (Web(worker), Web(other)):
+        await eventually(partial(is_over, web, cookie))
+    # Also after a restart.
+    worker.kill()
+    again = app.start("w1", arguments=arguments)
+    await again.ready()
+    assert Web(again).with_cookie(cookie) == 401
+
+
+async def test_a_stranger_in_the_group_is_neither_asked_nor_shown(app: Stage) -> None:
+    await app.prepare()
+    await app.fire(range(SESSIONS))
+    with socket.create_server(("127.0.0.1", 0)) as recorder:
+        recorder.settimeout(0)
+        # A member of the group that has partitions and announces an address, without the key.
+        url = f"http://127.0.0.1:{recorder.getsockname()[1]}"
+        stranger = app.start("w2", arguments=("--web-port", "0", "--web-url", url))
+        worker = app.start("w1", arguments=app.shown())
+        web = Web(worker)
+        for one in (worker, stranger):
+            await one.ready()
+        await app.settled()
+        own = await shared(app, web, ready=False)
+        status, listed = web.get("sessions")
+        assert (status, len(listed["missing"])) == (200, 1)
+        assert "not proven by the peer key: it is not asked" in listed["missing"][0]
+        names = [f"s{n}" for n in range(SESSIONS)]
+        answers = {name: web.get(f"sessions/{name}") for name in names}
+        assert {status for status, _ in answers.values()} == {200, 502}
+        assert {found["partition"] for status, found in answers.values() if status == 200} == set(own)
+        web.get("configuration")
+        # The stranger, which has no key, shows what it owns and says so.
+        status, theirs = Web(stranger).get("sessions")
+        assert (status, len(theirs["missing"])) == (200, 1)
+        assert "has no --peer-key: it shows only what it owns itself" in theirs["missing"][0]
+        assert sorted(row["session"] for page in (listed, theirs) for row in page["sessions"]) == sorted(
+            names
+        )
+        with pytest.raises(BlockingIOError):
+            recorder.accept()
 
 
 async def test_without_web_nothing_listens(app: Stage) -> None:

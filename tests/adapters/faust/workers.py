@@ -139,6 +139,15 @@ class Stage:
     def topics(self) -> Topics:
         return Topics.of(self.app)
 
+    def shown(self) -> tuple[str, ...]:
+        """The arguments of a worker with pages on a free port, which shows what all workers have."""
+        path = self.folder / "peer.key"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(0o600)
+            path.write_bytes(os.urandom(32))
+        return ("--web-port", "0", "--peer-key", str(path))
+
     async def prepare(self, tasks: str = TASKS) -> None:
         """Make the topics and bring ``tasks`` into force."""
         await create(self.connection, self.app, partitions=self.partitions)

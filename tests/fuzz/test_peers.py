@@ -1,0 +1,270 @@
+"""Fuzzers of what workers take from each other: proofs, announced addresses, answers and ended logins."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.ids import AppId, JsonObject
+from triggerstream.engine.inspect import merged, partition_row
+from triggerstream.web import logins as logins_module
+from triggerstream.web import peeranswers, peerkey, render
+from triggerstream.web.graph import drawing
+from triggerstream.web.logins import Logins
+from triggerstream.web.peeranswers import CONFIGURATION, OVERVIEW, SESSION, SESSIONS, Fields, read_answer
+from triggerstream.web.peerkey import Asked, PeerKey, PeerRefusedError, read_peer_key
+
+APP = AppId("app")
+NOW = 1_800_000_000.0
+KEY = PeerKey(bytes(range(32)), app=APP, clock=lambda: NOW)
+ASKED = Asked(url="http://w-1:6066", method="GET", path="/v1/sessions?here=1")
+_HEADER = KEY.authorization(ASKED)[0]
+_LATE = PeerKey(bytes(range(32)), app=APP, clock=lambda: NOW - 100).authorization(ASKED)[0]
+
+
+def _mutate_text(chance: random.Random, text: str) -> str:
+    tokens = (
+        b".",
+        b"0",
+        b"f",
+        b"%",
+        b"&",
+        b"mac=",
+        b"on=",
+        b"[",
+        b"\xff",
+        b"Triggerstream-Peer ",
+        b"\xc2\xb2",
+    )
+    data = mutate_bytes(chance, text.encode(errors="surrogateescape"), tokens)
+    return data.decode(errors="surrogateescape")
+
+
+def test_an_authorization_is_accepted_or_refused_with_one_error() -> None:
+    def check(header: str) -> None:
+        KEY.check(header, ASKED)
+        assert header.removeprefix("Triggerstream-Peer ") == _HEADER.removeprefix("Triggerstream-Peer ")
+
+    fuzz(
+        Fuzzer(
+            parse=check,
+            refuses=(PeerRefusedError,),
+            seeds=(_HEADER, _LATE, ""),
+            mutate=_mutate_text,
+            parsers=(Parser(module=peerkey, functions=frozenset({"PeerKey.check", "_equal"})),),
+        )
+    )
+
+
+def test_an_announced_address_is_proven_or_it_is_not() -> None:
+    url = "http://w-1:6066/?on=w-1"
+    announced = KEY.announced(url)
+
+    def check(text: str) -> None:
+        assert KEY.proven(text) in {None, url}
+
+    fuzz(
+        Fuzzer(
+            parse=check,
+            refuses=(),
+            seeds=(announced, url, "http://[::1]:6066/?on=x&mac=0", "http://["),
+            mutate=_mutate_text,
+            parsers=(Parser(module=peerkey, functions=frozenset({"PeerKey.proven"})),),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer of another worker, and the page that shows it."""
+
+    name: str
+    status: int
+    body: bytes
+
+
+_COMMON: dict[str, Any] = {
+    "nav": "x",
+    "said": None,
+    "args": {},
+    "may_order": True,
+    "may_leave": True,
+    "form_key": "k",
+    "most_instances": render.MOST_INSTANCES,
+    "missing": [],
+    "app": "app",
+    "workers": [],
+}
+_BY: JsonObject = {"offset": 1, "time": "2026-03-01T12:00:00Z", "id": "i", "source": "s"}
+_INSTANCE: JsonObject = {
+    "instance": "t#0",
+    "status": "failed",
+    "says": "failed: why",
+    "error": "why",
+    "reason": "r",
+    "attempt": 2,
+    "result": {"a": [1]},
+    "command": "c",
+    "cloneOf": "t#1",
+    "after": [{"trigger": "a", "met": True, "by": _BY, "data": {"x": 1}}, {"trigger": "b", "met": False}],
+    "unless": [{"trigger": "c", "arrived": True, "offset": 2}, {"trigger": "d", "arrived": False}],
+}
+ANSWERS: dict[str, tuple[Fields, dict[str, Any]]] = {
+    "overview": (OVERVIEW, {"partitions": [partition_row(1, owner="o", own=False, phase="ready", lag=1)]}),
+    "sessions": (
+        SESSIONS,
+        {
+            "sessions": [
+                {
+                    "session": "s",
+                    "waiting": 0,
+                    "running": 1,
+                    "failed": 2,
+                    "done": 3,
+                    "closed": True,
+                    "clock": "2026-03-01T12:00:00Z",
+                    "waitsFor": ["a"],
+                    "failures": [{"instance": "t#0", "error": "e", "reason": None, "changed": None}],
+                }
+            ],
+            "after": "s",
+            "complete": False,
+        },
+    ),
+    "session": (
+        SESSION,
+        {
+            "session": "s",
+            "partition": 1,
+            "closed": False,
+            "clock": None,
+            "offset": 7,
+            "refused": 1,
+            "waitsFor": ["a", "b"],
+            "tasks": [{"task": "t", "run": "x", "says": "y", "forgotten": 1, "instances": [_INSTANCE]}],
+            "timeline": [
+                {"what": "arrived", "time": "2026-03-01T12:00:00Z", "offset": 1, "type": "a", "note": "n"},
+                {
+                    "what": "decided",
+                    "time": "2026-03-01T12:00:00Z",
+                    "offset": 1,
+                    "instance": "t#0",
+                    "run": "x",
+                    "because": [{"trigger": "a", "by": _BY}],
+                },
+            ],
+            "seen": [{"trigger": "a", "by": _BY, "usedBy": ["t"]}],
+        },
+    ),
+    "configuration": (
+        CONFIGURATION,
+        {
+            "hash": "h",
+            "text": "{}",
+            "arrival": None,
+            "tasks": [{"task": "t", "run": "x", "after": ["a"], "andEvery": "e", "unless": ["u"]}],
+        },
+    ),
+}
+
+
+def show(page: Page) -> None:
+    """Make the page that shows an answer of another worker."""
+    shape, _ = ANSWERS[page.name]
+    found = read_answer(page.status, page.body, shape)
+    if found is None:
+        return
+    values = {**found, **_COMMON, "found": {**found, "missing": []}}
+    if page.name == "overview":
+        rows = cast("list[JsonObject]", found["partitions"])
+        values["partitions"] = [{**row, "own": False, "owner": "http://w-1"} for row in rows]
+    if page.name == "sessions":
+        merged([found, found], limit=1)
+        render.page("failures", values)
+    if page.name == "configuration":
+        values["drawing"] = drawing(cast("list[JsonObject]", found["tasks"]))
+    render.page(page.name, values)
+
+
+def _mutate_page(chance: random.Random, page: Page) -> Page:
+    if chance.random() < 0.05:
+        return Page(page.name, chance.choice((200, 404, 500, 302)), page.body)
+    try:
+        value = json.loads(page.body)
+    except ValueError:
+        return Page(page.name, page.status, mutate_bytes(chance, page.body))
+    if chance.random() < 0.9:
+        names = ("by", "data", "unless", "error", "after", "what", "note", "run", "status", "because")
+        body = json.dumps(mutate_json(chance, value, names)).encode(errors="replace")
+        return Page(page.name, page.status, body)
+    return Page(page.name, page.status, mutate_bytes(chance, page.body))
+
+
+def test_an_answer_is_shown_or_refused_with_one_error() -> None:
+    seeds = [Page(name, 200, json.dumps(value).encode()) for name, (_, value) in ANSWERS.items()]
+    seeds += [Page("session", 404, b"{}"), Page("session", 500, b'{"error": "e"}'), Page("session", 200, b"")]
+    reading = frozenset({"read_answer", "check_shape"})
+    fuzz(
+        Fuzzer(
+            parse=show,
+            refuses=(DecodeError,),
+            seeds=seeds,
+            mutate=_mutate_page,
+            parsers=(Parser(module=peeranswers, functions=reading),),
+        )
+    )
+
+
+def test_ended_logins_are_learned_or_refused_with_one_error() -> None:
+    cookie = Logins(bytes(32), clock=lambda: NOW).give("a-token")
+
+    def learn(told: Any) -> None:  # noqa: ANN401 - JSON of any kind
+        logins = Logins(bytes(32), clock=lambda: NOW)
+        logins.learn(told)
+        logins.token_of(cookie, ["a-token"])
+        logins.ended()
+
+    fuzz(
+        Fuzzer(
+            parse=learn,
+            refuses=(DecodeError,),
+            seeds=(
+                {"ended": {"0" * 32: int(NOW) + 5, "1" * 32: 5, "2" * 32: 10**13}, "madeAfter": int(NOW) - 5},
+                {"ended": {"0" * 32: int(NOW) + 5}, "madeAfter": 10**12},
+                {"ended": {"x": 1}, "madeAfter": 1},
+            ),
+            mutate=_mutate_told,
+            parsers=(Parser(module=logins_module, functions=frozenset({"Logins.learn"})),),
+        )
+    )
+
+
+def _mutate_told(chance: random.Random, told: Any) -> Any:  # noqa: ANN401 - JSON of any kind
+    mutated = mutate_json(chance, told, ("ended", "madeAfter", "0" * 32))
+    return mutated if isinstance(mutated, dict) else told
+
+
+def test_a_key_file_is_read_or_refused_with_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "peer.key"
+    path.touch(0o600)
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        read_peer_key(path, app=APP)
+
+    mutate: Callable[[random.Random, bytes], bytes] = mutate_bytes
+    fuzz(
+        Fuzzer(
+            parse=read,
+            refuses=(UsageError,),
+            seeds=(bytes(range(32)), b"5e" * 32, b"5e" * 31 + b"\n", b"", b"5" * 65),
+            mutate=mutate,
+            parsers=(Parser(module=peerkey, functions=frozenset({"read_peer_key"})),),
+        )
+    )
