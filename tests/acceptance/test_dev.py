@@ -88,6 +88,53 @@ def test_it_goes_on_where_it_was_after_a_kill(project: Project) -> None:
     assert project.ran() == ["s"]
 
 
+LEAVING_OUT = """{
+  "$bounds": {"unresolvedInstances": 1},
+  "t_page": {
+    "after": ["module4Received"],
+    "andEvery": "module1Received",
+    "run": "my_app.tasks.ProcessStepData",
+    "withParams": {"module4Received": {"device": "unknown"}},
+  },
+  "t_x": {"after": ["close"], "andEvery": "t_page", "run": "my_app.tasks.ProcessStepData"},
+  "t_y": {"after": ["close"], "andEvery": "t_page", "run": "my_app.tasks.ProcessStepData"},
+}"""
+
+
+def test_a_task_whose_followers_a_bound_leaves_out_runs_once_however_often_it_is_restarted(
+    project: Project,
+) -> None:
+    project.tasks.write_text(LEAVING_OUT)
+    for start in range(3):
+        with dev(project) as running:
+            running.wait_said("ready")
+            if start == 0:
+                project.fire_both("s")
+            instances = wait_until(
+                lambda: finished_page(project), within_s=60, what="t_page#0 is not finished"
+            )
+            assert instances == {"t_page#0": "finished"}
+            # What the session does not need ends before a task that was handed over again would: both
+            # go through one worker, one after the other.
+            other = f"other{start}"
+            project.fire_both(other)
+            wait_until(lambda name=other: name in project.ran(), within_s=60, what=other)  # type: ignore[misc]
+            assert running.stop() == 0
+    assert project.ran().count("s") == 1
+    letters = [json.loads(line) for line in project.run("deadletters", "list", "--json").stdout.splitlines()]
+    left_out = [letter for letter in letters if letter["session"] == "s"]
+    assert [(letter["leftOut"], letter["value"]["type"]) for letter in left_out] == [(0, "t_page")]
+
+
+def finished_page(project: Project) -> dict[str, str] | None:
+    """The statuses of session s, once its first page is finished."""
+    ran = project.run("sessions", "show", "s", "--json")
+    if ran.returncode:
+        return None
+    found = {name: one["status"] for name, one in json.loads(ran.stdout)["instances"].items()}
+    return found if found.get("t_page#0") == "finished" else None
+
+
 def test_what_is_fired_while_nothing_runs_is_not_lost(project: Project) -> None:
     with dev(project) as running:
         running.wait_said("ready")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from triggerstream.adapters.sqlite import SqliteLog, SqliteStore
+from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.engine.checkpoint import Checkpoint, Stored
@@ -40,6 +41,38 @@ print("ready", flush=True)
 for line in sys.stdin:
     log.report("s", b"{}")
 """
+
+
+async def test_database_of_the_first_schema_is_brought_up_to_date_with_its_dead_letters(
+    tmp_path: Path,
+) -> None:
+    store = SqliteStore(tmp_path, app=APP)
+    await store.open()
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "triggerstream.db", isolation_level=None)) as older:
+        older.executescript(
+            """
+            DROP TABLE dead_letters;
+            CREATE TABLE dead_letters (
+                number INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, offset INTEGER UNIQUE,
+                key BLOB, value BLOB, reason TEXT NOT NULL
+            );
+            INSERT INTO dead_letters (at_us, offset, reason) VALUES (1, 5, 'of a record');
+            INSERT INTO dead_letters (at_us, key, value, reason) VALUES (2, 'k', 'v', 'of a command');
+            PRAGMA user_version = 1;
+            """
+        )
+    reader = SqliteReader(tmp_path)
+    found = await reader.dead_letters()
+    await reader.close()
+    assert [(d.number, d.offset, d.left_out, d.reason) for d in found] == [
+        (1, 5, None, "of a record"),
+        (2, None, None, "of a command"),
+    ]
+    with closing(sqlite3.connect(tmp_path / "triggerstream.db")) as newer:
+        assert newer.execute("PRAGMA user_version").fetchone() == (2,)
+        newer.execute("INSERT INTO dead_letters (at_us, offset, left_out, reason) VALUES (3, 5, 0, 'r')")
+        assert newer.execute("SELECT max(number) FROM dead_letters").fetchone() == (3,)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from triggerstream import bootstrap
 from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.client import SyncClient
-from triggerstream.core.events import Failed, Started
+from triggerstream.core.events import Failed, Finished, Started
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId, TaskName, command_id
 from triggerstream.core.placement import partition_of
 from triggerstream.wire.events import encode
@@ -252,6 +252,60 @@ def test_dead_letters_are_redriven_once_they_can_be_folded(
             if row["what"] == "decided"
         ]
         assert decided["instance"] == "t_process#0"
+
+
+PAGES = """{
+  "$bounds": {"unresolvedInstances": 1},
+  "t_page": {"after": [], "andEvery": "page", "run": "app.page"},
+  "t_x": {"after": ["close"], "andEvery": "t_page", "run": "app.x"},
+  "t_y": {"after": ["close"], "andEvery": "t_page", "run": "app.y"},
+}"""
+
+
+def test_what_outcomes_left_out_is_redriven_and_counts_once(
+    cli: Cli, address: str, tasks: Path, worker: WorkerProcess, kafka_app: AppId
+) -> None:
+    tasks.write_text(PAGES)
+    assert cli("config", "apply", str(tasks), at=address).status == 0
+    sessions = [f"s{number}" for number in range(4)]
+    with SyncClient(address, source="test") as client:
+        for session in sessions:
+            client.fire(session, "page")
+    page = InstanceId("t_page#0")
+    commands = {
+        session: command_id(kafka_app, SessionId(session), generation=0, task=TaskName("t_page"), number=0)
+        for session in sessions
+    }
+    outcomes = [
+        NewRecord(
+            key=session.encode(),
+            value=encode(Finished(instance=page, command=command, result={"of": session})),
+        )
+        for session, command in commands.items()
+    ]
+    asyncio.run(_append(address, outcomes))
+
+    def letters() -> list[dict[str, Any]] | None:
+        rows = cli("deadletters", "list", "--json", at=address).rows()
+        return rows if len(rows) == len(sessions) else None
+
+    rows = wait_until(letters, within_s=60, what=worker.text)
+    assert {row["session"]: (row["leftOut"], row["value"]["id"]) for row in rows} == {
+        session: (0, command) for session, command in commands.items()
+    }
+    assert all(row["value"]["data"] == {"of": row["session"]} for row in rows)
+    tasks.write_text(PAGES.replace("1}", "2}"))
+    assert cli("config", "apply", str(tasks), at=address).status == 0
+    for _ in range(2):
+        ran = cli("deadletters", "redrive", "--all", "--json", "--wait", "60", at=address)
+        assert (ran.status, len(ran.rows())) == (0, len(sessions)), ran.err
+    for session in sessions:
+        instances = cli("sessions", "show", session, "--json", at=address).row()["instances"]
+        assert {name: one["status"] for name, one in instances.items()} == {
+            "t_page#0": "finished",
+            "t_x#0": "unstarted",
+            "t_y#0": "unstarted",
+        }
 
 
 async def _append(address: str, records: list[NewRecord]) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli.conftest import SURVEY, Cli
 from tests.support.engines import RunningEngine, running_engine
+from triggerstream.core.events import Failed, Finished, Trigger
+from triggerstream.core.ids import TriggerName
 from triggerstream.wire.records import NewRecord
 
 BOUNDED = '{"$bounds": {"commandBytes": 2000}, ' + SURVEY.strip()[1:]
@@ -66,6 +68,53 @@ def test_one_that_a_bound_still_refuses_is_a_dead_letter_again(cli: Cli, engine:
     assert (ran.status, ran.out) == (1, "")
     assert "dead letter 1: a dead letter again, from offset " in ran.err
     assert len(cli("deadletters", "list", "--json").rows()) == 2
+
+
+PAGES = """{
+  "$bounds": {"unresolvedInstances": 1},
+  "t_page": {"after": [], "andEvery": "page", "run": "app.page"},
+  "t_x": {"after": ["close"], "andEvery": "t_page", "run": "app.x"},
+  "t_y": {"after": ["close"], "andEvery": "t_page", "run": "app.y"},
+}"""
+
+
+def test_what_an_outcome_left_out_is_appended_as_an_event_of_its_own_and_counts_once(
+    cli: Cli, engine: RunningEngine
+) -> None:
+    engine.apply(PAGES)
+    engine.append("s", Trigger(name=TriggerName("page"), data={}))
+    (command,) = engine.commands(1)
+    engine.append("s", Finished(instance=command.instance, command=command.id, result={"n": 1}))
+    (letter,) = cli("deadletters", "list", "--json").rows()
+    assert (letter["leftOut"], letter["session"], letter["headers"]) == (0, "s", {})
+    assert letter["reason"].startswith("the trigger `t_page` was left out: a session holds at most 1 ")
+    assert letter["value"]["type"] == "t_page"
+    assert letter["value"]["id"] == command.id
+    assert "left out 0" in cli("deadletters", "list").out
+    assert f"offset   {letter['offset']}, left out 0" in cli("deadletters", "show", "1").out
+    refused = cli("deadletters", "redrive", "1", "--json")
+    assert (refused.status, refused.row()["folded"]) == (1, False)
+    assert "$bounds.unresolvedInstances" in refused.row()["reason"]
+    engine.apply(PAGES.replace("1}", "2}"))
+    for _ in range(2):
+        ran = cli("deadletters", "redrive", "1", "--json")
+        assert (ran.status, ran.row()["folded"]) == (0, True)
+    instances = cli("sessions", "show", "s", "--json").row()["instances"]
+    assert {name: one["status"] for name, one in instances.items()} == {
+        "t_page#0": "finished",
+        "t_x#0": "unstarted",
+        "t_y#0": "unstarted",
+    }
+
+
+def test_a_skip_that_leaves_something_out_is_said_to_have_applied(cli: Cli, engine: RunningEngine) -> None:
+    engine.apply(PAGES)
+    engine.append("s", Trigger(name=TriggerName("page"), data={}))
+    (command,) = engine.commands(1)
+    engine.append("s", Failed(instance=command.instance, command=command.id, error="boom"))
+    ran = cli("instances", "skip", "s", "t_page#0", "--cascade", "--json")
+    assert (ran.status, ran.row()["applied"]) == (0, True)
+    assert [row["leftOut"] for row in cli("deadletters", "list", "--json").rows()] == [0]
 
 
 def test_a_dry_run_appends_nothing(cli: Cli, refused: RunningEngine) -> None:

@@ -211,6 +211,34 @@ async def test_dead_letters_are_paged_and_found_by_offset(place: Place, store: S
     assert await place.reader.dead_letter(7) is None
 
 
+async def test_left_out_trigger_is_a_dead_letter_beside_that_of_its_record(
+    place: Place, store: Store
+) -> None:
+    await place.log.append([NewRecord(key=b"s", value=b"{}", headers=(("h", b"x"),))])
+    (record,) = await store.read(0, limit=10)
+    letters = tuple(
+        DeadLetter(
+            record=Record(
+                partition=0,
+                offset=record.offset,
+                arrival_us=record.arrival_us,
+                key=b"s",
+                value=b"follows %d" % number,
+            ),
+            reason=f"left out {number}",
+            left_out=number,
+        )
+        for number in range(2)
+    )
+    await store.commit(Checkpoint(partition=0, offset=1, dead_letters=letters))
+    found = await place.reader.dead_letters()
+    assert [(d.offset, d.left_out, d.key, d.value, d.headers, d.reason) for d in found] == [
+        (0, 0, b"s", b"follows 0", (), "left out 0"),
+        (0, 1, b"s", b"follows 1", (), "left out 1"),
+    ]
+    assert await place.reader.dead_letter(0) is None  # the record itself was folded
+
+
 # ---- the outbox -----------------------------------------------------------------------------------
 
 

@@ -48,6 +48,10 @@ Asked: TypeAlias = "tuple[str, str, int, int, JsonObject]"
 OPEN = ("unstarted", "delayed", "scheduled", "running", "failed")
 
 
+class BoundError(Exception):
+    """A trigger would break a bound in numbers."""
+
+
 @dataclass
 class One:
     """An instance."""
@@ -62,6 +66,7 @@ class One:
     retries: int = 0
     due_us: int = 0
     params: JsonObject = field(default_factory=dict)
+    forgotten: bool = False
 
     @property
     def name(self) -> str:
@@ -85,6 +90,7 @@ class Session:
     ids: dict[TriggerName, list[tuple[str | None, str]]] = field(default_factory=dict)
     instances: list[One] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    left_out: list[tuple[TriggerName, JsonObject]] = field(default_factory=list)
 
 
 class Reference:
@@ -92,21 +98,43 @@ class Reference:
 
     def __init__(self, config: Configuration, app: AppId) -> None:
         self.tasks = config.tasks
+        self.bounds = config.bounds
         self.app = app
         self.sessions: dict[SessionId, Session] = {}
 
-    def fold(self, event: Event) -> list[Asked]:
+    def fold(self, event: Event) -> tuple[list[Asked], list[tuple[TriggerName, JsonObject]]] | None:
+        """What was decided and what was left out; None for a trigger that would break a bound."""
         session = self.sessions.setdefault(event.session, Session())
-        session.asked = []
+        before = deepcopy(session)
+        session.asked, session.left_out = [], []
         session.clock_us = max(session.clock_us, event.arrival_us)
+        try:
+            self.let_time_pass(session)
+            self.apply(session, event)
+        except BoundError:
+            self.sessions[event.session] = before
+            return None
+        session = self.sessions[event.session]
         self.let_time_pass(session)
-        self.apply(session, event)
-        self.let_time_pass(session)
-        return session.asked
+        return session.asked, session.left_out
 
     def statuses(self, name: SessionId) -> dict[str, tuple[str, JsonObject]]:
         session = self.sessions.get(name, Session())
-        return {one.name: (one.status, one.kwargs()) for one in session.instances}
+        return {one.name: (one.status, one.kwargs()) for one in session.instances if not one.forgotten}
+
+    def uses(self, trigger: TriggerName) -> bool:
+        return any(trigger in (*task.after, *task.unless, task.and_every) for task in self.tasks)
+
+    def end(self, session: Session, one: One, status: str) -> None:
+        one.status = status
+        kept = [other for other in self.of(session, one.task) if other.status not in OPEN]
+        for other in kept[: max(0, len(kept) - self.bounds.resolved_instances)]:
+            other.forgotten = True
+
+    def check_room(self, session: Session) -> None:
+        unresolved = [one for one in session.instances if one.status in OPEN]
+        if len(unresolved) + 1 > self.bounds.unresolved_instances:
+            raise BoundError
 
     # ---- rules 1 to 5
 
@@ -115,6 +143,10 @@ class Reference:
             session.closed = False
             session.instances = []
             session.latest = {}
+        strangers = [name for name in {*session.latest, trigger} if not self.uses(name)]
+        is_new = trigger in strangers and trigger not in session.latest
+        if is_new and len(strangers) > self.bounds.trigger_names:
+            raise BoundError
         for task in self.tasks:
             after = list(task.after) + ([] if task.and_every is None else [task.and_every])
             if trigger not in after and trigger not in task.unless:
@@ -128,9 +160,10 @@ class Reference:
                     accepted = True
                 if one.status in OPEN and trigger in task.unless:
                     one.unless_seen.add(trigger)
-            never = len(self.of(session, task)) == 0
+            never = self.made(session, task) == 0
             if never or (trigger == task.and_every and not accepted):  # rules 2 and 3
-                one = One(task=task, number=len(self.of(session, task)))
+                self.check_room(session)
+                one = One(task=task, number=self.made(session, task))
                 for name in after:
                     if name in session.latest:
                         one.stored[name] = deepcopy(session.latest[name])
@@ -144,7 +177,7 @@ class Reference:
                 session.instances.append(one)
             for one in self.of(session, task):  # rule 4
                 if one.status in {"unstarted", "delayed"} and one.blocked():
-                    one.status = "abandoned"
+                    self.end(session, one, "abandoned")
                 elif one.status == "unstarted" and all(name in one.stored for name in after):
                     self.decide(session, one)
         session.latest[trigger] = deepcopy(data)  # rule 5
@@ -158,7 +191,10 @@ class Reference:
         session.asked.append(("run", one.name, one.attempt, one.retries, merged(one.params, one.kwargs())))
 
     def of(self, session: Session, task: Task) -> list[One]:
-        return [one for one in session.instances if one.task.name == task.name]
+        return [one for one in session.instances if one.task.name == task.name and not one.forgotten]
+
+    def made(self, session: Session, task: Task) -> int:
+        return sum(one.task.name == task.name for one in session.instances)
 
     # ---- time
 
@@ -179,10 +215,9 @@ class Reference:
     def apply(self, session: Session, event: Event) -> None:
         match event.body:
             case Trigger() as trigger:
-                used = any(trigger.name in (*task.after, *task.unless, task.and_every) for task in self.tasks)
-                if event.id is not None and used:
+                if event.id is not None and self.uses(trigger.name):
                     known = session.ids.setdefault(trigger.name, [])
-                    if (event.source, event.id) in known[-256:]:
+                    if (event.source, event.id) in known[-self.bounds.digests :]:
                         return
                     known.append((event.source, event.id))
                 self.fire(session, trigger.name, trigger.data)
@@ -198,17 +233,18 @@ class Reference:
                 if not session.closed:
                     for one in session.instances:
                         if one.status in {"unstarted", "delayed"}:
-                            one.status = "cancelled"
+                            self.end(session, one, "cancelled")
                     session.generation += 1
                     session.closed = True
             case Erase():
-                asked = session.asked
-                self.sessions[event.session] = Session(generation=session.generation + 1, asked=asked)
+                self.sessions[event.session] = Session(
+                    generation=session.generation + 1, asked=session.asked, left_out=session.left_out
+                )
             case Touch() | Timer():
                 pass
 
     def find(self, session: Session, instance: InstanceId) -> One | None:
-        found = [one for one in session.instances if one.name == instance]
+        found = [one for one in session.instances if one.name == instance and not one.forgotten]
         return found[0] if found else None
 
     def command(self, name: SessionId, session: Session, one: One) -> CommandId:
@@ -225,7 +261,7 @@ class Reference:
             case Started(), "scheduled":
                 one.status = "running"
             case Finished(), "scheduled" | "running":
-                one.status = "finished"
+                self.end(session, one, "finished")
                 self.cascade(session, one.task.name, outcome.result)
             case Failed(), "scheduled" | "running":
                 retry = one.task.retry
@@ -241,7 +277,7 @@ class Reference:
                 else:
                     one.status = "failed"
             case Skipped(), "scheduled" | "running":
-                one.status = "skipped"
+                self.end(session, one, "skipped")
             case Retried(), "running":
                 if one.blocked() or session.closed:
                     one.status = "failed"
@@ -252,14 +288,14 @@ class Reference:
                     clone.status = "delayed"
                     clone.due_us = session.clock_us + outcome.after_us
             case Revoked(), "scheduled":
-                one.status = "expired"
+                self.end(session, one, "expired")
             case _:
                 pass
 
     def order(self, session: Session, one: One, order: Skip | Replay | Cancel | Resend) -> None:
         match order, one.status:
             case Skip(), "failed":
-                one.status = "skipped"
+                self.end(session, one, "skipped")
                 if order.cascade:
                     self.cascade(session, one.task.name, order.result)
             case Replay(), "failed" | "scheduled" | "running" if one.status == "failed" or order.force:
@@ -270,9 +306,9 @@ class Reference:
                     clone.replaced = deepcopy(order.kwargs)
                 self.decide(session, clone)
             case Cancel(), "unstarted" | "delayed":
-                one.status = "cancelled"
+                self.end(session, one, "cancelled")
             case Cancel(), "scheduled" | "running":
-                one.status = "cancelled"
+                self.end(session, one, "cancelled")
                 session.asked.append(("revoke", one.name, 0, 0, {}))
             case Resend(), "scheduled" | "running":
                 one.attempt += 1
@@ -281,10 +317,10 @@ class Reference:
                 pass
 
     def clone(self, session: Session, one: One, *, retries: int) -> One:
-        one.status = "replayed"
+        self.end(session, one, "replayed")
         clone = One(
             task=one.task,
-            number=len(self.of(session, one.task)),
+            number=self.made(session, one.task),
             stored=deepcopy(one.stored),
             replaced=deepcopy(one.replaced),
             unless_seen=set(one.unless_seen),
@@ -300,7 +336,12 @@ class Reference:
             result = {}
         if not isinstance(result, dict):
             result = {"result": result}
-        self.fire(session, TriggerName(task), result)
+        before = deepcopy(session)
+        try:
+            self.fire(session, TriggerName(task), result)
+        except BoundError:  # the trigger that follows is folded whole or not at all
+            vars(session).update(vars(before))
+            session.left_out.append((TriggerName(task), result))
 
 
 def merged(under: Json, over: Json) -> JsonObject:

@@ -27,7 +27,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.fold import Folded, step
+from triggerstream.core.fold import Folded, LeftOut, step
 from triggerstream.core.ids import (
     AppId,
     CommandId,
@@ -40,6 +40,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.projections import statuses, timeline
+from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import Instance, SessionState
 from triggerstream.core.tasks import Applied, Configuration, Rules
 from triggerstream.wire import tasksfile
@@ -68,6 +69,9 @@ class Story:
     commands: list[Command] = field(init=False, default_factory=list)
     rejected: list[str] = field(init=False, default_factory=list)
     settled: list[CommandId] = field(init=False, default_factory=list)
+    left_out: list[LeftOut] = field(init=False, default_factory=list)
+    prevented: int = field(init=False, default=0)
+    sizes: Sizes | None = None
     offset: int = field(init=False, default=0)
     now_s: float = field(init=False, default=0.0)
 
@@ -105,13 +109,15 @@ class Story:
 
     def take(self, event: Event) -> list[Decision]:
         """Fold ``event`` as it is."""
-        folded = step(self.rules, self.state, event)
+        folded = step(self.rules, self.state, event, sizes=self.sizes)
         if not isinstance(folded, Folded):
             self.rejected.append(folded.reason)
             return []
         self.state = folded.state
         self.commands += [d for d in folded.decisions if isinstance(d, Command)]
         self.settled += folded.settled
+        self.left_out += folded.left_out
+        self.prevented += folded.prevented
         return list(folded.decisions)
 
     def apply(self, tasks: JsonObject | str, *, at: float | None = None) -> None:

@@ -37,7 +37,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.fold import Folded, step
+from triggerstream.core.fold import Folded, LeftOut, step
 from triggerstream.core.ids import (
     AppId,
     CommandId,
@@ -141,8 +141,13 @@ TIGHT = tuple(
 )
 """Bounds so low that the logs meet them."""
 SMALL = tuple(
-    Bounds(state_bytes=state, command_bytes=command)
-    for state, command in ((700, 300), (1_200, 500), (2_000, 350), (4_000, 1_000))
+    Bounds(state_bytes=state, resolved_bytes=resolved, command_bytes=command)
+    for state, resolved, command in (
+        (700, 300, 300),
+        (1_200, 1_000, 500),
+        (2_000, 100, 350),
+        (4_000, 700, 1_000),
+    )
 )
 """The same for the bounds in bytes."""
 
@@ -255,12 +260,16 @@ def _move(drawn: bytes, kinds: Sequence[str], sessions: Sequence[SessionId], *, 
 
 @dataclass(slots=True)
 class World:
-    """Every session of a partition, folded. ``rejected`` holds the offsets of events that break a bound."""
+    """Every session of a partition, folded.
+
+    ``rejected`` holds the offsets of triggers that break a bound, ``left_out`` those that followed and did.
+    """
 
     rules: Rules
     states: dict[SessionId, SessionState] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def take(self, entry: Entry) -> None:
         """Fold one entry."""
@@ -271,6 +280,7 @@ class World:
         if isinstance(folded, Folded):
             self.states[entry.session] = folded.state
             self.decisions.extend(folded.decisions)
+            self.left_out.extend(folded.left_out)
         else:
             self.rejected.append(entry.offset)
 
@@ -376,8 +386,9 @@ def _body(move: Move, state: SessionState | None, config: Configuration) -> Body
         case "failed":
             reasons = (None, *FailureReason)
             reason = reasons[move.pick % len(reasons)]
+            error = "\x01" * 3_000 if move.flag and move.pick == 0 else "boom"
             return Failed(
-                instance=instance, command=command, error="boom", reason=reason, metadata={"failed": True}
+                instance=instance, command=command, error=error, reason=reason, metadata={"failed": True}
             )
         case "skipped":
             return Skipped(instance=instance, command=command, metadata={"skipped": True})

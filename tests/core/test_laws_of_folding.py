@@ -18,6 +18,7 @@ from tests.core.strategies import (
     LIFE,
     SECOND,
     SESSIONS,
+    SMALL,
     START_US,
     TIGHT,
     TRIGGERS,
@@ -31,9 +32,17 @@ from tests.core.strategies import (
     renumbered,
 )
 from triggerstream.core.commands import Command, Decision, Revoke
-from triggerstream.core.events import Event, Finished, Timer, Touch, Trigger
+from triggerstream.core.events import Event, Finished, Skip, Timer, Touch, Trigger
 from triggerstream.core.fold import Folded, migrate, needs_touch, next_due, step
-from triggerstream.core.ids import CommandId, JsonObject, SessionId, TriggerName, instance_id
+from triggerstream.core.ids import (
+    CommandId,
+    JsonObject,
+    SessionId,
+    TaskName,
+    TriggerName,
+    instance_id,
+    split_instance_id,
+)
 from triggerstream.core.projections import explain, statuses, timeline, waits_for
 from triggerstream.core.state import WAITING, SessionState, Status
 from triggerstream.core.tasks import Applied
@@ -43,6 +52,9 @@ from triggerstream.wire.json import check_value
 pytestmark = pytest.mark.laws
 
 EVERYTHING = (*BUSY, *LIFE, "touch", "timer", "apply", "apply")
+FINISHING = ("fire",) * 6 + ("finished",) * 6 + ("failed", "failed", "skip", "skip", "retried", "replay")
+"""Many outcomes that have a trigger follow."""
+SIZES = wire.EncodedSizes()
 FAR_US = 10_000_000 * SECOND
 
 
@@ -84,17 +96,57 @@ def event_of(state: SessionState, session: SessionId, body: Timer | Touch, arriv
     )
 
 
-@given(histories(kinds=(*BUSY, *LIFE, "timer", "touch"), max_size=40))
+@given(
+    st.one_of(
+        histories(kinds=(*BUSY, *LIFE, "timer", "touch"), max_size=40),
+        histories(kinds=(*BUSY, *LIFE, "timer", "touch"), configs=configurations(bounds=TIGHT), max_size=40),
+        histories(kinds=FINISHING, configs=configurations(bounds=TIGHT), max_size=40),
+    )
+)
 def test_fold_agrees_with_a_naive_reading_of_the_design(history: History) -> None:
     config = history.rules.current.config
     reference = Reference(config, APP)
     world = World(history.rules)
     for event in history.events():
-        before = len(world.decisions)
+        before, left_out = len(world.decisions), len(world.left_out)
         world.take(event)
-        assert [asked(d) for d in world.decisions[before:]] == reference.fold(event)
-        assert shown(world.states[event.session]) == reference.statuses(event.session)
-    assert world.rejected == []
+        expected = reference.fold(event)
+        assert (event.offset in world.rejected) is (expected is None)
+        found = (
+            [asked(d) for d in world.decisions[before:]],
+            [(one.trigger, one.data) for one in world.left_out[left_out:]],
+        )
+        assert found == (expected or ([], []))
+        assert shown(world.states.get(event.session)) == reference.statuses(event.session)
+
+
+@given(
+    st.one_of(
+        histories(kinds=EVERYTHING, configs=configurations(bounds=TIGHT), max_size=60),
+        histories(kinds=(*FINISHING, "apply"), configs=configurations(bounds=TIGHT), max_size=60),
+    )
+)
+def test_only_a_trigger_is_rejected_and_what_is_left_out_follows_from_a_command(history: History) -> None:
+    world = World(history.rules)
+    for entry in history.entries:
+        left_out = len(world.left_out)
+        world.take(entry)
+        if not isinstance(entry, Event):
+            continue
+        if world.rejected[-1:] == [entry.offset]:
+            assert isinstance(entry.body, Trigger)
+            continue
+        for one in world.left_out[left_out:]:
+            assert isinstance(entry.body, Finished | Skip)
+            task, number = split_instance_id(entry.body.instance) or ("", 0)
+            assert one.trigger == task
+            commands = {c.id for c in world.commands() if c.task == task and c.session == entry.session}
+            assert one.id in commands
+            assert one.time_us == entry.time_us
+            state = world.states[entry.session]
+            kept = state.tasks[TaskName(task)].resolved.get(number)
+            assert kept is None or kept.status in {Status.FINISHED, Status.SKIPPED}
+            assert TriggerName(task) not in state.seen or state.seen[one.trigger].offset < entry.offset
 
 
 @given(histories(kinds=EVERYTHING), st.data())
@@ -114,6 +166,7 @@ def test_redelivered_events_change_nothing_and_decide_nothing(history: History, 
     st.one_of(
         histories(kinds=EVERYTHING),
         histories(kinds=EVERYTHING, configs=configurations(bounds=TIGHT)),
+        histories(kinds=(*EVERYTHING, *FINISHING), configs=configurations(bounds=SMALL)),
     )
 )
 def test_step_never_raises_and_never_changes_its_arguments(history: History) -> None:
@@ -126,6 +179,8 @@ def test_step_never_raises_and_never_changes_its_arguments(history: History) -> 
         before = None if state is None else (wire.encode(state), state.open_count, state.timer_count)
         said = repr(entry)
         first = step(world.rules, state, entry)
+        measured = step(world.rules, state, entry, sizes=SIZES)
+        assert isinstance(measured, Folded) or isinstance(entry.body, Trigger)
         after = None if state is None else (wire.encode(state), state.open_count, state.timer_count)
         assert before == after
         assert repr(entry) == said
@@ -300,7 +355,8 @@ def test_bounds_of_the_configuration_hold_after_every_event(history: History) ->
             continue
         bounds = world.rules.current.config.bounds
         state = world.states[entry.session]
-        assert len(state.seen) <= bounds.trigger_names
+        users = world.rules.current.config.users
+        assert sum(name not in users for name in state.seen) <= bounds.trigger_names
         assert sum(len(record.open) for record in state.tasks.values()) <= bounds.unresolved_instances
         assert all(len(record.resolved) <= bounds.resolved_instances for record in state.tasks.values())
         assert all(len(digests) <= bounds.digests * 8 for digests in state.digests.values())

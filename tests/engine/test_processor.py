@@ -47,16 +47,19 @@ from triggerstream.core.ids import (
     command_id,
 )
 from triggerstream.core.placement import partition_of
+from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, Applied, Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.processor import FoldVersionError, Processor
 from triggerstream.wire import state as states
 from triggerstream.wire import tasksfile
-from triggerstream.wire.events import ORIGIN_HEADER, encode, text_hash
+from triggerstream.wire.bounds import EVENT_BYTES
+from triggerstream.wire.events import ORIGIN_HEADER, decode, encode, text_hash
 from triggerstream.wire.records import Record
 
 SECOND = 1_000_000
+SIZES = states.EncodedSizes()
 T0 = InstanceId("t#0")
 
 
@@ -213,12 +216,22 @@ def test_no_data_is_folded_beyond_the_bounds_in_bytes(history: History) -> None:
         partition.process([record])
         bounds = partition.rules.current.config.bounds
         assert all(len(value) <= bounds.command_bytes for value in partition.values[decided_before:])
-        if record.key is None or len(partition.dead_letters) > letters:
+        new = partition.dead_letters[letters:]
+        if record.key is None or any(letter.left_out is None for letter in new):
             assert partition.stored == before
             continue
         session = SessionId(record.key.decode())
-        if not json.loads(record.value or b"")["type"].startswith("triggerstream."):
-            assert len(partition.stored[session]) <= bounds.state_bytes
+        state, stored = partition.state(session), partition.stored[session]
+        assert resolved_bytes(state, SIZES) <= bounds.resolved_bytes
+        engines_own = json.loads(record.value or b"")["type"].startswith("triggerstream.")
+        assert not (new and not engines_own)
+        if not engines_own:
+            assert SIZES.state(state) <= bounds.state_bytes
+        elif session in before:
+            # What it brings of its own has a bound; what follows from it is folded within the state's.
+            grown = SIZES.state(state) - max(SIZES.state(states.decode(before[session])), bounds.state_bytes)
+            assert grown <= 2 * TEXT_BYTES
+        assert len(stored) <= SIZES.state(state) + resolved_bytes(state, SIZES) + 3 * len(state.tasks) + 600
 
 
 # ---- what a checkpoint holds --------------------------------------------------------------------
@@ -360,15 +373,18 @@ def test_bad_records_become_dead_letters_with_a_reason_and_the_rest_goes_on() ->
 
 def test_event_that_breaks_a_bound_is_a_dead_letter_and_leaves_the_session_as_it_was() -> None:
     log = Log({"$bounds": {"triggerNames": 1}, **tasks(t=task("a", "b"))})
-    log.fire("a")
-    log.fire("b")
-    log.fire("a")
+    log.fire("x")
+    log.fire("y")
+    log.fire("x")
     checkpoint = log.folded()
     (letter,) = checkpoint.dead_letters
     assert letter.record.offset == 2
-    assert letter.reason == "a session holds at most 1 distinct triggers ($bounds.triggerNames)"
+    assert letter.left_out is None
+    assert letter.reason == (
+        "a session holds at most 1 distinct triggers that no task uses ($bounds.triggerNames)"
+    )
     state = states.decode(checkpoint.states[SessionId("s")].state)
-    assert list(state.seen) == ["a"]
+    assert list(state.seen) == ["x"]
     assert state.offset == 3
 
 
@@ -403,18 +419,105 @@ def test_command_that_a_configuration_makes_too_long_fails_and_the_session_goes_
     failed = state.tasks[TaskName("t")].open[0]
     assert failed.status == "failed"
     assert failed.error == "its command would be too long ($bounds.commandBytes)"
+    assert failed.reason == "bound"
+    assert checkpoint.prevented == 1
+    assert state.positions[-1][3] == "t#0 failed: its command would be too long ($bounds.commandBytes)"
 
 
-def test_outcome_is_folded_even_where_what_follows_from_it_would_be_too_long() -> None:
-    bounds: JsonObject = {"$bounds": {"commandBytes": 600}}
-    log = Log(bounds | tasks(t=task("a"), u=task("t", withParams={"x": "x" * 600})))
-    log.fire("a")
-    log.tell(Finished(instance=InstanceId("t#0"), command=log.folded().decided[0].decision.id))
-    checkpoint = log.folded()
-    assert checkpoint.dead_letters == ()
-    state = states.decode(checkpoint.states[SessionId("s")].state)
-    assert state.tasks[TaskName("t")].resolved[0].status == "finished"
-    assert state.tasks[TaskName("u")].open[0].status == "failed"
+PAGES = tasks(
+    t_page=task(andEvery="page"),
+    t_x=task("close", andEvery="t_page"),
+    t_y=task("close", andEvery="t_page"),
+)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_outcome_is_folded_and_the_trigger_that_a_bound_leaves_out_is_a_dead_letter(*, at_once: bool) -> None:
+    log = Log({"$bounds": {"unresolvedInstances": 1}, **PAGES})
+    log.fire("page", at=1)
+    page = command(task="t_page")
+    outcome = log.tell(
+        Finished(instance=InstanceId("t_page#0"), command=page, result={"n": [1.5]}), at=1_767_225_600
+    )
+    partition = Partition(Rules(app=APP))
+    for batch in [log.records] if at_once else [[record] for record in log.records]:
+        partition.process(batch)
+    assert partition.settled == [page]
+    assert partition.state("s").tasks[TaskName("t_page")].resolved[0].status == "finished"
+    assert partition.state("s").open_count == 0
+    (letter,) = partition.dead_letters
+    assert letter.left_out == 0
+    assert letter.reason == (
+        "the trigger `t_page` was left out: "
+        "a session holds at most 1 unresolved instances ($bounds.unresolvedInstances)"
+    )
+    record = letter.record
+    assert (record.partition, record.offset, record.arrival_us) == (0, outcome.offset, outcome.arrival_us)
+    assert (record.key, record.headers) == (b"s", ())
+    assert json.loads(record.value or b"") == {
+        "type": "t_page",
+        "data": {"n": [1.5]},
+        "time": "2026-01-01T00:00:00Z",
+        "id": page,
+    }
+    log.apply(PAGES)
+    for _ in range(2):  # appended twice, it counts once
+        log.add(record.value)
+    partition.process(log.records[-3:])
+    assert partition.dead_letters == [letter]
+    assert {name: list(record.open) for name, record in partition.state("s").tasks.items()} == {
+        "t_page": [],
+        "t_x": [0],
+        "t_y": [0],
+    }
+
+
+def test_session_goes_on_however_much_its_resolved_instances_hold() -> None:
+    log = Log(tasks(t=task(andEvery="page")))
+    partition = Partition(Rules(app=APP))
+    partition.process(log.records)
+    for number in range(90):
+        page = log.fire("page", text="p" * 30_000)
+        finished = Finished(instance=InstanceId(f"t#{number}"), command=command(number), result="r" * 30_000)
+        partition.process([page, log.tell(finished)])
+    assert partition.dead_letters == []
+    assert len(partition.values) == 90
+    state = partition.state("s")
+    assert list(state.tasks[TaskName("t")].resolved) == list(range(73, 90))
+    assert resolved_bytes(state, SIZES) <= 1024 * 1024
+    assert len(partition.stored[SessionId("s")]) < 1_200_000
+
+
+def test_left_out_trigger_is_never_longer_than_an_event_may_be() -> None:
+    log = Log({"$bounds": {"unresolvedInstances": 1}, **PAGES})
+    log.fire("page")
+    value = encode(Finished(instance=InstanceId("t_page#0"), command=command(task="t_page"), result="R"))
+    numbers = b"[" + b",".join([b"1e15"] * 52_000) + b"]"
+    log.add(value.replace(b'"R"', b'{"x":' + numbers + b"}"))
+    (letter,) = log.folded().dead_letters
+    assert letter.left_out == 0
+    assert len(letter.record.value or b"") <= EVENT_BYTES
+    event = decode(letter.record)
+    assert isinstance(event, Event)
+    assert event.body == Trigger(name=TriggerName("t_page"), data={"x": [1e15] * 52_000})
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_timer_and_touch_are_folded_also_in_a_state_beyond_its_bound(*, at_once: bool) -> None:
+    tasks_ = tasks(t=task("a", "b"), u=task("a"))
+    log = Log(tasks_)
+    log.fire("a", text="x" * 1_500)
+    log.apply({"$bounds": {"stateBytes": 100, "commandBytes": 100}, **tasks_})
+    log.tell(Started(instance=InstanceId("u#0"), command=command(task="u")))
+    log.tell(Timer())
+    log.tell(Touch())
+    log.tell(Failed(instance=InstanceId("u#0"), command=command(task="u"), error="boom"))
+    log.fire("b")
+    partition = Partition(Rules(app=APP))
+    for batch in [log.records] if at_once else [[record] for record in log.records]:
+        partition.process(batch)
+    assert [letter.record for letter in partition.dead_letters] == [log.records[-1]]
+    assert partition.state("s").tasks[TaskName("u")].open[0].status == "failed"
 
 
 def test_state_beyond_its_bound_takes_no_more_data_but_can_still_be_erased() -> None:
@@ -454,11 +557,21 @@ def test_what_a_configuration_seeds_counts_towards_the_bound(*, at_once: bool) -
     for _ in range(30):
         log.fire("a")
     log.apply({**bounds, **tasks(t=task("never", name, andEvery="a"))})  # thirty times its name
-    beyond = log.fire("c")
+    log.fire("c")
     partition = Partition(Rules(app=APP))
     for batch in [log.records] if at_once else [[record] for record in log.records]:
         partition.process(batch)
-    assert [letter.record for letter in partition.dead_letters] == [beyond]
+    state = partition.state("s")
+    assert len(partition.stored[SessionId("s")]) < 20_000
+    assert all(name not in one.captured for one in state.tasks[TaskName("t")].open.values())
+    assert state.positions[-1][3] == (
+        "the configuration at offset 32 seeds nothing: "
+        "the session's state would be too long ($bounds.stateBytes)"
+    )
+    assert partition.dead_letters == []
+    log.fire(name)  # it comes again, and is taken by all thirty: too much for this session
+    partition.process(log.records[-1:])
+    assert len(partition.dead_letters) == 1
 
 
 def test_invalid_configuration_changes_nothing_and_says_what_is_wrong() -> None:

@@ -255,6 +255,7 @@ class MemoryStore:
             value=record.value,
             headers=record.headers,
             reason=letter.reason,
+            left_out=letter.left_out,
         )
         self._database.dead_letters.append(row)
 
@@ -384,8 +385,9 @@ class MemoryReader:
         return [letter for letter in self._database.dead_letters if letter.number > after][:limit]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
-        """The dead letter that the record at ``offset`` became."""
-        return next((letter for letter in self._database.dead_letters if letter.offset == offset), None)
+        """The dead letter that the record at ``offset`` became; not one of a trigger that it left out."""
+        letters = (letter for letter in self._database.dead_letters if letter.offset == offset)
+        return next((letter for letter in letters if letter.left_out is None), None)
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
         """The configurations that some session may still have to meet, oldest first; the last is in force."""

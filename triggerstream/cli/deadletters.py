@@ -184,11 +184,16 @@ def _sentence(answer: Redriven) -> str:
 
 
 def _place(letter: DeadLetterRow) -> str:
-    """Where it was in the log; of partition 0, which may be all there is, the offset alone."""
+    """Where it was in the log; of partition 0, which may be all there is, the offset alone.
+
+    A trigger that was left out has the place of the record that it follows from, and its number.
+    """
     if letter.offset is None:
         return ""
     place = f"{letter.partition}:{letter.offset}" if letter.partition else str(letter.offset)
-    return place if letter.last is None else f"{place}-{letter.last}"
+    if letter.last is not None:
+        return f"{place}-{letter.last}"
+    return place if letter.left_out is None else f"{place}, left out {letter.left_out}"
 
 
 def _fields(letter: DeadLetterRow) -> JsonObject:
@@ -197,7 +202,7 @@ def _fields(letter: DeadLetterRow) -> JsonObject:
         "at": format_instant(letter.at_us),
         "partition": letter.partition,
         "offset": letter.offset,
-        **({} if letter.last is None else {"lastOffset": letter.last}),
+        **compact({"lastOffset": letter.last, "leftOut": letter.left_out}),
         "session": _decoded(letter.key),
         "reason": letter.reason,
         "value": _value(letter.value),

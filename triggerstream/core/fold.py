@@ -49,6 +49,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.merge import deep_merge
+from triggerstream.core.sizes import Sizes, cut_text, held_by_resolved_alone
 from triggerstream.core.state import (
     DECIDED,
     WAITING,
@@ -62,49 +63,67 @@ from triggerstream.core.state import (
 from triggerstream.core.tasks import Applied, Configuration, Rules, Task
 
 
+class LeftOut(Struct, frozen=True, kw_only=True):
+    """A trigger that follows from an outcome or an order, and was not folded because it would break a bound.
+
+    ``id`` is that of the command whose instance it follows from.
+    """
+
+    trigger: TriggerName
+    data: JsonObject
+    time_us: int
+    id: CommandId
+    reason: str
+
+
 class Folded(Struct, frozen=True, kw_only=True):
     """The state after an event, what was decided, in order, and the commands that are over.
 
-    ``created`` instances are new, ``taken`` is how many took the event's kwargs or position: what the state
-    can have grown by.
+    ``created`` instances are new, ``resolved`` counts those that were resolved or changed afterwards,
+    ``taken`` those that took the event's kwargs or position: what the state can have grown by. ``prevented``
+    counts what a bound kept from being made, decided or seeded; the timeline names it.
     """
 
     state: SessionState
     decisions: tuple[Decision, ...] = ()
     settled: tuple[CommandId, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     created: int = 0
+    resolved: int = 0
     taken: int = 0
+    prevented: int = 0
 
 
 class Rejected(Struct, frozen=True, kw_only=True):
-    """The event would break a bound. It is not folded; the state is what it was."""
+    """The trigger would break a bound. It is not folded; the state is what it was."""
 
     reason: str
 
 
 def step(
-    rules: Rules,
-    state: SessionState | None,
-    event: Event,
-    *,
-    unsendable: frozenset[CommandId] = frozenset(),
+    rules: Rules, state: SessionState | None, event: Event, *, sizes: Sizes | None = None
 ) -> Folded | Rejected:
     """Fold ``event`` into ``state`` (None: nothing is known of the session).
 
     In this order: configurations that the session missed, timers that are due, instances that a new
-    configuration has to judge, the event itself, timers that it made due. A record at or below
-    ``state.offset`` is included already and changes nothing.
+    configuration has to judge, the event itself, the trigger that follows from it, timers that it made due. A
+    record at or below ``state.offset`` is included already and changes nothing.
 
-    An instance whose command is among ``unsendable`` fails where it would be decided.
+    Only a trigger can be rejected. Any other event is folded whatever the bounds say: what it would bring
+    beyond them is refused, cut or left out. The bounds in bytes are looked at only where ``sizes`` measures:
+    who folds without has to fold again with it where the result is beyond one.
     """
     if state is not None and event.offset <= state.offset:
         return Folded(state=state)
-    draft = _Draft(rules, state, event.session)
-    draft.unsendable = unsendable
+    draft = _Draft(rules, state, event.session, sizes)
     try:
         draft.fold(event)
     except _BoundError as broken:
-        return Rejected(reason=str(broken))
+        if not draft.followed:
+            return Rejected(reason=str(broken))
+        draft = _Draft(rules, state, event.session, sizes)
+        draft.barred = broken
+        draft.fold(event)
     return draft.folded()
 
 
@@ -155,39 +174,81 @@ def needs_touch(rules: Rules, state: SessionState) -> bool:
 
 
 class _BoundError(Exception):
-    """The event being folded breaks a bound; caught in ``step``."""
+    """The trigger being folded breaks a bound, one ``in_bytes`` or one in numbers; caught in ``step``."""
+
+    def __init__(self, reason: str, *, in_bytes: bool = False) -> None:
+        super().__init__(reason)
+        self.in_bytes = in_bytes
+
+
+class _TooLong(Struct, frozen=True, kw_only=True):
+    """Why a command cannot be sent: the ``reason`` with figures, the ``error`` of an instance without."""
+
+    reason: str
+    error: str
+
+
+class _Follows(Struct, frozen=True, kw_only=True):
+    """The trigger that follows from an outcome or an order, fired once that is folded itself."""
+
+    trigger: TriggerName
+    data: JsonObject
+    command: CommandId
 
 
 class _Draft:
-    """A copy of a state under change. What it has not copied yet it shares, and never writes to."""
+    """A copy of a state under change. What it has not copied yet it shares, and never writes to.
+
+    ``follows`` is the trigger that follows from the event, ``barred`` why it is not to be fired, ``followed``
+    whether it was. While a trigger is being ``firing``, what breaks a bound raises ``_BoundError``; all else
+    that is done keeps the bounds by itself. ``remarks`` say in the timeline what a bound prevented.
+    """
 
     __slots__ = (
+        "_bytes",
+        "_bytes_stale",
         "_owned",
+        "barred",
         "config",
         "created",
+        "decided_bytes",
         "decisions",
+        "firing",
+        "followed",
+        "follows",
+        "left_out",
         "offset",
+        "prevented",
+        "remarks",
+        "resolved",
         "rules",
         "session",
         "settled",
+        "sizes",
         "state",
         "sweep",
         "taken",
         "trace",
-        "unsendable",
     )
 
-    def __init__(self, rules: Rules, state: SessionState | None, session: SessionId) -> None:
+    def __init__(
+        self, rules: Rules, state: SessionState | None, session: SessionId, sizes: Sizes | None = None
+    ) -> None:
         self.rules = rules
         self.session = session
+        self.sizes = sizes
         self.decisions: list[Decision] = []
         self.settled: list[CommandId] = []
         self.trace: str | None = None
         self.offset = -1
-        self.created = 0
-        self.taken = 0
-        self.sweep = False
-        self.unsendable: frozenset[CommandId] = frozenset()
+        self.created = self.resolved = self.taken = self.prevented = self.decided_bytes = 0
+        self.sweep = self.firing = self.followed = False
+        self.follows: _Follows | None = None
+        self.barred: _BoundError | None = None
+        self.left_out: LeftOut | None = None
+        self.remarks: list[str] | None = None
+        self._bytes: int | None = None
+        self._bytes_stale = False
         self._owned: set[TaskName] = set()
         if state is None:
             self.state = SessionState(config=rules.current.offset)
@@ -214,8 +275,11 @@ class _Draft:
             state=self.state,
             decisions=tuple(self.decisions),
             settled=tuple(self.settled),
+            left_out=() if self.left_out is None else (self.left_out,),
             created=self.created,
+            resolved=self.resolved,
             taken=self.taken,
+            prevented=self.prevented,
         )
 
     # ---- the order of things ------------------------------------------------------------------
@@ -233,14 +297,69 @@ class _Draft:
         # What was decided so far, time or a configuration decided: it belongs to no event's trace.
         self.trace = event.traceparent
         note = self._apply(event)
+        if self.follows is not None:
+            self._follow(event, self.follows)
         state = self.state
         if state.timer_count:
             self.fire_timers(state.clock_us)
         state.offset = event.offset
+        if self.remarks is not None:
+            said = [] if note is None or note is _SILENT else [note]
+            note = "; ".join([*said, *self.remarks])
         if note is not _SILENT:
+            note = None if note is None else cut_text(note)
             positions = [*state.positions, (event.offset, event.type, event.time_us, note)]
             limit = self.config.bounds.positions
             state.positions = positions if len(positions) <= limit else positions[-limit:]
+        if self.sizes is not None:
+            self._keep_bounds_in_bytes(event, self.sizes)
+
+    def _keep_bounds_in_bytes(self, event: Event, sizes: Sizes) -> None:
+        """Forget the oldest resolved instances beyond their bound; refuse a trigger beyond the state's."""
+        state, bounds = self.state, self.config.bounds
+        if self.sweep and state.held:
+            self._let_go()
+            self.sweep = False
+        self._forget_resolved(sizes, bounds.resolved_bytes)
+        if self.followed or type(event.body) is Trigger:
+            size = sizes.state(state)
+            if size > bounds.state_bytes:
+                limit = f"at most {bounds.state_bytes:,} ($bounds.stateBytes)"
+                raise _BoundError(f"the state would have {size:,} bytes: {limit}", in_bytes=True)
+
+    def _follow(self, event: Event, follows: _Follows) -> None:
+        """Fire the trigger that follows, whole; or leave it out, where a bound is known to forbid it."""
+        if self.barred is not None:
+            self.left_out = LeftOut(
+                trigger=follows.trigger,
+                data=follows.data,
+                time_us=event.time_us,
+                id=follows.command,
+                reason=str(self.barred),
+            )
+            self._remark(f"the trigger `{follows.trigger}` that follows is left out: {self.barred}")
+            return
+        self.followed = self.firing = True
+        arrival = Arrival(
+            data=follows.data,
+            offset=event.offset,
+            time_us=event.time_us,
+            id=event.id,
+            source=event.source,
+        )
+        self._fire(follows.trigger, arrival)
+        self.firing = False
+
+    def _remark(self, what: str) -> None:
+        """Have the timeline say what a bound prevented."""
+        if self.remarks is None:
+            self.remarks = []
+        self.remarks.append(what)
+
+    def _prevent(self, what: str) -> None:
+        """The same, for what is counted."""
+        self.prevented += 1
+        self._remark(what)
 
     def _apply(self, event: Event) -> str | None:
         """Fold the event itself; returns the note for the timeline."""
@@ -248,9 +367,9 @@ class _Draft:
             case Trigger() as trigger:
                 return self._trigger(event, trigger)
             case Started() | Finished() | Failed() | Skipped() | Retried() | Revoked() as outcome:
-                return self._outcome(event, outcome)
+                return self._outcome(outcome)
             case Skip() as skip:
-                return self._skip(event, skip)
+                return self._skip(skip)
             case Replay() as replay:
                 return self._replay(replay)
             case Cancel() as cancel:
@@ -278,6 +397,7 @@ class _Draft:
                     return "duplicate: an event of this source and id is included already"
                 digest = (digests + digest)[-self.config.bounds.digests * DIGEST_BYTES :]
             self.state.digests = {**self.state.digests, name: digest}
+        self.firing = True
         self._fire(
             name,
             Arrival(
@@ -288,6 +408,7 @@ class _Draft:
                 source=event.source,
             ),
         )
+        self.firing = False
         return None
 
     def _fire(self, name: TriggerName, arrival: Arrival) -> None:
@@ -297,11 +418,17 @@ class _Draft:
         latest = state.seen.get(name)
         if latest is not None:
             self._hold({name: latest})
-        elif len(state.seen) >= self.config.bounds.trigger_names:
-            raise _BoundError(_bound("triggerNames", self.config.bounds.trigger_names, "distinct triggers"))
+        elif len(state.seen) >= self.config.bounds.trigger_names and name not in self.config.users:
+            self._check_strangers()
         state.seen[name] = arrival
         for task in self.config.users.get(name, ()):
             self._offer(task, name, arrival.offset)
+
+    def _check_strangers(self) -> None:
+        """Refuse one more trigger that no task of the file in force uses, beyond the bound."""
+        limit, users = self.config.bounds.trigger_names, self.config.users
+        if sum(name not in users for name in self.state.seen) >= limit:
+            raise _BoundError(_bound("triggerNames", limit, "distinct triggers that no task uses"))
 
     def _offer(self, task: Task, name: TriggerName, offset: int) -> None:
         """Offer a trigger to one task that uses it (DESIGN 4, rules 1 to 4)."""
@@ -335,9 +462,9 @@ class _Draft:
         """A new instance, with the latest event of each of the task's triggers that the session has seen."""
         state = self.state
         seen = state.seen
-        limit = self.config.bounds.unresolved_instances
-        if state.open_count >= limit:
-            raise _BoundError(_bound("unresolvedInstances", limit, "unresolved instances"))
+        full = self._full(1)
+        if full is not None:
+            raise _BoundError(full)
         instance = Instance(
             number=record.next,
             status=Status.UNSTARTED,
@@ -347,10 +474,18 @@ class _Draft:
             noted={name: seen[name].offset for name in task.unless if name in seen},
         )
         record.next += 1
+        record.removed = False
         record.open[instance.number] = instance
         state.open_count += 1
         self.created += 1
         return instance
+
+    def _full(self, more: int) -> str | None:
+        """Why the session can have no ``more`` unresolved instances than it has, if it cannot."""
+        limit = self.config.bounds.unresolved_instances
+        if self.state.open_count + more <= limit:
+            return None
+        return _bound("unresolvedInstances", limit, "unresolved instances")
 
     # ---- judging and deciding -----------------------------------------------------------------
 
@@ -373,14 +508,11 @@ class _Draft:
             for instance in self._waiting(task.name):
                 self._judge(task, instance)
 
-    def _decide(self, task: Task, instance: Instance, at_us: int) -> None:
+    def _decide(self, task: Task, instance: Instance, at_us: int, *, fits: bool = False) -> None:
+        """Ask for an instance's command; ``fits``: it is known to be within the bounds in bytes."""
         if instance.status is Status.DELAYED:
             self.state.timer_count -= 1
-        if self.unsendable and self._command_id(task.name, instance.number) in self.unsendable:
-            instance.status = Status.FAILED
-            instance.error = "its command would be too long ($bounds.commandBytes)"
-            instance.changed_us = instance.ended_us = at_us
-            return
+        before = 0 if self.sizes is None else self.sizes.instance(instance)
         if len(instance.captured) > len(task.needs):
             # What an earlier configuration asked for is no argument of this one's task.
             instance.captured = {n: instance.captured[n] for n in task.needs if n in instance.captured}
@@ -390,14 +522,75 @@ class _Draft:
         instance.decided_at = self.offset
         instance.changed_us = at_us
         instance.reason = None
-        instance.sent = Sent(
-            run=task.run,
-            config=self.config.hash,
-            params=task.with_params,
-            queue=task.queue,
-            expires_us=task.expires_us,
-        )
+        instance.sent = self._sent_by(task)
         self._send(task.name, instance)
+        if self.sizes is not None and not fits:
+            self._check_decision(self.sizes, task.name, instance, before=before)
+
+    def _check_decision(self, sizes: Sizes, task: TaskName, instance: Instance, *, before: int) -> None:
+        """Undo what was just decided where it is beyond a bound in bytes; the instance fails then.
+
+        A trigger is to blame for what it completes, and is refused. What time, an order or a configuration
+        decides is no event's fault. ``before`` are the instance's bytes before the decision.
+        """
+        too_long = self._too_long(sizes)
+        if self.firing:
+            if too_long is not None:
+                raise _BoundError(too_long.reason, in_bytes=True)
+            return  # the state is measured once the trigger is folded
+        if too_long is not None:
+            error = too_long.error
+        elif not self._takes(sizes, sizes.instance(instance) - before):
+            error = _NO_ROOM
+        else:
+            return
+        self._take_back(sizes)
+        instance.sent = instance.decided_us = instance.decided_at = None
+        instance.status = Status.FAILED
+        instance.reason = BOUND
+        instance.error = error
+        instance.ended_us = instance.changed_us
+        self._prevent(f"{instance_id(task, instance.number)} failed: {error}")
+
+    def _too_long(self, sizes: Sizes) -> _TooLong | None:
+        """Why the command that was decided last cannot be sent, if it cannot."""
+        command, bounds = self.decisions[-1], self.config.bounds
+        size = sizes.command(command) if isinstance(command, Command) else 0
+        self.decided_bytes += size
+        if size > bounds.command_bytes:
+            limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
+            return _TooLong(
+                reason=f"a command would have {size:,} bytes: {limit}",
+                error="its command would be too long ($bounds.commandBytes)",
+            )
+        if self.decided_bytes > bounds.decided_bytes:
+            limit = f"at most {bounds.decided_bytes:,} ($bounds.decidedBytes)"
+            return _TooLong(
+                reason=f"one event would decide {self.decided_bytes:,} bytes of commands: {limit}",
+                error="one event would decide too many bytes of commands ($bounds.decidedBytes)",
+            )
+        return None
+
+    def _take_back(self, sizes: Sizes) -> None:
+        """Undo the decision that ``_too_long`` was asked about."""
+        command = self.decisions.pop()
+        self.decided_bytes -= sizes.command(command) if isinstance(command, Command) else 0
+
+    def _takes(self, sizes: Sizes, grown: int) -> bool:
+        """Whether the state has room for the bytes that it has just grown by; else they have to go again.
+
+        Measured anew only where what is known does not do: up to 1,000 instances may be decided at once.
+        """
+        limit = self.config.bounds.state_bytes
+        if self._bytes is None or (self._bytes_stale and self._bytes + grown > limit):
+            self._bytes = sizes.state(self.state)
+            self._bytes_stale = False
+        else:
+            self._bytes += grown
+        if grown <= 0 or self._bytes <= limit:
+            return True
+        self._bytes -= grown
+        return False
 
     def _send(self, task: TaskName, instance: Instance) -> None:
         """Ask for an instance's command, as it was decided."""
@@ -437,9 +630,19 @@ class _Draft:
     ) -> Instance:
         """An instance of its own number with what ``origin`` captured and noted. ``origin`` is resolved."""
         self._resolve(task.name, origin, Status.REPLAYED)
+        self._bytes = None
         record = self._own(task.name)
-        clone = Instance(
-            number=record.next,
+        clone = self._copy_of(origin, number=record.next, kwargs=kwargs, retries=retries)
+        record.next += 1
+        record.removed = False
+        record.open[clone.number] = clone
+        self.state.open_count += 1
+        self.created += 1
+        return clone
+
+    def _copy_of(self, origin: Instance, *, number: int, kwargs: JsonObject | None, retries: int) -> Instance:
+        return Instance(
+            number=number,
             status=Status.UNSTARTED,
             created_us=self.state.clock_us,
             changed_us=self.state.clock_us,
@@ -449,11 +652,42 @@ class _Draft:
             retries=retries,
             clone_of=origin.number,
         )
-        record.next += 1
-        record.open[clone.number] = clone
-        self.state.open_count += 1
-        self.created += 1
-        return clone
+
+    def _unfit(self, task: Task, origin: Instance, kwargs: JsonObject | None, *, retries: int) -> str | None:
+        """Why no clone of ``origin`` with ``kwargs`` can be made and decided within the bounds, if none can.
+
+        Those in bytes count only where the event brings something: a retry has what its origin had.
+        """
+        full = self._full(0)  # the origin is resolved when the clone is made
+        if full is not None or self.sizes is None:
+            return full
+        clone = self._copy_of(origin, number=self.state.tasks[task.name].next, kwargs=kwargs, retries=retries)
+        if len(clone.captured) > len(task.needs):
+            clone.captured = {n: clone.captured[n] for n in task.needs if n in clone.captured}
+        clone.decided_us = self.state.clock_us
+        clone.decided_at = self.offset
+        clone.sent = self._sent_by(task)
+        self._send(task.name, clone)
+        too_long = self._too_long(self.sizes)
+        self._take_back(self.sizes)
+        if too_long is not None:
+            return too_long.reason
+        # An error may take the origin beyond the bound: it makes no room for anything else.
+        bare = copy(origin)
+        bare.error = bare.metadata = None
+        grown = self.sizes.instance(clone) - self.sizes.instance(bare)
+        if grown > 0 and self.sizes.state(self.state) + grown > self.config.bounds.state_bytes:
+            return _NO_ROOM
+        return None
+
+    def _sent_by(self, task: Task) -> Sent:
+        return Sent(
+            run=task.run,
+            config=self.config.hash,
+            params=task.with_params,
+            queue=task.queue,
+            expires_us=task.expires_us,
+        )
 
     def _delay(self, instance: Instance, *, waits_us: int | None) -> None:
         instance.status = Status.DELAYED
@@ -471,14 +705,42 @@ class _Draft:
         instance.changed_us = instance.ended_us = state.clock_us
         del record.open[instance.number]
         state.open_count -= 1
+        self.resolved += 1
+        self._bytes_stale = True
         record.resolved[instance.number] = instance
         while len(record.resolved) > self.config.bounds.resolved_instances:
             del record.resolved[min(record.resolved)]
             self.sweep = True
 
+    def _forget_resolved(self, sizes: Sizes, limit: int) -> None:
+        """Forget the resolved instances of longest ago until the rest is within its bound in bytes."""
+        state = self.state
+        spans = held_by_resolved_alone(state)
+        held = {(name, offset): sizes.arrival(state.held[name][offset]) for name, offset in spans}
+        kept = [
+            (instance.ended_us or 0, place, number, name, sizes.instance(instance))
+            for place, (name, record) in enumerate(state.tasks.items())
+            for number, instance in record.resolved.items()
+        ]
+        total = sum(held.values()) + sum(size for *_, size in kept)
+        if total <= limit:
+            return
+        for _, _, number, name, size in sorted(kept):
+            record = self._own(name)
+            instance = record.resolved.pop(number)
+            total -= size
+            for event in instance.captured.items():
+                if event in spans:
+                    spans[event] -= 1
+                    if not spans[event]:
+                        total -= held[event]
+            if total <= limit:
+                break
+        self._let_go()
+
     # ---- outcomes -----------------------------------------------------------------------------
 
-    def _outcome(self, event: Event, outcome: Outcome) -> str | None:
+    def _outcome(self, outcome: Outcome) -> str | None:
         if not isinstance(outcome, Started):
             self.settled.append(outcome.command)
         found = self._find(outcome.instance)
@@ -497,7 +759,7 @@ class _Draft:
             return self._refuse(f"{outcome.instance} is {instance.status}: only a running one can be retried")
         instance = self._edit(task, instance)
         if outcome.metadata is not None:
-            instance.metadata = outcome.metadata
+            self._take_metadata(outcome, instance)
         match outcome:
             case Started() if instance.started_us is not None:
                 # Its worker was lost and another one runs it: the same attempt, no news in the timeline.
@@ -509,7 +771,7 @@ class _Draft:
             case Finished():
                 instance.result = outcome.result
                 self._resolve(task, instance, Status.FINISHED)
-                self._cascade(event, task, outcome.result)
+                self._cascade(task, instance, outcome.result)
             case Failed():
                 self._failed(task, instance, outcome)
             case Skipped():
@@ -522,35 +784,42 @@ class _Draft:
                 assert_never(never)
         return f"{outcome.instance} {instance.status}"
 
+    def _take_metadata(self, outcome: Outcome, instance: Instance) -> None:
+        """Keep what the executor says of an attempt; not where an open instance has no room for it."""
+        before = instance.metadata
+        instance.metadata = outcome.metadata
+        if self.sizes is None or not isinstance(outcome, Started | Failed):
+            return
+        bare = copy(instance)
+        bare.metadata = before
+        if not self._takes(self.sizes, self.sizes.instance(instance) - self.sizes.instance(bare)):
+            instance.metadata = before
+            self._remark("its metadata is left out: the state would be too long ($bounds.stateBytes)")
+
     def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> str:
         """An outcome of an instance that is over: only noted, and only where a cancel came between."""
         name = instance_id(task, instance.number)
         if instance.status is Status.CANCELLED and isinstance(outcome, Finished):
             if instance.result is None:
                 self._edit(task, instance).result = outcome.result
+                self.resolved += 1
             return f"{name} was cancelled before it finished: its result is kept, nothing follows from it"
         return self._refuse(f"{name} is {instance.status}: a second outcome changes nothing")
 
-    def _cascade(self, event: Event, task: TaskName, result: Json) -> None:
-        """Fire a task's name with its result as kwargs, unless its session has been closed."""
+    def _cascade(self, task: TaskName, instance: Instance, result: Json) -> None:
+        """Have the task's name follow as a trigger, its kwargs the result, unless the session is closed."""
         if self.state.closed:
             return
         if result is None:
             result = {}
         elif not isinstance(result, dict):
             result = {"result": result}
-        arrival = Arrival(
-            data=result,
-            offset=event.offset,
-            time_us=event.time_us,
-            id=event.id,
-            source=event.source,
-        )
-        self._fire(TriggerName(task), arrival)
+        command = self._command_id(task, instance.number)
+        self.follows = _Follows(trigger=TriggerName(task), data=result, command=command)
 
     def _failed(self, name: TaskName, instance: Instance, outcome: Failed) -> None:
         task = self.config.by_name.get(name)
-        instance.error = outcome.error
+        instance.error = cut_text(outcome.error)
         instance.reason = None if outcome.reason is None else outcome.reason.value
         if (
             task is not None
@@ -559,13 +828,26 @@ class _Draft:
             # The task did its work: only the report failed, and would fail again.
             and outcome.reason is not FailureReason.RESULT_NOT_REPORTABLE
         ):
-            if not self._blocked(task, instance) and not self.state.closed:
+            reason = self._why_not_retried(task, instance)
+            if reason is None:
                 clone = self._clone(task, instance, kwargs=None, retries=instance.retries + 1)
                 self._delay(clone, waits_us=None)
                 return
-            instance.reason = "unless" if not self.state.closed else "session closed"
+            instance.reason = reason
         instance.status = Status.FAILED
         instance.changed_us = instance.ended_us = self.state.clock_us
+
+    def _why_not_retried(self, task: Task, instance: Instance) -> str | None:
+        """The reason for which an instance with attempts left stays failed, if there is one."""
+        if self.state.closed:
+            return "session closed"
+        if self._blocked(task, instance):
+            return "unless"
+        full = self._full(0)
+        if full is None:
+            return None
+        self._prevent(f"it is not retried: {full}")
+        return BOUND
 
     def _retried(self, name: TaskName, instance: Instance, outcome: Retried) -> str:
         task = self.config.by_name.get(name)
@@ -578,9 +860,20 @@ class _Draft:
             if self._blocked(task, instance)
             else None
         )
-        if task is None or why is not None:
+        unfit = None
+        if task is not None and why is None:
+            # A retry with the kwargs that it had is judged when it is decided: the file may be another then.
+            unfit = (
+                self._full(0)
+                if outcome.kwargs is None
+                else self._unfit(task, instance, outcome.kwargs, retries=instance.retries + 1)
+            )
+        if task is None or why is not None or unfit is not None:
             instance.status = Status.FAILED
             instance.reason = why
+            if unfit is not None:
+                instance.reason, instance.error, why = BOUND, unfit, unfit
+                self.prevented += 1
             instance.changed_us = instance.ended_us = self.state.clock_us
             return f"{outcome.instance} is not retried: {why}"
         clone = self._clone(task, instance, kwargs=outcome.kwargs, retries=instance.retries + 1)
@@ -589,20 +882,22 @@ class _Draft:
 
     # ---- operators' orders --------------------------------------------------------------------
 
-    def _skip(self, event: Event, skip: Skip) -> str | None:
+    def _skip(self, skip: Skip) -> str | None:
         found = self._find(skip.instance)
         if isinstance(found, str):
             return self._refuse(found)
         task, instance = found
         if instance.status is not Status.FAILED:
             return self._refuse(f"{skip.instance} is {instance.status}: only a failed one can be skipped")
+        if self.barred is not None and self.barred.in_bytes:
+            return self._refuse(f"{skip.instance} is not skipped, its result does not fit: {self.barred}")
         instance = self._edit(task, instance)
         instance.reason = _said(skip.reason, skip.by)
         if skip.cascade:
             instance.result = skip.result
         self._resolve(task, instance, Status.SKIPPED)
         if skip.cascade:
-            self._cascade(event, task, skip.result)
+            self._cascade(task, instance, skip.result)
         return _noted(f"{skip.instance} skipped", instance.reason)
 
     def _replay(self, replay: Replay) -> str | None:
@@ -624,11 +919,14 @@ class _Draft:
         if not replay.force and self._blocked(task, instance):
             instance.reason = "unless"
             return self._refuse(f"{replay.instance} is not replayed: its `unless` has been fulfilled")
+        unfit = self._unfit(task, instance, replay.kwargs, retries=0)
+        if unfit is not None:
+            return self._refuse(f"{replay.instance} is not replayed: {unfit}")
         if instance.status in DECIDED:
             self.settled.append(self._command_id(name, instance.number))
         instance.reason = _said(replay.reason, replay.by)
         clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
-        self._decide(task, clone, self.state.clock_us)
+        self._decide(task, clone, self.state.clock_us, fits=True)
         return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.reason)
 
     def _cancel(self, cancel: Cancel) -> str | None:
@@ -662,9 +960,14 @@ class _Draft:
             )
         instance = self._edit(task, instance)
         instance.attempt += 1
+        self._send(task, instance)
+        too_long = None if self.sizes is None else self._too_long(self.sizes)
+        if too_long is not None:
+            instance.attempt -= 1
+            self.decisions.pop()
+            return self._refuse(f"{resend.instance} is not sent again: {too_long.reason}")
         instance.started_us = None  # of the attempt before
         instance.changed_us = self.state.clock_us
-        self._send(task, instance)
         said = _said(resend.reason, resend.by)
         return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", said)
 
@@ -739,6 +1042,7 @@ class _Draft:
     def meet(self, applied: Applied) -> None:
         """Bring the state under one further configuration; nothing is judged yet."""
         state = self.state
+        seeded: list[tuple[TaskRecord, Instance]] = []
         self.config = config = applied.config
         state.config = applied.offset
         if state.is_empty():
@@ -749,17 +1053,39 @@ class _Draft:
         for name in list(state.tasks):
             task = config.by_name.get(name)
             if task is None:
+                record = self._own(name)
                 for instance in self._waiting(name):
                     instance.reason = _REMOVED
+                    record.removed = instance.number == record.next - 1
                     self._resolve(name, instance, Status.CANCELLED)
             elif not state.closed:
-                self._seed(task)
+                found = list(self._seeded(task))
+                if found:
+                    record = self._own(name)
+                    seeded += [(record, instance) for instance in found]
+        if seeded:
+            self._seed(seeded)
 
-    def _seed(self, task: Task) -> None:
-        """Give open instances what the session has seen of triggers that the task did not use before."""
+    def _seed(self, seeded: list[tuple[TaskRecord, Instance]]) -> None:
+        """Put ``seeded`` in the place of instances that have less; not at all where there is no room."""
+        sizes = self.sizes
+        grown = 0
+        if sizes is not None:
+            for record, instance in seeded:
+                grown += sizes.instance(instance) - sizes.instance(record.open[instance.number])
+        before = [record.open[instance.number] for record, instance in seeded]
+        for record, instance in seeded:
+            record.open[instance.number] = instance
+        if sizes is not None and grown and not self._takes(sizes, grown):
+            for (record, _), instance in zip(seeded, before, strict=True):
+                record.open[instance.number] = instance
+            self._prevent(f"the configuration at offset {self.state.config} seeds nothing: {_NO_ROOM}")
+
+    def _seeded(self, task: Task) -> Iterator[Instance]:
+        """Open instances with what the session has seen of triggers that the task did not use before."""
         seen = self.state.seen
-        record = self._own(task.name)
-        for instance in list(record.open.values()):
+        record = self.state.tasks[task.name]
+        for instance in record.open.values():
             captured = {}
             if instance.status is Status.UNSTARTED:
                 captured = {n: seen[n].offset for n in task.needs if n in seen and n not in instance.captured}
@@ -768,7 +1094,7 @@ class _Draft:
                 seeded = copy(instance)
                 seeded.captured = {**instance.captured, **captured}
                 seeded.noted = {**instance.noted, **noted}
-                record.open[seeded.number] = seeded
+                yield seeded
 
     # ---- what instances captured --------------------------------------------------------------
 
@@ -806,7 +1132,9 @@ class _Draft:
         elif name in self._owned:
             return record
         else:
-            record = TaskRecord(next=record.next, open=record.open.copy(), resolved=record.resolved.copy())
+            record = copy(record)
+            record.open = record.open.copy()
+            record.resolved = record.resolved.copy()
         self._owned.add(name)
         tasks[name] = record
         return record
@@ -850,6 +1178,9 @@ class _Draft:
 
 
 _REMOVED = "task removed"
+BOUND = "bound"
+"""The reason of an instance that failed because of a bound."""
+_NO_ROOM = "the session's state would be too long ($bounds.stateBytes)"
 _SILENT = "\0"
 """A note for events that leave no trace in the timeline."""
 
@@ -866,10 +1197,7 @@ def _was_removed(record: TaskRecord) -> bool:
 
     It was never decided, so one more cannot make the task run twice.
     """
-    if record.open:
-        return False
-    last = record.resolved.get(record.next - 1)
-    return last is not None and last.status is Status.CANCELLED and last.reason == _REMOVED
+    return record.removed and not record.open
 
 
 def timer_due_us(task: Task, instance: Instance) -> int:
@@ -889,8 +1217,9 @@ def _noted(what: str, reason: str | None) -> str:
 
 
 def _said(reason: str | None, by: str | None) -> str | None:
+    reason = None if reason is None else cut_text(reason)
     if reason == _REMOVED and not by:
         by = "an operator"  # that reason alone is the engine's own
     if reason and by:
-        return f"{reason} ({by})"
-    return reason or (f"by {by}" if by else None)
+        return cut_text(f"{reason} ({by})")
+    return reason or (cut_text(f"by {by}") if by else None)

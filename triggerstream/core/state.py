@@ -129,12 +129,14 @@ class Instance(
 class TaskRecord(Struct, kw_only=True):
     """A task's instances in a session, by number, ascending: those still ``open``, and the ``resolved`` kept.
 
-    ``next`` is the number that the next instance takes.
+    ``next`` is the number that the next instance takes. ``removed``: the last instance waited when a
+    configuration without the task cancelled it.
     """
 
     next: int = 0
     open: dict[int, Instance] = {}
     resolved: dict[int, Instance] = {}
+    removed: bool = False
 
     def find(self, number: int) -> Instance | None:
         """The instance of that number, if it is still kept."""

@@ -16,11 +16,17 @@ class Bounds:
     """What the fold refuses to exceed. Part of the configuration (``$bounds``), so every replay agrees."""
 
     trigger_names: int = 1_000
+    """Triggers that a session has seen and that no task of the file in force uses."""
     unresolved_instances: int = 1_000
     resolved_instances: int = 100
     """Resolved instances that a task keeps in the state; the oldest go first, the numbers go on."""
+    resolved_bytes: int = 1024 * 1024
+    """What resolved instances of all tasks take, with the events that only they captured; likewise."""
     state_bytes: int = 4 * 1024 * 1024
+    """The encoded state without those."""
     command_bytes: int = 1024 * 1024
+    decided_bytes: int = 64 * 1024 * 1024
+    """All commands that one event decides: they are made durable in one transaction."""
     positions: int = 50
     digests: int = 256
 

@@ -46,11 +46,15 @@ class DeadLetter:
     """A record that was not folded, and why, in a sentence that says what would have been right.
 
     ``last``: it stands for all offsets from the record's to this one, which cannot be read.
+    ``left_out`` is None where that is a record of the log. Else it is a trigger that follows from one, which
+    was folded without it: ``record`` has the trigger as an event of its own and the place of that record, and
+    ``left_out`` counts those of one record from 0 on.
     """
 
     record: Record
     reason: str
     last: int | None = None
+    left_out: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +76,10 @@ class Checkpoint:
     rules: Rules | None = None
     events: int = 0
     """How many records were folded; for counters."""
+    prevented: int = 0
+    """What bounds kept from being made, decided or seeded; for counters."""
+
+    @property
+    def left_out(self) -> int:
+        """How many of the dead letters are triggers that a record left out."""
+        return sum(letter.left_out is not None for letter in self.dead_letters)

@@ -48,6 +48,10 @@ class Counters:
     events: int = 0
     decided: int = 0
     dead_letters: int = 0
+    left_out: int = 0
+    """Those of them that are triggers of tasks."""
+    prevented: int = 0
+    """What bounds kept from being made, decided or seeded."""
     timers: int = 0
     touches: int = 0
 
@@ -251,6 +255,8 @@ class EmbeddedEngine:
         counters.events += checkpoint.events
         counters.decided += len(checkpoint.decided)
         counters.dead_letters += len(checkpoint.dead_letters)
+        counters.left_out += checkpoint.left_out
+        counters.prevented += checkpoint.prevented
 
     def _tell_waiting(self) -> None:
         still = []

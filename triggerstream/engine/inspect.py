@@ -215,6 +215,7 @@ def letters(rows: Sequence[DeadLetterRow], *, limit: int) -> JsonObject:
                     "partition": row.partition,
                     "offset": row.offset,
                     "lastOffset": row.last,
+                    "leftOut": row.left_out,
                     "key": _text(row.key),
                     "value": _text(row.value),
                     "headers": [[name, _text(value)] for name, value in row.headers],

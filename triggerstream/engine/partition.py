@@ -74,6 +74,10 @@ class Counters:
     events: int = 0
     decided: int = 0
     dead_letters: int = 0
+    left_out: int = 0
+    """Those of them that are triggers of tasks."""
+    prevented: int = 0
+    """What bounds kept from being made, decided or seeded."""
     rehomed: int = 0
     checkpoints: int = 0
     took: Durations = field(default_factory=Durations)
@@ -473,6 +477,8 @@ class Partition:
             counters.events += checkpoint.events
             counters.decided += len(checkpoint.decided)
             counters.dead_letters += len(checkpoint.dead_letters)
+            counters.left_out += checkpoint.left_out
+            counters.prevented += checkpoint.prevented
             counters.rehomed += len(checkpoint.rehomed)
 
     def _tell_reached(self) -> None:

@@ -215,6 +215,8 @@ class DeadLetterRow:
 
     ``number`` orders them. ``offset`` is the record's place in the log; None for a command, whose bytes
     ``value`` then holds. ``last``: it stands for a lost range of the log, ``offset`` to ``last``.
+    ``left_out``: the record itself was folded, and this is the trigger that follows from it, as an event of
+    its own; the number of those of one record, from 0 on.
     """
 
     number: int
@@ -226,6 +228,7 @@ class DeadLetterRow:
     reason: str
     partition: int = 0
     last: int | None = None
+    left_out: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +273,7 @@ class Reader(Protocol):
         """Dead letters with a number greater than ``after``, oldest first."""
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
-        """The dead letter that the record at ``offset`` became."""
+        """The dead letter that the record at ``offset`` became; not one of a trigger that it left out."""
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:
         """The configurations that some session may still have to meet, oldest first; the last is in force."""

@@ -5,25 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from msgspec import structs
-
 from triggerstream.core.errors import ConfigError, DecodeError, TriggerstreamError
-from triggerstream.core.events import (
-    ConfigApplied,
-    Event,
-    Failed,
-    Finished,
-    Replay,
-    Retried,
-    Skip,
-    Touch,
-    Trigger,
-)
-from triggerstream.core.fold import Folded, Rejected, next_due, step
+from triggerstream.core.events import ConfigApplied, Event, Retried, Trigger
+from triggerstream.core.fold import Folded, LeftOut, Rejected, next_due, step
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
 from triggerstream.core.placement import partition_of
+from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import FOLD_VERSION, Applied, Configuration, Rules
+from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored
 from triggerstream.wire import commands, events, state, tasksfile
 from triggerstream.wire.json import dumps
@@ -37,6 +26,7 @@ _REMEMBERED_BYTES = 4_096
 """Of all partitions together at most 16 MiB of encoded states, some 100 MiB as objects."""
 _RECORD_OVERHEAD = 2_048
 """Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
+_SIZES = state.EncodedSizes()
 
 
 class FoldVersionError(TriggerstreamError):
@@ -108,17 +98,31 @@ class Processor:
 
 
 class _Session:
-    """A session's state during a batch; ``room`` is what it may grow by, at worst, before it is measured.
+    """A session's state during a batch.
 
-    None is left where a configuration is to be met: it may seed, and have another bound.
+    ``room`` is what it may grow by, at worst, before it is measured, ``resolved_room`` the same for its
+    resolved instances. None is left where a configuration is to be met: it may seed, and have other bounds.
     """
 
-    __slots__ = ("changed", "room", "state")
+    __slots__ = ("changed", "resolved_room", "room", "state")
 
-    def __init__(self, state: SessionState | None, room: int) -> None:
+    def __init__(self, state: SessionState | None, room: int, resolved_room: int) -> None:
         self.state = state
         self.room = room
+        self.resolved_room = resolved_room
         self.changed = False
+
+    def close_rooms(self) -> None:
+        """Have the session measured at its next event."""
+        self.room = self.resolved_room = 0
+
+    def measure(self, folded: Folded | None, bounds: Bounds) -> None:
+        """Say exactly what room is left after ``folded``; without it, have it said at the next event."""
+        if folded is None:
+            self.close_rooms()
+            return
+        self.room = bounds.state_bytes - _SIZES.state(folded.state)
+        self.resolved_room = bounds.resolved_bytes - resolved_bytes(folded.state, _SIZES)
 
 
 class _Batch:
@@ -132,6 +136,7 @@ class _Batch:
         self.dead_letters: list[DeadLetter] = []
         self.rehomed: list[NewRecord] = []
         self.folded = 0
+        self.prevented = 0
         self.configured = False
 
     def take(self, record: Record) -> None:
@@ -175,6 +180,7 @@ class _Batch:
             rehomed=tuple(self.rehomed),
             rules=rules if self.configured else None,
             events=self.folded,
+            prevented=self.prevented,
         )
 
     def _configure(self, record: Record, event: ConfigApplied) -> None:
@@ -190,7 +196,7 @@ class _Batch:
         self.rules = self.rules.apply(applied)
         self.configured = True
         for session in self.sessions.values():
-            session.room = 0
+            session.close_rooms()
 
     def _belongs_elsewhere(self, record: Record, event: Event) -> bool:
         processor = self.processor
@@ -205,13 +211,13 @@ class _Batch:
         return True
 
     def _open(self, session_id: SessionId, stored: bytes | None) -> _Session:
-        limit = self.rules.current.config.bounds.state_bytes
-        if stored is None:
-            session = _Session(None, limit)
-        else:
-            known = self.processor.recall(session_id, stored)
-            met = known.config == self.rules.current.offset
-            session = _Session(known, limit - len(stored) if met else 0)
+        bounds = self.rules.current.config.bounds
+        known, length = None, 0
+        if stored is not None:
+            known, length = self.processor.recall(session_id, stored), len(stored)
+        session = _Session(known, bounds.state_bytes - length, bounds.resolved_bytes - length)
+        if known is not None and known.config != self.rules.current.offset:
+            session.close_rooms()
         self.sessions[session_id] = session
         return session
 
@@ -219,57 +225,56 @@ class _Batch:
         known = session.state
         if known is not None and event.offset <= known.offset:
             return
-        folded = step(self.rules, known, event)
-        bounds = self.rules.current.config.bounds
+        # Whether the kwargs of a retry fit is said at once, not only when it is decided.
+        brings_kwargs = type(event.body) is Retried and event.body.kwargs is not None
+        folded = step(self.rules, known, event, sizes=_SIZES if brings_kwargs else None)
         decided = _encoded(folded)
-        if decided and max(len(item.value) for item in decided) > bounds.command_bytes:
-            folded = step(self.rules, known, event, unsendable=self._unsendable(known, event, decided))
+        if isinstance(folded, Folded) and not self._fits(record, session, folded, decided):
+            folded = step(self.rules, known, event, sizes=_SIZES)
             decided = _encoded(folded)
+            session.measure(folded if isinstance(folded, Folded) else None, self._bounds())
         if not isinstance(folded, Folded):
             self.dead_letters.append(DeadLetter(record=record, reason=folded.reason))
             return
-        # The event's content stands once as the session's latest, once in its outcome, once in each instance
-        # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
-        length = events.event_bytes(record) if record.headers else len(record.value or b"")
-        growth = (length * _GROWTH + _RECORD_OVERHEAD) * (2 + folded.taken)
-        if folded.created:
-            growth += folded.created * (bounds.state_bytes - session.room)
-        if decided:
-            longest = max(len(item.value) for item in decided)
-            if longest > bounds.command_bytes:
-                limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
-                reason = f"a command would have {longest:,} bytes: {limit}"
-                self.dead_letters.append(DeadLetter(record=record, reason=reason))
-                return
-            growth += len(decided) * self.processor.params_bytes(self.rules.current.config)
-        session.room -= growth
-        if session.room < 0:
-            size = len(state.encode(folded.state))
-            session.room = bounds.state_bytes - size
-            if session.room < 0 and _adds_data(event):
-                limit = f"at most {bounds.state_bytes:,} ($bounds.stateBytes)"
-                reason = f"the state would have {size:,} bytes: {limit}"
-                self.dead_letters.append(DeadLetter(record=record, reason=reason))
-                return
         session.state = folded.state
         session.changed = True
         self.folded += 1
         self.decided += decided
         if folded.settled:
             self.settled += folded.settled
+        if folded.prevented:
+            self.prevented += folded.prevented
+        for number, left_out in enumerate(folded.left_out):
+            self.dead_letters.append(_left_out(record, event, left_out, number))
 
-    def _unsendable(
-        self, known: SessionState | None, event: Event, decided: list[Decided]
-    ) -> frozenset[CommandId]:
-        """The commands that are too long, by no fault of the event: their instances fail.
+    def _bounds(self) -> Bounds:
+        return self.rules.current.config.bounds
 
-        A trigger is to blame for what it completes. What time or a configuration decides as it arrives is
-        not its doing, and an outcome or an order must not get lost for what follows from it.
-        """
-        if isinstance(event.body, Trigger):
-            decided = _encoded(step(self.rules, known, structs.replace(event, body=Touch())))
-        limit = self.rules.current.config.bounds.command_bytes
-        return frozenset(item.decision.id for item in decided if len(item.value) > limit)
+    def _fits(self, record: Record, session: _Session, folded: Folded, decided: list[Decided]) -> bool:
+        """Whether what was folded without a look at the bounds in bytes is within them."""
+        bounds = self._bounds()
+        # The event's content stands once as the session's latest, once in its outcome, once in each instance
+        # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
+        length = events.event_bytes(record) if record.headers else len(record.value or b"")
+        own = length * _GROWTH + _RECORD_OVERHEAD
+        growth = own * (2 + folded.taken)
+        held = bounds.state_bytes - session.room
+        if folded.created:
+            growth += folded.created * held
+        if decided:
+            if max(len(item.value) for item in decided) > bounds.command_bytes:
+                return False
+            if len(decided) > 1 and sum(len(item.value) for item in decided) > bounds.decided_bytes:
+                return False
+            growth += len(decided) * self.processor.params_bytes(self.rules.current.config)
+        session.room -= growth
+        if folded.resolved:
+            # What is resolved was open before, or came with the event.
+            session.resolved_room -= held + growth + folded.resolved * own
+        if session.room >= 0 and session.resolved_room >= 0:
+            return True
+        session.measure(folded, bounds)
+        return session.room >= 0 and session.resolved_room >= 0
 
 
 def _encoded(folded: Folded | Rejected) -> list[Decided]:
@@ -285,12 +290,17 @@ def _met(rules: Rules, known: SessionState) -> int:
     return known.config - 1 if known.unjudged else known.config
 
 
-def _adds_data(event: Event) -> bool:
-    """True where the event carries a user's data; what only moves a session along meets no bound."""
-    match event.body:
-        case Trigger() | Finished() | Failed() | Retried():
-            return True
-        case Skip() | Replay() as order:
-            return (order.result if isinstance(order, Skip) else order.kwargs) is not None
-        case _:
-            return False
+def _left_out(record: Record, event: Event, left_out: LeftOut, number: int) -> DeadLetter:
+    """The dead letter of a trigger that the fold of ``record`` left out: as an event that can be appended."""
+    value = events.encode_trigger(
+        Trigger(name=left_out.trigger, data=left_out.data), id=left_out.id, time_us=left_out.time_us
+    )
+    trigger = Record(
+        partition=record.partition,
+        offset=record.offset,
+        arrival_us=record.arrival_us,
+        key=event.session.encode(),
+        value=value,
+    )
+    reason = f"the trigger `{left_out.trigger}` was left out: {left_out.reason}"
+    return DeadLetter(record=trigger, reason=reason, left_out=number)

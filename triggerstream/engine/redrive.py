@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event
 from triggerstream.engine.following import PAGE, folded, offsets
 from triggerstream.engine.ports import DeadLetterRow, Log, Reader
 from triggerstream.wire.events import ORIGIN_HEADER, decode, rehomed_headers
-from triggerstream.wire.records import Headers, NewRecord
+from triggerstream.wire.records import NewRecord, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +43,15 @@ async def prepare(reader: Reader, letter: DeadLetterRow) -> Ready | Redriven:
     """The record of ``letter`` as it was in the log, whole; or why it stays where it is.
 
     It keeps the identity, the time and the place of its origin, so that it counts once however often it is
-    redriven, and as what it was when it arrived.
+    redriven, and as what it was when it arrived. A trigger that was left out is an event of its own, which
+    has its command's id as identity.
     """
     if letter.last is not None:
         return _stays(letter, "a range of the log that was lost: there is no record to append again")
     if letter.offset is None:
         return _stays(letter, "a command, no event: `triggerstream instances replay` runs its instance again")
+    if letter.left_out is not None:
+        return await _prepare_left_out(reader, letter)
     found = await reader.record(letter.offset, partition=letter.partition)
     if found is None:
         return _stays(letter, f"the log no longer holds offset {letter.offset} of {letter.partition}")
@@ -58,6 +62,21 @@ async def prepare(reader: Reader, letter: DeadLetterRow) -> Ready | Redriven:
     if not isinstance(event, Event):
         return _stays(letter, "a configuration: `triggerstream config apply` brings it into force")
     new = NewRecord(key=event.session.encode(), value=found.value or b"", headers=rehomed_headers(found))
+    return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
+
+
+async def _prepare_left_out(reader: Reader, letter: DeadLetterRow) -> Ready | Redriven:
+    value = letter.value or b""
+    record = Record(
+        partition=letter.partition, offset=0, arrival_us=letter.at_us, key=letter.key, value=value
+    )
+    try:
+        event = decode(record)
+    except DecodeError as exc:
+        return _stays(letter, f"it would be refused: {exc}")
+    if not isinstance(event, Event):
+        return _stays(letter, "it is a configuration")
+    new = NewRecord(key=letter.key, value=value)
     return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
 
 
@@ -79,19 +98,15 @@ async def _redrive(log: Log, reader: Reader, ready: Sequence[Ready], deadline: f
         place: (await reader.progress(partition=place)).end for place in {one.partition for one in ready}
     }
     await log.append([one.record for one in ready])
-    stands: dict[tuple[int, bytes], int] = {}
+    stands: dict[tuple[int, Mark], int] = {}
     reached: dict[int, int] = {}
     for place, end in before.items():
-        mine = {_origin(one.record.headers) for one in ready if one.partition == place}
-        found = await offsets(
-            reader, mine, lambda record: _origin(record.headers), after=end - 1, partition=place
-        )
+        mine = {_mark(one.record) for one in ready if one.partition == place}
+        found = await offsets(reader, mine, _mark, after=end - 1, partition=place)
         stands |= {(place, origin): offset for origin, offset in found.items()}
         reached[place] = await folded(reader, max(found.values()), partition=place, deadline=deadline)
     return [
-        await _answer(
-            reader, one, stands[one.partition, _origin(one.record.headers)], reached=reached[one.partition]
-        )
+        await _answer(reader, one, stands[one.partition, _mark(one.record)], reached=reached[one.partition])
         for one in ready
     ]
 
@@ -109,8 +124,13 @@ async def _answer(reader: Reader, one: Ready, offset: int, *, reached: int) -> R
     )
 
 
-def _origin(headers: Headers) -> bytes:
-    return dict(headers).get(ORIGIN_HEADER) or b""
+Mark: TypeAlias = "bytes | tuple[bytes | None, bytes | None]"
+
+
+def _mark(record: Record | NewRecord) -> Mark:
+    """What tells a redriven record from others: its origin; of a trigger that was left out, its bytes."""
+    origin = dict(record.headers).get(ORIGIN_HEADER) if record.headers else None
+    return (record.key, record.value) if origin is None else origin
 
 
 def _stays(letter: DeadLetterRow, reason: str) -> Redriven:

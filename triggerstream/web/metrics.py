@@ -145,7 +145,21 @@ COMMON = (
 WORKER = (
     Figure("events_total", "Events folded.", _done(lambda done: done.events)),
     Figure("decisions_total", "Commands and revocations decided.", _done(lambda done: done.decided)),
-    Figure("dead_letters_total", "Records that could not be folded.", _done(lambda d: d.dead_letters)),
+    Figure(
+        "dead_letters_total",
+        "Records that could not be folded, and triggers of tasks that were left out.",
+        _done(lambda done: done.dead_letters),
+    ),
+    Figure(
+        "triggers_left_out_total",
+        "Triggers of tasks that a bound left out: dead letters that can be redriven.",
+        _done(lambda done: done.left_out),
+    ),
+    Figure(
+        "prevented_by_bounds_total",
+        "Instances that a bound kept from being made or decided, and configurations from seeding some.",
+        _done(lambda done: done.prevented),
+    ),
     Figure(
         "rehomed_total", "Records moved to the partition of their session.", _done(lambda done: done.rehomed)
     ),

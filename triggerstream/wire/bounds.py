@@ -5,6 +5,9 @@ The bounds that the fold sees are in :class:`triggerstream.core.tasks.Bounds`.
 
 from __future__ import annotations
 
+from triggerstream.core.sizes import TEXT_BYTES
+from triggerstream.core.tasks import Bounds
+
 KEY_BYTES = 1024
 EVENT_BYTES = 256 * 1024
 JSON_DEPTH = 64
@@ -17,3 +20,33 @@ INTEGER_LIMIT = 2**63
 """Integers lie in [-2^63, 2^63): what every language's 64-bit integer holds."""
 CONFIG_BYTES = 1024 * 1024
 """The event of a configuration holds a whole tasks file, so it may be as long as a command."""
+
+
+_BOOKKEEPING_BYTES = 512
+"""What outcomes, orders and timers set in an instance beside texts: instants, counts, a reason of ours."""
+
+
+def longest_state(bounds: Bounds | None = None) -> int:
+    """The bytes of the longest state that any log can leave.
+
+    A trigger is folded only within the state's bound. Outcomes, orders and timers always are: each open
+    instance may get an error from them, and each entry of the timeline a note. Beside that come the resolved
+    instances, with the names of what they captured once more.
+    """
+    bounds = bounds or Bounds()
+    return (
+        bounds.state_bytes
+        + 2 * bounds.resolved_bytes
+        + bounds.unresolved_instances * (TEXT_BYTES + _BOOKKEEPING_BYTES)
+        + bounds.positions * (TEXT_BYTES + _BOOKKEEPING_BYTES)
+        + _BOOKKEEPING_BYTES
+    )
+
+
+def most_decisions(bounds: Bounds | None = None) -> int:
+    """How many commands one record can decide.
+
+    Each open instance once, and no more are made than the bound allows; and an order once more for one that
+    time has decided in the same fold: a resend, or a forced replay.
+    """
+    return (bounds or Bounds()).unresolved_instances + 1

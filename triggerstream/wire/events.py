@@ -45,12 +45,13 @@ from triggerstream.core.ids import (
     TriggerName,
     split_instance_id,
 )
-from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, KEY_BYTES
+from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, KEY_BYTES, STATE_DEPTH
 from triggerstream.wire.durations import LONGEST_US
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import (
     as_object,
     dumps,
+    dumps_short,
     flag,
     integer,
     kind_of,
@@ -169,6 +170,14 @@ def encode(
     }
     fields.update({name: value for name, value in optional.items() if value is not None})
     return dumps(fields)
+
+
+def encode_trigger(trigger: Trigger, *, id: str, time_us: int) -> bytes:  # noqa: A002 - the attribute's name
+    """A trigger that follows from another event: no longer than an event may be, as that was not."""
+    value = encode(trigger, id=id, time_us=time_us)
+    if len(value) <= EVENT_BYTES:
+        return value
+    return dumps_short(loads(value, depth=STATE_DEPTH))
 
 
 def check_session(session: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TypeVar
 
 import orjson
@@ -67,6 +68,32 @@ def dumps(value: object) -> bytes:
     except (orjson.JSONEncodeError, RecursionError) as exc:
         message = f"not a JSON value: {exc}"
         raise DecodeError(message) from exc
+
+
+def dumps_short(value: Json) -> bytes:
+    """``value`` as JSON in the fewest bytes: never longer than the text that it was read from."""
+    return dumps(_short(value))
+
+
+def _short(value: Json) -> object:
+    match value:
+        case float():
+            return orjson.Fragment(_short_number(value))
+        case list():
+            return [_short(item) for item in value]
+        case dict():
+            return {name: _short(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+def _short_number(number: float) -> str:
+    """The shorter one of ``1000.0`` and ``1e3``; ``-0`` where it has a sign alone."""
+    if not number:
+        return "-0" if str(number).startswith("-") else "0.0"
+    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    scientific = f"{'-' if sign else ''}{''.join(map(str, digits))}e{exponent}"
+    return min(repr(number), scientific, key=len)
 
 
 def check_value(value: object) -> Json:

@@ -11,8 +11,10 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import DIGEST_BYTES, TaskName, TriggerName
+from triggerstream.core.sizes import held_by_resolved_alone
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -24,6 +26,7 @@ from triggerstream.core.state import (
     Status,
     TaskRecord,
 )
+from triggerstream.wire import commands
 
 VERSION = 1
 
@@ -37,6 +40,7 @@ class _Record(Struct, omit_defaults=True):
     next: Count
     open: list[Instance] = []
     resolved: list[Instance] = []
+    removed: bool = False
 
 
 class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "clock"}):
@@ -72,6 +76,10 @@ def encode(state: SessionState) -> bytes:
     Raises:
         DecodeError: it holds what JSON cannot.
     """
+    return _encoded(_stored(state))
+
+
+def _stored(state: SessionState) -> _State:
     stored = _State(
         version=VERSION,
         generation=state.generation,
@@ -83,7 +91,9 @@ def encode(state: SessionState) -> bytes:
         refused=state.refused,
         seen=state.seen,
         tasks={
-            name: _Record(record.next, list(record.open.values()), list(record.resolved.values()))
+            name: _Record(
+                record.next, list(record.open.values()), list(record.resolved.values()), record.removed
+            )
             for name, record in state.tasks.items()
         },
         digests=state.digests,
@@ -93,10 +103,43 @@ def encode(state: SessionState) -> bytes:
         stored.held = {
             name: [arrivals[offset] for offset in sorted(arrivals)] for name, arrivals in state.held.items()
         }
+    return stored
+
+
+def _encoded(value: Struct) -> bytes:
     try:
-        return _encoder.encode(stored)
+        return _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise DecodeError(f"not a JSON value: {exc}") from exc
+
+
+class EncodedSizes:
+    """A :class:`triggerstream.core.sizes.Sizes`."""
+
+    def command(self, command: Command) -> int:
+        """A command as a record's value."""
+        return len(commands.encode(command))
+
+    def instance(self, instance: Instance) -> int:
+        """An instance, without the events that it captured."""
+        return len(_encoded(instance))
+
+    def arrival(self, arrival: Arrival) -> int:
+        """An event as a session keeps it."""
+        return len(_encoded(arrival))
+
+    def state(self, state: SessionState) -> int:
+        """A state without its resolved instances, and without what only they captured."""
+        stored = _stored(state)
+        for record in stored.tasks.values():
+            record.resolved = []
+        if over := held_by_resolved_alone(state):
+            held = {
+                name: [arrival for arrival in arrivals if (name, arrival.offset) not in over]
+                for name, arrivals in stored.held.items()
+            }
+            stored.held = {name: arrivals for name, arrivals in held.items() if arrivals}
+        return len(_encoded(stored))
 
 
 def decode(value: bytes) -> SessionState:
@@ -161,7 +204,7 @@ def _said(exc: Exception) -> str:
 
 def _take(state: SessionState, name: TaskName, stored: _Record) -> TaskRecord:
     """A task's instances, which are counted in ``state``; it has all that they captured."""
-    record = TaskRecord(next=stored.next)
+    record = TaskRecord(next=stored.next, removed=stored.removed)
     for held, items, resolved in (
         (record.open, stored.open, False),
         (record.resolved, stored.resolved, True),

@@ -28,6 +28,13 @@ def test_a_record_comes_back_as_it_was() -> None:
     assert _again(new) == Buried(topic="app.events", record=record, reason="no JSON: é")
 
 
+def test_a_left_out_trigger_has_its_origins_place_and_a_number() -> None:
+    record = _record(b'{"type": "t"}')
+    new = dead_letter_record(DeadLetter(record=record, reason="full", left_out=3), topic="app.events")
+    assert _again(new) == Buried(topic="app.events", record=record, reason="full", left_out=3)
+    assert dict(new.headers)["triggerstream-place"] == b"app.events:3:17:1750000000000000:3"
+
+
 def test_a_record_without_key_stays_without() -> None:
     record = _record(b"{}", key=None)
     assert _again(dead_letter_record(DeadLetter(record=record, reason="r"), topic="t")).record == record

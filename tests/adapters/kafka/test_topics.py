@@ -58,7 +58,7 @@ async def test_a_wrong_setting_is_found_and_repaired_and_the_others_stay(
             topics.events,
             "message.timestamp.type is CreateTime, must be LogAppendTime",
         ),
-        (Severity.ERROR, topics.changelog, "max.message.bytes is 1000000, must be at least 4259840"),
+        (Severity.ERROR, topics.changelog, "max.message.bytes is 1000000, must be at least 11195904"),
     ]
     assert "topics create --repair" in findings[0].repair
     assert await repair(connection, kafka_app) == [topics.events, topics.changelog]

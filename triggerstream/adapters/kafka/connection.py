@@ -39,8 +39,8 @@ _TRIED = re.compile(r"\('([^']+)', ([0-9]+), ")
 
 BATCH_BYTES = 512 * 1024
 """The bytes of a record batch; one that holds a single longer record is longer."""
-_LONGEST_REQUEST_BYTES = 8 * 1024 * 1024
-"""A state has up to 4 MiB; the real bound is a topic's ``max.message.bytes``, which the broker checks."""
+LONGEST_REQUEST_BYTES = 16 * 1024 * 1024
+"""Above the longest state; the real bound is a topic's ``max.message.bytes``, which the broker checks."""
 _REQUEST_TIMEOUT_MS = 10_000
 """After so long without an answer another connection is tried. aiokafka's 40 s are for slow networks."""
 TRANSACTION_S = 10.0
@@ -142,7 +142,7 @@ class Connection:
             **self.options(),
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
-            max_request_size=_LONGEST_REQUEST_BYTES,
+            max_request_size=LONGEST_REQUEST_BYTES,
             **(transactional if transactional_id is not None else {}),
         )
         if transactional_id is not None:

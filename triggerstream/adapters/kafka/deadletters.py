@@ -2,7 +2,9 @@
 
 ========================  ====================================================================================
 ``triggerstream-reason``  why the record was not processed
-``triggerstream-place``   ``topic:partition:offset:arrival``: where it was, when it came, in microseconds
+``triggerstream-place``   ``topic:partition:offset:arrival``: where it was, when it came, in microseconds;
+                          with ``:number`` added, the record there was folded, and this is the trigger that
+                          follows from it and was left out, as an event; several are counted from 0 on
 ``triggerstream-lost``    only where it stands for a lost range of the log: the last offset of the range
 ``triggerstream-cut``     only where it was too long to be kept whole: ``bytes:sha256`` of the whole value
 ========================  ====================================================================================
@@ -35,7 +37,7 @@ _HEAD_BYTES = 64 * 1024
 _KEY_HEAD_BYTES = 1024
 _REASON_BYTES = 4096
 
-_PLACE = re.compile(rb"([A-Za-z0-9._-]+):([0-9]{1,10}):([0-9]{1,19}):([0-9]{1,18})")
+_PLACE = re.compile(rb"([A-Za-z0-9._-]+):([0-9]{1,10}):([0-9]{1,19}):([0-9]{1,18})(?::([0-9]{1,9}))?")
 _OFFSET = re.compile(rb"[0-9]{1,19}")
 _CUT = re.compile(rb"([0-9]{1,19}):([0-9a-f]{64})")
 
@@ -43,6 +45,8 @@ _CUT = re.compile(rb"([0-9]{1,19}):([0-9a-f]{64})")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buried:
     """A dead letter as it is read again. ``record`` is as it was in ``topic``, unless it was ``cut``.
+
+    With ``left_out`` it is a trigger that the record there left out.
 
     ``cut`` is the length and the SHA-256 of the whole value, of which ``record`` has the head; its headers
     are gone then. ``last``: it stands for all offsets from the record's to this one, which cannot be read.
@@ -53,6 +57,7 @@ class Buried:
     reason: str
     cut: tuple[int, str] | None = None
     last: int | None = None
+    left_out: int | None = None
 
 
 def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
@@ -64,6 +69,8 @@ def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
     value = record.value or b""
     key, headers = record.key, record.headers
     place = f"{topic}:{record.partition}:{record.offset}:{record.arrival_us}"
+    if letter.left_out is not None:
+        place += f":{letter.left_out}"
     ours = [
         (REASON_HEADER, letter.reason.encode()[:_REASON_BYTES]),
         (PLACE_HEADER, place.encode()),
@@ -105,6 +112,7 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
         reason=(said[REASON_HEADER] or b"").decode(errors="replace"),
         cut=cut,
         last=last,
+        left_out=None if place[5] is None else int(place[5]),
     )
 
 

@@ -115,7 +115,7 @@ class KafkaReader:
         return sorted(rows, key=lambda row: row.number)[:limit]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
-        """The dead letter that the record at ``offset`` of ``partition`` became."""
+        """The dead letter that the record there became; not one of a trigger that it left out."""
         record = await self.record(offset, partition=partition)
         if record is None:
             return None
@@ -128,7 +128,7 @@ class KafkaReader:
 
         def take(record: Any) -> bool:  # noqa: ANN401 - as above
             row = _letter(record, partitions=self._partitions, log=self._topics.events)
-            if row.offset == offset:
+            if row.offset == offset and row.left_out is None:
                 found.append(row)
             return bool(found)
 
@@ -335,12 +335,12 @@ def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa
     try:
         found = buried(record.value, key=record.key, headers=headers)
     except DecodeError as exc:
-        offset, last, reason = None, None, str(exc)
+        offset, last, left_out, reason = None, None, None, str(exc)
     else:
         # A command has no place in the log.
         offset = found.record.offset if found.topic == log else None
         last = found.last if found.topic == log else None
-        reason, headers = found.reason, found.record.headers
+        left_out, reason, headers = found.left_out, found.reason, found.record.headers
     return DeadLetterRow(
         number=record.offset * partitions + record.partition + 1,
         at_us=record.timestamp * 1000,
@@ -351,4 +351,5 @@ def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa
         reason=reason,
         partition=record.partition,
         last=last,
+        left_out=left_out,
     )

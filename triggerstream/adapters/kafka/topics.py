@@ -18,7 +18,7 @@ from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Bounds
-from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES
+from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, longest_state
 
 DEFAULT_PARTITIONS = 12
 REPLICAS = 3
@@ -112,7 +112,7 @@ def wanted_of(topics: Topics) -> tuple[Wanted, ...]:
         Wanted(
             name=topics.changelog,
             exactly={**kept, "cleanup.policy": "compact"},
-            at_least={"max.message.bytes": bounds.state_bytes + _OVERHEAD_BYTES},
+            at_least={"max.message.bytes": longest_state() + _OVERHEAD_BYTES},
             # The segment that is written is never compacted, so its size bounds what a recovery reads twice.
             usually={"segment.bytes": str(128 * 1024 * 1024)},
         ),

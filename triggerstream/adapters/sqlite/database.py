@@ -15,7 +15,9 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.wire.records import Headers, NewRecord, Record
 
 FILE = "triggerstream.db"
-SCHEMA = 1
+SCHEMA = 2
+NOT_LEFT_OUT = -1
+"""``left_out`` of a dead letter that is a record, or a command; see ``engine.ports.DeadLetterRow``."""
 _APPLICATION_ID = 0x7472_6967
 """``trig``: marks the file as ours (``PRAGMA application_id``)."""
 
@@ -46,13 +48,29 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_command ON outbox (command);
 CREATE INDEX outbox_sent ON outbox (sent_us) WHERE sent_us IS NOT NULL;
 CREATE TABLE dead_letters (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, offset INTEGER UNIQUE,
-    key BLOB, value BLOB, reason TEXT NOT NULL
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, offset INTEGER,
+    left_out INTEGER NOT NULL DEFAULT -1, key BLOB, value BLOB, reason TEXT NOT NULL,
+    UNIQUE (offset, left_out)
 );
 CREATE TABLE configurations (
     offset INTEGER PRIMARY KEY, arrival_us INTEGER NOT NULL, hash TEXT NOT NULL, text TEXT NOT NULL
 );
 """
+
+_UPGRADES = {
+    1: """
+ALTER TABLE dead_letters RENAME TO older;
+CREATE TABLE dead_letters (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, offset INTEGER,
+    left_out INTEGER NOT NULL DEFAULT -1, key BLOB, value BLOB, reason TEXT NOT NULL,
+    UNIQUE (offset, left_out)
+);
+INSERT INTO dead_letters (number, at_us, offset, key, value, reason)
+    SELECT number, at_us, offset, key, value, reason FROM older;
+DROP TABLE older;
+""",
+}
+"""From each schema to the next."""
 
 
 def locate(path: Path | str) -> Path:
@@ -77,7 +95,11 @@ def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sql
     except (sqlite3.Error, OSError) as exc:
         raise LogError(f"{file}: cannot be opened: {exc}") from exc
     try:
-        _check(connection, file)
+        if _check(connection, file) < SCHEMA:
+            if read_only:
+                _open_and_upgrade(file)
+            else:
+                _upgrade(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")  # else macOS calls it done before the disk does
     except sqlite3.Error as exc:
@@ -131,7 +153,26 @@ def _create(file: Path) -> None:
         os.close(directory)
 
 
-def _check(connection: sqlite3.Connection, file: Path) -> None:
+def _open_and_upgrade(file: Path) -> None:
+    connection = _open(file, mode="rw")
+    try:
+        _upgrade(connection)
+    finally:
+        connection.close()
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a database of an older release to this one's schema; another process may do so meanwhile."""
+    with transaction(connection, patience_s=_BUSY_S):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for older in range(version, SCHEMA):
+            for statement in filter(str.strip, _UPGRADES[older].split(";")):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+
+def _check(connection: sqlite3.Connection, file: Path) -> int:
+    """The schema that the database has."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != _APPLICATION_ID:
@@ -141,6 +182,7 @@ def _check(connection: sqlite3.Connection, file: Path) -> None:
             f"{file}: has schema {version}, of a newer triggerstream; this one knows {SCHEMA} at most: "
             "upgrade it"
         )
+    return int(version)
 
 
 def _not_ours(file: Path, exc: sqlite3.Error) -> UsageError | LogError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from triggerstream.adapters.sqlite import database
-from triggerstream.adapters.sqlite.database import connect, locate
+from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, locate
 from triggerstream.adapters.sqlite.store import configurations, outbox
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
@@ -23,7 +23,8 @@ _BEYOND = "\U0010ffff"
 """No text that begins with a prefix comes after the prefix with this code point, which no character has."""
 
 _DEAD_LETTERS = """
-SELECT d.number, d.at_us, d.offset, coalesce(d.key, l.key), coalesce(d.value, l.value), l.headers, d.reason
+SELECT d.number, d.at_us, d.offset, d.left_out, coalesce(d.key, l.key), coalesce(d.value, l.value),
+    iif(d.left_out < 0, l.headers, NULL), d.reason
 FROM dead_letters d LEFT JOIN log l ON l.offset = d.offset
 """
 
@@ -64,8 +65,9 @@ class SqliteReader:
         return [_dead_letter_row(row) for row in rows]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
-        """The dead letter that the record at ``offset`` became."""
-        rows = await self._all(f"{_DEAD_LETTERS} WHERE d.offset = ?", offset)
+        """The dead letter that the record at ``offset`` became; not one of a trigger that it left out."""
+        query = f"{_DEAD_LETTERS} WHERE d.offset = ? AND d.left_out = ?"
+        rows = await self._all(query, offset, NOT_LEFT_OUT)
         return _dead_letter_row(rows[0]) if rows else None
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
@@ -148,9 +150,9 @@ def _session_row(row: tuple[str, bytes, int | None]) -> SessionRow:
 
 
 def _dead_letter_row(
-    row: tuple[int, int, int | None, bytes | None, bytes | None, str | None, str],
+    row: tuple[int, int, int | None, int, bytes | None, bytes | None, str | None, str],
 ) -> DeadLetterRow:
-    number, at_us, offset, key, value, headers, reason = row
+    number, at_us, offset, left_out, key, value, headers, reason = row
     return DeadLetterRow(
         number=number,
         at_us=at_us,
@@ -159,4 +161,5 @@ def _dead_letter_row(
         value=value,
         headers=() if headers is None else database.to_headers(headers),
         reason=reason,
+        left_out=None if left_out == NOT_LEFT_OUT else left_out,
     )

@@ -14,7 +14,7 @@ from typing import IO, TypeVar
 
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.sqlite import database
-from triggerstream.adapters.sqlite.database import connect, locate, transaction
+from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, locate, transaction
 from triggerstream.adapters.sqlite.log import SqliteLog
 from triggerstream.adapters.sqlite.wake import POLL_S, Bell
 from triggerstream.core.commands import Revoke
@@ -222,9 +222,20 @@ class SqliteStore:
                 self._settle(checkpoint.settled)
             execute = self._writer.execute
             for letter in checkpoint.dead_letters:
+                record, left_out = letter.record, letter.left_out
+                # A record that is a dead letter itself stands in the log.
+                key, value = (None, None) if left_out is None else (record.key, record.value)
                 execute(
-                    "INSERT OR IGNORE INTO dead_letters (at_us, offset, reason) VALUES (?, ?, ?)",
-                    (letter.record.arrival_us, letter.record.offset, letter.reason),
+                    "INSERT OR IGNORE INTO dead_letters (at_us, offset, left_out, key, value, reason)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        record.arrival_us,
+                        record.offset,
+                        NOT_LEFT_OUT if left_out is None else left_out,
+                        key,
+                        value,
+                        letter.reason,
+                    ),
                 )
             if checkpoint.rules is not None:
                 self._writer.executemany(
