@@ -42,6 +42,9 @@ class CeleryWorker:
         """What it printed so far."""
         return self.output.read_text(errors="replace")
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def wait_ready(self, *, within_s: float = 30.0) -> None:
         """Wait until it consumes."""
 
@@ -55,6 +58,10 @@ class CeleryWorker:
     def wait_end(self, *, within_s: float = 60.0) -> int:
         """Its exit status."""
         return self._process.wait(within_s)
+
+    def terminate(self) -> None:
+        """Ask it to end in good order."""
+        self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """``kill -9`` for it and its children."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -64,6 +66,7 @@ class Farm:
     home: Path
     env: dict[str, str]
     stack: ExitStack
+    queue: str = "celery"
     log: FileLog = field(init=False)
     app: Celery = field(init=False)
     dispatcher: CeleryDispatcher = field(init=False)
@@ -71,6 +74,7 @@ class Farm:
     def __post_init__(self) -> None:
         self.log = FileLog(self.home / "log")
         self.app = Celery("dispatching", broker=self.broker)
+        self.app.conf.task_default_queue = self.queue
         self.dispatcher = CeleryDispatcher(self.app)
 
     def worker(self, *arguments: str, **env: str) -> CeleryWorker:
@@ -85,6 +89,25 @@ class Farm:
                 output=self.home / name,
             )
         )
+
+    def kept_worker(self, *arguments: str, **env: str) -> KeptWorker:
+        """A worker that is started again each time it ends."""
+        name = f"w{next(_numbers)}"
+
+        def start() -> CeleryWorker:
+            options = ("-n", f"{name}@tests", *(arguments or ("-c", "2")))
+            return CeleryWorker(MODULE, *options, env={**self.env, **env}, output=self.home / name)
+
+        return self.stack.enter_context(KeptWorker(start))
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """The headers of the messages in the queue, with what the broker says of each; they stay there."""
+        found = []
+        with self.app.connection_for_read() as connection, connection.channel() as channel:
+            get: Any = channel
+            while (message := get.basic_get(self.queue)) is not None:
+                found.append({**message.headers, "is redelivered": message.delivery_info.get("redelivered")})
+        return found
 
     async def run(self, command: Command, *, within_s: float = 60.0) -> list[dict[str, Any]]:
         """Dispatch ``command``; the session's events once there is an outcome."""
@@ -119,15 +142,54 @@ class Farm:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.home.glob("w*")))
 
 
+class KeptWorker:
+    """A worker under a supervisor that starts it again, whatever it ended by."""
+
+    def __init__(self, start: Callable[[], CeleryWorker]) -> None:
+        self._start = start
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._worker: CeleryWorker | None = None
+        self.starts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The main process of the one that runs now."""
+        worker = self._worker
+        return worker.pid if worker is not None and worker.is_running() else None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._ends.is_set():
+            worker = self._worker = self._start()
+            self.starts += 1
+            try:
+                while worker.is_running() and not self._ends.wait(0.02):
+                    pass
+            finally:
+                worker.kill()
+
+
 @contextmanager
-def make_farm(home: Path, **env: str) -> Iterator[Farm]:
+def make_farm(home: Path, *, broker: str | None = None, **env: str) -> Iterator[Farm]:
+    """A farm with a broker of its own, or with a queue of its own at ``broker``."""
     with ExitStack() as stack:
-        broker = stack.enter_context(valkey_server())
+        queue = "celery" if broker is None else f"queue{uuid4().hex}"
+        broker = broker or stack.enter_context(valkey_server())
+        own = {"TEST_HOME": str(home), "TEST_BROKER": broker, "TEST_QUEUE": queue}
         farm = Farm(
             broker=broker,
             home=home,
-            env={"TEST_HOME": str(home), "TEST_BROKER": broker, "PYTHONPATH": str(Path.cwd()), **env},
+            env={**own, "PYTHONPATH": str(Path.cwd()), **env},
             stack=stack,
+            queue=queue,
         )
         yield farm
 

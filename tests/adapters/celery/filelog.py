@@ -31,12 +31,15 @@ class FileLog:
         else:
             self._down.unlink()
 
-    def events(self, session: str) -> list[dict[str, Any]]:
-        """The events of ``session`` so far, in order."""
+    def all(self) -> list[dict[str, Any]]:
+        """Every event so far, in order."""
         if not self._path.exists():
             return []
-        lines = self._path.read_bytes().split(b"\n")[:-1]
-        return [event for event in map(json.loads, lines) if event["session"] == session]
+        return [json.loads(line) for line in self._path.read_bytes().split(b"\n")[:-1]]
+
+    def events(self, session: str) -> list[dict[str, Any]]:
+        """The events of ``session`` so far, in order."""
+        return [event for event in self.all() if event["session"] == session]
 
     def kinds(self, session: str) -> list[str]:
         """Their types, without what all outcomes begin with."""

@@ -165,11 +165,6 @@ async def test_a_lost_child_process_has_its_task_run_again_and_reports_no_failur
     assert len({event["pid"] for event in events[:3]}) == 3
 
 
-async def test_a_process_that_exits_in_the_task_counts_as_lost(shared: Farm) -> None:
-    events = await shared.run(command("exits", name="k2", times=1))
-    assert types(events) == ["started", "started", "finished"]
-
-
 async def test_other_tasks_are_left_alone(shared: Farm) -> None:
     before = shared.log.events
     shared.app.send_task("tests.adapters.celery.workerapp.outside")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from celery.exceptions import Ignore, Reject
 from sqlalchemy import text
 
 from tests.adapters.celery.filelog import FileLog
+from triggerstream.adapters.celery.republish import Republisher
 from triggerstream.celery import Guard, RedisGuard, SqlGuard, TriggerTask, current, guarded, install
 from triggerstream.core.errors import UsageError
 
@@ -35,6 +37,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
 )
 app.conf.update(json.loads(os.environ.get("TEST_CONF", "{}")))
+app.conf.task_default_queue = os.environ.get("TEST_QUEUE", "celery")
 
 
 def guard_at(address: str) -> Guard | None:
@@ -55,6 +58,17 @@ install(
     outcome_timeout_s=float(os.environ.get("TEST_OUTCOME_TIMEOUT", "10")),
     allow_loss=json.loads(os.environ.get("TEST_ALLOW_LOSS", "false")),
 )
+
+
+if crashes := int(os.environ.get("TEST_DIE_AFTER_SENDING_ANEW", "0")):
+    send = Republisher.send
+
+    def send_and_die(self: Republisher, message: Any, **options: Any) -> None:  # noqa: ANN401 - its own
+        send(self, message, **options)
+        if note("anew") <= crashes:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Republisher.send = send_and_die  # type: ignore[method-assign]  # the worker dies between two steps
 
 
 def note(what: str) -> int:
@@ -161,10 +175,42 @@ def killed(go: Go) -> str:
 
 
 @app.task
-def exits(go: Go) -> str:
+def raises(go: Go) -> None:
+    note(go["name"])
+    raise {
+        "SystemExit": SystemExit(3),
+        "KeyboardInterrupt": KeyboardInterrupt(),
+        "CancelledError": asyncio.CancelledError("by nobody"),
+        "MemoryError": MemoryError("too big"),
+    }[go["kind"]]
+
+
+@app.task
+def dies(go: Go) -> str:
+    """Ends its process, the first ``times``."""
+    time.sleep(go.get("pauses", 0))
     if note(go["name"]) <= go["times"]:
-        raise SystemExit(3)
+        if go.get("by") == "exit":
+            os._exit(3)
+        os.kill(os.getpid(), signal.SIGKILL)
     return "survived"
+
+
+@app.task(rate_limit="1/h")
+def seldom(go: Go) -> int:
+    return note(go["name"])
+
+
+class ExitsBefore(Task[Any, Any]):
+    abstract = True
+
+    def before_start(self, *_: object) -> None:
+        raise SystemExit(3)
+
+
+@app.task(base=ExitsBefore)
+def exits_before(**_: object) -> None:
+    note("exits_before")
 
 
 @app.task(bind=True)
@@ -279,6 +325,7 @@ def takes_effect(go: Go) -> str:
     if first and go["dies"] == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     effect(go["name"])
+    time.sleep(go.get("pauses", 0))
     if first and go["dies"] == "after":
         os.kill(os.getpid(), signal.SIGKILL)
     if go.get("waits"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from triggerstream.core.commands import Cause, Command
 from triggerstream.core.errors import DecodeError
@@ -25,6 +26,9 @@ HEADER = "triggerstream"
 PUT_BACK = "putBack"
 """In the header: how often the message was put back."""
 
+STARTS = "triggerstream-starts"
+"""A header of its own: how many deliveries of the message may have begun to run and had no end."""
+
 _NOT_IN_HEADER = frozenset({"kind", "run", "kwargs", "queue", "expires", "decided"})
 
 
@@ -32,7 +36,8 @@ _NOT_IN_HEADER = frozenset({"kind", "run", "kwargs", "queue", "expires", "decide
 class Delivery:
     """Which command a Celery message stands for.
 
-    ``retries`` are the command's, not those of Celery's ``self.retry``.
+    ``retries`` are the command's, not those of Celery's ``self.retry``; ``starts`` is what :data:`STARTS`
+    says.
     """
 
     command: CommandId
@@ -46,6 +51,7 @@ class Delivery:
     on_timeout: bool
     traceparent: str | None
     put_back: int
+    starts: int
 
 
 def header_of(command: Command) -> JsonObject:
@@ -56,7 +62,7 @@ def header_of(command: Command) -> JsonObject:
 def delivery_of(headers: Mapping[str, object] | None) -> Delivery | None:
     """The command that a message with ``headers`` stands for; None where it is not one of ours."""
     fields = None if headers is None else headers.get(HEADER)
-    if not isinstance(fields, dict):
+    if headers is None or not isinstance(fields, dict):
         return None
     try:
         return Delivery(
@@ -71,6 +77,7 @@ def delivery_of(headers: Mapping[str, object] | None) -> Delivery | None:
             on_timeout=flag(fields, "onTimeout"),
             traceparent=optional_text(fields, "traceparent"),
             put_back=integer(fields, PUT_BACK) if PUT_BACK in fields else 0,
+            starts=integer(cast("JsonObject", headers), STARTS) if STARTS in headers else 0,
         )
     except DecodeError:
         return None

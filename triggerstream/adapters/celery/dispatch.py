@@ -14,14 +14,11 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kombu.exceptions import KombuError
-from kombu.exceptions import OperationalError as BrokerError
-
+from triggerstream.adapters.celery.connection import ConfirmedConnection
 from triggerstream.adapters.celery.delivery import HEADER, header_of
 from triggerstream.adapters.celery.outcomes import NotReportableError, plain
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import DecodeError, DispatchError, UndispatchableError
-from triggerstream.core.ids import JsonObject
 from triggerstream.wire.json import dumps
 
 if TYPE_CHECKING:
@@ -127,8 +124,7 @@ class _Publisher:
         self._timeout_s = timeout_s
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._left = False
-        self._connection: Any = None
-        self._producer: Any = None
+        self._connection = ConfirmedConnection(app, timeout_s=timeout_s)
         self._declared: set[tuple[object, str]] = set()
         self._thread = threading.Thread(target=self._work, name="triggerstream-dispatch", daemon=True)
         self._thread.start()
@@ -165,11 +161,11 @@ class _Publisher:
                 (job, DispatchError("the dispatcher was closed before this command's turn")) for job in batch
             ]
         try:
-            producer = self._connected()
+            producer = self._connection.producer()
             # One alone is sent as it is: a batch costs it another 0.3 ms.
             with producer.batch(max_size=_BATCH) if len(batch) > 1 else nullcontext():
                 return [(job, self._try(job.decision)) for job in batch]
-        except self._broker_errors() as exc:
+        except self._connection.errors() as exc:
             # Which of them the broker has is not known: all may be sent again.
             self._disconnect()
             why = f"the Celery broker did not take it: {type(exc).__name__}: {exc}"
@@ -184,7 +180,7 @@ class _Publisher:
                 self._publish(decision)
             else:
                 self._revoke(decision.id)
-        except self._broker_errors():
+        except self._connection.errors():
             raise
         except Exception as exc:  # noqa: BLE001 - it is raised where the command is waited for
             return exc
@@ -192,7 +188,7 @@ class _Publisher:
 
     def _publish(self, command: Command) -> None:
         app, amqp = self._app, self._app.amqp
-        producer = self._connected()
+        producer = self._connection.producer()
         # Asked of the registry itself: `app.tasks` would import the tasks, which need not be importable here.
         known: Any = app._tasks.get(command.run)  # type: ignore[attr-defined]  # noqa: SLF001
         options: dict[str, Any] = {}
@@ -238,45 +234,11 @@ class _Publisher:
         self._declared.add(goes_to)
 
     def _revoke(self, command: str) -> None:
-        self._connected()
-        self._app.control.revoke(command, connection=self._connection)
-
-    def _connected(self) -> Any:  # noqa: ANN401 - a kombu Producer
-        if self._producer is None:
-            self._connection = self._app.connection_for_write(
-                connect_timeout=self._timeout_s, transport_options=self._transport_options()
-            )
-            self._connection.ensure_connection(max_retries=1, timeout=self._timeout_s)
-            self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
-        return self._producer
-
-    def _transport_options(self) -> JsonObject:
-        """The app's own, with what makes the broker's confirmation arrive, or its absence noticed."""
-        options: JsonObject = {
-            "confirm_publish": True,
-            "read_timeout": self._timeout_s,
-            "write_timeout": self._timeout_s,
-        }
-        if self._app.connection_for_write().transport_cls in {"redis", "rediss", "sentinel"}:
-            options = {"socket_timeout": self._timeout_s, "socket_connect_timeout": self._timeout_s}
-        return {**options, **(self._app.conf.broker_transport_options or {})}
-
-    def _broker_errors(self) -> tuple[type[BaseException], ...]:
-        if self._connection is None:
-            return (OSError, KombuError, BrokerError)
-        return (
-            OSError,
-            KombuError,
-            BrokerError,
-            *self._connection.connection_errors,
-            *self._connection.channel_errors,
-        )
+        self._app.control.revoke(command, connection=self._connection.connection())
 
     def _disconnect(self) -> None:
-        connection, self._connection, self._producer = self._connection, None, None
         self._declared.clear()
-        if connection is not None:
-            connection.release()
+        self._connection.close()
 
 
 def _answer(answers: list[_Answer]) -> None:

@@ -29,11 +29,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import uuid4
 
-from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # missing in the stubs
+from celery.exceptions import (
+    Ignore,
+    Reject,
+    Retry,
+    SoftTimeLimitExceeded,
+    WorkerShutdown,
+    WorkerTerminate,
+)
 
 from triggerstream.adapters.celery import outcomes
 from triggerstream.adapters.celery.context import CommandContext, RetryRequested, SkipRequested, running
-from triggerstream.adapters.celery.delivery import HEADER, PUT_BACK, Delivery, delivery_of
+from triggerstream.adapters.celery.delivery import HEADER, PUT_BACK, STARTS, Delivery, delivery_of
 from triggerstream.adapters.celery.guards import (
     MAX_TAKEOVERS,
     Busy,
@@ -48,7 +56,8 @@ from triggerstream.adapters.celery.guards import (
 )
 from triggerstream.adapters.celery.guards.lease import kept_alive
 from triggerstream.adapters.celery.outcomes import NotReportableError
-from triggerstream.adapters.celery.reporting import Reporter, end_process, give_up
+from triggerstream.adapters.celery.reporting import Reporter, end_process
+from triggerstream.adapters.celery.republish import Republisher
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Finished
 from triggerstream.core.ids import Json
@@ -68,6 +77,10 @@ _AFTER_LEASE_S = 0.1
 _HANDLED = "triggerstream_handled"
 
 
+class TaskExitedError(Exception):
+    """What Celery is given for an exception of the task that would end the process: ``SystemExit``, say."""
+
+
 class _EndedBeforeError(Ignore):
     """Ends Celery's call of the body where the outcome is on record and is no result."""
 
@@ -85,8 +98,9 @@ class _Call:
 class Execution:
     """What `install` was told, and how a command is run under it."""
 
-    def __init__(self, *, reporter: Reporter, guard: Guard | None) -> None:
+    def __init__(self, *, reporter: Reporter, guard: Guard | None, republisher: Republisher) -> None:
         self.reporter = reporter
+        self._republisher = republisher
         self._guard = guard
         # Drawn in the main process, so that it knows what its children call themselves.
         self._node: Final = f"{socket.gethostname()[:100]}/{uuid4().hex[:12]}"
@@ -125,16 +139,16 @@ class Execution:
                     return self._report(request, delivery, value)
                 case Busy(for_s=for_s):
                     logger.info("Running elsewhere: put back", extra={"command": delivery.command})
-                    put_back(task, delivery, within_s=for_s + _AFTER_LEASE_S)
+                    self._put_back(task, delivery, within_s=for_s + _AFTER_LEASE_S)
                 case Exhausted():
-                    why = f"the processes that ran it died, {MAX_TAKEOVERS + 1} times"
+                    why = outcomes.processes_ended(MAX_TAKEOVERS + 1)
                     value = guard.conclude(delivery.command, outcomes.worker_lost(delivery, why))
                     return self._report(request, delivery, value)
         except GuardUnavailableError:
             logger.exception(
                 "The guard does not answer: command put back", extra={"command": delivery.command}
             )
-            put_back(task, delivery, within_s=_LONGEST_PUT_BACK_S)
+            self._put_back(task, delivery, within_s=_LONGEST_PUT_BACK_S)
 
     def settle_unrun(self, task: Task[Any, Any], delivery: Delivery, exc: BaseException) -> None:
         """Report ``exc``, which ended the call of the task outside of its body."""
@@ -154,6 +168,8 @@ class Execution:
         delivery, request = call.delivery, call.task.request
         if request.retries == delivery.retries:
             self._report_started(call, held)
+        # A retry of Celery's own is a call of its own, as it is to a guard: what was lost before is not its.
+        (request.headers or {}).pop(STARTS, None)
         context = self._context(call, held)
         with lease, _uninterrupted() as interrupts:
             mark = running().set(context)
@@ -170,7 +186,10 @@ class Execution:
             except GuardUnavailableError:
                 held.release()
                 raise
-            except Exception as exc:
+            except BaseException as exc:
+                if _ends_worker(exc):
+                    held.abandon()
+                    raise
                 if isinstance(exc, Reject) and exc.requeue:  # type: ignore[attr-defined]  # missing in the stubs
                     held.release()
                     _mark_handled(request)
@@ -182,9 +201,9 @@ class Execution:
                 if isinstance(exc, SkipRequested | RetryRequested):
                     # Celery pickles what is raised, and these carry what the task gave them.
                     raise _EndedBeforeError(str(exc)) from None
-                raise
-            except BaseException:
-                held.abandon()
+                if isinstance(exc, MemoryError) or not isinstance(exc, Exception):
+                    # Celery ends the process for it, and has the message delivered again.
+                    raise TaskExitedError(outcomes.describe(exc)) from exc
                 raise
             finally:
                 running().reset(mark)
@@ -194,10 +213,13 @@ class Execution:
         value = outcomes.started(call.delivery, worker=call.task.request.hostname)
         try:
             self.reporter.append(call.delivery.session, value)
-        except LogError as exc:
-            # Given back first: that this process ends is no fault of the task, and no take-over.
+        except LogError:
+            # It has not begun: that the log is away costs it neither a take-over nor a start.
             held.release()
-            give_up(exc)
+            logger.exception(
+                "The log does not answer: command put back", extra={"command": call.delivery.command}
+            )
+            self._put_back(call.task, call.delivery, within_s=_LONGEST_PUT_BACK_S, expires=True)
 
     def _report(self, request: Context, delivery: Delivery, value: bytes) -> Json:
         """Report what is on record. Returns the task's result; raises ``Ignore`` where there is none."""
@@ -231,6 +253,31 @@ class Execution:
             _connect=held.connection,
         )
 
+    def _put_back(
+        self, task: Task[Any, Any], delivery: Delivery, *, within_s: float, expires: bool = False
+    ) -> NoReturn:
+        """Send the message again, for later but at most ``within_s`` later, and have this one acknowledged.
+
+        It comes later each time. A crash between the two leaves both messages; a guard makes one of no
+        effect. ``expires``: the command's time to begin goes on; otherwise somebody has begun it in time.
+        """
+        request = task.request
+        _mark_handled(request)
+        delay_s = min(_FIRST_PUT_BACK_S * 2.0 ** min(delivery.put_back, 16), _LONGEST_PUT_BACK_S, within_s)
+        headers = dict(request.headers or {})
+        headers[HEADER] = {**headers.get(HEADER, {}), PUT_BACK: delivery.put_back + 1}
+        limit: dict[str, Any] = {} if expires else {"expires": None}
+        try:
+            self._republisher.apply(
+                task.signature_from_request(
+                    request, countdown=delay_s, retries=request.retries, headers=headers, **limit
+                )
+            )
+        except Exception as exc:
+            logger.exception("A command could not be put back: its message is requeued at once")
+            raise Reject(exc, requeue=True) from exc
+        raise _EndedBeforeError(f"put back for {delay_s:g} s")
+
 
 def handled(request: Context) -> bool:
     """True once nothing is left to report for the message that ``request`` came from."""
@@ -241,31 +288,16 @@ def _mark_handled(request: Context) -> None:
     vars(request)[_HANDLED] = True
 
 
-def put_back(task: Task[Any, Any], delivery: Delivery, *, within_s: float) -> NoReturn:
-    """Send the message again, for later but at most ``within_s`` later, and have this one acknowledged.
+def _ends_worker(exc: BaseException) -> bool:
+    """True where ``exc`` was raised into the task because its process is to end: not the task's own doing.
 
-    It comes later each time. A crash between the two leaves both messages; a guard makes one of no effect.
+    A prefork child's handler of SIGTERM raises ``SystemExit``, after which anything may be raised by what
+    cleans up. The other pools run tasks in the main process, where Celery raises its own two.
     """
-    request = task.request
-    _mark_handled(request)
-    delay_s = min(_FIRST_PUT_BACK_S * 2.0 ** min(delivery.put_back, 16), _LONGEST_PUT_BACK_S, within_s)
-    headers = dict(request.headers or {})
-    headers[HEADER] = {**headers.get(HEADER, {}), PUT_BACK: delivery.put_back + 1}
-    try:
-        task.signature_from_request(
-            request,
-            countdown=delay_s,
-            retries=request.retries,
-            headers=headers,
-            expires=None,  # that limits the first start, which somebody else has made
-        ).apply_async(add_to_parent=False)
-    except Exception as exc:
-        logger.exception("A command could not be put back: its message is requeued at once")
-        raise Reject(exc, requeue=True) from exc
-    raise _EndedBeforeError(f"put back for {delay_s:g} s")
+    return isinstance(exc, WorkerShutdown | WorkerTerminate) or bool(terminate_handler_fired())
 
 
-def _settle_exception(held: Held, delivery: Delivery, exc: Exception) -> bytes:
+def _settle_exception(held: Held, delivery: Delivery, exc: BaseException) -> bytes:
     """Record what ``exc``, raised by the body, stands for. Returns what is on record."""
     try:
         match exc:

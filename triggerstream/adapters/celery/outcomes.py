@@ -250,6 +250,11 @@ def not_reportable(delivery: Delivery, exc: NotReportableError) -> bytes:
     )
 
 
+def processes_ended(times: int) -> str:
+    """The error of a command that was given up after so many starts."""
+    return f"the processes that ran it ended without an outcome, {times} times"
+
+
 def worker_lost(delivery: Delivery, why: str) -> bytes:
     """No worker could run the command to its end."""
     return failed(delivery, why, reason=FailureReason.WORKER_LOST)

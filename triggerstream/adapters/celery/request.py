@@ -20,6 +20,7 @@ from triggerstream.adapters.celery import outcomes
 from triggerstream.adapters.celery.delivery import Delivery, delivery_of
 from triggerstream.adapters.celery.execution import Execution
 from triggerstream.adapters.celery.guards import GuardUnavailableError
+from triggerstream.adapters.celery.redelivery import Redelivery
 from triggerstream.core.events import FailureReason
 
 if TYPE_CHECKING:
@@ -28,11 +29,48 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def reporting_request(base: type[Request], execution: Execution) -> type[Request]:
-    """``base``, with outcomes reported through ``execution`` before messages are acknowledged."""
+def reporting_request(base: type[Request], execution: Execution, redelivery: Redelivery) -> type[Request]:
+    """``base``, with outcomes reported through ``execution`` before messages are acknowledged.
+
+    ``redelivery`` is told what waits.
+    """
 
     class ReportingRequest(base):  # type: ignore[misc, valid-type]  # the base is the task's own choice
         """A request that reports what no child process can."""
+
+        def __init_subclass__(cls, **options: object) -> None:
+            """Have the class that Celery derives for each task take the end of a call in the main process.
+
+            Where a hook of the task, not its body, raises ``SystemExit``, the pools `threads` and `solo` hand
+            over a lost worker as if it were a result. Celery fails on that, and the message hangs.
+            """
+            super().__init_subclass__(**options)
+            on_success = cls.__dict__.get("on_success")
+            if on_success is None:
+                return
+
+            def on_end(self: Any, answer: Any, **more: object) -> object:  # noqa: ANN401 - Celery's values
+                if isinstance(answer, ExceptionInfo):
+                    return self.on_failure(answer)
+                return on_success(self, answer, **more)
+
+            cls.on_success = on_end
+
+        def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - Celery's signature
+            super().__init__(*args, **options)
+            redelivery.waits(self)
+
+        def on_accepted(self, pid: int, time_accepted: float) -> None:
+            redelivery.waits_no_more(self)
+            super().on_accepted(pid, time_accepted)
+
+        def acknowledge(self) -> None:
+            redelivery.waits_no_more(self)
+            super().acknowledge()
+
+        def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
+            redelivery.waits_no_more(self)
+            super().reject(requeue=requeue)
 
         def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: ANN401, FBT001
             delivery = self._unreported()
@@ -131,7 +169,7 @@ def reporting_request(base: type[Request], execution: Execution) -> type[Request
             self._triggerstream_reported = True
 
         def _came_before(self, delivery: Delivery) -> bool:
-            redelivered = (self.delivery_info or {}).get("redelivered")
+            redelivered = (self.delivery_info or {}).get("redelivered") or delivery.starts
             return bool(redelivered) or self.request_dict.get("retries", 0) != delivery.retries
 
     return ReportingRequest

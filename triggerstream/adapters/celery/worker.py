@@ -18,7 +18,9 @@ from triggerstream.adapters.celery.checks import could_lose, own_tasks, unsafe_a
 from triggerstream.adapters.celery.delivery import delivery_of
 from triggerstream.adapters.celery.execution import Execution, handled
 from triggerstream.adapters.celery.guards import Guard
+from triggerstream.adapters.celery.redelivery import Redelivery, hand_back_step
 from triggerstream.adapters.celery.reporting import Reporter
+from triggerstream.adapters.celery.republish import Republisher
 from triggerstream.adapters.celery.request import report_rejected, reporting_request
 from triggerstream.adapters.celery.task import TriggerTask, accepted_kwargs
 from triggerstream.core.errors import TriggerstreamError, UsageError
@@ -59,7 +61,11 @@ def install(
             return log
         return open_log(_address(log))
 
-    execution = Execution(reporter=Reporter(opened, timeout_s=outcome_timeout_s), guard=guard)
+    republisher = Republisher(app)
+    execution = Execution(
+        reporter=Reporter(opened, timeout_s=outcome_timeout_s), guard=guard, republisher=republisher
+    )
+    redelivery = Redelivery(execution, republisher)
 
     def on_worker_init(sender: Any, **_: object) -> None:  # noqa: ANN401 - a Celery WorkController
         if sender.app is not app:
@@ -75,7 +81,8 @@ def install(
         if wrong is not None:
             _refuse(wrong)
         for task in own_tasks(app):
-            _adopt(task, execution)
+            if _adopt(task, execution):
+                _take_messages(task, execution, redelivery)
 
     def is_ours(other: object) -> bool:
         """True for ``app``, and for the copy of it that Celery makes in a process that was not forked."""
@@ -109,6 +116,7 @@ def install(
     signals.worker_process_init.connect(on_worker_process_init, weak=False, dispatch_uid=uid)
     signals.task_postrun.connect(on_postrun, weak=False, dispatch_uid=uid)
     app.steps["consumer"].add(_rejections_step(execution))
+    app.steps["consumer"].add(hand_back_step(redelivery))
 
 
 def _address(log: str | None) -> str:
@@ -136,7 +144,6 @@ def _adopt(task: Task[Any, Any], execution: Execution) -> bool:
     if vars(task).get(_ADOPTED):
         return False
     setattr(task, _ADOPTED, True)
-    task.Request = reporting_request(symbol_by_name(task.Request), execution)  # type: ignore[assignment]  # or a class
     accept = accepted_kwargs(task.run) if isinstance(task, TriggerTask) else dict
     if task_has_custom(task, "__call__"):
         base: Any = type(task)
@@ -158,6 +165,12 @@ def _adopt(task: Task[Any, Any], execution: Execution) -> bool:
 
     task.run = running  # type: ignore[method-assign]  # as Celery itself does for automatic retries
     return True
+
+
+def _take_messages(task: Any, execution: Execution, redelivery: Redelivery) -> None:  # noqa: ANN401 - also names of classes are set
+    """Have the worker's main process count, and report, what becomes of the messages of ``task``."""
+    task.Request = reporting_request(symbol_by_name(task.Request), execution, redelivery)
+    task.Strategy = redelivery.counting(task.Strategy)
 
 
 def _rejections_step(execution: Execution) -> type[bootsteps.Step]:

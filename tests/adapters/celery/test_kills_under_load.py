@@ -1,0 +1,153 @@
+"""Children and whole workers killed with -9 at random under load: every command has an end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.adapters.celery.conftest import FINAL, Farm, KeptWorker, command, make_farm
+from tests.support.descendants import descendants
+from tests.support.postgres import postgres_server
+from tests.support.rabbitmq import rabbitmq_node
+from tests.support.waiting import eventually
+from triggerstream.core.commands import Command
+
+pytestmark = [pytest.mark.celery, pytest.mark.faults, pytest.mark.timeout(900)]
+
+COMMANDS = 600
+CHILD_KILLS = 120
+WHOLE_KILLS = 6
+"""One in twenty of the kills is that of a whole worker, which takes all that its children run with it."""
+
+
+@dataclass(kw_only=True)
+class Kills:
+    """What was killed, at random but the same each time."""
+
+    worker: KeptWorker
+    random: Random
+    children: int = 0
+    whole: int = 0
+
+    def run(self, ends: threading.Event) -> None:
+        while not ends.wait(self.random.uniform(0.1, 0.4)):
+            if self.children >= CHILD_KILLS:
+                return
+            main = self.worker.pid
+            if main is None:
+                continue
+            children = list(descendants(main))
+            if not children:
+                continue
+            whole = self.whole < WHOLE_KILLS and self.random.randrange(20) == 0
+            with suppress(ProcessLookupError):
+                if whole:
+                    os.killpg(main, signal.SIGKILL)
+                    self.whole += 1
+                else:
+                    os.kill(self.random.choice(children), signal.SIGKILL)
+                    self.children += 1
+
+
+@contextmanager
+def kills(worker: KeptWorker, *, seed: int) -> Iterator[Kills]:
+    made, ends = Kills(worker=worker, random=Random(seed)), threading.Event()
+    thread = threading.Thread(target=made.run, args=(ends,))
+    thread.start()
+    try:
+        yield made
+    finally:
+        ends.set()
+        thread.join()
+
+
+@pytest.fixture(params=["valkey", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    if request.param == "valkey":
+        yield None
+        return
+    with rabbitmq_node() as node:
+        yield node.url
+
+
+async def run_all(farm: Farm, sent: list[Command]) -> dict[str, list[str]]:
+    """Dispatch all of ``sent``; by session, the outcomes that were reported, once each has one."""
+    await asyncio.gather(*map(farm.dispatcher.dispatch, sent))
+
+    def outcomes() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {one.session: [] for one in sent}
+        for event in farm.log.all():
+            kind = event["type"].removeprefix("triggerstream.task.")
+            if kind in FINAL:
+                found[event["session"]].append(kind)
+        return found
+
+    await eventually(lambda: all(outcomes().values()), within_s=600, what=lambda: farm.said()[-5_000:])
+    await eventually(lambda: farm.waiting() == [], within_s=120)
+    return outcomes()
+
+
+def print_row(what: str, made: Kills, starts: int, outcomes: dict[str, list[str]], extra: str) -> None:
+    first = Counter(kinds[0] for kinds in outcomes.values())
+    print(  # noqa: T201 - the row of `docs/reliability.md`
+        f"\n{what}: {len(outcomes)} commands, {made.children} children and {made.whole} workers killed; "
+        f"{starts} starts; {dict(first)}; {extra}"
+    )
+
+
+async def test_every_command_has_one_end_and_its_effect_once_with_a_guard(
+    broker: str | None, tmp_path: Path
+) -> None:
+    with postgres_server() as url, make_farm(tmp_path, broker=broker, TEST_GUARD=url) as farm:
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE effects (name TEXT, command TEXT)"))
+        worker = farm.kept_worker("-c", "4", TEST_LEASE="2", TEST_VISIBILITY="10")
+        sent = [command("takes_effect", name=f"n{n}", pauses=0.05) for n in range(COMMANDS)]
+        with kills(worker, seed=1) as made:
+            outcomes = await run_all(farm, sent)
+        with engine.connect() as connection:
+            took = Counter(row[0] for row in connection.execute(text("SELECT command FROM effects")))
+        engine.dispose()
+    starts = sum(event["type"].endswith(".started") for event in farm.log.all())
+    doubled = sum(count > 1 for count in took.values())
+    print_row("with a guard", made, starts, outcomes, f"{len(took)} effects, {doubled} doubled")
+    assert made.children > COMMANDS // 20
+    for one in sent:
+        (kind,) = set(outcomes[one.session])  # however often it was reported
+        assert kind in {"finished", "failed"}
+        assert took[one.id] == (1 if kind == "finished" else 0)
+
+
+async def test_every_command_has_an_end_without_a_guard_after_a_bounded_number_of_starts(
+    broker: str | None, tmp_path: Path
+) -> None:
+    """One in ten ends its own process each time."""
+    with make_farm(tmp_path, broker=broker) as farm:
+        worker = farm.kept_worker("-c", "4", TEST_VISIBILITY="10")
+        sent = [
+            command("dies", name=f"n{n}", times=99 if n % 10 == 0 else 0, pauses=0.05)
+            for n in range(COMMANDS // 2)
+        ]
+        with kills(worker, seed=2) as made:
+            outcomes = await run_all(farm, sent)
+        starts = Counter(e["session"] for e in farm.log.all() if e["type"].endswith(".started"))
+    print_row(
+        "without a guard", made, sum(starts.values()), outcomes, f"at most {max(starts.values())} starts"
+    )
+    for number, one in enumerate(sent):
+        if number % 10 == 0:
+            assert set(outcomes[one.session]) == {"failed"}
+        # A worker that is killed between sending a message anew and acknowledging it leaves two.
+        assert starts[one.session] <= 4 * (1 + made.whole)

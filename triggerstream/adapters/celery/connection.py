@@ -1,0 +1,78 @@
+"""A connection to Celery's broker on which a publish returns once the broker has confirmed the message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import KombuError
+from kombu.exceptions import OperationalError as BrokerError
+
+from triggerstream.core.ids import JsonObject
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_REDIS = frozenset({"redis", "rediss", "sentinel"})
+
+
+class ConfirmedConnection:
+    """Connects with the first use, and again after :meth:`close`. For one thread at a time."""
+
+    def __init__(self, app: Celery, *, timeout_s: float) -> None:
+        self._app = app
+        self._timeout_s = timeout_s
+        self._connection: Any = None
+        self._producer: Any = None
+
+    def producer(self) -> Any:  # noqa: ANN401 - a kombu Producer
+        """A producer on the open connection.
+
+        Raises:
+            BaseException: one of :meth:`errors`; no broker answers.
+        """
+        if self._producer is None:
+            self._connection = self._app.connection_for_write(
+                connect_timeout=self._timeout_s, transport_options=self._transport_options()
+            )
+            self._connection.ensure_connection(max_retries=1, timeout=self._timeout_s)
+            self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+        return self._producer
+
+    def connection(self) -> Any:  # noqa: ANN401 - a kombu Connection
+        """The open connection, connected if it was not."""
+        self.producer()
+        return self._connection
+
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """Exceptions after which it is not known what the broker has; :meth:`close` is to be called."""
+        common = (OSError, KombuError, BrokerError)
+        if self._connection is None:
+            return common
+        return (*common, *self._connection.connection_errors, *self._connection.channel_errors)
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            connection.release()
+
+    def forget(self) -> object:
+        """Leave the connection without closing it: after a fork its socket belongs to the parent.
+
+        Returns what must be kept, since a connection that is collected shuts its socket down, which ends it
+        for the parent too.
+        """
+        kept = (self._connection, self._producer)
+        self._connection = self._producer = None
+        return kept
+
+    def _transport_options(self) -> JsonObject:
+        """The app's own, with what makes the broker's confirmation arrive, or its absence noticed."""
+        options: JsonObject = {
+            "confirm_publish": True,
+            "read_timeout": self._timeout_s,
+            "write_timeout": self._timeout_s,
+        }
+        if self._app.connection_for_write().transport_cls in _REDIS:
+            options = {"socket_timeout": self._timeout_s, "socket_connect_timeout": self._timeout_s}
+        return {**options, **(self._app.conf.broker_transport_options or {})}
