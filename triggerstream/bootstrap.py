@@ -260,7 +260,7 @@ def probes(pulse: Pulse, *, host: str, port: int | None, store: Path | None = No
     from triggerstream.web.probes import probes, served
 
     registry = bridge_registry(pulse) if store is None else worker_registry(pulse, store=store)
-    with served(probes(pulse, registry), host=host, port=port) as url:
+    with served(probes(pulse, registry), host=host, port=port, on_end=pulse.fail) as url:
         yield url
 
 
@@ -307,6 +307,7 @@ def bridge(
     dispatcher: Dispatcher,
     session_timeout_s: float,
     on_ready: Callable[[Collection[int]], None],
+    on_failure: Callable[[str], None] = lambda _reason: None,
 ) -> Bridge:
     """What hands the commands of an app over; it is made within the event loop that it runs in."""
     from triggerstream.adapters.clock import SystemClock
@@ -322,6 +323,7 @@ def bridge(
         clock=SystemClock(),
         session_timeout_s=session_timeout_s,
         on_ready=on_ready,
+        on_failure=on_failure,
     )
 
 

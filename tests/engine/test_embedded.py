@@ -24,8 +24,11 @@ from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import ConfigError, LogError, UsageError
 from triggerstream.core.events import Body, Cancel, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, SessionId, TriggerName
+from triggerstream.engine.alarm import Alarm
+from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded import EmbeddedEngine
+from triggerstream.engine.outbox import Outbox
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
@@ -485,3 +488,14 @@ async def test_same_records_decide_the_same_on_sqlite(tmp_path: Path) -> None:
     engine.stop()
     await task
     await log.close()
+
+
+@pytest.mark.parametrize("part", [Outbox, Alarm])
+async def test_a_part_that_ends_ends_the_engine(part: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends(_self: object) -> None:
+        """Returns at once, as it never should."""
+
+    monkeypatch.setattr(part, "run", ends)
+    async with running() as run:
+        with pytest.raises(TaskEndedError, match=r"the background task `.*` has ended: it returned"):
+            await run.task

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from triggerstream.engine.health import AWAY_S, LOOP_S, Phase, Place, Pulse, Vitals
+from triggerstream.engine.background import TaskEndedError
+from triggerstream.engine.health import AWAY_S, LOOP_S, Phase, Place, Pulse, Vitals, keep_beating
 
 LIMIT_S = 300.0
 
@@ -150,3 +151,14 @@ def test_once_asked_to_end_it_is_not_ready_and_lives() -> None:
     watch.pulse.beat(vitals())
     assert watch.pulse.unready() == "stopping: finishing what is in flight"
     assert watch.pulse.dead() is None
+
+
+async def test_work_that_has_ended_is_known_to_all_probes_and_ends_the_process() -> None:
+    watch = Watch()
+    watch.pulse.beat(vitals())
+    watch.pulse.fail("the background task `index` has ended: it returned")
+    watch.pulse.fail("what came of it")
+    said = "ending: the background task `index` has ended: it returned"
+    assert watch.pulse.dead() == watch.pulse.unready() == said
+    with pytest.raises(TaskEndedError, match="`index` has ended"):
+        await keep_beating(watch.pulse, vitals)

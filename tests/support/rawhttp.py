@@ -108,8 +108,10 @@ async def served(
     listening = listening or listening_socket("127.0.0.1", 0)
     host, port = listening.getsockname()
     server = Server(app, listening, refuse=refuse, bounds=bounds)
-    await server.start()
+    failures: list[BaseException] = []
+    await server.start(failures.append)
     try:
         yield Served(server=server, host=host, port=port)
     finally:
         await server.stop()
+    assert not failures

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.probes import answer, samples
+from tests.support.waiting import wait_until
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.durations import Durations
 from triggerstream.engine.health import (
@@ -22,6 +23,7 @@ from triggerstream.engine.health import (
     WorkerFigures,
 )
 from triggerstream.engine.partition import Counters
+from triggerstream.web import serving
 from triggerstream.web.metrics import BRIDGE, COMMON, WORKER, bridge_registry, worker_registry
 from triggerstream.web.probes import probes, served
 
@@ -149,3 +151,17 @@ def test_the_docs_have_each_metric_with_its_kind_and_meaning(tmp_path: Path) -> 
     there = {(one.name, one.kind): one.text for one in (*COMMON, *WORKER, *BRIDGE)}
     there["store_bytes", "gauge"] = size[0].documentation
     assert documented == there
+
+
+def test_a_server_of_probes_that_ends_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends(*_: object) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(serving, "_accept_for_ever", ends)
+    pulse = Pulse()
+    app = probes(pulse, bridge_registry(pulse))
+    with served(app, host="127.0.0.1", port=0, on_end=pulse.fail):
+        wait_until(lambda: pulse.failed)
+    assert pulse.failed is not None
+    assert pulse.failed.startswith("the background task `probes` has ended: TaskEndedError: ")
+    assert "ValueError: odd" in pulse.failed

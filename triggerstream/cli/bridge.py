@@ -123,6 +123,7 @@ def bridge(
         raise UsageError(f"--kafka {kafka}: write HOST:PORT")
     allow = _allow_list(allowed, allow_file, allow_any=allow_any)
     from triggerstream import bootstrap
+    from triggerstream.engine.background import TaskEndedError
     from triggerstream.engine.health import Pulse
 
     dispatcher = bootstrap.dispatcher(_celery_app(spec, broker), allow=allow)
@@ -133,7 +134,7 @@ def bridge(
             if url is not None:
                 _tell(f"probes and metrics: {url}")
             asyncio.run(_run(address, dispatcher, pulse, start=start, session_timeout_s=session_timeout_s))
-    except LogError as exc:
+    except (LogError, TaskEndedError) as exc:
         _tell(f"ending with status {_FAILED}: {exc}")
         sys.exit(_FAILED)
 
@@ -147,6 +148,7 @@ async def _run(
     session_timeout_s: float,
 ) -> None:
     from triggerstream import bootstrap
+    from triggerstream.engine.background import Background
     from triggerstream.engine.health import keep_beating
 
     stopping = asyncio.Event()
@@ -160,22 +162,19 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     made = bootstrap.bridge(
-        address, dispatcher=dispatcher, session_timeout_s=session_timeout_s, on_ready=_tell_ready
+        address,
+        dispatcher=dispatcher,
+        session_timeout_s=session_timeout_s,
+        on_ready=_tell_ready,
+        on_failure=pulse.fail,
     )
     loop.add_signal_handler(signal.SIGUSR1, _tell_progress, made)
-    beating = asyncio.create_task(keep_beating(pulse, made.vitals))
-    beating.add_done_callback(lambda ended: _fail(made, ended))
+    beats = Background(made.fail)
+    beats.start("beats", keep_beating(pulse, made.vitals))
     try:
         await made.run(stopping, start=start)
     finally:
-        beating.cancel()
-
-
-def _fail(bridge: Bridge, ended: asyncio.Task[None]) -> None:
-    """End a bridge that cannot tell how it is: it would be taken for dead."""
-    error = None if ended.cancelled() else ended.exception()
-    if error is not None:
-        bridge.fail(error)
+        await beats.close()
 
 
 def _celery_app(spec: str | None, broker: str | None) -> object:

@@ -90,8 +90,18 @@ class Child:
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Wait until the command ended and its output was read; returns its exit status."""
-        status = await self._process.wait()
+        """Wait until the command ended and its output was read; returns its exit status.
+
+        What keeps its output from being read is raised at once: the command would wait for a reader.
+        """
+        ending = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait([ending, self._reader], return_when=asyncio.FIRST_COMPLETED)
+            if self._reader.done():
+                self._reader.result()
+            status = await ending
+        finally:
+            ending.cancel()
         await self._reader
         return status
 

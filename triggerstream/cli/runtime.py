@@ -25,8 +25,9 @@ from triggerstream.cli.celery_app import (
 )
 from triggerstream.cli.children import Broker, Child, start_valkey
 from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.index import Indexer, ended
+from triggerstream.engine.index import Indexer
 from triggerstream.engine.lookout import Lookout, ReaderStates
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.view import View
@@ -76,6 +77,8 @@ class Runtime:
         self._nowhere = bootstrap.nowhere()
         self._engine: EmbeddedEngine | None = None
         self._running: asyncio.Task[None] | None = None
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._background = Background(self._fail)
         self._worker: Worker | None = None
         self.address = SqliteAddress(path=setup.directory.absolute() / DATABASE)
         self.reader: Reader = bootstrap.reader(self.address)
@@ -138,6 +141,7 @@ class Runtime:
         self.since = self._engine.offset
         self._indexer.resume(str(folded))
         self._indexed = True
+        self._stack.push_async_callback(self._background.close)
         if setup.port is not None:
             await self._serve(setup.port, log)
 
@@ -162,7 +166,7 @@ class Runtime:
 
     async def ended(self) -> None:
         """Return once the engine, the worker or the broker has ended by itself; raises what it ended with."""
-        parts = [self._running]
+        parts: list[asyncio.Future[None] | None] = [self._running, self._failed]
         if self._worker is not None:
             parts.append(asyncio.create_task(self._worker.ended()))
         if self._valkey is not None:
@@ -171,10 +175,16 @@ class Runtime:
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks[1:]:
+            for task in tasks[2:]:
                 task.cancel()
         for task in done:
             await task
+
+    def _fail(self, exc: BaseException) -> None:
+        """Have ``ended`` raise ``exc``."""
+        if not self._failed.done():
+            self._failed.set_exception(exc)
+            self._failed.exception()  # who does not wait for `ended` is told nothing more
 
     async def _find_broker(self) -> None:
         app = self._app
@@ -212,11 +222,10 @@ class Runtime:
         except OSError as exc:
             raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
         lookout = Lookout(self.reader, log, app=DEFAULT_APP, indexer=self._indexer)
-        following = asyncio.create_task(lookout.run())
-        self._stack.push_async_callback(ended, following)
+        self._background.start("index of sessions", lookout.run())
         server = Server(site(lookout, lookout, Access(), log=log), listening)
         self._stack.push_async_callback(server.stop)
-        await server.start()
+        await server.start(self._fail)
         self.url = server.url
 
     async def _stop_engine(self) -> None:
@@ -249,28 +258,32 @@ class Worker:
         self._say = say
         self._child: Child | None = None
         self._queues: tuple[str, ...] = ()
-        self._running: asyncio.Task[None] | None = None
+        self._background: Background | None = None
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def _fail(self, exc: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(exc)
+
     async def ended(self) -> None:
-        """Return never; raise once it cannot be started."""
+        """Return never; raise once it cannot be started, or is not watched any more."""
         await asyncio.shield(self._failed)
 
     async def consume(self, queues: Sequence[str]) -> None:
         """Start, or start again, where it does not consume from all of ``queues`` yet."""
-        if self._running is not None and set(queues) <= set(self._queues):
+        if self._background is not None and set(queues) <= set(self._queues):
             return
         await self.stop()
         self._queues = tuple(dict.fromkeys((*self._queues, *queues)))
         self._child = await self._start()
-        self._running = asyncio.create_task(self._keep())
+        self._background = Background(self._fail)
+        self._background.start("the Celery worker's process", self._keep())
 
     async def stop(self) -> None:
         """Let it finish what it runs, for a while, and end it."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running])
-            self._running = None
+        if self._background is not None:
+            await self._background.close()
+            self._background = None
         if self._child is not None:
             await self._child.stop()
             self._child = None
@@ -283,8 +296,7 @@ class Worker:
             status = await self._child.wait()
             await self._child.stop()
             if status == UNUSABLE:
-                self._failed.set_exception(UsageError("the Celery worker cannot start; its reason is above"))
-                return
+                raise UsageError("the Celery worker cannot start; its reason is above")
             if loop.time() - since > _LONGEST_PAUSE_S:
                 pause_s = _FIRST_PAUSE_S
             self._say("worker", f"ended with status {status}; it is started again in {pause_s:g} s")

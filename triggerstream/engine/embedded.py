@@ -21,6 +21,7 @@ from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.alarm import Alarm
+from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.configure import configuration_record, resumed_rules
 from triggerstream.engine.outbox import Outbox
@@ -124,7 +125,7 @@ class EmbeddedEngine:
         try:
             await self._resume()
             self._ready.set()
-            await self._run_all(self._fold_all(), self._outbox.run(), self._alarm.run())
+            await self._run_all(outbox=self._outbox.run(), timers=self._alarm.run())
             if sent := self._outbox.take_sent():
                 await self._store.sent(sent)
         finally:
@@ -198,12 +199,18 @@ class EmbeddedEngine:
             extra={"offset": self._offset, "timers": len(self._alarm), "rows": resumed.outbox},
         )
 
-    async def _run_all(self, fold: Coroutine[None, None, None], *others: Coroutine[None, None, None]) -> None:
-        """Run until ``fold`` returns or any of them raises; nothing of them runs on after that."""
-        folding = asyncio.create_task(fold)
-        tasks = [folding, *(asyncio.create_task(other) for other in others)]
+    async def _run_all(self, **others: Coroutine[None, None, None]) -> None:
+        """Fold until ``stop``, beside ``others``; where any of them ends before, raise what ended it.
+
+        Nothing of them runs on after that.
+        """
+        folding = asyncio.create_task(self._fold_all(), name="fold")
+        tasks = [folding, *(asyncio.create_task(other, name=name) for name, other in others.items())]
+        early: list[asyncio.Task[None]] = []
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping:
+                early = list(done)
         finally:
             for task in tasks[1:]:
                 task.cancel()
@@ -214,6 +221,8 @@ class EmbeddedEngine:
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+        for task in early:
+            raise end_of(task.get_name(), None, cancelled=task.cancelled())
 
     # ---- fold -----------------------------------------------------------------------------------
 

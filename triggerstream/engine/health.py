@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.durations import Durations
 from triggerstream.engine.partition import Counters
 from triggerstream.engine.waiting import Wait
@@ -121,6 +122,8 @@ class Pulse:
     trips: int = 0
     """How often a partition was found stuck."""
     stopping: bool = False
+    failed: str | None = None
+    """What has ended that the process cannot do without: it is about to end."""
     waits_s: Mapping[int, float] = field(default_factory=dict)
     """By partition, for how long its oldest record that is not done has been seen waiting."""
     _at: float = field(init=False)
@@ -162,6 +165,10 @@ class Pulse:
         """Tell that the process was asked to end: from now on it is not ready."""
         self.stopping = True
 
+    def fail(self, reason: str) -> None:
+        """Tell that something has ended without which the process is none. Any thread may do so."""
+        self.failed = self.failed or reason
+
     @property
     def phase(self) -> Phase:
         """Where the process stands."""
@@ -173,6 +180,8 @@ class Pulse:
 
     def dead(self) -> str | None:
         """Why the process should be started anew; None: it is alive."""
+        if self.failed is not None:
+            return f"ending: {self.failed}"
         if (quiet_s := self.quiet_s()) > LOOP_S:
             return f"the event loop has not run for {quiet_s:.0f} s"
         if self.stuck:
@@ -186,6 +195,8 @@ class Pulse:
 
     def unready(self) -> str | None:
         """Why nothing should depend on it now; None: it is ready."""
+        if self.failed is not None:
+            return self.dead()
         vitals, phase = self.vitals, self.phase
         if phase is not Phase.READY:
             return _WHILE[phase].format(left=sum(place.recovery_left for place in vitals.places))
@@ -195,7 +206,13 @@ class Pulse:
 
 
 async def keep_beating(pulse: Pulse, look: Callable[[], Vitals]) -> None:
-    """Have ``pulse`` tell what ``look`` sees, until cancelled; of a process that ends, only that it lives."""
+    """Have ``pulse`` tell what ``look`` sees, until cancelled; of a process that ends, only that it lives.
+
+    Raises:
+        TaskEndedError: a thread has told that its work has ended.
+    """
     while True:
+        if pulse.failed is not None:
+            raise TaskEndedError(pulse.failed)
         pulse.beat(pulse.vitals if pulse.stopping else look())
         await asyncio.sleep(BEAT_S)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NewType, Protocol
 
 from triggerstream.core.errors import LogError, TriggerstreamError, UsageError
+from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import DeadLetter, Decided
 from triggerstream.wire.records import NewRecord
 
@@ -117,4 +118,4 @@ class Appender(Protocol):
 
 def is_refusal(error: BaseException) -> bool:
     """Whether ``error`` is something that a person must repair, not a failure that a restart may cure."""
-    return isinstance(error, TriggerstreamError) and not isinstance(error, LogError)
+    return isinstance(error, TriggerstreamError) and not isinstance(error, LogError | TaskEndedError)

@@ -29,6 +29,7 @@ from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.alarm import Alarm
+from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.durations import Durations
 from triggerstream.engine.failpoints import failpoint
@@ -170,10 +171,12 @@ class Partition:
     _rescan: asyncio.Event = field(default_factory=asyncio.Event)
     _reached: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     _committer: asyncio.Task[None] | None = None
-    _background: list[asyncio.Task[None]] = field(default_factory=list)
+    _committing: Background = field(init=False)
+    _background: Background = field(init=False)
 
     def __post_init__(self) -> None:
         self._alarm = Alarm(clock=self.clock, append=self._ring)
+        self._committing, self._background = Background(self.fail), Background(self.fail)
 
     @property
     def number(self) -> int:
@@ -249,11 +252,9 @@ class Partition:
         self.next = self.durable = self.begun = self._position = mark.offset
         self._keep_at = asyncio.get_running_loop().time() + self.timing.keep_s
         self.life = Life.READY
-        self._committer = asyncio.create_task(self._guard(self._commit_all))
-        self._background = [
-            asyncio.create_task(self._guard(self._alarm.run)),
-            asyncio.create_task(self._guard(self._run_scans)),
-        ]
+        self._committer = self._committing.start(f"checkpoints of {self.place}", self._commit_all())
+        self._background.start(f"timers of {self.place}", self._alarm.run())
+        self._background.start(f"scans of {self.place}", self._run_scans())
         logger.info(
             "partition taken over",
             extra={
@@ -543,22 +544,13 @@ class Partition:
         if self.life in {Life.CLOSING, Life.CLOSED}:
             return
         self.life = Life.CLOSING
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        self._committing.end()
+        await self._background.close()
         if self._committer is not None:
             self._wake.set()
-            await self._committer
+            await asyncio.wait([self._committer])  # what it failed with has ended the process
         self._tell_reached()
         await self.ledger.close()
         if self._store is not None:
             self._store.close()
         self.life = Life.CLOSED
-
-    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await work()
-        except asyncio.CancelledError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - a task that ends here would end the partition in silence
-            self.fail(exc)

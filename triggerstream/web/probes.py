@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -64,8 +64,12 @@ async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamR
 
 
 @contextmanager
-def served(app: web.Application, *, host: str, port: int) -> Iterator[str]:
+def served(
+    app: web.Application, *, host: str, port: int, on_end: Callable[[str], None] = lambda _reason: None
+) -> Iterator[str]:
     """Serve ``app`` from a thread of its own; its URL. Port 0 has the system choose one.
+
+    ``on_end`` is called, in that thread, with the reason where it ends before its time.
 
     Raises:
         UsageError: it cannot listen there.
@@ -77,25 +81,44 @@ def served(app: web.Application, *, host: str, port: int) -> Iterator[str]:
             f"--probes-port {port}: {exc.strerror}: choose another one, 0 for a free one"
         ) from exc
     with listening:
+        url = url_of(listening)
         serving: Future[Callable[[], object]] = Future()
         work = _serve(Server(app, listening, refuse=json_refusal, bounds=BOUNDS), serving)
-        thread = threading.Thread(target=lambda: asyncio.run(work), name="triggerstream-probes", daemon=True)
+        leaving = threading.Event()
+
+        def run() -> None:
+            try:
+                asyncio.run(work)
+                reason = "it returned"
+            except Exception as exc:  # noqa: BLE001 - whatever it is: nobody hears of the process any more
+                reason = f"{type(exc).__name__}: {exc}"
+            if not leaving.is_set():
+                on_end(f"the background task `probes` has ended: {reason}")
+
+        thread = threading.Thread(target=run, name="triggerstream-probes", daemon=True)
         thread.start()
         end = serving.result()
         try:
-            yield url_of(listening)
+            yield url
         finally:
-            end()
+            leaving.set()
+            with suppress(RuntimeError):  # its loop is closed: it has ended by itself
+                end()
             thread.join()
 
 
 async def _serve(server: Server, serving: Future[Callable[[], object]]) -> None:
-    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    ending: asyncio.Future[None] = loop.create_future()
     try:
-        await server.start()
+        await server.start(lambda exc: None if ending.done() else ending.set_exception(exc))
     except BaseException as exc:
         serving.set_exception(exc)
         raise
-    serving.set_result(lambda: loop.call_soon_threadsafe(ending.set))
-    await ending.wait()
-    await server.stop()
+    serving.set_result(
+        lambda: loop.call_soon_threadsafe(lambda: None if ending.done() else ending.set_result(None))
+    )
+    try:
+        await ending
+    finally:
+        await server.stop()

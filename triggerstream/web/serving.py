@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from aiohttp import web
 from yarl import URL
 
+from triggerstream.engine.background import Background
 from triggerstream.web.answers import HEADERS, refusal
 from triggerstream.web.connections import BoundedServer, Bounds, Refuse
 
@@ -70,23 +71,21 @@ class Server:
         self.url = url_of(listening)
         self._listening = listening
         self.runner = Runner(app, refuse=refuse, bounds=bounds)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background: Background | None = None
 
-    async def start(self) -> None:
-        """Answer from now on."""
+    async def start(self, fail: Callable[[BaseException], None]) -> None:
+        """Answer from now on. ``fail`` is called where that ends before ``stop``."""
         await self.runner.setup()
         self._listening.setblocking(False)  # noqa: FBT003 - the socket's own signature
         bounded = self.runner.bounded
-        self._tasks = [
-            asyncio.create_task(_accept_for_ever(self._listening, bounded)),
-            asyncio.create_task(bounded.close_late_for_ever()),
-        ]
+        self._background = Background(fail)
+        self._background.start(f"connections of {self.url}", _accept_for_ever(self._listening, bounded))
+        self._background.start(f"time limits of {self.url}", bounded.close_late_for_ever())
 
     async def stop(self) -> None:
         """Listen no more; answers under way have a moment."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._background is not None:
+            await self._background.close()
         self._listening.close()
         await self.runner.cleanup()
 

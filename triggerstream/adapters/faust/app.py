@@ -27,6 +27,7 @@ from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
+from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.ledger import StateStore
 from triggerstream.engine.marks import Identity
@@ -135,7 +136,7 @@ class WorkerApp(faust.App):
 
     def show(self, pages: Pages) -> None:
         """Have Faust's web server serve ``pages`` once the app starts."""
-        self._web = AgentWeb(self, pages=pages)
+        self._web = AgentWeb(self, pages=pages, fail=self.fail)
         self.boot_strategy.enable_web = True
 
     def room(self) -> None:
@@ -196,6 +197,13 @@ class WorkerApp(faust.App):
         if not self.should_stop:
             self.fail(reason)
         await super().crash(reason)
+
+    def _crash(self, reason: BaseException) -> None:
+        """Where one of Faust's services crashes it marks all of them, which ends nothing by itself."""
+        ending = self.should_stop
+        super()._crash(reason)
+        if not ending:
+            self.fail(end_of("a service of Faust", reason))
 
     def _new_web(self) -> AgentWeb:
         return self._web
@@ -309,6 +317,8 @@ def build_app(
                 batch.fold()
             except Exception as exc:  # noqa: BLE001 - Faust would go on with the next batch
                 fail(exc)
+        if not app.should_stop:
+            fail(end_of("fold", None))
 
     app.agent(events, name="fold")(fold)
     return app

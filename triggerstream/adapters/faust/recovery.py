@@ -17,7 +17,7 @@ from faust.types import TP
 from mode import Service
 from mode.utils.locks import Event
 
-from triggerstream.adapters.faust.transport import Consumer
+from triggerstream.adapters.faust.transport import Consumer, run_to_stop
 from triggerstream.engine.owner import Owner
 
 logger = logging.getLogger(__name__)
@@ -95,14 +95,14 @@ class TakeOver(Service):
 
     @Service.task
     async def _run(self) -> None:
+        await run_to_stop(self, self._host.fail, "take-overs", self._run_all())
+
+    async def _run_all(self) -> None:
         while not self.should_stop:
             if await self.wait_for_stopped(self._assigned):  # type: ignore[arg-type] # an asyncio.Event will do
                 break
             self._assigned.clear()
-            try:
-                await self._take_over(self._round)
-            except Exception as exc:  # noqa: BLE001 - a service that dies here would leave a worker that idles
-                self._host.fail(exc)
+            await self._take_over(self._round)
 
     async def _take_over(self, round_: int) -> None:
         host = self._host

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,11 +14,10 @@ from triggerstream.adapters.faust.web import Front
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
+from triggerstream.engine.background import Background
 from triggerstream.engine.index import Index
 from triggerstream.engine.marks import Identity
 from triggerstream.engine.owned import OwnedLookout
-
-logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -48,12 +45,12 @@ async def shown(
         reader=KafkaReader(settings.connection(), settings.app),
     )
     app.show(front.pages(lookout, lambda: others(app)))
-    following = asyncio.create_task(_follow(lookout))
+    following = Background(app.fail)
+    following.start("indexes of sessions", lookout.run())
     try:
         yield
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await following.close()
         await lookout.close()
 
 
@@ -63,11 +60,3 @@ def others(app: WorkerApp) -> Mapping[int, str]:
     places = cast("PartitionAssignor", app.assignor)._tps_url  # noqa: SLF001 - Faust asks for one at a time only
     own = str(app.conf.canonical_url)
     return {place.partition: url for place, url in places.items() if place.topic == changelog and url != own}
-
-
-async def _follow(lookout: OwnedLookout) -> None:
-    try:
-        await lookout.run()
-    except Exception:
-        logger.exception("indexes of sessions are no longer kept up: lists without a filter are complete")
-        raise

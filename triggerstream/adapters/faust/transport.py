@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, cast
 
@@ -22,7 +22,9 @@ from mode import Service, ServiceT
 from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, unreadable, use_batch_reader
 from triggerstream.adapters.kafka.connection import answered_at
 from triggerstream.adapters.kafka.records import record_of
-from triggerstream.core.errors import UsageError
+from triggerstream.adapters.kafka.upkeep import check_tasks
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import Partition
@@ -186,6 +188,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         coordinator = None if self._consumer is None else self._consumer._coordinator  # noqa: SLF001 - as above
         return getattr(coordinator, "_pending_exception", None)
 
+    def check(self) -> None:
+        """Raise where what it runs has ended: nothing would be fetched any more, and nobody would say so.
+
+        Raises:
+            LogError: that is so.
+        """
+        if self._consumer is not None and not self.should_stop:
+            check_tasks(self._consumer)
+            if self._thread is not None and not self._thread.is_alive():
+                raise LogError("the consumer's thread has ended")
+
     def answered_at(self) -> float:
         """When a broker answered last, by the monotonic clock."""
         self._answered_at = max(self._answered_at, answered_at(self._ensure_consumer()))
@@ -313,6 +326,29 @@ class Consumer(driver.Consumer):
         )
 
 
+async def run_to_stop(
+    service: ServiceT,
+    fail: Callable[[BaseException], None],
+    name: str,
+    work: Coroutine[Any, Any, object],
+) -> None:
+    """Run ``work`` as the task ``name`` of ``service``; its end before the service's ends the process.
+
+    Faust's own way only marks services as crashed, and leaves a worker that idles.
+    """
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not service.should_stop:
+            fail(end_of(name, None, cancelled=True))
+        raise
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the worker is none without it
+        fail(end_of(name, exc))
+    else:
+        if not service.should_stop:
+            fail(end_of(name, None))
+
+
 class Fetcher(FaustFetcher):
     """Runs the intake; its end before the worker's ends the process.
 
@@ -321,13 +357,9 @@ class Fetcher(FaustFetcher):
 
     @Service.task
     async def _fetcher(self) -> None:
-        host = cast("Host", self.app)
+        intake = cast("Consumer", self.app.consumer)._drain_messages(self)  # noqa: SLF001 - as Faust's own
         try:
-            await cast("Consumer", self.app.consumer)._drain_messages(self)  # noqa: SLF001 - as Faust's own
-        except asyncio.CancelledError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - whatever it is, nothing is folded any more
-            host.fail(exc)
+            await run_to_stop(self, cast("Host", self.app).fail, "intake", intake)
         finally:
             self.set_shutdown()
 

@@ -21,10 +21,11 @@ def vitals_of(app: WorkerApp) -> Vitals:
 
     Raises:
         UsageError: brokers do not let it join its group.
-        LogError: it cannot join for another reason.
+        LogError: it cannot join for another reason, or cannot go on.
     """
     take_over = cast("TableManager", app.tables).recovery
     thread = cast("Consumer", app.consumer).thread
+    thread.check()
     if not take_over.joined:
         _raise_trouble(app, thread.trouble())
         return Vitals()

@@ -19,8 +19,8 @@ class Pages(Protocol):
     def app(self) -> Application:
         """The application."""
 
-    async def start(self) -> None:
-        """Answer from now on."""
+    async def start(self, fail: Callable[[BaseException], None]) -> None:
+        """Answer from now on. ``fail`` is called where that ends before ``stop``."""
 
     async def stop(self) -> None:
         """Listen no more."""
@@ -49,14 +49,15 @@ class AgentWeb(Web):
     debug_blueprints = ()
     optional_blueprints = ()
 
-    def __init__(self, app: AppT, *, pages: Pages) -> None:
+    def __init__(self, app: AppT, *, pages: Pages, fail: Callable[[BaseException], None]) -> None:
         super().__init__(app)
+        self._fail = fail
         self.web_app = pages.app
         self._pages = pages
 
     async def start_server(self) -> None:
         """Serve the pages in place of an application of Faust's own."""
-        await self._pages.start()
+        await self._pages.start(self._fail)
 
     async def stop_server(self) -> None:
         """Serve them no more."""

@@ -35,6 +35,7 @@ from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.background import Background
 from triggerstream.engine.health import Pulse, Vitals, keep_beating
 from triggerstream.engine.index import Index
 from triggerstream.engine.ledger import FencedError, is_refusal
@@ -87,13 +88,21 @@ async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) ->
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    beating = asyncio.create_task(keep_beating(pulse, Vitals))
+
+    def fail(exc: BaseException) -> NoReturn:
+        pulse.fail(str(exc))
+        end_process(exc)
+
+    beats = Background(fail)
+    beats.start("beats", keep_beating(pulse, Vitals))
     topics = Topics.of(settings.app)
     try:
         layout = await _look(settings)
     except LogError as exc:
         tell(f"ending with status {FAILED}: {exc}")
         return FAILED
+    finally:
+        await beats.close()
     identity, changelog = layout.identity, layout.cluster.topics[topics.changelog]
     started = time.monotonic()
 
@@ -109,43 +118,35 @@ async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) ->
         settings,
         identity=identity,
         changelog_id=changelog.id,
-        fail=end_process,
+        fail=fail,
         on_ready=ready,
         on_recovery=_tell_recovery,
     )
     loop.add_signal_handler(signal.SIGUSR1, _tell_progress, app)
-    beating.cancel()
-    beating = asyncio.create_task(_beat(pulse, app))
+    beats = Background(fail)
+    beats.start("beats", keep_beating(pulse, lambda: vitals_of(app)))
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(beats.close)
+        stack.push_async_callback(app.close_clients)
         if window is not None:
             showing = shown(app, settings, identity=identity, front=window.front, index=window.index)
             await stack.enter_async_context(showing)
             tell(f"web view: {window.front.address}")
-        starting = asyncio.create_task(_start(app))
-        watching = asyncio.create_task(_watch(settings, layout))
-        stack.callback(watching.cancel)
+        starting = asyncio.create_task(_start(app, fail))
+        beats.start("look at the topics", _watch(settings, layout))
         await stopping.wait()
         tell("stopping: finishing what is in flight")
         await app.stop()
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-    await app.close_clients()
-    beating.cancel()
     return DRAINED
 
 
-async def _beat(pulse: Pulse, app: WorkerApp) -> None:
-    try:
-        await keep_beating(pulse, lambda: vitals_of(app))
-    except Exception as exc:  # noqa: BLE001 - a worker that cannot tell how it is would be taken for dead
-        end_process(exc)
-
-
-async def _start(app: WorkerApp) -> None:
+async def _start(app: WorkerApp, fail: Callable[[BaseException], None]) -> None:
     try:
         await app.start()
     except Exception as exc:  # noqa: BLE001 - it has not owned anything yet
-        end_process(exc)
+        fail(exc)
 
 
 async def _watch(settings: WorkerSettings, layout: Layout) -> None:
@@ -162,13 +163,10 @@ async def _watch(settings: WorkerSettings, layout: Layout) -> None:
             grown = replace(layout, events=events)
             tell(f"warning: {added(grown, await strays(connection, settings.app, grown), at)}")
 
-    try:
-        with suppress(LogError):  # it is looked for again
-            await look(layout.cluster.topics)
-        ids = {name: layout.cluster.topics[name].id for name in (topics.events, topics.changelog)}
-        await watch_topics(connection, ids, repair=advice.rebuild(at), look=look)
-    except Exception as exc:  # noqa: BLE001 - a worker that does not look would never notice
-        end_process(exc)
+    with suppress(LogError):  # it is looked for again
+        await look(layout.cluster.topics)
+    ids = {name: layout.cluster.topics[name].id for name in (topics.events, topics.changelog)}
+    await watch_topics(connection, ids, repair=advice.rebuild(at), look=look)
 
 
 async def _look(settings: WorkerSettings) -> Layout:

@@ -25,10 +25,12 @@ from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
+from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Failed, FailureReason
 from triggerstream.core.ids import AppId
+from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.durations import Durations
 from triggerstream.engine.failpoints import failpoint
@@ -78,13 +80,14 @@ class Bridge:
         clock: Clock,
         session_timeout_s: float = 30.0,
         on_ready: Callable[[Collection[int]], None],
+        on_failure: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self._connection = connection
         self._app = app
         self._topics = Topics.of(app)
         self._dispatcher = dispatcher
         self._session_timeout_ms = round(session_timeout_s * 1000)
-        self._on_ready = on_ready
+        self._on_ready, self._on_failure = on_ready, on_failure
         self._log = KafkaLog(connection, app)
         self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
         self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
@@ -104,27 +107,27 @@ class Bridge:
         """
         await begin(self._connection, self._app, start)
         consumer = self._consumer = self._new_consumer()
-        loops: list[asyncio.Task[None]] = []
+        handing, intake = Background(self.fail), Background(self.fail)
         ending = asyncio.create_task(stopping.wait())
         try:
             async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
                 await self._connection.start(consumer)
             consumer.subscribe([self._topics.commands], listener=_Listener(self))
-            handing, fetching = self.handover.run(), self._fetch()
-            loops += [asyncio.create_task(loop) for loop in (handing, fetching, self._commit_all())]
-            ends: list[asyncio.Future[Any]] = [*loops, ending, self._failed]
+            handing.start("hand-over", self.handover.run())
+            intake.start("fetches", self._fetch())
+            intake.start("commits", self._commit_all())
+            ends: list[asyncio.Future[Any]] = [ending, self._failed]
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 await end
-            for loop in loops[1:]:
-                loop.cancel()
+            await intake.close()
             await self.release(within_s=_DRAIN_S)
         except KafkaError as exc:
             raise LogError(f"{self._topics.commands} cannot be read: {exc!r}") from exc
         finally:
-            for task in (ending, *loops):
-                task.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            ending.cancel()
+            await handing.close()
+            await intake.close()
             await stop(consumer)
             await self._dispatcher.close()
             await self._log.close()
@@ -256,7 +259,11 @@ class Bridge:
         await self._commit(lanes)
 
     def vitals(self) -> Vitals:
-        """How the process is, for probes and metrics."""
+        """How the process is, for probes and metrics.
+
+        Raises:
+            LogError: it cannot go on.
+        """
         handover = self.handover
         figures = BridgeFigures(
             handed_over=handover.handed_over,
@@ -265,6 +272,8 @@ class Bridge:
             away=handover.away,
             took=handover.took + Durations(),  # what goes on counting is no other thread's to read
         )
+        if self._consumer is not None:
+            check_tasks(self._consumer)
         if self._phase is Phase.STARTING:
             return Vitals(figures=figures)
         self._answered_at = max(self._answered_at, answered_at(self._started()))
@@ -285,8 +294,9 @@ class Bridge:
         return Place(partition=lane.partition, ready=True, reached=lane.position, lag=lag)
 
     def fail(self, exc: BaseException) -> None:
-        """End the bridge."""
+        """End the bridge; for probes it is over at once."""
         if not self._failed.done():
+            self._on_failure(str(exc))
             self._failed.set_exception(exc)
 
     def _started(self) -> AIOKafkaConsumer:

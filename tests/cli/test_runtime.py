@@ -1,0 +1,49 @@
+"""The parts of `dev`: one that ends when it should not ends all of it, and is named."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from triggerstream.cli.children import Child
+from triggerstream.cli.runtime import Runtime, Setup
+from triggerstream.engine.background import TaskEndedError
+from triggerstream.engine.lookout import Lookout
+from triggerstream.web import serving
+
+
+async def ends(*_: object) -> None:
+    raise ValueError("odd")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "says"),
+    [
+        (Lookout, "run", "the background task `index of sessions` has ended: ValueError: odd"),
+        (serving, "_accept_for_ever", "the background task `connections of http://127.0.0.1:"),
+    ],
+)
+async def test_a_part_that_ends_is_raised_to_who_waits(
+    owner: object, name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, ends)
+    setup = Setup(directory=tmp_path / "state", celery=None, broker=None, port=0, concurrency=1)
+    async with Runtime(setup, on_checkpoint=lambda _: None, say=lambda _who, _line: None) as runtime:
+        with pytest.raises(TaskEndedError, match=says):
+            async with asyncio.timeout(60):
+                await runtime.ended()
+
+
+async def test_a_child_whose_output_nobody_reads_is_no_child_that_runs() -> None:
+    def broken(_line: str) -> None:
+        raise BrokenPipeError
+
+    child = await Child.start(["sh", "-c", "echo x; sleep 600"], output=broken, grace_s=1)
+    with pytest.raises(BrokenPipeError):
+        async with asyncio.timeout(60):
+            await child.wait()
+    with pytest.raises(BrokenPipeError):
+        await child.stop()
+    assert child.returncode is not None

@@ -1,0 +1,127 @@
+"""A process one of whose background tasks dies: ``python -m tests.support.dying TASK FILE worker …``.
+
+The task dies once ``FILE`` is there. ``TASK`` is a key of :data:`DEATHS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from triggerstream.adapters.faust import app
+from triggerstream.adapters.faust.recovery import TakeOver
+from triggerstream.adapters.faust.transport import Consumer, ConsumerThread
+from triggerstream.adapters.kafka import bridge
+from triggerstream.cli import main
+from triggerstream.engine import owned
+from triggerstream.engine.alarm import Alarm
+from triggerstream.engine.handover import HandOver
+from triggerstream.engine.partition import Partition
+from triggerstream.web import serving
+
+_POLL_S = 0.02
+FILE: Path
+
+
+class Death(Exception):  # noqa: N818 - it is not one of ours
+    """What no code of ours raises."""
+
+
+async def death() -> None:
+    while not FILE.exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(_POLL_S)
+
+
+def dies(work: Callable[..., Awaitable[Any]], *, returns: bool = False) -> Callable[..., Awaitable[Any]]:
+    """``work`` until the file is there: then it raises, or just ``returns``."""
+
+    async def dying(*arguments: Any, **named: Any) -> None:  # noqa: ANN401 - those of `work`
+        working = asyncio.ensure_future(work(*arguments, **named))
+        waiting = asyncio.ensure_future(death())
+        try:
+            await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+                return
+        finally:
+            waiting.cancel()
+            working.cancel()
+        if not returns:
+            raise Death("of this test")
+
+    return dying
+
+
+def replace(owner: Any, name: str, *, returns: bool = False) -> None:  # noqa: ANN401 - a class or a module
+    setattr(owner, name, dies(getattr(owner, name), returns=returns))
+
+
+def client_task(path: str) -> None:
+    """Cancel a task of aiokafka's consumer: ``_fetcher._fetch_task``."""
+    start = ConsumerThread.on_start
+
+    async def started(self: ConsumerThread) -> None:
+        await start(self)
+
+        async def kill() -> None:
+            await death()
+            found: Any = self._ensure_consumer()
+            for name in path.split("."):
+                found = getattr(found, name)
+            found.cancel()
+
+        self._killing = asyncio.ensure_future(kill())  # type: ignore[attr-defined] # kept alive
+
+    ConsumerThread.on_start = started  # type: ignore[method-assign, assignment] # a death
+
+
+def agent() -> None:
+    """End the agent that folds: its stream just stops."""
+    make = app.WorkerApp.agent
+
+    def made(self: Any, *channel: Any, **named: Any) -> Any:  # noqa: ANN401 - Faust's
+        wrap: Any = make(self, *channel, **named)
+
+        def wrapped(fold: Callable[[Any], Awaitable[None]]) -> Any:  # noqa: ANN401 - likewise
+            async def folding(batches: AsyncIterator[Any]) -> None:
+                async def until() -> AsyncIterator[Any]:
+                    async for batch in batches:
+                        if FILE.exists():
+                            return
+                        yield batch
+
+                await fold(until())
+
+            return wrap(folding)
+
+        return wrapped
+
+    app.WorkerApp.agent = made  # type: ignore[method-assign] # a death
+
+
+DEATHS: dict[str, Callable[[], None]] = {
+    "intake": partial(replace, Consumer, "_drain_messages"),
+    "intake-returns": partial(replace, Consumer, "_drain_messages", returns=True),
+    "take-overs": partial(replace, TakeOver, "_run_all"),
+    "checkpoints": partial(replace, Partition, "_commit_all"),
+    "timers": partial(replace, Alarm, "run", returns=True),
+    "scans": partial(replace, Partition, "_run_scans"),
+    "indexes": partial(replace, owned.OwnedLookout, "run"),
+    "pages": partial(replace, serving, "_accept_for_ever"),
+    "fetches-of-the-client": partial(client_task, "_fetcher._fetch_task"),
+    "group-of-the-client": partial(client_task, "_coordinator._coordination_task"),
+    "metadata-of-the-client": partial(client_task, "_client._sync_task"),
+    "fold": agent,
+    "hand-over": partial(replace, HandOver, "run", returns=True),
+    "bridge-fetches": partial(replace, bridge.Bridge, "_fetch"),
+    "bridge-commits": partial(replace, bridge.Bridge, "_commit_all"),
+}
+
+if __name__ == "__main__":
+    FILE = Path(sys.argv[2])
+    DEATHS[sys.argv[1]]()
+    main(sys.argv[3:])
