@@ -293,13 +293,13 @@ async def test_an_answer_beyond_the_bound_is_not_read(
 async def test_without_a_key_nobody_is_asked_and_the_pages_say_so(there: There) -> None:
     url = str(there.server.make_url("/")).rstrip("/")
     made, peers = everywhere({1: Worker(name=url, url=url), 2: Worker(name="w2", url=None)}, None)
-    with pytest.raises(NotAskedError, match=f"partition 1 belongs to another worker, and {NO_KEY}"):
+    with pytest.raises(NotAskedError, match=f"partition 1 belongs to another worker: {NO_KEY}"):
         await made.session(SessionId(ODD))
     page = await made.sessions(Query())
-    assert (names(page), page["missing"]) == (["a", "c"], [f"2 other workers: {NO_KEY}"])
+    assert (names(page), page["missing"]) == (["a", "c"], [f"2 other workers are not asked: {NO_KEY}"])
     found = await made.overview()
     assert [one["says"] for one in cast("list[JsonObject]", found["workers"])[1:]] == [
-        f"2 other workers: {NO_KEY}"
+        f"2 other workers are not asked: {NO_KEY}"
     ]
     with pytest.raises(PeerError, match=NO_KEY):
         await made.configuration()

@@ -116,7 +116,7 @@ SESSION = Fields(
                             },
                             {
                                 "attempt": int,
-                                "unless": Each(Fields({"trigger": str, "arrived": bool}, {"offset": int})),
+                                "unless": Each(Fields({"trigger": str, "arrived": bool}, {"offset": _COUNT})),
                             },
                         )
                     ),
@@ -127,7 +127,7 @@ SESSION = Fields(
         "timeline": Each(
             Kinds(
                 "what",
-                {"decided": Fields({**_ROW, "instance": str, "run": str, "because": Each(_CAUSE)})},
+                {"decided": Fields({**_ROW, "instance": str, "run": _TEXT, "because": Each(_CAUSE)})},
                 others=Fields({**_ROW, "type": str}),
             )
         ),

@@ -35,7 +35,7 @@ LONGEST_ANSWER = 64 * 1024 * 1024
 """A session's state has at most 4 MiB; its page as JSON, and 200 rows of a list, stay well below this."""
 HERE = "here"
 """The parameter that has a worker answer for itself alone."""
-NO_KEY = "this worker has no --peer-key: it shows only what it owns itself"
+NO_KEY = "this worker has no --peer-key, and shows only what it owns itself"
 
 
 class PeerError(LogError):
@@ -47,7 +47,7 @@ class NotAskedError(ElsewhereError):
 
     def __init__(self, partition: int) -> None:
         super().__init__(partition)
-        self.args = (f"partition {partition} belongs to another worker, and {NO_KEY}",)
+        self.args = (f"partition {partition} belongs to another worker: {NO_KEY}",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +237,7 @@ class Everywhere:
     ) -> tuple[JsonObject, list[tuple[Worker, JsonObject | LogError]]]:
         workers = self._peers.group().workers()
         if self._peers.key is None and workers:
-            return await own, [(_others(workers), PeerError(f"{_others(workers).name}: {NO_KEY}"))]
+            return await own, [(_others(workers), PeerError(f"{_others(workers).name} not asked: {NO_KEY}"))]
         mine, *rest = await asyncio.gather(own, *(self._asked(worker, path, shape) for worker in workers))
         return cast("JsonObject", mine), list(zip(workers, rest, strict=True))
 
@@ -251,7 +251,7 @@ class Everywhere:
 
 def _others(workers: list[Worker]) -> Worker:
     """All that are not asked, as one."""
-    name = "another worker" if len(workers) == 1 else f"{len(workers)} other workers"
+    name = "another worker is" if len(workers) == 1 else f"{len(workers)} other workers are"
     return Worker(name=name, url=None, says=NO_KEY)
 
 

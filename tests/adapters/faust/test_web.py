@@ -301,7 +301,7 @@ async def test_a_stranger_in_the_group_is_neither_asked_nor_shown(app: Stage) ->
         # The stranger, which has no key, shows what it owns and says so.
         status, theirs = Web(stranger).get("sessions")
         assert (status, len(theirs["missing"])) == (200, 1)
-        assert "has no --peer-key: it shows only what it owns itself" in theirs["missing"][0]
+        assert "has no --peer-key, and shows only what it owns itself" in theirs["missing"][0]
         assert sorted(row["session"] for page in (listed, theirs) for row in page["sessions"]) == sorted(
             names
         )
