@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.archive import Archive, RecordReader
     from triggerstream.engine.embedded import EmbeddedEngine
     from triggerstream.engine.health import Pulse
+    from triggerstream.wire.signature import ControlKeys
 
 
 def collect_less() -> None:
@@ -218,6 +219,15 @@ def app_of(address: str | Address) -> AppId:
     """The app whose sessions are at ``address``."""
     parsed = _parsed(address)
     return parsed.app if isinstance(parsed, KafkaAddress) else DEFAULT_APP
+
+
+def control_keys(address: Address) -> ControlKeys | None:
+    """The keys that the engine's own events at ``address`` are signed with; None: they are not.
+
+    Raises:
+        UsageError: the file that names the key cannot be used.
+    """
+    return kafka_security().control if isinstance(address, KafkaAddress) else None
 
 
 def kafka(address: KafkaAddress) -> Connection:

@@ -43,7 +43,7 @@ for line in sys.stdin:
 """
 
 
-async def test_database_of_the_first_schema_is_brought_up_to_date_with_its_dead_letters(
+async def test_database_of_the_first_schema_is_brought_up_to_date_with_all_that_it_has(
     tmp_path: Path,
 ) -> None:
     store = SqliteStore(tmp_path, app=APP)
@@ -58,13 +58,17 @@ async def test_database_of_the_first_schema_is_brought_up_to_date_with_its_dead_
                 key BLOB, value BLOB, reason TEXT NOT NULL
             );
             INSERT INTO dead_letters (at_us, offset, reason) VALUES (1, 5, 'of a record');
+            ALTER TABLE configurations DROP COLUMN number;
+            INSERT INTO configurations VALUES (3, 0, 'a', '{}'), (7, 0, 'b', '{}');
             INSERT INTO dead_letters (at_us, key, value, reason) VALUES (2, 'k', 'v', 'of a command');
             PRAGMA user_version = 1;
             """
         )
     reader = SqliteReader(tmp_path)
     found = await reader.dead_letters()
+    counted = [(c.offset, c.number) for c in await reader.configurations()]
     await reader.close()
+    assert counted == [(3, 1), (7, 2)]
     assert [(d.number, d.offset, d.left_out, d.reason) for d in found] == [
         (1, 5, None, "of a record"),
         (2, None, None, "of a command"),

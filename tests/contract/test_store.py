@@ -81,6 +81,7 @@ def config(text: str, offset: int) -> Applied:
         config=Configuration(hash=ConfigHash(f"hash {text}"), text=text, tasks=()),
         offset=offset,
         arrival_us=offset,
+        number=offset + 1,
     )
 
 
@@ -319,7 +320,7 @@ async def test_configurations_that_all_sessions_are_past_are_forgotten(place: Pl
     await store.commit(Checkpoint(partition=0, offset=10, states=states, rules=rules))
     kept = await store.forget(rules)
     assert [applied.offset for applied in kept.history] == [5, 9]
-    assert [c.offset for c in await place.reader.configurations()] == [5, 9]
+    assert [(c.offset, c.number) for c in await place.reader.configurations()] == [(5, 6), (9, 10)]
     assert await store.forget(kept) == kept
 
 

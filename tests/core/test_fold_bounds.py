@@ -107,7 +107,7 @@ def test_skip_whose_result_does_not_fit_is_refused() -> None:
     what, note = story.notes()[-1]
     assert what == "refused"
     assert note is not None
-    assert note.startswith("refused: t#0 is not skipped, its result does not fit: the state would have ")
+    assert note.startswith("t#0 is not skipped, its result does not fit: the state would have ")
     story.skip("t#0", cascade=True, result="x")
     assert story.statuses() == {"t#0": "skipped", "u#0": "unstarted"}
 
@@ -165,7 +165,7 @@ def test_replay_without_a_place_is_refused() -> None:
     story.failed("t#0")
     assert story.replay("t#0") == []
     assert story.statuses() == {"t#0": "failed", "u#0": "scheduled"}
-    assert story.notes()[-1] == ("refused", f"refused: t#0 is not replayed: {FULL}")
+    assert story.notes()[-1] == ("refused", f"t#0 is not replayed: {FULL}")
 
 
 @pytest.mark.parametrize("after", [0, 60])
@@ -207,7 +207,7 @@ def test_resend_that_would_be_a_byte_too_long_is_refused() -> None:
     too_long = f"a command would have {size + 1:,} bytes: at most {size:,} ($bounds.commandBytes)"
     assert story.notes()[-1] == (
         "refused",
-        f"refused: t#0 is not sent again: {too_long}",
+        f"t#0 is not sent again: {too_long}",
     )
 
 

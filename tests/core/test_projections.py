@@ -197,7 +197,7 @@ def test_timeline_shows_events_decisions_and_refusals_in_order() -> None:
         (3, "reported", "t#0 running"),
         (4, "reported", "t#0 finished"),
         (4, "decided", "u#0"),
-        (5, "refused", "refused: t#0 is finished: a second outcome changes nothing"),
+        (5, "refused", "t#0 is finished: a second outcome changes nothing"),
         (6, "ordered", "session closed: done"),
     ]
     decided = rows[3]

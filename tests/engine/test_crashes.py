@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from tests.engine.mortal import APP, FAILING_RUN, REFUSED_RUN, Step, World
 from triggerstream.core.events import Body, Cancel, Replay, Trigger
 from triggerstream.core.ids import CommandId, InstanceId, SessionId, TaskName, TriggerName, command_id
-from triggerstream.core.tasks import NO_CONFIGURATION
 from triggerstream.engine.configure import configuration_record
 from triggerstream.wire import tasksfile
-from triggerstream.wire.events import encode
+from triggerstream.wire.events import encode, text_hash
 from triggerstream.wire.records import NewRecord
 
 FIRST = json.dumps(
@@ -33,8 +32,10 @@ SECOND = json.dumps(json.loads(FIRST) | {"t_never": {"after": ["one"], "run": "a
 
 
 def applied(text: str, *, over: str | None = None) -> NewRecord:
-    current = NO_CONFIGURATION if over is None else tasksfile.read(over, name="tasks")
-    record = configuration_record(tasksfile.read(text, name="tasks"), current=current)
+    replaces = None if over is None else text_hash(over)
+    record = configuration_record(
+        tasksfile.read(text, name="tasks"), replaces=replaces, number=0 if over is None else 1
+    )
     assert record is not None
     return record
 

@@ -311,6 +311,7 @@ async def test_configurations_applied_at_the_same_time_follow_one_another() -> N
     async with running() as run:
         texts = [TWO, RETRYING, TWO]
         assert await asyncio.gather(*(run.engine.apply(text) for text in texts)) == [True, True, True]
+        assert run.engine.rules.current.number == 3
         found = [json.loads(record.value or b"")["data"] for record in run.database.records]
         assert [data["replaces"] for data in found] == [None, found[0]["hash"], found[1]["hash"]]
 

@@ -14,7 +14,6 @@ from tests.support.waiting import eventually
 from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, SessionId
-from triggerstream.core.tasks import NO_CONFIGURATION
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.ledger import Commit, Extent, FencedError, HighWatermark, TakeOverError
@@ -23,6 +22,7 @@ from triggerstream.engine.marks import (
     CONFIGURATIONS_KEY,
     Identity,
     IdentityError,
+    InForce,
     decode_checkpoint,
     decode_configurations,
     encode_checkpoint,
@@ -31,6 +31,7 @@ from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import IN_FLIGHT, Life, Partition, Timing
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
+from triggerstream.wire.events import text_hash
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.records import NewRecord, Record
 
@@ -179,7 +180,7 @@ class Bench:
         )
 
     def configure(self, text: str = TASKS) -> None:
-        record = configuration_record(tasksfile.read(text, name="t"), current=NO_CONFIGURATION)
+        record = configuration_record(tasksfile.read(text, name="t"), replaces=None, number=0)
         assert record is not None
         self.durable.append(record)
 
@@ -555,7 +556,9 @@ async def test_the_mark_of_a_checkpoint_has_the_rules_of_its_moment(bench: Bench
     await bench.fold(partition)
     await partition.close()
     marks = dict(bench.durable.changelog)
-    assert decode_checkpoint(marks[CHECKPOINT_KEY] or b"").offset == 2
+    mark = decode_checkpoint(marks[CHECKPOINT_KEY] or b"")
+    assert mark.offset == 2
+    assert mark.configuration == InForce(offset=0, number=1, hash=text_hash(TASKS))
     assert [c.text for c in decode_configurations(marks[CONFIGURATIONS_KEY])] == [TASKS]
     # The texts are written when they change, not with every checkpoint.
     written = [key for key, _ in bench.durable.changelog]

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.core.scenarios import Partition
 from tests.core.strategies import (
@@ -25,11 +26,13 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import (
     Body,
+    Close,
     ConfigApplied,
     Erase,
     Event,
     Failed,
     Finished,
+    Resend,
     Started,
     Timer,
     Touch,
@@ -56,16 +59,20 @@ from triggerstream.wire import state as states
 from triggerstream.wire import tasksfile
 from triggerstream.wire.bounds import EVENT_BYTES
 from triggerstream.wire.events import ORIGIN_HEADER, decode, encode, text_hash
-from triggerstream.wire.records import Record
+from triggerstream.wire.records import Headers, NewRecord, Record
+from triggerstream.wire.signature import ControlKey, ControlKeys
 
 SECOND = 1_000_000
 SIZES = states.EncodedSizes()
 T0 = InstanceId("t#0")
 
 
-def configured(tasks: JsonObject | str, *, fold: int = 1) -> bytes:
+def configured(
+    tasks: JsonObject | str, *, fold: int = 1, replaces: JsonObject | None = None, number: int | None = None
+) -> bytes:
     text = tasks if isinstance(tasks, str) else json.dumps(tasks)
-    return encode(ConfigApplied(text=text, hash=text_hash(text), replaces=None, fold=fold))
+    before = None if replaces is None else text_hash(json.dumps(replaces))
+    return encode(ConfigApplied(text=text, hash=text_hash(text), replaces=before, fold=fold, number=number))
 
 
 def task(*after: str, **keys: object) -> dict[str, object]:
@@ -608,6 +615,138 @@ def test_stored_state_that_cannot_be_read_stops_the_batch() -> None:
     log.fire("a")
     with pytest.raises(DecodeError):
         Processor(app=APP).process(Rules(app=APP), log.records, lambda _: b"damaged")
+
+
+ONE, TWO, THREE = (tasks(t=task("a", "b"), **{name: task("x")}) for name in ("one", "two", "three"))
+
+
+def test_an_old_configuration_that_is_appended_once_more_is_a_dead_letter() -> None:
+    log = Log(ONE)
+    log.records.clear()
+    first = configured(ONE, number=1)
+    for value in (first, configured(TWO, replaces=ONE, number=2), configured(THREE, replaces=TWO, number=3)):
+        log.add(value, session=None)
+    log.add(first, session=None)
+    log.add(configured(TWO, replaces=ONE, number=2), session=None)
+    log.add(configured(THREE, replaces=TWO, number=3), session=None)
+    log.add(configured(ONE, replaces=TWO, number=4), session=None)
+    folded = log.folded()
+    assert folded.rules is not None
+    assert [(one.number, one.config.hash) for one in folded.rules.history[1:]] == [
+        (1, text_hash(json.dumps(ONE))),
+        (2, text_hash(json.dumps(TWO))),
+        (3, text_hash(json.dumps(THREE))),
+    ]
+    replaces = (
+        f"/data/replaces: must be {text_hash(json.dumps(THREE))}, the configuration in force, "
+        f"is {text_hash(json.dumps(TWO))}"
+    )
+    must_be = "/data/number: must be 4, one more than the configuration in force, is"
+    assert [letter.reason for letter in folded.dead_letters] == [
+        *(f"{must_be} {number}" for number in (1, 2, 3)),
+        replaces,
+    ]
+
+
+def test_configurations_without_numbers_are_counted() -> None:
+    """An application without a control key may have written them by hand."""
+    log = Log(ONE)
+    log.apply(TWO)
+    log.add(configured(THREE, replaces=TWO, number=3), session=None)
+    log.apply("{")
+    log.apply(ONE)
+    folded = log.folded()
+    assert folded.rules is not None
+    assert [one.number for one in folded.rules.history] == [0, 1, 2, 3, 4]
+    assert len(folded.dead_letters) == 1
+
+
+def test_the_first_configuration_that_a_log_still_has_says_its_number() -> None:
+    """A log may have lost its beginning."""
+    log = Log(ONE)
+    log.records.clear()
+    log.add(configured(TWO, replaces=ONE, number=7), session=None)
+    log.add(configured(THREE, replaces=TWO, number=8), session=None)
+    folded = log.folded()
+    assert folded.rules is not None
+    assert [one.number for one in folded.rules.history] == [0, 7, 8]
+    assert folded.dead_letters == ()
+
+
+def test_with_a_control_key_a_captured_event_has_no_effect_once_more() -> None:
+    """A configuration with headers of another event, an old configuration, and orders, appended again."""
+    keys = ControlKeys((ControlKey(since_us=0, secret=b"1" * 32),))
+    log = Log(ONE)
+    log.records.clear()
+
+    def add(value: bytes, *, key: bytes | None, headers: Headers = ()) -> Record:
+        made = keys.signed(APP, NewRecord(key=key, value=value), now_us=0)
+        return put(replace(made, headers=(*made.headers, *headers)))
+
+    def put(made: NewRecord | Record) -> Record:
+        record = Record(
+            partition=0,
+            offset=len(log.records),
+            arrival_us=0,
+            key=made.key,
+            value=made.value,
+            headers=made.headers,
+        )
+        log.records.append(record)
+        return record
+
+    config = add(configured(ONE, number=1), key=None)
+    add(configured(TWO, replaces=ONE, number=2), key=None)
+    put(NewRecord(key=b"s", value=encode(Trigger(name=TriggerName("a"), data={}))))
+    put(NewRecord(key=b"s", value=encode(Trigger(name=TriggerName("b"), data={}))))
+    resend = add(encode(Resend(instance=T0, generation=0, attempt=0)), key=b"s")
+    close = add(encode(Close(generation=0)), key=b"s")
+    put(NewRecord(key=b"s", value=encode(Trigger(name=TriggerName("a"), data={}))))
+    honest = len(log.records)
+    named = (("ce_type", b"triggerstream.session.erase"), ("ce_session", b"s"))
+    put(replace(config, headers=(*config.headers, *named)))
+    for record in (config, resend, close):
+        put(record)
+    folded = Processor(app=APP, control=keys).process(Rules(app=APP), log.records, lambda _: None)
+    known = states.decode(folded.states[SessionId("s")].state)
+    assert (known.generation, known.closed, list(known.seen)) == (1, False, ["a"])
+    assert [item.decision.instance for item in folded.decided] == ["t#0", "t#0"]
+    assert folded.rules is not None
+    assert folded.rules.current.config.hash == text_hash(json.dumps(TWO))
+    refused = "the session is in generation 1, the order was given for 0"
+    assert [known.refusal(offset) for offset in (honest + 2, honest + 3)] == [refused, refused]
+    letters = [(letter.record.offset, letter.reason) for letter in folded.dead_letters]
+    structured = (
+        "header ce_type: with a control key, the engine's own events have no `ce_` headers: all of an "
+        "event stands in its value, which is signed"
+    )
+    assert letters == [
+        (honest, structured),
+        (honest + 1, "/data/number: must be 3, one more than the configuration in force, is 1"),
+    ]
+
+
+def test_a_moved_event_of_the_engine_s_own_is_signed_anew_with_its_origin() -> None:
+    keys = ControlKeys((ControlKey(since_us=0, secret=b"1" * 32),))
+    home = partition_of(b"s", 3)
+    away = (home + 1) % 3
+    made = keys.signed(APP, NewRecord(key=b"s", value=encode(Erase(generation=0))), now_us=0)
+    forged = NewRecord(key=b"s", value=encode(Erase(generation=0, reason="forged")))
+    wrong = [
+        Record(partition=away, offset=n, arrival_us=5, key=one.key, value=one.value, headers=one.headers)
+        for n, one in enumerate((made, forged))
+    ]
+    processor = Processor(app=APP, partition=away, partitions=3, control=keys)
+    folded = processor.process(Rules(app=APP), wrong, lambda _: None)
+    assert [letter.record.offset for letter in folded.dead_letters] == [1]
+    [moved] = (keys.signed(APP, one, now_us=0) for one in folded.rehomed)
+    found = Record(
+        partition=home, offset=0, arrival_us=9, key=moved.key, value=moved.value, headers=moved.headers
+    )
+    at_home = Processor(app=APP, partition=home, partitions=3, control=keys)
+    folded = at_home.process(Rules(app=APP), [found], lambda _: None)
+    assert folded.dead_letters == ()
+    assert states.decode(folded.states[SessionId("s")].state).generation == 1
 
 
 def test_events_before_any_configuration_are_kept_for_the_first() -> None:

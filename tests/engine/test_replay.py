@@ -53,7 +53,8 @@ class Lived:
 
     def configure(self) -> None:
         config = tasksfile.read(tasks_file(self.chance), name="t")
-        record = configuration_record(config, current=self.rules.current.config)
+        current = self.rules.current
+        record = configuration_record(config, replaces=current.config.hash or None, number=current.number)
         if record is not None:
             self.append(iter([record]))
 
@@ -91,7 +92,11 @@ class Lived:
             states={session.encode(): stored.state for session, stored in self.states.items()},
             configurations=[
                 ConfigurationText(
-                    offset=one.offset, arrival_us=one.arrival_us, hash=one.config.hash, text=one.config.text
+                    offset=one.offset,
+                    arrival_us=one.arrival_us,
+                    hash=one.config.hash,
+                    text=one.config.text,
+                    number=one.number,
                 )
                 for one in rules.history
                 if one.offset >= 0

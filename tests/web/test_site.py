@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support.engines import RunningEngine, running_engine
 from triggerstream import bootstrap
-from triggerstream.core.events import Failed, Finished, Trigger
+from triggerstream.core.events import Close, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
 from triggerstream.engine.lookout import Lookout
 from triggerstream.settings import SqliteAddress
@@ -251,9 +251,9 @@ async def test_failures_and_dead_letters_are_listed(http: Http, engine: RunningE
     assert (partition["deadLetters"], partition["lag"], partition["phase"]) == (1, 0, "ready")
 
 
-async def failed(engine: RunningEngine) -> None:
+async def failed(engine: RunningEngine, *, nth: int = 1) -> None:
     engine.append("s", trigger("module1", score=3), trigger("module4"))
-    (command,) = engine.commands(1)
+    command = engine.commands(nth)[-1]
     engine.append("s", Failed(instance=InstanceId("t_process#0"), command=command.id, error="boom"))
 
 
@@ -283,6 +283,25 @@ async def test_an_order_from_the_page_is_carried_out_and_its_reason_is_in_the_lo
     orders = [json.loads(record.value or b"") for record in records]
     (given,) = [order["data"] for order in orders if order["type"] == "triggerstream.instance.replay"]
     assert (given["instance"], given["reason"], given["by"]) == ("t_process#0", "tried by hand", "web")
+
+
+async def test_an_order_is_for_the_generation_that_the_page_showed(http: Http, engine: RunningEngine) -> None:
+    """Somebody closed the session meanwhile, and its triggers came again: the id is another instance's."""
+    await failed(engine)
+    text = await page(http, "/sessions/s")
+    assert 'name="generation" value="0"' in text
+    assert 'name="attempt" value="0"' in text
+    engine.append("s", Close())
+    await failed(engine, nth=2)
+    fields = {"form": form_of(text), "order": "replay", "instance": "t_process#0", "reason": "r"}
+    async with http.post("/sessions/s/orders", data={**fields, "generation": "0", "attempt": "0"}) as answer:
+        assert "not done: the session is in generation 1, the order was given for 0" in await answer.text()
+    order: JsonObject = {"order": "replay", "instance": "t_process#0", "reason": "r", "generation": 0}
+    async with http.post("/v1/sessions/s/orders", json=order) as answer:
+        refused = (await answer.json())["refused"]
+    assert refused == "the session is in generation 1, the order was given for 0"
+    async with http.post("/v1/sessions/s/orders", json={**order, "generation": 1}) as answer:
+        assert (await answer.json())["refused"] is None
 
 
 async def test_an_order_that_does_not_apply_says_why(http: Http, engine: RunningEngine) -> None:

@@ -89,11 +89,14 @@ def test_an_event_comes_back_from_bytes(
 
 
 @pytest.mark.laws
-@given(TEXT, st.none() | NAME, st.integers(min_value=1, max_value=2**63 - 1))
-def test_a_configuration_comes_back_from_bytes(text: str, replaces: str | None, fold: int) -> None:
+@given(TEXT, st.none() | NAME, st.integers(1, 2**63 - 1), st.none() | st.integers(1, 2**63 - 1))
+def test_a_configuration_comes_back_from_bytes(
+    text: str, replaces: str | None, fold: int, number: int | None
+) -> None:
     if not text:
         return
     fields: dict[str, Any] = {"text": text, "hash": text_hash(text), "replaces": replaces, "fold": fold}
+    fields["number"] = number
     config = ConfigApplied(**fields)
     assert decode(record(encode(config), key=None)) == config
 

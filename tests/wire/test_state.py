@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.wire.values import deep, states
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import TaskName, TriggerName
-from triggerstream.core.state import Arrival, Instance, SessionState, Status, TaskRecord
+from triggerstream.core.state import Arrival, Effect, Instance, SessionState, Status, TaskRecord
 from triggerstream.wire import state
 from triggerstream.wire.bounds import JSON_DEPTH
 
@@ -125,6 +125,9 @@ def test_a_newer_version_is_refused_and_named() -> None:
         [-1, "a", 1, None],
         [1, 2, 1, None],
         [1, "a", 1, 2],
+        [1, "a", 1, ["refused"]],
+        [1, "a", 1, ["applied", "why"]],
+        [1, "a", 1, ["refused", None]],
         [1, "a", 1],
         [1, "a", 1, None, None],
         [1.0, "a", 1, None],
@@ -134,6 +137,8 @@ def test_a_newer_version_is_refused_and_named() -> None:
 )
 def test_a_position_is_offset_type_time_and_note(entry: object) -> None:
     assert decoded(positions=[[1, "a", 1, None], [2, "b", -1, "note"]]).positions[1] == (2, "b", -1, "note")
+    refused = decoded(positions=[[1, "a", 1, ["refused", "why"]]]).positions[0]
+    assert refused == (1, "a", 1, (Effect.REFUSED, "why"))
     with pytest.raises(DecodeError, match=r"^/positions"):
         decoded(positions=[[1, "a", 1, None], entry])
 

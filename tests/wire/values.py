@@ -39,6 +39,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
+    Effect,
     Instance,
     Sent,
     SessionState,
@@ -171,7 +172,10 @@ def states(draw: st.DrawFn) -> SessionState:
             digests=st.dictionaries(
                 NAME.map(TriggerName), st.binary(min_size=8, max_size=8).map(lambda one: one * 3), max_size=2
             ),
-            positions=st.lists(st.tuples(COUNT, TEXT, INT64, st.none() | TEXT), max_size=2),
+            positions=st.lists(
+                st.tuples(COUNT, TEXT, INT64, st.none() | TEXT | st.tuples(st.sampled_from(Effect), TEXT)),
+                max_size=2,
+            ),
             open_count=st.just(0),
             timer_count=st.just(0),
         )
@@ -203,7 +207,8 @@ def bodies() -> st.SearchStrategy[Body]:
     command = NAME.map(CommandId)
     maybe = st.none() | flat_objects()
     outcome: dict[str, Any] = {"instance": _INSTANCES, "command": command, "metadata": maybe}
-    order: dict[str, Any] = {"instance": _INSTANCES, "reason": text, "by": text}
+    count = st.none() | COUNT
+    order: dict[str, Any] = {"instance": _INSTANCES, "generation": count, "reason": text, "by": text}
     waits = st.integers(min_value=0, max_value=LONGEST_US)
     return st.one_of(
         st.builds(Trigger, name=_TRIGGERS, data=json_objects()),
@@ -216,9 +221,9 @@ def bodies() -> st.SearchStrategy[Body]:
         st.builds(Skip, **order, cascade=st.booleans(), result=json_values()),
         st.builds(Replay, **order, kwargs=maybe, force=st.booleans()),
         st.builds(Cancel, **order),
-        st.builds(Resend, **order),
-        st.builds(Close, reason=text, by=text),
-        st.builds(Erase, reason=text, by=text),
+        st.builds(Resend, **order, attempt=count),
+        st.builds(Close, generation=count, reason=text, by=text),
+        st.builds(Erase, generation=count, reason=text, by=text),
         st.builds(Touch, reason=text, by=text),
         st.just(Timer()),
     )

@@ -236,6 +236,7 @@ class MemoryStore:
                     arrival_us=applied.arrival_us,
                     hash=applied.config.hash,
                     text=applied.config.text,
+                    number=applied.number,
                 )
                 for applied in checkpoint.rules.history
                 if applied.offset >= 0

@@ -62,6 +62,7 @@ def apply_file(*, file: Path, at: str, as_json: bool) -> None:
         json_line(
             {
                 "hash": found.hash,
+                "number": None if change is None else change.number,
                 "applied": change is not None,
                 "replaced": None if change is None else change.replaced,
                 "offsets": {} if change is None else {str(p): o for p, o in sorted(change.offsets.items())},
@@ -87,6 +88,7 @@ def show(*, at: str, as_json: bool) -> None:
         json_line(
             {
                 "hash": current.hash,
+                "number": current.number,
                 "offset": current.offset,
                 "time": format_instant(current.arrival_us),
                 "text": current.text,

@@ -117,11 +117,12 @@ def redrive(
         from triggerstream import bootstrap
         from triggerstream.engine import redrive as engine
 
+        app, control = bootstrap.app_of(existing(at)), bootstrap.control_keys(existing(at))
         answers: list[Redriven] = []
         ready: list[engine.Ready] = []
         async with reading(at) as reader:
             async for letter in _chosen(reader, numbers):
-                found = await engine.prepare(reader, letter)
+                found = await engine.prepare(reader, letter, app=app, control=control)
                 if isinstance(found, engine.Ready):
                     ready.append(found)
                 else:

@@ -74,16 +74,19 @@ def _end(
 ) -> None:
     async def work() -> list[Answer]:
         from triggerstream import bootstrap
-        from triggerstream.engine.orders import Addressed, give
+        from triggerstream.engine.orders import Addressed, address, give
+        from triggerstream.wire import state as states
 
+        orders: list[Addressed] = []
         async with reading(at) as reader:
             for name in sessions:
                 session = SessionId(name)
-                if await reader.session(session) is None and not await _unfolded(reader, session):
+                row = await reader.session(session)
+                if row is None and not await _unfolded(reader, session):
                     _unknown(name)
+                orders.append(address(session, order(), None if row is None else states.decode(row.state)))
             log = bootstrap.log(existing(at))
             try:
-                orders = [Addressed(session=SessionId(name), order=order()) for name in sessions]
                 return await give(log, reader, orders, wait_s=wait_s)
             finally:
                 await log.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -15,10 +15,10 @@ from triggerstream.cli.printing import compact, json_line, plain, say, status_te
 from triggerstream.cli.sessions import STATUSES
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, instance_id, split_instance_id
-from triggerstream.core.state import DECIDED, WAITING, Status
+from triggerstream.core.state import DECIDED, WAITING, SessionState, Status
 
 if TYPE_CHECKING:
-    from triggerstream.engine.orders import Addressed, Answer
+    from triggerstream.engine.orders import Answer
     from triggerstream.engine.view import View
 
 _FAILED = frozenset({Status.FAILED})
@@ -147,11 +147,12 @@ def _carry_out(
 
     async def work() -> list[Answer] | None:
         from triggerstream import bootstrap
-        from triggerstream.engine.orders import Addressed, give
+        from triggerstream.engine.orders import address, give
 
         async with viewing(at) as view:
             if names:
-                chosen = [(SessionId(str(session)), InstanceId(name), "", 0) for name in names]
+                known = await view.state(str(session))
+                chosen = [_Chosen(SessionId(str(session)), InstanceId(name), known) for name in names]
             else:
                 chosen = await _choose(
                     view, session=session, task=task, statuses=statuses, before_us=before_us
@@ -159,10 +160,7 @@ def _carry_out(
             if dry_run or not chosen:
                 _list(chosen, as_json=as_json)
                 return None
-            orders: list[Addressed] = [
-                Addressed(session=session_id, order=order(instance, reason, by))
-                for session_id, instance, _, _ in chosen
-            ]
+            orders = [address(one.session, order(one.instance, reason, by), one.state) for one in chosen]
             log = bootstrap.log(existing(at))
             try:
                 return await give(log, view.reader, orders, wait_s=wait_s)
@@ -181,6 +179,16 @@ def _carry_out(
         sys.exit(1)
 
 
+class _Chosen(NamedTuple):
+    """An instance that an order is for, and its session as it is now; ``status`` empty: it was named."""
+
+    session: SessionId
+    instance: InstanceId
+    state: SessionState | None
+    status: str = ""
+    changed_us: int = 0
+
+
 async def _choose(
     view: View,
     *,
@@ -188,8 +196,8 @@ async def _choose(
     task: str | None,
     statuses: frozenset[Status],
     before_us: int | None,
-) -> list[tuple[SessionId, InstanceId, str, int]]:
-    chosen: list[tuple[SessionId, InstanceId, str, int]] = []
+) -> list[_Chosen]:
+    chosen: list[_Chosen] = []
     async for session_id, state, _ in view.states(prefix=session or ""):
         if session is not None and session_id != session:
             continue
@@ -197,25 +205,27 @@ async def _choose(
             if task is not None and name != task:
                 continue
             chosen += [
-                (session_id, instance_id(name, i.number), i.status.value, i.changed_us)
+                _Chosen(session_id, instance_id(name, i.number), state, i.status.value, i.changed_us)
                 for i in record.instances()
                 if i.status in statuses and (before_us is None or i.changed_us < before_us)
             ]
     return chosen
 
 
-def _list(chosen: list[tuple[SessionId, InstanceId, str, int]], *, as_json: bool) -> None:
+def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
     if as_json:
-        for session, instance, status, _ in chosen:
-            json_line(compact({"session": session, "instance": instance, "status": status or None}))
+        for one in chosen:
+            json_line(
+                compact({"session": one.session, "instance": one.instance, "status": one.status or None})
+            )
     elif not chosen:
         say("no instance matches")
     else:
         table(
             ["session", "instance", "status", "since"],
             [
-                [session, instance, status_text(status), when(changed_us or None)]
-                for session, instance, status, changed_us in chosen
+                [one.session, one.instance, status_text(one.status), when(one.changed_us or None)]
+                for one in chosen
             ],
         )
         say(f"{len(chosen)} instances; nothing was done")

@@ -108,9 +108,14 @@ class Revoked(Struct, frozen=True, kw_only=True):
 
 
 class Skip(Struct, frozen=True, kw_only=True):
-    """An operator passes over a failed instance; with ``cascade`` as if it had returned ``result``."""
+    """An operator passes over a failed instance; with ``cascade`` as if it had returned ``result``.
+
+    ``generation``, in every order: the session's generation that the instance belonged to when the order was
+    given. The order is refused in another one, where the same id names another instance. None: any.
+    """
 
     instance: InstanceId
+    generation: int | None = None
     cascade: bool = False
     result: Json = None
     reason: str | None = None
@@ -121,6 +126,7 @@ class Replay(Struct, frozen=True, kw_only=True):
     """An operator has a failed instance run again as a new one."""
 
     instance: InstanceId
+    generation: int | None = None
     kwargs: JsonObject | None = None
     force: bool = False
     reason: str | None = None
@@ -131,28 +137,39 @@ class Cancel(Struct, frozen=True, kw_only=True):
     """An operator ends an instance that waits or runs."""
 
     instance: InstanceId
+    generation: int | None = None
     reason: str | None = None
     by: str | None = None
 
 
 class Resend(Struct, frozen=True, kw_only=True):
-    """An operator has an instance's command handed over once more, under the same id."""
+    """An operator has an instance's command handed over once more, under the same id.
+
+    ``attempt``: the instance's when the order was given; refused where it is another. None: any.
+    """
 
     instance: InstanceId
+    generation: int | None = None
+    attempt: int | None = None
     reason: str | None = None
     by: str | None = None
 
 
 class Close(Struct, frozen=True, kw_only=True):
-    """Ends the session; later triggers start anew."""
+    """Ends the session; later triggers start anew.
 
+    ``generation``: the session's when the order was given; refused where it is another. None: any.
+    """
+
+    generation: int | None = None
     reason: str | None = None
     by: str | None = None
 
 
 class Erase(Struct, frozen=True, kw_only=True):
-    """Forgets the session; only its generation stays."""
+    """Forgets the session; only its generation stays. ``generation``: see :class:`Close`."""
 
+    generation: int | None = None
     reason: str | None = None
     by: str | None = None
 
@@ -169,12 +186,17 @@ class Timer(Struct, frozen=True, kw_only=True):
 
 
 class ConfigApplied(Struct, frozen=True, kw_only=True):
-    """A tasks file takes force from this position of the partition on. It belongs to no session."""
+    """A tasks file takes force from this position of the partition on. It belongs to no session.
+
+    ``number`` is one more than that of the configuration in force, whose hash ``replaces`` is; without a
+    number neither is checked.
+    """
 
     text: str
     hash: ConfigHash
     replaces: ConfigHash | None
     fold: int
+    number: int | None = None
 
 
 Outcome: TypeAlias = Started | Finished | Failed | Skipped | Retried | Revoked

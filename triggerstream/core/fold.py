@@ -22,6 +22,7 @@ from triggerstream.core.events import (
     Failed,
     FailureReason,
     Finished,
+    Order,
     Outcome,
     Replay,
     Resend,
@@ -54,7 +55,9 @@ from triggerstream.core.state import (
     DECIDED,
     WAITING,
     Arrival,
+    Effect,
     Instance,
+    Note,
     Sent,
     SessionState,
     Status,
@@ -304,10 +307,9 @@ class _Draft:
             self.fire_timers(state.clock_us)
         state.offset = event.offset
         if self.remarks is not None:
-            said = [] if note is None or note is _SILENT else [note]
-            note = "; ".join([*said, *self.remarks])
+            note = _with_remarks(note, self.remarks)
         if note is not _SILENT:
-            note = None if note is None else cut_text(note)
+            note = _cut_note(note)
             positions = [*state.positions, (event.offset, event.type, event.time_us, note)]
             limit = self.config.bounds.positions
             state.positions = positions if len(positions) <= limit else positions[-limit:]
@@ -361,7 +363,7 @@ class _Draft:
         self.prevented += 1
         self._remark(what)
 
-    def _apply(self, event: Event) -> str | None:
+    def _apply(self, event: Event) -> Note:
         """Fold the event itself; returns the note for the timeline."""
         match event.body:
             case Trigger() as trigger:
@@ -378,8 +380,8 @@ class _Draft:
                 return self._resend(resend)
             case Close() as close:
                 return self._close(close)
-            case Erase():
-                return self._erase()
+            case Erase() as erase:
+                return self._erase(erase)
             case Touch() | Timer():
                 return _SILENT
             case _ as never:
@@ -387,14 +389,14 @@ class _Draft:
 
     # ---- triggers -----------------------------------------------------------------------------
 
-    def _trigger(self, event: Event, trigger: Trigger) -> str | None:
+    def _trigger(self, event: Event, trigger: Trigger) -> Note:
         name = trigger.name
         if event.id is not None and name in self.config.users:
             digests = self.state.digests.get(name)
             digest = event_digest(event.source, event.id)
             if digests is not None:
                 if _holds(digests, digest):
-                    return "duplicate: an event of this source and id is included already"
+                    return Effect.IGNORED, "duplicate: an event of this source and id is included already"
                 digest = (digests + digest)[-self.config.bounds.digests * DIGEST_BYTES :]
             self.state.digests = {**self.state.digests, name: digest}
         self.firing = True
@@ -740,7 +742,7 @@ class _Draft:
 
     # ---- outcomes -----------------------------------------------------------------------------
 
-    def _outcome(self, outcome: Outcome) -> str | None:
+    def _outcome(self, outcome: Outcome) -> Note:
         if not isinstance(outcome, Started):
             self.settled.append(outcome.command)
         found = self._find(outcome.instance)
@@ -796,7 +798,7 @@ class _Draft:
             instance.metadata = before
             self._remark("its metadata is left out: the state would be too long ($bounds.stateBytes)")
 
-    def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> str:
+    def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> Note:
         """An outcome of an instance that is over: only noted, and only where a cancel came between."""
         name = instance_id(task, instance.number)
         if instance.status is Status.CANCELLED and isinstance(outcome, Finished):
@@ -882,8 +884,8 @@ class _Draft:
 
     # ---- operators' orders --------------------------------------------------------------------
 
-    def _skip(self, skip: Skip) -> str | None:
-        found = self._find(skip.instance)
+    def _skip(self, skip: Skip) -> Note:
+        found = self._addressed(skip)
         if isinstance(found, str):
             return self._refuse(found)
         task, instance = found
@@ -900,8 +902,8 @@ class _Draft:
             self._cascade(task, instance, skip.result)
         return _noted(f"{skip.instance} skipped", instance.reason)
 
-    def _replay(self, replay: Replay) -> str | None:
-        found = self._find(replay.instance)
+    def _replay(self, replay: Replay) -> Note:
+        found = self._addressed(replay)
         if isinstance(found, str):
             return self._refuse(found)
         name, instance = found
@@ -929,8 +931,8 @@ class _Draft:
         self._decide(task, clone, self.state.clock_us, fits=True)
         return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.reason)
 
-    def _cancel(self, cancel: Cancel) -> str | None:
-        found = self._find(cancel.instance)
+    def _cancel(self, cancel: Cancel) -> Note:
+        found = self._addressed(cancel)
         if isinstance(found, str):
             return self._refuse(found)
         task, instance = found
@@ -949,8 +951,8 @@ class _Draft:
         self._resolve(task, instance, Status.CANCELLED)
         return _noted(f"{cancel.instance} cancelled", instance.reason)
 
-    def _resend(self, resend: Resend) -> str | None:
-        found = self._find(resend.instance)
+    def _resend(self, resend: Resend) -> Note:
+        found = self._addressed(resend)
         if isinstance(found, str):
             return self._refuse(found)
         task, instance = found
@@ -958,6 +960,9 @@ class _Draft:
             return self._refuse(
                 f"{resend.instance} is {instance.status}: only a scheduled or running one is resent"
             )
+        if resend.attempt not in (None, instance.attempt):
+            given_for = f"the order was given for {resend.attempt}"
+            return self._refuse(f"{resend.instance} is at attempt {instance.attempt}, {given_for}")
         instance = self._edit(task, instance)
         instance.attempt += 1
         self._send(task, instance)
@@ -971,8 +976,10 @@ class _Draft:
         said = _said(resend.reason, resend.by)
         return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", said)
 
-    def _close(self, close: Close) -> str | None:
+    def _close(self, close: Close) -> Note:
         state = self.state
+        if close.generation not in (None, state.generation):
+            return self._refuse(_other_generation(state.generation, close.generation))
         if state.closed:
             return self._refuse("the session is closed already")
         for name in list(state.tasks):
@@ -985,7 +992,9 @@ class _Draft:
         state.seen = {}
         return _noted("session closed", _said(close.reason, close.by))
 
-    def _erase(self) -> str | None:
+    def _erase(self, erase: Erase) -> Note:
+        if erase.generation not in (None, self.state.generation):
+            return self._refuse(_other_generation(self.state.generation, erase.generation))
         self.state = SessionState(
             generation=self.state.generation + 1,
             offset=self.state.offset,
@@ -1153,6 +1162,13 @@ class _Draft:
             if instance.status in WAITING:
                 yield self._edit(name, instance)
 
+    def _addressed(self, order: Order) -> tuple[TaskName, Instance] | str:
+        """The instance that ``order`` is for; why there is none where it is not that of now."""
+        generation = self.state.instances_generation
+        if order.generation not in (None, generation):
+            return _other_generation(generation, order.generation)
+        return self._find(order.instance)
+
     def _find(self, text: InstanceId) -> tuple[TaskName, Instance] | str:
         parts = split_instance_id(text)
         if parts is None:
@@ -1172,9 +1188,9 @@ class _Draft:
         generation = self.state.instances_generation
         return command_id(self.rules.app, self.session, generation=generation, task=task, number=number)
 
-    def _refuse(self, why: str) -> str:
+    def _refuse(self, why: str) -> Note:
         self.state.refused += 1
-        return f"refused: {why}"
+        return Effect.REFUSED, why
 
 
 _REMOVED = "task removed"
@@ -1208,8 +1224,25 @@ def timer_due_us(task: Task, instance: Instance) -> int:
     return start if task.retry is None else start + task.retry.wait_us(instance.retries - 1)
 
 
+def _other_generation(generation: int, given_for: int | None) -> str:
+    return f"the session is in generation {generation}, the order was given for {given_for}"
+
+
 def _bound(key: str, limit: int, what: str) -> str:
     return f"a session holds at most {limit:,} {what} ($bounds.{key})"
+
+
+def _with_remarks(note: Note, remarks: list[str]) -> Note:
+    if isinstance(note, tuple):
+        return note[0], "; ".join([note[1], *remarks])
+    said = [] if note is None or note is _SILENT else [note]
+    return "; ".join([*said, *remarks])
+
+
+def _cut_note(note: Note) -> Note:
+    if isinstance(note, tuple):
+        return note[0], cut_text(note[1])
+    return None if note is None else cut_text(note)
 
 
 def _noted(what: str, reason: str | None) -> str:

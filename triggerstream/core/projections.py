@@ -78,9 +78,11 @@ def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[Json
     """
     rows: list[tuple[tuple[int, int, int], JsonObject]] = []
     for offset, kind, time_us, note in state.positions:
-        row: JsonObject = {"offset": offset, "timeUs": time_us, "what": _what(kind, note), "type": kind}
-        if note is not None:
-            row["note"] = note
+        effect, says = note if isinstance(note, tuple) else (None, note)
+        what = _what(kind) if effect is None else effect.value
+        row: JsonObject = {"offset": offset, "timeUs": time_us, "what": what, "type": kind}
+        if says is not None:
+            row["note"] = says
         rows.append(((offset, 0, 0), row))
     first = rows[0][0][0] if rows else 0
     for name, record in state.tasks.items():
@@ -110,11 +112,7 @@ def _decision(
     }
 
 
-def _what(kind: str, note: str | None) -> str:
-    if note is not None and note.startswith("refused"):
-        return "refused"
-    if note is not None and note.startswith("duplicate"):
-        return "ignored"
+def _what(kind: str) -> str:
     if kind.startswith("triggerstream.task."):
         return "reported"
     return "ordered" if kind.startswith("triggerstream.") else "arrived"

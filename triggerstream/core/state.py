@@ -53,9 +53,20 @@ Instant: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 EventTime: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """Likewise; what happened before 1970 can be told later."""
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
-Position: TypeAlias = tuple[Count, str, EventTime, str | None]
-"""An entry of a session's timeline: offset, type, event time, and a note that says what came of the event
-where that is not obvious. A bare tuple, as on the wire: 50 objects would cost 7 µs to encode."""
+
+
+class Effect(StrEnum):
+    """The effect of an event that changed nothing of its session."""
+
+    REFUSED = "refused"
+    IGNORED = "ignored"
+
+
+Note: TypeAlias = str | tuple[Effect, str] | None
+"""The effect of an event where it is not obvious: words for people, or why the event changed nothing."""
+Position: TypeAlias = tuple[Count, str, EventTime, Note]
+"""An entry of a session's timeline: offset, type, event time, effect. A bare tuple, as on the wire: 50
+objects would cost 7 µs to encode."""
 
 
 class Arrival(Struct, omit_defaults=True, kw_only=True, rename={"time_us": "time"}):
@@ -187,6 +198,13 @@ class SessionState(Struct, kw_only=True):
         """The event of a trigger that an instance captured."""
         latest = self.seen.get(name)
         return latest if latest is not None and latest.offset == offset else self.held[name][offset]
+
+    def refusal(self, offset: int) -> str | None:
+        """Why the event at ``offset`` was refused; None where it was not, or has left the timeline."""
+        for at, _, _, note in reversed(self.positions):
+            if at == offset:
+                return note[1] if isinstance(note, tuple) and note[0] is Effect.REFUSED else None
+        return None
 
     def stored_kwargs(self, instance: Instance) -> JsonObject:
         """An instance's kwargs as stored: before ``withParams`` of the task is merged under them."""

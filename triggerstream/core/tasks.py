@@ -117,11 +117,15 @@ NO_CONFIGURATION = Configuration(hash=ConfigHash(""), text="{}", tasks=())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """A configuration and where in the partition it took force; offset -1 is before the first record."""
+    """A configuration and where in the partition it took force; offset -1 is before the first record.
+
+    ``number`` counts the configurations that have been in force in the partition.
+    """
 
     config: Configuration
     offset: int
     arrival_us: int
+    number: int = 0
 
 
 NEVER_APPLIED = Applied(config=NO_CONFIGURATION, offset=-1, arrival_us=0)

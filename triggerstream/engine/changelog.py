@@ -28,6 +28,7 @@ from triggerstream.engine.marks import (
     decode_configurations,
     encode_checkpoint,
     encode_configurations,
+    in_force,
 )
 from triggerstream.engine.replay import Kept, Refolded
 from triggerstream.wire.records import Record
@@ -137,7 +138,13 @@ class ChangelogArchive:
         """Write the changelog anew, in one transaction that moves the group to ``offset`` as well."""
         entries: dict[bytes, bytes | None] = dict.fromkeys(self._keys)
         entries.update({session.encode(): stored.state for session, stored in refolded.states.items()})
-        mark = CheckpointMark(offset=offset, identity=self.identity, scanned=self._scanned, rebuilt=self._end)
+        mark = CheckpointMark(
+            offset=offset,
+            identity=self.identity,
+            configuration=in_force(refolded.rules),
+            scanned=self._scanned,
+            rebuilt=self._end,
+        )
         marks = {
             CHECKPOINT_KEY: encode_checkpoint(mark),
             CONFIGURATIONS_KEY: encode_configurations(refolded.rules),

@@ -172,7 +172,8 @@ class EmbeddedEngine:
         async with self._applying:
             await self.ready()
             await self.reached(await self._store.end())
-            record = configuration_record(config, current=self._rules.current.config)
+            current = self._rules.current
+            record = configuration_record(config, replaces=current.config.hash or None, number=current.number)
             if record is None:
                 return False
             await self._log.append([record])

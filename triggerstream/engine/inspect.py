@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 from uuid import uuid4
 
+from msgspec import structs
+
 from triggerstream.core.errors import UsageError
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, Json, JsonObject, SessionId
 from triggerstream.core.listing import Filter, counts, failures, marks
 from triggerstream.core.projections import explain, waits_for
+from triggerstream.core.state import Effect
 from triggerstream.core.tasks import Applied, Rules
 from triggerstream.engine.ports import DeadLetterRow
 from triggerstream.engine.view import with_instants
@@ -108,6 +111,24 @@ def order_record(session: SessionId, order: Order) -> NewRecord:
     return NewRecord(key=check_session(session), value=encode(order, id=str(uuid4())))
 
 
+def as_seen(order: Order, found: JsonObject | None) -> Order:
+    """``order`` for the session as it is now, which ``Inspector.session`` has found; see ``core.events``."""
+    if found is None:
+        seen = structs.replace(order, generation=0)
+        return structs.replace(seen, attempt=0) if isinstance(seen, Resend) else seen
+    generation = cast("int", found["generation"]) - (1 if found["closed"] else 0)
+    order = structs.replace(order, generation=generation)
+    if isinstance(order, Resend):
+        attempts = [
+            cast("int", instance.get("attempt", 0))
+            for task in cast("list[JsonObject]", found["tasks"])
+            for instance in cast("list[JsonObject]", task["instances"])
+            if instance["instance"] == order.instance
+        ]
+        order = structs.replace(order, attempt=attempts[0] if attempts else 0)
+    return order
+
+
 async def until_folded(
     look: Callable[[SessionId], Awaitable[JsonObject | None]], session: SessionId, offset: int
 ) -> JsonObject | None:
@@ -127,11 +148,10 @@ def answer_to(offset: int, found: JsonObject | None) -> JsonObject:
 
     ``refused``: why it did not apply; None where it did, or is not folded yet.
     """
-    note = None
-    if found is not None:
-        rows = cast("list[JsonObject]", found["timeline"])
-        note = next((row.get("note") for row in rows if row["offset"] == offset), None)
-    refused = str(note).removeprefix("refused: ") if str(note).startswith("refused") else None
+    rows = [] if found is None else cast("list[JsonObject]", found["timeline"])
+    refused = next(
+        (row["note"] for row in rows if row["offset"] == offset and row["what"] == Effect.REFUSED), None
+    )
     return {"offset": offset, "folded": found is not None, "refused": refused}
 
 

@@ -1,6 +1,7 @@
 """What a partition's changelog says of itself, under keys that no session can have.
 
-``checkpoint``       {offset, partitions, cluster, topic, scanned, rebuilt}: written by every transaction
+``checkpoint``       {offset, configuration, partitions, cluster, topic, scanned, rebuilt}: written by every
+                     transaction
 ``configurations``   the history of the rules: as it may be long, only where it changed
 
 Both are part of the transaction that they describe, so a reader that has come to the changelog's end has
@@ -12,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from triggerstream.core.errors import DecodeError, UsageError
-from triggerstream.core.ids import ConfigHash
+from triggerstream.core.ids import ConfigHash, JsonObject
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire.json import as_object, dumps, integer, loads, optional_integer, text_of
@@ -34,15 +35,34 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointMark:
-    """``offset``: the next to read. ``scanned``: the configuration for which all sessions were looked at.
+class InForce:
+    """The configuration in force in a partition: its place in the log, number and hash (None: none is)."""
 
+    offset: int = -1
+    number: int = 0
+    hash: ConfigHash | None = None
+
+
+def in_force(rules: Rules) -> InForce:
+    """The configuration that ``rules`` have in force."""
+    current = rules.current
+    if current.offset < 0:
+        return InForce()
+    return InForce(offset=current.offset, number=current.number, hash=current.config.hash)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointMark:
+    """The checkpoint of a partition. ``offset``: the next to read. ``configuration``: the one in force.
+
+    ``scanned``: the configuration for which all sessions were looked at.
     ``rebuilt``: the changelog's position from which on it was written anew; -1: it never was. A copy of the
     changelog whose own mark says otherwise is of before that, and none of it may be trusted.
     """
 
     offset: int
     identity: Identity
+    configuration: InForce | None = None
     scanned: int = -1
     rebuilt: int = -1
 
@@ -72,10 +92,15 @@ def check_identity(mark: CheckpointMark, found: Identity, *, place: str, repair:
 
 def encode_checkpoint(mark: CheckpointMark) -> bytes:
     """``mark`` as the value under ``CHECKPOINT_KEY``."""
+    current = mark.configuration
+    configuration: JsonObject | None = None
+    if current is not None:
+        configuration = {"offset": current.offset, "number": current.number, "hash": current.hash}
     return dumps(
         {
             "version": VERSION,
             "offset": mark.offset,
+            "configuration": configuration,
             "partitions": mark.identity.partitions,
             "cluster": mark.identity.cluster,
             "topic": mark.identity.topic,
@@ -100,8 +125,22 @@ def decode_checkpoint(value: bytes) -> CheckpointMark:
             topic=text_of(fields, "topic"),
             partitions=integer(fields, "partitions", minimum=1),
         ),
+        configuration=_configuration(fields),
         scanned=integer(fields, "scanned", minimum=-1),
         rebuilt=-1 if (rebuilt := optional_integer(fields, "rebuilt")) is None else rebuilt,
+    )
+
+
+def _configuration(fields: JsonObject) -> InForce | None:
+    found = fields.get("configuration")
+    if found is None:
+        return None
+    place = "/configuration"
+    entry = as_object(found, place)
+    return InForce(
+        offset=integer(entry, "offset", place, minimum=-1),
+        number=integer(entry, "number", place),
+        hash=None if entry.get("hash") is None else ConfigHash(text_of(entry, "hash", place)),
     )
 
 
@@ -124,6 +163,7 @@ def encode_configurations(rules: Rules) -> bytes:
                 {
                     "offset": applied.offset,
                     "arrival": applied.arrival_us,
+                    "number": applied.number,
                     "hash": applied.config.hash,
                     "text": applied.config.text,
                 }
@@ -148,14 +188,16 @@ def decode_configurations(value: bytes | None) -> tuple[ConfigurationText, ...]:
     if not isinstance(items, list):
         raise DecodeError("/configurations: must be an array")
     found = []
-    for item in items:
+    for count, item in enumerate(items, 1):
         entry = as_object(item, "/configurations")
+        number = optional_integer(entry, "number", "/configurations")
         found.append(
             ConfigurationText(
                 offset=integer(entry, "offset", "/configurations"),
                 arrival_us=integer(entry, "arrival", "/configurations"),
                 hash=ConfigHash(text_of(entry, "hash", "/configurations")),
                 text=text_of(entry, "text", "/configurations"),
+                number=count if number is None else number,
             )
         )
     return tuple(found)

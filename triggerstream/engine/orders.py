@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from msgspec import structs
+
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import Close, Erase, Event, Order
+from triggerstream.core.events import Close, Erase, Event, Order, Resend
 from triggerstream.core.ids import InstanceId, SessionId, split_instance_id
 from triggerstream.core.state import SessionState
 from triggerstream.engine.following import PAGE, folded, offsets
@@ -16,8 +18,6 @@ from triggerstream.engine.ports import Log, Reader
 from triggerstream.wire import state as states
 from triggerstream.wire.events import check_session, decode, encode
 from triggerstream.wire.records import NewRecord, Record
-
-_REFUSED = "refused: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,23 @@ class Answer:
     reason: str | None = None
     status: str | None = None
     clone: str | None = None
+
+
+def address(session: SessionId, order: Order | Close | Erase, state: SessionState | None) -> Addressed:
+    """``order`` for ``session`` as it is now: it will be refused where it comes to another one.
+
+    ``state`` None: nothing is known of the session.
+    """
+    state = SessionState() if state is None else state
+    if isinstance(order, Close | Erase):
+        return Addressed(session=session, order=structs.replace(order, generation=state.generation))
+    order = structs.replace(order, generation=state.instances_generation)
+    if isinstance(order, Resend):
+        task, number = split_instance_id(order.instance) or (None, 0)
+        record = None if task is None else state.tasks.get(task)
+        instance = None if record is None else record.find(number)
+        order = structs.replace(order, attempt=0 if instance is None else instance.attempt)
+    return Addressed(session=session, order=order)
 
 
 async def give(log: Log, reader: Reader, orders: Sequence[Addressed], *, wait_s: float) -> list[Answer]:
@@ -104,14 +121,13 @@ async def _answer(reader: Reader, to: Addressed, offset: int, *, reached: int, p
     if row is None:
         return Answer(to=to, offset=offset, applied=False, reason="nothing is known of this session")
     state = states.decode(row.state)
-    note = next((said for at, _, _, said in state.positions if at == offset), None)
-    refused = note is not None and note.startswith(_REFUSED)
+    refusal = state.refusal(offset)
     status, clone = _afterwards(state, to.instance)
     return Answer(
         to=to,
         offset=offset,
-        applied=not refused,
-        reason=note.removeprefix(_REFUSED) if refused and note is not None else None,
+        applied=refusal is None,
+        reason=refusal,
         status=status,
         clone=clone,
     )

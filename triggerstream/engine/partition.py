@@ -41,6 +41,7 @@ from triggerstream.engine.marks import (
     Identity,
     encode_checkpoint,
     encode_configurations,
+    in_force,
 )
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import Processor
@@ -423,7 +424,11 @@ class Partition:
         rules = folded[-1].rules
         offset = checkpoints[-1].offset
         mark = CheckpointMark(
-            offset=offset, identity=self.identity, scanned=self._scanned, rebuilt=self._rebuilt
+            offset=offset,
+            identity=self.identity,
+            configuration=in_force(rules),
+            scanned=self._scanned,
+            rebuilt=self._rebuilt,
         )
         marks = {CHECKPOINT_KEY: encode_checkpoint(mark)}
         if rules is not self._durable_rules:

@@ -65,12 +65,13 @@ class Dispatcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationText:
-    """A configuration as the store keeps it, with its place in the log."""
+    """A configuration as the store keeps it, with its place in the log and its number in the partition."""
 
     offset: int
     arrival_us: int
     hash: ConfigHash
     text: str
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

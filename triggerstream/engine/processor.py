@@ -14,6 +14,7 @@ from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored
+from triggerstream.engine.configure import check_succession
 from triggerstream.wire import commands, events, state, tasksfile
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record
@@ -143,7 +144,7 @@ class _Batch:
         try:
             event = events.decode(record)
             if self.processor.control is not None:
-                self.processor.control.check(self.processor.app, record, event)
+                event = self.processor.control.authenticate(self.processor.app, record, event)
             if isinstance(event, ConfigApplied):
                 self._configure(record, event)
                 return
@@ -191,8 +192,10 @@ class _Batch:
             )
         if record.offset <= self.rules.current.offset:
             return
+        current = self.rules.current
+        number = check_succession(event, replaces=current.config.hash or None, number=current.number)
         config = tasksfile.read(event.text, name="configuration")
-        applied = Applied(config=config, offset=record.offset, arrival_us=record.arrival_us)
+        applied = Applied(config=config, offset=record.offset, arrival_us=record.arrival_us, number=number)
         self.rules = self.rules.apply(applied)
         self.configured = True
         for session in self.sessions.values():

@@ -9,10 +9,12 @@ from typing import TypeAlias
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event
+from triggerstream.core.ids import AppId
 from triggerstream.engine.following import PAGE, folded, offsets
 from triggerstream.engine.ports import DeadLetterRow, Log, Reader
 from triggerstream.wire.events import ORIGIN_HEADER, decode, rehomed_headers
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.signature import ControlKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +41,15 @@ class Ready:
     record: NewRecord
 
 
-async def prepare(reader: Reader, letter: DeadLetterRow) -> Ready | Redriven:
+async def prepare(
+    reader: Reader, letter: DeadLetterRow, *, app: AppId, control: ControlKeys | None
+) -> Ready | Redriven:
     """The record of ``letter`` as it was in the log, whole; or why it stays where it is.
 
     It keeps the identity, the time and the place of its origin, so that it counts once however often it is
     redriven, and as what it was when it arrived. A trigger that was left out is an event of its own, which
-    has its command's id as identity.
+    has its command's id as identity. An event of the engine's own is signed anew when it is appended, so one
+    whose signature does not fit stays.
     """
     if letter.last is not None:
         return _stays(letter, "a range of the log that was lost: there is no record to append again")
@@ -57,6 +62,8 @@ async def prepare(reader: Reader, letter: DeadLetterRow) -> Ready | Redriven:
         return _stays(letter, f"the log no longer holds offset {letter.offset} of {letter.partition}")
     try:
         event = decode(found)
+        if control is not None:
+            event = control.authenticate(app, found, event)
     except DecodeError as exc:
         return _stays(letter, f"it would be refused again: {exc}")
     if not isinstance(event, Event):

@@ -60,7 +60,7 @@ def stray_of(record: Record, *, app: AppId, control: ControlKeys | None, partiti
             return None
         session = event.session
         if control is not None:
-            control.check(app, record, event)
+            control.authenticate(app, record, event)
         trusted = True
     except DecodeError:
         pass

@@ -30,6 +30,7 @@ class View:
                 config=tasksfile.read(row.text, name="configuration"),
                 offset=row.offset,
                 arrival_us=row.arrival_us,
+                number=row.number,
             )
             for row in await self.reader.configurations(partition=partition)
         )

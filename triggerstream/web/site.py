@@ -9,12 +9,14 @@ from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from msgspec import structs
 
 from triggerstream.core.errors import DecodeError, LogError, UsageError
+from triggerstream.core.events import Order, Resend
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName, split_instance_id
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
-from triggerstream.engine.inspect import Inspector, Query, answer_to, order_of, until_folded
+from triggerstream.engine.inspect import Inspector, Query, answer_to, as_seen, order_of, until_folded
 from triggerstream.engine.ports import Log
 from triggerstream.web import answers, render
 from triggerstream.web.access import CALLER, Access
@@ -24,7 +26,7 @@ from triggerstream.web.graph import drawing
 from triggerstream.web.intake import LIST_BYTES, add_intake
 from triggerstream.web.peerkey import ANSWER_HEADER
 from triggerstream.web.peers import HERE
-from triggerstream.wire.json import as_object, loads, text_of
+from triggerstream.wire.json import as_object, loads, optional_integer, text_of
 
 MOST_ROWS = 200
 _SESSION = "sessions/{session:[^/]+}"
@@ -139,6 +141,11 @@ def _as_json(answer: _Answer) -> Handler:
     return handler
 
 
+GivenFor: TypeAlias = tuple[int | None, int | None]
+"""The session's generation and the instance's attempt that whoever gives an order has seen, where known."""
+_DIGITS = 18
+
+
 class _Site:
     def __init__(self, here: Inspector, everywhere: Inspector, access: Access) -> None:
         self._here = here
@@ -221,25 +228,30 @@ class _Site:
         if request.content_type != "application/json" or not self._access.is_our_page(request):
             raise RefusedError(415, "send the order as application/json, and from no other page")
         fields = as_object(loads(await answers.body_of(request, most=answers.FORM_BYTES)), "")
-        answer = await self._give(
-            request, text_of(fields, "order"), text_of(fields, "instance"), text_of(fields, "reason")
-        )
+        given_for = (optional_integer(fields, "generation"), optional_integer(fields, "attempt"))
+        order, instance, reason = (text_of(fields, name) for name in ("order", "instance", "reason"))
+        answer = await self._give(request, order, instance, reason, given_for)
         return answers.json(answer, status=202 if not answer["folded"] else 200)
 
     async def order_form(self, request: web.Request) -> web.StreamResponse:
         """An order from a page, which is then shown again."""
         form = await answers.form_of(request)
-        fields = {name: form.get(name, "") for name in ("order", "instance", "reason", "form")}
+        names = ("order", "instance", "reason", "form", "generation", "attempt")
+        fields = {name: form.get(name, "") for name in names}
         if not self._access.is_our_form(request, fields["form"]):
             raise RefusedError(403, "this form is from another page, or too old: open the session again")
         session = _session(request)
-        answer = await self._give(request, fields["order"], fields["instance"], fields["reason"])
-        says = _said(fields["order"], fields["instance"], answer)
+        given_for = (_shown_number(fields["generation"]), _shown_number(fields["attempt"]))
+        order, instance, reason = fields["order"], fields["instance"], fields["reason"]
+        answer = await self._give(request, order, instance, reason, given_for)
+        says = _said(order, instance, answer)
         address = render.session_url(session)
         query = render.query(said=says, mark=self._access.mark(says))
         return answers.see_other(f"{address}{'&' if '?' in address else '?'}{query}")
 
-    async def _give(self, request: web.Request, name: str, instance: str, reason: str) -> JsonObject:
+    async def _give(
+        self, request: web.Request, name: str, instance: str, reason: str, given_for: GivenFor
+    ) -> JsonObject:
         if not request[CALLER].may_order:
             raise RefusedError(403, "a viewer gives no orders: it takes an operator's token")
         if split_instance_id(instance) is None:
@@ -251,12 +263,33 @@ class _Site:
         except (DecodeError, UsageError) as exc:
             raise RefusedError(422, str(exc)) from exc
         session = _session(request)
+        order = await self._for_what_is_seen(order, session, given_for)
         offset = await self._everywhere.append(session, order)
         try:
             found = await until_folded(self._everywhere.session, session, offset)
         except (LogError, UsageError):
             found = None  # The order is in the log all the same, and whoever gave it must know.
         return answer_to(offset, found)
+
+    async def _for_what_is_seen(self, order: Order, session: SessionId, given_for: GivenFor) -> Order:
+        """``order`` for the generation and attempt that the caller saw; for those of now where it named none.
+
+        It is for whatever is there where the session cannot be looked at from here, which an app with a
+        control key does not take.
+        """
+        generation, attempt = given_for
+        if generation is None or (attempt is None and isinstance(order, Resend)):
+            try:
+                return as_seen(order, await self._everywhere.session(session))
+            except (LogError, UsageError):
+                return order
+        order = structs.replace(order, generation=generation)
+        return structs.replace(order, attempt=attempt) if isinstance(order, Resend) else order
+
+
+def _shown_number(text: str) -> int | None:
+    """A number that the page put into its form; None: it is another page's, and shows none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
 def _session(request: web.Request) -> SessionId:

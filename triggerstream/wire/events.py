@@ -56,6 +56,7 @@ from triggerstream.wire.json import (
     integer,
     kind_of,
     loads,
+    optional_integer,
     optional_object,
     optional_text,
     text_of,
@@ -64,6 +65,9 @@ from triggerstream.wire.records import Headers, Record
 
 ORIGIN_HEADER = "triggerstream-origin"
 """On a re-homed record: ``partition:offset:arrival`` of the record that it stands for."""
+TRACE_HEADER = "traceparent"
+BINARY_PREFIX = "ce_"
+"""Names of headers begin so that are attributes of an event in binary content mode."""
 
 _ORIGIN = re.compile(rb"([0-9]{1,10}:[0-9]{1,19}):([0-9]{1,18})")
 _SECOND_US = 1_000_000
@@ -77,7 +81,7 @@ def decode(record: Record) -> Event | ConfigApplied:
         DecodeError: it breaks the contract; the message names the place and what would be right.
     """
     key, value = record.key, record.value
-    headers = _by_name(record.headers) if record.headers else None
+    headers = headers_by_name(record.headers) if record.headers else None
     binary = headers is not None and "ce_type" in headers
     if value is None and not binary:
         raise DecodeError("no value: an event is a JSON object")
@@ -101,8 +105,8 @@ def decode(record: Record) -> Event | ConfigApplied:
     time_us = record.arrival_us
     traceparent = optional_text(fields, "traceparent") if "traceparent" in fields else None
     if headers is not None:
-        if traceparent is None and "traceparent" in headers:
-            traceparent = _header_text(headers, "traceparent")
+        if traceparent is None and TRACE_HEADER in headers:
+            traceparent = _header_text(headers, TRACE_HEADER)
         if ORIGIN_HEADER in headers:
             place, time_us = _origin(headers[ORIGIN_HEADER])
             if event_id is None:
@@ -135,7 +139,7 @@ def decode(record: Record) -> Event | ConfigApplied:
 
 def event_bytes(record: Record) -> int:
     """What counts as the length of an event: its value, and its attributes where they are headers."""
-    attributes = sum(len(name) + len(text or b"") for name, text in record.headers if _is_attribute(name))
+    attributes = sum(len(name) + len(text or b"") for name, text in record.headers if is_attribute(name))
     return len(record.value or b"") + attributes
 
 
@@ -271,14 +275,14 @@ def _check_key(key: bytes) -> None:
         raise DecodeError("a session id must not begin with U+0000")
 
 
-def _by_name(headers: Headers) -> dict[str, bytes]:
-    """The headers' values; one without value, which Kafka allows, is left out."""
+def headers_by_name(headers: Headers) -> dict[str, bytes]:
+    """The headers' values as they count: the last of a name; one without value, which Kafka allows, never."""
     return {name: text for name, text in headers if text is not None}
 
 
-def _is_attribute(name: str) -> bool:
+def is_attribute(name: str) -> bool:
     """Whether a header is an attribute of a CloudEvent: not where its name was not UTF-8, and has escapes."""
-    return name.startswith("ce_") and "\\" not in name
+    return name.startswith(BINARY_PREFIX) and "\\" not in name
 
 
 def _header_text(headers: dict[str, bytes], name: str) -> str:
@@ -291,7 +295,9 @@ def _header_text(headers: dict[str, bytes], name: str) -> str:
 
 def _binary(headers: dict[str, bytes], value: bytes | None) -> JsonObject:
     """The attributes of a CloudEvent in binary content mode, with its data."""
-    fields: JsonObject = {name[3:]: _header_text(headers, name) for name in headers if _is_attribute(name)}
+    fields: JsonObject = {
+        name[len(BINARY_PREFIX) :]: _header_text(headers, name) for name in headers if is_attribute(name)
+    }
     if value:
         fields["data"] = loads(value)
     return fields
@@ -356,6 +362,10 @@ def _seconds(data: JsonObject, key: str) -> int:
     return round(value * _SECOND_US)
 
 
+def _generation(data: JsonObject) -> int | None:
+    return optional_integer(data, "generation", "/data")
+
+
 def _said(data: JsonObject) -> tuple[str | None, str | None]:
     return optional_text(data, "reason", "/data"), optional_text(data, "by", "/data")
 
@@ -416,6 +426,7 @@ def _skip(data: JsonObject) -> Skip:
     reason, by = _said(data)
     return Skip(
         instance=_instance(data),
+        generation=_generation(data),
         cascade=flag(data, "cascade", "/data"),
         result=data.get("result"),
         reason=reason,
@@ -427,6 +438,7 @@ def _replay(data: JsonObject) -> Replay:
     reason, by = _said(data)
     return Replay(
         instance=_instance(data),
+        generation=_generation(data),
         kwargs=optional_object(data, "kwargs", "/data"),
         force=flag(data, "force", "/data"),
         reason=reason,
@@ -436,22 +448,28 @@ def _replay(data: JsonObject) -> Replay:
 
 def _cancel(data: JsonObject) -> Cancel:
     reason, by = _said(data)
-    return Cancel(instance=_instance(data), reason=reason, by=by)
+    return Cancel(instance=_instance(data), generation=_generation(data), reason=reason, by=by)
 
 
 def _resend(data: JsonObject) -> Resend:
     reason, by = _said(data)
-    return Resend(instance=_instance(data), reason=reason, by=by)
+    return Resend(
+        instance=_instance(data),
+        generation=_generation(data),
+        attempt=optional_integer(data, "attempt", "/data"),
+        reason=reason,
+        by=by,
+    )
 
 
 def _close(data: JsonObject) -> Close:
     reason, by = _said(data)
-    return Close(reason=reason, by=by)
+    return Close(generation=_generation(data), reason=reason, by=by)
 
 
 def _erase(data: JsonObject) -> Erase:
     reason, by = _said(data)
-    return Erase(reason=reason, by=by)
+    return Erase(generation=_generation(data), reason=reason, by=by)
 
 
 def _touch(data: JsonObject) -> Touch:
@@ -474,6 +492,7 @@ def _config(data: JsonObject) -> ConfigApplied:
         hash=ConfigHash(said),
         replaces=None if replaces is None else ConfigHash(replaces),
         fold=integer(data, "fold", "/data", minimum=1),
+        number=optional_integer(data, "number", "/data", minimum=1),
     )
 
 
@@ -513,9 +532,13 @@ def _engine_body(kind: str, data: JsonObject) -> Body | ConfigApplied:
 def _engine_data(body: Body | ConfigApplied) -> JsonObject:
     match body:
         case ConfigApplied():
-            return {"text": body.text, "hash": body.hash, "replaces": body.replaces, "fold": body.fold}
+            data: JsonObject = {"text": body.text, "hash": body.hash, "replaces": body.replaces}
+            data["fold"] = body.fold
+            if body.number is not None:
+                data["number"] = body.number
+            return data
         case Started() | Skipped() | Revoked():
-            data: JsonObject = {"instance": body.instance, "command": body.command}
+            data = {"instance": body.instance, "command": body.command}
         case Finished():
             data = {"instance": body.instance, "command": body.command, "result": body.result}
         case Failed():
@@ -535,7 +558,7 @@ def _engine_data(body: Body | ConfigApplied) -> JsonObject:
             data = {"instance": body.instance}
         case _:
             data = {}
-    for name in ("metadata", "reason", "by"):
+    for name in ("metadata", "generation", "attempt", "reason", "by"):
         value: Json = getattr(body, name, None)
         if value is not None:
             data[name] = value

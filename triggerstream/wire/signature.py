@@ -1,8 +1,13 @@
 """Signatures of the engine's own events, for topics to which others may append as well.
 
 Whoever may append to a log could otherwise have instances skipped, sessions erased, or a tasks file come
-into force. With a *control key*, an event of the engine's own counts only with a header that says that who
-made it has the key: workers, bridges, Celery workers and operators have it, applications have not.
+into force. With a *control key*, an event of the engine's own counts only with a signature that holders of
+the key can make: workers, bridges, Celery workers and operators have it, applications have not.
+
+The signature covers all that decides: the app, the record's key, its value, and the origin of a re-homed
+record. An event of the engine's own is therefore taken in structured form only, and no header but the origin
+changes it. A signed event that is appended once more is refused by what it expects: an outcome names its
+command, an order the generation and attempt that it was given for, a configuration its number.
 
 A file has the keys, a line for each, in the order of time::
 
@@ -23,19 +28,41 @@ from itertools import zip_longest
 from msgspec import structs
 
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import ENGINE_PREFIX, ConfigApplied, Event
+from triggerstream.core.events import (
+    ENGINE_PREFIX,
+    Cancel,
+    Close,
+    ConfigApplied,
+    Erase,
+    Event,
+    Replay,
+    Resend,
+    Skip,
+)
 from triggerstream.core.ids import AppId
-from triggerstream.wire.events import ORIGIN_HEADER
+from triggerstream.wire.events import (
+    ORIGIN_HEADER,
+    TRACE_HEADER,
+    decode,
+    headers_by_name,
+    is_attribute,
+)
 from triggerstream.wire.instants import parse_instant
-from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.json import loads
+from triggerstream.wire.records import Headers, NewRecord, Record
 
 SIGNATURE_HEADER = "triggerstream-signature"
-"""HMAC-SHA-256, in hex, of the app, the record's key and its value, the first two with their lengths."""
+"""HMAC-SHA-256, in hex, of five fields: ``ts2``, the app, the record's key, its value, and its origin header.
+
+A field is its length in decimal digits, a colon and its bytes; one that is not there is a hyphen and a colon.
+"""
 KEY_BYTES = 32
 GRACE_US = 3_600_000_000
 
+_FORM = b"ts2"
 _START = b'{"type":"' + ENGINE_PREFIX.encode()
-"""As ``wire.events`` writes them."""
+"""The first bytes of the engine's own events as ``wire.events.encode`` writes them."""
+_ORDERS = tuple(_START + kind for kind in (b"instance.", b"session.", b"config"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,38 +82,115 @@ class ControlKeys:
     def signed(self, app: AppId, record: NewRecord, *, now_us: int) -> NewRecord:
         """``record``, with a signature where it is an event of the engine's own.
 
-        What stands for another record, one that was in the wrong partition say, keeps that one's.
-        """
-        if not record.value.startswith(_START) or any(name == ORIGIN_HEADER for name, _ in record.headers):
-            return record
-        key = next((key for key in reversed(self.keys) if key.since_us <= now_us), self.keys[0])
-        signature = _signature(key, app, record.key, record.value)
-        return structs.replace(record, headers=(*record.headers, (SIGNATURE_HEADER, signature)))
-
-    def check(self, app: AppId, record: Record, event: Event | ConfigApplied) -> None:
-        """Refuse ``event``, which ``record`` holds, where it needs a signature and has none that fits.
+        A record that stands for another one, which was in the wrong partition say, is signed anew: whoever
+        appends it has checked the signature of the other one.
 
         Raises:
-            DecodeError: that is so.
+            DecodeError: what it expects of its session is missing: it would be refused.
+        """
+        if not _is_engines_own(record):
+            return record
+        if record.value.startswith(_ORDERS) and not _is_moved(record):
+            _check_expectations(decode(_as_read(record)))
+        key = next((key for key in reversed(self.keys) if key.since_us <= now_us), self.keys[0])
+        signature = _signature(key, app, record.key, record.value, record.headers)
+        others = (header for header in record.headers if header[0] != SIGNATURE_HEADER)
+        return structs.replace(record, headers=(*others, (SIGNATURE_HEADER, signature)))
+
+    def authenticate(self, app: AppId, record: Record, event: Event | ConfigApplied) -> Event | ConfigApplied:
+        """``event``, which ``record`` holds, as far as the signature covers it.
+
+        Raises:
+            DecodeError: it needs a signature and has none that fits; or it is signed, and what it expects of
+                its session is missing, so that it could be used once more.
         """
         if isinstance(event, Event) and not event.type.startswith(ENGINE_PREFIX):
-            return
+            return event
         if record.arrival_us < self.keys[0].since_us:
-            return
-        given = [value for name, value in record.headers if name == SIGNATURE_HEADER and value is not None]
-        if not given:
+            return event
+        for name, _ in record.headers:
+            if is_attribute(name.lower()):
+                raise DecodeError(
+                    f"header {name[:80]}: with a control key, the engine's own events have no `ce_` headers: "
+                    "all of an event stands in its value, which is signed"
+                )
+        headers = headers_by_name(record.headers)
+        given = headers.get(SIGNATURE_HEADER)
+        if given is None:
             raise DecodeError(f"{SIGNATURE_HEADER}: is missing: the engine's own events are signed here")
+        if not self._is_signed(app, record, given):
+            raise DecodeError(f"{SIGNATURE_HEADER}: was not made with a control key of now for this event")
+        _check_expectations(event)
+        if TRACE_HEADER in headers and isinstance(event, Event):
+            covered = tuple(header for header in record.headers if header[0] != TRACE_HEADER)
+            return decode(structs.replace(record, headers=covered))
+        return event
+
+    def _is_signed(self, app: AppId, record: Record, given: bytes) -> bool:
         for key, after in zip_longest(self.keys, self.keys[1:]):
             if after is not None and record.arrival_us >= after.since_us + GRACE_US:
                 continue
-            if hmac.compare_digest(given[0], _signature(key, app, record.key, record.value or b"")):
-                return
-        raise DecodeError(f"{SIGNATURE_HEADER}: was not made with a control key of now for this event")
+            if hmac.compare_digest(
+                given, _signature(key, app, record.key, record.value or b"", record.headers)
+            ):
+                return True
+        return False
 
 
-def _signature(key: ControlKey, app: AppId, record_key: bytes | None, value: bytes) -> bytes:
-    session = record_key or b""
-    message = b"%d:%s%d:%s%s" % (len(app), app.encode(), len(session), session, value)
+def _is_engines_own(record: NewRecord) -> bool:
+    """Whether ``record`` is an event of the engine's own in structured form.
+
+    What this program makes begins in a known way. A record that stands for another one may be of a program in
+    another language, whose JSON is written otherwise.
+    """
+    if record.value.startswith(_START):
+        return True
+    if not _is_moved(record):
+        return False
+    try:
+        fields = loads(record.value)
+    except DecodeError:
+        return False
+    kind = fields.get("type") if isinstance(fields, dict) else None
+    return isinstance(kind, str) and kind.startswith(ENGINE_PREFIX)
+
+
+def _is_moved(record: NewRecord) -> bool:
+    return any(name == ORIGIN_HEADER for name, _ in record.headers)
+
+
+def _as_read(record: NewRecord) -> Record:
+    return Record(
+        partition=0, offset=0, arrival_us=0, key=record.key, value=record.value, headers=record.headers
+    )
+
+
+def _check_expectations(event: Event | ConfigApplied) -> None:
+    """Refuse a signed event that would apply once more if it were appended once more."""
+    if isinstance(event, ConfigApplied):
+        if event.number is None:
+            raise _missing("number", "its number, one more than that of the configuration in force")
+        return
+    match event.body:
+        case Resend(generation=int(), attempt=None):
+            raise _missing("attempt", "the attempt that it was given for")
+        case Close() | Erase() | Skip() | Replay() | Cancel() | Resend() as order:
+            if order.generation is None:
+                raise _missing("generation", "the generation of the session that it was given for")
+        case _:
+            pass
+
+
+def _missing(name: str, what: str) -> DecodeError:
+    return DecodeError(f"/data/{name}: is missing: with a control key, the event says {what}")
+
+
+def _signature(
+    key: ControlKey, app: AppId, record_key: bytes | None, value: bytes, headers: Headers
+) -> bytes:
+    origin = headers_by_name(headers).get(ORIGIN_HEADER)
+    fields = (_FORM, app.encode(), record_key, value, origin)
+    message = b"".join(b"-:" if field is None else b"%d:%s" % (len(field), field) for field in fields)
     return hmac.new(key.secret, message, sha256).hexdigest().encode()
 
 

@@ -6,8 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord
 
 from tests.adapters.faust.workers import Stage, read_all, stage
 from tests.support.commands import triggerstream
@@ -18,6 +20,8 @@ from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.core.events import Body, Cancel, ConfigApplied, Erase, Failed, Finished
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.engine.view import View
 from triggerstream.wire import events, state, tasksfile
 from triggerstream.wire.records import NewRecord
 
@@ -86,7 +90,8 @@ async def test_only_who_has_the_key_decides(app: Stage, config: Path) -> None:
 
     instance, sent = InstanceId("t#0"), CommandId(command["id"])
     finished = Finished(instance=instance, command=sent, result=None)
-    await tell(outsider, app.app, [finished, Cancel(instance=instance), Erase()])
+    orders: list[Body] = [Cancel(instance=instance, generation=0), Erase(generation=0)]
+    await tell(outsider, app.app, [finished, *orders])
     await app.settled()
     assert await instances(app) == {"0": "scheduled"}
     letters = await read_all(app.connection, app.topics.dead_letters, app.partitions)
@@ -109,6 +114,88 @@ async def test_only_who_has_the_key_decides(app: Stage, config: Path) -> None:
     assert (await triggerstream("replay", "--check", *with_key)).status == 0
     ran = await triggerstream("replay", "--check", *at)
     assert (ran.status, "session s/generation: kept is 0, the log gives 1" in ran.out) == (1, True), ran
+
+
+async def test_what_was_captured_has_no_effect_once_more(app: Stage, config: Path) -> None:
+    """Whoever reads and writes the topic has every event that was ever signed, and the worker's answer."""
+    at = ("--at", f"kafka://{app.connection.bootstrap}/{app.app}", "--kafka-config", str(config))
+    home = partition_of(SESSION.encode(), app.partitions)
+    before = len((await read_all(app.connection, app.topics.events, app.partitions))[home])
+    (config.parent / "two.json").write_text(TASKS.replace("tasks.t", "tasks.two"))
+    orders = (
+        ("config", "apply", str(config.parent / "two.json")),
+        ("fire", SESSION, "a"),
+        ("instances", "resend", SESSION, "t#0", "--reason", "again"),
+        ("sessions", "close", SESSION),
+        ("fire", SESSION, "a"),
+        ("sessions", "erase", SESSION),
+        ("fire", SESSION, "a"),
+        ("sessions", "close", SESSION),
+        ("fire", SESSION, "a"),
+    )
+    for order in orders:
+        ran = await triggerstream(*order, *at)
+        assert ran.status == 0, ran
+    await app.settled()
+    log = (await read_all(app.connection, app.topics.events, app.partitions))[home]
+    captured = {json.loads(record.value)["type"]: record for record in log[before:]}
+    first = next(record for record in log if record.key is None)
+    known, sent = await explained(app), len(await commands(app))
+    assert (known["generation"], sent) == (3, 5)
+
+    def again(record: ConsumerRecord, *headers: tuple[str, bytes]) -> NewRecord:
+        return NewRecord(key=record.key, value=record.value, headers=(*record.headers, *headers))
+
+    forged = [
+        again(
+            captured["triggerstream.config"],
+            ("ce_type", b"triggerstream.session.erase"),
+            ("ce_session", b"s"),
+        ),
+        again(first),
+        again(captured["triggerstream.config"]),
+        again(captured["triggerstream.session.close"]),
+        again(captured["triggerstream.session.erase"]),
+        again(captured["triggerstream.instance.resend"]),
+    ]
+    for record in forged:
+        await app.append([record], partition=home)
+    await app.settled()
+    log = (await read_all(app.connection, app.topics.events, app.partitions))[home]
+    places = [record.offset for record in log[-len(forged) :]]
+    after = await explained(app)
+    assert len(await commands(app)) == sent
+    for name in ("generation", "closed", "tasks", "seen", "config"):
+        assert after[name] == known[name], name
+    assert {row["offset"]: (row["what"], row.get("note")) for row in after["timeline"][-3:]} == {
+        places[3]: ("refused", "the session is in generation 3, the order was given for 2"),
+        places[4]: ("refused", "the session is in generation 3, the order was given for 1"),
+        places[5]: ("refused", "the session is in generation 3, the order was given for 0"),
+    }
+    ran = await triggerstream("deadletters", "list", "--json", *at)
+    letters = {line["offset"]: line["reason"] for line in map(json.loads, ran.out.splitlines())}
+    assert [letters[place].partition(":")[0] for place in places[:3]] == [
+        "header ce_type",
+        "/data/number",
+        "/data/number",
+    ]
+    ran = await triggerstream("deadletters", "redrive", "--all", *at)
+    assert (ran.status, "it would be refused again: header ce_type" in ran.err) == (1, True), ran
+    shown = await in_force(app.connection, app.app)
+    assert shown is not None
+    assert (shown.number, "tasks.two" in shown.text) == (2, True)
+    assert (await triggerstream("replay", "--check", *at)).status == 0
+
+
+async def explained(app: Stage) -> dict[str, Any]:
+    """The session, as an operator sees it."""
+    reader = KafkaReader(app.connection, app.app)
+    try:
+        found = await View(reader, app=app.app).explain(SESSION)
+    finally:
+        await reader.close()
+    assert found is not None
+    return found
 
 
 def _applied(text: str) -> ConfigApplied:

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from triggerstream.adapters.kafka.config import apply, in_force
 from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.security import Security
 from triggerstream.adapters.kafka.topics import Topics
@@ -20,8 +21,9 @@ from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageE
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
+from triggerstream.engine.marks import CHECKPOINT_KEY, CheckpointMark, InForce, encode_checkpoint
 from triggerstream.wire.bounds import CONFIG_BYTES
-from triggerstream.wire.events import decode
+from triggerstream.wire.events import decode, encode
 from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import read_keys
 from triggerstream.wire.tasksfile import read
@@ -86,22 +88,91 @@ async def test_the_configuration_in_force_is_found_beneath_later_events(
     shown = await in_force(connection, kafka_app)
     assert shown is not None
     assert shown.hash == _config("new").hash
-    known = await in_force(connection, kafka_app, known=shown, folded=10**9)
-    assert known == shown, "a checkpoint beyond the end has nothing behind it to read"
+    assert shown.number == 2
 
 
-async def test_a_configuration_beyond_the_checkpoint_is_the_one_in_force(
+async def checkpoint(connection: Connection, app: AppId, *, partition: int, known: InForce) -> None:
+    """Have a partition's changelog say that it was folded up to and with ``known``."""
+    layout = await layout_of(connection, app)
+    mark = CheckpointMark(offset=known.offset + 1, identity=layout.identity, configuration=known)
+    producer = connection.producer()
+    await producer.start()
+    await producer.send_and_wait(
+        Topics.of(app).changelog,
+        encode_checkpoint(mark),
+        key=CHECKPOINT_KEY,
+        partition=partition,
+    )
+    for number in range(2_000):
+        await producer.send(Topics.of(app).changelog, b"{}", key=b"%d" % number, partition=partition)
+    await stop(producer)
+
+
+@pytest.mark.usefixtures("topics")
+async def test_a_checkpoint_says_what_is_in_force_and_what_is_beyond_it_counts(
+    connection: Connection, kafka_app: AppId
+) -> None:
+    one, two, three = (_config(run) for run in ("one", "two", "three"))
+    assert (await apply(connection, kafka_app, one)) is not None
+    change = await apply(connection, kafka_app, two)
+    assert change is not None
+    for number, offset in change.offsets.items():
+        await checkpoint(
+            connection,
+            kafka_app,
+            partition=number,
+            known=InForce(offset=offset, number=2, hash=two.hash),
+        )
+    shown = await in_force(connection, kafka_app)
+    assert shown is not None
+    assert (shown.hash, shown.number, shown.text) == (two.hash, 2, two.text)
+    change = await apply(connection, kafka_app, three)
+    assert change is not None
+    assert (change.number, change.replaced) == (3, two.hash)
+    shown = await in_force(connection, kafka_app)
+    assert shown is not None
+    assert (shown.hash, shown.number) == (three.hash, 3)
+
+
+async def test_an_old_configuration_that_was_appended_again_is_not_in_force(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
     await apply(connection, kafka_app, _config("old"))
-    old = await in_force(connection, kafka_app)
-    assert old is not None
-    await apply(connection, kafka_app, _config("new"), known=old, folded=old.offset + 1)
-    shown = await in_force(connection, kafka_app, known=old, folded=old.offset + 1)
+    await apply(connection, kafka_app, _config("new"))
+    captured = [r for r in await read_all(connection, topics.events) if r.offset == 0]
+    producer = connection.producer()
+    await producer.start()
+    for r in captured:
+        await producer.send_and_wait(topics.events, r.value, partition=r.partition)
+    await stop(producer)
+    shown = await in_force(connection, kafka_app)
     assert shown is not None
-    assert shown.hash == _config("new").hash
-    [_, second] = (await _applied(connection, topics))[0]
-    assert second.replaces == old.hash
+    assert (shown.hash, shown.number) == (_config("new").hash, 2)
+    assert await apply(connection, kafka_app, _config("new")) is None
+    change = await apply(connection, kafka_app, _config("old"))
+    assert change is not None
+    assert (change.number, change.replaced) == (3, _config("new").hash)
+
+
+async def test_partitions_that_differ_are_brought_together_again(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    """Each partition has a number of its own: an event without one was appended to one of them by hand."""
+    await apply(connection, kafka_app, _config("one"))
+    by_hand = _config("by hand")
+    body = ConfigApplied(text=by_hand.text, hash=by_hand.hash, replaces=None, fold=1)
+    producer = connection.producer()
+    await producer.start()
+    await producer.send_and_wait(topics.events, encode(body), partition=1)
+    await stop(producer)
+    change = await apply(connection, kafka_app, _config("one"))
+    assert change is not None
+    assert (list(change.offsets), change.number, change.replaced) == ([1], 3, by_hand.hash)
+    change = await apply(connection, kafka_app, _config("two"))
+    assert change is not None
+    assert sorted(change.offsets) == list(range(PARTITIONS))
+    numbers = {n: [e.number for e in events] for n, events in (await _applied(connection, topics)).items()}
+    assert numbers == {n: [1, None, 3, 4] if n == 1 else [1, 2] for n in range(PARTITIONS)}
 
 
 @pytest.mark.usefixtures("topics")
@@ -143,12 +214,15 @@ async def test_an_applied_configuration_can_be_read_once_apply_returns(
         assert {len(events) for events in (await _applied(connection, topics)).values()} == {1}
 
 
-async def test_what_stays_unreadable_is_said_to_be_in_the_log(
+async def test_nothing_is_applied_where_a_partition_cannot_be_read(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
     async with _open_transaction(connection, f"{kafka_app}-other", topics, 1):
-        with pytest.raises(LogError, match=r"in the log.*partitions 1.*open transaction"):
+        with pytest.raises(
+            LogError, match=r"cannot tell.*nothing was applied: partitions 1.*open transaction"
+        ):
             await apply(connection, kafka_app, _config("one"), timeout_s=3)
+    assert {len(events) for events in (await _applied(connection, topics)).values()} == {0}
 
 
 async def test_it_is_not_said_to_be_in_force_while_what_follows_cannot_be_read(

@@ -3,58 +3,67 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, gathered, translated
-from triggerstream.adapters.kafka.layout import placing_partitions
+from triggerstream.adapters.kafka.layout import Layout, layout_of, newest_marks
 from triggerstream.adapters.kafka.lost import LostRanges
+from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
-from triggerstream.adapters.kafka.topics import Topics, no_topic
-from triggerstream.core.errors import DecodeError, LogError, UsageError
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageError
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId, ConfigHash
-from triggerstream.core.tasks import FOLD_VERSION, Configuration
+from triggerstream.core.tasks import Configuration
+from triggerstream.engine.configure import check_succession, configuration_record
+from triggerstream.engine.marks import CheckpointMark
 from triggerstream.engine.ports import ConfigurationText
-from triggerstream.wire.events import decode, encode
+from triggerstream.wire import tasksfile
+from triggerstream.wire.events import decode
 from triggerstream.wire.records import NewRecord, Record
-from triggerstream.wire.signature import SIGNATURE_HEADER, ControlKeys
+from triggerstream.wire.signature import SIGNATURE_HEADER
 
 _TIMEOUT_S = 60.0
-_FIRST_WINDOW = 2_048
-_WIDER = 4
-_WIDEST_WINDOW = 262_144
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """``hash`` took the place of ``replaced`` (None: there was none), from ``offsets`` by partition on."""
+    """``hash`` took the place of ``replaced`` (None: there was none), from ``offsets`` by partition on.
+
+    ``number`` and ``replaced`` are those of the first partition that was changed.
+    """
 
     hash: ConfigHash
+    number: int
     replaced: ConfigHash | None
     offsets: Mapping[int, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standing:
+    """The configuration in force in a partition. ``record``: its event, where the log still holds it."""
+
+    number: int = 0
+    hash: ConfigHash | None = None
+    offset: int = -1
+    record: Record | None = None
+
+
 async def apply(
-    connection: Connection,
-    app: AppId,
-    config: Configuration,
-    *,
-    known: ConfigurationText | None = None,
-    folded: int = 0,
-    timeout_s: float = _TIMEOUT_S,
+    connection: Connection, app: AppId, config: Configuration, *, timeout_s: float = _TIMEOUT_S
 ) -> Change | None:
-    """Bring ``config`` into force; None where it is already. ``known``, ``folded``: see :func:`in_force`.
+    """Bring ``config`` into force; None where it is already.
 
     1. The transactional id is initialised. It is the app's own, so an apply that runs elsewhere can no longer
        commit; what it had not committed is undone, and what it had is seen below.
-    2. The configuration in force is read: the one that is replaced.
-    3. One transaction has the event in every partition.
+    2. The configuration in force is found out for each partition, from its checkpoint and what follows it.
+    3. One transaction has the event in every partition in which another one is in force. In each it says
+       the number and the hash that it expects there.
     4. Readers can read it everywhere. A broker answers a commit before it has written the transaction's
        marks, and what stands after the open transaction of another program is not read before that one ends.
 
@@ -67,69 +76,89 @@ async def apply(
         DecodeError: the file is too long for an event.
         LogError: not known to be in force: :func:`in_force` tells. Safe to call again.
     """
-    topic = Topics.of(app).events
+    topics = Topics.of(app)
     doubt = "the configuration is not known to be in force"
     async with AsyncExitStack() as clients:
         async with translated(doubt, timeout_s=timeout_s):
             producer = connection.producer(transactional_id=f"{app}-config")
             await clients.enter_async_context(connection.running(producer))
-            reader = await clients.enter_async_context(connection.running(connection.reader()))
-            partitions = await placing_partitions(connection, app, producer.client)
-            end = await _end(connection, TopicPartition(topic, 0))
-        blocked = await _blocked(reader, topic, {0: end - 1}, timeout_s=timeout_s)
+            reader = connection.reader(wait_ms=POLL_MS)
+            await clients.enter_async_context(connection.running(reader))
+            layout = await layout_of(connection, app, timeout_s=timeout_s)
+            partitions = range(layout.partitions)
+            ends = await _ends(connection, topics.events, partitions)
+        blocked = await _blocked(
+            reader, topics.events, {number: end - 1 for number, end in ends.items()}, timeout_s=timeout_s
+        )
         if blocked:
             raise LogError(f"cannot tell which configuration is in force; nothing was applied: {blocked}")
+        standing = await _standing(reader, connection, app, layout, partitions, timeout_s=timeout_s)
+        records: dict[int, NewRecord] = {}
+        for number, found in standing.items():
+            record = configuration_record(config, replaces=found.hash, number=found.number)
+            if record is not None:
+                decode(Record(partition=0, offset=0, arrival_us=0, key=None, value=record.value))
+                records[number] = connection.signed(app, record)
+        if not records:
+            return None
         async with translated(doubt, timeout_s=timeout_s):
-            current = await _newest(reader, connection, app, known, folded)
-            replaced = None if current is None else current.hash
-            if replaced == config.hash:
-                return None
-            body = ConfigApplied(text=config.text, hash=config.hash, replaces=replaced, fold=FOLD_VERSION)
-            record = connection.signed(app, NewRecord(key=None, value=encode(body)))
-            decode(Record(partition=0, offset=0, arrival_us=0, key=None, value=record.value))
-            offsets = await _append_everywhere(producer, topic, partitions, record)
-        blocked = await _blocked(reader, topic, offsets, timeout_s=timeout_s)
+            offsets = await _append(producer, topics.events, records)
+        blocked = await _blocked(reader, topics.events, offsets, timeout_s=timeout_s)
         if blocked:
             raise LogError(f"the configuration is in the log, and not in force yet: {blocked}")
-    return Change(hash=config.hash, replaced=replaced, offsets=offsets)
+    before = standing[min(records)]
+    return Change(hash=config.hash, number=before.number + 1, replaced=before.hash, offsets=offsets)
 
 
 async def in_force(
-    connection: Connection,
-    app: AppId,
-    *,
-    known: ConfigurationText | None = None,
-    folded: int = 0,
-    timeout_s: float = _TIMEOUT_S,
+    connection: Connection, app: AppId, *, timeout_s: float = _TIMEOUT_S
 ) -> ConfigurationText | None:
-    """The configuration that was applied last, as partition 0 has it; None where none was.
+    """The configuration in force, as partition 0 has it; None where none is.
 
-    A checkpoint of partition 0 says that up to offset ``folded`` the last one was ``known``: then only what
-    is beyond is read. Without, the log is read from its end backwards until one is found: 50,000 events a
-    second.
+    It is the one of the partition's checkpoint, unless another follows beyond it. Where no worker has made a
+    checkpoint yet, the log is read from its beginning: 50,000 events a second.
 
     Raises:
         UsageError: there is no events topic; or the app has a control key, and ``connection`` has it not.
         LogError: the log cannot be read.
     """
-    topic = Topics.of(app).events
-    async with translated(f"cannot read {topic}", timeout_s=timeout_s):
-        async with connection.client() as client:
-            if topic not in (await describe(client, [topic])).topics:
-                raise no_topic(topic, connection, app)
-        async with connection.running(connection.reader()) as reader:
-            return await _newest(reader, connection, app, known, folded)
+    topics = Topics.of(app)
+    async with translated(f"cannot read {topics.events}", timeout_s=timeout_s):
+        layout = await layout_of(connection, app, timeout_s=timeout_s)
+        async with connection.running(connection.reader(wait_ms=POLL_MS)) as reader:
+            standing = (await _standing(reader, connection, app, layout, [0], timeout_s=timeout_s))[0]
+    if standing.hash is None:
+        return None
+    if standing.record is not None:
+        event = decode(standing.record)
+        assert isinstance(event, ConfigApplied)  # noqa: S101 - for the type checker: see `_accepted`
+        return ConfigurationText(
+            offset=standing.offset,
+            arrival_us=standing.record.arrival_us,
+            hash=standing.hash,
+            text=event.text,
+            number=standing.number,
+        )
+    return await _kept(connection, app, standing.hash)
 
 
-async def _append_everywhere(
-    producer: AIOKafkaProducer, topic: str, partitions: int, record: NewRecord
-) -> dict[int, int]:
+async def _kept(connection: Connection, app: AppId, wanted: ConfigHash) -> ConfigurationText | None:
+    """The configuration as the changelog of partition 0 has it, where the log has lost its record."""
+    view = KafkaReader(connection, app)
+    try:
+        found = [one for one in await view.configurations() if one.hash == wanted]
+    finally:
+        await view.close()
+    return found[-1] if found else None
+
+
+async def _append(producer: AIOKafkaProducer, topic: str, records: Mapping[int, NewRecord]) -> dict[int, int]:
     try:
         await producer.begin_transaction()
         # A record that was not accepted shows here alone: commit_transaction does not raise for it.
         answers = await gathered(
             producer.send_and_wait(topic, record.value, partition=partition, headers=list(record.headers))
-            for partition in range(partitions)
+            for partition, record in records.items()
         )
         await producer.commit_transaction()
     except ProducerFenced as exc:
@@ -139,11 +168,11 @@ async def _append_everywhere(
     return {answer.partition: answer.offset for answer in answers}
 
 
-async def _end(connection: Connection, place: TopicPartition) -> int:
-    """The offset after the last record, committed or not."""
+async def _ends(connection: Connection, topic: str, partitions: Collection[int]) -> dict[int, int]:
+    """The offset after the last record of each partition, committed or not."""
     async with connection.running(connection.reader(committed=False)) as reader:
-        end: int = (await reader.end_offsets([place]))[place]
-        return end
+        ends = await reader.end_offsets([TopicPartition(topic, number) for number in partitions])
+        return {place.partition: end for place, end in ends.items()}
 
 
 async def _blocked(
@@ -168,53 +197,99 @@ async def _blocked(
         await asyncio.sleep(POLL_MS / 1000)
 
 
-async def _newest(
+async def _standing(
     reader: AIOKafkaConsumer,
     connection: Connection,
     app: AppId,
-    known: ConfigurationText | None,
-    folded: int,
-) -> ConfigurationText | None:
-    place = TopicPartition(Topics.of(app).events, 0)
-    reader.assign([place])
-    first = max(folded, (await reader.beginning_offsets([place]))[place])
-    # Under read_committed, this is where the first open transaction begins.
-    end = (await reader.end_offsets([place]))[place]
-    window, lost = _FIRST_WINDOW, LostRanges(connection, app, place.partition)
-    while end > first:
-        begin = max(first, end - window)
-        for record in reversed(await _without_key(reader, place, begin, end, lost)):
-            if (found := _configuration(record, app, connection.security.control)) is not None:
-                return found
-        end, window = begin, min(window * _WIDER, _WIDEST_WINDOW)
-    return known
-
-
-async def _without_key(
-    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, lost: LostRanges
-) -> list[Record]:
-    found: list[Record] = []
-    reader.seek(place, begin)
-    async with aclosing(pieces(reader, place, begin, end, after_lost=lost.after)) as read:
-        async for records, _ in read:
-            found += [record_of(record) for record in records if record.key is None]
+    layout: Layout,
+    partitions: Collection[int],
+    *,
+    timeout_s: float,
+) -> dict[int, _Standing]:
+    """The configuration in force in each of ``partitions``."""
+    topics = Topics.of(app)
+    marks = await newest_marks(connection, app, timeout_s=timeout_s)
+    found: dict[int, _Standing] = {}
+    for number in partitions:
+        mark = marks.get(number)
+        if not isinstance(mark, CheckpointMark) or mark.identity != layout.identity:
+            mark = None  # offsets of another log mean nothing here
+        async with translated(f"cannot read {topics.events}", timeout_s=timeout_s):
+            place = TopicPartition(topics.events, number)
+            found[number] = await _follow(reader, connection, app, place, mark)
     return found
 
 
-def _configuration(record: Record, app: AppId, control: ControlKeys | None) -> ConfigurationText | None:
+async def _follow(
+    reader: AIOKafkaConsumer,
+    connection: Connection,
+    app: AppId,
+    place: TopicPartition,
+    mark: CheckpointMark | None,
+) -> _Standing:
+    """The configuration in force at the end of a partition, as its owner will have it."""
+    first = (await reader.beginning_offsets([place]))[place]
+    # Under read_committed, this is where the first open transaction begins.
+    end = (await reader.end_offsets([place]))[place]
+    lost = LostRanges(connection, app, place.partition)
+    standing = _Standing()
+    begin = first
+    if mark is not None and mark.configuration is not None:
+        known = mark.configuration
+        record = await _record(reader, place, known.offset, first, lost)
+        if record is not None:
+            _refuse_without_key(record, connection, app)
+        standing = _Standing(number=known.number, hash=known.hash, offset=known.offset, record=record)
+        begin = max(first, mark.offset)
+    if begin >= end:
+        return standing
+    reader.assign([place])
+    reader.seek(place, begin)
+    lost = LostRanges(connection, app, place.partition)
+    async with aclosing(pieces(reader, place, begin, end, after_lost=lost.after)) as read:
+        async for records, _ in read:
+            for record in records:
+                if record.key is None:
+                    standing = _accepted(record_of(record), connection, app, standing)
+    return standing
+
+
+async def _record(
+    reader: AIOKafkaConsumer, place: TopicPartition, offset: int, first: int, lost: LostRanges
+) -> Record | None:
+    """The record at ``offset``; None where there is none, or the log, which begins at ``first``, lost it."""
+    if offset < first:
+        return None
+    reader.assign([place])
+    reader.seek(place, offset)
+    async with aclosing(pieces(reader, place, offset, offset + 1, most=1, after_lost=lost.after)) as read:
+        async for records, _ in read:
+            for found in records:
+                return record_of(found)
+    return None
+
+
+def _accepted(record: Record, connection: Connection, app: AppId, standing: _Standing) -> _Standing:
+    """The configuration in force once ``record`` is folded: what would be a dead letter changes nothing."""
+    control = connection.security.control
     try:
         event = decode(record)
         if control is not None:
-            control.check(app, record, event)
-    except DecodeError:
-        return None
-    if not isinstance(event, ConfigApplied):
-        return None
-    if control is None and any(name == SIGNATURE_HEADER for name, _ in record.headers):
+            event = control.authenticate(app, record, event)
+        if not isinstance(event, ConfigApplied):
+            return standing
+        number = check_succession(event, replaces=standing.hash, number=standing.number)
+        tasksfile.read(event.text, name="configuration")
+    except (DecodeError, ConfigError):
+        return standing
+    _refuse_without_key(record, connection, app)
+    return _Standing(number=number, hash=event.hash, offset=record.offset, record=record)
+
+
+def _refuse_without_key(record: Record, connection: Connection, app: AppId) -> None:
+    signed = any(name == SIGNATURE_HEADER for name, _ in record.headers)
+    if signed and connection.security.control is None:
         raise UsageError(
             f"the configuration of {app} is signed: name the app's control key as control_key_file in the "
             "file of --kafka-config; what is not signed would not be taken"
         )
-    return ConfigurationText(
-        offset=record.offset, arrival_us=record.arrival_us, hash=event.hash, text=event.text
-    )

@@ -53,10 +53,10 @@ CREATE TABLE dead_letters (
     UNIQUE (offset, left_out)
 );
 CREATE TABLE configurations (
-    offset INTEGER PRIMARY KEY, arrival_us INTEGER NOT NULL, hash TEXT NOT NULL, text TEXT NOT NULL
+    offset INTEGER PRIMARY KEY, arrival_us INTEGER NOT NULL, hash TEXT NOT NULL, text TEXT NOT NULL,
+    number INTEGER NOT NULL
 );
 """
-
 _UPGRADES = {
     1: """
 ALTER TABLE dead_letters RENAME TO older;
@@ -68,6 +68,8 @@ CREATE TABLE dead_letters (
 INSERT INTO dead_letters (number, at_us, offset, key, value, reason)
     SELECT number, at_us, offset, key, value, reason FROM older;
 DROP TABLE older;
+ALTER TABLE configurations ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+UPDATE configurations AS one SET number = (SELECT count(*) FROM configurations WHERE offset <= one.offset);
 """,
 }
 """From each schema to the next."""

@@ -12,7 +12,7 @@ from typing import IO, TypeVar
 
 from triggerstream.adapters.sqlite import database
 from triggerstream.adapters.sqlite.database import connect, locate, transaction
-from triggerstream.adapters.sqlite.store import configurations, own
+from triggerstream.adapters.sqlite.store import INSERT_CONFIGURATION, configuration_rows, configurations, own
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.engine.checkpoint import Decided
@@ -169,14 +169,7 @@ def _replace(connection: sqlite3.Connection, refolded: Refolded, offset: int) ->
         ((session, one.state, one.due_us, one.config) for session, one in refolded.states.items()),
     )
     connection.execute("DELETE FROM configurations")
-    connection.executemany(
-        "INSERT INTO configurations (offset, arrival_us, hash, text) VALUES (?, ?, ?, ?)",
-        [
-            (one.offset, one.arrival_us, one.config.hash, one.config.text)
-            for one in refolded.rules.history
-            if one.offset >= 0
-        ],
-    )
+    connection.executemany(INSERT_CONFIGURATION, configuration_rows(refolded.rules))
     connection.execute("UPDATE meta SET value = ? WHERE name = 'offset'", (offset,))
     connection.execute(
         "UPDATE meta SET value = min(value, ?) WHERE name = 'scanned'", (refolded.rules.current.offset,)

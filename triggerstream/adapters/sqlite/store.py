@@ -47,6 +47,9 @@ _CHECKPOINT_PAGES = 2_000
 """16 MiB: above that a write-ahead log is moved into the database."""
 _CACHE_KIB = 65_536
 
+INSERT_CONFIGURATION = (
+    "INSERT OR IGNORE INTO configurations (offset, arrival_us, hash, text, number) VALUES (?, ?, ?, ?, ?)"
+)
 _UPSERT_SESSION = """
 INSERT INTO sessions (id, state, due_us, config) VALUES (?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_us = excluded.due_us, config = excluded.config
@@ -238,15 +241,7 @@ class SqliteStore:
                     ),
                 )
             if checkpoint.rules is not None:
-                self._writer.executemany(
-                    "INSERT OR IGNORE INTO configurations (offset, arrival_us, hash, text)"
-                    " VALUES (?, ?, ?, ?)",
-                    [
-                        (applied.offset, applied.arrival_us, applied.config.hash, applied.config.text)
-                        for applied in checkpoint.rules.history
-                        if applied.offset >= 0
-                    ],
-                )
+                self._writer.executemany(INSERT_CONFIGURATION, configuration_rows(checkpoint.rules))
             if checkpoint.rehomed:
                 database.append(self._writer, checkpoint.rehomed, self._clock.now_us())
             execute("UPDATE meta SET value = ? WHERE name = 'offset'", (checkpoint.offset,))
@@ -430,11 +425,24 @@ def own(file: Path) -> IO[str]:
 
 def configurations(connection: sqlite3.Connection) -> tuple[ConfigurationText, ...]:
     """The configurations that are kept, oldest first."""
-    rows = connection.execute("SELECT offset, arrival_us, hash, text FROM configurations ORDER BY offset")
-    return tuple(
-        ConfigurationText(offset=offset, arrival_us=arrival_us, hash=ConfigHash(hash_), text=text)
-        for offset, arrival_us, hash_, text in rows
+    rows = connection.execute(
+        "SELECT offset, arrival_us, hash, text, number FROM configurations ORDER BY offset"
     )
+    return tuple(
+        ConfigurationText(
+            offset=offset, arrival_us=arrival_us, hash=ConfigHash(hash_), text=text, number=number
+        )
+        for offset, arrival_us, hash_, text, number in rows
+    )
+
+
+def configuration_rows(rules: Rules) -> list[tuple[int, int, str, str, int]]:
+    """The history of ``rules`` as ``INSERT_CONFIGURATION`` takes it."""
+    return [
+        (one.offset, one.arrival_us, one.config.hash, one.config.text, one.number)
+        for one in rules.history
+        if one.offset >= 0
+    ]
 
 
 def outbox(
