@@ -1,5 +1,32 @@
-"""`python -m triggerstream` is the command `triggerstream`."""
+"""The command `triggerstream`, installed or as `python -m triggerstream`."""
 
-from triggerstream.cli import main
+from __future__ import annotations
 
-main()
+import os
+import sys
+
+from triggerstream.supervision.channel import COMMANDS, VARIABLE
+
+
+def main() -> None:
+    """Run the command line of this process.
+
+    `worker` and `bridge` run as the child of a supervisor, which this process is unless one has started it.
+    A supervisor must stay small, so only its child imports the command line.
+    """
+    supervision = None
+    if sys.argv[1:] and sys.argv[1] in COMMANDS and os.name == "posix":
+        if VARIABLE not in os.environ:
+            from triggerstream.supervision.parent import supervise  # noqa: PLC0415 - as below
+
+            sys.exit(supervise(sys.argv[1], [sys.executable, *sys.orig_argv[1:]]))
+        from triggerstream.supervision.child import connect  # noqa: PLC0415 - as below
+
+        supervision = connect(os.environ)
+    from triggerstream.cli import main as program  # noqa: PLC0415 - a supervisor needs none of it
+
+    program(obj=supervision)
+
+
+if __name__ == "__main__":
+    main()

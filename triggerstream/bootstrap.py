@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.archive import Archive, RecordReader
     from triggerstream.engine.embedded import EmbeddedEngine
     from triggerstream.engine.health import Pulse
+    from triggerstream.supervision.child import Supervision
     from triggerstream.wire.signature import ControlKeys
 
 
@@ -255,7 +256,9 @@ def kafka_security() -> Security:
 
 
 @contextmanager
-def probes(pulse: Pulse, *, host: str, port: int | None, store: Path | None = None) -> Iterator[str | None]:
+def probes(
+    pulse: Pulse, *, host: str, port: int | None, supervision: Supervision, store: Path | None = None
+) -> Iterator[str | None]:
     """Answer probes and requests for metrics; the URL. None where there is no ``port``, and no answer.
 
     ``store``: where a worker keeps states; None: it is no worker.
@@ -270,7 +273,10 @@ def probes(pulse: Pulse, *, host: str, port: int | None, store: Path | None = No
     from triggerstream.web.probes import probes, served
 
     registry = bridge_registry(pulse) if store is None else worker_registry(pulse, store=store)
-    with served(probes(pulse, registry), host=host, port=port, on_end=pulse.fail) as url:
+    served_probes = served(
+        probes(pulse, registry), host=host, port=port, supervision=supervision, on_end=pulse.fail
+    )
+    with served_probes as url:
         yield url
 
 
@@ -285,6 +291,7 @@ def window(
     public_url: str | None,
     directory: Path,
     lasting: bool,
+    supervision: Supervision,
 ) -> Window:
     """Where people look at a worker; it listens from now on. ``lasting``: the worker keeps its name.
 
@@ -307,6 +314,7 @@ def window(
         public_url=public_url,
         directory=directory,
         lasting=lasting,
+        supervision=supervision,
     )
     return Window(front=front, index=lambda path, of: SqliteIndex(path, of=of))
 
@@ -316,6 +324,7 @@ def bridge(
     *,
     dispatcher: Dispatcher,
     session_timeout_s: float,
+    member: str | None,
     on_ready: Callable[[Collection[int]], None],
     on_failure: Callable[[str], None] = lambda _reason: None,
 ) -> Bridge:
@@ -332,6 +341,7 @@ def bridge(
         dispatcher=dispatcher,
         clock=SystemClock(),
         session_timeout_s=session_timeout_s,
+        member=member,
         on_ready=on_ready,
         on_failure=on_failure,
     )

@@ -210,7 +210,8 @@ async def test_a_changelog_with_a_transaction_that_hangs_is_not_taken_for_shorte
     for partition in range(app.partitions):
         await hanging.send_and_wait(app.topics.changelog, b"torn", partition=partition, key=b"s0")
     stopped = app.start("another")  # its store is empty
-    assert await stopped.ended(within_s=120) == 70, stopped.text()
+    await stopped.failed(70, within_s=120)
+    stopped.kill()
     owner = hanging._txn_manager.producer_id  # noqa: SLF001 - the id that the broker knows it by
     assert f"producer id {owner} " in stopped.text()
     assert f"cannot read {app.topics.changelog}" in stopped.text()

@@ -54,6 +54,11 @@ OBJECT_MISTAKES = (
         name="nameless",
         make=lambda found: container(found)["args"].remove("--instance-id=$(POD_NAME)"),
     ),
+    Mistake(
+        policy=objects.state,
+        name="leaving",
+        make=lambda found: container(found)["args"].remove("--stay"),
+    ),
     Mistake(policy=objects.state, name="too many", make=change(spec("StatefulSet", WORKER), replicas=13)),
     Mistake(policy=objects.addresses, name="one for all", make=drop(spec("Service", WORKER), "clusterIP")),
     Mistake(

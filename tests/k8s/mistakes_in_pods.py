@@ -111,6 +111,11 @@ POD_MISTAKES = (
         policy=pods.probes, name="one second", make=drop(at(container, "livenessProbe"), "timeoutSeconds")
     ),
     Mistake(policy=pods.topics_first, name="nothing", make=drop(pod, "initContainers")),
+    Mistake(
+        policy=pods.topics_first,
+        name="impatient",
+        make=lambda found: pod(found)["initContainers"][0]["args"].remove("--wait"),
+    ),
     Mistake(policy=pods.secrets_are_files, name="here", make=another("Secret")),
     Mistake(
         policy=pods.secrets_are_files,

@@ -55,6 +55,8 @@ def state(manifests: list[Manifest]) -> Iterator[str]:
         yield f"{name}: its states are not on a volume"
     if "--instance-id=$(POD_NAME)" not in container["args"]:
         yield f"{name}: a restart is a rebalance"
+    if "--stay" not in container["args"]:
+        yield f"{name}: a roll is two rebalances for each pod"
     if worker["spec"]["replicas"] > int(_settings(manifests)["TRIGGERSTREAM_PARTITIONS"]):
         yield f"{name}: more workers than partitions"
 

@@ -9,7 +9,7 @@ from tests.k8s.rendering import Manifest, containers_of, name_of, of_kind, only,
 WORKER, BRIDGE = "triggerstream-worker", "triggerstream-bridge"
 _NAME = "app.kubernetes.io/name"
 _PROBES = {"startupProbe": "/startedz", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
-_WORKER_GRACE_S, _BRIDGE_GRACE_S = 120, 30
+_WORKER_GRACE_S, _BRIDGE_GRACE_S = 120, 60
 _GENERATED = 10
 
 
@@ -173,6 +173,8 @@ def topics_first(manifests: list[Manifest]) -> Iterator[str]:
     first = pod_of(only(manifests, "StatefulSet", WORKER)).get("initContainers", [])
     if not any(container["args"][:2] == ["topics", "check"] for container in first):
         yield f"StatefulSet/{WORKER}: nothing looks at the topics first"
+    if not all("--wait" in container["args"] for container in first):
+        yield f"StatefulSet/{WORKER}: a start without Kafka fails, again after pauses of up to five minutes"
 
 
 def secrets_are_files(manifests: list[Manifest]) -> Iterator[str]:

@@ -35,7 +35,7 @@ def test_an_option_that_is_none_is_found() -> None:
     with pytest.raises(click.BadParameter):
         parsed(["worker", "--kafka=kafka:9092", "--session-timeout=120"])
     with pytest.raises(click.UsageError):
-        parsed(["workers"])
+        parsed(["folders"])
     with pytest.raises(click.MissingParameter):
         parsed(["config", "apply"])
 

@@ -76,7 +76,7 @@ def client_task(path: str) -> None:
 
         self._killing = asyncio.ensure_future(kill())  # type: ignore[attr-defined] # kept alive
 
-    ConsumerThread.on_start = started  # type: ignore[method-assign, assignment] # a death
+    ConsumerThread.on_start = started  # type: ignore[method-assign] # a death
 
 
 def agent() -> None:

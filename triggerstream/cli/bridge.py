@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import click
 from triggerstream.cli.options import Duration, kafka_config_option, probes_options
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.settings import DEFAULT_APP, KafkaAddress, parse_address
+from triggerstream.supervision.child import Supervision
 
 if TYPE_CHECKING:
     from triggerstream.adapters.kafka.bridge import Bridge, Start
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from triggerstream.engine.ports import Dispatcher
 
 _FAILED = 70
+_END_S = 40.0
+"""How long an orderly end may take, Kafka there or not: confirmations in flight have 15 s, a client 10 s."""
 _COMMENT = "#"
 _CELERYS_OWN = "celery."
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
@@ -94,7 +98,9 @@ class _From(click.ParamType):
 )
 @probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
+@click.pass_obj
 def bridge(
+    supervision: Supervision | None,
     *,
     kafka: str,
     app: str,
@@ -113,14 +119,17 @@ def bridge(
     """Hand the commands of an app to Celery, each under its own id, until its broker has confirmed it.
 
     Start several to share the partitions. While the Celery broker is away it waits, and passes nothing over.
-    What can never be handed over becomes a dead letter, and its instance fails with the reason. Exit status:
-    0 after SIGTERM or SIGINT; 2 where somebody must repair something first; 70 after a failure: start it
-    again.
+    What can never be handed over becomes a dead letter, and its instance fails with the reason. The process
+    that works is the child of a small supervisor, which starts it again after a failure, once Kafka is there.
+    Exit status: 0 after SIGTERM or SIGINT; 2 where somebody must repair something first; 70 where the child
+    went on failing although Kafka was there.
     """
     _log_to_stderr(verbose=verbose)
     address = parse_address(f"kafka://{kafka}/{app}")
     if not isinstance(address, KafkaAddress):
         raise UsageError(f"--kafka {kafka}: write HOST:PORT")
+    supervision = supervision or Supervision()
+    supervision.connecting(kafka)
     allow = _allow_list(allowed, allow_file, allow_any=allow_any)
     from triggerstream import bootstrap
     from triggerstream.engine.background import TaskEndedError
@@ -130,12 +139,23 @@ def bridge(
     pulse = Pulse(stuck_s=stuck_us / 1_000_000)
     session_timeout_s = session_timeout_us / 1_000_000
     try:
-        with bootstrap.probes(pulse, host=probes_host, port=probes_port) as url:
+        answering = bootstrap.probes(pulse, host=probes_host, port=probes_port, supervision=supervision)
+        with answering as url:
             if url is not None:
                 _tell(f"probes and metrics: {url}")
-            asyncio.run(_run(address, dispatcher, pulse, start=start, session_timeout_s=session_timeout_s))
+            asyncio.run(
+                _run(
+                    address,
+                    dispatcher,
+                    pulse,
+                    start=start,
+                    session_timeout_s=session_timeout_s,
+                    member=supervision.member,
+                )
+            )
     except (LogError, TaskEndedError) as exc:
         _tell(f"ending with status {_FAILED}: {exc}")
+        supervision.ending(str(exc))
         sys.exit(_FAILED)
 
 
@@ -146,10 +166,11 @@ async def _run(
     *,
     start: Start | None,
     session_timeout_s: float,
+    member: str | None,
 ) -> None:
     from triggerstream import bootstrap
     from triggerstream.engine.background import Background
-    from triggerstream.engine.health import keep_beating
+    from triggerstream.engine.health import Silence, Vitals, keep_beating
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -157,6 +178,8 @@ async def _run(
     def stop() -> None:
         _tell("stopping: finishing what is in flight")
         pulse.stop()
+        if not stopping.is_set():
+            loop.call_later(_END_S, _end_late)
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -165,16 +188,29 @@ async def _run(
         address,
         dispatcher=dispatcher,
         session_timeout_s=session_timeout_s,
+        member=member,
         on_ready=_tell_ready,
         on_failure=pulse.fail,
     )
     loop.add_signal_handler(signal.SIGUSR1, _tell_progress, made)
-    beats = Background(made.fail)
-    beats.start("beats", keep_beating(pulse, made.vitals))
+    beats, silence = Background(made.fail), Silence()
+
+    def how_it_is() -> Vitals:
+        silence.look(made.answered_at(), now=time.monotonic())
+        return made.vitals()
+
+    beats.start("beats", keep_beating(pulse, how_it_is))
     try:
         await made.run(stopping, start=start)
     finally:
         await beats.close()
+
+
+def _end_late() -> None:
+    """End a bridge that was asked to long ago; what is not committed is handed over again."""
+    _tell(f"ending with status {_FAILED}: what was in flight was not finished within {_END_S:g} s")
+    sys.stderr.flush()
+    os._exit(_FAILED)
 
 
 def _celery_app(spec: str | None, broker: str | None) -> object:

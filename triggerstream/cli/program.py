@@ -17,6 +17,7 @@ _COMMANDS = {
     "dev": ("triggerstream.cli.dev", "dev", "Run a tasks file: engine, HTTP intake and Celery worker."),
     "worker": ("triggerstream.cli.worker", "worker", "Fold the events in Kafka, and decide commands."),
     "bridge": ("triggerstream.cli.bridge", "bridge", "Hand commands from Kafka to Celery."),
+    "workers": ("triggerstream.cli.workers", "workers", "Show workers and bridges, and remove a dead one."),
     "fire": ("triggerstream.cli.fire", "fire", "Fire one trigger for a session."),
     "topics": ("triggerstream.cli.topics", "topics", "Make and check the topics in Kafka."),
     "config": ("triggerstream.cli.config", "config", "Check tasks files, and bring them into force."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import click
 
 from triggerstream.cli.options import at_option, in_kafka, json_option, run
 from triggerstream.cli.printing import json_line, plain, say
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import LogError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from triggerstream.adapters.kafka.check import TopicFinding
     from triggerstream.adapters.kafka.rehome import Rehomed
 
+_WAIT_S = 2.0
 _KAFKA_ONLY = "topics are made in Kafka only"
 
 
@@ -67,9 +69,10 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
 
 
 @topics.command()
+@click.option("--wait", is_flag=True, help="Wait for as long as the cluster cannot be reached.")
 @at_option
 @json_option
-def check(*, at: str, as_json: bool) -> None:
+def check(*, wait: bool, at: str, as_json: bool) -> None:
     """Say what is not as it must be, and what puts it right. Exit status 1: a worker would refuse."""
     address = in_kafka(at, _KAFKA_ONLY)
 
@@ -79,7 +82,14 @@ def check(*, at: str, as_json: bool) -> None:
         from triggerstream.adapters.kafka.rehome import strays
 
         connection, app = bootstrap.kafka(address), address.app
-        return await check(connection, app, strays=lambda layout: strays(connection, app, layout))
+        while True:
+            try:
+                return await check(connection, app, strays=lambda layout: strays(connection, app, layout))
+            except LogError as exc:
+                if not wait:
+                    raise
+                click.echo(plain(f"waiting: {exc}"), err=True)
+                await asyncio.sleep(_WAIT_S)
 
     findings = run(work())
     for finding in findings:

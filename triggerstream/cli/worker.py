@@ -12,6 +12,7 @@ from triggerstream.cli.options import Duration, LostOffsets, kafka_config_option
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, KafkaAddress, parse_address
+from triggerstream.supervision.child import Supervision
 
 
 @click.command()
@@ -43,7 +44,15 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, KafkaAddress,
 )
 @click.option(
     "--instance-id",
-    help="A name that it keeps: after a crash it need not wait for its former self to time out.",
+    metavar="NAME",
+    help="Its own name in the group, drawn at random without this option. With it, a worker that is started "
+    "anew need not wait for its former self to time out.",
+)
+@click.option(
+    "--stay",
+    is_flag=True,
+    help="Stay in the group at an orderly end: its partitions wait for it until its session times out. For "
+    "rolling restarts; needs --instance-id.",
 )
 @click.option(
     "--skip",
@@ -56,7 +65,9 @@ from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, KafkaAddress,
 @web_options
 @probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
+@click.pass_obj
 def worker(
+    supervision: Supervision | None,
     *,
     kafka: str,
     app: str,
@@ -70,6 +81,7 @@ def worker(
     without_web: bool,
     session_timeout_us: int,
     instance_id: str | None,
+    stay: bool,
     lost: tuple[LostRange, ...],
     probes_host: str,
     probes_port: int | None,
@@ -78,9 +90,10 @@ def worker(
 ) -> None:
     """Fold the events of an app into sessions, and decide commands.
 
-    Start as many as there is work for: they share the partitions. Exit status: 0 after SIGTERM or SIGINT,
-    with everything in flight durable; 2 where somebody must repair something first; 70 after a failure and
-    75 where another worker took over meanwhile: start it again.
+    Start as many as there is work for: they share the partitions. The process that works is the child of a
+    small supervisor, which starts it again after a failure, once Kafka is there. Exit status: 0 after SIGTERM
+    or SIGINT, with everything in flight durable; 2 where somebody must repair something first; 70 or 75 where
+    the child went on failing although Kafka was there.
     """
     address = parse_address(f"kafka://{kafka}/{app}")
     if not isinstance(address, KafkaAddress):
@@ -90,6 +103,10 @@ def worker(
     from triggerstream.adapters.faust.worker import run_worker, tell
     from triggerstream.engine.health import Pulse
 
+    if stay and instance_id is None:
+        raise UsageError("--stay: who stays in a group must come back under the same name: add --instance-id")
+    supervision = supervision or Supervision()
+    supervision.connecting(kafka)
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         stream=sys.stderr,
@@ -108,6 +125,7 @@ def worker(
             public_url=web_public_url,
             directory=directory,
             lasting=instance_id is not None,
+            supervision=supervision,
         )
     settings = WorkerSettings(
         bootstrap=address.bootstrap,
@@ -116,12 +134,16 @@ def worker(
         web_url=None if window is None else window.front.url,
         session_timeout_s=session_timeout_s,
         heartbeat_s=min(3.0, session_timeout_s / 6),
-        instance_id=instance_id,
+        instance_id=instance_id or supervision.member,
+        leaves=not stay,
         security=bootstrap.kafka_security(),
         lost=lost,
     )
     pulse = Pulse(stuck_s=stuck_us / 1_000_000)
-    with bootstrap.probes(pulse, host=probes_host, port=probes_port, store=directory) as url:
+    answering = bootstrap.probes(
+        pulse, host=probes_host, port=probes_port, supervision=supervision, store=directory
+    )
+    with answering as url:
         if url is not None:
             tell(f"probes and metrics: {url}")
-        sys.exit(run_worker(settings, pulse=pulse, window=window))
+        sys.exit(run_worker(settings, pulse=pulse, window=window, on_end=supervision.ending))

@@ -64,3 +64,11 @@ def name_partitions(at: str) -> str:
 def name_partitions_to_rehome(at: str) -> str:
     """For an app without a checkpoint, whose topics have different numbers of partitions."""
     return f"say how many the app has: `triggerstream topics rehome --partitions NUMBER --at {at}`"
+
+
+# ---- members of the group ---------------------------------------------------------------------------
+
+
+def remove_member(at: str, name: str) -> str:
+    """For a worker that was killed and will not come back under its name."""
+    return f"`triggerstream workers remove {name} --at {at}` does not wait for that"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from triggerstream.core.errors import LogError
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.durations import Durations
 from triggerstream.engine.partition import Counters
@@ -30,6 +31,9 @@ piece of a changelog, is some seconds."""
 AWAY_S = 15.0
 """Without an answer of any broker for so long, they are away: heartbeats alone bring one every 3 s."""
 STUCK_S = 300.0
+SILENT_S = 60.0
+"""Without an answer of any broker for so long, a process ends, to be started again: then it reads
+certificates and passwords and resolves names anew. A broker that restarts is back before."""
 
 
 class Phase(Enum):
@@ -203,6 +207,32 @@ class Pulse:
         if vitals.silent_s > AWAY_S:
             return f"no answer from Kafka for {vitals.silent_s:.0f} s"
         return self.dead()
+
+
+@dataclass(slots=True)
+class Silence:
+    """For how long no broker has answered while this process ran: one that was stopped hears nothing."""
+
+    limit_s: float = SILENT_S
+    seconds: float = 0.0
+    _answered_at: float = -math.inf
+    _looked_at: float | None = None
+
+    def look(self, answered_at: float, *, now: float) -> None:
+        """Take note that the newest answer came at ``answered_at``; call it every :data:`BEAT_S`.
+
+        Raises:
+            LogError: none has come for too long.
+        """
+        elapsed_s = 0.0 if self._looked_at is None else now - self._looked_at
+        self._looked_at = now
+        if answered_at > self._answered_at:
+            self._answered_at = answered_at
+            self.seconds = 0.0
+            return
+        self.seconds += min(elapsed_s, 2 * BEAT_S)
+        if self.seconds > self.limit_s:
+            raise LogError(f"no broker has answered for {self.limit_s:g} s")
 
 
 async def keep_beating(pulse: Pulse, look: Callable[[], Vitals]) -> None:

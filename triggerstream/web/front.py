@@ -15,6 +15,7 @@ from yarl import URL
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.inspect import Inspector
+from triggerstream.supervision.child import Supervision
 from triggerstream.web.access import Access, tokens_for
 from triggerstream.web.logins import Logins
 from triggerstream.web.loglimit import LogLimit
@@ -32,6 +33,8 @@ _ON = "on"
 """The parameter of an announced address that says on which machine it is: 127.0.0.1 is another on each."""
 LEARN_S = 5.0
 """How often a worker asks the others for logouts: for so long one may still be logged in there."""
+_WEB = "web"
+"""The name of the socket for its supervisor, which holds it over restarts."""
 _ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
@@ -50,12 +53,13 @@ class Front:
         public_url: str | None,
         directory: Path,
         lasting: bool,
+        supervision: Supervision | None = None,
     ) -> None:
         """Listen on ``host``.
 
         ``url``: how other workers reach it, if not there. ``public_url``: how browsers do, where a proxy
         stands before it. ``directory`` is the worker's. ``lasting``: the worker keeps its name, and has to
-        announce the same address after a restart.
+        announce the same address after a restart of its supervisor, too.
 
         Raises:
             UsageError: it cannot; or others would reach it and there are no tokens.
@@ -66,7 +70,8 @@ class Front:
             raise UsageError(f"--web-public-url {public_url}: write https://HOST, as browsers reach it")
         roles = tokens_for(host, tokens)
         self._key = None if peer_key is None else read_peer_key(peer_key, app=app)
-        self.listening = _listen(host, port)
+        self._supervision = supervision or Supervision()
+        self.listening = self._supervision.listen(_WEB, lambda: _listen(host, port))
         bound = self.listening.getsockname()
         machine = socket.gethostname()
         self.address = url_of(self.listening)
@@ -106,6 +111,10 @@ class Front:
             await asyncio.gather(*sharing, return_exceptions=True)
             await peers.close()
 
+        async def serve(_: web.Application) -> None:
+            self._supervision.serving(_WEB)
+
+        app.on_startup.append(serve)
         app.on_startup.append(share)
         app.on_cleanup.append(close)
         return Server(app, self.listening)

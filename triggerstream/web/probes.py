@@ -18,6 +18,8 @@ from prometheus_client.exposition import choose_encoder
 
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.health import Pulse
+from triggerstream.supervision.channel import PROBES
+from triggerstream.supervision.child import Supervision
 from triggerstream.web.answers import json_refusal
 from triggerstream.web.connections import Bounds
 from triggerstream.web.serving import Server, listening_socket, url_of
@@ -65,17 +67,24 @@ async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamR
 
 @contextmanager
 def served(
-    app: web.Application, *, host: str, port: int, on_end: Callable[[str], None] = lambda _reason: None
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    supervision: Supervision | None = None,
+    on_end: Callable[[str], None] = lambda _reason: None,
 ) -> Iterator[str]:
     """Serve ``app`` from a thread of its own; its URL. Port 0 has the system choose one.
 
-    ``on_end`` is called, in that thread, with the reason where it ends before its time.
+    ``supervision`` holds the socket over restarts of this process. ``on_end`` is called, in that thread, with
+    the reason where it ends before its time.
 
     Raises:
         UsageError: it cannot listen there.
     """
+    supervision = supervision or Supervision()
     try:
-        listening = listening_socket(host, port)
+        listening = supervision.listen(PROBES, lambda: listening_socket(host, port))
     except OSError as exc:
         raise UsageError(
             f"--probes-port {port}: {exc.strerror}: choose another one, 0 for a free one"
@@ -98,6 +107,7 @@ def served(
         thread = threading.Thread(target=run, name="triggerstream-probes", daemon=True)
         thread.start()
         end = serving.result()
+        supervision.serving(PROBES)
         try:
             yield url
         finally:

@@ -17,14 +17,16 @@ from triggerstream.engine.failpoints import CHECKPOINT, TAKEOVER
 
 _STOP_S = 1.5 * SESSION_TIMEOUT_S
 _DEATH_S = 120.0
+_BELOW = 0.5
+"""How many of the kills are aimed at the process that works, not at its supervisor."""
 
 
 def kills(rig: Rig, *, count: int, chance: Random, pause_s: float) -> int:
-    """``kill -9`` of a worker at a random moment, which is started again at once."""
+    """``kill -9`` of a worker or of its supervisor at a random moment; it is started again at once."""
     for _ in range(count):
         rig.rest(chance.uniform(0, 2 * pause_s))
         victim = chance.choice([member for member in rig.workers if member.wanted])
-        victim.kill()
+        victim.kill(below=chance.random() < _BELOW)
         victim.start()
     return count
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.supervised import at_work, lives, state
 from tests.support.waiting import wait_until
 from triggerstream.engine.failpoints import VARIABLE
 
@@ -20,6 +21,7 @@ _STOP_S = 60.0
 _READY = re.compile(r" ready: partitions (.*?), [0-9.]+ s after")
 START_AGAIN = frozenset({-signal.SIGKILL, 70, 75})
 """The statuses after which whoever runs one of our processes has to start it again; killed ones, too."""
+_FOR_WORK = frozenset({signal.SIGSTOP, signal.SIGCONT})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -89,7 +91,8 @@ class Member:
 
     def partitions(self) -> frozenset[int] | None:
         """What it has taken over last; None while it has not said so."""
-        found = _READY.findall(self.said())
+        # One that its supervisor has started again has what it was assigned since.
+        found = _READY.findall(self.said().rpartition(": starting it again")[2])
         if not found or not self.running():
             return None
         numbers: set[int] = set()
@@ -100,17 +103,13 @@ class Member:
 
     def is_stopped(self) -> bool:
         """Whether it is stopped by a signal."""
-        try:
-            status = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return False
-        return status.rpartition(")")[2].split()[0] == "T"
+        return state(at_work(self.pid)) == "T"
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send it a signal: one that stops it or lets it go on to the process that works."""
         if self._process is not None:
             with suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(at_work(self.pid) if number in _FOR_WORK else self.pid, number)
 
     def died(self) -> bool:
         """Note its end if it has ended unasked; it stays down."""
@@ -126,12 +125,16 @@ class Member:
         if not self.doomed and self.died():
             self.start()
 
-    def kill(self) -> None:
-        """``kill -9``, and leave it so."""
+    def kill(self, *, below: bool = False) -> None:
+        """``kill -9``, and leave it so; ``below``: of the process that works, not of its supervisor."""
         self.wanted = False
-        self.signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
+        if self._process is None or self._process.poll() is not None:
+            return
+        working = at_work(self.pid)
+        with suppress(ProcessLookupError):
+            os.kill(working if below else self.pid, signal.SIGKILL)
+        self._process.wait()
+        wait_until(lambda: not lives(working), within_s=_STOP_S, what=self.tail)
 
     def leave(self) -> None:
         """Ask it to end, and do not wait."""

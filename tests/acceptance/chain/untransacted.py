@@ -6,15 +6,14 @@ nobody is fenced. All else is the worker's own.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from triggerstream.__main__ import main
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.cli import main
 
 _producer = Connection.producer
 
@@ -44,4 +43,4 @@ def producer(self: Connection, *, transactional_id: str | None = None, **_: Any)
 
 if __name__ == "__main__":
     setattr(Connection, "producer", producer)  # noqa: B010 - mypy takes an assignment for a mistake
-    main(sys.argv[1:])
+    main()

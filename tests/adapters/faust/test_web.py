@@ -222,7 +222,9 @@ async def test_one_that_keeps_its_name_is_found_again_after_a_crash(app: Stage) 
     await app.fire(range(SESSIONS))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    named = ("--instance-id", "w2", *app.shown(), "--web-port", port)
+    # Its session outlasts a restart on a busy machine: it is not put out of the group meanwhile.
+    lasting = ("--session-timeout", "60s")
+    named = ("--instance-id", "w2", *app.shown(), "--web-port", port, *lasting)
     first = Web(app.start("w1", arguments=app.shown()))
     before = app.start("w2", arguments=named)
     await before.ready()

@@ -17,7 +17,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tests.support.waiting import eventually
+from tests.support.supervised import at_work, lives, state
+from tests.support.waiting import eventually, wait_until
 from triggerstream.adapters.kafka import config
 from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import Connection
@@ -40,8 +41,11 @@ START_S = 60.0
 """A start takes 2 s on an idle machine; a loaded one may need many times that."""
 
 
+_FOR_WORK = frozenset({signal.SIGSTOP, signal.SIGCONT})
+
+
 class WorkerProcess:
-    """One worker, in a process group of its own."""
+    """One worker with its supervisor, whose process group is its own."""
 
     def __init__(
         self,
@@ -99,12 +103,21 @@ class WorkerProcess:
 
     async def stopped(self) -> None:
         """Wait until a signal has stopped it, as ``/proc`` says."""
-        status = Path(f"/proc/{self._process.pid}/stat")
+        await eventually(lambda: state(self.at_work()) == "T", within_s=START_S, what=self.text)
 
-        def is_stopped() -> bool:
-            return status.read_text().rpartition(")")[2].split()[0] == "T"
+    async def failed(self, status: int, *, times: int = 1, within_s: float = START_S) -> None:
+        """Wait until it has ended with ``status`` so often, and was started again by its supervisor."""
+        said = f"(supervisor): the worker ended with status {status}: starting it again"
+        await eventually(lambda: self.text().count(said) >= times, within_s=within_s, what=self.text)
 
-        await eventually(is_stopped, within_s=START_S, what=self.text)
+    def at_work(self) -> int:
+        """The id of the process that works, below its supervisor."""
+        return at_work(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        """The id of the supervisor."""
+        return self._process.pid
 
     async def drained(self) -> None:
         """Have it end in order."""
@@ -112,14 +125,22 @@ class WorkerProcess:
         assert await self.ended() == 0, self.text()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send it a signal: one that stops it or lets it go on to the process that works."""
         with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            os.kill(self.at_work() if number in _FOR_WORK else self._process.pid, number)
 
     def kill(self) -> None:
-        """``kill -9``."""
+        """``kill -9`` of the supervisor, which takes the process that works along."""
+        working = self.at_work()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        wait_until(lambda: not lives(working), within_s=START_S)
+
+    def kill_at_work(self) -> None:
+        """``kill -9`` of the process that works; the supervisor ends by the same signal."""
+        with suppress(ProcessLookupError):
+            os.kill(self.at_work(), signal.SIGKILL)
         self._process.wait()
 
 

@@ -17,7 +17,8 @@ import redis
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.support.waiting import eventually
+from tests.support.supervised import at_work, lives
+from tests.support.waiting import eventually, wait_until
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.commands import Cause, Command, Decision
@@ -55,7 +56,7 @@ def command(app: AppId, number: int, *, run: str = RUN) -> Command:
 
 
 class BridgeProcess:
-    """One bridge, in a process group of its own."""
+    """One bridge with its supervisor, whose process group is its own."""
 
     def __init__(
         self,
@@ -92,9 +93,9 @@ class BridgeProcess:
 
         await eventually(said, within_s=START_S, what=self.text)
 
-    async def ended(self) -> int:
+    async def ended(self, *, within_s: float = START_S) -> int:
         """Its exit status; that of a signal is negative."""
-        await eventually(lambda: self._process.poll() is not None, within_s=START_S, what=self.text)
+        await eventually(lambda: self._process.poll() is not None, within_s=within_s, what=self.text)
         return self._process.returncode
 
     def terminate(self) -> None:
@@ -102,10 +103,16 @@ class BridgeProcess:
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """``kill -9``."""
+        """``kill -9`` of the supervisor, which takes the process that works along."""
+        working = self.at_work()
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        wait_until(lambda: not lives(working), within_s=START_S)
+
+    def at_work(self) -> int:
+        """The id of the process that works, below its supervisor."""
+        return at_work(self._process.pid)
 
 
 async def append(

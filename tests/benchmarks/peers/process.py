@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks.peers.arguments import Arguments
+from tests.support.supervised import at_work
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,7 +63,7 @@ class PeerProcess:
     def cpu_s(self) -> float | None:
         """The CPU seconds that it has used; None where the system does not tell, or it has ended."""
         try:
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{at_work(self.process.pid)}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -70,7 +71,10 @@ class PeerProcess:
     def memory_mib(self) -> float:
         """Its resident memory."""
         shown = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
+            ["ps", "-o", "rss=", "-p", str(at_work(self.process.pid))],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return int(shown.stdout) / 1024
 

@@ -284,6 +284,10 @@ class KafkaServer:
     def _last_lines(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
+    def running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """End it in order; at once where it takes too long."""
         if self._process is None or self._process.poll() is not None:

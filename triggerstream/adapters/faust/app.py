@@ -50,7 +50,11 @@ CLOSE_S = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """What a worker needs to know. ``web_url``: where others find its pages; None: they do not."""
+    """What a worker needs to know. ``web_url``: where others find its pages; None: they do not.
+
+    ``instance_id``: its name as a static member of the group; None: it is a dynamic one. ``leaves``: it
+    leaves the group at an orderly end.
+    """
 
     bootstrap: str
     app: AppId
@@ -60,6 +64,7 @@ class WorkerSettings:
     heartbeat_s: float = 3.0
     rebalance_timeout_s: float = 60.0
     instance_id: str | None = None
+    leaves: bool = True
     timing: Timing = field(default_factory=Timing)
     security: Security = NOTHING
     lost: Sequence[LostRange] = ()
@@ -166,6 +171,14 @@ class WorkerApp(faust.App):
     async def close_clients(self) -> None:
         """Let go of what outlasts the partitions."""
         await self.appender.close()
+
+    def answered_at(self) -> float:
+        """When a broker answered last, by the monotonic clock; minus infinity: none has yet."""
+        return cast("Consumer", self.consumer).thread.answered_at()
+
+    def member_id(self) -> str:
+        """The id that the group's coordinator gave to this worker; empty: none."""
+        return cast("Consumer", self.consumer).thread.member_id()
 
     def fetching(self) -> bool:
         """Whether intake is on; it is not while partitions change hands."""

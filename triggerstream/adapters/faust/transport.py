@@ -20,7 +20,8 @@ from faust.types import TP, ConsumerMessage, EventT, Message
 from mode import Service, ServiceT
 
 from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, unreadable, use_batch_reader
-from triggerstream.adapters.kafka.connection import answered_at
+from triggerstream.adapters.kafka.connection import answered_at, stop
+from triggerstream.adapters.kafka.group import member_id, watch_name
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.core.errors import LogError, UsageError
@@ -125,6 +126,24 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     _handed: dict[TopicPartition, int] | None = None
     """By partition, the position up to which records were handed over since the seek."""
 
+    async def on_start(self) -> None:
+        """Connect; from now on an answer that another process has this one's name ends the process."""
+        await super().on_start()
+        consumer = self._ensure_consumer()
+        host = cast("Host", self.consumer.app)
+        if consumer._group_instance_id is not None:  # noqa: SLF001 - as above
+            watch_name(consumer, host.fail)
+
+    async def on_thread_stop(self) -> None:
+        """Stop within a bound; aiokafka's own way may raise CancelledError here, and its loop never end."""
+        await super(driver.AIOKafkaConsumerThread, self).on_thread_stop()
+        if self._consumer is not None:
+            await stop(self._consumer)
+
+    def member_id(self) -> str:
+        """The id that the group's coordinator gave to this member; empty: none."""
+        return member_id(self._consumer)
+
     async def start_fetching(self, offsets: Mapping[TP, int], *, epoch: int) -> None:
         """Fetch from ``offsets`` on, of these partitions only; that is ``epoch``."""
         await self.call_thread(self._start_fetching, offsets, epoch)
@@ -200,8 +219,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 raise LogError("the consumer's thread has ended")
 
     def answered_at(self) -> float:
-        """When a broker answered last, by the monotonic clock."""
-        self._answered_at = max(self._answered_at, answered_at(self._ensure_consumer()))
+        """When a broker answered last, by the monotonic clock; minus infinity: none has."""
+        if self._consumer is not None:
+            self._answered_at = max(self._answered_at, answered_at(self._consumer))
         return self._answered_at
 
     _answered_at = -math.inf

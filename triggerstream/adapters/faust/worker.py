@@ -17,11 +17,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
 from triggerstream.adapters.faust.shown import shown
@@ -29,6 +29,7 @@ from triggerstream.adapters.faust.vitals import vitals_of
 from triggerstream.adapters.faust.web import Front
 from triggerstream.adapters.kafka.check import Severity, added, check
 from triggerstream.adapters.kafka.cluster import Topic
+from triggerstream.adapters.kafka.group import leave
 from triggerstream.adapters.kafka.layout import Layout, layout_of
 from triggerstream.adapters.kafka.rehome import strays
 from triggerstream.adapters.kafka.topics import Topics, address_of
@@ -36,7 +37,7 @@ from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.background import Background
-from triggerstream.engine.health import Pulse, Vitals, keep_beating
+from triggerstream.engine.health import Pulse, Silence, Vitals, keep_beating
 from triggerstream.engine.index import Index
 from triggerstream.engine.ledger import FencedError, is_refusal
 
@@ -45,11 +46,16 @@ if sys.platform != "win32":
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 DRAINED = 0
 REFUSED = 2
 FAILED = 70
 FENCED = 75
 _LOOK_S = 30.0
+END_S = 40.0
+"""How long an orderly end may take, Kafka there or not: a rebalance that is under way, and then the
+checkpoints in flight, have 20 s each."""
 _GARBAGE = (50_000, 20, 100)
 """A fold makes many objects and no cycles. With Python's own 700, 10, 10, 100,000 events took 8.3 s to fold
 where they take 6.3, on a machine busy with other things."""
@@ -63,10 +69,17 @@ class Window:
     index: Callable[[Path, int], Index]
 
 
-def run_worker(settings: WorkerSettings, *, pulse: Pulse | None = None, window: Window | None = None) -> int:
+def run_worker(
+    settings: WorkerSettings,
+    *,
+    pulse: Pulse | None = None,
+    window: Window | None = None,
+    on_end: Callable[[str], None] = lambda _reason: None,
+) -> int:
     """Run a worker until SIGTERM or SIGINT; its exit status. What ends it otherwise ends the process.
 
-    ``pulse`` is told how it is; ``window`` is where people look.
+    ``pulse`` is told how it is; ``window`` is where people look; ``on_end`` is called with the reason before
+    the process ends with a failure.
 
     Raises:
         UsageError: it cannot start as things are.
@@ -75,34 +88,31 @@ def run_worker(settings: WorkerSettings, *, pulse: Pulse | None = None, window: 
     # With uvloop, which does not run on Windows, a full log takes a tenth less time.
     factory = None if sys.platform == "win32" else uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_run(settings, pulse or Pulse(), window))
+        return runner.run(_run(settings, pulse or Pulse(), window, on_end))
 
 
-async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) -> int:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        pulse.stop()
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-
+async def _run(
+    settings: WorkerSettings, pulse: Pulse, window: Window | None, on_end: Callable[[str], None]
+) -> int:
     def fail(exc: BaseException) -> NoReturn:
         pulse.fail(str(exc))
-        end_process(exc)
+        end_process(exc, on_end=on_end)
 
+    loop = asyncio.get_running_loop()
+    stopping = _stopping(pulse, fail)
     beats = Background(fail)
     beats.start("beats", keep_beating(pulse, Vitals))
     topics = Topics.of(settings.app)
     try:
-        layout = await _look(settings)
+        layout = await _unless(stopping, _look(settings))
     except LogError as exc:
         tell(f"ending with status {FAILED}: {exc}")
+        on_end(str(exc))
         return FAILED
     finally:
         await beats.close()
+    if layout is None:
+        return DRAINED  # it has had nothing yet
     identity, changelog = layout.identity, layout.cluster.topics[topics.changelog]
     started = time.monotonic()
 
@@ -123,8 +133,13 @@ async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) ->
         on_recovery=_tell_recovery,
     )
     loop.add_signal_handler(signal.SIGUSR1, _tell_progress, app)
-    beats = Background(fail)
-    beats.start("beats", keep_beating(pulse, lambda: vitals_of(app)))
+    beats, silence = Background(fail), Silence()
+
+    def how_it_is() -> Vitals:
+        silence.look(app.answered_at(), now=time.monotonic())
+        return vitals_of(app)
+
+    beats.start("beats", keep_beating(pulse, how_it_is))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(beats.close)
         stack.push_async_callback(app.close_clients)
@@ -136,10 +151,52 @@ async def _run(settings: WorkerSettings, pulse: Pulse, window: Window | None) ->
         beats.start("look at the topics", _watch(settings, layout))
         await stopping.wait()
         tell("stopping: finishing what is in flight")
+        member_id = app.member_id()
         await app.stop()
+        await _leave(settings, member_id)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
     return DRAINED
+
+
+def _stopping(pulse: Pulse, fail: Callable[[BaseException], None]) -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets. What is not finished a while later ends the process."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        pulse.stop()
+        if not stopping.is_set():
+            late = LogError(f"what was in flight was not finished within {END_S:g} s")
+            loop.call_later(END_S, fail, late)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopping
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """The result of ``work``; None where ``stopping`` came first."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])
+            return None
+        return working.result()
+    finally:
+        waiting.cancel()
+
+
+async def _leave(settings: WorkerSettings, member_id: str) -> None:
+    """Leave the group, so that others have the partitions at once; aiokafka does so for dynamic members."""
+    if settings.instance_id is None or not settings.leaves or not member_id:
+        return
+    try:
+        await leave(settings.connection(), settings.app, name=settings.instance_id, member_id=member_id)
+    except LogError as exc:
+        tell(f"warning: {exc}: its partitions wait until its session has timed out")
 
 
 async def _start(app: WorkerApp, fail: Callable[[BaseException], None]) -> None:
@@ -184,12 +241,13 @@ async def _look(settings: WorkerSettings) -> Layout:
     return await layout_of(connection, settings.app, timeout_s=_LOOK_S)
 
 
-def end_process(exc: BaseException) -> NoReturn:
+def end_process(exc: BaseException, *, on_end: Callable[[str], None] = lambda _reason: None) -> NoReturn:
     """End at once, with the status that ``exc`` deserves. Nothing is finished: it may not be ours."""
     status = FENCED if isinstance(exc, FencedError) else REFUSED if is_refusal(exc) else FAILED
     if status == FAILED:
         logger.critical("worker ends", exc_info=exc)
     tell(f"ending with status {status}: {type(exc).__name__}: {exc}")
+    on_end(str(exc) or type(exc).__name__)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

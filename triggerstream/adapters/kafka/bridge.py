@@ -22,6 +22,7 @@ from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
+from triggerstream.adapters.kafka.group import leave, member_id, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
@@ -79,6 +80,7 @@ class Bridge:
         dispatcher: Dispatcher,
         clock: Clock,
         session_timeout_s: float = 30.0,
+        member: str | None = None,
         on_ready: Callable[[Collection[int]], None],
         on_failure: Callable[[str], None] = lambda _reason: None,
     ) -> None:
@@ -87,6 +89,8 @@ class Bridge:
         self._topics = Topics.of(app)
         self._dispatcher = dispatcher
         self._session_timeout_ms = round(session_timeout_s * 1000)
+        self._member = member
+        """Its name as a static member of the group; None: it is a dynamic one."""
         self._on_ready, self._on_failure = on_ready, on_failure
         self._log = KafkaLog(connection, app)
         self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
@@ -112,6 +116,8 @@ class Bridge:
         try:
             async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
                 await self._connection.start(consumer)
+            if self._member is not None:
+                watch_name(consumer, self.fail)
             consumer.subscribe([self._topics.commands], listener=_Listener(self))
             handing.start("hand-over", self.handover.run())
             intake.start("fetches", self._fetch())
@@ -122,6 +128,7 @@ class Bridge:
                 await end
             await intake.close()
             await self.release(within_s=_DRAIN_S)
+            left = member_id(consumer)
         except KafkaError as exc:
             raise LogError(f"{self._topics.commands} cannot be read: {exc!r}") from exc
         finally:
@@ -132,10 +139,21 @@ class Bridge:
             await self._dispatcher.close()
             await self._log.close()
             await self._graveyard.close()
+        await self._leave(left)
+
+    async def _leave(self, member_id: str) -> None:
+        """Leave the group, so that others have the partitions at once; aiokafka does so for others."""
+        if self._member is None or not member_id:
+            return
+        try:
+            await leave(self._connection, group_of(self._app), name=self._member, member_id=member_id)
+        except LogError as exc:
+            logger.warning("not left: its partitions wait for its session", extra={"error": str(exc)})
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         return self._connection.member(
             group_of(self._app),
+            name=self._member,
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=min(3_000, self._session_timeout_ms // 6),
             rebalance_timeout_ms=_REBALANCE_MS,
@@ -276,16 +294,21 @@ class Bridge:
             check_tasks(self._consumer)
         if self._phase is Phase.STARTING:
             return Vitals(figures=figures)
-        self._answered_at = max(self._answered_at, answered_at(self._started()))
         return Vitals(
             phase=self._phase,
             joined=True,
-            silent_s=time.monotonic() - self._answered_at,
+            silent_s=time.monotonic() - self.answered_at(),
             waits=handover.waiting > 0,
             topic=self._topics.commands,
             places=tuple(self._place(lane) for _, lane in sorted(self._lanes.items())),
             figures=figures,
         )
+
+    def answered_at(self) -> float:
+        """When a broker answered last, by the monotonic clock; minus infinity: none has."""
+        if self._consumer is not None:
+            self._answered_at = max(self._answered_at, answered_at(self._consumer))
+        return self._answered_at
 
     def _place(self, lane: Lane) -> Place:
         consumer, place = self._started(), TopicPartition(self._topics.commands, lane.partition)

@@ -161,12 +161,15 @@ class Connection:
             fetch_max_wait_ms=wait_ms,
         )
 
-    def member(self, group: str, **timing: int) -> AIOKafkaConsumer:
+    def member(self, group: str, *, name: str | None = None, **timing: int) -> AIOKafkaConsumer:
         """A consumer that may commit offsets of ``group``, not started yet; it reads committed records.
 
-        It is no member before it subscribes to a topic. ``timing``: aiokafka's settings of that name.
+        It is no member before it subscribes to a topic. ``name``: what makes it a static member; ``timing``:
+        aiokafka's settings of that name.
         """
-        return self._consumer(group_id=group, isolation_level="read_committed", **timing)
+        return self._consumer(
+            group_id=group, group_instance_id=name, isolation_level="read_committed", **timing
+        )
 
     def admin(self) -> AIOKafkaAdminClient:
         """A client that asks about groups and changes offsets, not started yet."""

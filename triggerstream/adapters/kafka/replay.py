@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, for_code
 
 from triggerstream.adapters.kafka.check import Severity, check
 from triggerstream.adapters.kafka.connection import Connection, stop, translated
+from triggerstream.adapters.kafka.group import members_of
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import extents, pieces, record_of
-from triggerstream.adapters.kafka.topics import TIMEOUT_S
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
+from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.wire.records import Record
@@ -23,7 +23,6 @@ TRANSACTION_S = 300.0
 unless told otherwise (``transaction.max.timeout.ms``)."""
 _PIECE = 1_000
 """Records that are folded at once."""
-_RETRY_S = 0.2
 
 
 class KafkaRecords:
@@ -99,29 +98,13 @@ async def refuse_members(connection: Connection, app: AppId, *, timeout_s: float
         UsageError: its group has members.
         LogError: the cluster cannot be reached.
     """
-    async with translated(f"cannot look at the group {app}", timeout_s=timeout_s):
-        members = await _members(connection, app)
-    if members:
-        raise UsageError(
-            f"the group {app} has {len(members)} member{'s' if len(members) > 1 else ''} "
-            f"({', '.join(sorted(members))}): stop all workers first; one that was killed stays a member "
-            "until its session times out"
-        )
-
-
-async def _members(connection: Connection, app: AppId) -> Sequence[str]:
-    """The members' clients, each with its host."""
-    async with connection.running(connection.admin()) as admin:
-        while True:
-            try:
-                (answer,) = await admin.describe_consumer_groups([app])
-                ((code, _group, _state, _type, _protocol, members, *_),) = answer.groups
-                if code:
-                    raise for_code(code)(app)
-            except KafkaError as exc:
-                # A group's coordinator may be only just there.
-                if not exc.retriable:
-                    raise
-                await asyncio.sleep(_RETRY_S)
-            else:
-                return [f"{member[1]} at {member[2].removeprefix('/')}" for member in members]
+    _, members = await members_of(connection, app, topic=Topics.of(app).events, timeout_s=timeout_s)
+    if not members:
+        return
+    named = ", ".join(f"{member.name or member.client} at {member.host}" for member in members)
+    dead = next((member.name for member in members if member.name is not None), "NAME")
+    raise UsageError(
+        f"the group {app} has {len(members)} member{'s' if len(members) > 1 else ''} ({named}): stop all "
+        "workers first; one that was killed stays a member until its session times out: "
+        f"{advice.remove_member(address_of(connection, app), dead)}"
+    )

@@ -1,0 +1,286 @@
+"""Consumer groups of static members: who is in one, how one leaves, and how it learns of its replacement.
+
+aiokafka joins a group under a static name (``group.instance.id``), and knows no more of such members: it has
+LeaveGroup, Heartbeat and DescribeGroups in versions that do not carry the name. Kafka has had it since 2.4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import KafkaError, UnknownMemberIdError, for_code
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
+
+from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.core.errors import UsageError
+
+_T = TypeVar("_T")
+
+FENCED_INSTANCE_ID = 82
+"""The error of a member whose static name another process has joined under; aiokafka has no class for it."""
+LEAVE_S = 5.0
+"""How long a process that ends waits to have left; else its session times out."""
+_RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of a group. ``name``: its static name, None: it has none. ``host``: where it connects from.
+
+    ``partitions``: those of the topic that was asked for. The broker does not tell when it heard of a member
+    last: one that was killed stays a member until its session times out.
+    """
+
+    name: str | None
+    id: str
+    client: str
+    host: str
+    partitions: tuple[int, ...]
+
+
+class NameTakenError(UsageError):
+    """Another process has joined the group under the same static name."""
+
+
+async def members_of(
+    connection: Connection, group: str, *, topic: str, timeout_s: float
+) -> tuple[str, Sequence[Member]]:
+    """The state of ``group`` in Kafka's word, and its members, by name.
+
+    Raises:
+        LogError: the cluster cannot be reached.
+    """
+
+    async def ask(admin: AIOKafkaAdminClient, coordinator: int) -> tuple[str, Sequence[Member]]:
+        answer = await admin._send_request(_DescribeRequest(group), coordinator)  # noqa: SLF001 - no public way
+        ((code, _group, state, _type, _protocol, members, _operations),) = answer.groups
+        if code:
+            raise for_code(code)(group)
+        found = [_member(*member, topic=topic) for member in members]
+        return state, sorted(found, key=lambda member: (member.name or "", member.id))
+
+    async with translated(f"cannot look at the group {group}", timeout_s=timeout_s):
+        return await _of_coordinator(connection, group, ask)
+
+
+def _member(
+    id_: str, name: str | None, client: str, host: str, _metadata: bytes, assigned: bytes, *, topic: str
+) -> Member:
+    partitions: Collection[int] = ()
+    if assigned:
+        for of, numbers in ConsumerProtocol.ASSIGNMENT.decode(assigned).assignment:
+            if of == topic:
+                partitions = numbers
+    return Member(
+        name=name,
+        id=id_,
+        client=client,
+        host=host.removeprefix("/"),
+        partitions=tuple(sorted(partitions)),
+    )
+
+
+async def leave(
+    connection: Connection, group: str, *, name: str, member_id: str = "", timeout_s: float = LEAVE_S
+) -> bool:
+    """Have the static member ``name`` leave ``group``; whether it was a member.
+
+    With a ``member_id``, only the process that has it: another one that joined under the name stays.
+
+    Raises:
+        LogError: the cluster cannot be reached.
+    """
+
+    async def ask(admin: AIOKafkaAdminClient, coordinator: int) -> bool:
+        answer = await admin._send_request(  # noqa: SLF001 - no public way
+            _LeaveRequest(group, [(member_id, name)]), coordinator
+        )
+        codes = [answer.error_code, *(code for _id, _name, code in answer.members)]
+        for code in codes:
+            if code in {UnknownMemberIdError.errno, FENCED_INSTANCE_ID}:
+                return False
+            if code:
+                raise for_code(code)(group)
+        return True
+
+    async with translated(f"cannot leave the group {group} as {name}", timeout_s=timeout_s):
+        return await _of_coordinator(connection, group, ask)
+
+
+async def _of_coordinator(
+    connection: Connection, group: str, ask: Callable[[AIOKafkaAdminClient, int], Awaitable[_T]]
+) -> _T:
+    """The result of ``ask`` with the coordinator of ``group``, which may be only just there."""
+    async with connection.running(connection.admin()) as admin:
+        while True:
+            try:
+                return await ask(admin, await admin.find_coordinator(group))
+            except KafkaError as exc:
+                if not exc.retriable:
+                    raise
+                await asyncio.sleep(_RETRY_S)
+
+
+def member_id(consumer: AIOKafkaConsumer) -> str:
+    """The id that the broker gave to ``consumer`` in its group; empty: none."""
+    coordinator = getattr(consumer, "_coordinator", None)
+    return str(getattr(coordinator, "member_id", "") or "")
+
+
+def watch_name(consumer: AIOKafkaConsumer, fenced: Callable[[NameTakenError], None]) -> None:
+    """Have ``fenced`` called once another process has joined the group under the name of ``consumer``.
+
+    ``consumer`` has started and is a static member. aiokafka's heartbeat does not carry the name, so the
+    answer would be that the member is unknown, and it would join again: two processes with one name would
+    take the partitions from each other for ever.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001 - nothing public tells
+    name = consumer._group_instance_id  # noqa: SLF001 - as above
+    send = coordinator._send_req  # noqa: SLF001 - as above
+
+    async def send_with_name(request: Request[Any]) -> Response:
+        if isinstance(request, HeartbeatRequest):
+            request = _HeartbeatRequest(
+                coordinator.group_id, coordinator.generation, coordinator.member_id, name
+            )
+        answer = await send(request)
+        if getattr(answer, "error_code", 0) == FENCED_INSTANCE_ID:
+            fenced(
+                NameTakenError(
+                    f"another process has joined the group {coordinator.group_id} as {name}: each process "
+                    "needs a name of its own (--instance-id)"
+                )
+            )
+        return answer
+
+    coordinator._send_req = send_with_name  # noqa: SLF001 - as above
+
+
+# ---- the requests -----------------------------------------------------------------------------
+
+
+class _LeaveResponse(Response):  # type: ignore[misc] # aiokafka is not typed
+    API_KEY = 13
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        (
+            "members",
+            Array(
+                ("member_id", String("utf-8")),
+                ("group_instance_id", String("utf-8")),
+                ("error_code", Int16),
+            ),
+        ),
+    )
+
+
+class _LeaveStruct(RequestStruct):  # type: ignore[misc] # as above
+    API_KEY = 13
+    API_VERSION = 3
+    RESPONSE_TYPE = _LeaveResponse
+    SCHEMA = Schema(
+        ("group_id", String("utf-8")),
+        ("members", Array(("member_id", String("utf-8")), ("group_instance_id", String("utf-8")))),
+    )
+
+
+class _LeaveRequest(Request[_LeaveStruct]):  # type: ignore[misc] # as above
+    """LeaveGroup of static members; one without its id is whoever has the name."""
+
+    API_KEY = 13
+
+    def __init__(self, group: str, members: Sequence[tuple[str, str]]) -> None:
+        self._group = group
+        self._members = members
+
+    def build(self, request_struct_class: type[_LeaveStruct]) -> _LeaveStruct:
+        return request_struct_class(group_id=self._group, members=list(self._members))
+
+
+class _HeartbeatResponse(Response):  # type: ignore[misc] # as above
+    API_KEY = 12
+    API_VERSION = 3
+    SCHEMA = Schema(("throttle_time_ms", Int32), ("error_code", Int16))
+
+
+class _HeartbeatStruct(RequestStruct):  # type: ignore[misc] # as above
+    API_KEY = 12
+    API_VERSION = 3
+    RESPONSE_TYPE = _HeartbeatResponse
+    SCHEMA = Schema(
+        ("group_id", String("utf-8")),
+        ("generation_id", Int32),
+        ("member_id", String("utf-8")),
+        ("group_instance_id", String("utf-8")),
+    )
+
+
+class _HeartbeatRequest(Request[_HeartbeatStruct]):  # type: ignore[misc] # as above
+    """Heartbeat of a static member."""
+
+    API_KEY = 12
+
+    def __init__(self, group: str, generation: int, member: str, name: str) -> None:
+        self._values = (group, generation, member, name)
+
+    def build(self, request_struct_class: type[_HeartbeatStruct]) -> _HeartbeatStruct:
+        return request_struct_class(*self._values)
+
+
+class _DescribeResponse(Response):  # type: ignore[misc] # as above
+    API_KEY = 15
+    API_VERSION = 4
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "groups",
+            Array(
+                ("error_code", Int16),
+                ("group_id", String("utf-8")),
+                ("state", String("utf-8")),
+                ("protocol_type", String("utf-8")),
+                ("protocol", String("utf-8")),
+                (
+                    "members",
+                    Array(
+                        ("member_id", String("utf-8")),
+                        ("group_instance_id", String("utf-8")),
+                        ("client_id", String("utf-8")),
+                        ("client_host", String("utf-8")),
+                        ("metadata", Bytes),
+                        ("assignment", Bytes),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+            ),
+        ),
+    )
+
+
+class _DescribeStruct(RequestStruct):  # type: ignore[misc] # as above
+    API_KEY = 15
+    API_VERSION = 4
+    RESPONSE_TYPE = _DescribeResponse
+    SCHEMA = Schema(("groups", Array(String("utf-8"))), ("include_authorized_operations", Boolean))
+
+
+class _DescribeRequest(Request[_DescribeStruct]):  # type: ignore[misc] # as above
+    """DescribeGroups with the names of static members."""
+
+    API_KEY = 15
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    def build(self, request_struct_class: type[_DescribeStruct]) -> _DescribeStruct:
+        return request_struct_class(groups=[self._group], include_authorized_operations=False)

@@ -1,0 +1,52 @@
+"""Whether a broker accepts a connection, which says that a start of the child is worth its time."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+
+CONNECT_S = 2.0
+"""How long a connection may take: longer than the round trip to another continent with one lost packet."""
+
+
+def look_up(brokers: Sequence[str], found: Callable[[bool], None]) -> None:
+    """Call ``found`` from a thread of its own with whether one of ``brokers`` accepts a connection.
+
+    Names may take the resolver longer than a probe of Kubernetes waits, so the caller's loop must not wait.
+    """
+    threading.Thread(target=lambda: found(accepts(brokers)), daemon=True).start()
+
+
+def accepts(brokers: Sequence[str], *, timeout_s: float = CONNECT_S) -> bool:
+    """Whether one of ``brokers``, ``host:port`` each, accepts a connection. All are tried at once."""
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for broker in brokers:
+            host, _, port = broker.rpartition(":")
+            addresses = []
+            with suppress(OSError, ValueError):  # a name that nobody knows (now), or no port
+                # As bytes: the codec for text brings tables of a megabyte.
+                name = host.strip("[]").encode("ascii")
+                addresses = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
+            for family, kind, protocol, _name, address in addresses:
+                with suppress(OSError):
+                    made = stack.enter_context(socket.socket(family, kind, protocol))
+                    made.setblocking(False)  # noqa: FBT003 - the socket's own signature
+                    made.connect_ex(address)
+                    selector.register(made, selectors.EVENT_WRITE)
+        deadline = time.monotonic() + timeout_s
+        while selector.get_map():
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            if not ready:
+                return False
+            for key, _ in ready:
+                tried = key.fileobj
+                assert isinstance(tried, socket.socket)  # noqa: S101 - for the type checker
+                if not tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    return True
+                selector.unregister(tried)
+    return False

@@ -1,0 +1,99 @@
+"""The child's end of supervision: sockets that outlive it, and the facts that its supervisor acts on."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from triggerstream.supervision.channel import VARIABLE, send
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Supervision:
+    """What a process has of its supervisor; without arguments, that of a process that has none.
+
+    ``member``: the name under which the process joins its consumer group. It is the same after each restart
+    by one supervisor.
+    """
+
+    member: str | None = None
+    channel: socket.socket | None = None
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+
+    def listen(self, name: str, bind: Callable[[], socket.socket]) -> socket.socket:
+        """The socket that listens for ``name``: the supervisor's, or else one that ``bind`` makes."""
+        inherited = self.sockets.get(name)
+        if inherited is not None:
+            return inherited
+        made = self.sockets[name] = bind()
+        self._tell({"listening": name}, attached=made)
+        return made
+
+    def serving(self, name: str) -> None:
+        """Tell that the connections of ``name`` are accepted here from now on, not by the supervisor."""
+        self._tell({"serving": name})
+
+    def connecting(self, bootstrap: str) -> None:
+        """Tell which brokers this process cannot do without: ``host:port``, or several with commas."""
+        self._tell({"brokers": [broker.strip() for broker in bootstrap.split(",")]})
+
+    def ending(self, reason: str) -> None:
+        """Tell why this process is about to end."""
+        self._tell({"ending": reason})
+
+    def _tell(self, message: dict[str, object], *, attached: socket.socket | None = None) -> None:
+        if self.channel is not None:
+            # Without its supervisor, this process is about to be killed.
+            with suppress(OSError):
+                send(self.channel, message, attached=attached)
+
+
+def connect(environment: MutableMapping[str, str]) -> Supervision | None:
+    """The supervision of this process, which ends with its supervisor from now on; None: it has none.
+
+    ``environment`` loses the variable that says so: processes started from here are not supervised.
+    """
+    text = environment.pop(VARIABLE, None)
+    if text is None:
+        return None
+    given = json.loads(text)
+    channel = _taken(given["channel"])
+    _end_with(given["parent"], channel)
+    return Supervision(
+        member=given["member"],
+        channel=channel,
+        sockets={name: _taken(number) for name, number in given["sockets"].items()},
+    )
+
+
+def _taken(number: int) -> socket.socket:
+    made = socket.socket(fileno=number)
+    made.set_inheritable(False)
+    return made
+
+
+def _end_with(parent: int, channel: socket.socket) -> None:
+    """Have the kernel kill this process when ``parent`` dies, even where this process is stopped."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    else:
+        threading.Thread(target=_await_end, args=(channel,), daemon=True).start()
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _await_end(channel: socket.socket) -> None:
+    # The supervisor sends nothing: what can be read is its end.
+    with suppress(OSError):
+        channel.recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,330 @@
+"""The supervisor: a process that starts the one that works, again and again, and outlives its failures.
+
+=================  ===========================================================================================
+the child ends     the supervisor
+=================  ===========================================================================================
+70 or 75           starts it again: at once the first time, then once a broker accepts a connection, after
+                   pauses of at most :attr:`Policy.longest_pause_s`
+10 such ends       within a minute, each with a broker that accepts connections: ends with that status
+any other status   ends with that status
+by a signal        ends by that signal
+=================  ===========================================================================================
+
+SIGTERM and SIGINT go to the child, whose end is then the supervisor's; without a child the supervisor ends
+with 0. SIGHUP, SIGUSR1 and SIGUSR2 go to the child. If the supervisor is killed, the kernel kills the child.
+
+While no child serves them, the supervisor answers on the sockets that it holds (:class:`Answers`): probes as
+a process that lives and is not ready, everything else with 503 and the reason.
+
+It imports the standard library only: it is process 1 of a container, where it also waits for processes
+whose parents have gone, and takes under 20 MiB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from triggerstream.supervision import brokers
+from triggerstream.supervision.answers import Answers
+from triggerstream.supervision.channel import PROBES, VARIABLE, Receiver
+
+AGAIN = frozenset({70, 75})
+"""The statuses after which a new process may succeed: a failure of the infrastructure; fenced."""
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
+_FAILPOINT = "TRIGGERSTREAM_FAILPOINT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When a child is started again.
+
+    ``calm_s``: a child that ran so long had recovered, and its end is a first one. ``most``: so many ends
+    ``within_s`` with Kafka there are no outage of Kafka. Pauses begin with ``first_pause_s`` and double; the
+    longest leaves room for that many ends within that time.
+    """
+
+    calm_s: float = 60.0
+    first_pause_s: float = 0.25
+    longest_pause_s: float = 2.0
+    most: int = 10
+    within_s: float = 60.0
+
+
+def supervise(name: str, command: Sequence[str], *, policy: Policy | None = None) -> int:
+    """Run ``command``, an argument vector, as the child until it is done; the exit status.
+
+    It does not return where the child ended by a signal: this process ends by the same one. ``name`` is what
+    messages call the child.
+    """
+    return _Supervisor(name, command, policy or Policy()).run()
+
+
+class _Supervisor:
+    def __init__(self, name: str, command: Sequence[str], policy: Policy) -> None:
+        self._name = name
+        self._command = command
+        self._policy = policy
+        self._environment = dict(os.environ)
+        self._member = f"{name}-{uuid.uuid4()}"
+        self._selector = selectors.DefaultSelector()
+        self._answers = Answers(self._selector, self._answer)
+        self._sockets: dict[str, socket.socket] = {}
+        self._brokers: list[str] = []
+        self._child: int | None = None
+        self._receiver: Receiver | None = None
+        self._stopping = False
+        self._result: int | None = None
+        self._started_at = 0.0
+        self._failures = 0
+        """Ends in a row, of children that had not run for long."""
+        self._ends: deque[float] = deque(maxlen=policy.most)
+        """When children ended last; ends without Kafka are taken out."""
+        self._reason = "starting"
+        self._ending = ""
+        self._status = 0
+        self._start_at: float | None = None
+        """When to look for a broker, or to start the child where no broker is known; None: not now."""
+        self._looking = False
+        self._away = False
+        """No broker has accepted a connection since the child ended."""
+        self._handled: list[signal.Signals] = []
+        self._wake, self._waker = socket.socketpair()
+        self._woken, self._news = os.pipe()
+
+    def run(self) -> int:
+        """Supervise until the child is done."""
+        # A core of this process would only overwrite the child's; the child sets no limit of its own.
+        limit = resource.getrlimit(resource.RLIMIT_CORE)
+        self._listen_to_signals()
+        os.set_blocking(self._woken, False)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._hear_of_brokers)
+        self._start()
+        while self._result is None:
+            for key, _ in self._selector.select(self._timeout_s()):
+                if key.fd in self._selector.get_map():  # else an event of this turn has closed it
+                    key.data()
+            self._start_if_due()
+        if self._result < 0:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, limit[1]))
+            _end_by(-self._result)
+        return self._result
+
+    def _timeout_s(self) -> float | None:
+        times = [self._answers.expire()]
+        if self._start_at is not None:
+            times.append(max(self._start_at - time.monotonic(), 0.0))
+        return min((one for one in times if one is not None), default=None)
+
+    # ---- signals ----------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> None:
+        self._wake.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        self._waker.setblocking(False)  # noqa: FBT003 - likewise
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        # One that whoever started this process has it ignore (nohup) stays ignored, and so in the child.
+        ignored = [number for number in _FORWARDED if signal.getsignal(number) is signal.SIG_IGN]
+        self._handled = [number for number in (*_FORWARDED, signal.SIGCHLD) if number not in ignored]
+        for number in self._handled:
+            signal.signal(number, lambda _number, _frame: None)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._take_signals)
+
+    def _take_signals(self) -> None:
+        with suppress(BlockingIOError):
+            for number in self._wake.recv(4096):
+                if number in _FORWARDED:
+                    self._forward(number)
+        self._reap()
+
+    def _forward(self, number: int) -> None:
+        self._stopping = self._stopping or number in _ENDING
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._child, number)
+        elif self._stopping:
+            self._say("ended while no process ran")
+            self._result = 0
+
+    def _reap(self) -> None:
+        """Take note of processes that ended: the child, and orphans that became this process's children."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid == self._child:
+                self._ended(status)
+
+    # ---- the child --------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        numbers = {name: held.fileno() for name, held in self._sockets.items()}
+        passed = (theirs.fileno(), *numbers.values())
+        given = {
+            "channel": theirs.fileno(),
+            "sockets": numbers,
+            "parent": os.getpid(),
+            "member": self._member,
+        }
+        for number in passed:
+            os.set_inheritable(number, True)  # noqa: FBT003 - the function's own signature
+        try:
+            self._child = os.posix_spawn(
+                self._command[0],
+                list(self._command),
+                {**self._environment, VARIABLE: json.dumps(given)},
+                setpgroup=0,  # else a Ctrl-C of a terminal came twice: from there, and from here
+                setsigdef=self._handled,
+            )
+        finally:
+            for number in passed:
+                os.set_inheritable(number, False)  # noqa: FBT003 - likewise
+            theirs.close()
+        ours.setblocking(False)  # noqa: FBT003 - likewise
+        self._receiver = Receiver(ours)
+        self._selector.register(ours, selectors.EVENT_READ, self._hear)
+        self._started_at = time.monotonic()
+        self._start_at = None
+        self._ending = ""
+        # A failpoint of a test is for one process: the next one would die there as well.
+        self._environment.pop(_FAILPOINT, None)
+
+    def _hear(self) -> None:
+        """Act on what the child has told."""
+        receiver = self._receiver
+        if receiver is None:
+            return
+        messages, is_open = receiver.messages()
+        for message, attached in messages:
+            match message:
+                case {"brokers": list(addresses)}:
+                    self._brokers = [str(address) for address in addresses]
+                case {"listening": str(name)} if attached is not None:
+                    self._sockets[name] = attached
+                    self._answers.serve(name, attached)
+                case {"serving": str(name)}:
+                    self._answers.leave(name)
+                case {"ending": str(reason)}:
+                    self._ending = reason
+                case _:
+                    pass
+        if not is_open:
+            self._selector.unregister(receiver.channel)
+            receiver.close()
+            self._receiver = None
+
+    def _ended(self, status: int) -> None:
+        self._hear()  # the last of what it told
+        if self._receiver is not None:  # a process of the child's has the other end
+            self._selector.unregister(self._receiver.channel)
+            self._receiver.close()
+            self._receiver = None
+        self._child = None
+        code = os.waitstatus_to_exitcode(status)
+        if self._stopping or code not in AGAIN:
+            self._result = code
+            return
+        for name, held in self._sockets.items():
+            self._answers.serve(name, held)
+        now = time.monotonic()
+        self._failures = 1 if now - self._started_at >= self._policy.calm_s else self._failures + 1
+        self._status = code
+        self._away = False
+        self._ends.append(now)
+        self._reason = f"the {self._name} ended with status {code}" + (
+            f": {self._ending}" if self._ending else ""
+        )
+        if self._failures == 1:
+            self._say(f"the {self._name} ended with status {code}: starting it again")
+            self._start_at = now
+        else:
+            pause_s = min(
+                self._policy.first_pause_s * 2.0 ** min(self._failures - 2, 16), self._policy.longest_pause_s
+            )
+            self._start_at = now + pause_s
+
+    def _start_if_due(self) -> None:
+        if self._result is not None or self._start_at is None or time.monotonic() < self._start_at:
+            return
+        if self._failures == 1:
+            self._start()
+        elif not self._brokers:
+            self._start_or_give_up()
+        elif not self._looking:
+            self._looking = True
+            self._start_at = None
+            brokers.look_up(self._brokers, lambda found: _post(self._news, found=found))
+
+    def _hear_of_brokers(self) -> None:
+        found = os.read(self._woken, 1) == b"\1"
+        self._looking = False
+        if self._result is not None:
+            return
+        if found:
+            self._start_or_give_up()
+            return
+        if not self._away:
+            self._away = True
+            if self._ends:
+                self._ends.pop()  # this end had a reason that no restart of this container cures
+            where = ", ".join(self._brokers)
+            self._say(f"the {self._name} ended with status {self._status}: waiting for Kafka at {where}")
+            self._reason += f"; no broker accepts a connection at {where}"
+        self._start_at = time.monotonic() + self._policy.longest_pause_s / 2
+
+    def _start_or_give_up(self) -> None:
+        ends, policy = self._ends, self._policy
+        if len(ends) == policy.most and ends[-1] - ends[0] < policy.within_s:
+            self._say(
+                f"the {self._name} ended {policy.most} times within {policy.within_s:g} s although Kafka is "
+                f"there: ending with its status {self._status}"
+            )
+            self._result = self._status
+            return
+        self._say(f"the {self._name} ended with status {self._status}: starting it again")
+        self._start()
+
+    # ---- words ------------------------------------------------------------------------------------
+
+    def _answer(self, name: str, path: str) -> tuple[int, str]:
+        """The answer to a request while no child serves it.
+
+        A start that waits for Kafka is no slow start that somebody should end, so `/startedz` answers 200
+        once the child has failed: from then on `/livez` is asked, and `/readyz` says that nothing is done.
+        """
+        if name == PROBES and (path == "/livez" or (path == "/startedz" and self._child is None)):
+            return 200, "ok"
+        return 503, self._reason
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"triggerstream {self._name} {os.getpid()} (supervisor): {line}\n")
+            sys.stderr.flush()
+
+
+def _post(pipe: int, *, found: bool) -> None:
+    os.write(pipe, b"\1" if found else b"\0")
+
+
+def _end_by(number: int) -> NoReturn:
+    """End as the child did; process 1, which gets no signal from itself, with a shell's 128 + N."""
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    sys.exit(128 + number)
