@@ -26,6 +26,9 @@ HEADER = "triggerstream"
 PUT_BACK = "putBack"
 """In the header: how often the message was put back."""
 
+BEGUN = "begun"
+"""In the header: true once `started` of this very message is in the log."""
+
 STARTS = "triggerstream-starts"
 """A header of its own: how many deliveries of the message may have begun to run and had no end."""
 
@@ -51,6 +54,7 @@ class Delivery:
     on_timeout: bool
     traceparent: str | None
     put_back: int
+    begun: bool
     starts: int
 
 
@@ -77,6 +81,7 @@ def delivery_of(headers: Mapping[str, object] | None) -> Delivery | None:
             on_timeout=flag(fields, "onTimeout"),
             traceparent=optional_text(fields, "traceparent"),
             put_back=integer(fields, PUT_BACK) if PUT_BACK in fields else 0,
+            begun=flag(fields, BEGUN),
             starts=integer(cast("JsonObject", headers), STARTS) if STARTS in headers else 0,
         )
     except DecodeError:

@@ -41,7 +41,7 @@ from celery.exceptions import (
 
 from triggerstream.adapters.celery import outcomes
 from triggerstream.adapters.celery.context import CommandContext, RetryRequested, SkipRequested, running
-from triggerstream.adapters.celery.delivery import HEADER, PUT_BACK, STARTS, Delivery, delivery_of
+from triggerstream.adapters.celery.delivery import BEGUN, HEADER, PUT_BACK, STARTS, Delivery, delivery_of
 from triggerstream.adapters.celery.guards import (
     MAX_TAKEOVERS,
     Busy,
@@ -166,7 +166,7 @@ class Execution:
 
     def _run(self, call: _Call, held: Held, lease: AbstractContextManager[None]) -> object:
         delivery, request = call.delivery, call.task.request
-        if request.retries == delivery.retries:
+        if request.retries == delivery.retries and not delivery.begun:
             self._report_started(call, held)
         # A retry of Celery's own is a call of its own, as it is to a guard: what was lost before is not its.
         (request.headers or {}).pop(STARTS, None)
@@ -191,9 +191,9 @@ class Execution:
                     held.abandon()
                     raise
                 if isinstance(exc, Reject) and exc.requeue:  # type: ignore[attr-defined]  # missing in the stubs
+                    # Celery would have the broker mark the message, as if its process had been lost.
                     held.release()
-                    _mark_handled(request)
-                    raise
+                    self._put_back(call.task, delivery, within_s=_LONGEST_PUT_BACK_S, begun=True)
                 value = _settle_exception(held, delivery, exc)
                 self._report_value(request, delivery, value)
                 if _is_result(value):
@@ -254,18 +254,28 @@ class Execution:
         )
 
     def _put_back(
-        self, task: Task[Any, Any], delivery: Delivery, *, within_s: float, expires: bool = False
+        self,
+        task: Task[Any, Any],
+        delivery: Delivery,
+        *,
+        within_s: float,
+        expires: bool = False,
+        begun: bool = False,
     ) -> NoReturn:
         """Send the message again, for later but at most ``within_s`` later, and have this one acknowledged.
 
         It comes later each time. A crash between the two leaves both messages; a guard makes one of no
         effect. ``expires``: the command's time to begin goes on; otherwise somebody has begun it in time.
+        ``begun``: its `started` is in the log, and need not be there again.
         """
         request = task.request
         _mark_handled(request)
         delay_s = min(_FIRST_PUT_BACK_S * 2.0 ** min(delivery.put_back, 16), _LONGEST_PUT_BACK_S, within_s)
         headers = dict(request.headers or {})
-        headers[HEADER] = {**headers.get(HEADER, {}), PUT_BACK: delivery.put_back + 1}
+        ours = {**headers.get(HEADER, {}), PUT_BACK: delivery.put_back + 1}
+        if begun:
+            ours[BEGUN] = True
+        headers[HEADER] = ours
         limit: dict[str, Any] = {} if expires else {"expires": None}
         try:
             self._republisher.apply(
