@@ -25,31 +25,34 @@ from triggerstream.core.commands import Command
 
 pytestmark = [pytest.mark.celery, pytest.mark.faults, pytest.mark.timeout(900)]
 
-COMMANDS = 600
-CHILD_KILLS = 120
-WHOLE_KILLS = 6
+COMMANDS = 400
+CHILD_KILLS = 80
+WHOLE_KILLS = 4
 """One in twenty of the kills is that of a whole worker, which takes all that its children run with it."""
 
 
 @dataclass(kw_only=True)
 class Kills:
-    """What was killed, at random but the same each time."""
+    """What was killed, at random: a process each time that a few more events are in the log."""
 
+    farm: Farm
     worker: KeptWorker
     random: Random
     children: int = 0
     whole: int = 0
 
     def run(self, ends: threading.Event) -> None:
-        while not ends.wait(self.random.uniform(0.1, 0.4)):
-            if self.children >= CHILD_KILLS:
-                return
+        after = 0
+        while not ends.wait(0.05) and self.children < CHILD_KILLS:
+            if len(self.farm.log.all()) < after:
+                continue
             main = self.worker.pid
             if main is None:
                 continue
             children = list(descendants(main))
             if not children:
                 continue
+            after = len(self.farm.log.all()) + self.random.randint(2, 12)
             whole = self.whole < WHOLE_KILLS and self.random.randrange(20) == 0
             with suppress(ProcessLookupError):
                 if whole:
@@ -61,8 +64,8 @@ class Kills:
 
 
 @contextmanager
-def kills(worker: KeptWorker, *, seed: int) -> Iterator[Kills]:
-    made, ends = Kills(worker=worker, random=Random(seed)), threading.Event()
+def kills(farm: Farm, worker: KeptWorker, *, seed: int) -> Iterator[Kills]:
+    made, ends = Kills(farm=farm, worker=worker, random=Random(seed)), threading.Event()
     thread = threading.Thread(target=made.run, args=(ends,))
     thread.start()
     try:
@@ -115,7 +118,7 @@ async def test_every_command_has_one_end_and_its_effect_once_with_a_guard(
             connection.execute(text("CREATE TABLE effects (name TEXT, command TEXT)"))
         worker = farm.kept_worker("-c", "4", TEST_LEASE="2", TEST_VISIBILITY="10")
         sent = [command("takes_effect", name=f"n{n}", pauses=0.05) for n in range(COMMANDS)]
-        with kills(worker, seed=1) as made:
+        with kills(farm, worker, seed=1) as made:
             outcomes = await run_all(farm, sent)
         with engine.connect() as connection:
             took = Counter(row[0] for row in connection.execute(text("SELECT command FROM effects")))
@@ -140,7 +143,7 @@ async def test_every_command_has_an_end_without_a_guard_after_a_bounded_number_o
             command("dies", name=f"n{n}", times=99 if n % 10 == 0 else 0, pauses=0.05)
             for n in range(COMMANDS // 2)
         ]
-        with kills(worker, seed=2) as made:
+        with kills(farm, worker, seed=2) as made:
             outcomes = await run_all(farm, sent)
         starts = Counter(e["session"] for e in farm.log.all() if e["type"].endswith(".started"))
     print_row(
