@@ -1,0 +1,103 @@
+"""Fuzzers of tasks files, which people write by hand: every finding is said, nothing else is raised."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import orjson
+
+from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
+from triggerstream.core.errors import ConfigError
+from triggerstream.wire import jsonc, lexemes, spots, taskkeys, taskrules, tasksfile, tree
+
+EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
+TOKENS = (
+    *(
+        b"//",
+        b"/*",
+        b"*/",
+        b",",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b":",
+        b'"',
+        b"'",
+        b"\\u12",
+        b"\\x",
+        b"\\",
+        b"\n",
+        b"\xff",
+    ),
+    *(
+        b"True",
+        b"None",
+        b"undefined",
+        b"NaN",
+        b"-",
+        b"+1",
+        b"01",
+        b".5",
+        b"1.",
+        b"1e",
+        b"0x10",
+        b"1e400",
+        b"after",
+    ),
+    *(b"\xef\xbb\xbf", b"\xe2\x80\x9c", b"\x00", b"\t", b";", b"=", b"`", b"9223372036854775808"),
+)
+NAMES = (
+    *("after", "run", "unless", "andEvery", "withParams", "using", "retry", "queue", "expires", "max"),
+    *("backoff", "factor", "maxBackoff", "$bounds", "$extras", "$schema", "stateBytes", "decidedBytes"),
+    *("x-note", "unles", "count", "t_page", "triggerstream.x", "a#1"),
+)
+RULES = b"""{
+  "t_a": {"after": ["t_b"], "run": "x.a", "unless": ["t_b"]},
+  "t_b": {"after": ["t_a", "orderPaid", "orderCancelled"], "andEvery": "t_a", "run": "x.b"},
+  "t_c": {"after": ["not an identifier", "t_c"], "run": "x.c", "withParams": {"other": 1, "t_c": {"a": 1}}},
+  "t_d": {"after": [], "andEvery": "t_d", "run": "x.d", "retry": {"max": 3, "backoff": "1h"}},
+  "t_e": {"after": ["a"], "unless": ["orderRejected", "orderCancelled"], "run": "x.e"}
+}"""
+
+
+def _examples() -> tuple[bytes, ...]:
+    files = sorted((EXAMPLES / "valid" / "tasks").iterdir()) + sorted(
+        file for file in (EXAMPLES / "invalid" / "tasks").rglob("*") if file.is_file()
+    )
+    return (RULES, b"", *(file.read_bytes() for file in files))
+
+
+def _mutate(chance: random.Random, data: bytes) -> bytes:
+    if chance.random() < 0.5:
+        try:
+            return orjson.dumps(mutate_json(chance, orjson.loads(data), NAMES))
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+            pass
+    return mutate_bytes(chance, data, TOKENS)
+
+
+def _read(text: bytes) -> None:
+    """What is read is written and read again as the same; every finding has a place in the file."""
+    config, findings = tasksfile.check(text, name="tasks.json")
+    assert all(finding.line >= 1 and finding.column >= 1 and finding.message for finding in findings)
+    if config is None:
+        raise ConfigError("tasks.json", findings)
+    again = tasksfile.read(tasksfile.encode(config), name="again")
+    assert (again.tasks, again.bounds) == (config.tasks, config.bounds)
+
+
+def test_tasks_files_are_read_or_refused_with_their_findings() -> None:
+    fuzz(
+        Fuzzer(
+            parse=_read,
+            refuses=(ConfigError,),
+            seeds=_examples(),
+            mutate=_mutate,
+            parsers=tuple(
+                Parser(module=module)
+                for module in (jsonc, lexemes, spots, taskkeys, taskrules, tasksfile, tree)
+            ),
+        )
+    )
