@@ -176,6 +176,32 @@ def test_an_event_for_the_dead_letters_is_told_with_its_line_and_the_run_goes_on
     assert all(": dead letter: " in reason for reason in reasons)
 
 
+def test_a_trigger_that_is_left_out_is_told_with_the_line_that_it_follows_from(
+    cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "pages.json"
+    file.write_text(
+        """{
+          "$bounds": {"unresolvedInstances": 1},
+          "t_page": {"after": [], "andEvery": "page", "run": "app.page"},
+          "t_x": {"after": ["close"], "andEvery": "t_page", "run": "app.x"},
+          "t_y": {"after": ["close"], "andEvery": "t_page", "run": "app.y"},
+        }"""
+    )
+    ran = cli(
+        "simulate",
+        str(file),
+        "-",
+        "--assume-finished",
+        stdin=lines("", event("s", "page"), event("s", "page")),
+    )
+    assert [row["instance"] for row in ran.rows()] == ["t_page#0", "t_page#1"]
+    full = "a session holds at most 1 unresolved instances ($bounds.unresolvedInstances)"
+    assert ran.err.splitlines() == [
+        f"-:{line}:1: dead letter: the trigger `t_page` was left out: {full}" for line in (2, 3)
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "place"),
     [

@@ -10,6 +10,7 @@ import pytest
 
 from tests.adapters.faust.workers import Outcome, Stage, read_all, stage
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.deadletters import buried
 from triggerstream.core.commands import Command
 from triggerstream.core.events import (
     Body,
@@ -44,9 +45,20 @@ def app(kafka: str, kafka_app: AppId, tmp_path: Path) -> Iterator[Stage]:
         yield made
 
 
-def tasks_file(chance: random.Random) -> str:
+BOUNDS: JsonObject = {
+    "unresolvedInstances": 3,
+    "triggerNames": 1,
+    "resolvedInstances": 2,
+    "resolvedBytes": 500,
+    "stateBytes": 4_000,
+    "commandBytes": 560,
+}
+"""So low that the logs meet each of them."""
+
+
+def tasks_file(chance: random.Random, *, bounds: JsonObject | None = None) -> str:
     """Three tasks that wait for triggers and for one another."""
-    tasks: JsonObject = {}
+    tasks: JsonObject = {} if bounds is None else {"$bounds": bounds}
     for number, name in enumerate(("t", "u", "v")):
         pool = [*TRIGGERS, *("t", "u")[:number]]
         task: JsonObject = {
@@ -100,10 +112,12 @@ def random_answers(chance: random.Random, decided: list[Command]) -> Iterator[Ne
             yield NewRecord(key=command.session.encode(), value=events.encode(body))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_random_logs_mean_the_same_to_every_engine(app: Stage, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "bounds"), [(1, None), (2, None), (3, BOUNDS)])
+async def test_random_logs_mean_the_same_to_every_engine(
+    app: Stage, seed: int, bounds: JsonObject | None
+) -> None:
     chance = random.Random(seed)
-    text = tasks_file(chance)
+    text = tasks_file(chance, bounds=bounds)
     await app.prepare(text)
     workers = [app.start("w1"), app.start("w2")]
     seen = 0
@@ -120,6 +134,15 @@ async def test_random_logs_mean_the_same_to_every_engine(app: Stage, seed: int) 
     outcome = await app.exact()
     assert outcome.command_count() > 20
     _compare_with_simulate(app, outcome, text)
+    if bounds is not None:
+        letters = await read_all(app.connection, app.topics.dead_letters, app.partitions)
+        found = [
+            buried(record.value, key=record.key, headers=tuple(record.headers)).left_out
+            for records in letters.values()
+            for record in records
+        ]
+        assert None in found, "no trigger was refused: this shows nothing of bounds"
+        assert 0 in found, "no trigger was left out: this shows nothing of bounds"
 
 
 async def test_configurations_that_change_mean_the_same_to_every_engine(app: Stage) -> None:
