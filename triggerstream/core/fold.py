@@ -12,6 +12,7 @@ from copy import copy
 from typing import assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.events import (
@@ -50,7 +51,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.merge import deep_merge
-from triggerstream.core.sizes import Sizes, cut_text, held_by_resolved_alone
+from triggerstream.core.sizes import SHORT_TEXT, Sizes, cut_text, held_by_resolved_alone
 from triggerstream.core.state import (
     DECIDED,
     WAITING,
@@ -63,7 +64,7 @@ from triggerstream.core.state import (
     Status,
     TaskRecord,
 )
-from triggerstream.core.tasks import Applied, Configuration, Rules, Task
+from triggerstream.core.tasks import Applied, Bounds, Configuration, Rules, Task
 
 
 class LeftOut(Struct, frozen=True, kw_only=True):
@@ -199,35 +200,101 @@ class _Follows(Struct, frozen=True, kw_only=True):
     command: CommandId
 
 
+class _Beyond:
+    """What a bound prevented: the trigger left out, how much is counted, and sentences for the timeline."""
+
+    __slots__ = ("left_out", "prevented", "remarks")
+
+    def __init__(self) -> None:
+        self.left_out: tuple[LeftOut, ...] = ()
+        self.prevented = 0
+        self.remarks: list[str] = []
+
+
+class _Meter:
+    """Looks at the bounds in bytes while an event is folded.
+
+    While a trigger is ``firing``, what breaks one raises ``_BoundError``; all else keeps them by itself.
+    """
+
+    __slots__ = ("_bytes", "_stale", "decided", "firing", "sizes")
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.firing = False
+        self.decided = 0
+        """The bytes of all commands that the event decides."""
+        self._bytes: int | None = None
+        self._stale = False
+
+    def forget(self) -> None:
+        """Have the state measured anew."""
+        self._bytes = None
+
+    def shrunk(self) -> None:
+        """The state may take less than is known of it."""
+        self._stale = True
+
+    def takes(self, state: SessionState, grown: int, limit: int) -> bool:
+        """Whether ``state`` has room for the bytes that it has just grown by; else they have to go again.
+
+        Measured anew only where what is known does not do: up to 1,000 instances may be decided at once.
+        """
+        if self._bytes is None or (self._stale and self._bytes + grown > limit):
+            self._bytes = self.sizes.state(state)
+            self._stale = False
+        else:
+            self._bytes += grown
+        if grown <= 0 or self._bytes <= limit:
+            return True
+        self._bytes -= grown
+        return False
+
+    def too_long(self, command: Decision, bounds: Bounds) -> _TooLong | None:
+        """Why ``command``, the last that was decided, cannot be sent, if it cannot."""
+        size = self.sizes.command(command) if isinstance(command, Command) else 0
+        if size > bounds.command_bytes:
+            limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
+            return _TooLong(
+                reason=f"a command would have {size:,} bytes: {limit}",
+                error="its command would be too long ($bounds.commandBytes)",
+            )
+        if self.decided + size > bounds.decided_bytes:
+            limit = f"at most {bounds.decided_bytes:,} ($bounds.decidedBytes)"
+            return _TooLong(
+                reason=f"one event would decide {self.decided + size:,} bytes of commands: {limit}",
+                error="one event would decide too many bytes of commands ($bounds.decidedBytes)",
+            )
+        return None
+
+    def count(self, command: Decision) -> None:
+        """Count the bytes of a command that is sent."""
+        self.decided += self.sizes.command(command) if isinstance(command, Command) else 0
+
+
 class _Draft:
     """A copy of a state under change. What it has not copied yet it shares, and never writes to.
 
     ``follows`` is the trigger that follows from the event, ``barred`` why it is not to be fired, ``followed``
-    whether it was. While a trigger is being ``firing``, what breaks a bound raises ``_BoundError``; all else
-    that is done keeps the bounds by itself. ``remarks`` say in the timeline what a bound prevented.
+    whether it was. ``meter`` is there where the bounds in bytes are looked at, ``beyond`` where something was
+    beyond one.
     """
 
     __slots__ = (
-        "_bytes",
-        "_bytes_stale",
         "_owned",
         "barred",
+        "beyond",
         "config",
         "created",
-        "decided_bytes",
         "decisions",
-        "firing",
         "followed",
         "follows",
-        "left_out",
+        "meter",
         "offset",
-        "prevented",
-        "remarks",
         "resolved",
         "rules",
         "session",
         "settled",
-        "sizes",
         "state",
         "sweep",
         "taken",
@@ -239,19 +306,16 @@ class _Draft:
     ) -> None:
         self.rules = rules
         self.session = session
-        self.sizes = sizes
         self.decisions: list[Decision] = []
         self.settled: list[CommandId] = []
         self.trace: str | None = None
         self.offset = -1
-        self.created = self.resolved = self.taken = self.prevented = self.decided_bytes = 0
-        self.sweep = self.firing = self.followed = False
+        self.created = self.resolved = self.taken = 0
+        self.sweep = self.followed = False
         self.follows: _Follows | None = None
         self.barred: _BoundError | None = None
-        self.left_out: LeftOut | None = None
-        self.remarks: list[str] | None = None
-        self._bytes: int | None = None
-        self._bytes_stale = False
+        self.beyond: _Beyond | None = None
+        self.meter = None if sizes is None else _Meter(sizes)
         self._owned: set[TaskName] = set()
         if state is None:
             self.state = SessionState(config=rules.current.offset)
@@ -274,16 +338,17 @@ class _Draft:
     def folded(self) -> Folded:
         if self.sweep and self.state.held:
             self._let_go()
-        return Folded(
+        folded = Folded(
             state=self.state,
             decisions=tuple(self.decisions),
             settled=tuple(self.settled),
-            left_out=() if self.left_out is None else (self.left_out,),
             created=self.created,
             resolved=self.resolved,
             taken=self.taken,
-            prevented=self.prevented,
         )
+        if self.beyond is None:
+            return folded
+        return replace(folded, left_out=self.beyond.left_out, prevented=self.beyond.prevented)
 
     # ---- the order of things ------------------------------------------------------------------
 
@@ -306,15 +371,16 @@ class _Draft:
         if state.timer_count:
             self.fire_timers(state.clock_us)
         state.offset = event.offset
-        if self.remarks is not None:
-            note = _with_remarks(note, self.remarks)
+        if self.beyond is not None and self.beyond.remarks:
+            note = _with_remarks(note, self.beyond.remarks)
         if note is not _SILENT:
-            note = _cut_note(note)
+            if note is not None:
+                note = _cut_note(note)
             positions = [*state.positions, (event.offset, event.type, event.time_us, note)]
             limit = self.config.bounds.positions
             state.positions = positions if len(positions) <= limit else positions[-limit:]
-        if self.sizes is not None:
-            self._keep_bounds_in_bytes(event, self.sizes)
+        if self.meter is not None:
+            self._keep_bounds_in_bytes(event, self.meter.sizes)
 
     def _keep_bounds_in_bytes(self, event: Event, sizes: Sizes) -> None:
         """Forget the oldest resolved instances beyond their bound; refuse a trigger beyond the state's."""
@@ -332,16 +398,17 @@ class _Draft:
     def _follow(self, event: Event, follows: _Follows) -> None:
         """Fire the trigger that follows, whole; or leave it out, where a bound is known to forbid it."""
         if self.barred is not None:
-            self.left_out = LeftOut(
+            left_out = LeftOut(
                 trigger=follows.trigger,
                 data=follows.data,
                 time_us=event.time_us,
                 id=follows.command,
                 reason=str(self.barred),
             )
+            self._beyond().left_out = (left_out,)
             self._remark(f"the trigger `{follows.trigger}` that follows is left out: {self.barred}")
             return
-        self.followed = self.firing = True
+        self.followed = True
         arrival = Arrival(
             data=follows.data,
             offset=event.offset,
@@ -350,17 +417,19 @@ class _Draft:
             source=event.source,
         )
         self._fire(follows.trigger, arrival)
-        self.firing = False
+
+    def _beyond(self) -> _Beyond:
+        if self.beyond is None:
+            self.beyond = _Beyond()
+        return self.beyond
 
     def _remark(self, what: str) -> None:
         """Have the timeline say what a bound prevented."""
-        if self.remarks is None:
-            self.remarks = []
-        self.remarks.append(what)
+        self._beyond().remarks.append(what)
 
     def _prevent(self, what: str) -> None:
         """The same, for what is counted."""
-        self.prevented += 1
+        self._beyond().prevented += 1
         self._remark(what)
 
     def _apply(self, event: Event) -> Note:
@@ -399,7 +468,6 @@ class _Draft:
                     return Effect.IGNORED, "duplicate: an event of this source and id is included already"
                 digest = (digests + digest)[-self.config.bounds.digests * DIGEST_BYTES :]
             self.state.digests = {**self.state.digests, name: digest}
-        self.firing = True
         self._fire(
             name,
             Arrival(
@@ -410,7 +478,6 @@ class _Draft:
                 source=event.source,
             ),
         )
-        self.firing = False
         return None
 
     def _fire(self, name: TriggerName, arrival: Arrival) -> None:
@@ -423,8 +490,12 @@ class _Draft:
         elif len(state.seen) >= self.config.bounds.trigger_names and name not in self.config.users:
             self._check_strangers()
         state.seen[name] = arrival
+        if self.meter is not None:
+            self.meter.firing = True
         for task in self.config.users.get(name, ()):
             self._offer(task, name, arrival.offset)
+        if self.meter is not None:
+            self.meter.firing = False
 
     def _check_strangers(self) -> None:
         """Refuse one more trigger that no task of the file in force uses, beyond the bound."""
@@ -514,7 +585,7 @@ class _Draft:
         """Ask for an instance's command; ``fits``: it is known to be within the bounds in bytes."""
         if instance.status is Status.DELAYED:
             self.state.timer_count -= 1
-        before = 0 if self.sizes is None else self.sizes.instance(instance)
+        before = 0 if self.meter is None else self.meter.sizes.instance(instance)
         if len(instance.captured) > len(task.needs):
             # What an earlier configuration asked for is no argument of this one's task.
             instance.captured = {n: instance.captured[n] for n in task.needs if n in instance.captured}
@@ -526,73 +597,39 @@ class _Draft:
         instance.reason = None
         instance.sent = self._sent_by(task)
         self._send(task.name, instance)
-        if self.sizes is not None and not fits:
-            self._check_decision(self.sizes, task.name, instance, before=before)
+        if self.meter is not None:
+            if fits:
+                self.meter.count(self.decisions[-1])
+            else:
+                self._check_decision(self.meter, task.name, instance, before=before)
 
-    def _check_decision(self, sizes: Sizes, task: TaskName, instance: Instance, *, before: int) -> None:
+    def _check_decision(self, meter: _Meter, task: TaskName, instance: Instance, *, before: int) -> None:
         """Undo what was just decided where it is beyond a bound in bytes; the instance fails then.
 
         A trigger is to blame for what it completes, and is refused. What time, an order or a configuration
         decides is no event's fault. ``before`` are the instance's bytes before the decision.
         """
-        too_long = self._too_long(sizes)
-        if self.firing:
+        bounds = self.config.bounds
+        too_long = meter.too_long(self.decisions[-1], bounds)
+        if meter.firing:
             if too_long is not None:
                 raise _BoundError(too_long.reason, in_bytes=True)
-            return  # the state is measured once the trigger is folded
+            meter.count(self.decisions[-1])  # the state is measured once the trigger is folded
+            return
         if too_long is not None:
             error = too_long.error
-        elif not self._takes(sizes, sizes.instance(instance) - before):
+        elif not meter.takes(self.state, meter.sizes.instance(instance) - before, bounds.state_bytes):
             error = _NO_ROOM
         else:
+            meter.count(self.decisions[-1])
             return
-        self._take_back(sizes)
+        self.decisions.pop()
         instance.sent = instance.decided_us = instance.decided_at = None
         instance.status = Status.FAILED
         instance.reason = BOUND
         instance.error = error
         instance.ended_us = instance.changed_us
         self._prevent(f"{instance_id(task, instance.number)} failed: {error}")
-
-    def _too_long(self, sizes: Sizes) -> _TooLong | None:
-        """Why the command that was decided last cannot be sent, if it cannot."""
-        command, bounds = self.decisions[-1], self.config.bounds
-        size = sizes.command(command) if isinstance(command, Command) else 0
-        self.decided_bytes += size
-        if size > bounds.command_bytes:
-            limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
-            return _TooLong(
-                reason=f"a command would have {size:,} bytes: {limit}",
-                error="its command would be too long ($bounds.commandBytes)",
-            )
-        if self.decided_bytes > bounds.decided_bytes:
-            limit = f"at most {bounds.decided_bytes:,} ($bounds.decidedBytes)"
-            return _TooLong(
-                reason=f"one event would decide {self.decided_bytes:,} bytes of commands: {limit}",
-                error="one event would decide too many bytes of commands ($bounds.decidedBytes)",
-            )
-        return None
-
-    def _take_back(self, sizes: Sizes) -> None:
-        """Undo the decision that ``_too_long`` was asked about."""
-        command = self.decisions.pop()
-        self.decided_bytes -= sizes.command(command) if isinstance(command, Command) else 0
-
-    def _takes(self, sizes: Sizes, grown: int) -> bool:
-        """Whether the state has room for the bytes that it has just grown by; else they have to go again.
-
-        Measured anew only where what is known does not do: up to 1,000 instances may be decided at once.
-        """
-        limit = self.config.bounds.state_bytes
-        if self._bytes is None or (self._bytes_stale and self._bytes + grown > limit):
-            self._bytes = sizes.state(self.state)
-            self._bytes_stale = False
-        else:
-            self._bytes += grown
-        if grown <= 0 or self._bytes <= limit:
-            return True
-        self._bytes -= grown
-        return False
 
     def _send(self, task: TaskName, instance: Instance) -> None:
         """Ask for an instance's command, as it was decided."""
@@ -632,7 +669,8 @@ class _Draft:
     ) -> Instance:
         """An instance of its own number with what ``origin`` captured and noted. ``origin`` is resolved."""
         self._resolve(task.name, origin, Status.REPLAYED)
-        self._bytes = None
+        if self.meter is not None:
+            self.meter.forget()
         record = self._own(task.name)
         clone = self._copy_of(origin, number=record.next, kwargs=kwargs, retries=retries)
         record.next += 1
@@ -661,7 +699,8 @@ class _Draft:
         Those in bytes count only where the event brings something: a retry has what its origin had.
         """
         full = self._full(0)  # the origin is resolved when the clone is made
-        if full is not None or self.sizes is None:
+        meter, bounds = self.meter, self.config.bounds
+        if full is not None or meter is None:
             return full
         clone = self._copy_of(origin, number=self.state.tasks[task.name].next, kwargs=kwargs, retries=retries)
         if len(clone.captured) > len(task.needs):
@@ -670,15 +709,14 @@ class _Draft:
         clone.decided_at = self.offset
         clone.sent = self._sent_by(task)
         self._send(task.name, clone)
-        too_long = self._too_long(self.sizes)
-        self._take_back(self.sizes)
+        too_long = meter.too_long(self.decisions.pop(), bounds)
         if too_long is not None:
             return too_long.reason
         # An error may take the origin beyond the bound: it makes no room for anything else.
         bare = copy(origin)
         bare.error = bare.metadata = None
-        grown = self.sizes.instance(clone) - self.sizes.instance(bare)
-        if grown > 0 and self.sizes.state(self.state) + grown > self.config.bounds.state_bytes:
+        grown = meter.sizes.instance(clone) - meter.sizes.instance(bare)
+        if grown > 0 and meter.sizes.state(self.state) + grown > bounds.state_bytes:
             return _NO_ROOM
         return None
 
@@ -708,7 +746,8 @@ class _Draft:
         del record.open[instance.number]
         state.open_count -= 1
         self.resolved += 1
-        self._bytes_stale = True
+        if self.meter is not None:
+            self.meter.shrunk()
         record.resolved[instance.number] = instance
         while len(record.resolved) > self.config.bounds.resolved_instances:
             del record.resolved[min(record.resolved)]
@@ -773,7 +812,7 @@ class _Draft:
             case Finished():
                 instance.result = outcome.result
                 self._resolve(task, instance, Status.FINISHED)
-                self._cascade(task, instance, outcome.result)
+                self._cascade(task, outcome.command, outcome.result)
             case Failed():
                 self._failed(task, instance, outcome)
             case Skipped():
@@ -790,11 +829,13 @@ class _Draft:
         """Keep what the executor says of an attempt; not where an open instance has no room for it."""
         before = instance.metadata
         instance.metadata = outcome.metadata
-        if self.sizes is None or not isinstance(outcome, Started | Failed):
+        meter = self.meter
+        if meter is None or not isinstance(outcome, Started | Failed):
             return
         bare = copy(instance)
         bare.metadata = before
-        if not self._takes(self.sizes, self.sizes.instance(instance) - self.sizes.instance(bare)):
+        grown = meter.sizes.instance(instance) - meter.sizes.instance(bare)
+        if not meter.takes(self.state, grown, self.config.bounds.state_bytes):
             instance.metadata = before
             self._remark("its metadata is left out: the state would be too long ($bounds.stateBytes)")
 
@@ -808,7 +849,7 @@ class _Draft:
             return f"{name} was cancelled before it finished: its result is kept, nothing follows from it"
         return self._refuse(f"{name} is {instance.status}: a second outcome changes nothing")
 
-    def _cascade(self, task: TaskName, instance: Instance, result: Json) -> None:
+    def _cascade(self, task: TaskName, command: CommandId, result: Json) -> None:
         """Have the task's name follow as a trigger, its kwargs the result, unless the session is closed."""
         if self.state.closed:
             return
@@ -816,7 +857,6 @@ class _Draft:
             result = {}
         elif not isinstance(result, dict):
             result = {"result": result}
-        command = self._command_id(task, instance.number)
         self.follows = _Follows(trigger=TriggerName(task), data=result, command=command)
 
     def _failed(self, name: TaskName, instance: Instance, outcome: Failed) -> None:
@@ -875,7 +915,7 @@ class _Draft:
             instance.reason = why
             if unfit is not None:
                 instance.reason, instance.error, why = BOUND, unfit, unfit
-                self.prevented += 1
+                self._beyond().prevented += 1
             instance.changed_us = instance.ended_us = self.state.clock_us
             return f"{outcome.instance} is not retried: {why}"
         clone = self._clone(task, instance, kwargs=outcome.kwargs, retries=instance.retries + 1)
@@ -899,7 +939,7 @@ class _Draft:
             instance.result = skip.result
         self._resolve(task, instance, Status.SKIPPED)
         if skip.cascade:
-            self._cascade(task, instance, skip.result)
+            self._cascade(task, self._command_id(task, instance.number), skip.result)
         return _noted(f"{skip.instance} skipped", instance.reason)
 
     def _replay(self, replay: Replay) -> Note:
@@ -966,7 +1006,8 @@ class _Draft:
         instance = self._edit(task, instance)
         instance.attempt += 1
         self._send(task, instance)
-        too_long = None if self.sizes is None else self._too_long(self.sizes)
+        bounds = self.config.bounds
+        too_long = None if self.meter is None else self.meter.too_long(self.decisions[-1], bounds)
         if too_long is not None:
             instance.attempt -= 1
             self.decisions.pop()
@@ -1077,15 +1118,15 @@ class _Draft:
 
     def _seed(self, seeded: list[tuple[TaskRecord, Instance]]) -> None:
         """Put ``seeded`` in the place of instances that have less; not at all where there is no room."""
-        sizes = self.sizes
-        grown = 0
-        if sizes is not None:
-            for record, instance in seeded:
-                grown += sizes.instance(instance) - sizes.instance(record.open[instance.number])
+        meter = self.meter
         before = [record.open[instance.number] for record, instance in seeded]
         for record, instance in seeded:
             record.open[instance.number] = instance
-        if sizes is not None and grown and not self._takes(sizes, grown):
+        if meter is None:
+            return
+        size = meter.sizes.instance
+        grown = sum(size(new) - size(old) for (_, new), old in zip(seeded, before, strict=True))
+        if not meter.takes(self.state, grown, self.config.bounds.state_bytes):
             for (record, _), instance in zip(seeded, before, strict=True):
                 record.open[instance.number] = instance
             self._prevent(f"the configuration at offset {self.state.config} seeds nothing: {_NO_ROOM}")
@@ -1141,9 +1182,12 @@ class _Draft:
         elif name in self._owned:
             return record
         else:
-            record = copy(record)
-            record.open = record.open.copy()
-            record.resolved = record.resolved.copy()
+            record = TaskRecord(
+                next=record.next,
+                open=record.open.copy(),
+                resolved=record.resolved.copy(),
+                removed=record.removed,
+            )
         self._owned.add(name)
         tasks[name] = record
         return record
@@ -1242,7 +1286,7 @@ def _with_remarks(note: Note, remarks: list[str]) -> Note:
 def _cut_note(note: Note) -> Note:
     if isinstance(note, tuple):
         return note[0], cut_text(note[1])
-    return None if note is None else cut_text(note)
+    return note if note is None or len(note) <= SHORT_TEXT else cut_text(note)
 
 
 def _noted(what: str, reason: str | None) -> str:

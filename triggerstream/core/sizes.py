@@ -15,8 +15,8 @@ from triggerstream.core.state import Arrival, Instance, SessionState
 
 TEXT_BYTES = 4096
 """An error, a reason or a note is cut to this, as JSON: up to 1,000 failed instances have one each."""
-_ESCAPED = 6
-"""The most bytes that a character takes in JSON, as ``\\u0001``."""
+SHORT_TEXT = TEXT_BYTES // 6
+"""Characters that need no look: one takes six bytes of JSON at most, as ``\\u0001``."""
 _ELLIPSIS = "…"
 
 
@@ -38,7 +38,7 @@ class Sizes(Protocol):
 
 def cut_text(text: str) -> str:
     """``text``, cut where it is longer than ``TEXT_BYTES`` as JSON; an ellipsis says so."""
-    if len(text) * _ESCAPED <= TEXT_BYTES or _json_bytes(text) <= TEXT_BYTES:
+    if len(text) <= SHORT_TEXT or _json_bytes(text) <= TEXT_BYTES:
         return text
     left = TEXT_BYTES - _json_bytes(_ELLIPSIS)
     for place, character in enumerate(text):

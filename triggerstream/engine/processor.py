@@ -235,7 +235,7 @@ class _Batch:
         if isinstance(folded, Folded) and not self._fits(record, session, folded, decided):
             folded = step(self.rules, known, event, sizes=_SIZES)
             decided = _encoded(folded)
-            session.measure(folded if isinstance(folded, Folded) else None, self._bounds())
+            session.measure(folded if isinstance(folded, Folded) else None, self.rules.current.config.bounds)
         if not isinstance(folded, Folded):
             self.dead_letters.append(DeadLetter(record=record, reason=folded.reason))
             return
@@ -247,15 +247,14 @@ class _Batch:
             self.settled += folded.settled
         if folded.prevented:
             self.prevented += folded.prevented
-        for number, left_out in enumerate(folded.left_out):
-            self.dead_letters.append(_left_out(record, event, left_out, number))
-
-    def _bounds(self) -> Bounds:
-        return self.rules.current.config.bounds
+        if folded.left_out:
+            self.dead_letters += [
+                _left_out(record, event, left_out, number) for number, left_out in enumerate(folded.left_out)
+            ]
 
     def _fits(self, record: Record, session: _Session, folded: Folded, decided: list[Decided]) -> bool:
         """Whether what was folded without a look at the bounds in bytes is within them."""
-        bounds = self._bounds()
+        bounds = self.rules.current.config.bounds
         # The event's content stands once as the session's latest, once in its outcome, once in each instance
         # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
         length = events.event_bytes(record) if record.headers else len(record.value or b"")
