@@ -24,6 +24,7 @@ from triggerstream.web.access import Access, Role
 from triggerstream.web.answers import json_refusal
 from triggerstream.web.connections import Bounds
 from triggerstream.web.metrics import bridge_registry
+from triggerstream.web.peerkey import PeerKey
 from triggerstream.web.probes import BOUNDS, probes
 from triggerstream.web.site import site
 
@@ -47,7 +48,8 @@ async def door(name: str, bounds: Bounds | None = None) -> AsyncIterator[Served]
     log = MemoryLog(database)
     lookout = Lookout(MemoryReader(database), log, app=AppId("app"))
     tokens = {"an-operator-s-token": Role.OPERATOR} if name == "worker" else None
-    app = site(lookout, lookout, Access(tokens), log=log if name == "dev" else None)
+    key = PeerKey(bytes(32), app=AppId("app")) if name == "worker" else None
+    app = site(lookout, lookout, Access(tokens, peer_key=key), log=log if name == "dev" else None)
     async with served(app, bounds=bounds) as made:
         yield made
 

@@ -331,6 +331,25 @@ async def test_a_named_port_that_is_taken_is_refused_in_one_line(app: Stage) -> 
         )
 
 
+@pytest.mark.parametrize(
+    ("content", "mode", "says"),
+    [
+        (b"5e" * 32, 0o644, "everybody on this machine can read or change it: `chmod o-rw"),
+        (b"5e" * 31, 0o600, "a peer key has at least 32 bytes: write one with `openssl rand -hex 32`"),
+    ],
+)
+async def test_a_peer_key_that_cannot_be_used_is_refused_in_one_line(
+    app: Stage, tmp_path: Path, content: bytes, mode: int, says: str
+) -> None:
+    path = tmp_path / "peer.key"
+    path.write_bytes(content)
+    path.chmod(mode)
+    worker = app.start("w1", arguments=("--web-port", "0", "--peer-key", str(path)))
+    assert await worker.ended() == 2
+    (line,) = worker.text().splitlines()
+    assert line.startswith(f"{path}: {says}")
+
+
 async def test_a_client_that_hangs_on_does_not_keep_a_worker_from_ending(app: Stage) -> None:
     await app.prepare()
     worker = app.start("w1", arguments=("--web-port", "0"))
