@@ -146,6 +146,7 @@ ANSWERS: dict[str, tuple[Fields, dict[str, Any]]] = {
             "clock": None,
             "offset": 7,
             "refused": 1,
+            "generation": 0,
             "waitsFor": ["a", "b"],
             "tasks": [{"task": "t", "run": "x", "says": "y", "forgotten": 1, "instances": [_INSTANCE]}],
             "timeline": [

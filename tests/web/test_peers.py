@@ -48,6 +48,7 @@ def session(name: str) -> JsonObject:
     return {
         "session": name,
         "partition": 1,
+        "generation": 0,
         "closed": False,
         "clock": None,
         "offset": 0,

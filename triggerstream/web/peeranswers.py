@@ -51,6 +51,11 @@ _COUNT = (int, NoneType)
 _TEXT = (str, NoneType)
 _BY = Fields({"offset": int, "time": str})
 _CAUSE = Fields({"trigger": str, "by": _BY})
+_UNLESS = Kinds(
+    "arrived",
+    {str(True): Fields({"trigger": str, "arrived": bool, "offset": int})},
+    others=Fields({"trigger": str, "arrived": bool}),
+)
 _ROW: Mapping[str, Shape] = {"what": str, "time": str, "offset": int}
 
 OVERVIEW = Fields(
@@ -97,6 +102,7 @@ SESSION = Fields(
     {
         "session": str,
         "partition": int,
+        "generation": int,
         "closed": bool,
         "clock": _TEXT,
         "offset": int,
@@ -116,7 +122,7 @@ SESSION = Fields(
                             },
                             {
                                 "attempt": int,
-                                "unless": Each(Fields({"trigger": str, "arrived": bool}, {"offset": _COUNT})),
+                                "unless": Each(_UNLESS),
                             },
                         )
                     ),

@@ -78,11 +78,6 @@ class WorkerProcess:
                 start_new_session=True,
             )
 
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return self._process.pid
-
     def text(self) -> str:
         """What it printed so far."""
         return self.output.read_bytes()[self._from :].decode(errors="replace")
