@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import pytest
 from redis import Redis
@@ -273,6 +275,23 @@ def test_a_holder_that_cannot_renew_ends_its_process_before_the_lease_does(valke
         ended: list[bool] = []
         with kept_alive(held, lease_s=SHORT_S, end_process=lambda: ended.append(True)):
             wait_until(lambda: ended)
+
+
+def test_a_lease_whose_renewal_fails_in_an_unknown_way_is_tried_again_and_then_lost() -> None:
+    class Odd:
+        """Held under a guard whose client raises what no client should."""
+
+        fatal_when_lost = True
+        tries = 0
+
+        def renew(self) -> bool:
+            self.tries += 1
+            raise ValueError("odd")
+
+    held, ended = Odd(), threading.Event()
+    with kept_alive(cast("Held", held), lease_s=SHORT_S, end_process=ended.set):
+        assert ended.wait(60)
+    assert held.tries > 1
 
 
 def test_a_redis_server_that_is_away_is_unavailable() -> None:

@@ -364,6 +364,10 @@ class MemoryReader:
         """The partition of the log that holds ``session``."""
         return 0
 
+    async def partitions(self) -> int:
+        """How many partitions the log has."""
+        return 1
+
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
         stored = self._database.sessions.get(session)

@@ -36,11 +36,16 @@ def deadletters() -> None:
 def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
     """List dead letters, oldest first."""
 
-    async def work() -> list[DeadLetterRow]:
-        async with reading(at) as reader:
-            return list(await reader.dead_letters(after=after, limit=limit + 1))
+    async def work() -> tuple[list[DeadLetterRow], str]:
+        from triggerstream.engine.unfolded import said_of, unfolded
 
-    letters = run(work())
+        async with reading(at) as reader:
+            found = list(await reader.dead_letters(after=after, limit=limit + 1))
+            return found, "" if found else said_of(await unfolded(reader))
+
+    letters, waiting = run(work())
+    if waiting:
+        click.echo(f"this is not all: {waiting}", err=True)
     if as_json:
         for letter in letters[:limit]:
             json_line(_fields(letter))

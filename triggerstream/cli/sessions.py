@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
+    from triggerstream.engine.view import View
+
 STATUSES = [status.value for status in Status]
 
 
@@ -73,21 +75,25 @@ def list_sessions(
 
     before_us = None if stuck is None else time.time_ns() // 1000 - stuck
 
-    async def work() -> tuple[list[JsonObject], bool]:
+    async def work() -> tuple[list[JsonObject], bool, str]:
+        from triggerstream.engine.unfolded import said_of, unfolded
+
         found: list[JsonObject] = []
         async with viewing(at) as view:
             async for session, state, due_us in view.states(prefix=prefix):
                 if not _matches(state, task=task, status=status, decided_before_us=before_us):
                     continue
                 if limit and len(found) == limit:
-                    return found, True
+                    return found, True, ""
                 found.append({"session": session, **with_instants(counts(state)), "due": _instant(due_us)})
                 if as_json:
                     json_line(found[-1])
                     found[-1] = {}
-        return found, False
+            return found, False, "" if found else said_of(await unfolded(view.reader))
 
-    rows, more = run(work())
+    rows, more, waiting = run(work())
+    if waiting:
+        click.echo(f"this is not all: {waiting}", err=True)
     if as_json:
         pass
     elif not rows:
@@ -116,13 +122,14 @@ def list_sessions(
 def show(*, session: str, at: str, as_json: bool) -> None:
     """Show SESSION's instances: status, arguments, result."""
 
-    async def work() -> SessionState | None:
+    async def work() -> tuple[SessionState | None, str]:
         async with viewing(at) as view:
-            return await view.state(session)
+            found = await view.state(session)
+            return found, "" if found is not None else await _waiting(view, session)
 
-    state = run(work())
+    state, waiting = run(work())
     if state is None:
-        _unknown(session)
+        _unknown(session, waiting)
     from triggerstream.core.projections import statuses
 
     instances = statuses(state)
@@ -167,13 +174,14 @@ def show(*, session: str, at: str, as_json: bool) -> None:
 def explain(*, session: str, task: str | None, at: str, as_json: bool) -> None:
     """Explain SESSION: each condition leaf by leaf, and what happened in which order."""
 
-    async def work() -> JsonObject | None:
+    async def work() -> tuple[JsonObject | None, str]:
         async with viewing(at) as view:
-            return await view.explain(session, task=task)
+            found = await view.explain(session, task=task)
+            return found, "" if found is not None else await _waiting(view, session)
 
-    found = run(work())
+    found, waiting = run(work())
     if found is None:
-        _unknown(session)
+        _unknown(session, waiting)
     if as_json:
         json_line(found)
         return
@@ -295,8 +303,20 @@ def _end(instance: Instance) -> str:
     return instance.reason or ""
 
 
-def _unknown(session: str) -> NoReturn:
-    click.echo(plain(f"{session}: nothing is known of this session"), err=True)
+async def _waiting(view: View, session: str) -> str:
+    """What is not folded yet of the partition that ``session`` would be in."""
+    from triggerstream.core.ids import SessionId
+    from triggerstream.engine.unfolded import said_of, unfolded
+
+    place = await view.reader.partition(SessionId(session))
+    return said_of(await unfolded(view.reader, [place]))
+
+
+def _unknown(session: str, waiting: str) -> NoReturn:
+    says = (
+        f"nothing is known of this session yet: {waiting}" if waiting else "nothing is known of this session"
+    )
+    click.echo(plain(f"{session}: {says}"), err=True)
     sys.exit(1)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.placement import partition_of
@@ -150,10 +150,20 @@ class OwnedLookout:
             Part(states=shelf.states, rules=shelf.partition.rules, indexer=shelf.indexer)
             for shelf in self._ready()
         ]
-        return await listing(parts, query)
+        page = await listing(parts, query)
+        if any(one.life is not Life.READY for one in self._owner.partitions.values()):
+            return {**page, "complete": False}
+        return page
 
     async def configuration(self) -> JsonObject | None:
-        """The configuration in force, in the first partition that is ready."""
+        """The configuration in force, in the first partition that is ready.
+
+        Raises:
+            LogError: none of those that are here is.
+        """
+        owned = self._owner.partitions.values()
+        if owned and all(one.life is not Life.READY for one in owned):
+            raise LogError("no partition of this worker can be read yet: ask again in a moment")
         return next((described(shelf.partition.rules.current) for shelf in self._ready()), None)
 
     async def dead_letters(self, *, after: int, limit: int) -> JsonObject:

@@ -262,6 +262,9 @@ class Reader(Protocol):
     async def partition(self, session: SessionId) -> int:
         """The partition of the log that holds ``session``."""
 
+    async def partitions(self) -> int:
+        """How many partitions the log has."""
+
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
 

@@ -209,9 +209,12 @@ class Everywhere:
 
     async def configuration(self) -> JsonObject | None:
         """The configuration in force: of this worker, else of the first that has one."""
-        if (own := await self._here.configuration()) is not None:
-            return own
         failed: LogError | None = None
+        try:
+            if (own := await self._here.configuration()) is not None:
+                return own
+        except LogError as exc:
+            failed = exc
         for worker in self._peers.group().workers():
             try:
                 found = await self._peers.ask(worker, "/v1/configuration", CONFIGURATION)

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from tests.adapters.celery.conftest import command
 from triggerstream.adapters.celery import outcomes
-from triggerstream.adapters.celery.delivery import HEADER, Delivery, delivery_of, header_of
+from triggerstream.adapters.celery.delivery import HEADER, Delivery, delivery_of, header_of, read_delivery
 from triggerstream.adapters.celery.outcomes import NotReportableError, plain
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Failed, FailureReason, Finished, Retried, Skipped
 from triggerstream.wire.json import dumps, loads
 
@@ -211,7 +212,34 @@ def test_skips_and_retries_carry_what_the_task_said() -> None:
         outcomes.skipped(delivery(), ["no object"])
 
 
-@pytest.mark.parametrize("header", [None, "text", {}, {"id": "x"}, {"id": "x", "session": 3}])
-def test_a_header_that_is_not_ours_is_left_alone(header: object) -> None:
-    assert delivery_of({HEADER: header}) is None
-    assert delivery_of(None) is None
+def test_a_message_without_our_header_is_left_alone() -> None:
+    assert delivery_of(None) is read_delivery({}) is read_delivery({HEADER: None}) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": 1},
+        {"session": ""},
+        {"session": "\ud800"},
+        {"instance": "no number"},
+        {"attempt": -1},
+        {"causes": 5},
+        {"causes": [5]},
+        {"causes": [{"trigger": "a"}]},
+        {"onTimeout": "yes"},
+        {"traceparent": 1},
+        {"putBack": "1"},
+    ],
+)
+def test_a_header_of_a_wrong_form_is_refused(wrong: dict[str, object]) -> None:
+    header = {HEADER: {**header_of(SENT), **wrong}}
+    assert delivery_of(header) is None
+    with pytest.raises(DecodeError):
+        read_delivery(header)
+
+
+@pytest.mark.parametrize("header", ["text", [], {}, 5, {"id": "x"}])
+def test_a_header_that_is_no_command_is_refused(header: object) -> None:
+    with pytest.raises(DecodeError):
+        read_delivery({HEADER: header})

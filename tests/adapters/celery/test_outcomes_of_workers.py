@@ -208,3 +208,19 @@ async def test_trigger_task_fires_the_same_events_when_it_is_run_again(shared: F
     assert len({(source, id_) for _, source, id_, _ in fired}) == 3
     assert [data for _, _, _, data in fired[:3]] == [{"percent": 50}, {"percent": 100}, {}]
     assert "cannot fire" in events[-1]["data"]["result"]
+
+
+async def test_a_header_of_a_wrong_form_has_the_message_refused_and_the_worker_goes_on(shared: Farm) -> None:
+    sent = command("echo")
+    wrong: tuple[dict[str, object], ...] = (
+        {HEADER: {**header_of(sent), "causes": 5}},
+        {HEADER: {**header_of(sent), "session": "\ud800"}},
+        {HEADER: header_of(sent), "timelimit": 5},
+        {HEADER: "text"},
+    )
+    for headers in wrong:
+        shared.app.send_task(sent.run, task_id=sent.id, kwargs=sent.kwargs, headers=headers)
+    after = command("echo")
+    assert types(await shared.run(after)) == ["started", "finished"]
+    assert "header triggerstream: /causes: must be an array" in shared.said()
+    assert "header triggerstream: " in shared.said()

@@ -12,13 +12,16 @@ from triggerstream.core.ids import (
     CommandId,
     ConfigHash,
     InstanceId,
+    Json,
     JsonObject,
     SessionId,
     TaskName,
     TriggerName,
+    split_instance_id,
 )
 from triggerstream.wire.commands import fields_of
-from triggerstream.wire.json import flag, integer, optional_text, text_of
+from triggerstream.wire.events import check_session
+from triggerstream.wire.json import as_object, dumps, flag, integer, loads, optional_text, text_of
 
 HEADER = "triggerstream"
 """One header, an object: Celery carries it over its own retries as it is."""
@@ -65,32 +68,54 @@ def header_of(command: Command) -> JsonObject:
 
 def delivery_of(headers: Mapping[str, object] | None) -> Delivery | None:
     """The command that a message with ``headers`` stands for; None where it is not one of ours."""
-    fields = None if headers is None else headers.get(HEADER)
-    if headers is None or not isinstance(fields, dict):
-        return None
     try:
-        return Delivery(
-            command=CommandId(text_of(fields, "id")),
-            session=SessionId(text_of(fields, "session")),
-            task=TaskName(text_of(fields, "task")),
-            instance=InstanceId(text_of(fields, "instance")),
-            attempt=integer(fields, "attempt"),
-            retries=integer(fields, "retries"),
-            config=ConfigHash(optional_text(fields, "config") or ""),
-            causes=tuple(_cause(item) for item in fields.get("causes") or () if isinstance(item, dict)),
-            on_timeout=flag(fields, "onTimeout"),
-            traceparent=optional_text(fields, "traceparent"),
-            put_back=integer(fields, PUT_BACK) if PUT_BACK in fields else 0,
-            begun=flag(fields, BEGUN),
-            starts=integer(cast("JsonObject", headers), STARTS) if STARTS in headers else 0,
-        )
+        return read_delivery(headers)
     except DecodeError:
         return None
 
 
-def _cause(fields: JsonObject) -> Cause:
-    return Cause(
-        trigger=TriggerName(text_of(fields, "trigger")),
-        offset=integer(fields, "offset"),
-        id=optional_text(fields, "id"),
+def read_delivery(headers: Mapping[str, object] | None) -> Delivery | None:
+    """The command that a message with ``headers`` stands for; None where none of them is ours.
+
+    Raises:
+        DecodeError: one is, and has another form than a bridge gives it.
+    """
+    if headers is None or headers.get(HEADER) is None:
+        return None
+    # Celery's own reader of JSON takes what no event can hold: half of a surrogate pair, say.
+    fields = as_object(loads(dumps(headers[HEADER])), "")
+    command, session, instance = (text_of(fields, name) for name in ("id", "session", "instance"))
+    check_session(session)
+    if split_instance_id(instance) is None:
+        raise DecodeError(f"/instance: must be task#number, is `{instance[:80]}`")
+    return Delivery(
+        command=CommandId(command),
+        session=SessionId(session),
+        task=TaskName(text_of(fields, "task")),
+        instance=InstanceId(instance),
+        attempt=integer(fields, "attempt"),
+        retries=integer(fields, "retries"),
+        config=ConfigHash(optional_text(fields, "config") or ""),
+        causes=_causes(fields.get("causes")),
+        on_timeout=flag(fields, "onTimeout"),
+        traceparent=optional_text(fields, "traceparent"),
+        put_back=integer(fields, PUT_BACK) if PUT_BACK in fields else 0,
+        begun=flag(fields, BEGUN),
+        starts=integer(cast("JsonObject", headers), STARTS) if STARTS in headers else 0,
+    )
+
+
+def _causes(value: Json) -> tuple[Cause, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise DecodeError("/causes: must be an array")
+    items = [as_object(item, f"/causes/{at}") for at, item in enumerate(value)]
+    return tuple(
+        Cause(
+            trigger=TriggerName(text_of(item, "trigger", f"/causes/{at}")),
+            offset=integer(item, "offset", f"/causes/{at}"),
+            id=optional_text(item, "id", f"/causes/{at}"),
+        )
+        for at, item in enumerate(items)
     )

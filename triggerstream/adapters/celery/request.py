@@ -13,14 +13,23 @@ from billiard.einfo import (  # type: ignore[attr-defined]  # missing in the stu
     ExceptionInfo,
     ExceptionWithTraceback,
 )
-from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import (
+    Ignore,
+    InvalidTaskError,
+    Reject,
+    Retry,
+    Terminated,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
 from celery.worker.request import Request
 
 from triggerstream.adapters.celery import outcomes
-from triggerstream.adapters.celery.delivery import Delivery, delivery_of
+from triggerstream.adapters.celery.delivery import HEADER, Delivery, delivery_of, read_delivery
 from triggerstream.adapters.celery.execution import Execution
 from triggerstream.adapters.celery.guards import GuardUnavailableError
 from triggerstream.adapters.celery.redelivery import Redelivery
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import FailureReason
 
 if TYPE_CHECKING:
@@ -56,8 +65,22 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
 
             cls.on_success = on_end
 
-        def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - Celery's signature
-            super().__init__(*args, **options)
+        def __init__(self, message: Message, *args: Any, **options: Any) -> None:  # noqa: ANN401 - Celery's signature
+            try:
+                read_delivery(message.headers)
+            except DecodeError as exc:
+                # Run as a task of nobody, its outcome would reach no session. Celery refuses the message.
+                raise InvalidTaskError(f"header {HEADER}: {exc}") from exc
+            try:
+                super().__init__(message, *args, **options)
+                for limit in _pair(self.time_limits):
+                    if limit is not None:
+                        float(limit)
+            except InvalidTaskError:
+                raise
+            except Exception as exc:
+                # Celery's own headers in another form: anything else would end the consumer, again and again.
+                raise InvalidTaskError(f"headers of a wrong form: {type(exc).__name__}: {exc}") from exc
             redelivery.waits(self)
 
         def on_accepted(self, pid: int, time_accepted: float) -> None:
@@ -173,6 +196,11 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
             return bool(redelivered) or self.request_dict.get("retries", 0) != delivery.retries
 
     return ReportingRequest
+
+
+def _pair(value: Any) -> tuple[Any, Any]:  # noqa: ANN401 - as the message has it
+    first, second = value
+    return first, second
 
 
 def _acks_on_timeout(task: Any) -> bool:  # noqa: ANN401 - the two settings are newer than the stubs

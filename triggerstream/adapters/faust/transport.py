@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, cast
 
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import OffsetResetStrategy
 from faust.topics import Topic
 from faust.transport.consumer import Fetcher as FaustFetcher
 from faust.transport.drivers import aiokafka as driver
@@ -150,6 +151,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _start_fetching(self, offsets: Mapping[TP, int], epoch: int) -> None:
         consumer = self._ensure_consumer()
+        # Each partition has its position now: where the log was deleted up to beyond it, aiokafka would go on
+        # at what is left without a word.
+        consumer._fetcher._default_reset_strategy = OffsetResetStrategy.NONE  # noqa: SLF001 - as above
         self.epoch = epoch
         self._handed = {TopicPartition(*place): offset for place, offset in offsets.items()}
         for place, offset in offsets.items():

@@ -48,6 +48,8 @@ class _Copy:
     entries: dict[bytes, bytes] = field(default_factory=dict)
 
     def take(self, record: Any) -> bool:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
+        if record.key is None:
+            return False  # it is of nobody of ours
         if record.value is None:
             self.entries.pop(record.key, None)
         else:
@@ -81,6 +83,11 @@ class KafkaReader:
         """
         await self._opened()
         return partition_of(_key(session), self._partitions)
+
+    async def partitions(self) -> int:
+        """How many partitions the app has."""
+        await self._opened()
+        return self._partitions
 
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""

@@ -41,6 +41,10 @@ class SqliteReader:
         """The partition of the log that holds ``session``."""
         return 0
 
+    async def partitions(self) -> int:
+        """How many partitions the log has."""
+        return 1
+
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
         rows = await self._all("SELECT id, state, due_us FROM sessions WHERE id = ?", session)

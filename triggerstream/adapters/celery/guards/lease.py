@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from triggerstream.adapters.celery.guards import GuardUnavailableError, Held
+from triggerstream.adapters.celery.guards import Held
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def _renew(held: Held, lease_s: float, stop: threading.Event, end_process: Calla
         asked = time.monotonic()
         try:
             ours = held.renew()
-        except GuardUnavailableError:
+        except Exception:
             logger.warning("A lease was not renewed; trying again", exc_info=True)
             if asked + pause_s < alive_until:
                 continue
