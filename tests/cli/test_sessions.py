@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from tests.cli.conftest import Cli
 from tests.support.engines import RunningEngine
+from triggerstream.adapters.sqlite import SqliteLog
 from triggerstream.core.events import Failed, Finished, Started, Trigger
 from triggerstream.core.ids import Json, TriggerName
+from triggerstream.wire.records import NewRecord
 
 
 def trigger(trigger_name: str, /, **data: Json) -> Trigger:
@@ -121,3 +126,21 @@ def test_what_could_steer_a_terminal_is_shown_as_text(cli: Cli, engine: RunningE
         out = cli("sessions", *arguments).out
         assert "\x1b" not in out
         assert "evil\\u001b[31m[bold]" in out
+
+
+def test_what_is_not_folded_yet_is_not_said_to_be_nothing(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "unfolded")
+
+    async def append() -> None:
+        log = SqliteLog(cli.directory, create=True)
+        await log.append([NewRecord(key=b"s", value=b'{"type": "a"}')])
+        await log.close()
+
+    asyncio.run(append())
+    waits = "1 record of partition 0 is not folded yet"
+    for command in ("show", "explain"):
+        ran = cli("sessions", command, "s")
+        assert (ran.status, ran.err) == (1, f"s: nothing is known of this session yet: {waits}\n")
+    for command in ("sessions", "deadletters"):
+        ran = cli(command, "list")
+        assert (ran.status, ran.err) == (0, f"this is not all: {waits}\n")

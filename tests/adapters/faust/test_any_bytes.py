@@ -8,6 +8,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.adapters.faust.workers import Stage, read_all, stage
 from tests.support.commands import triggerstream
@@ -116,6 +118,32 @@ async def test_a_batch_that_cannot_be_read_is_passed_over_only_where_an_operator
         assert rebuilt.status == 0, rebuilt
         assert (await triggerstream("replay", "--check", *at)).status == 0
         assert await command_count(app) == 1
+
+
+@pytest.mark.faults
+async def test_a_log_that_is_deleted_beyond_the_position_ends_the_worker(app: Stage, tmp_path: Path) -> None:
+    """Else the client library goes on at what is left, and what was deleted is passed over without a word."""
+    gates = tmp_path / "gates"
+    gates.mkdir()
+    worker = app.start(program=("-m", "tests.adapters.faust.gated", str(gates)))
+    await worker.ready()
+    await app.settled()
+    (gates / "intake").touch()
+    await eventually((gates / "intake.reached").exists)
+    place = partition_of(b"s", app.partitions)
+    for trigger in "aab":
+        await append(app, "s", trigger)
+    admin = AIOKafkaAdminClient(**app.connection.options())
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(app.topics.events, place): RecordsToDelete(4)})
+    finally:
+        await admin.close()
+    (gates / "intake").unlink()
+    # Records that it had fetched before are no loss: it is told by the next fetch alone.
+    assert await worker.ended() in {2, 70}, worker.text()
+    assert "OffsetOutOfRange" in worker.text() or "was lost" in worker.text(), worker.text()
+    assert await command_count(app) == 0
 
 
 async def append(app: Stage, session: str, trigger: str, *, partition: int | None = None) -> None:

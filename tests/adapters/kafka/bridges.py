@@ -66,9 +66,10 @@ class BridgeProcess:
         output: Path,
         *arguments: str,
         failpoint: str | None = None,
+        program: Sequence[str] = ("-m", "triggerstream"),
     ) -> None:
         self.output = output
-        command = [sys.executable, "-m", "triggerstream", "bridge", "--kafka", connection.bootstrap]
+        command = [sys.executable, *program, "bridge", "--kafka", connection.bootstrap]
         command += ["--app", app, "--broker", broker, "--session-timeout", "6s", *arguments]
         with output.open("wb") as stream:
             self._process = subprocess.Popen(

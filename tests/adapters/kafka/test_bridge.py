@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -52,9 +52,16 @@ def start(
     del topics  # they have to be there
     started: list[BridgeProcess] = []
 
-    def start(*arguments: str, failpoint: str | None = None, to: str = broker) -> BridgeProcess:
+    def start(
+        *arguments: str,
+        failpoint: str | None = None,
+        to: str = broker,
+        program: Sequence[str] = ("-m", "triggerstream"),
+    ) -> BridgeProcess:
         output = tmp_path / f"bridge-{len(started)}.log"
-        bridge = BridgeProcess(connection, kafka_app, to, output, *arguments, failpoint=failpoint)
+        bridge = BridgeProcess(
+            connection, kafka_app, to, output, *arguments, failpoint=failpoint, program=program
+        )
         started.append(bridge)
         return bridge
 
@@ -315,3 +322,31 @@ async def test_a_bridge_lives_whether_or_not_kafka_does(
         assert await bridge.ended() == 0, bridge.text()
     finally:
         bridge.kill()
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("hand-over", "the background task `hand-over` has ended: it returned"),
+        pytest.param(
+            "bridge-fetches",
+            "the background task `fetches` has ended: Death: of this test",
+            marks=pytest.mark.faults,
+        ),
+        pytest.param(
+            "bridge-commits",
+            "the background task `commits` has ended: Death: of this test",
+            marks=pytest.mark.faults,
+        ),
+    ],
+)
+async def test_a_background_task_that_ends_ends_the_bridge(
+    start: Start, tmp_path: Path, task: str, says: str
+) -> None:
+    file = tmp_path / "die"
+    program = ("-m", "tests.support.dying", task, str(file))
+    bridge = start(*ALLOW, "--from", "earliest", program=program)
+    await bridge.says("ready: partitions")
+    file.touch()
+    assert await bridge.ended() == 70, bridge.text()
+    assert says in bridge.text()

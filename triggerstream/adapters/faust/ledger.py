@@ -108,7 +108,7 @@ class KafkaLedger:
             found = pieces(consumer, place, begin, end, stuck_s=self._stuck_s)
             async with aclosing(found):
                 async for records, after in found:
-                    yield {record.key: record.value for record in records}, min(after, end)
+                    yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
         finally:
             await stop(consumer)
 
