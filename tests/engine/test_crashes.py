@@ -143,6 +143,29 @@ def test_engine_that_dies_twice_around_any_two_effects_loses_and_invents_nothing
         check_story(live(STORY, [first, second % 9]))
 
 
+LEAVING_OUT = json.dumps(
+    {
+        "$bounds": {"unresolvedInstances": 1},
+        "t_page": {"after": [], "andEvery": "page", "run": "app.page"},
+        "t_x": {"after": ["close"], "andEvery": "t_page", "run": "app.x"},
+        "t_y": {"after": ["close"], "andEvery": "t_page", "run": "app.y"},
+    }
+)
+
+
+def test_engine_that_dies_around_any_effect_leaves_a_trigger_out_once() -> None:
+    script: list[Step] = [(applied(LEAVING_OUT),), fired("a", "page"), fired("b", "page", "other")]
+    effects = live(script).effects
+    assert effects > 10
+    for length in range(effects + 1):
+        world = live(script, [length] if length < effects else [])
+        assert world.commands() == {expected(session, "t_page") for session in ("a", "b")}
+        assert world.statuses() == {session: {"t_page#0": "finished"} for session in ("a", "b")}
+        letters = world.database.dead_letters
+        assert sorted((letter.key, letter.left_out) for letter in letters) == [(b"a", 0), (b"b", 0)]
+        assert list(world.database.outbox) == []
+
+
 # ---- any log --------------------------------------------------------------------------------------
 
 SESSIONS, NAMES = ("a", "b", "c"), ("one", "two", "other", "never")
