@@ -16,7 +16,7 @@ from triggerstream.core.commands import Command
 from triggerstream.core.events import TYPES, Failed, Timer, Touch
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.marks import CONFIGURATIONS_KEY, decode_configurations
+from triggerstream.engine.versions import history_texts
 from triggerstream.wire import commands, events
 from triggerstream.wire.events import ORIGIN_HEADER
 from triggerstream.wire.json import dumps, loads
@@ -161,8 +161,8 @@ async def test_a_new_configuration_decides_at_once_what_it_can_and_the_old_one_i
     await app.exact()
     changelog = await read_all(app.connection, app.topics.changelog, app.partitions)
     for records in changelog.values():
-        kept = [record.value for record in records if record.key == CONFIGURATIONS_KEY][-1]
-        assert len(decode_configurations(kept)) == 1
+        kept = {record.key: record.value for record in records}
+        assert len(history_texts(kept.get)) == 1
 
 
 async def test_topics_made_again_are_refused_by_name(app: Stage) -> None:

@@ -29,6 +29,7 @@ from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded import EmbeddedEngine
 from triggerstream.engine.outbox import Outbox
+from triggerstream.engine.stragglers import MOST_VERSIONS, Pace
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
@@ -88,6 +89,7 @@ async def running(
     *,
     clock: ManualClock | None = None,
     answer: Callable[[Decision], Awaitable[None]] | None = None,
+    pace: Pace | None = None,
 ) -> AsyncIterator[Running]:
     database = database or MemoryDatabase()
     clock = clock or ManualClock()
@@ -101,6 +103,7 @@ async def running(
         dispatcher=dispatcher,
         clock=clock,
         on_checkpoint=checkpoints.append,
+        pace=pace,
     )
     task = asyncio.create_task(engine.run())
     yield Running(database, clock, log, dispatcher, engine, task, checkpoints)
@@ -359,6 +362,28 @@ async def test_configurations_that_every_session_is_past_are_forgotten() -> None
         await settle()
         assert [a.config.text for a in run.engine.rules.history] == [RETRYING]
         assert [c.text for c in run.database.configurations] == [RETRYING]
+
+
+async def test_idle_sessions_do_not_keep_configurations_for_ever() -> None:
+    async with running(pace=Pace(second_s=0)) as run:
+        await run.engine.apply(TWO)
+        for number in range(50):
+            await run.fire(str(number), "one")
+        for number in range(3 * MOST_VERSIONS):
+            await run.engine.apply(f"{TWO} // {number}")
+        async with asyncio.timeout(60):
+            while len(run.engine.rules.history) > MOST_VERSIONS:  # noqa: ASYNC110 - the engine shortens it
+                await asyncio.sleep(0)
+        assert len(run.database.configurations) <= MOST_VERSIONS
+        assert run.engine.counters.touches >= 50
+        for number in range(50):
+            await run.fire(str(number), "two")
+        await run.dispatcher.wait_for(50)
+        assert sorted(c.session for c in run.commands()) == sorted(str(n) for n in range(50))
+        database = run.database.restarted()
+    async with running(database) as again:
+        await again.engine.ready()
+        assert len(again.engine.rules.history) <= MOST_VERSIONS + 1
 
 
 # ---- time -----------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -13,23 +14,26 @@ import pytest
 from tests.support.waiting import eventually
 from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.ids import AppId, ConfigHash, SessionId
+from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import DeadLetter
+from triggerstream.engine.configurations import ConfigurationCache
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.ledger import Commit, Extent, FencedError, HighWatermark, TakeOverError
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
-    CONFIGURATIONS_KEY,
+    RESERVED,
     Identity,
     IdentityError,
     InForce,
     decode_checkpoint,
-    decode_configurations,
     encode_checkpoint,
 )
 from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import IN_FLIGHT, Life, Partition, Timing
 from triggerstream.engine.processor import Processor
+from triggerstream.engine.stragglers import MOST_VERSIONS, Pace
+from triggerstream.engine.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.wire import tasksfile
 from triggerstream.wire.events import text_hash
 from triggerstream.wire.json import as_object, dumps, loads
@@ -159,6 +163,8 @@ class Bench:
     store: MemoryStates = field(default_factory=MemoryStates)
     failures: list[BaseException] = field(default_factory=list)
     clock: ManualClock = field(default_factory=ManualClock)
+    configuration: ConfigHash | None = None
+    configured: int = 0
 
     def partition(
         self,
@@ -180,9 +186,11 @@ class Bench:
         )
 
     def configure(self, text: str = TASKS) -> None:
-        record = configuration_record(tasksfile.read(text, name="t"), replaces=None, number=0)
+        config = tasksfile.read(text, name="t")
+        record = configuration_record(config, replaces=self.configuration, number=self.configured)
         assert record is not None
         self.durable.append(record)
+        self.configuration, self.configured = config.hash, self.configured + 1
 
     def fire(self, session: str, *names: str) -> None:
         self.durable.append(*(NewRecord(key=session.encode(), value=dumps({"type": n})) for n in names))
@@ -356,7 +364,9 @@ async def test_the_ledger_hears_of_a_partition_in_which_nothing_happens(bench: B
     for _ in range(2):
         bench.durable.committed = None
         await eventually(lambda: bench.durable.committed == 1, within_s=60, what=lambda: "not told")
-    assert len(bench.durable.changelog) == 2, "a checkpoint has its mark and the configurations; no more"
+    assert len(bench.durable.changelog) == 3, (
+        "a checkpoint has its mark, the configurations and a text; no more"
+    )
     await partition.close()
 
 
@@ -559,11 +569,12 @@ async def test_the_mark_of_a_checkpoint_has_the_rules_of_its_moment(bench: Bench
     mark = decode_checkpoint(marks[CHECKPOINT_KEY] or b"")
     assert mark.offset == 2
     assert mark.configuration == InForce(offset=0, number=1, hash=text_hash(TASKS))
-    assert [c.text for c in decode_configurations(marks[CONFIGURATIONS_KEY])] == [TASKS]
+    assert [c.text for c in history_texts(marks.get)] == [TASKS]
     # The texts are written when they change, not with every checkpoint.
     written = [key for key, _ in bench.durable.changelog]
     assert written.count(CHECKPOINT_KEY) == 2
-    assert written.count(CONFIGURATIONS_KEY) <= 2
+    assert written.count(VERSIONS_KEY) <= 2
+    assert sum(key.startswith(TEXT_PREFIX) for key in written) == 1
 
 
 async def test_timers_are_found_again_by_the_next_owner(bench: Bench) -> None:
@@ -684,3 +695,191 @@ async def test_a_lost_range_is_passed_over_as_one_dead_letter(bench: Bench) -> N
     partition.pass_over((7, 9), reason="CRC")
     assert ["from 5 to 7 was lost" in str(failure) for failure in bench.failures] == [True]
     await partition.close()
+
+
+# ---- the history of configurations ----------------------------------------------------------------
+
+
+def tasks_file(number: int, *, padding: int = 0) -> str:
+    """A tasks file that differs from that of another number."""
+    return f'{{"t": {{"after": ["a", "b"], "run": "tasks.t{number}"}}}} // {"x" * padding}'
+
+
+@asynccontextmanager
+async def folding(bench: Bench, partition: Partition) -> AsyncIterator[None]:
+    """Fold whatever is appended, also by ``partition`` itself."""
+
+    async def fold() -> None:
+        while True:
+            await bench.fold(partition)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(fold())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def shortened(partition: Partition, *, to: int = MOST_VERSIONS) -> None:
+    """Wait until the history of ``partition`` is no longer than ``to``, and that is durable."""
+    async with asyncio.timeout(120):
+        while len(partition.rules.history) > to:  # noqa: ASYNC110 - it changes at a scan
+            await asyncio.sleep(0.01)
+        await partition.reached(partition.next)
+
+
+def from_scratch(bench: Bench) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """What the log comes to, folded in one piece by who forgets nothing: states and commands."""
+    processor, rules = Processor(app=APP), Rules(app=APP)
+    checkpoint = processor.process(rules, bench.durable.log, lambda _: None)
+    states = {session.encode(): stored.state for session, stored in checkpoint.states.items()}
+    return states, [item.value for item in checkpoint.decided]
+
+
+def states_of(bench: Bench) -> dict[bytes, bytes | None]:
+    return {key: value for key, value in bench.store.entries.items() if not key.startswith(RESERVED)}
+
+
+async def test_idle_sessions_do_not_keep_configurations_for_ever(bench: Bench) -> None:
+    sessions, files = 300, 200
+    bench.configure(tasks_file(0))
+    for number in range(sessions):
+        bench.fire(f"s{number}", "a")
+    partition = bench.partition()
+    partition.pace = Pace(second_s=0)
+    await partition.open()
+    async with folding(bench, partition):
+        await partition.reached(len(bench.durable.log))
+        for number in range(1, files):
+            bench.configure(tasks_file(number))
+            await partition.reached(len(bench.durable.log))
+        await shortened(partition)
+        async with asyncio.timeout(60):
+            while len(history_texts(dict(bench.durable.changelog).get)) > MOST_VERSIONS:  # noqa: ASYNC110 - it shrinks at a checkpoint
+                await asyncio.sleep(0.01)
+    await partition.close()
+    assert not bench.failures
+    assert max(len(value or b"") for _, value in bench.durable.changelog) < 64 * 1024
+    kept = {key: value for key, value in dict(bench.durable.changelog).items() if value is not None}
+    texts = history_texts(kept.get)
+    assert len(texts) <= MOST_VERSIONS
+    assert {key for key in kept if key.startswith(TEXT_PREFIX)} == {
+        TEXT_PREFIX + one.hash.encode() for one in texts
+    }
+
+    following = bench.partition(store=MemoryStates())
+    await following.open()
+    assert following.processor.configurations.parsed == 1, "only the one in force"
+    for number in range(sessions):
+        bench.fire(f"s{number}", "b")
+    await bench.fold(following)
+    await following.close()
+    states, decided = from_scratch(bench)
+    assert bench.durable.commands == decided
+    assert len(decided) == sessions
+    assert {key: value for key, value in dict(bench.durable.changelog).items() if key in states} == states
+
+
+async def test_large_files_that_one_session_keeps_are_records_of_their_own(bench: Bench) -> None:
+    bench.configure(tasks_file(0, padding=620_000))
+    bench.fire("s", "a")
+    partition = bench.partition()
+    await partition.open()
+    async with folding(bench, partition):
+        for number in range(1, 8):
+            bench.configure(tasks_file(number, padding=620_000))
+            await partition.reached(len(bench.durable.log))
+    await partition.close()
+    assert not bench.failures
+    assert max(len(value or b"") for _, value in bench.durable.changelog) < 1024 * 1024
+    assert sum(key.startswith(TEXT_PREFIX) for key, _ in bench.durable.changelog) == 8, "each once"
+
+
+async def test_a_pass_that_touches_goes_on_where_a_new_configuration_interrupted_it(bench: Bench) -> None:
+    bench.configure(tasks_file(0))
+    for number in range(50):
+        bench.fire(f"s{number:02}", "a")
+    partition = bench.partition()
+    partition.pace = Pace(second_s=0)
+    await partition.open()
+    async with folding(bench, partition):
+        await partition.reached(len(bench.durable.log))
+        for number in range(1, MOST_VERSIONS * 3):
+            bench.configure(tasks_file(number))  # many at once: a scan ends when the next is there
+            await asyncio.sleep(0)
+        await partition.reached(len(bench.durable.log))
+        await shortened(partition)
+    await partition.close()
+    assert partition.counters.touches >= 50
+    assert not bench.failures
+    assert states_of(bench) == from_scratch(bench)[0]
+
+
+async def test_a_history_in_the_former_format_is_taken_over_and_replaced(bench: Bench) -> None:
+    bench.configure(tasks_file(0))
+    bench.fire("s", "a")
+    bench.configure(tasks_file(1))
+    bench.configure(tasks_file(0))
+    first = bench.partition()
+    await first.open()
+    async with folding(bench, first):
+        await first.reached(len(bench.durable.log))
+    await first.close()
+    changelog = dict(bench.durable.changelog)
+    mark = as_object(loads(changelog[CHECKPOINT_KEY] or b""), "")
+    former = {
+        "version": 1,
+        "configurations": [
+            {"offset": one.offset, "arrival": one.arrival_us, "hash": one.hash, "text": one.text}
+            for one in history_texts(changelog.get)
+        ],
+    }
+    bench.durable.changelog = [
+        (b"s", changelog[b"s"]),
+        (CHECKPOINT_KEY, dumps({**mark, "version": 1})),
+        (FORMER_KEY, dumps(former)),
+    ]
+    bench.store = MemoryStates()
+    second = bench.partition()
+    await second.open()
+    assert [one.offset for one in second.rules.history] == [-1, 0, 2, 3]
+    bench.fire("s", "b")
+    await bench.fold(second)
+    await second.close()
+    assert states_of(bench) == from_scratch(bench)[0]
+    assert bench.durable.commands == from_scratch(bench)[1]
+    changelog = dict(bench.durable.changelog)
+    assert changelog[FORMER_KEY] is None
+    assert sum(key.startswith(TEXT_PREFIX) for key in changelog) == 2
+    third = bench.partition(store=MemoryStates())
+    await third.open()
+    assert third.rules.current == second.rules.current
+    await third.close()
+
+
+async def test_configurations_that_are_gone_are_refused_with_what_brings_them_back(bench: Bench) -> None:
+    bench.configure()
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    (text,) = (key for key in bench.store.entries if key.startswith(TEXT_PREFIX))
+    bench.durable.changelog.append((text, None))
+    with pytest.raises(
+        TakeOverError, match=r"the text of configuration \w+ is missing\); .*replay --rebuild"
+    ):
+        await bench.partition(store=MemoryStates()).open()
+
+
+async def test_partitions_of_a_process_parse_a_file_once(bench: Bench) -> None:
+    cache = ConfigurationCache()
+    bench.configure()
+    for _ in range(3):
+        partition = bench.partition(store=MemoryStates())
+        partition.processor = Processor(app=APP, configurations=cache)
+        await partition.open()
+        await bench.fold(partition)
+        await partition.close()
+    assert cache.parsed == 1

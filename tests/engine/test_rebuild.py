@@ -15,12 +15,12 @@ from triggerstream.engine.check import Checked, check
 from triggerstream.engine.ledger import Extent, FencedError
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
-    CONFIGURATIONS_KEY,
     Identity,
     decode_checkpoint,
     encode_checkpoint,
 )
 from triggerstream.engine.rebuild import LATEST, Rebuilt, Source, Wish, rebuild
+from triggerstream.engine.versions import TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.wire.records import Record
 
 
@@ -152,7 +152,7 @@ async def test_a_damaged_state_is_named_by_session_and_field(bench: Bench) -> No
 
 async def test_what_is_lost_invented_or_unreadable_is_named(bench: Bench) -> None:
     ghost = kept(bench)[b"s"]
-    bench.durable.changelog += [(b"s", None), (b"ghost", ghost), (b"u", b"{"), (CONFIGURATIONS_KEY, None)]
+    bench.durable.changelog += [(b"s", None), (b"ghost", ghost), (b"u", b"{"), (VERSIONS_KEY, None)]
     found = await checked(bench)
     assert found.differing == 4
     assert sorted((one.session or "", one.place) for one in found.differences) == [
@@ -235,7 +235,9 @@ async def test_what_the_log_does_not_give_goes_from_the_changelog_and_from_old_s
     assert (await rebuilt(bench)).source is Source.CHECKPOINT
     assert b"ghost" not in kept(bench)
     await go_on(bench)
-    assert sorted(bench.store.entries) == [CHECKPOINT_KEY, CONFIGURATIONS_KEY, b"s", b"u"]
+    texts = sorted(key for key in kept(bench) if key.startswith(TEXT_PREFIX))
+    assert len(texts) == 1
+    assert sorted(bench.store.entries) == [CHECKPOINT_KEY, *texts, VERSIONS_KEY, b"s", b"u"]
     assert len(bench.durable.commands) == 2
 
 
@@ -303,7 +305,7 @@ async def test_a_log_without_its_beginning_is_refused_unless_asked_for(bench: Be
     short = archive(bench, ledger=ShortenedLedger(bench.durable))
     assert (await rebuilt(bench, incomplete=True, of=short)).sessions == 2
     # The configuration was before the beginning, and is in force still.
-    assert kept(bench)[CONFIGURATIONS_KEY] == dict(before)[CONFIGURATIONS_KEY]
+    assert history_texts(kept(bench).get) == history_texts(dict(before).get)
 
 
 async def test_a_checkpoint_beyond_the_end_of_the_log_goes_back_to_the_end(bench: Bench) -> None:

@@ -230,16 +230,17 @@ class MemoryStore:
         for letter in checkpoint.dead_letters:
             self._bury(letter)
         if checkpoint.rules is not None:
-            database.configurations = tuple(
+            last = database.configurations[-1].offset if database.configurations else -1
+            database.configurations += tuple(
                 ConfigurationText(
                     offset=applied.offset,
                     arrival_us=applied.arrival_us,
-                    hash=applied.config.hash,
+                    hash=applied.hash,
                     text=applied.config.text,
                     number=applied.number,
                 )
                 for applied in checkpoint.rules.history
-                if applied.offset >= 0
+                if applied.offset > last
             )
         database.offset = checkpoint.offset
         if checkpoint.rehomed:

@@ -64,7 +64,7 @@ from triggerstream.core.state import (
     Status,
     TaskRecord,
 )
-from triggerstream.core.tasks import Applied, Bounds, Configuration, Rules, Task
+from triggerstream.core.tasks import Bounds, Configuration, Rules, Task, Version
 
 
 class LeftOut(Struct, frozen=True, kw_only=True):
@@ -1089,7 +1089,7 @@ class _Draft:
             self.fire_timers(applied.arrival_us)
             self.meet(applied)
 
-    def meet(self, applied: Applied) -> None:
+    def meet(self, applied: Version) -> None:
         """Bring the state under one further configuration; nothing is judged yet."""
         state = self.state
         seeded: list[tuple[TaskRecord, Instance]] = []

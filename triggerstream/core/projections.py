@@ -25,7 +25,7 @@ def explain(
     A session that has not met the configuration in force is shown as its next event will find it. With
     ``task`` only that one, even if it has no instance yet.
     """
-    met = rules.met(state.config).config.hash
+    met = rules.met(state.config).hash
     view = migrate(rules, state, session).state
     config = rules.current.config
     names = [known.name for known in config.among(view.tasks)]

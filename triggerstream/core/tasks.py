@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, TaskName, TriggerName
 
@@ -127,6 +128,39 @@ class Applied:
     arrival_us: int
     number: int = 0
 
+    @property
+    def hash(self) -> ConfigHash:
+        """The configuration's hash."""
+        return self.config.hash
+
+    @property
+    def size(self) -> int:
+        """The bytes of the configuration's text."""
+        return len(self.config.text.encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A configuration that was in force. ``read`` returns it, the same each time.
+
+    It is not kept in parsed form: many of them take much memory.
+    """
+
+    hash: ConfigHash
+    offset: int
+    arrival_us: int
+    number: int
+    size: int
+    read: Callable[[], Configuration] = field(repr=False, compare=False)
+
+    @property
+    def config(self) -> Configuration:
+        """The configuration."""
+        return self.read()
+
+
+Version: TypeAlias = Applied | Past
+"""A configuration in the history of a partition."""
 
 NEVER_APPLIED = Applied(config=NO_CONFIGURATION, offset=-1, arrival_us=0)
 
@@ -140,21 +174,26 @@ class Rules:
     """
 
     app: AppId
-    history: tuple[Applied, ...] = (NEVER_APPLIED,)
+    history: tuple[Version, ...] = (NEVER_APPLIED,)
     current: Applied = field(init=False, repr=False, compare=False)
     """The configuration in force."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "current", self.history[-1])
+        last = self.history[-1]
+        if isinstance(last, Past):
+            last = Applied(
+                config=last.config, offset=last.offset, arrival_us=last.arrival_us, number=last.number
+            )
+        object.__setattr__(self, "current", last)
 
-    def met(self, offset: int) -> Applied:
+    def met(self, offset: int) -> Version:
         """The configuration that a session at ``offset`` has met last."""
         for applied in reversed(self.history):
             if applied.offset <= offset:
                 return applied
         return NEVER_APPLIED
 
-    def missed(self, offset: int) -> Sequence[Applied]:
+    def missed(self, offset: int) -> Sequence[Version]:
         """The configurations that took force after ``offset``, in log order."""
         return [applied for applied in self.history if applied.offset > offset]
 
@@ -166,3 +205,28 @@ class Rules:
         """These rules without the configurations that every session is past."""
         keep = [a for a in self.history if a.offset >= oldest_met] or [self.current]
         return self if len(keep) == len(self.history) else Rules(app=self.app, history=tuple(keep))
+
+    def shelve(
+        self, reader: Callable[[Applied], Callable[[], Configuration]], *, below: int | None = None
+    ) -> Rules:
+        """These rules with past configurations read again when needed, by what ``reader`` returns for each.
+
+        ``below``: only those that took force before this offset.
+        """
+        limit = self.current.offset if below is None else min(below, self.current.offset)
+        if not any(isinstance(one, Applied) and 0 <= one.offset < limit for one in self.history):
+            return self
+        history = tuple(
+            Past(
+                hash=one.hash,
+                offset=one.offset,
+                arrival_us=one.arrival_us,
+                number=one.number,
+                size=one.size,
+                read=reader(one),
+            )
+            if isinstance(one, Applied) and 0 <= one.offset < limit
+            else one
+            for one in self.history
+        )
+        return Rules(app=self.app, history=history)

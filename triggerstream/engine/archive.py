@@ -8,8 +8,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from triggerstream.core.ids import AppId
-from triggerstream.core.tasks import Rules
-from triggerstream.engine.configure import resumed_rules
+from triggerstream.engine.configurations import rules_of
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.replay import Kept, Refold, Refolded
 from triggerstream.wire.records import Record
@@ -96,10 +95,10 @@ def refold_of(archive: Archive, kept: Kept) -> Refold:
     Of a log that has lost its beginning, what is kept says which configurations were in it.
     """
     before = tuple(one for one in kept.configurations if one.offset < kept.log_begin)
-    rules = resumed_rules(Rules(app=archive.app), before)
     processor = Processor(
         app=archive.app, partition=archive.number, partitions=archive.partitions, control=archive.control
     )
+    rules = rules_of(archive.app, before, processor.configurations)
     return Refold(processor, rules)
 
 

@@ -7,7 +7,7 @@ or none. The mark then names the position where this began, so that a worker's c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -18,19 +18,18 @@ from triggerstream.engine.archive import RecordReader
 from triggerstream.engine.ledger import Commit, Ledger
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
-    CONFIGURATIONS_KEY,
     RESERVED,
     CheckpointMark,
     Identity,
     IdentityError,
     check_identity,
     decode_checkpoint,
-    decode_configurations,
     encode_checkpoint,
-    encode_configurations,
     in_force,
 )
+from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.replay import Kept, Refolded
+from triggerstream.engine.versions import StoredHistory, history_entries, history_texts
 from triggerstream.wire.records import Record
 from triggerstream.wire.signature import ControlKeys
 
@@ -58,6 +57,8 @@ class ChangelogArchive:
     _keys: frozenset[bytes] = frozenset()
     """The keys of sessions that the changelog has a value for."""
     _scanned: int = -1
+    _marks: frozenset[bytes] = frozenset()
+    """The keys beside those of sessions that it has a value for."""
     _end: int = 0
     """Where the changelog ended when it was read."""
 
@@ -79,12 +80,12 @@ class ChangelogArchive:
             async with aclosing(self.ledger.changelog(extent.begin, extent.end)) as pieces:
                 async for found, _ in pieces:
                     entries.update(found)
-        mark, why = self._mark(entries.pop(CHECKPOINT_KEY, None))
-        configurations = entries.pop(CONFIGURATIONS_KEY, None)
+        mark, why = self._mark(entries.get(CHECKPOINT_KEY))
         states = {
             key: value for key, value in entries.items() if value is not None and not key.startswith(RESERVED)
         }
         self._keys = frozenset(states)
+        self._marks = frozenset(key for key, value in entries.items() if value is not None) - self._keys
         if mark is None or why is not None:
             self._scanned = -1
             return Kept(
@@ -103,7 +104,7 @@ class ChangelogArchive:
             log_begin=extent.log_begin,
             log_end=extent.log_end,
             states=states,
-            configurations=decode_configurations(configurations),
+            configurations=_texts(entries),
             scanned=mark.scanned,
         )
 
@@ -145,10 +146,9 @@ class ChangelogArchive:
             scanned=self._scanned,
             rebuilt=self._end,
         )
-        marks = {
-            CHECKPOINT_KEY: encode_checkpoint(mark),
-            CONFIGURATIONS_KEY: encode_configurations(refolded.rules),
-        }
+        marks: dict[bytes, bytes | None] = dict.fromkeys(self._marks)
+        marks[CHECKPOINT_KEY] = encode_checkpoint(mark)
+        marks.update(history_entries(refolded.rules, StoredHistory()))
         commit = Commit(decided=(), states=entries, dead_letters=(), marks=marks, offset=offset)
         try:
             async with asyncio.timeout(self.commit_s):
@@ -162,3 +162,11 @@ class ChangelogArchive:
     async def close(self) -> None:
         """Let go of connections."""
         await self.ledger.close()
+
+
+def _texts(entries: Mapping[bytes, bytes | None]) -> Sequence[ConfigurationText]:
+    """The configurations that are kept; none where they cannot be read."""
+    try:
+        return history_texts(entries.get)
+    except DecodeError:
+        return ()

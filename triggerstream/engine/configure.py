@@ -5,9 +5,7 @@ from __future__ import annotations
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import ConfigHash
-from triggerstream.core.tasks import FOLD_VERSION, Applied, Configuration, Rules
-from triggerstream.engine.ports import ConfigurationText
-from triggerstream.wire import tasksfile
+from triggerstream.core.tasks import FOLD_VERSION, Configuration
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
 
@@ -49,20 +47,3 @@ def check_succession(event: ConfigApplied, *, replaces: ConfigHash | None, numbe
             f"/data/replaces: must be {replaces}, the configuration in force, is {event.replaces or 'null'}"
         )
     return event.number
-
-
-def applied(stored: ConfigurationText) -> Applied:
-    """A configuration that was in force, read again.
-
-    Raises:
-        ConfigError: this release cannot read it.
-    """
-    config = tasksfile.read(stored.text, name=f"configuration at offset {stored.offset}")
-    return Applied(config=config, offset=stored.offset, arrival_us=stored.arrival_us, number=stored.number)
-
-
-def resumed_rules(rules: Rules, configurations: tuple[ConfigurationText, ...]) -> Rules:
-    """``rules`` with the history that was stored."""
-    for stored in configurations:
-        rules = rules.apply(applied(stored))
-    return rules

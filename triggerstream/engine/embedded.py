@@ -16,18 +16,20 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from triggerstream.core.errors import UsageError
-from triggerstream.core.events import Touch
 from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.alarm import Alarm
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.configure import configuration_record, resumed_rules
+from triggerstream.engine.configurations import rules_of, shelve
+from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.outbox import Outbox
 from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Store
 from triggerstream.engine.processor import Processor
-from triggerstream.wire import events, state, tasksfile
+from triggerstream.engine.scan import changed_tasks, may_decide
+from triggerstream.engine.stragglers import TOUCHES, Pace, overdue_before, touches
+from triggerstream.wire import state
 from triggerstream.wire.records import NewRecord, Record
 
 logger = logging.getLogger(__name__)
@@ -37,8 +39,6 @@ BATCH = 1_000
 _SCAN_PAGE = 100
 _FORGET_EVERY = 100
 """Checkpoints between two looks for configurations that no session needs any more."""
-
-_TOUCH = events.encode(Touch(reason="configuration"))
 
 
 @dataclass(slots=True)
@@ -72,6 +72,7 @@ class EmbeddedEngine:
         dispatcher: Dispatcher,
         clock: Clock,
         on_checkpoint: Callable[[Checkpoint], None] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._processor = Processor(app=app)
         self._rules = Rules(app=app)
@@ -86,6 +87,8 @@ class EmbeddedEngine:
         self._scan_after: tuple[int, int] | None = None
         self._scanned = -1
         self._since_forget = 0
+        self._pace = pace or Pace()
+        self._configured = asyncio.Event()
         self._stopping = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._ready = asyncio.Event()
@@ -125,7 +128,9 @@ class EmbeddedEngine:
         try:
             await self._resume()
             self._ready.set()
-            await self._run_all(outbox=self._outbox.run(), timers=self._alarm.run())
+            await self._run_all(
+                outbox=self._outbox.run(), timers=self._alarm.run(), touches=self._touch_stragglers()
+            )
             if sent := self._outbox.take_sent():
                 await self._store.sent(sent)
         finally:
@@ -168,7 +173,7 @@ class EmbeddedEngine:
             ConfigError: the file has errors. Nothing has changed.
             UsageError: the engine ended, or another file took its place at the same time.
         """
-        config = tasksfile.read(text, name=name)
+        config = self._processor.configurations.read(text, name=name)
         async with self._applying:
             await self.ready()
             await self.reached(await self._store.end())
@@ -188,7 +193,9 @@ class EmbeddedEngine:
 
     async def _resume(self) -> None:
         resumed = await self._store.open()
-        self._rules = resumed_rules(self._rules, resumed.configurations)
+        cache = self._processor.configurations
+        self._rules = rules_of(self._processor.app, resumed.configurations, cache)
+        self._configured.set()
         self._offset = resumed.offset
         self._scanned = resumed.scanned
         self._alarm.set(resumed.due.items())
@@ -245,8 +252,9 @@ class EmbeddedEngine:
         first = await self._store.commit(checkpoint, sent=self._outbox.take_sent())
         self._offset = checkpoint.offset
         if checkpoint.rules is not None:
-            self._rules = checkpoint.rules
+            self._rules = shelve(checkpoint.rules, self._processor.configurations)
             self._scan_after = None
+            self._configured.set()
         if checkpoint.decided:
             self._outbox.add(first, checkpoint.decided)
         self._alarm.set((session, stored.due_us) for session, stored in checkpoint.states.items())
@@ -288,7 +296,8 @@ class EmbeddedEngine:
         """
         config = self._rules.current.offset
         page = await self._store.unmigrated(config, after=self._scan_after, limit=_SCAN_PAGE)
-        touches: list[NewRecord] = []
+        undecided: list[bytes] = []
+        changed = changed_tasks(self._rules, since=self._scanned)
         rescheduled: list[Rescheduled] = []
         for one in page:
             known = state.decode(one.state)
@@ -299,11 +308,11 @@ class EmbeddedEngine:
                     config=config if known.is_empty() else known.config,
                 )
             )
-            if needs_touch(self._rules, known):
-                touches.append(NewRecord(key=one.session.encode(), value=_TOUCH))
-        if touches:
-            await self._log.append(touches)
-            self.counters.touches += len(touches)
+            if may_decide(known, changed) and needs_touch(self._rules, known):
+                undecided.append(one.session.encode())
+        if undecided:
+            await self._log.append(touches(undecided))
+            self.counters.touches += len(undecided)
         complete = len(page) < _SCAN_PAGE
         await self._store.reschedule(rescheduled, scanned=config if complete else None)
         self._alarm.set((new.session, new.due_us) for new in rescheduled)
@@ -312,6 +321,24 @@ class EmbeddedEngine:
             self._scan_after = None
         else:
             self._scan_after = page[-1].place
+
+    async def _touch_stragglers(self) -> None:
+        """Touch the sessions that keep a long history, the furthest behind first, whenever it is too long."""
+        while True:
+            await self._configured.wait()
+            self._configured.clear()
+            while (limit := overdue_before(self._rules)) is not None:
+                page = await self._store.unmigrated(limit, after=None, limit=TOUCHES)
+                if not page:
+                    break  # what they kept goes at the next look
+                behind = [one.session.encode() for one in page]
+                after = await self._pace.touch(behind, self._append_touches)
+                self.counters.touches += len(behind)
+                await self.reached(after)
+
+    async def _append_touches(self, records: Sequence[NewRecord]) -> int:
+        await self._log.append(records)
+        return await self._store.end()
 
     async def _ring(self, timers: list[NewRecord]) -> None:
         await self._log.append(timers)

@@ -24,14 +24,14 @@ class TakeOverError(UsageError):
 class Commit:
     """What one transaction makes durable. ``marks`` go to the changelog beside the states.
 
-    A key of ``states`` without a value goes from the changelog. ``offset``: what lag tools are told; None
+    A key without a value goes from the changelog. ``offset``: what lag tools are told; None
     where it is not their turn. Who owns the partition goes by its marks.
     """
 
     decided: Sequence[Decided]
     states: Mapping[bytes, bytes | None]
     dead_letters: Sequence[DeadLetter]
-    marks: Mapping[bytes, bytes]
+    marks: Mapping[bytes, bytes | None]
     offset: int | None
 
 

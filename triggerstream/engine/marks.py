@@ -1,11 +1,11 @@
 """What a partition's changelog says of itself, under keys that no session can have.
 
-``checkpoint``       {offset, configuration, partitions, cluster, topic, scanned, rebuilt}: written by every
-                     transaction
-``configurations``   the history of the rules: as it may be long, only where it changed
+``checkpoint``   {offset, configuration, partitions, cluster, topic, scanned, rebuilt}: written by every
+                 transaction
 
-Both are part of the transaction that they describe, so a reader that has come to the changelog's end has
-states, offset and configurations of one moment.
+Beside it stands the history of the configurations: :mod:`triggerstream.engine.versions`. Both are part of the
+transaction that they describe, so a reader that has come to the changelog's end has states, offset and
+configurations of one moment.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import ConfigHash, JsonObject
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire.json import as_object, dumps, integer, loads, optional_integer, text_of
 
 RESERVED = b"\x00"
 """The first byte of every key that is no session's."""
 CHECKPOINT_KEY = RESERVED + b"checkpoint"
-CONFIGURATIONS_KEY = RESERVED + b"configurations"
-VERSION = 1
+VERSION = 2
+"""1: with a history in one record, which a release that writes 2 reads, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +116,7 @@ def decode_checkpoint(value: bytes) -> CheckpointMark:
         DecodeError: it is none, or of a version that this release does not know.
     """
     fields = as_object(loads(value), "")
-    _check_version(integer(fields, "version", minimum=1))
+    check_version(integer(fields, "version", minimum=1), known=VERSION)
     return CheckpointMark(
         offset=integer(fields, "offset"),
         identity=Identity(
@@ -154,55 +153,11 @@ def same_writing(mark: bytes, known: bytes | None) -> bool:
     return decode_checkpoint(mark).rebuilt == before
 
 
-def encode_configurations(rules: Rules) -> bytes:
-    """The history of ``rules`` as the value under ``CONFIGURATIONS_KEY``."""
-    return dumps(
-        {
-            "version": VERSION,
-            "configurations": [
-                {
-                    "offset": applied.offset,
-                    "arrival": applied.arrival_us,
-                    "number": applied.number,
-                    "hash": applied.config.hash,
-                    "text": applied.config.text,
-                }
-                for applied in rules.history
-                if applied.offset >= 0
-            ],
-        }
-    )
-
-
-def decode_configurations(value: bytes | None) -> tuple[ConfigurationText, ...]:
-    """The history that ``value`` holds, oldest first; none where there is no value.
+def check_version(version: int, *, known: int) -> None:
+    """Raise where ``version`` is newer than the newest ``known`` one.
 
     Raises:
-        DecodeError: it is none, or of a version that this release does not know.
+        DecodeError: it is.
     """
-    if value is None:
-        return ()
-    fields = as_object(loads(value), "")
-    _check_version(integer(fields, "version", minimum=1))
-    items = fields.get("configurations")
-    if not isinstance(items, list):
-        raise DecodeError("/configurations: must be an array")
-    found = []
-    for count, item in enumerate(items, 1):
-        entry = as_object(item, "/configurations")
-        number = optional_integer(entry, "number", "/configurations")
-        found.append(
-            ConfigurationText(
-                offset=integer(entry, "offset", "/configurations"),
-                arrival_us=integer(entry, "arrival", "/configurations"),
-                hash=ConfigHash(text_of(entry, "hash", "/configurations")),
-                text=text_of(entry, "text", "/configurations"),
-                number=count if number is None else number,
-            )
-        )
-    return tuple(found)
-
-
-def _check_version(version: int) -> None:
-    if version > VERSION:
-        raise DecodeError(f"/version: {version} is newer than this release, which reads up to {VERSION}")
+    if version > known:
+        raise DecodeError(f"/version: {version} is newer than this release, which reads up to {known}")

@@ -21,6 +21,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from triggerstream.core import advice
@@ -36,17 +37,22 @@ from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ledger import Appender, Commit, Ledger, StateStore
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
-    CONFIGURATIONS_KEY,
     CheckpointMark,
     Identity,
     encode_checkpoint,
-    encode_configurations,
     in_force,
 )
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import Processor
-from triggerstream.engine.scan import Scan
+from triggerstream.engine.scan import Scan, met
+from triggerstream.engine.stragglers import Pace, overdue_before
 from triggerstream.engine.takeover import Recovery, take_over
+from triggerstream.engine.versions import (
+    StoredHistory,
+    configuration_reader,
+    history_entries,
+    stored_history,
+)
 from triggerstream.wire.records import NewRecord, Record
 
 logger = logging.getLogger(__name__)
@@ -57,6 +63,8 @@ TRANSACTIONS = 8
 """Transactions of a process that are open at once. What a partition folds meanwhile goes into one of its own
 (group commit), so more of them only make each slower: of 96 at once on a busy machine, some took 10 s."""
 _SCAN_PAGE = 500
+_LEAST_PAGE = 16
+"""Sessions that are looked at in a row: some 10 ms, in which the event loop serves nothing else."""
 _TICKS = 20
 
 
@@ -97,6 +105,14 @@ class _Folded:
     rules: Rules
 
 
+@dataclass(slots=True)
+class _Pass:
+    """How far a pass has come that touches sessions: the last key, and the offset after the last touch."""
+
+    after: bytes = b"\x01"
+    touched: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """``silence_s``: a checkpoint during which no broker answers for so long ends the process.
@@ -135,6 +151,8 @@ class Partition:
     """Called with the sessions that a checkpoint has changed, once it is durable and stored."""
     answered_at: Callable[[], float] = lambda: -math.inf
     """When a broker last answered this process, by the monotonic clock."""
+    pace: Pace = field(default_factory=Pace)
+    """How fast sessions are touched that keep old configurations; all partitions of a process share it."""
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
     """Held while a transaction is open; all partitions of a process share it."""
     timing: Timing = field(default_factory=Timing)
@@ -166,9 +184,11 @@ class Partition:
     _waiting: list[_Folded] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _alarm: Alarm = field(init=False)
-    _durable_rules: Rules | None = None
+    _history: StoredHistory = field(default_factory=StoredHistory)
+    """The history of configurations that is durable."""
     _scanned: int = -1
     _rebuilt: int = -1
+    _pass: _Pass = field(default_factory=_Pass)
     _rescan: asyncio.Event = field(default_factory=asyncio.Event)
     _reached: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     _committer: asyncio.Task[None] | None = None
@@ -246,9 +266,10 @@ class Partition:
             recovery=self.recovery,
             address=self.address,
             transactions=self.transactions,
+            configurations=self.processor.configurations,
         )
         self._store, mark = taken.store, taken.mark
-        self.rules = self._durable_rules = taken.rules
+        self.rules, self._history = taken.rules, taken.history
         self._scanned, self._rebuilt = mark.scanned, mark.rebuilt
         self.next = self.durable = self.begun = self._position = mark.offset
         self._keep_at = asyncio.get_running_loop().time() + self.timing.keep_s
@@ -366,7 +387,9 @@ class Partition:
                 folded, self._waiting = self._waiting, []
                 if folded:
                     await self._bounded(self._commit(folded))
-                elif self._told < self.durable or asyncio.get_running_loop().time() >= self._keep_at:
+                elif history := history_entries(self.rules, self._history):
+                    await self._bounded(self._trim(self.rules, history))
+                elif self._is_to_tell():
                     await self._bounded(self._tell())
         if self._told < self.durable:
             async with self.transactions:
@@ -377,6 +400,26 @@ class Partition:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._tell_at if self._told < self.durable else self._keep_at):
                 await self._wake.wait()
+
+    def _is_to_tell(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return now >= self._keep_at or (self._told < self.durable and now >= self._tell_at)
+
+    async def _trim(self, rules: Rules, history: Mapping[bytes, bytes | None]) -> None:
+        """Have the changelog forget what ``rules`` have forgotten, although no event arrives."""
+        marks = {CHECKPOINT_KEY: encode_checkpoint(self._mark(self.durable, rules)), **history}
+        nothing = Commit(decided=(), states={}, dead_letters=(), marks=marks, offset=None)
+        self._write({}, marks, await self.ledger.commit(nothing))
+        self._shelve(rules)
+
+    def _mark(self, offset: int, rules: Rules) -> CheckpointMark:
+        return CheckpointMark(
+            offset=offset,
+            identity=self.identity,
+            configuration=in_force(rules),
+            scanned=self._scanned,
+            rebuilt=self._rebuilt,
+        )
 
     async def _tell(self) -> None:
         nothing = Commit(decided=(), states={}, dead_letters=(), marks={}, offset=self.durable)
@@ -423,16 +466,9 @@ class Partition:
             states.update(checkpoint.states)
         rules = folded[-1].rules
         offset = checkpoints[-1].offset
-        mark = CheckpointMark(
-            offset=offset,
-            identity=self.identity,
-            configuration=in_force(rules),
-            scanned=self._scanned,
-            rebuilt=self._rebuilt,
-        )
-        marks = {CHECKPOINT_KEY: encode_checkpoint(mark)}
-        if rules is not self._durable_rules:
-            marks[CONFIGURATIONS_KEY] = encode_configurations(rules)
+        history = history_entries(rules, self._history)
+        mark = self._mark(offset, rules)
+        marks: dict[bytes, bytes | None] = {CHECKPOINT_KEY: encode_checkpoint(mark), **history}
         entries = {session.encode(): stored.state for session, stored in states.items()}
         tell = now() >= self._tell_at
         position = await self.ledger.commit(
@@ -447,8 +483,9 @@ class Partition:
         failpoint("checkpoint.committed")
         if tell:
             self._was_told(offset)
-        self._durable_rules = rules
         self._write(entries, marks, position)
+        if history:
+            self._shelve(rules)
         failpoint("checkpoint.stored")
         self._note(checkpoints, states)
         self.counters.took.note(now() - begun)
@@ -466,7 +503,18 @@ class Partition:
         if elsewhere:
             await asyncio.gather(*(self.appender.append(p, records) for p, records in elsewhere.items()))
 
-    def _write(self, entries: Mapping[bytes, bytes], marks: Mapping[bytes, bytes], position: int) -> None:
+    def _shelve(self, durable: Rules) -> None:
+        """Have configurations whose text is in the store read from there, now that they are past."""
+        cache = self.processor.configurations
+        self._history = stored_history(durable, self._stored, cache)
+        self.rules = self.rules.shelve(
+            lambda applied: configuration_reader(self._stored, cache, applied.hash),
+            below=durable.current.offset + 1,
+        )
+
+    def _write(
+        self, entries: Mapping[bytes, bytes], marks: Mapping[bytes, bytes | None], position: int
+    ) -> None:
         assert self._store is not None  # noqa: S101 - as above
         self._store.write({**entries, **marks}, position=position)
         overlay = self._overlay
@@ -512,6 +560,8 @@ class Partition:
         while True:
             self._rescan.clear()
             await self._scan()
+            if await self._touch_stragglers():
+                continue
             try:
                 # Not asyncio.wait_for: it takes a cancellation for nothing where the event is set just then.
                 async with asyncio.timeout(self.timing.prune_s):
@@ -523,12 +573,14 @@ class Partition:
     async def _scan(self) -> None:
         assert self._store is not None  # noqa: S101 - as above
         rules = self.rules
-        scan = Scan(rules, touch=self._scanned < rules.current.offset)
+        scan = Scan(rules, scanned=self._scanned)
+        # A session may have to meet all of the history before it is known when its timers are due.
+        limit = max(_SCAN_PAGE // len(rules.history), _LEAST_PAGE)
         # What is only in the overlay may be written behind the place that the pages have come to.
         for key, value in list(self._overlay.items()):
             scan.look(key, value)
         after = b"\x01"
-        while page := self._store.page(after=after, limit=_SCAN_PAGE):
+        while page := self._store.page(after=after, limit=limit):
             for key, value in page:
                 scan.look(key, self._overlay.get(key, value))
             after = page[-1][0]
@@ -537,10 +589,32 @@ class Partition:
                 await self.appender.append(self.number, touches)
                 self.counters.touches += len(touches)
             await asyncio.sleep(0)
-            if self.rules is not rules:
+            if self.rules.current.offset != rules.current.offset:
                 return  # a configuration arrived: all over again
         self._scanned = rules.current.offset
-        self.rules = rules.forget(scan.oldest)
+        self.rules = self.rules.forget(scan.oldest)
+        self._wake.set()
+
+    async def _touch_stragglers(self) -> bool:
+        """Touch the sessions that keep a long history; whether to scan again, as it may be shorter now."""
+        assert self._store is not None  # noqa: S101 - as above
+        limit = overdue_before(self.rules)
+        if limit is None:
+            self._pass = _Pass()
+            return False
+        going = self._pass
+        while page := self._store.page(after=going.after, limit=_SCAN_PAGE):
+            behind = [key for key, value in page if met(self._overlay.get(key, value)) < limit]
+            if behind:
+                going.touched = await self.pace.touch(behind, partial(self.appender.append, self.number))
+                self.counters.touches += len(behind)
+            going.after = page[-1][0]
+            await asyncio.sleep(0)
+            if self._rescan.is_set():
+                return True  # a new configuration: first the sessions in which it decides something
+        self._pass = _Pass()
+        await self.reached(going.touched)
+        return going.touched > 0
 
     # ---- the end --------------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored
+from triggerstream.engine.configurations import ConfigurationCache
 from triggerstream.engine.configure import check_succession
-from triggerstream.wire import commands, events, state, tasksfile
+from triggerstream.wire import commands, events, state
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import ControlKeys
@@ -43,9 +44,16 @@ class Processor:
     """
 
     def __init__(
-        self, *, app: AppId, partition: int = 0, partitions: int = 1, control: ControlKeys | None = None
+        self,
+        *,
+        app: AppId,
+        partition: int = 0,
+        partitions: int = 1,
+        control: ControlKeys | None = None,
+        configurations: ConfigurationCache | None = None,
     ) -> None:
         self.app = app
+        self.configurations = configurations or ConfigurationCache()
         self.control = control
         self.partition = partition
         self.partitions = partitions
@@ -194,7 +202,7 @@ class _Batch:
             return
         current = self.rules.current
         number = check_succession(event, replaces=current.config.hash or None, number=current.number)
-        config = tasksfile.read(event.text, name="configuration")
+        config = self.processor.configurations.read(event.text)
         applied = Applied(config=config, offset=record.offset, arrival_us=record.arrival_us, number=number)
         self.rules = self.rules.apply(applied)
         self.configured = True

@@ -15,6 +15,7 @@ from triggerstream.core.fold import next_due
 from triggerstream.core.ids import CommandId, Json, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Decided, Stored
+from triggerstream.engine.configurations import shelve
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import state
@@ -109,7 +110,7 @@ class Refold:
         checkpoint = self._processor.process(self.rules, records, self._load)
         self._states.update(checkpoint.states)
         if checkpoint.rules is not None:
-            self.rules = checkpoint.rules
+            self.rules = shelve(checkpoint.rules, self._processor.configurations)
         for item in checkpoint.decided:
             if isinstance(item.decision, Command):
                 self._open[item.decision.id] = item
@@ -188,7 +189,7 @@ def _configurations(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
 
 
 def _places(rules: Rules) -> list[str]:
-    return [f"{one.offset}:{one.config.hash}" for one in rules.history if one.offset >= 0]
+    return [f"{one.offset}:{one.hash}" for one in rules.history if one.offset >= 0]
 
 
 def _ends_with(items: list[str], end: list[str]) -> bool:

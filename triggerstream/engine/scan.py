@@ -7,16 +7,19 @@ configuration and have something open, are decoded.
 from __future__ import annotations
 
 import re
+import sys
+from dataclasses import fields
+from operator import attrgetter
 
-from triggerstream.core.events import Touch
 from triggerstream.core.fold import needs_touch, next_due
-from triggerstream.core.ids import SessionId
-from triggerstream.core.tasks import Rules
+from triggerstream.core.ids import SessionId, TaskName
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import Rules, Task
 from triggerstream.engine.marks import RESERVED
-from triggerstream.wire import events, state
+from triggerstream.engine.stragglers import touches
+from triggerstream.wire import state
 from triggerstream.wire.records import NewRecord
 
-_TOUCH = events.encode(Touch(reason="configuration"))
 _HEAD = re.compile(
     rb'\{"version":1,"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
 )
@@ -26,16 +29,25 @@ _UNJUDGED = b'"unjudged":true'
 _MAY_BE_OPEN = b'"open":'
 
 
-class Scan:
-    """One pass. ``oldest`` is the configuration that some session seen so far has met last."""
+_CARRIED = frozenset({"run", "using", "with_params", "queue", "expires_us", "extras"})
+"""What a task's decision carries, and does not depend on."""
+_DECISIVE = attrgetter(*(field.name for field in fields(Task) if field.name not in _CARRIED))
 
-    def __init__(self, rules: Rules, *, touch: bool) -> None:
+
+class Scan:
+    """One pass. ``oldest`` is the configuration that some session seen so far has met last.
+
+    ``scanned`` is the configuration after which the last pass came to its end.
+    """
+
+    def __init__(self, rules: Rules, *, scanned: int) -> None:
         self._rules = rules
-        self._touch = touch
+        self._touch = scanned < rules.current.offset
+        self._changed = changed_tasks(rules, since=scanned)
         self._current = rules.current.offset
         self.oldest = rules.current.offset
         self._due: list[tuple[SessionId, int | None]] = []
-        self._touches: list[NewRecord] = []
+        self._touches: list[bytes] = []
 
     def look(self, key: bytes, value: bytes) -> None:
         """Take one entry of the store into account."""
@@ -48,7 +60,7 @@ class Scan:
             if config >= self._current:
                 return
             self.oldest = min(self.oldest, config)
-            if not self._touch or _MAY_BE_OPEN not in value:
+            if not self._changed or _MAY_BE_OPEN not in value:
                 return
         known = state.decode(value)
         if known.is_empty():
@@ -57,8 +69,8 @@ class Scan:
         session = SessionId(key.decode())
         if known.timer_count:
             self._due.append((session, next_due(self._rules, known)))
-        if self._touch and needs_touch(self._rules, known):
-            self._touches.append(NewRecord(key=key, value=_TOUCH))
+        if self._touch and may_decide(known, self._changed) and needs_touch(self._rules, known):
+            self._touches.append(key)
 
     def take_due(self) -> list[tuple[SessionId, int | None]]:
         """When the timers of the sessions seen since the last call are due."""
@@ -67,5 +79,44 @@ class Scan:
 
     def take_touches(self) -> list[NewRecord]:
         """The events that have sessions seen since the last call looked at again."""
-        touches, self._touches = self._touches, []
-        return touches
+        keys, self._touches = self._touches, []
+        return touches(keys)
+
+
+def changed_tasks(rules: Rules, *, since: int) -> frozenset[TaskName]:
+    """The tasks whose conditions differ between the configuration ``since`` and any after it.
+
+    A session without instances of them waits for what it waited for under ``since``, and was looked at then.
+    To know that is cheaper than to have it meet all configurations that it missed.
+    """
+    changed: set[TaskName] = set()
+    before = rules.met(since).config
+    for version in rules.missed(since):
+        after = version.config
+        names = before.by_name.keys() | after.by_name.keys()
+        same_bounds = before.bounds == after.bounds
+        changed.update(
+            name
+            for name in names
+            if not same_bounds or _condition(before.by_name.get(name)) != _condition(after.by_name.get(name))
+        )
+        before = after
+    return frozenset(changed)
+
+
+def _condition(task: Task | None) -> tuple[object, ...] | None:
+    return None if task is None else _DECISIVE(task)
+
+
+def may_decide(known: SessionState, changed: frozenset[TaskName]) -> bool:
+    """Whether a configuration that changed these tasks could decide something in a session."""
+    return known.unjudged or known.timer_count > 0 or not changed.isdisjoint(known.tasks)
+
+
+def met(value: bytes) -> int:
+    """The offset of the configuration that a session has met last; of one that is empty, beyond any."""
+    head = _HEAD.match(value)
+    if head is not None:
+        return sys.maxsize if head[1] is None else int(head[2])
+    known = state.decode(value)
+    return sys.maxsize if known.is_empty() else known.config

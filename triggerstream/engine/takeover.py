@@ -18,21 +18,21 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from triggerstream.core import advice
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.configure import resumed_rules
+from triggerstream.engine.configurations import ConfigurationCache
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ledger import Extent, Ledger, StateStore, TakeOverError
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
-    CONFIGURATIONS_KEY,
     CheckpointMark,
     Identity,
     check_identity,
     decode_checkpoint,
-    decode_configurations,
     same_writing,
 )
+from triggerstream.engine.versions import StoredHistory, read_history
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class TakenOver:
     store: StateStore
     mark: CheckpointMark
     rules: Rules
+    history: StoredHistory
 
 
 async def take_over(
@@ -63,6 +64,7 @@ async def take_over(
     open_store: Callable[[], StateStore],
     recovery: Recovery,
     transactions: asyncio.Semaphore,
+    configurations: ConfigurationCache,
     address: str = advice.ANY_APP,
 ) -> TakenOver:
     """Take ``partition`` over; ``recovery`` tells meanwhile how far it is. ``address`` is the app's.
@@ -85,11 +87,23 @@ async def take_over(
         await _recover(partition, ledger, store, extent, recovery)
         failpoint("takeover.recovered")
         mark = await _mark(partition, ledger, store, extent, identity, address=address)
-        rules = resumed_rules(Rules(app=app), decode_configurations(store.get(CONFIGURATIONS_KEY)))
+        history, rules = _history(partition, app, store, configurations, address=address)
     except BaseException:
         store.close()
         raise
-    return TakenOver(store=store, mark=mark, rules=rules)
+    return TakenOver(store=store, mark=mark, rules=rules, history=history)
+
+
+def _history(
+    partition: int, app: AppId, store: StateStore, configurations: ConfigurationCache, *, address: str
+) -> tuple[StoredHistory, Rules]:
+    try:
+        history = read_history(store.get, configurations)
+        return history, history.rules(app)
+    except DecodeError as exc:
+        raise TakeOverError(
+            f"partition {partition}: its configurations cannot be read ({exc}); {advice.rebuild(address)}"
+        ) from exc
 
 
 async def _recover(

@@ -7,34 +7,27 @@ from collections.abc import AsyncIterator
 from triggerstream.core.ids import AppId, Json, JsonObject, SessionId, TaskName
 from triggerstream.core.projections import explain
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import NEVER_APPLIED, Applied, Rules
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.configurations import ConfigurationCache, rules_of
 from triggerstream.engine.ports import Reader
 from triggerstream.wire import state as states
-from triggerstream.wire import tasksfile
 from triggerstream.wire.instants import format_instant
 
 _PAGE = 500
 
 
 class View:
-    """Reads as the engine writes: nothing is kept between two questions."""
+    """Reads as the engine writes: nothing but parsed tasks files is kept between two questions."""
 
     def __init__(self, reader: Reader, *, app: AppId) -> None:
         self.reader = reader
         self._app = app
+        self._configurations = ConfigurationCache()
 
     async def rules(self, *, partition: int = 0) -> Rules:
         """The configurations that some session of ``partition`` may have to meet; the last is in force."""
-        history = tuple(
-            Applied(
-                config=tasksfile.read(row.text, name="configuration"),
-                offset=row.offset,
-                arrival_us=row.arrival_us,
-                number=row.number,
-            )
-            for row in await self.reader.configurations(partition=partition)
-        )
-        return Rules(app=self._app, history=history or (NEVER_APPLIED,))
+        stored = await self.reader.configurations(partition=partition)
+        return rules_of(self._app, stored, self._configurations)
 
     async def state(self, session: str) -> SessionState | None:
         """What is known of one session."""

@@ -29,11 +29,13 @@ from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
+from triggerstream.engine.configurations import ConfigurationCache
 from triggerstream.engine.ledger import StateStore
 from triggerstream.engine.marks import Identity
 from triggerstream.engine.owner import Owner
 from triggerstream.engine.partition import TRANSACTIONS, Counters, Life, Partition, Timing
 from triggerstream.engine.processor import Processor
+from triggerstream.engine.stragglers import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -278,7 +280,8 @@ def build_app(
     appender = KafkaAppender(connection=connection, app=settings.app)
     memory = Memory()
     changelog = f"{identity.cluster}/{changelog_id}"
-    transactions = asyncio.Semaphore(TRANSACTIONS)
+    transactions, pace = asyncio.Semaphore(TRANSACTIONS), Pace()
+    configurations = ConfigurationCache()
 
     def answered_at() -> float:
         thread = cast("Consumer", app.consumer).thread
@@ -295,6 +298,7 @@ def build_app(
                 partition=number,
                 partitions=identity.partitions,
                 control=connection.security.control,
+                configurations=configurations,
             ),
             ledger=KafkaLedger(connection=connection, app=settings.app, topics=topics, partition=number),
             open_store=open_store,
@@ -305,6 +309,7 @@ def build_app(
             on_room=app.room,
             answered_at=answered_at,
             transactions=transactions,
+            pace=pace,
             timing=settings.timing,
             address=address_of(connection, settings.app),
         )

@@ -8,14 +8,16 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import ProducerFenced, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
+from triggerstream.adapters.kafka.cluster import settings_of
 from triggerstream.adapters.kafka.connection import Connection, gathered, translated
 from triggerstream.adapters.kafka.layout import Layout, layout_of, newest_marks
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
-from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.topics import Topics, address_of
+from triggerstream.core import advice
 from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageError
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId, ConfigHash
@@ -29,6 +31,8 @@ from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import SIGNATURE_HEADER
 
 _TIMEOUT_S = 60.0
+_RECORD_BYTES = 1_024
+"""What a record has beside the text of a file, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +75,9 @@ async def apply(
     undoes it. Until then readers wait where it stands. ``timeout_s`` is for each step.
 
     Raises:
-        UsageError: there is no events topic; the app has a control key, and ``connection`` has it not; or
-            another apply overtook this one. Nothing was changed.
+        UsageError: there is no events topic; the changelog does not take a record with the file's text; the
+            app has a control key, and ``connection`` has it not; or another apply overtook this one. Nothing
+            was changed.
         DecodeError: the file is too long for an event.
         LogError: not known to be in force: :func:`in_force` tells. Safe to call again.
     """
@@ -102,6 +107,7 @@ async def apply(
         if not records:
             return None
         async with translated(doubt, timeout_s=timeout_s):
+            await _refuse_unkept(producer, connection, app, config)
             offsets = await _append(producer, topics.events, records)
         blocked = await _blocked(reader, topics.events, offsets, timeout_s=timeout_s)
         if blocked:
@@ -150,6 +156,27 @@ async def _kept(connection: Connection, app: AppId, wanted: ConfigHash) -> Confi
     finally:
         await view.close()
     return found[-1] if found else None
+
+
+async def _refuse_unkept(
+    producer: AIOKafkaProducer, connection: Connection, app: AppId, config: Configuration
+) -> None:
+    """Raise where workers could not keep ``config``: its text is a record of the changelog.
+
+    Raises:
+        UsageError: a record of the changelog may not be so long.
+    """
+    changelog = Topics.of(app).changelog
+    try:
+        found = await settings_of(producer.client, [changelog])
+    except (UnknownTopicOrPartitionError, TopicAuthorizationFailedError):
+        return  # nobody can tell; a worker checks it when it starts
+    longest = int(found[changelog].get("max.message.bytes") or 0)
+    if longest < (length := len(config.text.encode()) + _RECORD_BYTES):
+        raise UsageError(
+            f"{changelog} takes records of {longest:,} bytes, workers keep the file in one of {length:,}; "
+            f"{advice.repair_topics(address_of(connection, app))}"
+        )
 
 
 async def _append(producer: AIOKafkaProducer, topic: str, records: Mapping[int, NewRecord]) -> dict[int, int]:

@@ -23,16 +23,14 @@ from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
-from triggerstream.core.tasks import Rules
-from triggerstream.engine.configure import resumed_rules
+from triggerstream.engine.configurations import ConfigurationCache
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
-    CONFIGURATIONS_KEY,
     RESERVED,
     decode_checkpoint,
-    decode_configurations,
 )
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.engine.versions import history_texts, read_history
 from triggerstream.wire import state as states
 from triggerstream.wire.records import Record
 
@@ -73,6 +71,7 @@ class KafkaReader:
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions = 0
         self._copies: dict[int, _Copy] = {}
+        self._configurations = ConfigurationCache()
         self._ids: list[str] = []
 
     async def partition(self, session: SessionId) -> int:
@@ -145,7 +144,7 @@ class KafkaReader:
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:
         """The configurations that some session may still have to meet, oldest first; the last is in force."""
         copy = await self._caught_up(partition)
-        return decode_configurations(copy.entries.get(CONFIGURATIONS_KEY))
+        return history_texts(copy.entries.get)
 
     async def outbox(
         self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
@@ -201,8 +200,7 @@ class KafkaReader:
         known = states.decode(value)
         due_us = None
         if known.timer_count:
-            texts = decode_configurations(copy.entries.get(CONFIGURATIONS_KEY))
-            due_us = next_due(resumed_rules(Rules(app=self._app), texts), known)
+            due_us = next_due(read_history(copy.entries.get, self._configurations).rules(self._app), known)
         return SessionRow(id=session, state=value, due_us=due_us)
 
     async def _caught_up(self, partition: int) -> _Copy:

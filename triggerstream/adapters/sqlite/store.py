@@ -48,7 +48,7 @@ _CHECKPOINT_PAGES = 2_000
 _CACHE_KIB = 65_536
 
 INSERT_CONFIGURATION = (
-    "INSERT OR IGNORE INTO configurations (offset, arrival_us, hash, text, number) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO configurations (offset, arrival_us, hash, text, number) VALUES (?, ?, ?, ?, ?)"
 )
 _UPSERT_SESSION = """
 INSERT INTO sessions (id, state, due_us, config) VALUES (?, ?, ?, ?)
@@ -241,10 +241,14 @@ class SqliteStore:
                     ),
                 )
             if checkpoint.rules is not None:
-                self._writer.executemany(INSERT_CONFIGURATION, configuration_rows(checkpoint.rules))
+                self._put_configurations(checkpoint.rules)
             if checkpoint.rehomed:
                 database.append(self._writer, checkpoint.rehomed, self._clock.now_us())
             execute("UPDATE meta SET value = ? WHERE name = 'offset'", (checkpoint.offset,))
+
+    def _put_configurations(self, rules: Rules) -> None:
+        (last,) = self._writer.execute("SELECT coalesce(max(offset), -1) FROM configurations").fetchone()
+        self._writer.executemany(INSERT_CONFIGURATION, configuration_rows(rules, after=last))
 
     def _put_states(self, checkpoint: Checkpoint) -> None:
         self._writer.executemany(
@@ -436,12 +440,12 @@ def configurations(connection: sqlite3.Connection) -> tuple[ConfigurationText, .
     )
 
 
-def configuration_rows(rules: Rules) -> list[tuple[int, int, str, str, int]]:
-    """The history of ``rules`` as ``INSERT_CONFIGURATION`` takes it."""
+def configuration_rows(rules: Rules, *, after: int = -1) -> list[tuple[int, int, str, str, int]]:
+    """The history of ``rules`` beyond the offset ``after``, as ``INSERT_CONFIGURATION`` takes it."""
     return [
-        (one.offset, one.arrival_us, one.config.hash, one.config.text, one.number)
+        (one.offset, one.arrival_us, one.hash, one.config.text, one.number)
         for one in rules.history
-        if one.offset >= 0
+        if one.offset > after
     ]
 
 

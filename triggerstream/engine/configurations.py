@@ -1,0 +1,104 @@
+"""Tasks files that were in force, parsed when a session first has to meet them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from hashlib import sha256
+
+from triggerstream.core.ids import AppId, ConfigHash
+from triggerstream.core.tasks import NEVER_APPLIED, Applied, Configuration, Past, Rules, Version
+from triggerstream.engine.ports import ConfigurationText
+from triggerstream.wire import tasksfile
+
+CACHE_BYTES = 32 * 1024 * 1024
+"""Text of which a process remembers the parsed form, which takes some five times as much memory. A file of
+600 KiB takes 0.2 s to parse."""
+
+
+class ConfigurationCache:
+    """Parsed tasks files by hash, shared by all partitions of a process. The least recently used go first."""
+
+    def __init__(self, *, most_bytes: int = CACHE_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._known: OrderedDict[ConfigHash, Configuration] = OrderedDict()
+        self.parsed = 0
+        """How many files were parsed."""
+
+    def read(self, text: str, *, name: str = "configuration") -> Configuration:
+        """The configuration that ``text`` says.
+
+        Raises:
+            ConfigError: this release cannot read it; ``name`` is how the message calls it.
+        """
+        known = self._recall(ConfigHash(sha256(text.encode(errors="surrogatepass")).hexdigest()))
+        return known if known is not None else self._parse(text, name)
+
+    def get(self, wanted: ConfigHash, text: Callable[[], str]) -> Configuration:
+        """The configuration with this hash; ``text`` returns its text, where it has to be parsed.
+
+        Raises:
+            ConfigError: this release cannot read it.
+        """
+        known = self._recall(wanted)
+        return known if known is not None else self._parse(text(), f"configuration {wanted}")
+
+    def _recall(self, wanted: ConfigHash) -> Configuration | None:
+        known = self._known.get(wanted)
+        if known is not None:
+            self._known.move_to_end(wanted)
+        return known
+
+    def _parse(self, text: str, name: str) -> Configuration:
+        config = tasksfile.read(text, name=name)
+        self.parsed += 1
+        if config.hash not in self._known:
+            self._known[config.hash] = config
+            self._bytes += len(config.text)
+        while self._bytes > self._most_bytes and len(self._known) > 1:
+            _, gone = self._known.popitem(last=False)
+            self._bytes -= len(gone.text)
+        return config
+
+
+def shelve(rules: Rules, cache: ConfigurationCache) -> Rules:
+    """``rules`` that keep the texts of all but the configuration in force, and parse them when needed."""
+    return rules.shelve(lambda applied: _reader(cache, applied.config.hash, applied.config.text))
+
+
+def rules_of(app: AppId, stored: Sequence[ConfigurationText], cache: ConfigurationCache) -> Rules:
+    """The rules with the history that was stored, oldest first.
+
+    Raises:
+        ConfigError: this release cannot read the one in force.
+    """
+    past = [
+        Past(
+            hash=one.hash,
+            offset=one.offset,
+            arrival_us=one.arrival_us,
+            number=one.number,
+            size=len(one.text.encode()),
+            read=_reader(cache, one.hash, one.text),
+        )
+        for one in stored
+    ]
+    return with_history(app, past)
+
+
+def with_history(app: AppId, past: Sequence[Past]) -> Rules:
+    """The rules whose configurations are ``past``, oldest first; the last is in force, and read at once."""
+    history: tuple[Version, ...] = (NEVER_APPLIED, *past)
+    if past:
+        last = past[-1]
+        current = Applied(
+            config=last.config, offset=last.offset, arrival_us=last.arrival_us, number=last.number
+        )
+        history = (*history[:-1], current)
+    return Rules(app=app, history=history)
+
+
+def _reader(cache: ConfigurationCache, wanted: ConfigHash, text: str) -> Callable[[], Configuration]:
+    return partial(cache.get, wanted, lambda: text)
