@@ -89,12 +89,13 @@ def locate(text: str) -> Address:
     """What the option ``--at`` names: an address, a state directory, or a database file.
 
     Raises:
-        UsageError: an address of an unknown kind.
+        UsageError: an address of an unknown kind, or a path that the system cannot have.
     """
     if _SCHEME.match(text):
         return parse_address(text)
     path = Path(text)
-    return SqliteAddress(path=path if path.is_file() or path.suffix == ".db" else path / DATABASE)
+    is_database = _is_file(text, path) or path.suffix == ".db"
+    return SqliteAddress(path=path if is_database else path / DATABASE)
 
 
 def _sqlite(text: str, rest: str) -> SqliteAddress:
@@ -106,7 +107,17 @@ def _sqlite(text: str, rest: str) -> SqliteAddress:
         )
     if not path or path == ":memory:":
         raise UsageError(f"{text}: name a file; what is only in memory is not durable")
+    _is_file(text, Path(path))
     return SqliteAddress(path=Path(path))
+
+
+def _is_file(text: str, path: Path) -> bool:
+    if "\0" in text:
+        raise UsageError(f"{text!r}: a path has no NUL")
+    try:
+        return path.is_file()
+    except OSError as exc:
+        raise UsageError(f"{text}: cannot be looked at: {exc.strerror}") from exc
 
 
 def _http(text: str) -> HttpAddress:

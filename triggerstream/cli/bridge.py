@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from triggerstream.cli.options import Duration, kafka_config_option, probes_options
+from triggerstream.cli.printing import say
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.settings import DEFAULT_APP, KafkaAddress, parse_address
 from triggerstream.supervision.child import Supervision
@@ -265,7 +266,7 @@ def _log_to_stderr(*, verbose: bool) -> None:
 
 def _tell(line: str) -> None:
     """One line for whoever watches the process."""
-    click.echo(f"triggerstream bridge {os.getpid()}: {line}", err=True)
+    say(f"triggerstream bridge {os.getpid()}: {line}", err=True)
 
 
 def _tell_ready(partitions: Collection[int]) -> None:

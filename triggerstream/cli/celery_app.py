@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.core.printable import escape
 
 BROKER_VARIABLE = "TRIGGERSTREAM_DEV_BROKER"
 """The broker in place of the app's own; set where the app has none."""
@@ -72,7 +73,7 @@ def main(arguments: list[str]) -> int:
             use_broker(app, broker)
         _install(app)
     except TriggerstreamError as exc:
-        print(exc, file=sys.stderr)  # noqa: T201 - to whoever started this
+        print(escape(str(exc)), file=sys.stderr)  # noqa: T201 - to whoever started this
         return UNUSABLE
     warnings.filterwarnings("ignore", message="\\s*You're running the worker with superuser privileges")
     queues = [*app.amqp.queues, *filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import at_option, existing, in_kafka, json_option, reading, run
-from triggerstream.cli.printing import json_line, plain, say
+from triggerstream.cli.printing import Styled, json_line, say, say_lines
 from triggerstream.core.errors import Finding
+from triggerstream.core.printable import escape
 from triggerstream.core.tasks import NO_CONFIGURATION, Configuration
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.settings import KafkaAddress
@@ -31,7 +32,6 @@ _EXCERPT = 100
 _SHORT = 12
 """Characters of a hash that people compare."""
 _DIFF_COLOURS = {"+": "green", "-": "red"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _COLOURS = {"error": "red", "warning": "yellow"}
 
 
@@ -95,7 +95,7 @@ def show(*, at: str, as_json: bool) -> None:
             }
         )
     else:
-        click.echo(_CONTROL.sub("\ufffd", current.text), nl=not current.text.endswith("\n"))
+        say_lines(current.text)
 
 
 @config.command()
@@ -131,7 +131,7 @@ def diff(*, file: Path, at: str, as_json: bool) -> None:
             lineterm="",
         )
         for line in lines:
-            click.secho(plain(line), fg=_DIFF_COLOURS.get(line[:1]))
+            say(Styled(text=line.replace("\t", "    "), colour=_DIFF_COLOURS.get(line[:1])))
         tasks = [
             f"{_count(len(names), 'task')} {what}: {', '.join(names)}"
             for names, what in ((added, "added"), (removed, "removed"), (changed, "changed"))
@@ -157,7 +157,7 @@ async def _in_force(at: str) -> ConfigurationText | None:
 
 def _none(at: str) -> None:
     how = "config apply" if isinstance(existing(at), KafkaAddress) else "dev"
-    click.echo(f"{at}: no tasks file is in force yet: `triggerstream {how} TASKS.json` has one", err=True)
+    say(f"{at}: no tasks file is in force yet: `triggerstream {how} TASKS.json` has one", err=True)
 
 
 @config.command("check")
@@ -174,7 +174,7 @@ def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
         try:
             data = sys.stdin.buffer.read() if name == _STANDARD_INPUT else Path(name).read_bytes()
         except OSError as exc:
-            click.echo(plain(f"{name}: cannot be read: {exc.strerror}"), err=True)
+            say(f"{name}: cannot be read: {exc.strerror}", err=True)
             status = 2
             continue
         found, findings = check(data, name=name)
@@ -185,7 +185,7 @@ def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
                 _print_json(name, finding)
         else:
             _print_findings(name, data, findings)
-            click.echo(_summary(name, found, findings))
+            say(_summary(name, found, findings))
     sys.exit(status)
 
 
@@ -207,20 +207,24 @@ def _print_findings(name: str, data: bytes, findings: Sequence[Finding]) -> None
     """One line each, so that they can be searched; on a terminal with the place in the file beneath."""
     lines = _LINE_END.split(data.decode("utf-8-sig", errors="replace")) if sys.stdout.isatty() else []
     for finding in findings:
-        severity = click.style(finding.severity, fg=_COLOURS[finding.severity], bold=True)
-        code = click.style(f"[{finding.code}]", dim=True)
         place = f"{finding.path}: " if finding.path else ""
-        where = plain(f"{name}:{finding.line}:{finding.column}")
-        click.echo(f"{where}: {severity}: {plain(place + finding.message)} {code}")
+        say(
+            f"{name}:{finding.line}:{finding.column}: ",
+            Styled(text=finding.severity, colour=_COLOURS[finding.severity], bold=True),
+            f": {place}{finding.message} ",
+            Styled(text=f"[{finding.code}]", dim=True),
+        )
         if finding.line <= len(lines):
-            click.echo(excerpt(lines[finding.line - 1], finding.column))
+            for shown in excerpt(lines[finding.line - 1], finding.column):
+                say(shown)
 
 
-def excerpt(line: str, column: int) -> str:
+def excerpt(line: str, column: int) -> tuple[str, str]:
     """The part of a source line around ``column``, with a caret under it."""
     start = max(column - 1 - _EXCERPT // 2, 0) if len(line) > _EXCERPT else 0
     shown = line[start : start + _EXCERPT].replace("\t", " ")
-    return f"    {plain(shown)}\n    {' ' * (column - 1 - start)}^"
+    before = escape(shown[: column - 1 - start])
+    return f"    {shown}", f"    {' ' * len(before)}^"
 
 
 def _summary(name: str, found: Configuration | None, findings: Sequence[Finding]) -> str:
@@ -231,7 +235,7 @@ def _summary(name: str, found: Configuration | None, findings: Sequence[Finding]
         if count
     ]
     tasks = "not usable" if found is None else f"usable, {_count(len(found.tasks), 'task')}"
-    return plain(f"{name}: {tasks}: {', '.join(counts) or 'nothing to complain of'}")
+    return f"{name}: {tasks}: {', '.join(counts) or 'nothing to complain of'}"
 
 
 def _count(count: int, noun: str) -> str:

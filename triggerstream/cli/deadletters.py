@@ -11,7 +11,7 @@ import orjson
 
 from triggerstream.cli.options import at_option, existing, json_option, reading, run
 from triggerstream.cli.orders import unfolded, wait_option
-from triggerstream.cli.printing import compact, json_line, plain, say, table, text, when
+from triggerstream.cli.printing import compact, json_line, say, table, text, when
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.ports import DeadLetterRow, Reader
@@ -66,7 +66,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
             ],
         )
     if len(letters) > limit:
-        click.echo(f"there are more: --after {letters[limit - 1].number} goes on", err=True)
+        say(f"there are more: --after {letters[limit - 1].number} goes on", err=True)
 
 
 @deadletters.command()
@@ -83,7 +83,7 @@ def show(*, number: int, at: str, as_json: bool) -> None:
 
     letter = run(work())
     if letter is None:
-        click.echo(f"there is no dead letter {number}: `triggerstream deadletters list` shows them", err=True)
+        say(f"there is no dead letter {number}: `triggerstream deadletters list` shows them", err=True)
         sys.exit(1)
     if as_json:
         json_line(_fields(letter))
@@ -147,8 +147,8 @@ def redrive(
         if as_json:
             json_line(_answer_fields(answer))
         else:
-            line = plain(f"dead letter {answer.number}: {_sentence(answer)}")
-            click.echo(line, err=not (answer.folded or (dry_run and answer.folded is None)))
+            line = f"dead letter {answer.number}: {_sentence(answer)}"
+            say(line, err=not (answer.folded or (dry_run and answer.folded is None)))
     if not answers and not as_json:
         say("no dead letters")
     if not all(answer.folded or (dry_run and answer.folded is None) for answer in answers):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import json_option
-from triggerstream.cli.printing import brief, console, json_line, text
+from triggerstream.cli.printing import brief, console, json_line, say, text
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import JsonObject
 
@@ -47,7 +47,7 @@ def demo(*, as_json: bool) -> None:
     try:
         ran = asyncio.run(_Demo(as_json=as_json).run())
     except TimeoutError:
-        click.echo(f"the task has not finished within {_DEADLINE_S:g} s", err=True)
+        say(f"the task has not finished within {_DEADLINE_S:g} s", err=True)
         ran = False
     sys.exit(0 if ran else 1)
 
@@ -105,7 +105,7 @@ class _Demo:
                 yield runtime
         except (TriggerstreamError, TimeoutError):
             for line in self.worker:
-                click.echo(line, err=True)
+                say(line, err=True)
             raise
 
     async def _fire(self, runtime: Runtime, session: str, trigger: str, data: JsonObject) -> None:
@@ -162,12 +162,13 @@ class _Demo:
         if ran:
             self._say("so it ran once, for the session that has both triggers. All processes have ended.")
         else:
-            click.echo(f"expected one run, for {COMPLETE}; the task wrote {len(lines)} lines", err=True)
+            say(f"expected one run, for {COMPLETE}; the task wrote {len(lines)} lines", err=True)
         return ran
 
     def _title(self, title: str) -> None:
         if not self.as_json:
-            console().print(text(f"\n{title}", "bold"))
+            console().print()
+            console().print(text(title, "bold"))
 
     def _say(self, line: str) -> None:
         if not self.as_json:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import at_option, json_option
+from triggerstream.cli.printing import say
 from triggerstream.core.errors import ConfigError, UsageError
 from triggerstream.settings import DATABASE, DEFAULT_PORT, SqliteAddress, locate
 
@@ -78,7 +79,7 @@ def dev(
         asyncio.run(until_signalled(_Dev(file, setup, voice)))
     except ConfigError as exc:
         for line in findings(exc):
-            click.echo(line, err=True)
+            say(line, err=True)
         sys.exit(_UNUSABLE)
 
 

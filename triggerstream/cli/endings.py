@@ -10,7 +10,7 @@ import click
 
 from triggerstream.cli.options import at_option, existing, json_option, reading, run
 from triggerstream.cli.orders import giver_options, unfolded
-from triggerstream.cli.printing import compact, json_line, plain
+from triggerstream.cli.printing import compact, json_line, say
 from triggerstream.core.events import Close, Erase
 from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.engine.ports import Reader
@@ -59,7 +59,7 @@ def export(*, session: str, at: str) -> None:
         async with reading(at) as reader:
             async for line in history(reader, SessionId(session)):
                 if isinstance(line, Unread):
-                    click.echo(plain(f"offset {line.offset}: left out: {line.reason}"), err=True)
+                    say(f"offset {line.offset}: left out: {line.reason}", err=True)
                 else:
                     json_line(line)
                     count += 1
@@ -96,7 +96,7 @@ def _end(
         if as_json:
             json_line(_fields(answer))
         else:
-            click.echo(plain(f"{answer.to.session}: {_outcome(answer)}"), err=answer.applied is not True)
+            say(f"{answer.to.session}: {_outcome(answer)}", err=answer.applied is not True)
     if not all(answer.applied for answer in answers):
         sys.exit(1)
 
@@ -127,5 +127,5 @@ def _outcome(answer: Answer) -> str:
 
 
 def _unknown(session: str) -> None:
-    click.echo(plain(f"{session}: nothing is known of this session"), err=True)
+    say(f"{session}: nothing is known of this session", err=True)
     sys.exit(1)

@@ -11,7 +11,7 @@ import click
 
 from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, run, viewing
 from triggerstream.cli.orders import giver_options, unfolded
-from triggerstream.cli.printing import compact, json_line, plain, say, status_text, table, when
+from triggerstream.cli.printing import compact, json_line, say, status_text, table, when
 from triggerstream.cli.sessions import STATUSES
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, instance_id, split_instance_id
@@ -174,7 +174,7 @@ def _carry_out(
         if as_json:
             json_line(_fields(answer))
         else:
-            click.echo(plain(_sentence(answer)), err=answer.applied is not True)
+            say(_sentence(answer), err=answer.applied is not True)
     if not all(answer.applied for answer in answers):
         sys.exit(1)
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.core.printable import escape
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import dumps
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.text import Text
 
-_PIPED_WIDTH = 160
-"""Columns where the output is no terminal: enough that a table keeps its ids whole."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_PIPED_WIDTH = 1_000_000
+"""Columns where the output is no terminal: a row is a line, whatever its cells hold. Else the end of a long
+session id would begin a line of its own, and could look like another row."""
 
 STATUS_STYLES = {
     "unstarted": "yellow",
@@ -38,14 +39,39 @@ STATUS_STYLES = {
 
 
 def json_line(value: Mapping[str, Json]) -> None:
-    """One object on a line of its own."""
-    sys.stdout.buffer.write(dumps(value) + b"\n")
+    """One object on a line of its own. What steers a terminal is escaped within strings, as JSON has it."""
+    line = dumps(value)
+    if not line.isascii() or b"\x7f" in line:
+        line = escape(line.decode()).encode()
+    sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
 
 
-def say(message: str) -> None:
-    """One line for people."""
-    click.echo(plain(message))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Styled:
+    """A part of a line, in a colour on a terminal."""
+
+    text: str
+    colour: str | None = None
+    bold: bool = False
+    dim: bool = False
+
+
+def say(*parts: str | Styled, err: bool = False) -> None:
+    """One line for people, whatever characters its parts hold; with ``err`` on standard error."""
+    click.echo("".join(_shown(part) for part in parts), err=err)
+
+
+def say_lines(document: str) -> None:
+    """A document of several lines, such as a tasks file."""
+    for line in document.replace("\r\n", "\n").removesuffix("\n").split("\n"):
+        click.echo("\t".join(escape(piece) for piece in line.split("\t")))
+
+
+def _shown(part: str | Styled) -> str:
+    if isinstance(part, str):
+        return escape(part)
+    return click.style(escape(part.text), fg=part.colour, bold=part.bold or None, dim=part.dim or None)
 
 
 def console() -> Console:
@@ -56,16 +82,11 @@ def console() -> Console:
     return Console(width=_PIPED_WIDTH if piped else None, highlight=False, soft_wrap=False)
 
 
-def plain(text: str) -> str:
-    """``text`` without what could steer a terminal: names and data come from anywhere."""
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
 def text(value: str, style: str = "") -> Text:
     """``value`` as it is: never read as markup."""
     from rich.text import Text
 
-    return Text(plain(value), style=style)
+    return Text(escape(value), style=style)
 
 
 def status_text(status: str) -> Text:
@@ -84,6 +105,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
     for row in rows:
         made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in row))
     console().print(made)
+
+
+def hanging(place: Text, body: Text) -> RenderableType:
+    """``place`` and ``body`` on a line; what a terminal has no room for goes on beneath ``body``."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not console().is_terminal:
+        return Text.assemble(place, body)
+    made = Table.grid()
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    made.add_row(place, body)
+    return made
 
 
 def when(instant_us: int | None) -> str:

@@ -70,12 +70,14 @@ class Program(click.Group):
             status = _tell(_usage(exc))
         except TriggerstreamError as exc:
             status = _tell(str(exc))
-        except (click.Abort, KeyboardInterrupt):
-            status = _INTERRUPTED
         except BrokenPipeError:
             # Whoever read the output has read enough. Python must not find the pipe broken again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
+        except OSError as exc:
+            status = _tell(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
+        except (click.Abort, KeyboardInterrupt):
+            status = _INTERRUPTED
         sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -86,7 +88,9 @@ def main() -> None:
 
 
 def _tell(message: str) -> int:
-    click.echo(" ".join(message.split("\n")), err=True)
+    from triggerstream.cli.printing import say  # not before there is something to tell
+
+    say(" ".join(message.split("\n")), err=True)
     return _UNUSABLE
 
 

@@ -14,8 +14,8 @@ from triggerstream.cli.printing import (
     brief,
     compact,
     console,
+    hanging,
     json_line,
-    plain,
     say,
     status_text,
     table,
@@ -112,7 +112,7 @@ def list_sessions(
             ],
         )
     if more:
-        click.echo(f"there are more: --limit 0 lists all, --limit {2 * limit} twice as many", err=True)
+        say(f"there are more: --limit 0 lists all, --limit {2 * limit} twice as many", err=True)
 
 
 @sessions.command()
@@ -233,13 +233,12 @@ def timeline(found: JsonObject) -> list[object]:
     lines: list[object] = [text("timeline", "bold")]
     for row in objects(found["timeline"]):
         what = str(row["what"])
-        line = Text.assemble(
+        place = Text.assemble(
             text(words.milliseconds(row["time"]), "dim"),
             text(f"  {row['offset']:>5}  ", "dim"),
             text(f"{what:<9} ", _WHAT_STYLES.get(what, "")),
         )
-        line.append_text(text(words.event(row)))
-        lines.append(line)
+        lines.append(hanging(place, text(words.event(row))))
     return lines
 
 
@@ -316,7 +315,7 @@ def _unknown(session: str, waiting: str) -> NoReturn:
     says = (
         f"nothing is known of this session yet: {waiting}" if waiting else "nothing is known of this session"
     )
-    click.echo(plain(f"{session}: {says}"), err=True)
+    say(f"{session}: {says}", err=True)
     sys.exit(1)
 
 

@@ -11,7 +11,7 @@ from typing import IO
 import click
 
 from triggerstream.cli.options import json_option
-from triggerstream.cli.printing import brief, json_line, plain, say
+from triggerstream.cli.printing import brief, json_line, say
 from triggerstream.core.errors import UsageError
 from triggerstream.settings import DEFAULT_APP
 
@@ -52,7 +52,7 @@ def simulate(
     with _lines(events) as lines:
         for shown in simulation.run(lines):
             if not isinstance(shown, Command):
-                click.echo(plain(f"{name}:{shown.line}:1: dead letter: {shown.reason}"), err=True)
+                say(f"{name}:{shown.line}:1: dead letter: {shown.reason}", err=True)
             elif state:
                 continue
             elif as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import at_option, in_kafka, json_option, run
-from triggerstream.cli.printing import json_line, plain, say
+from triggerstream.cli.printing import json_line, say
 from triggerstream.core.errors import LogError, UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def check(*, wait: bool, at: str, as_json: bool) -> None:
                 }
             )
         else:
-            click.echo(plain(f"{finding.severity.value}: {finding}"))
+            say(f"{finding.severity.value}: {finding}")
     if not findings and not as_json:
         say(f"{address}: nothing to complain of")
     sys.exit(1 if any(finding.severity.value == "error" for finding in findings) else 0)

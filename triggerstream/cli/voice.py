@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import click
-
-from triggerstream.cli.printing import brief, json_line, plain
+from triggerstream.cli.printing import Styled, brief, json_line, say
 from triggerstream.core.errors import ConfigError
 from triggerstream.core.ids import Json, JsonObject
 
@@ -59,46 +57,47 @@ class PlainVoice:
         """One line: when, which session, which instance, what."""
         kind = str(said["event"])
         if kind == "sum":
-            click.echo(
-                f"… {said['events']} events, {said['decided']} decisions, {said['deadLetters']} dead letters"
-            )
+            say(f"… {said['events']} events, {said['decided']} decisions, {said['deadLetters']} dead letters")
             return
-        line = click.style(plain(_clock(said.get("time"))), dim=True)
-        line += f"  {plain(str(said.get('session') or '-'))}  {plain(str(said.get('instance', '')))}  "
-        line += click.style(kind, fg=_COLOURS.get(kind), bold=kind in {"failed", "dead letter"})
-        click.echo(line + plain(_more(kind, said)))
+        say(
+            Styled(text=_clock(said.get("time")), dim=True),
+            f"  {said.get('session') or '-'}  {said.get('instance', '')}  ",
+            Styled(text=kind, colour=_COLOURS.get(kind), bold=kind in {"failed", "dead letter"}),
+            _more(kind, said),
+        )
 
     def aside(self, who: str, line: str) -> None:
         """The line, and whose it is."""
         if line.strip():
-            click.echo(click.style(f"{who:<6} │ ", dim=True) + plain(_hidden(line)))
+            say(Styled(text=f"{who:<6} │ ", dim=True), _hidden(line))
 
     def ready(self, ready: JsonObject) -> None:
         """What runs, where, and what to do now."""
-        click.secho("triggerstream dev", bold=True)
-        click.echo(f"  tasks    {ready['tasks']} ({_count(ready['count'], 'task')}), applied when it changes")
-        click.echo(f"  state    {ready['directory']}")
-        click.echo(f"  intake   {ready['url']}")
-        click.echo(f"  pages    {ready['url']}/")
+        say(Styled(text="triggerstream dev", bold=True))
+        say(f"  tasks    {ready['tasks']} ({_count(ready['count'], 'task')}), applied when it changes")
+        say(f"  state    {ready['directory']}")
+        say(f"  intake   {ready['url']}")
+        say(f"  pages    {ready['url']}/")
         if ready["celery"] is None:
-            click.echo("  worker   none: decisions are kept until there is one (--celery module:app)")
+            say("  worker   none: decisions are kept until there is one (--celery module:app)")
         else:
             broker = "a Valkey of its own" if ready["ownBroker"] else "its own configuration"
             if ready["broker"] and not ready["ownBroker"]:
                 broker = _hidden(str(ready["broker"]))
-            click.echo(f"  worker   {ready['celery']}, broker: {broker}")
-        click.echo(f"  try      {ready['try']}")
-        click.echo("Ctrl-C ends it, and all that it started.\n")
+            say(f"  worker   {ready['celery']}, broker: {broker}")
+        say(f"  try      {ready['try']}")
+        say("Ctrl-C ends it, and all that it started.")
+        say()
 
     def applied(self, file: Path, tasks: int) -> None:
         """One line."""
-        click.secho(f"{file}: applied ({_count(tasks, 'task')})", fg="green")
+        say(Styled(text=f"{file}: applied ({_count(tasks, 'task')})", colour="green"))
 
     def refused(self, file: Path, error: Exception) -> None:
         """Every finding, a line each, and that nothing has changed."""
         for line in findings(error):
-            click.secho(plain(line), fg="red", err=True)
-        click.echo(f"{file}: nothing has changed; the file that was applied before stays in force", err=True)
+            say(Styled(text=line, colour="red"), err=True)
+        say(f"{file}: nothing has changed; the file that was applied before stays in force", err=True)
 
 
 class JsonVoice:
@@ -110,7 +109,7 @@ class JsonVoice:
 
     def aside(self, who: str, line: str) -> None:
         """To stderr."""
-        click.echo(f"{who}: {_hidden(line)}", err=True)
+        say(f"{who}: {_hidden(line)}", err=True)
 
     def ready(self, ready: JsonObject) -> None:
         """The addresses."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from triggerstream.cli.logs import console_handler
 from triggerstream.cli.options import Duration, LostOffsets, kafka_config_option, probes_options, web_options
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.checkpoint import LostRange
@@ -109,8 +110,7 @@ def worker(
     supervision.connecting(kafka)
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[console_handler()],
     )
     session_timeout_s = session_timeout_us / 1_000_000
     window = None

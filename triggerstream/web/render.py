@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from triggerstream.core import words
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.core.printable import STEERING
 from triggerstream.core.state import DECIDED, WAITING, Status
 from triggerstream.wire.json import dumps
 
@@ -19,10 +20,8 @@ MOST_CHARACTERS = 2_000
 MOST_INSTANCES = 200
 """Of one session on its page."""
 
-_ODD = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
-)
-"""What steers how text is shown: it could make one thing look like another."""
+_ODD = re.compile(f"(?![\t\n])[{STEERING}]")
+"""What steers how text is shown: it could make one thing look like another. Line breaks are shown as such."""
 
 ORDERS = {
     "replay": {Status.FAILED},

@@ -36,6 +36,7 @@ from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.printable import escape
 from triggerstream.engine.background import Background
 from triggerstream.engine.health import Pulse, Silence, Vitals, keep_beating
 from triggerstream.engine.index import Index
@@ -256,7 +257,7 @@ def end_process(exc: BaseException, *, on_end: Callable[[str], None] = lambda _r
 
 def tell(line: str) -> None:
     """One line for whoever watches the process."""
-    print(f"triggerstream worker {os.getpid()}: {line}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
+    print(f"triggerstream worker {os.getpid()}: {escape(line)}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
 
 
 def _tell_progress(app: WorkerApp) -> None:

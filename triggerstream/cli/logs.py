@@ -1,0 +1,44 @@
+"""Log records on a console: each begins a line, and nothing in it can begin another one."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import TypeAlias
+
+from triggerstream.core.printable import escape
+
+_ExcInfo: TypeAlias = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
+_INDENT = "    "
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Time, level, logger and message on one line; a traceback beneath it, indented."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The first line."""
+        return escape(super().formatMessage(record))
+
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - logging's name
+        """The traceback: the text of an exception may come from anywhere."""
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
+        """The stack."""
+        return _indented(stack_info)
+
+
+def console_handler() -> logging.Handler:
+    """A handler that writes to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(ConsoleFormatter())
+    return handler
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(_INDENT + escape(line) for line in lines.split("\n"))

@@ -1,0 +1,29 @@
+"""Text from outside, made safe to show: one list of the characters that steer how text appears.
+
+Session ids, trigger names, reasons and errors come from anywhere. A line break in one would forge a line of a
+log, an escape sequence would steer a terminal, and a direction mark would make one name look like another.
+"""
+
+from __future__ import annotations
+
+import re
+
+STEERING = (
+    r"\x00-\x1f\x7f-\x9f"  # control characters: line breaks, tabs, escape sequences
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks of direction
+    r"\u2028\u2029"  # separators of lines and paragraphs
+    r"\u200b-\u200d\u2060-\u2065\ufeff\ufff9-\ufffb"  # characters that show nothing, or annotate
+    r"\ud800-\udfff"  # surrogates: bytes of an argument that were not UTF-8, which no encoder takes
+)
+"""Characters that are shown as ``\\uXXXX``, as the members of a character class."""
+
+_STEERING = re.compile(f"[{STEERING}]")
+
+
+def escape(text: str) -> str:
+    """``text`` on one line: every character that steers how text appears is written as an escape."""
+    return _STEERING.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
