@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.dev import descendants, wait_gone
 from tests.support.kafka.server import ROOT
+from tests.support.secrets import write_secret
 from tests.support.waiting import wait_until
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
@@ -60,7 +61,7 @@ def test_the_whole_chain_runs_the_task_once_and_says_why(kafka: str, tmp_path: P
 def test_with_a_control_key_too_and_its_topics_go_and_programs_get_json_lines(
     kafka: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "control.key").write_text(f"2026-01-01T00:00:00Z {'5a' * 32}\n")
+    write_secret(tmp_path / "control.key", f"2026-01-01T00:00:00Z {'5a' * 32}\n")
     config = tmp_path / "kafka.json"
     config.write_text('{"control_key_file": "control.key"}')
     ran = demo(kafka, tmp_path, "--json", TRIGGERSTREAM_KAFKA_CONFIG=str(config))

@@ -79,7 +79,7 @@ class Pod:
         place.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (place / name).write_text(self._here(text))
-            (place / name).chmod(0o640)
+            (place / name).chmod(0o400)  # as the pod's group alone has it
 
     def _here(self, text: str) -> str:
         return text.replace(_FILES, f"{self._folder}{_FILES}").replace(_STATE, f"{self._folder}{_STATE}")

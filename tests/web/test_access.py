@@ -315,7 +315,7 @@ def test_a_file_that_is_not_right_is_refused_without_a_word_of_it(file: Path, te
 def test_a_file_that_everybody_can_read_is_refused(file: Path) -> None:
     file.write_text(f"viewer:{VIEWER}")
     file.chmod(0o644)
-    with pytest.raises(UsageError, match="chmod o-rw"):
+    with pytest.raises(UsageError, match="chmod 600"):
         read_tokens(file)
     with pytest.raises(UsageError, match="cannot be read"):
         read_tokens(file.with_name("none"))

@@ -132,5 +132,5 @@ def test_a_key_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: i
     path = tmp_path / "peer.key"
     path.write_bytes(bytes(range(32)))
     path.chmod(mode)
-    with pytest.raises(UsageError, match="chmod o-rw"):
+    with pytest.raises(UsageError, match="chmod 600"):
         read_peer_key(path, app=APP)

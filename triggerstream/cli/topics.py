@@ -88,7 +88,7 @@ def check(*, wait: bool, at: str, as_json: bool) -> None:
             except LogError as exc:
                 if not wait:
                     raise
-                click.echo(plain(f"waiting: {exc}"), err=True)
+                say(f"waiting: {exc}", err=True)
                 await asyncio.sleep(_WAIT_S)
 
     findings = run(work())

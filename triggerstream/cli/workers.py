@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import at_option, in_kafka, json_option, run
-from triggerstream.cli.printing import json_line, plain, say
+from triggerstream.cli.printing import json_line, say
 
 if TYPE_CHECKING:
     from triggerstream.adapters.kafka.group import Member
@@ -49,7 +49,7 @@ def list_(*, at: str, as_json: bool) -> None:
                     }
                 )
             else:
-                click.echo(plain(_line(kind, member)))
+                say(_line(kind, member))
         if not as_json:
             count = len(members)
             say(f"{count} {kind}{'' if count == 1 else 's'}; their group is {_STATES.get(state, state)}")
@@ -80,8 +80,8 @@ def remove(*, name: str, at: str) -> None:
         known = [
             member.name for _, members in run(_groups(address)).values() for member in members if member.name
         ]
-        click.echo(
-            plain(f"no member of {address} has the name {name}: there are {', '.join(known) or 'none'}"),
+        say(
+            f"no member of {address} has the name {name}: there are {', '.join(known) or 'none'}",
             err=True,
         )
         sys.exit(1)

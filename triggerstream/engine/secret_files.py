@@ -8,9 +8,14 @@ from pathlib import Path
 
 from triggerstream.core.errors import UsageError
 
+_ROOT = 0
+
 
 def read_secret(path: Path) -> bytes:
-    """The content of a file that nobody but its owner and its group can read or change.
+    """The content of a file that nobody but its owner can read or change.
+
+    The group may read it where that says nothing: a file of root's that a process reads as a member of the
+    file's group, which is how Kubernetes hands a Secret to a pod.
 
     Raises:
         UsageError: it cannot be read, or others can read or change it. The message shows nothing of it.
@@ -18,10 +23,24 @@ def read_secret(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             # Of the open file, so that no other one can stand in its place meanwhile.
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             content = file.read()
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
-    if mode & (stat.S_IROTH | stat.S_IWOTH):
-        raise UsageError(f"{path}: everybody on this machine can read or change it: `chmod o-rw {path}`")
+    except ValueError as exc:
+        raise UsageError(f"{path}: cannot be read: {exc}") from exc
+    who = _others(status)
+    if who:
+        raise UsageError(f"{path}: {who} can read or change it: `chmod 600 {path}`")
     return content
+
+
+def _others(status: os.stat_result) -> str:
+    """Who else can read or change a file; empty: nobody."""
+    mode = status.st_mode
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        return "everybody on this machine"
+    handed_over = status.st_uid == _ROOT and status.st_gid in {os.getegid(), *os.getgroups()}
+    if mode & stat.S_IWGRP or (mode & stat.S_IRGRP and not handed_over):
+        return "its group"
+    return ""

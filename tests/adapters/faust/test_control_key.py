@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 
 from tests.adapters.faust.workers import Stage, read_all, stage
 from tests.support.commands import triggerstream
+from tests.support.secrets import write_secret
 from triggerstream.adapters.kafka import security
 from triggerstream.adapters.kafka.config import in_force
 from triggerstream.adapters.kafka.connection import Connection
@@ -35,7 +36,7 @@ SESSION = SessionId("s")
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """What workers, Celery workers and operators have, and applications have not."""
-    (tmp_path / "control.key").write_text(f"2026-01-01T00:00:00Z {'5a' * 32}\n")
+    write_secret(tmp_path / "control.key", f"2026-01-01T00:00:00Z {'5a' * 32}\n")
     file = tmp_path / "kafka.json"
     file.write_text('{"control_key_file": "control.key"}')
     return file

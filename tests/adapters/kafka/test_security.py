@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.kafka.secure import Authority
+from tests.support.secrets import write_secret
 from triggerstream.adapters.faust.credentials import credentials
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING, Security, read
@@ -41,13 +42,13 @@ def test_a_file_that_says_nothing_asks_for_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("authority")
 def test_paths_begin_at_the_folder_of_the_file_and_secrets_are_read_anew(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("first\n")
+    write_secret(tmp_path / "password", "first\n")
     security = said(tmp_path, {"tls": {"ca": "ca.crt"}, "sasl": SCRAM})
     options = security.options()
     assert options["security_protocol"] == "SASL_SSL"
     assert options["sasl_mechanism"] == "SCRAM-SHA-512"
     assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("ada", "first")
-    (tmp_path / "password").write_text("second")
+    write_secret(tmp_path / "password", "second")
     assert security.options()["sasl_plain_password"] == "second"
 
 
@@ -61,11 +62,11 @@ def test_a_client_s_own_certificate_is_two_files(tmp_path: Path, authority: Auth
 
 
 def test_what_is_shown_of_a_connection_has_no_secret(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("do not show")
+    write_secret(tmp_path / "password", "do not show")
     security = said(tmp_path, {"tls": {}, "sasl": SCRAM})
     assert "do not show" not in repr(Connection(bootstrap="127.0.0.1:1", security=security))
     assert "do not show" not in repr(credentials(security))
-    (tmp_path / "control.key").write_text(f"2026-01-01T00:00:00Z {'5a' * 32}")
+    write_secret(tmp_path / "control.key", f"2026-01-01T00:00:00Z {'5a' * 32}")
     security = said(tmp_path, {"control_key_file": "control.key"})
     assert security.control is not None
     assert "ZZ" not in repr(Connection(bootstrap="127.0.0.1:1", security=security))
@@ -99,7 +100,7 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, value: Json, message: 
 
 
 def test_scram_without_tls_has_to_be_allowed(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("secret")
+    write_secret(tmp_path / "password", "secret")
     security = said(tmp_path, {"sasl": {**SCRAM, "allow_plaintext": True}})
     assert security.options()["security_protocol"] == "SASL_PLAINTEXT"
 
@@ -117,18 +118,39 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         read(tmp_path / "kafka.json")
 
 
+def test_secrets_that_others_can_read_are_refused(tmp_path: Path, authority: Authority) -> None:
+    cert, key = authority.issue("ada")
+    write_secret(tmp_path / "password", "first")
+    write_secret(tmp_path / "control.key", f"2026-01-01T00:00:00Z {'5a' * 32}")
+    cases: list[tuple[dict[str, Json], str, Path]] = [
+        ({"tls": {"cert": str(cert), "key": str(key)}}, "/tls/key", key),
+        ({"tls": {}, "sasl": SCRAM}, "/sasl/password_file", tmp_path / "password"),
+        ({"control_key_file": "control.key"}, "/control_key_file", tmp_path / "control.key"),
+    ]
+    for value, place, path in cases:
+        said(tmp_path, value).options()
+        for mode, who in ((0o604, "everybody on this machine"), (0o660, "its group")):
+            path.chmod(mode)
+            with pytest.raises(UsageError, match=f"{place}: {path}: {who} can .*: `chmod 600 {path}`"):
+                said(tmp_path, value).options()
+
+
 def test_files_that_cannot_be_used_are_told_with_their_place(tmp_path: Path, authority: Authority) -> None:
-    (tmp_path / "password").write_text("\n")
+    write_secret(tmp_path / "password", "\n")
     (tmp_path / "no.crt").write_text("no certificate")
+    (tmp_path / "no.crt").chmod(0o600)
     cert, _ = authority.issue("ada")
     _, other = authority.issue("eve")
     cases: list[tuple[dict[str, Json], str]] = [
         ({"tls": {"ca": "gone.crt"}}, "/tls/ca: .*gone.crt cannot be used: No such file"),
         ({"tls": {"ca": "no.crt"}}, "/tls/ca: .*no.crt cannot be used: "),
         ({"tls": {"cert": str(cert), "key": str(other)}}, "/tls/cert, /tls/key: .* cannot be used: "),
-        ({"tls": {}, "sasl": {**SCRAM, "password_file": "gone"}}, "/sasl/password_file: .*gone cannot be"),
+        (
+            {"tls": {}, "sasl": {**SCRAM, "password_file": "gone"}},
+            "/sasl/password_file: .*gone: cannot be read",
+        ),
         ({"tls": {}, "sasl": SCRAM}, "/sasl/password_file: .*password is empty"),
-        ({"control_key_file": "gone"}, "/control_key_file: .*gone cannot be used: No such file"),
+        ({"control_key_file": "gone"}, "/control_key_file: .*gone: cannot be read: No such file"),
         (
             {"control_key_file": "no.crt"},
             "/control_key_file: .*no.crt cannot be used: line 1: must be an RFC",

@@ -32,6 +32,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.support.kafka.server import KafkaServer
 from tests.support.ports import HOST, free_port
+from tests.support.secrets import write_secret
 
 _SCRAM = {
     "SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256,
@@ -59,10 +60,11 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate, secret = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate.write_bytes(_pem(self._signed(name, key, authority=False)))
-        secret.write_bytes(
+        write_secret(
+            secret,
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
+            ),
         )
         return certificate, secret
 
@@ -210,7 +212,7 @@ class SecureKafka:
 
     def config_of(self, name: str, password: str, *, mechanism: str = "SCRAM-SHA-512") -> Path:
         """That of an account, over TLS; its password lies beside it."""
-        (self._folder / f"{name}.password").write_text(f"{password}\n")
+        write_secret(self._folder / f"{name}.password", f"{password}\n")
         sasl = {"mechanism": mechanism, "username": name, "password_file": f"{name}.password"}
         return self.config(name, tls={"ca": self.authority.path.name}, sasl=sasl)
 

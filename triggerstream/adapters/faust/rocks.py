@@ -19,6 +19,7 @@ from rocksdict import (
 
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.marks import RESERVED
+from triggerstream.engine.private_files import make_private_directory
 
 _POSITION_KEY = RESERVED + RESERVED + b"position"
 """Only here, never in a changelog: the position up to which the store holds it, and which changelog."""
@@ -128,7 +129,7 @@ class RocksStore:
         self._db.close()
 
     def _open(self) -> Rdict:
-        self._path.mkdir(parents=True, exist_ok=True)
+        make_private_directory(self._path)  # RocksDB's own files can be read by whoever may enter it
         try:
             return Rdict(str(self._path), self._options)
         except Exception as exc:

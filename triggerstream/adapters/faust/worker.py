@@ -41,6 +41,7 @@ from triggerstream.engine.background import Background
 from triggerstream.engine.health import Pulse, Silence, Vitals, keep_beating
 from triggerstream.engine.index import Index
 from triggerstream.engine.ledger import FencedError, is_refusal
+from triggerstream.engine.private_files import make_private_directory
 
 if sys.platform != "win32":
     import uvloop
@@ -85,7 +86,7 @@ def run_worker(
     Raises:
         UsageError: it cannot start as things are.
     """
-    settings.directory.mkdir(parents=True, exist_ok=True)
+    make_private_directory(settings.directory)
     # With uvloop, which does not run on Windows, a full log takes a tenth less time.
     factory = None if sys.platform == "win32" else uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:

@@ -8,7 +8,8 @@
       "control_key_file": "control.key"
     }
 
-All of it may be left out. Secrets stand in files of their own, which are read each time a client is made. A
+All of it may be left out. Secrets stand in files of their own, which are read each time a client is made, and
+are refused where others can read them. A
 path that is not absolute begins at the folder of the file. What a control key is: see
 :mod:`triggerstream.wire.signature`; it is read once, with the file itself.
 """
@@ -24,6 +25,7 @@ from typing import Any
 
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.engine.secret_files import read_secret
 from triggerstream.wire.json import loads
 from triggerstream.wire.signature import ControlKeys, read_keys
 
@@ -98,6 +100,8 @@ class Security:
         except OSError as exc:
             raise _unusable(self.source, "/tls/ca", tls.ca, exc) from exc
         if tls.cert is not None:
+            if tls.key is not None:
+                _secret(self.source, "/tls/key", tls.key)
             try:
                 # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
                 context.load_cert_chain(tls.cert, tls.key, password="")
@@ -115,12 +119,19 @@ class Security:
             return ""
         path = self.sasl.password_file
         try:
-            password = path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as exc:
+            password = _secret(self.source, "/sasl/password_file", path).decode().rstrip("\r\n")
+        except UnicodeDecodeError as exc:
             raise _unusable(self.source, "/sasl/password_file", path, exc) from exc
         if not password:
             raise UsageError(f"{self.source}: /sasl/password_file: {path} is empty")
         return password
+
+
+def _secret(source: str, place: str, path: Path) -> bytes:
+    try:
+        return read_secret(path)
+    except UsageError as exc:
+        raise UsageError(f"{source}: {place}: {exc}") from exc
 
 
 def _unusable(source: str, place: str, path: Path | None, exc: Exception) -> UsageError:
@@ -197,8 +208,8 @@ class _Reader:
         if path is None:
             return None
         try:
-            return read_keys(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, DecodeError) as exc:
+            return read_keys(_secret(str(self._path), "/control_key_file", path).decode("utf-8-sig"))
+        except (UnicodeDecodeError, DecodeError) as exc:
             raise _unusable(str(self._path), "/control_key_file", path, exc) from exc
 
     def _object(self, value: Json, place: str, names: Collection[str]) -> JsonObject:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.private_files import make_private_directory, make_private_file
 from triggerstream.wire.records import Headers, NewRecord, Record
 
 FILE = "triggerstream.db"
@@ -128,13 +129,15 @@ def _create(file: Path) -> None:
 
     It is made complete under another name: SQLite cannot have two processes make one and the same.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_private_directory(file.parent)
     orphan = file.with_name(f"{file.name}-wal")
     if orphan.exists() and not file.exists():
         raise UsageError(f"{orphan}: its database is gone; put it back, or remove this file to start anew")
     draft = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        connection = _open(draft, mode="rwc")
+        # SQLite gives the files beside it, -wal and -shm, the mode of the database.
+        make_private_file(draft)
+        connection = _open(draft, mode="rw")
         try:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             connection.execute("PRAGMA journal_mode = WAL")

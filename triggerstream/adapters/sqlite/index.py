@@ -9,6 +9,7 @@ from pathlib import Path
 
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import SessionId
+from triggerstream.engine.private_files import make_private_directory, make_private_file
 
 _TABLES = """
 CREATE TABLE stamp (version INTEGER NOT NULL, text TEXT NOT NULL);
@@ -126,7 +127,8 @@ class SqliteIndex:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_directory(self._path.parent)
+            make_private_file(self._path)
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._connection = connection
             connection.execute("PRAGMA journal_mode = WAL")

@@ -32,6 +32,7 @@ from triggerstream.engine.ports import (
     Sent,
     Unmigrated,
 )
+from triggerstream.engine.private_files import make_private_directory, open_private
 from triggerstream.wire.records import Record
 
 _T = TypeVar("_T")
@@ -85,7 +86,7 @@ class SqliteStore:
             UsageError: another engine has it, it is another app's, or what lies there is no database of ours.
         """
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            make_private_directory(self._file.parent)
             self._owner = own(self._file)
         except OSError as exc:
             raise LogError(f"{self._file.parent}: cannot be used: {exc}") from exc
@@ -412,7 +413,7 @@ class SqliteStore:
 def own(file: Path) -> IO[str]:
     """The lock on the directory, held until it is closed or the process ends."""
     path = file.with_suffix(".lock")
-    lock = path.open("a+")
+    lock = open(path, "a+", opener=open_private)  # noqa: SIM115 - Path.open takes no opener; kept open
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:

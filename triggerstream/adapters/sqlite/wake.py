@@ -9,6 +9,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from triggerstream.engine.private_files import make_private_pipe
+
 POLL_S = 0.02
 """How often an idle engine looks where no byte can reach it, as over some network file systems."""
 
@@ -26,7 +28,7 @@ class Bell:
             with suppress(OSError):
                 if create:
                     with suppress(FileExistsError):
-                        os.mkfifo(self._path)
+                        make_private_pipe(self._path)
                 self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         return self._fd
 
