@@ -113,6 +113,8 @@ def test_an_argument_that_is_no_utf_8_is_an_error_of_one_line(cli: Cli) -> None:
     ran = cli("sessions", "show", "\udcff")
     assert len(lines(ran.err)) == 1
     assert "\\udcff" in ran.err
+    ran = cli("sessions", "export", "\udcff")
+    assert (ran.status, ran.err) == (2, "a session id must be valid Unicode\n")
 
 
 def test_json_stays_json(cli: Cli) -> None:

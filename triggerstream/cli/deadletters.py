@@ -45,7 +45,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
 
     letters, waiting = run(work())
     if waiting:
-        click.echo(f"this is not all: {waiting}", err=True)
+        say(f"this is not all: {waiting}", err=True)
     if as_json:
         for letter in letters[:limit]:
             json_line(_fields(letter))

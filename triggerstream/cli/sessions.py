@@ -93,7 +93,7 @@ def list_sessions(
 
     rows, more, waiting = run(work())
     if waiting:
-        click.echo(f"this is not all: {waiting}", err=True)
+        say(f"this is not all: {waiting}", err=True)
     if as_json:
         pass
     elif not rows:

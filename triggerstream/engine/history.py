@@ -9,7 +9,7 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event
 from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.engine.ports import Reader
-from triggerstream.wire.events import decode, encode
+from triggerstream.wire.events import check_session, decode, encode
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, loads
 
@@ -31,9 +31,10 @@ async def history(reader: Reader, session: SessionId) -> AsyncIterator[JsonObjec
 
     Raises:
         LogError: the log cannot be read.
+        DecodeError: ``session`` can be no session's id.
     """
+    key = check_session(session)
     place = await reader.partition(session)
-    key = session.encode()
     after = -1
     while records := await reader.records(after=after, limit=_PAGE, partition=place):
         after = records[-1].offset
