@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,14 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
+from tests.adapters.faust.workers import Stage, WorkerProcess, stage
 from tests.fuzz.harness import mutations
 from tests.fuzz.test_http import mutate, seeds
 from tests.support.dev import Project, dev
 from tests.support.rawhttp import close, read_answer
+from tests.support.waiting import wait_until
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.core.ids import AppId
 
 pytestmark = pytest.mark.slow
 
@@ -108,3 +113,47 @@ async def test_strangers_at_dev_stop_nobody(tmp_path: Path) -> None:
         assert running.errors().count("\n") < 50, running.errors()
         project.fire_both("42")
         assert running.stop() == 0
+
+
+@pytest.fixture
+def app(kafka: str, kafka_app: AppId, tmp_path: Path) -> Iterator[Stage]:
+    with stage(Connection(bootstrap=kafka), kafka_app, tmp_path / "workers") as made:
+        yield made
+
+
+def doors_of(worker: WorkerProcess) -> list[Door]:
+    """The pages and the probes of a worker."""
+
+    def url(name: str) -> URL:
+        found = wait_until(lambda: re.search(rf"{name}: (\S+)", worker.text()), what=worker.text)
+        return URL(found[1])
+
+    return [Door(url=url("web view"), path="/login"), Door(url=url("probes and metrics"), path="/livez")]
+
+
+@pytest.mark.kafka
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+async def test_a_worker_folds_while_strangers_are_at_its_ports(app: Stage, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text("operator:an-operator-s-token\n")
+    await app.prepare()
+    worker = app.start("w1", arguments=(*app.shown(), "--web-tokens", str(tokens), "--probes-port", "0"))
+    await worker.ready()
+    doors = doors_of(worker)
+    before = open_files(worker.at_work())
+    attacking = asyncio.create_task(attack(doors, halves=300, bombs=12, inputs=500, seed=2))
+    turn = 0
+    while not attacking.done():
+        await app.fire(range(turn * 200, turn * 200 + 200))
+        turn += 1
+    await attacking
+    await app.settled()
+    assert open_files(worker.at_work()) < before + MOST_FILES
+    lines = worker.text().count("\n")
+    await worker.drained()
+    found = await app.exact()
+    print(f"strangers: {turn * 800:,} events, {found.command_count():,} commands, {lines} lines in the log")  # noqa: T201
+    assert found.command_count() == turn * 200
+    assert lines < 100
