@@ -13,6 +13,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.index import Index
+from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.settings import (
     DEFAULT_APP,
@@ -110,6 +111,13 @@ def index(address: SqliteAddress) -> Index:
     from triggerstream.adapters.sqlite.index import SqliteIndex
 
     return SqliteIndex(address.path.with_name("index.db"))
+
+
+def keeper(address: SqliteAddress) -> Keeper:
+    """What messages call the sessions of a database."""
+    from triggerstream.adapters.sqlite.database import keeper_of, locate
+
+    return keeper_of(locate(address.path))
 
 
 async def archives(
@@ -385,6 +393,7 @@ def embedded(
         UsageError: ``address`` is none, or no database.
     """
     from triggerstream.adapters.clock import SystemClock
+    from triggerstream.adapters.sqlite.database import keeper_of, locate
     from triggerstream.adapters.sqlite.log import SqliteLog
     from triggerstream.adapters.sqlite.store import SqliteStore
     from triggerstream.engine.embedded import EmbeddedEngine
@@ -398,6 +407,7 @@ def embedded(
         dispatcher=dispatcher,
         clock=SystemClock(),
         on_checkpoint=on_checkpoint,
+        keeper=keeper_of(locate(path)),
     )
     return engine, log
 

@@ -105,7 +105,10 @@ async def test_a_check_agrees_while_workers_run_and_names_what_was_damaged(app: 
     assert found["s7"]["place"] == "/tasks/t_report#0/status"
     assert (found["s7"]["kept"], found["s7"]["log"]) == ("running", "scheduled")
     assert "log" not in found["ghost"]
-    assert (await replay(app, "--rebuild")).status == 0
+    refused = await replay(app, "--rebuild")
+    assert refused.status == 2
+    assert "1 sessions with 1 commands that are not settled are kept, and the log does not" in refused.err
+    assert (await replay(app, "--rebuild", "--yes")).status == 0
     assert (await replay(app, "--check")).status == 0
 
 
@@ -122,7 +125,10 @@ async def test_what_was_lost_comes_back_and_the_system_goes_on(app: Stage, *, ke
         shutil.rmtree(app.directory("w1"))
     refused = app.start("w2")
     assert await refused.ended() == 2
-    assert "`triggerstream replay --rebuild --at kafka://" in refused.text()
+    assert (
+        f"`triggerstream replay --rebuild --at kafka://{app.connection.bootstrap}/{app.app}`"
+        in refused.text()
+    )
     assert (await replay(app, "--check")).status == 1
     ran = await rebuild(app)
     assert (ran.status, ran.err) == (0, "")
@@ -154,6 +160,26 @@ async def test_a_rebuild_works_where_nothing_was_decided_and_events_wait(app: St
     await worker.drained()
     await app.exact()
     assert (await replay(app, "--check")).status == 0
+
+
+async def test_a_state_that_cannot_be_read_ends_a_worker_that_names_it_and_the_repair(app: Stage) -> None:
+    before = await live(app)
+    partition = next(p for p, found in before.states.items() if b"s101" in found)
+    async with app.connection.running(app.connection.producer()) as producer:
+        await producer.send_and_wait(
+            app.topics.changelog, b'{"version": 99}', key=b"s101", partition=partition
+        )
+    worker = app.start()
+    await fire(app, "d")
+    assert await worker.ended() == 2
+    said = f"{app.topics.changelog}, partition {partition}: the state of session 's101' cannot be read ("
+    assert said in worker.text()
+    assert "`triggerstream replay --rebuild --at kafka://" in worker.text()
+    assert (await rebuild(app)).status == 0
+    worker = app.start()
+    await app.settled()
+    await worker.drained()
+    assert (await app.exact()).command_count() == before.command_count() + len(OPEN)
 
 
 async def test_offsets_of_the_group_that_lag_have_nothing_decided_again(app: Stage) -> None:
@@ -219,7 +245,10 @@ async def test_a_log_that_was_made_again_begins_anew_once_somebody_says_so(app: 
     ran = await replay(app, "--rebuild")
     assert (ran.status, ran.err.count("\n")) == (2, 1)
     assert "offsets mean nothing there, so nothing says how far it was folded" in ran.err
-    assert (await replay(app, "--rebuild", "--from-offset", "earliest")).status == 0
+    refused = await replay(app, "--rebuild", "--from-offset", "earliest")
+    assert refused.status == 2
+    assert f"{len(COMPLETE)} sessions with {len(COMPLETE)} commands that are not settled" in refused.err
+    assert (await replay(app, "--rebuild", "--from-offset", "earliest", "--yes")).status == 0
     assert not any((await outcome_of(app.connection, app.app, app.partitions)).states.values())
     worker = app.start()
     await app.fire(OPEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -10,15 +11,25 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.cli.conftest import SURVEY, Cli
 from tests.support.engines import RunningEngine, running_engine
+from triggerstream import bootstrap
+from triggerstream.adapters.memory import MemoryDispatcher
+from triggerstream.core import tasks
 from triggerstream.core.events import Finished, Retried, Started, Trigger
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId, TaskName, TriggerName, command_id
+from triggerstream.core.tasks import Configuration
+from triggerstream.engine import configurations
 from triggerstream.engine.failpoints import REBUILD, VARIABLE
+from triggerstream.engine.kept_states import UnreadableStateError
+from triggerstream.settings import SqliteAddress
+from triggerstream.wire import tasksfile
 from triggerstream.wire.records import NewRecord
 
 APP = AppId("triggerstream")
@@ -162,6 +173,70 @@ def test_a_dry_run_changes_nothing_and_tells_what_is_to_be_decided(lived: Cli) -
     assert after == before
 
 
+async def run_engine(directory: Path) -> None:
+    """Run an engine to its end."""
+    engine, log = bootstrap.embedded(
+        SqliteAddress(path=directory / "triggerstream.db"),
+        app=APP,
+        dispatcher=MemoryDispatcher(),
+        on_checkpoint=lambda _: None,
+    )
+    try:
+        await engine.run()
+    finally:
+        await log.close()
+
+
+def test_a_state_that_cannot_be_read_is_named_with_what_repairs_it(lived: Cli) -> None:
+    before = tables(lived)
+    change(lived, "UPDATE sessions SET state = CAST('{\"version\": 99}' AS BLOB) WHERE id = 'waits'")
+    rebuild = f"`triggerstream replay --rebuild --at {lived.directory}`"
+    said = f"{lived.directory}/triggerstream.db: the state of session 'waits' cannot be read (/version: "
+    for words in (("sessions", "show", "waits"), ("sessions", "list"), ("sessions", "explain", "waits")):
+        ran = lived(*words)
+        assert (ran.status, ran.err.count("\n")) == (2, 1)
+        assert ran.err.startswith(said)
+        assert rebuild in ran.err
+    ran = lived("replay", "--check")
+    assert ran.status == 1
+    assert "session waits: kept is " in ran.out
+    assert rebuild in ran.out
+    assert lived("fire", "waits", "module1").status == 0
+    with pytest.raises(UnreadableStateError) as ended:
+        asyncio.run(run_engine(lived.directory))
+    assert str(ended.value).startswith(said)
+    assert rebuild in str(ended.value)
+    assert lived(*rebuild.strip("`").split()[1:-2]).status == 0
+    assert tables(lived)["sessions"] == before["sessions"]
+    assert lived("replay", "--check").status == 0
+
+
+def test_another_fold_is_said_and_a_rebuild_asks_before_it_hands_anything_over(
+    lived: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(text: str, *, name: str) -> Configuration:
+        config = tasksfile.read(text, name=name)
+        return replace(config, tasks=tuple(replace(one, after=one.after[-1:]) for one in config.tasks))
+
+    assert lived("replay", "--check", "--json").row().get("fold") is None
+    monkeypatch.setattr(tasks, "FOLD_VERSION", 2)
+    monkeypatch.setattr(configurations, "tasksfile", SimpleNamespace(read=read))
+    ran = lived("replay", "--check", "--json")
+    assert ran.status == 1
+    assert ran.rows()[-1]["fold"] == 1
+    new = [row for row in ran.rows() if "newCommand" in row]
+    assert [(row["session"], row["instance"]) for row in new] == [("waits", "t_process#0")]
+    assert "only this release decides t_process#0 of session waits" in lived("replay", "--check").out
+    before = tables(lived)
+    ran = lived("replay", "--rebuild")
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert "1 commands that only this release decides would be handed over" in ran.err
+    assert tables(lived) == before
+    assert lived("replay", "--rebuild", "--yes").status == 0
+    assert lived("replay", "--check", "--json").row().get("fold") is None
+    assert command_of("waits") in {row[0] for row in tables(lived)["outbox"]}
+
+
 def test_an_engine_that_runs_is_left_alone(cli: Cli, engine: RunningEngine) -> None:
     engine.append("s", trigger("module1"))
     before = tables(cli)
@@ -220,8 +295,11 @@ def test_a_terminal_shows_a_bar_and_the_output_stays_clean(lived: Cli) -> None:
     [
         ((), "say --check or --rebuild"),
         (("--check", "--dry-run"), "go with --rebuild"),
-        (("--rebuild", "--from-offset", "x"), "'x': write latest, earliest, an offset, or PARTITION:OFFSET"),
-        (("--rebuild", "--from-offset", ":3"), "':3': write latest"),
+        (
+            ("--rebuild", "--from-offset", "x"),
+            "'x': write commands, latest, earliest, an offset, or PARTITION:OFFSET",
+        ),
+        (("--rebuild", "--from-offset", ":3"), "':3': write commands"),
         (("--rebuild", "--from-offset", "7:3"), "there is no partition 7, but 1 from 0 on"),
     ],
 )

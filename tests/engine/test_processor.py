@@ -23,7 +23,6 @@ from tests.core.strategies import (
     histories,
 )
 from triggerstream.core.commands import Command
-from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import (
     Body,
     Close,
@@ -54,6 +53,7 @@ from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, Applied, Rules
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.kept_states import Keeper, UnreadableStateError
 from triggerstream.engine.processor import FoldVersionError, Processor
 from triggerstream.wire import state as states
 from triggerstream.wire import tasksfile
@@ -613,8 +613,13 @@ def test_configuration_of_a_later_fold_stops_the_batch() -> None:
 def test_stored_state_that_cannot_be_read_stops_the_batch() -> None:
     log = Log({})
     log.fire("a")
-    with pytest.raises(DecodeError):
-        Processor(app=APP).process(Rules(app=APP), log.records, lambda _: b"damaged")
+    said = (
+        r"^partition 0: the state of session 's' cannot be read \(.*\); stop all workers and run `.* --at X`$"
+    )
+    with pytest.raises(UnreadableStateError, match=said):
+        Processor(app=APP, keeper=Keeper(name="partition 0", address="X")).process(
+            Rules(app=APP), log.records, lambda _: b"damaged"
+        )
 
 
 ONE, TWO, THREE = (tasks(t=task("a", "b"), **{name: task("x")}) for name in ("one", "two", "three"))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from tests.engine.test_partition import APP, IDENTITY, Bench, MemoryLedger, MemoryStates
+from triggerstream.core import tasks
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.tasks import Configuration
+from triggerstream.engine import configurations
 from triggerstream.engine.changelog import ChangelogArchive
 from triggerstream.engine.check import Checked, check
 from triggerstream.engine.ledger import Extent, FencedError
@@ -19,8 +23,9 @@ from triggerstream.engine.marks import (
     decode_checkpoint,
     encode_checkpoint,
 )
-from triggerstream.engine.rebuild import LATEST, Rebuilt, Source, Wish, rebuild
+from triggerstream.engine.rebuild import DECIDED, LATEST, Rebuilt, Source, Wish, rebuild
 from triggerstream.engine.versions import TEXT_PREFIX, VERSIONS_KEY, history_texts
+from triggerstream.wire import tasksfile
 from triggerstream.wire.records import Record
 
 
@@ -92,9 +97,12 @@ async def rebuilt(
     given: int | None = None,
     dry_run: bool = False,
     incomplete: bool = False,
+    agreed: bool = False,
     of: ChangelogArchive | None = None,
 ) -> Rebuilt:
-    wish = Wish(given={} if given is None else {None: given}, dry_run=dry_run, incomplete=incomplete)
+    wish = Wish(
+        given={} if given is None else {None: given}, dry_run=dry_run, incomplete=incomplete, agreed=agreed
+    )
     (one,) = await rebuild([of or archive(bench)], wish, ignore)
     return one
 
@@ -232,7 +240,7 @@ async def test_what_the_log_does_not_give_goes_from_the_changelog_and_from_old_s
     ghost = kept(bench)[b"s"]
     bench.durable.changelog.append((b"ghost", ghost))
     bench.store.write({b"ghost": ghost, b"local": ghost}, position=len(bench.durable.changelog))
-    assert (await rebuilt(bench)).source is Source.CHECKPOINT
+    assert (await rebuilt(bench, agreed=True)).source is Source.CHECKPOINT
     assert b"ghost" not in kept(bench)
     await go_on(bench)
     texts = sorted(key for key in kept(bench) if key.startswith(TEXT_PREFIX))
@@ -258,9 +266,7 @@ async def test_a_rebuild_can_be_repeated(bench: Bench) -> None:
 async def test_where_nothing_says_how_far_a_log_was_folded_it_asks(bench: Bench) -> None:
     bench.durable.changelog.clear()
     bench.durable.committed = None
-    with pytest.raises(
-        UsageError, match="--from-offset latest, earliest or PARTITION:OFFSET; earliest would decide 2 "
-    ):
+    with pytest.raises(UsageError, match="PARTITION:OFFSET goes on elsewhere: earliest would decide 2 "):
         await rebuilt(bench)
     assert bench.durable.changelog == []
     would = await rebuilt(bench, given=4, dry_run=True)
@@ -335,3 +341,81 @@ async def test_a_changelog_that_cannot_be_written_is_given_up(bench: Bench) -> N
     stuck.commit_s = 0.02
     with pytest.raises(LogError, match=r"not written within 0\.02 s: repeat this"):
         await rebuilt(bench, of=stuck)
+
+
+# ---- what nobody gets back, and another fold ------------------------------------------------------
+
+
+async def test_sessions_that_the_log_does_not_have_are_counted_before_they_are_lost(bench: Bench) -> None:
+    bench.durable.changelog.append((b"ghost", kept(bench)[b"s"]))
+    before = list(bench.durable.changelog)
+    with pytest.raises(UsageError, match=r"^1 sessions with 1 commands that are not settled .*--yes --at"):
+        await rebuilt(bench)
+    assert bench.durable.changelog == before
+    assert (await rebuilt(bench, dry_run=True)).lost.sessions == 1
+    assert (await rebuilt(bench, agreed=True)).sessions == 2
+    assert b"ghost" not in kept(bench)
+
+
+async def test_a_log_without_its_beginning_leaves_what_is_kept_as_it_is(bench: Bench) -> None:
+    before = kept(bench)
+    short = archive(bench, ledger=ShortenedLedger(bench.durable))
+    assert (await rebuilt(bench, incomplete=True, of=short)).events == 0
+    assert kept(bench) == before
+    await go_on(bench)
+    assert len(bench.durable.commands) == 2
+
+
+@pytest.fixture
+def another_fold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, a release whose fold needs only the first trigger of each task."""
+    del bench  # which was folded before
+
+    def read(text: str, *, name: str) -> Configuration:
+        config = tasksfile.read(text, name=name)
+        return replace(config, tasks=tuple(replace(t, after=t.after[:1]) for t in config.tasks))
+
+    monkeypatch.setattr(tasks, "FOLD_VERSION", 2)
+    monkeypatch.setattr(configurations, "tasksfile", SimpleNamespace(read=read))
+
+
+@pytest.mark.usefixtures("another_fold")
+async def test_another_fold_is_said_and_what_only_it_decides_is_not_swallowed(bench: Bench) -> None:
+    found = await checked(bench)
+    assert found.fold == 1
+    assert [(one.session, one.instance) for one in found.new_commands] == [("u", "t#0")]
+    assert {one.session for one in found.differences} == {"s", "u"}
+    before = list(bench.durable.changelog)
+    says = r"folded with version 1 of the fold; 1 commands that only this release decides .*--yes --at"
+    with pytest.raises(UsageError, match=says):
+        await rebuilt(bench)
+    assert bench.durable.changelog == before
+    done = await rebuilt(bench, agreed=True)
+    assert (done.fold, len(done.new_commands)) == (1, 1)
+    mark = decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"")
+    assert mark.fold == 2
+    again = await checked(bench)
+    assert (again.agrees, again.fold) == (True, None)
+
+
+async def test_the_mark_keeps_the_oldest_fold_until_a_rebuild(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "FOLD_VERSION", 2)
+    await go_on(bench)
+    assert decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"").fold == 1
+    await rebuilt(bench)
+    assert decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"").fold == 2
+    bench.fire("u", "a")
+    await go_on(bench)
+    assert decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"").fold == 2
+
+
+async def test_commands_say_where_to_go_on_where_nothing_else_does(bench: Bench) -> None:
+    bench.durable.changelog.clear()
+    bench.durable.committed = None
+    done = await rebuilt(bench, given=DECIDED)
+    # Behind the record that completed the first session; what follows is folded again, and decides once.
+    assert (done.offset, done.source, done.to_decide) == (3, Source.GIVEN, 1)
+    await go_on(bench)
+    assert len(bench.durable.commands) == 2

@@ -14,6 +14,7 @@ import orjson
 
 from triggerstream.cli.options import at_option, existing, json_option, run
 from triggerstream.cli.printing import compact, json_line, say, table
+from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.settings import HttpAddress, locate
@@ -41,14 +42,15 @@ class FromOffset(click.ParamType):
         ctx: click.Context | None,
     ) -> tuple[int | None, int]:
         """The partition and the offset."""
-        from triggerstream.engine.rebuild import LATEST
+        from triggerstream.engine.rebuild import DECIDED, LATEST
 
         if isinstance(value, tuple):
             return value
         partition, colon, offset = value.rpartition(":")
-        named = {"latest": LATEST, "earliest": 0}.get(offset)
+        named = {"latest": LATEST, "earliest": 0, "commands": DECIDED}.get(offset)
         if (colon and not partition.isdecimal()) or (named is None and not offset.isdecimal()):
-            self.fail(f"{value!r}: write latest, earliest, an offset, or PARTITION:OFFSET", param, ctx)
+            names = "commands, latest, earliest, an offset, or PARTITION:OFFSET"
+            self.fail(f"{value!r}: write {names}", param, ctx)
         return int(partition) if colon else None, int(offset) if named is None else named
 
 
@@ -61,7 +63,8 @@ class FromOffset(click.ParamType):
     type=FromOffset(),
     multiple=True,
     metavar="[PARTITION:]OFFSET",
-    help="Where partitions go on of which nothing says how far they were folded: latest, earliest, a number.",
+    help="Where partitions go on of which nothing says how far they were folded: commands, latest, earliest, "
+    "a number.",
 )
 @click.option(
     "--partitions",
@@ -70,6 +73,7 @@ class FromOffset(click.ParamType):
 )
 @click.option("--incomplete", is_flag=True, help="Rebuild from a log that has lost its beginning, too.")
 @click.option("--dry-run", is_flag=True, help="Rebuild nothing; say what would be decided afterwards.")
+@click.option("--yes", is_flag=True, help="Rebuild although something that was counted would be lost.")
 @at_option
 @json_option
 def replay(
@@ -79,6 +83,7 @@ def replay(
     partitions: int | None,
     incomplete: bool,
     dry_run: bool,
+    yes: bool,
     at: str,
     as_json: bool,
 ) -> None:
@@ -91,11 +96,13 @@ def replay(
     if mode is None:
         raise click.UsageError("say --check or --rebuild")
     if mode == "check":
-        if given or incomplete or dry_run or partitions is not None:
-            options = "--from-offset, --partitions, --incomplete and --dry-run"
+        if given or incomplete or dry_run or yes or partitions is not None:
+            options = "--from-offset, --partitions, --incomplete, --dry-run and --yes"
             raise click.UsageError(f"{options} go with --rebuild")
         sys.exit(0 if run(_check(at, as_json=as_json)) else 1)
-    wanted = _Wanted(given=dict(given), partitions=partitions, incomplete=incomplete, dry_run=dry_run)
+    wanted = _Wanted(
+        given=dict(given), partitions=partitions, incomplete=incomplete, dry_run=dry_run, agreed=yes
+    )
     run(_rebuild(at, wanted, as_json=as_json))
 
 
@@ -107,6 +114,7 @@ class _Wanted:
     partitions: int | None
     incomplete: bool
     dry_run: bool
+    agreed: bool
 
 
 async def _check(at: str, *, as_json: bool) -> bool:
@@ -122,9 +130,11 @@ async def _check(at: str, *, as_json: bool) -> bool:
         if as_json:
             for difference in one.differences:
                 json_line(_difference_fields(one.partition, difference))
+            _json_new_commands(one)
             json_line(_checked_fields(one))
         else:
             _show_differences(one)
+            _show_fold(one)
     agrees = all(one.agrees for one in found) and stray is None
     if stray is not None:
         if as_json:
@@ -136,6 +146,8 @@ async def _check(at: str, *, as_json: bool) -> bool:
         events = sum(one.events for one in found)
         said = "everything is as the log has it" if agrees else "not everything is as the log has it"
         say(f"{said}: {_pace(events, started)}")
+        if any(one.differing for one in found):
+            say(advice.rebuild(at))
     return agrees
 
 
@@ -158,12 +170,15 @@ async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
                     f"--from-offset: there is no partition {partition}, but {len(numbers)} from 0 on"
                 )
         with _progress(len(archives)) as tell:
-            wish = Wish(given=given, dry_run=dry_run, incomplete=wanted.incomplete)
+            wish = Wish(given=given, dry_run=dry_run, incomplete=wanted.incomplete, agreed=wanted.agreed)
             found = await rebuild(archives, wish, tell, beyond=beyond)
     if as_json:
         for one in found:
+            _json_new_commands(one)
             json_line(_rebuilt_fields(one, dry_run=dry_run))
         return
+    for one in found:
+        _show_fold(one)
     _show_rebuilt(found)
     said = "nothing was changed" if dry_run else "rebuilt: engines may start again"
     say(f"{said}: {_pace(sum(one.events for one in found), started)}")
@@ -235,6 +250,7 @@ def _checked_fields(one: Checked) -> JsonObject:
             "sessions": one.sessions,
             "differing": one.differing,
             "agrees": one.agrees,
+            "fold": one.fold,
             "refused": one.refused,
         }
     )
@@ -250,6 +266,8 @@ def _rebuilt_fields(one: Rebuilt, *, dry_run: bool) -> JsonObject:
             "sessions": one.sessions,
             "elsewhere": one.elsewhere,
             "toDecide": one.to_decide,
+            "fold": one.fold,
+            "lost": one.lost.sessions or None,
             "rebuilt": not dry_run,
         }
     )
@@ -263,6 +281,33 @@ def _show_differences(one: Checked) -> None:
         say(f"partition {one.partition}: {line if len(line) <= _LONG else line[: _LONG - 1] + '…'}")
     if len(one.differences) > _LINES:
         say(f"partition {one.partition}: there are more: --json has up to 1,000")
+
+
+def _json_new_commands(one: Checked | Rebuilt) -> None:
+    for new in one.new_commands:
+        json_line(
+            {
+                "partition": one.partition,
+                "session": new.session,
+                "instance": new.instance,
+                "newCommand": new.command,
+            }
+        )
+
+
+def _show_fold(one: Checked | Rebuilt) -> None:
+    """Say with which fold the sessions were folded, where it is another one, and what only this decides."""
+    from triggerstream.core.tasks import FOLD_VERSION
+
+    if one.fold is None:
+        return
+    which = f"version {one.fold} of the fold, and this release has {FOLD_VERSION}"
+    say(f"partition {one.partition}: its sessions were folded with {which}")
+    for new in one.new_commands[:_LINES]:
+        said = f"only this release decides {new.instance} of session {new.session}, command {new.command}"
+        say(f"partition {one.partition}: {said}")
+    if len(one.new_commands) > _LINES:
+        say(f"partition {one.partition}: there are {len(one.new_commands):,} such commands: --json has all")
 
 
 def _show_checked(found: Sequence[Checked]) -> None:

@@ -221,7 +221,9 @@ class Runtime:
             listening = listening_socket("127.0.0.1", port)
         except OSError as exc:
             raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
-        lookout = Lookout(self.reader, log, app=DEFAULT_APP, indexer=self._indexer)
+        lookout = Lookout(
+            self.reader, log, app=DEFAULT_APP, indexer=self._indexer, keeper=bootstrap.keeper(self.address)
+        )
         self._background.start("index of sessions", lookout.run())
         server = Server(site(lookout, lookout, Access(), log=log), listening)
         self._stack.push_async_callback(server.stop)

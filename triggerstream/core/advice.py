@@ -49,6 +49,29 @@ def rebuild(at: str) -> str:
     return f"stop all workers and run `triggerstream replay --rebuild --at {at}`"
 
 
+def rebuild_from_rest(at: str) -> str:
+    """For a log whose first records were deleted. What is kept of sessions stays as it is."""
+    return (
+        f"stop all workers: `triggerstream replay --rebuild --incomplete --at {at}` leaves sessions as they "
+        "are kept, and goes on with the first record that is left"
+    )
+
+
+def rebuild_from_offset(at: str, *, commands: int) -> str:
+    """For a partition of which nothing says how far it was folded."""
+    return (
+        f"`triggerstream replay --rebuild --from-offset commands --at {at}` goes on behind the last record "
+        "that decided a command which is in the commands topic; --from-offset latest, earliest or "
+        f"PARTITION:OFFSET goes on elsewhere: earliest would decide {commands:,} commands, --dry-run counts "
+        "them for any"
+    )
+
+
+def rebuild_all_the_same(at: str) -> str:
+    """For a rebuild that would lose something: it was counted, and a person has to agree."""
+    return f"`triggerstream replay --rebuild --yes --at {at}`, with the other options, does so all the same"
+
+
 def rebuild_with_partitions(at: str, *, partitions: int) -> str:
     """For an app without a checkpoint whose log was written for another number of partitions."""
     return f"that was their number: `triggerstream replay --rebuild --partitions {partitions} --at {at}`"

@@ -15,6 +15,7 @@ from triggerstream.core.ids import Json, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.index import Indexer, States
 from triggerstream.engine.inspect import Query, listed
+from triggerstream.engine.kept_states import SOMEWHERE, Keeper
 
 _FOLLOW_S = 0.05
 """How long a filtered list lets the index catch up first."""
@@ -29,6 +30,7 @@ class Part:
     states: States
     rules: Rules
     indexer: Indexer | None = None
+    keeper: Keeper = SOMEWHERE
 
 
 async def listing(parts: Sequence[Part], query: Query) -> JsonObject:
@@ -44,7 +46,7 @@ async def listing(parts: Sequence[Part], query: Query) -> JsonObject:
     while True:
         some, end = await _candidates(parts, query, after)
         for session, part, value in some:
-            row = listed(part.rules, session, value, wanted=query.filter)
+            row = listed(part.rules, session, value, wanted=query.filter, keeper=part.keeper)
             if row is not None:
                 rows.append(row)
             after = session

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from triggerstream.core import advice
+from triggerstream.core import advice, tasks
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.archive import RecordReader
@@ -106,6 +106,7 @@ class ChangelogArchive:
             states=states,
             configurations=_texts(entries),
             scanned=mark.scanned,
+            fold=mark.fold,
         )
 
     def _mark(self, value: bytes | None) -> tuple[CheckpointMark | None, str | None]:
@@ -145,6 +146,7 @@ class ChangelogArchive:
             configuration=in_force(refolded.rules),
             scanned=self._scanned,
             rebuilt=self._end,
+            fold=tasks.FOLD_VERSION,
         )
         marks: dict[bytes, bytes | None] = dict.fromkeys(self._marks)
         marks[CHECKPOINT_KEY] = encode_checkpoint(mark)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from triggerstream.core import tasks
 from triggerstream.engine.archive import Archive, Tell, fold_on, lost_beginning, refold_of
+from triggerstream.engine.losses import NewCommand, new_commands
 from triggerstream.engine.replay import Difference, Kept, Refold, differences
 
 SHOWN = 1_000
@@ -23,6 +25,10 @@ class Checked:
     differing: int = 0
     differences: Sequence[Difference] = ()
     refused: str | None = None
+    fold: int | None = None
+    """The version of the fold that the states were folded with, where it is not this release's."""
+    new_commands: Sequence[NewCommand] = ()
+    """What only this release's fold decides, then."""
 
     @property
     def agrees(self) -> bool:
@@ -68,7 +74,10 @@ def _compared(archive: Archive, refold: Refold, kept: Kept) -> Checked:
         differing.add(found.session)
         if len(shown) < SHOWN:
             shown.append(found)
+    other = kept.fold is not None and kept.fold != tasks.FOLD_VERSION
     return Checked(
+        fold=kept.fold if other else None,
+        new_commands=new_commands(refolded, kept) if other else (),
         partition=archive.number,
         offset=kept.offset or 0,
         events=refold.events,

@@ -24,12 +24,12 @@ from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.configurations import rules_of, shelve
 from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.kept_states import SOMEWHERE, Keeper
 from triggerstream.engine.outbox import Outbox
 from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Store
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.scan import changed_tasks, may_decide
 from triggerstream.engine.stragglers import TOUCHES, Pace, overdue_before, touches
-from triggerstream.wire import state
 from triggerstream.wire.records import NewRecord, Record
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,9 @@ class EmbeddedEngine:
         clock: Clock,
         on_checkpoint: Callable[[Checkpoint], None] | None = None,
         pace: Pace | None = None,
+        keeper: Keeper = SOMEWHERE,
     ) -> None:
-        self._processor = Processor(app=app)
+        self._processor = Processor(app=app, keeper=keeper)
         self._rules = Rules(app=app)
         self._log = log
         self._store = store
@@ -300,7 +301,7 @@ class EmbeddedEngine:
         changed = changed_tasks(self._rules, since=self._scanned)
         rescheduled: list[Rescheduled] = []
         for one in page:
-            known = state.decode(one.state)
+            known = self._processor.keeper.read(one.session, one.state)
             rescheduled.append(
                 Rescheduled(
                     session=one.session,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from triggerstream.core.errors import LogError, TriggerstreamError
+from triggerstream.core.errors import DecodeError, LogError, TriggerstreamError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.listing import marks
 from triggerstream.core.tasks import Rules
@@ -159,8 +159,7 @@ class Indexer:
 
     def _put(self, rules: Rules, rows: Iterable[tuple[SessionId, bytes | None]]) -> None:
         entries = [
-            (name, frozenset[str]() if value is None else marks(rules, name, states.decode(value)))
-            for name, value in rows
+            (name, frozenset[str]() if value is None else _marks(rules, name, value)) for name, value in rows
         ]
         try:
             self._index.put(entries)
@@ -201,3 +200,11 @@ async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> Non
 def share(busy: float) -> float:
     """The part of the time that indexes may have of an event loop that others keep ``busy`` for this part."""
     return min(max(LEAST_SHARE, (1 - busy) / 2), MOST_SHARE)
+
+
+def _marks(rules: Rules, session: SessionId, value: bytes) -> frozenset[str]:
+    """The marks of a session; none where its state cannot be read, which whoever looks at it is told."""
+    try:
+        return marks(rules, session, states.decode(value))
+    except DecodeError:
+        return frozenset()

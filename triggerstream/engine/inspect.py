@@ -21,9 +21,9 @@ from triggerstream.core.listing import Filter, counts, failures, marks
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import Effect
 from triggerstream.core.tasks import Applied, Rules
+from triggerstream.engine.kept_states import SOMEWHERE, Keeper
 from triggerstream.engine.ports import DeadLetterRow
 from triggerstream.engine.view import with_instants
-from triggerstream.wire import state as states
 from triggerstream.wire.events import check_session, encode
 from triggerstream.wire.records import NewRecord
 
@@ -155,15 +155,19 @@ def answer_to(offset: int, found: JsonObject | None) -> JsonObject:
     return {"offset": offset, "folded": found is not None, "refused": refused}
 
 
-def explained(rules: Rules, session: SessionId, state: bytes, *, partition: int) -> JsonObject:
+def explained(
+    rules: Rules, session: SessionId, state: bytes, *, partition: int, keeper: Keeper = SOMEWHERE
+) -> JsonObject:
     """A session as ``Inspector.session`` has it."""
-    found = explain(rules, session, states.decode(state))
+    found = explain(rules, session, keeper.read(session, state))
     return {**with_instants(found), "partition": partition}
 
 
-def listed(rules: Rules, session: SessionId, state: bytes, *, wanted: Filter) -> JsonObject | None:
+def listed(
+    rules: Rules, session: SessionId, state: bytes, *, wanted: Filter, keeper: Keeper = SOMEWHERE
+) -> JsonObject | None:
     """A session as ``Inspector.sessions`` has it; None where it does not pass the filter."""
-    known = states.decode(state)
+    known = keeper.read(session, state)
     if not wanted.is_empty() and not marks(rules, session, known).issuperset(wanted.marks()):
         return None
     return with_instants(

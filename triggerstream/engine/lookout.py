@@ -22,6 +22,7 @@ from triggerstream.engine.inspect import (
     order_record,
     partition_row,
 )
+from triggerstream.engine.kept_states import SOMEWHERE, Keeper
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.rates import SAMPLE_S, Rates
 from triggerstream.engine.view import View
@@ -49,7 +50,16 @@ class ReaderStates:
 class Lookout:
     """An :class:`triggerstream.engine.inspect.Inspector` on a reader and the log that orders go to."""
 
-    def __init__(self, reader: Reader, log: Log, *, app: AppId, indexer: Indexer | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        log: Log,
+        *,
+        app: AppId,
+        indexer: Indexer | None = None,
+        keeper: Keeper = SOMEWHERE,
+    ) -> None:
+        self._keeper = keeper
         self._reader = reader
         self._log = log
         self._app = app
@@ -98,11 +108,13 @@ class Lookout:
     async def session(self, session: SessionId) -> JsonObject | None:
         """A session, explained; None: nothing is known of it."""
         row = await self._reader.session(session)
-        return None if row is None else explained(await self.rules(), session, row.state, partition=0)
+        if row is None:
+            return None
+        return explained(await self.rules(), session, row.state, partition=0, keeper=row.keeper)
 
     async def sessions(self, query: Query) -> JsonObject:
         """A page of sessions."""
-        part = Part(states=self.states, rules=await self.rules(), indexer=self._indexer)
+        part = Part(states=self.states, rules=await self.rules(), indexer=self._indexer, keeper=self._keeper)
         return await listing([part], query)
 
     async def configuration(self) -> JsonObject | None:

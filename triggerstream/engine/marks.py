@@ -1,6 +1,6 @@
 """What a partition's changelog says of itself, under keys that no session can have.
 
-``checkpoint``   {offset, configuration, partitions, cluster, topic, scanned, rebuilt}: written by every
+``checkpoint``   {offset, configuration, partitions, cluster, topic, scanned, rebuilt, fold}: written by every
                  transaction
 
 Beside it stands the history of the configurations: :mod:`triggerstream.engine.versions`. Both are part of the
@@ -57,6 +57,8 @@ class CheckpointMark:
     ``scanned``: the configuration for which all sessions were looked at.
     ``rebuilt``: the changelog's position from which on it was written anew; -1: it never was. A copy of the
     changelog whose own mark says otherwise is of before that, and none of it may be trusted.
+
+    ``fold``: the oldest version of the fold that the states were folded with.
     """
 
     offset: int
@@ -64,6 +66,7 @@ class CheckpointMark:
     configuration: InForce | None = None
     scanned: int = -1
     rebuilt: int = -1
+    fold: int = 1
 
 
 class IdentityError(UsageError):
@@ -104,6 +107,7 @@ def encode_checkpoint(mark: CheckpointMark) -> bytes:
             "cluster": mark.identity.cluster,
             "topic": mark.identity.topic,
             "scanned": mark.scanned,
+            "fold": mark.fold,
             **({} if mark.rebuilt < 0 else {"rebuilt": mark.rebuilt}),
         }
     )
@@ -127,6 +131,7 @@ def decode_checkpoint(value: bytes) -> CheckpointMark:
         configuration=_configuration(fields),
         scanned=integer(fields, "scanned", minimum=-1),
         rebuilt=-1 if (rebuilt := optional_integer(fields, "rebuilt")) is None else rebuilt,
+        fold=1 if (fold := optional_integer(fields, "fold")) is None else fold,
     )
 
 

@@ -15,7 +15,6 @@ from triggerstream.core.ids import InstanceId, SessionId, split_instance_id
 from triggerstream.core.state import SessionState
 from triggerstream.engine.following import PAGE, folded, offsets
 from triggerstream.engine.ports import Log, Reader
-from triggerstream.wire import state as states
 from triggerstream.wire.events import check_session, decode, encode
 from triggerstream.wire.records import NewRecord, Record
 
@@ -120,7 +119,7 @@ async def _answer(reader: Reader, to: Addressed, offset: int, *, reached: int, p
     row = await reader.session(to.session)
     if row is None:
         return Answer(to=to, offset=offset, applied=False, reason="nothing is known of this session")
-    state = states.decode(row.state)
+    state = row.known()
     refusal = state.refusal(offset)
     status, clone = _afterwards(state, to.instance)
     return Answer(

@@ -142,12 +142,23 @@ class OwnedLookout:
         value = partition.state(session)
         if value is None:
             return None
-        return explained(partition.rules, session, value, partition=partition.number)
+        return explained(
+            partition.rules,
+            session,
+            value,
+            partition=partition.number,
+            keeper=partition.processor.keeper,
+        )
 
     async def sessions(self, query: Query) -> JsonObject:
         """A page of sessions."""
         parts = [
-            Part(states=shelf.states, rules=shelf.partition.rules, indexer=shelf.indexer)
+            Part(
+                states=shelf.states,
+                rules=shelf.partition.rules,
+                indexer=shelf.indexer,
+                keeper=shelf.partition.processor.keeper,
+            )
             for shelf in self._ready()
         ]
         page = await listing(parts, query)

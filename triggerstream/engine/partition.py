@@ -24,7 +24,7 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
-from triggerstream.core import advice
+from triggerstream.core import advice, tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
@@ -189,6 +189,7 @@ class Partition:
     _scanned: int = -1
     _rebuilt: int = -1
     _pass: _Pass = field(default_factory=_Pass)
+    _fold_version: int = 1
     _rescan: asyncio.Event = field(default_factory=asyncio.Event)
     _reached: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     _committer: asyncio.Task[None] | None = None
@@ -271,6 +272,7 @@ class Partition:
         self._store, mark = taken.store, taken.mark
         self.rules, self._history = taken.rules, taken.history
         self._scanned, self._rebuilt = mark.scanned, mark.rebuilt
+        self._fold_version = min(mark.fold, tasks.FOLD_VERSION)
         self.next = self.durable = self.begun = self._position = mark.offset
         self._keep_at = asyncio.get_running_loop().time() + self.timing.keep_s
         self.life = Life.READY
@@ -419,6 +421,7 @@ class Partition:
             configuration=in_force(rules),
             scanned=self._scanned,
             rebuilt=self._rebuilt,
+            fold=self._fold_version,
         )
 
     async def _tell(self) -> None:
@@ -573,7 +576,7 @@ class Partition:
     async def _scan(self) -> None:
         assert self._store is not None  # noqa: S101 - as above
         rules = self.rules
-        scan = Scan(rules, scanned=self._scanned)
+        scan = Scan(rules, scanned=self._scanned, keeper=self.processor.keeper)
         # A session may have to meet all of the history before it is known when its timers are due.
         limit = max(_SCAN_PAGE // len(rules.history), _LEAST_PAGE)
         # What is only in the overlay may be written behind the place that the pages have come to.

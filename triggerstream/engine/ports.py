@@ -8,8 +8,10 @@ from typing import Protocol
 
 from triggerstream.core.commands import Decision
 from triggerstream.core.ids import CommandId, ConfigHash, SessionId
+from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.kept_states import SOMEWHERE, Keeper
 from triggerstream.wire.records import Headers, NewRecord, Record
 
 
@@ -208,6 +210,15 @@ class SessionRow:
     id: SessionId
     state: bytes
     due_us: int | None
+    keeper: Keeper = SOMEWHERE
+
+    def known(self) -> SessionState:
+        """What is known of the session.
+
+        Raises:
+            UnreadableStateError: the state cannot be read.
+        """
+        return self.keeper.read(self.id, self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuratio
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored
 from triggerstream.engine.configurations import ConfigurationCache
 from triggerstream.engine.configure import check_succession
+from triggerstream.engine.kept_states import SOMEWHERE, Keeper
 from triggerstream.wire import commands, events, state
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record
@@ -51,10 +52,12 @@ class Processor:
         partitions: int = 1,
         control: ControlKeys | None = None,
         configurations: ConfigurationCache | None = None,
+        keeper: Keeper = SOMEWHERE,
     ) -> None:
         self.app = app
         self.configurations = configurations or ConfigurationCache()
         self.control = control
+        self.keeper = keeper
         self.partition = partition
         self.partitions = partitions
         self._params_bytes: dict[ConfigHash, int] = {}
@@ -83,7 +86,7 @@ class Processor:
         """The state that ``stored`` stands for. Nobody writes to a state, so it may be the one of before."""
         remembered = self._encoded.pop(session, None)
         if remembered is None or remembered[0] != stored:
-            return state.decode(stored)
+            return self.keeper.read(session, stored)
         return remembered[1]
 
     def process(
@@ -98,7 +101,7 @@ class Processor:
 
         Raises:
             FoldVersionError: see there. Nothing of the batch may be made durable then.
-            DecodeError: a stored state cannot be read. The same holds.
+            UnreadableStateError: a stored state cannot be read. The same holds.
         """
         batch = _Batch(self, rules, load)
         for record in records:

@@ -15,12 +15,12 @@ repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from triggerstream.core import advice
+from triggerstream.core import advice, tasks
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import SessionId
@@ -28,12 +28,15 @@ from triggerstream.core.placement import partition_of
 from triggerstream.engine.archive import Archive, RecordReader, Tell, fold_on, lost_beginning, refold_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.ledger import FencedError
+from triggerstream.engine.losses import Losses, NewCommand, losses, new_commands
 from triggerstream.engine.replay import Kept
 from triggerstream.wire import events
 from triggerstream.wire.records import Record
 
 LATEST = -1
 """As an offset: the end of the log."""
+DECIDED = -2
+"""As an offset: behind the last record that decided a command which is in the commands topic."""
 
 
 class Source(StrEnum):
@@ -60,18 +63,27 @@ class Rebuilt:
     sessions: int
     elsewhere: int
     to_decide: int | None = None
+    fold: int | None = None
+    """The version of the fold that the states were folded with, where it was not this release's."""
+    new_commands: Sequence[NewCommand] = ()
+    """What only this release's fold decides, then."""
+    outbox: bool = False
+    """Whether the engine hands such a command over by itself, as it keeps those that are not settled."""
+    lost: Losses = field(default_factory=Losses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """How to rebuild. ``given`` says where partitions go on that nothing else says it of; None: any other.
 
-    ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning.
+    ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning. ``agreed``: what
+    would be lost may be, and what only this release decides may count as decided.
     """
 
     given: Mapping[int | None, int]
     dry_run: bool = False
     incomplete: bool = False
+    agreed: bool = False
 
 
 async def rebuild(
@@ -94,10 +106,39 @@ async def rebuild(
         await asyncio.gather(*(archive.fence() for archive in archives))
         failpoint("rebuild.fenced")
     starts = await _starts(archives, wish, tell, beyond or {})
-    return [
-        await _rebuild(archive, *start, dry_run=wish.dry_run, tell=tell)
-        for archive, start in zip(archives, starts, strict=True)
-    ]
+    done: list[Rebuilt] = []
+    for archive, (offset, source) in zip(archives, starts, strict=True):
+        # Once something would be lost, the others are only counted.
+        keep = wish.dry_run or (not wish.agreed and any(one.lost or one.new_commands for one in done))
+        done.append(await _rebuild(archive, offset, source, wish=wish, keep=keep, tell=tell))
+    if not wish.dry_run and not wish.agreed:
+        _refuse_losses(archives[0].address, done)
+    return done
+
+
+def _refuse_losses(address: str, done: Sequence[Rebuilt]) -> None:
+    """Raise where a rebuild would lose sessions, or pass over commands.
+
+    Raises:
+        UsageError: that is so; partitions of which this is not so may be rebuilt.
+    """
+    lost = sum((one.lost for one in done), Losses())
+    decided = sum(len(one.new_commands) for one in done)
+    said = []
+    if lost:
+        said.append(
+            f"{lost.sessions:,} sessions with {lost.commands:,} commands that are not settled are kept, and "
+            "the log does not have them: they would be lost"
+        )
+    if decided:
+        count = "would count as decided, and only `instances resend` would hand them over"
+        becomes = "would be handed over" if any(one.outbox for one in done) else count
+        said.append(
+            f"what is kept was folded with version {next(one.fold for one in done if one.fold)} of the fold; "
+            f"{decided:,} commands that only this release decides {becomes}"
+        )
+    if said:
+        raise UsageError(f"{'; '.join(said)}; {advice.rebuild_all_the_same(address)}")
 
 
 async def _starts(
@@ -105,13 +146,13 @@ async def _starts(
 ) -> Sequence[tuple[int, Source]]:
     starts: list[tuple[int, Source]] = []
     unknown: list[tuple[Archive, Kept]] = []
-    unmarked: dict[int, tuple[int, int]] = {}
+    spans: dict[int, _Span] = {}
     for archive in archives:
         kept = await archive.kept()
         if kept.log_begin > 0 and not wish.incomplete:
             raise UsageError(
-                f"partition {archive.number}: {lost_beginning(kept)}; --incomplete rebuilds from the rest, "
-                "and forgets what only the lost records said"
+                f"partition {archive.number}: {lost_beginning(kept)}; "
+                f"{advice.rebuild_from_rest(archive.address)}"
             )
         if kept.partitions not in {None, archive.partitions}:
             raise UsageError(
@@ -123,20 +164,28 @@ async def _starts(
             unknown.append((archive, kept))
             continue
         offset, source = start
-        if source is Source.GROUP:
+        by_commands = given_for(archive, wish) == DECIDED and source is Source.GIVEN
+        if source is Source.GROUP or by_commands:
             offset = await _decided_up_to(archive, kept, offset, tell)
-        if kept.offset is None:
-            unmarked[archive.number] = (kept.log_begin, offset)
+        folded = kept.log_begin if kept.offset is not None else offset
+        spans[archive.number] = _Span(begin=kept.log_begin, folded=folded, end=kept.log_end)
         starts.append((offset, source))
     if unknown:
         raise await _ask(unknown, tell)
-    await _refuse_misplaced(archives, unmarked, tell, beyond)
+    await _refuse_misplaced(archives, spans, tell, beyond)
     return starts
+
+
+def given_for(archive: Archive, wish: Wish) -> int | None:
+    """What ``wish`` says of the partition."""
+    return wish.given.get(archive.number, wish.given.get(None))
 
 
 def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tuple[int, Source] | None:
     """Where the engine has to go on; None: not known. Records before the log's beginning or end are lost."""
     asked = given.get(archive.number, given.get(None))
+    if asked == DECIDED:
+        asked = kept.log_begin  # the least that is known; the commands topic says how far it was at least
     if kept.offset is not None:
         offset, source = kept.offset, Source.CHECKPOINT
     elif kept.group is not None:
@@ -184,10 +233,21 @@ async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageErro
         decided += refold.decided
     numbers = ", ".join(str(archive.number) for archive, _ in unknown)
     return UsageError(
-        f"partition {numbers}: {unknown[0][1].why}, so nothing says how far it was folded: say where to go "
-        f"on with --from-offset latest, earliest or PARTITION:OFFSET; earliest would decide {decided:,} "
-        "commands, --dry-run tells for any"
+        f"partition {numbers}: {unknown[0][1].why}, so nothing says how far it was folded: "
+        f"{advice.rebuild_from_offset(unknown[0][0].address, commands=decided)}"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """A partition's log from ``begin`` to before ``end``.
+
+    Up to ``folded`` it counts as folded, and no checkpoint says so.
+    """
+
+    begin: int
+    folded: int
+    end: int
 
 
 @dataclass(slots=True)
@@ -221,43 +281,62 @@ class _Misplaced:
         if partition_of(key, self.own) != record.partition:
             self.sessions[record.partition, record.offset] = event.session
 
+    def look_for_copy(self, record: Record) -> None:
+        """Note ``record`` where it is a copy."""
+        origin = events.origin_of(record.headers)
+        if origin is not None:
+            self.copied.add(origin)
+
     def uncopied(self) -> Mapping[tuple[int, int], SessionId]:
         """By place, what has no copy."""
         return {place: session for place, session in self.sessions.items() if place not in self.copied}
 
 
+async def _walk(
+    log: Archive | RecordReader,
+    number: int,
+    span: tuple[int, int],
+    look: Callable[[Record], None],
+    tell: Tell,
+) -> None:
+    begin, end = span
+    if begin >= end:
+        return
+    tell(number, 0, end - begin)
+    async with aclosing(log.records(begin, end)) as pieces:
+        async for records in pieces:
+            for record in records:
+                look(record)
+            if records:
+                tell(number, records[-1].offset + 1 - begin, end - begin)
+            await asyncio.sleep(0)  # as in fold_on
+
+
 async def _refuse_misplaced(
     archives: Sequence[Archive],
-    unmarked: Mapping[int, tuple[int, int]],
+    spans: Mapping[int, _Span],
     tell: Tell,
     beyond: Mapping[int, RecordReader],
 ) -> None:
     """Raise where records that count as folded lie elsewhere than where the app has them, without a copy.
 
     Workers append such a record where it belongs before their checkpoint passes it. Where checkpoints are
-    lost, and with them the app's number of partitions, this says that it was another one. ``unmarked``: by
-    partition without a checkpoint, where its records begin, and where they begin that count as not folded.
+    lost, and with them the app's number of partitions, this says that it was another one. A copy may lie in a
+    partition that has a checkpoint, and beyond what is folded.
     """
     own, all_ = len(archives), len(archives) + len(beyond)
-    if not unmarked or all_ == 1:
+    if all_ == 1 or not (beyond or any(span.begin < span.folded for span in spans.values())):
         return
     found = _Misplaced(own=own, fitting=dict.fromkeys(range(1, all_ + 1), 0))
-    logs: list[tuple[RecordReader | Archive, int, int, int]] = [
-        (archive, archive.number, *unmarked[archive.number])
-        for archive in archives
-        if archive.number in unmarked
-    ]
-    logs += [(log, number, *(await log.since(0))) for number, log in beyond.items()]
-    for log, number, begin, end in logs:
-        if begin >= end:
-            continue
-        tell(number, 0, end - begin)
-        async with aclosing(log.records(begin, end)) as pieces:
-            async for records in pieces:
-                for record in records:
-                    found.look(record)
-                tell(number, records[-1].offset + 1 - begin, end - begin)
-                await asyncio.sleep(0)  # as in fold_on
+    for archive in archives:
+        span = spans[archive.number]
+        await _walk(archive, archive.number, (span.begin, span.folded), found.look, tell)
+    for number, log in beyond.items():
+        await _walk(log, number, await log.since(0), found.look, tell)
+    if found.uncopied():
+        for archive in archives:
+            span = spans[archive.number]
+            await _walk(archive, archive.number, (span.folded, span.end), found.look_for_copy, tell)
     uncopied = found.uncopied()
     if not uncopied:
         return
@@ -271,18 +350,29 @@ async def _refuse_misplaced(
     raise UsageError(f"{said}; {advice.name_partitions(archives[0].address)}")
 
 
-async def _rebuild(archive: Archive, offset: int, source: Source, *, dry_run: bool, tell: Tell) -> Rebuilt:
+async def _rebuild(
+    archive: Archive, offset: int, source: Source, *, wish: Wish, keep: bool, tell: Tell
+) -> Rebuilt:
+    """Fold a partition anew; unless ``keep``, put that in the place of what is kept."""
     kept = await archive.kept()
     refold = refold_of(archive, kept)
-    await fold_on(archive, refold, kept.log_begin, offset, tell)
+    if source is Source.CHECKPOINT and kept.log_begin > 0 and kept.commands is None:
+        # The log no longer says what these states come from, so they are right as they are.
+        refold.begin_with(kept.states)
+    else:
+        await fold_on(archive, refold, kept.log_begin, offset, tell)
     refolded = refold.result()
+    lost = losses(refolded, kept)
+    other = kept.fold is not None and kept.fold != tasks.FOLD_VERSION
+    decided_anew = new_commands(refolded, kept) if other else ()
+    keep = keep or (not wish.agreed and bool(lost or decided_anew))
     events, elsewhere, decided = refold.events, refold.elsewhere, refold.decided
     failpoint("rebuild.folded")
     to_decide = None
-    if dry_run or source is Source.GIVEN:
+    if wish.dry_run or source is Source.GIVEN:
         await fold_on(archive, refold, offset, kept.log_end, tell)
         to_decide = refold.decided - decided
-    if not dry_run:
+    if not keep:
         try:
             await archive.replace(refolded, offset=offset)
         except FencedError as exc:
@@ -298,4 +388,8 @@ async def _rebuild(archive: Archive, offset: int, source: Source, *, dry_run: bo
         sessions=len(refolded.states),
         elsewhere=elsewhere,
         to_decide=to_decide,
+        fold=kept.fold if other else None,
+        new_commands=decided_anew,
+        outbox=kept.commands is not None,
+        lost=lost,
     )

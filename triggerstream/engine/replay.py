@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from triggerstream.core.commands import Command
-from triggerstream.core.errors import DecodeError
+from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import CommandId, Json, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
@@ -38,7 +38,8 @@ class Kept:
 
     ``states`` go by the session's key. What an engine does not keep is None: ``due``, when timers are due,
     and ``commands``, those that are not settled, or could not be handed over. ``scanned`` is the
-    configuration for which all sessions were looked at.
+    configuration for which all sessions were looked at, ``fold`` the oldest version of the fold that the
+    states were folded with.
     """
 
     offset: int | None
@@ -52,6 +53,7 @@ class Kept:
     scanned: int = -1
     due: Mapping[bytes, int] | None = None
     commands: frozenset[CommandId] | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,15 @@ class Refold:
     def _load(self, session: SessionId) -> bytes | None:
         stored = self._states.get(session)
         return None if stored is None else stored.state
+
+    def begin_with(self, states: Mapping[bytes, bytes]) -> None:
+        """Go on from ``states``, as they are kept."""
+        for key, value in states.items():
+            try:
+                known = state.decode(value)
+            except DecodeError as exc:
+                raise UsageError(f"the state of session {key.decode()!r} cannot be read ({exc})") from exc
+            self._states[SessionId(key.decode())] = Stored(state=value, due_us=None, config=known.config)
 
     def result(self) -> Refolded:
         """What the log comes to so far; timers are due as the rules of now have it."""

@@ -15,6 +15,7 @@ from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import SessionId, TaskName
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules, Task
+from triggerstream.engine.kept_states import SOMEWHERE, Keeper
 from triggerstream.engine.marks import RESERVED
 from triggerstream.engine.stragglers import touches
 from triggerstream.wire import state
@@ -40,7 +41,8 @@ class Scan:
     ``scanned`` is the configuration after which the last pass came to its end.
     """
 
-    def __init__(self, rules: Rules, *, scanned: int) -> None:
+    def __init__(self, rules: Rules, *, scanned: int, keeper: Keeper = SOMEWHERE) -> None:
+        self._keeper = keeper
         self._rules = rules
         self._touch = scanned < rules.current.offset
         self._changed = changed_tasks(rules, since=scanned)
@@ -62,11 +64,11 @@ class Scan:
             self.oldest = min(self.oldest, config)
             if not self._changed or _MAY_BE_OPEN not in value:
                 return
-        known = state.decode(value)
+        session = SessionId(key.decode())
+        known = self._keeper.read(session, value)
         if known.is_empty():
             return
         self.oldest = min(self.oldest, known.config)
-        session = SessionId(key.decode())
         if known.timer_count:
             self._due.append((session, next_due(self._rules, known)))
         if self._touch and may_decide(known, self._changed) and needs_touch(self._rules, known):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from triggerstream.core import advice
+from triggerstream.core import advice, tasks
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
@@ -157,7 +157,7 @@ async def _mark(
                 f"{place}: its group has read up to offset {committed}, but the changelog has no "
                 f"checkpoint: everything would be decided again; {rebuild}"
             )
-        mark = CheckpointMark(offset=0, identity=identity)
+        mark = CheckpointMark(offset=0, identity=identity, fold=tasks.FOLD_VERSION)
     else:
         mark = decode_checkpoint(value)
         check_identity(mark, identity, place=place, repair=f"; {rebuild}")
@@ -169,6 +169,7 @@ async def _mark(
     if mark.offset < extent.log_begin:
         raise TakeOverError(
             f"{place}: its checkpoint is at offset {mark.offset}, the log begins at "
-            f"{extent.log_begin}: records were deleted before they were folded; {rebuild}"
+            f"{extent.log_begin}: records were deleted before they were folded; "
+            f"{advice.rebuild_from_rest(address)}"
         )
     return mark

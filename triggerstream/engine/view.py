@@ -10,7 +10,6 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configurations import ConfigurationCache, rules_of
 from triggerstream.engine.ports import Reader
-from triggerstream.wire import state as states
 from triggerstream.wire.instants import format_instant
 
 _PAGE = 500
@@ -32,7 +31,7 @@ class View:
     async def state(self, session: str) -> SessionState | None:
         """What is known of one session."""
         row = await self.reader.session(SessionId(session))
-        return None if row is None else states.decode(row.state)
+        return None if row is None else row.known()
 
     async def states(self, *, prefix: str = "") -> AsyncIterator[tuple[SessionId, SessionState, int | None]]:
         """Sessions whose id begins with ``prefix``, by id, with the time of their next timer."""
@@ -40,7 +39,7 @@ class View:
         while True:
             rows = await self.reader.sessions(prefix=prefix, after=after, limit=_PAGE)
             for row in rows:
-                yield row.id, states.decode(row.state), row.due_us
+                yield row.id, row.known(), row.due_us
             if len(rows) < _PAGE:
                 return
             after = rows[-1].id

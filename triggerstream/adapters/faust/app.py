@@ -30,6 +30,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.configurations import ConfigurationCache
+from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.ledger import StateStore
 from triggerstream.engine.marks import Identity
 from triggerstream.engine.owner import Owner
@@ -299,6 +300,10 @@ def build_app(
                 partitions=identity.partitions,
                 control=connection.security.control,
                 configurations=configurations,
+                keeper=Keeper(
+                    name=f"{topics.changelog}, partition {number}",
+                    address=address_of(connection, settings.app),
+                ),
             ),
             ledger=KafkaLedger(connection=connection, app=settings.app, topics=topics, partition=number),
             open_store=open_store,

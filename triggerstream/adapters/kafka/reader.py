@@ -18,12 +18,13 @@ from triggerstream.adapters.kafka.deadletters import buried
 from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import POLL_MS, STUCK_S, pieces, record_of
-from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.configurations import ConfigurationCache
+from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
     RESERVED,
@@ -31,7 +32,6 @@ from triggerstream.engine.marks import (
 )
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.engine.versions import history_texts, read_history
-from triggerstream.wire import state as states
 from triggerstream.wire.records import Record
 
 Take = Callable[[Any], bool]
@@ -197,11 +197,16 @@ class KafkaReader:
     # ---- reading ------------------------------------------------------------------------------
 
     def _row(self, copy: _Copy, session: SessionId, value: bytes) -> SessionRow:
-        known = states.decode(value)
+        number = partition_of(session.encode(), self._partitions)
+        keeper = Keeper(
+            name=f"{self._topics.changelog}, partition {number}",
+            address=address_of(self._connection, self._app),
+        )
+        known = keeper.read(session, value)
         due_us = None
         if known.timer_count:
             due_us = next_due(read_history(copy.entries.get, self._configurations).rules(self._app), known)
-        return SessionRow(id=session, state=value, due_us=due_us)
+        return SessionRow(id=session, state=value, due_us=due_us, keeper=keeper)
 
     async def _caught_up(self, partition: int) -> _Copy:
         """The partition's changelog as it is now."""

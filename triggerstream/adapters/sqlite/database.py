@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.private_files import make_private_directory, make_private_file
 from triggerstream.wire.records import Headers, NewRecord, Record
 
@@ -80,6 +81,11 @@ def locate(path: Path | str) -> Path:
     """The database file that ``path`` means: itself, or the one in this directory."""
     path = Path(path).expanduser().absolute()
     return path if path.suffix == ".db" and not path.is_dir() else path / FILE
+
+
+def keeper_of(file: Path) -> Keeper:
+    """What messages call the sessions of a database."""
+    return Keeper(name=str(file), address=str(file.parent if file.name == FILE else file))
 
 
 def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from triggerstream.adapters.sqlite import database
-from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, locate
+from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, keeper_of, locate
 from triggerstream.adapters.sqlite.store import configurations, outbox
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
+from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.wire.records import Record
 
@@ -34,6 +35,7 @@ class SqliteReader:
 
     def __init__(self, path: Path | str) -> None:
         self._file = locate(path)
+        self._keeper = keeper_of(self._file)
         self._connection: sqlite3.Connection | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-reader")
 
@@ -48,7 +50,7 @@ class SqliteReader:
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
         rows = await self._all("SELECT id, state, due_us FROM sessions WHERE id = ?", session)
-        return _session_row(rows[0]) if rows else None
+        return _session_row(rows[0], self._keeper) if rows else None
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
@@ -61,7 +63,7 @@ class SqliteReader:
             prefix + _BEYOND,
             limit,
         )
-        return [_session_row(row) for row in rows]
+        return [_session_row(row, self._keeper) for row in rows]
 
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
         """Dead letters with a number greater than ``after``, oldest first."""
@@ -148,9 +150,9 @@ def _count(connection: sqlite3.Connection, what: str) -> int:
     return int(count)
 
 
-def _session_row(row: tuple[str, bytes, int | None]) -> SessionRow:
+def _session_row(row: tuple[str, bytes, int | None], keeper: Keeper) -> SessionRow:
     session, state, due_us = row
-    return SessionRow(id=SessionId(session), state=state, due_us=due_us)
+    return SessionRow(id=SessionId(session), state=state, due_us=due_us, keeper=keeper)
 
 
 def _dead_letter_row(

@@ -13,6 +13,7 @@ from typing import IO, TypeVar
 from triggerstream.adapters.sqlite import database
 from triggerstream.adapters.sqlite.database import connect, locate, transaction
 from triggerstream.adapters.sqlite.store import INSERT_CONFIGURATION, configuration_rows, configurations, own
+from triggerstream.core import tasks
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.engine.checkpoint import Decided
@@ -142,6 +143,7 @@ def _kept(connection: sqlite3.Connection, *, file: Path, app: AppId) -> Kept:
             scanned=meta["scanned"],
             due=due,
             commands=frozenset(_waiting(connection)) | _refused(connection),
+            fold=meta.get("fold", 1),
         )
     finally:
         connection.execute("ROLLBACK")
@@ -171,6 +173,7 @@ def _replace(connection: sqlite3.Connection, refolded: Refolded, offset: int) ->
     connection.execute("DELETE FROM configurations")
     connection.executemany(INSERT_CONFIGURATION, configuration_rows(refolded.rules))
     connection.execute("UPDATE meta SET value = ? WHERE name = 'offset'", (offset,))
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('fold', ?)", (tasks.FOLD_VERSION,))
     connection.execute(
         "UPDATE meta SET value = min(value, ?) WHERE name = 'scanned'", (refolded.rules.current.offset,)
     )

@@ -17,6 +17,7 @@ from triggerstream.adapters.sqlite import database
 from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, locate, transaction
 from triggerstream.adapters.sqlite.log import SqliteLog
 from triggerstream.adapters.sqlite.wake import POLL_S, Bell
+from triggerstream.core import tasks
 from triggerstream.core.commands import Revoke
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
@@ -112,6 +113,7 @@ class SqliteStore:
         self._reader.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         with transaction(self._writer, patience_s=_PATIENCE_S):
             self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('app', ?)", (self._app,))
+            note_fold(self._writer)
             meta = dict(self._writer.execute("SELECT name, value FROM meta"))
         if meta["app"] != self._app:
             raise UsageError(f"{self._file}: belongs to the app `{meta['app']}`, not to `{self._app}`")
@@ -426,6 +428,15 @@ def own(file: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def note_fold(connection: sqlite3.Connection) -> None:
+    """Note the oldest version of the fold that sessions are folded with; without a note, it is the first."""
+    (offset,) = connection.execute("SELECT value FROM meta WHERE name = 'offset'").fetchone()
+    if offset > 0:
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('fold', 1)")
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('fold', ?)", (tasks.FOLD_VERSION,))
+    connection.execute("UPDATE meta SET value = min(value, ?) WHERE name = 'fold'", (tasks.FOLD_VERSION,))
 
 
 def configurations(connection: sqlite3.Connection) -> tuple[ConfigurationText, ...]:

@@ -1,0 +1,86 @@
+"""What a rebuild would take from what is kept, and what it would count as decided that never was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import CommandId, InstanceId, SessionId, split_instance_id
+from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState
+from triggerstream.engine.replay import Kept, Refolded
+from triggerstream.wire import state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCommand:
+    """A command that the running release's fold decides, and the one that folded what is kept did not."""
+
+    session: SessionId
+    instance: InstanceId
+    command: CommandId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """Sessions that are kept and not in the log, and how many of their commands are not settled."""
+
+    sessions: int = 0
+    commands: int = 0
+
+    def __add__(self, other: Losses) -> Losses:
+        """Both together."""
+        return Losses(sessions=self.sessions + other.sessions, commands=self.commands + other.commands)
+
+    def __bool__(self) -> bool:
+        """Whether anything would be lost."""
+        return bool(self.sessions)
+
+
+def losses(refolded: Refolded, kept: Kept) -> Losses:
+    """What is kept of sessions that ``refolded`` does not have."""
+    found = Losses()
+    for key, value in kept.states.items():
+        try:
+            if SessionId(key.decode()) in refolded.states:
+                continue
+            open_ = sum(one.status in DECIDED for one in _instances(state.decode(value)))
+        except (DecodeError, UnicodeDecodeError):
+            open_ = 0
+        found += Losses(sessions=1, commands=open_)
+    return found
+
+
+def new_commands(refolded: Refolded, kept: Kept) -> Sequence[NewCommand]:
+    """The commands that are open in ``refolded`` and whose instances wait, or are not there, in what is kept.
+
+    What is settled was decided by whoever folded it first, and is no news.
+    """
+    found = []
+    known: dict[SessionId, SessionState | None] = {}
+    for command, item in refolded.open.items():
+        session, instance = item.decision.session, item.decision.instance
+        if session not in known:
+            known[session] = _readable(kept.states.get(session.encode()))
+        before = _instance(known[session], instance)
+        if before is None or before.status in WAITING:
+            found.append(NewCommand(session=session, instance=instance, command=command))
+    return found
+
+
+def _readable(value: bytes | None) -> SessionState | None:
+    try:
+        return None if value is None else state.decode(value)
+    except DecodeError:
+        return None
+
+
+def _instances(known: SessionState) -> Iterator[Instance]:
+    for record in known.tasks.values():
+        yield from record.instances()
+
+
+def _instance(known: SessionState | None, instance: InstanceId) -> Instance | None:
+    parts = split_instance_id(instance)
+    record = None if known is None or parts is None else known.tasks.get(parts[0])
+    return None if record is None or parts is None else record.find(parts[1])
