@@ -134,10 +134,8 @@ class SecureKafka:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir()
-        self.authority = Authority(folder, "ca")
-        certificate, key = self.authority.issue("broker")
         store = folder / "broker.pem"
-        store.write_bytes(key.read_bytes() + certificate.read_bytes())
+        self.authority = self.certify()
         plain, controller = free_port(), free_port()
         self.ports = {name: free_port() for name in ("SSL", "SASL_SSL", "SASL_PLAINTEXT")}
         listeners = {"PLAINTEXT": plain, **self.ports}
@@ -167,6 +165,13 @@ class SecureKafka:
             "super.users": "User:ANONYMOUS",
         }
         self.server = KafkaServer(folder / "kafka", port=plain, controller_port=controller, settings=settings)
+
+    def certify(self) -> Authority:
+        """Have a new authority sign the broker's certificate, which the server reads at its next start."""
+        self.authority = Authority(self._folder, "ca")
+        certificate, key = self.authority.issue("broker")
+        (self._folder / "broker.pem").write_bytes(key.read_bytes() + certificate.read_bytes())
+        return self.authority
 
     def at(self, protocol: str) -> str:
         """``host:port`` of a listener."""
