@@ -92,7 +92,8 @@ def lose(server: KafkaServer, how: str) -> None:
 async def find(server: KafkaServer, how: str) -> float:
     """Have it back; when that was."""
     if how == "killed":
-        await asyncio.to_thread(server.start)
+        server.launch()  # the kernel ends it with the thread that starts it
+        await asyncio.to_thread(server.await_answer)
     else:
         server.resume()
     return time.monotonic()

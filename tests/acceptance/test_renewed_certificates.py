@@ -55,7 +55,8 @@ async def test_a_bridge_reads_renewed_certificates_without_a_restart_from_outsid
             secure.server.kill()
             secure.certify()
             client_file(secure)
-            await asyncio.to_thread(secure.server.start)
+            secure.server.launch()  # the kernel ends it with the thread that starts it
+            await asyncio.to_thread(secure.server.await_answer)
             since = time.monotonic()
             await append(plain, kafka_app, sent[10:], partitions=PARTITIONS)
             await eventually(lambda: len(counts(broker)) == 20, within_s=240, what=bridge.text)
