@@ -17,6 +17,7 @@ from tests.k8s.rendering import EVERYTHING, Manifest, of_kind, only, render
 from tests.support.kafka.secure import Allowed, SecureKafka, secure_kafka
 from tests.support.kafka.server import missing
 from tests.support.probes import Probes, samples
+from tests.support.secrets import write_secret
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually
 from triggerstream import SyncClient
@@ -72,7 +73,7 @@ def _fire(
     files = {**secrets[CLUSTER_CA], **secrets["triggerstream-producer"]}
     files |= only(manifests, "ConfigMap", "triggerstream-kafka")["data"]
     for name, text in files.items():
-        (place / name).write_text(text)
+        write_secret(place / name, text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KAFKA_CONFIG_VARIABLE, str(place / "kafka.json"))
         with SyncClient(f"kafka://{secure.at('SSL')}/{APP}", timeout_s=60) as client:

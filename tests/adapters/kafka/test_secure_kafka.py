@@ -25,6 +25,7 @@ from tests.support.kafka.secure import (
 )
 from tests.support.kafka.server import missing
 from tests.support.processes import celery_worker
+from tests.support.secrets import write_secret
 from tests.support.valkey import valkey_server
 from triggerstream import Client, SyncClient
 from triggerstream.adapters.kafka import config
@@ -197,7 +198,7 @@ async def test_each_protocol_and_mechanism_gets_in(
         else:
             secure.account(name, password, may, mechanism=mechanism)
         secret = secure.authority.path.parent / f"{name}.password"
-        secret.write_text(password)
+        write_secret(secret, password)
         members["sasl"] = {"mechanism": mechanism, "username": name, "password_file": str(secret)}
         if protocol == "SASL_PLAINTEXT":
             del members["tls"]
@@ -221,7 +222,7 @@ WRONG = [
 
 def wrong(secure: SecureKafka, what: str, folder: Path) -> Path | None:
     """A file with one mistake."""
-    (folder / "password").write_text("a wrong secret" if what == "wrong password" else "a right secret")
+    write_secret(folder / "password", "a wrong secret" if what == "wrong password" else "a right secret")
     ca = Authority(folder, "other").path if what == "wrong authority" else secure.authority.path
     file = folder / "kafka.json"
     members: dict[str, object] = {"tls": {"ca": str(ca)}}
