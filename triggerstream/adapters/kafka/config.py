@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
-from triggerstream.adapters.kafka.cluster import settings_of
+from triggerstream.adapters.kafka.cluster import describe, settings_of
 from triggerstream.adapters.kafka.connection import Connection, gathered, translated
-from triggerstream.adapters.kafka.layout import Layout, layout_of, newest_marks
+from triggerstream.adapters.kafka.layout import Layout, layout_of, newest_marks, placing_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
@@ -89,7 +89,7 @@ async def apply(
             await clients.enter_async_context(connection.running(producer))
             reader = connection.reader(wait_ms=POLL_MS)
             await clients.enter_async_context(connection.running(reader))
-            layout = await layout_of(connection, app, timeout_s=timeout_s)
+            layout = await _layout(connection, app, timeout_s=timeout_s)
             partitions = range(layout.partitions)
             ends = await _ends(connection, topics.events, partitions)
         blocked = await _blocked(
@@ -130,7 +130,7 @@ async def in_force(
     """
     topics = Topics.of(app)
     async with translated(f"cannot read {topics.events}", timeout_s=timeout_s):
-        layout = await layout_of(connection, app, timeout_s=timeout_s)
+        layout = await _layout(connection, app, timeout_s=timeout_s)
         async with connection.running(connection.reader(wait_ms=POLL_MS)) as reader:
             standing = (await _standing(reader, connection, app, layout, [0], timeout_s=timeout_s))[0]
     if standing.hash is None:
@@ -146,6 +146,20 @@ async def in_force(
             number=standing.number,
         )
     return await _kept(connection, app, standing.hash)
+
+
+async def _layout(connection: Connection, app: AppId, *, timeout_s: float) -> Layout:
+    """The app's layout; as far as the log alone says, where the account may not look at the other topics."""
+    try:
+        return await layout_of(connection, app, timeout_s=timeout_s)
+    except LogError as exc:
+        if not isinstance(exc.__cause__, TopicAuthorizationFailedError):
+            raise
+    events = Topics.of(app).events
+    async with translated(f"cannot look at {events}", timeout_s=timeout_s), connection.client() as client:
+        partitions = await placing_partitions(connection, app, client)
+        cluster = await describe(client, [events])
+    return Layout(cluster=cluster, events=cluster.topics[events], partitions=partitions, marked=False)
 
 
 async def _kept(connection: Connection, app: AppId, wanted: ConfigHash) -> ConfigurationText | None:
@@ -235,7 +249,7 @@ async def _standing(
 ) -> dict[int, _Standing]:
     """The configuration in force in each of ``partitions``."""
     topics = Topics.of(app)
-    marks = await newest_marks(connection, app, timeout_s=timeout_s)
+    marks = await newest_marks(connection, app, timeout_s=timeout_s) if layout.marked else {}
     found: dict[int, _Standing] = {}
     for number in partitions:
         mark = marks.get(number)
