@@ -121,6 +121,7 @@ async def test_a_thousand_files_over_ten_thousand_sessions_that_hear_nothing(app
     grown_s = await takes_over(app, "grown", beside=worker)
 
     worker = app.start()
+    await worker.ready()
     lengths: list[int] = []
 
     async def is_short() -> bool:
