@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import Checkpoint
@@ -421,7 +422,7 @@ def _extra() -> Iterator[None]:
         if exc.name is None or exc.name.startswith("triggerstream"):
             raise
         raise UsageError(
-            f"Kafka needs the package {exc.name}: `pip install triggerstream[kafka]` brings it"
+            f"Kafka needs the package {exc.name}: {advice.install_extra('kafka')} brings it"
         ) from exc
 
 

@@ -177,7 +177,7 @@ async def refusals(path: Path) -> list[str]:
 async def test_directory_without_a_database_is_refused_by_all_but_the_engine(tmp_path: Path) -> None:
     log, reader = SqliteLog(tmp_path / "typo"), SqliteReader(tmp_path / "typo")
     with pytest.raises(
-        UsageError, match=r"typo/triggerstream\.db: not there; `triggerstream dev` creates it"
+        UsageError, match=r"typo/triggerstream\.db: not there: start one with `triggerstream dev"
     ):
         await log.append([NewRecord(key=b"s", value=b"{}")])
     with pytest.raises(UsageError, match="not there"):

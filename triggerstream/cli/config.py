@@ -13,6 +13,7 @@ import click
 
 from triggerstream.cli.options import at_option, existing, in_kafka, json_option, reading, run
 from triggerstream.cli.printing import Styled, json_line, say, say_lines
+from triggerstream.core import advice
 from triggerstream.core.errors import Finding
 from triggerstream.core.printable import escape
 from triggerstream.core.tasks import NO_CONFIGURATION, Configuration
@@ -48,7 +49,7 @@ def apply_file(*, file: Path, at: str, as_json: bool) -> None:
     """Bring FILE into force: for all sessions, from now on, in every partition or in none."""
     from triggerstream.cli.tasks_file import load
 
-    address = in_kafka(at, "`triggerstream dev` applies its tasks file itself, whenever it changes")
+    address = in_kafka(at, advice.dev_applies())
     found = load(file)
 
     async def work() -> Change | None:
@@ -156,8 +157,8 @@ async def _in_force(at: str) -> ConfigurationText | None:
 
 
 def _none(at: str) -> None:
-    how = "config apply" if isinstance(existing(at), KafkaAddress) else "dev"
-    say(f"{at}: no tasks file is in force yet: `triggerstream {how} TASKS.json` has one", err=True)
+    how = advice.apply_first_file(at, kafka=isinstance(existing(at), KafkaAddress))
+    say(f"{at}: no tasks file is in force yet: {how}", err=True)
 
 
 @config.command("check")

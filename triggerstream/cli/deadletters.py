@@ -12,6 +12,7 @@ import orjson
 from triggerstream.cli.options import at_option, existing, json_option, reading, run
 from triggerstream.cli.orders import unfolded, wait_option
 from triggerstream.cli.printing import compact, json_line, say, table, text, when
+from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.ports import DeadLetterRow, Reader
@@ -83,7 +84,7 @@ def show(*, number: int, at: str, as_json: bool) -> None:
 
     letter = run(work())
     if letter is None:
-        say(f"there is no dead letter {number}: `triggerstream deadletters list` shows them", err=True)
+        say(f"there is no dead letter {number}: {advice.list_letters()}", err=True)
         sys.exit(1)
     if as_json:
         json_line(_fields(letter))
@@ -161,9 +162,7 @@ async def _chosen(reader: Reader, numbers: tuple[int, ...]) -> AsyncIterator[Dea
         for number in sorted(set(numbers)):
             found = await reader.dead_letters(after=number - 1, limit=1)
             if not found or found[0].number != number:
-                raise UsageError(
-                    f"there is no dead letter {number}: `triggerstream deadletters list` shows them"
-                )
+                raise UsageError(f"there is no dead letter {number}: {advice.list_letters()}")
             yield found[0]
         return
     after = 0

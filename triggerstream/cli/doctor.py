@@ -14,6 +14,7 @@ import click
 
 from triggerstream.cli.options import at_option, existing, json_option, quiet, run
 from triggerstream.cli.printing import json_line, say
+from triggerstream.core import advice
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import JsonObject
 from triggerstream.engine.ports import Reader
@@ -129,7 +130,7 @@ async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
             yield Finding(what="topics", well=True, says=f"as they must be, {count} partitions")
         reader = bootstrap.reader(address)
         try:
-            async for seen in _folded(reader, count, apply="triggerstream config apply TASKS.json"):
+            async for seen in _folded(reader, count, apply=advice.apply_first_file(str(address), kafka=True)):
                 yield seen
         finally:
             await reader.close()
@@ -155,7 +156,7 @@ async def _embedded(at: str) -> AsyncIterator[Finding]:
         reader = bootstrap.reader(address)
         try:
             yield Finding(what="database", well=True, says=str(address))
-            async for seen in _folded(reader, 1, apply="triggerstream dev TASKS.json"):
+            async for seen in _folded(reader, 1, apply=advice.apply_first_file(at, kafka=False)):
                 yield seen
         finally:
             await reader.close()
@@ -192,7 +193,7 @@ def _configuration(hashes: set[str | None], apply: str) -> Finding:
         return Finding(what="configuration", well=False, says=says)
     (found,) = hashes
     if found is None:
-        says = f"no engine has one in force: `{apply}`, and start an engine"
+        says = f"no engine has one in force: {apply}; and start an engine"
         return Finding(what="configuration", well=False, says=says)
     return Finding(what="configuration", well=True, says=f"{found[:12]} is in force")
 

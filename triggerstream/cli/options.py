@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json
 from triggerstream.engine.ports import Reader
@@ -220,8 +221,7 @@ def existing(at: str) -> Address:
         quiet()
     if isinstance(address, SqliteAddress) and not address.path.is_file():
         raise UsageError(
-            f"{address.path}: there is no triggerstream here yet: start one with `triggerstream dev "
-            f"TASKS.json`, or say where it is with --at or {AT_VARIABLE}"
+            f"{address.path}: there is no triggerstream here yet: {advice.begin_directory(AT_VARIABLE)}"
         )
     return address
 

@@ -95,3 +95,81 @@ def name_partitions_to_rehome(at: str) -> str:
 def remove_member(at: str, name: str) -> str:
     """For a worker that was killed and will not come back under its name."""
     return f"`triggerstream workers remove {name} --at {at}` does not wait for that"
+
+
+# ---- commands that wait for an executor -------------------------------------------------------------
+
+
+def begin_bridge(group: str, why: str) -> str:
+    """For a bridge whose group does not say how far it is: only ``earliest`` passes nothing over."""
+    return (
+        f"group {group} has no usable offset: {why}; say once where to begin: --from earliest hands over "
+        "all commands that are kept, under their ids; --from latest or --from OFFSET passes over those "
+        "before, which only `triggerstream instances resend` hands over then"
+    )
+
+
+def resend_stuck() -> str:
+    """For the question which commands wait, where there is no outbox to be asked."""
+    return "`triggerstream sessions list --stuck 10m` shows what is not settled"
+
+
+def replay_instance() -> str:
+    """For a command that could not be handed over: it is no event, and cannot be redriven."""
+    return "a command, no event: `triggerstream instances replay` runs its instance again"
+
+
+# ---- tasks files and dead letters -------------------------------------------------------------------
+
+
+def check_file(name: str) -> str:
+    """For a tasks file with more errors than one line has room for."""
+    return f"triggerstream config check {name}"
+
+
+def apply_file() -> str:
+    """For a configuration that is appended or redriven as if it were an ordinary event."""
+    return "`triggerstream config apply` brings it into force"
+
+
+def apply_first_file(at: str, *, kafka: bool) -> str:
+    """For an app without a tasks file."""
+    return f"`triggerstream {'config apply' if kafka else 'dev'} TASKS.json --at {at}` has one"
+
+
+def dev_applies() -> str:
+    """For a tasks file that somebody wants to apply to a state directory."""
+    return "`triggerstream dev` applies its tasks file itself, whenever it changes"
+
+
+def show_file() -> str:
+    """For an apply that another one overtook."""
+    return "see `triggerstream config show`"
+
+
+def list_letters() -> str:
+    """For a dead letter that is not there."""
+    return "`triggerstream deadletters list` shows them"
+
+
+# ---- this machine -----------------------------------------------------------------------------------
+
+
+def begin_directory(variable: str) -> str:
+    """For a state directory in which there is nothing yet."""
+    return f"start one with `triggerstream dev TASKS.json`, or say where it is with --at or {variable}"
+
+
+def put_database_back(log: str) -> str:
+    """For a database that is gone while the file with its newest events is there: that one must stay."""
+    return f"put it back; to start anew without what {log} has, move that file away"
+
+
+def close_file(path: str) -> str:
+    """For a file with a secret that others can read or change."""
+    return f"`chmod 600 {path}`"
+
+
+def install_extra(extra: str) -> str:
+    """For a package that is not installed."""
+    return f"`pip install triggerstream[{extra}]`"

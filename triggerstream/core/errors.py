@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from triggerstream.core import advice
+
 
 class TriggerstreamError(Exception):
     """Whatever triggerstream raises on purpose."""
@@ -68,5 +70,5 @@ class ConfigError(TriggerstreamError):
         self.name = name
         self.findings = tuple(findings)
         errors = [f for f in self.findings if f.severity == "error"]
-        more = f" (and {len(errors) - 1} more: triggerstream config check {name})" if len(errors) > 1 else ""
+        more = f" (and {len(errors) - 1} more: {advice.check_file(name)})" if len(errors) > 1 else ""
         super().__init__(f"{name}:{errors[0]}{more}" if errors else name)

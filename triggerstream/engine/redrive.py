@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event
 from triggerstream.core.ids import AppId
@@ -54,7 +55,7 @@ async def prepare(
     if letter.last is not None:
         return _stays(letter, "a range of the log that was lost: there is no record to append again")
     if letter.offset is None:
-        return _stays(letter, "a command, no event: `triggerstream instances replay` runs its instance again")
+        return _stays(letter, advice.replay_instance())
     if letter.left_out is not None:
         return await _prepare_left_out(reader, letter)
     found = await reader.record(letter.offset, partition=letter.partition)
@@ -67,7 +68,7 @@ async def prepare(
     except DecodeError as exc:
         return _stays(letter, f"it would be refused again: {exc}")
     if not isinstance(event, Event):
-        return _stays(letter, "a configuration: `triggerstream config apply` brings it into force")
+        return _stays(letter, f"a configuration: {advice.apply_file()}")
     new = NewRecord(key=event.session.encode(), value=found.value or b"", headers=rehomed_headers(found))
     return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
 

@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 
 _ROOT = 0
@@ -31,7 +32,7 @@ def read_secret(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read: {exc}") from exc
     who = _others(status)
     if who:
-        raise UsageError(f"{path}: {who} can read or change it: `chmod 600 {path}`")
+        raise UsageError(f"{path}: {who} can read or change it: {advice.close_file(str(path))}")
     return content
 
 

@@ -27,6 +27,7 @@ from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.adapters.kafka.upkeep import check_tasks
+from triggerstream.core import advice
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Failed, FailureReason
@@ -399,11 +400,7 @@ def _first(start: Start, first: int, end: int) -> int:
 
 
 def _where_to_begin(app: AppId, why: str) -> str:
-    return (
-        f"group {group_of(app)} has no usable offset: {why}; say once where to begin: --from earliest (all "
-        "commands that are kept are handed over, under their ids), --from latest (only those to come), or "
-        "--from OFFSET"
-    )
+    return advice.begin_bridge(group_of(app), why)
 
 
 def _outsider(connection: Connection, app: AppId) -> AIOKafkaConsumer:

@@ -204,7 +204,7 @@ async def _append(producer: AIOKafkaProducer, topic: str, records: Mapping[int, 
         await producer.commit_transaction()
     except ProducerFenced as exc:
         raise UsageError(
-            "another `config apply` overtook this one, which changed nothing: see `triggerstream config show`"
+            f"another config apply overtook this one, which changed nothing: {advice.show_file()}"
         ) from exc
     return {answer.partition: answer.offset for answer in answers}
 

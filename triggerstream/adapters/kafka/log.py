@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from triggerstream.adapters.kafka.connection import Connection, gathered, seen, stop, translated
 from triggerstream.adapters.kafka.layout import placing_partitions
 from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
@@ -45,7 +46,7 @@ class KafkaLog:
         if not records:
             return
         if any(record.key is None for record in records):
-            raise UsageError("a configuration goes to every partition: `triggerstream config apply`")
+            raise UsageError(f"a configuration goes to every partition: {advice.apply_file()}")
         async with translated(f"{self._topic} did not take an event", timeout_s=self._timeout_s):
             starting = self._starting or self._begin()
             producer, partitions = await asyncio.shield(starting)

@@ -19,6 +19,7 @@ from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partit
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import POLL_MS, STUCK_S, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
+from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import AppId, SessionId
@@ -155,9 +156,7 @@ class KafkaReader:
             UsageError: always; the message says where to look.
         """
         del after, limit, sent_before_us
-        raise UsageError(
-            "Kafka has no outbox: `triggerstream sessions list --stuck 10m` shows what is not settled"
-        )
+        raise UsageError(f"Kafka has no outbox: {advice.resend_stuck()}")
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:
         """One record of the log."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.private_files import make_private_directory, make_private_file
@@ -98,7 +99,7 @@ def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sql
     try:
         if not file.exists():
             if not create:
-                raise UsageError(f"{file}: not there; `triggerstream dev` creates it")
+                raise UsageError(f"{file}: not there: {advice.begin_directory('TRIGGERSTREAM_AT')}")
             _create(file)
         connection = _open(file, mode="ro" if read_only else "rw")
     except (sqlite3.Error, OSError) as exc:
@@ -138,7 +139,7 @@ def _create(file: Path) -> None:
     make_private_directory(file.parent)
     orphan = file.with_name(f"{file.name}-wal")
     if orphan.exists() and not file.exists():
-        raise UsageError(f"{orphan}: its database is gone; put it back, or remove this file to start anew")
+        raise UsageError(f"{orphan}: its database is gone: {advice.put_database_back(str(orphan))}")
     draft = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         # SQLite gives the files beside it, -wal and -shm, the mode of the database.
