@@ -157,7 +157,7 @@ WORKER = (
     ),
     Figure(
         "prevented_by_bounds_total",
-        "Instances that a bound kept from being made or decided, and configurations from seeding some.",
+        "Instances not created or not decided, and seeds not created, because of a bound.",
         _done(lambda done: done.prevented),
     ),
     Figure(
@@ -166,7 +166,7 @@ WORKER = (
     Figure("checkpoints_total", "Transactions committed.", _done(lambda done: done.checkpoints)),
     Distribution(
         "checkpoint_seconds",
-        "What each took, from its turn (8 at a time) to its states being stored.",
+        "Time of each checkpoint, from its turn (8 at a time) until its states are stored.",
         _checkpoints,
     ),
     Figure("batches_total", "Batches made durable by them.", _done(lambda done: done.batches)),
