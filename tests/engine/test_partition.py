@@ -71,8 +71,11 @@ class MemoryLedger:
         self.begun = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.fence_gate = asyncio.Event()
+        self.fence_gate.set()
 
     async def fence(self) -> None:
+        await self.fence_gate.wait()
         self._durable.calls.append("fence")
         self._durable.epoch += 1
         self._epoch = self._durable.epoch
@@ -148,9 +151,12 @@ class MemoryStates:
 class MemoryAppender:
     def __init__(self, durable: Durable) -> None:
         self._durable = durable
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
         assert partition == 0
+        await self.gate.wait()
         self._durable.append(*records)
         return len(self._durable.log)
 
@@ -457,6 +463,85 @@ async def test_a_checkpoint_that_hangs_although_brokers_answer_ends_the_process(
     held(partition)
     await failed(bench)
     assert "has not ended within 0.04 s" in str(bench.failures[0])
+
+
+def fencing(partition: Partition) -> tuple[MemoryLedger, asyncio.Task[int]]:
+    """Have ``partition`` be opened, and its ledger hold the fence until its gate is set."""
+    ledger = partition.ledger
+    assert isinstance(ledger, MemoryLedger)
+    ledger.fence_gate.clear()
+    return ledger, asyncio.create_task(partition.open())
+
+
+async def test_a_fence_that_takes_long_goes_on_while_brokers_answer(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    asked = count()
+    partition.answered_at = lambda: float(next(asked))
+    ledger, opening = fencing(partition)
+    while next(asked) < 100:  # noqa: ASYNC110 - five times what would have ended it
+        await asyncio.sleep(0.001)
+    assert not opening.done()
+    ledger.fence_gate.set()
+    await opening
+    await partition.close()
+
+
+async def test_a_fence_that_no_broker_answers_is_given_up(bench: Bench) -> None:
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    _, opening = fencing(partition)
+    with pytest.raises(LogError, match=r"no broker has answered for 0\.02 s during the take-over"):
+        await opening
+    assert not bench.durable.calls
+
+
+async def test_a_take_over_that_is_given_up_during_its_fence_has_ended_the_fence(bench: Bench) -> None:
+    partition = bench.partition()
+    ledger, opening = fencing(partition)
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    ledger.fence_gate.set()
+    await asyncio.sleep(0)
+    assert not bench.durable.calls
+
+
+@pytest.mark.parametrize("answering", [True, False])
+async def test_an_append_of_timers_waits_for_slow_brokers_and_not_for_silent_ones(
+    bench: Bench, *, answering: bool
+) -> None:
+    bench.configure('{"t": {"after": ["a"], "run": "r", "retry": {"max": 1, "backoff": "5s"}}}')
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    asked = count()
+    if answering:
+        partition.answered_at = lambda: float(next(asked))
+    appender = partition.appender
+    assert isinstance(appender, MemoryAppender)
+    await partition.open()
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    command = _json(bench.durable.commands[0])
+    data = {"instance": command["instance"], "command": command["id"], "error": "e"}
+    bench.durable.append(
+        NewRecord(key=b"s", value=dumps({"type": "triggerstream.task.failed", "data": data}))
+    )
+    await bench.fold(partition)
+    assert partition.timers() == 1
+    written = len(bench.durable.log)
+    appender.gate.clear()
+    bench.clock.advance(10)
+    if not answering:
+        await failed(bench)
+        assert "for 0.02 s during an append to the log" in str(bench.failures[0])
+        return
+    while next(asked) < 100:  # noqa: ASYNC110 - five times what would have ended it
+        await asyncio.sleep(0.001)
+    assert not bench.failures
+    appender.gate.set()
+    await eventually(lambda: len(bench.durable.log) > written, within_s=30)
+    await bench.fold(partition)
+    await partition.close()
 
 
 async def test_a_process_that_was_stopped_does_not_take_its_pause_for_silence(bench: Bench) -> None:

@@ -41,7 +41,8 @@ _SKEW_US = 300_000_000
 class ChangelogArchive:
     """An :class:`triggerstream.engine.archive.Archive`. ``identity`` is that of the log as it is now.
 
-    ``commit_s``: a changelog that takes longer to be written is given up. ``control``: the keys that the
+    ``fence_s``, ``commit_s``: a fence that takes longer, or a changelog that takes longer to be written, is
+    given up: a person waits, and repeats it. ``control``: the keys that the
     engine's own events in the log are signed with, if they are.
     """
 
@@ -53,6 +54,7 @@ class ChangelogArchive:
     commands: RecordReader
     address: str = advice.ANY_APP
     control: ControlKeys | None = None
+    fence_s: float = 30.0
     commit_s: float = 300.0
     _keys: frozenset[bytes] = frozenset()
     """The keys of sessions that the changelog has a value for."""
@@ -69,7 +71,13 @@ class ChangelogArchive:
 
     async def fence(self) -> None:
         """Shut out every worker; one that starts after this shuts out this."""
-        await self.ledger.fence()
+        try:
+            async with asyncio.timeout(self.fence_s):
+                await self.ledger.fence()
+        except TimeoutError as exc:
+            raise LogError(
+                f"partition {self.number}: its owner was not fenced within {self.fence_s:g} s: repeat this"
+            ) from exc
 
     async def kept(self) -> Kept:
         """What the changelog has at its end of now."""

@@ -29,6 +29,9 @@ from triggerstream.engine.partition import Life, Partition
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.rates import SAMPLE_S, Rates
 
+_APPEND_S = 30.0
+"""How long somebody who gives an order waits for the log to take it."""
+
 
 class PartitionStates:
     """A :class:`triggerstream.engine.catalog.States` of an owned partition."""
@@ -185,7 +188,11 @@ class OwnedLookout:
         """Append ``order``, whoever has the session; its offset."""
         record = order_record(session, order)
         number = partition_of(record.key or b"", self._identity.partitions)
-        return await self._appender.append(number, [record]) - 1
+        try:
+            async with asyncio.timeout(_APPEND_S):
+                return await self._appender.append(number, [record]) - 1
+        except TimeoutError as exc:
+            raise LogError(f"the log did not take the order within {_APPEND_S:g} s") from exc
 
     # ---- what is here -----------------------------------------------------------------------------
 

@@ -21,8 +21,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from triggerstream.core import advice, tasks
 from triggerstream.core.errors import LogError, UsageError
@@ -30,6 +29,7 @@ from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.alarm import Alarm
+from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.durations import Durations
@@ -57,6 +57,8 @@ from triggerstream.wire.records import NewRecord, Record
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 IN_FLIGHT = 2
 """Batches of a partition between intake and durable: one is folded while the other is committed."""
 TRANSACTIONS = 8
@@ -65,7 +67,6 @@ TRANSACTIONS = 8
 _SCAN_PAGE = 500
 _LEAST_PAGE = 16
 """Sessions that are looked at in a row: some 10 ms, in which the event loop serves nothing else."""
-_TICKS = 20
 
 
 class Life(Enum):
@@ -115,7 +116,7 @@ class _Pass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """``silence_s``: a checkpoint during which no broker answers for so long ends the process.
+    """``silence_s``: a checkpoint, fence or append ends the process once no broker has answered for so long.
 
     ``longest_s``: so does one that takes longer although they answer: no transaction lives half as long.
     ``tell_s``: lag tools hear of new offsets this often; in every checkpoint, that would be the greater part
@@ -267,6 +268,7 @@ class Partition:
             recovery=self.recovery,
             address=self.address,
             transactions=self.transactions,
+            bounded=self._bounded,
             configurations=self.processor.configurations,
         )
         self._store, mark = taken.store, taken.mark
@@ -435,27 +437,17 @@ class Partition:
         self._tell_at = now + self.timing.tell_s
         self._keep_at = now + self.timing.keep_s
 
-    async def _bounded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` while brokers answer, whatever time it takes; their silence is counted in ticks.
-
-        So a process that was stopped misses one tick, not all, and hears whether it was fenced meanwhile.
-        """
-        task = asyncio.create_task(work)
-        timing, heard, silent = self.timing, self.answered_at(), 0
-        tick_s = timing.silence_s / _TICKS
-        for _ in range(math.ceil(timing.longest_s / tick_s)):
-            done, _pending = await asyncio.wait([task], timeout=tick_s)
-            if done:
-                return task.result()
-            answered_at = self.answered_at()
-            heard, silent = answered_at, 0 if answered_at > heard else silent + 1
-            if silent >= _TICKS:
-                raise LogError(
-                    f"{self.place}: no broker has answered for {timing.silence_s:g} s during a checkpoint"
-                )
-        raise LogError(
-            f"{self.place}: brokers answer, but a checkpoint has not ended within {timing.longest_s:g} s"
+    async def _bounded(self, work: Coroutine[Any, Any, _T], what: str = "a checkpoint") -> _T:
+        """The result of ``work``, which goes on while brokers answer."""
+        timing = self.timing
+        patience = Patience(
+            answered_at=self.answered_at, silence_s=timing.silence_s, longest_s=timing.longest_s
         )
+        return await patience.wait(work, place=self.place, what=what)
+
+    async def _append(self, records: Sequence[NewRecord]) -> int:
+        """Append ``records`` to the partition's own log; the offset after the last."""
+        return await self._bounded(self.appender.append(self.number, records), "an append to the log")
 
     async def _commit(self, folded: Sequence[_Folded]) -> None:
         failpoint("checkpoint.begun")
@@ -552,7 +544,7 @@ class Partition:
         self.on_room()
 
     async def _ring(self, timers: list[NewRecord]) -> None:
-        after = await self.appender.append(self.number, timers)
+        after = await self._append(timers)
         self.counters.timers += len(timers)
         await self.reached(after)
 
@@ -589,7 +581,7 @@ class Partition:
             after = page[-1][0]
             self._alarm.set(scan.take_due())
             if touches := scan.take_touches():
-                await self.appender.append(self.number, touches)
+                await self._append(touches)
                 self.counters.touches += len(touches)
             await asyncio.sleep(0)
             if self.rules.current.offset != rules.current.offset:
@@ -609,7 +601,7 @@ class Partition:
         while page := self._store.page(after=going.after, limit=_SCAN_PAGE):
             behind = [key for key, value in page if met(self._overlay.get(key, value)) < limit]
             if behind:
-                going.touched = await self.pace.touch(behind, partial(self.appender.append, self.number))
+                going.touched = await self.pace.touch(behind, self._append)
                 self.counters.touches += len(behind)
             going.after = page[-1][0]
             await asyncio.sleep(0)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from triggerstream.core import advice, tasks
 from triggerstream.core.errors import DecodeError
@@ -64,12 +65,13 @@ async def take_over(
     open_store: Callable[[], StateStore],
     recovery: Recovery,
     transactions: asyncio.Semaphore,
+    bounded: Callable[[Coroutine[Any, Any, None], str], Awaitable[None]],
     configurations: ConfigurationCache,
     address: str = advice.ANY_APP,
 ) -> TakenOver:
     """Take ``partition`` over; ``recovery`` tells meanwhile how far it is. ``address`` is the app's.
 
-    ``transactions`` is held while the former owner's transaction is ended.
+    ``transactions`` is held while the former owner's transaction is ended, which ``bounded`` waits for.
 
     Raises:
         TakeOverError: it cannot be had as things are.
@@ -78,7 +80,7 @@ async def take_over(
     """
     failpoint("takeover.begun")
     async with transactions:
-        await ledger.fence()
+        await bounded(ledger.fence(), "the take-over")
     failpoint("takeover.fenced")
     extent = await ledger.extent()
     failpoint("takeover.measured")

@@ -23,10 +23,12 @@ from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.faust.web import AgentWeb, Pages
+from triggerstream.adapters.kafka.answers import Answers
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
+from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.configurations import ConfigurationCache
@@ -47,8 +49,10 @@ With twice as many a full log takes no less time."""
 _NO_PORT = 1
 _REQUEST_S = 90.0
 """Faust's own; it refuses to wait less for an answer than a session may last."""
-CLOSE_S = 20.0
-"""How long a rebalance or a stop waits for checkpoints in flight; each has a bound of its own."""
+_CLOSE_SILENCE_S = 20.0
+"""A rebalance or a stop waits for checkpoints in flight until no broker has answered for so long, which is
+longer than a client takes to stop without Kafka; or until Kafka's limit for a rebalance, as the group then
+goes on without this member. Each checkpoint has a bound of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,8 @@ class WorkerApp(faust.App):
     partitions: int
     lost: Sequence[LostRange]
     appender: KafkaAppender
+    _answers: Answers
+    _rebalance_timeout_s: float
     _web: AgentWeb
     _fail: Callable[[BaseException], None]
     _on_ready: Callable[[list[int]], None]
@@ -124,6 +130,8 @@ class WorkerApp(faust.App):
         *,
         make: Callable[[int], Partition],
         appender: KafkaAppender,
+        answers: Answers,
+        rebalance_timeout_s: float,
         identity: Identity,
         events_topic: str,
         lost: Sequence[LostRange],
@@ -140,6 +148,7 @@ class WorkerApp(faust.App):
         self._on_ready = on_ready
         self._on_recovery = on_recovery
         self.appender = appender
+        self._answers, self._rebalance_timeout_s = answers, rebalance_timeout_s
         self._room = asyncio.Event()
 
     def show(self, pages: Pages) -> None:
@@ -163,11 +172,13 @@ class WorkerApp(faust.App):
             return
 
     async def close_partitions(self) -> None:
-        """Finish what is in flight and let go of all partitions. What takes too long ends the process."""
+        """Finish what is in flight and let go of all partitions, while brokers answer."""
         await self.tables.recovery.settled()  # type: ignore[attr-defined] # our TableManager has it
+        patience = Patience(
+            answered_at=self.answered_at, silence_s=_CLOSE_SILENCE_S, longest_s=self._rebalance_timeout_s
+        )
         try:
-            async with asyncio.timeout(CLOSE_S):
-                await self.owner.close()
+            await patience.wait(self.owner.close(), place="worker", what="the return of its partitions")
         except Exception as exc:  # noqa: BLE001 - the next owner fences whatever it was
             self.fail(exc)
 
@@ -177,7 +188,7 @@ class WorkerApp(faust.App):
 
     def answered_at(self) -> float:
         """When a broker answered last, by the monotonic clock; minus infinity: none has yet."""
-        return cast("Consumer", self.consumer).thread.answered_at()
+        return max(self._answers.at, cast("Consumer", self.consumer).thread.answered_at())
 
     def member_id(self) -> str:
         """The id that the group's coordinator gave to this worker; empty: none."""
@@ -284,10 +295,6 @@ def build_app(
     transactions, pace = asyncio.Semaphore(TRANSACTIONS), Pace()
     configurations = ConfigurationCache()
 
-    def answered_at() -> float:
-        thread = cast("Consumer", app.consumer).thread
-        return max(connection.answers.at, thread.answered_at())
-
     def make(number: int) -> Partition:
         def open_store() -> StateStore:
             path = settings.directory / f"{settings.app}-sessions" / str(number)
@@ -312,7 +319,7 @@ def build_app(
             identity=identity,
             fail=fail,
             on_room=app.room,
-            answered_at=answered_at,
+            answered_at=app.answered_at,
             transactions=transactions,
             pace=pace,
             timing=settings.timing,
@@ -322,6 +329,8 @@ def build_app(
     app.attach(
         make=make,
         appender=appender,
+        answers=connection.answers,
+        rebalance_timeout_s=settings.rebalance_timeout_s,
         identity=identity,
         events_topic=topics.events,
         lost=settings.lost,

@@ -26,8 +26,6 @@ _T = TypeVar("_T")
 TRANSACTION_S = 60.0
 """A coordinator undoes a transaction that takes longer. That of a dead worker is undone by the next owner, so
 nobody waits for this time to pass: it bounds how slow brokers may be."""
-_FENCE_S = 30.0
-_APPEND_S = 30.0
 _REASON_S = 2.0
 
 
@@ -69,7 +67,7 @@ class KafkaLedger:
         producer = self._connection.producer(
             transactional_id=f"{self._app}-{self._partition}", transaction_s=self._transaction_s
         )
-        await _translated(self._connection.start(producer), "cannot be fenced", timeout_s=_FENCE_S)
+        await _translated(self._connection.start(producer), "cannot be fenced")
         self._producer = producer
 
     async def extent(self) -> Extent:
@@ -170,7 +168,7 @@ class KafkaAppender:
         producer = await _translated(asyncio.shield(self._starting), "cannot be reached")
         signed = (self._connection.signed(self._app, record) for record in records)
         sending = _send(producer, self._topic, partition, signed)
-        return await _translated(sending, "did not take records", timeout_s=_APPEND_S)
+        return await _translated(sending, "did not take records")
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -241,7 +239,7 @@ def _batches(producer: AIOKafkaProducer, records: Iterable[NewRecord | _Entry]) 
         yield batch
 
 
-async def _translated(work: Awaitable[_T], what: str, *, timeout_s: float | None = None) -> _T:
+async def _translated(work: Awaitable[_T], what: str) -> _T:
     """The result of ``work``, with aiokafka's errors as ours.
 
     Raises:
@@ -249,10 +247,9 @@ async def _translated(work: Awaitable[_T], what: str, *, timeout_s: float | None
         LogError: it is not known whether it succeeded.
     """
     try:
-        async with asyncio.timeout(timeout_s):
-            return await work
+        return await work
     except ProducerFenced as exc:
         raise FencedError("another process has taken the partition over") from exc
-    except (KafkaError, IllegalOperation, OSError, AssertionError, TimeoutError) as exc:
+    except (KafkaError, IllegalOperation, OSError, AssertionError) as exc:
         # aiokafka asserts the state of its transaction, which an error before has changed.
         raise LogError(f"the log {what}: {exc!r}") from exc

@@ -37,6 +37,7 @@ from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.printable import escape
+from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import Background
 from triggerstream.engine.health import Pulse, Silence, Vitals, keep_beating
 from triggerstream.engine.index import Index
@@ -55,9 +56,11 @@ REFUSED = 2
 FAILED = 70
 FENCED = 75
 _LOOK_S = 30.0
-END_S = 40.0
-"""How long an orderly end may take, Kafka there or not: a rebalance that is under way, and then the
-checkpoints in flight, have 20 s each."""
+_END_SILENCE_S = 40.0
+"""An orderly end is given up after so long without an answer of any broker."""
+END_S = 100.0
+"""How long an orderly end may take while brokers answer: a rebalance that is under way and the checkpoints in
+flight. Kubernetes kills a worker after 120 s; the next owner undoes what is not finished."""
 _GARBAGE = (50_000, 20, 100)
 """A fold makes many objects and no cycles. With Python's own 700, 10, 10, 100,000 events took 8.3 s to fold
 where they take 6.3, on a machine busy with other things."""
@@ -153,6 +156,9 @@ async def _run(
         beats.start("look at the topics", _watch(settings, layout))
         await stopping.wait()
         tell("stopping: finishing what is in flight")
+        patience = Patience(answered_at=app.answered_at, silence_s=_END_SILENCE_S, longest_s=END_S)
+        never = asyncio.Event()
+        beats.start("end", patience.wait(never.wait(), place="worker", what="its orderly end"))
         member_id = app.member_id()
         await app.stop()
         await _leave(settings, member_id)

@@ -33,11 +33,24 @@ class Answers:
     at: float = -math.inf
 
 
+def note_answers(client: AIOKafkaClient, answers: Answers) -> None:
+    """Have ``client`` note its answers."""
+    send = client.send
+
+    async def noted_send(node: int, request: Any, **options: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
+        response = await send(node, request, **options)
+        answers.at = time.monotonic()
+        return response
+
+    client.send = noted_send
+
+
 def watch_answers(client: AIOKafkaClient, answers: Answers) -> None:
     """Have ``client`` note its answers, and wait longer after each failure that follows on another.
 
     Its owner waits ``RETRY_MS`` after each: that is the first pause, and part of all others.
     """
+    note_answers(client, answers)
     ready, send = client.ready, client.send
     failures = 0
 
@@ -55,7 +68,6 @@ def watch_answers(client: AIOKafkaClient, answers: Answers) -> None:
     async def watched_send(node: int, request: Any, **options: Any) -> Any:  # noqa: ANN401 - likewise
         nonlocal failures
         response = await send(node, request, **options)
-        answers.at = time.monotonic()
         if _is_error(request, response):
             await pause()
         else:

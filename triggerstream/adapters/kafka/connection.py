@@ -18,7 +18,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts
 from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerClosed
 
-from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, watch_answers
+from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, note_answers, watch_answers
 from triggerstream.adapters.kafka.batches import use_batch_reader
 from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import NOTHING, Security
@@ -62,7 +62,7 @@ _COORDINATORS_TASKS = (
 class Connection:
     """Where the brokers are: ``bootstrap`` is ``host:port``, or several with commas between them.
 
-    ``answers``: what its transactional producers hear of brokers.
+    ``answers``: what its producers hear of brokers.
     """
 
     bootstrap: str
@@ -145,8 +145,8 @@ class Connection:
             max_request_size=LONGEST_REQUEST_BYTES,
             **(transactional if transactional_id is not None else {}),
         )
-        if transactional_id is not None:
-            watch_answers(producer.client, self.answers)
+        watch = note_answers if transactional_id is None else watch_answers
+        watch(producer.client, self.answers)
         return producer
 
     def reader(self, *, wait_ms: int = 250, committed: bool = True) -> AIOKafkaConsumer:
