@@ -54,6 +54,16 @@ def test_an_ended_login_is_over_after_a_restart(clock: Clock, file: Path) -> Non
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_a_logout_at_which_an_older_one_is_forgotten_outlives_a_restart_too(clock: Clock, file: Path) -> None:
+    logins = Logins(KEY, file=file, clock=clock)
+    logins.end(logins.give(TOKENS[0]))
+    clock.now += LOGGED_IN_S - 10
+    cookie = logins.give(TOKENS[0])
+    clock.now += 20
+    logins.end(cookie)
+    assert not is_good(Logins(KEY, file=file, clock=clock), cookie)
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"ended": {"x": 1}, "madeAfter": 0}'])
 def test_a_file_that_cannot_be_read_ends_all_logins(clock: Clock, file: Path, content: bytes) -> None:
     logins = Logins(KEY, clock=clock)

@@ -98,13 +98,14 @@ class Logins:
         self._learn(cast("dict[str, int]", ended), made_after)
 
     def _learn(self, ended: dict[str, int], made_after: int) -> None:
-        before = (len(self._ended), self._made_after)
+        before, new = self._made_after, ended.keys() - self._ended.keys()
         self._made_after = max(self._made_after, made_after)
         self._ended |= ended
         self._forget()
         if len(self._ended) > MOST_ENDED:
             self._made_after, self._ended = int(self._clock()), {}
-        if (len(self._ended), self._made_after) != before:
+        # Not by their number: one that is new may come as an older one is forgotten.
+        if self._made_after != before or not new.isdisjoint(self._ended):
             self._write()
 
     def _forget(self) -> None:
