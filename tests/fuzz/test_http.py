@@ -1,4 +1,8 @@
-"""A fuzzer of raw HTTP at the three doors, over real sockets: no bare 500, no hang, and alive at the end."""
+"""A fuzzer of raw HTTP at every door, over real sockets: no bare 500, no hang, and alive at the end.
+
+Beside the three doors of :mod:`tests.web.test_connections` there are the two sockets of a supervisor, which
+answers at them while there is no child.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,21 @@ import re
 import socket
 import threading
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from tests.fuzz.harness import INPUTS, Fuzzer, Parser, fuzz, mutate_bytes
-from tests.web.test_connections import DOORS, PATHS, WRONG, door, request
+from tests.support.supervisor_door import supervisor_door
+from tests.web.test_connections import DOORS as SERVED
+from tests.web.test_connections import PATHS, WRONG, door, request
+from triggerstream.supervision import answers as supervisor_answers
+from triggerstream.supervision.channel import PROBES
 from triggerstream.web import answers, connections, intake
+
+SUPERVISED = {"supervisor, web": "web", "supervisor, probes": PROBES}
+DOORS = [*SERVED, *SUPERVISED]
 
 _ANSWER_S = 20.0
 _ASK_EVERY = 500
@@ -71,12 +82,13 @@ class Raw:
 
 
 class Doors:
-    """The three doors, served from a thread of their own; they begin with the first input."""
+    """All doors, served from threads of their own; they begin with the first input."""
 
     def __init__(self) -> None:
         self._addresses: dict[str, tuple[str, int]] = {}
         self._stopping: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._thread: threading.Thread | None = None
+        self._supervisors = ExitStack()
         self.count = 0
 
     def __enter__(self) -> Self:
@@ -89,17 +101,18 @@ class Doors:
             loop, ending = self._stopping
             loop.call_soon_threadsafe(ending.set)
             self._thread.join()
+        self._supervisors.close()
 
     def try_one(self, raw: Raw) -> None:
         """Send ``raw``, and hold the answer against the promise."""
         self.count += 1
-        check(self.ask(raw.door, raw.data))
+        check(self.ask(raw.door, raw.data), supervised=raw.door in SUPERVISED)
         if self.count % _ASK_EVERY == 0:
             self.all_alive()
 
     def all_alive(self) -> None:
         """Whether each door still answers."""
-        for name, path in zip(DOORS, ("/healthz", "/login", "/livez"), strict=True):
+        for name, path in zip(DOORS, ("/healthz", "/login", "/livez", "/", "/livez"), strict=True):
             assert self.ask(name, request("GET", path)).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 503 ")), name
 
     def ask(self, name: str, data: bytes) -> bytes:
@@ -125,7 +138,7 @@ class Doors:
                 ending = asyncio.Event()
                 self._stopping = asyncio.get_running_loop(), ending
                 found = {}
-                for name in DOORS:
+                for name in SERVED:
                     made = await stack.enter_async_context(door(name))
                     found[name] = (made.host, made.port)
                 serving.set_result(found)
@@ -134,14 +147,23 @@ class Doors:
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
         self._thread.start()
         self._addresses = serving.result()
+        for name, socket_name in SUPERVISED.items():
+            self._addresses[name] = self._supervisors.enter_context(supervisor_door(socket_name, unserved))
 
 
-def check(found: bytes) -> None:
+def unserved(name: str, path: str) -> tuple[int, str]:
+    """What a supervisor says while there is no child."""
+    return (200, "ok") if name == PROBES and path == "/livez" else (503, "the worker ended: \udcff\n<p>")
+
+
+def check(found: bytes, *, supervised: bool) -> None:
     """Hold all that a connection answered against the promise."""
     for head in re.findall(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n(.*?)\r\n\r\n", found, re.DOTALL):
         status, headers = int(head[0]), head[1].lower()
         # A probe's own answer, in a run of more than a minute: nobody feels this pulse.
-        assert status < 500 or b"\r\ncontent-type: text/plain" in b"\r\n" + headers, found[:3000]
+        unready = b"\r\ncontent-type: text/plain" in b"\r\n" + headers
+        away = supervised and status == 503 and b"\r\nretry-after: " in b"\r\n" + headers
+        assert status < 500 or unready or away, found[:3000]
         assert status == 100 or b"\r\ncontent-security-policy: " in b"\r\n" + headers, found[:3000]
 
 
@@ -157,7 +179,7 @@ def seeds() -> list[Raw]:
     found = [
         Raw(door=name, data=text.replace(b"{path}", path.encode()))
         for name in DOORS
-        for path in PATHS[name][:2]
+        for path in PATHS.get(name, ["/livez", "/v1/overview"])[:2]
         for text in WRONG.values()
         if len(text) < 5_000
     ]
@@ -204,6 +226,13 @@ def seeds() -> list[Raw]:
             door="probes",
             data=request("HEAD", "/metrics", b"Accept: application/openmetrics-text; version=x\r\n"),
         ),
+        Raw(door="supervisor, web", data=request("GET", "/sessions?prefix=x")),
+        Raw(door="supervisor, web", data=request("HEAD", "/v1/overview")),
+        Raw(door="supervisor, probes", data=request("GET", "/livez") * 2),
+        Raw(door="supervisor, probes", data=b"GET /readyz HTTP/1.0\n\n"),
+        Raw(door="supervisor, probes", data=b"GET"),
+        Raw(door="supervisor, probes", data=b""),
+        Raw(door="supervisor, probes", data=b"GET /" + b"x" * 9_000),
         Raw(door="probes", data=b""),
         Raw(door="probes", data=b"GET"),
     ]
@@ -211,6 +240,12 @@ def seeds() -> list[Raw]:
 
 
 PARSERS = (
+    Parser(
+        module=supervisor_answers,
+        functions=frozenset(
+            {"Answers._answer_request", "Answers._refuse", "Answers._send", "_line", "_refusal"}
+        ),
+    ),
     Parser(
         module=connections,
         functions=frozenset({"_wrong_in", "_path_in", "Connection.eof_received"}),

@@ -251,7 +251,7 @@ def test_clients_that_hang_keep_nobody_from_an_answer(supervised: Supervised) ->
         for client in hanging:
             client.settimeout(60)
             with suppress(ConnectionResetError):
-                assert client.recv(100) == b""
+                assert client.recv(100).split()[1:2] in ([], [b"408"])
         descriptors = list(Path(f"/proc/{supervised.pid}/fd").iterdir())
         assert len(descriptors) < 30
     finally:
@@ -266,9 +266,10 @@ def test_clients_that_hang_keep_nobody_from_an_answer(supervised: Supervised) ->
         (b"GET /livez HTTP/1.0\n\n", b"200"),
         (b"nonsense\r\n\r\n", b"400"),
         (b"\xff\xfe /livez\r\n\r\n", b"400"),
-        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET /%ff\xff HTTP/1.1\r\n\r\n", b"503"),
-        (b"POST /livez HTTP/1.1\r\nContent-Length: 50000\r\n\r\n" + b"a" * 50_000, b"200"),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", b"431"),
+        (b"GET /%ff HTTP/1.1\r\n\r\n", b"503"),
+        (b"GET /%ff\xff HTTP/1.1\r\n\r\n", b"400"),
+        (b"POST /livez HTTP/1.1\r\nContent-Length: 50000\r\n\r\n" + b"a" * 50_000, b"405"),
     ],
 )
 def test_any_bytes_get_one_answer(supervised: Supervised, request_: bytes, status: bytes) -> None:

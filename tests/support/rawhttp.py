@@ -12,7 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from triggerstream.web.answers import HEADERS, refusal
+from triggerstream.supervision.answers import HEADERS
+from triggerstream.web.answers import refusal
 from triggerstream.web.connections import Bounds, Refuse
 from triggerstream.web.serving import Server, listening_socket
 

@@ -16,8 +16,8 @@ from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReade
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.lookout import Lookout
+from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.access import COOKIE, Access, Role, read_tokens, tokens_for
-from triggerstream.web.answers import HEADERS
 from triggerstream.web.attempts import EACH_S, FAILURES, Attempts
 from triggerstream.web.peerkey import PeerKey
 from triggerstream.web.site import site

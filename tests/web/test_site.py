@@ -20,8 +20,8 @@ from triggerstream.core.events import Close, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
 from triggerstream.engine.lookout import Lookout
 from triggerstream.settings import SqliteAddress
+from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.access import Access
-from triggerstream.web.answers import HEADERS
 from triggerstream.web.site import site
 from triggerstream.wire.records import NewRecord
 

@@ -1,16 +1,36 @@
 """Answers for a child that does not serve: a minimal HTTP server on the sockets that its supervisor holds.
 
-It reads the head of a request within bounds, answers, and closes. A client that sends too slowly, too much
-or nothing is closed at its deadline; beyond a number of clients the oldest goes first.
+It reads the head of a request within bounds, answers in the form of that door, and closes. A client that
+sends too slowly, too much or nothing is closed at its deadline; beyond a number of clients the oldest goes
+first.
 """
 
 from __future__ import annotations
 
+import html
+import json
+import re
 import selectors
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TypeAlias
+
+from triggerstream.supervision.channel import PROBES
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Server": "triggerstream",
+}
+"""Headers of every answer, here and at the child's ports; nothing of the child's is imported here."""
 
 DEADLINE_S = 5.0
 """How long a client may take for all of it: a probe of Kubernetes waits 1 to 5 s."""
@@ -18,7 +38,10 @@ MOST_CLIENTS = 64
 _LONGEST_HEAD = 8 * 1024
 _AT_ONCE = 16
 """Connections accepted from one socket before other work has its turn."""
-_REASONS = {200: "OK", 400: "Bad Request", 503: "Service Unavailable"}
+_LONGEST_TEXT = 1_000
+"""The child says why it ended; an answer is sent at once, so it has to fit into the buffer of a socket."""
+_RETRY_S = 5
+_REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r?")
 
 Answer: TypeAlias = Callable[[str, str], tuple[int, str]]
 """From the name of a socket and the path of a request to a status and a line of text."""
@@ -50,10 +73,20 @@ class Answers:
         """How many connections are open."""
         return len(self._clients)
 
+    def close(self) -> None:
+        """Serve nothing any more, and close the connections."""
+        for name in list(self._listening):
+            self.leave(name)
+        for client in list(self._clients):
+            self._drop(client)
+
     def expire(self) -> float | None:
         """Close clients whose time is over; how long until the next deadline, None: there is no client."""
         now = time.monotonic()
         for client in [client for client in self._clients if client.deadline <= now]:
+            if client.head and not client.answered:
+                text = f"the head of a request takes {DEADLINE_S:g} s at most"
+                self._refuse(client, HTTPStatus.REQUEST_TIMEOUT, text)
             self._drop(client)
         return max(next(iter(self._clients)).deadline - now, 0.0) if self._clients else None
 
@@ -76,35 +109,61 @@ class Answers:
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
             self._drop(client)
             return
         if client.answered:
+            if not data:
+                self._drop(client)
             return  # unread, the rest of its request would have a reset overtake the answer
+        if not data:
+            if client.head:
+                self._refuse(client, HTTPStatus.BAD_REQUEST, "the request ends within its head")
+            self._drop(client)
+            return
         client.head += data
-        if b"\r\n\r\n" not in client.head and b"\n\n" not in client.head:
-            if len(client.head) <= _LONGEST_HEAD:
-                return
-            self._send(client, 400, "the head of the request is too long")
-            return
-        words = client.head.split(b"\n", 1)[0].split()
-        if len(words) != 3 or not words[2].startswith(b"HTTP/"):  # noqa: PLR2004 - method, path, version
-            self._send(client, 400, "this is no HTTP request")
-            return
-        path = words[1].split(b"?", 1)[0].decode("ascii", "replace")
-        self._send(client, *self._answer(client.name, path))
+        if b"\r\n\r\n" in client.head or b"\n\n" in client.head:
+            self._answer_request(client)
+        elif len(client.head) > _LONGEST_HEAD:
+            text = "the head of the request is too long"
+            self._refuse(client, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
 
-    def _send(self, client: _Client, status: int, text: str) -> None:
-        body = f"{text}\n".encode()
+    def _answer_request(self, client: _Client) -> None:
+        line = _REQUEST_LINE.fullmatch(client.head.split(b"\n", 1)[0])
+        if line is None:
+            self._refuse(client, HTTPStatus.BAD_REQUEST, "this is no HTTP request")
+            return
+        method, path = line[1].decode(), line[2].split(b"?", 1)[0].decode()
+        if client.name == PROBES and method not in {"GET", "HEAD"}:
+            text = f"{method[:20]}: probes are asked with GET"
+            self._send(
+                client, HTTPStatus.METHOD_NOT_ALLOWED, *_refusal(client, path, text), "Allow: GET, HEAD\r\n"
+            )
+            return
+        status, text = self._answer(client.name, path)
+        kind, body = (
+            ("text/plain", f"{_line(text)}\n") if client.name == PROBES else _refusal(client, path, text)
+        )
+        more = "" if status == HTTPStatus.OK else f"Retry-After: {_RETRY_S}\r\n"
+        self._send(client, status, kind, body, more, bare=method == "HEAD")
+
+    def _refuse(self, client: _Client, status: int, text: str) -> None:
+        words = client.head.split(b"\n", 1)[0].split(b" ")
+        path = words[1].decode("ascii", "replace") if len(words) > 1 and words[1].startswith(b"/") else ""
+        self._send(client, status, *_refusal(client, path, text))
+
+    def _send(
+        self, client: _Client, status: int, kind: str, text: str, more: str = "", *, bare: bool = False
+    ) -> None:
+        """Answer, and close for writing; ``bare``: without the body, which HEAD does not want."""
+        body = text.encode(errors="backslashreplace")
         head = (
-            f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\n{_HEADER_LINES}{more}Connection: close\r\n\r\n"
         )
         client.answered = True
         try:
-            # A few hundred bytes fit into the buffer of a socket that is new.
-            client.socket.sendall(head.encode() + body)
+            # Some 2 KB at most fit into the buffer of a socket that is new.
+            client.socket.sendall(head.encode() + (b"" if bare else body))
             client.socket.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(client)
@@ -127,3 +186,18 @@ class _Client:
         self.head = b""
         self.answered = False
         self.deadline = time.monotonic() + DEADLINE_S
+
+
+_HEADER_LINES = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+
+
+def _line(text: str) -> str:
+    """``text`` from the child as one line of bounded length."""
+    return " ".join(text.split())[:_LONGEST_TEXT]
+
+
+def _refusal(client: _Client, path: str, text: str) -> tuple[str, str]:
+    """The type and the body of an answer other than success: JSON for programs, a page for people."""
+    if client.name == PROBES or path.startswith("/v1/") or path in {"", "/healthz"}:
+        return "application/json", json.dumps({"error": _line(text)}) + "\n"
+    return "text/html", f"<!doctype html>\n<title>triggerstream</title>\n<p>{html.escape(_line(text))}</p>\n"

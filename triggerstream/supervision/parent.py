@@ -307,8 +307,11 @@ class _Supervisor:
 
         A start that waits for Kafka is no slow start that somebody should end, so `/startedz` answers 200
         once the child has failed: from then on `/livez` is asked, and `/readyz` says that nothing is done.
+        Why it failed is for the probes' port: people who have not logged in come to the pages.
         """
-        if name == PROBES and (path == "/livez" or (path == "/startedz" and self._child is None)):
+        if name != PROBES:
+            return 503, f"the {self._name} is starting: its log and /readyz at its probes' port say more"
+        if path == "/livez" or (path == "/startedz" and self._child is None):
             return 200, "ok"
         return 503, self._reason
 

@@ -12,21 +12,10 @@ from aiohttp.typedefs import Handler
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import JsonObject
 from triggerstream.engine.inspect import ElsewhereError
+from triggerstream.supervision.answers import HEADERS
 from triggerstream.web import render
 from triggerstream.web.peers import PeerError
 from triggerstream.wire.json import dumps
-
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Server": "triggerstream",
-}
 
 FORM_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"

@@ -12,7 +12,8 @@ from aiohttp import web
 from yarl import URL
 
 from triggerstream.engine.background import Background
-from triggerstream.web.answers import HEADERS, refusal
+from triggerstream.supervision.answers import HEADERS
+from triggerstream.web.answers import refusal
 from triggerstream.web.connections import BoundedServer, Bounds, Refuse
 
 if sys.platform != "win32":
