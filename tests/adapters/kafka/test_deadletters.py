@@ -69,6 +69,26 @@ def test_a_lost_range_comes_back_as_one() -> None:
     assert (again.record.offset, again.last, again.record.headers) == (17, 29, ())
 
 
+@pytest.mark.parametrize("value", [b"{}", bytes(WHOLE_BYTES)])
+@pytest.mark.parametrize(
+    "own",
+    [
+        (("triggerstream-lost", b"999999"),),
+        (("triggerstream-cut", b"5:" + b"0" * 64),),
+        (("triggerstream-own", None), ("triggerstream-lost", b"999999")),
+        (("triggerstream-lost", b"999999"), ("triggerstream-cut", b"5:" + b"0" * 64)),
+    ],
+)
+def test_headers_of_the_record_cannot_make_it_a_lost_range_or_a_cut_one(value: bytes, own: Headers) -> None:
+    record = _record(value, headers=own)
+    again = _again(dead_letter_record(DeadLetter(record=record, reason="r"), topic="t"))
+    assert again.last is None
+    if value == b"{}":
+        assert again == Buried(topic="t", record=record, reason="r")
+    else:
+        assert again.cut == (len(value), sha256(value).hexdigest())
+
+
 @pytest.mark.parametrize("name", ["triggerstream-reason", "triggerstream-place"])
 def test_a_header_of_ours_without_value_is_none(name: str) -> None:
     new = dead_letter_record(DeadLetter(record=_record(b"{}"), reason="r"), topic="t")

@@ -7,6 +7,8 @@
                           follows from it and was left out, as an event; several are counted from 0 on
 ``triggerstream-lost``    only where it stands for a lost range of the log: the last offset of the range
 ``triggerstream-cut``     only where it was too long to be kept whole: ``bytes:sha256`` of the whole value
+``triggerstream-own``     only where the record's own headers begin with one of the last three: what follows
+                          is the record's, whatever it says
 ========================  ====================================================================================
 
 They stand before the record's own headers, so that a record which has headers of the same names keeps them.
@@ -30,6 +32,8 @@ REASON_HEADER = "triggerstream-reason"
 PLACE_HEADER = "triggerstream-place"
 LOST_HEADER = "triggerstream-lost"
 CUT_HEADER = "triggerstream-cut"
+OWN_HEADER = "triggerstream-own"
+_OPTIONAL = frozenset({LOST_HEADER, CUT_HEADER, OWN_HEADER})
 
 WHOLE_BYTES = 1024 * 1024
 """Key, value and headers up to this are kept as they are: the longest record that anything of ours writes."""
@@ -80,6 +84,9 @@ def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
     if len(key or b"") + len(value) + sum(len(n) + len(v or b"") for n, v in headers) > WHOLE_BYTES:
         ours.append((CUT_HEADER, f"{len(value)}:{sha256(value).hexdigest()}".encode()))
         key, value, headers = key and key[:_KEY_HEAD_BYTES], value[:_HEAD_BYTES], ()
+    if headers and headers[0][0] in _OPTIONAL:
+        # Whoever appended the record could otherwise have it read as a range of the log that was lost.
+        ours.append((OWN_HEADER, None))
     return NewRecord(key=key, value=value, headers=(*ours, *headers))
 
 
@@ -99,6 +106,8 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
         last, rest = int(rest[0][1] or b""), rest[1:]
     if rest and rest[0][0] == CUT_HEADER and (match := _CUT.fullmatch(rest[0][1] or b"")) is not None:
         cut, rest = (int(match[1]), match[2].decode()), rest[1:]
+    if rest and rest[0][0] == OWN_HEADER:
+        rest = rest[1:]
     return Buried(
         topic=place[1].decode(),
         record=Record(
