@@ -340,7 +340,7 @@ class Partition:
         self._wake.set()
 
     def pass_over(self, span: tuple[int, int], *, reason: str) -> None:
-        """Go on after ``span``, which was taken in, cannot be read, and was given up by an operator.
+        """Go on after ``span``, which was taken in and cannot be read; ``reason`` says why it is given up.
 
         It becomes one dead letter. Not durable yet when this returns, like a batch that is folded.
         """
@@ -358,7 +358,7 @@ class Partition:
         lost = Record(
             partition=self.number, offset=begin, arrival_us=self.clock.now_us(), key=None, value=None
         )
-        letter = DeadLetter(record=lost, reason=f"lost: given up with --skip: {reason}", last=end - 1)
+        letter = DeadLetter(record=lost, reason=f"lost: {reason}", last=end - 1)
         self.next = self._position = end
         checkpoint = Checkpoint(partition=self.number, offset=end, dead_letters=(letter,))
         self._waiting.append(_Folded(checkpoint, self.rules))

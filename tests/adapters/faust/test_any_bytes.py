@@ -13,9 +13,10 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.adapters.faust.workers import Stage, read_all, stage
 from tests.support.commands import triggerstream
-from tests.support.kafka.raw import RawRecord, batch, produce
+from tests.support.kafka.raw import RawRecord, batch, packed, produce
 from tests.support.kafka.server import KafkaServer
 from tests.support.waiting import eventually
+from triggerstream.adapters.kafka.batches import LONGEST_BATCH
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
@@ -63,6 +64,31 @@ async def test_a_header_whose_name_is_not_utf8_is_ignored_by_every_reader_of_the
     assert checked.status == 0, checked
     await worker.drained()
     await app.exact()
+
+
+async def test_a_few_kib_that_unpack_to_many_mib_are_a_dead_letter_and_stop_nobody(app: Stage) -> None:
+    place, topic = partition_of(b"s", app.partitions), app.topics.events
+    await append(app, "s", "a")
+    bomb = [RawRecord(key=b"s", value=b'{"type": "a"}'), RawRecord(key=b"s", value=bytes(2 * LONGEST_BATCH))]
+    offset = await produce(app.connection, topic, place, packed(batch(bomb), 4))
+    await append(app, "s", "b")
+    worker = app.start()
+    async with asyncio.timeout(90):
+        while await command_count(app) < 1:
+            assert worker.running(), worker.text()
+    at = ("--at", f"kafka://{app.connection.bootstrap}/{app.app}")
+    listed = await triggerstream("deadletters", "list", *at, "--json")
+    (letter,) = [orjson.loads(line) for line in listed.out.splitlines()]
+    assert (letter["partition"], letter["offset"], letter["lastOffset"]) == (place, offset, offset + 1)
+    assert "unpacks to more than" in letter["reason"]
+    assert "--skip" not in letter["reason"]
+    await worker.drained()
+    # Every program that reads the log goes on where the worker went on.
+    assert (await triggerstream("sessions", "export", "s", *at)).status == 0
+    for option in ("--check", "--rebuild", "--check"):
+        ran = await triggerstream("replay", option, *at)
+        assert ran.status == 0, ran
+    assert await command_count(app) == 1
 
 
 @pytest.mark.faults

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import time
+import tracemalloc
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-from tests.support.kafka.raw import RawRecord, batch, produce, sealed
+from tests.support.kafka.raw import RawRecord, batch, packed, produce, sealed
 from triggerstream.adapters.kafka import batches
 from triggerstream.adapters.kafka.batches import RETRY_S, TRIES, BatchResult, RecordBatches, UnreadableError
 from triggerstream.adapters.kafka.connection import Connection
@@ -83,6 +84,60 @@ def test_a_compressed_batch_is_read_alike() -> None:
     packed = plain[:61] + gzip.compress(plain[61:])
     packed = sealed(packed[:8] + struct.pack(">i", len(packed) - 12) + packed[12:])
     assert names(result(packed, Position()).getall()) == [["caf\\xe9", "ok", "ä"], ["ok"]]
+
+
+CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("attributes", [0, APPEND_TIME])
+def test_batches_of_every_codec_are_read_alike(codec: str, attributes: int) -> None:
+    records = [ODD, PLAIN, RawRecord(key=b"k", value=b"v" * 100_000, headers=[(b"h", b"")])]
+    plain = result(batch(records, base=5, attributes=attributes), Position()).getall()
+    state = Position()
+    read = result(packed(batch(records, base=5, attributes=attributes), CODECS[codec]), state).getall()
+    assert read == plain
+    assert state.position == 8
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_batch_that_unpacks_beyond_the_bound_is_not_unpacked(
+    codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "LONGEST_BATCH", 1_000_000)
+    state = Position()
+    fits = packed(batch([RawRecord(value=bytes(999_900))]), CODECS[codec])
+    bomb = packed(batch([PLAIN, RawRecord(value=bytes(1_000_100))], base=1), CODECS[codec])
+    assert len(result(fits + bomb, state).getall()) == 1
+    broken = state.unreadable
+    assert broken is not None
+    assert (broken.offset, broken.last, broken.too_long, broken.settled) == (1, 2, True, True)
+    assert "unpacks to more than 1,000,000 bytes" in str(broken)
+
+
+def test_what_a_few_kib_stand_for_takes_no_memory() -> None:
+    bomb = packed(batch([RawRecord(value=bytes(256 * 1024 * 1024))]), CODECS["zstd"])
+    assert len(bomb) < 16 * 1024
+    tracemalloc.start()
+    try:
+        state = Position()
+        assert result(bomb, state).getall() == []
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert state.unreadable is not None
+    assert most < 2 * batches.LONGEST_BATCH
+
+
+@pytest.mark.parametrize("attributes", [0, GZIP])
+def test_a_batch_of_too_many_records_is_not_read(attributes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MOST_RECORDS", 2)
+    state = Position()
+    data = batch([PLAIN] * 3)
+    assert result(packed(data, GZIP) if attributes else data, state).getall() == []
+    assert state.unreadable is not None
+    assert state.unreadable.too_long
+    assert len(result(batch([PLAIN] * 2), Position()).getall()) == 2
 
 
 def _flipped(data: bytes, at: int) -> bytes:

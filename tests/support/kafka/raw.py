@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
+from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.errors import for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c, encode_varint
@@ -46,6 +47,18 @@ def sealed(data: bytes) -> bytes:
     """``data``, one batch, with the CRC that belongs to it."""
     crc = struct.pack(">I", calc_crc32c(data[_ATTRIBUTES_AT:]))
     return data[:_CRC_AT] + crc + data[_ATTRIBUTES_AT:]
+
+
+def packed(data: bytes, codec: int) -> bytes:
+    """``data``, one batch, with its records compressed: 1 gzip, 2 snappy, 3 lz4, 4 zstd."""
+    head, body = data[: _HEAD.size], _PACK[codec](data[_HEAD.size :])
+    length = struct.pack(">i", len(head) - _OVERHEAD + len(body))
+    attributes = struct.pack(">h", struct.unpack_from(">h", head, _ATTRIBUTES_AT)[0] | codec)
+    after = _ATTRIBUTES_AT + len(attributes)
+    return sealed(head[:8] + length + head[12:_ATTRIBUTES_AT] + attributes + head[after:] + body)
+
+
+_PACK: dict[int, Callable[[bytes], bytes]] = {1: gzip_encode, 2: snappy_encode, 3: lz4_encode, 4: zstd_encode}
 
 
 async def produce(connection: Connection, topic: str, partition: int, data: bytes) -> int:

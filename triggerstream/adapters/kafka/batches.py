@@ -7,6 +7,9 @@ the place of aiokafka's, for every consumer of the process:
 
 - A header whose name is not UTF-8, which librdkafka and other clients can write, gets a name with ``\xff``
   escapes. No header of ours has a backslash in its name, so such a header is ignored; a dead letter shows it.
+- A compressed batch that unpacks to more than ``LONGEST_BATCH``, or that has more than ``MOST_RECORDS``, is
+  not unpacked: a few KiB can stand for many GiB. It is the fault of whoever appended it, so it is settled at
+  once, and the owner of its partition writes its offsets to the dead letters.
 - Anything else that cannot be read (a wrong CRC, a codec that is not installed, an unknown format, a batch
   that is cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside
   the partition's position and fetched again. After ``TRIES`` times :func:`fetched` raises
@@ -17,13 +20,17 @@ CRC, control batches and aborted transactions stay aiokafka's.
 
 from __future__ import annotations
 
+import secrets
 import struct
 import time
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cramjam
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.codec import _detect_xerial_stream, snappy_decode
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
@@ -36,6 +43,11 @@ TRIES = 5
 RETRY_S = 1.0
 """Long enough for another replica to take over, or for a switch to drop a damaged packet."""
 
+LONGEST_BATCH = 64 * 1024 * 1024
+"""Clients make batches of some MiB at most before they compress them; brokers take 1 MiB, compressed."""
+MOST_RECORDS = 500_000
+"""Some 150 MiB as objects. The shortest event has 12 bytes."""
+
 _OVERHEAD = struct.calcsize(">qi")
 """Base offset and length, which stand before what the length counts."""
 _LENGTH = struct.Struct(">i")
@@ -46,6 +58,15 @@ _HEAD_BYTES = _DefaultRecordBatchPy.HEADER_STRUCT.size
 _LAST = struct.Struct(">q15xi")
 """Base offset and last offset delta of a batch of format 2."""
 
+_COUNT = struct.Struct(">i")
+_COUNT_AT = _HEAD_BYTES - _COUNT.size
+_ATTRIBUTES = struct.Struct(">h")
+_ATTRIBUTES_AT = struct.calcsize(">qiibI")
+_CODEC = 0x07
+_GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
+_GZIP_WINDOW = 31
+"""zlib's way to say: the largest window, in the format of gzip."""
+
 _Result: Any = fetcher.FetchResult
 
 
@@ -53,7 +74,8 @@ _Result: Any = fetcher.FetchResult
 class Unreadable:
     """A batch at ``offset`` that was fetched ``tries`` times in a row and could not be read.
 
-    ``last``: its last offset, as far as its head tells.
+    ``last``: its last offset, as far as its head tells. ``too_long``: its content is beyond the bounds of
+    this module, however often it is fetched.
     """
 
     topic: str
@@ -62,11 +84,12 @@ class Unreadable:
     last: int | None
     reason: str
     tries: int = 1
+    too_long: bool = False
 
     @property
     def settled(self) -> bool:
         """Whether it was tried often enough."""
-        return self.tries >= TRIES
+        return self.too_long or self.tries >= TRIES
 
     def __str__(self) -> str:
         """One line with topic, partition and offset."""
@@ -75,6 +98,10 @@ class Unreadable:
             f"{self.topic}, partition {self.partition}: the record batch at offset {self.offset}{upto} "
             f"cannot be read: {self.reason} (tried {self.tries} times)"
         )
+
+
+class TooLongError(CorruptRecordException):  # type: ignore[misc] # aiokafka is not typed
+    """A batch has more records, or unpacks to more bytes, than this module reads."""
 
 
 class UnreadableError(LogError):
@@ -103,7 +130,8 @@ async def fetched(
         *places, timeout_ms=timeout_ms, max_records=max_records
     )
     for batch in unreadable(consumer, places or consumer.assignment()):
-        if batch.settled:
+        # What stands before it was read by the same call, and would be lost by an error now.
+        if batch.settled and not found.get(TopicPartition(batch.topic, batch.partition)):
             raise UnreadableError(batch)
     return found
 
@@ -176,6 +204,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
                 last=last if last is not None and last >= offset else None,
                 reason=_reason(exc),
                 tries=tries,
+                too_long=isinstance(exc, TooLongError),
             )
         else:
             state.unreadable = None
@@ -185,7 +214,8 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
 
 def _reason(exc: Exception) -> str:
     """The message of ``exc`` without the words that aiokafka puts before every message of its own."""
-    return f"{type(exc).__name__}: {exc.args[0] if exc.args else exc}"
+    says = str(exc.args[0] if exc.args else exc)
+    return says if isinstance(exc, TooLongError) else f"{type(exc).__name__}: {says}"
 
 
 class RecordBatches:
@@ -259,15 +289,101 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        data = _unpacked(self._data)
         try:
-            return iter(list(self._batch))
+            return iter(list(MemoryRecords(data).next_batch()))
         except UnicodeDecodeError:
             pass
         except CorruptRecordException as exc:
             # aiokafka's parser in Python, which is used where the one in C is not there, wraps it.
             if not isinstance(exc.__cause__, UnicodeDecodeError):
                 raise
-        return iter(list(EscapingBatch(self._data)))
+        return iter(list(EscapingBatch(data)))
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The batch ``data`` as one that is not compressed.
+
+    Raises:
+        TooLongError: that would have too many records or bytes.
+    """
+    (count,) = _COUNT.unpack_from(data, _COUNT_AT)
+    if count > MOST_RECORDS:
+        raise TooLongError(f"it has {count:,} records, and {MOST_RECORDS:,} are read at most")
+    (attributes,) = _ATTRIBUTES.unpack_from(data, _ATTRIBUTES_AT)
+    unpack = _UNPACK.get(attributes & _CODEC)
+    if unpack is None:
+        return data  # not compressed, or by a codec that aiokafka does not know either
+    body = unpack(data[_HEAD_BYTES:])
+    if body is None:
+        raise TooLongError(f"it unpacks to more than {LONGEST_BATCH:,} bytes")
+    length = _LENGTH.pack(_HEAD_BYTES - _OVERHEAD + len(body))
+    plain = _ATTRIBUTES.pack(attributes & ~_CODEC)
+    return b"".join(
+        (
+            data[:_LENGTH_AT],
+            length,
+            data[_OVERHEAD:_ATTRIBUTES_AT],
+            plain,
+            data[_ATTRIBUTES_AT + _ATTRIBUTES.size : _HEAD_BYTES],
+            body,
+        )
+    )
+
+
+def _gunzipped(packed: bytes) -> bytes | None:
+    parts: list[bytes] = []
+    room = LONGEST_BATCH
+    while packed:
+        stream = zlib.decompressobj(_GZIP_WINDOW)
+        part = stream.decompress(packed, room + 1)
+        room -= len(part)
+        if room < 0:
+            return None
+        if not stream.eof:
+            raise CorruptRecordException("the compressed content is cut off")
+        parts.append(part)
+        packed = stream.unused_data
+    return b"".join(parts)
+
+
+def _unsnapped(packed: bytes) -> bytes | None:
+    size = cramjam.snappy.decompress_raw_len
+    if not _detect_xerial_stream(packed):
+        return snappy_decode(packed) if size(packed) <= LONGEST_BATCH else None
+    at, whole = 16, 0  # after the head of the stream, blocks with their lengths
+    while at < len(packed):
+        end = at + _LENGTH.size + _LENGTH.unpack_from(packed, at)[0]
+        if end <= at:
+            raise CorruptRecordException("a compressed block has a negative length")
+        whole += size(packed[at + _LENGTH.size : end])
+        at = end
+    return snappy_decode(packed) if whole <= LONGEST_BATCH else None
+
+
+def _into(codec: Any) -> Callable[[bytes], bytes | None]:  # noqa: ANN401 - a module of cramjam
+    def unpack(packed: bytes) -> bytes | None:
+        # Of the buffer, the system gives memory to what is written alone.
+        unpacked, mark = bytearray(LONGEST_BATCH), secrets.token_bytes(16)
+        unpacked[-len(mark) :] = mark
+        try:
+            size = codec.decompress_into(packed, unpacked)
+        except cramjam.DecompressionError:
+            if unpacked.endswith(mark):
+                raise
+            return None  # it was filled up to its end
+        return bytes(memoryview(unpacked)[:size])
+
+    return unpack
+
+
+_UNPACK: Mapping[int, Callable[[bytes], bytes | None]] = {
+    _GZIP: _gunzipped,
+    _SNAPPY: _unsnapped,
+    _LZ4: _into(cramjam.lz4),
+    _ZSTD: _into(cramjam.zstd),
+}
+"""By codec, what unpacks the content of a batch; None: it has more than ``LONGEST_BATCH`` bytes."""
 
 
 class EscapingBatch(_DefaultRecordBatchPy):  # type: ignore[misc] # final for type checkers alone
