@@ -75,7 +75,7 @@ def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
     place = f"{topic}:{record.partition}:{record.offset}:{record.arrival_us}"
     if letter.left_out is not None:
         place += f":{letter.left_out}"
-    ours = [
+    ours: list[tuple[str, bytes | None]] = [
         (REASON_HEADER, letter.reason.encode()[:_REASON_BYTES]),
         (PLACE_HEADER, place.encode()),
     ]
