@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import Event
+from triggerstream.core.events import Event, Trigger
 from triggerstream.core.ids import AppId
 from triggerstream.engine.following import PAGE, folded, offsets
 from triggerstream.engine.ports import DeadLetterRow, Log, Reader
@@ -82,8 +82,9 @@ async def _prepare_left_out(reader: Reader, letter: DeadLetterRow) -> Ready | Re
         event = decode(record)
     except DecodeError as exc:
         return _stays(letter, f"it would be refused: {exc}")
-    if not isinstance(event, Event):
-        return _stays(letter, "it is a configuration")
+    if not isinstance(event, Event) or not isinstance(event.body, Trigger):
+        # Whoever can write dead letters would have the next redrive sign an event of the engine's own.
+        return _stays(letter, "only a trigger is left out, and this is none")
     new = NewRecord(key=letter.key, value=value)
     return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
 
