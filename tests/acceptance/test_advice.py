@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,34 @@ NOTHING_TO_LOSE = {
     "replay_instance": "an order, which the log keeps",
 }
 """Advice that can take nothing from anybody, and why."""
+
+
+HOSTILE = "/my dir/$(id); 'x' & --yes"
+
+
+def test_what_comes_from_outside_is_one_word_of_what_is_typed() -> None:
+    """A directory with a blank is a clumsy operator's; a member of a group may have any name."""
+    tried = 0
+    for name in names():
+        function = getattr(advice, name)
+        parameters = inspect.signature(function).parameters.values()
+        given = {
+            one.name: {"str": HOSTILE, "int": 3, "bool": True}[str(one.annotation)]
+            for one in parameters
+            if one.name not in {"extra", "variable", "log", "group", "why"}
+        }
+        if HOSTILE not in given.values() or set(given) != {one.name for one in parameters}:
+            continue
+        tried += 1
+        text = function(**given)
+        commands = re.findall(r"`((?:triggerstream|chmod|kafka-)[^`]+)`", text) or re.findall(
+            r"(triggerstream .+|kafka-[a-z]+[.]sh .+)", text
+        )
+        for command in commands:
+            words = shlex.split(command)
+            assert HOSTILE in words, (name, command)
+            assert "--yes" not in words or name == "rebuild_all_the_same", (name, command)
+    assert tried >= 10
 
 
 def names() -> list[str]:

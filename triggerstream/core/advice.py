@@ -2,10 +2,13 @@
 
 A text that names a command has it in backticks, as it can be typed: ``at`` is the address of the app or the
 state directory. A test carries each of them out, and compares what there was before with what there is
-afterwards; a function without a scenario there fails it. No other module prints a command.
+afterwards; a function without a scenario there fails it. No other module prints a command. Paths, addresses
+and names come from outside: each is quoted as one word of a shell.
 """
 
 from __future__ import annotations
+
+from shlex import quote
 
 ANY_APP = "kafka://HOST:PORT/APP"
 """The address in advice of code that does not know it."""
@@ -16,19 +19,19 @@ ANY_APP = "kafka://HOST:PORT/APP"
 
 def create_topics(at: str) -> str:
     """For topics that are missing."""
-    return f"make it with `triggerstream topics create --at {at}`"
+    return f"make it with `triggerstream topics create --at {quote(at)}`"
 
 
 def repair_topics(at: str) -> str:
     """For topics with other settings than they need, or fewer partitions than the app has."""
-    return f"`triggerstream topics create --repair --at {at}` puts it right"
+    return f"`triggerstream topics create --repair --at {quote(at)}` puts it right"
 
 
 def add_replicas(bootstrap: str) -> str:
     """For a topic that may be lost with one broker. Which broker has which copy is for a person to say."""
     return (
         "name more replicas of each partition in a file and run `kafka-reassign-partitions.sh "
-        f"--bootstrap-server {bootstrap} --reassignment-json-file FILE --execute`"
+        f"--bootstrap-server {quote(bootstrap)} --reassignment-json-file FILE --execute`"
     )
 
 
@@ -36,8 +39,8 @@ def rehome_added(at: str, *, partitions: int, known: bool = True) -> str:
     """For records in partitions that were added to the events topic; ``known``: a checkpoint says so."""
     named = "" if known else f"--partitions {partitions} "
     return (
-        f"`triggerstream topics rehome {named}--at {at}` appends them to where the app has them; repeat it "
-        f"until producers name the partition themselves, murmur2 of the key modulo {partitions}"
+        f"`triggerstream topics rehome {named}--at {quote(at)}` appends them to where the app has them; "
+        f"repeat it until producers name the partition themselves, murmur2 of the key modulo {partitions}"
     )
 
 
@@ -46,22 +49,22 @@ def rehome_added(at: str, *, partitions: int, known: bool = True) -> str:
 
 def rebuild(at: str) -> str:
     """For a partition whose checkpoint is lost, or says nothing about this log."""
-    return f"stop all workers and run `triggerstream replay --rebuild --at {at}`"
+    return f"stop all workers and run `triggerstream replay --rebuild --at {quote(at)}`"
 
 
 def rebuild_from_rest(at: str) -> str:
     """For a log whose first records were deleted. What is kept of sessions stays as it is."""
     return (
-        f"stop all workers: `triggerstream replay --rebuild --incomplete --at {at}` leaves sessions as they "
-        "are kept, and goes on with the first record that is left"
+        f"stop all workers: `triggerstream replay --rebuild --incomplete --at {quote(at)}` leaves sessions "
+        "as they are kept, and goes on with the first record that is left"
     )
 
 
 def rebuild_from_offset(at: str, *, commands: int) -> str:
     """For a partition of which nothing says how far it was folded."""
     return (
-        f"`triggerstream replay --rebuild --from-offset commands --at {at}` goes on behind the last record "
-        "that decided a command which is in the commands topic; --from-offset latest, earliest or "
+        f"`triggerstream replay --rebuild --from-offset commands --at {quote(at)}` goes on behind the last "
+        "record that decided a command which is in the commands topic; --from-offset latest, earliest or "
         f"PARTITION:OFFSET goes on elsewhere: earliest would decide {commands:,} commands, --dry-run counts "
         "them for any"
     )
@@ -69,24 +72,28 @@ def rebuild_from_offset(at: str, *, commands: int) -> str:
 
 def rebuild_all_the_same(at: str) -> str:
     """For a rebuild that would lose something: it was counted, and a person has to agree."""
-    return f"`triggerstream replay --rebuild --yes --at {at}`, with the other options, does so all the same"
+    command = f"`triggerstream replay --rebuild --yes --at {quote(at)}`"
+    return f"{command}, with the other options, does so all the same"
 
 
 def rebuild_with_partitions(at: str, *, partitions: int) -> str:
     """For an app without a checkpoint whose log was written for another number of partitions."""
-    return f"that was their number: `triggerstream replay --rebuild --partitions {partitions} --at {at}`"
+    return (
+        f"that was their number: `triggerstream replay --rebuild --partitions {partitions} --at {quote(at)}`"
+    )
 
 
 def name_partitions(at: str) -> str:
     """For an app without a checkpoint whose records fit no number of partitions."""
     return (
-        f"say how many partitions the app had: `triggerstream replay --rebuild --partitions NUMBER --at {at}`"
+        "say how many partitions the app had: "
+        f"`triggerstream replay --rebuild --partitions NUMBER --at {quote(at)}`"
     )
 
 
 def name_partitions_to_rehome(at: str) -> str:
     """For an app without a checkpoint, whose topics have different numbers of partitions."""
-    return f"say how many the app has: `triggerstream topics rehome --partitions NUMBER --at {at}`"
+    return f"say how many the app has: `triggerstream topics rehome --partitions NUMBER --at {quote(at)}`"
 
 
 # ---- members of the group ---------------------------------------------------------------------------
@@ -94,7 +101,7 @@ def name_partitions_to_rehome(at: str) -> str:
 
 def remove_member(at: str, name: str) -> str:
     """For a worker that was killed and will not come back under its name."""
-    return f"`triggerstream workers remove {name} --at {at}` does not wait for that"
+    return f"`triggerstream workers remove {quote(name)} --at {quote(at)}` does not wait for that"
 
 
 # ---- commands that wait for an executor -------------------------------------------------------------
@@ -124,7 +131,7 @@ def replay_instance() -> str:
 
 def check_file(name: str) -> str:
     """For a tasks file with more errors than one line has room for."""
-    return f"triggerstream config check {name}"
+    return f"triggerstream config check {quote(name)}"
 
 
 def apply_file() -> str:
@@ -134,7 +141,7 @@ def apply_file() -> str:
 
 def apply_first_file(at: str, *, kafka: bool) -> str:
     """For an app without a tasks file."""
-    return f"`triggerstream {'config apply' if kafka else 'dev'} TASKS.json --at {at}` has one"
+    return f"`triggerstream {'config apply' if kafka else 'dev'} TASKS.json --at {quote(at)}` has one"
 
 
 def dev_applies() -> str:
@@ -167,7 +174,7 @@ def put_database_back(log: str) -> str:
 
 def close_file(path: str) -> str:
     """For a file with a secret that others can read or change."""
-    return f"`chmod 600 {path}`"
+    return f"`chmod 600 {quote(path)}`"
 
 
 def install_extra(extra: str) -> str:
