@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from triggerstream.core.printable import escape
+from triggerstream.engine.loglimit import LibraryLimit
 
 _ExcInfo: TypeAlias = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -34,8 +35,9 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def console_handler() -> logging.Handler:
-    """A handler that writes to standard error."""
+    """A handler that writes to standard error; of libraries, a bounded number of lines."""
     handler = logging.StreamHandler()
+    handler.addFilter(LibraryLimit())
     handler.setFormatter(ConsoleFormatter())
     return handler
 

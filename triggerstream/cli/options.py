@@ -227,9 +227,16 @@ def existing(at: str) -> Address:
 
 
 def quiet() -> None:
-    """Keep what libraries log from standard error: what goes wrong is raised, and told in one line."""
+    """Keep what libraries log from standard error: what goes wrong is raised, and told in one line.
+
+    Of aiokafka's lines none is written, of others' a bounded number.
+    """
+    from triggerstream.engine.loglimit import LIMIT
+
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     logging.getLogger("aiokafka").propagate = False
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(LIMIT)
 
 
 def in_kafka(at: str, what: str) -> KafkaAddress:

@@ -11,6 +11,7 @@ from typing import Protocol
 from triggerstream.cli.printing import Styled, brief, json_line, say
 from triggerstream.core.errors import ConfigError
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.engine.loglimit import LibraryLimit
 
 _SECRET = re.compile(r"(://[^:/@]*):[^@/]*@")
 
@@ -132,10 +133,11 @@ def findings(error: Exception) -> list[str]:
 
 
 class LogLines(logging.Handler):
-    """Log records as lines: the message, then its fields."""
+    """Log records as lines: the message, then its fields; of libraries, a bounded number."""
 
     def __init__(self, aside: Callable[[str, str], None]) -> None:
         super().__init__(level=logging.WARNING)
+        self.addFilter(LibraryLimit())
         self._aside = aside
 
     def emit(self, record: logging.LogRecord) -> None:

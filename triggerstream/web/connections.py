@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestPayloadError
 
-from triggerstream.web.loglimit import LogLimit
+from triggerstream.engine.loglimit import LogLimit
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from yarl import URL
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.inspect import Inspector
+from triggerstream.engine.loglimit import LogLimit
 from triggerstream.supervision.child import Supervision
 from triggerstream.web.access import Access, tokens_for
 from triggerstream.web.logins import Logins
-from triggerstream.web.loglimit import LogLimit
 from triggerstream.web.loopback import is_loopback
 from triggerstream.web.peeranswers import ENDED_LOGINS
 from triggerstream.web.peerkey import PeerKey, read_peer_key
