@@ -336,4 +336,4 @@ def test_where_nothing_answers_one_line_says_so(cli: Cli, arguments: tuple[str, 
 def test_topics_need_an_address_in_kafka(cli: Cli) -> None:
     ran = cli("topics", "check")
     assert ran.status == 2
-    assert "topics are made in Kafka only: name one with --at kafka://HOST:PORT/APP" in ran.err
+    assert "only an app in Kafka has topics: name one with --at kafka://HOST:PORT/APP" in ran.err

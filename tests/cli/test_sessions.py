@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.support.engines import RunningEngine
 from triggerstream.adapters.sqlite import SqliteLog
-from triggerstream.core.events import Failed, Finished, Started, Trigger
+from triggerstream.core.events import Erase, Failed, Finished, Started, Trigger
 from triggerstream.core.ids import Json, TriggerName
 from triggerstream.wire.records import NewRecord
 
@@ -144,3 +144,13 @@ def test_what_is_not_folded_yet_is_not_said_to_be_nothing(tmp_path: Path) -> Non
     for command in ("sessions", "deadletters"):
         ran = cli(command, "list")
         assert (ran.status, ran.err) == (0, f"this is not all: {waits}\n")
+
+
+def test_a_session_that_was_erased_has_no_last_event(cli: Cli, engine: RunningEngine) -> None:
+    engine.append("a-waits", Erase())
+    assert "a-waits: last event: erased" in cli("sessions", "show", "a-waits").out
+    assert "no instance: nothing has arrived" in cli("sessions", "show", "a-waits").out
+    assert "nothing has arrived" in cli("sessions", "explain", "a-waits").out
+    listed = cli("sessions", "list").out
+    assert "erased" in listed
+    assert "1970" not in listed

@@ -53,8 +53,8 @@ async def test_workers_are_listed_and_one_that_was_killed_is_removed(app: Stage,
     assert sorted(number for numbers in listed.values() for number in numbers) == [0, 1]
     said = (await asyncio.to_thread(cli, "workers", "list", at=at)).out
     assert "worker one at 127.0.0.1: partitions " in said
-    assert "2 workers; their group is stable" in said
-    assert "0 bridges; their group is " in said
+    assert "2 workers; the group is stable" in said
+    assert "0 bridges; the group is " in said
     two.kill()
     refused = await asyncio.to_thread(cli, "replay", "--rebuild", at=at)
     assert refused.status == 2
@@ -129,3 +129,11 @@ async def test_staying_needs_a_name(app: Stage) -> None:
     worker = app.start("w1", arguments=["--stay"])
     assert await worker.ended() == 2
     assert "add --instance-id" in worker.text()
+
+
+async def test_a_session_timeout_that_brokers_refuse_is_named(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start("w1", arguments=["--session-timeout", "1h"])
+    assert await worker.ended() == 2
+    assert "--session-timeout 3600s: the brokers refuse it" in worker.text()
+    assert "group.max.session.timeout.ms" in worker.text()

@@ -160,7 +160,7 @@ class Demo:
             if not delivered:
                 raise DemoError(f"{topic} did not take {trigger}")
             put, own = delivered[0].partition(), partition_of(session.encode(), PARTITIONS)
-            moved = "" if put == own else f", of which it is none: a worker re-homes it to partition {own}"
+            moved = "" if put == own else f", not the session's own: a worker moves it to partition {own}"
             self.say(f"{session}  {trigger}  {json.dumps(data)}  put into partition {put}{moved}")
 
     async def settled(self) -> None:

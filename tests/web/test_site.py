@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support.engines import RunningEngine, running_engine
 from triggerstream import bootstrap
-from triggerstream.core.events import Close, Failed, Finished, Trigger
+from triggerstream.core.events import Close, Erase, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
 from triggerstream.engine.lookout import Lookout
 from triggerstream.settings import SqliteAddress
@@ -167,6 +167,15 @@ async def test_a_notice_is_shown_only_if_this_process_gave_it(http: Http, engine
     engine.append("s", trigger("module1"))
     assert "all is well" not in await page(http, "/sessions/s?said=all+is+well")
     assert "all is well" not in await page(http, "/sessions/s?said=all+is+well&mark=00")
+
+
+async def test_a_session_that_was_erased_has_no_last_event(http: Http, engine: RunningEngine) -> None:
+    engine.append("42", trigger("module1"), Erase())
+    listed, shown = await page(http, "/sessions"), await page(http, "/sessions/42")
+    assert "erased" in listed
+    assert "last event: erased" in shown
+    assert "1970" not in listed + shown
+    assert "Nothing has arrived." in shown
 
 
 async def test_a_huge_value_is_cut_on_the_page_and_whole_in_the_json(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import at_option, json_option
+from triggerstream.cli.options import json_option, state_directory_option
 from triggerstream.cli.printing import say
 from triggerstream.core.errors import ConfigError, UsageError
 from triggerstream.settings import DATABASE, DEFAULT_PORT, SqliteAddress, locate
@@ -42,7 +42,7 @@ _INTERRUPTED = 130
 @click.option(
     "--concurrency", default=2, show_default=True, type=click.IntRange(min=1), help="The worker's processes."
 )
-@at_option
+@state_directory_option
 @json_option
 def dev(
     *,

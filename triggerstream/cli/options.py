@@ -82,6 +82,21 @@ def at_option(command: _F) -> _F:
     return at(kafka_config_option(command))
 
 
+def state_directory_option(command: _F) -> _F:
+    """The option of a command that keeps its state in a directory of this machine."""
+    return click.option(
+        "--dir",
+        "--at",
+        "at",
+        metavar="DIRECTORY",
+        envvar=AT_VARIABLE,
+        show_envvar=True,
+        default=DEFAULT_DIRECTORY,
+        show_default=True,
+        help="The directory that its state is in.",
+    )(command)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 
 

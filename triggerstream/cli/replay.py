@@ -55,8 +55,8 @@ class FromOffset(click.ParamType):
 
 
 @click.command()
-@click.option("--check", "mode", flag_value="check", help="Say where what is kept is not what the log gives.")
-@click.option("--rebuild", "mode", flag_value="rebuild", help="Put what the log gives in its place.")
+@click.option("--check", is_flag=True, help="Say where what is kept is not what the log gives.")
+@click.option("--rebuild", is_flag=True, help="Put what the log gives in its place.")
 @click.option(
     "--from-offset",
     "given",
@@ -78,7 +78,8 @@ class FromOffset(click.ParamType):
 @json_option
 def replay(
     *,
-    mode: str | None,
+    check: bool,
+    rebuild: bool,
     given: Sequence[tuple[int | None, int]],
     partitions: int | None,
     incomplete: bool,
@@ -93,9 +94,9 @@ def replay(
     check may be made while workers run; its exit status is 1 where something differs. For a rebuild, stop the
     workers, or the engine; one that was interrupted is repeated.
     """
-    if mode is None:
-        raise click.UsageError("say --check or --rebuild")
-    if mode == "check":
+    if check == rebuild:
+        raise click.UsageError(f"say --check or --rebuild{', not both' if check else ''}")
+    if check:
         if given or incomplete or dry_run or yes or partitions is not None:
             options = "--from-offset, --partitions, --incomplete, --dry-run and --yes"
             raise click.UsageError(f"{options} go with --rebuild")

@@ -25,7 +25,7 @@ from triggerstream.cli.printing import (
 from triggerstream.core import words
 from triggerstream.core.ids import JsonObject
 from triggerstream.core.state import WAITING, Instance, SessionState, Status
-from triggerstream.core.words import objects, seconds
+from triggerstream.core.words import last_event, objects, seconds
 from triggerstream.wire.instants import format_instant
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def list_sessions(
                 [
                     str(row["session"]),
                     *(str(row[name]) for name in ("waiting", "running", "failed", "done")),
-                    seconds(row["clock"]),
+                    last_event(row["clock"]),
                     seconds(row["due"]),
                 ]
                 for row in rows
@@ -147,9 +147,9 @@ def show(*, session: str, at: str, as_json: bool) -> None:
             }
         )
         return
-    say(f"{session}: {'closed, ' if state.closed else ''}last event {when(state.clock_us)}")
+    say(f"{session}: {'closed, ' if state.closed else ''}last event: {last_event(_instant(state.clock_us))}")
     if not instances:
-        say("no instance: no task uses what has arrived")
+        say(f"no instance: {_no_task(arrived=bool(state.seen))}")
         return
     table(
         ["instance", "status", "since", "kwargs", "result or reason"],
@@ -219,8 +219,12 @@ def tree(found: JsonObject) -> Tree:
             if "result" in instance:
                 node.add(text(f"returned {brief(instance['result'])}"))
     if not objects(found["tasks"]):
-        root.add(text("no task uses what has arrived", "dim"))
+        root.add(text(_no_task(arrived=bool(found["seen"])), "dim"))
     return root
+
+
+def _no_task(*, arrived: bool) -> str:
+    return "no task uses what has arrived" if arrived else "nothing has arrived"
 
 
 _WAITING = frozenset(status.value for status in WAITING)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from triggerstream.adapters.kafka.rehome import Rehomed
 
 _WAIT_S = 2.0
-_KAFKA_ONLY = "topics are made in Kafka only"
+_KAFKA_ONLY = "only an app in Kafka has topics"
 
 
 @click.group()

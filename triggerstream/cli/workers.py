@@ -52,7 +52,7 @@ def list_(*, at: str, as_json: bool) -> None:
                 say(_line(kind, member))
         if not as_json:
             count = len(members)
-            say(f"{count} {kind}{'' if count == 1 else 's'}; their group is {_STATES.get(state, state)}")
+            say(f"{count} {kind}{'' if count == 1 else 's'}; the group is {_STATES.get(state, state)}")
 
 
 _STATES = {

@@ -6,6 +6,9 @@ from typing import cast
 
 from triggerstream.core.ids import Json, JsonObject
 
+_NO_EVENT = "1970-01-01T00:00:00Z"
+"""The clock of a session whose state was erased: no event has arrived since."""
+
 
 def objects(value: Json) -> list[JsonObject]:
     """The objects of a list in an explained session; none where it has no such list."""
@@ -49,6 +52,11 @@ def by(fields: Json) -> str:
 def seconds(instant: Json) -> str:
     """RFC 3339 text for people: whole seconds."""
     return "" if instant is None else str(instant).replace("T", " ").split(".")[0].removesuffix("Z") + "Z"
+
+
+def last_event(instant: Json) -> str:
+    """When the last event of a session arrived, for people: whole seconds, or that the session was erased."""
+    return "erased" if instant in (None, _NO_EVENT) else seconds(instant)
 
 
 def milliseconds(instant: Json) -> str:

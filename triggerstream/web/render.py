@@ -64,6 +64,7 @@ def _environment() -> Environment:
         plain=plain,
         brief=brief,
         seconds=words.seconds,
+        last_event=words.last_event,
         milliseconds=words.milliseconds,
         happened=words.event,
         aside=words.aside,

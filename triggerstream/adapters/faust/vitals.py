@@ -6,11 +6,12 @@ import time
 from collections import Counter
 from typing import cast
 
-from aiokafka.errors import GroupAuthorizationFailedError
+from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError
 
 from triggerstream.adapters.faust.app import WorkerApp
 from triggerstream.adapters.faust.recovery import TableManager
 from triggerstream.adapters.faust.transport import Consumer
+from triggerstream.adapters.kafka.group import session_timeout_refused
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.health import Phase, Place, Vitals, WorkerFigures
 from triggerstream.engine.partition import Life
@@ -20,7 +21,7 @@ def vitals_of(app: WorkerApp) -> Vitals:
     """How the worker is, for probes and metrics.
 
     Raises:
-        UsageError: brokers do not let it join its group.
+        UsageError: brokers do not let it join its group, or not with its session timeout.
         LogError: it cannot join for another reason, or cannot go on.
     """
     take_over = cast("TableManager", app.tables).recovery
@@ -68,5 +69,7 @@ def _raise_trouble(app: WorkerApp, trouble: BaseException | None) -> None:
             pass
         case GroupAuthorizationFailedError():
             raise UsageError(f"this account may not join the group {app.conf.id}: it needs Read on it")
+        case InvalidSessionTimeoutError():
+            raise session_timeout_refused(app.conf.broker_session_timeout) from trouble
         case _:
             raise LogError(f"the group {app.conf.id} cannot be joined: {trouble!r}") from trouble

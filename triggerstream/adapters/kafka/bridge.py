@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalStateError,
+    InvalidSessionTimeoutError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
@@ -22,7 +23,7 @@ from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
-from triggerstream.adapters.kafka.group import leave, member_id, watch_name
+from triggerstream.adapters.kafka.group import leave, member_id, session_timeout_refused, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
@@ -174,6 +175,8 @@ class Bridge:
                 found = await fetched(consumer, timeout_ms=_FETCH_MS, max_records=room)
             except (NoOffsetForPartitionError, OffsetOutOfRangeError) as exc:
                 raise UsageError(_where_to_begin(self._app, str(exc))) from exc
+            except InvalidSessionTimeoutError as exc:
+                raise session_timeout_refused(self._session_timeout_ms / 1000) from exc
             # No await from here on: what was fetched for an assignment is taken under it or not at all.
             for place, records in found.items():
                 # Where its lane is not there yet, `assigned` goes back to what was fetched too early.

@@ -50,6 +50,14 @@ class NameTakenError(UsageError):
     """Another process has joined the group under the same static name."""
 
 
+def session_timeout_refused(session_timeout_s: float) -> UsageError:
+    """The error of a process whose session timeout the brokers do not allow."""
+    return UsageError(
+        f"--session-timeout {session_timeout_s:g}s: the brokers refuse it: it must lie between their "
+        "group.min.session.timeout.ms (6s by default) and group.max.session.timeout.ms (30m by default)"
+    )
+
+
 async def members_of(
     connection: Connection, group: str, *, topic: str, timeout_s: float
 ) -> tuple[str, Sequence[Member]]:
