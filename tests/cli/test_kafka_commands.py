@@ -104,7 +104,7 @@ def test_a_configuration_is_applied_shown_and_compared(cli: Cli, address: str, t
     cli("topics", "create", "--partitions", "3", at=address)
     ran = cli("config", "show", at=address)
     assert ran.status == 1
-    assert "no tasks file is in force yet: `triggerstream config apply TASKS.json`" in ran.err
+    assert f"no tasks file is in force yet: `triggerstream config apply TASKS.json --at {address}`" in ran.err
     assert cli("config", "diff", str(tasks), "--json", at=address).row()["added"] == ["t_process", "t_mail"]
     ran = cli("config", "apply", str(tasks), "--json", at=address)
     first = ran.row()

@@ -141,7 +141,8 @@ def apply_file() -> str:
 
 def apply_first_file(at: str, *, kafka: bool) -> str:
     """For an app without a tasks file."""
-    return f"`triggerstream {'config apply' if kafka else 'dev'} TASKS.json --at {quote(at)}` has one"
+    command = "config apply" if kafka else "dev"
+    return f"`triggerstream {command} TASKS.json --at {quote(at)}` brings one into force"
 
 
 def dev_applies() -> str:
