@@ -281,6 +281,10 @@ def test_trace_context_may_be_a_header_or_an_attribute() -> None:
     header: Headers = (("traceparent", b"00-header"),)
     assert event_of({"type": "a"}, headers=header).traceparent == "00-header"
     assert event_of({"type": "a", "traceparent": "00-own"}, headers=header).traceparent == "00-own"
+    # No trace, which would go along with each command and outcome; the event counts all the same.
+    long = "0" * 513
+    assert event_of({"type": "a", "traceparent": long}).traceparent is None
+    assert event_of({"type": "a"}, headers=(("traceparent", long.encode()),)).traceparent is None
     with pytest.raises(DecodeError, match="header traceparent: must be UTF-8"):
         event_of({"type": "a"}, headers=(("traceparent", b"\xff"),))
 

@@ -66,6 +66,8 @@ from triggerstream.wire.records import Headers, Record
 ORIGIN_HEADER = "triggerstream-origin"
 """On a re-homed record: ``partition:offset:arrival`` of the record that it stands for."""
 TRACE_HEADER = "traceparent"
+TRACE_CHARS = 512
+"""A W3C trace context has 55. A longer one is no trace, and would go along with every command and outcome."""
 BINARY_PREFIX = "ce_"
 """Names of headers begin so that are attributes of an event in binary content mode."""
 
@@ -111,6 +113,8 @@ def decode(record: Record) -> Event | ConfigApplied:
             place, time_us = _origin(headers[ORIGIN_HEADER])
             if event_id is None:
                 event_id, source = place, ORIGIN_HEADER
+    if traceparent is not None and len(traceparent) > TRACE_CHARS:
+        traceparent = None
     if get("time") is not None:
         time_us = parse_instant(text_of(fields, "time"))
     if kind.startswith(ENGINE_PREFIX):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from msgspec.structs import replace
+
 from triggerstream.core.commands import Cause, Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import (
@@ -35,6 +37,10 @@ BEGUN = "begun"
 STARTS = "triggerstream-starts"
 """A header of its own: how many deliveries of the message may have begun to run and had no end."""
 
+HEADER_BYTES = 64 * 1024
+"""RabbitMQ closes the connection of a message whose headers take more than a frame of 128 KiB."""
+_ID_CHARS = 256
+
 _NOT_IN_HEADER = frozenset({"kind", "run", "kwargs", "queue", "expires", "decided"})
 
 
@@ -62,8 +68,18 @@ class Delivery:
 
 
 def header_of(command: Command) -> JsonObject:
-    """What the message of ``command`` has under :data:`HEADER`."""
-    return {name: value for name, value in fields_of(command).items() if name not in _NOT_IN_HEADER}
+    """What the message of ``command`` has under :data:`HEADER`.
+
+    Ids of events come from anywhere, and each may be as long as an event. Causes only tell a task why it
+    runs, so they are left out where they would keep it from being handed over: long ids first, then all.
+    """
+    header = {name: value for name, value in fields_of(command).items() if name not in _NOT_IN_HEADER}
+    if len(dumps(header)) > HEADER_BYTES:
+        short = [replace(one, id=None) if len(one.id or "") > _ID_CHARS else one for one in command.causes]
+        header["causes"] = fields_of(replace(command, causes=short))["causes"]
+    if len(dumps(header)) > HEADER_BYTES:
+        header["causes"] = []
+    return header
 
 
 def delivery_of(headers: Mapping[str, object] | None) -> Delivery | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from triggerstream.adapters.celery.connection import ConfirmedConnection
-from triggerstream.adapters.celery.delivery import HEADER, header_of
+from triggerstream.adapters.celery.delivery import HEADER, HEADER_BYTES, header_of
 from triggerstream.adapters.celery.outcomes import NotReportableError, plain
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import DecodeError, DispatchError, UndispatchableError
@@ -217,7 +217,12 @@ class _Publisher:
             argsrepr="()",
             kwargsrepr=f"<{', '.join(command.kwargs)}>"[:_REPR_CHARS],
         )
-        headers: dict[str, object] = {HEADER: header_of(command)}
+        header = header_of(command)
+        if (size := len(dumps(header)) + len(command.run.encode())) > HEADER_BYTES:
+            raise UndispatchableError(
+                f"the names of {command.run[:80]} and its task take {size:,} bytes: at most {HEADER_BYTES:,}"
+            )
+        headers: dict[str, object] = {HEADER: header}
         if command.traceparent is not None:
             headers["traceparent"] = command.traceparent
         amqp.send_task_message(
