@@ -14,7 +14,7 @@ from triggerstream.core.ids import AppId, CommandId, JsonObject, SessionId, comm
 from triggerstream.core.projections import statuses, timeline, waits_for
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.checkpoint import DeadLetter
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import events as wire
 from triggerstream.wire import state as states
@@ -136,9 +136,9 @@ class Partition:
     settled: list[CommandId] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
-    def process(self, records: Sequence[Record]) -> None:
-        """Fold one batch."""
-        checkpoint = Processor(app=self.rules.app).process(self.rules, records, self.stored.get)
+    def process(self, records: Sequence[Record], *, most: int | None = None) -> Checkpoint:
+        """Fold one batch, or a part of it that makes ``most`` bytes."""
+        checkpoint = Processor(app=self.rules.app).process(self.rules, records, self.stored.get, most=most)
         self.stored.update({session: stored.state for session, stored in checkpoint.states.items()})
         self.decided += [decided.decision for decided in checkpoint.decided]
         self.values += [decided.value for decided in checkpoint.decided]
@@ -146,6 +146,7 @@ class Partition:
         self.dead_letters += checkpoint.dead_letters
         if checkpoint.rules is not None:
             self.rules = checkpoint.rules
+        return checkpoint
 
     def state(self, session: str) -> SessionState:
         """What is stored of a session."""

@@ -16,6 +16,7 @@ from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, ConfigHash, SessionId
 from triggerstream.core.tasks import Rules
+from triggerstream.engine import partition as partitions
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configurations import ConfigurationCache
 from triggerstream.engine.configure import configuration_record
@@ -55,6 +56,8 @@ class Durable:
     epoch: int = 0
     committed: int | None = None
     calls: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """The bytes of commands and states of each commit."""
 
     def append(self, *records: NewRecord) -> None:
         for record in records:
@@ -110,6 +113,8 @@ class MemoryLedger:
         self._durable.changelog += [*commit.states.items(), *commit.marks.items()]
         self._durable.commands += [item.value for item in commit.decided]
         self._durable.letters += commit.dead_letters
+        written = [*(item.value for item in commit.decided), *commit.states.values()]
+        self._durable.sizes.append(sum(len(value or b"") for value in written))
         if commit.offset is not None:
             self._durable.committed = commit.offset
         return len(self._durable.changelog)
@@ -317,6 +322,79 @@ async def test_checkpoints_that_wait_share_a_transaction_and_the_fold_sees_their
     assert len(bench.durable.commands) == 1
     assert partition.has_room()
     await partition.close()
+
+
+MANY = dumps({f"t{number}": {"after": ["a"], "run": "tasks.t"} for number in range(20)}).decode()
+
+
+async def test_what_small_events_decide_is_folded_and_committed_in_parts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "PART_BYTES", 60_000)
+    monkeypatch.setattr(partitions, "TRANSACTION_BYTES", 300_000)
+    bench.configure(MANY)
+    for number in range(30):
+        value = dumps({"type": "a", "data": {"text": "x" * 1_000}})
+        bench.durable.append(NewRecord(key=f"s{number % 9}".encode(), value=value))
+    bench.durable.append(NewRecord(key=b"s", value=b"{"))
+    log = bench.durable.log
+    partition = bench.partition()
+    await partition.open()
+    ledger = partition.ledger
+    assert isinstance(ledger, MemoryLedger)
+    ledger.gate.clear()
+    for span in ((0, 20), (20, 26)):
+        partition.take()
+        partition.fold(log[span[0] : span[1]], span=span)
+    partition.take()
+    partition.pass_over((26, 28), reason="CRC")
+    partition.take()
+    partition.fold(log[28:], span=(28, len(log)))
+    await asyncio.sleep(0)
+    # While it is not durable no more is folded; nothing of what was taken in is given back either.
+    assert (partition.next < 10, partition.taken, partition.has_room()) == (True, 4, False)
+    ledger.gate.set()
+    await partition.reached(len(log))
+    assert not bench.failures
+    assert max(bench.durable.sizes) < 400_000
+    assert len(bench.durable.sizes) > 5
+    assert (partition.taken, partition.counters.batches, partition.next) == (0, 4, len(log))
+    assert [letter.record.offset for letter in bench.durable.letters] == [26, 31]
+    commands, states = list(bench.durable.commands), states_of(bench)
+    await partition.close()
+
+    monkeypatch.undo()
+    at_once = Bench(durable=Durable(log=log))
+    whole = at_once.partition()
+    await whole.open()
+    for begin, end in ((0, 26), (28, len(log))):
+        whole.take()
+        whole.fold(log[begin:end])
+    await whole.reached(len(log))
+    assert (at_once.durable.commands, states_of(at_once)) == (commands, states)
+    assert len(commands) == 9 * 20
+    await whole.close()
+
+
+async def test_what_is_not_folded_yet_at_the_end_the_next_owner_folds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "PART_BYTES", 1)
+    bench.configure(MANY)
+    bench.fire("s", *"aaaa")
+    partition = bench.partition()
+    await partition.open()
+    partition.take()
+    partition.fold(bench.durable.log)
+    await partition.close()
+    assert (partition.durable, bench.failures) == (1, [])
+    after = bench.partition()
+    assert await after.open() == 1
+    after.take()
+    after.fold(bench.durable.log[1:])
+    await after.reached(5)
+    assert len(bench.durable.commands) == 20
+    await after.close()
 
 
 async def test_closing_finishes_what_waits(bench: Bench) -> None:

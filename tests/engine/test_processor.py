@@ -184,6 +184,45 @@ def test_folding_in_any_split_equals_folding_at_once(history: History, data: st.
 
 
 @pytest.mark.laws
+@given(
+    st.one_of(
+        histories(kinds=EVERYTHING),
+        histories(kinds=(*EVERYTHING, *CHANGING), configs=configurations(bounds=SMALL)),
+    ),
+    st.integers(1, 3_000),
+)
+def test_folding_in_parts_of_any_size_equals_folding_at_once(history: History, most: int) -> None:
+    records = records_of(history)
+    whole, parts = Partition(Rules(app=APP)), Partition(Rules(app=APP))
+    whole.process(records)
+    while records:
+        records = records[parts.process(records, most=most).records :]
+    assert parts.stored == whole.stored
+    assert parts.values == whole.values
+    assert parts.settled == whole.settled
+    assert parts.dead_letters == whole.dead_letters
+    assert parts.rules == whole.rules
+
+
+def test_a_checkpoint_ends_with_the_record_that_makes_it_long() -> None:
+    many = {f"t{number}": task("a") for number in range(20)}
+    log = Log(tasks(**many))
+    for number in range(10):
+        log.tell(Trigger(name=TriggerName("a"), data={"text": "x" * 1_000}), session=f"s{number}")
+    processor = Processor(app=APP)
+    rules, records, sizes = Rules(app=APP), log.records, []
+    while records:
+        checkpoint = processor.process(rules, records, lambda _: None, most=60_000)
+        made = sum(len(item.value) for item in checkpoint.decided)
+        held = sum(len(stored.state) for stored in checkpoint.states.values())
+        assert 0 <= checkpoint.size - made - held <= (2_000 if checkpoint.rules else 0)
+        rules, records = checkpoint.rules or rules, records[checkpoint.records :]
+        sizes.append(checkpoint.size)
+    assert len(sizes) > 3
+    assert all(60_000 <= size < 150_000 for size in sizes[:-1])
+
+
+@pytest.mark.laws
 @given(histories(kinds=EVERYTHING), st.data())
 def test_redelivering_any_suffix_changes_nothing_and_decides_nothing(
     history: History, data: st.DataObject

@@ -63,7 +63,7 @@ class Checkpoint:
 
     ``offset`` is the next offset to read. ``settled`` are the commands that need not be handed over any
     more. ``rehomed`` are records that belong to another partition. ``rules`` is set where a configuration
-    was among the records.
+    was among the records. ``records`` is how many it took, ``size`` the bytes that it makes durable.
     """
 
     partition: int
@@ -78,6 +78,8 @@ class Checkpoint:
     """How many records were folded; for counters."""
     prevented: int = 0
     """What bounds kept from being made, decided or seeded; for counters."""
+    records: int = 0
+    size: int = 0
 
     @property
     def left_out(self) -> int:

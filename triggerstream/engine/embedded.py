@@ -27,7 +27,7 @@ from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.kept_states import SOMEWHERE, Keeper
 from triggerstream.engine.outbox import Outbox
 from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Store
-from triggerstream.engine.processor import Processor
+from triggerstream.engine.processor import PART_BYTES, Processor
 from triggerstream.engine.scan import changed_tasks, may_decide
 from triggerstream.engine.stragglers import TOUCHES, Pace, overdue_before, touches
 from triggerstream.wire.records import NewRecord, Record
@@ -249,7 +249,8 @@ class EmbeddedEngine:
 
     async def _fold(self, records: Sequence[Record]) -> None:
         load = await self._store.load(_sessions_of(records))
-        checkpoint = self._processor.process(self._rules, records, load)
+        # What is left of them is read again.
+        checkpoint = self._processor.process(self._rules, records, load, most=PART_BYTES)
         first = await self._store.commit(checkpoint, sent=self._outbox.take_sent())
         self._offset = checkpoint.offset
         if checkpoint.rules is not None:

@@ -4,7 +4,7 @@ A :class:`Partition` folds batches in the order of the log and makes them durabl
 goes opening → ready → closing → closed and never back: who gets a partition again makes a new one. How it
 is taken over: :mod:`triggerstream.engine.takeover`.
 
-A checkpoint takes all batches that wait, and goes in this order:
+A transaction takes the batches that wait, up to a bound in bytes, and goes in this order:
 
 1. records that belong elsewhere are appended there; a crash after it appends them again, and their origin's
    identity makes the second ones count for nothing
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ from triggerstream.engine.marks import (
     in_force,
 )
 from triggerstream.engine.ports import Clock
-from triggerstream.engine.processor import Processor
+from triggerstream.engine.processor import PART_BYTES, Processor
 from triggerstream.engine.scan import Scan, met
 from triggerstream.engine.stragglers import Pace, overdue_before
 from triggerstream.engine.takeover import Recovery, take_over
@@ -64,6 +65,8 @@ IN_FLIGHT = 2
 TRANSACTIONS = 8
 """Transactions of a process that are open at once. What a partition folds meanwhile goes into one of its own
 (group commit), so more of them only make each slower: of 96 at once on a busy machine, some took 10 s."""
+TRANSACTION_BYTES = 2 * PART_BYTES
+"""Checkpoints go together into one transaction up to this."""
 _SCAN_PAGE = 500
 _LEAST_PAGE = 16
 """Sessions that are looked at in a row: some 10 ms, in which the event loop serves nothing else."""
@@ -99,11 +102,24 @@ class Counters:
 
 
 @dataclass(slots=True)
+class _Taken:
+    """What of a batch is not folded yet; or, with ``lost``, the dead letter of a range before ``end``."""
+
+    records: Sequence[Record]
+    lost: DeadLetter | None = None
+    end: int = 0
+
+
+@dataclass(slots=True)
 class _Folded:
-    """A batch that is folded and not durable yet, and the rules after it."""
+    """A batch, or a part of one, that is folded and not durable yet, and the rules after it.
+
+    ``ends``: no part of its batch follows.
+    """
 
     checkpoint: Checkpoint
     rules: Rules
+    ends: bool
 
 
 @dataclass(slots=True)
@@ -182,7 +198,11 @@ class Partition:
     _store: StateStore | None = None
     _overlay: dict[bytes, bytes] = field(default_factory=dict)
     """States that are folded and not in the store yet."""
+    _batches: deque[_Taken] = field(default_factory=deque)
+    """Batches that are not folded yet, or not wholly, because what is folded has too many bytes."""
     _waiting: list[_Folded] = field(default_factory=list)
+    _held: int = 0
+    """The bytes of what is folded and not durable yet."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _alarm: Alarm = field(init=False)
     _history: StoredHistory = field(default_factory=StoredHistory)
@@ -305,6 +325,8 @@ class Partition:
     def fold(self, records: Sequence[Record], *, span: tuple[int, int] | None = None) -> None:
         """Fold a batch that was taken in. Not durable yet when this returns: ``durable`` says what is.
 
+        What decides much is folded in parts, the next one when those before are durable.
+
         ``span``: the batch is all that the log has from its first to before its second position. Where it
         does not follow on the batch before it, a batch was lost on the way, and the process ends.
         """
@@ -319,25 +341,8 @@ class Partition:
                 )
                 return
             self._position = end
-        if records[0].offset < self.next:
-            records = [record for record in records if record.offset >= self.next]
-            if not records:
-                self.drop()
-                return
-        try:
-            checkpoint = self.processor.process(self.rules, records, self._load)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, nothing of it may be made durable
-            self.fail(exc)
-            return
-        self.next = checkpoint.offset
-        if checkpoint.rules is not None:
-            self.rules = checkpoint.rules
-            self._rescan.set()
-        overlay = self._overlay
-        for session, stored in checkpoint.states.items():
-            overlay[session.encode()] = stored.state
-        self._waiting.append(_Folded(checkpoint, self.rules))
-        self._wake.set()
+        self._batches.append(_Taken(records))
+        self._fold_on()
 
     def pass_over(self, span: tuple[int, int], *, reason: str) -> None:
         """Go on after ``span``, which was taken in and cannot be read; ``reason`` says why it is given up.
@@ -359,10 +364,67 @@ class Partition:
             partition=self.number, offset=begin, arrival_us=self.clock.now_us(), key=None, value=None
         )
         letter = DeadLetter(record=lost, reason=f"lost: {reason}", last=end - 1)
-        self.next = self._position = end
-        checkpoint = Checkpoint(partition=self.number, offset=end, dead_letters=(letter,))
-        self._waiting.append(_Folded(checkpoint, self.rules))
+        self._position = end
+        self._batches.append(_Taken((), letter, end))
+        self._fold_on()
+
+    def _fold_on(self) -> None:
+        """Fold what was taken in, as far as there is room for what it decides and changes."""
+        batches = self._batches
+        while batches and self._held < PART_BYTES:
+            taken = batches[0]
+            if taken.lost is not None:
+                batches.popleft()
+                if taken.end <= self.next:
+                    self.drop()
+                    continue
+                self.next = taken.end
+                lost = Checkpoint(partition=self.number, offset=taken.end, dead_letters=(taken.lost,))
+                self._await_commit(_Folded(lost, self.rules, ends=True))
+                continue
+            records = taken.records
+            if records[0].offset < self.next:
+                records = [record for record in records if record.offset >= self.next]
+                if not records:
+                    batches.popleft()
+                    self.drop()
+                    continue
+            try:
+                checkpoint = self.processor.process(self.rules, records, self._load, most=PART_BYTES)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, nothing of it may be made durable
+                batches.clear()
+                self.fail(exc)
+                return
+            taken.records = records[checkpoint.records :]
+            ends = not taken.records
+            if ends:
+                batches.popleft()
+            self.next = checkpoint.offset
+            if checkpoint.rules is not None:
+                self.rules = checkpoint.rules
+                self._rescan.set()
+            overlay = self._overlay
+            for session, stored in checkpoint.states.items():
+                overlay[session.encode()] = stored.state
+            self._await_commit(_Folded(checkpoint, self.rules, ends=ends))
+
+    def _await_commit(self, folded: _Folded) -> None:
+        self._held += folded.checkpoint.size
+        self._waiting.append(folded)
         self._wake.set()
+
+    def _take_waiting(self) -> list[_Folded]:
+        """What goes into the next transaction: the first that waits, and more up to ``TRANSACTION_BYTES``."""
+        waiting = self._waiting
+        count = size = 0
+        for item in waiting:
+            size += item.checkpoint.size
+            if count and size > TRANSACTION_BYTES:
+                self._wake.set()
+                break
+            count += 1
+        self._waiting = waiting[count:]
+        return waiting[:count]
 
     def _load(self, session: SessionId) -> bytes | None:
         key = session.encode()
@@ -388,7 +450,7 @@ class Partition:
             await self._woken()
             async with self.transactions:
                 self._wake.clear()
-                folded, self._waiting = self._waiting, []
+                folded = self._take_waiting()
                 if folded:
                     await self._bounded(self._commit(folded))
                 elif history := history_entries(self.rules, self._history):
@@ -482,12 +544,16 @@ class Partition:
         if history:
             self._shelve(rules)
         failpoint("checkpoint.stored")
-        self._note(checkpoints, states)
+        batches = sum(item.ends for item in folded)
+        self._note(checkpoints, states, batches)
         self.counters.took.note(now() - begun)
         self.on_durable(states)
         self.durable = offset
         self._tell_reached()
-        self._release(len(folded))
+        self._held -= sum(checkpoint.size for checkpoint in checkpoints)
+        if self._batches:
+            self._fold_on()
+        self._release(batches)
 
     async def _rehome(self, checkpoints: Sequence[Checkpoint]) -> None:
         elsewhere: dict[int, list[NewRecord]] = {}
@@ -517,11 +583,13 @@ class Partition:
             if overlay.get(key) is value:
                 del overlay[key]
 
-    def _note(self, checkpoints: Sequence[Checkpoint], states: Mapping[SessionId, Stored]) -> None:
+    def _note(
+        self, checkpoints: Sequence[Checkpoint], states: Mapping[SessionId, Stored], batches: int
+    ) -> None:
         self._alarm.set((session, stored.due_us) for session, stored in states.items())
         counters = self.counters
         counters.checkpoints += 1
-        counters.batches += len(checkpoints)
+        counters.batches += batches
         for checkpoint in checkpoints:
             counters.events += checkpoint.events
             counters.decided += len(checkpoint.decided)
@@ -618,6 +686,7 @@ class Partition:
         if self.life in {Life.CLOSING, Life.CLOSED}:
             return
         self.life = Life.CLOSING
+        self._batches.clear()  # the next owner folds them
         self._committing.end()
         await self._background.close()
         if self._committer is not None:

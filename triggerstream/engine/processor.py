@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -22,6 +23,9 @@ from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import ControlKeys
 
+PART_BYTES = 16 * 1024 * 1024
+"""Engines fold a batch in parts of about so many bytes, each a checkpoint; one record's may be more. While as
+many wait to be durable, nothing more is folded: a batch of small events may decide gigabytes."""
 _GROWTH = 6
 """How much longer an event can be in a state than on the wire: ``1e15`` becomes ``1000000000000000.0``."""
 _REMEMBERED = 4_096
@@ -94,9 +98,13 @@ class Processor:
         rules: Rules,
         records: Sequence[Record],
         load: Callable[[SessionId], bytes | None],
+        *,
+        most: int | None = None,
     ) -> Checkpoint:
         """Fold ``records``, which follow one another in the partition, into a checkpoint.
 
+        With ``most``, only until what they decide and change has about so many bytes.
+        The rest is for another.
         ``load`` returns a session's stored state; of a session that is at home here it is asked once.
 
         Raises:
@@ -104,22 +112,27 @@ class Processor:
             UnreadableStateError: a stored state cannot be read. The same holds.
         """
         batch = _Batch(self, rules, load)
+        limit = sys.maxsize if most is None else most
         for record in records:
             batch.take(record)
-        return batch.checkpoint(records[-1].offset + 1)
+            if batch.made + batch.held >= limit:
+                break
+        return batch.checkpoint(record.offset + 1)
 
 
 class _Session:
     """A session's state during a batch.
 
-    ``room`` is what it may grow by, at worst, before it is measured, ``resolved_room`` the same for its
-    resolved instances. None is left where a configuration is to be met: it may seed, and have other bounds.
+    ``length`` are the bytes that it had. ``room`` is what it may grow by, at worst, before it is measured,
+    ``resolved_room`` the same for its resolved instances. None is left where a configuration is to be met: it
+    may seed, and have other bounds.
     """
 
-    __slots__ = ("changed", "resolved_room", "room", "state")
+    __slots__ = ("changed", "length", "resolved_room", "room", "state")
 
-    def __init__(self, state: SessionState | None, room: int, resolved_room: int) -> None:
+    def __init__(self, state: SessionState | None, length: int, room: int, resolved_room: int) -> None:
         self.state = state
+        self.length = length
         self.room = room
         self.resolved_room = resolved_room
         self.changed = False
@@ -150,8 +163,14 @@ class _Batch:
         self.folded = 0
         self.prevented = 0
         self.configured = False
+        self.records = 0
+        self.made = 0
+        """The bytes of decisions, dead letters, configurations and records that belong elsewhere."""
+        self.held = 0
+        """About the bytes of the states, which are encoded at the end."""
 
     def take(self, record: Record) -> None:
+        self.records += 1
         try:
             event = events.decode(record)
             if self.processor.control is not None:
@@ -160,7 +179,7 @@ class _Batch:
                 self._configure(record, event)
                 return
         except (DecodeError, ConfigError) as exc:
-            self.dead_letters.append(DeadLetter(record=record, reason=str(exc)))
+            self._bury(record, str(exc))
             return
         session = self.sessions.get(event.session)
         if session is None:
@@ -171,14 +190,21 @@ class _Batch:
             session = self._open(event.session, stored)
         self._fold(record, session, event)
 
+    def _bury(self, record: Record, reason: str) -> None:
+        self.made += len(record.value or b"")
+        self.dead_letters.append(DeadLetter(record=record, reason=reason))
+
     def checkpoint(self, offset: int) -> Checkpoint:
         rules = self.rules
         states: dict[SessionId, Stored] = {}
+        size = self.made
         for session_id, session in self.sessions.items():
             known = session.state
             if session.changed and known is not None:
+                encoded = self.processor.encode(session_id, known)
+                size += len(encoded)
                 states[session_id] = Stored(
-                    state=self.processor.encode(session_id, known),
+                    state=encoded,
                     due_us=next_due(rules, known) if known.timer_count else None,
                     config=_met(rules, known),
                 )
@@ -193,6 +219,8 @@ class _Batch:
             rules=rules if self.configured else None,
             events=self.folded,
             prevented=self.prevented,
+            records=self.records,
+            size=size,
         )
 
     def _configure(self, record: Record, event: ConfigApplied) -> None:
@@ -209,6 +237,7 @@ class _Batch:
         applied = Applied(config=config, offset=record.offset, arrival_us=record.arrival_us, number=number)
         self.rules = self.rules.apply(applied)
         self.configured = True
+        self.made += len(event.text)
         for session in self.sessions.values():
             session.close_rooms()
 
@@ -219,6 +248,7 @@ class _Batch:
         key = event.session.encode()
         if partition_of(key, processor.partitions) == processor.partition:
             return False
+        self.made += len(record.value or b"")
         self.rehomed.append(
             NewRecord(key=key, value=record.value or b"", headers=events.rehomed_headers(record))
         )
@@ -229,7 +259,8 @@ class _Batch:
         known, length = None, 0
         if stored is not None:
             known, length = self.processor.recall(session_id, stored), len(stored)
-        session = _Session(known, bounds.state_bytes - length, bounds.resolved_bytes - length)
+        self.held += length
+        session = _Session(known, length, bounds.state_bytes - length, bounds.resolved_bytes - length)
         if known is not None and known.config != self.rules.current.offset:
             session.close_rooms()
         self.sessions[session_id] = session
@@ -248,20 +279,24 @@ class _Batch:
             decided = _encoded(folded)
             session.measure(folded if isinstance(folded, Folded) else None, self.rules.current.config.bounds)
         if not isinstance(folded, Folded):
-            self.dead_letters.append(DeadLetter(record=record, reason=folded.reason))
+            self._bury(record, folded.reason)
             return
         session.state = folded.state
         session.changed = True
         self.folded += 1
-        self.decided += decided
+        if decided:
+            self.decided += decided
+            self.made += sum(len(item.value) for item in decided)
         if folded.settled:
             self.settled += folded.settled
         if folded.prevented:
             self.prevented += folded.prevented
         if folded.left_out:
-            self.dead_letters += [
+            letters = [
                 _left_out(record, event, left_out, number) for number, left_out in enumerate(folded.left_out)
             ]
+            self.dead_letters += letters
+            self.made += sum(len(letter.record.value or b"") for letter in letters)
 
     def _fits(self, record: Record, session: _Session, folded: Folded, decided: list[Decided]) -> bool:
         """Whether what was folded without a look at the bounds in bytes is within them."""
@@ -269,6 +304,7 @@ class _Batch:
         # The event's content stands once as the session's latest, once in its outcome, once in each instance
         # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
         length = events.event_bytes(record) if record.headers else len(record.value or b"")
+        self.held += length * (2 + folded.taken) + folded.created * session.length
         own = length * _GROWTH + _RECORD_OVERHEAD
         growth = own * (2 + folded.taken)
         held = bounds.state_bytes - session.room
