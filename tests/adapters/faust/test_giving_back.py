@@ -72,3 +72,8 @@ async def test_it_ends_the_process_once_the_group_has_gone_on_without_it(make: M
     app, _, failures = make(answered_at=lambda: float(next(asked)), rebalance_timeout_s=0.04)
     await app.close_partitions()
     assert "has not ended within 0.04 s" in str(failures[0])
+
+
+async def test_a_recovery_without_a_fetch_does_not_leave_the_group_however_long_it_takes(make: Make) -> None:
+    app, _, _ = make(answered_at=lambda: 0.0)
+    assert app.conf.broker_max_poll_interval > 20 * 86_400

@@ -49,6 +49,9 @@ With twice as many a full log takes no less time."""
 _NO_PORT = 1
 _REQUEST_S = 90.0
 """Faust's own; it refuses to wait less for an answer than a session may last."""
+_NEVER_S = (2**31 - 1) / 1_000
+"""A recovery, in which nothing is fetched, takes as long as there is a changelog to read: after Faust's own
+1,000 s without a fetch, aiokafka would leave the group. A worker that hangs is found by its probes."""
 _CLOSE_SILENCE_S = 20.0
 """A rebalance or a stop waits for checkpoints in flight until no broker has answered for so long, which is
 longer than a client takes to stop without Kafka; or until Kafka's limit for a rebalance, as the group then
@@ -270,6 +273,7 @@ def build_app(
         broker_credentials=credentials(settings.security),
         broker_client_id=f"{settings.app}-worker",
         broker_max_poll_records=MAX_POLL_RECORDS,
+        broker_max_poll_interval=_NEVER_S,
         broker_session_timeout=settings.session_timeout_s,
         broker_request_timeout=max(_REQUEST_S, settings.session_timeout_s),
         broker_heartbeat_interval=settings.heartbeat_s,

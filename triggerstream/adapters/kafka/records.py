@@ -20,6 +20,8 @@ POLL_MS = 20
 """A fetch of control records alone wakes no reader, so the position is looked at this often."""
 STUCK_S = 30.0
 """After so long without any progress the log counts as away."""
+_TICKS = 20
+"""No single try counts for more than this part of it: a process that was stopped has not waited."""
 
 
 def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
@@ -70,8 +72,9 @@ async def pieces(
     """
     what = f"cannot read {place.topic}"
     loop = asyncio.get_running_loop()
-    position, moved = begin, loop.time()
+    position, stuck_for_s = begin, 0.0
     while position < end:
+        tried_at = loop.time()
         try:
             async with translated(what, timeout_s=TIMEOUT_S):
                 found = await fetched(consumer, place, timeout_ms=POLL_MS, max_records=most)
@@ -82,10 +85,10 @@ async def pieces(
                 raise
             found, after = {}, min(further, end)
             consumer.seek(place, after)
+        stuck_for_s = 0.0 if after > position else stuck_for_s + min(loop.time() - tried_at, stuck_s / _TICKS)
+        position = max(after, position)
         yield [record for record in found.get(place, ()) if record.offset < end], after
-        if after > position:
-            position, moved = after, loop.time()
-        elif loop.time() - moved > stuck_s:
+        if stuck_for_s > stuck_s:
             raise LogError(
                 f"{what}: partition {place.partition} stays at offset {position} of {end}"
                 f"{await _open_transaction(consumer, place)}"
