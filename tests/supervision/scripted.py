@@ -2,7 +2,8 @@
 
 ``PLAN`` has a word for each start, with commas between them; the last one is for all later starts. A number:
 end with that status. ``kill``: by SIGKILL. ``run``: serve until SIGTERM, then end with 0. ``wait``: do not
-serve, and end with 0 at SIGTERM. ``orphan``: leave an orphan behind that ends at once, then ``run``.
+serve, and end with 0 at SIGTERM. ``stuck``: stop, so that nothing but SIGKILL ends it. ``orphan``: leave an
+orphan behind that ends at once, then ``run``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from triggerstream.engine.failpoints import VARIABLE as VARIABLE_OF_TESTS
@@ -41,6 +43,9 @@ def _child(folder: Path, plan: str, brokers: str | None) -> None:
         sys.exit(int(word))
     if word == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if word == "stuck":
+        (folder / "running").touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
     if word == "orphan":
         _leave_orphan(folder)
     _run(folder, supervision, None if word == "wait" else listening)
@@ -77,12 +82,13 @@ def _leave_orphan(folder: Path) -> None:
     os.wait()
 
 
-def _supervise(folder: Path) -> int:
+def _supervise(folder: Path, plan: str) -> int:
     if sys.platform == "linux":
         # Orphans below it become its children, as those in a container become process 1's.
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
     (folder / "supervisor").write_text(str(os.getpid()))
-    return supervise("worker", [sys.executable, *sys.orig_argv[1:]], policy=POLICY)
+    policy = replace(POLICY, end_s=0.2) if plan == "stuck" else POLICY
+    return supervise("worker", [sys.executable, *sys.orig_argv[1:]], policy=policy)
 
 
 if __name__ == "__main__":
@@ -90,4 +96,4 @@ if __name__ == "__main__":
     if VARIABLE in os.environ:
         _child(Path(place), words, where[0] if where else None)
     else:
-        sys.exit(_supervise(Path(place)))
+        sys.exit(_supervise(Path(place), words))

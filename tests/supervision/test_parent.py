@@ -203,6 +203,15 @@ def test_signals_reach_the_child(supervised: Supervised) -> None:
     assert len(supervised.starts()) == 1
 
 
+def test_a_child_that_cannot_end_is_killed(supervised: Supervised) -> None:
+    supervised.start("stuck")
+    supervised.await_running()
+    supervised.signal(signal.SIGTERM)
+    assert supervised.status() == -signal.SIGKILL
+    assert "has not ended 0.2 s after it was told to: killed" in supervised.text()
+    assert not lives(supervised.child())
+
+
 @pytest.mark.parametrize("stopped", [False, True], ids=["that runs", "that is stopped"])
 def test_a_supervisor_that_is_killed_takes_its_child_along(supervised: Supervised, *, stopped: bool) -> None:
     supervised.start("run")

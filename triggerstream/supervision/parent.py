@@ -11,7 +11,8 @@ by a signal        ends by that signal
 =================  ===========================================================================================
 
 SIGTERM and SIGINT go to the child, whose end is then the supervisor's; without a child the supervisor ends
-with 0. SIGHUP, SIGUSR1 and SIGUSR2 go to the child. If the supervisor is killed, the kernel kills the child.
+with 0. A child that has not ended :attr:`Policy.end_s` later is killed. SIGHUP, SIGUSR1 and SIGUSR2 go to the
+child. If the supervisor is killed, the kernel kills the child.
 
 While no child serves them, the supervisor answers on the sockets that it holds (:class:`Answers`): probes as
 a process that lives and is not ready, everything else with 503 and the reason.
@@ -54,7 +55,8 @@ class Policy:
 
     ``calm_s``: a child that ran so long had recovered, and its end is a first one. ``most``: so many ends
     ``within_s`` with Kafka there are no outage of Kafka. Pauses begin with ``first_pause_s`` and double; the
-    longest leaves room for that many ends within that time.
+    longest leaves room for that many ends within that time. ``end_s``: how long a child may take to end. A
+    worker gives itself 100 s; one that is stopped, or hangs in the kernel, never would.
     """
 
     calm_s: float = 60.0
@@ -62,6 +64,7 @@ class Policy:
     longest_pause_s: float = 2.0
     most: int = 10
     within_s: float = 60.0
+    end_s: float = 110.0
 
 
 def supervise(name: str, command: Sequence[str], *, policy: Policy | None = None) -> int:
@@ -98,6 +101,8 @@ class _Supervisor:
         self._status = 0
         self._start_at: float | None = None
         """When to look for a broker, or to start the child where no broker is known; None: not now."""
+        self._kill_at: float | None = None
+        """When the child is killed that was told to end; None: it was not."""
         self._looking = False
         self._away = False
         """No broker has accepted a connection since the child ended."""
@@ -118,6 +123,7 @@ class _Supervisor:
                 if key.fd in self._selector.get_map():  # else an event of this turn has closed it
                     key.data()
             self._start_if_due()
+            self._kill_if_due()
         if self._result < 0:
             resource.setrlimit(resource.RLIMIT_CORE, (0, limit[1]))
             _end_by(-self._result)
@@ -125,8 +131,7 @@ class _Supervisor:
 
     def _timeout_s(self) -> float | None:
         times = [self._answers.expire()]
-        if self._start_at is not None:
-            times.append(max(self._start_at - time.monotonic(), 0.0))
+        times += [max(at - time.monotonic(), 0.0) for at in (self._start_at, self._kill_at) if at is not None]
         return min((one for one in times if one is not None), default=None)
 
     # ---- signals ----------------------------------------------------------------------------------
@@ -150,13 +155,21 @@ class _Supervisor:
         self._reap()
 
     def _forward(self, number: int) -> None:
-        self._stopping = self._stopping or number in _ENDING
+        if number in _ENDING and not self._stopping:
+            self._stopping = True
+            self._kill_at = time.monotonic() + self._policy.end_s
         if self._child is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._child, number)
         elif self._stopping:
             self._say("ended while no process ran")
             self._result = 0
+
+    def _kill_if_due(self) -> None:
+        if self._kill_at is not None and self._child is not None and time.monotonic() >= self._kill_at:
+            self._say(f"the {self._name} has not ended {self._policy.end_s:g} s after it was told to: killed")
+            self._kill_at = None
+            os.kill(self._child, signal.SIGKILL)
 
     def _reap(self) -> None:
         """Take note of processes that ended: the child, and orphans that became this process's children."""
