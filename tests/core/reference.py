@@ -257,6 +257,13 @@ class Reference:
         one: One,
         outcome: Started | Finished | Failed | Skipped | Retried | Revoked,
     ) -> None:
+        if isinstance(outcome, Revoked | Failed) and (outcome.attempt or 0) < one.attempt:
+            came_to_nothing = isinstance(outcome, Revoked) or outcome.reason not in {
+                None,
+                FailureReason.RESULT_NOT_REPORTABLE,
+            }
+            if outcome.attempt is not None and came_to_nothing:
+                return
         match outcome, one.status:
             case Started(), "scheduled":
                 one.status = "running"

@@ -388,7 +388,12 @@ def _body(move: Move, state: SessionState | None, config: Configuration) -> Body
             reason = reasons[move.pick % len(reasons)]
             error = "\x01" * 3_000 if move.flag and move.pick == 0 else "boom"
             return Failed(
-                instance=instance, command=command, error=error, reason=reason, metadata={"failed": True}
+                instance=instance,
+                command=command,
+                error=error,
+                reason=reason,
+                attempt=(None, 0, 1)[move.wait_us % 3],
+                metadata={"failed": True},
             )
         case "skipped":
             return Skipped(instance=instance, command=command, metadata={"skipped": True})
@@ -401,7 +406,7 @@ def _body(move: Move, state: SessionState | None, config: Configuration) -> Body
                 metadata={"retried": True},
             )
         case "revoked":
-            return Revoked(instance=instance, command=command)
+            return Revoked(instance=instance, command=command, attempt=(None, 0, 1)[move.wait_us % 3])
         case "skip":
             return Skip(instance=instance, cascade=move.flag, result=value)
         case "replay":

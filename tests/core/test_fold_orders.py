@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from msgspec.structs import replace
 
 from tests.core.story import Story, names, task
 from triggerstream.core.commands import Revoke
-from triggerstream.core.events import Resend, Skip
-from triggerstream.core.ids import InstanceId
+from triggerstream.core.events import Failed, FailureReason, Outcome, Resend, Revoked, Skip
+from triggerstream.core.ids import CommandId, InstanceId
 
 
 def test_skip_without_cascade_starts_nothing() -> None:
@@ -90,6 +93,69 @@ def test_resend_asks_for_the_same_command_with_the_next_attempt() -> None:
     story.resend("t#0")
     assert story.commands == [first, replace(first, attempt=1), replace(first, attempt=2)]
     assert story.statuses() == {"t#0": "running"}
+
+
+NOTHING_RAN = [reason for reason in FailureReason if reason is not FailureReason.RESULT_NOT_REPORTABLE]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        lambda i, c: Revoked(instance=i, command=c, attempt=0),
+        *(
+            lambda i, c, reason=reason: Failed(instance=i, command=c, error="x", reason=reason, attempt=0)
+            for reason in NOTHING_RAN
+        ),
+    ],
+    ids=["revoked", *NOTHING_RAN],
+)
+@pytest.mark.parametrize("started", [False, True])
+def test_an_earlier_message_that_came_to_nothing_does_not_end_one_that_was_sent_again(
+    late: Callable[[InstanceId, CommandId], Outcome], *, started: bool
+) -> None:
+    story = Story({"t": task("a")})
+    story.fire("a")
+    story.resend("t#0")
+    if started:
+        story.started("t#0")
+    command = story.command("t#0")
+    story.tell(late(InstanceId("t#0"), command))
+    assert story.statuses()["t#0"] == ("running" if started else "scheduled")
+    assert story.settled == []
+    assert story.refused() == 1
+    story.finished("t#0")
+    assert story.statuses()["t#0"] == "finished"
+    assert story.settled == [command]
+
+
+def test_an_earlier_message_whose_task_failed_or_whose_attempt_is_the_newest_counts() -> None:
+    for late in (
+        Failed(instance=InstanceId("t#0"), command=CommandId(""), error="ValueError", attempt=0),
+        Failed(
+            instance=InstanceId("t#0"),
+            command=CommandId(""),
+            error="a set",
+            reason=FailureReason.RESULT_NOT_REPORTABLE,
+            attempt=0,
+        ),
+        Failed(
+            instance=InstanceId("t#0"),
+            command=CommandId(""),
+            error="x",
+            reason=FailureReason.WORKER_LOST,
+            attempt=1,
+        ),
+        Failed(
+            instance=InstanceId("t#0"), command=CommandId(""), error="x", reason=FailureReason.WORKER_LOST
+        ),
+        Revoked(instance=InstanceId("t#0"), command=CommandId(""), attempt=1),
+        Revoked(instance=InstanceId("t#0"), command=CommandId("")),
+    ):
+        story = Story({"t": task("a")})
+        story.fire("a")
+        story.resend("t#0")
+        story.tell(replace(late, command=story.command("t#0")))
+        assert story.statuses()["t#0"] == ("expired" if isinstance(late, Revoked) else "failed")
 
 
 def test_resend_is_the_same_whatever_the_configuration_says_by_now() -> None:

@@ -71,13 +71,15 @@ class FailureReason(StrEnum):
 class Failed(Struct, frozen=True, kw_only=True):
     """``command`` ended with an error, or could never be handed over.
 
-    ``reason`` is None where the task itself raised.
+    ``reason`` is None where the task itself raised. ``attempt``: see :class:`Revoked`; it counts only where
+    ``reason`` says that nobody ran the task to its end.
     """
 
     instance: InstanceId
     command: CommandId
     error: str
     reason: FailureReason | None = None
+    attempt: int | None = None
     metadata: JsonObject | None = None
 
 
@@ -100,10 +102,15 @@ class Retried(Struct, frozen=True, kw_only=True):
 
 
 class Revoked(Struct, frozen=True, kw_only=True):
-    """The executor dropped ``command`` before it ran: expired there, or revoked."""
+    """The executor dropped ``command`` before it ran: expired there, or revoked.
+
+    ``attempt``: that of the message which was dropped. Refused where the command was sent again since then:
+    that message is still to be run. None: the newest.
+    """
 
     instance: InstanceId
     command: CommandId
+    attempt: int | None = None
     metadata: JsonObject | None = None
 
 

@@ -792,6 +792,12 @@ class _Draft:
             return self._refuse(f"command {outcome.command} is not that of {outcome.instance}")
         if instance.status not in DECIDED:
             return self._late(task, instance, outcome)
+        if _is_of_an_older_attempt(outcome, instance):
+            self.settled.clear()
+            return self._refuse(
+                f"{outcome.instance} was sent again: attempt {instance.attempt} is still to be run, and this "
+                "is of an earlier one"
+            )
         if instance.status is Status.RUNNING and isinstance(outcome, Revoked):
             self.settled.clear()
             return self._refuse(f"{outcome.instance} is running now: only a scheduled one expires")
@@ -1270,6 +1276,20 @@ def timer_due_us(task: Task, instance: Instance) -> int:
 
 def _other_generation(generation: int, given_for: int | None) -> str:
     return f"the session is in generation {generation}, the order was given for {given_for}"
+
+
+def _is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
+    """True where ``outcome`` says that one message of the command came to nothing, and another is under way.
+
+    What the task itself did counts, whichever message it ran for.
+    """
+    match outcome:
+        case Revoked(attempt=int(attempt)):
+            return attempt < instance.attempt
+        case Failed(attempt=int(attempt), reason=FailureReason() as reason):
+            return attempt < instance.attempt and reason is not FailureReason.RESULT_NOT_REPORTABLE
+        case _:
+            return False
 
 
 def _bound(key: str, limit: int, what: str) -> str:

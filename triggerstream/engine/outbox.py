@@ -219,6 +219,7 @@ class Outbox:
             command=decision.id,
             error=reason,
             reason=FailureReason.NOT_DISPATCHABLE,
+            attempt=decision.attempt,
         )
         record = NewRecord(key=decision.session.encode(), value=events.encode(failed))
         await self._store.refuse(Refused(number=entry.number, reason=reason, failed=record))

@@ -374,6 +374,10 @@ def _said(data: JsonObject) -> tuple[str | None, str | None]:
     return optional_text(data, "reason", "/data"), optional_text(data, "by", "/data")
 
 
+def _attempt(data: JsonObject) -> int | None:
+    return optional_integer(data, "attempt", "/data")
+
+
 def _started(data: JsonObject) -> Started:
     return Started(instance=_instance(data), command=_command(data), metadata=_metadata(data))
 
@@ -393,6 +397,7 @@ def _failed(data: JsonObject) -> Failed:
         command=_command(data),
         error=optional_text(data, "error", "/data") or "",
         reason=_failure_reason(data),
+        attempt=_attempt(data),
         metadata=_metadata(data),
     )
 
@@ -423,7 +428,9 @@ def _retried(data: JsonObject) -> Retried:
 
 
 def _revoked(data: JsonObject) -> Revoked:
-    return Revoked(instance=_instance(data), command=_command(data), metadata=_metadata(data))
+    return Revoked(
+        instance=_instance(data), command=_command(data), attempt=_attempt(data), metadata=_metadata(data)
+    )
 
 
 def _skip(data: JsonObject) -> Skip:
@@ -460,7 +467,7 @@ def _resend(data: JsonObject) -> Resend:
     return Resend(
         instance=_instance(data),
         generation=_generation(data),
-        attempt=optional_integer(data, "attempt", "/data"),
+        attempt=_attempt(data),
         reason=reason,
         by=by,
     )

@@ -255,6 +255,23 @@ async def test_an_expired_command_is_revoked(farm: Farm) -> None:
     assert not (farm.home / "expired").exists()
 
 
+async def test_a_message_that_came_to_nothing_says_which_attempt_it_was(farm: Farm) -> None:
+    sent = replace(command("counts", name="second"), expires_us=1_000, attempt=1)
+    await farm.dispatcher.dispatch(sent)
+    await asyncio.to_thread(farm.worker)
+    [event] = await farm.outcome(sent)
+    assert (event["type"], event["data"]["attempt"]) == ("triggerstream.task.revoked", 1)
+
+
+async def test_a_failure_on_record_is_that_of_the_attempt_which_reports_it(sql: Farm) -> None:
+    sent = command("takes_effect", name="record-of-an-earlier-one", fails=True)
+    await sql.run(sent)
+    await sql.dispatcher.dispatch(replace(sent, attempt=1))
+    events = await sql.outcome(sent, count=2)
+    assert types(events) == ["started", "failed", "failed"]
+    assert [event["data"]["attempt"] for event in events[1:]] == [0, 1]
+
+
 async def test_a_revoked_command_is_reported(farm: Farm) -> None:
     worker = farm.worker("-c", "1")
     busy, sent = command("slow", name="busy"), command("counts", name="revoked")

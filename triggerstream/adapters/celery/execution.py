@@ -162,7 +162,7 @@ class Execution:
                 value = guard.conclude(delivery.command, value)
             except GuardUnavailableError:
                 logger.exception("The guard did not record an outcome", extra={"command": delivery.command})
-        self.reporter.report(delivery.session, value)
+        self.reporter.report(delivery.session, outcomes.of_attempt(delivery, value))
 
     def _run(self, call: _Call, held: Held, lease: AbstractContextManager[None]) -> object:
         delivery, request = call.delivery, call.task.request
@@ -229,7 +229,7 @@ class Execution:
         raise _EndedBeforeError("its outcome is on record")
 
     def _report_value(self, request: Context, delivery: Delivery, value: bytes) -> None:
-        self.reporter.report(delivery.session, value)
+        self.reporter.report(delivery.session, outcomes.of_attempt(delivery, value))
         _mark_handled(request)
 
     def _context(self, call: _Call, held: Held) -> CommandContext:

@@ -17,6 +17,7 @@ from uuid import UUID
 from celery.canvas import Signature
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.result import ResultBase
+from msgspec.structs import replace
 
 from triggerstream.adapters.celery.delivery import Delivery
 from triggerstream.core.errors import DecodeError, TriggerstreamError
@@ -212,7 +213,10 @@ def retried(delivery: Delivery, *, after_s: float, kwargs: object = None) -> byt
 def revoked(delivery: Delivery, *, reason: str) -> bytes:
     """Celery dropped the message before it ran."""
     metadata: JsonObject = {"reason": reason}
-    return encode(delivery, Revoked(instance=delivery.instance, command=delivery.command, metadata=metadata))
+    outcome = Revoked(
+        instance=delivery.instance, command=delivery.command, attempt=delivery.attempt, metadata=metadata
+    )
+    return encode(delivery, outcome)
 
 
 def failed(
@@ -225,6 +229,7 @@ def failed(
         command=delivery.command,
         error=_valid(error[:_ERROR_CHARS]),
         reason=reason,
+        attempt=delivery.attempt,
         metadata=metadata,
     )
     return encode(delivery, outcome)
@@ -292,6 +297,17 @@ def describe(exc: BaseException) -> str:
 
 def _valid(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
+
+
+def of_attempt(delivery: Delivery, value: bytes) -> bytes:
+    """``value``, an outcome that a guard has on record, as that of the attempt which reports it.
+
+    What a guard has on record is final for each message of the command: it was made for an earlier one.
+    """
+    outcome = decode(value)
+    if isinstance(outcome, Failed | Revoked) and outcome.attempt not in {None, delivery.attempt}:
+        return encode(delivery, replace(outcome, attempt=delivery.attempt))
+    return value
 
 
 # ---- reading them back ---------------------------------------------------------------------------

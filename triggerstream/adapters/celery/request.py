@@ -182,7 +182,8 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
                     logger.exception("The guard does not answer", extra={"command": delivery.command})
                 else:
                     if recorded is not None:
-                        execution.reporter.report(delivery.session, recorded)
+                        value = outcomes.of_attempt(delivery, recorded)
+                        execution.reporter.report(delivery.session, value)
                         self._triggerstream_reported = True
                         return
             execution.reporter.report(delivery.session, outcomes.revoked(delivery, reason=reason))
