@@ -18,6 +18,7 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
+from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.cluster import describe
@@ -28,6 +29,7 @@ from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.adapters.kafka.upkeep import check_tasks
+from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
@@ -98,6 +100,7 @@ class Bridge:
         self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
         self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
         self._lanes: dict[int, Lane] = {}
+        self._topic_id = ""
         self._consumer: AIOKafkaConsumer | None = None
         self._phase = Phase.STARTING
         self._answered_at = -math.inf
@@ -111,7 +114,7 @@ class Bridge:
             UsageError: it cannot be started as things are; the message says what to do.
             LogError: the log failed in a way that a restart may cure.
         """
-        await begin(self._connection, self._app, start)
+        self._topic_id = await begin(self._connection, self._app, start)
         consumer = self._consumer = self._new_consumer()
         handing, intake = Background(self.fail), Background(self.fail)
         ending = asyncio.create_task(stopping.wait())
@@ -124,6 +127,7 @@ class Bridge:
             handing.start("hand-over", self.handover.run())
             intake.start("fetches", self._fetch())
             intake.start("commits", self._commit_all())
+            intake.start("topics", self._watch())
             ends: list[asyncio.Future[Any]] = [ending, self._failed]
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
@@ -142,6 +146,17 @@ class Bridge:
             await self._log.close()
             await self._graveyard.close()
         await self._leave(left)
+
+    async def _watch(self) -> None:
+        """End the bridge where its topic is another one by now: a consumer goes on by name, or waits.
+
+        Raises:
+            UsageError: that is so; the message says what to do.
+        """
+        topic = self._topics.commands
+        lost = f"commands that were in {topic} and not handed over are lost: {advice.resend_stuck()}"
+        repair = f"{lost}; {_where_to_begin(self._app, 'the topic is another one')}"
+        await watch_topics(self._connection, {topic: self._topic_id}, repair=repair)
 
     async def _leave(self, member_id: str) -> None:
         """Leave the group, so that others have the partitions at once; aiokafka does so for others."""
@@ -224,6 +239,7 @@ class Bridge:
                 command=decision.id,
                 error=reason,
                 reason=FailureReason.NOT_DISPATCHABLE,
+                attempt=decision.attempt,
             )
             await self._log.append([NewRecord(key=decision.session.encode(), value=events.encode(failed))])
         failpoint("bridge.reported")
@@ -242,7 +258,7 @@ class Bridge:
         if not moved:
             return
         offsets = {
-            TopicPartition(self._topics.commands, lane.partition): position
+            TopicPartition(self._topics.commands, lane.partition): (position, self._topic_id)
             for lane, position in moved.items()
         }
         try:
@@ -353,10 +369,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is 
 # ---- where to begin ---------------------------------------------------------------------------
 
 
-async def begin(connection: Connection, app: AppId, start: Start | None) -> None:
+async def begin(connection: Connection, app: AppId, start: Start | None) -> str:
     """See to it that the group has a usable offset for each partition, before anything is handed over.
 
-    ``start`` is for partitions that have none, or one outside of the log; theirs is committed at once.
+    ``start`` is for partitions that have none, one outside of the log, or one of a topic that had this name
+    before; theirs is committed at once. Returns the id of the topic, which is committed with each offset.
 
     Raises:
         UsageError: a partition has none and there is no ``start``; or the topic is missing.
@@ -372,23 +389,32 @@ async def begin(connection: Connection, app: AppId, start: Start | None) -> None
         async with connection.running(_outsider(connection, app)) as consumer:
             consumer.assign(places)
             first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+            # What is public knows no metadata, and does not wait for a coordinator that is only just there.
+            committed = await consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001
             lacking = {
                 place: why
                 for place in places
-                if (why := _lack(await consumer.committed(place), first[place], end[place])) is not None
+                if (why := _lack(committed.get(place), first[place], end[place], topic=found.id)) is not None
             }
             if not lacking:
-                return
+                return found.id
             if start is None:
                 place, why = next(iter(lacking.items()))
                 more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
                 raise UsageError(_where_to_begin(app, f"partition {place.partition} of {topic} {why}{more}"))
-            await consumer.commit({place: _first(start, first[place], end[place]) for place in lacking})
+            await consumer.commit(
+                {place: (_first(start, first[place], end[place]), found.id) for place in lacking}
+            )
+    return found.id
 
 
-def _lack(offset: int | None, first: int, end: int) -> str | None:
-    if offset is None:
+def _lack(at: OffsetAndMetadata | None, first: int, end: int, *, topic: str) -> str | None:
+    """Why the bridge cannot go on at ``at``, which was committed with the id of its topic; None: it can."""
+    if at is None or at.offset < 0:
         return "has none"
+    offset = at.offset
+    if at.metadata not in {"", None, topic}:
+        return f"has {offset}, of a topic that had this name before: it was deleted and made again"
     if offset < first:
         return f"has {offset}, but begins at {first}: commands were deleted that nobody handed over"
     if offset > end:
