@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import SURVEY, Cli
 from tests.support.engines import RunningEngine, running_engine
-from triggerstream.core.events import Failed, Finished, Trigger
+from triggerstream.core.events import Close, Erase, Failed, Finished, Trigger
 from triggerstream.core.ids import TriggerName
 from triggerstream.wire.records import NewRecord
 
@@ -105,6 +105,25 @@ def test_what_an_outcome_left_out_is_appended_as_an_event_of_its_own_and_counts_
         "t_x#0": "unstarted",
         "t_y#0": "unstarted",
     }
+
+
+@pytest.mark.parametrize("end", ["close", "erase", "close and begin anew"])
+def test_what_was_left_out_of_a_session_that_was_closed_stays(
+    cli: Cli, engine: RunningEngine, end: str
+) -> None:
+    engine.apply(PAGES)
+    engine.append("s", Trigger(name=TriggerName("page"), data={}))
+    (command,) = engine.commands(1)
+    engine.append("s", Finished(instance=command.instance, command=command.id, result={"n": 1}))
+    engine.apply(PAGES.replace("1}", "9}"))
+    engine.append("s", Erase() if end == "erase" else Close())
+    if "anew" in end:
+        engine.append("s", Trigger(name=TriggerName("page"), data={}))
+    before = cli("sessions", "show", "s", "--json").out
+    ran = cli("deadletters", "redrive", "--all", "--json")
+    assert (ran.status, ran.row()["folded"]) == (1, False)
+    assert "session s was closed or erased since then" in ran.row()["reason"]
+    assert cli("sessions", "show", "s", "--json").out == before
 
 
 def test_a_skip_that_leaves_something_out_is_said_to_have_applied(cli: Cli, engine: RunningEngine) -> None:

@@ -10,8 +10,10 @@ from typing import TypeAlias
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event, Trigger
-from triggerstream.core.ids import AppId
+from triggerstream.core.ids import AppId, TaskName, command_id
+from triggerstream.core.state import SessionState
 from triggerstream.engine.following import PAGE, folded, offsets
+from triggerstream.engine.kept_states import UnreadableStateError
 from triggerstream.engine.ports import DeadLetterRow, Log, Reader
 from triggerstream.wire.events import ORIGIN_HEADER, decode, rehomed_headers
 from triggerstream.wire.records import NewRecord, Record
@@ -57,7 +59,7 @@ async def prepare(
     if letter.offset is None:
         return _stays(letter, advice.replay_instance())
     if letter.left_out is not None:
-        return await _prepare_left_out(reader, letter)
+        return await _prepare_left_out(reader, letter, app=app)
     found = await reader.record(letter.offset, partition=letter.partition)
     if found is None:
         return _stays(letter, f"the log no longer holds offset {letter.offset} of {letter.partition}")
@@ -73,7 +75,8 @@ async def prepare(
     return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
 
 
-async def _prepare_left_out(reader: Reader, letter: DeadLetterRow) -> Ready | Redriven:
+async def _prepare_left_out(reader: Reader, letter: DeadLetterRow, *, app: AppId) -> Ready | Redriven:
+    """The trigger that was left out. In a session that was closed since then, it would begin the next one."""
     value = letter.value or b""
     record = Record(
         partition=letter.partition, offset=0, arrival_us=letter.at_us, key=letter.key, value=value
@@ -85,8 +88,28 @@ async def _prepare_left_out(reader: Reader, letter: DeadLetterRow) -> Ready | Re
     if not isinstance(event, Event) or not isinstance(event.body, Trigger):
         # Whoever can write dead letters would have the next redrive sign an event of the engine's own.
         return _stays(letter, "only a trigger is left out, and this is none")
+    row = await reader.session(event.session)
+    try:
+        state = None if row is None else row.known()
+    except UnreadableStateError as exc:
+        return _stays(letter, str(exc))
+    if state is None or state.closed or not _is_of_now(app, event, state):
+        return _stays(
+            letter,
+            f"session {event.session} was closed or erased since then: the trigger would begin it anew",
+        )
     new = NewRecord(key=letter.key, value=value)
     return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
+
+
+def _is_of_now(app: AppId, event: Event, state: SessionState) -> bool:
+    """Whether ``event``, a trigger with its command's id, follows from an instance of this generation."""
+    task = TaskName(event.type)
+    record = state.tasks.get(task)
+    return record is not None and any(
+        event.id == command_id(app, event.session, generation=state.generation, task=task, number=number)
+        for number in range(record.next)
+    )
 
 
 async def redrive(log: Log, reader: Reader, ready: Sequence[Ready], *, wait_s: float) -> list[Redriven]:
