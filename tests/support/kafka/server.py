@@ -73,6 +73,18 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
+def _wait_until_stopped(process: int) -> None:
+    """Return once no thread runs any more: each stops by itself, later on a busy machine."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        threads = list(Path(f"/proc/{process}/task").glob("*/stat"))
+        with suppress(OSError):
+            # The state stands behind the name, which is in brackets and may hold any character.
+            if all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads):
+                return
+        time.sleep(0.01)
+
+
 class KafkaUnavailableError(Exception):
     """There is no Kafka to be had here; the message says what is missing."""
 
@@ -306,8 +318,10 @@ class KafkaServer:
             self._process.wait()
 
     def pause(self) -> None:
-        """Freeze it: connections stay open, and nothing answers."""
+        """Freeze it: connections stay open, and nothing answers once this returns."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None and sys.platform == "linux":
+            _wait_until_stopped(self._process.pid)
 
     def resume(self) -> None:
         """Let it go on."""
