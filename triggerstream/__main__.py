@@ -11,16 +11,16 @@ from triggerstream.supervision.channel import COMMANDS, VARIABLE
 def main() -> None:
     """Run the command line of this process.
 
-    `worker` and `bridge` run as the child of a supervisor, which this process is unless one has started it.
-    A supervisor must stay small, so only its child imports the command line.
+    `worker` and `bridge` run as the child of a supervisor. This process becomes the supervisor unless a
+    supervisor has started it. A supervisor must stay small, so only its child imports the command line.
     """
     supervision = None
     if sys.argv[1:] and sys.argv[1] in COMMANDS and os.name == "posix":
         if VARIABLE not in os.environ:
-            from triggerstream.supervision.parent import supervise  # noqa: PLC0415 - as below
+            from triggerstream.supervision.parent import supervise  # noqa: PLC0415 - a supervisor needs none of it
 
             sys.exit(supervise(sys.argv[1], [sys.executable, *sys.orig_argv[1:]]))
-        from triggerstream.supervision.child import connect  # noqa: PLC0415 - as below
+        from triggerstream.supervision.child import connect  # noqa: PLC0415 - a supervisor needs none of it
 
         supervision = connect(os.environ)
     from triggerstream.cli import main as program  # noqa: PLC0415 - a supervisor needs none of it

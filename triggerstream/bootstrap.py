@@ -115,7 +115,7 @@ def index(address: SqliteAddress) -> Index:
 
 
 def keeper(address: SqliteAddress) -> Keeper:
-    """What messages call the sessions of a database."""
+    """The name of a database's sessions in messages."""
     from triggerstream.adapters.sqlite.database import keeper_of, locate
 
     return keeper_of(locate(address.path))
@@ -124,12 +124,12 @@ def keeper(address: SqliteAddress) -> Keeper:
 async def archives(
     address: str | Address, *, to_rebuild: bool, partitions: int | None = None
 ) -> Sequence[Archive]:
-    """What a replay works on: the partitions of the log at ``address``, all of them.
+    """Archives for a replay: all partitions of the log at ``address``.
 
-    ``partitions``: how many the app has, where no checkpoint says so.
+    ``partitions``: the app's number of partitions, if no checkpoint has it.
 
     Raises:
-        UsageError: ``address`` is none, or has no log; where they are ``to_rebuild``, also that workers run.
+        UsageError: ``address`` is invalid or has no log; with ``to_rebuild``, also if workers run.
         LogError: the log cannot be reached.
     """
     parsed = _parsed(address)
@@ -141,10 +141,10 @@ async def archives(
 
 
 async def strays(address: str | Address, *, partitions: int | None = None) -> TopicFinding | None:
-    """Where records lie in partitions that were added to the log, how many; None: there is no such record.
+    """Finding about records in partitions that were added to the log; None if there are none.
 
     Raises:
-        UsageError: ``address`` is none, or has no log.
+        UsageError: ``address`` is invalid or has no log.
         LogError: the log cannot be reached.
     """
     parsed = _parsed(address)
@@ -161,10 +161,10 @@ async def strays(address: str | Address, *, partitions: int | None = None) -> To
 
 
 async def added_logs(address: str | Address, *, partitions: int | None = None) -> Mapping[int, RecordReader]:
-    """The log's partitions beyond the app's, where neither a checkpoint nor a person says their number.
+    """Readers of partitions beyond the app's, if neither a checkpoint nor an option gives the app's number.
 
     Raises:
-        UsageError: ``address`` is none, or has no log.
+        UsageError: ``address`` is invalid or has no log.
         LogError: the log cannot be reached.
     """
     parsed = _parsed(address)
@@ -232,7 +232,7 @@ def app_of(address: str | Address) -> AppId:
 
 
 def control_keys(address: Address) -> ControlKeys | None:
-    """The keys that the engine's own events at ``address`` are signed with; None: they are not.
+    """The keys that sign engine events at ``address``; None if they are not signed.
 
     Raises:
         UsageError: the file that names the key cannot be used.
@@ -302,11 +302,11 @@ def window(
     lasting: bool,
     supervision: Supervision,
 ) -> Window:
-    """Where people look at a worker; it listens from now on. ``lasting``: the worker keeps its name.
+    """The web view of a worker; it listens from now on. ``lasting``: the worker keeps its name.
 
     Raises:
-        UsageError: it cannot listen there, or others would reach it and there are no ``tokens``; a file of
-            secrets cannot be used.
+        UsageError: it cannot listen at the address; other machines could reach it and there are no
+            ``tokens``; or a file with secrets cannot be used.
     """
     with _extra():
         from triggerstream.adapters.faust.worker import Window

@@ -366,7 +366,7 @@ class MemoryReader:
         return 0
 
     async def partitions(self) -> int:
-        """How many partitions the log has."""
+        """The log's number of partitions."""
         return 1
 
     async def session(self, session: SessionId) -> SessionRow | None:
@@ -391,7 +391,7 @@ class MemoryReader:
         return [letter for letter in self._database.dead_letters if letter.number > after][:limit]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
-        """The dead letter that the record at ``offset`` became; not one of a trigger that it left out."""
+        """The dead letter of the record at ``offset`` itself, not of a trigger that was left out."""
         letters = (letter for letter in self._database.dead_letters if letter.offset == offset)
         return next((letter for letter in letters if letter.left_out is None), None)
 

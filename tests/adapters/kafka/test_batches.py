@@ -148,7 +148,7 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "crc": (lambda data: _flipped(data, -1), "Invalid CRC"),
     "codec": (lambda data: sealed(data[:22] + b"\x07" + data[23:]), "Unknown compression codec 0x07"),
     "format": (lambda data: data[:16] + b"\x05" + data[17:], "unknown format 5"),
-    "cut": (lambda data: data[:-1], "the batch is cut off"),
+    "cut": (lambda data: data[:-1], "the batch is truncated"),
     "short": (lambda data: data[:8] + struct.pack(">i", 8) + data[12:20], "has only 20 bytes"),
     "negative": (lambda data: data[:8] + struct.pack(">i", -5) + data[12:], "has only"),
     "count": (lambda data: sealed(data[:57] + struct.pack(">i", 1) + data[61:]), "unconsumed bytes"),

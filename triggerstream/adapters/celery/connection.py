@@ -16,7 +16,7 @@ _REDIS = frozenset({"redis", "rediss", "sentinel"})
 
 
 class ConfirmedConnection:
-    """Connects with the first use, and again after :meth:`close`. For one thread at a time."""
+    """Connection that opens at the first use, and again after :meth:`close`. For one thread at a time."""
 
     def __init__(self, app: Celery, *, timeout_s: float) -> None:
         self._app = app
@@ -28,7 +28,7 @@ class ConfirmedConnection:
         """A producer on the open connection.
 
         Raises:
-            BaseException: one of :meth:`errors`; no broker answers.
+            BaseException: one of :meth:`errors`, if no broker answers.
         """
         if self._producer is None:
             self._connection = self._app.connection_for_write(
@@ -39,12 +39,12 @@ class ConfirmedConnection:
         return self._producer
 
     def connection(self) -> Any:  # noqa: ANN401 - a kombu Connection
-        """The open connection, connected if it was not."""
+        """The open connection; it connects first if it is closed."""
         self.producer()
         return self._connection
 
     def errors(self) -> tuple[type[BaseException], ...]:
-        """Exceptions after which it is not known what the broker has; :meth:`close` is to be called."""
+        """Exceptions after which the broker may or may not have the message; then call :meth:`close`."""
         common = (OSError, KombuError, BrokerError)
         if self._connection is None:
             return common
@@ -57,17 +57,17 @@ class ConfirmedConnection:
             connection.release()
 
     def forget(self) -> object:
-        """Leave the connection without closing it: after a fork its socket belongs to the parent.
+        """Drop the connection without closing it: after a fork its socket belongs to the parent.
 
-        Returns what must be kept, since a connection that is collected shuts its socket down, which ends it
-        for the parent too.
+        Returns an object that the caller must keep: a connection that is garbage-collected shuts its socket
+        down, also for the parent.
         """
         kept = (self._connection, self._producer)
         self._connection = self._producer = None
         return kept
 
     def _transport_options(self) -> JsonObject:
-        """The app's own, with what makes the broker's confirmation arrive, or its absence noticed."""
+        """The app's transport options, with confirmation and time limits added."""
         options: JsonObject = {
             "confirm_publish": True,
             "read_timeout": self._timeout_s,

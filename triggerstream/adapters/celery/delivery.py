@@ -32,10 +32,10 @@ PUT_BACK = "putBack"
 """In the header: how often the message was put back."""
 
 BEGUN = "begun"
-"""In the header: true once `started` of this very message is in the log."""
+"""Field of the header: true once `started` of this same message is in the log."""
 
 STARTS = "triggerstream-starts"
-"""A header of its own: how many deliveries of the message may have begun to run and had no end."""
+"""Separate header: how many deliveries of the message may have started without an outcome."""
 
 HEADER_BYTES = 64 * 1024
 """RabbitMQ closes the connection of a message whose headers take more than a frame of 128 KiB."""
@@ -46,10 +46,10 @@ _NOT_IN_HEADER = frozenset({"kind", "run", "kwargs", "queue", "expires", "decide
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Which command a Celery message stands for.
+    """The command that a Celery message carries.
 
-    ``retries`` are the command's, not those of Celery's ``self.retry``; ``starts`` is what :data:`STARTS`
-    says.
+    ``retries`` are the command's, not those of Celery's ``self.retry``; ``starts`` is the value of the
+    header :data:`STARTS`.
     """
 
     command: CommandId
@@ -91,14 +91,14 @@ def delivery_of(headers: Mapping[str, object] | None) -> Delivery | None:
 
 
 def read_delivery(headers: Mapping[str, object] | None) -> Delivery | None:
-    """The command that a message with ``headers`` stands for; None where none of them is ours.
+    """The command of a message with ``headers``; None if it has none of triggerstream's headers.
 
     Raises:
-        DecodeError: one is, and has another form than a bridge gives it.
+        DecodeError: such a header has another form than a bridge writes.
     """
     if headers is None or headers.get(HEADER) is None:
         return None
-    # Celery's own reader of JSON takes what no event can hold: half of a surrogate pair, say.
+    # Celery's JSON parser accepts values that no event can hold, such as half of a surrogate pair.
     fields = as_object(loads(dumps(headers[HEADER])), "")
     command, session, instance = (text_of(fields, name) for name in ("id", "session", "instance"))
     check_session(session)

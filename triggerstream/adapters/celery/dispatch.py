@@ -168,7 +168,7 @@ class _Publisher:
         except self._connection.errors() as exc:
             # Which of them the broker has is not known: all may be sent again.
             self._disconnect()
-            why = f"the Celery broker did not take it: {type(exc).__name__}: {exc}"
+            why = f"the Celery broker did not accept the message: {type(exc).__name__}: {exc}"
             return [(job, DispatchError(why)) for job in batch]
         except Exception as exc:  # noqa: BLE001 - it is raised where the commands are waited for
             return [(job, exc) for job in batch]

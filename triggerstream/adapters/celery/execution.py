@@ -78,7 +78,7 @@ _HANDLED = "triggerstream_handled"
 
 
 class TaskExitedError(Exception):
-    """What Celery is given for an exception of the task that would end the process: ``SystemExit``, say."""
+    """Exception passed to Celery in place of one that would end the process, such as ``SystemExit``."""
 
 
 class _EndedBeforeError(Ignore):
@@ -168,7 +168,7 @@ class Execution:
         delivery, request = call.delivery, call.task.request
         if request.retries == delivery.retries and not delivery.begun:
             self._report_started(call, held)
-        # A retry of Celery's own is a call of its own, as it is to a guard: what was lost before is not its.
+        # A retry by Celery is a separate call, for a guard too: it does not inherit the count of lost starts.
         (request.headers or {}).pop(STARTS, None)
         context = self._context(call, held)
         with lease, _uninterrupted() as interrupts:
@@ -214,7 +214,7 @@ class Execution:
         try:
             self.reporter.append(call.delivery.session, value)
         except LogError:
-            # It has not begun: that the log is away costs it neither a take-over nor a start.
+            # The task has not started: an unavailable log must not count as a take-over or a start.
             held.release()
             logger.exception(
                 "The log does not answer: command put back", extra={"command": call.delivery.command}
@@ -262,11 +262,11 @@ class Execution:
         expires: bool = False,
         begun: bool = False,
     ) -> NoReturn:
-        """Send the message again, for later but at most ``within_s`` later, and have this one acknowledged.
+        """Send the message again with a delay of at most ``within_s``, and let Celery acknowledge this one.
 
-        It comes later each time. A crash between the two leaves both messages; a guard makes one of no
-        effect. ``expires``: the command's time to begin goes on; otherwise somebody has begun it in time.
-        ``begun``: its `started` is in the log, and need not be there again.
+        The delay grows each time. A crash between the two steps leaves both messages; with a guard, the second
+        one has no effect. ``expires``: the command can still expire; without it, the command was started in
+        time. ``begun``: `started` is in the log and need not be appended again.
         """
         request = task.request
         _mark_handled(request)
@@ -299,10 +299,10 @@ def _mark_handled(request: Context) -> None:
 
 
 def _ends_worker(exc: BaseException) -> bool:
-    """True where ``exc`` was raised into the task because its process is to end: not the task's own doing.
+    """True if ``exc`` was raised into the task because its process must end, not by the task itself.
 
-    A prefork child's handler of SIGTERM raises ``SystemExit``, after which anything may be raised by what
-    cleans up. The other pools run tasks in the main process, where Celery raises its own two.
+    The SIGTERM handler of a prefork child raises ``SystemExit``; cleanup code may then raise any exception.
+    The other pools run tasks in the main process, where Celery raises two exceptions of its own.
     """
     return isinstance(exc, WorkerShutdown | WorkerTerminate) or bool(terminate_handler_fired())
 

@@ -61,7 +61,7 @@ def plain(value: object, *, depth: int = JSON_DEPTH - _ENVELOPE_DEPTH) -> Json:
     except NotReportableError:
         raise
     except Exception as exc:
-        # The application's own classes are read by calling their methods: that is no error of its task.
+        # Reading an object of the application calls its methods; their errors are not errors of the task.
         raise NotReportableError(f"a value cannot be read: {describe(exc)}") from exc
 
 
@@ -92,7 +92,7 @@ def _plain(value: object, path: str, depth: int) -> Json:
                 raise NotReportableError(f"{path or '/'}: not valid Unicode") from exc
             return str(value)
         case Signature():
-            # Itself a dict: without this it would count as a result, and what it stands for would never run.
+            # A signature is a dict: without this check it would count as a result, and would never run.
             raise NotReportableError(
                 f"{path or '/'}: a Celery signature ({value.get('task')!s:.80}) is no JSON; it was not "
                 "applied, so nothing of it ran: call its apply_async() in the task and return the id of what "
@@ -118,7 +118,7 @@ def _plain(value: object, path: str, depth: int) -> Json:
 
 
 def _advice(value: object) -> str | None:
-    """What could be returned in place of ``value``."""
+    """Advice what to return in place of ``value``; None if there is none."""
     match value:
         case type():
             return None
@@ -256,7 +256,7 @@ def not_reportable(delivery: Delivery, exc: NotReportableError) -> bytes:
 
 
 def processes_ended(times: int) -> str:
-    """The error of a command that was given up after so many starts."""
+    """The error text of a command that was given up after this number of starts."""
     return f"the processes that ran it ended without an outcome, {times} times"
 
 

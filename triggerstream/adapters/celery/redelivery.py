@@ -1,19 +1,19 @@
-"""Messages that a broker delivers again: how often one may have killed its worker, and when to give it up.
+"""Redelivered messages: counts how often one may have killed its worker, and gives it up at a limit.
 
-A broker marks a message that it delivers again. It does not say whether the first delivery was begun, nor how
-many there were. So the worker that receives a marked message does not run it. It
+A broker marks a message that it delivers again. The mark does not say whether a task was started, nor how
+many deliveries there were. A worker that receives a marked message therefore does not run it. The worker
 
-1. publishes it anew, under the same id, with one more in the header :data:`~delivery.STARTS`,
-2. has the broker confirm that,
-3. acknowledges the marked one.
+1. publishes the message again, under the same id, with the header :data:`~delivery.STARTS` one higher,
+2. waits for the broker's confirmation,
+3. acknowledges the marked message.
 
-A crash between 1 and 3 leaves both. The marked one comes again, with the count that it had; each copy carries
-a count of its own, and each is given up at the same limit. At the limit the worker reports `failed`, reason
-`worker lost`, and acknowledges; a crash in between has it reported again, which changes nothing.
+A crash between 1 and 3 leaves both messages. The marked one is delivered again, with its old count; each copy
+has its own count, and each is given up at the same limit. At the limit the worker reports `failed`, reason
+`worker lost`, and acknowledges the message; after a crash in between, it reports again, which changes nothing.
 
-What was certainly not begun is not counted: a message whose time has not come, and one whose task is
-acknowledged before it runs. A worker that ends in good order hands back what it has not begun, unmarked, so
-that no number of restarts makes a task fail that never ran.
+Messages whose task certainly did not start are not counted: a message whose time has not come, and one whose
+task is acknowledged before it runs. A worker that stops normally hands back the messages that it has not
+started, without the mark, so that restarts never fail a task that did not run.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_LOST_STARTS = MAX_TAKEOVERS
-"""The same bound as that of a guard, which counts beside it, not on top of it: four starts."""
+"""Limit of four starts, the same as a guard's. The two counts are independent and are not added."""
 
 
 class Redelivery:
-    """Counts messages that come again, and hands back what was not begun."""
+    """Counts redelivered messages, and hands back messages that were not started."""
 
     def __init__(self, execution: Execution, republisher: Republisher) -> None:
         self._execution = execution
@@ -58,19 +58,19 @@ class Redelivery:
         self._came_late: list[Message] = []
 
     def waits(self, request: Request) -> None:
-        """Note a request that was received: until it is begun, it may have to be handed back."""
+        """Note a received request: until it is started, it may have to be handed back."""
         self._waiting.add(request)
 
     def waits_no_more(self, request: Request) -> None:
-        """Note that a request was begun, or is over."""
+        """Note that a request was started, or has ended."""
         self._waiting.discard(request)
 
     def forget(self) -> None:
-        """Forget all that waits: its connection is lost, so the broker delivers it again."""
+        """Forget all waiting requests: the connection is lost, so the broker delivers them again."""
         self._waiting.clear()
 
     def counting(self, strategy: Any) -> Callable[..., Callable[..., object]]:  # noqa: ANN401 - a name, or a function
-        """A Celery strategy (how a worker takes a task's messages) that counts, else does as ``strategy``."""
+        """A Celery strategy (the handler of a task's messages) that counts, then calls ``strategy``."""
         make = symbol_by_name(strategy)
 
         def start(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -> Callable[..., object]:  # noqa: ANN401 - a Celery Consumer
@@ -91,7 +91,7 @@ class Redelivery:
         return start
 
     def _count(self, task: Task[Any, Any], delivery: Delivery, message: Message, consumer: Any) -> None:  # noqa: ANN401 - a Celery Consumer
-        """Send a message that came again anew, or give it up, and acknowledge it."""
+        """Publish a redelivered message again, or give it up, and acknowledge it."""
         starts = delivery.starts + 1
         noted = {"command": delivery.command, "starts": starts}
         if starts > MAX_LOST_STARTS:
@@ -99,53 +99,55 @@ class Redelivery:
             why = outcomes.processes_ended(starts)
             self._execution.conclude(task, delivery, outcomes.worker_lost(delivery, why))
         else:
-            logger.warning("A message came again: sent anew, to be counted", extra=noted)
+            logger.warning("A message was redelivered: published again with a higher count", extra=noted)
             queue = _queue_of(message, _queues(consumer))
             try:
                 self._republisher.send(message, queue=queue, headers={STARTS: starts})
             except DispatchError:
-                logger.exception("A message that came again was not sent anew: requeued", extra=noted)
+                logger.exception("A redelivered message could not be published again: requeued", extra=noted)
                 message.reject_log_error(logger, consumer.connection_errors, requeue=True)
                 return
-        # At once: Celery's own way waits for the next turn of its loop, in which the pool `solo` runs what
-        # was just sent anew, so that each death would leave one message more.
+        # At once: Celery would acknowledge in the next turn of its loop. The pool `solo` runs the new message
+        # before that, so each death would leave one more message.
         message.ack_log_error(logger, consumer.connection_errors)
 
     def hand_back(self, consumer: Any) -> None:  # noqa: ANN401 - a Celery Consumer
-        """Publish anew what was received and not begun, as it is, and acknowledge it.
+        """Publish received messages that were not started again, unchanged, and acknowledge them.
 
-        Called when the worker ends in good order: the broker would mark it when the connection closes.
+        Called when the worker stops normally: otherwise the broker marks them when the connection closes.
         """
         queues = _queues(consumer)
         self._ends = True
-        # First end all reading: what is handed back would come back here.
+        # First stop reading: otherwise this worker would receive the messages that it hands back.
         _finish_reading(consumer.task_consumer.channel)
         consumer.task_consumer.cancel()
         for message in (*self._not_begun(), *self._came_late):
             try:
                 self._republisher.send(message, queue=_queue_of(message, queues), headers={})
             except DispatchError:
-                logger.exception("What was not begun could not be handed back: the broker delivers it again")
+                logger.exception(
+                    "Messages that were not started could not be handed back: the broker delivers them again"
+                )
                 return
             message.ack_log_error(logger, consumer.connection_errors)
 
     def _not_begun(self) -> list[Message]:
-        """The messages of requests that are not begun by now, and will not be."""
+        """The messages of requests that are not started, and will not be from now on."""
         found = []
         for request in list(self._waiting):
             in_the_pool = getattr(request, "_apply_result", None) is not None
             if not in_the_pool and delivery_of(request.request_dict) is not None:
-                # Celery's own marks: not to be begun any more, and nothing more to acknowledge.
+                # Celery's own flags: do not start the request, and do not acknowledge it again.
                 vars(request)["_already_revoked"] = request.acknowledged = True
                 found.append(request.message)
         return found
 
 
 def hand_back_step(redelivery: Redelivery) -> type[bootsteps.StartStopStep]:
-    """A step of Celery's consumer that hands back what was not begun, once the worker is told to end."""
+    """A step of Celery's consumer that hands back messages that were not started when the worker stops."""
 
     class HandBack(bootsteps.StartStopStep):
-        """Stopped before the consumer of tasks, while the connection is open."""
+        """Step that Celery stops before the consumer of tasks, while the connection is open."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -161,7 +163,7 @@ def hand_back_step(redelivery: Redelivery) -> type[bootsteps.StartStopStep]:
 
 
 def _comes_again(message: Message, task: Task[Any, Any], app: Celery) -> Delivery | None:
-    """The command of a message that may have been begun before; None where it was not, or is not ours."""
+    """The command of a message that may have been started before; None if it was not, or has no command."""
     if (
         not (message.delivery_info or {}).get("redelivered")
         or not task.acks_late
@@ -172,7 +174,7 @@ def _comes_again(message: Message, task: Task[Any, Any], app: Celery) -> Deliver
 
 
 def _is_for_later(message: Message, app: Celery) -> bool:
-    """True where the message's time has not come, so that no worker can have begun it."""
+    """True if the message's time has not come, so that no worker can have started it."""
     eta = (message.headers or {}).get("eta")
     if eta is None:
         return False
@@ -180,26 +182,26 @@ def _is_for_later(message: Message, app: Celery) -> bool:
         due = maybe_iso8601(eta)
         return due is not None and maybe_make_aware(due, app.timezone).timestamp() > time.time()
     except (AttributeError, TypeError, ValueError, OverflowError):
-        return False  # no time at all: once it is sent anew, Celery refuses it
+        return False  # not a valid time: Celery refuses the message when it receives the copy
 
 
 def _finish_reading(channel: Any) -> None:  # noqa: ANN401 - a kombu Channel
-    """Take the answer to the request for a message that is under way, if this is a channel of Redis.
+    """Read the answer to a pending ``BRPOP`` if ``channel`` is a Redis channel.
 
-    The server answers within a second. kombu would give a message that comes after the consumer was cancelled
-    back to the queue as delivered before, although nobody has seen it.
+    The server answers within a second. kombu would return a message that arrives after the consumer was
+    cancelled to the queue with the mark for redelivery, although no worker has seen it.
     """
     if getattr(channel, "_in_poll", None):
         with suppress(Empty):
-            channel._brpop_read()  # noqa: SLF001 - as kombu itself does where it closes a channel
+            channel._brpop_read()  # noqa: SLF001 - kombu does the same when it closes a channel
 
 
 def _queues(consumer: Any) -> dict[str, str]:  # noqa: ANN401 - a Celery Consumer
-    """The queues that the worker consumes, by the tags that AMQP gives to consumers."""
+    """The worker's queues, by AMQP consumer tag."""
     tags: dict[str, str] = getattr(consumer.task_consumer, "_active_tags", {})
     return {tag: queue for queue, tag in tags.items()}
 
 
 def _queue_of(message: Message, queues: dict[str, str]) -> str | None:
-    """The queue that ``message`` came from. With Redis it does not say: that has no tags."""
+    """The queue that ``message`` came from; None with Redis, which has no consumer tags."""
     return queues.get((message.delivery_info or {}).get("consumer_tag", ""))

@@ -1,4 +1,4 @@
-"""Messages that a worker sends again, each confirmed by the broker before its first copy is acknowledged."""
+"""Publishes a message again; the broker confirms the copy before the worker acknowledges the original."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from kombu.message import Message
 
 _TIMEOUT_S = 10.0
-"""As long as a dispatcher waits: a broker that takes longer to confirm is away."""
+"""The same time as a dispatcher's: a broker that takes longer to confirm counts as unavailable."""
 _IDLE_S = 10.0
-"""A connection that was idle for longer is not trusted: it is seldom used, and nothing keeps it alive."""
+"""A connection that was idle for longer is replaced: it has no heartbeat, so it may be broken."""
 _KEPT_PROPERTIES = ("correlation_id", "reply_to", "message_id", "timestamp", "type", "app_id")
 _NOT_KEPT_HEADERS = frozenset({"redelivered", "compression"})
-"""The first is how Redis marks a message. The second is what kombu has undone already."""
+"""Headers that are not copied: Redis' mark for redelivery, and compression, which kombu has already undone."""
 
 
 class Republisher:
-    """Sends messages to the queue that they came from, on a connection of its own for each process."""
+    """Sends messages to the queue that they came from; each process has its own connection."""
 
     def __init__(self, app: Celery) -> None:
         self._connection: Final = ConfirmedConnection(app, timeout_s=_TIMEOUT_S)
@@ -36,12 +36,12 @@ class Republisher:
         os.register_at_fork(after_in_child=self._forget)
 
     def send(self, message: Message, *, queue: str | None, headers: Mapping[str, object]) -> None:
-        """Send ``message`` again as it is, with ``headers`` put over its own.
+        """Send ``message`` again unchanged, except that ``headers`` override its own.
 
-        It goes to ``queue``; where that is None, to where it was published. The broker has it on return.
+        It goes to ``queue``; if that is None, to its original exchange. The broker has it on return.
 
         Raises:
-            DispatchError: not confirmed. The broker may have it all the same.
+            DispatchError: not confirmed. The broker may have the message nevertheless.
         """
         properties, came_from = message.properties or {}, message.delivery_info or {}
         kept: dict[str, Any] = {
@@ -70,10 +70,10 @@ class Republisher:
                 self._gone(exc)
 
     def apply(self, signature: Signature[Any]) -> None:
-        """Send the message that ``signature`` stands for. The broker has it on return.
+        """Send the message of ``signature``. The broker has it on return.
 
         Raises:
-            DispatchError: not confirmed. The broker may have it all the same.
+            DispatchError: not confirmed. The broker may have the message nevertheless.
         """
         with self._lock:
             try:
@@ -97,7 +97,9 @@ class Republisher:
 
     def _gone(self, exc: BaseException) -> None:
         self._connection.close()
-        raise DispatchError(f"the Celery broker did not take it: {type(exc).__name__}: {exc}") from exc
+        raise DispatchError(
+            f"the Celery broker did not accept the message: {type(exc).__name__}: {exc}"
+        ) from exc
 
     def _forget(self) -> None:
         self._lock = threading.Lock()

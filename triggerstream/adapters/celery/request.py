@@ -41,17 +41,17 @@ logger = logging.getLogger(__name__)
 def reporting_request(base: type[Request], execution: Execution, redelivery: Redelivery) -> type[Request]:
     """``base``, with outcomes reported through ``execution`` before messages are acknowledged.
 
-    ``redelivery`` is told what waits.
+    ``redelivery`` keeps the requests that wait for their start.
     """
 
     class ReportingRequest(base):  # type: ignore[misc, valid-type]  # the base is the task's own choice
         """A request that reports what no child process can."""
 
         def __init_subclass__(cls, **options: object) -> None:
-            """Have the class that Celery derives for each task take the end of a call in the main process.
+            """Extend the class that Celery derives for each task, to handle a lost worker in the main process.
 
-            Where a hook of the task, not its body, raises ``SystemExit``, the pools `threads` and `solo` hand
-            over a lost worker as if it were a result. Celery fails on that, and the message hangs.
+            If a hook of the task, not its body, raises ``SystemExit``, the pools `threads` and `solo` pass a
+            lost worker as if it were a result. Celery fails on this value, and the message hangs.
             """
             super().__init_subclass__(**options)
             on_success = cls.__dict__.get("on_success")
@@ -69,7 +69,7 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
             try:
                 read_delivery(message.headers)
             except DecodeError as exc:
-                # Run as a task of nobody, its outcome would reach no session. Celery refuses the message.
+                # Without a valid header, the outcome would reach no session. Celery refuses the message.
                 raise InvalidTaskError(f"header {HEADER}: {exc}") from exc
             try:
                 super().__init__(message, *args, **options)
@@ -79,8 +79,8 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
             except InvalidTaskError:
                 raise
             except Exception as exc:
-                # Celery's own headers in another form: anything else would end the consumer, again and again.
-                raise InvalidTaskError(f"headers of a wrong form: {type(exc).__name__}: {exc}") from exc
+                # Celery's own headers have another form: other exceptions would end the consumer, again and again.
+                raise InvalidTaskError(f"malformed headers: {type(exc).__name__}: {exc}") from exc
             redelivery.waits(self)
 
         def on_accepted(self, pid: int, time_accepted: float) -> None:

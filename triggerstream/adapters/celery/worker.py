@@ -168,7 +168,7 @@ def _adopt(task: Task[Any, Any], execution: Execution) -> bool:
 
 
 def _take_messages(task: Any, execution: Execution, redelivery: Redelivery) -> None:  # noqa: ANN401 - also names of classes are set
-    """Have the worker's main process count, and report, what becomes of the messages of ``task``."""
+    """Make the worker's main process count and report the messages of ``task``."""
     task.Request = reporting_request(symbol_by_name(task.Request), execution, redelivery)
     task.Strategy = redelivery.counting(task.Strategy)
 

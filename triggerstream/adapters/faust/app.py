@@ -60,10 +60,10 @@ goes on without this member. Each checkpoint has a bound of its own."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """What a worker needs to know. ``web_url``: where others find its pages; None: they do not.
+    """Settings of a worker. ``web_url``: the address at which other workers reach its pages; None: no address.
 
-    ``instance_id``: its name as a static member of the group; None: it is a dynamic one. ``leaves``: it
-    leaves the group at an orderly end.
+    ``instance_id``: its name as a static member of the group; None: a dynamic member. ``leaves``: it leaves
+    the group at an orderly end.
     """
 
     bootstrap: str
@@ -78,7 +78,7 @@ class WorkerSettings:
     timing: Timing = field(default_factory=Timing)
     security: Security = NOTHING
     lost: Sequence[LostRange] = ()
-    """Ranges of the log that an operator has given up: where they cannot be read, they are passed over."""
+    """Ranges of the log that an operator has given up: unreadable offsets in them are skipped."""
 
     def connection(self) -> Connection:
         """How its own clients reach the cluster."""
@@ -194,7 +194,7 @@ class WorkerApp(faust.App):
         return max(self._answers.at, cast("Consumer", self.consumer).thread.answered_at())
 
     def member_id(self) -> str:
-        """The id that the group's coordinator gave to this worker; empty: none."""
+        """The member id that the group's coordinator gave to this worker; empty if it has none."""
         return cast("Consumer", self.consumer).thread.member_id()
 
     def fetching(self) -> bool:
@@ -229,7 +229,7 @@ class WorkerApp(faust.App):
         await super().crash(reason)
 
     def _crash(self, reason: BaseException) -> None:
-        """Where one of Faust's services crashes it marks all of them, which ends nothing by itself."""
+        """End the process when a service of Faust crashes; Faust itself only marks all services as crashed."""
         ending = self.should_stop
         super()._crash(reason)
         if not ending:

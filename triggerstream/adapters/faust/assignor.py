@@ -1,4 +1,4 @@
-"""Faust's assignor, which gives out the partitions that the app has, whatever its topics have."""
+"""Faust's assignor, limited to the app's own partitions even if its topics have more."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from triggerstream.adapters.faust.transport import Host
 
 
 class PartitionAssignor(FaustAssignor):
-    """Assigns the first partitions of each topic, as many as the app has.
+    """Assigns only the first partitions of each topic, as many as the app has.
 
-    Faust assigns topics together that have the same number of partitions. Were the added ones counted, a
-    worker would get the events of one partition and another the changelog of it.
+    Faust assigns topics with the same number of partitions together. If added partitions counted, one worker
+    could get the events of a partition, and another worker its changelog.
     """
 
     def _perform_assignment(self, cluster: Any, member_metadata: Any) -> Any:  # noqa: ANN401 - Faust's signature
@@ -22,13 +22,13 @@ class PartitionAssignor(FaustAssignor):
 
 
 class _Narrowed:
-    """A cluster as if no topic had more partitions than the app."""
+    """View of a cluster in which no topic has more partitions than the app."""
 
     def __init__(self, cluster: Any, partitions: int) -> None:  # noqa: ANN401 - aiokafka is not typed
         self._cluster = cluster
         self._own = set(range(partitions))
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
-        """Those of the topic that the app has; None where the topic is not known."""
+        """The topic's partitions that belong to the app; None if the topic is unknown."""
         found = self._cluster.partitions_for_topic(topic)
         return None if found is None else found & self._own

@@ -40,8 +40,8 @@ class _Entry(NamedTuple):
 class KafkaLedger:
     """A :class:`triggerstream.engine.ledger.Ledger`: one transactional producer for one partition.
 
-    The producer is never initialised twice: who was fenced stays so. A transaction that takes longer than
-    ``transaction_s`` is undone. A changelog that cannot be read on for ``stuck_s`` is given up.
+    The producer is never initialised twice, so a fenced producer stays fenced. The broker aborts a transaction
+    that takes longer than ``transaction_s``. Reading the changelog fails after ``stuck_s`` without progress.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class KafkaLedger:
         return None if found is None or found.offset < 0 else int(found.offset)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
-        """The committed entries from ``begin`` to before ``end``, in pieces, each with the position after it.
+        """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.
 
         Raises:
-            LogError: it cannot be read; or a transaction does not end, which the message names.
+            LogError: the changelog cannot be read; or a transaction stays open, which the message names.
         """
         place = self._at(self._topics.changelog)
         consumer = self._connection.reader()

@@ -108,7 +108,7 @@ class TakeOver(Service):
         host = self._host
         begun = time.monotonic()
         consumer = cast("Consumer", self.app.consumer)
-        # A leader of an older release may give out added partitions, which are not the app's.
+        # A group leader of an older release may assign added partitions, which the app does not own.
         numbers = sorted(
             tp.partition
             for tp in consumer.assignment()

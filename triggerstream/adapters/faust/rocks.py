@@ -25,7 +25,7 @@ _POSITION_KEY = RESERVED + RESERVED + b"position"
 """Only here, never in a changelog: the position up to which the store holds it, and which changelog."""
 
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
-"""Data blocks, for all partitions of the process together."""
+"""Cache of data blocks, shared by all partitions of the process."""
 WRITE_BUFFERS_BYTES = 48 * 1024 * 1024
 """Likewise: what is not in a file yet. RocksDB's default is twice 64 MiB for each partition."""
 _WRITE_BUFFER_BYTES = 8 * 1024 * 1024
@@ -34,8 +34,8 @@ _ARENA_BYTES = 64 * 1024
 """What a memtable takes at its first entry. RocksDB's default is 1 MiB: an eighth of the buffer."""
 _BLOOM_BITS = 10
 _OPEN_FILES = 512
-"""Of one partition, some 32 GiB. RocksDB keeps the index and the Bloom filter of a file in memory while it is
-open, and reads them again when it opens it again."""
+"""Limit for one partition, enough for some 32 GiB. RocksDB keeps the index and the Bloom filter of an open file
+in memory, and reads them again when it opens the file again."""
 _LOG_FILES = 2
 _LOG_BYTES = 1024 * 1024
 
@@ -129,7 +129,7 @@ class RocksStore:
         self._db.close()
 
     def _open(self) -> Rdict:
-        make_private_directory(self._path)  # RocksDB's own files can be read by whoever may enter it
+        make_private_directory(self._path)  # it protects RocksDB's own files
         try:
             return Rdict(str(self._path), self._options)
         except Exception as exc:

@@ -59,9 +59,9 @@ class Host(Protocol):
 
 @dataclass(slots=True)
 class PartitionBatch:
-    """A fetch of one partition, from which to which position it is, and who owned it then.
+    """A fetch of one partition: its records, its begin and end position, and the owner at that time.
 
-    ``lost``: there are no records, because the span cannot be read, and why.
+    ``lost``: the reason why the span cannot be read; the fetch then has no records.
     """
 
     owner: Partition
@@ -117,8 +117,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         use_batch_reader()
         consumer = super()._create_worker_consumer(transport)
         # Faust sets them by itself; aiokafka reads both when it starts.
-        consumer._isolation_level = "read_committed"  # noqa: SLF001 - as above
-        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - as above
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - nothing public
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - nothing public
         return consumer
 
     epoch = 0
@@ -128,21 +128,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """By partition, the position up to which records were handed over since the seek."""
 
     async def on_start(self) -> None:
-        """Connect; from now on an answer that another process has this one's name ends the process."""
+        """Connect; afterwards, the process ends if a broker answers that another process has its name."""
         await super().on_start()
         consumer = self._ensure_consumer()
         host = cast("Host", self.consumer.app)
-        if consumer._group_instance_id is not None:  # noqa: SLF001 - as above
+        if consumer._group_instance_id is not None:  # noqa: SLF001 - nothing public
             watch_name(consumer, host.fail)
 
     async def on_thread_stop(self) -> None:
-        """Stop within a bound; aiokafka's own way may raise CancelledError here, and its loop never end."""
+        """Stop in limited time; aiokafka's own stop may raise CancelledError here, or never return."""
         await super(driver.AIOKafkaConsumerThread, self).on_thread_stop()
         if self._consumer is not None:
             await stop(self._consumer)
 
     def member_id(self) -> str:
-        """The id that the group's coordinator gave to this member; empty: none."""
+        """The member id that the group's coordinator gave to this consumer; empty if it has none."""
         return member_id(self._consumer)
 
     async def start_fetching(self, offsets: Mapping[TP, int], *, epoch: int) -> None:
@@ -151,9 +151,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _start_fetching(self, offsets: Mapping[TP, int], epoch: int) -> None:
         consumer = self._ensure_consumer()
-        # Each partition has its position now: where the log was deleted up to beyond it, aiokafka would go on
-        # at what is left without a word.
-        consumer._fetcher._default_reset_strategy = OffsetResetStrategy.NONE  # noqa: SLF001 - as above
+        # Each partition has its position now. If the log was deleted beyond it, aiokafka would silently
+        # continue at the first record that is left.
+        consumer._fetcher._default_reset_strategy = OffsetResetStrategy.NONE  # noqa: SLF001 - nothing public
         self.epoch = epoch
         self._handed = {TopicPartition(*place): offset for place, offset in offsets.items()}
         for place, offset in offsets.items():
@@ -170,7 +170,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _fetch(self, places: set[TP], timeout_s: float) -> Fetched:
         consumer = self._ensure_consumer()
-        limit = consumer._max_poll_records  # noqa: SLF001 - as Faust's own
+        limit = consumer._max_poll_records  # noqa: SLF001 - Faust's own service uses it too
         # Nothing else runs in this thread between what is read from the fetcher and the end of this method.
         found = await self._fetch_records(consumer, places, timeout=timeout_s, max_records=limit)
         handed = self._handed or {}
@@ -183,7 +183,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return Fetched(epoch=self.epoch, records=found, spans=spans, unreadable=broken)
 
     async def pass_over(self, place: TP, span: tuple[int, int], *, epoch: int) -> bool:
-        """Fetch ``place`` from the end of ``span`` on, if it stands at its beginning and ``epoch`` goes on.
+        """Continue to fetch ``place`` after ``span``, if its position is the span's begin and ``epoch`` is current.
 
         Raises:
             UsageError: the span ends beyond the log.
@@ -200,7 +200,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if end is not None and after > end:
             raise UsageError(
                 f"--skip {place.partition}:{begin}-{after - 1}: the log of partition {place.partition} ends "
-                f"at offset {end - 1}: what is still to come cannot be skipped"
+                f"at offset {end - 1}: records that do not exist yet cannot be skipped"
             )
         consumer.seek(place, after)
         self._handed[place] = after
@@ -208,14 +208,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def trouble(self) -> BaseException | None:
         """What keeps it from joining its group; aiokafka tells that to who fetches, and nobody does yet."""
-        coordinator = None if self._consumer is None else self._consumer._coordinator  # noqa: SLF001 - as above
+        coordinator = None if self._consumer is None else self._consumer._coordinator  # noqa: SLF001 - nothing public
         return getattr(coordinator, "_pending_exception", None)
 
     def check(self) -> None:
-        """Raise where what it runs has ended: nothing would be fetched any more, and nobody would say so.
+        """Raise if a background task or the thread of the consumer has ended: fetches would stop silently.
 
         Raises:
-            LogError: that is so.
+            LogError: one has ended.
         """
         if self._consumer is not None and not self.should_stop:
             check_tasks(self._consumer)
@@ -223,7 +223,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 raise LogError("the consumer's thread has ended")
 
     def answered_at(self) -> float:
-        """When a broker answered last, by the monotonic clock; minus infinity: none has."""
+        """Monotonic time of the last answer of a broker; minus infinity if none has answered."""
         if self._consumer is not None:
             self._answered_at = max(self._answered_at, answered_at(self._consumer))
         return self._answered_at
@@ -232,7 +232,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def fetched(self, place: TP) -> tuple[int, int] | None:
         """The position of the next fetch and the end as last seen; None where nothing was fetched yet."""
-        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001 - as above
+        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001 - nothing public
         assignment = None if subscription is None else subscription.assignment
         if assignment is None or place not in assignment.tps:
             return None
@@ -360,9 +360,9 @@ async def run_to_stop(
     name: str,
     work: Coroutine[Any, Any, object],
 ) -> None:
-    """Run ``work`` as the task ``name`` of ``service``; its end before the service's ends the process.
+    """Run ``work`` as the task ``name`` of ``service``; if it ends before the service, the process ends.
 
-    Faust's own way only marks services as crashed, and leaves a worker that idles.
+    Faust itself only marks services as crashed, and the worker then idles.
     """
     try:
         await work
@@ -370,7 +370,7 @@ async def run_to_stop(
         if not service.should_stop:
             fail(end_of(name, None, cancelled=True))
         raise
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the worker is none without it
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the worker cannot work without this task
         fail(end_of(name, exc))
     else:
         if not service.should_stop:
@@ -378,14 +378,14 @@ async def run_to_stop(
 
 
 class Fetcher(FaustFetcher):
-    """Runs the intake; its end before the worker's ends the process.
+    """Runs the intake; if it ends before the worker, the process ends.
 
-    Faust's own leaves a worker that idles, and ends the process when it is cancelled during a rebalance.
+    Faust's own service leaves an idle worker, and ends the process when it is cancelled during a rebalance.
     """
 
     @Service.task
     async def _fetcher(self) -> None:
-        intake = cast("Consumer", self.app.consumer)._drain_messages(self)  # noqa: SLF001 - as Faust's own
+        intake = cast("Consumer", self.app.consumer)._drain_messages(self)  # noqa: SLF001 - Faust's own service uses it too
         try:
             await run_to_stop(self, cast("Host", self.app).fail, "intake", intake)
         finally:

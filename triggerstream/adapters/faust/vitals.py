@@ -18,7 +18,7 @@ from triggerstream.engine.partition import Life
 
 
 def vitals_of(app: WorkerApp) -> Vitals:
-    """How the worker is, for probes and metrics.
+    """The worker's health, for probes and metrics.
 
     Raises:
         UsageError: brokers do not let it join its group, or not with its session timeout.

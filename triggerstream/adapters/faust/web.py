@@ -13,14 +13,14 @@ from triggerstream.engine.inspect import Inspector
 
 
 class Pages(Protocol):
-    """A web server for an application. It listens already, and answers between ``start`` and ``stop``."""
+    """Web server of an application. It already listens, and answers between ``start`` and ``stop``."""
 
     @property
     def app(self) -> Application:
         """The application."""
 
     async def start(self, fail: Callable[[BaseException], None]) -> None:
-        """Answer from now on. ``fail`` is called where that ends before ``stop``."""
+        """Start to answer. ``fail`` is called if the server ends before ``stop``."""
 
     async def stop(self) -> None:
         """Listen no more."""
@@ -42,7 +42,7 @@ class Front(Protocol):
 
 
 class AgentWeb(Web):
-    """Serves ``pages`` while Faust's server runs; neither tables nor router nor statistics are there."""
+    """Serves ``pages`` in place of Faust's web server, without Faust's pages (tables, router, statistics)."""
 
     default_blueprints = ()
     production_blueprints = ()
@@ -56,9 +56,9 @@ class AgentWeb(Web):
         self._pages = pages
 
     async def start_server(self) -> None:
-        """Serve the pages in place of an application of Faust's own."""
+        """Serve the pages in place of Faust's own application."""
         await self._pages.start(self._fail)
 
     async def stop_server(self) -> None:
-        """Serve them no more."""
+        """Stop serving the pages."""
         await self._pages.stop()

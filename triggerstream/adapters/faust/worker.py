@@ -81,13 +81,13 @@ def run_worker(
     window: Window | None = None,
     on_end: Callable[[str], None] = lambda _reason: None,
 ) -> int:
-    """Run a worker until SIGTERM or SIGINT; its exit status. What ends it otherwise ends the process.
+    """Run a worker until SIGTERM or SIGINT; return its exit status. A failure ends the process.
 
-    ``pulse`` is told how it is; ``window`` is where people look; ``on_end`` is called with the reason before
+    ``pulse`` publishes its health; ``window`` serves its pages; ``on_end`` is called with the reason before
     the process ends with a failure.
 
     Raises:
-        UsageError: it cannot start as things are.
+        UsageError: something must be repaired before it can start.
     """
     make_private_directory(settings.directory)
     # With uvloop, which does not run on Windows, a full log takes a tenth less time.
@@ -168,13 +168,13 @@ async def _run(
 
 
 def _stopping(pulse: Pulse, fail: Callable[[BaseException], None]) -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets. What is not finished a while later ends the process."""
+    """An event that SIGTERM or SIGINT sets; the process ends if it has not stopped ``END_S`` later."""
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop() -> None:
         pulse.stop()
         if not stopping.is_set():
-            late = LogError(f"what was in flight was not finished within {END_S:g} s")
+            late = LogError(f"work in progress was not finished within {END_S:g} s")
             loop.call_later(END_S, fail, late)
         stopping.set()
 
@@ -184,7 +184,7 @@ def _stopping(pulse: Pulse, fail: Callable[[BaseException], None]) -> asyncio.Ev
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
-    """The result of ``work``; None where ``stopping`` came first."""
+    """The result of ``work``; None if ``stopping`` was set first."""
     working, waiting = asyncio.create_task(work), asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -198,7 +198,7 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T 
 
 
 async def _leave(settings: WorkerSettings, member_id: str) -> None:
-    """Leave the group, so that others have the partitions at once; aiokafka does so for dynamic members."""
+    """Leave the group, so that others get the partitions at once; aiokafka does this for dynamic members only."""
     if settings.instance_id is None or not settings.leaves or not member_id:
         return
     try:
@@ -215,7 +215,7 @@ async def _start(app: WorkerApp, fail: Callable[[BaseException], None]) -> None:
 
 
 async def _watch(settings: WorkerSettings, layout: Layout) -> None:
-    """End the process where its topics were made again; say what lies in partitions that were added."""
+    """End the process if its topics were recreated; print how many records are in added partitions."""
     connection, topics = settings.connection(), Topics.of(settings.app)
     at = address_of(connection, settings.app)
     known = layout.partitions
@@ -235,10 +235,10 @@ async def _watch(settings: WorkerSettings, layout: Layout) -> None:
 
 
 async def _look(settings: WorkerSettings) -> Layout:
-    """The topics and the number of partitions, once the topics are as they must be.
+    """The topics and the number of partitions, after a check of the topics' settings.
 
     Raises:
-        UsageError: they are not; the message says what puts them right.
+        UsageError: a setting is wrong; the message says how to repair it.
         LogError: the cluster cannot be reached.
     """
     connection = settings.connection()

@@ -1,4 +1,4 @@
-"""Answers of brokers to a producer: when the last one came, and how long to wait after a failure."""
+"""Watches brokers' answers to a client: the time of the last answer, and the pause after a failed request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from aiokafka.client import AIOKafkaClient
 
 RETRY_MS = 5
-"""The pause after the first failure. aiokafka's 100 ms are as long as ten transactions, and the commonest
-failure (the markers of the last transaction are not written yet) is over after some 5."""
+"""Pause after the first failure. aiokafka's 100 ms are as long as ten transactions, while the most frequent
+failure (the markers of the last transaction are not written yet) is over after some 5 ms."""
 _LONGEST_S = 0.1
-"""The pause doubles up to this one, so that a broker that is away is not asked 200 times a second."""
+"""The pause doubles up to this value, so that an unavailable broker is not asked 200 times a second."""
 
 
 class _Api(IntEnum):
-    """Requests whose answers have an error for each partition, by Kafka's number."""
+    """Kafka API keys of requests whose answers have an error for each partition."""
 
     PRODUCE = 0
     ADD_PARTITIONS_TO_TXN = 24
@@ -28,7 +28,7 @@ class _Api(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Answers:
-    """When a broker last answered one of the clients that are watched, by the monotonic clock."""
+    """Monotonic time of the last answer of a broker to one of the watched clients."""
 
     at: float = -math.inf
 
@@ -46,9 +46,9 @@ def note_answers(client: AIOKafkaClient, answers: Answers) -> None:
 
 
 def watch_answers(client: AIOKafkaClient, answers: Answers) -> None:
-    """Have ``client`` note its answers, and wait longer after each failure that follows on another.
+    """Make ``client`` record the time of its answers, and wait longer after each consecutive failure.
 
-    Its owner waits ``RETRY_MS`` after each: that is the first pause, and part of all others.
+    Its owner waits ``RETRY_MS`` after each failure: this is the first pause, and a part of all later ones.
     """
     note_answers(client, answers)
     ready, send = client.ready, client.send
@@ -65,7 +65,7 @@ def watch_answers(client: AIOKafkaClient, answers: Answers) -> None:
             await pause()
         return found
 
-    async def watched_send(node: int, request: Any, **options: Any) -> Any:  # noqa: ANN401 - likewise
+    async def watched_send(node: int, request: Any, **options: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
         nonlocal failures
         response = await send(node, request, **options)
         if _is_error(request, response):
@@ -78,12 +78,12 @@ def watch_answers(client: AIOKafkaClient, answers: Answers) -> None:
 
 
 def _pause_s(failures: int) -> float:
-    """What the pause after so many failures in a row is longer than the first one."""
+    """Seconds to add to the first pause after this number of consecutive failures."""
     first = RETRY_MS / 1000
     return float(min(first * 2 ** min(failures - 1, 10), _LONGEST_S) - first)
 
 
-def _is_error(request: Any, response: Any) -> bool:  # noqa: ANN401 - likewise
+def _is_error(request: Any, response: Any) -> bool:  # noqa: ANN401 - aiokafka is not typed
     match request.API_KEY:
         case _Api.PRODUCE:
             topics = response.topics

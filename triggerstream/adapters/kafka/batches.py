@@ -1,9 +1,9 @@
 r"""Record batches, read below aiokafka's fetcher, so that no record ends a consumer.
 
-aiokafka parses the batches of a fetch when they are asked for, and an exception there has two faults: the
+aiokafka parses the batches of a fetch when the caller takes records. An exception there has two bad effects:
 records that the same call has already taken from other partitions are lost, because their positions have
-moved; and the same record is met again for ever. :func:`use_batch_reader` puts two classes of this module in
-the place of aiokafka's, for every consumer of the process:
+moved; and the same record fails again after each restart. :func:`use_batch_reader` replaces two classes of
+aiokafka by classes of this module, for every consumer of the process:
 
 - A header whose name is not UTF-8, which librdkafka and other clients can write, gets a name with ``\xff``
   escapes. No header of ours has a backslash in its name, so such a header is ignored; a dead letter shows it.
@@ -49,7 +49,7 @@ MOST_RECORDS = 500_000
 """Some 150 MiB as objects. The shortest event has 12 bytes."""
 
 _OVERHEAD = struct.calcsize(">qi")
-"""Base offset and length, which stand before what the length counts."""
+"""Size of base offset and length, which are not included in the length."""
 _LENGTH = struct.Struct(">i")
 _LENGTH_AT = struct.calcsize(">q")
 _MAGIC_AT = struct.calcsize(">qii")
@@ -72,7 +72,7 @@ _Result: Any = fetcher.FetchResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
-    """A batch at ``offset`` that was fetched ``tries`` times in a row and could not be read.
+    """A batch at ``offset`` that could not be read in ``tries`` consecutive fetches.
 
     ``last``: its last offset, as far as its head tells. ``too_long``: its content is beyond the bounds of
     this module, however often it is fetched.
@@ -105,7 +105,7 @@ class TooLongError(CorruptRecordException):  # type: ignore[misc] # aiokafka is 
 
 
 class UnreadableError(LogError):
-    """A record batch cannot be read, however often it is fetched."""
+    """A record batch cannot be read, even after repeated fetches."""
 
     def __init__(self, batch: Unreadable) -> None:
         super().__init__(str(batch))
@@ -113,7 +113,7 @@ class UnreadableError(LogError):
 
 
 def use_batch_reader() -> None:
-    """Have all consumers of this process that are started from now on read batches as this module does."""
+    """Make all consumers that this process starts from now on use this module's classes."""
     fetcher.MemoryRecords = RecordBatches
     fetcher.FetchResult = BatchResult
 
@@ -121,10 +121,10 @@ def use_batch_reader() -> None:
 async def fetched(
     consumer: AIOKafkaConsumer, *places: TopicPartition, timeout_ms: int, max_records: int | None = None
 ) -> dict[TopicPartition, list[Any]]:
-    """What ``consumer.getmany`` returns; ``places``: none means all that are assigned.
+    """The records that ``consumer.getmany`` returns for ``places`` (none: all assigned partitions).
 
     Raises:
-        UnreadableError: a batch could not be read, however often it was tried.
+        UnreadableError: a batch could not be read, even after repeated fetches.
     """
     found: dict[TopicPartition, list[Any]] = await consumer.getmany(
         *places, timeout_ms=timeout_ms, max_records=max_records
@@ -138,7 +138,7 @@ async def fetched(
 
 def unreadable(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> list[Unreadable]:
     """The batches at the positions of ``places`` that could not be read."""
-    subscription = consumer._subscription.subscription  # noqa: SLF001 - nothing public has a partition's state
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - nothing public
     assignment = None if subscription is None else subscription.assignment
     if assignment is None:
         return []
@@ -153,19 +153,19 @@ def unreadable(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> 
 
 
 class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
-    """A partition's part of a fetch. What cannot be read is noted beside the position, and never raised."""
+    """A partition's part of a fetch. An unreadable batch is recorded beside the position, and never raises."""
 
     _assignment: Any
     _partition_records: Any
     _topic_partition: TopicPartition
     _again_at = 0.0
-    """Until then a partition with a batch that cannot be read is not fetched again; other partitions are."""
+    """Time until which a partition with an unreadable batch is not fetched; other partitions are fetched."""
 
     def check_assignment(self, tp: TopicPartition) -> bool:
         return self._partition_records is not None and bool(super().check_assignment(tp))
 
     def calculate_backoff(self) -> float:
-        # What waits for its next try must not hold up the other partitions of its broker.
+        # A partition that waits for its next attempt must not delay the other partitions of its broker.
         return 0.0 if self._again_at else float(super().calculate_backoff())
 
     def has_more(self) -> bool:
@@ -219,10 +219,10 @@ def _reason(exc: Exception) -> str:
 
 
 class RecordBatches:
-    """The batches of one partition in the answer to a fetch: aiokafka's, but for header names.
+    """The batches of one partition in a fetch response: aiokafka's, except for header names.
 
-    A last batch that is cut off is left out, as brokers cut where a fetch ends; the first one is whole in
-    every answer since Kafka 0.10.1.
+    A truncated last batch is left out, because brokers cut a response at its maximum size; the first batch is
+    complete in every response since Kafka 0.10.1.
     """
 
     def __init__(self, data: bytes | None) -> None:
@@ -236,7 +236,7 @@ class RecordBatches:
         return len(self._data)
 
     def has_next(self) -> bool:
-        """Whether there is another batch to read, or a fault to be found."""
+        """Whether there is another batch, readable or not."""
         left = len(self._data) - self._at
         if self._at == 0:
             return left > 0
@@ -246,14 +246,14 @@ class RecordBatches:
         """The next batch.
 
         Raises:
-            CorruptRecordException: it is cut off, too short, or of an unknown format.
+            CorruptRecordException: the batch is truncated, too short, or has an unknown format.
         """
         begin, left = self._at, len(self._data) - self._at
         self.last = None
         length = self._length() if left >= _OVERHEAD else 0
         end = begin + _OVERHEAD + length
         if left < _OVERHEAD or end > len(self._data):
-            raise CorruptRecordException(f"the batch is cut off: it has {left} bytes")
+            raise CorruptRecordException(f"the batch is truncated: it has {left} bytes")
         data = self._data[begin:end] if begin or end < len(self._data) else self._data
         if len(data) <= _MAGIC_AT:
             raise CorruptRecordException(f"the batch has only {len(data)} bytes")
@@ -274,7 +274,7 @@ class RecordBatches:
 
 
 class _Batch:
-    """A batch of format 2. Its records are parsed at once, so that they can be parsed again."""
+    """A batch of format 2. All records are parsed in one step, so that the step can be repeated."""
 
     __slots__ = ("_batch", "_data")
 
@@ -295,7 +295,7 @@ class _Batch:
         except UnicodeDecodeError:
             pass
         except CorruptRecordException as exc:
-            # aiokafka's parser in Python, which is used where the one in C is not there, wraps it.
+            # aiokafka's parser in Python, used if the one in C is not installed, wraps the error.
             if not isinstance(exc.__cause__, UnicodeDecodeError):
                 raise
         return iter(list(EscapingBatch(data)))
@@ -387,7 +387,7 @@ _UNPACK: Mapping[int, Callable[[bytes], bytes | None]] = {
 
 
 class EscapingBatch(_DefaultRecordBatchPy):  # type: ignore[misc] # final for type checkers alone
-    r"""A batch whose header names get ``\xff`` escapes: parsed some ten times slower than aiokafka does."""
+    r"""A batch whose header names get ``\xff`` escapes; parsing is some ten times slower than aiokafka's."""
 
     _pos: int
 
@@ -425,7 +425,7 @@ class EscapingBatch(_DefaultRecordBatchPy):  # type: ignore[misc] # final for ty
 
 
 def _nullable(data: bytearray, at: int) -> tuple[bytes | None, int]:
-    """Bytes with their length before them, and where they end; a negative length stands for null."""
+    """Length-prefixed bytes, and the position after them; a negative length means null."""
     length, at = decode_varint_py(data, at)
     if length < 0:
         return None, at

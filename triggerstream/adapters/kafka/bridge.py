@@ -94,7 +94,7 @@ class Bridge:
         self._dispatcher = dispatcher
         self._session_timeout_ms = round(session_timeout_s * 1000)
         self._member = member
-        """Its name as a static member of the group; None: it is a dynamic one."""
+        """Its name as a static member of the group; None: a dynamic member."""
         self._on_ready, self._on_failure = on_ready, on_failure
         self._log = KafkaLog(connection, app)
         self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
@@ -159,7 +159,7 @@ class Bridge:
         await watch_topics(self._connection, {topic: self._topic_id}, repair=repair)
 
     async def _leave(self, member_id: str) -> None:
-        """Leave the group, so that others have the partitions at once; aiokafka does so for others."""
+        """Leave the group, so that others get the partitions at once; aiokafka does this for dynamic members only."""
         if self._member is None or not member_id:
             return
         try:
@@ -297,10 +297,10 @@ class Bridge:
         await self._commit(lanes)
 
     def vitals(self) -> Vitals:
-        """How the process is, for probes and metrics.
+        """The bridge's health, for probes and metrics.
 
         Raises:
-            LogError: it cannot go on.
+            LogError: the bridge cannot continue.
         """
         handover = self.handover
         figures = BridgeFigures(
@@ -325,7 +325,7 @@ class Bridge:
         )
 
     def answered_at(self) -> float:
-        """When a broker answered last, by the monotonic clock; minus infinity: none has."""
+        """Monotonic time of the last answer of a broker; minus infinity if none has answered."""
         if self._consumer is not None:
             self._answered_at = max(self._answered_at, answered_at(self._consumer))
         return self._answered_at
@@ -337,7 +337,7 @@ class Bridge:
         return Place(partition=lane.partition, ready=True, reached=lane.position, lag=lag)
 
     def fail(self, exc: BaseException) -> None:
-        """End the bridge; for probes it is over at once."""
+        """End the bridge; probes report the end at once."""
         if not self._failed.done():
             self._on_failure(str(exc))
             self._failed.set_exception(exc)

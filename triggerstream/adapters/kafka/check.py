@@ -58,9 +58,9 @@ async def check(
     strays: Callable[[Layout], Awaitable[Strays]] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Sequence[TopicFinding]:
-    """Everything about the topics of ``app`` that is not as it must be, errors first.
+    """All faults of the topics of ``app``, errors first.
 
-    ``strays`` counts what lies in added partitions; without it, nobody looks there.
+    ``strays`` counts records in added partitions; without it, they are not checked.
 
     Raises:
         LogError: the cluster cannot be reached.
@@ -87,7 +87,7 @@ async def check(
 
 
 async def repair(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> Sequence[str]:
-    """Set what :func:`check` objects to, and add partitions that are missing; the topics that were changed.
+    """Repair settings that :func:`check` reports, and add missing partitions; return the changed topics.
 
     Raises:
         LogError: the cluster cannot be reached, or refuses.
@@ -128,7 +128,7 @@ async def _add_partitions(
                 if code:
                     raise LogError(f"{name}: partitions cannot be added: {message}")
         async with connection.client() as client:
-            while any(  # noqa: ASYNC110 - nothing tells when all brokers have heard of it
+            while any(  # noqa: ASYNC110 - no event says when all brokers know the new partitions
                 topic.partitions < partitions or not topic.led
                 for name, topic in (await describe(client, topics.all())).topics.items()
                 if name in short
@@ -137,7 +137,7 @@ async def _add_partitions(
 
 
 def added(layout: Layout, strays: Strays, address: str) -> TopicFinding:
-    """The finding that the events topic has more partitions than the app, with what lies in those."""
+    """The finding that the events topic has more partitions than the app, with their number of records."""
     lies = f"{counted(strays)} in those that were added"
     return TopicFinding(
         severity=Severity.WARNING,

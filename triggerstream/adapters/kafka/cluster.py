@@ -64,7 +64,7 @@ async def describe(client: AIOKafkaClient, topics: Sequence[str]) -> Cluster:
     """The cluster, and those of ``topics`` that exist. Asking makes none, whatever the brokers allow.
 
     Raises:
-        KafkaError: no answer, or one that says why not.
+        KafkaError: no answer, or an error.
         NotImplementedError: the brokers are older than Kafka 3.1.
     """
     answer = await client.send(client.get_random_node(), _MetadataRequest(topics))
@@ -89,7 +89,7 @@ async def settings_of(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str
     """The settings in force of each of ``topics``, which must exist.
 
     Raises:
-        KafkaError: no answer, or one that says why not.
+        KafkaError: no answer, or an error.
     """
     if not topics:
         return {}
@@ -107,7 +107,7 @@ async def change_settings(client: AIOKafkaClient, topic: str, settings: Mapping[
     """Set ``settings`` of ``topic`` and leave its others alone. Brokers know them when this returns.
 
     Raises:
-        KafkaError: no answer, or one that says why not.
+        KafkaError: no answer, or an error.
     """
     answer = await client.send(client.get_random_node(), _ChangeRequest(topic, settings))
     for code, message, _kind, _name in answer.resources:
@@ -120,7 +120,7 @@ async def change_settings(client: AIOKafkaClient, topic: str, settings: Mapping[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTransaction:
-    """A transaction that has neither ended nor been aborted; its first record here is at offset ``begin``."""
+    """A transaction that is neither committed nor aborted; its first record in the partition is at ``begin``."""
 
     producer: int
     epoch: int
@@ -131,7 +131,7 @@ async def open_transactions(client: AIOKafkaClient, topic: str, partition: int) 
     """The transactions that are open in a partition of ``topic``, the oldest first.
 
     Raises:
-        KafkaError: no answer, or one that says why not.
+        KafkaError: no answer, or an error.
     """
     await client.set_topics([topic])
     leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))

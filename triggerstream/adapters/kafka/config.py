@@ -32,14 +32,14 @@ from triggerstream.wire.signature import SIGNATURE_HEADER
 
 _TIMEOUT_S = 60.0
 _RECORD_BYTES = 1_024
-"""What a record has beside the text of a file, at most."""
+"""Maximum size of a record without the text of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """``hash`` took the place of ``replaced`` (None: there was none), from ``offsets`` by partition on.
+    """Result of an apply: ``hash`` replaced ``replaced`` (None: nothing) at ``offsets``, by partition.
 
-    ``number`` and ``replaced`` are those of the first partition that was changed.
+    ``number`` and ``replaced`` are those of the first changed partition.
     """
 
     hash: ConfigHash
@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Standing:
-    """The configuration in force in a partition. ``record``: its event, where the log still holds it."""
+    """The configuration in force in a partition. ``record``: its event, if the log still holds it."""
 
     number: int = 0
     hash: ConfigHash | None = None
@@ -61,25 +61,26 @@ class _Standing:
 async def apply(
     connection: Connection, app: AppId, config: Configuration, *, timeout_s: float = _TIMEOUT_S
 ) -> Change | None:
-    """Bring ``config`` into force; None where it is already.
+    """Bring ``config`` into force; None if it is in force already.
 
-    1. The transactional id is initialised. It is the app's own, so an apply that runs elsewhere can no longer
-       commit; what it had not committed is undone, and what it had is seen below.
-    2. The configuration in force is found out for each partition, from its checkpoint and what follows it.
-    3. One transaction has the event in every partition in which another one is in force. In each it says
-       the number and the hash that it expects there.
-    4. Readers can read it everywhere. A broker answers a commit before it has written the transaction's
-       marks, and what stands after the open transaction of another program is not read before that one ends.
+    1. Initialise the transactional id. All applies of the app share it, so another running apply can no longer
+       commit: its open transaction is aborted, and a committed one is found in step 2.
+    2. Find the configuration in force in each partition, from its checkpoint and the records after it.
+    3. Append the event, in one transaction, to every partition in which another configuration is in force. Each
+       copy has the number and the hash that it expects in its partition.
+    4. Wait until readers can read the event in all partitions. A broker answers a commit before it has written
+       the transaction markers, and records after an open transaction of another program are not readable
+       before that transaction ends.
 
     A crash before the end of 3 changes nothing: the next apply, or the transaction's time-out after 10 s,
-    undoes it. Until then readers wait where it stands. ``timeout_s`` is for each step.
+    aborts the transaction. Until then readers wait at its first record. ``timeout_s`` is for each step.
 
     Raises:
-        UsageError: there is no events topic; the changelog does not take a record with the file's text; the
-            app has a control key, and ``connection`` has it not; or another apply overtook this one. Nothing
-            was changed.
+        UsageError: there is no events topic; the changelog does not accept a record with the file's text; the
+            app has a control key that ``connection`` does not have; or another apply overtook this one.
+            Nothing was changed.
         DecodeError: the file is too long for an event.
-        LogError: not known to be in force: :func:`in_force` tells. Safe to call again.
+        LogError: unknown whether it is in force; :func:`in_force` can find out. Safe to call again.
     """
     topics = Topics.of(app)
     doubt = "the configuration is not known to be in force"
@@ -119,13 +120,13 @@ async def apply(
 async def in_force(
     connection: Connection, app: AppId, *, timeout_s: float = _TIMEOUT_S
 ) -> ConfigurationText | None:
-    """The configuration in force, as partition 0 has it; None where none is.
+    """The configuration in force in partition 0; None if there is none.
 
-    It is the one of the partition's checkpoint, unless another follows beyond it. Where no worker has made a
-    checkpoint yet, the log is read from its beginning: 50,000 events a second.
+    It is the configuration of the partition's checkpoint, unless the log has a newer one after it. If no worker
+    has made a checkpoint yet, the log is read from its beginning: 50,000 events a second.
 
     Raises:
-        UsageError: there is no events topic; or the app has a control key, and ``connection`` has it not.
+        UsageError: there is no events topic; or the app has a control key that ``connection`` does not have.
         LogError: the log cannot be read.
     """
     topics = Topics.of(app)
@@ -149,7 +150,7 @@ async def in_force(
 
 
 async def _layout(connection: Connection, app: AppId, *, timeout_s: float) -> Layout:
-    """The app's layout; as far as the log alone says, where the account may not look at the other topics."""
+    """The app's layout; from the log alone, if the account may not describe the other topics."""
     try:
         return await layout_of(connection, app, timeout_s=timeout_s)
     except LogError as exc:
@@ -163,7 +164,7 @@ async def _layout(connection: Connection, app: AppId, *, timeout_s: float) -> La
 
 
 async def _kept(connection: Connection, app: AppId, wanted: ConfigHash) -> ConfigurationText | None:
-    """The configuration as the changelog of partition 0 has it, where the log has lost its record."""
+    """The configuration from the changelog of partition 0, for a log that has lost its record."""
     view = KafkaReader(connection, app)
     try:
         found = [one for one in await view.configurations() if one.hash == wanted]
@@ -175,16 +176,16 @@ async def _kept(connection: Connection, app: AppId, wanted: ConfigHash) -> Confi
 async def _refuse_unkept(
     producer: AIOKafkaProducer, connection: Connection, app: AppId, config: Configuration
 ) -> None:
-    """Raise where workers could not keep ``config``: its text is a record of the changelog.
+    """Raise if workers could not store ``config``: its text becomes a record of the changelog.
 
     Raises:
-        UsageError: a record of the changelog may not be so long.
+        UsageError: the text is longer than a record of the changelog may be.
     """
     changelog = Topics.of(app).changelog
     try:
         found = await settings_of(producer.client, [changelog])
     except (UnknownTopicOrPartitionError, TopicAuthorizationFailedError):
-        return  # nobody can tell; a worker checks it when it starts
+        return  # not readable with this account; a worker checks the setting when it starts
     longest = int(found[changelog].get("max.message.bytes") or 0)
     if longest < (length := len(config.text.encode()) + _RECORD_BYTES):
         raise UsageError(
@@ -268,7 +269,7 @@ async def _follow(
     place: TopicPartition,
     mark: CheckpointMark | None,
 ) -> _Standing:
-    """The configuration in force at the end of a partition, as its owner will have it."""
+    """The configuration in force at the end of a partition, once its owner has folded everything."""
     first = (await reader.beginning_offsets([place]))[place]
     # Under read_committed, this is where the first open transaction begins.
     end = (await reader.end_offsets([place]))[place]
@@ -298,7 +299,7 @@ async def _follow(
 async def _record(
     reader: AIOKafkaConsumer, place: TopicPartition, offset: int, first: int, lost: LostRanges
 ) -> Record | None:
-    """The record at ``offset``; None where there is none, or the log, which begins at ``first``, lost it."""
+    """The record at ``offset``; None if there is none, or if it is before ``first``, where the log begins."""
     if offset < first:
         return None
     reader.assign([place])
@@ -311,7 +312,7 @@ async def _record(
 
 
 def _accepted(record: Record, connection: Connection, app: AppId, standing: _Standing) -> _Standing:
-    """The configuration in force once ``record`` is folded: what would be a dead letter changes nothing."""
+    """The configuration in force after ``record`` is folded; a record that would be a dead letter has no effect."""
     control = connection.security.control
     try:
         event = decode(record)

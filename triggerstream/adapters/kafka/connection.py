@@ -27,13 +27,13 @@ from triggerstream.core.ids import AppId
 from triggerstream.wire.records import NewRecord
 
 Client: TypeAlias = "AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient | AIOKafkaClient"
-"""Every kind of client that aiokafka has."""
+"""Any client of aiokafka."""
 
 _T = TypeVar("_T")
 _C = TypeVar("_C", AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient, AIOKafkaClient)
 
 _stopping: set[asyncio.Task[None]] = set()
-"""Clients that are being stopped: the event loop alone would let such a task be collected."""
+"""Tasks that stop clients. The event loop keeps only weak references, so a task could be garbage-collected."""
 
 _TRIED = re.compile(r"\('([^']+)', ([0-9]+), ")
 
@@ -90,7 +90,7 @@ class Connection:
 
     @asynccontextmanager
     async def running(self, client: _C) -> AsyncIterator[_C]:
-        """``client``, started; it is stopped where the block ends, however that ends.
+        """Start ``client``, and stop it when the block ends, also after an error.
 
         Raises:
             UsageError, KafkaError: as :meth:`start`.
@@ -102,11 +102,11 @@ class Connection:
             await stop(client)
 
     async def start(self, client: Client) -> None:
-        """Have ``client`` connect. If that fails, or is cancelled, ``client`` has been stopped.
+        """Connect ``client``. If that fails or is cancelled, ``client`` is stopped.
 
         Raises:
-            UsageError: brokers do not take it as it comes; the message says what they do not take.
-            KafkaError: none can be reached.
+            UsageError: brokers refuse the client; the message says why.
+            KafkaError: no broker can be reached.
         """
         try:
             if isinstance(client, AIOKafkaClient):
@@ -164,8 +164,8 @@ class Connection:
     def member(self, group: str, *, name: str | None = None, **timing: int) -> AIOKafkaConsumer:
         """A consumer that may commit offsets of ``group``, not started yet; it reads committed records.
 
-        It is no member before it subscribes to a topic. ``name``: what makes it a static member; ``timing``:
-        aiokafka's settings of that name.
+        It becomes a member when it subscribes to a topic. ``name``: makes it a static member; ``timing``:
+        aiokafka's settings of the same names.
         """
         return self._consumer(
             group_id=group, group_instance_id=name, isolation_level="read_committed", **timing
@@ -176,7 +176,7 @@ class Connection:
         return AIOKafkaAdminClient(**self.options())
 
     def _consumer(self, **options: Any) -> AIOKafkaConsumer:  # noqa: ANN401 - aiokafka's options
-        """A consumer, not started yet, that commits by itself nothing and passes over nothing.
+        """A consumer, not started yet, that commits nothing by itself and skips nothing.
 
         Read from it with :func:`triggerstream.adapters.kafka.batches.fetched`.
         """
@@ -247,11 +247,11 @@ async def gathered(sent: Iterable[Awaitable[_T]]) -> list[_T]:
 
 
 async def stop(client: Client, *, timeout_s: float = _STOP_S) -> None:
-    """Stop ``client``, whatever became of it: connections are closed and its tasks have ended.
+    """Stop ``client`` in any condition: on return its connections are closed and its tasks have ended.
 
-    aiokafka's own ``stop`` waits for deliveries and answers: for ever where no broker answers. It also raises
-    CancelledError, and leaves connections open, where a task of the client has not begun yet. If the caller
-    is cancelled meanwhile, the client is stopped all the same.
+    aiokafka's own ``stop`` waits for deliveries and answers, without end if no broker answers. It also raises
+    CancelledError and leaves connections open if a task of the client has not started yet. If the caller
+    is cancelled meanwhile, the client is stopped nevertheless.
     """
     stopping = asyncio.create_task(_stop(client, timeout_s=timeout_s))
     _stopping.add(stopping)
@@ -260,7 +260,7 @@ async def stop(client: Client, *, timeout_s: float = _STOP_S) -> None:
 
 
 async def _stop(client: Client, *, timeout_s: float) -> None:
-    # Tasks that the client made just now begin here: cancelled before that, they could not handle it.
+    # Let tasks start that the client has just created: a task cancelled before its start cannot clean up.
     await asyncio.sleep(0)
     own = client.stop if isinstance(client, AIOKafkaProducer | AIOKafkaConsumer) else client.close
     ending = asyncio.ensure_future(own())
@@ -273,14 +273,14 @@ async def _stop(client: Client, *, timeout_s: float) -> None:
 
 
 async def _abandon(client: Client, ending: asyncio.Future[None]) -> None:
-    """End the tasks of a client that could not stop by itself, and close its connections."""
+    """Cancel the tasks of a client whose own stop failed, and close its connections."""
     if isinstance(client, AIOKafkaProducer):
         _fail_unsent(client)
     tasks = {task for task in (ending, *_tasks(client)) if not task.done()}
     deadline = asyncio.get_running_loop().time() + _CLOSE_S
     while tasks and asyncio.get_running_loop().time() < deadline:
         for task in tasks:
-            # Again and again: a producer's task waits, once it is cancelled, for answers that do not come.
+            # Repeatedly: after a cancellation, a producer's task waits for answers that do not come.
             task.cancel()
         _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_S)
     closing = asyncio.ensure_future(network_of(client).close())
@@ -289,7 +289,7 @@ async def _abandon(client: Client, ending: asyncio.Future[None]) -> None:
 
 
 def network_of(client: Client) -> AIOKafkaClient:
-    """What holds the connections of ``client``."""
+    """The aiokafka object that holds the connections of ``client``."""
     if isinstance(client, AIOKafkaClient):
         return client
     return client.client if isinstance(client, AIOKafkaProducer) else client._client  # noqa: SLF001 - nothing public
@@ -309,7 +309,7 @@ def _tasks(client: Client) -> Iterable[asyncio.Future[Any]]:
 
 
 def _fail_unsent(producer: AIOKafkaProducer) -> None:
-    """Tell whoever waits for an acknowledgement that none will come; else aiokafka waits with them."""
+    """Fail all pending deliveries; otherwise aiokafka would wait for their acknowledgements."""
     accumulator = producer._message_accumulator  # noqa: SLF001 - nothing public
     for batch in [*chain(*accumulator._batches.values()), *accumulator._pending_batches]:  # noqa: SLF001 - nothing public
         for answer in (batch.future, *(future for future, _ in batch._msg_futures)):  # noqa: SLF001 - nothing public
@@ -318,7 +318,7 @@ def _fail_unsent(producer: AIOKafkaProducer) -> None:
 
 
 def _hush(producer: AIOKafkaProducer) -> None:
-    """Keep asyncio from reporting a fence once more: the producer's user has seen it."""
+    """Keep asyncio from logging a fence again: the producer's user has already received the error."""
     waiters = [producer._txn_manager._transaction_waiter]  # noqa: SLF001 - nothing public
     for batches in producer._message_accumulator._batches.values():  # noqa: SLF001 - nothing public
         waiters += [batch._drain_waiter for batch in batches]  # noqa: SLF001 - nothing public

@@ -1,4 +1,4 @@
-"""Dead letters as records: the original key, bytes and headers, and in headers of ours the reason and origin.
+"""Dead letters as records: the original key, bytes and headers, plus headers for the reason and the origin.
 
 ========================  ====================================================================================
 ``triggerstream-reason``  why the record was not processed
@@ -11,7 +11,7 @@
                           is the record's, whatever it says
 ========================  ====================================================================================
 
-They stand before the record's own headers, so that a record which has headers of the same names keeps them.
+These headers are before the record's own, so that a record with headers of the same names keeps them.
 """
 
 from __future__ import annotations
@@ -48,12 +48,13 @@ _CUT = re.compile(rb"([0-9]{1,19}):([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buried:
-    """A dead letter as it is read again. ``record`` is as it was in ``topic``, unless it was ``cut``.
+    """A dead letter read from its topic. ``record`` is the original of ``topic``, unless it was ``cut``.
 
-    With ``left_out`` it is a trigger that the record there left out.
+    ``left_out``: the dead letter is a trigger that was left out when the original record was folded.
 
-    ``cut`` is the length and the SHA-256 of the whole value, of which ``record`` has the head; its headers
-    are gone then. ``last``: it stands for all offsets from the record's to this one, which cannot be read.
+    ``cut`` is the length and the SHA-256 of the whole value; ``record`` then has only the beginning of the
+    value, and no headers. ``last``: the dead letter is for all offsets from the record's to this one, which
+    cannot be read.
     """
 
     topic: str

@@ -1,7 +1,7 @@
-"""Consumer groups of static members: who is in one, how one leaves, and how it learns of its replacement.
+"""Static members of consumer groups: listing them, leaving, and noticing a replacement.
 
-aiokafka joins a group under a static name (``group.instance.id``), and knows no more of such members: it has
-LeaveGroup, Heartbeat and DescribeGroups in versions that do not carry the name. Kafka has had it since 2.4.
+aiokafka can join a group under a static name (``group.instance.id``), but its versions of LeaveGroup, Heartbeat
+and DescribeGroups do not contain the name. Kafka has supported it since 2.4.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from triggerstream.core.errors import UsageError
 _T = TypeVar("_T")
 
 FENCED_INSTANCE_ID = 82
-"""The error of a member whose static name another process has joined under; aiokafka has no class for it."""
+"""FENCED_INSTANCE_ID: another process joined under the same static name. aiokafka has no class for it."""
 LEAVE_S = 5.0
-"""How long a process that ends waits to have left; else its session times out."""
+"""How long a stopping process waits for the answer to LeaveGroup; without it, its session times out."""
 _RETRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A member of a group. ``name``: its static name, None: it has none. ``host``: where it connects from.
+    """A member of a group. ``name``: its static name, if it has one. ``host``: the host it connects from.
 
-    ``partitions``: those of the topic that was asked for. The broker does not tell when it heard of a member
-    last: one that was killed stays a member until its session times out.
+    ``partitions``: its partitions of the requested topic. The broker does not report when it last heard from a
+    member: a killed process stays a member until its session times out.
     """
 
     name: str | None
@@ -61,7 +61,7 @@ def session_timeout_refused(session_timeout_s: float) -> UsageError:
 async def members_of(
     connection: Connection, group: str, *, topic: str, timeout_s: float
 ) -> tuple[str, Sequence[Member]]:
-    """The state of ``group`` in Kafka's word, and its members, by name.
+    """The state of ``group`` in Kafka's words, and its members, sorted by name.
 
     Raises:
         LogError: the cluster cannot be reached.
@@ -99,9 +99,9 @@ def _member(
 async def leave(
     connection: Connection, group: str, *, name: str, member_id: str = "", timeout_s: float = LEAVE_S
 ) -> bool:
-    """Have the static member ``name`` leave ``group``; whether it was a member.
+    """Remove the static member ``name`` from ``group``; return whether it was a member.
 
-    With a ``member_id``, only the process that has it: another one that joined under the name stays.
+    With a ``member_id``, only a process with this id is removed: another one that joined under the name stays.
 
     Raises:
         LogError: the cluster cannot be reached.
@@ -126,7 +126,7 @@ async def leave(
 async def _of_coordinator(
     connection: Connection, group: str, ask: Callable[[AIOKafkaAdminClient, int], Awaitable[_T]]
 ) -> _T:
-    """The result of ``ask`` with the coordinator of ``group``, which may be only just there."""
+    """The result of ``ask`` with the coordinator of ``group``; retries while a new coordinator starts."""
     async with connection.running(connection.admin()) as admin:
         while True:
             try:
@@ -138,21 +138,21 @@ async def _of_coordinator(
 
 
 def member_id(consumer: AIOKafkaConsumer) -> str:
-    """The id that the broker gave to ``consumer`` in its group; empty: none."""
+    """The member id that the broker gave to ``consumer``; empty if it has none."""
     coordinator = getattr(consumer, "_coordinator", None)
     return str(getattr(coordinator, "member_id", "") or "")
 
 
 def watch_name(consumer: AIOKafkaConsumer, fenced: Callable[[NameTakenError], None]) -> None:
-    """Have ``fenced`` called once another process has joined the group under the name of ``consumer``.
+    """Call ``fenced`` when another process has joined the group under the name of ``consumer``.
 
-    ``consumer`` has started and is a static member. aiokafka's heartbeat does not carry the name, so the
-    answer would be that the member is unknown, and it would join again: two processes with one name would
-    take the partitions from each other for ever.
+    ``consumer`` has started and is a static member. aiokafka's heartbeat does not contain the name, so the
+    answer would be that the member is unknown, and the consumer would join again: two processes with one name
+    would take the partitions from each other without end.
     """
-    coordinator = consumer._coordinator  # noqa: SLF001 - nothing public tells
-    name = consumer._group_instance_id  # noqa: SLF001 - as above
-    send = coordinator._send_req  # noqa: SLF001 - as above
+    coordinator = consumer._coordinator  # noqa: SLF001 - nothing public
+    name = consumer._group_instance_id  # noqa: SLF001 - nothing public
+    send = coordinator._send_req  # noqa: SLF001 - nothing public
 
     async def send_with_name(request: Request[Any]) -> Response:
         if isinstance(request, HeartbeatRequest):
@@ -164,12 +164,12 @@ def watch_name(consumer: AIOKafkaConsumer, fenced: Callable[[NameTakenError], No
             fenced(
                 NameTakenError(
                     f"another process has joined the group {coordinator.group_id} as {name}: each process "
-                    "needs a name of its own (--instance-id)"
+                    "needs its own name (--instance-id)"
                 )
             )
         return answer
 
-    coordinator._send_req = send_with_name  # noqa: SLF001 - as above
+    coordinator._send_req = send_with_name  # noqa: SLF001 - nothing public
 
 
 # ---- the requests -----------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class _LeaveStruct(RequestStruct):  # type: ignore[misc] # as above
 
 
 class _LeaveRequest(Request[_LeaveStruct]):  # type: ignore[misc] # as above
-    """LeaveGroup of static members; one without its id is whoever has the name."""
+    """LeaveGroup of static members; an empty member id means any process with the name."""
 
     API_KEY = 13
 

@@ -1,8 +1,8 @@
-"""How many partitions an app has. Its checkpoints say so, whatever became of its topics since.
+"""The number of partitions of an app, as its checkpoints state it, even if its topics have another.
 
-Where a session is follows from that number, so that it never changes. Kafka can add partitions to a topic and
-cannot remove any: what lies in added ones is appended to where the app has it by
-:mod:`triggerstream.adapters.kafka.rehome`.
+A session's partition depends on this number, so it never changes. Kafka can add partitions to a topic but
+cannot remove any: :mod:`triggerstream.adapters.kafka.rehome` appends records of added partitions to the app's
+own.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.marks import CHECKPOINT_KEY, CheckpointMark, Identity, decode_checkpoint
 
 _WINDOW = 64
-"""A checkpoint's mark is the last or nearly the last record of its transaction."""
+"""Records read at first: a checkpoint's mark is the last or nearly the last record of its transaction."""
 _WIDER = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The topics of an app that exist, and ``partitions``, how many the app has.
+    """The existing topics of an app, and ``partitions``, the app's number of partitions.
 
-    ``marked``: a checkpoint says so; else it is the number that all its topics have at least.
+    ``marked``: a checkpoint states the number; otherwise it is the smallest number of its topics.
     """
 
     cluster: Cluster
@@ -43,7 +43,7 @@ class Layout:
 
     @property
     def identity(self) -> Identity:
-        """What a checkpoint must find again."""
+        """The identity of the log that a checkpoint must match."""
         return Identity(cluster=self.cluster.id, topic=self.events.id, partitions=self.partitions)
 
     @property
@@ -55,7 +55,7 @@ class Layout:
 async def layout_of(
     connection: Connection, app: AppId, *, partitions: int | None = None, timeout_s: float = TIMEOUT_S
 ) -> Layout:
-    """The topics of ``app`` and its number of partitions: ``partitions``, where no checkpoint says another.
+    """The topics of ``app`` and its number of partitions; ``partitions`` is used if no checkpoint has one.
 
     Raises:
         UsageError: there is no events topic; or checkpoints have another number than ``partitions``.
@@ -76,7 +76,7 @@ async def layout_of(
 
 
 async def known_partitions(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> int | None:
-    """How many partitions ``app`` has; None: it has no topics yet.
+    """The number of partitions of ``app``; None if it has no topics yet.
 
     Raises:
         LogError: the cluster cannot be reached.
@@ -91,15 +91,16 @@ async def known_partitions(connection: Connection, app: AppId, *, timeout_s: flo
 
 
 def fewest_partitions(topics: Topics, found: Mapping[str, Topic]) -> int:
-    """The number of an app that has no checkpoint: partitions may have been added to one of its topics."""
+    """The number for an app without a checkpoint: the smallest, as somebody may have added partitions to a topic."""
     deciding = (topics.events, topics.commands, topics.changelog)
     return min(found[name].partitions for name in deciding if name in found)
 
 
 async def placing_partitions(connection: Connection, app: AppId, client: AIOKafkaClient) -> int:
-    """How many partitions events of ``app`` are placed over, as far as this account may know.
+    """The number of partitions among which a producer of ``app`` chooses, as far as its account can read it.
 
-    One that may only write to the events topic takes their number: what then lies elsewhere is re-homed.
+    An account with write access only to the events topic uses that topic's number: records that are then in a
+    wrong partition are re-homed.
 
     Raises:
         UsageError: there is no events topic, or it has fewer partitions than the app.
@@ -124,7 +125,7 @@ async def placing_partitions(connection: Connection, app: AppId, client: AIOKafk
 
 
 async def marked_partitions(connection: Connection, changelog: Topic | None) -> int | None:
-    """How many partitions the app has as its checkpoints say; None: there is none, or it may not be read."""
+    """The app's number of partitions from its checkpoints; None if there is none, or it cannot be read."""
     if changelog is None:
         return None
     try:
@@ -141,7 +142,7 @@ async def marked_partitions(connection: Connection, changelog: Topic | None) -> 
 async def newest_marks(
     connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S
 ) -> Mapping[int, CheckpointMark | DecodeError]:
-    """The newest checkpoint of each partition that has one, or why it cannot be read.
+    """The newest checkpoint of each partition that has one, or the reason why it cannot be read.
 
     Raises:
         LogError: the changelog cannot be read.
@@ -162,7 +163,7 @@ async def newest_marks(
 
 
 async def _filled(reader: AIOKafkaConsumer, topic: Topic) -> list[int]:
-    """The partitions of ``topic`` that have records."""
+    """The non-empty partitions of ``topic``."""
     places = [TopicPartition(topic.name, partition) for partition in range(topic.partitions)]
     firsts, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
     return [place.partition for place in places if firsts[place] < ends[place]]
@@ -171,7 +172,7 @@ async def _filled(reader: AIOKafkaConsumer, topic: Topic) -> list[int]:
 async def _newest_mark(
     reader: AIOKafkaConsumer, place: TopicPartition
 ) -> CheckpointMark | DecodeError | None:
-    """The newest mark, looked for from the end backwards, or why it cannot be read."""
+    """The newest mark, searched backwards from the end, or the reason why it cannot be read."""
     first = (await reader.beginning_offsets([place]))[place]
     end = (await reader.end_offsets([place]))[place]
     window = _WINDOW

@@ -93,7 +93,7 @@ class KafkaLog:
 
     async def _partitions(self, producer: AIOKafkaProducer) -> int:
         async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
-            # aiokafka would ask in a way that has a broker make the topic, with settings of its own.
+            # aiokafka's request would make a broker create the topic with default settings.
             return await placing_partitions(self._connection, self._app, producer.client)
 
     def _leave(self, starting: asyncio.Task[tuple[AIOKafkaProducer, int]]) -> None:

@@ -1,4 +1,4 @@
-"""Ranges of the log that cannot be read and that an operator has given up: read from the dead letters."""
+"""Unreadable ranges of the log that an operator has given up, read from the dead letters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from triggerstream.engine.checkpoint import LostRange
 
 
 class LostRanges:
-    """The ranges of one partition of the events topic. The dead letters are read when first needed."""
+    """Lost ranges of one partition of the events topic. The dead letters are read when first needed."""
 
     def __init__(self, connection: Connection, app: AppId, partition: int) -> None:
         self._connection = connection
@@ -25,7 +25,7 @@ class LostRanges:
         self._found: list[LostRange] | None = None
 
     async def after(self, offset: int) -> int | None:
-        """Where the log goes on after ``offset``, which cannot be read; None: nobody has given it up.
+        """The next readable offset after ``offset``, which cannot be read; None if nobody has given it up.
 
         Raises:
             LogError: the dead letters cannot be read.

@@ -48,7 +48,7 @@ class _Copy:
 
     def take(self, record: Any) -> bool:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
         if record.key is None:
-            return False  # it is of nobody of ours
+            return False  # another program wrote it
         if record.value is None:
             self.entries.pop(record.key, None)
         else:
@@ -85,7 +85,7 @@ class KafkaReader:
         return partition_of(_key(session), self._partitions)
 
     async def partitions(self) -> int:
-        """How many partitions the app has."""
+        """The app's number of partitions."""
         await self._opened()
         return self._partitions
 
@@ -122,7 +122,7 @@ class KafkaReader:
         return sorted(rows, key=lambda row: row.number)[:limit]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
-        """The dead letter that the record there became; not one of a trigger that it left out."""
+        """The dead letter of the record itself, not of a trigger that was left out when it was folded."""
         record = await self.record(offset, partition=partition)
         if record is None:
             return None

@@ -39,10 +39,10 @@ def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord
 async def extents(
     connection: Connection, places: Sequence[TopicPartition]
 ) -> dict[TopicPartition, tuple[int, HighWatermark]]:
-    """Where each of ``places`` begins, and its high watermark.
+    """The first offset and the high watermark of each of ``places``.
 
     Raises:
-        KafkaError: no answer, or one that says why not.
+        KafkaError: no answer, or an error.
     """
     # A reader of committed records is answered with the last stable offset.
     async with connection.running(connection.reader(committed=False)) as consumer:
@@ -61,14 +61,15 @@ async def pieces(
     stuck_s: float = STUCK_S,
     after_lost: Callable[[int], Awaitable[int | None]] | None = None,
 ) -> AsyncGenerator[tuple[list[Any], int]]:
-    """The committed records from ``begin`` to before ``end``, in pieces with the position after each.
+    """The committed records from ``begin`` to before ``end``, in chunks with the position after each.
 
-    ``consumer`` has ``place`` assigned, at ``begin``. A piece has up to ``most`` records, and may have none.
-    The end is told by position: control records have offsets too, and the last record may be one.
-    ``after_lost``: where to go on after an offset that cannot be read; without an answer, it is an error.
+    ``consumer`` has ``place`` assigned, at ``begin``. A chunk has up to ``most`` records, and may be empty.
+    The position decides where the end is: control records have offsets too, and the last record may be one.
+    ``after_lost`` returns the offset at which to continue after an unreadable one; None makes it an error.
 
     Raises:
-        LogError: the log cannot be read; or no progress for ``stuck_s``: the message names who holds it up.
+        LogError: the log cannot be read; or there is no progress for ``stuck_s``, and the message names the
+            open transaction.
     """
     what = f"cannot read {place.topic}"
     loop = asyncio.get_running_loop()
@@ -103,8 +104,8 @@ async def _after(batch: Unreadable, after_lost: Callable[[int], Awaitable[int | 
 
 
 async def _open_transaction(consumer: AIOKafkaConsumer, place: TopicPartition) -> str:
-    """What a message says of the transaction that holds back the records of ``place``, if one does."""
-    client = consumer._client  # noqa: SLF001 - nothing public has it
+    """Part of a message that names the open transaction which blocks the records of ``place``, if any."""
+    client = consumer._client  # noqa: SLF001 - nothing public
     async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
         found = await open_transactions(client, place.topic, place.partition)
     if not found:
@@ -112,5 +113,5 @@ async def _open_transaction(consumer: AIOKafkaConsumer, place: TopicPartition) -
     first = found[0]
     return (
         f": producer id {first.producer} (epoch {first.epoch}) has had a transaction open since offset "
-        f"{first.begin}, and what follows is read once it ends; Kafka's kafka-transactions.sh can abort it"
+        f"{first.begin}; later records are read once it ends; Kafka's kafka-transactions.sh can abort it"
     )

@@ -1,4 +1,4 @@
-"""Appends what lies in partitions that were added to the events topic to where the app has it."""
+"""Appends records of partitions that were added to the events topic to the app's own partitions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from triggerstream.wire import events
 
 _PIECE = 1_000
 _SKEW_MS = 300_000
-"""A copy is younger than its original by the clock of one broker; that of another may be behind it."""
+"""Tolerance for clocks: a copy has a later time than its original, but another broker's clock may be behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehomed:
-    """What lay in the ``added`` partitions without a copy. It has one now, unless it was a dry run."""
+    """Result of a rehome: records of the ``added`` partitions that had no copy, and have one now (or would)."""
 
     partitions: int
     added: Sequence[int]
@@ -39,13 +39,13 @@ async def rehome(
 ) -> Rehomed:
     """Append every record of an added partition that has no copy yet. Workers may run meanwhile.
 
-    ``partitions``: how many the app has, where no checkpoint says so.
-    A crash leaves some appended, and the next call appends the others. Where two run at the same time, the
-    second copy of a record counts for nothing, as its origin's identity is that of the first.
+    ``partitions``: the app's number of partitions, if no checkpoint has it.
+    After a crash, some records are appended, and the next call appends the others. If two calls run at the same
+    time, the second copy of a record has no effect, because both have the identity of the same original.
 
     Raises:
-        UsageError: there is no events topic; or nothing says how many partitions the app has.
-        LogError: not known to be complete. Safe to call again.
+        UsageError: there is no events topic; or the app's number of partitions is unknown.
+        LogError: unknown whether all records are appended. Safe to call again.
     """
     layout = await layout_of(connection, app, partitions=partitions)
     if layout.added and partitions is None and not layout.marked:
@@ -73,7 +73,7 @@ async def rehome(
 
 
 async def strays(connection: Connection, app: AppId, layout: Layout) -> Strays:
-    """What lies in added partitions and has no copy.
+    """Count the records of added partitions that have no copy.
 
     Raises:
         LogError: the log cannot be read.
@@ -84,7 +84,7 @@ async def strays(connection: Connection, app: AppId, layout: Layout) -> Strays:
 async def _walk(
     connection: Connection, app: AppId, layout: Layout, producer: AIOKafkaProducer | None
 ) -> Strays:
-    """Count what has no copy; with a ``producer``, append it."""
+    """Count records without a copy; with a ``producer``, append them."""
     counted = Strays()
     if not layout.added:
         return counted
@@ -119,7 +119,7 @@ async def _walk(
 
 
 async def _copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> set[Place]:
-    """The origins, in added partitions, of what has a copy."""
+    """The positions in added partitions whose records have a copy."""
     oldest_ms: int | None = None
     for partition in layout.added:
         async with aclosing(_records(reader, TopicPartition(topic, partition))) as found:
@@ -147,7 +147,7 @@ async def _copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> set[P
 async def _records(
     reader: AIOKafkaConsumer, place: TopicPartition, *, begin: int = 0
 ) -> AsyncGenerator[list[Any]]:
-    """The committed records of ``place`` from ``begin`` to its end of now, in pieces."""
+    """The committed records of ``place`` from ``begin`` to its current end, in chunks."""
     async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
         first = (await reader.beginning_offsets([place]))[place]
         end = (await reader.end_offsets([place]))[place]
@@ -168,7 +168,7 @@ async def _append(
     async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
         sent = []
         for stray in missing:
-            # What has no valid signature gets none: the owner has to find it out.
+            # A record without a valid signature is not signed: its owner must refuse the copy.
             record = connection.signed(app, stray.record) if stray.trusted else stray.record
             answer = await producer.send(
                 topic,

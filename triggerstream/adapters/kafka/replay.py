@@ -28,7 +28,7 @@ _PIECE = 1_000
 class KafkaRecords:
     """A :class:`triggerstream.engine.archive.RecordReader` of a partition of ``topic``.
 
-    ``lost``: the ranges of it that need not be readable.
+    ``lost``: ranges that an operator has given up, which are skipped.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class KafkaRecords:
             await stop(consumer)
 
     async def since(self, arrival_us: int) -> tuple[int, int]:
-        """Where the records begin that are of this time or later, and the high watermark.
+        """The first offset of records of this time or later, and the high watermark.
 
         Raises:
             LogError: the log cannot be read.

@@ -8,10 +8,9 @@
       "control_key_file": "control.key"
     }
 
-All of it may be left out. Secrets stand in files of their own, which are read each time a client is made, and
-are refused where others can read them. A
-path that is not absolute begins at the folder of the file. What a control key is: see
-:mod:`triggerstream.wire.signature`; it is read once, with the file itself.
+Every part is optional. Secrets are in separate files, which are read each time a client is made, and are
+refused if others can read them. A relative path begins at the folder of the file. Control keys are explained
+in :mod:`triggerstream.wire.signature`; they are read once, together with the file itself.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ async def reach(connection: Connection) -> Reached:
 
 
 async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncIterator[str]:
-    """Why workers would not go on with a partition, and what repairs it, for each reason once.
+    """Each reason why workers would refuse a partition, with its repair.
 
     Raises:
         LogError: the cluster does not answer.

@@ -132,13 +132,13 @@ async def create(
     replicas: int | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Sequence[str]:
-    """Make the topics of ``app`` that are not there; their names. They can be used when this returns.
+    """Create the missing topics of ``app``; return their names. They can be used when this returns.
 
-    Topics that are there stay as they are: :mod:`triggerstream.adapters.kafka.check` looks at them. There
-    are 3 ``replicas``, or as many as brokers, unless told otherwise.
+    Existing topics are not changed: :mod:`triggerstream.adapters.kafka.check` checks them. The default for
+    ``replicas`` is 3, or the number of brokers if that is smaller.
 
     Raises:
-        UsageError: topics of the app are there with fewer partitions.
+        UsageError: existing topics of the app have fewer partitions.
         LogError: the cluster cannot be reached, or refuses.
     """
     topics = Topics.of(app)
@@ -174,7 +174,7 @@ def _usable(cluster: Cluster, topics: Topics) -> bool:
 
 
 def address_of(connection: Connection, app: AppId) -> str:
-    """What ``--at`` calls ``app``."""
+    """The address of ``app`` for ``--at``."""
     return f"kafka://{connection.bootstrap}/{app}"
 
 

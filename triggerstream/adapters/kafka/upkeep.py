@@ -1,4 +1,4 @@
-"""The background tasks of aiokafka's consumers: one that has ended says so nowhere."""
+"""Checks the background tasks of aiokafka's consumers, whose end aiokafka does not report."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from triggerstream.core.errors import LogError
 
 
 def check_tasks(consumer: AIOKafkaConsumer) -> None:
-    """Raise where a background task of ``consumer``, which was started, has ended although it is not closed.
+    """Raise if a background task of ``consumer``, which is started and not closed, has ended.
 
-    Without them a consumer waits for ever: ``getmany`` has no records, or its group hears nothing of it.
-    A producer needs no such look: it fails what waits for it.
+    Without its tasks a consumer waits without end: ``getmany`` returns no records, or no heartbeat is sent.
+    A producer needs no such check: it fails pending deliveries itself.
 
     Raises:
-        LogError: that is so; the message names the task and what ended it.
+        LogError: a task has ended; the message names the task and its error.
     """
-    if consumer._closed:  # noqa: SLF001 - nothing public knows the tasks
+    if consumer._closed:  # noqa: SLF001 - nothing public
         return
     tasks: dict[str, asyncio.Task[None] | None] = {
-        "fetches": getattr(consumer._fetcher, "_fetch_task", None),  # noqa: SLF001 - likewise
-        "group": getattr(consumer._coordinator, "_coordination_task", None),  # noqa: SLF001 - likewise
-        "metadata": getattr(consumer._client, "_sync_task", None),  # noqa: SLF001 - likewise
+        "fetches": getattr(consumer._fetcher, "_fetch_task", None),  # noqa: SLF001 - nothing public
+        "group": getattr(consumer._coordinator, "_coordination_task", None),  # noqa: SLF001 - nothing public
+        "metadata": getattr(consumer._client, "_sync_task", None),  # noqa: SLF001 - nothing public
     }
     for name, task in tasks.items():
         if task is not None and task.done():

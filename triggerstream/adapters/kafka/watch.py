@@ -1,6 +1,7 @@
-"""Notices that topics were deleted, or made again under their names, beneath a process that uses them.
+"""Detects that topics were deleted or recreated while a process uses them.
 
-Kafka's clients do not: they go on by name, with offsets of a topic that is no more, or wait for ever.
+Kafka's clients do not detect it: they use a topic by name, with offsets of the deleted topic, or wait without
+end.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from triggerstream.core.errors import LogError, UsageError
 
 EVERY_S = 10.0
 _MISSED = 3
-"""A topic is gone that is missing so often in a row: a broker that has just started may not know it yet."""
+"""Consecutive checks without the topic before it counts as deleted: a new broker may not know it yet."""
 
 
 class TopicGoneError(UsageError):
-    """A topic is not the one that the process started with. Offsets that it knows mean nothing there."""
+    """A topic was deleted or recreated since the process started, so its offsets are no longer valid."""
 
 
 async def watch_topics(
@@ -30,16 +31,16 @@ async def watch_topics(
     look: Callable[[Mapping[str, Topic]], Awaitable[None]] | None = None,
     every_s: float = EVERY_S,
 ) -> None:
-    """Look at topics until one is not the one with its id in ``ids``. ``look`` is called with what was found.
+    """Check topics until one no longer has its id in ``ids``. ``look`` is called with the topics found.
 
     Raises:
-        TopicGoneError: that is so; the message ends with ``repair``.
-        UsageError: brokers no longer take the client as it comes.
+        TopicGoneError: a topic was deleted or recreated; the message ends with ``repair``.
+        UsageError: brokers refuse the client.
     """
     missed = 0
     while True:
         await asyncio.sleep(every_s)
-        with suppress(LogError):  # Kafka is away: whoever uses it says so
+        with suppress(LogError):  # Kafka is not available: other clients report it
             async with translated("cannot look at topics", timeout_s=every_s), connection.client() as client:
                 found = (await describe(client, list(ids))).topics
             for name, topic in found.items():

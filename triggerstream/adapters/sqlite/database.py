@@ -20,7 +20,7 @@ from triggerstream.wire.records import Headers, NewRecord, Record
 FILE = "triggerstream.db"
 SCHEMA = 2
 NOT_LEFT_OUT = -1
-"""``left_out`` of a dead letter that is a record, or a command; see ``engine.ports.DeadLetterRow``."""
+"""Value of ``left_out`` for a dead letter that is a record or a command; see ``engine.ports.DeadLetterRow``."""
 _APPLICATION_ID = 0x7472_6967
 """``trig``: marks the file as ours (``PRAGMA application_id``)."""
 
@@ -75,7 +75,7 @@ ALTER TABLE configurations ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
 UPDATE configurations AS one SET number = (SELECT count(*) FROM configurations WHERE offset <= one.offset);
 """,
 }
-"""From each schema to the next."""
+"""Migration script from each schema version to the next."""
 
 
 def locate(path: Path | str) -> Path:
@@ -85,7 +85,7 @@ def locate(path: Path | str) -> Path:
 
 
 def keeper_of(file: Path) -> Keeper:
-    """What messages call the sessions of a database."""
+    """The name of a database's sessions in messages."""
     return Keeper(name=str(file), address=str(file.parent if file.name == FILE else file))
 
 
@@ -174,7 +174,7 @@ def _open_and_upgrade(file: Path) -> None:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Bring a database of an older release to this one's schema; another process may do so meanwhile."""
+    """Migrate a database of an older release to the current schema; another process may do so meanwhile."""
     with transaction(connection, patience_s=_BUSY_S):
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         for older in range(version, SCHEMA):
@@ -184,7 +184,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 
 
 def _check(connection: sqlite3.Connection, file: Path) -> int:
-    """The schema that the database has."""
+    """The schema version of the database."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != _APPLICATION_ID:
@@ -281,5 +281,5 @@ def _headers_text(headers: Headers) -> str | None:
 
 
 def to_headers(text: str) -> Headers:
-    """The headers as the log keeps them: names, and values in hex or null, as JSON."""
+    """The headers as stored in the log: names, and values in hex or null, as JSON."""
     return tuple((name, None if value is None else bytes.fromhex(value)) for name, value in json.loads(text))

@@ -44,7 +44,7 @@ class SqliteReader:
         return 0
 
     async def partitions(self) -> int:
-        """How many partitions the log has."""
+        """The log's number of partitions."""
         return 1
 
     async def session(self, session: SessionId) -> SessionRow | None:
@@ -71,7 +71,7 @@ class SqliteReader:
         return [_dead_letter_row(row) for row in rows]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
-        """The dead letter that the record at ``offset`` became; not one of a trigger that it left out."""
+        """The dead letter of the record at ``offset`` itself, not of a trigger that was left out."""
         query = f"{_DEAD_LETTERS} WHERE d.offset = ? AND d.left_out = ?"
         rows = await self._all(query, offset, NOT_LEFT_OUT)
         return _dead_letter_row(rows[0]) if rows else None

@@ -229,7 +229,7 @@ class SqliteStore:
             execute = self._writer.execute
             for letter in checkpoint.dead_letters:
                 record, left_out = letter.record, letter.left_out
-                # A record that is a dead letter itself stands in the log.
+                # The log has the bytes of a record that is a dead letter itself.
                 key, value = (None, None) if left_out is None else (record.key, record.value)
                 execute(
                     "INSERT OR IGNORE INTO dead_letters (at_us, offset, left_out, key, value, reason)"
@@ -431,7 +431,7 @@ def own(file: Path) -> IO[str]:
 
 
 def note_fold(connection: sqlite3.Connection) -> None:
-    """Note the oldest version of the fold that sessions are folded with; without a note, it is the first."""
+    """Store the oldest fold version of the sessions; a database without this entry has version 1."""
     (offset,) = connection.execute("SELECT value FROM meta WHERE name = 'offset'").fetchone()
     if offset > 0:
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('fold', 1)")
@@ -453,7 +453,7 @@ def configurations(connection: sqlite3.Connection) -> tuple[ConfigurationText, .
 
 
 def configuration_rows(rules: Rules, *, after: int = -1) -> list[tuple[int, int, str, str, int]]:
-    """The history of ``rules`` beyond the offset ``after``, as ``INSERT_CONFIGURATION`` takes it."""
+    """The history of ``rules`` after the offset ``after``, as rows for ``INSERT_CONFIGURATION``."""
     return [
         (one.offset, one.arrival_us, one.hash, one.config.text, one.number)
         for one in rules.history
