@@ -86,10 +86,10 @@ def parse_address(text: str) -> Address:
 
 
 def locate(text: str) -> Address:
-    """What the option ``--at`` names: an address, a state directory, or a database file.
+    """Parse the value of ``--at``: an address, a state directory, or a database file.
 
     Raises:
-        UsageError: an address of an unknown kind, or a path that the system cannot have.
+        UsageError: an address of an unknown kind, or an invalid path.
     """
     if _SCHEME.match(text):
         return parse_address(text)
@@ -113,11 +113,11 @@ def _sqlite(text: str, rest: str) -> SqliteAddress:
 
 def _is_file(text: str, path: Path) -> bool:
     if "\0" in text:
-        raise UsageError(f"{text!r}: a path has no NUL")
+        raise UsageError(f"{text!r}: a path must not contain NUL")
     try:
         return path.is_file()
     except OSError as exc:
-        raise UsageError(f"{text}: cannot be looked at: {exc.strerror}") from exc
+        raise UsageError(f"{text}: cannot be accessed: {exc.strerror}") from exc
 
 
 def _http(text: str) -> HttpAddress:

@@ -185,7 +185,7 @@ async def test_what_was_destroyed_by_hand_is_rebuilt_for_the_number_that_the_log
     (rebuild,) = printed(worker.text())
     refused = await after_members(rebuild)
     assert refused.status == 2
-    assert f" of {len(SESSIONS) - len(home(SESSIONS))} sessions lie elsewhere than where" in refused.err
+    assert f" of {len(SESSIONS) - len(home(SESSIONS))} sessions are not where" in refused.err
     (named,) = printed(refused.err)
     ran = await triggerstream(*named)
     assert ran.status == 0, ran.err

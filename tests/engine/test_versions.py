@@ -124,7 +124,7 @@ def test_a_text_that_is_missing_or_another_one_is_named() -> None:
     key = TEXT_PREFIX + rules.history[1].hash.encode()
     stored = read_history({**kept, key: b"{}"}.get, ConfigurationCache())
     with pytest.raises(
-        DecodeError, match=rf"the text of configuration {rules.history[1].hash} is another one"
+        DecodeError, match=rf"the text of configuration {rules.history[1].hash} has another hash"
     ):
         stored.versions[0].read()
     del kept[key]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FAILED = 70
 _END_S = 40.0
-"""How long an orderly end may take, Kafka there or not: confirmations in flight have 15 s, a client 10 s."""
+"""Time for an orderly end, with or without Kafka: 15 s for pending confirmations, 10 s for each client."""
 _COMMENT = "#"
 _CELERYS_OWN = "celery."
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
@@ -119,11 +119,11 @@ def bridge(
 ) -> None:
     """Hand the commands of an app to Celery, each under its own id, until its broker has confirmed it.
 
-    Start several to share the partitions. While the Celery broker is away it waits, and passes nothing over.
-    What can never be handed over becomes a dead letter, and its instance fails with the reason. The process
-    that works is the child of a small supervisor, which starts it again after a failure, once Kafka is there.
-    Exit status: 0 after SIGTERM or SIGINT; 2 where somebody must repair something first; 70 where the child
-    went on failing although Kafka was there.
+    Start several to share the partitions. While the Celery broker is not available, the bridge waits and
+    skips nothing. A command that can never be handed over becomes a dead letter, and its instance fails with
+    the reason. A small supervisor runs the bridge as its child process, and restarts it after a failure once
+    Kafka is available. Exit status: 0 after SIGTERM or SIGINT; 2 if you must repair something first; 70 if
+    the child fails repeatedly although Kafka is available.
     """
     _log_to_stderr(verbose=verbose)
     address = parse_address(f"kafka://{kafka}/{app}")
@@ -208,8 +208,8 @@ async def _run(
 
 
 def _end_late() -> None:
-    """End a bridge that was asked to long ago; what is not committed is handed over again."""
-    _tell(f"ending with status {_FAILED}: what was in flight was not finished within {_END_S:g} s")
+    """End a bridge that does not stop in time; commands without a committed offset are handed over again."""
+    _tell(f"ending with status {_FAILED}: work in progress was not finished within {_END_S:g} s")
     sys.stderr.flush()
     os._exit(_FAILED)
 

@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
             use_broker(app, broker)
         _install(app)
     except TriggerstreamError as exc:
-        print(escape(str(exc)), file=sys.stderr)  # noqa: T201 - to whoever started this
+        print(escape(str(exc)), file=sys.stderr)  # noqa: T201 - for the user who started this
         return UNUSABLE
     warnings.filterwarnings("ignore", message="\\s*You're running the worker with superuser privileges")
     queues = [*app.amqp.queues, *filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))]

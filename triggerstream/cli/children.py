@@ -93,7 +93,7 @@ class Child:
     async def wait(self) -> int:
         """Wait until the command ended and its output was read; returns its exit status.
 
-        What keeps its output from being read is raised at once: the command would wait for a reader.
+        An error while reading its output is raised at once: the command would wait for a reader.
         """
         ending = asyncio.ensure_future(self._process.wait())
         try:

@@ -189,9 +189,9 @@ def _sentence(answer: Redriven) -> str:
 
 
 def _place(letter: DeadLetterRow) -> str:
-    """Where it was in the log; of partition 0, which may be all there is, the offset alone.
+    """The record's position in the log; in partition 0, which may be the only one, just the offset.
 
-    A trigger that was left out has the place of the record that it follows from, and its number.
+    For a trigger that was left out: the position of the record that it follows from, and a number.
     """
     if letter.offset is None:
         return ""

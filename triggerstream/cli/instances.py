@@ -180,7 +180,7 @@ def _carry_out(
 
 
 class _Chosen(NamedTuple):
-    """An instance that an order is for, and its session as it is now; ``status`` empty: it was named."""
+    """The instance for an order, and its current session; ``status`` is empty if the user named it."""
 
     session: SessionId
     instance: InstanceId

@@ -1,4 +1,4 @@
-"""Log records on a console: each begins a line, and nothing in it can begin another one."""
+"""Console log format: each record begins a line, and text inside a record cannot begin another one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INDENT = "    "
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Time, level, logger and message on one line; a traceback beneath it, indented."""
+    """Formats time, level, logger and message on one line, and an indented traceback below it."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -26,7 +26,7 @@ class ConsoleFormatter(logging.Formatter):
         return escape(super().formatMessage(record))
 
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - logging's name
-        """The traceback: the text of an exception may come from anywhere."""
+        """The traceback, escaped: the text of an exception may contain data from outside."""
         return _indented(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name

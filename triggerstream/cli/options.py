@@ -136,13 +136,13 @@ def web_options(command: _F) -> _F:
         click.option(
             "--web-public-url",
             metavar="URL",
-            help="How browsers reach its pages, where a proxy with TLS stands before them.",
+            help="Address that browsers use for its pages, if a proxy with TLS serves them.",
         ),
         click.option(
             "--peer-key",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="A key of 32 bytes, the same for all workers: with it, each one shows what all have.",
+            help="A key of 32 bytes, the same for all workers: each worker then shows the sessions of all.",
         ),
         click.option(
             "--web-tokens",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PIPED_WIDTH = 1_000_000
-"""Columns where the output is no terminal: a row is a line, whatever its cells hold. Else the end of a long
-session id would begin a line of its own, and could look like another row."""
+"""Width of the output if it is not a terminal: each row is one line. Otherwise the end of a long session id
+would begin a new line, and could look like another row."""
 
 STATUS_STYLES = {
     "unstarted": "yellow",
@@ -39,7 +39,7 @@ STATUS_STYLES = {
 
 
 def json_line(value: Mapping[str, Json]) -> None:
-    """One object on a line of its own. What steers a terminal is escaped within strings, as JSON has it."""
+    """Print one object as one line of JSON; control characters in strings are escaped as JSON allows."""
     line = dumps(value)
     if not line.isascii() or b"\x7f" in line:
         line = escape(line.decode()).encode()
@@ -49,7 +49,7 @@ def json_line(value: Mapping[str, Json]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Styled:
-    """A part of a line, in a colour on a terminal."""
+    """Part of a line, coloured on a terminal."""
 
     text: str
     colour: str | None = None
@@ -58,12 +58,12 @@ class Styled:
 
 
 def say(*parts: str | Styled, err: bool = False) -> None:
-    """One line for people, whatever characters its parts hold; with ``err`` on standard error."""
+    """Print one line for people, with control characters escaped; with ``err`` on standard error."""
     click.echo("".join(_shown(part) for part in parts), err=err)
 
 
 def say_lines(document: str) -> None:
-    """A document of several lines, such as a tasks file."""
+    """Print a document of several lines, such as a tasks file."""
     for line in document.replace("\r\n", "\n").removesuffix("\n").split("\n"):
         click.echo("\t".join(escape(piece) for piece in line.split("\t")))
 
@@ -108,7 +108,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
 
 
 def hanging(place: Text, body: Text) -> RenderableType:
-    """``place`` and ``body`` on a line; what a terminal has no room for goes on beneath ``body``."""
+    """``place`` and ``body`` on one line; text beyond the terminal's width continues below ``body``."""
     from rich.table import Table
     from rich.text import Text
 

@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _tell(message: str) -> int:
-    from triggerstream.cli.printing import say  # not before there is something to tell
+    from triggerstream.cli.printing import say  # imported only when needed
 
     say(" ".join(message.split("\n")), err=True)
     return _UNUSABLE

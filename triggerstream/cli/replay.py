@@ -63,17 +63,17 @@ class FromOffset(click.ParamType):
     type=FromOffset(),
     multiple=True,
     metavar="[PARTITION:]OFFSET",
-    help="Where partitions go on of which nothing says how far they were folded: commands, latest, earliest, "
+    help="Where to continue partitions without a checkpoint or group offset: commands, latest, earliest, "
     "a number.",
 )
 @click.option(
     "--partitions",
     type=click.IntRange(1, 10_000),
-    help="How many partitions the app has, where no checkpoint says so.",
+    help="The app's number of partitions, if no checkpoint has it.",
 )
 @click.option("--incomplete", is_flag=True, help="Rebuild from a log that has lost its beginning, too.")
 @click.option("--dry-run", is_flag=True, help="Rebuild nothing; say what would be decided afterwards.")
-@click.option("--yes", is_flag=True, help="Rebuild although something that was counted would be lost.")
+@click.option("--yes", is_flag=True, help="Rebuild even if counted sessions or commands would be lost.")
 @at_option
 @json_option
 def replay(
@@ -109,7 +109,7 @@ def replay(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """The options of a rebuild."""
+    """Options of a rebuild."""
 
     given: dict[int | None, int]
     partitions: int | None
@@ -297,7 +297,7 @@ def _json_new_commands(one: Checked | Rebuilt) -> None:
 
 
 def _show_fold(one: Checked | Rebuilt) -> None:
-    """Say with which fold the sessions were folded, where it is another one, and what only this decides."""
+    """Print the sessions' fold version if it differs, and the commands that only this release decides."""
     from triggerstream.core.tasks import FOLD_VERSION
 
     if one.fold is None:

@@ -181,10 +181,10 @@ class Runtime:
             await task
 
     def _fail(self, exc: BaseException) -> None:
-        """Have ``ended`` raise ``exc``."""
+        """Make ``ended`` raise ``exc``."""
         if not self._failed.done():
             self._failed.set_exception(exc)
-            self._failed.exception()  # who does not wait for `ended` is told nothing more
+            self._failed.exception()  # the error is only for callers that wait for `ended`
 
     async def _find_broker(self) -> None:
         app = self._app
@@ -268,7 +268,7 @@ class Worker:
             self._failed.set_exception(exc)
 
     async def ended(self) -> None:
-        """Return never; raise once it cannot be started, or is not watched any more."""
+        """Wait without end; raise if the Celery worker cannot start, or is no longer watched."""
         await asyncio.shield(self._failed)
 
     async def consume(self, queues: Sequence[str]) -> None:

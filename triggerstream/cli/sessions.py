@@ -307,7 +307,7 @@ def _end(instance: Instance) -> str:
 
 
 async def _waiting(view: View, session: str) -> str:
-    """What is not folded yet of the partition that ``session`` would be in."""
+    """Text about records not yet folded in the partition of ``session``."""
     from triggerstream.core.ids import SessionId
     from triggerstream.engine.unfolded import said_of, unfolded
 

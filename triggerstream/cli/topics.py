@@ -33,14 +33,16 @@ def topics() -> None:
     "--replicas", type=click.IntRange(1, 100), help="How many copies each has: 3, or as many as brokers."
 )
 @click.option(
-    "--repair", is_flag=True, help="Also set what `topics check` objects to, and add missing partitions."
+    "--repair",
+    is_flag=True,
+    help="Also correct settings that `topics check` reports, and add missing partitions.",
 )
 @at_option
 @json_option
 def create(*, partitions: int | None, replicas: int | None, repair: bool, at: str, as_json: bool) -> None:
-    """Make those topics that are not there, with the settings that an app needs.
+    """Create missing topics, with the settings that an app needs.
 
-    Topics that are there stay as they are without --repair. The app's number of partitions never changes.
+    Without --repair, existing topics are not changed. The app's number of partitions never changes.
     """
     address = in_kafka(at, _KAFKA_ONLY)
 
@@ -69,7 +71,7 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
 
 
 @topics.command()
-@click.option("--wait", is_flag=True, help="Wait for as long as the cluster cannot be reached.")
+@click.option("--wait", is_flag=True, help="Wait until the cluster can be reached.")
 @at_option
 @json_option
 def check(*, wait: bool, at: str, as_json: bool) -> None:
@@ -113,16 +115,16 @@ def check(*, wait: bool, at: str, as_json: bool) -> None:
 @click.option(
     "--partitions",
     type=click.IntRange(1, 10_000),
-    help="How many partitions the app has, where no checkpoint says so.",
+    help="The app's number of partitions, if no checkpoint has it.",
 )
-@click.option("--dry-run", is_flag=True, help="Append nothing; say what would be.")
+@click.option("--dry-run", is_flag=True, help="Append nothing; print what would be appended.")
 @at_option
 @json_option
 def rehome(*, partitions: int | None, dry_run: bool, at: str, as_json: bool) -> None:
-    """Append what lies in partitions that were added to the events topic to where the app has it.
+    """Append records of partitions that were added to the events topic to the app's own partitions.
 
-    Each record keeps its origin's identity and time, so that repeating this doubles nothing: repeat it until
-    producers name the partition themselves. Workers may run meanwhile.
+    Each copy keeps the original's identity and time, so repeating this duplicates nothing: repeat it until
+    your producers choose the partition themselves. Workers may run meanwhile.
     """
     address = in_kafka(at, _KAFKA_ONLY)
 

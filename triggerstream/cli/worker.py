@@ -46,14 +46,14 @@ from triggerstream.supervision.child import Supervision
 @click.option(
     "--instance-id",
     metavar="NAME",
-    help="Its own name in the group, drawn at random without this option. With it, a worker that is started "
-    "anew need not wait for its former self to time out.",
+    help="Its own name in the group; random without this option. With it, a restarted worker need not wait "
+    "until its old session times out.",
 )
 @click.option(
     "--stay",
     is_flag=True,
-    help="Stay in the group at an orderly end: its partitions wait for it until its session times out. For "
-    "rolling restarts; needs --instance-id.",
+    help="Stay in the group at an orderly end: its partitions wait until its session times out. For rolling "
+    "restarts; needs --instance-id.",
 )
 @click.option(
     "--skip",
@@ -61,7 +61,7 @@ from triggerstream.supervision.child import Supervision
     metavar="PARTITION:FROM-TO",
     type=LostOffsets(),
     multiple=True,
-    help="Offsets that are lost: where they cannot be read, they become one dead letter; repeat it.",
+    help="Lost offsets: if they cannot be read, skip them and write one dead letter. May be repeated.",
 )
 @web_options
 @probes_options
@@ -91,10 +91,10 @@ def worker(
 ) -> None:
     """Fold the events of an app into sessions, and decide commands.
 
-    Start as many as there is work for: they share the partitions. The process that works is the child of a
-    small supervisor, which starts it again after a failure, once Kafka is there. Exit status: 0 after SIGTERM
-    or SIGINT, with everything in flight durable; 2 where somebody must repair something first; 70 or 75 where
-    the child went on failing although Kafka was there.
+    Start as many as you need: they share the partitions. A small supervisor runs the worker as its child
+    process, and restarts it after a failure once Kafka is available. Exit status: 0 after SIGTERM or SIGINT,
+    with all work in progress durable; 2 if you must repair something first; 70 or 75 if the child fails
+    repeatedly although Kafka is available.
     """
     address = parse_address(f"kafka://{kafka}/{app}")
     if not isinstance(address, KafkaAddress):
@@ -105,7 +105,9 @@ def worker(
     from triggerstream.engine.health import Pulse
 
     if stay and instance_id is None:
-        raise UsageError("--stay: who stays in a group must come back under the same name: add --instance-id")
+        raise UsageError(
+            "--stay: a worker that stays in the group must come back under the same name: add --instance-id"
+        )
     supervision = supervision or Supervision()
     supervision.connecting(kafka)
     logging.basicConfig(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from triggerstream.adapters.kafka.group import Member
     from triggerstream.settings import KafkaAddress
 
-_KAFKA_ONLY = "workers share the partitions of an app in Kafka only"
+_KAFKA_ONLY = "only workers of an app in Kafka form a group"
 _TIMEOUT_S = 30.0
 
 
@@ -30,8 +30,8 @@ def workers() -> None:
 def list_(*, at: str, as_json: bool) -> None:
     """List the members of the groups of workers and bridges, with their partitions.
 
-    A member that was killed is listed until its session times out: Kafka does not tell when it heard of one
-    last.
+    A killed member is listed until its session times out: Kafka does not report when it last heard from a
+    member.
     """
     address = in_kafka(at, _KAFKA_ONLY)
     for kind, (state, members) in run(_groups(address)).items():
@@ -68,9 +68,9 @@ _STATES = {
 @click.argument("name")
 @at_option
 def remove(*, name: str, at: str) -> None:
-    """Remove the member NAME, whose process will not come back, so that others have its partitions at once.
+    """Remove the member NAME, whose process will not come back, so that others get its partitions at once.
 
-    Removing one that runs does no harm: it joins again. Exit status 1: there is no such member.
+    Removing a running member does no harm: it joins again. Exit status 1: there is no such member.
     """
     address = in_kafka(at, _KAFKA_ONLY)
     removed = run(_remove(address, name))
@@ -94,7 +94,7 @@ def _line(kind: str, member: Member) -> str:
 
 
 async def _groups(address: KafkaAddress) -> dict[str, tuple[str, Sequence[Member]]]:
-    """The state and the members of each group of the app, by what its members are."""
+    """The state and the members of each group of the app, by kind of member."""
     from triggerstream import bootstrap
     from triggerstream.adapters.kafka.bridge import group_of
     from triggerstream.adapters.kafka.group import members_of
@@ -109,7 +109,7 @@ async def _groups(address: KafkaAddress) -> dict[str, tuple[str, Sequence[Member
 
 
 async def _remove(address: KafkaAddress, name: str) -> Sequence[str]:
-    """Have ``name`` leave; the groups of which it was a member."""
+    """Remove ``name`` from the app's groups; return the groups of which it was a member."""
     from triggerstream import bootstrap
     from triggerstream.adapters.kafka.bridge import group_of
     from triggerstream.adapters.kafka.group import leave

@@ -1,4 +1,4 @@
-"""Every repair that the program prints: one function for each, which returns the text.
+"""Texts of all repairs that the program prints: one function for each repair.
 
 A text that names a command has it in backticks, as it can be typed: ``at`` is the address of the app or the
 state directory. A test carries each of them out, and compares what there was before with what there is
@@ -11,7 +11,7 @@ from __future__ import annotations
 from shlex import quote
 
 ANY_APP = "kafka://HOST:PORT/APP"
-"""The address in advice of code that does not know it."""
+"""Placeholder for the address, for code that does not know it."""
 
 
 # ---- topics ---------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ def repair_topics(at: str) -> str:
 
 
 def add_replicas(bootstrap: str) -> str:
-    """For a topic that may be lost with one broker. Which broker has which copy is for a person to say."""
+    """Advice for a topic that may be lost with one broker. A person must choose brokers for replicas."""
     return (
         "name more replicas of each partition in a file and run `kafka-reassign-partitions.sh "
         f"--bootstrap-server {quote(bootstrap)} --reassignment-json-file FILE --execute`"
@@ -36,7 +36,7 @@ def add_replicas(bootstrap: str) -> str:
 
 
 def rehome_added(at: str, *, partitions: int, known: bool = True) -> str:
-    """For records in partitions that were added to the events topic; ``known``: a checkpoint says so."""
+    """Advice for records in added partitions; ``known``: a checkpoint has the app's number of partitions."""
     named = "" if known else f"--partitions {partitions} "
     return (
         f"`triggerstream topics rehome {named}--at {quote(at)}` appends them to where the app has them; "
@@ -44,7 +44,7 @@ def rehome_added(at: str, *, partitions: int, known: bool = True) -> str:
     )
 
 
-# ---- what is kept of sessions ---------------------------------------------------------------------
+# ---- stored sessions ---------------------------------------------------------------------
 
 
 def rebuild(at: str) -> str:
@@ -53,7 +53,7 @@ def rebuild(at: str) -> str:
 
 
 def rebuild_from_rest(at: str) -> str:
-    """For a log whose first records were deleted. What is kept of sessions stays as it is."""
+    """Advice for a log whose first records were deleted. The stored sessions are kept."""
     return (
         f"stop all workers: `triggerstream replay --rebuild --incomplete --at {quote(at)}` leaves sessions "
         "as they are kept, and goes on with the first record that is left"
@@ -61,7 +61,7 @@ def rebuild_from_rest(at: str) -> str:
 
 
 def rebuild_from_offset(at: str, *, commands: int) -> str:
-    """For a partition of which nothing says how far it was folded."""
+    """Advice for a partition without a checkpoint or group offset."""
     return (
         f"`triggerstream replay --rebuild --from-offset commands --at {quote(at)}` goes on behind the last "
         "record that decided a command which is in the commands topic; --from-offset latest, earliest or "
@@ -84,7 +84,7 @@ def rebuild_with_partitions(at: str, *, partitions: int) -> str:
 
 
 def name_partitions(at: str) -> str:
-    """For an app without a checkpoint whose records fit no number of partitions."""
+    """Advice for an app without a checkpoint whose records fit no number of partitions."""
     return (
         "say how many partitions the app had: "
         f"`triggerstream replay --rebuild --partitions NUMBER --at {quote(at)}`"
@@ -108,21 +108,21 @@ def remove_member(at: str, name: str) -> str:
 
 
 def begin_bridge(group: str, why: str) -> str:
-    """For a bridge whose group does not say how far it is: only ``earliest`` passes nothing over."""
+    """Advice for a bridge whose group has no usable offset: only ``earliest`` skips nothing."""
     return (
         f"group {group} has no usable offset: {why}; say once where to begin: --from earliest hands over "
-        "all commands that are kept, under their ids; --from latest or --from OFFSET passes over those "
-        "before, which only `triggerstream instances resend` hands over then"
+        "all stored commands, under their ids; --from latest or --from OFFSET skips earlier commands, "
+        "which only `triggerstream instances resend` hands over then"
     )
 
 
 def resend_stuck() -> str:
-    """For the question which commands wait, where there is no outbox to be asked."""
-    return "`triggerstream sessions list --stuck 10m` shows what is not settled"
+    """Advice for a request for waiting commands on Kafka, which has no outbox."""
+    return "`triggerstream sessions list --stuck 10m` shows commands that are not settled"
 
 
 def replay_instance() -> str:
-    """For a command that could not be handed over: it is no event, and cannot be redriven."""
+    """Advice for a command that could not be handed over: it is no event, and cannot be redriven."""
     return "a command, no event: `triggerstream instances replay` runs its instance again"
 
 
@@ -135,7 +135,7 @@ def check_file(name: str) -> str:
 
 
 def apply_file() -> str:
-    """For a configuration that is appended or redriven as if it were an ordinary event."""
+    """Advice for a configuration that somebody appends or redrives like an ordinary event."""
     return "`triggerstream config apply` brings it into force"
 
 
@@ -146,17 +146,17 @@ def apply_first_file(at: str, *, kafka: bool) -> str:
 
 
 def dev_applies() -> str:
-    """For a tasks file that somebody wants to apply to a state directory."""
+    """Advice for a tasks file that somebody wants to apply to a state directory."""
     return "`triggerstream dev` applies its tasks file itself, whenever it changes"
 
 
 def show_file() -> str:
-    """For an apply that another one overtook."""
+    """Advice for an apply that a later apply overtook."""
     return "see `triggerstream config show`"
 
 
 def list_letters() -> str:
-    """For a dead letter that is not there."""
+    """Advice for a dead letter that is not there."""
     return "`triggerstream deadletters list` shows them"
 
 
@@ -164,13 +164,13 @@ def list_letters() -> str:
 
 
 def begin_directory(variable: str) -> str:
-    """For a state directory in which there is nothing yet."""
+    """Advice for an empty state directory."""
     return f"start one with `triggerstream dev TASKS.json`, or say where it is with --at or {variable}"
 
 
 def put_database_back(log: str) -> str:
-    """For a database that is gone while the file with its newest events is there: that one must stay."""
-    return f"put it back; to start anew without what {log} has, move that file away"
+    """Advice for a missing database whose file with the newest events exists: that file must be kept."""
+    return f"put it back; to start without the events in {log}, move that file away"
 
 
 def close_file(path: str) -> str:
@@ -179,5 +179,5 @@ def close_file(path: str) -> str:
 
 
 def install_extra(extra: str) -> str:
-    """For a package that is not installed."""
+    """Advice for a package that is not installed."""
     return f"`pip install triggerstream[{extra}]`"

@@ -52,20 +52,20 @@ class Finished(Struct, frozen=True, kw_only=True):
 
 
 class FailureReason(StrEnum):
-    """Why a command failed, where the cause is not an exception that the task raised."""
+    """Why a command failed, if the cause is not an exception that the task raised."""
 
     NOT_DISPATCHABLE = "not dispatchable"
-    """No broker will ever be handed this command: not on the list, too long, no JSON."""
+    """The command can never be handed over: not on the list of allowed tasks, too long, or not JSON."""
     TASK_UNKNOWN = "task unknown"
     """The worker that received the message has no task of that name."""
     MESSAGE_REJECTED = "message rejected"
-    """The worker that received the message could not make a call of it."""
+    """The worker that received the message could not decode it."""
     WORKER_LOST = "worker lost"
     """Processes that ran the command ended without an outcome, too often to try again."""
     TIME_LIMIT = "time limit"
     TERMINATED = "terminated"
     RESULT_NOT_REPORTABLE = "result not reportable"
-    """The task returned, with a value that no event can hold. Its effects are there: never retried."""
+    """The task returned a value that no event can hold. It has done its work, so it is never retried."""
 
 
 class Failed(Struct, frozen=True, kw_only=True):
@@ -117,8 +117,8 @@ class Revoked(Struct, frozen=True, kw_only=True):
 class Skip(Struct, frozen=True, kw_only=True):
     """An operator passes over a failed instance; with ``cascade`` as if it had returned ``result``.
 
-    ``generation``, in every order: the session's generation that the instance belonged to when the order was
-    given. The order is refused in another one, where the same id names another instance. None: any.
+    ``generation``, in every order: the generation of the session when the order was given. In another
+    generation the order is refused, because the same id names another instance. None: any.
     """
 
     instance: InstanceId
@@ -152,7 +152,7 @@ class Cancel(Struct, frozen=True, kw_only=True):
 class Resend(Struct, frozen=True, kw_only=True):
     """An operator has an instance's command handed over once more, under the same id.
 
-    ``attempt``: the instance's when the order was given; refused where it is another. None: any.
+    ``attempt``: the instance's attempt when the order was given; at another attempt it is refused. None: any.
     """
 
     instance: InstanceId
@@ -165,7 +165,7 @@ class Resend(Struct, frozen=True, kw_only=True):
 class Close(Struct, frozen=True, kw_only=True):
     """Ends the session; later triggers start anew.
 
-    ``generation``: the session's when the order was given; refused where it is another. None: any.
+    ``generation``: the session's generation when the order was given; in another it is refused. None: any.
     """
 
     generation: int | None = None
@@ -195,8 +195,8 @@ class Timer(Struct, frozen=True, kw_only=True):
 class ConfigApplied(Struct, frozen=True, kw_only=True):
     """A tasks file takes force from this position of the partition on. It belongs to no session.
 
-    ``number`` is one more than that of the configuration in force, whose hash ``replaces`` is; without a
-    number neither is checked.
+    ``number`` is one more than the number of the configuration in force; ``replaces`` is the hash of that
+    configuration. Without a number, neither is checked.
     """
 
     text: str

@@ -70,7 +70,7 @@ from triggerstream.core.tasks import Bounds, Configuration, Rules, Task, Version
 class LeftOut(Struct, frozen=True, kw_only=True):
     """A trigger that follows from an outcome or an order, and was not folded because it would break a bound.
 
-    ``id`` is that of the command whose instance it follows from.
+    ``id`` is the id of the command whose instance it follows from.
     """
 
     trigger: TriggerName
@@ -83,9 +83,9 @@ class LeftOut(Struct, frozen=True, kw_only=True):
 class Folded(Struct, frozen=True, kw_only=True):
     """The state after an event, what was decided, in order, and the commands that are over.
 
-    ``created`` instances are new, ``resolved`` counts those that were resolved or changed afterwards,
-    ``taken`` those that took the event's kwargs or position: what the state can have grown by. ``prevented``
-    counts what a bound kept from being made, decided or seeded; the timeline names it.
+    ``created`` counts new instances, ``resolved`` instances resolved or changed afterwards, ``taken``
+    instances that took the event's kwargs or position; they limit how much the state can have grown.
+    ``prevented`` counts instances and seeds that a bound prevented; the timeline names them.
     """
 
     state: SessionState
@@ -99,7 +99,7 @@ class Folded(Struct, frozen=True, kw_only=True):
 
 
 class Rejected(Struct, frozen=True, kw_only=True):
-    """The trigger would break a bound. It is not folded; the state is what it was."""
+    """Result for a trigger that would break a bound: it is not folded, and the state is unchanged."""
 
     reason: str
 
@@ -113,9 +113,9 @@ def step(
     configuration has to judge, the event itself, the trigger that follows from it, timers that it made due. A
     record at or below ``state.offset`` is included already and changes nothing.
 
-    Only a trigger can be rejected. Any other event is folded whatever the bounds say: what it would bring
-    beyond them is refused, cut or left out. The bounds in bytes are looked at only where ``sizes`` measures:
-    who folds without has to fold again with it where the result is beyond one.
+    Only a trigger can be rejected. Any other event is always folded: data of it beyond the bounds is refused,
+    cut or left out. The bounds in bytes are checked only with ``sizes``: a caller without it must fold again
+    with it if the result is beyond a bound.
     """
     if state is not None and event.offset <= state.offset:
         return Folded(state=state)
@@ -178,7 +178,7 @@ def needs_touch(rules: Rules, state: SessionState) -> bool:
 
 
 class _BoundError(Exception):
-    """The trigger being folded breaks a bound, one ``in_bytes`` or one in numbers; caught in ``step``."""
+    """The trigger being folded breaks a bound (``in_bytes``: one in bytes); caught in ``step``."""
 
     def __init__(self, reason: str, *, in_bytes: bool = False) -> None:
         super().__init__(reason)
@@ -186,14 +186,14 @@ class _BoundError(Exception):
 
 
 class _TooLong(Struct, frozen=True, kw_only=True):
-    """Why a command cannot be sent: the ``reason`` with figures, the ``error`` of an instance without."""
+    """Why a command is too long: ``reason`` with figures, ``error`` without, for the instance."""
 
     reason: str
     error: str
 
 
 class _Follows(Struct, frozen=True, kw_only=True):
-    """The trigger that follows from an outcome or an order, fired once that is folded itself."""
+    """The trigger that follows from an outcome or an order; it fires after that event is folded."""
 
     trigger: TriggerName
     data: JsonObject
@@ -201,7 +201,7 @@ class _Follows(Struct, frozen=True, kw_only=True):
 
 
 class _Beyond:
-    """What a bound prevented: the trigger left out, how much is counted, and sentences for the timeline."""
+    """Effects that a bound prevented: the trigger left out, a count, and sentences for the timeline."""
 
     __slots__ = ("left_out", "prevented", "remarks")
 
@@ -212,9 +212,10 @@ class _Beyond:
 
 
 class _Meter:
-    """Looks at the bounds in bytes while an event is folded.
+    """Checks the bounds in bytes while an event is folded.
 
-    While a trigger is ``firing``, what breaks one raises ``_BoundError``; all else keeps them by itself.
+    While a trigger is ``firing``, breaking a bound raises ``_BoundError``; all other code respects the
+    bounds.
     """
 
     __slots__ = ("_bytes", "_stale", "decided", "firing", "sizes")
@@ -223,22 +224,22 @@ class _Meter:
         self.sizes = sizes
         self.firing = False
         self.decided = 0
-        """The bytes of all commands that the event decides."""
+        """Bytes of all commands that the event has decided."""
         self._bytes: int | None = None
         self._stale = False
 
     def forget(self) -> None:
-        """Have the state measured anew."""
+        """Discard the known size, so that the state is measured again."""
         self._bytes = None
 
     def shrunk(self) -> None:
-        """The state may take less than is known of it."""
+        """Note that the state may be smaller than its known size."""
         self._stale = True
 
     def takes(self, state: SessionState, grown: int, limit: int) -> bool:
-        """Whether ``state`` has room for the bytes that it has just grown by; else they have to go again.
+        """Whether ``state`` has room for the bytes just added; if not, the caller must remove them.
 
-        Measured anew only where what is known does not do: up to 1,000 instances may be decided at once.
+        Measures again only if the known size is not enough: up to 1,000 instances may be decided at once.
         """
         if self._bytes is None or (self._stale and self._bytes + grown > limit):
             self._bytes = self.sizes.state(state)
@@ -251,7 +252,7 @@ class _Meter:
         return False
 
     def too_long(self, command: Decision, bounds: Bounds) -> _TooLong | None:
-        """Why ``command``, the last that was decided, cannot be sent, if it cannot."""
+        """Why ``command``, the last decided one, is too long; None if it can be sent."""
         size = self.sizes.command(command) if isinstance(command, Command) else 0
         if size > bounds.command_bytes:
             limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
@@ -268,16 +269,16 @@ class _Meter:
         return None
 
     def count(self, command: Decision) -> None:
-        """Count the bytes of a command that is sent."""
+        """Add the bytes of a command that is sent."""
         self.decided += self.sizes.command(command) if isinstance(command, Command) else 0
 
 
 class _Draft:
-    """A copy of a state under change. What it has not copied yet it shares, and never writes to.
+    """Copy-on-write draft of a session state. Parts not yet copied are shared and never modified.
 
-    ``follows`` is the trigger that follows from the event, ``barred`` why it is not to be fired, ``followed``
-    whether it was. ``meter`` is there where the bounds in bytes are looked at, ``beyond`` where something was
-    beyond one.
+    ``follows`` is the trigger that follows from the event, ``barred`` the reason not to fire it, ``followed``
+    whether it fired. ``meter`` is set if the bounds in bytes are checked, ``beyond`` if a bound prevented an
+    effect.
     """
 
     __slots__ = (
@@ -396,7 +397,7 @@ class _Draft:
                 raise _BoundError(f"the state would have {size:,} bytes: {limit}", in_bytes=True)
 
     def _follow(self, event: Event, follows: _Follows) -> None:
-        """Fire the trigger that follows, whole; or leave it out, where a bound is known to forbid it."""
+        """Fire the trigger that follows, or leave it out if a bound is known to forbid it."""
         if self.barred is not None:
             left_out = LeftOut(
                 trigger=follows.trigger,
@@ -424,11 +425,11 @@ class _Draft:
         return self.beyond
 
     def _remark(self, what: str) -> None:
-        """Have the timeline say what a bound prevented."""
+        """Add a sentence to the timeline about an effect that a bound prevented."""
         self._beyond().remarks.append(what)
 
     def _prevent(self, what: str) -> None:
-        """The same, for what is counted."""
+        """Count an effect that a bound prevented, and add a sentence to the timeline."""
         self._beyond().prevented += 1
         self._remark(what)
 
@@ -498,7 +499,7 @@ class _Draft:
             self.meter.firing = False
 
     def _check_strangers(self) -> None:
-        """Refuse one more trigger that no task of the file in force uses, beyond the bound."""
+        """Raise if the session has reached the bound of trigger names that no task uses."""
         limit, users = self.config.bounds.trigger_names, self.config.users
         if sum(name not in users for name in self.state.seen) >= limit:
             raise _BoundError(_bound("triggerNames", limit, "distinct triggers that no task uses"))
@@ -554,7 +555,7 @@ class _Draft:
         return instance
 
     def _full(self, more: int) -> str | None:
-        """Why the session can have no ``more`` unresolved instances than it has, if it cannot."""
+        """Why the session cannot have ``more`` additional unresolved instances; None if it can."""
         limit = self.config.bounds.unresolved_instances
         if self.state.open_count + more <= limit:
             return None
@@ -582,7 +583,7 @@ class _Draft:
                 self._judge(task, instance)
 
     def _decide(self, task: Task, instance: Instance, at_us: int, *, fits: bool = False) -> None:
-        """Ask for an instance's command; ``fits``: it is known to be within the bounds in bytes."""
+        """Decide an instance's command; ``fits``: it is known to be within the bounds in bytes."""
         if instance.status is Status.DELAYED:
             self.state.timer_count -= 1
         before = 0 if self.meter is None else self.meter.sizes.instance(instance)
@@ -604,10 +605,10 @@ class _Draft:
                 self._check_decision(self.meter, task.name, instance, before=before)
 
     def _check_decision(self, meter: _Meter, task: TaskName, instance: Instance, *, before: int) -> None:
-        """Undo what was just decided where it is beyond a bound in bytes; the instance fails then.
+        """Undo the last decision and fail the instance if the decision is beyond a bound in bytes.
 
-        A trigger is to blame for what it completes, and is refused. What time, an order or a configuration
-        decides is no event's fault. ``before`` are the instance's bytes before the decision.
+        A trigger whose decision is too large is refused instead. For decisions by time, an order or a
+        configuration, no trigger could be refused. ``before``: the instance's bytes before the decision.
         """
         bounds = self.config.bounds
         too_long = meter.too_long(self.decisions[-1], bounds)
@@ -694,9 +695,9 @@ class _Draft:
         )
 
     def _unfit(self, task: Task, origin: Instance, kwargs: JsonObject | None, *, retries: int) -> str | None:
-        """Why no clone of ``origin`` with ``kwargs`` can be made and decided within the bounds, if none can.
+        """Why a clone of ``origin`` with ``kwargs`` does not fit within the bounds; None if it fits.
 
-        Those in bytes count only where the event brings something: a retry has what its origin had.
+        Bounds in bytes are checked only if the event brings kwargs: a plain retry is as large as its origin.
         """
         full = self._full(0)  # the origin is resolved when the clone is made
         meter, bounds = self.meter, self.config.bounds
@@ -712,7 +713,7 @@ class _Draft:
         too_long = meter.too_long(self.decisions.pop(), bounds)
         if too_long is not None:
             return too_long.reason
-        # An error may take the origin beyond the bound: it makes no room for anything else.
+        # The origin's error may itself exceed the bound: then the clone must not add anything.
         bare = copy(origin)
         bare.error = bare.metadata = None
         grown = meter.sizes.instance(clone) - meter.sizes.instance(bare)
@@ -754,7 +755,7 @@ class _Draft:
             self.sweep = True
 
     def _forget_resolved(self, sizes: Sizes, limit: int) -> None:
-        """Forget the resolved instances of longest ago until the rest is within its bound in bytes."""
+        """Forget the oldest resolved instances until the rest is within the bound in bytes."""
         state = self.state
         spans = held_by_resolved_alone(state)
         held = {(name, offset): sizes.arrival(state.held[name][offset]) for name, offset in spans}
@@ -809,7 +810,7 @@ class _Draft:
             self._take_metadata(outcome, instance)
         match outcome:
             case Started() if instance.started_us is not None:
-                # Its worker was lost and another one runs it: the same attempt, no news in the timeline.
+                # The worker was lost and another one runs the same attempt: no new entry in the timeline.
                 instance.changed_us = self.state.clock_us
                 return _SILENT
             case Started():
@@ -832,7 +833,7 @@ class _Draft:
         return f"{outcome.instance} {instance.status}"
 
     def _take_metadata(self, outcome: Outcome, instance: Instance) -> None:
-        """Keep what the executor says of an attempt; not where an open instance has no room for it."""
+        """Keep the executor's metadata of an attempt, unless an open instance has no room for it."""
         before = instance.metadata
         instance.metadata = outcome.metadata
         meter = self.meter
@@ -856,7 +857,7 @@ class _Draft:
         return self._refuse(f"{name} is {instance.status}: a second outcome changes nothing")
 
     def _cascade(self, task: TaskName, command: CommandId, result: Json) -> None:
-        """Have the task's name follow as a trigger, its kwargs the result, unless the session is closed."""
+        """Let the task's name follow as a trigger with the result as kwargs, unless the session is closed."""
         if self.state.closed:
             return
         if result is None:
@@ -886,7 +887,7 @@ class _Draft:
         instance.changed_us = instance.ended_us = self.state.clock_us
 
     def _why_not_retried(self, task: Task, instance: Instance) -> str | None:
-        """The reason for which an instance with attempts left stays failed, if there is one."""
+        """Why an instance with attempts left stays failed; None if it is retried."""
         if self.state.closed:
             return "session closed"
         if self._blocked(task, instance):
@@ -910,7 +911,7 @@ class _Draft:
         )
         unfit = None
         if task is not None and why is None:
-            # A retry with the kwargs that it had is judged when it is decided: the file may be another then.
+            # A retry with unchanged kwargs is checked when it is decided: another file may be in force then.
             unfit = (
                 self._full(0)
                 if outcome.kwargs is None
@@ -1123,7 +1124,7 @@ class _Draft:
             self._seed(seeded)
 
     def _seed(self, seeded: list[tuple[TaskRecord, Instance]]) -> None:
-        """Put ``seeded`` in the place of instances that have less; not at all where there is no room."""
+        """Replace instances by their seeded versions; replace none of them if there is no room."""
         meter = self.meter
         before = [record.open[instance.number] for record, instance in seeded]
         for record, instance in seeded:
@@ -1138,7 +1139,7 @@ class _Draft:
             self._prevent(f"the configuration at offset {self.state.config} seeds nothing: {_NO_ROOM}")
 
     def _seeded(self, task: Task) -> Iterator[Instance]:
-        """Open instances with what the session has seen of triggers that the task did not use before."""
+        """Open instances, seeded with triggers seen by the session that the task did not use before."""
         seen = self.state.seen
         record = self.state.tasks[task.name]
         for instance in record.open.values():
@@ -1213,7 +1214,7 @@ class _Draft:
                 yield self._edit(name, instance)
 
     def _addressed(self, order: Order) -> tuple[TaskName, Instance] | str:
-        """The instance that ``order`` is for; why there is none where it is not that of now."""
+        """The instance for ``order``; or the reason why the order does not apply to the current one."""
         generation = self.state.instances_generation
         if order.generation not in (None, generation):
             return _other_generation(generation, order.generation)
@@ -1245,7 +1246,7 @@ class _Draft:
 
 _REMOVED = "task removed"
 BOUND = "bound"
-"""The reason of an instance that failed because of a bound."""
+"""Failure reason of an instance that failed because of a bound."""
 _NO_ROOM = "the session's state would be too long ($bounds.stateBytes)"
 _SILENT = "\0"
 """A note for events that leave no trace in the timeline."""

@@ -1,7 +1,8 @@
-"""Text from outside, made safe to show: one list of the characters that steer how text appears.
+"""Escapes control characters in text from outside; holds the one list of such characters.
 
-Session ids, trigger names, reasons and errors come from anywhere. A line break in one would forge a line of a
-log, an escape sequence would steer a terminal, and a direction mark would make one name look like another.
+Session ids, trigger names, reasons and errors are untrusted. A line break in one would forge a line of a
+log, an escape sequence would control a terminal, and a bidirectional mark would make one name look like
+another.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import re
 
 STEERING = (
     r"\x00-\x1f\x7f-\x9f"  # control characters: line breaks, tabs, escape sequences
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks of direction
-    r"\u2028\u2029"  # separators of lines and paragraphs
-    r"\u200b-\u200d\u2060-\u2065\ufeff\ufff9-\ufffb"  # characters that show nothing, or annotate
-    r"\ud800-\udfff"  # surrogates: bytes of an argument that were not UTF-8, which no encoder takes
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional marks
+    r"\u2028\u2029"  # line and paragraph separators
+    r"\u200b-\u200d\u2060-\u2065\ufeff\ufff9-\ufffb"  # invisible characters and annotations
+    r"\ud800-\udfff"  # surrogates: bytes of an argument that were not UTF-8, which no encoder accepts
 )
 """Characters that are shown as ``\\uXXXX``, as the members of a character class."""
 
@@ -21,7 +22,7 @@ _STEERING = re.compile(f"[{STEERING}]")
 
 
 def escape(text: str) -> str:
-    """``text`` on one line: every character that steers how text appears is written as an escape."""
+    """``text`` on one line, with every character of the list written as an escape."""
     return _STEERING.sub(_escaped, text)
 
 

@@ -1,7 +1,7 @@
-"""How long a session's parts are on the wire, for the bounds in bytes.
+"""Encoded sizes of a session's parts, for the bounds in bytes.
 
-A state's bound counts what the session still needs. Resolved instances, and the events that only they
-captured, have a bound of their own, so that a long history never keeps a session from going on.
+A state's bound counts only data that the session still needs. Resolved instances, and the events that only
+they captured, have a separate bound, so that a long history never blocks a session.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from triggerstream.core.ids import TriggerName
 from triggerstream.core.state import Arrival, Instance, SessionState
 
 TEXT_BYTES = 4096
-"""An error, a reason or a note is cut to this, as JSON: up to 1,000 failed instances have one each."""
+"""Maximum size of an error, a reason or a note as JSON: up to 1,000 failed instances have one each."""
 SHORT_TEXT = TEXT_BYTES // 6
-"""Characters that need no look: one takes six bytes of JSON at most, as ``\\u0001``."""
+"""Characters that always fit: one takes at most six bytes of JSON, as in ``\\u0001``."""
 _ELLIPSIS = "…"
 
 
 class Sizes(Protocol):
-    """Measures in bytes of encoded JSON."""
+    """Measures parts of a session in bytes of encoded JSON."""
 
     def command(self, command: Command) -> int:
-        """A command as a record's value."""
+        """Size of a command as a record's value."""
 
     def instance(self, instance: Instance) -> int:
-        """An instance, without the events that it captured."""
+        """Size of an instance without the events that it captured."""
 
     def arrival(self, arrival: Arrival) -> int:
-        """An event as a session keeps it."""
+        """Size of an event as a session stores it."""
 
     def state(self, state: SessionState) -> int:
-        """A state without its resolved instances, and without what only they captured."""
+        """Size of a state without its resolved instances and the events that only they captured."""
 
 
 def cut_text(text: str) -> str:
-    """``text``, cut where it is longer than ``TEXT_BYTES`` as JSON; an ellipsis says so."""
+    """``text``, cut to ``TEXT_BYTES`` as JSON, with an ellipsis if it was cut."""
     if len(text) <= SHORT_TEXT or _json_bytes(text) <= TEXT_BYTES:
         return text
     left = TEXT_BYTES - _json_bytes(_ELLIPSIS)
@@ -54,7 +54,7 @@ def _json_bytes(text: str) -> int:
 
 
 def held_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, int], int]:
-    """The held events that resolved instances captured and no open one did: how many captured each."""
+    """Stored events captured by resolved instances only, with the number of instances that captured each."""
     if not state.held:
         return {}
     open_ones = {
@@ -74,7 +74,7 @@ def held_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, int],
 
 
 def resolved_bytes(state: SessionState, sizes: Sizes) -> int:
-    """What the resolved instances take, with the events that only they captured."""
+    """Size of the resolved instances and the events that only they captured."""
     instances = sum(
         sizes.instance(instance) for record in state.tasks.values() for instance in record.resolved.values()
     )

@@ -56,14 +56,14 @@ Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 
 class Effect(StrEnum):
-    """The effect of an event that changed nothing of its session."""
+    """Effect of an event that changed nothing in its session."""
 
     REFUSED = "refused"
     IGNORED = "ignored"
 
 
 Note: TypeAlias = str | tuple[Effect, str] | None
-"""The effect of an event where it is not obvious: words for people, or why the event changed nothing."""
+"""Effect of an event if it is not obvious: text for people, or the reason why the event changed nothing."""
 Position: TypeAlias = tuple[Count, str, EventTime, Note]
 """An entry of a session's timeline: offset, type, event time, effect. A bare tuple, as on the wire: 50
 objects would cost 7 µs to encode."""
@@ -140,8 +140,8 @@ class Instance(
 class TaskRecord(Struct, kw_only=True):
     """A task's instances in a session, by number, ascending: those still ``open``, and the ``resolved`` kept.
 
-    ``next`` is the number that the next instance takes. ``removed``: the last instance waited when a
-    configuration without the task cancelled it.
+    ``next`` is the number of the next instance. ``removed``: a configuration without the task cancelled the
+    last instance while it waited.
     """
 
     next: int = 0
@@ -200,7 +200,7 @@ class SessionState(Struct, kw_only=True):
         return latest if latest is not None and latest.offset == offset else self.held[name][offset]
 
     def refusal(self, offset: int) -> str | None:
-        """Why the event at ``offset`` was refused; None where it was not, or has left the timeline."""
+        """Why the event at ``offset`` was refused; None if it was not, or is no longer in the timeline."""
         for at, _, _, note in reversed(self.positions):
             if at == offset:
                 return note[1] if isinstance(note, tuple) and note[0] is Effect.REFUSED else None

@@ -17,17 +17,18 @@ class Bounds:
     """What the fold refuses to exceed. Part of the configuration (``$bounds``), so every replay agrees."""
 
     trigger_names: int = 1_000
-    """Triggers that a session has seen and that no task of the file in force uses."""
+    """Trigger names that a session has seen and that no task of the file in force uses."""
     unresolved_instances: int = 1_000
     resolved_instances: int = 100
     """Resolved instances that a task keeps in the state; the oldest go first, the numbers go on."""
     resolved_bytes: int = 1024 * 1024
-    """What resolved instances of all tasks take, with the events that only they captured; likewise."""
+    """Size of all resolved instances and the events that only they captured; the oldest are forgotten
+    first."""
     state_bytes: int = 4 * 1024 * 1024
-    """The encoded state without those."""
+    """Size of the encoded state without its resolved instances."""
     command_bytes: int = 1024 * 1024
     decided_bytes: int = 64 * 1024 * 1024
-    """All commands that one event decides: they are made durable in one transaction."""
+    """Size of all commands that one event decides: they are made durable in one transaction."""
     positions: int = 50
     digests: int = 256
 
@@ -118,7 +119,7 @@ NO_CONFIGURATION = Configuration(hash=ConfigHash(""), text="{}", tasks=())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """A configuration and where in the partition it took force; offset -1 is before the first record.
+    """A configuration and the offset at which it took force; offset -1 is before the first record.
 
     ``number`` counts the configurations that have been in force in the partition.
     """
@@ -135,15 +136,15 @@ class Applied:
 
     @property
     def size(self) -> int:
-        """The bytes of the configuration's text."""
+        """Size of the configuration's text in bytes."""
         return len(self.config.text.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """A configuration that was in force. ``read`` returns it, the same each time.
+    """A past configuration. ``read`` returns it, the same each time.
 
-    It is not kept in parsed form: many of them take much memory.
+    It is not kept in parsed form, because many parsed configurations take much memory.
     """
 
     hash: ConfigHash
@@ -209,9 +210,9 @@ class Rules:
     def shelve(
         self, reader: Callable[[Applied], Callable[[], Configuration]], *, below: int | None = None
     ) -> Rules:
-        """These rules with past configurations read again when needed, by what ``reader`` returns for each.
+        """These rules, with past configurations parsed again when needed by the function from ``reader``.
 
-        ``below``: only those that took force before this offset.
+        ``below``: only configurations that took force before this offset.
         """
         limit = self.current.offset if below is None else min(below, self.current.offset)
         if not any(isinstance(one, Applied) and 0 <= one.offset < limit for one in self.history):

@@ -57,7 +57,7 @@ class Archive(Protocol):
 
     @property
     def address(self) -> str:
-        """What ``--at`` calls the app."""
+        """The address of the app for ``--at``."""
 
     @property
     def control(self) -> ControlKeys | None:

@@ -1,4 +1,4 @@
-"""Background tasks of a process: one that ends when it should not ends the process."""
+"""Background tasks of a process: if one ends unexpectedly, the process ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ logger = logging.getLogger(__name__)
 
 
 class TaskEndedError(TriggerstreamError):
-    """Work that a process cannot do without has ended. A new process may succeed."""
+    """A background task that the process needs has ended. A new process may succeed."""
 
 
 class Background:
-    """Tasks that run until they are closed. ``fail`` is called once for each that ends before.
+    """Tasks that run until they are closed. ``fail`` is called for each task that ends earlier.
 
-    It is called with the task's own error where triggerstream raised it, as that says what repairs it, else
-    with a :class:`TaskEndedError` that names the task.
+    The argument of ``fail`` is the task's own error if it is one of triggerstream's, because its message
+    names the repair; otherwise a :class:`TaskEndedError` that names the task.
     """
 
     def __init__(self, fail: Callable[[BaseException], None]) -> None:
@@ -29,18 +29,18 @@ class Background:
         self._ending = False
 
     def start(self, name: str, work: Coroutine[Any, Any, object]) -> asyncio.Task[Any]:
-        """Run ``work``, which ends with an error or not at all. ``name`` says in messages what it does."""
+        """Run ``work``, which must not return by itself. ``name`` names the task in messages."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def end(self) -> None:
-        """Allow the tasks to return, or to be cancelled, from now on; an error stays a failure."""
+        """Allow the tasks to return or to be cancelled from now on; an error is still a failure."""
         self._ending = True
 
     async def close(self) -> None:
-        """Cancel what still runs, and wait until it has ended."""
+        """Cancel the tasks that still run, and wait until they have ended."""
         self.end()
         tasks = list(self._tasks)
         for task in tasks:
@@ -55,7 +55,7 @@ class Background:
 
 
 def end_of(name: str, error: BaseException | None, *, cancelled: bool = False) -> BaseException:
-    """What the end of the background task ``name`` is as an error; it is logged as well."""
+    """The error for the end of the background task ``name``, which is also logged."""
     logger.error("background task ended", extra={"task": name, "error": repr(error) if error else None})
     if isinstance(error, TriggerstreamError):
         return error

@@ -60,9 +60,9 @@ class ChangelogArchive:
     """The keys of sessions that the changelog has a value for."""
     _scanned: int = -1
     _marks: frozenset[bytes] = frozenset()
-    """The keys beside those of sessions that it has a value for."""
+    """Keys with a value that are not keys of sessions."""
     _end: int = 0
-    """Where the changelog ended when it was read."""
+    """End of the changelog when it was read."""
 
     @property
     def partitions(self) -> int:
@@ -175,7 +175,7 @@ class ChangelogArchive:
 
 
 def _texts(entries: Mapping[bytes, bytes | None]) -> Sequence[ConfigurationText]:
-    """The configurations that are kept; none where they cannot be read."""
+    """The stored configurations; none if they cannot be read."""
     try:
         return history_texts(entries.get)
     except DecodeError:

@@ -26,9 +26,9 @@ class Checked:
     differences: Sequence[Difference] = ()
     refused: str | None = None
     fold: int | None = None
-    """The version of the fold that the states were folded with, where it is not this release's."""
+    """Fold version of the states, if it differs from this release's."""
     new_commands: Sequence[NewCommand] = ()
-    """What only this release's fold decides, then."""
+    """Commands that only this release's fold decides, in that case."""
 
     @property
     def agrees(self) -> bool:

@@ -37,18 +37,18 @@ class LostRange:
     last: int
 
     def __str__(self) -> str:
-        """As it is written: ``3:41-57``."""
+        """The range as text: ``3:41-57``."""
         return f"{self.partition}:{self.first}-{self.last}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A record that was not folded, and why, in a sentence that says what would have been right.
+    """A record that was not folded, with a sentence that says why and what would have been right.
 
-    ``last``: it stands for all offsets from the record's to this one, which cannot be read.
-    ``left_out`` is None where that is a record of the log. Else it is a trigger that follows from one, which
-    was folded without it: ``record`` has the trigger as an event of its own and the place of that record, and
-    ``left_out`` counts those of one record from 0 on.
+    ``last``: the dead letter is for all offsets from the record's to this one, which cannot be read.
+    ``left_out`` is None for a record of the log. Otherwise the dead letter is a trigger that follows from a
+    record which was folded without it: ``record`` has the trigger as a separate event and the position of
+    that record, and ``left_out`` numbers such triggers of one record from 0.
     """
 
     record: Record
@@ -83,5 +83,5 @@ class Checkpoint:
 
     @property
     def left_out(self) -> int:
-        """How many of the dead letters are triggers that a record left out."""
+        """Number of dead letters that are triggers which a bound left out."""
         return sum(letter.left_out is not None for letter in self.dead_letters)

@@ -1,4 +1,4 @@
-"""Tasks files that were in force, parsed when a session first has to meet them."""
+"""Cache of past tasks files, which are parsed when a session first has to meet them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire import tasksfile
 
 CACHE_BYTES = 32 * 1024 * 1024
-"""Text of which a process remembers the parsed form, which takes some five times as much memory. A file of
-600 KiB takes 0.2 s to parse."""
+"""Bytes of text whose parsed form a process caches; the parsed form takes some five times as much memory. A
+file of 600 KiB takes 0.2 s to parse."""
 
 
 class ConfigurationCache:
-    """Parsed tasks files by hash, shared by all partitions of a process. The least recently used go first."""
+    """LRU cache of parsed tasks files by hash, shared by all partitions of a process."""
 
     def __init__(self, *, most_bytes: int = CACHE_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -28,16 +28,16 @@ class ConfigurationCache:
         """How many files were parsed."""
 
     def read(self, text: str, *, name: str = "configuration") -> Configuration:
-        """The configuration that ``text`` says.
+        """The configuration parsed from ``text``.
 
         Raises:
-            ConfigError: this release cannot read it; ``name`` is how the message calls it.
+            ConfigError: this release cannot read it; ``name`` is its name in the message.
         """
         known = self._recall(ConfigHash(sha256(text.encode(errors="surrogatepass")).hexdigest()))
         return known if known is not None else self._parse(text, name)
 
     def get(self, wanted: ConfigHash, text: Callable[[], str]) -> Configuration:
-        """The configuration with this hash; ``text`` returns its text, where it has to be parsed.
+        """The configuration with this hash; ``text`` returns its text if it has to be parsed.
 
         Raises:
             ConfigError: this release cannot read it.
@@ -64,7 +64,7 @@ class ConfigurationCache:
 
 
 def shelve(rules: Rules, cache: ConfigurationCache) -> Rules:
-    """``rules`` that keep the texts of all but the configuration in force, and parse them when needed."""
+    """``rules`` in which only the configuration in force is parsed; past ones are kept as text."""
     return rules.shelve(lambda applied: _reader(cache, applied.config.hash, applied.config.text))
 
 
@@ -89,7 +89,7 @@ def rules_of(app: AppId, stored: Sequence[ConfigurationText], cache: Configurati
 
 
 def with_history(app: AppId, past: Sequence[Past]) -> Rules:
-    """The rules whose configurations are ``past``, oldest first; the last is in force, and read at once."""
+    """The rules with the configurations ``past``, oldest first; the last is in force, and parsed at once."""
     history: tuple[Version, ...] = (NEVER_APPLIED, *past)
     if past:
         last = past[-1]

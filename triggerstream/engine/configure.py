@@ -13,9 +13,9 @@ from triggerstream.wire.records import NewRecord
 def configuration_record(
     config: Configuration, *, replaces: ConfigHash | None, number: int
 ) -> NewRecord | None:
-    """The record that has ``config`` take the place of ``replaces``, the configuration ``number`` in force.
+    """The record with which ``config`` replaces the configuration in force (hash ``replaces``, ``number``).
 
-    None where it is in force already. ``replaces`` None, ``number`` 0: none is in force.
+    None if ``config`` is in force already. ``replaces`` None and ``number`` 0: none is in force.
     """
     if config.hash == replaces:
         return None
@@ -26,13 +26,14 @@ def configuration_record(
 
 
 def check_succession(event: ConfigApplied, *, replaces: ConfigHash | None, number: int) -> int:
-    """The number that ``event`` has in the place of ``replaces``, the configuration ``number`` in force.
+    """The number of ``event`` as successor of the configuration in force (hash ``replaces``, ``number``).
 
-    An event without a number is the next one. Where none is in force any number is taken: the log may have
-    lost its beginning.
+    An event without a number gets the next one. If no configuration is in force, any number is accepted: the
+    log may have lost its beginning.
 
     Raises:
-        DecodeError: it was made to follow another configuration, or is one of before that was appended anew.
+        DecodeError: the event expects another configuration in force, or is an old one that was appended
+            again.
     """
     if event.number is None:
         return number + 1

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""From what a local broker takes to commit to the time after which brokers undo a transaction."""
+"""Buckets from the commit time of a local broker to the time after which brokers abort a transaction."""
 
 
 @dataclass(slots=True)

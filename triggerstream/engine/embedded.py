@@ -50,9 +50,9 @@ class Counters:
     decided: int = 0
     dead_letters: int = 0
     left_out: int = 0
-    """Those of them that are triggers of tasks."""
+    """Dead letters that are triggers which a bound left out."""
     prevented: int = 0
-    """What bounds kept from being made, decided or seeded."""
+    """Instances and seeds that bounds prevented."""
     timers: int = 0
     touches: int = 0
 
@@ -209,9 +209,9 @@ class EmbeddedEngine:
         )
 
     async def _run_all(self, **others: Coroutine[None, None, None]) -> None:
-        """Fold until ``stop``, beside ``others``; where any of them ends before, raise what ended it.
+        """Fold until ``stop``, beside ``others``; if any of them ends earlier, raise its error.
 
-        Nothing of them runs on after that.
+        When this returns, none of them is running.
         """
         folding = asyncio.create_task(self._fold_all(), name="fold")
         tasks = [folding, *(asyncio.create_task(other, name=name) for name, other in others.items())]
@@ -325,14 +325,14 @@ class EmbeddedEngine:
             self._scan_after = page[-1].place
 
     async def _touch_stragglers(self) -> None:
-        """Touch the sessions that keep a long history, the furthest behind first, whenever it is too long."""
+        """While the history is too long, touch the sessions that keep it long, the furthest behind first."""
         while True:
             await self._configured.wait()
             self._configured.clear()
             while (limit := overdue_before(self._rules)) is not None:
                 page = await self._store.unmigrated(limit, after=None, limit=TOUCHES)
                 if not page:
-                    break  # what they kept goes at the next look
+                    break  # the configurations that they kept are removed at the next check
                 behind = [one.session.encode() for one in page]
                 after = await self._pace.touch(behind, self._append_touches)
                 self.counters.touches += len(behind)

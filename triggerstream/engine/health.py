@@ -32,8 +32,8 @@ AWAY_S = 15.0
 """Without an answer of any broker for so long, they are away: heartbeats alone bring one every 3 s."""
 STUCK_S = 300.0
 SILENT_S = 60.0
-"""Without an answer of any broker for so long, a process ends, to be started again: then it reads
-certificates and passwords and resolves names anew. A broker that restarts is back before."""
+"""Time without an answer of any broker after which a process ends and is restarted, so that it reads
+certificates and passwords and resolves names again. A restarting broker is back earlier."""
 
 
 class Phase(Enum):
@@ -127,7 +127,7 @@ class Pulse:
     """How often a partition was found stuck."""
     stopping: bool = False
     failed: str | None = None
-    """What has ended that the process cannot do without: it is about to end."""
+    """Reason why the process is about to end: a part has ended that it needs."""
     waits_s: Mapping[int, float] = field(default_factory=dict)
     """By partition, for how long its oldest record that is not done has been seen waiting."""
     _at: float = field(init=False)
@@ -170,7 +170,7 @@ class Pulse:
         self.stopping = True
 
     def fail(self, reason: str) -> None:
-        """Tell that something has ended without which the process is none. Any thread may do so."""
+        """Report that a necessary part of the process has ended. Any thread may call this."""
         self.failed = self.failed or reason
 
     @property
@@ -211,7 +211,7 @@ class Pulse:
 
 @dataclass(slots=True)
 class Silence:
-    """For how long no broker has answered while this process ran: one that was stopped hears nothing."""
+    """Measures how long no broker has answered; time during which the process was stopped does not count."""
 
     limit_s: float = SILENT_S
     seconds: float = 0.0
@@ -219,10 +219,10 @@ class Silence:
     _looked_at: float | None = None
 
     def look(self, answered_at: float, *, now: float) -> None:
-        """Take note that the newest answer came at ``answered_at``; call it every :data:`BEAT_S`.
+        """Record that the newest answer came at ``answered_at``; call this every :data:`BEAT_S`.
 
         Raises:
-            LogError: none has come for too long.
+            LogError: no answer has come for too long.
         """
         elapsed_s = 0.0 if self._looked_at is None else now - self._looked_at
         self._looked_at = now
@@ -236,10 +236,10 @@ class Silence:
 
 
 async def keep_beating(pulse: Pulse, look: Callable[[], Vitals]) -> None:
-    """Have ``pulse`` tell what ``look`` sees, until cancelled; of a process that ends, only that it lives.
+    """Update ``pulse`` from ``look`` until cancelled; while the process stops, only its liveness.
 
     Raises:
-        TaskEndedError: a thread has told that its work has ended.
+        TaskEndedError: a thread has reported that its work has ended.
     """
     while True:
         if pulse.failed is not None:

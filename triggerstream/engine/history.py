@@ -27,11 +27,11 @@ class Unread:
 async def history(reader: Reader, session: SessionId) -> AsyncIterator[JsonObject | Unread]:
     """Each event of ``session`` as an object that a simulation reads.
 
-    One that a worker moved is there once, where it was moved to, with its origin as its id.
+    A record that a worker moved appears once, at its new position, with its origin as its id.
 
     Raises:
         LogError: the log cannot be read.
-        DecodeError: ``session`` can be no session's id.
+        DecodeError: ``session`` is not a valid session id.
     """
     key = check_session(session)
     place = await reader.partition(session)

@@ -203,7 +203,7 @@ def share(busy: float) -> float:
 
 
 def _marks(rules: Rules, session: SessionId, value: bytes) -> frozenset[str]:
-    """The marks of a session; none where its state cannot be read, which whoever looks at it is told."""
+    """The marks of a session; none if its state cannot be read, which is reported when somebody opens it."""
     try:
         return marks(rules, session, states.decode(value))
     except DecodeError:

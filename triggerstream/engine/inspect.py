@@ -112,7 +112,7 @@ def order_record(session: SessionId, order: Order) -> NewRecord:
 
 
 def as_seen(order: Order, found: JsonObject | None) -> Order:
-    """``order`` for the session as it is now, which ``Inspector.session`` has found; see ``core.events``."""
+    """``order`` with the current generation and attempt of the session ``found`` by ``Inspector.session``."""
     if found is None:
         seen = structs.replace(order, generation=0)
         return structs.replace(seen, attempt=0) if isinstance(seen, Resend) else seen

@@ -1,4 +1,4 @@
-"""Where states are kept, so that one that cannot be read is named with what puts it right."""
+"""Reads stored session states; the error for an unreadable one names its place and the repair."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triggerstream.wire import state
 
 
 class UnreadableStateError(UsageError):
-    """A state that is kept and cannot be read. ``session`` is the one whose state it is."""
+    """A stored state cannot be read. ``session`` is the session of the state."""
 
     def __init__(self, message: str, *, session: SessionId) -> None:
         self.session = session
@@ -21,7 +21,7 @@ class UnreadableStateError(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeper:
-    """What keeps states: ``name`` says it in messages, ``address`` is what ``--at`` calls the app."""
+    """A store of states: ``name`` is its name in messages, ``address`` the app's address for ``--at``."""
 
     name: str = "what is kept"
     address: str = advice.ANY_APP
@@ -30,7 +30,7 @@ class Keeper:
         """The state of ``session``.
 
         Raises:
-            UnreadableStateError: ``value`` is none, or of a newer release.
+            UnreadableStateError: ``value`` is not a state, or is from a newer release.
         """
         try:
             return state.decode(value)
@@ -43,4 +43,4 @@ class Keeper:
 
 
 SOMEWHERE = Keeper()
-"""For states of which it is not known where they are kept."""
+"""Keeper for states whose store is unknown."""

@@ -22,10 +22,10 @@ class TakeOverError(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What one transaction makes durable. ``marks`` go to the changelog beside the states.
+    """Everything that one transaction makes durable. ``marks`` are written to the changelog with the states.
 
-    A key without a value goes from the changelog. ``offset``: what lag tools are told; None
-    where it is not their turn. Who owns the partition goes by its marks.
+    A key without a value is deleted from the changelog. ``offset``: the group offset for lag monitors, or
+    None if it is not committed this time. The owner of the partition itself uses the marks, not this offset.
     """
 
     decided: Sequence[Decided]
@@ -36,10 +36,10 @@ class Commit:
 
 
 HighWatermark = NewType("HighWatermark", int)
-"""The offset after a partition's last record, whether its transaction has ended or not.
+"""The offset after a partition's last record, even if its transaction is still open.
 
-The last stable offset is no end: it stands still at the first open transaction, and for some milliseconds at
-one that is committed and has no markers yet. What is committed beyond it would be taken for absent.
+The last stable offset would be wrong: it stays at the first open transaction, and for some milliseconds at
+a committed one without markers. Records committed after it would be treated as missing.
 """
 
 
@@ -70,10 +70,10 @@ class Ledger(Protocol):
         """The offset of the group, as lag tools see it; None where there is none."""
 
     def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
-        """The committed entries from ``begin`` to before ``end``, in pieces with the position after each.
+        """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.
 
-        An open transaction before ``end`` is waited for. If it does not end in time, a LogError names it:
-        nothing is known of what follows.
+        Waits for an open transaction before ``end``. If it does not end in time, a LogError names it, because
+        later entries are unknown.
         """
 
     async def commit(self, commit: Commit) -> int:

@@ -1,4 +1,4 @@
-"""What a rebuild would take from what is kept, and what it would count as decided that never was."""
+"""Losses of a rebuild: sessions that it would delete, and commands that would wrongly count as decided."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from triggerstream.wire import state
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCommand:
-    """A command that the running release's fold decides, and the one that folded what is kept did not."""
+    """A command that this release's fold decides, and the fold of the stored states did not."""
 
     session: SessionId
     instance: InstanceId
@@ -23,7 +23,7 @@ class NewCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Sessions that are kept and not in the log, and how many of their commands are not settled."""
+    """Number of stored sessions that are not in the log, and of their commands that are not settled."""
 
     sessions: int = 0
     commands: int = 0
@@ -38,7 +38,7 @@ class Losses:
 
 
 def losses(refolded: Refolded, kept: Kept) -> Losses:
-    """What is kept of sessions that ``refolded`` does not have."""
+    """Count the stored sessions that ``refolded`` does not have."""
     found = Losses()
     for key, value in kept.states.items():
         try:
@@ -52,9 +52,9 @@ def losses(refolded: Refolded, kept: Kept) -> Losses:
 
 
 def new_commands(refolded: Refolded, kept: Kept) -> Sequence[NewCommand]:
-    """The commands that are open in ``refolded`` and whose instances wait, or are not there, in what is kept.
+    """The open commands in ``refolded`` whose instances are waiting or missing in the stored states.
 
-    What is settled was decided by whoever folded it first, and is no news.
+    Settled commands were decided by the first fold, so they are not new.
     """
     found = []
     known: dict[SessionId, SessionState | None] = {}

@@ -1,11 +1,11 @@
-"""What a partition's changelog says of itself, under keys that no session can have.
+"""Entries of a partition's changelog about the partition itself, under keys that no session can have.
 
 ``checkpoint``   {offset, configuration, partitions, cluster, topic, scanned, rebuilt, fold}: written by every
                  transaction
 
-Beside it stands the history of the configurations: :mod:`triggerstream.engine.versions`. Both are part of the
-transaction that they describe, so a reader that has come to the changelog's end has states, offset and
-configurations of one moment.
+The history of configurations is in :mod:`triggerstream.engine.versions`. Both are part of the transaction
+that they describe, so a reader at the changelog's end has a consistent snapshot of states, offset and
+configurations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RESERVED = b"\x00"
 """The first byte of every key that is no session's."""
 CHECKPOINT_KEY = RESERVED + b"checkpoint"
 VERSION = 2
-"""1: with a history in one record, which a release that writes 2 reads, too."""
+"""Format of the checkpoint. Format 1 had the history in one record; this release reads it too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """The configuration in force in a partition: its place in the log, number and hash (None: none is)."""
+    """The configuration in force in a partition: its offset, number and hash (None: no configuration)."""
 
     offset: int = -1
     number: int = 0
@@ -43,7 +43,7 @@ class InForce:
 
 
 def in_force(rules: Rules) -> InForce:
-    """The configuration that ``rules`` have in force."""
+    """The configuration in force in ``rules``."""
     current = rules.current
     if current.offset < 0:
         return InForce()
@@ -54,11 +54,11 @@ def in_force(rules: Rules) -> InForce:
 class CheckpointMark:
     """The checkpoint of a partition. ``offset``: the next to read. ``configuration``: the one in force.
 
-    ``scanned``: the configuration for which all sessions were looked at.
-    ``rebuilt``: the changelog's position from which on it was written anew; -1: it never was. A copy of the
-    changelog whose own mark says otherwise is of before that, and none of it may be trusted.
+    ``scanned``: the configuration for which all sessions were evaluated.
+    ``rebuilt``: the changelog's position at which the newest rebuild began; -1: there was none. A copy of the
+    changelog whose own mark has another value is older than the rebuild, and must not be used.
 
-    ``fold``: the oldest version of the fold that the states were folded with.
+    ``fold``: the oldest version of the fold with which the states were folded.
     """
 
     offset: int
@@ -159,10 +159,10 @@ def same_writing(mark: bytes, known: bytes | None) -> bool:
 
 
 def check_version(version: int, *, known: int) -> None:
-    """Raise where ``version`` is newer than the newest ``known`` one.
+    """Raise if ``version`` is newer than ``known``, the newest one of this release.
 
     Raises:
-        DecodeError: it is.
+        DecodeError: it is newer.
     """
     if version > known:
         raise DecodeError(f"/version: {version} is newer than this release, which reads up to {known}")

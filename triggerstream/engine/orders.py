@@ -49,7 +49,7 @@ class Answer:
 
 
 def address(session: SessionId, order: Order | Close | Erase, state: SessionState | None) -> Addressed:
-    """``order`` for ``session`` as it is now: it will be refused where it comes to another one.
+    """``order`` with the current generation and attempt of ``session``; it is refused if they change.
 
     ``state`` None: nothing is known of the session.
     """

@@ -173,7 +173,7 @@ class OwnedLookout:
         """The configuration in force, in the first partition that is ready.
 
         Raises:
-            LogError: none of those that are here is.
+            LogError: no partition of this worker is ready.
         """
         owned = self._owner.partitions.values()
         if owned and all(one.life is not Life.READY for one in owned):

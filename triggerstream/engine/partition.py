@@ -89,9 +89,9 @@ class Counters:
     decided: int = 0
     dead_letters: int = 0
     left_out: int = 0
-    """Those of them that are triggers of tasks."""
+    """Dead letters that are triggers which a bound left out."""
     prevented: int = 0
-    """What bounds kept from being made, decided or seeded."""
+    """Instances and seeds that bounds prevented."""
     rehomed: int = 0
     checkpoints: int = 0
     took: Durations = field(default_factory=Durations)
@@ -124,7 +124,7 @@ class _Folded:
 
 @dataclass(slots=True)
 class _Pass:
-    """How far a pass has come that touches sessions: the last key, and the offset after the last touch."""
+    """Progress of a pass that touches sessions: the last key, and the offset after the last touch."""
 
     after: bytes = b"\x01"
     touched: int = 0
@@ -167,14 +167,15 @@ class Partition:
     on_durable: Callable[[Iterable[SessionId]], None] = lambda _sessions: None
     """Called with the sessions that a checkpoint has changed, once it is durable and stored."""
     answered_at: Callable[[], float] = lambda: -math.inf
-    """When a broker last answered this process, by the monotonic clock."""
+    """Monotonic time of a broker's last answer to this process."""
     pace: Pace = field(default_factory=Pace)
-    """How fast sessions are touched that keep old configurations; all partitions of a process share it."""
+    """Rate limit for touches of sessions that keep old configurations; shared by all partitions of a
+    process."""
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
-    """Held while a transaction is open; all partitions of a process share it."""
+    """Semaphore held while a transaction is open; shared by all partitions of a process."""
     timing: Timing = field(default_factory=Timing)
     address: str = advice.ANY_APP
-    """What ``--at`` calls the app."""
+    """The address of the app for ``--at``."""
     life: Life = Life.OPENING
     recovery: Recovery = field(default_factory=Recovery)
     counters: Counters = field(default_factory=Counters)
@@ -206,7 +207,7 @@ class Partition:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _alarm: Alarm = field(init=False)
     _history: StoredHistory = field(default_factory=StoredHistory)
-    """The history of configurations that is durable."""
+    """The durable history of configurations."""
     _scanned: int = -1
     _rebuilt: int = -1
     _pass: _Pass = field(default_factory=_Pass)
@@ -347,7 +348,7 @@ class Partition:
     def pass_over(self, span: tuple[int, int], *, reason: str) -> None:
         """Go on after ``span``, which was taken in and cannot be read; ``reason`` says why it is given up.
 
-        It becomes one dead letter. Not durable yet when this returns, like a batch that is folded.
+        The span becomes one dead letter. Like a folded batch, it is not durable yet when this returns.
         """
         begin, end = span
         if self.life is not Life.READY or end <= self.next:
@@ -357,7 +358,7 @@ class Partition:
             self.fail(LogError(f"{self.place}: what is in the log from {self._position} to {begin} was lost"))
             return
         logger.warning(
-            "range of the log passed over",
+            "range of the log skipped",
             extra={"partition": self.number, "offset": begin, "last": end - 1, "error": reason},
         )
         lost = Record(
@@ -472,7 +473,7 @@ class Partition:
         return now >= self._keep_at or (self._told < self.durable and now >= self._tell_at)
 
     async def _trim(self, rules: Rules, history: Mapping[bytes, bytes | None]) -> None:
-        """Have the changelog forget what ``rules`` have forgotten, although no event arrives."""
+        """Delete configurations from the changelog that ``rules`` no longer have, without an event."""
         marks = {CHECKPOINT_KEY: encode_checkpoint(self._mark(self.durable, rules)), **history}
         nothing = Commit(decided=(), states={}, dead_letters=(), marks=marks, offset=None)
         self._write({}, marks, await self.ledger.commit(nothing))
@@ -565,7 +566,7 @@ class Partition:
             await asyncio.gather(*(self.appender.append(p, records) for p, records in elsewhere.items()))
 
     def _shelve(self, durable: Rules) -> None:
-        """Have configurations whose text is in the store read from there, now that they are past."""
+        """Replace past configurations whose text is in the store by ones that are read from there."""
         cache = self.processor.configurations
         self._history = stored_history(durable, self._stored, cache)
         self.rules = self.rules.shelve(
@@ -576,7 +577,7 @@ class Partition:
     def _write(
         self, entries: Mapping[bytes, bytes], marks: Mapping[bytes, bytes | None], position: int
     ) -> None:
-        assert self._store is not None  # noqa: S101 - as above
+        assert self._store is not None  # noqa: S101 - for the type checker
         self._store.write({**entries, **marks}, position=position)
         overlay = self._overlay
         for key, value in entries.items():
@@ -634,10 +635,10 @@ class Partition:
                     await self._rescan.wait()
 
     async def _scan(self) -> None:
-        assert self._store is not None  # noqa: S101 - as above
+        assert self._store is not None  # noqa: S101 - for the type checker
         rules = self.rules
         scan = Scan(rules, scanned=self._scanned, keeper=self.processor.keeper)
-        # A session may have to meet all of the history before it is known when its timers are due.
+        # A session may have to meet the whole history before its timers' due times are known.
         limit = max(_SCAN_PAGE // len(rules.history), _LEAST_PAGE)
         # What is only in the overlay may be written behind the place that the pages have come to.
         for key, value in list(self._overlay.items()):
@@ -659,8 +660,8 @@ class Partition:
         self._wake.set()
 
     async def _touch_stragglers(self) -> bool:
-        """Touch the sessions that keep a long history; whether to scan again, as it may be shorter now."""
-        assert self._store is not None  # noqa: S101 - as above
+        """Touch the sessions that keep the history long; return whether to scan again for old versions."""
+        assert self._store is not None  # noqa: S101 - for the type checker
         limit = overdue_before(self.rules)
         if limit is None:
             self._pass = _Pass()
@@ -691,7 +692,7 @@ class Partition:
         await self._background.close()
         if self._committer is not None:
             self._wake.set()
-            await asyncio.wait([self._committer])  # what it failed with has ended the process
+            await asyncio.wait([self._committer])  # its error has already ended the process
         self._tell_reached()
         await self.ledger.close()
         if self._store is not None:

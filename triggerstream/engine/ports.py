@@ -67,7 +67,7 @@ class Dispatcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationText:
-    """A configuration as the store keeps it, with its place in the log and its number in the partition."""
+    """A stored configuration, with its offset and its number in the partition."""
 
     offset: int
     arrival_us: int
@@ -213,7 +213,7 @@ class SessionRow:
     keeper: Keeper = SOMEWHERE
 
     def known(self) -> SessionState:
-        """What is known of the session.
+        """The decoded state of the session.
 
         Raises:
             UnreadableStateError: the state cannot be read.
@@ -225,10 +225,10 @@ class SessionRow:
 class DeadLetterRow:
     """A record that was not folded, or a command that could not be handed over, and why.
 
-    ``number`` orders them. ``offset`` is the record's place in the log; None for a command, whose bytes
-    ``value`` then holds. ``last``: it stands for a lost range of the log, ``offset`` to ``last``.
-    ``left_out``: the record itself was folded, and this is the trigger that follows from it, as an event of
-    its own; the number of those of one record, from 0 on.
+    ``number`` orders dead letters. ``offset`` is the record's offset in the log; None for a command, whose
+    bytes are in ``value``. ``last``: the dead letter is for a lost range of the log, ``offset`` to ``last``.
+    ``left_out``: the record itself was folded, and the dead letter is a trigger that follows from it, as a
+    separate event; ``left_out`` numbers such triggers of one record from 0.
     """
 
     number: int
@@ -274,7 +274,7 @@ class Reader(Protocol):
         """The partition of the log that holds ``session``."""
 
     async def partitions(self) -> int:
-        """How many partitions the log has."""
+        """The log's number of partitions."""
 
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
@@ -288,7 +288,7 @@ class Reader(Protocol):
         """Dead letters with a number greater than ``after``, oldest first."""
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
-        """The dead letter that the record at ``offset`` became; not one of a trigger that it left out."""
+        """The dead letter of the record at ``offset`` itself, not of a trigger that was left out."""
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:
         """The configurations that some session may still have to meet, oldest first; the last is in force."""

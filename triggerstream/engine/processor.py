@@ -108,8 +108,8 @@ class Processor:
         ``load`` returns a session's stored state; of a session that is at home here it is asked once.
 
         Raises:
-            FoldVersionError: see there. Nothing of the batch may be made durable then.
-            UnreadableStateError: a stored state cannot be read. The same holds.
+            FoldVersionError: see the class. Then nothing of the batch may be made durable.
+            UnreadableStateError: a stored state cannot be read. Then no part may be made durable, either.
         """
         batch = _Batch(self, rules, load)
         limit = sys.maxsize if most is None else most
@@ -138,11 +138,11 @@ class _Session:
         self.changed = False
 
     def close_rooms(self) -> None:
-        """Have the session measured at its next event."""
+        """Set both rooms to 0, so that the session is measured at its next event."""
         self.room = self.resolved_room = 0
 
     def measure(self, folded: Folded | None, bounds: Bounds) -> None:
-        """Say exactly what room is left after ``folded``; without it, have it said at the next event."""
+        """Measure the room left after ``folded``; without ``folded``, measure at the next event."""
         if folded is None:
             self.close_rooms()
             return
@@ -270,7 +270,7 @@ class _Batch:
         known = session.state
         if known is not None and event.offset <= known.offset:
             return
-        # Whether the kwargs of a retry fit is said at once, not only when it is decided.
+        # The kwargs of a retry are checked at once, not only when the retry is decided.
         brings_kwargs = type(event.body) is Retried and event.body.kwargs is not None
         folded = step(self.rules, known, event, sizes=_SIZES if brings_kwargs else None)
         decided = _encoded(folded)
@@ -299,7 +299,7 @@ class _Batch:
             self.made += sum(len(letter.record.value or b"") for letter in letters)
 
     def _fits(self, record: Record, session: _Session, folded: Folded, decided: list[Decided]) -> bool:
-        """Whether what was folded without a look at the bounds in bytes is within them."""
+        """Whether a result of the fold without byte checks is within the bounds in bytes."""
         bounds = self.rules.current.config.bounds
         # The event's content stands once as the session's latest, once in its outcome, once in each instance
         # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
@@ -318,7 +318,7 @@ class _Batch:
             growth += len(decided) * self.processor.params_bytes(self.rules.current.config)
         session.room -= growth
         if folded.resolved:
-            # What is resolved was open before, or came with the event.
+            # A resolved instance was open before, or was created by the event.
             session.resolved_room -= held + growth + folded.resolved * own
         if session.room >= 0 and session.resolved_room >= 0:
             return True
@@ -340,7 +340,7 @@ def _met(rules: Rules, known: SessionState) -> int:
 
 
 def _left_out(record: Record, event: Event, left_out: LeftOut, number: int) -> DeadLetter:
-    """The dead letter of a trigger that the fold of ``record`` left out: as an event that can be appended."""
+    """The dead letter of a trigger that the fold of ``record`` left out, as an event that can be appended."""
     value = events.encode_trigger(
         Trigger(name=left_out.trigger, data=left_out.data), id=left_out.id, time_us=left_out.time_us
     )

@@ -36,7 +36,7 @@ from triggerstream.wire.records import Record
 LATEST = -1
 """As an offset: the end of the log."""
 DECIDED = -2
-"""As an offset: behind the last record that decided a command which is in the commands topic."""
+"""Value for an offset: after the last record whose command is in the commands topic."""
 
 
 class Source(StrEnum):
@@ -64,20 +64,20 @@ class Rebuilt:
     elsewhere: int
     to_decide: int | None = None
     fold: int | None = None
-    """The version of the fold that the states were folded with, where it was not this release's."""
+    """Fold version of the states, if it differs from this release's."""
     new_commands: Sequence[NewCommand] = ()
-    """What only this release's fold decides, then."""
+    """Commands that only this release's fold decides, in that case."""
     outbox: bool = False
-    """Whether the engine hands such a command over by itself, as it keeps those that are not settled."""
+    """Whether the engine has an outbox, and so hands over such commands by itself."""
     lost: Losses = field(default_factory=Losses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """How to rebuild. ``given`` says where partitions go on that nothing else says it of; None: any other.
+    """Options of a rebuild. ``given``: offsets of partitions whose position is unknown; key None: all others.
 
-    ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning. ``agreed``: what
-    would be lost may be, and what only this release decides may count as decided.
+    ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning. ``agreed``: the
+    operator accepts losses, and that commands which only this release decides may count as decided.
     """
 
     given: Mapping[int | None, int]
@@ -93,14 +93,15 @@ async def rebuild(
     *,
     beyond: Mapping[int, RecordReader] | None = None,
 ) -> Sequence[Rebuilt]:
-    """Rebuild what is kept of ``archives``, which are all partitions of the app.
+    """Rebuild the stored states of ``archives``, which are all partitions of the app.
 
-    ``beyond``: further partitions of its log, where nothing says for certain that they are not the app's.
+    ``beyond``: further partitions of its log that may belong to the app, because no checkpoint has its
+    number.
 
     Raises:
-        UsageError: it cannot be done as asked; nothing was changed.
-        FencedError: an engine came between; what is rebuilt already stays. Repeat it once that is stopped.
-        LogError: the log failed; the same holds.
+        UsageError: the rebuild is not possible with these options; nothing was changed.
+        FencedError: an engine started meanwhile. Partitions already rebuilt stay; stop the engine and repeat.
+        LogError: the log failed. Partitions already rebuilt stay; repeat.
     """
     if not wish.dry_run:
         await asyncio.gather(*(archive.fence() for archive in archives))
@@ -108,7 +109,7 @@ async def rebuild(
     starts = await _starts(archives, wish, tell, beyond or {})
     done: list[Rebuilt] = []
     for archive, (offset, source) in zip(archives, starts, strict=True):
-        # Once something would be lost, the others are only counted.
+        # Once a partition would lose something, the others are only counted.
         keep = wish.dry_run or (not wish.agreed and any(one.lost or one.new_commands for one in done))
         done.append(await _rebuild(archive, offset, source, wish=wish, keep=keep, tell=tell))
     if not wish.dry_run and not wish.agreed:
@@ -117,24 +118,24 @@ async def rebuild(
 
 
 def _refuse_losses(address: str, done: Sequence[Rebuilt]) -> None:
-    """Raise where a rebuild would lose sessions, or pass over commands.
+    """Raise if a rebuild would lose sessions, or skip commands.
 
     Raises:
-        UsageError: that is so; partitions of which this is not so may be rebuilt.
+        UsageError: it would; partitions without losses may already be rebuilt.
     """
     lost = sum((one.lost for one in done), Losses())
     decided = sum(len(one.new_commands) for one in done)
     said = []
     if lost:
         said.append(
-            f"{lost.sessions:,} sessions with {lost.commands:,} commands that are not settled are kept, and "
-            "the log does not have them: they would be lost"
+            f"{lost.sessions:,} stored sessions with {lost.commands:,} commands that are not settled are not "
+            "in the log: they would be lost"
         )
     if decided:
         count = "would count as decided, and only `instances resend` would hand them over"
         becomes = "would be handed over" if any(one.outbox for one in done) else count
         said.append(
-            f"what is kept was folded with version {next(one.fold for one in done if one.fold)} of the fold; "
+            f"the stored states have version {next(one.fold for one in done if one.fold)} of the fold; "
             f"{decided:,} commands that only this release decides {becomes}"
         )
     if said:
@@ -177,7 +178,7 @@ async def _starts(
 
 
 def given_for(archive: Archive, wish: Wish) -> int | None:
-    """What ``wish`` says of the partition."""
+    """The offset that ``wish`` gives for the partition."""
     return wish.given.get(archive.number, wish.given.get(None))
 
 
@@ -185,7 +186,7 @@ def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tup
     """Where the engine has to go on; None: not known. Records before the log's beginning or end are lost."""
     asked = given.get(archive.number, given.get(None))
     if asked == DECIDED:
-        asked = kept.log_begin  # the least that is known; the commands topic says how far it was at least
+        asked = kept.log_begin  # a lower bound; the commands topic may give a higher one
     if kept.offset is not None:
         offset, source = kept.offset, Source.CHECKPOINT
     elif kept.group is not None:
@@ -242,7 +243,7 @@ async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageErro
 class _Span:
     """A partition's log from ``begin`` to before ``end``.
 
-    Up to ``folded`` it counts as folded, and no checkpoint says so.
+    Records before ``folded`` count as folded, although no checkpoint says so.
     """
 
     begin: int
@@ -252,9 +253,9 @@ class _Span:
 
 @dataclass(slots=True)
 class _Misplaced:
-    """What lies elsewhere than where the app has it and was never appended there, by its first place.
+    """Records in the wrong partition without a copy in the right one, by position.
 
-    ``fitting`` counts, for numbers of partitions, what would lie elsewhere if the app had that many.
+    ``fitting`` counts, for each number of partitions, records that would be in the wrong partition with it.
     """
 
     own: int
@@ -282,13 +283,13 @@ class _Misplaced:
             self.sessions[record.partition, record.offset] = event.session
 
     def look_for_copy(self, record: Record) -> None:
-        """Note ``record`` where it is a copy."""
+        """Note ``record`` if it is a copy."""
         origin = events.origin_of(record.headers)
         if origin is not None:
             self.copied.add(origin)
 
     def uncopied(self) -> Mapping[tuple[int, int], SessionId]:
-        """By place, what has no copy."""
+        """Sessions of records without a copy, by position."""
         return {place: session for place, session in self.sessions.items() if place not in self.copied}
 
 
@@ -318,11 +319,11 @@ async def _refuse_misplaced(
     tell: Tell,
     beyond: Mapping[int, RecordReader],
 ) -> None:
-    """Raise where records that count as folded lie elsewhere than where the app has them, without a copy.
+    """Raise if records that count as folded are in the wrong partition, without a copy in the right one.
 
-    Workers append such a record where it belongs before their checkpoint passes it. Where checkpoints are
-    lost, and with them the app's number of partitions, this says that it was another one. A copy may lie in a
-    partition that has a checkpoint, and beyond what is folded.
+    Workers append a copy of such a record before their checkpoint passes it. If the checkpoints are lost, and
+    with them the app's number of partitions, records without a copy show that the number was another one. A
+    copy may be in a partition that has a checkpoint, after its folded records.
     """
     own, all_ = len(archives), len(archives) + len(beyond)
     if all_ == 1 or not (beyond or any(span.begin < span.folded for span in spans.values())):
@@ -342,8 +343,8 @@ async def _refuse_misplaced(
         return
     best = min(found.fitting, key=lambda number: (found.fitting[number], -number))
     said = (
-        f"{len(uncopied):,} records of {len(set(uncopied.values())):,} sessions lie elsewhere than where "
-        f"{own} partitions have them: these sessions would be lost"
+        f"{len(uncopied):,} records of {len(set(uncopied.values())):,} sessions are not where {own} "
+        "partitions would place them: these sessions would be lost"
     )
     if best != own and not found.fitting[best]:
         raise UsageError(f"{said}; {advice.rebuild_with_partitions(archives[0].address, partitions=best)}")
@@ -353,11 +354,11 @@ async def _refuse_misplaced(
 async def _rebuild(
     archive: Archive, offset: int, source: Source, *, wish: Wish, keep: bool, tell: Tell
 ) -> Rebuilt:
-    """Fold a partition anew; unless ``keep``, put that in the place of what is kept."""
+    """Fold a partition again; unless ``keep``, replace the stored states by the result."""
     kept = await archive.kept()
     refold = refold_of(archive, kept)
     if source is Source.CHECKPOINT and kept.log_begin > 0 and kept.commands is None:
-        # The log no longer says what these states come from, so they are right as they are.
+        # The events of these states are no longer in the log, so the states are taken as they are.
         refold.begin_with(kept.states)
     else:
         await fold_on(archive, refold, kept.log_begin, offset, tell)

@@ -47,12 +47,11 @@ class Ready:
 async def prepare(
     reader: Reader, letter: DeadLetterRow, *, app: AppId, control: ControlKeys | None
 ) -> Ready | Redriven:
-    """The record of ``letter`` as it was in the log, whole; or why it stays where it is.
+    """The complete original record of ``letter``; or the reason why it cannot be redriven.
 
-    It keeps the identity, the time and the place of its origin, so that it counts once however often it is
-    redriven, and as what it was when it arrived. A trigger that was left out is an event of its own, which
-    has its command's id as identity. An event of the engine's own is signed anew when it is appended, so one
-    whose signature does not fit stays.
+    The copy keeps the identity, the time and the position of its original, so that it counts once even if it
+    is redriven several times. A trigger that was left out is a separate event with the id of its command. An
+    engine event is signed again when it is appended, so an event with an invalid signature is not redriven.
     """
     if letter.last is not None:
         return _stays(letter, "a range of the log that was lost: there is no record to append again")
@@ -160,7 +159,7 @@ Mark: TypeAlias = "bytes | tuple[bytes | None, bytes | None]"
 
 
 def _mark(record: Record | NewRecord) -> Mark:
-    """What tells a redriven record from others: its origin; of a trigger that was left out, its bytes."""
+    """Identity of a redriven record: its origin; for a trigger that was left out, its bytes."""
     origin = dict(record.headers).get(ORIGIN_HEADER) if record.headers else None
     return (record.key, record.value) if origin is None else origin
 

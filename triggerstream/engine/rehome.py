@@ -1,8 +1,8 @@
-"""Records in partitions that an app does not have: what of them is appended where the app has it.
+"""Decides how records of added partitions are appended to the app's own partitions.
 
-Kafka cannot take back partitions that were added to a topic, and producers that place by the topic's own
-number go on writing there. Nobody folds those partitions; their records are appended to the app's own, under
-their origin's identity, so that a second copy counts for nothing.
+Kafka cannot remove partitions that were added to a topic, and producers that use the topic's number of
+partitions continue to write there. No worker folds those partitions; their records are appended to the app's
+own, with the identity of the original, so that a second copy has no effect.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stray:
-    """A record of an added partition, as it is appended to ``partition``.
+    """Copy of a record of an added partition, to be appended to ``partition``.
 
-    ``origin`` is its identity. ``session`` is None for a record that cannot be read as an event: the owner of
-    ``partition`` makes it a dead letter. ``trusted``: it may be signed anew.
+    ``origin`` is its identity. ``session`` is None for a record that is not a valid event: the owner of
+    ``partition`` makes it a dead letter. ``trusted``: it may be signed again.
     """
 
     partition: int
@@ -38,7 +38,7 @@ class Stray:
 
 @dataclass(slots=True)
 class Strays:
-    """How many records lie in added partitions and have no copy, and of which sessions."""
+    """Counts records in added partitions without a copy, and their sessions."""
 
     records: int = 0
     sessions: set[SessionId] = field(default_factory=set)
@@ -51,7 +51,7 @@ class Strays:
 
 
 def stray_of(record: Record, *, app: AppId, control: ControlKeys | None, partitions: int) -> Stray | None:
-    """What is appended for ``record``; None for a configuration, which every partition has by itself."""
+    """The copy to append for ``record``; None for a configuration, which is already in every partition."""
     origin = events.origin_of(record.headers) or (record.partition, record.offset)
     session, trusted = None, False
     try:

@@ -29,17 +29,16 @@ WHOLE = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What is kept of a partition beside its log, all of one moment.
+    """Consistent snapshot of the stored data of a partition.
 
-    ``offset`` is that of its checkpoint; None: there is none that belongs to this log, and ``why`` says what
-    was found. ``group`` is how far the group has read it, where a checkpoint should say so and none does.
-    ``partitions`` is the number that the checkpoint was made with. The log goes from ``log_begin`` to before
-    ``log_end``.
+    ``offset`` is the offset of its checkpoint; None: no checkpoint belongs to this log, and ``why`` says why.
+    ``group`` is the group offset, if there should be a checkpoint and is none. ``partitions`` is the number
+    of partitions in the checkpoint. The log has offsets from ``log_begin`` to before ``log_end``.
 
-    ``states`` go by the session's key. What an engine does not keep is None: ``due``, when timers are due,
-    and ``commands``, those that are not settled, or could not be handed over. ``scanned`` is the
-    configuration for which all sessions were looked at, ``fold`` the oldest version of the fold that the
-    states were folded with.
+    ``states`` are by session key. Data that an engine does not store is None: ``due`` (due times of timers)
+    and ``commands`` (commands not settled, or that could not be handed over). ``scanned`` is the
+    configuration for which all sessions were evaluated, ``fold`` the oldest version of the fold with which
+    the states were folded.
     """
 
     offset: int | None
@@ -128,7 +127,7 @@ class Refold:
         return None if stored is None else stored.state
 
     def begin_with(self, states: Mapping[bytes, bytes]) -> None:
-        """Go on from ``states``, as they are kept."""
+        """Start from the stored ``states``."""
         for key, value in states.items():
             try:
                 known = state.decode(value)

@@ -31,14 +31,14 @@ _MAY_BE_OPEN = b'"open":'
 
 
 _CARRIED = frozenset({"run", "using", "with_params", "queue", "expires_us", "extras"})
-"""What a task's decision carries, and does not depend on."""
+"""Parts of a task that its decision contains but does not depend on."""
 _DECISIVE = attrgetter(*(field.name for field in fields(Task) if field.name not in _CARRIED))
 
 
 class Scan:
-    """One pass. ``oldest`` is the configuration that some session seen so far has met last.
+    """One pass over all sessions. ``oldest``: the oldest configuration met last by a session seen so far.
 
-    ``scanned`` is the configuration after which the last pass came to its end.
+    ``scanned`` is the configuration for which the previous pass was completed.
     """
 
     def __init__(self, rules: Rules, *, scanned: int, keeper: Keeper = SOMEWHERE) -> None:
@@ -88,8 +88,8 @@ class Scan:
 def changed_tasks(rules: Rules, *, since: int) -> frozenset[TaskName]:
     """The tasks whose conditions differ between the configuration ``since`` and any after it.
 
-    A session without instances of them waits for what it waited for under ``since``, and was looked at then.
-    To know that is cheaper than to have it meet all configurations that it missed.
+    A session without instances of these tasks has the same conditions as under ``since``, for which it was
+    evaluated. This check is cheaper than letting it meet all configurations that it missed.
     """
     changed: set[TaskName] = set()
     before = rules.met(since).config
@@ -116,7 +116,7 @@ def may_decide(known: SessionState, changed: frozenset[TaskName]) -> bool:
 
 
 def met(value: bytes) -> int:
-    """The offset of the configuration that a session has met last; of one that is empty, beyond any."""
+    """The offset of the last configuration that a session has met; beyond all offsets for an empty state."""
     head = _HEAD.match(value)
     if head is not None:
         return sys.maxsize if head[1] is None else int(head[2])

@@ -1,4 +1,4 @@
-"""Files that hold secrets: tokens, keys, passwords."""
+"""Reads files with secrets (tokens, keys, passwords), and refuses files that others can access."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _ROOT = 0
 def read_secret(path: Path) -> bytes:
     """The content of a file that nobody but its owner can read or change.
 
-    The group may read it where that says nothing: a file of root's that a process reads as a member of the
-    file's group, which is how Kubernetes hands a Secret to a pod.
+    One exception: the group may read a file owned by root that the process itself reads as a member of that
+    group. Kubernetes mounts a Secret in this way.
 
     Raises:
-        UsageError: it cannot be read, or others can read or change it. The message shows nothing of it.
+        UsageError: it cannot be read, or others can read or change it. The message does not show its content.
     """
     try:
         with path.open("rb") as file:
-            # Of the open file, so that no other one can stand in its place meanwhile.
+            # Status of the open file: nobody can replace it between the check and the read.
             status = os.fstat(file.fileno())
             content = file.read()
     except OSError as exc:
@@ -37,7 +37,7 @@ def read_secret(path: Path) -> bytes:
 
 
 def _others(status: os.stat_result) -> str:
-    """Who else can read or change a file; empty: nobody."""
+    """Text that names other users who can read or change a file; empty if nobody else can."""
     mode = status.st_mode
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         return "everybody on this machine"

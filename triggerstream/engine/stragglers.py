@@ -1,7 +1,8 @@
-"""Sessions that hear nothing any more, and keep old configurations from going.
+"""Touches idle sessions that prevent the deletion of old configurations.
 
 A configuration is kept until every session has met its successor, which a session does at its next event.
-Where too many are kept, sessions that are far behind get one: a touch, which decides nothing by itself.
+If too many are kept, sessions that are far behind get such an event: a touch, which decides nothing by
+itself.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from triggerstream.wire import events
 from triggerstream.wire.records import NewRecord
 
 MOST_VERSIONS = 64
-"""A longer history is shortened. A shorter one costs little, and most sessions have an event in time."""
+"""Length above which a history is shortened. A shorter one costs little, and most sessions get an event in
+time."""
 MOST_TEXT_BYTES = 16 * 1024 * 1024
-"""So is one with more text: half of ``CACHE_BYTES``. A session that is behind meets all of it in a row; were
-that more than the cache holds, each file would be parsed anew for each session."""
+"""Text size above which a history is shortened: half of ``CACHE_BYTES``. A session that is behind meets all
+versions in a row; if they did not fit into the cache, each file would be parsed again for each session."""
 TOUCHES = 100
-"""Touched at once, and in a second: a few in a hundred of the events that a worker folds."""
+"""Touches in one batch, and in one second: a few percent of the events that a worker folds."""
 _TOUCH = events.encode(Touch(reason="configuration"))
 
 
 def overdue_before(rules: Rules) -> int | None:
-    """The offset of the configuration that every session should have met; None where the history is short."""
+    """The offset of the configuration that every session should have met; None if the history is short."""
     size, following = 0, rules.current.offset
     seen: set[ConfigHash] = set()
     for kept, version in enumerate(reversed(rules.history), 1):
@@ -40,7 +42,7 @@ def overdue_before(rules: Rules) -> int | None:
 
 
 class Pace:
-    """Spreads touches over time: no more than ``TOUCHES`` in a second, of all partitions of a process."""
+    """Rate limiter: at most ``TOUCHES`` touches in a second for all partitions of a process."""
 
     def __init__(self, *, second_s: float = 1.0) -> None:
         self._second_s = second_s
@@ -49,7 +51,7 @@ class Pace:
     async def touch(
         self, keys: Sequence[bytes], append: Callable[[Sequence[NewRecord]], Awaitable[int]]
     ) -> int:
-        """Append a touch for each of ``keys``; the offset after the last one, 0 where there is none."""
+        """Append a touch for each of ``keys``; return the offset after the last one, 0 if there is none."""
         after = 0
         for begin in range(0, len(keys), TOUCHES):
             some = keys[begin : begin + TOUCHES]

@@ -69,12 +69,12 @@ async def take_over(
     configurations: ConfigurationCache,
     address: str = advice.ANY_APP,
 ) -> TakenOver:
-    """Take ``partition`` over; ``recovery`` tells meanwhile how far it is. ``address`` is the app's.
+    """Take ``partition`` over; ``recovery`` reports the progress. ``address`` is the app's address.
 
     ``transactions`` is held while the former owner's transaction is ended, which ``bounded`` waits for.
 
     Raises:
-        TakeOverError: it cannot be had as things are.
+        TakeOverError: something must be repaired before the partition can be taken over.
         IdentityError: the log is not the one that the checkpoint belongs to.
         LogError: the log failed.
     """

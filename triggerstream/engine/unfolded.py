@@ -1,4 +1,4 @@
-"""Records that no engine has folded yet: while there are some, what is known is not all there is."""
+"""Counts records that no engine has folded yet; until then, answers about sessions are incomplete."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from triggerstream.engine.ports import Reader
 
 
 async def unfolded(reader: Reader, partitions: Iterable[int] | None = None) -> Mapping[int, int]:
-    """By partition, how many offsets of the log wait to be folded; only partitions that have a record there.
+    """Number of offsets not folded yet, for each partition that has a record among them.
 
-    ``partitions``: None means all. Marks of transactions have offsets too, so there are at most so many.
+    ``partitions``: None means all. Transaction markers have offsets too, so the number is an upper limit.
 
     Raises:
         LogError: the log cannot be read; the message says where.
@@ -18,14 +18,14 @@ async def unfolded(reader: Reader, partitions: Iterable[int] | None = None) -> M
     found: dict[int, int] = {}
     for number in range(await reader.partitions()) if partitions is None else partitions:
         progress = await reader.progress(partition=number)
-        # A log may end in a mark alone.
+        # The last offsets of a log may be transaction markers only.
         if progress.lag > 0 and await reader.records(after=progress.offset - 1, limit=1, partition=number):
             found[number] = progress.lag
     return found
 
 
 def said_of(waiting: Mapping[int, int]) -> str:
-    """What a message says of ``waiting``; empty where nothing waits."""
+    """Text for a message about ``waiting``; empty if nothing waits."""
     if not waiting:
         return ""
     count = sum(waiting.values())

@@ -1,12 +1,12 @@
-"""The history of a partition's configurations, as its changelog keeps it.
+"""The history of a partition's configurations, as stored in its changelog.
 
 ``versions``         [{offset, arrival, number, hash, bytes}], oldest first, without texts
-``versions:1``, …    what follows, where one record would be too long
+``versions:1``, …    further versions, if one record would be too long
 ``text:<hash>``      the text of a configuration, once, however often it was in force
 ``configurations``   the former format, with all texts: read, and replaced at the next checkpoint
 
-Each text is a record of its own, so that none is longer than a tasks file may be, however long the history
-is. A text goes in the same transaction as the last version that names it.
+Each text is a separate record, so that no record is longer than a tasks file may be, for any length of the
+history. A text is deleted in the same transaction as the last version that refers to it.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ MOST_IN_RECORD = 4_096
 """Versions in one record: some 600 KiB."""
 
 Get = Callable[[bytes], bytes | None]
-"""Returns the value that a changelog has under a key."""
+"""Function that returns the value of a key in a changelog."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredHistory:
-    """What a changelog holds of a history. ``former``: in the former format."""
+    """The history stored in a changelog. ``former``: in the former format."""
 
     versions: tuple[Past, ...] = ()
     former: bool = False
 
     @property
     def texts(self) -> frozenset[ConfigHash]:
-        """The hashes of the texts that it holds."""
+        """The hashes of its texts."""
         return frozenset(one.hash for one in self.versions)
 
     def rules(self, app: AppId) -> Rules:
@@ -58,10 +58,10 @@ class StoredHistory:
 
 
 def read_history(get: Get, cache: ConfigurationCache) -> StoredHistory:
-    """The history that a changelog holds. ``get`` is asked for texts when they are needed, also later.
+    """Read the history of a changelog. ``get`` is called for texts when they are needed, also later.
 
     Raises:
-        DecodeError: it cannot be read, or is of a version that this release does not know.
+        DecodeError: it cannot be read, or has a version that this release does not know.
     """
     value = get(VERSIONS_KEY)
     if value is None:
@@ -95,12 +95,12 @@ def read_history(get: Get, cache: ConfigurationCache) -> StoredHistory:
 def configuration_reader(
     get: Get, cache: ConfigurationCache, wanted: ConfigHash
 ) -> Callable[[], Configuration]:
-    """What returns a configuration whose text a changelog holds."""
+    """Reader for a configuration whose text is in a changelog."""
     return partial(cache.get, wanted, partial(_text, get, wanted))
 
 
 def history_texts(get: Get) -> tuple[ConfigurationText, ...]:
-    """The history that a changelog holds, with its texts.
+    """The history of a changelog, with its texts.
 
     Raises:
         DecodeError: as :func:`read_history`; or a text is missing.
@@ -119,9 +119,9 @@ def history_texts(get: Get) -> tuple[ConfigurationText, ...]:
 
 
 def history_entries(rules: Rules, before: StoredHistory) -> dict[bytes, bytes | None]:
-    """What has to be written for a changelog that holds ``before`` to hold the history of ``rules``.
+    """The changes that turn a changelog with the history ``before`` into one with the history of ``rules``.
 
-    Nothing where it does. Texts that are there already are not written again.
+    Empty if the histories are equal. Existing texts are not written again.
     """
     kept = [one for one in rules.history if one.offset >= 0]
     if not before.former and [_place(one) for one in kept] == [_place(one) for one in before.versions]:
@@ -142,12 +142,12 @@ def history_entries(rules: Rules, before: StoredHistory) -> dict[bytes, bytes | 
 
 
 def is_history(key: bytes) -> bool:
-    """Whether ``key`` is one of those under which a history is kept."""
+    """Whether ``key`` is a key of the history."""
     return key.startswith((VERSIONS_KEY, TEXT_PREFIX)) or key == FORMER_KEY
 
 
 def stored_history(rules: Rules, get: Get, cache: ConfigurationCache) -> StoredHistory:
-    """What a changelog holds once the history of ``rules`` is written."""
+    """The stored history of a changelog after the history of ``rules`` is written."""
     return StoredHistory(
         versions=tuple(
             Past(
@@ -198,7 +198,7 @@ def _text(get: Get, wanted: ConfigHash) -> str:
             raise DecodeError(f"the text of configuration {wanted} is missing")
         return found.text
     if sha256(value).hexdigest() != wanted:
-        raise DecodeError(f"the text of configuration {wanted} is another one")
+        raise DecodeError(f"the text of configuration {wanted} has another hash")
     return value.decode()
 
 

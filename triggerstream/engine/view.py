@@ -16,7 +16,7 @@ _PAGE = 500
 
 
 class View:
-    """Reads as the engine writes: nothing but parsed tasks files is kept between two questions."""
+    """Reads the current stored data for each question; only parsed tasks files are cached."""
 
     def __init__(self, reader: Reader, *, app: AppId) -> None:
         self.reader = reader

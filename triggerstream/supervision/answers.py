@@ -1,4 +1,4 @@
-"""Answers for a child that does not serve: a minimal HTTP server on the sockets that its supervisor holds.
+"""Minimal HTTP server of the supervisor, which answers on its sockets while no child does.
 
 It reads the head of a request within bounds, answers in the form of that door, and closes. A client that
 sends too slowly, too much or nothing is closed at its deadline; beyond a number of clients the oldest goes
@@ -33,7 +33,7 @@ HEADERS = {
 """Headers of every answer, here and at the child's ports; nothing of the child's is imported here."""
 
 DEADLINE_S = 5.0
-"""How long a client may take for all of it: a probe of Kubernetes waits 1 to 5 s."""
+"""Time for a whole request and its answer: a probe of Kubernetes waits 1 to 5 s."""
 MOST_CLIENTS = 64
 _LONGEST_HEAD = 8 * 1024
 _AT_ONCE = 16
@@ -44,11 +44,11 @@ _RETRY_S = 5
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r?")
 
 Answer: TypeAlias = Callable[[str, str], tuple[int, str]]
-"""From the name of a socket and the path of a request to a status and a line of text."""
+"""Function from the name of a socket and the path of a request to a status and a line of text."""
 
 
 class Answers:
-    """Serves the sockets that it was given, as part of the loop that owns ``selector``."""
+    """HTTP server for some listening sockets, as part of the loop that owns ``selector``."""
 
     def __init__(self, selector: selectors.BaseSelector, answer: Answer) -> None:
         self._selector = selector
@@ -64,13 +64,13 @@ class Answers:
             self._selector.register(listening, selectors.EVENT_READ, lambda: self._accept(name, listening))
 
     def leave(self, name: str) -> None:
-        """Accept no more connections for ``name``: somebody else does."""
+        """Stop accepting connections for ``name``: the child accepts them."""
         listening = self._listening.pop(name, None)
         if listening is not None:
             self._selector.unregister(listening)
 
     def clients(self) -> int:
-        """How many connections are open."""
+        """Number of open connections."""
         return len(self._clients)
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Answers:
             self._drop(client)
 
     def expire(self) -> float | None:
-        """Close clients whose time is over; how long until the next deadline, None: there is no client."""
+        """Close clients after their deadline; return the time until the next one, None without clients."""
         now = time.monotonic()
         for client in [client for client in self._clients if client.deadline <= now]:
             if client.head and not client.answered:
@@ -95,7 +95,7 @@ class Answers:
             try:
                 made, _address = listening.accept()
             except OSError:
-                return  # none left, or one that has gone again
+                return  # no connection is waiting, or the client has already closed it
             made.setblocking(False)  # noqa: FBT003 - the socket's own signature
             if len(self._clients) >= MOST_CLIENTS:
                 self._drop(next(iter(self._clients)))

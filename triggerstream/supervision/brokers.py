@@ -1,4 +1,4 @@
-"""Whether a broker accepts a connection, which says that a start of the child is worth its time."""
+"""Checks whether a broker accepts a connection, before the supervisor starts the child again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 CONNECT_S = 2.0
-"""How long a connection may take: longer than the round trip to another continent with one lost packet."""
+"""Time limit for a connection: longer than a round trip to another continent with one lost packet."""
 
 
 def look_up(brokers: Sequence[str], found: Callable[[bool], None]) -> None:
-    """Call ``found`` from a thread of its own with whether one of ``brokers`` accepts a connection.
+    """Check in a new thread whether one of ``brokers`` accepts a connection; pass the result to ``found``.
 
-    Names may take the resolver longer than a probe of Kubernetes waits, so the caller's loop must not wait.
+    Resolving names may take longer than a probe of Kubernetes waits, so the caller's loop must not wait.
     """
     threading.Thread(target=lambda: found(accepts(brokers)), daemon=True).start()
 
@@ -28,8 +28,8 @@ def accepts(brokers: Sequence[str], *, timeout_s: float = CONNECT_S) -> bool:
         for broker in brokers:
             host, _, port = broker.rpartition(":")
             addresses = []
-            with suppress(OSError, ValueError):  # a name that nobody knows (now), or no port
-                # As bytes: the codec for text brings tables of a megabyte.
+            with suppress(OSError, ValueError):  # the name cannot be resolved (now), or there is no port
+                # As bytes: the IDNA codec for text would load tables of a megabyte.
                 name = host.strip("[]").encode("ascii")
                 addresses = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
             for family, kind, protocol, _name, address in addresses:

@@ -7,7 +7,7 @@
 ``{"ending": REASON}``             why the child is about to end
 =================================  ========================================================================
 
-The supervisor hands over what a child needs in one environment variable, as JSON: :data:`VARIABLE`.
+The supervisor passes data to the child in one environment variable, as JSON: :data:`VARIABLE`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import socket
 from typing import Any
 
 VARIABLE = "TRIGGERSTREAM_SUPERVISOR"
-"""``channel``: file descriptor of the channel; ``sockets``: by name, those of listening sockets;
-``parent``: process id of the supervisor; ``member``: the name under which the child joins its group."""
+"""Environment variable with ``channel``: file descriptor of the channel; ``sockets``: file descriptors of
+listening sockets by name; ``parent``: process id of the supervisor; ``member``: child's name in its group."""
 
 COMMANDS = frozenset({"worker", "bridge"})
-"""The commands that run under a supervisor."""
+"""Commands that run under a supervisor."""
 
 PROBES = "probes"
-"""The name of the socket on which probes are answered."""
+"""Name of the socket for probes."""
 
 _LONGEST = 64 * 1024
 _MOST_SOCKETS = 8
@@ -45,7 +45,7 @@ def send(channel: socket.socket, message: dict[str, Any], *, attached: socket.so
 
 
 class Receiver:
-    """The supervisor's end: it reassembles messages and the sockets attached to them."""
+    """The supervisor's end of the channel: reassembles messages and the sockets attached to them."""
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
@@ -55,7 +55,7 @@ class Receiver:
     def messages(self) -> tuple[list[tuple[dict[str, Any], socket.socket | None]], bool]:
         """All messages that have arrived, and whether the channel is still open.
 
-        A line that is no message is dropped: a child that writes nonsense must not end its supervisor.
+        An invalid line is dropped: a child that writes nonsense must not end its supervisor.
         """
         is_open = True
         while True:

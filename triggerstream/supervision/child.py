@@ -1,4 +1,4 @@
-"""The child's end of supervision: sockets that outlive it, and the facts that its supervisor acts on."""
+"""The child's side of supervision: takes its sockets from the supervisor, and reports facts to it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(slots=True, kw_only=True)
 class Supervision:
-    """What a process has of its supervisor; without arguments, that of a process that has none.
+    """Connection of a process to its supervisor; without arguments, for a process without supervisor.
 
-    ``member``: the name under which the process joins its consumer group. It is the same after each restart
-    by one supervisor.
+    ``member``: the name under which the process joins its consumer group. It stays the same when the
+    supervisor restarts the process.
     """
 
     member: str | None = None
@@ -31,7 +31,7 @@ class Supervision:
     sockets: dict[str, socket.socket] = field(default_factory=dict)
 
     def listen(self, name: str, bind: Callable[[], socket.socket]) -> socket.socket:
-        """The socket that listens for ``name``: the supervisor's, or else one that ``bind`` makes."""
+        """The listening socket for ``name``: the supervisor's, or one that ``bind`` creates."""
         inherited = self.sockets.get(name)
         if inherited is not None:
             return inherited
@@ -40,15 +40,15 @@ class Supervision:
         return made
 
     def serving(self, name: str) -> None:
-        """Tell that the connections of ``name`` are accepted here from now on, not by the supervisor."""
+        """Report that from now on this process, not the supervisor, accepts the connections of ``name``."""
         self._tell({"serving": name})
 
     def connecting(self, bootstrap: str) -> None:
-        """Tell which brokers this process cannot do without: ``host:port``, or several with commas."""
+        """Report the brokers that this process needs: ``host:port``, or several with commas."""
         self._tell({"brokers": [broker.strip() for broker in bootstrap.split(",")]})
 
     def ending(self, reason: str) -> None:
-        """Tell why this process is about to end."""
+        """Report why this process is about to end."""
         self._tell({"ending": reason})
 
     def _tell(self, message: dict[str, object], *, attached: socket.socket | None = None) -> None:
@@ -59,9 +59,9 @@ class Supervision:
 
 
 def connect(environment: MutableMapping[str, str]) -> Supervision | None:
-    """The supervision of this process, which ends with its supervisor from now on; None: it has none.
+    """Connect to the supervisor; from now on this process ends with it. None if there is no supervisor.
 
-    ``environment`` loses the variable that says so: processes started from here are not supervised.
+    Removes the variable from ``environment``, so that processes started from here are not supervised.
     """
     text = environment.pop(VARIABLE, None)
     if text is None:
@@ -83,7 +83,7 @@ def _taken(number: int) -> socket.socket:
 
 
 def _end_with(parent: int, channel: socket.socket) -> None:
-    """Have the kernel kill this process when ``parent`` dies, even where this process is stopped."""
+    """Make the kernel kill this process when ``parent`` dies, even if this process is stopped."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     else:
@@ -93,7 +93,7 @@ def _end_with(parent: int, channel: socket.socket) -> None:
 
 
 def _await_end(channel: socket.socket) -> None:
-    # The supervisor sends nothing: what can be read is its end.
+    # The supervisor sends nothing: a readable channel means that it has ended.
     with suppress(OSError):
         channel.recv(1)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The supervisor: a process that starts the one that works, again and again, and outlives its failures.
+"""The supervisor: starts the child process that does the work, and restarts it after failures.
 
 =================  ===========================================================================================
 the child ends     the supervisor
@@ -14,11 +14,11 @@ SIGTERM and SIGINT go to the child, whose end is then the supervisor's; without 
 with 0. A child that has not ended :attr:`Policy.end_s` later is killed. SIGHUP, SIGUSR1 and SIGUSR2 go to the
 child. If the supervisor is killed, the kernel kills the child.
 
-While no child serves them, the supervisor answers on the sockets that it holds (:class:`Answers`): probes as
-a process that lives and is not ready, everything else with 503 and the reason.
+While no child serves the sockets, the supervisor answers on them (:class:`Answers`): to probes as a live
+process that is not ready, to everything else with 503 and the reason.
 
-It imports the standard library only: it is process 1 of a container, where it also waits for processes
-whose parents have gone, and takes under 20 MiB.
+It imports only the standard library and takes under 20 MiB. As process 1 of a container, it also reaps
+orphans.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from triggerstream.supervision.answers import Answers
 from triggerstream.supervision.channel import PROBES, VARIABLE, Receiver
 
 AGAIN = frozenset({70, 75})
-"""The statuses after which a new process may succeed: a failure of the infrastructure; fenced."""
+"""Exit statuses after which a new process may succeed: a failure of the infrastructure; fenced."""
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 _FAILPOINT = "TRIGGERSTREAM_FAILPOINT"
@@ -51,7 +51,7 @@ _FAILPOINT = "TRIGGERSTREAM_FAILPOINT"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """When a child is started again.
+    """Rules for restarts of a child.
 
     ``calm_s``: a child that ran so long had recovered, and its end is a first one. ``most``: so many ends
     ``within_s`` with Kafka there are no outage of Kafka. Pauses begin with ``first_pause_s`` and double; the
@@ -68,10 +68,10 @@ class Policy:
 
 
 def supervise(name: str, command: Sequence[str], *, policy: Policy | None = None) -> int:
-    """Run ``command``, an argument vector, as the child until it is done; the exit status.
+    """Run ``command``, an argument vector, as the child until it is done; return the exit status.
 
-    It does not return where the child ended by a signal: this process ends by the same one. ``name`` is what
-    messages call the child.
+    If a signal ended the child, it does not return: this process ends by the same signal. ``name`` is the
+    child's name in messages.
     """
     return _Supervisor(name, command, policy or Policy()).run()
 
@@ -93,9 +93,9 @@ class _Supervisor:
         self._result: int | None = None
         self._started_at = 0.0
         self._failures = 0
-        """Ends in a row, of children that had not run for long."""
+        """Consecutive ends of children that had not run for long."""
         self._ends: deque[float] = deque(maxlen=policy.most)
-        """When children ended last; ends without Kafka are taken out."""
+        """Times of the last ends of children; ends without Kafka are removed."""
         self._reason = "starting"
         self._ending = ""
         self._status = 0
@@ -105,14 +105,14 @@ class _Supervisor:
         """When the child is killed that was told to end; None: it was not."""
         self._looking = False
         self._away = False
-        """No broker has accepted a connection since the child ended."""
+        """Whether no broker has accepted a connection since the child ended."""
         self._handled: list[signal.Signals] = []
         self._wake, self._waker = socket.socketpair()
         self._woken, self._news = os.pipe()
 
     def run(self) -> int:
         """Supervise until the child is done."""
-        # A core of this process would only overwrite the child's; the child sets no limit of its own.
+        # A core dump of this process would only overwrite the child's, which is not limited by this.
         limit = resource.getrlimit(resource.RLIMIT_CORE)
         self._listen_to_signals()
         os.set_blocking(self._woken, False)
@@ -120,7 +120,7 @@ class _Supervisor:
         self._start()
         while self._result is None:
             for key, _ in self._selector.select(self._timeout_s()):
-                if key.fd in self._selector.get_map():  # else an event of this turn has closed it
+                if key.fd in self._selector.get_map():  # an earlier event of this turn may have closed it
                     key.data()
             self._start_if_due()
             self._kill_if_due()
@@ -138,9 +138,9 @@ class _Supervisor:
 
     def _listen_to_signals(self) -> None:
         self._wake.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        self._waker.setblocking(False)  # noqa: FBT003 - likewise
+        self._waker.setblocking(False)  # noqa: FBT003 - the function's own signature
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        # One that whoever started this process has it ignore (nohup) stays ignored, and so in the child.
+        # A signal that this process inherited as ignored (nohup) stays ignored, here and in the child.
         ignored = [number for number in _FORWARDED if signal.getsignal(number) is signal.SIG_IGN]
         self._handled = [number for number in (*_FORWARDED, signal.SIGCHLD) if number not in ignored]
         for number in self._handled:
@@ -172,7 +172,7 @@ class _Supervisor:
             os.kill(self._child, signal.SIGKILL)
 
     def _reap(self) -> None:
-        """Take note of processes that ended: the child, and orphans that became this process's children."""
+        """Reap processes that ended: the child, and orphans that became this process's children."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -202,24 +202,24 @@ class _Supervisor:
                 self._command[0],
                 list(self._command),
                 {**self._environment, VARIABLE: json.dumps(given)},
-                setpgroup=0,  # else a Ctrl-C of a terminal came twice: from there, and from here
+                setpgroup=0,  # otherwise the child would get Ctrl-C twice: from the terminal and from here
                 setsigdef=self._handled,
             )
         finally:
             for number in passed:
-                os.set_inheritable(number, False)  # noqa: FBT003 - likewise
+                os.set_inheritable(number, False)  # noqa: FBT003 - the function's own signature
             theirs.close()
-        ours.setblocking(False)  # noqa: FBT003 - likewise
+        ours.setblocking(False)  # noqa: FBT003 - the function's own signature
         self._receiver = Receiver(ours)
         self._selector.register(ours, selectors.EVENT_READ, self._hear)
         self._started_at = time.monotonic()
         self._start_at = None
         self._ending = ""
-        # A failpoint of a test is for one process: the next one would die there as well.
+        # A test's failpoint is for one process: otherwise the next child would die there as well.
         self._environment.pop(_FAILPOINT, None)
 
     def _hear(self) -> None:
-        """Act on what the child has told."""
+        """Act on the child's messages."""
         receiver = self._receiver
         if receiver is None:
             return
@@ -243,8 +243,8 @@ class _Supervisor:
             self._receiver = None
 
     def _ended(self, status: int) -> None:
-        self._hear()  # the last of what it told
-        if self._receiver is not None:  # a process of the child's has the other end
+        self._hear()  # the child's last messages
+        if self._receiver is not None:  # a process started by the child still has the other end
             self._selector.unregister(self._receiver.channel)
             self._receiver.close()
             self._receiver = None
@@ -295,7 +295,7 @@ class _Supervisor:
         if not self._away:
             self._away = True
             if self._ends:
-                self._ends.pop()  # this end had a reason that no restart of this container cures
+                self._ends.pop()  # Kafka's outage caused this end: a restart of the container would not help
             where = ", ".join(self._brokers)
             self._say(f"the {self._name} ended with status {self._status}: waiting for Kafka at {where}")
             self._reason += f"; no broker accepts a connection at {where}"
@@ -316,7 +316,7 @@ class _Supervisor:
     # ---- words ------------------------------------------------------------------------------------
 
     def _answer(self, name: str, path: str) -> tuple[int, str]:
-        """The answer to a request while no child serves it.
+        """The answer to a request while no child serves the socket.
 
         A start that waits for Kafka is no slow start that somebody should end, so `/startedz` answers 200
         once the child has failed: from then on `/livez` is asked, and `/readyz` says that nothing is done.
@@ -339,7 +339,7 @@ def _post(pipe: int, *, found: bool) -> None:
 
 
 def _end_by(number: int) -> NoReturn:
-    """End as the child did; process 1, which gets no signal from itself, with a shell's 128 + N."""
+    """End by the child's signal; process 1, which cannot signal itself, ends with status 128 + N."""
     if number != signal.SIGKILL:
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

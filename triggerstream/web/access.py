@@ -1,12 +1,12 @@
-"""Who may look, and who may give orders.
+"""Authentication and authorisation of requests: viewers may read, operators may give orders.
 
-On a loopback address nobody needs an account, and whoever comes is an operator: the names in ``Host`` must be
-this machine's, so that no other name can be pointed at it. On any other address everybody brings a token:
-programs as ``Authorization: Bearer``, browsers once, for a cookie that is made of it. Another worker proves
-with the peer key that it is one, and is a viewer.
+On a loopback address no account is needed, and every caller is an operator; ``Host`` must be a name of this
+machine, which prevents DNS rebinding. On any other address every caller needs a token: programs send it as
+``Authorization: Bearer``, browsers send it once and get a cookie that is derived from it. Another worker
+authenticates itself with the peer key, and is a viewer.
 
-What changes something must come from a page of ours: its ``Origin`` and ``Sec-Fetch-Site`` say so, and a
-field of the form that no other page can know.
+A request that changes something must come from a page of the workers: ``Origin``, ``Sec-Fetch-Site`` and a
+CSRF token in the form are checked.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks. ``logged_in``: by a cookie. ``nonce``: another worker, whose request has it."""
+    """The authenticated caller. ``logged_in``: by a cookie. ``nonce``: of a request by another worker."""
 
     role: Role
     logged_in: bool = False
@@ -58,14 +58,14 @@ class Caller:
 
 
 CALLER = web.RequestKey("caller", Caller)
-"""Under which a request has who sends it, once they are let in."""
+"""Key under which a request holds its authenticated caller."""
 
 
 class Access:
-    """The tokens, by which everybody is known; None: for this machine only, without any.
+    """Authenticates callers by ``tokens``; None: without tokens, for this machine only.
 
-    ``peer_key`` and ``url``: what other workers prove, and the address that they dial. ``public``: the
-    address that browsers use where a proxy stands before these pages.
+    ``peer_key`` authenticates other workers, which dial the address ``url``. ``public``: the address that
+    browsers use, if a proxy serves these pages.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Access:
         self._url = url
         self._public = None if public is None else urlsplit(public)
         own = secrets.token_bytes(32)
-        # Without a peer key, a login is good at this process only: no other one could learn of its end.
+        # Without a peer key, a login is valid at this process only: no other one could learn of its end.
         self._key = own if peer_key is None else peer_key.derived("forms")
         self.logins = Logins(
             own if peer_key is None else peer_key.derived("logins"),
@@ -95,10 +95,10 @@ class Access:
         return self.tokens is not None or is_loopback(f"//{host}")
 
     def caller(self, request: web.Request) -> Caller | None:
-        """Who asks; None: somebody without a token that is known.
+        """The caller of a request; None: a caller without a known token.
 
         Raises:
-            RefusedError: they have sent too many wrong tokens, or claim to be a worker and are none.
+            RefusedError: the caller has sent too many wrong tokens, or fails to authenticate as a worker.
         """
         given = request.headers.get("Authorization", "")
         scheme, _, rest = given.partition(" ")
@@ -114,10 +114,10 @@ class Access:
         return None if token is None else Caller(role=self.tokens[token], logged_in=True)
 
     def known_token(self, request: web.Request, given: str) -> str | None:
-        """``given`` where it is a token; it takes as long for each.
+        """``given`` if it is a known token; the comparison takes constant time.
 
         Raises:
-            RefusedError: whoever sends it has sent too many wrong ones.
+            RefusedError: the address has sent too many wrong tokens.
         """
         address = self._address(request)
         if (wait_s := self.attempts.wait_s(address)) > 0:
@@ -135,25 +135,24 @@ class Access:
         return found
 
     def is_secure(self, request: web.Request) -> bool:
-        """Whether the browser is connected by TLS, to a proxy say.
+        """Whether the browser is connected by TLS, for example to a proxy.
 
-        The header is the client's own to send: what it can reach with it is that its own cookie is not sent
-        in clear.
+        A client can forge the header, but only makes its own cookie ``Secure`` with it.
         """
         forwarded = request.headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower()
         public = self._public is not None and self._public.scheme == "https"
         return public or request.secure or forwarded == "https"
 
     def form_key(self, request: web.Request) -> str:
-        """What a form of ours has in a hidden field: of these workers, and of this browser's cookie."""
+        """CSRF token for a form's hidden field, derived from the workers' key and the browser's cookie."""
         return hmac.new(self._key, request.cookies.get(COOKIE, "").encode(), sha256).hexdigest()
 
     def mark(self, text: str) -> str:
-        """What shows later that one of these workers said ``text``."""
+        """MAC that shows later that one of these workers wrote ``text``."""
         return hmac.new(self._key, f"said {text}".encode(), sha256).hexdigest()
 
     def is_mark(self, text: str, given: str) -> bool:
-        """Whether one of these workers said ``text``."""
+        """Whether the MAC proves that one of these workers wrote ``text``."""
         return hmac.compare_digest(self.mark(text).encode(), given.encode(errors="replace"))
 
     def is_our_form(self, request: web.Request, key: str) -> bool:
@@ -162,13 +161,13 @@ class Access:
         return self.is_our_page(request) and hmac.compare_digest(right, key.encode(errors="replace"))
 
     def is_our_page(self, request: web.Request) -> bool:
-        """Whether no browser says that another page sends this."""
+        """Whether the request comes from a page of the workers, as far as the browser's headers say."""
         site = request.headers.get("Sec-Fetch-Site")
         origin = request.headers.get("Origin")
         if site is not None and site != "same-origin":
             return False
         if origin == "null":
-            # So it is where a page sends no referrer, as ours do; then the browser must say that it is ours.
+            # ``null`` is normal for pages without referrer, as ours are; then Sec-Fetch-Site must confirm it.
             return site == "same-origin"
         if origin is None:
             return True
@@ -179,7 +178,7 @@ class Access:
         return host == request.host or (self._public is not None and host == self._public.netloc)
 
     def _address(self, request: web.Request) -> str | None:
-        """Where a request is from: behind a proxy, the address that the proxy has added."""
+        """The client's address; behind a proxy, the address that the proxy has added."""
         forwarded = request.headers.getall("X-Forwarded-For", [])
         if self._public is None or not forwarded:
             return request.remote
@@ -197,7 +196,7 @@ class Access:
 
 
 def tokens_for(host: str, tokens: Path | None) -> dict[str, Role] | None:
-    """The roles by token where pages are served on ``host``; None: nobody needs one.
+    """The roles by token for pages on ``host``; None: no token is needed.
 
     Raises:
         UsageError: the address needs a file of tokens, or the file cannot be used.

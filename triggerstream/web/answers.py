@@ -20,12 +20,12 @@ from triggerstream.wire.json import dumps
 FORM_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
 _FIELDS = 20
-"""Fields of a form; ours have four."""
+"""Maximum number of fields in a form; the pages' forms have four."""
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 class RefusedError(Exception):
-    """An answer other than success; the message is for who asked, ``errors`` for each part of a request."""
+    """Answer other than success, with a message for the caller; ``errors`` has one per part of a request."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ def html(name: str, values: dict[str, object], *, status: int = 200) -> web.Resp
 
 
 def is_for_programs(path: str) -> bool:
-    """Whether what is asked for at ``path`` is answered as JSON."""
+    """Whether requests for ``path`` are answered as JSON."""
     return path.startswith("/v1/") or path in {"", "/healthz"}
 
 
@@ -61,7 +61,7 @@ def refusal(path: str, status: int, says: str) -> web.Response:
 
 
 def json_refusal(_path: str, status: int, says: str) -> web.Response:
-    """The answer of a door that only programs use."""
+    """The answer of a port that only programs use."""
     answer = json({"error": printable(says)}, status=status)
     if status == HTTPStatus.UNAUTHORIZED:
         answer.headers["WWW-Authenticate"] = "Bearer"
@@ -69,7 +69,7 @@ def json_refusal(_path: str, status: int, says: str) -> web.Response:
 
 
 def printable(says: str) -> str:
-    """``says`` without the lone surrogates that bytes of a request may have become."""
+    """``says`` without lone surrogates, which stand for undecodable bytes of a request."""
     return says.encode(errors="backslashreplace").decode()
 
 
@@ -79,7 +79,7 @@ def _error_page(status: int, says: str) -> web.Response:
 
 
 def see_other(address: str) -> web.Response:
-    """The answer that has a browser go to ``address``."""
+    """A redirect of a browser to ``address``."""
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": address})
 
 
@@ -87,7 +87,7 @@ async def body_of(request: web.Request, *, most: int) -> bytes:
     """The body, of at most ``most`` bytes.
 
     Raises:
-        RefusedError: it is longer, or in another encoding than UTF-8.
+        RefusedError: the body is longer, or not in UTF-8.
     """
     if (request.charset or "utf-8").lower() not in _CHARSETS:
         raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body in UTF-8")
@@ -101,10 +101,10 @@ async def body_of(request: web.Request, *, most: int) -> bytes:
 
 
 async def form_of(request: web.Request) -> dict[str, str]:
-    """The fields of a form that a page of ours sends.
+    """The fields of a form that one of the pages sends.
 
     Raises:
-        RefusedError: it is not sent as ours are.
+        RefusedError: the form has another content type, is not UTF-8, or has too many fields.
     """
     if request.content_type != _FORM:
         raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"a form is sent as {_FORM}")

@@ -1,4 +1,4 @@
-"""Wrong tokens, counted by address: after some of them, an address has to wait."""
+"""Rate limit for wrong tokens: after some of them, an address must wait."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 FAILURES = 10
-"""Wrong tokens that an address may send at once."""
+"""Wrong tokens that an address may send without a pause."""
 EACH_S = 6.0
-"""One more after each such time: 14,400 a day, for tokens of 16 characters and more."""
+"""Time for one more attempt: 14,400 a day, for tokens of at least 16 characters."""
 MOST_ADDRESSES = 1_000
-"""Addresses remembered; the one that failed longest ago is forgotten first."""
+"""Remembered addresses; the one with the oldest failure is forgotten first."""
 
 
 class Attempts:
-    """Who has sent wrong tokens lately. ``clock`` is monotonic, in seconds."""
+    """Recent wrong tokens by address. ``clock`` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,7 +26,7 @@ class Attempts:
         return len(self._failed)
 
     def wait_s(self, address: str | None) -> float:
-        """How long ``address`` has to wait before a token of its is looked at; 0: it need not."""
+        """How long ``address`` must wait before its next token is checked; 0: it need not wait."""
         level = self._level(_source(address), self._clock())
         return max(level - FAILURES + 1, 0.0) * EACH_S
 
@@ -44,7 +44,7 @@ class Attempts:
 
 
 def _source(address: str | None) -> str:
-    """What counts as one address: of IPv6 a network of 64 bits, which one machine has to itself."""
+    """The unit that is counted: an IPv4 address, or an IPv6 /64 network, which one machine may own."""
     try:
         found = ipaddress.ip_address(address or "")
     except ValueError:

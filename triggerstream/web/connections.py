@@ -1,7 +1,7 @@
-"""HTTP connections within bounds: their number, the time for each step, the requests handled at once.
+"""Limits for HTTP connections: their number, the time for each step, and concurrent requests.
 
 aiohttp parses and answers; this module decides how long a client may take, and which connection is closed
-where there are too many. Every answer, also one to bytes that are no HTTP, has the door's form and headers.
+when there are too many. Every answer, even to bytes that are not HTTP, has the port's usual form and headers.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from triggerstream.engine.loglimit import LogLimit
 logger = logging.getLogger(__name__)
 
 _BUSY_S = 5.0
-"""How long a request waits for its turn where as many as may be are handled."""
+"""How long a request waits for its turn when the maximum number of requests is being handled."""
 _TICK_S = 0.5
-"""How often connections are looked at for one that takes too long; the limits are 10 s and more."""
+"""How often connections are checked for time limits, which are 10 s and more."""
 _HEAD_START = 200
-"""Bytes of a request that are kept to see for which path it is, where the rest of its head is not HTTP."""
+"""First bytes of a request that are kept, to find its path if the rest of its head is not HTTP."""
 _WIRE_SLACK = 512 * 1024
-"""Bytes of a request beyond its greatest body: its head, the lengths of its chunks, what is pipelined."""
+"""Bytes allowed for a request in addition to its body: its head, chunk lengths, pipelined requests."""
 
 Refuse = Callable[[str, int, str], web.Response]
-"""Make the answer for a path, a status and a sentence, in the form that this path's callers read."""
+"""Function that makes the answer for a path, a status and a sentence, in the form of this path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How many, and how long. ``body_bytes`` is the greatest body that any handler reads."""
+    """Limits of one server. ``body_bytes`` is the largest body that any handler reads."""
 
     connections: int = 100
     requests: int = 32
@@ -51,7 +51,7 @@ class Bounds:
 
 
 class Phase(Enum):
-    """What a connection is at."""
+    """Phase of a connection."""
 
     IDLE = auto()
     HEAD = auto()
@@ -61,7 +61,7 @@ class Phase(Enum):
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection, which also knows what it is at and since when."""
+    """aiohttp's connection, extended by its phase and the time when the phase began."""
 
     def __init__(self, server: BoundedServer, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(server, **options)
@@ -71,12 +71,12 @@ class Connection(web.RequestHandler):
         self._path = ""
         self._received = 0
         self.ended = False
-        """Whether the client has said that it sends nothing more."""
+        """Whether the client has closed its sending side."""
         self.body: StreamReader | None = None
-        """That of the request which is handled."""
+        """Body of the request being handled."""
 
     def enter(self, phase: Phase) -> None:
-        """Note what it is at from now on."""
+        """Begin ``phase``."""
         self.phase = phase
         self.since = asyncio.get_running_loop().time()
 
@@ -86,7 +86,7 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse ``data``, unless the request is already longer than any that is read."""
+        """Parse ``data``, unless the request already exceeds the maximum length."""
         if self.phase is Phase.IDLE:
             self.enter(Phase.HEAD)
             self._path = _path_in(data[:_HEAD_START])
@@ -97,12 +97,12 @@ class Connection(web.RequestHandler):
         try:
             super().data_received(data)
         except Exception:  # noqa: BLE001 - the parser's; asyncio would log each one with its traceback
-            self.refuse_at_once(400, "this is no HTTP request")
+            self.refuse_at_once(400, "this is not an HTTP request")
         if self.phase is Phase.HEAD and self._messages:
             self.enter(Phase.HANDLING)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio reads what it returns
-        """Answer a client that sends nothing more but may still read; True: do not close yet."""
+        """Answer a client that has closed its sending side but may still read; True: do not close yet."""
         if self.phase is Phase.IDLE:
             return False
         if self.phase is Phase.HEAD:
@@ -113,13 +113,13 @@ class Connection(web.RequestHandler):
         return True
 
     def end_body(self, refusal: web.HTTPException) -> None:
-        """Have whoever reads the body answer with ``refusal``, unless it has come completely."""
+        """Fail the reader of the body with ``refusal``, unless the body is complete."""
         body = self.body
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(refusal)
 
     def _too_much(self) -> None:
-        """Read nothing more from a client that sends more than any handler takes."""
+        """Stop reading from a client that sends more than any handler accepts."""
         if self.phase is Phase.HEAD:
             self.refuse_at_once(431, "the head of the request is too long")
             return
@@ -129,7 +129,7 @@ class Connection(web.RequestHandler):
             self.transport.pause_reading()
 
     def refuse_at_once(self, status: int, says: str) -> None:
-        """Answer where there is no request that a handler could answer, and close."""
+        """Answer without a valid request, and close the connection."""
         if self.transport is not None:
             self.transport.write(_as_bytes(self._server.refused(self._path, status, says)))
         self.force_close()
@@ -141,8 +141,8 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what the parser could not read; aiohttp's own is bare text, and it logs each one."""
-        says = "this is no HTTP request" if message is None else " ".join(message.split())[:500]
+        """The answer to a request that the parser rejected; aiohttp's own is bare text, and logs each one."""
+        says = "this is not an HTTP request" if message is None else " ".join(message.split())[:500]
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self._server.log.note(f"answered {status} to {request.remote}", exc)
             says = "something went wrong here; the log has more"
@@ -153,7 +153,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer, with the headers that all have."""
+        """Send the answer, with the common headers."""
         self.enter(Phase.ANSWERING)
         complete = request.content.is_eof()
         if not complete:
@@ -170,9 +170,9 @@ class Connection(web.RequestHandler):
                     self.close()
 
     def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
-        """Log what aiohttp could not handle, within the bound on lines."""
+        """Log an error that aiohttp could not handle, within the limit of lines."""
         exc = kw.get("exc_info")
-        # These have been answered; aiohttp meets them again where it reads the rest of a body.
+        # These errors have been answered; aiohttp raises them again while it reads the rest of a body.
         if not isinstance(exc, web.HTTPException | RequestPayloadError):
             self._server.log.note(str(args[0]), exc)
 
@@ -202,7 +202,7 @@ class BoundedServer(web.Server):
         self._handled: set[Connection] = set()
         self.log = LogLimit(logger)
         self.most_open = 0
-        """The greatest number of connections at a time so far."""
+        """Maximum number of open connections so far."""
         self.most_handled = 0
         self.closed_for_room = 0
 
@@ -224,11 +224,11 @@ class BoundedServer(web.Server):
             self._open.pop(handler, None)
 
     def has_room(self) -> bool:
-        """Whether one more connection may be."""
+        """Whether one more connection is allowed."""
         return len(self._open) < self._bounds.connections
 
     def make_room(self) -> bool:
-        """Close the connection that has been waited for longest; False where each one waits for us."""
+        """Close the connection that has waited longest for its client; False if none waits for a client."""
         waited_for = [one for one in self._open if self._phase(one) is not Phase.HANDLING]
         if not waited_for:
             return False
@@ -237,7 +237,7 @@ class BoundedServer(web.Server):
         return True
 
     def close_late(self) -> None:
-        """Close the connections that have taken too long for what they are at."""
+        """Close connections that have exceeded the time limit of their phase."""
         now = asyncio.get_running_loop().time()
         limits = {
             Phase.IDLE: self._bounds.idle_s,
@@ -260,23 +260,23 @@ class BoundedServer(web.Server):
                     self._abort(one)
 
     async def close_late_for_ever(self) -> None:
-        """Close late connections, again and again."""
+        """Close late connections periodically, without end."""
         while True:
             await asyncio.sleep(_TICK_S)
             try:
                 self.close_late()
-            except Exception as exc:  # noqa: BLE001 - without this task, no limit would hold any more
+            except Exception as exc:  # noqa: BLE001 - without this task, no time limit would be enforced
                 self.log.note("cannot close a late connection", exc)
 
     def refused(self, path: str, status: int, says: str) -> web.Response:
-        """The answer for ``path`` with the headers that all have."""
+        """The refusal for ``path``, with the common headers."""
         answer = self._refuse(path, status, says)
         for name, value in self.headers.items():
             answer.headers.setdefault(name, value)
         return answer
 
     def _phase(self, one: Connection) -> Phase:
-        """What ``one`` is at: a body that has come completely is no longer waited for."""
+        """The phase of ``one``; a connection with a complete body no longer waits for its client."""
         if one.phase is Phase.BODY and one.body is not None and one.body.is_eof():
             return Phase.HANDLING
         return one.phase
@@ -301,7 +301,7 @@ class BoundedServer(web.Server):
             async with asyncio.timeout(_BUSY_S):
                 await self._turns.acquire()
         except TimeoutError:
-            answer = self._closing(request, 503, "busy: as many requests as may be are answered just now")
+            answer = self._closing(request, 503, "busy: the maximum number of requests is being handled")
             answer.headers["Retry-After"] = "5"
             return answer
         self._handled.add(one)
@@ -313,7 +313,7 @@ class BoundedServer(web.Server):
         except RequestPayloadError:
             return self._closing(request, 400, "the body is not what the head of the request says")
         except ConnectionError:
-            return self._closing(request, 400, "the connection was lost")  # which nobody will read
+            return self._closing(request, 400, "the connection was lost")  # nobody will read this answer
         except Exception as exc:  # noqa: BLE001 - a fault of ours; aiohttp would answer in bare text
             if one.transport is None:
                 return self._closing(request, 400, "the connection was lost")
@@ -336,7 +336,7 @@ class BoundedServer(web.Server):
 
 
 def _wrong_in(request: web.BaseRequest) -> tuple[int, str] | None:
-    """The status and sentence for a request that no handler is asked about; None: it is fit to be handled."""
+    """Status and sentence for an invalid request, before any handler; None if the request is valid."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
         return 415, "send the body as it is, without a Content-Encoding"
@@ -358,13 +358,13 @@ def _cut_short() -> web.HTTPException:
 
 
 def _path_in(head: bytes) -> str:
-    """The path in the first line of a request; empty where there is none."""
+    """The path in the first line of a request; empty if there is none."""
     words = head.split(b"\r\n", 1)[0].split(b" ")
     return words[1].decode("latin-1") if len(words) > 1 and words[1].startswith(b"/") else ""
 
 
 def _as_bytes(answer: web.Response) -> bytes:
-    """``answer`` as it is sent on a connection that is closed then."""
+    """``answer`` encoded for a connection that is closed afterwards."""
     body = answer.body if isinstance(answer.body, bytes) else b""
     answer.headers["Content-Length"] = str(len(body))
     answer.headers["Connection"] = "close"

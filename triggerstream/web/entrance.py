@@ -45,7 +45,7 @@ class Entrance:
         return answer
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
-        """Ends the login that the cookie is, and takes it back."""
+        """End the login of the cookie, and delete the cookie."""
         form = await answers.form_of(request)
         self._refuse_others(request, form.get("form"))
         if (caller := request.get(CALLER)) is not None and caller.logged_in:

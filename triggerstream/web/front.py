@@ -32,9 +32,9 @@ PORT = 6066
 _ON = "on"
 """The parameter of an announced address that says on which machine it is: 127.0.0.1 is another on each."""
 LEARN_S = 5.0
-"""How often a worker asks the others for logouts: for so long one may still be logged in there."""
+"""How often a worker asks the others for logouts: an ended login may be valid there for this long."""
 _WEB = "web"
-"""The name of the socket for its supervisor, which holds it over restarts."""
+"""Name of the socket, which the supervisor keeps open during restarts."""
 _ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
@@ -57,12 +57,12 @@ class Front:
     ) -> None:
         """Listen on ``host``.
 
-        ``url``: how other workers reach it, if not there. ``public_url``: how browsers do, where a proxy
-        stands before it. ``directory`` is the worker's. ``lasting``: the worker keeps its name, and has to
-        announce the same address after a restart of its supervisor, too.
+        ``url``: the address for other workers, if it differs. ``public_url``: the address for browsers, if a
+        proxy serves the pages. ``directory`` is the worker's. ``lasting``: the worker keeps its name, so it
+        must announce the same address after a restart of its supervisor, too.
 
         Raises:
-            UsageError: it cannot; or others would reach it and there are no tokens.
+            UsageError: it cannot listen; or other machines could reach it and there are no tokens.
         """
         if url is not None and not _is_web(url):
             raise UsageError(f"--web-url {url}: write http://HOST:PORT, as other workers reach it")
@@ -128,12 +128,12 @@ def _is_web(url: str) -> bool:
 
 
 def group(others: Mapping[int, str], key: PeerKey | None) -> Group:
-    """The other workers by partition, as far as ``key`` proves their addresses."""
+    """The other workers by partition; only those whose address ``key`` proves are asked."""
     return Group(others={number: _worker(url, key) for number, url in others.items()})
 
 
 def _worker(announced: str, key: PeerKey | None) -> Worker:
-    """The worker that announced an address; anybody in the group may have announced it."""
+    """The worker with the address ``announced``, which any member of the group may have announced."""
     try:
         said = URL(announced)
         name = f"the worker that says {said.host}:{said.port}"
@@ -154,12 +154,12 @@ def _worker(announced: str, key: PeerKey | None) -> Worker:
 
 
 def _base_of(url: URL) -> str:
-    """The address that a worker is dialled at."""
+    """The address at which a worker is dialled."""
     return str(url.with_query(None)).removesuffix("/")
 
 
 async def learn_logouts_for_ever(peers: Peers, logins: Logins) -> None:
-    """Learn of logouts at other workers, again and again."""
+    """Ask the other workers for logouts periodically, without end."""
     log = LogLimit(logger)
     while True:
         for worker in peers.group().workers():
@@ -168,8 +168,8 @@ async def learn_logouts_for_ever(peers: Peers, logins: Logins) -> None:
                 if told is not None:
                     logins.learn(told)
             except LogError:
-                continue  # Pages name a worker that does not answer.
-            except Exception as exc:  # noqa: BLE001 - without this task, ended logins would go on here
+                continue  # The pages name workers that do not answer, so no log line is needed.
+            except Exception as exc:  # noqa: BLE001 - without this task, ended logins would stay valid here
                 log.note(f"cannot take over the logouts of {worker.name}", exc)
         await asyncio.sleep(LEARN_S)
 

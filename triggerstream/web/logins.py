@@ -1,9 +1,9 @@
-"""Logins of browsers: cookies made of a token, and those that a logout has ended.
+"""Logins of browsers: cookies derived from a token, and the list of logins that a logout has ended.
 
-A cookie says until when it is good, and proves that a worker made it from a token of the file: without that
-token, or with another key, it is none. A logout ends it before its time. The ended ones are few and small;
-they are kept in a file, so that a restart does not bring them back, and workers tell each other. Beyond
-``MOST_ENDED`` of them everybody has to log in again, so that an ended login never becomes good.
+A cookie has an expiry and a MAC, which proves that a worker made it from a token of the file: without that
+token, or with another key, it is invalid. A logout ends the login before its expiry. Ended logins are few and
+small. They are stored in a file, so that they stay ended after a restart, and workers exchange them. Above
+``MOST_ENDED`` of them all users must log in again, so that an ended login never becomes valid again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LATEST = 10**12
 
 
 class Logins:
-    """Makes cookies with ``key``, knows them again, and ends them. ``file`` keeps the ended ones."""
+    """Issues cookies with ``key``, verifies them, and ends logins. ``file`` stores the ended ones."""
 
     def __init__(
         self, key: bytes, *, file: Path | None = None, clock: Callable[[], float] = time.time
@@ -43,20 +43,20 @@ class Logins:
         self._file = file
         self._clock = clock
         self._ended: dict[str, int] = {}
-        """The instants until which ended logins would be good, by their nonces."""
+        """Expiries of ended logins, by nonce."""
         self._made_after = 0
-        """Logins made up to this instant are over, all of them."""
+        """All logins made up to this instant are invalid."""
         if file is not None:
             self._read(file)
 
     def give(self, token: str) -> str:
-        """A cookie in place of ``token``."""
+        """A new cookie derived from ``token``."""
         made = max(int(self._clock()), self._made_after + 1)
         until, nonce = made + LOGGED_IN_S, secrets.token_hex(16)
         return f"{until}.{nonce}.{self._mac(token, until, nonce)}"
 
     def token_of(self, cookie: str, tokens: Iterable[str]) -> str | None:
-        """The one of ``tokens`` that ``cookie`` was made of; None: it is none, is over, or was ended."""
+        """The token of ``tokens`` from which ``cookie`` was made; None if it is invalid, expired or ended."""
         match = _COOKIE.fullmatch(cookie)
         if match is None:
             return None
@@ -70,21 +70,21 @@ class Logins:
         return found
 
     def end(self, cookie: str) -> None:
-        """End the login of ``cookie``, which is one."""
+        """End the login of ``cookie``, which must be valid."""
         match = _COOKIE.fullmatch(cookie)
         if match is not None:
             self._learn({match[2]: int(match[1])}, 0)
 
     def ended(self) -> JsonObject:
-        """What other workers must know."""
+        """The ended logins, as JSON for other workers."""
         self._forget()
         return {"ended": dict(self._ended), "madeAfter": self._made_after}
 
     def learn(self, told: JsonObject) -> None:
-        """Take over what another worker knows.
+        """Add the ended logins of another worker.
 
         Raises:
-            DecodeError: it is not what ``ended`` gives.
+            DecodeError: ``told`` does not have the form that ``ended`` returns.
         """
         ended = as_object(told.get("ended"), "/ended")
         for nonce in ended:
@@ -109,7 +109,7 @@ class Logins:
             self._write()
 
     def _forget(self) -> None:
-        """Forget ended logins that would be over by now anyway."""
+        """Remove ended logins that have expired."""
         now = self._clock()
         over = [
             n for n, until in self._ended.items() if until < now or until - LOGGED_IN_S <= self._made_after
@@ -123,7 +123,7 @@ class Logins:
         except FileNotFoundError:
             return
         except (OSError, DecodeError) as exc:
-            # It cannot say who has logged out: nobody is logged in any more.
+            # The ended logins are unknown, so all logins become invalid.
             logger.warning("%s cannot be read: everybody has to log in again: %s", file, exc)
             self._made_after = int(self._clock())
 

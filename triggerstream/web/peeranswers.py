@@ -1,6 +1,6 @@
-"""Answers of other workers, read as bytes from outside: of the shape that pages and lists need, or refused.
+"""Validates answers of other workers: an answer without the structure that pages and lists need is refused.
 
-Only a worker with the peer key can prove an answer. It may still be of another release.
+Only a worker with the peer key can authenticate an answer, but it may have another release.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ OK = 200
 NOT_FOUND = 404
 
 Shape: TypeAlias = Union[type, tuple[type, ...], "Each", "Fields", "Kinds"]
-"""A type, one of several types, an enumeration of texts, a list, an object, or one of several objects."""
+"""Expected structure: a type, several types, an enumeration, a list, an object, or one of several objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """A list whose items have a shape."""
+    """Shape of a list whose items have a shape."""
 
     shape: Shape
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """An object with these fields at least; ``optional`` ones have their shape where they are there."""
+    """Shape of an object with at least these fields; ``optional`` fields are checked if they exist."""
 
     fields: Mapping[str, Shape]
     optional: Mapping[str, Shape] | None = None
@@ -40,7 +40,7 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """An object whose ``field`` says which shape it has; ``others`` is that of any other text there."""
+    """Shape of an object that depends on its ``field``; ``others`` is the shape for any other value."""
 
     field: str
     kinds: Mapping[str, Fields]
@@ -154,10 +154,10 @@ ENDED_LOGINS = Fields({"ended": Fields({}), "madeAfter": int})
 
 
 def read_answer(status: int, body: bytes, shape: Fields) -> JsonObject | None:
-    """The JSON of an answer that is proven; None: that worker knows nothing of it.
+    """The JSON of an authenticated answer; None: the worker does not have the requested object.
 
     Raises:
-        DecodeError: it has another shape, or says that something is wrong; the message is for people.
+        DecodeError: it has another shape, or reports an error; the message is for people.
     """
     found = as_object(loads(body), "")
     if status == NOT_FOUND:
@@ -169,10 +169,10 @@ def read_answer(status: int, body: bytes, shape: Fields) -> JsonObject | None:
 
 
 def check_shape(value: Json, shape: Shape, path: str) -> None:
-    """Refuse a ``value`` at ``path`` that has not that shape.
+    """Check that ``value`` at ``path`` has the given shape.
 
     Raises:
-        DecodeError: that is so.
+        DecodeError: it has another shape.
     """
     match shape:
         case Each():

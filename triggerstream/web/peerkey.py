@@ -1,15 +1,15 @@
-"""The key that the workers of an app share: it says who is a worker, and what a worker answered.
+"""The key shared by the workers of an app, which authenticates their addresses, requests and answers.
 
-Whoever may join the consumer group can announce an address. Without proof, a worker would show what a
-stranger answers, and a stranger would be asked. So with a key of 32 bytes, the same for all workers:
+Any member of the consumer group can announce an address. Without authentication, a worker would send requests
+to a stranger and show the stranger's answers. So with a key of at least 32 bytes, the same for all workers:
 
-- an announced address carries a MAC of the app and the address; one without is never connected to;
+- an announced address carries a MAC of the app and the address; workers never connect to one without;
 - a request of one worker to another carries ``Authorization: Triggerstream-Peer EXPIRY.NONCE.MAC``, which
-  is good for that address, that path and 30 s at most; nobody's token goes along;
+  is valid for that address, that path and at most 30 s; no user's token is sent with it;
 - an answer carries a MAC of the request's nonce, the status and the body.
 
-Each MAC is HMAC-SHA-256 in hex over parts with their lengths, of which the first says what it is for.
-Nothing of this hides what is sent: that is TLS's or the network's to do.
+Each MAC is HMAC-SHA-256 in hex over fields with their lengths; the first field names the purpose.
+The MACs do not hide the content: confidentiality is the task of TLS or of the network.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ SCHEME = "Triggerstream-Peer"
 ANSWER_HEADER = "Triggerstream-Peer"
 KEY_BYTES = 32
 LONGEST_S = 30
-"""How far ahead of the target's clock an expiry may be."""
+"""Maximum distance of an expiry from the target's clock."""
 _AHEAD_S = 15
-"""How far ahead of its own clock a worker sets it, so that clocks may differ by as much either way."""
+"""Distance of an expiry from the sender's clock, so that clocks may differ by this time in both
+directions."""
 _GIVEN = re.compile(r"([0-9]{1,12})\.([0-9a-f]{32})\.([0-9a-f]{64})")
 _HEX = re.compile(rb"\s*([0-9A-Fa-f]+)\s*")
 _MAC = "mac"
-"""The parameter of an announced address that proves it."""
+"""Query parameter of an announced address with its MAC."""
 
 
 class PeerRefusedError(Exception):
-    """A request that claims to be a worker's, and does not prove it."""
+    """A request that claims to come from a worker has no valid MAC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request as its sender dials it: ``url`` is the target's address, ``path`` has the query."""
+    """A request as its sender dials it: ``url`` is the target's address, ``path`` includes the query."""
 
     url: str
     method: str
@@ -56,7 +57,7 @@ class Asked:
 
 
 class PeerKey:
-    """The key. ``clock`` is the time in seconds since the epoch."""
+    """The peer key. ``clock`` returns the time in seconds since the epoch."""
 
     def __init__(self, secret: bytes, *, app: AppId, clock: Callable[[], float] = time.time) -> None:
         self._secret = secret
@@ -64,11 +65,11 @@ class PeerKey:
         self._clock = clock
 
     def announced(self, url: str) -> str:
-        """``url`` with its proof, for the group."""
+        """``url`` with its MAC, to be announced in the group."""
         return str(URL(url).update_query({_MAC: self._url_mac(url)}))
 
     def proven(self, announced: str) -> str | None:
-        """The address that ``announced`` proves, without the proof; None: it proves none."""
+        """The address in ``announced``, without its MAC; None if the MAC is invalid."""
         try:
             url = URL(announced)
             given = url.query.get(_MAC, "")
@@ -78,16 +79,16 @@ class PeerKey:
         return bare if _equal(self._url_mac(bare), given) else None
 
     def authorization(self, asked: Asked) -> tuple[str, str]:
-        """The header for a request, and the nonce that its answer must prove."""
+        """The header for a request, and the nonce that the MAC of its answer must cover."""
         expiry = str(int(self._clock()) + _AHEAD_S)
         nonce = secrets.token_hex(16)
         return f"{SCHEME} {expiry}.{nonce}.{self._request_mac(asked, expiry, nonce)}", nonce
 
     def check(self, authorization: str, asked: Asked) -> str:
-        """The nonce of a request that was ``asked`` here.
+        """Verify the header of the request ``asked``; return its nonce.
 
         Raises:
-            PeerRefusedError: it was not made by a worker for this address and path just now.
+            PeerRefusedError: no worker made it for this address and path just now.
         """
         match = _GIVEN.fullmatch(authorization.removeprefix(f"{SCHEME} "))
         if match is None:
@@ -97,16 +98,16 @@ class PeerKey:
             raise PeerRefusedError(f"not made with this worker's peer key for {asked.method} {asked.url}")
         left_s = int(expiry) - self._clock()
         if not 0 <= left_s <= LONGEST_S:
-            raise PeerRefusedError("over, or too far ahead: do the clocks of the workers differ?")
+            raise PeerRefusedError("expired, or too far ahead: do the clocks of the workers differ?")
         return nonce
 
     def answer_mac(self, nonce: str, status: int, body: bytes) -> str:
-        """The proof of an answer."""
+        """The MAC of an answer."""
         digest = sha256(b"%d:%s" % (status, body)).digest()
         return self._made(b"peer answer 1", nonce.encode(), digest)
 
     def is_answer(self, given: str, *, nonce: str, status: int, body: bytes) -> bool:
-        """Whether ``given`` proves an answer."""
+        """Whether ``given`` is the MAC of an answer."""
         return _equal(self.answer_mac(nonce, status, body), given)
 
     def derived(self, purpose: str) -> bytes:

@@ -1,8 +1,8 @@
-"""All workers as one: what this process does not have is asked of the worker that has it, within a time.
+"""Queries to other workers, so that each worker's pages show the sessions of all workers.
 
-Only a worker whose address the peer key proves is asked, and only an answer that the key proves is shown.
-Without a key, a worker shows what it owns itself and says so. Nobody's token leaves this process, and orders
-are never sent to another worker: each can append.
+A worker is asked only if the peer key proves its address, and an answer is shown only if the key proves it.
+Without a key, a worker shows only its own sessions and says so. No user's token leaves this process, and
+orders are never sent to another worker: each worker appends them itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from triggerstream.web.peerkey import ANSWER_HEADER, Asked, PeerKey
 
 TIMEOUT_S = 3.0
 LONGEST_ANSWER = 64 * 1024 * 1024
-"""A session's state has at most 4 MiB; its page as JSON, and 200 rows of a list, stay well below this."""
+"""Maximum size of an answer. The JSON of a session's page, and 200 rows of a list, stay well below this."""
 HERE = "here"
 """The parameter that has a worker answer for itself alone."""
 NO_KEY = "this worker has no --peer-key, and shows only what it owns itself"
@@ -43,7 +43,7 @@ class PeerError(LogError):
 
 
 class NotAskedError(ElsewhereError):
-    """Another worker has the session, and this one has no peer key to ask it with."""
+    """Another worker has the session, and this worker has no peer key to ask it."""
 
     def __init__(self, partition: int) -> None:
         super().__init__(partition)
@@ -71,7 +71,7 @@ class Group:
 
 
 class Peers:
-    """Asks other workers, with the key that all of them have. One for a process; ``close`` it."""
+    """Client for requests to other workers, with the shared peer key. One per process; ``close`` it."""
 
     def __init__(self, group: Callable[[], Group], key: PeerKey | None) -> None:
         self.group = group
@@ -79,10 +79,10 @@ class Peers:
         self._http: aiohttp.ClientSession | None = None
 
     async def ask(self, worker: Worker, path: str, shape: Fields) -> JsonObject | None:
-        """What ``worker`` itself answers; None: it knows nothing of it.
+        """The answer of ``worker``; None: it does not have the requested object.
 
         Raises:
-            PeerError: it is not asked, does not answer in time, or not as a worker would.
+            PeerError: the worker is not asked, does not answer in time, or its answer is invalid.
         """
         if worker.url is None or self.key is None:
             raise PeerError(f"{worker.name}: {worker.says or NO_KEY}")
@@ -113,10 +113,10 @@ class Peers:
     def read(
         self, worker: Worker, nonce: str, *, status: int, body: bytes, proof: str, shape: Fields
     ) -> JsonObject | None:
-        """The content of an answer that ``proof`` proves; None: the worker knows nothing of it.
+        """The content of an answer with the MAC ``proof``; None: the worker does not have the object.
 
         Raises:
-            PeerError: it is not proven, or is none that a worker gives.
+            PeerError: the MAC or the content is invalid.
         """
         if self.key is None or not self.key.is_answer(proof, nonce=nonce, status=status, body=body):
             raise PeerError(
@@ -134,10 +134,10 @@ class Peers:
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    """The body, within the bound.
+    """The body, up to the maximum size.
 
     Raises:
-        ValueError: it is longer.
+        ValueError: the body is longer.
     """
     parts, size = [], 0
     while part := await answer.content.readany():
@@ -253,7 +253,7 @@ class Everywhere:
 
 
 def _others(workers: list[Worker]) -> Worker:
-    """All that are not asked, as one."""
+    """One placeholder for all workers that are not asked."""
     name = "another worker is" if len(workers) == 1 else f"{len(workers)} other workers are"
     return Worker(name=name, url=None, says=NO_KEY)
 

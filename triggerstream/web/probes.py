@@ -25,7 +25,7 @@ from triggerstream.web.connections import Bounds
 from triggerstream.web.serving import Server, listening_socket, url_of
 
 BOUNDS = Bounds(connections=16, requests=8, body_bytes=1024)
-"""A kubelet and two Prometheus need three connections; nobody sends a body."""
+"""Limits of the port: a kubelet and two Prometheus servers need three connections; no client sends a body."""
 
 
 def probes(pulse: Pulse, registry: CollectorRegistry) -> web.Application:
@@ -46,7 +46,7 @@ def probes(pulse: Pulse, registry: CollectorRegistry) -> web.Application:
     async def metrics(request: web.Request) -> web.Response:
         try:
             encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        except Exception:  # noqa: BLE001 - prometheus_client raises several kinds for a header that is none
+        except Exception:  # noqa: BLE001 - prometheus_client raises several kinds for an invalid header
             encode, content_type = choose_encoder("")
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
@@ -74,13 +74,13 @@ def served(
     supervision: Supervision | None = None,
     on_end: Callable[[str], None] = lambda _reason: None,
 ) -> Iterator[str]:
-    """Serve ``app`` from a thread of its own; its URL. Port 0 has the system choose one.
+    """Serve ``app`` from a new thread; return its URL. With port 0, the system chooses the port.
 
-    ``supervision`` holds the socket over restarts of this process. ``on_end`` is called, in that thread, with
-    the reason where it ends before its time.
+    ``supervision`` keeps the socket open during restarts of this process. ``on_end`` is called in that
+    thread, with the reason, if the server ends too early.
 
     Raises:
-        UsageError: it cannot listen there.
+        UsageError: it cannot listen on this address.
     """
     supervision = supervision or Supervision()
     try:
@@ -99,7 +99,7 @@ def served(
             try:
                 asyncio.run(work)
                 reason = "it returned"
-            except Exception as exc:  # noqa: BLE001 - whatever it is: nobody hears of the process any more
+            except Exception as exc:  # noqa: BLE001 - after any error, nobody could probe the process any more
                 reason = f"{type(exc).__name__}: {exc}"
             if not leaving.is_set():
                 on_end(f"the background task `probes` has ended: {reason}")
@@ -112,7 +112,7 @@ def served(
             yield url
         finally:
             leaving.set()
-            with suppress(RuntimeError):  # its loop is closed: it has ended by itself
+            with suppress(RuntimeError):  # the loop is closed: the server has already ended
                 end()
             thread.join()
 

@@ -21,7 +21,7 @@ MOST_INSTANCES = 200
 """Of one session on its page."""
 
 _ODD = re.compile(f"(?![\t\n])[{STEERING}]")
-"""What steers how text is shown: it could make one thing look like another. Line breaks are shown as such."""
+"""Characters that could make one text look like another. Line breaks are shown as they are."""
 
 ORDERS = {
     "replay": {Status.FAILED},
@@ -46,7 +46,7 @@ KINDS = {
 def page(name: str, values: Mapping[str, object]) -> str:
     """The page that the template ``name`` makes of ``values``."""
     made = _environment()
-    # Values may be fields of another worker's answer: none takes the place of a function of the templates.
+    # Values may come from another worker's answer: none may replace a function of the templates.
     own = {key: value for key, value in values.items() if key not in made.globals}
     return made.get_template(f"{name}.html").render(own)
 

@@ -1,4 +1,4 @@
-"""The web servers of a process: pages, intake and probes listen, accept and answer in this one way."""
+"""Web server used for pages, intake and probes: listens, accepts and answers within limits."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if sys.platform != "win32":
 _GRACE_S = 1.0
 """How long an answer that is under way keeps a process from ending; aiohttp's own default is 60 s."""
 _LINGER_S = 1.0
-"""How long the rest of a refused body is read, so that its sender can read the refusal."""
+"""How long the server reads the rest of a refused body, so that the client can read the refusal."""
 _BACKLOG = 128
 _PAUSE_S = 0.1
-"""Pause after a connection could not be accepted, because open files have run out for example."""
+"""Pause after a connection could not be accepted, for example at the limit of open files."""
 _MOST_CONNECTIONS = 200
 _SHARE_OF_FILES = 8
 
 
 class Runner(web.AppRunner):
-    """aiohttp's runner of an application, with connections that stay within bounds."""
+    """aiohttp's runner of an application, with limited connections."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Runner(web.AppRunner):
         self._refuse = refuse
         self._headers = headers
         given = bounds or Bounds(connections=most_connections())
-        self._bounds = replace(given, body_bytes=max(given.body_bytes, app._client_max_size))  # noqa: SLF001 - aiohttp keeps it to itself
+        self._bounds = replace(given, body_bytes=max(given.body_bytes, app._client_max_size))  # noqa: SLF001 - nothing public
         self.bounded: BoundedServer
 
     async def _make_server(self) -> web.Server:
@@ -58,7 +58,7 @@ class Runner(web.AppRunner):
 
 
 class Server:
-    """Serves an application on a socket that listens, between ``start`` and ``stop``."""
+    """Server of an application on a listening socket; it answers between ``start`` and ``stop``."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Server:
         self._background: Background | None = None
 
     async def start(self, fail: Callable[[BaseException], None]) -> None:
-        """Answer from now on. ``fail`` is called where that ends before ``stop``."""
+        """Start to answer. ``fail`` is called if the server ends before ``stop``."""
         await self.runner.setup()
         self._listening.setblocking(False)  # noqa: FBT003 - the socket's own signature
         bounded = self.runner.bounded
@@ -84,7 +84,7 @@ class Server:
         self._background.start(f"time limits of {self.url}", bounded.close_late_for_ever())
 
     async def stop(self) -> None:
-        """Listen no more; answers under way have a moment."""
+        """Stop listening; requests in progress get a moment to finish."""
         if self._background is not None:
             await self._background.close()
         self._listening.close()
@@ -92,10 +92,10 @@ class Server:
 
 
 async def _accept_for_ever(listening: socket.socket, server: BoundedServer) -> None:
-    """Hand connections to ``server``, one after the other.
+    """Pass connections to ``server``, one after the other, without end.
 
-    asyncio's own way accepts up to a hundred at once, whatever the server can bear, and where open files
-    have run out it logs each attempt.
+    asyncio's own server accepts up to a hundred connections at once without regard to a limit, and at the
+    limit of open files it logs each attempt.
     """
     loop = asyncio.get_running_loop()
     while True:
@@ -115,13 +115,13 @@ async def _accept_for_ever(listening: socket.socket, server: BoundedServer) -> N
             continue
         try:
             await loop.connect_accepted_socket(server, accepted)
-        except Exception as exc:  # noqa: BLE001 - without this task, nothing would be answered any more
+        except Exception as exc:  # noqa: BLE001 - without this task, no request would be answered
             accepted.close()
             server.log.note(f"lost a connection on {url_of(listening)}", exc)
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, listening: socket.socket) -> None:
-    """Return once a connection is there; where no file is free, ``accept`` fails without one, too."""
+    """Wait for a connection: at the limit of open files, ``accept`` fails even if none is waiting."""
     there = loop.create_future()
 
     def note() -> None:
@@ -136,10 +136,10 @@ async def _readable(loop: asyncio.AbstractEventLoop, listening: socket.socket) -
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens on ``host``; port 0 has the system choose one.
+    """A socket that listens on ``host``; with port 0, the system chooses the port.
 
     Raises:
-        OSError: it cannot.
+        OSError: it cannot listen.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     made = socket.socket(family, kind, protocol)
@@ -155,13 +155,13 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def url_of(listening: socket.socket) -> str:
-    """The address of what ``listening`` serves."""
+    """The URL of the listening socket."""
     host, port = listening.getsockname()[:2]
     return str(URL.build(scheme="http", host=host, port=port))
 
 
 def most_connections() -> int:
-    """The connections of one server: a small part of the files that this process may have open."""
+    """Maximum number of connections of one server: a part of the process's limit of open files."""
     if sys.platform == "win32":
         return _MOST_CONNECTIONS
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -38,9 +38,9 @@ _REASON = 1_000
 def site(
     here: Inspector, everywhere: Inspector, access: Access, *, log: Log | None = None
 ) -> web.Application:
-    """The application; with ``log``, it takes triggers as well.
+    """The web application; with ``log``, it also accepts triggers.
 
-    ``here`` answers for this process, ``everywhere`` for all that share the work.
+    ``here`` answers for this process, ``everywhere`` for all workers.
     """
     guard = _Guard(access)
     app = web.Application(
@@ -118,7 +118,7 @@ class _Guard:
         return await handler(request)
 
     def _prove(self, request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
-        """Have a worker that asked know that this one has answered."""
+        """Add the MAC to an answer for another worker."""
         caller, key = request.get(CALLER), self._access.peer_key
         if caller is not None and caller.nonce is not None and key is not None:
             body = answer.body if isinstance(answer, web.Response) else None
@@ -142,7 +142,7 @@ def _as_json(answer: _Answer) -> Handler:
 
 
 GivenFor: TypeAlias = tuple[int | None, int | None]
-"""The session's generation and the instance's attempt that whoever gives an order has seen, where known."""
+"""The session's generation and the instance's attempt that the caller of an order has seen, if known."""
 _DIGITS = 18
 
 
@@ -216,7 +216,7 @@ class _Site:
         return await self._inspector(request).dead_letters(after=after, limit=_limit(request))
 
     async def logouts(self, request: web.Request) -> web.Response:
-        """The logins that have ended, for other workers."""
+        """The ended logins, for other workers."""
         if request[CALLER].nonce is None:
             raise RefusedError(404, "GET /v1/logouts: Not Found")
         return answers.json(self._access.logins.ended())
@@ -268,14 +268,14 @@ class _Site:
         try:
             found = await until_folded(self._everywhere.session, session, offset)
         except (LogError, UsageError):
-            found = None  # The order is in the log all the same, and whoever gave it must know.
+            found = None  # The order is in the log nevertheless, and its caller must know.
         return answer_to(offset, found)
 
     async def _for_what_is_seen(self, order: Order, session: SessionId, given_for: GivenFor) -> Order:
-        """``order`` for the generation and attempt that the caller saw; for those of now where it named none.
+        """``order`` with the generation and attempt that the caller saw; the current ones if it named none.
 
-        It is for whatever is there where the session cannot be looked at from here, which an app with a
-        control key does not take.
+        If the session cannot be read from here, the order expects nothing; an app with a control key then
+        refuses it.
         """
         generation, attempt = given_for
         if generation is None or (attempt is None and isinstance(order, Resend)):
@@ -288,7 +288,7 @@ class _Site:
 
 
 def _shown_number(text: str) -> int | None:
-    """A number that the page put into its form; None: it is another page's, and shows none."""
+    """A number from a field of the page's form; None if the form has none."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 

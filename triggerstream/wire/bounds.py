@@ -23,15 +23,16 @@ CONFIG_BYTES = 1024 * 1024
 
 
 _BOOKKEEPING_BYTES = 512
-"""What outcomes, orders and timers set in an instance beside texts: instants, counts, a reason of ours."""
+"""Bytes that outcomes, orders and timers add to an instance beside texts: instants, counts, a failure
+reason."""
 
 
 def longest_state(bounds: Bounds | None = None) -> int:
-    """The bytes of the longest state that any log can leave.
+    """Size in bytes of the longest state that any log can produce.
 
-    A trigger is folded only within the state's bound. Outcomes, orders and timers always are: each open
-    instance may get an error from them, and each entry of the timeline a note. Beside that come the resolved
-    instances, with the names of what they captured once more.
+    A trigger is folded only within the state's bound. Outcomes, orders and timers are always folded: they may
+    add an error to each open instance, and a note to each entry of the timeline. The resolved instances are
+    added, with the names of the events that they captured counted again.
     """
     bounds = bounds or Bounds()
     return (
@@ -44,9 +45,9 @@ def longest_state(bounds: Bounds | None = None) -> int:
 
 
 def most_decisions(bounds: Bounds | None = None) -> int:
-    """How many commands one record can decide.
+    """Maximum number of commands that one record can decide.
 
-    Each open instance once, and no more are made than the bound allows; and an order once more for one that
-    time has decided in the same fold: a resend, or a forced replay.
+    Each open instance is decided once, and the bound limits their number. An order can decide one more
+    command, for an instance that time has decided in the same fold: a resend, or a forced replay.
     """
     return (bounds or Bounds()).unresolved_instances + 1

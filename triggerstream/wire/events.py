@@ -69,7 +69,7 @@ TRACE_HEADER = "traceparent"
 TRACE_CHARS = 512
 """A W3C trace context has 55. A longer one is no trace, and would go along with every command and outcome."""
 BINARY_PREFIX = "ce_"
-"""Names of headers begin so that are attributes of an event in binary content mode."""
+"""Prefix of headers that are attributes of an event in binary content mode."""
 
 _ORIGIN = re.compile(rb"([0-9]{1,10}:[0-9]{1,19}):([0-9]{1,18})")
 _SECOND_US = 1_000_000
@@ -181,7 +181,7 @@ def encode(
 
 
 def encode_trigger(trigger: Trigger, *, id: str, time_us: int) -> bytes:  # noqa: A002 - the attribute's name
-    """A trigger that follows from another event: no longer than an event may be, as that was not."""
+    """Encode a trigger that follows from another event; it fits, because the other event was not too long."""
     value = encode(trigger, id=id, time_us=time_us)
     if len(value) <= EVENT_BYTES:
         return value
@@ -249,7 +249,7 @@ def _session(key: bytes | None, fields: JsonObject) -> SessionId:
     if said is not None or "subject" in fields:
         _check_session(fields)
     if not key:
-        # Some clients write an empty key where they mean none.
+        # Some clients write an empty key for no key.
         said = said or fields.get("subject")
         if not isinstance(said, str) or not said:
             found = "no key" if key is None else "an empty key"
@@ -280,12 +280,12 @@ def _check_key(key: bytes) -> None:
 
 
 def headers_by_name(headers: Headers) -> dict[str, bytes]:
-    """The headers' values as they count: the last of a name; one without value, which Kafka allows, never."""
+    """The effective values of headers: the last one of each name; headers without a value are ignored."""
     return {name: text for name, text in headers if text is not None}
 
 
 def is_attribute(name: str) -> bool:
-    """Whether a header is an attribute of a CloudEvent: not where its name was not UTF-8, and has escapes."""
+    """Whether a header is an attribute of a CloudEvent; a name with escapes, which was not UTF-8, is none."""
     return name.startswith(BINARY_PREFIX) and "\\" not in name
 
 
@@ -318,7 +318,7 @@ def _origin(value: bytes) -> tuple[str, int]:
 
 
 def origin_of(headers: Headers) -> tuple[int, int] | None:
-    """The partition and the offset that a re-homed record first had; None: it is none."""
+    """The original partition and offset of a re-homed record; None if the record is not re-homed."""
     for name, text in headers:
         if name == ORIGIN_HEADER and text is not None:
             match = _ORIGIN.fullmatch(text)

@@ -22,7 +22,7 @@ _RUN = b"0" * 19
 _BEFORE_A_NUMBER = b"-[:, \t\r\n"
 _INTEGER_CHARACTERS = len(str(-INTEGER_LIMIT))
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""Some editors and libraries write it before UTF-8 text; it is skipped at the beginning of a text."""
+"""Byte-order mark that some editors and libraries write before UTF-8 text; it is skipped."""
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?')
 
 
@@ -50,7 +50,7 @@ def _parsed(text: bytes) -> Json:
     try:
         value: Json = orjson.loads(text)
     except orjson.JSONDecodeError:
-        # Only here, so that the mark, which hardly any text has, costs the others nothing.
+        # Checked only after a failure, so that texts without the mark pay nothing.
         if not text.startswith(BYTE_ORDER_MARK):
             raise
         value = orjson.loads(text[len(BYTE_ORDER_MARK) :])
@@ -71,7 +71,7 @@ def dumps(value: object) -> bytes:
 
 
 def dumps_short(value: Json) -> bytes:
-    """``value`` as JSON in the fewest bytes: never longer than the text that it was read from."""
+    """``value`` as the shortest JSON: never longer than the text from which it was read."""
     return dumps(_short(value))
 
 
@@ -88,7 +88,7 @@ def _short(value: Json) -> object:
 
 
 def _short_number(number: float) -> str:
-    """The shorter one of ``1000.0`` and ``1e3``; ``-0`` where it has a sign alone."""
+    """The shorter one of ``1000.0`` and ``1e3``; ``-0`` for negative zero."""
     if not number:
         return "-0" if str(number).startswith("-") else "0.0"
     sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()

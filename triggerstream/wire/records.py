@@ -7,7 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
-"""Kafka allows a header without a value. A name that is not UTF-8 has ``\\xff`` escapes."""
+"""Headers of a record; Kafka allows one without a value. A name that is not UTF-8 has ``\\xff`` escapes."""
 
 
 class Record(Struct, frozen=True, kw_only=True):

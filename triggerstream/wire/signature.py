@@ -1,20 +1,21 @@
-"""Signatures of the engine's own events, for topics to which others may append as well.
+"""Signatures of engine events, for topics to which applications may append as well.
 
-Whoever may append to a log could otherwise have instances skipped, sessions erased, or a tasks file come
-into force. With a *control key*, an event of the engine's own counts only with a signature that holders of
-the key can make: workers, bridges, Celery workers and operators have it, applications have not.
+Without signatures, any program that may append to a log could skip instances, erase sessions, or apply a
+tasks file. With a *control key*, an engine event counts only with a signature, which only holders of the key
+can make: workers, bridges, Celery workers and operators have the key, applications do not.
 
-The signature covers all that decides: the app, the record's key, its value, and the origin of a re-homed
-record. An event of the engine's own is therefore taken in structured form only, and no header but the origin
-changes it. A signed event that is appended once more is refused by what it expects: an outcome names its
-command, an order the generation and attempt that it was given for, a configuration its number.
+The signature covers everything that affects the fold: the app, the record's key, its value, and the origin of
+a re-homed record. An engine event is therefore accepted in structured form only, and no header except the
+origin affects it. A signed event that is appended a second time is refused because of its expectations: an
+outcome names its command, an order the generation and attempt for which it was given, a configuration its
+number.
 
-A file has the keys, a line for each, in the order of time::
+A file has the keys, one per line, in the order of time::
 
     2026-11-25T12:00:00Z 6f1e…    # the instant from which on, and at least 32 bytes in hex
 
-Events that the log took before the first instant need no signature. A key is taken until an hour after the
-next one's instant, so that clocks may differ: with a line added, keys are exchanged.
+Events that were appended before the first instant need no signature. A key is accepted until an hour after
+the next one's instant, because clocks may differ. To exchange keys, add a line.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ from triggerstream.wire.records import Headers, NewRecord, Record
 SIGNATURE_HEADER = "triggerstream-signature"
 """HMAC-SHA-256, in hex, of five fields: ``ts2``, the app, the record's key, its value, and its origin header.
 
-A field is its length in decimal digits, a colon and its bytes; one that is not there is a hyphen and a colon.
+A field is its length in decimal digits, a colon and its bytes; a missing field is a hyphen and a colon.
 """
 KEY_BYTES = 32
 GRACE_US = 3_600_000_000
 
 _FORM = b"ts2"
 _START = b'{"type":"' + ENGINE_PREFIX.encode()
-"""The first bytes of the engine's own events as ``wire.events.encode`` writes them."""
+"""First bytes of engine events as ``wire.events.encode`` writes them."""
 _ORDERS = tuple(_START + kind for kind in (b"instance.", b"session.", b"config"))
 
 
@@ -80,13 +81,13 @@ class ControlKeys:
     keys: Sequence[ControlKey]
 
     def signed(self, app: AppId, record: NewRecord, *, now_us: int) -> NewRecord:
-        """``record``, with a signature where it is an event of the engine's own.
+        """``record``, with a signature if it is an engine event.
 
-        A record that stands for another one, which was in the wrong partition say, is signed anew: whoever
-        appends it has checked the signature of the other one.
+        A copy of another record, for example of one in the wrong partition, is signed again: the caller has
+        verified the signature of the original.
 
         Raises:
-            DecodeError: what it expects of its session is missing: it would be refused.
+            DecodeError: the event lacks its expectations about its session: it would be refused.
         """
         if not _is_engines_own(record):
             return record
@@ -98,11 +99,11 @@ class ControlKeys:
         return structs.replace(record, headers=(*others, (SIGNATURE_HEADER, signature)))
 
     def authenticate(self, app: AppId, record: Record, event: Event | ConfigApplied) -> Event | ConfigApplied:
-        """``event``, which ``record`` holds, as far as the signature covers it.
+        """The part of ``event``, decoded from ``record``, that the signature covers.
 
         Raises:
-            DecodeError: it needs a signature and has none that fits; or it is signed, and what it expects of
-                its session is missing, so that it could be used once more.
+            DecodeError: the event needs a signature and has no valid one; or it is signed and lacks its
+                expectations about its session, so that it could be applied twice.
         """
         if isinstance(event, Event) and not event.type.startswith(ENGINE_PREFIX):
             return event
@@ -138,10 +139,10 @@ class ControlKeys:
 
 
 def _is_engines_own(record: NewRecord) -> bool:
-    """Whether ``record`` is an event of the engine's own in structured form.
+    """Whether ``record`` is an engine event in structured form.
 
-    What this program makes begins in a known way. A record that stands for another one may be of a program in
-    another language, whose JSON is written otherwise.
+    Events that this program encodes begin with known bytes. A copy of another record may come from a program
+    in another language, which may format JSON differently.
     """
     if record.value.startswith(_START):
         return True
@@ -166,7 +167,7 @@ def _as_read(record: NewRecord) -> Record:
 
 
 def _check_expectations(event: Event | ConfigApplied) -> None:
-    """Refuse a signed event that would apply once more if it were appended once more."""
+    """Raise if a signed event would apply a second time when it is appended a second time."""
     if isinstance(event, ConfigApplied):
         if event.number is None:
             raise _missing("number", "its number, one more than that of the configuration in force")

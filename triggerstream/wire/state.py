@@ -117,19 +117,19 @@ class EncodedSizes:
     """A :class:`triggerstream.core.sizes.Sizes`."""
 
     def command(self, command: Command) -> int:
-        """A command as a record's value."""
+        """Size of a command as a record's value."""
         return len(commands.encode(command))
 
     def instance(self, instance: Instance) -> int:
-        """An instance, without the events that it captured."""
+        """Size of an instance without the events that it captured."""
         return len(_encoded(instance))
 
     def arrival(self, arrival: Arrival) -> int:
-        """An event as a session keeps it."""
+        """Size of an event as a session stores it."""
         return len(_encoded(arrival))
 
     def state(self, state: SessionState) -> int:
-        """A state without its resolved instances, and without what only they captured."""
+        """Size of a state without its resolved instances and the events that only they captured."""
         stored = _stored(state)
         for record in stored.tasks.values():
             record.resolved = []

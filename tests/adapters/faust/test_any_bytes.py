@@ -122,7 +122,7 @@ async def test_a_batch_that_cannot_be_read_is_passed_over_only_where_an_operator
         worker.kill()
 
         worker = app.start("w3", arguments=("--skip", f"{place}:3-4"))
-        await eventually(lambda: "range of the log passed over" in worker.text(), within_s=60)
+        await eventually(lambda: "range of the log skipped" in worker.text(), within_s=60)
         async with asyncio.timeout(60):
             while await command_count(app) < 1:
                 assert worker.running(), worker.text()

@@ -264,9 +264,9 @@ class Execution:
     ) -> NoReturn:
         """Send the message again with a delay of at most ``within_s``, and let Celery acknowledge this one.
 
-        The delay grows each time. A crash between the two steps leaves both messages; with a guard, the second
-        one has no effect. ``expires``: the command can still expire; without it, the command was started in
-        time. ``begun``: `started` is in the log and need not be appended again.
+        The delay grows each time. A crash between the two steps leaves both messages; with a guard, the
+        second one has no effect. ``expires``: the command can still expire; without it, the command was
+        started in time. ``begun``: `started` is in the log and need not be appended again.
         """
         request = task.request
         _mark_handled(request)

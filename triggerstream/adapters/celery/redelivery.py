@@ -9,7 +9,8 @@ many deliveries there were. A worker that receives a marked message therefore do
 
 A crash between 1 and 3 leaves both messages. The marked one is delivered again, with its old count; each copy
 has its own count, and each is given up at the same limit. At the limit the worker reports `failed`, reason
-`worker lost`, and acknowledges the message; after a crash in between, it reports again, which changes nothing.
+`worker lost`, and acknowledges the message; after a crash in between, it reports again, which changes
+nothing.
 
 Messages whose task certainly did not start are not counted: a message whose time has not come, and one whose
 task is acknowledged before it runs. A worker that stops normally hands back the messages that it has not

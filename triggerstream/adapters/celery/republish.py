@@ -22,7 +22,8 @@ _IDLE_S = 10.0
 """A connection that was idle for longer is replaced: it has no heartbeat, so it may be broken."""
 _KEPT_PROPERTIES = ("correlation_id", "reply_to", "message_id", "timestamp", "type", "app_id")
 _NOT_KEPT_HEADERS = frozenset({"redelivered", "compression"})
-"""Headers that are not copied: Redis' mark for redelivery, and compression, which kombu has already undone."""
+"""Headers that are not copied: Redis' mark for redelivery, and compression, which kombu has already
+undone."""
 
 
 class Republisher:

@@ -48,7 +48,7 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
         """A request that reports what no child process can."""
 
         def __init_subclass__(cls, **options: object) -> None:
-            """Extend the class that Celery derives for each task, to handle a lost worker in the main process.
+            """Extend the class that Celery derives for each task: handle a lost worker in the main process.
 
             If a hook of the task, not its body, raises ``SystemExit``, the pools `threads` and `solo` pass a
             lost worker as if it were a result. Celery fails on this value, and the message hangs.
@@ -79,7 +79,8 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
             except InvalidTaskError:
                 raise
             except Exception as exc:
-                # Celery's own headers have another form: other exceptions would end the consumer, again and again.
+                # Celery's own headers have another form: other exceptions would end the consumer, again and
+                # again.
                 raise InvalidTaskError(f"malformed headers: {type(exc).__name__}: {exc}") from exc
             redelivery.waits(self)
 

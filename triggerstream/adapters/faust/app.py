@@ -60,7 +60,7 @@ goes on without this member. Each checkpoint has a bound of its own."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """Settings of a worker. ``web_url``: the address at which other workers reach its pages; None: no address.
+    """Settings of a worker. ``web_url``: the address of its pages for other workers; None: no address.
 
     ``instance_id``: its name as a static member of the group; None: a dynamic member. ``leaves``: it leaves
     the group at an orderly end.
@@ -229,7 +229,7 @@ class WorkerApp(faust.App):
         await super().crash(reason)
 
     def _crash(self, reason: BaseException) -> None:
-        """End the process when a service of Faust crashes; Faust itself only marks all services as crashed."""
+        """End the process when a service of Faust crashes; Faust only marks all services as crashed."""
         ending = self.should_stop
         super()._crash(reason)
         if not ending:

@@ -40,8 +40,9 @@ class _Entry(NamedTuple):
 class KafkaLedger:
     """A :class:`triggerstream.engine.ledger.Ledger`: one transactional producer for one partition.
 
-    The producer is never initialised twice, so a fenced producer stays fenced. The broker aborts a transaction
-    that takes longer than ``transaction_s``. Reading the changelog fails after ``stuck_s`` without progress.
+    The producer is never initialised twice, so a fenced producer stays fenced. The broker aborts a
+    transaction that takes longer than ``transaction_s``. Reading the changelog fails after ``stuck_s``
+    without progress.
     """
 
     def __init__(

@@ -34,8 +34,8 @@ _ARENA_BYTES = 64 * 1024
 """What a memtable takes at its first entry. RocksDB's default is 1 MiB: an eighth of the buffer."""
 _BLOOM_BITS = 10
 _OPEN_FILES = 512
-"""Limit for one partition, enough for some 32 GiB. RocksDB keeps the index and the Bloom filter of an open file
-in memory, and reads them again when it opens the file again."""
+"""Limit for one partition, enough for some 32 GiB. RocksDB keeps the index and the Bloom filter of an open
+file in memory, and reads them again when it opens the file again."""
 _LOG_FILES = 2
 _LOG_BYTES = 1024 * 1024
 

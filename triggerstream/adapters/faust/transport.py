@@ -183,7 +183,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return Fetched(epoch=self.epoch, records=found, spans=spans, unreadable=broken)
 
     async def pass_over(self, place: TP, span: tuple[int, int], *, epoch: int) -> bool:
-        """Continue to fetch ``place`` after ``span``, if its position is the span's begin and ``epoch`` is current.
+        """Continue to fetch ``place`` after ``span``, if it is at the span's begin and ``epoch`` is current.
 
         Raises:
             UsageError: the span ends beyond the log.

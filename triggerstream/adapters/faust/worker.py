@@ -198,7 +198,7 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T 
 
 
 async def _leave(settings: WorkerSettings, member_id: str) -> None:
-    """Leave the group, so that others get the partitions at once; aiokafka does this for dynamic members only."""
+    """Leave the group, so that others get the partitions at once; aiokafka does not for static members."""
     if settings.instance_id is None or not settings.leaves or not member_id:
         return
     try:

@@ -153,7 +153,7 @@ def unreadable(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> 
 
 
 class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
-    """A partition's part of a fetch. An unreadable batch is recorded beside the position, and never raises."""
+    """Part of a fetch for one partition. It records an unreadable batch and never raises."""
 
     _assignment: Any
     _partition_records: Any

@@ -159,7 +159,7 @@ class Bridge:
         await watch_topics(self._connection, {topic: self._topic_id}, repair=repair)
 
     async def _leave(self, member_id: str) -> None:
-        """Leave the group, so that others get the partitions at once; aiokafka does this for dynamic members only."""
+        """Leave the group, so that others get the partitions at once."""
         if self._member is None or not member_id:
             return
         try:

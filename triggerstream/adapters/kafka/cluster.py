@@ -120,7 +120,7 @@ async def change_settings(client: AIOKafkaClient, topic: str, settings: Mapping[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTransaction:
-    """A transaction that is neither committed nor aborted; its first record in the partition is at ``begin``."""
+    """An open transaction; its first record in the partition is at offset ``begin``."""
 
     producer: int
     epoch: int

@@ -63,14 +63,14 @@ async def apply(
 ) -> Change | None:
     """Bring ``config`` into force; None if it is in force already.
 
-    1. Initialise the transactional id. All applies of the app share it, so another running apply can no longer
-       commit: its open transaction is aborted, and a committed one is found in step 2.
+    1. Initialise the transactional id. All applies of the app share it, so another running apply can no
+       longer commit: its open transaction is aborted, and a committed one is found in step 2.
     2. Find the configuration in force in each partition, from its checkpoint and the records after it.
-    3. Append the event, in one transaction, to every partition in which another configuration is in force. Each
-       copy has the number and the hash that it expects in its partition.
-    4. Wait until readers can read the event in all partitions. A broker answers a commit before it has written
-       the transaction markers, and records after an open transaction of another program are not readable
-       before that transaction ends.
+    3. Append the event, in one transaction, to every partition in which another configuration is in force.
+       Each copy has the number and the hash that it expects in its partition.
+    4. Wait until readers can read the event in all partitions. A broker answers a commit before it has
+       written the transaction markers, and records after an open transaction of another program are not
+       readable before that transaction ends.
 
     A crash before the end of 3 changes nothing: the next apply, or the transaction's time-out after 10 s,
     aborts the transaction. Until then readers wait at its first record. ``timeout_s`` is for each step.
@@ -122,8 +122,8 @@ async def in_force(
 ) -> ConfigurationText | None:
     """The configuration in force in partition 0; None if there is none.
 
-    It is the configuration of the partition's checkpoint, unless the log has a newer one after it. If no worker
-    has made a checkpoint yet, the log is read from its beginning: 50,000 events a second.
+    It is the configuration of the partition's checkpoint, unless the log has a newer one after it. If no
+    worker has made a checkpoint yet, the log is read from its beginning: 50,000 events a second.
 
     Raises:
         UsageError: there is no events topic; or the app has a control key that ``connection`` does not have.
@@ -312,7 +312,7 @@ async def _record(
 
 
 def _accepted(record: Record, connection: Connection, app: AppId, standing: _Standing) -> _Standing:
-    """The configuration in force after ``record`` is folded; a record that would be a dead letter has no effect."""
+    """The configuration in force after ``record``; a record that would be a dead letter has no effect."""
     control = connection.security.control
     try:
         event = decode(record)

@@ -33,7 +33,8 @@ _T = TypeVar("_T")
 _C = TypeVar("_C", AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient, AIOKafkaClient)
 
 _stopping: set[asyncio.Task[None]] = set()
-"""Tasks that stop clients. The event loop keeps only weak references, so a task could be garbage-collected."""
+"""Tasks that stop clients. The event loop keeps only weak references, so a task could be
+garbage-collected."""
 
 _TRIED = re.compile(r"\('([^']+)', ([0-9]+), ")
 

@@ -1,7 +1,7 @@
 """Static members of consumer groups: listing them, leaving, and noticing a replacement.
 
-aiokafka can join a group under a static name (``group.instance.id``), but its versions of LeaveGroup, Heartbeat
-and DescribeGroups do not contain the name. Kafka has supported it since 2.4.
+aiokafka can join a group under a static name (``group.instance.id``), but its versions of LeaveGroup,
+Heartbeat and DescribeGroups do not contain the name. Kafka has supported it since 2.4.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _RETRY_S = 0.2
 class Member:
     """A member of a group. ``name``: its static name, if it has one. ``host``: the host it connects from.
 
-    ``partitions``: its partitions of the requested topic. The broker does not report when it last heard from a
-    member: a killed process stays a member until its session times out.
+    ``partitions``: its partitions of the requested topic. The broker does not report when it last heard from
+    a member: a killed process stays a member until its session times out.
     """
 
     name: str | None
@@ -101,7 +101,8 @@ async def leave(
 ) -> bool:
     """Remove the static member ``name`` from ``group``; return whether it was a member.
 
-    With a ``member_id``, only a process with this id is removed: another one that joined under the name stays.
+    With a ``member_id``, only a process with this id is removed: another one that joined under the name
+    stays.
 
     Raises:
         LogError: the cluster cannot be reached.

@@ -91,7 +91,7 @@ async def known_partitions(connection: Connection, app: AppId, *, timeout_s: flo
 
 
 def fewest_partitions(topics: Topics, found: Mapping[str, Topic]) -> int:
-    """The number for an app without a checkpoint: the smallest, as somebody may have added partitions to a topic."""
+    """The number for an app without a checkpoint: the smallest, as a topic may have added partitions."""
     deciding = (topics.events, topics.commands, topics.changelog)
     return min(found[name].partitions for name in deciding if name in found)
 

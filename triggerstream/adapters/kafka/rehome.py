@@ -21,12 +21,13 @@ from triggerstream.wire import events
 
 _PIECE = 1_000
 _SKEW_MS = 300_000
-"""Tolerance for clocks: a copy has a later time than its original, but another broker's clock may be behind."""
+"""Tolerance for clocks: a copy has a later time than its original, but another broker's clock may be
+behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehomed:
-    """Result of a rehome: records of the ``added`` partitions that had no copy, and have one now (or would)."""
+    """Result of a rehome: records of the ``added`` partitions that were (or would be) copied."""
 
     partitions: int
     added: Sequence[int]
@@ -40,8 +41,8 @@ async def rehome(
     """Append every record of an added partition that has no copy yet. Workers may run meanwhile.
 
     ``partitions``: the app's number of partitions, if no checkpoint has it.
-    After a crash, some records are appended, and the next call appends the others. If two calls run at the same
-    time, the second copy of a record has no effect, because both have the identity of the same original.
+    After a crash, some records are appended, and the next call appends the others. If two calls run at the
+    same time, the second copy of a record has no effect, because both have the identity of the same original.
 
     Raises:
         UsageError: there is no events topic; or the app's number of partitions is unknown.
