@@ -299,7 +299,7 @@ async def test_another_number_of_partitions_is_refused_where_sessions_would_be_l
     bench.fire("t", "a")  # of two partitions, it belongs to the other one
     bench.durable.committed = len(bench.durable.log)
     empty = archive(bench, identity=split)
-    with pytest.raises(UsageError, match=r"5 records of 3 sessions lie elsewhere .*--partitions 1 --at"):
+    with pytest.raises(UsageError, match=r"5 records of 3 sessions are not where .*--partitions 1 --at"):
         await rebuild([empty, _nothing(split)], Wish(given={}), lambda *_: None)
 
 

@@ -18,12 +18,12 @@ ANY_APP = "kafka://HOST:PORT/APP"
 
 
 def create_topics(at: str) -> str:
-    """For topics that are missing."""
+    """Advice for topics that are missing."""
     return f"make it with `triggerstream topics create --at {quote(at)}`"
 
 
 def repair_topics(at: str) -> str:
-    """For topics with other settings than they need, or fewer partitions than the app has."""
+    """Advice for topics with wrong settings, or fewer partitions than the app has."""
     return f"`triggerstream topics create --repair --at {quote(at)}` puts it right"
 
 
@@ -48,7 +48,7 @@ def rehome_added(at: str, *, partitions: int, known: bool = True) -> str:
 
 
 def rebuild(at: str) -> str:
-    """For a partition whose checkpoint is lost, or says nothing about this log."""
+    """Advice for a partition whose checkpoint is lost, or says nothing about this log."""
     return f"stop all workers and run `triggerstream replay --rebuild --at {quote(at)}`"
 
 
@@ -71,13 +71,13 @@ def rebuild_from_offset(at: str, *, commands: int) -> str:
 
 
 def rebuild_all_the_same(at: str) -> str:
-    """For a rebuild that would lose something: it was counted, and a person has to agree."""
+    """Advice for a rebuild that would lose sessions or commands: an operator must agree."""
     command = f"`triggerstream replay --rebuild --yes --at {quote(at)}`"
-    return f"{command}, with the other options, does so all the same"
+    return f"{command}, with the other options, does so nevertheless"
 
 
 def rebuild_with_partitions(at: str, *, partitions: int) -> str:
-    """For an app without a checkpoint whose log was written for another number of partitions."""
+    """Advice for an app without a checkpoint whose log was written for another number of partitions."""
     return (
         f"that was their number: `triggerstream replay --rebuild --partitions {partitions} --at {quote(at)}`"
     )
@@ -92,7 +92,7 @@ def name_partitions(at: str) -> str:
 
 
 def name_partitions_to_rehome(at: str) -> str:
-    """For an app without a checkpoint, whose topics have different numbers of partitions."""
+    """Advice for an app without a checkpoint, whose topics have different numbers of partitions."""
     return f"say how many the app has: `triggerstream topics rehome --partitions NUMBER --at {quote(at)}`"
 
 
@@ -100,7 +100,7 @@ def name_partitions_to_rehome(at: str) -> str:
 
 
 def remove_member(at: str, name: str) -> str:
-    """For a worker that was killed and will not come back under its name."""
+    """Advice for a worker that was killed and will not come back under its name."""
     return f"`triggerstream workers remove {quote(name)} --at {quote(at)}` does not wait for that"
 
 
@@ -130,7 +130,7 @@ def replay_instance() -> str:
 
 
 def check_file(name: str) -> str:
-    """For a tasks file with more errors than one line has room for."""
+    """Advice for a tasks file with more errors than one line has room for."""
     return f"triggerstream config check {quote(name)}"
 
 
@@ -140,7 +140,7 @@ def apply_file() -> str:
 
 
 def apply_first_file(at: str, *, kafka: bool) -> str:
-    """For an app without a tasks file."""
+    """Advice for an app without a tasks file."""
     command = "config apply" if kafka else "dev"
     return f"`triggerstream {command} TASKS.json --at {quote(at)}` brings one into force"
 
@@ -174,7 +174,7 @@ def put_database_back(log: str) -> str:
 
 
 def close_file(path: str) -> str:
-    """For a file with a secret that others can read or change."""
+    """Advice for a file with a secret that others can read or change."""
     return f"`chmod 600 {quote(path)}`"
 
 

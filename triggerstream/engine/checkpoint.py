@@ -77,7 +77,7 @@ class Checkpoint:
     events: int = 0
     """How many records were folded; for counters."""
     prevented: int = 0
-    """What bounds kept from being made, decided or seeded; for counters."""
+    """Number of instances and seeds that bounds prevented; for counters."""
     records: int = 0
     size: int = 0
 

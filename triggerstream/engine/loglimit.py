@@ -53,7 +53,7 @@ class Allowance(Generic[_K]):
 
 
 class LogLimit:
-    """Writes to a log at most ``_LINES`` lines in ``_WINDOW_S``, and how many were left out."""
+    """Logs at most ``_LINES`` lines in ``_WINDOW_S``, and the number of lines left out."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -65,7 +65,7 @@ class LogLimit:
         return self._allowance.left_out[None]
 
     def note(self, message: str, exc: object = None) -> None:
-        """Log ``message``; the traceback of ``exc`` goes to a log that is as verbose as that."""
+        """Log ``message``, with the traceback of ``exc`` if there is one."""
         if left_out := self._allowance.turn().get(None):
             self._logger.warning("%d more lines such as the last ones were left out", left_out)
         if not self._allowance.take({None: _LINES}):

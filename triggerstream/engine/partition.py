@@ -63,13 +63,13 @@ _T = TypeVar("_T")
 IN_FLIGHT = 2
 """Batches of a partition between intake and durable: one is folded while the other is committed."""
 TRANSACTIONS = 8
-"""Transactions of a process that are open at once. What a partition folds meanwhile goes into one of its own
-(group commit), so more of them only make each slower: of 96 at once on a busy machine, some took 10 s."""
+"""Concurrent transactions of a process. Batches that a partition folds meanwhile go into its next transaction
+(group commit), so more transactions only make each one slower: of 96 on a busy machine, some took 10 s."""
 TRANSACTION_BYTES = 2 * PART_BYTES
 """Checkpoints go together into one transaction up to this."""
 _SCAN_PAGE = 500
 _LEAST_PAGE = 16
-"""Sessions that are looked at in a row: some 10 ms, in which the event loop serves nothing else."""
+"""Sessions evaluated in a row: some 10 ms, during which the event loop is blocked."""
 
 
 class Life(Enum):

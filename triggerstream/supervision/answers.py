@@ -37,7 +37,7 @@ DEADLINE_S = 5.0
 MOST_CLIENTS = 64
 _LONGEST_HEAD = 8 * 1024
 _AT_ONCE = 16
-"""Connections accepted from one socket before other work has its turn."""
+"""Connections accepted in a row from one socket, before other work gets its turn."""
 _LONGEST_TEXT = 1_000
 """The child says why it ended; an answer is sent at once, so it has to fit into the buffer of a socket."""
 _RETRY_S = 5
@@ -114,7 +114,7 @@ class Answers:
         if client.answered:
             if not data:
                 self._drop(client)
-            return  # unread, the rest of its request would have a reset overtake the answer
+            return  # unread data would cause a reset, which could overtake the answer
         if not data:
             if client.head:
                 self._refuse(client, HTTPStatus.BAD_REQUEST, "the request ends within its head")
@@ -130,7 +130,7 @@ class Answers:
     def _answer_request(self, client: _Client) -> None:
         line = _REQUEST_LINE.fullmatch(client.head.split(b"\n", 1)[0])
         if line is None:
-            self._refuse(client, HTTPStatus.BAD_REQUEST, "this is no HTTP request")
+            self._refuse(client, HTTPStatus.BAD_REQUEST, "this is not an HTTP request")
             return
         method, path = line[1].decode(), line[2].split(b"?", 1)[0].decode()
         if client.name == PROBES and method not in {"GET", "HEAD"}:

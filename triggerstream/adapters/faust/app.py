@@ -190,7 +190,7 @@ class WorkerApp(faust.App):
         await self.appender.close()
 
     def answered_at(self) -> float:
-        """When a broker answered last, by the monotonic clock; minus infinity: none has yet."""
+        """Monotonic time of the last answer of a broker; minus infinity if none has answered yet."""
         return max(self._answers.at, cast("Consumer", self.consumer).thread.answered_at())
 
     def member_id(self) -> str:

@@ -24,8 +24,8 @@ from triggerstream.wire.records import Headers, NewRecord
 _T = TypeVar("_T")
 
 TRANSACTION_S = 60.0
-"""A coordinator undoes a transaction that takes longer. That of a dead worker is undone by the next owner, so
-nobody waits for this time to pass: it bounds how slow brokers may be."""
+"""A coordinator aborts a transaction that takes longer. The next owner aborts the transaction of a dead
+worker earlier, so nobody waits for this time: it only limits how slow brokers may be."""
 _REASON_S = 2.0
 
 

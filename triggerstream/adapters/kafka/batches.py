@@ -88,7 +88,7 @@ class Unreadable:
 
     @property
     def settled(self) -> bool:
-        """Whether it was tried often enough."""
+        """Whether the number of attempts has reached the limit."""
         return self.too_long or self.tries >= TRIES
 
     def __str__(self) -> str:
@@ -213,7 +213,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
 
 
 def _reason(exc: Exception) -> str:
-    """The message of ``exc`` without the words that aiokafka puts before every message of its own."""
+    """The message of ``exc`` without the prefix that aiokafka adds to all its messages."""
     says = str(exc.args[0] if exc.args else exc)
     return says if isinstance(exc, TooLongError) else f"{type(exc).__name__}: {says}"
 

@@ -2,11 +2,11 @@
 
 ========================  ====================================================================================
 ``triggerstream-reason``  why the record was not processed
-``triggerstream-place``   ``topic:partition:offset:arrival``: where it was, when it came, in microseconds;
-                          with ``:number`` added, the record there was folded, and this is the trigger that
-                          follows from it and was left out, as an event; several are counted from 0 on
-``triggerstream-lost``    only where it stands for a lost range of the log: the last offset of the range
-``triggerstream-cut``     only where it was too long to be kept whole: ``bytes:sha256`` of the whole value
+``triggerstream-place``   ``topic:partition:offset:arrival`` of the original record, arrival in microseconds;
+                          with ``:number`` added, that record was folded, and the dead letter is a trigger
+                          that follows from it and was left out, as an event; numbers begin at 0
+``triggerstream-lost``    only for a lost range of the log: the last offset of the range
+``triggerstream-cut``     only for a record that was too long: ``bytes:sha256`` of the whole value
 ``triggerstream-own``     only where the record's own headers begin with one of the last three: what follows
                           is the record's, whatever it says
 ========================  ====================================================================================
