@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
@@ -287,6 +287,20 @@ def probes(
     )
     with served_probes as url:
         yield url
+
+
+def own_worker_directory(directory: Path, app: AppId) -> IO[str]:
+    """The lock of a worker of ``app`` on its directory, held until it is closed or the process ends.
+
+    Raises:
+        UsageError: another worker holds it.
+    """
+    from triggerstream.adapters.sqlite.store import own
+    from triggerstream.engine.private_files import make_private_directory
+
+    make_private_directory(directory)
+    taken = "another worker{by} keeps its states here: give each worker a directory of its own with --dir"
+    return own(directory / f"{app}-worker.lock", taken=taken)
 
 
 def window(

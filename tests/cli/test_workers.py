@@ -125,6 +125,22 @@ async def test_of_two_workers_with_one_name_the_first_one_ends_and_says_why(app:
     assert (await app.exact()).command_count() == 20
 
 
+async def test_two_workers_cannot_have_one_directory(app: Stage) -> None:
+    await app.prepare()
+    first = app.start("w1")
+    await first.ready()
+    second = app.start("w1-again", arguments=["--dir", str(app.directory("w1"))])
+    assert await second.ended() == 2
+    assert (
+        f"{app.directory('w1')}: another worker (process {first.at_work()}) keeps its states" in second.text()
+    )
+    assert first.running()
+    first.kill_at_work()
+    back = app.start("w1")
+    await back.ready()
+    await back.drained()
+
+
 async def test_staying_needs_a_name(app: Stage) -> None:
     worker = app.start("w1", arguments=["--stay"])
     assert await worker.ended() == 2

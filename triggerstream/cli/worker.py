@@ -114,6 +114,7 @@ def worker(
         level=logging.INFO if verbose else logging.WARNING,
         handlers=[console_handler()],
     )
+    owned = bootstrap.own_worker_directory(directory, address.app)
     session_timeout_s = session_timeout_us / 1_000_000
     window = None
     if not without_web:
@@ -145,7 +146,7 @@ def worker(
     answering = bootstrap.probes(
         pulse, host=probes_host, port=probes_port, supervision=supervision, store=directory
     )
-    with answering as url:
+    with owned, answering as url:
         if url is not None:
             tell(f"probes and metrics: {url}")
         sys.exit(run_worker(settings, pulse=pulse, window=window, on_end=supervision.ending))

@@ -412,8 +412,12 @@ class SqliteStore:
         return LogError(f"{self._file}: {exc}")
 
 
-def own(file: Path) -> IO[str]:
-    """The lock on the directory, held until it is closed or the process ends."""
+def own(file: Path, *, taken: str = "another engine{by} runs on this directory") -> IO[str]:
+    """The lock on the directory of ``file``, held until it is closed or the process ends.
+
+    Raises:
+        UsageError: another process holds it. ``taken`` says so; ``{by}`` is that process.
+    """
     path = file.with_suffix(".lock")
     lock = open(path, "a+", opener=open_private)  # noqa: SIM115 - Path.open takes no opener; kept open
     try:
@@ -423,7 +427,7 @@ def own(file: Path) -> IO[str]:
         holder = lock.read().strip()
         lock.close()
         by = f" (process {holder})" if holder else ""
-        raise UsageError(f"{file.parent}: another engine{by} runs on this directory") from exc
+        raise UsageError(f"{file.parent}: {taken.format(by=by)}") from exc
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
