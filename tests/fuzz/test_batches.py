@@ -6,23 +6,28 @@ import gzip
 import random
 import struct
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 
 from aiokafka import TopicPartition
+from aiokafka.codec import lz4_encode, snappy_encode, zstd_encode
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes
-from tests.support.kafka.raw import RawRecord, batch, sealed
-from triggerstream.adapters.kafka import batches
+from tests.support.kafka.raw import RawRecord, batch, packed, sealed
+from triggerstream.adapters.kafka import batches, unpacking
 from triggerstream.adapters.kafka.batches import BatchResult, RecordBatches
 from triggerstream.adapters.kafka.records import record_of
+from triggerstream.adapters.kafka.unpacking import GZIP, LZ4, SNAPPY, ZSTD
 
 PLACE = TopicPartition("app.events", 0)
 HEAD_BYTES, CODEC_AT = 61, 22
 PLAIN = RawRecord(key=b"s", value=b'{"type": "a"}', headers=[(b"traceparent", b"00"), (b"ce_id", None)])
 ODD = RawRecord(key=None, value=None, headers=[(b"\xff\xfe", b"\x00"), (b"caf\xc3\xa9", None)])
 MARKER = RawRecord(key=struct.pack(">hh", 0, 1), value=struct.pack(">hi", 0, 0))
+LONG = RawRecord(value=bytes(1024 * 1024))
+MANY = RawRecord(value=bytes(1024 * 1024), headers=[(b"", None)] * 10_001)
 LEGACY = struct.pack(">qiIbbqi", 0, 22, 0, 1, 0, 1, -1) + struct.pack(">i", -1)
 SEEDS = (
     b"",
@@ -35,6 +40,12 @@ SEEDS = (
     batch([PLAIN])[:8] + struct.pack(">i", 3) + b"\x00" * 3,
     batch([PLAIN])[:8] + struct.pack(">i", 40) + batch([PLAIN])[12:52],
     LEGACY,
+    packed(batch([PLAIN, ODD]), GZIP, gzip.compress),
+    packed(batch([PLAIN, ODD]), SNAPPY, snappy_encode),
+    packed(batch([PLAIN, ODD]), SNAPPY, partial(snappy_encode, xerial_compatible=False)),
+    packed(batch([PLAIN, ODD]), LZ4, lz4_encode),
+    packed(batch([PLAIN, ODD]), ZSTD, zstd_encode),
+    packed(batch([PLAIN, ODD, LONG, MANY, PLAIN]), ZSTD, zstd_encode),
 )
 
 
@@ -75,10 +86,11 @@ def _read(data: bytes) -> None:
         isolation_level=fetcher.READ_COMMITTED,
     )
     result = BatchResult(PLACE, assignment=assignment, partition_records=records, backoff=0)
-    for found in result.getall():
-        record = record_of(found)
-        for name, _ in record.headers:
-            name.encode()
+    for piece in (result.getall(2), result.getall()):
+        for found in piece:
+            record = record_of(found)
+            for name, _ in record.headers:
+                name.encode()
     if position.unreadable is not None:
         assert str(position.unreadable)
 
@@ -98,6 +110,9 @@ def test_record_batches_are_read_or_noted_as_unreadable() -> None:
             "RecordBatches.next_batch",
             "RecordBatches._length",
             "_Batch.__iter__",
+            "_Batch._one_by_one",
+            "_at_once",
+            "_varint",
             "EscapingBatch._read_msg",
             "_nullable",
             "BatchResult.getall",
@@ -109,6 +124,12 @@ def test_record_batches_are_read_or_noted_as_unreadable() -> None:
             refuses=(),
             seeds=SEEDS,
             mutate=_mutate,
-            parsers=(Parser(module=batches, functions=reading),),
+            parsers=(
+                Parser(module=batches, functions=reading),
+                Parser(
+                    module=unpacking,
+                    functions=frozenset({"unpack", "_gunzip", "_member", "_unsnap", "_stream"}),
+                ),
+            ),
         )
     )

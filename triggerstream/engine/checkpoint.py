@@ -57,6 +57,17 @@ class DeadLetter:
     left_out: int | None = None
 
 
+def dead_letter_of(record: Record, reason: str) -> DeadLetter:
+    """The dead letter of ``record``, or of the range of the log that it stands for."""
+    unfit = record.unfit
+    if unfit is None:
+        return DeadLetter(record=record, reason=reason)
+    first = Record(
+        partition=record.partition, offset=unfit.first, arrival_us=record.arrival_us, key=None, value=None
+    )
+    return DeadLetter(record=first, reason=f"not read: {unfit.reason}", last=record.offset)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """The effects of a batch, in the order in which they were decided.

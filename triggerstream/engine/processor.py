@@ -14,7 +14,7 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuration, Rules
-from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored, dead_letter_of
 from triggerstream.engine.configurations import ConfigurationCache
 from triggerstream.engine.configure import check_succession
 from triggerstream.engine.kept_states import SOMEWHERE, Keeper
@@ -192,7 +192,7 @@ class _Batch:
 
     def _bury(self, record: Record, reason: str) -> None:
         self.made += len(record.value or b"")
-        self.dead_letters.append(DeadLetter(record=record, reason=reason))
+        self.dead_letters.append(dead_letter_of(record, reason))
 
     def checkpoint(self, offset: int) -> Checkpoint:
         rules = self.rules

@@ -10,8 +10,18 @@ Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 """Headers of a record; Kafka allows one without a value. A name that is not UTF-8 has ``\\xff`` escapes."""
 
 
+class Unfit(Struct, frozen=True, kw_only=True):
+    """Offsets from ``first`` on, packed by their producer in a way that nobody may unpack, and why."""
+
+    first: int
+    reason: str
+
+
 class Record(Struct, frozen=True, kw_only=True):
-    """An entry as the log returns it. ``arrival_us``: when the log took it, microseconds since the epoch."""
+    """An entry as the log returns it. ``arrival_us``: when the log took it, microseconds since the epoch.
+
+    With ``unfit`` it stands for all offsets up to its own, and has neither key nor value.
+    """
 
     partition: int
     offset: int
@@ -19,6 +29,7 @@ class Record(Struct, frozen=True, kw_only=True):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    unfit: Unfit | None = None
 
 
 class NewRecord(Struct, frozen=True, kw_only=True):

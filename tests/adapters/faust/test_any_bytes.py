@@ -16,8 +16,8 @@ from tests.support.commands import triggerstream
 from tests.support.kafka.raw import RawRecord, batch, packed, produce
 from tests.support.kafka.server import KafkaServer
 from tests.support.waiting import eventually
-from triggerstream.adapters.kafka.batches import LONGEST_BATCH
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
 from triggerstream.wire.records import NewRecord
@@ -25,6 +25,8 @@ from triggerstream.wire.records import NewRecord
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 TASKS = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
+MOST_MIB = 400
+"""The memory of a worker; one that unpacked the batch of its test took more than 700."""
 ODD = [(b"ce_\xff", b"1"), (b"\xfe", None), (b"trace", b"2")]
 
 
@@ -68,9 +70,10 @@ async def test_a_header_whose_name_is_not_utf8_is_ignored_by_every_reader_of_the
 
 async def test_a_few_kib_that_unpack_to_many_mib_are_a_dead_letter_and_stop_nobody(app: Stage) -> None:
     place, topic = partition_of(b"s", app.partitions), app.topics.events
-    await append(app, "s", "a")
-    bomb = [RawRecord(key=b"s", value=b'{"type": "a"}'), RawRecord(key=b"s", value=bytes(2 * LONGEST_BATCH))]
+    bomb = [RawRecord(key=b"s", value=b'{"type": "a"}'), RawRecord(key=b"s", value=bytes(4 * UNPACKED_BYTES))]
+    # It follows on the marker of the transaction that applied the configuration.
     offset = await produce(app.connection, topic, place, packed(batch(bomb), 4))
+    await append(app, "s", "a")
     await append(app, "s", "b")
     worker = app.start()
     async with asyncio.timeout(90):
@@ -80,7 +83,9 @@ async def test_a_few_kib_that_unpack_to_many_mib_are_a_dead_letter_and_stop_nobo
     listed = await triggerstream("deadletters", "list", *at, "--json")
     (letter,) = [orjson.loads(line) for line in listed.out.splitlines()]
     assert (letter["partition"], letter["offset"], letter["lastOffset"]) == (place, offset, offset + 1)
-    assert "unpacks to more than" in letter["reason"]
+    assert "67,108,864 bytes" in letter["reason"]
+    assert peak_mib(worker.at_work()) < MOST_MIB
+    assert "(supervisor): the worker ended" not in worker.text()
     assert "--skip" not in letter["reason"]
     await worker.drained()
     # Every program that reads the log goes on where the worker went on.
@@ -170,6 +175,12 @@ async def test_a_log_that_is_deleted_beyond_the_position_ends_the_worker(app: St
     assert await worker.ended() in {2, 70}, worker.text()
     assert "OffsetOutOfRange" in worker.text() or "was lost" in worker.text(), worker.text()
     assert await command_count(app) == 0
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process has had at once."""
+    (line,) = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 async def append(app: Stage, session: str, trigger: str, *, partition: int | None = None) -> None:

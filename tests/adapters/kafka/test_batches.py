@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import struct
 import time
-import tracemalloc
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -98,46 +97,6 @@ def test_batches_of_every_codec_are_read_alike(codec: str, attributes: int) -> N
     read = result(packed(batch(records, base=5, attributes=attributes), CODECS[codec]), state).getall()
     assert read == plain
     assert state.position == 8
-
-
-@pytest.mark.parametrize("codec", CODECS)
-def test_a_batch_that_unpacks_beyond_the_bound_is_not_unpacked(
-    codec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "LONGEST_BATCH", 1_000_000)
-    state = Position()
-    fits = packed(batch([RawRecord(value=bytes(999_900))]), CODECS[codec])
-    bomb = packed(batch([PLAIN, RawRecord(value=bytes(1_000_100))], base=1), CODECS[codec])
-    assert len(result(fits + bomb, state).getall()) == 1
-    broken = state.unreadable
-    assert broken is not None
-    assert (broken.offset, broken.last, broken.too_long, broken.settled) == (1, 2, True, True)
-    assert "unpacks to more than 1,000,000 bytes" in str(broken)
-
-
-def test_what_a_few_kib_stand_for_takes_no_memory() -> None:
-    bomb = packed(batch([RawRecord(value=bytes(256 * 1024 * 1024))]), CODECS["zstd"])
-    assert len(bomb) < 16 * 1024
-    tracemalloc.start()
-    try:
-        state = Position()
-        assert result(bomb, state).getall() == []
-        _, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert state.unreadable is not None
-    assert most < 2 * batches.LONGEST_BATCH
-
-
-@pytest.mark.parametrize("attributes", [0, GZIP])
-def test_a_batch_of_too_many_records_is_not_read(attributes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "MOST_RECORDS", 2)
-    state = Position()
-    data = batch([PLAIN] * 3)
-    assert result(packed(data, GZIP) if attributes else data, state).getall() == []
-    assert state.unreadable is not None
-    assert state.unreadable.too_long
-    assert len(result(batch([PLAIN] * 2), Position()).getall()) == 2
 
 
 def _flipped(data: bytes, at: int) -> bytes:

@@ -20,6 +20,7 @@ from tests.adapters.kafka.bridges import (
     queued,
 )
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
+from tests.support.kafka.raw import RawRecord, batch, packed, produce
 from tests.support.kafka.server import KafkaServer
 from tests.support.ports import free_port
 from tests.support.probes import Probes
@@ -29,6 +30,7 @@ from triggerstream.adapters.kafka.bridge import group_of
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.deadletters import buried
 from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES, ZSTD
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Event, Failed
 from triggerstream.core.ids import AppId
@@ -167,6 +169,8 @@ async def test_what_can_never_be_handed_over_is_a_dead_letter_and_a_failed_insta
     await append(
         connection, kafka_app, [forbidden, b"no command at all", celerys, fine], partitions=PARTITIONS
     )
+    long = packed(batch([RawRecord(value=bytes(UNPACKED_BYTES))] * 2), ZSTD)
+    offset = await produce(connection, topics.commands, 0, long)
     dying = start(*ALLOW, "--from", "earliest", failpoint="bridge.buried")
     assert await dying.ended() == -9, dying.text()
     bridge = start(*ALLOW)
@@ -184,6 +188,8 @@ async def test_what_can_never_be_handed_over_is_a_dead_letter_and_a_failed_insta
     assert reasons[b"s1"] == "tasks.other is not on the list of tasks that may be dispatched"
     assert reasons[b"s2"].startswith("celery.chord: tasks of Celery's own")
     assert reasons[b"s0"].startswith("no command: ")
+    (range_,) = {(letter.record.offset, letter.last) for letter in letters if letter.record.key is None}
+    assert (range_, "67,108,864 bytes" in reasons[None]) == ((offset, offset + 1), True)
     assert {letter.topic for letter in letters} == {topics.commands}
     outcomes = {}
     for record in await read_all(connection, topics.events):

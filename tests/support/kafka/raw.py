@@ -49,9 +49,9 @@ def sealed(data: bytes) -> bytes:
     return data[:_CRC_AT] + crc + data[_ATTRIBUTES_AT:]
 
 
-def packed(data: bytes, codec: int) -> bytes:
-    """``data``, one batch, with its records compressed: 1 gzip, 2 snappy, 3 lz4, 4 zstd."""
-    head, body = data[: _HEAD.size], _PACK[codec](data[_HEAD.size :])
+def packed(data: bytes, codec: int, pack: Callable[[bytes], bytes] | None = None) -> bytes:
+    """``data``, one batch, its records compressed, perhaps by ``pack``: 1 gzip, 2 snappy, 3 lz4, 4 zstd."""
+    head, body = data[: _HEAD.size], (pack or _PACK[codec])(data[_HEAD.size :])
     length = struct.pack(">i", len(head) - _OVERHEAD + len(body))
     attributes = struct.pack(">h", struct.unpack_from(">h", head, _ATTRIBUTES_AT)[0] | codec)
     after = _ATTRIBUTES_AT + len(attributes)

@@ -312,7 +312,7 @@ class Consumer(driver.Consumer):
                 await self._pass_over(partition, broken)
 
     async def _pass_over(self, partition: Partition, broken: Unreadable) -> None:
-        """Go on after a batch that an operator has given up, or that is too long; else end the process."""
+        """Go on after a batch that an operator has given up; where none has, end the process."""
         lost = next(
             (
                 one
@@ -321,10 +321,6 @@ class Consumer(driver.Consumer):
             ),
             None,
         )
-        reason = f"given up with --skip: {broken.reason}"
-        if lost is None and broken.too_long and broken.last is not None:
-            reason = f"too long: {broken.reason}"
-            lost = LostRange(partition=broken.partition, first=broken.offset, last=broken.last)
         if lost is None:
             self._host.fail(UnreadableError(broken))
             return
@@ -332,7 +328,7 @@ class Consumer(driver.Consumer):
         if not await self._thread.pass_over(place, span, epoch=self.epoch):
             return  # it changes hands
         partition.take()
-        batch = PartitionBatch(partition, (), span, lost=reason)
+        batch = PartitionBatch(partition, (), span, lost=f"given up with --skip: {broken.reason}")
         await self.callback(self._message(place, batch, lost.last))
 
     def _place(self, partition: int) -> TP:

@@ -7,46 +7,39 @@ aiokafka by classes of this module, for every consumer of the process:
 
 - A header whose name is not UTF-8, which librdkafka and other clients can write, gets a name with ``\xff``
   escapes. No header of ours has a backslash in its name, so such a header is ignored; a dead letter shows it.
-- A compressed batch that unpacks to more than ``LONGEST_BATCH``, or that has more than ``MOST_RECORDS``, is
-  not unpacked: a few KiB can stand for many GiB. It is the fault of whoever appended it, so it is settled at
-  once, and the owner of its partition writes its offsets to the dead letters.
 - Anything else that cannot be read (a wrong CRC, a codec that is not installed, an unknown format, a batch
   that is cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside
   the partition's position and fetched again. After ``TRIES`` times :func:`fetched` raises
   :class:`UnreadableError`. No position passes over such a batch.
+- A compressed batch is unpacked within bounds. One whose CRC is right, and which cannot be, is no fault of a
+  disk: its producer has written it so. One record stands for it, whose value is an :class:`UnfitBatch`, so
+  that whoever reads the log goes on after it, and knows.
 
 CRC, control batches and aborted transactions stay aiokafka's.
 """
 
 from __future__ import annotations
 
-import secrets
 import struct
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cramjam
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.codec import _detect_xerial_stream, snappy_decode
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint_py
 
+from triggerstream.adapters.kafka.unpacking import CODECS, UnpackError, unpack
 from triggerstream.core.errors import LogError
+from triggerstream.wire.records import Unfit
 
 TRIES = 5
 RETRY_S = 1.0
 """Long enough for another replica to take over, or for a switch to drop a damaged packet."""
-
-LONGEST_BATCH = 64 * 1024 * 1024
-"""Clients make batches of some MiB at most before they compress them; brokers take 1 MiB, compressed."""
-MOST_RECORDS = 500_000
-"""Some 150 MiB as objects. The shortest event has 12 bytes."""
 
 _OVERHEAD = struct.calcsize(">qi")
 """Size of base offset and length, which are not included in the length."""
@@ -58,14 +51,20 @@ _HEAD_BYTES = _DefaultRecordBatchPy.HEADER_STRUCT.size
 _LAST = struct.Struct(">q15xi")
 """Base offset and last offset delta of a batch of format 2."""
 
-_COUNT = struct.Struct(">i")
-_COUNT_AT = _HEAD_BYTES - _COUNT.size
+_CODEC_AT = struct.calcsize(">qiibIb")
+_CODECS = 7
 _ATTRIBUTES = struct.Struct(">h")
 _ATTRIBUTES_AT = struct.calcsize(">qiibI")
-_CODEC = 0x07
-_GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
-_GZIP_WINDOW = 31
-"""zlib's way to say: the largest window, in the format of gzip."""
+_AT_ONCE_BYTES = 1024 * 1024
+"""Unpacked records up to this are parsed at once. Of seven bytes each, or as many headers as fit, they are
+some 100 MB as objects."""
+HEADERS = 10_000
+"""The headers of a record longer than that: two bytes each are 64 as objects."""
+_PIECE_BYTES = 8 * 1024 * 1024
+"""As objects, what is handed out at once of compressed batches; it ends with the record that reaches it."""
+_RECORD_BYTES = 512
+_HEADER_BYTES = 128
+"""What a record and a header are as objects, beside their bytes."""
 
 _Result: Any = fetcher.FetchResult
 
@@ -74,8 +73,7 @@ _Result: Any = fetcher.FetchResult
 class Unreadable:
     """A batch at ``offset`` that could not be read in ``tries`` consecutive fetches.
 
-    ``last``: its last offset, as far as its head tells. ``too_long``: its content is beyond the bounds of
-    this module, however often it is fetched.
+    ``last``: its last offset, as far as its head tells.
     """
 
     topic: str
@@ -84,12 +82,11 @@ class Unreadable:
     last: int | None
     reason: str
     tries: int = 1
-    too_long: bool = False
 
     @property
     def settled(self) -> bool:
         """Whether the number of attempts has reached the limit."""
-        return self.too_long or self.tries >= TRIES
+        return self.tries >= TRIES
 
     def __str__(self) -> str:
         """One line with topic, partition and offset."""
@@ -100,16 +97,28 @@ class Unreadable:
         )
 
 
-class TooLongError(CorruptRecordException):  # type: ignore[misc] # aiokafka is not typed
-    """A batch has more records, or unpacks to more bytes, than this module reads."""
-
-
 class UnreadableError(LogError):
     """A record batch cannot be read, even after repeated fetches."""
 
     def __init__(self, batch: Unreadable) -> None:
         super().__init__(str(batch))
         self.batch = batch
+
+
+class UnfitBatch(bytes):
+    """The value of a record that stands for a batch, or for the rest of one, which may not be unpacked.
+
+    No bytes in a log are of this class. ``unfit`` says why; the record's offset is the last of the batch.
+    """
+
+    unfit: Unfit
+
+    @classmethod
+    def of(cls, first: int, reason: str) -> UnfitBatch:
+        """The value for offsets from ``first`` on."""
+        value = cls()
+        value.unfit = Unfit(first=first, reason=reason)
+        return value
 
 
 def use_batch_reader() -> None:
@@ -183,11 +192,21 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
             return []
         state = self._assignment.state_value(tp)
         records, found = self._partition_records, []
+        batches, held = records._records, 0  # noqa: SLF001 - it is a RecordBatches
         try:
             for record in records:
                 found.append(record)
                 if max_records is not None and len(found) >= max_records:
                     break
+                if batches.packed:
+                    held += (
+                        len(record.value or b"")
+                        + len(record.key or b"")
+                        + len(record.headers) * _HEADER_BYTES
+                        + _RECORD_BYTES
+                    )
+                    if held >= _PIECE_BYTES:
+                        break
             else:
                 self._partition_records = None
         except Exception as exc:  # noqa: BLE001 - whatever a parser raises: the batch cannot be read
@@ -196,7 +215,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
             offset = records.next_fetch_offset
             before = getattr(state, "unreadable", None)
             tries = before.tries + 1 if before is not None and before.offset == offset else 1
-            last = records._records.last  # noqa: SLF001 - it is a RecordBatches
+            last = batches.last
             state.unreadable = Unreadable(
                 topic=tp.topic,
                 partition=tp.partition,
@@ -204,7 +223,6 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
                 last=last if last is not None and last >= offset else None,
                 reason=_reason(exc),
                 tries=tries,
-                too_long=isinstance(exc, TooLongError),
             )
         else:
             state.unreadable = None
@@ -214,8 +232,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
 
 def _reason(exc: Exception) -> str:
     """The message of ``exc`` without the prefix that aiokafka adds to all its messages."""
-    says = str(exc.args[0] if exc.args else exc)
-    return says if isinstance(exc, TooLongError) else f"{type(exc).__name__}: {says}"
+    return f"{type(exc).__name__}: {exc.args[0] if exc.args else exc}"
 
 
 class RecordBatches:
@@ -230,6 +247,8 @@ class RecordBatches:
         self._at = 0
         self.last: int | None = None
         """The last offset of the newest batch, as its head says."""
+        self.packed = False
+        """Whether the newest batch is compressed."""
 
     def size_in_bytes(self) -> int:
         """The length of all batches."""
@@ -267,6 +286,7 @@ class RecordBatches:
             raise CorruptRecordException(f"the batch has only {len(data)} bytes")
         base, delta = _LAST.unpack_from(data)
         self.last = base + delta
+        self.packed = bool(data[_CODEC_AT] & _CODECS)
         return _Batch(data)
 
     def _length(self) -> int:
@@ -274,7 +294,7 @@ class RecordBatches:
 
 
 class _Batch:
-    """A batch of format 2. All records are parsed in one step, so that the step can be repeated."""
+    """A batch of format 2. Unless it is long, its records are parsed at once, so that they can be again."""
 
     __slots__ = ("_batch", "_data")
 
@@ -289,101 +309,102 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
-        data = _unpacked(self._data)
+        codec = self._data[_CODEC_AT] & _CODECS
+        if codec not in CODECS:
+            return _at_once(self._data, self._batch)
         try:
-            return iter(list(MemoryRecords(data).next_batch()))
-        except UnicodeDecodeError:
-            pass
-        except CorruptRecordException as exc:
-            # aiokafka's parser in Python, used if the one in C is not installed, wraps the error.
-            if not isinstance(exc.__cause__, UnicodeDecodeError):
-                raise
-        return iter(list(EscapingBatch(data)))
+            data = _unpacked(self._data, codec)
+        except UnpackError as exc:
+            return iter([self._unfit(self._batch.base_offset, str(exc))])
+        batch = MemoryRecords(data).next_batch()
+        if len(data) <= _HEAD_BYTES + _AT_ONCE_BYTES:
+            return _at_once(data, batch)
+        return self._one_by_one(data, batch)
 
+    def _one_by_one(self, data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
+        """Parse a record when it is asked for: all at once, a batch could be gigabytes as objects."""
+        at, count, next_offset, escaping = _HEAD_BYTES, 0, self._batch.base_offset, False
+        while True:
+            length, begin = _varint(data, at)
+            if length > _AT_ONCE_BYTES and _header_count(data, begin) > HEADERS:
+                reason = f"a record of {length:,} bytes has more than {HEADERS:,} headers"
+                yield self._unfit(next_offset, reason)
+                return
+            try:
+                record = next(batch, None)
+            except Exception as exc:
+                if escaping or not _is_of_a_name(exc):
+                    raise
+                escaping, batch = True, EscapingBatch(data)
+                for _ in range(count):
+                    next(batch)
+                record = next(batch, None)
+            if record is None:
+                return
+            yield record
+            at, count, next_offset = begin + length, count + 1, record.offset + 1
 
-def _unpacked(data: bytes) -> bytes:
-    """The batch ``data`` as one that is not compressed.
-
-    Raises:
-        TooLongError: that would have too many records or bytes.
-    """
-    (count,) = _COUNT.unpack_from(data, _COUNT_AT)
-    if count > MOST_RECORDS:
-        raise TooLongError(f"it has {count:,} records, and {MOST_RECORDS:,} are read at most")
-    (attributes,) = _ATTRIBUTES.unpack_from(data, _ATTRIBUTES_AT)
-    unpack = _UNPACK.get(attributes & _CODEC)
-    if unpack is None:
-        return data  # not compressed, or by a codec that aiokafka does not know either
-    body = unpack(data[_HEAD_BYTES:])
-    if body is None:
-        raise TooLongError(f"it unpacks to more than {LONGEST_BATCH:,} bytes")
-    length = _LENGTH.pack(_HEAD_BYTES - _OVERHEAD + len(body))
-    plain = _ATTRIBUTES.pack(attributes & ~_CODEC)
-    return b"".join(
-        (
-            data[:_LENGTH_AT],
-            length,
-            data[_OVERHEAD:_ATTRIBUTES_AT],
-            plain,
-            data[_ATTRIBUTES_AT + _ATTRIBUTES.size : _HEAD_BYTES],
-            body,
+    def _unfit(self, first: int, reason: str) -> _DefaultRecordPy:
+        batch = self._batch
+        return _DefaultRecordPy(
+            batch.base_offset + batch.last_offset_delta,
+            batch.max_timestamp,
+            batch.timestamp_type,
+            None,
+            UnfitBatch.of(first, reason),
+            [],
         )
-    )
 
 
-def _gunzipped(packed: bytes) -> bytes | None:
-    parts: list[bytes] = []
-    room = LONGEST_BATCH
-    while packed:
-        stream = zlib.decompressobj(_GZIP_WINDOW)
-        part = stream.decompress(packed, room + 1)
-        room -= len(part)
-        if room < 0:
-            return None
-        if not stream.eof:
-            raise CorruptRecordException("the compressed content is cut off")
-        parts.append(part)
-        packed = stream.unused_data
-    return b"".join(parts)
+def _at_once(data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
+    """Parse all records of a batch, which has ``data``, so that they can be parsed again."""
+    try:
+        return iter(list(batch))
+    except (UnicodeDecodeError, CorruptRecordException) as exc:
+        if not _is_of_a_name(exc):
+            raise
+    return iter(list(EscapingBatch(data)))
 
 
-def _unsnapped(packed: bytes) -> bytes | None:
-    size = cramjam.snappy.decompress_raw_len
-    if not _detect_xerial_stream(packed):
-        return snappy_decode(packed) if size(packed) <= LONGEST_BATCH else None
-    at, whole = 16, 0  # after the head of the stream, blocks with their lengths
-    while at < len(packed):
-        end = at + _LENGTH.size + _LENGTH.unpack_from(packed, at)[0]
-        if end <= at:
-            raise CorruptRecordException("a compressed block has a negative length")
-        whole += size(packed[at + _LENGTH.size : end])
-        at = end
-    return snappy_decode(packed) if whole <= LONGEST_BATCH else None
+def _is_of_a_name(exc: Exception) -> bool:
+    """Whether it is a header's name that could not be read."""
+    # aiokafka's parser in Python, used if the one in C is not installed, wraps the error.
+    return isinstance(exc, UnicodeDecodeError) or isinstance(exc.__cause__, UnicodeDecodeError)
 
 
-def _into(codec: Any) -> Callable[[bytes], bytes | None]:  # noqa: ANN401 - a module of cramjam
-    def unpack(packed: bytes) -> bytes | None:
-        # Of the buffer, the system gives memory to what is written alone.
-        unpacked, mark = bytearray(LONGEST_BATCH), secrets.token_bytes(16)
-        unpacked[-len(mark) :] = mark
-        try:
-            size = codec.decompress_into(packed, unpacked)
-        except cramjam.DecompressionError:
-            if unpacked.endswith(mark):
-                raise
-            return None  # it was filled up to its end
-        return bytes(memoryview(unpacked)[:size])
-
-    return unpack
+def _unpacked(data: bytes, codec: int) -> bytes:
+    """The batch as it would be without compression, but for its CRC, which was looked at before."""
+    head = bytearray(data[:_HEAD_BYTES])
+    (attributes,) = _ATTRIBUTES.unpack_from(head, _ATTRIBUTES_AT)
+    _ATTRIBUTES.pack_into(head, _ATTRIBUTES_AT, attributes & ~_CODECS)
+    found = unpack(codec, memoryview(data)[_HEAD_BYTES:], head=head)
+    _LENGTH.pack_into(found, _LENGTH_AT, len(found) - _OVERHEAD)
+    return bytes(found)
 
 
-_UNPACK: Mapping[int, Callable[[bytes], bytes | None]] = {
-    _GZIP: _gunzipped,
-    _SNAPPY: _unsnapped,
-    _LZ4: _into(cramjam.lz4),
-    _ZSTD: _into(cramjam.zstd),
-}
-"""By codec, what unpacks the content of a batch; None: it has more than ``LONGEST_BATCH`` bytes."""
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number and where it ends; 0 where there is none, which the parser will say."""
+    value = shift = 0
+    for place in range(at, min(at + 5, len(data))):
+        byte = data[place]
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            return (value >> 1) ^ -(value & 1), place + 1
+        shift += 7
+    return 0, at
+
+
+def _header_count(data: bytes, at: int) -> int:
+    """How many headers the record has whose fields begin at ``at``."""
+    at += 1  # its attributes
+    for _ in range(2):
+        while at < len(data) and data[at] & 0x80:
+            at += 1
+        at += 1
+    for _ in range(2):
+        length, at = _varint(data, at)
+        at += max(length, 0)
+    return _varint(data, at)[0]
 
 
 class EscapingBatch(_DefaultRecordBatchPy):  # type: ignore[misc] # final for type checkers alone

@@ -36,7 +36,7 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Failed, FailureReason
 from triggerstream.core.ids import AppId
 from triggerstream.engine.background import Background
-from triggerstream.engine.checkpoint import DeadLetter
+from triggerstream.engine.checkpoint import dead_letter_of
 from triggerstream.engine.durations import Durations
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover import TAKEN, HandOver, Lane
@@ -231,7 +231,7 @@ class Bridge:
         )
         if decision is not None and not isinstance(decision, Command):
             return
-        await self._graveyard.bury(DeadLetter(record=record, reason=reason), topic=self._topics.commands)
+        await self._graveyard.bury(dead_letter_of(record, reason), topic=self._topics.commands)
         failpoint("bridge.buried")
         if decision is not None:
             failed = Failed(

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, fetched
+from triggerstream.adapters.kafka.batches import UnfitBatch, UnreadableError, fetched
 from triggerstream.adapters.kafka.cluster import open_transactions
 from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
@@ -26,6 +26,15 @@ _TICKS = 20
 
 def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
     """What aiokafka calls a record, as ours."""
+    if type(found.value) is UnfitBatch:
+        return Record(
+            partition=found.partition,
+            offset=found.offset,
+            arrival_us=found.timestamp * 1000,
+            key=None,
+            value=None,
+            unfit=found.value.unfit,
+        )
     return Record(
         partition=found.partition,
         offset=found.offset,
@@ -81,7 +90,7 @@ async def pieces(
                 found = await fetched(consumer, place, timeout_ms=POLL_MS, max_records=most)
                 after = await consumer.position(place)
         except UnreadableError as exc:
-            further = None if after_lost is None else await _after(exc.batch, after_lost)
+            further = None if after_lost is None else await after_lost(exc.batch.offset)
             if further is None:
                 raise
             found, after = {}, min(further, end)
@@ -94,13 +103,6 @@ async def pieces(
                 f"{what}: partition {place.partition} stays at offset {position} of {end}"
                 f"{await _open_transaction(consumer, place)}"
             )
-
-
-async def _after(batch: Unreadable, after_lost: Callable[[int], Awaitable[int | None]]) -> int | None:
-    """Where to go on after a batch; one that is too long is so for everybody, whether or not it is noted."""
-    if batch.too_long and batch.last is not None:
-        return batch.last + 1
-    return await after_lost(batch.offset)
 
 
 async def _open_transaction(consumer: AIOKafkaConsumer, place: TopicPartition) -> str:

@@ -1,0 +1,113 @@
+"""Compressed record batches, unpacked within a bound: 1 MiB of zeros that are packed may be gigabytes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from mmap import mmap
+
+import cramjam
+from aiokafka.codec import _detect_xerial_stream
+
+UNPACKED_BYTES = 64 * 1024 * 1024
+"""The records of one batch. The events topic takes 1 MiB packed; events in JSON, which repeat themselves, are
+packed to a tenth or a thirtieth of that, and the longest record of ours, a state, has 16 MiB unpacked."""
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
+CODECS = {GZIP: "gzip", SNAPPY: "snappy", LZ4: "lz4", ZSTD: "zstd"}
+
+_GZIP_PIECE = 1024 * 1024
+_WITH_GZIP_HEAD = 16 + zlib.MAX_WBITS
+_XERIAL_HEAD_BYTES = 16
+_BLOCK = struct.Struct(">i")
+
+
+class UnpackError(Exception):
+    """A batch that cannot be unpacked within the bound. It came so from its producer, if its CRC is right."""
+
+
+def unpack(codec: int, packed: memoryview, *, head: bytearray, most: int | None = None) -> bytearray:
+    """``head``, and after it what ``packed`` unpacks to; no more than that is ever allocated for it.
+
+    ``most``: None stands for ``UNPACKED_BYTES``.
+
+    Raises:
+        UnpackError: it is more than ``most`` bytes, or nothing that ``codec`` can unpack.
+    """
+    most = UNPACKED_BYTES if most is None else most
+    try:
+        if codec == GZIP:
+            return _gunzip(packed, head, most)
+        if codec == SNAPPY:
+            return _unsnap(packed, head, most)
+        return _stream(codec, packed, head, most)
+    except OverflowError as exc:
+        raise UnpackError(f"the record batch unpacks to more than {most:,} bytes ({CODECS[codec]})") from exc
+    except (cramjam.DecompressionError, zlib.error, struct.error) as exc:
+        raise UnpackError(
+            f"the record batch cannot be unpacked to {most:,} bytes at most ({CODECS[codec]}): {exc}"
+        ) from exc
+
+
+def _gunzip(packed: memoryview, head: bytearray, most: int) -> bytearray:
+    """All members one after another; what follows them and is none is ignored, as brokers do."""
+    found, rest = bytearray(head), bytes(packed)
+    while rest:
+        begun = len(found)
+        try:
+            rest = _member(rest, found, len(head) + most)
+        except zlib.error:
+            if begun == len(head):
+                raise
+            del found[begun:]
+            break
+    return found
+
+
+def _member(packed: bytes, found: bytearray, end: int) -> bytes:
+    """Unpack the first member of ``packed`` to ``found``, up to its position ``end``; what follows it."""
+    unpacking = zlib.decompressobj(_WITH_GZIP_HEAD)
+    while not unpacking.eof:
+        piece = unpacking.decompress(packed, _GZIP_PIECE)
+        packed = unpacking.unconsumed_tail
+        if len(found) + len(piece) > end:
+            raise OverflowError
+        found += piece
+        if not (piece or packed or unpacking.eof):
+            raise zlib.error("it is cut off")
+    return unpacking.unused_data
+
+
+def _unsnap(packed: memoryview, head: bytearray, most: int) -> bytearray:
+    """One block, or several with their lengths before them, as Java clients write; each says what it has."""
+    if not _detect_xerial_stream(packed):
+        blocks = [packed]
+    else:
+        blocks, at = [], _XERIAL_HEAD_BYTES
+        while at < len(packed):
+            (length,) = _BLOCK.unpack_from(packed, at)
+            at += _BLOCK.size
+            if not 0 <= length <= len(packed) - at:
+                raise struct.error(f"a block has {length} bytes")
+            blocks.append(packed[at : at + length])
+            at += length
+    lengths = [cramjam.snappy.decompress_raw_len(bytes(block[:10])) for block in blocks]
+    if sum(lengths) > most:
+        raise OverflowError
+    found = bytearray(len(head) + sum(lengths))
+    found[: len(head)] = head
+    place, view = len(head), memoryview(found)
+    for block, length in zip(blocks, lengths, strict=True):
+        cramjam.snappy.decompress_raw_into(block, view[place : place + length])
+        place += length
+    return found
+
+
+def _stream(codec: int, packed: memoryview, head: bytearray, most: int) -> bytearray:
+    """What says nothing of its length. There is room for ``most``; what is not used of it takes no memory."""
+    into = cramjam.lz4.decompress_into if codec == LZ4 else cramjam.zstd.decompress_into
+    found = bytearray(head)
+    with mmap(-1, most) as room, memoryview(room) as view:
+        length = into(packed, view)
+        with view[:length] as used:
+            found += used
+    return found
