@@ -50,6 +50,9 @@ async def test_rabbitmq_takes_a_command_whatever_its_events_were_called(rabbit: 
             await dispatcher.dispatch(sent)
         with pytest.raises(UndispatchableError, match="bytes: at most 65,536"):
             await dispatcher.dispatch(replace(command("echo"), task=TaskName("t" * HEADER_BYTES)))
+        for queue in ("q" * 256, "é" * 200):
+            with pytest.raises(UndispatchableError, match="the broker's protocol cannot say it"):
+                await dispatcher.dispatch(replace(command("echo"), queue=queue))
         await dispatcher.dispatch(command("echo"))
     finally:
         await dispatcher.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import struct
 import threading
 from collections.abc import Collection
 from contextlib import nullcontext, suppress
@@ -182,6 +183,9 @@ class _Publisher:
                 self._revoke(decision.id)
         except self._connection.errors():
             raise
+        except (struct.error, UnicodeError) as exc:
+            # AMQP has a queue's name in a field of 255 bytes, for example.
+            return UndispatchableError(f"the broker's protocol cannot say it: {exc}")
         except Exception as exc:  # noqa: BLE001 - it is raised where the command is waited for
             return exc
         return None
