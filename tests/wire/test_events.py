@@ -493,3 +493,13 @@ def test_a_byte_order_mark_before_an_event_is_skipped() -> None:
     assert binary(mark + b'{"x": 1}', type="a") == binary(b'{"x": 1}', type="a")
     with pytest.raises(DecodeError, match="not JSON"):
         decode(record(mark))
+
+
+def test_a_rehomed_record_keeps_what_decides_of_headers_that_leave_no_room() -> None:
+    own: Headers = (("ce_type", b"a"), ("traceparent", b"00-1"), ("triggerstream-signature", b"x"))
+    for junk in (("\\xff" * 300_000, b""), ("h", b"x" * 1_000_000), ("traceparent", b"0" * 1_000_000)):
+        record = Record(partition=1, offset=2, arrival_us=3, key=b"s", value=b"", headers=(junk, *own))
+        assert rehomed_headers(record) == (*own, (ORIGIN_HEADER, b"1:2:3"))
+    short: Headers = (("h", b"1"), *own)
+    record = Record(partition=1, offset=2, arrival_us=3, key=b"s", value=b"", headers=short)
+    assert rehomed_headers(record) == (*short, (ORIGIN_HEADER, b"1:2:3"))

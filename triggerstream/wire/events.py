@@ -61,7 +61,7 @@ from triggerstream.wire.json import (
     optional_text,
     text_of,
 )
-from triggerstream.wire.records import Headers, Record
+from triggerstream.wire.records import Headers, Record, headers_bytes
 
 ORIGIN_HEADER = "triggerstream-origin"
 """On a re-homed record: ``partition:offset:arrival`` of the record that it stands for."""
@@ -71,6 +71,9 @@ TRACE_CHARS = 512
 BINARY_PREFIX = "ce_"
 """Prefix of headers that are attributes of an event in binary content mode."""
 
+_REHOMED_BYTES = 64 * 1024
+_OF_RECORDS = frozenset({ORIGIN_HEADER, TRACE_HEADER, "triggerstream-signature"})
+_OF_RECORDS_BYTES = 4 * TRACE_CHARS
 _ORIGIN = re.compile(rb"([0-9]{1,10}:[0-9]{1,19}):([0-9]{1,18})")
 _SECOND_US = 1_000_000
 _LONGEST_WAIT_S = LONGEST_US // _SECOND_US
@@ -330,11 +333,24 @@ def origin_of(headers: Headers) -> tuple[int, int] | None:
 
 
 def rehomed_headers(record: Record) -> Headers:
-    """The headers of the record that stands for ``record`` in its right partition."""
-    if any(name == ORIGIN_HEADER and text is not None for name, text in record.headers):
-        return record.headers
+    """The headers of the record that stands for ``record`` in its right partition.
+
+    Where they are so long that no room may be left for one more, those that decide nothing are left out.
+    """
+    headers = record.headers
+    if headers and headers_bytes(headers) > _REHOMED_BYTES:
+        # No longer than an event: attributes count as its bytes.
+        headers = tuple(header for header in headers if _decides(*header))
+    if any(name == ORIGIN_HEADER and text is not None for name, text in headers):
+        return headers
     origin = f"{record.partition}:{record.offset}:{record.arrival_us}".encode()
-    return (*record.headers, (ORIGIN_HEADER, origin))
+    return (*headers, (ORIGIN_HEADER, origin))
+
+
+def _decides(name: str, text: bytes | None) -> bool:
+    if name in _OF_RECORDS:
+        return len(text or b"") <= _OF_RECORDS_BYTES
+    return is_attribute(name)
 
 
 # ---- the engine's own events --------------------------------------------------------------------

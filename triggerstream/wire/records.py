@@ -8,6 +8,13 @@ from msgspec import Struct
 
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 """Headers of a record; Kafka allows one without a value. A name that is not UTF-8 has ``\\xff`` escapes."""
+_HEADER_OVERHEAD = 8
+"""At most so many bytes are the lengths of a header's name and value."""
+
+
+def headers_bytes(headers: Headers) -> int:
+    """What ``headers`` take of a record, at most: many short ones take more than their texts."""
+    return sum(len(name.encode()) + len(text or b"") + _HEADER_OVERHEAD for name, text in headers)
 
 
 class Unfit(Struct, frozen=True, kw_only=True):

@@ -96,6 +96,28 @@ async def test_a_few_kib_that_unpack_to_many_mib_are_a_dead_letter_and_stop_nobo
     assert await command_count(app) == 1
 
 
+async def test_headers_as_long_as_a_record_may_be_stop_nobody(app: Stage) -> None:
+    """Beside them there is no room in a record for a dead letter's own headers, or for an origin."""
+    place, topic = partition_of(b"s", app.partitions), app.topics.events
+    elsewhere = (place + 1) % app.partitions
+    trigger = b'{"type": "%s", "subject": "s"}'
+    many = RawRecord(key=b"s", value=b"{", headers=[(b"", b"")] * 556_900)
+    long = RawRecord(key=b"s", value=b"{", headers=[("語".encode() * 371_200, b"")])
+    odd = RawRecord(value=trigger % b"a", headers=[(b"\xff" * 1_113_000, b""), (b"ce_id", b"1")])
+    trace = RawRecord(value=trigger % b"b", headers=[(b"traceparent", b"0" * 1_113_000)])
+    for number, record in ((place, many), (place, long), (elsewhere, odd), (elsewhere, trace)):
+        await produce(app.connection, topic, number, batch([record]))
+    worker = app.start()
+    async with asyncio.timeout(90):
+        while await command_count(app) < 1:
+            assert worker.running(), worker.text()
+    await app.settled()
+    letters = await read_all(app.connection, app.topics.dead_letters, app.partitions)
+    assert max(map(len, letters.values())) == 2
+    await worker.drained()
+    await app.exact()
+
+
 @pytest.mark.faults
 async def test_a_batch_that_cannot_be_read_is_passed_over_only_where_an_operator_says_so(
     start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path

@@ -58,6 +58,12 @@ def test_what_is_too_long_is_kept_as_its_head_and_hash(where: str) -> None:
     assert again.record.headers == ()
 
 
+@pytest.mark.parametrize("headers", [(("", b""),) * 500_000, (("\u8a9e" * 360_000, b""),)])
+def test_headers_count_as_the_bytes_that_they_take(headers: Headers) -> None:
+    new = dead_letter_record(DeadLetter(record=_record(b"{", headers=headers), reason="r"), topic="t")
+    assert len(new.headers) < 5
+
+
 def test_a_record_of_somebody_else_is_refused() -> None:
     with pytest.raises(DecodeError, match="no dead letter"):
         buried(b"{}", key=b"s", headers=(("traceparent", b"00"),))

@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaProducer
 from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.core.errors import DecodeError
 from triggerstream.engine.checkpoint import DeadLetter
-from triggerstream.wire.records import Headers, NewRecord, Record
+from triggerstream.wire.records import Headers, NewRecord, Record, headers_bytes
 
 REASON_HEADER = "triggerstream-reason"
 PLACE_HEADER = "triggerstream-place"
@@ -82,7 +82,7 @@ def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
     ]
     if letter.last is not None:
         ours.append((LOST_HEADER, str(letter.last).encode()))
-    if len(key or b"") + len(value) + sum(len(n) + len(v or b"") for n, v in headers) > WHOLE_BYTES:
+    if len(key or b"") + len(value) + headers_bytes(headers) > WHOLE_BYTES:
         ours.append((CUT_HEADER, f"{len(value)}:{sha256(value).hexdigest()}".encode()))
         key, value, headers = key and key[:_KEY_HEAD_BYTES], value[:_HEAD_BYTES], ()
     if headers and headers[0][0] in _OPTIONAL:
