@@ -118,6 +118,15 @@ async def commits(connection: Connection, app: AppId, wanted: dict[int, int]) ->
             pass
 
 
+async def test_a_session_timeout_that_brokers_refuse_ends_it_with_2(
+    connection: Connection, kafka_app: AppId, start: Start
+) -> None:
+    await append(connection, kafka_app, commands(kafka_app, range(1)), partitions=PARTITIONS)
+    bridge = start(*ALLOW, "--from", "earliest", "--session-timeout", "1h")
+    assert await bridge.ended() == 2, bridge.text()
+    assert "--session-timeout 3600s: the brokers refuse it" in bridge.text()
+
+
 async def test_killed_between_publish_and_commit_repeats_ids_and_loses_none(
     connection: Connection, kafka_app: AppId, broker: str, start: Start
 ) -> None:
