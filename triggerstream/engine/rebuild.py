@@ -128,15 +128,15 @@ def _refuse_losses(address: str, done: Sequence[Rebuilt]) -> None:
     said = []
     if lost:
         said.append(
-            f"{lost.sessions:,} stored sessions with {lost.commands:,} commands that are not settled are not "
-            "in the log: they would be lost"
+            f"{lost.sessions:,} sessions with {lost.commands:,} commands that are not settled are stored, "
+            "but are not in the log: they would be lost"
         )
     if decided:
         count = "would count as decided, and only `instances resend` would hand them over"
         becomes = "would be handed over" if any(one.outbox for one in done) else count
         said.append(
-            f"the stored states have version {next(one.fold for one in done if one.fold)} of the fold; "
-            f"{decided:,} commands that only this release decides {becomes}"
+            f"stored states were folded with version {next(one.fold for one in done if one.fold)} "
+            f"of the fold; {decided:,} commands that only this release decides {becomes}"
         )
     if said:
         raise UsageError(f"{'; '.join(said)}; {advice.rebuild_all_the_same(address)}")
