@@ -17,6 +17,7 @@ from tests.support.commands import END_S, Ran, triggerstream
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.rehome import rehome
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.marks import RESERVED
@@ -209,3 +210,26 @@ def home(sessions: range) -> set[str]:
     """The sessions that both numbers have in the same partition."""
     keys = [f"s{n}" for n in sessions]
     return {key for key in keys if partition_of(key.encode(), OWN) == partition_of(key.encode(), GROWN)}
+
+
+async def test_of_two_rehomes_at_the_same_time_each_record_has_one_copy(app: Stage) -> None:
+    """More of one trigger than the fold knows the identities of, so that a second copy would count."""
+    await app.prepare()
+    await grow(app, app.topics.events)
+    session = next(iter(sorted(stray_sessions(SESSIONS))))
+    key, count = session.encode(), 600
+    await app.append(
+        [NewRecord(key=key, value=dumps({"type": "a", "data": {"n": n}})) for n in range(count)],
+        partition=partition_of(key, GROWN),
+    )
+    ran = await asyncio.gather(
+        *(rehome(app.connection, app.app, partitions=OWN) for _ in range(2)), return_exceptions=True
+    )
+    failed = [str(one) for one in ran if isinstance(one, BaseException)]
+    # None fails where the first is done before the second one begins.
+    assert failed in ([], ["another rehome of this app has begun since then, and does the rest"])
+    assert (await rehome(app.connection, app.app, partitions=OWN)).records == 0
+    copies = (await read_all(app.connection, app.topics.events, OWN))[partition_of(key, OWN)]
+    assert [record.value for record in copies if record.key == key] == [
+        dumps({"type": "a", "data": {"n": n}}) for n in range(count)
+    ]

@@ -110,6 +110,7 @@ async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others
     await operate("topics", "create", "--partitions", "2")
     await operate("topics", "check")
     await operate("config", "apply", str(tasks))
+    await operate("topics", "rehome")
     with valkey_server() as broker:
         worker = WorkerProcess(
             connection,

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ProducerFenced
 
 from triggerstream.adapters.kafka.connection import Connection, gathered, seen, stop, translated
 from triggerstream.adapters.kafka.layout import Layout, layout_of
 from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.rehome import Place, Stray, Strays, stray_of
 from triggerstream.wire import events
@@ -41,12 +42,14 @@ async def rehome(
     """Append every record of an added partition that has no copy yet. Workers may run meanwhile.
 
     ``partitions``: the app's number of partitions, if no checkpoint has it.
-    After a crash, some records are appended, and the next call appends the others. If two calls run at the
-    same time, the second copy of a record has no effect, because both have the identity of the same original.
+    After a crash, some records are appended, and the next call appends the others. A call fences an earlier
+    one that still runs: the fold remembers the identity of a trigger's latest events only, so second copies
+    of many records would count.
 
     Raises:
         UsageError: there is no events topic; or the app's number of partitions is unknown.
-        LogError: unknown whether all records are appended. Safe to call again.
+        LogError: unknown whether all records are appended, or another call fenced this one. Safe to call
+            again.
     """
     layout = await layout_of(connection, app, partitions=partitions)
     if layout.added and partitions is None and not layout.marked:
@@ -59,7 +62,7 @@ async def rehome(
         found = await strays(connection, app, layout)
     else:
         async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
-            producer = connection.producer()
+            producer = connection.producer(transactional_id=f"{app}-rehome")
             await connection.start(producer)
         try:
             found = await _walk(connection, app, layout, producer)
@@ -167,17 +170,28 @@ async def _append(
 ) -> None:
     """Append ``missing`` in order; they are durable when this returns."""
     async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
-        sent = []
-        for stray in missing:
-            # A record without a valid signature is not signed: its owner must refuse the copy.
-            record = connection.signed(app, stray.record) if stray.trusted else stray.record
-            answer = await producer.send(
-                topic,
-                record.value,
-                key=record.key,
-                partition=stray.partition,
-                headers=list(record.headers),
-            )
-            answer.add_done_callback(seen)
-            sent.append(answer)
-        await gathered(sent)
+        try:
+            await producer.begin_transaction()
+            await gathered(await _sent(connection, app, producer, topic, missing))
+            await producer.commit_transaction()
+        except ProducerFenced as exc:
+            raise LogError("another rehome of this app has begun since then, and does the rest") from exc
+
+
+async def _sent(
+    connection: Connection, app: AppId, producer: AIOKafkaProducer, topic: str, missing: Sequence[Stray]
+) -> list[Any]:
+    sent = []
+    for stray in missing:
+        # A record without a valid signature is not signed: its owner must refuse the copy.
+        record = connection.signed(app, stray.record) if stray.trusted else stray.record
+        answer = await producer.send(
+            topic,
+            record.value,
+            key=record.key,
+            partition=stray.partition,
+            headers=list(record.headers),
+        )
+        answer.add_done_callback(seen)
+        sent.append(answer)
+    return sent
