@@ -345,10 +345,11 @@ class Partition:
         self._batches.append(_Taken(records))
         self._fold_on()
 
-    def pass_over(self, span: tuple[int, int], *, reason: str) -> None:
+    def pass_over(self, span: tuple[int, int], *, first: int, reason: str) -> None:
         """Go on after ``span``, which was taken in and cannot be read; ``reason`` says why it is given up.
 
-        The span becomes one dead letter. Like a folded batch, it is not durable yet when this returns.
+        From its offset ``first`` on it was lost: that becomes one dead letter. Like a folded batch, it is not
+        durable yet when this returns.
         """
         begin, end = span
         if self.life is not Life.READY or end <= self.next:
@@ -359,10 +360,10 @@ class Partition:
             return
         logger.warning(
             "range of the log skipped",
-            extra={"partition": self.number, "offset": begin, "last": end - 1, "error": reason},
+            extra={"partition": self.number, "offset": first, "last": end - 1, "error": reason},
         )
         lost = Record(
-            partition=self.number, offset=begin, arrival_us=self.clock.now_us(), key=None, value=None
+            partition=self.number, offset=first, arrival_us=self.clock.now_us(), key=None, value=None
         )
         letter = DeadLetter(record=lost, reason=f"lost: {reason}", last=end - 1)
         self._position = end

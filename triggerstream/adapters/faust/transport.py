@@ -61,20 +61,21 @@ class Host(Protocol):
 class PartitionBatch:
     """A fetch of one partition: its records, its begin and end position, and the owner at that time.
 
-    ``lost``: the reason why the span cannot be read; the fetch then has no records.
+    ``lost``: why the span from offset ``lost_at`` on cannot be read; the fetch then has no records.
     """
 
     owner: Partition
     records: Sequence[Record]
     span: tuple[int, int]
     lost: str | None = None
+    lost_at: int = -1
 
     def fold(self) -> None:
         """Have the owner fold it."""
         if self.lost is None:
             self.owner.fold(self.records, span=self.span)
         else:
-            self.owner.pass_over(self.span, reason=self.lost)
+            self.owner.pass_over(self.span, first=self.lost_at, reason=self.lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,20 +183,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         broken = [batch for batch in unreadable(consumer, places) if batch.settled]
         return Fetched(epoch=self.epoch, records=found, spans=spans, unreadable=broken)
 
-    async def pass_over(self, place: TP, span: tuple[int, int], *, epoch: int) -> bool:
-        """Continue to fetch ``place`` after ``span``, if it is at the span's begin and ``epoch`` is current.
+    async def pass_over(self, place: TP, lost: tuple[int, int], *, epoch: int) -> int | None:
+        """Continue to fetch ``place`` after ``lost``, if it is at its begin and ``epoch`` is current.
+
+        Returns the position up to which records were handed over, None where nothing was done. Between that
+        position and the begin of ``lost`` there are only control records.
 
         Raises:
-            UsageError: the span ends beyond the log.
+            UsageError: the range ends beyond the log.
         """
-        passed: bool = await self.call_thread(self._pass_over, TopicPartition(*place), span, epoch)
-        return passed
+        handed: int | None = await self.call_thread(self._pass_over, TopicPartition(*place), lost, epoch)
+        return handed
 
-    async def _pass_over(self, place: TopicPartition, span: tuple[int, int], epoch: int) -> bool:
-        consumer, (begin, after) = self._ensure_consumer(), span
+    async def _pass_over(self, place: TopicPartition, lost: tuple[int, int], epoch: int) -> int | None:
+        consumer, (begin, after) = self._ensure_consumer(), lost
         at = self.fetched(TP(*place))
         if epoch != self.epoch or self._handed is None or at is None or at[0] != begin:
-            return False
+            return None
         end = consumer.highwater(place)
         if end is not None and after > end:
             raise UsageError(
@@ -203,8 +207,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 f"at offset {end - 1}: records that do not exist yet cannot be skipped"
             )
         consumer.seek(place, after)
+        handed = self._handed.get(place, begin)
         self._handed[place] = after
-        return True
+        return handed
 
     def trouble(self) -> BaseException | None:
         """What keeps it from joining its group; aiokafka tells that to who fetches, and nobody does yet."""
@@ -324,11 +329,13 @@ class Consumer(driver.Consumer):
         if lost is None:
             self._host.fail(UnreadableError(broken))
             return
-        place, span = self._place(partition.number), (broken.offset, lost.last + 1)
-        if not await self._thread.pass_over(place, span, epoch=self.epoch):
+        place, after = self._place(partition.number), lost.last + 1
+        handed = await self._thread.pass_over(place, (broken.offset, after), epoch=self.epoch)
+        if handed is None:
             return  # it changes hands
         partition.take()
-        batch = PartitionBatch(partition, (), span, lost=f"given up with --skip: {broken.reason}")
+        reason = f"given up with --skip: {broken.reason}"
+        batch = PartitionBatch(partition, (), (handed, after), lost=reason, lost_at=broken.offset)
         await self.callback(self._message(place, batch, lost.last))
 
     def _place(self, partition: int) -> TP:
