@@ -256,7 +256,7 @@ def test_read_raises_with_all_findings() -> None:
     assert len(caught.value.findings) == 2
     assert str(caught.value) == (
         'tasks.json:1:19 /t_a/after: must be a list of triggers, not a string: write `["x"]`'
-        " (and 1 more: triggerstream config check tasks.json)"
+        " (and 1 more: `triggerstream config check tasks.json`)"
     )
 
 

@@ -89,6 +89,7 @@ class _From(click.ParamType):
     metavar="earliest|latest|OFFSET",
     help="Where to begin in partitions of which the group has no usable offset. Say it once.",
 )
+@click.option("--yes", "agreed", is_flag=True, help="Begin there although commands are passed over.")
 @click.option(
     "--session-timeout",
     "session_timeout_us",
@@ -111,6 +112,7 @@ def bridge(
     allow_file: Path | None,
     allow_any: bool,
     start: Start | None,
+    agreed: bool,
     session_timeout_us: int,
     probes_host: str,
     probes_port: int | None,
@@ -150,6 +152,7 @@ def bridge(
                     dispatcher,
                     pulse,
                     start=start,
+                    agreed=agreed,
                     session_timeout_s=session_timeout_s,
                     member=supervision.member,
                 )
@@ -166,6 +169,7 @@ async def _run(
     pulse: Pulse,
     *,
     start: Start | None,
+    agreed: bool,
     session_timeout_s: float,
     member: str | None,
 ) -> None:
@@ -202,7 +206,7 @@ async def _run(
 
     beats.start("beats", keep_beating(pulse, how_it_is))
     try:
-        await made.run(stopping, start=start)
+        await made.run(stopping, start=start, agreed=agreed)
     finally:
         await beats.close()
 

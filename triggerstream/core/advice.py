@@ -87,7 +87,8 @@ def name_partitions(at: str) -> str:
     """Advice for an app without a checkpoint whose records fit no number of partitions."""
     return (
         "say how many partitions the app had: "
-        f"`triggerstream replay --rebuild --partitions NUMBER --at {quote(at)}`"
+        f"`triggerstream replay --rebuild --partitions NUMBER --at {quote(at)}`; "
+        "with --yes these records are left out"
     )
 
 
@@ -110,9 +111,18 @@ def remove_member(at: str, name: str) -> str:
 def begin_bridge(group: str, why: str) -> str:
     """Advice for a bridge whose group has no usable offset: only ``earliest`` skips nothing."""
     return (
-        f"group {group} has no usable offset: {why}; say once where to begin: --from earliest hands over "
+        f"group {group} has no usable offset: {why}; say once where to begin: `--from earliest` hands over "
         "all stored commands, under their ids; --from latest or --from OFFSET skips earlier commands, "
         "which only `triggerstream instances resend` hands over then"
+    )
+
+
+def agree_to_pass_over(commands: int) -> str:
+    """Advice for a bridge that was told to begin behind stored commands."""
+    which = "1 stored command" if commands == 1 else f"{commands:,} stored commands"
+    return (
+        f"this would skip {which}: `--from earliest` hands over all of them, under their ids; --yes beside "
+        "the other options skips them, and only `triggerstream instances resend` hands them over then"
     )
 
 
@@ -131,7 +141,7 @@ def replay_instance() -> str:
 
 def check_file(name: str) -> str:
     """Advice for a tasks file with more errors than one line has room for."""
-    return f"triggerstream config check {quote(name)}"
+    return f"`triggerstream config check {quote(name)}`"
 
 
 def apply_file() -> str:

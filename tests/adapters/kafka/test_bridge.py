@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions
 
 from tests.adapters.kafka.bridges import (
     RUN,
@@ -20,6 +21,7 @@ from tests.adapters.kafka.bridges import (
     queued,
 )
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
+from tests.support.advised import printed_command
 from tests.support.kafka.raw import RawRecord, batch, packed, produce
 from tests.support.kafka.server import KafkaServer
 from tests.support.ports import free_port
@@ -27,10 +29,12 @@ from tests.support.probes import Probes
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually, wait_until
 from triggerstream.adapters.kafka.bridge import group_of
+from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.deadletters import buried
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES, ZSTD
+from triggerstream.core import advice
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Event, Failed
 from triggerstream.core.ids import AppId
@@ -243,9 +247,26 @@ async def test_without_an_offset_it_refuses_to_start_until_it_is_told_where(
     assert await refused.ended() == 2
     # A Kafka that has just been started may have said before that its group's coordinator is not there yet.
     (line,) = [line for line in refused.text().splitlines() if "Coordinator" not in line]
-    assert f"group {kafka_app}-bridge has no usable offset: partition 0" in line
-    assert "--from earliest" in line
-    told = start(*ALLOW, "--from", "latest")
+    why = f"partition 0 of {Topics.of(kafka_app).commands} has none (and {PARTITIONS - 1} more)"
+    begin = printed_command(advice.begin_bridge(group_of(kafka_app), why), line)
+    # Passing commands over is counted, and nothing is committed before somebody agrees.
+    for where in ("latest", "1000"):
+        refused = start(*ALLOW, "--from", where)
+        assert await refused.ended() == 2
+        assert printed_command(advice.agree_to_pass_over(20), refused.text()) == begin
+    assert await committed(connection, kafka_app) == {}
+    again = start(*ALLOW, *begin)
+    await handed_over(broker, 20)
+    again.terminate()
+    assert await again.ended() == 0
+    assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(20))}
+
+
+async def test_commands_are_passed_over_once_somebody_agrees(
+    connection: Connection, kafka_app: AppId, broker: str, start: Start
+) -> None:
+    await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
+    told = start(*ALLOW, "--from", "latest", "--yes")
     await told.says("ready: partitions")
     told.kill()
     # `latest` was committed before anything was handed over, so the next one misses nothing.
@@ -265,24 +286,6 @@ async def made_again(connection: Connection, app: AppId) -> None:
         while topic in await admin.list_topics():
             pass
     await create(connection, app, partitions=PARTITIONS)
-
-
-async def test_a_topic_made_again_beneath_it_ends_it_and_says_where_to_begin(
-    connection: Connection, kafka_app: AppId, broker: str, start: Start
-) -> None:
-    await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
-    bridge = start(*ALLOW, "--from", "earliest")
-    await handed_over(broker, 20)
-    await made_again(connection, kafka_app)
-    await append(connection, kafka_app, commands(kafka_app, range(20, 40)), partitions=PARTITIONS)
-    assert await bridge.ended() == 2, bridge.text()
-    assert "has no usable offset" in bridge.text()
-    assert "--from earliest" in bridge.text()
-    told = start(*ALLOW, "--from", "earliest")
-    await handed_over(broker, 40)
-    told.terminate()
-    assert await told.ended() == 0
-    assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(40))}
 
 
 async def test_an_offset_of_a_topic_that_had_the_name_before_is_refused(
@@ -308,6 +311,69 @@ async def test_an_offset_of_a_topic_that_had_the_name_before_is_refused(
     await handed_over(broker, 120)
     numbers = (*range(20), *range(100, 200))
     assert set(counts(broker)) == {command(kafka_app, number).id for number in numbers}
+
+
+async def test_where_nothing_is_passed_over_latest_needs_no_word(
+    connection: Connection, kafka_app: AppId, broker: str, start: Start
+) -> None:
+    told = start(*ALLOW, "--from", "latest")
+    await told.says("ready: partitions")
+    await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
+    await handed_over(broker, 20)
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_partitions_that_are_added_begin_at_their_first_command(
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start, *, running: bool
+) -> None:
+    grown = PARTITIONS + 2
+    await append(connection, kafka_app, commands(kafka_app, range(50)), partitions=PARTITIONS)
+    bridge = start(*ALLOW, "--from", "earliest")
+    await handed_over(broker, 50)
+    if not running:
+        bridge.terminate()
+        assert await bridge.ended() == 0
+    async with connection.running(connection.admin()) as admin:
+        await admin.create_partitions({topics.commands: NewPartitions(total_count=grown)})
+    async with connection.client() as client:
+        while (
+            found := (await describe(client, [topics.commands])).topics[topics.commands]
+        ).partitions < grown:
+            pass
+        while not found.led:
+            found = (await describe(client, [topics.commands])).topics[topics.commands]
+    await append(connection, kafka_app, commands(kafka_app, range(50, 150)), partitions=grown)
+    if not running:
+        bridge = start(*ALLOW)
+    await handed_over(broker, 150)
+    said = bridge.text()
+    assert said.count("partition was added: it begins at its first command") >= 1
+    bridge.terminate()
+    assert await bridge.ended() == 0, bridge.text()
+    assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(150))}
+    again = start(*ALLOW)
+    await again.says("ready: partitions 0, 1, 2, 3, 4, 5")
+    assert "begins at its first command" not in again.text()
+
+
+async def test_a_topic_that_is_made_again_beneath_it_ends_it_and_nothing_of_the_new_one_is_lost(
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+) -> None:
+    await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
+    bridge = start(*ALLOW, "--from", "earliest", "--session-timeout", "60s")
+    await handed_over(broker, 20)
+    await made_again(connection, kafka_app)
+    await append(connection, kafka_app, commands(kafka_app, range(20, 40)), partitions=PARTITIONS)
+    assert await bridge.ended() == 2
+    assert f"{topics.commands} was deleted and made again" in bridge.text()
+    why = "the topic is another one"
+    begin = printed_command(advice.begin_bridge(group_of(kafka_app), why), bridge.text())
+    # It has left its group, so that another one can begin before its session would have timed out.
+    again = start(*ALLOW, *begin)
+    await handed_over(broker, 40)
+    again.terminate()
+    assert await again.ended() == 0
+    assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(40))}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, stop
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
+from triggerstream.adapters.kafka.group import group_offsets
 from triggerstream.adapters.kafka.records import STUCK_S, extents, pieces
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError
@@ -80,17 +81,9 @@ class KafkaLedger:
 
     async def committed(self) -> int | None:
         """The offset of the group, as lag tools see it; None where there is none."""
-        admin = self._connection.admin()
         log = self._at(self._topics.events)
-        await _translated(self._connection.start(admin), "cannot be reached")
-        try:
-            offsets = await _translated(
-                admin.list_consumer_group_offsets(self._app, partitions=[log]), "has no group offset"
-            )
-        finally:
-            await stop(admin)
-        found = offsets.get(log)
-        return None if found is None or found.offset < 0 else int(found.offset)
+        asking = group_offsets(self._connection, self._app, [log])
+        return (await _translated(asking, "has no group offset")).get(log)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.

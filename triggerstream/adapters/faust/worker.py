@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -29,7 +30,7 @@ from triggerstream.adapters.faust.vitals import vitals_of
 from triggerstream.adapters.faust.web import Front
 from triggerstream.adapters.kafka.check import Severity, added, check
 from triggerstream.adapters.kafka.cluster import Topic
-from triggerstream.adapters.kafka.group import leave
+from triggerstream.adapters.kafka.group import LEAVE_S, leave
 from triggerstream.adapters.kafka.layout import Layout, layout_of
 from triggerstream.adapters.kafka.rehome import strays
 from triggerstream.adapters.kafka.topics import Topics, address_of
@@ -99,9 +100,11 @@ def run_worker(
 async def _run(
     settings: WorkerSettings, pulse: Pulse, window: Window | None, on_end: Callable[[str], None]
 ) -> int:
+    app: WorkerApp | None = None
+
     def fail(exc: BaseException) -> NoReturn:
         pulse.fail(str(exc))
-        end_process(exc, on_end=on_end)
+        end_process(exc, on_end=on_end, on_refusal=lambda: leave_at_once(settings, app))
 
     loop = asyncio.get_running_loop()
     stopping = _stopping(pulse, fail)
@@ -197,6 +200,21 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T 
         waiting.cancel()
 
 
+def leave_at_once(settings: WorkerSettings, app: WorkerApp | None) -> None:
+    """Leave the group where the process ends until a person has repaired something, `--stay` or not.
+
+    The repair may need a group without members. It is done in a thread with a loop of its own, as nothing in
+    the loop of the process is to go on meanwhile. Another process that has the name stays a member.
+    """
+    if app is None:
+        return
+    leaving = threading.Thread(
+        target=lambda: asyncio.run(_leave(replace(settings, leaves=True), app.member_id())), daemon=True
+    )
+    leaving.start()
+    leaving.join(LEAVE_S)
+
+
 async def _leave(settings: WorkerSettings, member_id: str) -> None:
     """Leave the group, so that others get the partitions at once; aiokafka does not for static members."""
     if settings.instance_id is None or not settings.leaves or not member_id:
@@ -249,13 +267,23 @@ async def _look(settings: WorkerSettings) -> Layout:
     return await layout_of(connection, settings.app, timeout_s=_LOOK_S)
 
 
-def end_process(exc: BaseException, *, on_end: Callable[[str], None] = lambda _reason: None) -> NoReturn:
-    """End at once, with the status that ``exc`` deserves. Nothing is finished: it may not be ours."""
+def end_process(
+    exc: BaseException,
+    *,
+    on_end: Callable[[str], None] = lambda _reason: None,
+    on_refusal: Callable[[], object] = lambda: None,
+) -> NoReturn:
+    """End at once, with the status that ``exc`` deserves. Nothing is finished: it may not be ours.
+
+    ``on_refusal`` is called where a person must repair something before the next start.
+    """
     status = FENCED if isinstance(exc, FencedError) else REFUSED if is_refusal(exc) else FAILED
     if status == FAILED:
         logger.critical("worker ends", exc_info=exc)
     tell(f"ending with status {status}: {type(exc).__name__}: {exc}")
     on_end(str(exc) or type(exc).__name__)
+    if status == REFUSED:
+        on_refusal()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Literal, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -21,12 +22,12 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.batches import fetched
-from triggerstream.adapters.kafka.cluster import describe
+from triggerstream.adapters.kafka.cluster import Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.group import leave, member_id, session_timeout_refused, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
-from triggerstream.adapters.kafka.records import record_of
+from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.adapters.kafka.watch import watch_topics
@@ -58,6 +59,8 @@ _REVOKE_S = 5.0
 """How long a rebalance does. What is not confirmed by then the next owner hands over again."""
 _REBALANCE_MS = 60_000
 _NEVER_MS = 2**31 - 1
+_NO_OFFSET_S = 0.05
+"""aiokafka says so at every fetch until the partition has a position."""
 
 
 def group_of(app: AppId) -> str:
@@ -107,17 +110,17 @@ class Bridge:
         self._room = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def run(self, stopping: asyncio.Event, *, start: Start | None) -> None:
+    async def run(self, stopping: asyncio.Event, *, start: Start | None, agreed: bool = False) -> None:
         """Hand over until ``stopping`` is set; then finish what is in flight, commit, and leave the group.
 
         Raises:
             UsageError: it cannot be started as things are; the message says what to do.
             LogError: the log failed in a way that a restart may cure.
         """
-        self._topic_id = await begin(self._connection, self._app, start)
+        self._topic_id = await begin(self._connection, self._app, start, agreed=agreed)
         consumer = self._consumer = self._new_consumer()
         handing, intake = Background(self.fail), Background(self.fail)
-        ending = asyncio.create_task(stopping.wait())
+        ending, left = asyncio.create_task(stopping.wait()), ""
         try:
             async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
                 await self._connection.start(consumer)
@@ -135,6 +138,9 @@ class Bridge:
             await intake.close()
             await self.release(within_s=_DRAIN_S)
             left = member_id(consumer)
+        except UsageError:
+            left = member_id(consumer)  # it does not come back by itself
+            raise
         except KafkaError as exc:
             raise LogError(f"{self._topics.commands} cannot be read: {exc!r}") from exc
         finally:
@@ -145,7 +151,7 @@ class Bridge:
             await self._dispatcher.close()
             await self._log.close()
             await self._graveyard.close()
-        await self._leave(left)
+            await self._leave(left)
 
     async def _watch(self) -> None:
         """End the bridge where its topic is another one by now: a consumer goes on by name, or waits.
@@ -156,7 +162,14 @@ class Bridge:
         topic = self._topics.commands
         lost = f"commands that were in {topic} and not handed over are lost: {advice.resend_stuck()}"
         repair = f"{lost}; {_where_to_begin(self._app, 'the topic is another one')}"
-        await watch_topics(self._connection, {topic: self._topic_id}, repair=repair)
+        consumer = self._started()
+
+        async def look(found: Mapping[str, Topic]) -> None:
+            if found[topic].partitions > len(consumer.partitions_for_topic(topic) or ()):
+                # aiokafka looks for added partitions every 5 minutes.
+                await consumer._client.force_metadata_update()  # noqa: SLF001 - nothing public does
+
+        await watch_topics(self._connection, {topic: self._topic_id}, repair=repair, look=look)
 
     async def _leave(self, member_id: str) -> None:
         """Leave the group, so that others get the partitions at once."""
@@ -188,7 +201,11 @@ class Bridge:
                 await self._room.wait()
             try:
                 found = await fetched(consumer, timeout_ms=_FETCH_MS, max_records=room)
-            except (NoOffsetForPartitionError, OffsetOutOfRangeError) as exc:
+            except NoOffsetForPartitionError:
+                # `assigned` finds the same out, and says where it begins or ends the bridge.
+                await asyncio.sleep(_NO_OFFSET_S)
+                continue
+            except OffsetOutOfRangeError as exc:
                 raise UsageError(_where_to_begin(self._app, str(exc))) from exc
             except InvalidSessionTimeoutError as exc:
                 raise session_timeout_refused(self._session_timeout_ms / 1000) from exc
@@ -278,12 +295,31 @@ class Bridge:
         for place in places:
             offset = await consumer.committed(place)
             if offset is None:
-                raise UsageError(_where_to_begin(self._app, f"partition {place.partition} has none"))
+                offset = await self._begin_added(consumer, place)
             # What was fetched before this was dropped for lack of a lane: the seek has it fetched again.
             consumer.seek(place, offset)
             self._lanes[place.partition] = Lane(place.partition, offset)
         self._phase = Phase.READY
         self._on_ready(sorted(self._lanes))
+
+    async def _begin_added(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
+        """Where a partition begins that has no offset although the bridge has begun.
+
+        Raises:
+            UsageError: others have none either: it is not for this process to say what was handed over.
+        """
+        places = [
+            TopicPartition(place.topic, number)
+            for number in consumer.partitions_for_topic(place.topic) or {place.partition}
+        ]
+        if place not in _added({one: await consumer.committed(one) for one in places}):
+            raise UsageError(_where_to_begin(self._app, f"partition {place.partition} has none"))
+        offset: int = (await consumer.beginning_offsets([place]))[place]
+        logger.warning(
+            "partition was added: it begins at its first command",
+            extra={"topic": place.topic, "partition": place.partition, "offset": offset},
+        )
+        return offset
 
     async def release(self, *, within_s: float = _REVOKE_S) -> None:
         """Let go of all partitions: start nothing more, wait for confirmations, commit."""
@@ -369,14 +405,17 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is 
 # ---- where to begin ---------------------------------------------------------------------------
 
 
-async def begin(connection: Connection, app: AppId, start: Start | None) -> str:
+async def begin(connection: Connection, app: AppId, start: Start | None, *, agreed: bool = False) -> str:
     """See to it that the group has a usable offset for each partition, before anything is handed over.
 
     ``start`` is for partitions that have none, one outside of the log, or one of a topic that had this name
-    before; theirs is committed at once. Returns the id of the topic, which is committed with each offset.
+    before; theirs is committed at once. ``agreed``: commands that are stored may be skipped. Partitions that
+    were added to the topic begin at their first command, whatever ``start`` is: :meth:`Bridge.assigned` sees
+    to it. Returns the id of the topic, which is committed with each offset.
 
     Raises:
-        UsageError: a partition has none and there is no ``start``; or the topic is missing.
+        UsageError: a partition has none and there is no ``start``; or commands would be passed over and
+            nobody has agreed; or the topic is missing.
         LogError: the cluster cannot be reached, or another bridge came between.
     """
     topic = Topics.of(app).commands
@@ -391,21 +430,62 @@ async def begin(connection: Connection, app: AppId, start: Start | None) -> str:
             first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
             # What is public knows no metadata, and does not wait for a coordinator that is only just there.
             committed = await consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001
-            lacking = {
-                place: why
-                for place in places
-                if (why := _lack(committed.get(place), first[place], end[place], topic=found.id)) is not None
-            }
-            if not lacking:
-                return found.id
-            if start is None:
-                place, why = next(iter(lacking.items()))
-                more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
-                raise UsageError(_where_to_begin(app, f"partition {place.partition} of {topic} {why}{more}"))
-            await consumer.commit(
-                {place: (_first(start, first[place], end[place]), found.id) for place in lacking}
-            )
+    lacking = {
+        place: why
+        for place in places
+        if (why := _lack(committed.get(place), first[place], end[place], topic=found.id)) is not None
+    }
+    known = {place: at.offset for place, at in committed.items() if at.offset >= 0}
+    for place in _added({place: known.get(place) for place in places}):
+        del lacking[place]  # its owner begins it
+    if not lacking:
+        return found.id
+    if start is None:
+        place, why = next(iter(lacking.items()))
+        more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        raise UsageError(_where_to_begin(app, f"partition {place.partition} of {topic} {why}{more}"))
+    begins = {place: _first(start, first[place], end[place]) for place in lacking}
+    if not agreed:
+        passed = {place: (first[place], offset) for place, offset in begins.items() if offset > first[place]}
+        if count := await _count(connection, passed):
+            raise UsageError(advice.agree_to_pass_over(count))
+    async with (
+        translated(f"cannot begin in {topic}", timeout_s=TIMEOUT_S),
+        connection.running(_outsider(connection, app)) as consumer,
+    ):
+        consumer.assign(places)
+        await consumer.commit({place: (offset, found.id) for place, offset in begins.items()})
     return found.id
+
+
+def _added(offsets: Mapping[TopicPartition, int | None]) -> Sequence[TopicPartition]:
+    """The partitions that a topic did not have when the group began.
+
+    A first start commits an offset for every partition, and Kafka forgets those of a group together: behind
+    the last one that has an offset, the others are new.
+    """
+    known = [place.partition for place, offset in offsets.items() if offset is not None]
+    return [place for place in offsets if known and place.partition > max(known)]
+
+
+async def _count(connection: Connection, spans: Mapping[TopicPartition, tuple[int, int]]) -> int:
+    """How many committed records are in ``spans``: marks of transactions have offsets as well."""
+    count = 0
+    if not spans:
+        return count
+    async with translated("cannot count commands", timeout_s=TIMEOUT_S):
+        reader = connection.reader(wait_ms=POLL_MS)
+        await connection.start(reader)
+    try:
+        for place, (begin, end) in spans.items():
+            reader.assign([place])
+            reader.seek(place, begin)
+            async with aclosing(pieces(reader, place, begin, end)) as found:
+                async for records, _ in found:
+                    count += len(records)
+    finally:
+        await stop(reader)
+    return count
 
 
 def _lack(at: OffsetAndMetadata | None, first: int, end: int, *, topic: str) -> str | None:

@@ -7,11 +7,11 @@ Heartbeat and DescribeGroups do not contain the name. Kafka has supported it sin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaError, UnknownMemberIdError, for_code
@@ -122,6 +122,22 @@ async def leave(
 
     async with translated(f"cannot leave the group {group} as {name}", timeout_s=timeout_s):
         return await _of_coordinator(connection, group, ask)
+
+
+async def group_offsets(
+    connection: Connection, group: str, places: Sequence[TopicPartition] | None = None
+) -> Mapping[TopicPartition, int]:
+    """The offsets that ``group`` has committed, of ``places`` or of all.
+
+    Raises:
+        KafkaError: the cluster cannot be reached, or refuses.
+    """
+
+    async def ask(admin: AIOKafkaAdminClient, _coordinator: int) -> Mapping[TopicPartition, int]:
+        found = await admin.list_consumer_group_offsets(group, partitions=places)
+        return {place: int(at.offset) for place, at in found.items() if at.offset >= 0}
+
+    return await _of_coordinator(connection, group, ask)
 
 
 async def _of_coordinator(

@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.group import group_offsets
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
@@ -57,12 +58,9 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
     missing = [number for number in range(layout.partitions) if number not in marks]
     if missing:
         topic = Topics.of(app).events
-        async with (
-            translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
-            connection.running(connection.admin()) as admin,
-        ):
-            offsets = await admin.list_consumer_group_offsets(app)
-        read = {place.partition for place, at in offsets.items() if place.topic == topic and at.offset > 0}
+        async with translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
+            offsets = await group_offsets(connection, app)
+        read = {place.partition for place, offset in offsets.items() if place.topic == topic and offset > 0}
         lost = [number for number in missing if number in read]
     if lost:
         said[f"the changelog has no checkpoint, and workers have read the log; {repair}"] = lost
@@ -82,11 +80,10 @@ async def not_handed_over(connection: Connection, app: AppId, partitions: int) -
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
     async with (
         translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
-        connection.running(connection.admin()) as admin,
         connection.running(connection.reader()) as reader,
     ):
-        offsets = await admin.list_consumer_group_offsets(f"{app}-bridge")
-        known = {place.partition: int(at.offset) for place, at in offsets.items() if at.offset >= 0}
+        offsets = await group_offsets(connection, f"{app}-bridge")
+        known = {place.partition: offset for place, offset in offsets.items()}
         ends = await reader.end_offsets(places)
         first = await reader.beginning_offsets(places)
     if not known:
