@@ -63,7 +63,14 @@ class Durable:
         for record in records:
             offset = len(self.log)
             self.log.append(
-                Record(partition=0, offset=offset, arrival_us=offset, key=record.key, value=record.value)
+                Record(
+                    partition=0,
+                    offset=offset,
+                    arrival_us=offset,
+                    key=record.key,
+                    value=record.value,
+                    headers=record.headers,
+                )
             )
 
 

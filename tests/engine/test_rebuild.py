@@ -15,7 +15,7 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine import configurations
 from triggerstream.engine.changelog import ChangelogArchive
-from triggerstream.engine.check import Checked, check
+from triggerstream.engine.check import Checked, check, uncopied
 from triggerstream.engine.ledger import Extent, FencedError
 from triggerstream.engine.marks import (
     CHECKPOINT_KEY,
@@ -26,7 +26,8 @@ from triggerstream.engine.marks import (
 from triggerstream.engine.rebuild import DECIDED, LATEST, Rebuilt, Source, Wish, rebuild
 from triggerstream.engine.versions import TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.wire import tasksfile
-from triggerstream.wire.records import Record
+from triggerstream.wire.events import rehomed_headers
+from triggerstream.wire.records import NewRecord, Record
 
 
 class MemoryRecords:
@@ -301,6 +302,36 @@ async def test_another_number_of_partitions_is_refused_where_sessions_would_be_l
     empty = archive(bench, identity=split)
     with pytest.raises(UsageError, match=r"5 records of 3 sessions are not where .*--partitions 1 --at"):
         await rebuild([empty, _nothing(split)], Wish(given={}), lambda *_: None)
+
+
+async def test_misplaced_records_below_a_checkpoint_are_found_until_they_have_copies(bench: Bench) -> None:
+    split = replace(IDENTITY, partitions=2)
+    mark = decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"")
+    bench.durable.changelog.append((CHECKPOINT_KEY, encode_checkpoint(replace(mark, identity=split))))
+    originals = [one for one in bench.durable.log if one.offset in {1, 2, 3}]
+    other = Bench()
+    archives = [
+        archive(bench, identity=split),
+        ChangelogArchive(
+            app=APP,
+            number=1,
+            identity=split,
+            ledger=MemoryLedger(other.durable),
+            log=MemoryRecords(other.durable.log),
+            commands=MemoryRecords([]),
+        ),
+    ]
+    expected = {(0, 1): "s", (0, 2): "s", (0, 3): "u"}
+    found: list[Checked] = []
+    for original in originals:
+        found = [await check(one, lambda *_: None) for one in archives]
+        assert await uncopied(archives, found) == expected
+        other.durable.append(
+            NewRecord(key=original.key, value=original.value or b"", headers=rehomed_headers(original))
+        )
+        del expected[0, original.offset]
+    # What was checked before the last was appended is looked at again.
+    assert await uncopied(archives, found) == {}
 
 
 async def test_a_log_without_its_beginning_is_refused_unless_asked_for(bench: Bench) -> None:

@@ -120,13 +120,14 @@ class _Wanted:
 
 async def _check(at: str, *, as_json: bool) -> bool:
     from triggerstream import bootstrap
-    from triggerstream.engine.check import check
+    from triggerstream.engine.check import check, uncopied
 
     started = time.monotonic()
     async with _archives(at, to_rebuild=False) as archives:
         stray = await bootstrap.strays(locate(at))
         with _progress(len(archives)) as tell:
             found = [await check(archive, tell) for archive in archives]
+        lost = await uncopied(archives, found)
     for one in found:
         if as_json:
             for difference in one.differences:
@@ -136,7 +137,17 @@ async def _check(at: str, *, as_json: bool) -> bool:
         else:
             _show_differences(one)
             _show_fold(one)
-    agrees = all(one.agrees for one in found) and stray is None
+    agrees = all(one.agrees for one in found) and stray is None and not lost
+    for (partition, offset), session in sorted(lost.items()):
+        if as_json:
+            json_line({"partition": partition, "offset": offset, "session": session, "misplaced": True})
+    if lost and not as_json:
+        (partition, offset), session = min(lost.items())
+        say(
+            f"{len(lost):,} records of {len(set(lost.values())):,} sessions lie elsewhere than where "
+            f"{len(found)} partitions have them, and were not appended there, the first in partition "
+            f"{partition} at offset {offset}, of session {session}: their producers have to send them again"
+        )
     if stray is not None:
         if as_json:
             json_line({"topic": stray.topic, "message": stray.message, "repair": stray.repair})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import aclosing
+from dataclasses import dataclass, field
 
 from triggerstream.core import tasks
 from triggerstream.engine.archive import Archive, Tell, fold_on, lost_beginning, refold_of
 from triggerstream.engine.losses import NewCommand, new_commands
-from triggerstream.engine.replay import Difference, Kept, Refold, differences
+from triggerstream.engine.replay import Difference, Kept, Refold, copied_by, differences
 
 SHOWN = 1_000
 """Differences of a partition that are kept; all are counted."""
@@ -29,6 +31,10 @@ class Checked:
     """Fold version of the states, if it differs from this release's."""
     new_commands: Sequence[NewCommand] = ()
     """Commands that only this release's fold decides, in that case."""
+    misplaced: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
+    """The places of records that belong to another partition, and their keys."""
+    copies: AbstractSet[tuple[int, int]] = frozenset()
+    """The places of records, in any partition, that were appended here because they belong here."""
 
     @property
     def agrees(self) -> bool:
@@ -84,7 +90,35 @@ def _compared(archive: Archive, refold: Refold, kept: Kept) -> Checked:
         sessions=len(refolded.states),
         differing=len(differing),
         differences=tuple(shown),
+        misplaced=refold.misplaced,
+        copies=refold.copies,
     )
+
+
+async def uncopied(archives: Sequence[Archive], found: Sequence[Checked]) -> Mapping[tuple[int, int], str]:
+    """By place, the sessions of records that checkpoints count as folded although no partition has them.
+
+    They lie elsewhere than where the app has them, and were never appended there. ``found`` is what
+    :func:`check` said of ``archives``.
+
+    Raises:
+        LogError: a log cannot be read.
+    """
+    missing = {place: key for one in found for place, key in one.misplaced.items()}
+    for one in found:
+        for place in one.copies & missing.keys():
+            missing.pop(place, None)
+    for archive, one in zip(archives, found, strict=True):
+        if not missing:
+            break
+        # Copies that are not folded yet, those that a worker has appended since included.
+        kept = await archive.kept()
+        begin = one.offset if one.refused is None else kept.log_begin
+        async with aclosing(archive.records(begin, kept.log_end)) as pieces:
+            async for records in pieces:
+                for place in copied_by(records):
+                    missing.pop(place, None)
+    return {place: key.decode(errors="backslashreplace") for place, key in missing.items()}
 
 
 def _lost_end(kept: Kept) -> str:

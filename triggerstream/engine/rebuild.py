@@ -173,7 +173,7 @@ async def _starts(
         starts.append((offset, source))
     if unknown:
         raise await _ask(unknown, tell)
-    await _refuse_misplaced(archives, spans, tell, beyond)
+    await _refuse_misplaced(archives, spans, tell, beyond, agreed=wish.agreed)
     return starts
 
 
@@ -318,12 +318,15 @@ async def _refuse_misplaced(
     spans: Mapping[int, _Span],
     tell: Tell,
     beyond: Mapping[int, RecordReader],
+    *,
+    agreed: bool,
 ) -> None:
     """Raise if records that count as folded are in the wrong partition, without a copy in the right one.
 
     Workers append a copy of such a record before their checkpoint passes it. If the checkpoints are lost, and
     with them the app's number of partitions, records without a copy show that the number was another one. A
-    copy may be in a partition that has a checkpoint, after its folded records.
+    copy may be in a partition that has a checkpoint, after its folded records. ``agreed``: if no number of
+    partitions fits better, these records may be left out.
     """
     own, all_ = len(archives), len(archives) + len(beyond)
     if all_ == 1 or not (beyond or any(span.begin < span.folded for span in spans.values())):
@@ -348,7 +351,8 @@ async def _refuse_misplaced(
     )
     if best != own and not found.fitting[best]:
         raise UsageError(f"{said}; {advice.rebuild_with_partitions(archives[0].address, partitions=best)}")
-    raise UsageError(f"{said}; {advice.name_partitions(archives[0].address)}")
+    if not agreed:
+        raise UsageError(f"{said}; {advice.name_partitions(archives[0].address)}")
 
 
 async def _rebuild(
@@ -367,7 +371,7 @@ async def _rebuild(
     other = kept.fold is not None and kept.fold != tasks.FOLD_VERSION
     decided_anew = new_commands(refolded, kept) if other else ()
     keep = keep or (not wish.agreed and bool(lost or decided_anew))
-    events, elsewhere, decided = refold.events, refold.elsewhere, refold.decided
+    events, elsewhere, decided = refold.events, len(refold.misplaced), refold.decided
     failpoint("rebuild.folded")
     to_decide = None
     if wish.dry_run or source is Source.GIVEN:

@@ -20,11 +20,19 @@ from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import state
 from triggerstream.wire.bounds import STATE_DEPTH
+from triggerstream.wire.events import origin_of
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.records import Record
 
 WHOLE = ""
 """The place of a difference that is the whole state."""
+
+
+def copied_by(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
+    """The places of the originals that any of ``records`` was appended for."""
+    for record in records:
+        if record.headers and (origin := origin_of(record.headers)) is not None:
+            yield origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +98,8 @@ class Refolded:
 class Refold:
     """Folds a partition's log from its beginning on; ``rules`` were in force before the first record of it.
 
-    ``elsewhere`` counts records that belong to another partition.
+    ``misplaced`` are records that belong to another partition, as the places where their originals lie, each
+    with its key; ``copies`` the originals of records that were appended for such ones.
     """
 
     def __init__(self, processor: Processor, rules: Rules | None = None) -> None:
@@ -100,7 +109,8 @@ class Refold:
         self.rules = Rules(app=processor.app) if rules is None else rules
         self.events = 0
         self.decided = 0
-        self.elsewhere = 0
+        self.misplaced: dict[tuple[int, int], bytes] = {}
+        self.copies: set[tuple[int, int]] = set()
 
     def fold(self, records: Sequence[Record]) -> Sequence[Decided]:
         """Fold ``records``, which follow on those before; what they decided.
@@ -119,7 +129,11 @@ class Refold:
         for command in checkpoint.settled:
             self._open.pop(command, None)
         self.events += checkpoint.events
-        self.elsewhere += len(checkpoint.rehomed)
+        for new in checkpoint.rehomed:
+            origin = origin_of(new.headers)
+            if origin is not None:
+                self.misplaced[origin] = new.key or b""
+        self.copies.update(copied_by(records))
         return checkpoint.decided
 
     def _load(self, session: SessionId) -> bytes | None:
