@@ -13,11 +13,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from tests.acceptance.replaying import replay
 from tests.adapters.faust.workers import Stage, read_all, stage
-from tests.support.commands import END_S, Ran, triggerstream
+from tests.support.advised import carry_out, printed_command
+from tests.support.commands import Ran, triggerstream
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.rehome import rehome
+from triggerstream.core import advice
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.marks import RESERVED
@@ -127,11 +129,11 @@ async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage)
     assert refused.status == 2
     assert said in refused.err
     # What is printed is carried out, twice: the second time there is nothing to be done.
-    todo = printed(checked.out + doctor.out + refused.err + worker.text())
-    assert [words[:2] for words in todo] == [["topics", "rehome"]]
+    said = checked.out + doctor.out + refused.err + worker.text()
+    assert [words[:2] for words in printed(said)] == [["topics", "rehome"]]
     for counts in (len(strays), 0):
-        ran = await triggerstream(*todo[0], "--json")
-        assert (ran.status, ran.row()["records"]) == (0, counts)
+        ran = await carry_out(advice.rehome_added(address(app), partitions=OWN), said, "--json")
+        assert ran.row()["records"] == counts
     worker = app.start("w3")
     await app.settled()
     await worker.drained()
@@ -145,7 +147,7 @@ async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage)
     # Our own clients go on placing by the app's number.
     fired = await ours(app, "fire", f"s{min(int(s[1:]) for s in strays)}", "a")
     assert fired.status == 0
-    assert (await triggerstream(*todo[0], "--json")).row()["records"] == 0
+    assert (await ours(app, "topics", "rehome", "--json")).row()["records"] == 0
     applied = app.folder / "tasks.json"
     applied.write_text('{"t_other": {"after": ["x"], "run": "tasks.other"}}')
     ran = await ours(app, "config", "apply", str(applied), "--json")
@@ -183,27 +185,15 @@ async def test_what_was_destroyed_by_hand_is_rebuilt_for_the_number_that_the_log
     assert ran.status == 0, ran.err
     worker = app.start("w2")
     assert await worker.ended() == 2
-    (rebuild,) = printed(worker.text())
-    refused = await after_members(rebuild)
-    assert refused.status == 2
+    refused = await carry_out(advice.rebuild(address(app)), worker.text(), status=2)
     assert f" of {len(SESSIONS) - len(home(SESSIONS))} sessions are not where" in refused.err
-    (named,) = printed(refused.err)
-    ran = await triggerstream(*named)
-    assert ran.status == 0, ran.err
+    await carry_out(advice.rebuild_with_partitions(address(app), partitions=OWN), refused.err)
     sessions, _ = await kept(app)
     assert len(sessions) == len(SESSIONS)
     worker = app.start("w3")
     await worker.ready()
     await worker.drained()
     assert (await replay(app, "--check")).status == 0
-
-
-async def after_members(words: list[str]) -> Ran:
-    """Run a command, once the last worker that ended without a word is no member any more."""
-    async with asyncio.timeout(END_S):
-        while "stays a member until its session times out" in (ran := await triggerstream(*words)).err:
-            pass
-    return ran
 
 
 def home(sessions: range) -> set[str]:
@@ -233,3 +223,25 @@ async def test_of_two_rehomes_at_the_same_time_each_record_has_one_copy(app: Sta
     assert [record.value for record in copies if record.key == key] == [
         dumps({"type": "a", "data": {"n": n}}) for n in range(count)
     ]
+
+
+async def test_an_app_without_a_checkpoint_is_asked_for_its_number(app: Stage) -> None:
+    await app.prepare()
+    await grow(app, app.topics.events, app.topics.commands, app.topics.changelog, app.topics.dead_letters)
+    for topic in (app.topics.commands, app.topics.changelog):
+        await app.delete(topic)
+    ran = await ours(app, "topics", "create", "--partitions", str(OWN))
+    assert ran.status == 0, ran.err
+    await fire(app, "a", SESSIONS, partitions=GROWN)
+    refused = await ours(app, "topics", "rehome")
+    assert refused.status == 2
+    # As it is printed it says how it is used, and changes nothing.
+    asked = await carry_out(advice.name_partitions_to_rehome(address(app)), refused.err, status=2)
+    assert "NUMBER" in asked.err
+    words = printed_command(advice.name_partitions_to_rehome(address(app)), refused.err)
+    ran = await triggerstream(*[str(OWN) if word == "NUMBER" else word for word in words[1:]], "--json")
+    assert (ran.status, ran.row()["records"]) == (0, len(stray_sessions(SESSIONS)))
+    worker = app.start()
+    await app.settled()
+    await worker.drained()
+    assert (await kept(app))[0] == {f"s{n}" for n in SESSIONS}

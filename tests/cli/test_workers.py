@@ -11,9 +11,11 @@ import pytest
 
 from tests.adapters.faust.workers import Stage, stage
 from tests.cli.conftest import Cli
+from tests.support.advised import printed_command
 from tests.support.commands import Ran
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.core import advice
 from triggerstream.core.ids import AppId
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -55,20 +57,21 @@ async def test_workers_are_listed_and_one_that_was_killed_is_removed(app: Stage,
     assert "worker one at 127.0.0.1: partitions " in said
     assert "2 workers; the group is stable" in said
     assert "0 bridges; the group is " in said
-    two.kill()
+    one.kill()
     refused = await asyncio.to_thread(cli, "replay", "--rebuild", at=at)
     assert refused.status == 2
     assert "one at 127.0.0.1" in refused.err
     assert "two at 127.0.0.1" in refused.err
-    assert f"triggerstream workers remove one --at {at}" in refused.err
-    assert "has left the group" in (await asyncio.to_thread(cli, "workers", "remove", "two", at=at)).out
+    program, *words = printed_command(advice.remove_member(at, "one"), refused.err)
+    assert program == "triggerstream"
+    assert "has left the group" in (await asyncio.to_thread(cli, *words)).out
     # Its session would have lasted longer than this.
-    await one.ready(times=3)
-    assert members(await asyncio.to_thread(cli, "workers", "list", "--json", at=at)) == {"one": [0, 1]}
-    again = await asyncio.to_thread(cli, "workers", "remove", "two", at=at)
+    await two.ready(times=3)
+    assert members(await asyncio.to_thread(cli, "workers", "list", "--json", at=at)) == {"two": [0, 1]}
+    again = await asyncio.to_thread(cli, *words)
     assert again.status == 1
-    assert "there are one" in again.err
-    await one.drained()
+    assert "there are two" in again.err
+    await two.drained()
     assert members(await asyncio.to_thread(cli, "workers", "list", "--json", at=at)) == {}
 
 

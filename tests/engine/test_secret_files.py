@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.advised import printed_command
+from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.secret_files import read_secret
 
@@ -48,13 +51,17 @@ def test_a_group_may_read_what_root_hands_over_to_it(
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o666, 0o660, 0o620])
-def test_a_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
-    path = tmp_path / "secret"
+def test_a_file_that_others_can_read_or_change_is_refused_until_it_is_closed(
+    tmp_path: Path, mode: int
+) -> None:
+    path = tmp_path / "a secret"
     path.write_bytes(b"hidden-value")
     path.chmod(mode)
-    with pytest.raises(UsageError, match=f"`chmod 600 {path}`") as caught:
+    with pytest.raises(UsageError) as caught:
         read_secret(path)
     assert "hidden" not in str(caught.value)
+    subprocess.run(printed_command(advice.close_file(str(path)), str(caught.value)), check=True)
+    assert read_secret(path) == b"hidden-value"
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

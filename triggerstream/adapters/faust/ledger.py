@@ -28,6 +28,8 @@ TRANSACTION_S = 60.0
 """A coordinator aborts a transaction that takes longer. The next owner aborts the transaction of a dead
 worker earlier, so nobody waits for this time: it only limits how slow brokers may be."""
 _REASON_S = 2.0
+_GROUP_S = 30.0
+"""A cluster makes its coordinators when they are first asked for."""
 
 
 class _Entry(NamedTuple):
@@ -82,8 +84,12 @@ class KafkaLedger:
     async def committed(self) -> int | None:
         """The offset of the group, as lag tools see it; None where there is none."""
         log = self._at(self._topics.events)
-        asking = group_offsets(self._connection, self._app, [log])
-        return (await _translated(asking, "has no group offset")).get(log)
+
+        async def ask() -> int | None:
+            async with asyncio.timeout(_GROUP_S):
+                return (await group_offsets(self._connection, self._app, [log])).get(log)
+
+        return await _translated(ask(), "has no group offset")
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.
