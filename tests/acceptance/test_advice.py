@@ -22,7 +22,7 @@ from tests.support.advised import carry_out, printed_command
 from tests.support.commands import END_S
 from tests.support.commands import triggerstream as run
 from tests.support.engines import running_engine
-from triggerstream.adapters.kafka.cluster import change_settings
+from triggerstream.adapters.kafka.cluster import change_settings, describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core import advice
 from triggerstream.core.errors import ConfigError
@@ -220,6 +220,8 @@ async def test_topics_that_are_missing_and_a_first_configuration(app: Stage) -> 
     assert ran.status == 1
     await carry_out(advice.create_topics(at), ran.out)
     assert (await run("topics", "check", "--at", at)).status == 0
+    async with app.connection.client() as client:
+        app.partitions = (await describe(client, [app.topics.events])).topics[app.topics.events].partitions
     found = await run("doctor", "--at", at)
     assert found.status == 1
     program, *words = printed_command(advice.apply_first_file(at, kafka=True), found.out)

@@ -227,11 +227,7 @@ async def test_of_two_rehomes_at_the_same_time_each_record_has_one_copy(app: Sta
 
 async def test_an_app_without_a_checkpoint_is_asked_for_its_number(app: Stage) -> None:
     await app.prepare()
-    await grow(app, app.topics.events, app.topics.commands, app.topics.changelog, app.topics.dead_letters)
-    for topic in (app.topics.commands, app.topics.changelog):
-        await app.delete(topic)
-    ran = await ours(app, "topics", "create", "--partitions", str(OWN))
-    assert ran.status == 0, ran.err
+    await grow(app, app.topics.events)
     await fire(app, "a", SESSIONS, partitions=GROWN)
     refused = await ours(app, "topics", "rehome")
     assert refused.status == 2
@@ -243,5 +239,62 @@ async def test_an_app_without_a_checkpoint_is_asked_for_its_number(app: Stage) -
     assert (ran.status, ran.row()["records"]) == (0, len(stray_sessions(SESSIONS)))
     worker = app.start()
     await app.settled()
+    await app.settled()  # what the worker appended where it belongs, too
     await worker.drained()
     assert (await kept(app))[0] == {f"s{n}" for n in SESSIONS}
+
+
+LOADED = range(400)
+PIECE = 20
+
+
+async def fire_at_once(app: Stage, name: str, sessions: range, *, partitions: int) -> None:
+    by_partition: dict[int, list[NewRecord]] = {}
+    for session in sessions:
+        record = NewRecord(key=f"s{session}".encode(), value=dumps({"type": name}))
+        by_partition.setdefault(partition_of(record.key or b"", partitions), []).append(record)
+    for partition, records in by_partition.items():
+        await app.append(records, partition=partition)
+
+
+async def produce(app: Stage, names: str, *, partitions: int) -> None:
+    """Fire ``names`` for all sessions, piece by piece, as a producer that knows of so many partitions."""
+    for begin in range(LOADED.start, LOADED.stop, PIECE):
+        for name in names:
+            await fire_at_once(app, name, range(begin, begin + PIECE), partitions=partitions)
+
+
+@pytest.mark.faults
+async def test_growth_under_load_with_rehoming_repeated_and_workers_killed(app: Stage) -> None:
+    await app.prepare()
+    worker = app.start()
+    await worker.ready()
+    knows_not = asyncio.create_task(produce(app, "ab", partitions=OWN))
+    await grow(app, app.topics.events)
+    knows = asyncio.create_task(produce(app, "cd", partitions=GROWN))
+    appended = rounds = 0
+    while not (knows.done() and knows_not.done()):
+        rounds += 1
+        # Two at the same time: what both append counts once.
+        ran = await asyncio.gather(*(ours(app, "topics", "rehome", "--json") for _ in range(2)))
+        assert [one.status for one in ran] == [0, 0], ran
+        appended += sum(one.row()["records"] for one in ran)
+        if rounds % 2 == 0:
+            worker.kill_at_work()
+            worker = app.start(f"w{rounds}")
+    await asyncio.gather(knows, knows_not)
+    last = await ours(app, "topics", "rehome", "--json")
+    appended += last.row()["records"]
+    assert (await ours(app, "topics", "rehome", "--json")).row()["records"] == 0
+    strays = stray_sessions(LOADED)
+    assert appended >= 2 * len(strays)
+    await app.settled()
+    await app.settled()
+    await worker.drained()
+    sessions, decided = await kept(app)
+    assert sessions == {f"s{n}" for n in LOADED}
+    assert len(decided) == len(LOADED)
+    assert set(decided.values()) == {1}
+    assert (await replay(app, "--check")).status == 0
+    assert (await replay(app, "--rebuild")).status == 0
+    assert (await kept(app))[0] == sessions

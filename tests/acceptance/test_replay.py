@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 COMPLETE = range(100)
 OPEN = range(100, 160)
+ROUNDS = 3
+"""Of a rebuild that is killed 17 times; run by `make faults`."""
 
 
 @pytest.fixture
@@ -229,6 +231,24 @@ async def test_a_rebuild_that_was_killed_is_repeated(app: Stage) -> None:
     ran = await replay(app, "--rebuild", "--json")
     assert ran.status == 0, ran.err
     same(await outcome_of(app.connection, app.app, app.partitions), before)
+    await go_on(app, app.start("w2"), before)
+
+
+@pytest.mark.faults
+async def test_a_rebuild_that_is_killed_at_every_point_of_every_partition_is_repeated(app: Stage) -> None:
+    before = await live(app)
+    kills = 0
+    for _ in range(ROUNDS):
+        await lose_changelog(app)
+        for point in REBUILD:
+            for times in range(1, 2 if point == "rebuild.fenced" else app.partitions + 1):
+                killed = await replay(app, "--rebuild", failpoint=f"{point}:{times}")
+                assert killed.status == -signal.SIGKILL, f"{point}:{times}: {killed.err}"
+                kills += 1
+        ran = await replay(app, "--rebuild", "--json")
+        assert ran.status == 0, ran.err
+        same(await outcome_of(app.connection, app.app, app.partitions), before)
+    assert kills == ROUNDS * (1 + (len(REBUILD) - 1) * app.partitions)
     await go_on(app, app.start("w2"), before)
 
 
