@@ -162,9 +162,7 @@ async def _run(
         patience = Patience(answered_at=app.answered_at, silence_s=_END_SILENCE_S, longest_s=END_S)
         never = asyncio.Event()
         beats.start("end", patience.wait(never.wait(), place="worker", what="its orderly end"))
-        member_id = app.member_id()
-        await app.stop()
-        await _leave(settings, member_id)
+        await _stop_and_leave(app, settings)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
     return DRAINED
@@ -198,6 +196,12 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T 
         return working.result()
     finally:
         waiting.cancel()
+
+
+async def _stop_and_leave(app: WorkerApp, settings: WorkerSettings) -> None:
+    member_id = app.member_id()
+    await app.stop()
+    await _leave(settings, member_id)
 
 
 def leave_at_once(settings: WorkerSettings, app: WorkerApp | None) -> None:
