@@ -308,7 +308,7 @@ async def test_a_log_that_fits_no_number_of_partitions(app: Stage) -> None:
     await lose_changelog(app)
     refused = await replay(app, "--rebuild")
     assert refused.status == 2
-    assert "1 records of 1 sessions lie elsewhere than where 2 partitions have them" in refused.err
+    assert "1 records of 1 sessions are not where 2 partitions would place them" in refused.err
     words = printed_command(advice.name_partitions(address(app)), refused.err)[1:]
     named = ["2" if word == "NUMBER" else word for word in words]
     assert (await run(*named)).status == 2
@@ -323,7 +323,7 @@ async def test_a_log_that_fits_no_number_of_partitions(app: Stage) -> None:
     # The record without a copy is not forgotten because there is a checkpoint now.
     checked = await replay(app, "--check")
     assert checked.status == 1
-    assert "1 records of 1 sessions lie elsewhere than where 2 partitions have them" in checked.out
+    assert "1 records of 1 sessions are not where 2 partitions would place them" in checked.out
 
 
 # ---- questions, which change nothing ----------------------------------------------------------------

@@ -144,9 +144,9 @@ async def _check(at: str, *, as_json: bool) -> bool:
     if lost and not as_json:
         (partition, offset), session = min(lost.items())
         say(
-            f"{len(lost):,} records of {len(set(lost.values())):,} sessions lie elsewhere than where "
-            f"{len(found)} partitions have them, and were not appended there, the first in partition "
-            f"{partition} at offset {offset}, of session {session}: their producers have to send them again"
+            f"{len(lost):,} records of {len(set(lost.values())):,} sessions are not where {len(found)} "
+            f"partitions would place them and have no copy there, the first in partition {partition} at "
+            f"offset {offset}, of session {session}: their producers must send them again"
         )
     if stray is not None:
         if as_json:
