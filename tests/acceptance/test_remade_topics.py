@@ -118,7 +118,7 @@ async def begin_anew(app: Stage, said: str, *, lost: int) -> None:
     assert f"earliest would decide {len(SECOND)} commands" in asks.err
     count = len(SECOND)
     counted = await carry_out(advice.rebuild_from_offset(address(app), commands=count), asks.err, status=2)
-    assert f"{lost} stored sessions with {lost} commands that are not settled" in counted.err
+    assert f"{lost} sessions with {lost} commands that are not settled" in counted.err
     before = await outcome(app)
     assert any(before.states.values())
     more = ("--from-offset", "commands")
