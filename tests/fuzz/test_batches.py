@@ -40,7 +40,7 @@ SEEDS = (
     batch([PLAIN])[:8] + struct.pack(">i", 3) + b"\x00" * 3,
     batch([PLAIN])[:8] + struct.pack(">i", 40) + batch([PLAIN])[12:52],
     LEGACY,
-    packed(batch([PLAIN, ODD]), GZIP, gzip.compress),
+    packed(batch([PLAIN, ODD]), GZIP, partial(gzip.compress, mtime=0)),
     packed(batch([PLAIN, ODD]), SNAPPY, snappy_encode),
     packed(batch([PLAIN, ODD]), SNAPPY, partial(snappy_encode, xerial_compatible=False)),
     packed(batch([PLAIN, ODD]), LZ4, lz4_encode),
@@ -51,7 +51,7 @@ SEEDS = (
 
 def _packed(data: bytes) -> bytes:
     """``data``, one batch, with its records compressed."""
-    data = data[:22] + b"\x01" + data[23:HEAD_BYTES] + gzip.compress(data[HEAD_BYTES:])
+    data = data[:22] + b"\x01" + data[23:HEAD_BYTES] + gzip.compress(data[HEAD_BYTES:], mtime=0)
     return data[:8] + struct.pack(">i", len(data) - 12) + data[12:]
 
 
