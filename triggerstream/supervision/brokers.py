@@ -17,8 +17,20 @@ def look_up(brokers: Sequence[str], found: Callable[[bool], None]) -> None:
     """Check in a new thread whether one of ``brokers`` accepts a connection; pass the result to ``found``.
 
     Resolving names may take longer than a probe of Kubernetes waits, so the caller's loop must not wait.
+    There is always a result: where the check itself fails, for lack of open files for example, it is False.
     """
-    threading.Thread(target=lambda: found(accepts(brokers)), daemon=True).start()
+
+    def look() -> None:
+        try:
+            there = accepts(brokers)
+        except Exception:  # noqa: BLE001 - without a result, the supervisor would wait for ever
+            there = False
+        found(there)
+
+    try:
+        threading.Thread(target=look, daemon=True).start()
+    except RuntimeError:  # the system has no thread left
+        found(False)  # noqa: FBT003 - the callback's own signature
 
 
 def accepts(brokers: Sequence[str], *, timeout_s: float = CONNECT_S) -> bool:

@@ -174,6 +174,13 @@ async def test_a_batch_that_cannot_be_read_is_passed_over_only_where_an_operator
         assert await command_count(app) == 1
 
 
+async def test_a_range_of_a_partition_that_is_not_there_is_refused(app: Stage) -> None:
+    at = ("--kafka", app.connection.bootstrap, "--app", app.app, "--dir", str(app.folder / "none"))
+    ran = await triggerstream("worker", *at, "--skip", f"{app.partitions}:3-4")
+    assert ran.status == 2
+    assert f"--skip {app.partitions}:3-4: app {app.app} has partitions 0 to {app.partitions - 1}" in ran.err
+
+
 @pytest.mark.faults
 async def test_a_log_that_is_deleted_beyond_the_position_ends_the_worker(app: Stage, tmp_path: Path) -> None:
     """Else the client library goes on at what is left, and what was deleted is passed over without a word."""

@@ -122,6 +122,7 @@ async def _run(
     if layout is None:
         return DRAINED  # it has had nothing yet
     identity, changelog = layout.identity, layout.cluster.topics[topics.changelog]
+    _check_lost(settings, identity.partitions)
     started = time.monotonic()
 
     def ready(partitions: list[int]) -> None:
@@ -254,6 +255,15 @@ async def _watch(settings: WorkerSettings, layout: Layout) -> None:
         await look(layout.cluster.topics)
     ids = {name: layout.cluster.topics[name].id for name in (topics.events, topics.changelog)}
     await watch_topics(connection, ids, repair=advice.rebuild(at), look=look)
+
+
+def _check_lost(settings: WorkerSettings, partitions: int) -> None:
+    for lost in settings.lost:
+        if lost.partition >= partitions:
+            raise UsageError(
+                f"--skip {lost.partition}:{lost.first}-{lost.last}: app {settings.app} has partitions 0 to "
+                f"{partitions - 1}"
+            )
 
 
 async def _look(settings: WorkerSettings) -> Layout:
