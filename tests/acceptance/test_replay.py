@@ -285,7 +285,7 @@ async def test_a_worker_that_runs_is_left_alone(app: Stage) -> None:
     await worker.ready()
     ran = await replay(app, "--rebuild")
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
-    assert f"the group {app.app} has 1 member ({app.app}-worker" in ran.err
+    assert f"the group {app.app} has 1 member (worker-" in ran.err
     await app.fire(COMPLETE)
     await app.settled()
     await worker.drained()
