@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -91,8 +93,10 @@ async def test_missing_partitions_are_added_and_further_ones_are_nobodys_concern
     )
     await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (topics.events, topics.changelog)])
     await admin.close()
-    await repair(connection, kafka_app)
-    assert await check(connection, kafka_app) == []
+    # A broker may not describe a topic that was just made; a repair leaves that one as it is.
+    async with asyncio.timeout(30):
+        while await check(connection, kafka_app):
+            await repair(connection, kafka_app)
     async with connection.client() as client:
         found = (await describe(client, topics.all())).topics
     assert {name: found[name].partitions for name in topics.all()} == {
