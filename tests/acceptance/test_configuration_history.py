@@ -49,7 +49,7 @@ def fired(names: str, sessions: range) -> Iterator[NewRecord]:
 
 
 async def kept(app: Stage) -> list[dict[bytes, bytes]]:
-    """What each partition's changelog has; no record of it was too long."""
+    """The newest values of each partition's changelog; fails if a record was too long."""
     found = []
     for records in (await read_all(app.connection, app.topics.changelog, app.partitions)).values():
         assert max((len(record.value or b"") for record in records), default=0) < LONGEST_RECORD
@@ -145,7 +145,7 @@ async def test_a_thousand_files_over_ten_thousand_sessions_that_hear_nothing(app
 
 
 async def takes_over(app: Stage, name: str, *, beside: WorkerProcess | None = None) -> float:
-    """How long a worker without a store takes to be ready; who is ``beside`` it ends first."""
+    """Seconds until a worker without a store is ready. The worker ``beside`` ends first."""
     if beside is not None:
         await beside.drained()
     begun = time.monotonic()

@@ -128,7 +128,7 @@ async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage)
     refused = await replay(app, "--rebuild")
     assert refused.status == 2
     assert said in refused.err
-    # What is printed is carried out, twice: the second time there is nothing to be done.
+    # Carry the printed command out twice: the second time, nothing is left to do.
     said = checked.out + doctor.out + refused.err + worker.text()
     assert [words[:2] for words in printed(said)] == [["topics", "rehome"]]
     for counts in (len(strays), 0):

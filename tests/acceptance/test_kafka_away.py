@@ -25,7 +25,7 @@ PROBES = ("--probes-port", "0")
 LOG_BYTES = 20_000
 """More than a worker writes, with its libraries, from the loss of Kafka until its supervisor waits."""
 BACK_S = 10.0
-"""How long after Kafka is back events must be folded."""
+"""Seconds within which events are folded again after Kafka is back."""
 PATIENCE = 3.0
 """The factor by which a test waits longer: its machine has other work."""
 Bridges = Callable[..., BridgeProcess]

@@ -18,7 +18,7 @@ from triggerstream.engine.failpoints import CHECKPOINT, TAKEOVER
 _STOP_S = 1.5 * SESSION_TIMEOUT_S
 _DEATH_S = 120.0
 _BELOW = 0.5
-"""How many of the kills are aimed at the process that works, not at its supervisor."""
+"""The share of kills that hit the process below a supervisor, not the supervisor."""
 
 
 def kills(rig: Rig, *, count: int, chance: Random, pause_s: float) -> int:

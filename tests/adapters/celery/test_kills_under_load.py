@@ -38,7 +38,7 @@ QUIET_S = 15.0
 
 @dataclass(kw_only=True)
 class Kills:
-    """What was killed, at random: a process each time that a few more events are in the log."""
+    """The kills: one random process each time that a few more events are in the log."""
 
     farm: Farm
     worker: KeptWorker

@@ -201,7 +201,7 @@ async def test_a_log_that_is_deleted_beyond_the_position_ends_the_worker(app: St
     finally:
         await admin.close()
     (gates / "intake").unlink()
-    # Records that it had fetched before are no loss: it is told by the next fetch alone.
+    # Records fetched before are not lost: only the next fetch shows the deletion.
     assert await worker.ended() in {2, 70}, worker.text()
     assert "OffsetOutOfRange" in worker.text() or "was lost" in worker.text(), worker.text()
     assert await command_count(app) == 0

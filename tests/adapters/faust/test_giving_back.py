@@ -1,4 +1,4 @@
-"""How long a worker takes to give its partitions back: as long as brokers answer, and the group waits."""
+"""A worker gives its partitions back as long as brokers answer and the group waits."""
 
 from __future__ import annotations
 
