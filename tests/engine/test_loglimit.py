@@ -18,8 +18,10 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def written(now: list[float]) -> Iterator[io.StringIO]:
+def written(now: list[float], monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What a handler with the limit writes of all loggers."""
+    # A command that another test called in this process keeps aiokafka's lines from the root logger.
+    monkeypatch.setattr(logging.getLogger("aiokafka"), "propagate", True)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(name)s %(message)s"))

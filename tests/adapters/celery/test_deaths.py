@@ -39,6 +39,16 @@ def types(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"].removeprefix("triggerstream.task.") for event in events]
 
 
+async def assert_works(farm: Farm) -> None:
+    """Check that the worker runs a task to its end.
+
+    With ``VISIBILITY`` Valkey may deliver the task a second time where the worker is slow.
+    """
+    outcome = types(await farm.run(command("echo"), within_s=120))
+    assert outcome[:2] == ["started", "finished"]
+    assert set(outcome) == {"started", "finished"}
+
+
 @pytest.fixture(scope="module")
 def rabbit() -> Iterator[RabbitNode]:
     with rabbitmq_node() as node:
@@ -104,7 +114,7 @@ async def test_exit_that_the_task_raised_is_a_failure_like_any_other(
     assert events[1]["data"]["error"] == error
     assert "reason" not in events[1]["data"]
     assert "raise {" in events[1]["data"]["metadata"]["traceback"]
-    assert types(await farm.run(command("echo"))) == ["started", "finished"]
+    await assert_works(farm)
     assert len(await farm.appears(f"raises-{kind}")) == 1
     assert worker.starts == before
 
@@ -123,7 +133,7 @@ async def test_task_that_ends_each_process_is_given_up_after_four_starts(
     assert events[-1]["data"]["reason"] == "worker lost"
     assert events[-1]["data"]["error"] == "the processes that ran it ended without an outcome, 4 times"
     assert len(await farm.appears(f"poison-{by}")) == 4
-    assert types(await farm.run(command("echo"), within_s=120)) == ["started", "finished"]
+    await assert_works(farm)
     assert types(farm.log.events(sent.session)) == types(events)
 
 
@@ -139,7 +149,7 @@ async def test_exit_of_a_hook_before_the_task_is_given_up_too(kept: tuple[Farm, 
     events = await farm.run(command("exits_before"), within_s=120)
     assert types(events) == ["failed"]
     assert events[0]["data"]["reason"] == "worker lost"
-    assert types(await farm.run(command("echo"), within_s=120)) == ["started", "finished"]
+    await assert_works(farm)
 
 
 @pytest.mark.parametrize("pool", ["prefork", pytest.param("solo", marks=pytest.mark.faults)])
