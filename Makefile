@@ -20,10 +20,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# A test process waits for its servers most of the time: two of them share two cores well.
+# A test process waits for its servers half of the time: three of them keep two cores busy.
 test: install lint ## Lint, then every test, slow ones included
 	@$(BIN)/python -m tests.k8s.rendering
-	@$(BIN)/pytest -m "not faults" -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest -m "not faults" -n 3 --dist loadfile $(PYTEST_ARGS)
 
 test-quick: install ## The tests that need no broker and no process, in seconds
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" --ignore tests/k8s -n 2 $(PYTEST_ARGS)

@@ -66,6 +66,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres"))
 
 
+def wait_for_renewals() -> None:
+    """Wait until no thread renews a lease: a connection that one has cannot be closed with the others."""
+    name = "triggerstream-lease"
+    wait_until(lambda: all(thread.name != name for thread in threading.enumerate()), within_s=20)
+
+
 @pytest.fixture
 def make_sql(database: str) -> Iterator[MakeSqlGuard]:
     made: list[SqlGuard] = []
@@ -75,6 +81,7 @@ def make_sql(database: str) -> Iterator[MakeSqlGuard]:
         return made[-1]
 
     yield make
+    wait_for_renewals()
     for guard in made:
         guard.engine.dispose()
 
@@ -90,6 +97,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeGuard]:
     url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres")
     engine = create_engine(url)
     yield lambda lease_s: SqlGuard(engine, lease_s=lease_s)
+    wait_for_renewals()
     engine.dispose()
 
 

@@ -158,7 +158,10 @@ async def test_work_that_has_ended_is_known_to_all_probes_and_ends_the_process()
     watch.pulse.beat(vitals())
     watch.pulse.fail("the background task `index` has ended: it returned")
     watch.pulse.fail("what came of it")
-    said = "ending: the background task `index` has ended: it returned"
-    assert watch.pulse.dead() == watch.pulse.unready() == said
+    assert watch.pulse.unready() == "ending: the background task `index` has ended: it returned"
+    assert watch.pulse.dead() is None  # it ends by itself: probes need not restart it
+    watch.at += 61
+    said = "has not ended for 61 s: the background task `index` has ended: it returned"
+    assert watch.pulse.dead() == said
     with pytest.raises(TaskEndedError, match="`index` has ended"):
         await keep_beating(watch.pulse, vitals)

@@ -183,10 +183,13 @@ class Pulse:
         return self.now() - self._at
 
     def dead(self) -> str | None:
-        """Why the process should be started anew; None: it is alive."""
-        if self.failed is not None:
-            return f"ending: {self.failed}"
+        """Why the process should be started anew; None: it is alive.
+
+        A failed process ends and is started again: nobody else needs to do that, unless it does not end.
+        """
         if (quiet_s := self.quiet_s()) > LOOP_S:
+            if self.failed is not None:
+                return f"has not ended for {quiet_s:.0f} s: {self.failed}"
             return f"the event loop has not run for {quiet_s:.0f} s"
         if self.stuck:
             places = ", ".join(map(str, self.stuck))
@@ -200,7 +203,7 @@ class Pulse:
     def unready(self) -> str | None:
         """Why nothing should depend on it now; None: it is ready."""
         if self.failed is not None:
-            return self.dead()
+            return f"ending: {self.failed}"
         vitals, phase = self.vitals, self.phase
         if phase is not Phase.READY:
             return _WHILE[phase].format(left=sum(place.recovery_left for place in vitals.places))
