@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -13,7 +16,7 @@ from tests.fuzz.harness import INPUTS, Fuzzer, Parser, fuzz, mutate_bytes
 from tests.support.engines import running_engine
 from triggerstream import settings
 from triggerstream.cli import main, options, program
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.events import Failed, Trigger
 from triggerstream.core.ids import InstanceId, TriggerName
 from triggerstream.core.printable import escape
@@ -91,7 +94,7 @@ TOKENS = (
     *(word for seed in SEEDS for word in seed),
 )
 SHARE = 10
-"""A command takes some 30 ms: ten times as long as the inputs of other fuzzers."""
+"""A command takes some 30 ms: ten times as long as the inputs of other fuzzers. All of them are parsed."""
 _ADDRESSES = ("kafka://", "http://", "https://")
 
 
@@ -166,6 +169,41 @@ def test_a_command_line_has_an_answer_and_a_status(tmp_path: Path, monkeypatch: 
             ),
             count=INPUTS // SHARE,
         )
+
+
+def test_the_words_of_a_command_line_are_parsed_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands themselves are not run: that takes a hundred times as long."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRIGGERSTREAM_AT", str(tmp_path / "state"))
+    (tmp_path / "tasks.json").write_text(TASKS)
+
+    def parse(words: tuple[str, ...]) -> None:
+        command: click.Command = main
+        name, rest, parent = "triggerstream", list(words), None
+        while True:
+            context = command.make_context(name, rest, parent=parent)
+            words_left = [*context._protected_args, *context.args]  # noqa: SLF001 - as click's own invoke
+            if not isinstance(command, click.Group) or not words_left:
+                return
+            found, subcommand, rest = command.resolve_command(context, words_left)
+            assert found is not None
+            assert subcommand is not None
+            name, command, parent = found, subcommand, context
+
+    with redirect_stdout(io.StringIO()):  # of --help
+        fuzz(_words_fuzzer(parse))
+
+
+def _words_fuzzer(parse: Callable[[tuple[str, ...]], None]) -> Fuzzer[tuple[str, ...]]:
+    return Fuzzer(
+        parse=parse,
+        refuses=(click.ClickException, click.exceptions.Exit, TriggerstreamError),
+        seeds=SEEDS,
+        mutate=_mutate,
+        parsers=(Parser(module=program, functions=frozenset({"_did_you_mean"})),),
+    )
 
 
 def test_an_address_is_read_or_refused_with_one_error() -> None:
