@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws test-tools fuzz faults lint bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
+.PHONY: help install test test-quick test-laws test-tools fuzz faults lint semantics bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lint: install ## ruff, mypy --strict, the import rules
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted: run $(BIN)/ruff format"; exit 1; }
 	@$(BIN)/mypy
 	@report=$$($(BIN)/lint-imports --no-cache --no-logo) || { echo "$$report"; exit 1; }
+
+semantics: install ## Write the tables of docs/semantics.md anew, from what the fold does
+	@$(BIN)/python -m tests.core.semantics
 
 bench: install ## Measure, and print the figures
 	@$(BIN)/python -m tests.benchmarks

@@ -1,4 +1,4 @@
-"""What DESIGN section 4 says of one configuration, said again as slowly and plainly as it can be.
+"""Second implementation of ``docs/semantics.md`` for one configuration, as slow and plain as it can be.
 
 Written from the text alone, with nothing of ``core.fold``: instances in one list that is searched anew for
 every question, nothing shared, nothing indexed, nothing forgotten. The laws compare the two.
@@ -136,10 +136,10 @@ class Reference:
         if len(unresolved) + 1 > self.bounds.unresolved_instances:
             raise BoundError
 
-    # ---- rules 1 to 5
+    # ---- R4.2 to R4.8
 
     def fire(self, session: Session, trigger: TriggerName, data: JsonObject) -> None:
-        if session.closed:  # later triggers start anew
+        if session.closed:  # R4.2
             session.closed = False
             session.instances = []
             session.latest = {}
@@ -152,7 +152,7 @@ class Reference:
             if trigger not in after and trigger not in task.unless:
                 continue
             accepted = False
-            for one in self.of(session, task):  # rule 1
+            for one in self.of(session, task):  # R4.5
                 if one.status == "unstarted" and trigger in after and trigger not in one.stored:
                     one.stored[trigger] = deepcopy(data)
                     accepted = True
@@ -161,7 +161,7 @@ class Reference:
                 if one.status in OPEN and trigger in task.unless:
                     one.unless_seen.add(trigger)
             never = self.made(session, task) == 0
-            if never or (trigger == task.and_every and not accepted):  # rules 2 and 3
+            if never or (trigger == task.and_every and not accepted):  # R4.6, R4.7
                 self.check_room(session)
                 one = One(task=task, number=self.made(session, task))
                 for name in after:
@@ -175,12 +175,12 @@ class Reference:
                 if trigger in task.unless:
                     one.unless_seen.add(trigger)
                 session.instances.append(one)
-            for one in self.of(session, task):  # rule 4
+            for one in self.of(session, task):  # R4.8
                 if one.status in {"unstarted", "delayed"} and one.blocked():
                     self.end(session, one, "abandoned")
                 elif one.status == "unstarted" and all(name in one.stored for name in after):
                     self.decide(session, one)
-        session.latest[trigger] = deepcopy(data)  # rule 5
+        session.latest[trigger] = deepcopy(data)  # R4.3
 
     def decide(self, session: Session, one: One) -> None:
         one.status = "scheduled"
@@ -196,7 +196,7 @@ class Reference:
     def made(self, session: Session, task: Task) -> int:
         return sum(one.task.name == task.name for one in session.instances)
 
-    # ---- time
+    # ---- time: R8.3
 
     def let_time_pass(self, session: Session) -> None:
         while True:
@@ -210,7 +210,7 @@ class Reference:
                 return
             self.decide(session, min(due, key=lambda entry: entry[:3])[3])
 
-    # ---- transitions
+    # ---- outcomes and orders: sections 6 and 7
 
     def apply(self, session: Session, event: Event) -> None:
         match event.body:
@@ -337,7 +337,7 @@ class Reference:
         return clone
 
     def cascade(self, session: Session, task: TaskName, result: Json) -> None:
-        if session.closed:  # a closed session's tasks start nothing any more
+        if session.closed:  # R6.9
             return
         if result is None:
             result = {}
@@ -346,7 +346,7 @@ class Reference:
         before = deepcopy(session)
         try:
             self.fire(session, TriggerName(task), result)
-        except BoundError:  # the trigger that follows is folded whole or not at all
+        except BoundError:  # R10.7
             vars(session).update(vars(before))
             session.left_out.append((TriggerName(task), result))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,25 @@ class Scenario:
 def scenarios() -> Iterator[Scenario]:
     """Every scenario, by name."""
     for path in sorted(FOLDER.glob("*.json")):
-        fields = json.loads(path.read_text())
-        assert fields["name"] == path.stem
-        yield Scenario(
-            name=fields["name"],
-            covers=tuple(fields["covers"]),
-            says=fields["says"],
-            steps=tuple(_steps(fields)),
-            commands=fields["commands"],
-            end=_check(fields),
-            refused=fields.get("refused", {}),
-            rejected=fields.get("rejected", 0),
-            timeline=fields.get("timeline", {}),
-        )
+        scenario = read_scenario(path.read_text())
+        assert scenario.name == path.stem
+        yield scenario
+
+
+def read_scenario(text: str) -> Scenario:
+    """The scenario in a file of ``tests/golden`` or in an example of a page."""
+    fields = json.loads(text)
+    return Scenario(
+        name=fields["name"],
+        covers=tuple(fields.get("covers", ())),
+        says=fields["says"],
+        steps=tuple(_steps(fields)),
+        commands=fields["commands"],
+        end=_check(fields),
+        refused=fields.get("refused", {}),
+        rejected=fields.get("rejected", 0),
+        timeline=fields.get("timeline", {}),
+    )
 
 
 def _check(fields: Any) -> Check:  # noqa: ANN401 - a file of ours, read once
@@ -178,6 +185,48 @@ class Partition:
             entry = [row["what"], row.get("instance", row.get("type")), row.get("note")]
             shown.append([text for text in entry if isinstance(text, str)])
         return shown
+
+
+def assert_ends_as_said(partition: Partition, scenario: Scenario) -> None:
+    """Compare all that ``partition`` decided, and how its sessions ended, with what ``scenario`` expects."""
+    pairs = list(zip_longest(partition.decided, scenario.commands))
+    found = [None if d is None else shown(d, e if e is not None else {}) for d, e in pairs]
+    assert found == [expected for _, expected in pairs]
+    partition.assert_holds(scenario.end)
+    assert len(partition.dead_letters) == scenario.rejected, partition.dead_letters
+    for session, count in scenario.refused.items():
+        assert partition.state(session).refused == count
+    for session, rows in scenario.timeline.items():
+        assert partition.shown_timeline(session) == rows
+
+
+def assert_each_step_holds(scenario: Scenario) -> None:
+    """Fold ``scenario`` record by record, and compare each state that it gives, and the end."""
+    partition = Partition()
+    for step in scenario.steps:
+        if isinstance(step, Check):
+            partition.assert_holds(step)
+        else:
+            partition.process([step])
+    assert_ends_as_said(partition, scenario)
+
+
+def assert_one_batch_holds(scenario: Scenario) -> None:
+    """Fold ``scenario`` as one batch, and compare the end."""
+    partition = Partition()
+    partition.process(scenario.records)
+    assert_ends_as_said(partition, scenario)
+
+
+def assert_repeated_records_hold(scenario: Scenario) -> None:
+    """Fold every record of ``scenario`` twice in a row, and compare the end."""
+    partition = Partition()
+    for record in scenario.records:
+        partition.process([record])
+        dead_letters = list(partition.dead_letters)
+        partition.process([record])
+        partition.dead_letters = dead_letters
+    assert_ends_as_said(partition, scenario)
 
 
 def shown(decision: Decision, expected: JsonObject) -> JsonObject:

@@ -1,4 +1,4 @@
-"""Every cell of the table of transitions (DESIGN 4): what each event does in each status, or does not."""
+"""Every cell of the table of transitions: what each event does in each status (docs/semantics.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one trigger does to each task, and when a command is decided (DESIGN 4, rules 1 to 5)."""
+"""What one trigger does to each task, and when a command is decided (docs/semantics.md, section 4)."""
 
 from __future__ import annotations
 

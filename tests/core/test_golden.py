@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 import pytest
 
-from tests.core.scenarios import APP, Check, Partition, Scenario, scenarios, shown
+from tests.core.scenarios import (
+    APP,
+    Partition,
+    Scenario,
+    assert_each_step_holds,
+    assert_one_batch_holds,
+    assert_repeated_records_hold,
+    scenarios,
+)
 from triggerstream.core.commands import Command
 from triggerstream.core.ids import command_id, split_instance_id
 from triggerstream.wire import commands
@@ -34,45 +40,19 @@ def test_every_scenario_of_the_ancestor_is_covered() -> None:
         assert letter in scenario.covers or not scenario.covers
 
 
-def assert_ends_as_said(partition: Partition, scenario: Scenario) -> None:
-    pairs = list(zip_longest(partition.decided, scenario.commands))
-    found = [None if d is None else shown(d, e if e is not None else {}) for d, e in pairs]
-    assert found == [expected for _, expected in pairs]
-    partition.assert_holds(scenario.end)
-    assert len(partition.dead_letters) == scenario.rejected, partition.dead_letters
-    for session, count in scenario.refused.items():
-        assert partition.state(session).refused == count
-    for session, rows in scenario.timeline.items():
-        assert partition.shown_timeline(session) == rows
-
-
 @every
 def test_scenario_folded_record_by_record(scenario: Scenario) -> None:
-    partition = Partition()
-    for step in scenario.steps:
-        if isinstance(step, Check):
-            partition.assert_holds(step)
-        else:
-            partition.process([step])
-    assert_ends_as_said(partition, scenario)
+    assert_each_step_holds(scenario)
 
 
 @every
 def test_scenario_folded_as_one_batch(scenario: Scenario) -> None:
-    partition = Partition()
-    partition.process(scenario.records)
-    assert_ends_as_said(partition, scenario)
+    assert_one_batch_holds(scenario)
 
 
 @every
 def test_scenario_with_every_record_delivered_twice(scenario: Scenario) -> None:
-    partition = Partition()
-    for record in scenario.records:
-        partition.process([record])
-        dead_letters = list(partition.dead_letters)
-        partition.process([record])
-        partition.dead_letters = dead_letters
-    assert_ends_as_said(partition, scenario)
+    assert_repeated_records_hold(scenario)
 
 
 @every

@@ -103,7 +103,7 @@ def event_of(state: SessionState, session: SessionId, body: Timer | Touch, arriv
         histories(kinds=FINISHING, configs=configurations(bounds=TIGHT), max_size=40),
     )
 )
-def test_fold_agrees_with_a_naive_reading_of_the_design(history: History) -> None:
+def test_fold_agrees_with_a_naive_reading_of_the_rules(history: History) -> None:
     config = history.rules.current.config
     reference = Reference(config, APP)
     world = World(history.rules)

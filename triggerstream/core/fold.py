@@ -3,6 +3,8 @@
 ``step`` folds one event into a session's state. It is a function of its arguments alone: no clock, no
 randomness, no I/O; it never raises and never changes its arguments. The same log gives the same
 commands, whoever folds it, however often and in whatever batches.
+
+The rules are in ``docs/semantics.md``: ``R4.7`` is rule 7 of its section 4.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ from triggerstream.core.tasks import Bounds, Configuration, Rules, Task, Version
 
 
 class LeftOut(Struct, frozen=True, kw_only=True):
-    """A trigger that follows from an outcome or an order, and was not folded because it would break a bound.
+    """A trigger that follows from an outcome or an order, and was not folded because of a bound (R10.7).
 
     ``id`` is the id of the command whose instance it follows from.
     """
@@ -81,7 +83,7 @@ class LeftOut(Struct, frozen=True, kw_only=True):
 
 
 class Folded(Struct, frozen=True, kw_only=True):
-    """The state after an event, what was decided, in order, and the commands that are over.
+    """The state after an event, what was decided, in order, and the commands that are over (R1.2).
 
     ``created`` counts new instances, ``resolved`` instances resolved or changed afterwards, ``taken``
     instances that took the event's kwargs or position; they limit how much the state can have grown.
@@ -99,7 +101,7 @@ class Folded(Struct, frozen=True, kw_only=True):
 
 
 class Rejected(Struct, frozen=True, kw_only=True):
-    """Result for a trigger that would break a bound: it is not folded, and the state is unchanged."""
+    """Result for a trigger that would break a bound: it is not folded, the state is unchanged (R10.3)."""
 
     reason: str
 
@@ -109,9 +111,8 @@ def step(
 ) -> Folded | Rejected:
     """Fold ``event`` into ``state`` (None: nothing is known of the session).
 
-    In this order: configurations that the session missed, timers that are due, instances that a new
-    configuration has to judge, the event itself, the trigger that follows from it, timers that it made due. A
-    record at or below ``state.offset`` is included already and changes nothing.
+    R2.1 has the order of work. A record at or below ``state.offset`` is included already and changes nothing
+    (R1.4).
 
     Only a trigger can be rejected. Any other event is always folded: data of it beyond the bounds is refused,
     cut or left out. The bounds in bytes are checked only with ``sizes``: a caller without it must fold again
@@ -132,7 +133,7 @@ def step(
 
 
 def migrate(rules: Rules, state: SessionState, session: SessionId) -> Folded:
-    """The state once it has met every configuration in force so far, and what timers decided on the way.
+    """The state once it has met every configuration in force so far, and what timers decided (R9.2).
 
     ``step`` does this by itself at the session's next event; done at once, the result is the same.
     """
@@ -142,7 +143,7 @@ def migrate(rules: Rules, state: SessionState, session: SessionId) -> Folded:
 
 
 def next_due(rules: Rules, state: SessionState) -> int | None:
-    """When the session's next timer is due, in microseconds; None where it has none.
+    """When the session's next timer is due (R8.2), in microseconds; None where it has none.
 
     A session that has not met the latest configurations is judged as if it had.
     """
@@ -159,7 +160,7 @@ def next_due(rules: Rules, state: SessionState) -> int | None:
 
 
 def needs_touch(rules: Rules, state: SessionState) -> bool:
-    """True if a configuration would decide something without a further event.
+    """True if a configuration would decide something without a further event (R11.8).
 
     One that the session has not met, or since which its waiting instances have not been judged.
     """
@@ -201,7 +202,7 @@ class _Follows(Struct, frozen=True, kw_only=True):
 
 
 class _Beyond:
-    """Effects that a bound prevented: the trigger left out, a count, and sentences for the timeline."""
+    """Effects that a bound prevented (R10.6, R10.7): a trigger left out, a count, and timeline texts."""
 
     __slots__ = ("left_out", "prevented", "remarks")
 
@@ -212,7 +213,7 @@ class _Beyond:
 
 
 class _Meter:
-    """Checks the bounds in bytes while an event is folded.
+    """Checks the bounds in bytes while an event is folded (R10.4, R10.6).
 
     While a trigger is ``firing``, breaking a bound raises ``_BoundError``; all other code respects the
     bounds.
@@ -354,11 +355,12 @@ class _Draft:
     # ---- the order of things ------------------------------------------------------------------
 
     def fold(self, event: Event) -> None:
+        """Fold an event that is not included yet, in the steps of R2.1."""
         state = self.state
         if state.config != self.rules.current.offset:
             self.meet_configurations()
         self.offset = event.offset
-        state.clock_us = max(state.clock_us, event.arrival_us)
+        state.clock_us = max(state.clock_us, event.arrival_us)  # R8.1
         if state.timer_count:
             self.fire_timers(state.clock_us)
         if state.unjudged and type(event.body) is not Timer:
@@ -384,7 +386,7 @@ class _Draft:
             self._keep_bounds_in_bytes(event, self.meter.sizes)
 
     def _keep_bounds_in_bytes(self, event: Event, sizes: Sizes) -> None:
-        """Forget the oldest resolved instances beyond their bound; refuse a trigger beyond the state's."""
+        """Forget the oldest resolved instances (R10.9); refuse a trigger beyond the state's bound (R10.4)."""
         state, bounds = self.state, self.config.bounds
         if self.sweep and state.held:
             self._let_go()
@@ -397,7 +399,7 @@ class _Draft:
                 raise _BoundError(f"the state would have {size:,} bytes: {limit}", in_bytes=True)
 
     def _follow(self, event: Event, follows: _Follows) -> None:
-        """Fire the trigger that follows, or leave it out if a bound is known to forbid it."""
+        """Fire the trigger that follows (R6.9), or leave it out if a bound is known to forbid it (R10.7)."""
         if self.barred is not None:
             left_out = LeftOut(
                 trigger=follows.trigger,
@@ -425,16 +427,16 @@ class _Draft:
         return self.beyond
 
     def _remark(self, what: str) -> None:
-        """Add a sentence to the timeline about an effect that a bound prevented."""
+        """Add a sentence to the timeline about an effect that a bound prevented (R2.5)."""
         self._beyond().remarks.append(what)
 
     def _prevent(self, what: str) -> None:
-        """Count an effect that a bound prevented, and add a sentence to the timeline."""
+        """Count an effect that a bound prevented (R10.6), and add a sentence to the timeline."""
         self._beyond().prevented += 1
         self._remark(what)
 
     def _apply(self, event: Event) -> Note:
-        """Fold the event itself; returns the note for the timeline."""
+        """Fold the event itself; returns the note for the timeline. R7.10 and R8.5 need nothing here."""
         match event.body:
             case Trigger() as trigger:
                 return self._trigger(event, trigger)
@@ -460,6 +462,7 @@ class _Draft:
     # ---- triggers -----------------------------------------------------------------------------
 
     def _trigger(self, event: Event, trigger: Trigger) -> Note:
+        """Ignore a duplicate (R4.1); fire any other trigger."""
         name = trigger.name
         if event.id is not None and name in self.config.users:
             digests = self.state.digests.get(name)
@@ -482,6 +485,7 @@ class _Draft:
         return None
 
     def _fire(self, name: TriggerName, arrival: Arrival) -> None:
+        """Remember a trigger, and offer it to the tasks that use it (R4.2 to R4.4)."""
         state = self.state
         if state.closed:
             self._start_anew()
@@ -499,13 +503,13 @@ class _Draft:
             self.meter.firing = False
 
     def _check_strangers(self) -> None:
-        """Raise if the session has reached the bound of trigger names that no task uses."""
+        """Raise if the session has reached the bound of trigger names that no task uses (R10.5)."""
         limit, users = self.config.bounds.trigger_names, self.config.users
         if sum(name not in users for name in self.state.seen) >= limit:
             raise _BoundError(_bound("triggerNames", limit, "distinct triggers that no task uses"))
 
     def _offer(self, task: Task, name: TriggerName, offset: int) -> None:
-        """Offer a trigger to one task that uses it (DESIGN 4, rules 1 to 4)."""
+        """Offer a trigger to one task that uses it, and make an instance if one is due (R4.5, R4.6)."""
         record = self._own(task.name)
         in_needs = name in task.needs_set
         in_unless = name in task.unless_set
@@ -533,7 +537,7 @@ class _Draft:
             self._judge(task, instance)
 
     def _create(self, task: Task, record: TaskRecord) -> Instance:
-        """A new instance, with the latest event of each of the task's triggers that the session has seen."""
+        """A new instance, with the latest event of each trigger of the task that the session saw (R4.7)."""
         state = self.state
         seen = state.seen
         full = self._full(1)
@@ -555,7 +559,7 @@ class _Draft:
         return instance
 
     def _full(self, more: int) -> str | None:
-        """Why the session cannot have ``more`` additional unresolved instances; None if it can."""
+        """Why the session cannot have ``more`` additional unresolved instances (R10.5); None if it can."""
         limit = self.config.bounds.unresolved_instances
         if self.state.open_count + more <= limit:
             return None
@@ -564,7 +568,7 @@ class _Draft:
     # ---- judging and deciding -----------------------------------------------------------------
 
     def _judge(self, task: Task, instance: Instance) -> None:
-        """Abandon, decide, or let wait (DESIGN 4, rule 4). ``instance`` is owned."""
+        """Abandon, decide, or let wait (R4.8). ``instance`` is owned."""
         if task.unless and self._blocked(task, instance):
             self._resolve(task.name, instance, Status.ABANDONED)
         elif (
@@ -576,14 +580,14 @@ class _Draft:
             self._decide(task, instance, self.state.clock_us)
 
     def _judge_all(self) -> None:
-        """Judge what waits, once, after a change of configuration."""
+        """Judge what waits, once, after a change of configuration (R9.6)."""
         self.state.unjudged = False
         for task in self.config.among(self.state.tasks):
             for instance in self._waiting(task.name):
                 self._judge(task, instance)
 
     def _decide(self, task: Task, instance: Instance, at_us: int, *, fits: bool = False) -> None:
-        """Decide an instance's command; ``fits``: it is known to be within the bounds in bytes."""
+        """Decide an instance's command (R5.1); ``fits``: it is known to be within the bounds in bytes."""
         if instance.status is Status.DELAYED:
             self.state.timer_count -= 1
         before = 0 if self.meter is None else self.meter.sizes.instance(instance)
@@ -605,7 +609,7 @@ class _Draft:
                 self._check_decision(self.meter, task.name, instance, before=before)
 
     def _check_decision(self, meter: _Meter, task: TaskName, instance: Instance, *, before: int) -> None:
-        """Undo the last decision and fail the instance if the decision is beyond a bound in bytes.
+        """Undo the last decision and fail the instance if the decision is beyond a bound in bytes (R10.6).
 
         A trigger whose decision is too large is refused instead. For decisions by time, an order or a
         configuration, no trigger could be refused. ``before``: the instance's bytes before the decision.
@@ -633,7 +637,7 @@ class _Draft:
         self._prevent(f"{instance_id(task, instance.number)} failed: {error}")
 
     def _send(self, task: TaskName, instance: Instance) -> None:
-        """Ask for an instance's command, as it was decided."""
+        """Ask for an instance's command, as it was decided (R5.2)."""
         sent = instance.sent
         if sent is None or instance.decided_us is None:
             return
@@ -668,7 +672,7 @@ class _Draft:
         kwargs: JsonObject | None,
         retries: int,
     ) -> Instance:
-        """An instance of its own number with what ``origin`` captured and noted. ``origin`` is resolved."""
+        """A new instance with what ``origin`` captured and noted (R6.8). ``origin`` is resolved."""
         self._resolve(task.name, origin, Status.REPLAYED)
         if self.meter is not None:
             self.meter.forget()
@@ -695,7 +699,7 @@ class _Draft:
         )
 
     def _unfit(self, task: Task, origin: Instance, kwargs: JsonObject | None, *, retries: int) -> str | None:
-        """Why a clone of ``origin`` with ``kwargs`` does not fit within the bounds; None if it fits.
+        """Why a clone of ``origin`` with ``kwargs`` does not fit within the bounds (R10.6); None if it fits.
 
         Bounds in bytes are checked only if the event brings kwargs: a plain retry is as large as its origin.
         """
@@ -722,6 +726,7 @@ class _Draft:
         return None
 
     def _sent_by(self, task: Task) -> Sent:
+        """Parts of the file that a decision keeps (R9.7)."""
         return Sent(
             run=task.run,
             config=self.config.hash,
@@ -737,7 +742,7 @@ class _Draft:
         self.state.timer_count += 1
 
     def _resolve(self, task: TaskName, instance: Instance, status: Status) -> None:
-        """Close an owned, open instance; the oldest resolved ones beyond the bound are forgotten."""
+        """Resolve an owned, open instance (R1.6), and forget the oldest beyond the bound (R10.9)."""
         state = self.state
         record = self._own(task)
         if instance.status is Status.DELAYED:
@@ -755,7 +760,7 @@ class _Draft:
             self.sweep = True
 
     def _forget_resolved(self, sizes: Sizes, limit: int) -> None:
-        """Forget the oldest resolved instances until the rest is within the bound in bytes."""
+        """Forget the oldest resolved instances until the rest is within the bound in bytes (R10.9)."""
         state = self.state
         spans = held_by_resolved_alone(state)
         held = {(name, offset): sizes.arrival(state.held[name][offset]) for name, offset in spans}
@@ -783,6 +788,7 @@ class _Draft:
     # ---- outcomes -----------------------------------------------------------------------------
 
     def _outcome(self, outcome: Outcome) -> Note:
+        """Refuse an outcome, or change its instance (R6.1 to R6.4)."""
         if not isinstance(outcome, Started):
             self.settled.append(outcome.command)
         found = self._find(outcome.instance)
@@ -833,7 +839,7 @@ class _Draft:
         return f"{outcome.instance} {instance.status}"
 
     def _take_metadata(self, outcome: Outcome, instance: Instance) -> None:
-        """Keep the executor's metadata of an attempt, unless an open instance has no room for it."""
+        """Keep the executor's metadata of an attempt, unless an open instance has no room for it (R10.6)."""
         before = instance.metadata
         instance.metadata = outcome.metadata
         meter = self.meter
@@ -847,7 +853,7 @@ class _Draft:
             self._remark("its metadata is left out: the state would be too long ($bounds.stateBytes)")
 
     def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> Note:
-        """An outcome of an instance that is over: only noted, and only where a cancel came between."""
+        """An outcome of an instance that is not decided: only noted, and only after a cancel (R6.2)."""
         name = instance_id(task, instance.number)
         if instance.status is Status.CANCELLED and isinstance(outcome, Finished):
             if instance.result is None:
@@ -857,7 +863,7 @@ class _Draft:
         return self._refuse(f"{name} is {instance.status}: a second outcome changes nothing")
 
     def _cascade(self, task: TaskName, command: CommandId, result: Json) -> None:
-        """Let the task's name follow as a trigger with the result as kwargs, unless the session is closed."""
+        """Let the task's name follow as a trigger with the result as kwargs (R6.9)."""
         if self.state.closed:
             return
         if result is None:
@@ -867,6 +873,7 @@ class _Draft:
         self.follows = _Follows(trigger=TriggerName(task), data=result, command=command)
 
     def _failed(self, name: TaskName, instance: Instance, outcome: Failed) -> None:
+        """Retry a failed instance, or leave it failed (R6.5)."""
         task = self.config.by_name.get(name)
         instance.error = cut_text(outcome.error)
         instance.reason = None if outcome.reason is None else outcome.reason.value
@@ -887,7 +894,7 @@ class _Draft:
         instance.changed_us = instance.ended_us = self.state.clock_us
 
     def _why_not_retried(self, task: Task, instance: Instance) -> str | None:
-        """Why an instance with attempts left stays failed; None if it is retried."""
+        """Why an instance with attempts left stays failed (R6.6); None if it is retried."""
         if self.state.closed:
             return "session closed"
         if self._blocked(task, instance):
@@ -899,6 +906,7 @@ class _Draft:
         return BOUND
 
     def _retried(self, name: TaskName, instance: Instance, outcome: Retried) -> str:
+        """Run a task again that asked for it (R6.7)."""
         task = self.config.by_name.get(name)
         why = (
             _REMOVED
@@ -932,6 +940,7 @@ class _Draft:
     # ---- operators' orders --------------------------------------------------------------------
 
     def _skip(self, skip: Skip) -> Note:
+        """Skip a failed instance (R7.3)."""
         found = self._addressed(skip)
         if isinstance(found, str):
             return self._refuse(found)
@@ -950,6 +959,7 @@ class _Draft:
         return _noted(f"{skip.instance} skipped", instance.reason)
 
     def _replay(self, replay: Replay) -> Note:
+        """Run a failed instance again as a new one (R7.4, R7.5)."""
         found = self._addressed(replay)
         if isinstance(found, str):
             return self._refuse(found)
@@ -979,6 +989,7 @@ class _Draft:
         return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.reason)
 
     def _cancel(self, cancel: Cancel) -> Note:
+        """End an instance that waits or runs (R7.6)."""
         found = self._addressed(cancel)
         if isinstance(found, str):
             return self._refuse(found)
@@ -999,6 +1010,7 @@ class _Draft:
         return _noted(f"{cancel.instance} cancelled", instance.reason)
 
     def _resend(self, resend: Resend) -> Note:
+        """Decide an instance's command once more, with the next attempt (R7.7)."""
         found = self._addressed(resend)
         if isinstance(found, str):
             return self._refuse(found)
@@ -1025,6 +1037,7 @@ class _Draft:
         return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", said)
 
     def _close(self, close: Close) -> Note:
+        """Close the session: what waits is cancelled, the generation ends (R7.8)."""
         state = self.state
         if close.generation not in (None, state.generation):
             return self._refuse(_other_generation(state.generation, close.generation))
@@ -1041,6 +1054,7 @@ class _Draft:
         return _noted("session closed", _said(close.reason, close.by))
 
     def _erase(self, erase: Erase) -> Note:
+        """Forget all but the generation and the offset (R7.9)."""
         if erase.generation not in (None, self.state.generation):
             return self._refuse(_other_generation(self.state.generation, erase.generation))
         self.state = SessionState(
@@ -1051,7 +1065,7 @@ class _Draft:
         return _SILENT
 
     def _start_anew(self) -> None:
-        """Forget the closed generation's instances: the next one begins."""
+        """Forget the closed generation's instances: the next one begins (R4.2)."""
         state = self.state
         state.closed = False
         state.tasks = {}
@@ -1062,7 +1076,7 @@ class _Draft:
     # ---- time ---------------------------------------------------------------------------------
 
     def first_timer(self) -> tuple[int, int, int, TaskName] | None:
-        """The delayed instance that is due first: due time, the task's place, its number, its name."""
+        """The delayed instance that is due first (R8.3): due time, the task's place, its number, its name."""
         first: tuple[int, int, int, TaskName] | None = None
         for name, record in self.state.tasks.items():
             for instance in record.open.values():
@@ -1074,7 +1088,7 @@ class _Draft:
         return first
 
     def fire_timers(self, until_us: int) -> None:
-        """Decide every delayed instance that is due at or before ``until_us``, in due order."""
+        """Decide every delayed instance that is due at or before ``until_us``, in due order (R8.3, R8.4)."""
         while self.state.timer_count:
             first = self.first_timer()
             if first is None or first[0] > until_us:
@@ -1090,14 +1104,17 @@ class _Draft:
     # ---- configuration ------------------------------------------------------------------------
 
     def meet_configurations(self) -> None:
-        """Meet every configuration that the session missed, in log order."""
+        """Meet every configuration that the session missed, in log order (R9.2)."""
         for applied in self.rules.missed(self.state.config):
             self.offset = applied.offset
             self.fire_timers(applied.arrival_us)
             self.meet(applied)
 
     def meet(self, applied: Version) -> None:
-        """Bring the state under one further configuration; nothing is judged yet."""
+        """Bring the state under one further configuration (R9.3, R9.4); nothing is judged yet.
+
+        A task that is new has no instance until a trigger that it uses arrives (R9.8).
+        """
         state = self.state
         seeded: list[tuple[TaskRecord, Instance]] = []
         self.config = config = applied.config
@@ -1124,7 +1141,7 @@ class _Draft:
             self._seed(seeded)
 
     def _seed(self, seeded: list[tuple[TaskRecord, Instance]]) -> None:
-        """Replace instances by their seeded versions; replace none of them if there is no room."""
+        """Replace instances by their seeded versions; replace none of them if there is no room (R10.6)."""
         meter = self.meter
         before = [record.open[instance.number] for record, instance in seeded]
         for record, instance in seeded:
@@ -1139,7 +1156,7 @@ class _Draft:
             self._prevent(f"the configuration at offset {self.state.config} seeds nothing: {_NO_ROOM}")
 
     def _seeded(self, task: Task) -> Iterator[Instance]:
-        """Open instances, seeded with triggers seen by the session that the task did not use before."""
+        """Open instances, seeded with triggers that the session saw and they do not have (R9.5)."""
         seen = self.state.seen
         record = self.state.tasks[task.name]
         for instance in record.open.values():
@@ -1156,14 +1173,14 @@ class _Draft:
     # ---- what instances captured --------------------------------------------------------------
 
     def _hold(self, arrivals: dict[TriggerName, Arrival]) -> None:
-        """Keep events that are their triggers' latest no more, for the instances that captured them."""
+        """Keep events that are their triggers' latest no more, for instances that captured them (R4.3)."""
         self.state.held = held = self.state.held.copy()
         for name, arrival in arrivals.items():
             held[name] = {**held.get(name, {}), arrival.offset: arrival}
         self.sweep = True
 
     def _let_go(self) -> None:
-        """Forget what is held and no instance captured."""
+        """Forget what is held and no instance captured (R10.9)."""
         state = self.state
         captured = {
             event
@@ -1214,7 +1231,7 @@ class _Draft:
                 yield self._edit(name, instance)
 
     def _addressed(self, order: Order) -> tuple[TaskName, Instance] | str:
-        """The instance for ``order``; or the reason why the order does not apply to the current one."""
+        """The instance for ``order``; or why the order does not apply to the current one (R7.1)."""
         generation = self.state.instances_generation
         if order.generation not in (None, generation):
             return _other_generation(generation, order.generation)
@@ -1240,6 +1257,7 @@ class _Draft:
         return command_id(self.rules.app, self.session, generation=generation, task=task, number=number)
 
     def _refuse(self, why: str) -> Note:
+        """Count a refused event (R2.4)."""
         self.state.refused += 1
         return Effect.REFUSED, why
 
@@ -1260,7 +1278,7 @@ def _holds(digests: bytes, digest: bytes) -> bool:
 
 
 def _was_removed(record: TaskRecord) -> bool:
-    """True if the task's last instance was lost to a configuration without the task, which has returned.
+    """True if a configuration without the task cancelled its last instance, and it has returned (R4.6).
 
     It was never decided, so one more cannot make the task run twice.
     """
@@ -1268,7 +1286,7 @@ def _was_removed(record: TaskRecord) -> bool:
 
 
 def timer_due_us(task: Task, instance: Instance) -> int:
-    """When a delayed instance is decided: its start instant plus what its task says now."""
+    """When a delayed instance is decided: its start instant plus what its task says now (R8.2)."""
     start = instance.waits_from_us or 0
     if instance.waits_us is not None:
         return start + instance.waits_us
@@ -1280,7 +1298,7 @@ def _other_generation(generation: int, given_for: int | None) -> str:
 
 
 def _is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
-    """True where ``outcome`` says that one message of the command came to nothing, and another is under way.
+    """True if ``outcome`` says that one message of the command came to nothing, and another is out (R6.3).
 
     What the task itself did counts, whichever message it ran for.
     """
@@ -1315,6 +1333,7 @@ def _noted(what: str, reason: str | None) -> str:
 
 
 def _said(reason: str | None, by: str | None) -> str | None:
+    """An order's reason and author as one text (R7.2)."""
     reason = None if reason is None else cut_text(reason)
     if reason == _REMOVED and not by:
         by = "an operator"  # that reason alone is the engine's own

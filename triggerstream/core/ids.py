@@ -49,7 +49,8 @@ def split_instance_id(text: str) -> tuple[TaskName, int] | None:
 def command_id(app: AppId, session: SessionId, *, generation: int, task: TaskName, number: int) -> CommandId:
     """The UUID (version 5, RFC 9562) of an instance's command: equal wherever and whenever it is computed.
 
-    The name that is hashed gives each part's length first, so no two sets of parts share one.
+    An instance has one command id (docs/semantics.md, R5.5, R5.6). The name that is hashed gives each part's
+    length first, so no two sets of parts share one.
     """
     name = f"{len(app)}:{app}{len(session)}:{session}{generation}:{len(task)}:{task}{number}"
     digest = bytearray(sha1(_NAMESPACE + name.encode(), usedforsecurity=False).digest()[:16])
@@ -63,6 +64,6 @@ DIGEST_BYTES = 8
 
 
 def event_digest(source: str | None, event_id: str) -> bytes:
-    """Eight bytes that stand for the identity (``source``, ``id``) of an event."""
+    """Eight bytes that stand for the identity (``source``, ``id``) of an event (docs/semantics.md, R4.1)."""
     src = source or ""
     return blake2b(f"{len(src)}:{src}{event_id}".encode(), digest_size=DIGEST_BYTES).digest()

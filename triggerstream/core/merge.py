@@ -1,4 +1,4 @@
-"""How kwargs from a tasks file and from events are put together."""
+"""How kwargs from a tasks file and from events are put together (docs/semantics.md, section 5)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from triggerstream.core.ids import JsonObject
 
 
 def deep_merge(under: JsonObject, over: JsonObject) -> JsonObject:
-    """``over`` laid upon ``under``: objects are merged key by key, anything else of ``over`` wins.
+    """``over`` laid upon ``under``: objects are merged key by key, anything else of ``over`` wins (R5.4).
 
     Neither argument is changed; what is not merged is shared with the result.
     """

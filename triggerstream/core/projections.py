@@ -60,7 +60,7 @@ def statuses(state: SessionState) -> dict[str, Instance]:
 
 
 def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[TriggerName, ...]:
-    """The triggers that some unstarted instance still lacks, each once."""
+    """The triggers that some unstarted instance still lacks, each once (docs/semantics.md, R4.9)."""
     view = migrate(rules, state, session).state
     missing: dict[TriggerName, None] = {}
     for task in rules.current.config.among(view.tasks):

@@ -1,4 +1,4 @@
-"""Encoded sizes of a session's parts, for the bounds in bytes.
+"""Encoded sizes of a session's parts, for the bounds in bytes (docs/semantics.md, R10.2).
 
 A state's bound counts only data that the session still needs. Resolved instances, and the events that only
 they captured, have a separate bound, so that a long history never blocks a session.
@@ -37,7 +37,7 @@ class Sizes(Protocol):
 
 
 def cut_text(text: str) -> str:
-    """``text``, cut to ``TEXT_BYTES`` as JSON, with an ellipsis if it was cut."""
+    """``text``, cut to ``TEXT_BYTES`` as JSON, with an ellipsis if it was cut (R10.8)."""
     if len(text) <= SHORT_TEXT or _json_bytes(text) <= TEXT_BYTES:
         return text
     left = TEXT_BYTES - _json_bytes(_ELLIPSIS)

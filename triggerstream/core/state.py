@@ -1,4 +1,4 @@
-"""What is known of a session: a fold of its events and nothing else.
+"""What is known of a session: a fold of its events and nothing else (docs/semantics.md, R1.5).
 
 These classes are mutable, because copying is most of what a step does: making a frozen dataclass of ten
 fields costs 1.6 µs, copying a ``Struct`` 0.3 µs. The rule that keeps them safe: only ``core.fold`` writes to
@@ -18,7 +18,7 @@ from triggerstream.core.ids import ConfigHash, Json, JsonObject, TaskName, Trigg
 
 
 class Status(StrEnum):
-    """Where an instance stands. Open: up to and with FAILED; the others are resolved."""
+    """Where an instance stands (R1.6). Open: up to and with FAILED; the others are resolved."""
 
     UNSTARTED = "unstarted"
     DELAYED = "delayed"
@@ -207,7 +207,7 @@ class SessionState(Struct, kw_only=True):
         return None
 
     def stored_kwargs(self, instance: Instance) -> JsonObject:
-        """An instance's kwargs as stored: before ``withParams`` of the task is merged under them."""
+        """An instance's kwargs as stored (R5.3): before ``withParams`` of the task is merged under them."""
         if instance.kwargs is not None:
             return instance.kwargs
         return {name: self.arrival(name, offset).data for name, offset in instance.captured.items()}

@@ -9,12 +9,12 @@ from typing import TypeAlias
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, TaskName, TriggerName
 
 FOLD_VERSION = 1
-"""The meaning that this release gives to a configuration and a log."""
+"""The meaning that this release gives to a configuration and a log: docs/semantics.md describes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What the fold refuses to exceed. Part of the configuration (``$bounds``), so every replay agrees."""
+    """What the fold refuses to exceed (R10.1). Part of the file (``$bounds``), so every replay agrees."""
 
     trigger_names: int = 1_000
     """Trigger names that a session has seen and that no task of the file in force uses."""
@@ -43,7 +43,7 @@ class Retry:
     max_backoff_us: int | None = None
 
     def wait_us(self, retries: int) -> int:
-        """How long attempt ``retries`` (0 for the first) waits, in microseconds."""
+        """How long attempt ``retries`` (0 for the first) waits, in microseconds (R3.3)."""
         limit = self.max_backoff_us if self.max_backoff_us is not None else _LONGEST_US
         if self.backoff_us == 0:
             return 0
@@ -168,7 +168,7 @@ NEVER_APPLIED = Applied(config=NO_CONFIGURATION, offset=-1, arrival_us=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Everything but the log that a decision depends on.
+    """Everything but the log that a decision depends on (docs/semantics.md, R9.1).
 
     ``history`` holds the configurations that some session may still have to meet, oldest first; the last
     one is in force.

@@ -1,4 +1,7 @@
-"""From records to a checkpoint: decode, fold, encode. Pure: the engine around it makes the result durable."""
+"""From records to a checkpoint: decode, fold, encode. Pure: the engine around it makes the result durable.
+
+The rules are in section 11 of ``docs/semantics.md``.
+"""
 
 from __future__ import annotations
 
