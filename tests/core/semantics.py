@@ -309,6 +309,11 @@ ROWS: Final = (
     Row(label="file without `t`, then `retried`", body=_retries, before=_apply(_WITHOUT_T), among=DECIDED),
     Row(label="file without `t`, then `replay`", body=_replays, before=_apply(_WITHOUT_T), among=_FAILED),
     Row(label='file with `"after": ["a"]`, then `touch`', body=_touches, before=_apply(_WITHOUT_C)),
+    Row(
+        label='file with `"after": ["a"]`, then `timer`',
+        body=lambda _i, _c: Timer(),
+        before=_apply(_WITHOUT_C),
+    ),
     Row(label='file with `"unless": ["a"]`, then `touch`', body=_touches, before=_apply(_UNLESS_A)),
     Row(label="file without `retry`, then `touch`", body=_touches, before=_apply(_WITHOUT_RETRY)),
 )

@@ -1,4 +1,7 @@
-"""Bounds: a trigger is folded whole or not at all; an outcome, an order or a timer is always folded."""
+"""Bounds: a trigger is folded whole or not at all; all other events are always folded.
+
+The rules: docs/semantics.md, section 10.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A change of configuration: as if every session had met it when it arrived, though each meets it later."""
+"""A change of configuration: as if every session had met it when it arrived.
+
+The rules: docs/semantics.md, section 9.
+"""
 
 from __future__ import annotations
 

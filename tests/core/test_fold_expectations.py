@@ -1,4 +1,7 @@
-"""Orders say what they were given for, so that one that is appended once more changes nothing."""
+"""Orders say what they were given for, so that a second copy changes nothing.
+
+The rules: docs/semantics.md, R7.1, R7.7, R7.8.
+"""
 
 from __future__ import annotations
 

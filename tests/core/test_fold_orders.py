@@ -1,4 +1,4 @@
-"""Operators' orders: skip, cancel, resend; replays are with the clones."""
+"""Operators' orders: skip, cancel, resend; replays are with the clones (docs/semantics.md, section 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Clones: retries, what a task asks for itself, replays; and what `unless` means to them."""
+"""Clones: retries, what a task asks for itself, replays; and what `unless` means to them.
+
+The rules: docs/semantics.md, R6.5 to R6.8, R7.4.
+"""
 
 from __future__ import annotations
 

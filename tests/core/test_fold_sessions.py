@@ -1,4 +1,7 @@
-"""A session's life: closing, erasing, generations; and the bounds of what one may hold."""
+"""A session's life: closing, erasing, generations; and the bounds of what one may hold.
+
+The rules: docs/semantics.md, R7.8, R7.9.
+"""
 
 from __future__ import annotations
 

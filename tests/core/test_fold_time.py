@@ -1,4 +1,4 @@
-"""Time: the session's clock, and timers that are decided by it alone."""
+"""Time: the session's clock, and timers that are decided by it alone (docs/semantics.md, section 8)."""
 
 from __future__ import annotations
 
