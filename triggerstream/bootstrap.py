@@ -13,9 +13,9 @@ from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.index import Index
-from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
+from triggerstream.engine.queries.index import Index
+from triggerstream.engine.stored_states import Keeper
 from triggerstream.settings import (
     DEFAULT_APP,
     KAFKA_CONFIG_VARIABLE,
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.kafka.security import Security
     from triggerstream.adapters.nowhere import NowhereDispatcher
-    from triggerstream.engine.archive import Archive, RecordReader
-    from triggerstream.engine.embedded import EmbeddedEngine
-    from triggerstream.engine.health import Pulse
+    from triggerstream.engine.embedded.engine import EmbeddedEngine
+    from triggerstream.engine.health.liveness import Pulse
+    from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
     from triggerstream.wire.signature import ControlKeys
 
@@ -188,12 +188,12 @@ async def _kafka_archives(
 ) -> Sequence[Archive]:
     connection, app = kafka(address), address.app
     with _extra():
-        from triggerstream.adapters.faust.ledger import KafkaLedger
         from triggerstream.adapters.kafka import replay
         from triggerstream.adapters.kafka.layout import layout_of
+        from triggerstream.adapters.kafka.ledger import KafkaLedger
         from triggerstream.adapters.kafka.lost import LostRanges
         from triggerstream.adapters.kafka.topics import Topics
-    from triggerstream.engine.changelog import ChangelogArchive
+    from triggerstream.engine.replay.changelog import ChangelogArchive
 
     await replay.refuse_wrong_topics(connection, app)
     if to_rebuild:
@@ -411,7 +411,7 @@ def embedded(
     from triggerstream.adapters.sqlite.database import keeper_of, locate
     from triggerstream.adapters.sqlite.log import SqliteLog
     from triggerstream.adapters.sqlite.store import SqliteStore
-    from triggerstream.engine.embedded import EmbeddedEngine
+    from triggerstream.engine.embedded.engine import EmbeddedEngine
 
     path = _database(address, "the embedded engine has").path
     log = SqliteLog(path)

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 from triggerstream import bootstrap
 from triggerstream.core.errors import DecodeError, LogError, UsageError
+from triggerstream.engine.operations.submit import trigger_record
 from triggerstream.engine.ports import Log
-from triggerstream.engine.submit import trigger_record
 from triggerstream.settings import parse_address
 from triggerstream.wire.records import NewRecord
 

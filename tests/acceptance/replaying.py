@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 from tests.adapters.faust.workers import Stage, outcome_of
 from tests.support.commands import END_S, Ran, triggerstream
 from tests.support.waiting import eventually
-from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.kafka.cluster import change_settings, describe
+from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.engine.failpoints import VARIABLE
 
 

@@ -16,8 +16,8 @@ from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.stragglers import MOST_VERSIONS
-from triggerstream.engine.versions import TEXT_PREFIX, history_texts
+from triggerstream.engine.migration import MOST_VERSIONS
+from triggerstream.engine.partitioned.versions import TEXT_PREFIX, history_texts
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord

@@ -295,7 +295,9 @@ def test_a_worker_that_dies_is_started_again(project: Project) -> None:
         running.wait_said("ready")
         project.fire_both("before")
         running.wait_said("finished")
-        main = next(pid for pid in running.below() if "triggerstream.cli.celery_app\0my_app" in _command(pid))
+        main = next(
+            pid for pid in running.below() if "triggerstream.cli.dev.celery_app\0my_app" in _command(pid)
+        )
         os.kill(main, signal.SIGKILL)
         project.fire_both("after")
         running.wait_said("finished", 2)
@@ -308,7 +310,7 @@ def _command(pid: int) -> str:
     return "" if "guardian.py" in command else command
 
 
-@pytest.mark.parametrize("which", ["valkey-server", "triggerstream.cli.celery_app"])
+@pytest.mark.parametrize("which", ["valkey-server", "triggerstream.cli.dev.celery_app"])
 def test_what_is_below_a_killed_guardian_ends_too(project: Project, which: str) -> None:
     with dev(project) as running:
         running.wait_said("ready")

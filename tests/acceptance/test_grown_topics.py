@@ -22,9 +22,9 @@ from triggerstream.adapters.kafka.rehome import rehome
 from triggerstream.core import advice
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.marks import RESERVED
 from triggerstream.wire import commands
 from triggerstream.wire.json import dumps
+from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

@@ -19,7 +19,7 @@ from tests.support.commands import END_S, Ran, triggerstream
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core import advice
 from triggerstream.core.ids import AppId
-from triggerstream.engine.marks import CHECKPOINT_KEY, decode_checkpoint, encode_checkpoint
+from triggerstream.wire.marks import CHECKPOINT_KEY, decode_checkpoint, encode_checkpoint
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -16,7 +16,7 @@ from triggerstream.core.commands import Command
 from triggerstream.core.events import TYPES, Failed, Timer, Touch
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.versions import history_texts
+from triggerstream.engine.partitioned.versions import history_texts
 from triggerstream.wire import commands, events
 from triggerstream.wire.events import ORIGIN_HEADER
 from triggerstream.wire.json import dumps, loads

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from triggerstream.adapters.faust.rocks import Memory, RocksStore
+from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.adapters.sqlite import SqliteLog, SqliteStore
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.core.ids import AppId, SessionId

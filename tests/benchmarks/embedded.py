@@ -16,7 +16,7 @@ from triggerstream.adapters.sqlite import SqliteLog, SqliteStore
 from triggerstream.bootstrap import collect_less
 from triggerstream.core.commands import Decision
 from triggerstream.core.ids import AppId
-from triggerstream.engine.embedded import EmbeddedEngine
+from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.wire.records import NewRecord
 
 APP = AppId("bench")

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from tests.cli.conftest import Cli
 from tests.support.engines import RunningEngine
 from triggerstream import cli as commands
+from triggerstream.cli.dev.voice import LogLines, PlainVoice
 from triggerstream.cli.logs import ConsoleFormatter
-from triggerstream.cli.voice import LogLines, PlainVoice
 from triggerstream.core.events import Failed, Trigger
 from triggerstream.core.ids import InstanceId, JsonObject, TriggerName
 from triggerstream.core.printable import escape
@@ -177,7 +177,7 @@ def test_every_command_prints_through_the_functions_that_escape() -> None:
     folder = Path(commands.__file__).parent
     calls = {
         (file.name, ast.unparse(node.func))
-        for file in folder.glob("*.py")
+        for file in folder.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call)
     }

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from triggerstream.cli.children import Child
-from triggerstream.cli.runtime import Runtime, Setup
+from triggerstream.cli.dev.children import Child
+from triggerstream.cli.dev.runtime import Runtime, Setup
 from triggerstream.engine.background import TaskEndedError
-from triggerstream.engine.lookout import Lookout
+from triggerstream.engine.queries.embedded import Lookout
 from triggerstream.web import serving
 
 

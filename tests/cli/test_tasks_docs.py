@@ -9,10 +9,10 @@ import pytest
 
 from tests.cli.conftest import Cli
 from triggerstream.core.tasks import Bounds
-from triggerstream.wire.taskkeys import BOUND_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
 from triggerstream.wire.tasksfile import check
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
 
-PACKAGE = Path(__file__).parents[2] / "triggerstream/wire"
+PACKAGE = Path(__file__).parents[2] / "triggerstream/wire/tasksfile"
 PAGE = (Path(__file__).parents[2] / "docs/tasks-file.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```jsonc\n(.*?)```", PAGE, re.DOTALL)
 

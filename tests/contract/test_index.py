@@ -10,7 +10,7 @@ import pytest
 from triggerstream.adapters.memory import MemoryIndex
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.index import Index
+from triggerstream.engine.queries.index import Index
 
 Open = Callable[[], Index]
 

@@ -76,7 +76,7 @@ def test_a_logger_that_floods_does_not_take_the_place_of_others_or_of_its_own_ot
 
 def test_our_own_lines_always_pass(written: io.StringIO) -> None:
     for _ in range(1_000):
-        logging.getLogger("triggerstream.engine.partition").error("ours")
+        logging.getLogger("triggerstream.engine.partitioned.partition").error("ours")
     assert len(lines(written)) == 1_000
 
 

@@ -53,8 +53,8 @@ from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, Applied, Rules
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.kept_states import Keeper, UnreadableStateError
 from triggerstream.engine.processor import FoldVersionError, Processor
+from triggerstream.engine.stored_states import Keeper, UnreadableStateError
 from triggerstream.wire import state as states
 from triggerstream.wire import tasksfile
 from triggerstream.wire.bounds import EVENT_BYTES

@@ -27,7 +27,7 @@ from triggerstream.core.events import (
     Touch,
 )
 from triggerstream.core.ids import AppId, Json, JsonObject
-from triggerstream.engine.simulate import Simulation, instances_of
+from triggerstream.engine.replay.simulate import Simulation, instances_of
 from triggerstream.wire import commands, events, state, tasksfile
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, dumps, loads

@@ -9,10 +9,11 @@ import pytest
 
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes
 from triggerstream.core.errors import DecodeError
-from triggerstream.engine import marks, versions
-from triggerstream.engine.marks import CheckpointMark, Identity, decode_checkpoint, encode_checkpoint
-from triggerstream.engine.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
+from triggerstream.engine.partitioned import versions
+from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
+from triggerstream.wire import marks
 from triggerstream.wire.json import dumps
+from triggerstream.wire.marks import CheckpointMark, Identity, decode_checkpoint, encode_checkpoint
 
 TEXT = b'{"t": {"after": ["a"], "run": "tasks.t"}}'
 HASH = sha256(TEXT).hexdigest()

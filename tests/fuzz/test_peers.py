@@ -12,7 +12,7 @@ from typing import Any, cast
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import AppId, JsonObject
-from triggerstream.engine.inspect import merged, partition_row
+from triggerstream.engine.queries.inspector import merged, partition_row
 from triggerstream.web import logins as logins_module
 from triggerstream.web import peeranswers, peerkey, render
 from triggerstream.web.graph import drawing

@@ -9,7 +9,10 @@ import orjson
 
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
 from triggerstream.core.errors import ConfigError
-from triggerstream.wire import jsonc, lexemes, spots, taskkeys, taskrules, tasksfile, tree
+from triggerstream.wire import tasksfile
+from triggerstream.wire.tasksfile import jsonc, lexemes, spots, tree
+from triggerstream.wire.tasksfile import keys as taskkeys
+from triggerstream.wire.tasksfile import rules as taskrules
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
 TOKENS = (

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.k8s.rendering import of_kind, render
-from triggerstream.engine.health import Pulse
+from triggerstream.engine.health.liveness import Pulse
 from triggerstream.web.metrics import bridge_registry, worker_registry
 
 _OTHERS = {

@@ -26,14 +26,14 @@ from tests.support.kafka.server import KafkaStartError, KafkaUnavailableError
 from tests.support.kafka.shared import a_kafka, topics_gone
 from triggerstream import bootstrap
 from triggerstream.adapters.kafka.topics import Topics
-from triggerstream.cli.children import Child, start_valkey
-from triggerstream.cli.demo import COMPLETE, FIRES, LACKING
+from triggerstream.cli.commands.demo import COMPLETE, FIRES, LACKING
+from triggerstream.cli.dev.children import Child, start_valkey
 from triggerstream.cli.options import quiet
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
 from triggerstream.demo import SURVEY
-from triggerstream.engine.view import View
+from triggerstream.engine.queries.view import View
 from triggerstream.settings import LOG_VARIABLE, KafkaAddress
 
 PARTITIONS = 4

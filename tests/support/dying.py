@@ -17,10 +17,10 @@ from triggerstream.adapters.faust.recovery import TakeOver
 from triggerstream.adapters.faust.transport import Consumer, ConsumerThread
 from triggerstream.adapters.kafka import bridge
 from triggerstream.cli import main
-from triggerstream.engine import owned
-from triggerstream.engine.alarm import Alarm
-from triggerstream.engine.handover import HandOver
-from triggerstream.engine.partition import Partition
+from triggerstream.engine.handover.lanes import HandOver
+from triggerstream.engine.partitioned.partition import Partition
+from triggerstream.engine.queries import worker
+from triggerstream.engine.timers.service import Alarm
 from triggerstream.web import serving
 
 _POLL_S = 0.02
@@ -110,7 +110,7 @@ DEATHS: dict[str, Callable[[], None]] = {
     "checkpoints": partial(replace, Partition, "_commit_all"),
     "timers": partial(replace, Alarm, "run", returns=True),
     "scans": partial(replace, Partition, "_run_scans"),
-    "indexes": partial(replace, owned.OwnedLookout, "run"),
+    "indexes": partial(replace, worker.OwnedLookout, "run"),
     "pages": partial(replace, serving, "_accept_for_ever"),
     "fetches-of-the-client": partial(client_task, "_fetcher._fetch_task"),
     "group-of-the-client": partial(client_task, "_coordinator._coordination_task"),

@@ -14,7 +14,7 @@ from triggerstream.adapters.memory import MemoryDispatcher
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Body
 from triggerstream.core.ids import AppId
-from triggerstream.engine.embedded import EmbeddedEngine
+from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.engine.ports import Log
 from triggerstream.settings import SqliteAddress
 from triggerstream.wire.events import encode

@@ -15,7 +15,7 @@ from yarl import URL
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.lookout import Lookout
+from triggerstream.engine.queries.embedded import Lookout
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.access import COOKIE, Access, Role, read_tokens, tokens_for
 from triggerstream.web.attempts import EACH_S, FAILURES, Attempts

@@ -18,8 +18,8 @@ from tests.support.rawhttp import Answer, Served, close, read_answer, served
 from tests.support.waiting import eventually
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
 from triggerstream.core.ids import AppId
-from triggerstream.engine.health import Pulse
-from triggerstream.engine.lookout import Lookout
+from triggerstream.engine.health.liveness import Pulse
+from triggerstream.engine.queries.embedded import Lookout
 from triggerstream.web.access import Access, Role
 from triggerstream.web.answers import json_refusal
 from triggerstream.web.connections import Bounds
@@ -333,7 +333,7 @@ async def test_what_strangers_send_logs_a_bounded_number_of_lines(caplog: pytest
 
 FILES_RUN_OUT = """
 import asyncio, os, resource, socket, sys, time
-from triggerstream.engine.health import Pulse
+from triggerstream.engine.health.liveness import Pulse
 from triggerstream.web.metrics import bridge_registry
 from triggerstream.web.probes import probes, served
 import logging

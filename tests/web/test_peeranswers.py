@@ -8,7 +8,7 @@ from tests.core.scenarios import Check, Partition, Scenario, scenarios
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import JsonObject
 from triggerstream.core.listing import Filter
-from triggerstream.engine.inspect import described, explained, listed, partition_row
+from triggerstream.engine.queries.inspector import described, explained, listed, partition_row
 from triggerstream.web.peeranswers import (
     CONFIGURATION,
     OVERVIEW,

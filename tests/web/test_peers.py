@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from triggerstream.core.errors import UsageError
 from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
-from triggerstream.engine.inspect import ElsewhereError, Query, partition_row
+from triggerstream.engine.queries.inspector import ElsewhereError, Query, partition_row
 from triggerstream.web import peers as peering
 from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey
 from triggerstream.web.peers import NO_KEY, Everywhere, Group, NotAskedError, PeerError, Peers, Worker

@@ -18,8 +18,8 @@ from tests.support.waiting import eventually
 from triggerstream import bootstrap
 from triggerstream.core.events import Order, Trigger
 from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
-from triggerstream.engine.inspect import ElsewhereError, Inspector, Query
-from triggerstream.engine.lookout import Lookout
+from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query
 from triggerstream.settings import SqliteAddress
 from triggerstream.web.access import COOKIE, Access, Role
 from triggerstream.web.front import group, learn_logouts_for_ever

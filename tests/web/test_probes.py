@@ -13,8 +13,7 @@ import pytest
 from tests.support.probes import answer, samples
 from tests.support.waiting import wait_until
 from triggerstream.core.errors import UsageError
-from triggerstream.engine.durations import Durations
-from triggerstream.engine.health import (
+from triggerstream.engine.health.liveness import (
     BridgeFigures,
     Phase,
     Place,
@@ -22,7 +21,8 @@ from triggerstream.engine.health import (
     Vitals,
     WorkerFigures,
 )
-from triggerstream.engine.partition import Counters
+from triggerstream.engine.histogram import Durations
+from triggerstream.engine.partitioned.partition import Counters
 from triggerstream.web import serving
 from triggerstream.web.metrics import BRIDGE, COMMON, WORKER, bridge_registry, worker_registry
 from triggerstream.web.probes import probes, served

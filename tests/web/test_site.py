@@ -18,7 +18,7 @@ from tests.support.engines import RunningEngine, running_engine
 from triggerstream import bootstrap
 from triggerstream.core.events import Close, Erase, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
-from triggerstream.engine.lookout import Lookout
+from triggerstream.engine.queries.embedded import Lookout
 from triggerstream.settings import SqliteAddress
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.access import Access

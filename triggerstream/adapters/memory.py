@@ -458,7 +458,7 @@ class MemoryDispatcher:
 
 
 class MemoryIndex:
-    """A :class:`triggerstream.engine.index.Index`. ``stamps`` is what outlasts it, by stamp."""
+    """A :class:`triggerstream.engine.queries.index.Index`. ``stamps`` is what outlasts it, by stamp."""
 
     def __init__(self, stamps: dict[str, dict[SessionId, frozenset[str]]] | None = None) -> None:
         self._stamps = {} if stamps is None else stamps

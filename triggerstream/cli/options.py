@@ -30,7 +30,7 @@ from triggerstream.settings import (
 
 if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
-    from triggerstream.engine.view import View
+    from triggerstream.engine.queries.view import View
 
 _LOST = re.compile("([0-9]{1,10}):([0-9]{1,18})-([0-9]{1,18})")
 _T = TypeVar("_T")
@@ -271,7 +271,7 @@ def in_kafka(at: str, what: str) -> KafkaAddress:
 async def viewing(at: str) -> AsyncIterator[View]:
     """A view of the sessions at what ``--at`` names."""
     from triggerstream import bootstrap
-    from triggerstream.engine.view import View
+    from triggerstream.engine.queries.view import View
 
     async with reading(at) as reader:
         yield View(reader, app=bootstrap.app_of(existing(at)))

@@ -12,23 +12,24 @@ import click
 
 from triggerstream.core.errors import TriggerstreamError
 
-_COMMANDS = {
-    "demo": ("triggerstream.cli.demo", "demo", "Show the whole of it at work, on this machine, in a minute."),
-    "dev": ("triggerstream.cli.dev", "dev", "Run a tasks file: engine, HTTP intake and Celery worker."),
-    "worker": ("triggerstream.cli.worker", "worker", "Fold the events in Kafka, and decide commands."),
-    "bridge": ("triggerstream.cli.bridge", "bridge", "Hand commands from Kafka to Celery."),
-    "workers": ("triggerstream.cli.workers", "workers", "Show workers and bridges, and remove a dead one."),
-    "fire": ("triggerstream.cli.fire", "fire", "Fire one trigger for a session."),
-    "topics": ("triggerstream.cli.topics", "topics", "Make and check the topics in Kafka."),
-    "config": ("triggerstream.cli.config", "config", "Check tasks files, and bring them into force."),
-    "simulate": ("triggerstream.cli.simulate", "simulate", "Fold events in memory: what would be decided."),
-    "replay": ("triggerstream.cli.replay", "replay", "Check or rebuild what is kept, from the log."),
-    "doctor": ("triggerstream.cli.doctor", "doctor", "Look whether what an engine needs is there."),
-    "sessions": ("triggerstream.cli.sessions", "sessions", "List and explain what is known of sessions."),
-    "instances": ("triggerstream.cli.instances", "instances", "Skip, replay, cancel or resend instances."),
-    "deadletters": ("triggerstream.cli.deadletters", "deadletters", "Show or redrive unprocessed records."),
+_COMMANDS: dict[str, str] = {
+    "demo": "Show the whole of it at work, on this machine, in a minute.",
+    "dev": "Run a tasks file: engine, HTTP intake and Celery worker.",
+    "worker": "Fold the events in Kafka, and decide commands.",
+    "bridge": "Hand commands from Kafka to Celery.",
+    "workers": "Show workers and bridges, and remove a dead one.",
+    "fire": "Fire one trigger for a session.",
+    "topics": "Make and check the topics in Kafka.",
+    "config": "Check tasks files, and bring them into force.",
+    "simulate": "Fold events in memory: what would be decided.",
+    "replay": "Check or rebuild what is kept, from the log.",
+    "doctor": "Look whether what an engine needs is there.",
+    "sessions": "List and explain what is known of sessions.",
+    "instances": "Skip, replay, cancel or resend instances.",
+    "deadletters": "Show or redrive unprocessed records.",
 }
-"""Where each command is, and its line in ``--help``: nothing is imported to answer that."""
+"""The line of each command in ``--help``; ``cli.commands`` has a module for each, which has a function of its
+name. No module is imported to answer ``--help``."""
 
 _UNUSABLE = 2
 _INTERRUPTED = 130
@@ -41,10 +42,9 @@ class Program(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        entry = _COMMANDS.get(cmd_name)
-        if entry is None:
+        if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(entry[0]), entry[1])
+        command: click.Command = getattr(import_module(f"triggerstream.cli.commands.{cmd_name}"), cmd_name)
         return command
 
     def resolve_command(
@@ -56,7 +56,7 @@ class Program(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in _COMMANDS.items()])
+            formatter.write_dl([*_COMMANDS.items()])
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # noqa: ANN401
         """Run the command and exit: 0 done, 1 the answer is no, 2 wrong usage or unusable input."""

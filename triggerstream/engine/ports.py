@@ -11,7 +11,7 @@ from triggerstream.core.ids import CommandId, ConfigHash, SessionId
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.kept_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, Keeper
 from triggerstream.wire.records import Headers, NewRecord, Record
 
 

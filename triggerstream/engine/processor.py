@@ -18,9 +18,9 @@ from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored, dead_letter_of
-from triggerstream.engine.configurations import ConfigurationCache
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession
-from triggerstream.engine.kept_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, Keeper
 from triggerstream.wire import commands, events, state
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record

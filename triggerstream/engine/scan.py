@@ -15,10 +15,10 @@ from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import SessionId, TaskName
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules, Task
-from triggerstream.engine.kept_states import SOMEWHERE, Keeper
-from triggerstream.engine.marks import RESERVED
-from triggerstream.engine.stragglers import touches
+from triggerstream.engine.migration import touches
+from triggerstream.engine.stored_states import SOMEWHERE, Keeper
 from triggerstream.wire import state
+from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
 
 _HEAD = re.compile(

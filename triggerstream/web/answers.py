@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import JsonObject
-from triggerstream.engine.inspect import ElsewhereError
+from triggerstream.engine.queries.inspector import ElsewhereError
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web import render
 from triggerstream.web.peers import PeerError

@@ -15,8 +15,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from triggerstream.engine.durations import BOUNDS_S, Durations
-from triggerstream.engine.health import Pulse
+from triggerstream.engine.health.liveness import Pulse
+from triggerstream.engine.histogram import BOUNDS_S, Durations
 
 PREFIX = "triggerstream_"
 

@@ -14,8 +14,8 @@ from yarl import URL
 
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.inspect import Inspector
 from triggerstream.engine.loglimit import LogLimit
+from triggerstream.engine.queries.inspector import Inspector
 from triggerstream.supervision.child import Supervision
 from triggerstream.web.access import Access, tokens_for
 from triggerstream.web.logins import Logins

@@ -11,8 +11,8 @@ from aiohttp.typedefs import Handler
 
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.engine.operations.submit import event_record, trigger_record
 from triggerstream.engine.ports import Log
-from triggerstream.engine.submit import event_record, trigger_record
 from triggerstream.web.answers import RefusedError, body_of, json
 from triggerstream.web.loopback import is_loopback
 from triggerstream.wire.bounds import EVENT_BYTES

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from triggerstream.engine.durations import Durations
-from triggerstream.engine.health import BridgeFigures, Phase, Place, Pulse, WorkerFigures
-from triggerstream.engine.partition import Counters
+from triggerstream.engine.health.liveness import BridgeFigures, Phase, Place, Pulse, WorkerFigures
+from triggerstream.engine.histogram import Durations
+from triggerstream.engine.partitioned.partition import Counters
 from triggerstream.web.families import Described, Distribution, Figure, Metrics, Rows
 
 _F = TypeVar("_F", WorkerFigures, BridgeFigures)

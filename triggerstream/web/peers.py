@@ -19,7 +19,7 @@ from yarl import URL
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import Order
 from triggerstream.core.ids import Json, JsonObject, SessionId
-from triggerstream.engine.inspect import ElsewhereError, Inspector, Query, merged, partition_row
+from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query, merged, partition_row
 from triggerstream.web.peeranswers import (
     CONFIGURATION,
     OVERVIEW,
@@ -149,7 +149,7 @@ async def _body(answer: aiohttp.ClientResponse) -> bytes:
 
 
 class Everywhere:
-    """An :class:`triggerstream.engine.inspect.Inspector` for all workers."""
+    """An :class:`triggerstream.engine.queries.inspector.Inspector` for all workers."""
 
     def __init__(self, here: Inspector, peers: Peers) -> None:
         self._here = here

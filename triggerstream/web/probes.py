@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from triggerstream.core.errors import UsageError
-from triggerstream.engine.health import Pulse
+from triggerstream.engine.health.liveness import Pulse
 from triggerstream.supervision.channel import PROBES
 from triggerstream.supervision.child import Supervision
 from triggerstream.web.answers import json_refusal

@@ -16,8 +16,15 @@ from triggerstream.core.events import Order, Resend
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName, split_instance_id
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
-from triggerstream.engine.inspect import Inspector, Query, answer_to, as_seen, order_of, until_folded
 from triggerstream.engine.ports import Log
+from triggerstream.engine.queries.inspector import (
+    Inspector,
+    Query,
+    answer_to,
+    as_seen,
+    order_of,
+    until_folded,
+)
 from triggerstream.web import answers, render
 from triggerstream.web.access import CALLER, Access
 from triggerstream.web.answers import RefusedError

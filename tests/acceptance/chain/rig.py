@@ -30,8 +30,8 @@ from tests.support.valkey import valkey_server
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
-from triggerstream.engine.marks import CHECKPOINT_KEY, decode_checkpoint
 from triggerstream.settings import LOG_VARIABLE, KafkaAddress
+from triggerstream.wire.marks import CHECKPOINT_KEY, decode_checkpoint
 
 PARTITIONS = 4
 SESSION_TIMEOUT_S = 6.0

@@ -12,7 +12,7 @@ from triggerstream.adapters.sqlite import SqliteLog, SqliteStore
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.events import Finished
 from triggerstream.core.ids import AppId
-from triggerstream.engine.embedded import EmbeddedEngine
+from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
 

@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 from triggerstream.adapters.faust.app import WorkerApp
-from triggerstream.adapters.faust.ledger import KafkaLedger
-from triggerstream.adapters.faust.rocks import RocksStore
 from triggerstream.adapters.faust.transport import Consumer
+from triggerstream.adapters.kafka.ledger import KafkaLedger
+from triggerstream.adapters.rocksdb import RocksStore
 from triggerstream.cli import main
 
 _POLL_S = 0.02

@@ -22,7 +22,7 @@ from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.core.events import Body, Cancel, ConfigApplied, Erase, Failed, Finished
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.view import View
+from triggerstream.engine.queries.view import View
 from triggerstream.wire import events, state, tasksfile
 from triggerstream.wire.records import NewRecord
 

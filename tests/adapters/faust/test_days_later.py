@@ -15,16 +15,16 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.clock import SystemClock
-from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
-from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.partition import Partition, Timing
+from triggerstream.engine.partitioned.partition import Partition, Timing
 from triggerstream.engine.processor import Processor
 from triggerstream.wire.records import Record
 

@@ -14,7 +14,7 @@ from triggerstream.adapters.faust import app as faust_app
 from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.marks import Identity
+from triggerstream.wire.marks import Identity
 
 Made = tuple[WorkerApp, asyncio.Event, list[BaseException]]
 Make = Callable[..., Made]

@@ -14,7 +14,7 @@ from tests.support.probes import Probes
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
-from triggerstream.engine.health import AWAY_S
+from triggerstream.engine.health.liveness import AWAY_S
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

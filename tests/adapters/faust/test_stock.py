@@ -19,13 +19,13 @@ from tests.adapters.faust.stock import PARTITIONS
 from tests.adapters.faust.workers import Stage, read_all, stage
 from tests.support.kafka.server import KafkaServer
 from tests.support.waiting import eventually
-from triggerstream.adapters.faust.ledger import KafkaLedger
 from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.ledger import Commit
+from triggerstream.engine.partitioned.ports import Commit
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

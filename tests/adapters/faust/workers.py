@@ -29,10 +29,10 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Stored
 from triggerstream.engine.failpoints import VARIABLE
-from triggerstream.engine.marks import RESERVED
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
+from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord, Record
 
 TASKS = '{"t_report": {"after": ["a", "b", "c", "d"], "run": "tasks.report"}}'

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.producer import sender
 
-from triggerstream.adapters.faust.ledger import KafkaLedger
 from triggerstream.adapters.kafka.answers import Answers, watch_answers
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
-from triggerstream.engine.ledger import Commit
+from triggerstream.engine.partitioned.ports import Commit
 
 _PRODUCE = SimpleNamespace(API_KEY=0)
 _TAKEN = SimpleNamespace(topics=[("t", [(0, 0, 17)])])

@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from triggerstream.adapters.faust.ledger import KafkaLedger
 from triggerstream.adapters.kafka.cluster import open_transactions
 from triggerstream.adapters.kafka.connection import Connection, stop
 from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.changelog import ChangelogArchive
-from triggerstream.engine.ledger import Commit
-from triggerstream.engine.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
+from triggerstream.engine.partitioned.ports import Commit
+from triggerstream.engine.replay.changelog import ChangelogArchive
+from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
 
 pytestmark = pytest.mark.kafka
 

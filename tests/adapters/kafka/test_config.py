@@ -21,9 +21,9 @@ from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageE
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
-from triggerstream.engine.marks import CHECKPOINT_KEY, CheckpointMark, InForce, encode_checkpoint
 from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.events import decode, encode
+from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, InForce, encode_checkpoint
 from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import read_keys
 from triggerstream.wire.tasksfile import read

@@ -7,14 +7,14 @@ import random
 import pytest
 
 from tests.adapters.kafka.conftest import read_all
-from triggerstream.adapters.faust.ledger import KafkaLedger
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.commands import Revoke
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId, TaskName
 from triggerstream.core.tasks import Bounds
 from triggerstream.engine.checkpoint import DeadLetter, Decided
-from triggerstream.engine.ledger import Commit
+from triggerstream.engine.partitioned.ports import Commit
 from triggerstream.wire.bounds import EVENT_BYTES, KEY_BYTES, longest_state
 from triggerstream.wire.records import Record
 

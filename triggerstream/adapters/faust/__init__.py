@@ -1,1 +1,1 @@
-"""The Kafka engine: Faust's application, group and table around :mod:`triggerstream.engine.partition`."""
+"""The Kafka engine: Faust's application, group and table around :mod:`triggerstream.engine.partitioned`."""

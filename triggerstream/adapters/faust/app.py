@@ -17,28 +17,28 @@ from faust.types import TP, StreamT
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.faust.assignor import PartitionAssignor
 from triggerstream.adapters.faust.credentials import credentials
-from triggerstream.adapters.faust.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.faust.recovery import TableManager
-from triggerstream.adapters.faust.rocks import Memory, RocksStore
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.faust.web import AgentWeb, Pages
 from triggerstream.adapters.kafka.answers import Answers
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics, address_of
+from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.core.ids import AppId
 from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
-from triggerstream.engine.configurations import ConfigurationCache
-from triggerstream.engine.kept_states import Keeper
-from triggerstream.engine.ledger import StateStore
-from triggerstream.engine.marks import Identity
-from triggerstream.engine.owner import Owner
-from triggerstream.engine.partition import TRANSACTIONS, Counters, Life, Partition, Timing
+from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.migration import Pace
+from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.partition import TRANSACTIONS, Counters, Life, Partition, Timing
+from triggerstream.engine.partitioned.ports import StateStore
 from triggerstream.engine.processor import Processor
-from triggerstream.engine.stragglers import Pace
+from triggerstream.engine.stored_states import Keeper
+from triggerstream.wire.marks import Identity
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from mode import Service
 from mode.utils.locks import Event
 
 from triggerstream.adapters.faust.transport import Consumer, run_to_stop
-from triggerstream.engine.owner import Owner
+from triggerstream.engine.partitioned.ownership import Owner
 
 logger = logging.getLogger(__name__)
 

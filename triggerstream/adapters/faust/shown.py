@@ -15,9 +15,9 @@ from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
 from triggerstream.engine.background import Background
-from triggerstream.engine.index import Index
-from triggerstream.engine.marks import Identity
-from triggerstream.engine.owned import OwnedLookout
+from triggerstream.engine.queries.index import Index
+from triggerstream.engine.queries.worker import OwnedLookout
+from triggerstream.wire.marks import Identity
 
 
 @asynccontextmanager

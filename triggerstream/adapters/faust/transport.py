@@ -28,8 +28,8 @@ from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
-from triggerstream.engine.owner import Owner
-from triggerstream.engine.partition import Partition
+from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.wire.records import Record
 
 _POLL_S = 1.0

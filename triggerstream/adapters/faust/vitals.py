@@ -13,8 +13,8 @@ from triggerstream.adapters.faust.recovery import TableManager
 from triggerstream.adapters.faust.transport import Consumer
 from triggerstream.adapters.kafka.group import session_timeout_refused
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.engine.health import Phase, Place, Vitals, WorkerFigures
-from triggerstream.engine.partition import Life
+from triggerstream.engine.health.liveness import Phase, Place, Vitals, WorkerFigures
+from triggerstream.engine.partitioned.partition import Life
 
 
 def vitals_of(app: WorkerApp) -> Vitals:

@@ -9,7 +9,7 @@ from aiohttp.web import Application
 from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 
-from triggerstream.engine.inspect import Inspector
+from triggerstream.engine.queries.inspector import Inspector
 
 
 class Pages(Protocol):

@@ -40,10 +40,10 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.printable import escape
 from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import Background
-from triggerstream.engine.health import Pulse, Silence, Vitals, keep_beating
-from triggerstream.engine.index import Index
-from triggerstream.engine.ledger import FencedError, is_refusal
+from triggerstream.engine.health.liveness import Pulse, Silence, Vitals, keep_beating
+from triggerstream.engine.partitioned.ports import FencedError, is_refusal
 from triggerstream.engine.private_files import make_private_directory
+from triggerstream.engine.queries.index import Index
 
 if sys.platform != "win32":
     import uvloop

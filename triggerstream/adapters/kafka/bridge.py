@@ -38,10 +38,10 @@ from triggerstream.core.events import Failed, FailureReason
 from triggerstream.core.ids import AppId
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import dead_letter_of
-from triggerstream.engine.durations import Durations
 from triggerstream.engine.failpoints import failpoint
-from triggerstream.engine.handover import TAKEN, HandOver, Lane
-from triggerstream.engine.health import BridgeFigures, Phase, Place, Vitals
+from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane
+from triggerstream.engine.health.liveness import BridgeFigures, Phase, Place, Vitals
+from triggerstream.engine.histogram import Durations
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire import events
 from triggerstream.wire.records import NewRecord, Record

@@ -25,7 +25,7 @@ from triggerstream.adapters.kafka.topics import (
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.rehome import Strays
+from triggerstream.engine.operations.rehome import Strays
 
 _POLL_S = 0.05
 

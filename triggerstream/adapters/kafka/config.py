@@ -23,10 +23,10 @@ from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.configure import check_succession, configuration_record
-from triggerstream.engine.marks import CheckpointMark
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire import tasksfile
 from triggerstream.wire.events import decode
+from triggerstream.wire.marks import CheckpointMark
 from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import SIGNATURE_HEADER
 

@@ -22,7 +22,7 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, n
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.marks import CHECKPOINT_KEY, CheckpointMark, Identity, decode_checkpoint
+from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, decode_checkpoint
 
 _WINDOW = 64
 """Records read at first: a checkpoint's mark is the last or nearly the last record of its transaction."""

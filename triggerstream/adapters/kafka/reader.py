@@ -24,15 +24,15 @@ from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.configurations import ConfigurationCache
-from triggerstream.engine.kept_states import Keeper
-from triggerstream.engine.marks import (
+from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.partitioned.versions import history_texts, read_history
+from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.engine.stored_states import Keeper
+from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     RESERVED,
     decode_checkpoint,
 )
-from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
-from triggerstream.engine.versions import history_texts, read_history
 from triggerstream.wire.records import Record
 
 Take = Callable[[Any], bool]

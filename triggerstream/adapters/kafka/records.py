@@ -13,7 +13,7 @@ from triggerstream.adapters.kafka.cluster import open_transactions
 from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
 from triggerstream.core.errors import LogError
-from triggerstream.engine.ledger import HighWatermark
+from triggerstream.engine.partitioned.ports import HighWatermark
 from triggerstream.wire.records import Record
 
 POLL_MS = 20

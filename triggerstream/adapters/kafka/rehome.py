@@ -17,7 +17,7 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.rehome import Place, Stray, Strays, stray_of
+from triggerstream.engine.operations.rehome import Place, Stray, Strays, stray_of
 from triggerstream.wire import events
 
 _PIECE = 1_000

@@ -26,7 +26,7 @@ _PIECE = 1_000
 
 
 class KafkaRecords:
-    """A :class:`triggerstream.engine.archive.RecordReader` of a partition of ``topic``.
+    """A :class:`triggerstream.engine.replay.archive.RecordReader` of a partition of ``topic``.
 
     ``lost``: ranges that an operator has given up, which are skipped.
     """

@@ -15,7 +15,7 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.marks import IdentityError, check_identity
+from triggerstream.wire.marks import IdentityError, check_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

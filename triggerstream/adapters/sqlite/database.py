@@ -13,8 +13,8 @@ from pathlib import Path
 
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.private_files import make_private_directory, make_private_file
+from triggerstream.engine.stored_states import Keeper
 from triggerstream.wire.records import Headers, NewRecord, Record
 
 FILE = "triggerstream.db"

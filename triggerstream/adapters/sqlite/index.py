@@ -25,7 +25,7 @@ _BEYOND = "\U0010ffff"
 
 
 class SqliteIndex:
-    """A :class:`triggerstream.engine.index.Index`. What is written is not synced: it can be made again.
+    """A :class:`triggerstream.engine.queries.index.Index`, not synced to disk: it can be made again.
 
     ``of``: how many the process may have, which share the memory for them.
     """

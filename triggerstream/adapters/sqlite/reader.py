@@ -14,8 +14,8 @@ from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, keeper
 from triggerstream.adapters.sqlite.store import configurations, outbox
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.kept_states import Keeper
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.engine.stored_states import Keeper
 from triggerstream.wire.records import Record
 
 _T = TypeVar("_T")

@@ -17,7 +17,7 @@ from triggerstream.core import tasks
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.engine.checkpoint import Decided
-from triggerstream.engine.replay import Kept, Refolded
+from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.wire import commands
 from triggerstream.wire.records import Record
 
@@ -29,7 +29,7 @@ _PIECE = 1_000
 
 
 class SqliteArchive:
-    """An :class:`triggerstream.engine.archive.Archive`: the only partition there is.
+    """An :class:`triggerstream.engine.replay.archive.Archive`: the only partition there is.
 
     All of it is in one database, so it is replaced in one transaction. Of the outbox, the log says which
     commands are open: a missing row comes back, and is handed over again under the same id; a row that is not

@@ -1,0 +1,89 @@
+"""`doctor`: what is there, what is not, and what puts it right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.faust.workers import WorkerProcess
+from tests.cli.commands.test_sessions import trigger
+from tests.cli.conftest import SURVEY, Cli
+from tests.support.commands import Ran
+from tests.support.engines import RunningEngine
+from tests.support.valkey import valkey_server
+from tests.support.waiting import wait_until
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.client import SyncClient
+from triggerstream.core.ids import AppId
+
+
+def said(ran: Ran) -> dict[str, tuple[bool, str]]:
+    return {row["what"]: (row["well"], row["says"]) for row in ran.rows()}
+
+
+def test_an_engine_that_has_what_it_needs(cli: Cli, engine: RunningEngine) -> None:
+    engine.append("s", trigger("module1"))
+    ran = cli("doctor", "--json")
+    found = said(ran)
+    assert ran.status == 0
+    assert [*found] == ["packages", "database", "configuration", "fold", "clocks"]
+    assert "celery 5." in found["packages"][1]
+    assert found["configuration"][1].endswith(" is in force")
+    assert found["fold"] == (True, "0 events wait to be folded")
+    assert cli("doctor").out.count("\nok ") == 4
+
+
+def test_no_database_is_the_answer_no(cli: Cli) -> None:
+    ran = cli("doctor", "--json")
+    assert (ran.status, said(ran)["database"][0]) == (1, False)
+    assert "start one with `triggerstream dev" in said(ran)["database"][1]
+
+
+@pytest.mark.celery
+def test_a_celery_broker_that_answers_and_one_that_does_not(cli: Cli, engine: RunningEngine) -> None:
+    assert engine.directory == cli.directory
+    with valkey_server() as url:
+        ran = cli("doctor", "--broker", url, "--json")
+        assert (ran.status, said(ran)["Celery broker"][0]) == (0, True)
+    ran = cli("doctor", "--broker", url, "--json")
+    assert (ran.status, said(ran)["Celery broker"][0]) == (1, False)
+
+
+def test_where_no_kafka_answers(cli: Cli) -> None:
+    ran = cli("doctor", "--json", at="kafka://127.0.0.1:1/app")
+    assert (ran.status, [*said(ran)]) == (1, ["packages", "Kafka"])
+    assert "no Kafka answers at 127.0.0.1:1" in said(ran)["Kafka"][1]
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_kafka_from_no_topics_to_a_worker_at_work(
+    cli: Cli, kafka: str, kafka_app: AppId, tmp_path: Path
+) -> None:
+    address = f"kafka://{kafka}/{kafka_app}"
+    ran = cli("doctor", "--json", at=address)
+    assert (ran.status, said(ran)["Kafka"][0], said(ran)["topics"][0]) == (1, True, False)
+    assert "triggerstream topics create" in said(ran)["topics"][1]
+    assert cli("topics", "create", "--partitions", "3", at=address).status == 0
+    ran = cli("doctor", "--json", at=address)
+    assert (ran.status, said(ran)["configuration"][0]) == (1, False)
+    assert "triggerstream config apply" in said(ran)["configuration"][1]
+    tasks = tmp_path / "survey.json"
+    tasks.write_text(SURVEY)
+    assert cli("config", "apply", str(tasks), at=address).status == 0
+    with SyncClient(address) as client:
+        client.fire("s", "module1")
+    worker = WorkerProcess(Connection(bootstrap=kafka), kafka_app, tmp_path / "worker")
+    try:
+
+        def well() -> Ran | None:
+            ran = cli("doctor", "--json", at=address)
+            return ran if ran.status == 0 and said(ran)["fold"][1].startswith("0 ") else None
+
+        found = said(wait_until(well, within_s=60, what=worker.text))
+    finally:
+        worker.kill()
+    assert found["topics"] == (True, "as they must be, 3 partitions")
+    assert found["bridge"] == (True, "none has handed anything over yet")
+    assert found["clocks"][0]

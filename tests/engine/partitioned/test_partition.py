@@ -1,0 +1,1060 @@
+"""One owned partition of a shared log, on a ledger, store and log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import pytest
+
+from tests.support.waiting import eventually
+from triggerstream.adapters.memory import ManualClock
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import AppId, ConfigHash, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import DeadLetter
+from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.migration import MOST_VERSIONS, Pace
+from triggerstream.engine.partitioned import partition as partitions
+from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.partition import IN_FLIGHT, Life, Partition, Timing
+from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark, TakeOverError
+from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
+from triggerstream.engine.processor import Processor
+from triggerstream.wire import tasksfile
+from triggerstream.wire.events import text_hash
+from triggerstream.wire.json import as_object, dumps, loads
+from triggerstream.wire.marks import (
+    CHECKPOINT_KEY,
+    RESERVED,
+    Identity,
+    IdentityError,
+    InForce,
+    decode_checkpoint,
+    encode_checkpoint,
+)
+from triggerstream.wire.records import NewRecord, Record
+
+APP = AppId("test")
+IDENTITY = Identity(cluster="c", topic="t", partitions=1)
+TASKS = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
+
+
+@dataclass
+class Durable:
+    """What outlasts an owner: the changelog, the commands, the log, and who may write."""
+
+    changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    commands: list[bytes] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    log: list[Record] = field(default_factory=list)
+    epoch: int = 0
+    committed: int | None = None
+    calls: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """The bytes of commands and states of each commit."""
+
+    def append(self, *records: NewRecord) -> None:
+        for record in records:
+            offset = len(self.log)
+            self.log.append(
+                Record(
+                    partition=0,
+                    offset=offset,
+                    arrival_us=offset,
+                    key=record.key,
+                    value=record.value,
+                    headers=record.headers,
+                )
+            )
+
+
+class MemoryLedger:
+    def __init__(self, durable: Durable) -> None:
+        self._durable = durable
+        self._epoch = -1
+        self.begun = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fence_gate = asyncio.Event()
+        self.fence_gate.set()
+
+    async def fence(self) -> None:
+        await self.fence_gate.wait()
+        self._durable.calls.append("fence")
+        self._durable.epoch += 1
+        self._epoch = self._durable.epoch
+
+    async def extent(self) -> Extent:
+        self._durable.calls.append("extent")
+        return Extent(
+            begin=0,
+            end=HighWatermark(len(self._durable.changelog)),
+            log_begin=0,
+            log_end=HighWatermark(len(self._durable.log)),
+        )
+
+    async def committed(self) -> int | None:
+        return self._durable.committed
+
+    async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
+        self._durable.calls.append(f"changelog {begin}-{end}")
+        for at in range(begin, end):
+            key, value = self._durable.changelog[at]
+            yield {key: value}, at + 1
+
+    @property
+    def durable(self) -> Durable:
+        return self._durable
+
+    async def commit(self, commit: Commit) -> int:
+        self.begun += 1
+        await self.gate.wait()
+        if self._epoch != self._durable.epoch:
+            raise FencedError("taken over")
+        self._durable.changelog += [*commit.states.items(), *commit.marks.items()]
+        self._durable.commands += [item.value for item in commit.decided]
+        self._durable.letters += commit.dead_letters
+        written = [*(item.value for item in commit.decided), *commit.states.values()]
+        self._durable.sizes.append(sum(len(value or b"") for value in written))
+        if commit.offset is not None:
+            self._durable.committed = commit.offset
+        return len(self._durable.changelog)
+
+    async def close(self) -> None:
+        self._durable.calls.append("close")
+
+
+class MemoryStates:
+    def __init__(self) -> None:
+        self.entries: dict[bytes, bytes] = {}
+        self.at: int | None = None
+
+    def position(self) -> int | None:
+        return self.at
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.entries.get(key)
+
+    def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        for key, value in entries.items():
+            if value is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = value
+        self.at = position
+
+    def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        return [(key, self.entries[key]) for key in sorted(self.entries) if key > after][:limit]
+
+    def wipe(self) -> None:
+        self.entries.clear()
+        self.at = None
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryAppender:
+    def __init__(self, durable: Durable) -> None:
+        self._durable = durable
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
+        assert partition == 0
+        await self.gate.wait()
+        self._durable.append(*records)
+        return len(self._durable.log)
+
+
+@dataclass
+class Bench:
+    """A durable side, a store, and the failures that would have ended the process."""
+
+    durable: Durable = field(default_factory=Durable)
+    store: MemoryStates = field(default_factory=MemoryStates)
+    failures: list[BaseException] = field(default_factory=list)
+    clock: ManualClock = field(default_factory=ManualClock)
+    configuration: ConfigHash | None = None
+    configured: int = 0
+
+    def partition(
+        self,
+        *,
+        identity: Identity = IDENTITY,
+        timing: Timing | None = None,
+        store: MemoryStates | None = None,
+    ) -> Partition:
+        states = store or self.store
+        return Partition(
+            processor=Processor(app=APP, partition=0, partitions=1),
+            ledger=MemoryLedger(self.durable),
+            open_store=lambda: states,
+            appender=MemoryAppender(self.durable),
+            clock=self.clock,
+            identity=identity,
+            fail=self.failures.append,
+            timing=timing or Timing(),
+        )
+
+    def configure(self, text: str = TASKS) -> None:
+        config = tasksfile.read(text, name="t")
+        record = configuration_record(config, replaces=self.configuration, number=self.configured)
+        assert record is not None
+        self.durable.append(record)
+        self.configuration, self.configured = config.hash, self.configured + 1
+
+    def fire(self, session: str, *names: str) -> None:
+        self.durable.append(*(NewRecord(key=session.encode(), value=dumps({"type": n})) for n in names))
+
+    async def fold(self, partition: Partition) -> None:
+        """Fold what is in the log and is not yet, and wait until it is durable."""
+        records = self.durable.log[partition.next :]
+        if records:
+            partition.take()
+            partition.fold(records)
+            await partition.reached(records[-1].offset + 1)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_take_over_fences_before_it_measures_and_measures_before_it_reads(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    bench.durable.calls.clear()
+    second = bench.partition(store=MemoryStates())
+    assert await second.open() == 3
+    assert bench.durable.calls == ["fence", "extent", f"changelog 0-{len(bench.durable.changelog)}"]
+    await second.close()
+
+
+async def test_a_store_that_is_up_to_date_reads_nothing_again(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    bench.durable.calls.clear()
+    second = bench.partition()
+    await second.open()
+    assert bench.durable.calls == ["fence", "extent"]
+    assert second.rules.current.config.text == TASKS
+    await second.close()
+
+
+async def test_a_store_ahead_of_the_changelog_is_wiped(bench: Bench) -> None:
+    bench.store.write({b"ghost": b"{}"}, position=99)
+    partition = bench.partition()
+    await partition.open()
+    assert b"ghost" not in bench.store.entries
+    await partition.close()
+
+
+@pytest.mark.parametrize("behind", [0, 1], ids=["up to date", "behind"])
+async def test_a_store_of_before_a_rebuild_is_read_anew(bench: Bench, behind: int) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    states = dict(bench.store.entries)
+    bench.store.write({b"ghost": b"{}"}, position=len(bench.durable.changelog) - behind)
+    mark = decode_checkpoint(states[CHECKPOINT_KEY])
+    rebuilt = replace(mark, rebuilt=len(bench.durable.changelog))
+    bench.durable.changelog += [(b"s", states[b"s"]), (CHECKPOINT_KEY, encode_checkpoint(rebuilt))]
+    second = bench.partition()
+    await second.open()
+    assert bench.store.entries == states | {CHECKPOINT_KEY: encode_checkpoint(rebuilt)}
+    bench.fire("s", "b")
+    await bench.fold(second)
+    await second.close()
+    assert decode_checkpoint(bench.store.entries[CHECKPOINT_KEY]).rebuilt == rebuilt.rebuilt
+    bench.durable.calls.clear()
+    third = bench.partition()
+    await third.open()
+    assert bench.durable.calls == ["fence", "extent"]
+    await third.close()
+
+
+async def test_the_former_owner_cannot_commit_and_is_told_so(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    former = bench.partition()
+    await former.open()
+    current = bench.partition(store=MemoryStates())
+    await current.open()
+    former.take()
+    former.fold(bench.durable.log)
+    while not bench.failures:  # noqa: ASYNC110 - a failure is a list's growth
+        await asyncio.sleep(0)
+    assert isinstance(bench.failures[0], FencedError)
+    assert bench.durable.changelog == []
+    await current.close()
+
+
+async def test_checkpoints_that_wait_share_a_transaction_and_the_fold_sees_their_states(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    ledger = partition.ledger
+    assert isinstance(ledger, MemoryLedger)
+    ledger.gate.clear()
+    for name in "aab":
+        bench.fire("s", name)
+        partition.take()
+        partition.fold(bench.durable.log[partition.next :])
+        await asyncio.sleep(0)
+    assert not partition.has_room()
+    assert partition.taken > IN_FLIGHT - 1
+    ledger.gate.set()
+    await partition.reached(4)
+    assert partition.counters.checkpoints == 3  # the configuration, the first, and the two that waited
+    assert partition.counters.batches == 4
+    assert len(bench.durable.commands) == 1
+    assert partition.has_room()
+    await partition.close()
+
+
+MANY = dumps({f"t{number}": {"after": ["a"], "run": "tasks.t"} for number in range(20)}).decode()
+
+
+async def test_what_small_events_decide_is_folded_and_committed_in_parts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "PART_BYTES", 60_000)
+    monkeypatch.setattr(partitions, "TRANSACTION_BYTES", 300_000)
+    bench.configure(MANY)
+    for number in range(30):
+        value = dumps({"type": "a", "data": {"text": "x" * 1_000}})
+        bench.durable.append(NewRecord(key=f"s{number % 9}".encode(), value=value))
+    bench.durable.append(NewRecord(key=b"s", value=b"{"))
+    log = bench.durable.log
+    partition = bench.partition()
+    await partition.open()
+    ledger = partition.ledger
+    assert isinstance(ledger, MemoryLedger)
+    ledger.gate.clear()
+    for span in ((0, 20), (20, 26)):
+        partition.take()
+        partition.fold(log[span[0] : span[1]], span=span)
+    partition.take()
+    partition.pass_over((26, 28), first=26, reason="CRC")
+    partition.take()
+    partition.fold(log[28:], span=(28, len(log)))
+    await asyncio.sleep(0)
+    # While it is not durable no more is folded; nothing of what was taken in is given back either.
+    assert (partition.next < 10, partition.taken, partition.has_room()) == (True, 4, False)
+    ledger.gate.set()
+    await partition.reached(len(log))
+    assert not bench.failures
+    assert max(bench.durable.sizes) < 400_000
+    assert len(bench.durable.sizes) > 5
+    assert (partition.taken, partition.counters.batches, partition.next) == (0, 4, len(log))
+    assert [letter.record.offset for letter in bench.durable.letters] == [26, 31]
+    commands, states = list(bench.durable.commands), states_of(bench)
+    await partition.close()
+
+    monkeypatch.undo()
+    at_once = Bench(durable=Durable(log=log))
+    whole = at_once.partition()
+    await whole.open()
+    for begin, end in ((0, 26), (28, len(log))):
+        whole.take()
+        whole.fold(log[begin:end])
+    await whole.reached(len(log))
+    assert (at_once.durable.commands, states_of(at_once)) == (commands, states)
+    assert len(commands) == 9 * 20
+    await whole.close()
+
+
+async def test_what_is_not_folded_yet_at_the_end_the_next_owner_folds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "PART_BYTES", 1)
+    bench.configure(MANY)
+    bench.fire("s", *"aaaa")
+    partition = bench.partition()
+    await partition.open()
+    partition.take()
+    partition.fold(bench.durable.log)
+    await partition.close()
+    assert (partition.durable, bench.failures) == (1, [])
+    after = bench.partition()
+    assert await after.open() == 1
+    after.take()
+    after.fold(bench.durable.log[1:])
+    await after.reached(5)
+    assert len(bench.durable.commands) == 20
+    await after.close()
+
+
+async def test_closing_finishes_what_waits(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    for record in bench.durable.log:
+        partition.take()
+        partition.fold([record])
+    await partition.close()
+    assert partition.life is Life.CLOSED
+    assert len(bench.durable.commands) == 1
+    assert not bench.failures
+
+
+async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(tell_s=3600))
+    await partition.open()
+    await bench.fold(partition)
+    assert bench.durable.committed == 1
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    assert bench.durable.committed == 1, "an hour has not passed"
+    await partition.close()
+    assert bench.durable.committed == 2
+
+
+@pytest.mark.slow
+async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(tell_s=0.2))
+    await partition.open()
+    await bench.fold(partition)
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    await eventually(lambda: bench.durable.committed == 2, within_s=60, what=lambda: "not told")
+    entries = len(bench.durable.changelog)
+    await asyncio.sleep(0.5)
+    assert len(bench.durable.changelog) == entries
+    await partition.close()
+
+
+@pytest.mark.slow
+async def test_the_ledger_hears_of_a_partition_in_which_nothing_happens(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(keep_s=0.2))
+    await partition.open()
+    await bench.fold(partition)
+    for _ in range(2):
+        bench.durable.committed = None
+        await eventually(lambda: bench.durable.committed == 1, within_s=60, what=lambda: "not told")
+    assert len(bench.durable.changelog) == 3, (
+        "a checkpoint has its mark, the configurations and a text; no more"
+    )
+    await partition.close()
+
+
+async def test_who_takes_over_tells_what_a_dead_owner_had_no_time_to_tell(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    dead = bench.partition()
+    await dead.open()
+    await bench.fold(dead)
+    bench.durable.committed = None
+    partition = bench.partition()
+    await partition.open()
+    await eventually(lambda: bench.durable.committed == 2, within_s=60, what=lambda: "not told")
+    await partition.close()
+    await dead.close()
+
+
+async def test_a_closed_partition_folds_nothing(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await partition.close()
+    partition.take()
+    partition.fold(bench.durable.log)
+    assert bench.durable.changelog == []
+
+
+async def test_records_below_the_next_are_not_folded_again(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    written = len(bench.durable.changelog)
+    partition.take()
+    partition.fold(bench.durable.log)
+    assert partition.taken == 0
+    await partition.close()
+    assert len(bench.durable.changelog) == written
+
+
+async def test_a_batch_that_does_not_follow_on_the_one_before_ends_the_process(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    partition.take()
+    # From 1 to 3 there is a control record, say: positions without records are no gap.
+    partition.fold(bench.durable.log[:1], span=(0, 3))
+    partition.take()
+    partition.fold(bench.durable.log[2:], span=(4, 5))
+    assert [str(failure) for failure in bench.failures] == [
+        "partition 0: what is in the log from 3 to 4 was lost"
+    ]
+    await partition.close()
+
+
+async def test_a_checkpoint_that_no_broker_answers_ends_the_process(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    await partition.open()
+    held(partition)
+    await failed(bench)
+    assert str(bench.failures[0]).startswith("partition 0: no broker has answered for 0.02 s")
+
+
+async def test_a_checkpoint_that_takes_long_goes_on_while_brokers_answer(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    asked = count()
+    partition.answered_at = lambda: float(next(asked))
+    await partition.open()
+    ledger = held(partition)
+    while next(asked) < 100:  # noqa: ASYNC110 - five times what would have ended it
+        await asyncio.sleep(0.001)
+    assert not bench.failures
+    ledger.gate.set()
+    await partition.reached(1)
+    await partition.close()
+
+
+async def test_a_checkpoint_that_hangs_although_brokers_answer_ends_the_process(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=0.02, longest_s=0.04))
+    asked = count()
+    partition.answered_at = lambda: float(next(asked))
+    await partition.open()
+    held(partition)
+    await failed(bench)
+    assert "has not ended within 0.04 s" in str(bench.failures[0])
+
+
+def fencing(partition: Partition) -> tuple[MemoryLedger, asyncio.Task[int]]:
+    """Have ``partition`` be opened, and its ledger hold the fence until its gate is set."""
+    ledger = partition.ledger
+    assert isinstance(ledger, MemoryLedger)
+    ledger.fence_gate.clear()
+    return ledger, asyncio.create_task(partition.open())
+
+
+async def test_a_fence_that_takes_long_goes_on_while_brokers_answer(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    asked = count()
+    partition.answered_at = lambda: float(next(asked))
+    ledger, opening = fencing(partition)
+    while next(asked) < 100:  # noqa: ASYNC110 - five times what would have ended it
+        await asyncio.sleep(0.001)
+    assert not opening.done()
+    ledger.fence_gate.set()
+    await opening
+    await partition.close()
+
+
+async def test_a_fence_that_no_broker_answers_is_given_up(bench: Bench) -> None:
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    _, opening = fencing(partition)
+    with pytest.raises(LogError, match=r"no broker has answered for 0\.02 s during the take-over"):
+        await opening
+    assert not bench.durable.calls
+
+
+async def test_a_take_over_that_is_given_up_during_its_fence_has_ended_the_fence(bench: Bench) -> None:
+    partition = bench.partition()
+    ledger, opening = fencing(partition)
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    ledger.fence_gate.set()
+    await asyncio.sleep(0)
+    assert not bench.durable.calls
+
+
+@pytest.mark.parametrize("answering", [True, False])
+async def test_an_append_of_timers_waits_for_slow_brokers_and_not_for_silent_ones(
+    bench: Bench, *, answering: bool
+) -> None:
+    bench.configure('{"t": {"after": ["a"], "run": "r", "retry": {"max": 1, "backoff": "5s"}}}')
+    partition = bench.partition(timing=Timing(silence_s=0.02))
+    asked = count()
+    if answering:
+        partition.answered_at = lambda: float(next(asked))
+    appender = partition.appender
+    assert isinstance(appender, MemoryAppender)
+    await partition.open()
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    command = _json(bench.durable.commands[0])
+    data = {"instance": command["instance"], "command": command["id"], "error": "e"}
+    bench.durable.append(
+        NewRecord(key=b"s", value=dumps({"type": "triggerstream.task.failed", "data": data}))
+    )
+    await bench.fold(partition)
+    assert partition.timers() == 1
+    written = len(bench.durable.log)
+    appender.gate.clear()
+    bench.clock.advance(10)
+    if not answering:
+        await failed(bench)
+        assert "for 0.02 s during an append to the log" in str(bench.failures[0])
+        return
+    while next(asked) < 100:  # noqa: ASYNC110 - five times what would have ended it
+        await asyncio.sleep(0.001)
+    assert not bench.failures
+    appender.gate.set()
+    await eventually(lambda: len(bench.durable.log) > written, within_s=30)
+    await bench.fold(partition)
+    await partition.close()
+
+
+async def test_a_process_that_was_stopped_does_not_take_its_pause_for_silence(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(silence_s=20 * 0.05))
+    await partition.open()
+    ledger = held(partition)
+    await asyncio.sleep(0)
+    time.sleep(1.5)  # noqa: ASYNC251 - as SIGSTOP would: nothing of the process runs
+    ledger.gate.set()
+    await partition.reached(1)
+    assert not bench.failures
+    await partition.close()
+
+
+async def test_transactions_of_a_process_are_few_at_once_and_what_waits_goes_together() -> None:
+    turns = asyncio.Semaphore(2)
+    benches = [Bench() for _ in range(5)]
+    partitions = []
+    for bench in benches:
+        bench.configure()
+        partition = bench.partition()
+        partition.transactions = turns
+        await partition.open()
+        partitions.append(partition)
+    ledgers = [held(partition) for partition in partitions]
+    while sum(ledger.begun for ledger in ledgers) < 2:  # noqa: ASYNC110 - a counter
+        await asyncio.sleep(0)
+    for bench, partition in zip(benches, partitions, strict=True):
+        bench.fire("s", "a", "b")
+        partition.take()
+        partition.fold(bench.durable.log[partition.next :])
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert sum(ledger.begun for ledger in ledgers) == 2
+    for ledger in ledgers:
+        ledger.gate.set()
+    await asyncio.gather(*(partition.reached(3) for partition in partitions))
+    assert [partition.counters.batches for partition in partitions] == [2] * 5
+    # Two were in the ledger with their first batch when the second came.
+    assert sorted(partition.counters.checkpoints for partition in partitions) == [1, 1, 1, 2, 2]
+    for partition in partitions:
+        await partition.close()
+
+
+def held(partition: Partition) -> MemoryLedger:
+    """Have ``partition`` fold its log, and its ledger hold what is committed until its gate is set."""
+    ledger = partition.ledger
+    assert isinstance(ledger, MemoryLedger)
+    ledger.gate.clear()
+    partition.take()
+    partition.fold(ledger.durable.log)
+    return ledger
+
+
+async def failed(bench: Bench) -> None:
+    """Wait until something would have ended the process."""
+    async with asyncio.timeout(30):
+        while not bench.failures:  # noqa: ASYNC110 - a failure is a list's growth
+            await asyncio.sleep(0.001)
+    assert isinstance(bench.failures[0], LogError)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Identity(cluster="c", topic="t", partitions=2), "made with 1 partitions"),
+        (Identity(cluster="c", topic="other", partitions=1), "topic id other"),
+        (Identity(cluster="other", topic="t", partitions=1), "cluster other"),
+    ],
+)
+async def test_another_log_is_refused(bench: Bench, found: Identity, says: str) -> None:
+    bench.configure()
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    with pytest.raises(IdentityError, match=says) as refused:
+        await bench.partition(identity=found).open()
+    assert "triggerstream replay --rebuild" in str(refused.value)
+
+
+async def test_a_group_that_has_read_without_a_checkpoint_is_refused(bench: Bench) -> None:
+    bench.durable.committed = 5
+    with pytest.raises(TakeOverError, match="read up to offset 5"):
+        await bench.partition().open()
+
+
+async def test_a_log_that_ends_before_the_checkpoint_is_refused(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    bench.durable.log.pop()
+    with pytest.raises(TakeOverError, match="records were lost"):
+        await bench.partition().open()
+
+
+async def test_the_mark_of_a_checkpoint_has_the_rules_of_its_moment(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    await partition.close()
+    marks = dict(bench.durable.changelog)
+    mark = decode_checkpoint(marks[CHECKPOINT_KEY] or b"")
+    assert mark.offset == 2
+    assert mark.configuration == InForce(offset=0, number=1, hash=text_hash(TASKS))
+    assert [c.text for c in history_texts(marks.get)] == [TASKS]
+    # The texts are written when they change, not with every checkpoint.
+    written = [key for key, _ in bench.durable.changelog]
+    assert written.count(CHECKPOINT_KEY) == 2
+    assert written.count(VERSIONS_KEY) <= 2
+    assert sum(key.startswith(TEXT_PREFIX) for key in written) == 1
+
+
+async def test_timers_are_found_again_by_the_next_owner(bench: Bench) -> None:
+    bench.configure('{"t": {"after": ["a"], "run": "r", "retry": {"max": 1, "backoff": "5s"}}}')
+    bench.fire("s", "a")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    command = dict(**_json(bench.durable.commands[0]))
+    failed = {"instance": command["instance"], "command": command["id"], "error": "e"}
+    bench.durable.append(
+        NewRecord(key=b"s", value=dumps({"type": "triggerstream.task.failed", "data": failed}))
+    )
+    await bench.fold(first)
+    assert first.timers() == 1
+    await first.close()
+    second = bench.partition()
+    await second.open()
+    async with asyncio.timeout(5):
+        while len(bench.durable.log) < 4:  # noqa: ASYNC110 - the appender is a list
+            await asyncio.sleep(0)
+    assert _json(bench.durable.log[3].value or b"")["type"] == "triggerstream.timer"
+    await second.close()
+
+
+async def test_an_opening_that_is_given_up_lets_go_of_everything(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    bench.durable.calls.clear()
+    store = MemoryStates()
+    owner = Owner(lambda _number: bench.partition(store=store))
+    opening = asyncio.create_task(owner.open([0]))
+    while "fence" not in bench.durable.calls:  # noqa: ASYNC110 - likewise
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await owner.close()
+    assert owner.get(0) is None
+    assert bench.durable.calls[-1] == "close"
+
+
+def _json(value: bytes) -> dict[str, object]:
+    return dict(as_object(loads(value), ""))
+
+
+async def test_sessions_are_read_in_pages_by_id(bench: Bench) -> None:
+    names = ["a", "b/1", "b/2", "b/3", "c", "é"]
+    bench.configure()
+    for name in names:
+        bench.fire(name, "a")
+    partition = bench.partition()
+    with pytest.raises(UsageError, match="partition 0 is opening: ask again"):
+        partition.sessions(prefix="", after=None, limit=3)
+    await partition.open()
+    await bench.fold(partition)
+
+    def page(prefix: str = "", after: str | None = None, limit: int = 3) -> list[str]:
+        found = partition.sessions(
+            prefix=prefix, after=None if after is None else SessionId(after), limit=limit
+        )
+        assert all(value == partition.state(name) for name, value in found)
+        return [name for name, _ in found]
+
+    assert page() == names[:3]
+    assert page(after="b/2") == names[3:]
+    assert page("b/") == names[1:4]
+    assert page("b/", after="b/1", limit=1) == ["b/2"]
+    assert page("b/2") == page("b/2", after="a") == ["b/2"]
+    assert page("b/2", after="b/2") == page("d") == []
+    await partition.close()
+
+
+async def test_a_checkpoint_tells_which_sessions_it_changed_once_they_can_be_read(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    bench.fire("t", "a")
+    partition = bench.partition()
+    told: list[tuple[set[str], list[str]]] = []
+
+    def note(sessions: Iterable[SessionId]) -> None:
+        readable = partition.sessions(prefix="", after=None, limit=9)
+        told.append((set(sessions), [name for name, _ in readable]))
+
+    partition.on_durable = note
+    await partition.open()
+    await bench.fold(partition)
+    bench.fire("t", "b")
+    await bench.fold(partition)
+    assert told == [({"s", "t"}, ["s", "t"]), ({"t"}, ["s", "t"])]
+    await partition.close()
+
+
+async def test_a_lost_range_is_passed_over_as_one_dead_letter(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    log = bench.durable.log
+    partition.take()
+    partition.fold(log[:2], span=(0, 2))
+    partition.take()
+    partition.pass_over((2, 4), first=2, reason="CRC")
+    partition.take()
+    partition.fold(log[4:], span=(4, 5))
+    await partition.reached(5)
+    assert [bool(bench.failures), len(bench.durable.commands), partition.next] == [False, 1, 5]
+    (letter,) = bench.durable.letters
+    assert (letter.record.offset, letter.last, letter.reason) == (2, 3, "lost: CRC")
+    # What was folded meanwhile is not passed over again.
+    partition.take()
+    partition.pass_over((2, 4), first=2, reason="CRC")
+    assert (len(bench.durable.letters), partition.taken) == (1, 0)
+    # Between what was folded and what was lost there may be a transaction's marker.
+    partition.take()
+    partition.pass_over((5, 7), first=6, reason="CRC")
+    await partition.reached(7)
+    assert [(letter.record.offset, letter.last) for letter in bench.durable.letters] == [(2, 3), (6, 6)]
+    partition.take()
+    partition.pass_over((8, 9), first=8, reason="CRC")
+    assert ["from 7 to 8 was lost" in str(failure) for failure in bench.failures] == [True]
+    await partition.close()
+
+
+# ---- the history of configurations ----------------------------------------------------------------
+
+
+def tasks_file(number: int, *, padding: int = 0) -> str:
+    """A tasks file that differs from that of another number."""
+    return f'{{"t": {{"after": ["a", "b"], "run": "tasks.t{number}"}}}} // {"x" * padding}'
+
+
+@asynccontextmanager
+async def folding(bench: Bench, partition: Partition) -> AsyncIterator[None]:
+    """Fold whatever is appended, also by ``partition`` itself."""
+
+    async def fold() -> None:
+        while True:
+            await bench.fold(partition)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(fold())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def shortened(partition: Partition, *, to: int = MOST_VERSIONS) -> None:
+    """Wait until the history of ``partition`` is no longer than ``to``, and that is durable."""
+    async with asyncio.timeout(120):
+        while len(partition.rules.history) > to:  # noqa: ASYNC110 - it changes at a scan
+            await asyncio.sleep(0.01)
+        await partition.reached(partition.next)
+
+
+def from_scratch(bench: Bench) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """What the log comes to, folded in one piece by who forgets nothing: states and commands."""
+    processor, rules = Processor(app=APP), Rules(app=APP)
+    checkpoint = processor.process(rules, bench.durable.log, lambda _: None)
+    states = {session.encode(): stored.state for session, stored in checkpoint.states.items()}
+    return states, [item.value for item in checkpoint.decided]
+
+
+def states_of(bench: Bench) -> dict[bytes, bytes | None]:
+    return {key: value for key, value in bench.store.entries.items() if not key.startswith(RESERVED)}
+
+
+async def test_idle_sessions_do_not_keep_configurations_for_ever(bench: Bench) -> None:
+    sessions, files = 300, 200
+    bench.configure(tasks_file(0))
+    for number in range(sessions):
+        bench.fire(f"s{number}", "a")
+    partition = bench.partition()
+    partition.pace = Pace(second_s=0)
+    await partition.open()
+    async with folding(bench, partition):
+        await partition.reached(len(bench.durable.log))
+        for number in range(1, files):
+            bench.configure(tasks_file(number))
+            await partition.reached(len(bench.durable.log))
+        await shortened(partition)
+        async with asyncio.timeout(60):
+            while len(history_texts(dict(bench.durable.changelog).get)) > MOST_VERSIONS:  # noqa: ASYNC110 - it shrinks at a checkpoint
+                await asyncio.sleep(0.01)
+    await partition.close()
+    assert not bench.failures
+    assert max(len(value or b"") for _, value in bench.durable.changelog) < 64 * 1024
+    kept = {key: value for key, value in dict(bench.durable.changelog).items() if value is not None}
+    texts = history_texts(kept.get)
+    assert len(texts) <= MOST_VERSIONS
+    assert {key for key in kept if key.startswith(TEXT_PREFIX)} == {
+        TEXT_PREFIX + one.hash.encode() for one in texts
+    }
+
+    following = bench.partition(store=MemoryStates())
+    await following.open()
+    assert following.processor.configurations.parsed == 1, "only the one in force"
+    for number in range(sessions):
+        bench.fire(f"s{number}", "b")
+    await bench.fold(following)
+    await following.close()
+    states, decided = from_scratch(bench)
+    assert bench.durable.commands == decided
+    assert len(decided) == sessions
+    assert {key: value for key, value in dict(bench.durable.changelog).items() if key in states} == states
+
+
+async def test_large_files_that_one_session_keeps_are_records_of_their_own(bench: Bench) -> None:
+    bench.configure(tasks_file(0, padding=620_000))
+    bench.fire("s", "a")
+    partition = bench.partition()
+    await partition.open()
+    async with folding(bench, partition):
+        for number in range(1, 8):
+            bench.configure(tasks_file(number, padding=620_000))
+            await partition.reached(len(bench.durable.log))
+    await partition.close()
+    assert not bench.failures
+    assert max(len(value or b"") for _, value in bench.durable.changelog) < 1024 * 1024
+    assert sum(key.startswith(TEXT_PREFIX) for key, _ in bench.durable.changelog) == 8, "each once"
+
+
+async def test_a_pass_that_touches_goes_on_where_a_new_configuration_interrupted_it(bench: Bench) -> None:
+    bench.configure(tasks_file(0))
+    for number in range(50):
+        bench.fire(f"s{number:02}", "a")
+    partition = bench.partition()
+    partition.pace = Pace(second_s=0)
+    await partition.open()
+    async with folding(bench, partition):
+        await partition.reached(len(bench.durable.log))
+        for number in range(1, MOST_VERSIONS * 3):
+            bench.configure(tasks_file(number))  # many at once: a scan ends when the next is there
+            await asyncio.sleep(0)
+        await partition.reached(len(bench.durable.log))
+        await shortened(partition)
+    await partition.close()
+    assert partition.counters.touches >= 50
+    assert not bench.failures
+    assert states_of(bench) == from_scratch(bench)[0]
+
+
+async def test_a_history_in_the_former_format_is_taken_over_and_replaced(bench: Bench) -> None:
+    bench.configure(tasks_file(0))
+    bench.fire("s", "a")
+    bench.configure(tasks_file(1))
+    bench.configure(tasks_file(0))
+    first = bench.partition()
+    await first.open()
+    async with folding(bench, first):
+        await first.reached(len(bench.durable.log))
+    await first.close()
+    changelog = dict(bench.durable.changelog)
+    mark = as_object(loads(changelog[CHECKPOINT_KEY] or b""), "")
+    former = {
+        "version": 1,
+        "configurations": [
+            {"offset": one.offset, "arrival": one.arrival_us, "hash": one.hash, "text": one.text}
+            for one in history_texts(changelog.get)
+        ],
+    }
+    bench.durable.changelog = [
+        (b"s", changelog[b"s"]),
+        (CHECKPOINT_KEY, dumps({**mark, "version": 1})),
+        (FORMER_KEY, dumps(former)),
+    ]
+    bench.store = MemoryStates()
+    second = bench.partition()
+    await second.open()
+    assert [one.offset for one in second.rules.history] == [-1, 0, 2, 3]
+    bench.fire("s", "b")
+    await bench.fold(second)
+    await second.close()
+    assert states_of(bench) == from_scratch(bench)[0]
+    assert bench.durable.commands == from_scratch(bench)[1]
+    changelog = dict(bench.durable.changelog)
+    assert changelog[FORMER_KEY] is None
+    assert sum(key.startswith(TEXT_PREFIX) for key in changelog) == 2
+    third = bench.partition(store=MemoryStates())
+    await third.open()
+    assert third.rules.current == second.rules.current
+    await third.close()
+
+
+async def test_configurations_that_are_gone_are_refused_with_what_brings_them_back(bench: Bench) -> None:
+    bench.configure()
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    (text,) = (key for key in bench.store.entries if key.startswith(TEXT_PREFIX))
+    bench.durable.changelog.append((text, None))
+    with pytest.raises(
+        TakeOverError, match=r"the text of configuration \w+ is missing\); .*replay --rebuild"
+    ):
+        await bench.partition(store=MemoryStates()).open()
+
+
+async def test_partitions_of_a_process_parse_a_file_once(bench: Bench) -> None:
+    cache = ConfigurationCache()
+    bench.configure()
+    for _ in range(3):
+        partition = bench.partition(store=MemoryStates())
+        partition.processor = Processor(app=APP, configurations=cache)
+        await partition.open()
+        await bench.fold(partition)
+        await partition.close()
+    assert cache.parsed == 1

@@ -1,0 +1,190 @@
+"""How a partition's changelog keeps the history of configurations: each text once, and none for long."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import AppId
+from triggerstream.core.tasks import Applied, Past, Rules
+from triggerstream.engine.configuration_cache import ConfigurationCache, shelve
+from triggerstream.engine.migration import MOST_TEXT_BYTES, MOST_VERSIONS, overdue_before
+from triggerstream.engine.partitioned import versions
+from triggerstream.engine.partitioned.versions import (
+    FORMER_KEY,
+    TEXT_PREFIX,
+    VERSIONS_KEY,
+    StoredHistory,
+    history_entries,
+    history_texts,
+    read_history,
+    stored_history,
+)
+from triggerstream.wire import tasksfile
+from triggerstream.wire.json import dumps
+
+APP = AppId("test")
+
+
+def text_of(number: int, *, padding: int = 0) -> str:
+    """A tasks file that differs from that of another number."""
+    return f'{{"t": {{"after": ["a", "b{number}"], "run": "tasks.t"}}}} // {"x" * padding}'
+
+
+def applied(offset: int, number: int, *, padding: int = 0) -> Applied:
+    config = tasksfile.read(text_of(number, padding=padding), name="t")
+    return Applied(config=config, offset=offset, arrival_us=offset * 10)
+
+
+def put(kept: dict[bytes, bytes], entries: Mapping[bytes, bytes | None]) -> None:
+    """As a changelog takes them."""
+    for key, value in entries.items():
+        if value is None:
+            assert kept.pop(key, None) is not None, f"{key!r} was not there"
+        else:
+            kept[key] = value
+
+
+def former(rules: Rules) -> bytes:
+    """The history of ``rules`` in the former format."""
+    return dumps(
+        {
+            "version": 1,
+            "configurations": [
+                {"offset": one.offset, "arrival": one.arrival_us, "hash": one.hash, "text": one.config.text}
+                for one in rules.history
+                if one.offset >= 0
+            ],
+        }
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_written_is_the_history_and_nothing_else(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(versions, "MOST_IN_RECORD", 3)
+    chance = random.Random(seed)
+    cache = ConfigurationCache(most_bytes=1)
+    kept: dict[bytes, bytes] = {}
+    rules, stored, offset = Rules(app=APP), StoredHistory(), 0
+    for _ in range(60):
+        for _ in range(chance.randint(0, 3)):
+            offset += chance.randint(1, 5)
+            rules = rules.apply(applied(offset, chance.randint(0, 4)))
+        if chance.random() < 0.3:
+            rules = rules.forget(chance.choice(rules.history).offset)
+        entries = history_entries(rules, stored)
+        put(kept, entries)
+        stored = stored_history(rules, kept.get, cache)
+        rules = shelve(rules, cache)
+        assert history_entries(rules, stored) == {}, "it is there"
+        wanted = [one for one in rules.history if one.offset >= 0]
+        read = read_history(kept.get, cache).rules(APP)
+        assert [(one.offset, one.arrival_us, one.config) for one in read.history[1:]] == [
+            (one.offset, one.arrival_us, one.config) for one in wanted
+        ]
+        assert read.current == rules.current
+        assert {key for key in kept if key.startswith(TEXT_PREFIX)} == {
+            TEXT_PREFIX + one.hash.encode() for one in wanted
+        }
+        assert sum(key.startswith(VERSIONS_KEY) for key in kept) in {0, max(1, -(-len(wanted) // 3))}
+        if chance.random() < 0.3:
+            stored = read_history(kept.get, cache)
+
+
+def test_a_history_in_the_former_format_is_read_and_replaced() -> None:
+    rules = Rules(app=APP)
+    for offset, number in enumerate((1, 2, 1, 3)):
+        rules = rules.apply(applied(offset, number))
+    kept = {FORMER_KEY: former(rules)}
+    cache = ConfigurationCache()
+    stored = read_history(kept.get, cache)
+    read = stored.rules(APP)
+    assert cache.parsed == 1
+    assert [one.config.text for one in read.history] == [one.config.text for one in rules.history]
+    put(kept, history_entries(read, stored))
+    assert FORMER_KEY not in kept
+    assert [one.text for one in history_texts(kept.get)] == [text_of(n) for n in (1, 2, 1, 3)]
+    assert sum(key.startswith(TEXT_PREFIX) for key in kept) == 3
+
+
+def test_an_empty_history_in_the_former_format_is_replaced_too() -> None:
+    kept = {FORMER_KEY: former(Rules(app=APP))}
+    stored = read_history(kept.get, ConfigurationCache())
+    put(kept, history_entries(stored.rules(APP), stored))
+    assert list(kept) == [VERSIONS_KEY]
+
+
+def test_a_text_that_is_missing_or_another_one_is_named() -> None:
+    rules = Rules(app=APP).apply(applied(1, 1)).apply(applied(2, 2))
+    kept: dict[bytes, bytes] = {}
+    put(kept, history_entries(rules, StoredHistory()))
+    key = TEXT_PREFIX + rules.history[1].hash.encode()
+    stored = read_history({**kept, key: b"{}"}.get, ConfigurationCache())
+    with pytest.raises(
+        DecodeError, match=rf"the text of configuration {rules.history[1].hash} has another hash"
+    ):
+        stored.versions[0].read()
+    del kept[key]
+    assert read_history(kept.get, ConfigurationCache()).rules(APP).current.offset == 2, "nobody needs it yet"
+    with pytest.raises(DecodeError, match=r"the text of configuration \w+ is missing"):
+        history_texts(kept.get)
+
+
+def test_a_newer_format_is_refused() -> None:
+    kept = {VERSIONS_KEY: dumps({"version": 9, "versions": []})}
+    with pytest.raises(DecodeError, match="9 is newer than this release"):
+        read_history(kept.get, ConfigurationCache())
+
+
+def test_a_file_is_parsed_once_for_all_and_the_longest_unused_is_parsed_again() -> None:
+    size = len(text_of(1, padding=1_000))
+    cache = ConfigurationCache(most_bytes=3 * size)
+    texts = [text_of(number, padding=1_000) for number in range(4)]
+    configs = [cache.read(text) for text in texts[:3]]
+    assert [cache.read(text) for text in texts[:3]] == configs
+    assert cache.parsed == 3
+    assert cache.get(configs[0].hash, lambda: pytest.fail("it is known")) is configs[0]
+    cache.read(texts[3])
+    assert cache.parsed == 4
+    assert cache.read(texts[0]) is configs[0], "it was used after the second one"
+    assert cache.get(configs[1].hash, lambda: texts[1]) == configs[1]
+    assert cache.parsed == 5
+
+
+def test_a_past_configuration_is_parsed_when_a_session_meets_it() -> None:
+    rules = Rules(app=APP)
+    for offset in range(5):
+        rules = rules.apply(applied(offset, offset))
+    cache = ConfigurationCache()
+    shelved = shelve(rules, cache)
+    assert [type(one) for one in shelved.history[1:]] == [Past, Past, Past, Past, Applied]
+    assert cache.parsed == 0
+    assert [one.config for one in shelved.missed(2)] == [one.config for one in rules.missed(2)]
+    assert cache.parsed == 1, "the last one is in force"
+    assert shelve(shelved, cache) is shelved
+    assert shelved.forget(3).history == shelved.history[-2:]
+
+
+@pytest.mark.parametrize(
+    ("count", "padding", "left"),
+    [
+        (MOST_VERSIONS - 1, 0, MOST_VERSIONS),
+        (MOST_VERSIONS + 10, 0, MOST_VERSIONS),
+        (30, MOST_TEXT_BYTES // 20, 19),
+        (2, MOST_TEXT_BYTES * 2, 1),
+    ],
+    ids=["short", "long", "much text", "two texts"],
+)
+def test_a_history_is_overdue_where_it_is_long_or_has_much_text(count: int, padding: int, left: int) -> None:
+    rules = Rules(app=APP)
+    for offset in range(count):
+        config = applied(offset, offset).config
+        object.__setattr__(config, "text", config.text + "x" * padding)
+        rules = rules.apply(Applied(config=config, offset=offset, arrival_us=0))
+    limit = overdue_before(rules)
+    kept = rules if limit is None else rules.forget(limit)
+    assert len(kept.history) == left
+    assert overdue_before(kept) is None

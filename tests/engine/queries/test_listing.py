@@ -1,0 +1,257 @@
+"""Lists of sessions: pages that fit together, filters by index, and an index that follows its store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from tests.core.story import Story, task
+from triggerstream.adapters.memory import MemoryIndex
+from triggerstream.core.errors import LogError
+from triggerstream.core.ids import JsonObject, SessionId, TriggerName
+from triggerstream.core.listing import Filter
+from triggerstream.core.state import Status
+from triggerstream.engine.queries.index import Indexer, share
+from triggerstream.engine.queries.inspector import Query, merged
+from triggerstream.engine.queries.listing import Part, listing
+from triggerstream.wire import state as states
+
+TASKS: JsonObject = {"t": task("a", "b"), "u": task("b", "c")}
+RULES = Story(TASKS).rules
+
+
+def stored(name: str, *triggers: str, tasks: JsonObject = TASKS) -> bytes:
+    story = Story(tasks, session=SessionId(name))
+    for trigger in triggers:
+        story.fire(trigger)
+    assert story.state is not None
+    return states.encode(story.state)
+
+
+@dataclass
+class MemoryStates:
+    """Sessions by id; ``read`` counts the states that were read."""
+
+    known: dict[SessionId, bytes] = field(default_factory=dict)
+    read: int = 0
+
+    def put(self, name: str, *triggers: str) -> SessionId:
+        self.known[SessionId(name)] = stored(name, *triggers)
+        return SessionId(name)
+
+    async def page(
+        self, *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[tuple[SessionId, bytes]]:
+        names = sorted(n for n in self.known if n.startswith(prefix) and (after is None or n > after))[:limit]
+        self.read += len(names)
+        return [(name, self.known[name]) for name in names]
+
+    async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
+        self.read += len(sessions)
+        return {name: self.known[name] for name in sessions if name in self.known}
+
+
+def names(page: JsonObject) -> list[str]:
+    return [str(row["session"]) for row in cast("list[JsonObject]", page["sessions"])]
+
+
+async def all_pages(parts: Sequence[Part], query: Query) -> list[str]:
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        last = None if after is None else SessionId(after)
+        page = await listing(
+            parts, Query(prefix=query.prefix, after=last, limit=query.limit, filter=query.filter)
+        )
+        assert len(names(page)) <= query.limit
+        found += names(page)
+        if page["after"] is None:
+            return found
+        assert after is None or str(page["after"]) > after, "each page gets further"
+        after = str(page["after"])
+
+
+def waits(trigger: str, status: Status | None = None) -> Filter:
+    return Filter(waits_for=TriggerName(trigger), status=status)
+
+
+def shelf(*, indexed: bool = True) -> tuple[MemoryStates, Part]:
+    known = MemoryStates()
+    indexer = Indexer(MemoryIndex(), lambda: RULES) if indexed else None
+    return known, Part(states=known, rules=RULES, indexer=indexer)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("indexed", [True, False])
+async def test_pages_of_several_parts_have_each_session_once_in_order(limit: int, *, indexed: bool) -> None:
+    shelves = [shelf(indexed=indexed) for _ in range(3)]
+    for number in range(40):
+        shelves[number % 3][0].put(f"s{number:02}", *("ab" if number % 4 == 0 else "a"))
+    parts = [part for _, part in shelves]
+    everyone = [f"s{number:02}" for number in range(40)]
+    assert await all_pages(parts, Query(limit=limit)) == everyone
+    assert await all_pages(parts, Query(limit=limit, prefix="s1")) == everyone[10:20]
+    waiting = await all_pages(parts, Query(limit=limit, filter=waits("b")))
+    assert waiting == [name for number, name in enumerate(everyone) if number % 4]
+    assert await all_pages(parts, Query(limit=limit, filter=waits("c"))) == everyone[::4]
+    both = waits("c", Status.SCHEDULED)
+    assert await all_pages(parts, Query(limit=limit, filter=both)) == everyone[::4]
+    assert await all_pages(parts, Query(limit=limit, filter=waits("nothing"))) == []
+
+
+async def test_a_filter_reads_only_what_passes() -> None:
+    known, part = shelf()
+    for number in range(500):
+        known.put(f"s{number:03}", "a")
+    known.put("s250", "b")
+    await listing([part], Query(filter=waits("c")))  # the index is made on the way
+    assert part.indexer is not None
+    while await part.indexer.work(known):
+        pass
+    known.read = 0
+    page = await listing([part], Query(filter=waits("c")))
+    assert (names(page), page["complete"]) == (["s250"], True)
+    assert known.read == 1
+
+
+async def test_an_index_that_is_behind_says_so_and_never_shows_what_does_not_pass() -> None:
+    known, part = shelf()
+    known.put("s", "a")
+    assert part.indexer is not None
+    assert not await part.indexer.work(known)
+    known.put("s", "a", "b")  # and nobody has noted it
+    page = await listing([part], Query(filter=waits("b")))
+    assert names(page) == []
+    part.indexer.note([known.put("t", "a"), SessionId("s")])
+    assert not part.indexer.complete
+    page = await listing([part], Query(filter=waits("b")))
+    assert (names(page), page["complete"]) == (["t"], True)
+
+
+async def test_a_new_configuration_has_the_index_made_anew() -> None:
+    known = MemoryStates()
+    known.put("s", "a")
+    rules = [RULES]
+    indexer = Indexer(MemoryIndex(), lambda: rules[0])
+    await indexer.work(known)
+    rules[0] = Story({"t": task("a", "z")}).rules
+    part = Part(states=known, rules=rules[0], indexer=indexer)
+    assert names(await listing([part], Query(filter=waits("z")))) == ["s"]
+    assert names(await listing([part], Query(filter=waits("b")))) == []
+
+
+async def test_an_index_goes_on_where_it_was_closed_and_nowhere_else() -> None:
+    known = MemoryStates()
+    known.put("s", "a")
+    stamps: dict[str, dict[SessionId, frozenset[str]]] = {}
+    first = Indexer(MemoryIndex(stamps), lambda: RULES)
+    first.resume("7")
+    await first.work(known)
+    first.close("8")
+    again = Indexer(MemoryIndex(stamps), lambda: RULES)
+    again.resume("8")
+    assert again.complete
+    again.note([SessionId("s")])
+    again.close("9")  # what was noted is not in it
+    after = Indexer(MemoryIndex(stamps), lambda: RULES)
+    after.resume("9")
+    assert not after.complete
+
+
+def test_an_index_takes_half_of_what_is_left_of_the_time_within_bounds() -> None:
+    assert [share(busy) for busy in (0, 0.3, 0.4, 0.8, 0.9, 1, 1.2)] == pytest.approx(
+        [0.3, 0.3, 0.3, 0.1, 0.05, 0.05, 0.05]
+    )
+
+
+async def test_more_changes_than_are_noted_have_the_index_made_anew() -> None:
+    known = MemoryStates()
+    indexer = Indexer(MemoryIndex(), lambda: RULES, changed=3)
+    await indexer.work(known)
+    indexer.note([known.put(f"s{number}", "a") for number in range(5)])
+    while await indexer.work(known):
+        pass
+    found = indexer.find(waits("b").marks(), prefix="", after=None, limit=10)
+    assert [*found] == [f"s{number}" for number in range(5)]
+
+
+class BrokenOnce(MemoryIndex):
+    """Fails the first time that it is written."""
+
+    broken = True
+
+    def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
+        if self.broken:
+            self.broken = False
+            raise LogError("the disk is full")
+        super().put(entries)
+
+
+async def test_an_index_that_failed_is_made_anew() -> None:
+    known = MemoryStates()
+    known.put("s", "a")
+    indexer = Indexer(BrokenOnce(), lambda: RULES)
+    with pytest.raises(LogError):
+        await indexer.work(known)
+    assert not await indexer.work(known)
+    assert [*indexer.find(waits("b").marks(), prefix="", after=None, limit=10)] == ["s"]
+
+
+async def test_what_could_not_be_read_is_read_again() -> None:
+    class Closing(MemoryStates):
+        closed = False
+
+        async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
+            if self.closed:
+                raise LogError("the partition is closing")
+            return await super().some(sessions)
+
+    known = Closing()
+    stamps: dict[str, dict[SessionId, frozenset[str]]] = {}
+    indexer = Indexer(MemoryIndex(stamps), lambda: RULES)
+    await indexer.work(known)
+    indexer.note([known.put("s", "a")])
+    known.closed = True
+    with pytest.raises(LogError):
+        await indexer.work(known)
+    assert not indexer.complete
+    known.closed = False
+    assert not await indexer.work(known)
+    assert [*indexer.find(waits("b").marks(), prefix="", after=None, limit=10)] == ["s"]
+
+
+async def test_an_index_that_is_made_anew_while_it_reads_begins_at_the_beginning() -> None:
+    class Slow(MemoryStates):
+        async def page(
+            self, *, prefix: str, after: SessionId | None, limit: int
+        ) -> Sequence[tuple[SessionId, bytes]]:
+            found = await super().page(prefix=prefix, after=after, limit=limit)
+            await asyncio.sleep(0)
+            return found
+
+    known = Slow()
+    for number in range(40):
+        known.put(f"s{number:02}", "a")
+    indexer = Indexer(MemoryIndex(), lambda: RULES)
+    indexer.resume("none")
+    working = asyncio.create_task(indexer.work(known, slice_s=60))
+    await asyncio.sleep(0)
+    indexer.renew()
+    await working
+    assert len(indexer.find(waits("b").marks(), prefix="", after=None, limit=100)) == 40
+
+
+def test_merged_pages_stop_where_one_of_them_may_lack_something() -> None:
+    def page(after: str | None, *sessions: str) -> JsonObject:
+        return {"sessions": [{"session": name} for name in sessions], "after": after, "complete": True}
+
+    both = merged([page("d", "a", "d"), page(None, "b", "e")], limit=3)
+    assert (names(both), both["after"]) == (["a", "b", "d"], "d")
+    cut = merged([page(None, "a", "d"), page(None, "b", "e")], limit=2)
+    assert (names(cut), cut["after"]) == (["a", "b"], "b")
+    last = merged([page(None, "a"), page(None, "b")], limit=2)
+    assert (names(last), last["after"]) == (["a", "b"], None)

@@ -1,0 +1,452 @@
+"""Checks and rebuilds of a partition of a shared log, on the ledger in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from tests.engine.partitioned.test_partition import APP, IDENTITY, Bench, MemoryLedger, MemoryStates
+from triggerstream.core import tasks
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.tasks import Configuration
+from triggerstream.engine import configuration_cache
+from triggerstream.engine.partitioned.ports import Extent, FencedError
+from triggerstream.engine.partitioned.versions import TEXT_PREFIX, VERSIONS_KEY, history_texts
+from triggerstream.engine.replay.changelog import ChangelogArchive
+from triggerstream.engine.replay.check import Checked, check, uncopied
+from triggerstream.engine.replay.rebuild import DECIDED, LATEST, Rebuilt, Source, Wish, rebuild
+from triggerstream.wire import tasksfile
+from triggerstream.wire.events import rehomed_headers
+from triggerstream.wire.marks import (
+    CHECKPOINT_KEY,
+    Identity,
+    decode_checkpoint,
+    encode_checkpoint,
+)
+from triggerstream.wire.records import NewRecord, Record
+
+
+class MemoryRecords:
+    """Records, two at a time."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        for at in range(begin, end, 2):
+            yield self._records[at : min(at + 2, end)]
+
+    async def since(self, arrival_us: int) -> tuple[int, int]:
+        found = (one.offset for one in self._records if one.arrival_us >= arrival_us)
+        return next(found, len(self._records)), len(self._records)
+
+
+class ShortenedLedger(MemoryLedger):
+    """A ledger whose log has lost its beginning."""
+
+    async def extent(self) -> Extent:
+        return replace(await super().extent(), log_begin=2)
+
+
+def archive(
+    bench: Bench, *, identity: Identity = IDENTITY, ledger: MemoryLedger | None = None
+) -> ChangelogArchive:
+    return ChangelogArchive(
+        app=APP,
+        number=0,
+        identity=identity,
+        ledger=ledger or MemoryLedger(bench.durable),
+        log=MemoryRecords(bench.durable.log),
+        commands=MemoryRecords(
+            [
+                Record(partition=0, offset=offset, arrival_us=0, key=None, value=value)
+                for offset, value in enumerate(bench.durable.commands)
+            ]
+        ),
+    )
+
+
+def _nothing(identity: Identity) -> ChangelogArchive:
+    """The second partition, with nothing in it."""
+    bench = Bench()
+    return ChangelogArchive(
+        app=APP,
+        number=1,
+        identity=identity,
+        ledger=MemoryLedger(bench.durable),
+        log=MemoryRecords([]),
+        commands=MemoryRecords([]),
+    )
+
+
+def ignore(partition: int, done: int, total: int) -> None:
+    assert partition == 0
+    assert 0 <= done <= total
+
+
+async def checked(bench: Bench, *, identity: Identity = IDENTITY) -> Checked:
+    return await check(archive(bench, identity=identity), ignore)
+
+
+async def rebuilt(
+    bench: Bench,
+    *,
+    given: int | None = None,
+    dry_run: bool = False,
+    incomplete: bool = False,
+    agreed: bool = False,
+    of: ChangelogArchive | None = None,
+) -> Rebuilt:
+    wish = Wish(
+        given={} if given is None else {None: given}, dry_run=dry_run, incomplete=incomplete, agreed=agreed
+    )
+    (one,) = await rebuild([of or archive(bench)], wish, ignore)
+    return one
+
+
+def kept(bench: Bench) -> dict[bytes, bytes]:
+    """What the changelog says, without the mark of the checkpoint."""
+    latest = dict(bench.durable.changelog)
+    latest.pop(CHECKPOINT_KEY, None)
+    return {key: value for key, value in latest.items() if value is not None}
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """Two sessions folded, one of them complete; the log has one event more, which completes the other."""
+    bench = Bench()
+    bench.configure()
+    bench.fire("s", "a", "b")
+    bench.fire("u", "a")
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    await partition.close()
+    bench.durable.committed = 4
+    bench.fire("u", "b")
+    assert len(bench.durable.commands) == 1
+    return bench
+
+
+async def go_on(bench: Bench, store: MemoryStates | None = None) -> None:
+    """Take the partition over and fold what waits."""
+    partition = bench.partition(store=store)
+    await partition.open()
+    await bench.fold(partition)
+    await partition.close()
+    assert not bench.failures
+
+
+async def test_a_check_of_what_an_owner_kept_finds_nothing(bench: Bench) -> None:
+    assert await checked(bench) == Checked(partition=0, offset=4, events=3, sessions=2)
+
+
+async def test_a_damaged_state_is_named_by_session_and_field(bench: Bench) -> None:
+    state = json.loads(kept(bench)[b"s"].replace(b'"scheduled"', b'"running"'))
+    arrival = state["seen"].pop("a")
+    state["seen"]["x"], state["held"] = arrival, {"a": [arrival]}
+    damaged = json.dumps(state).encode()
+    bench.durable.changelog.append((b"s", damaged))
+    found = await checked(bench)
+    assert (found.agrees, found.differing) == (False, 1)
+    lines = [str(difference) for difference in found.differences]
+    assert 'session s/tasks/t#0/status: kept is "running", the log gives "scheduled"' in lines
+    assert any(line.startswith("session s/seen/x: kept is {") for line in lines)
+    assert any(line.startswith("session s/seen/a: kept is nothing, the log gives {") for line in lines)
+
+
+async def test_what_is_lost_invented_or_unreadable_is_named(bench: Bench) -> None:
+    ghost = kept(bench)[b"s"]
+    bench.durable.changelog += [(b"s", None), (b"ghost", ghost), (b"u", b"{"), (VERSIONS_KEY, None)]
+    found = await checked(bench)
+    assert found.differing == 4
+    assert sorted((one.session or "", one.place) for one in found.differences) == [
+        ("", "/configurations"),
+        ("ghost", ""),
+        ("s", ""),
+        ("u", ""),
+    ]
+    (unreadable,) = [one for one in found.differences if one.session == "u"]
+    assert "unreadable: not a session's state" in (unreadable.kept or "")
+
+
+async def test_an_entry_that_compaction_took_under_the_reader_is_looked_at_again(bench: Bench) -> None:
+    class Compacted(MemoryLedger):
+        """The first time, a session's entry is gone already, and the one that replaced it lies beyond."""
+
+        async def changelog(
+            self, begin: int, end: int
+        ) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
+            first = len(bench.durable.log) == 5 and not bench.durable.calls.count("go on")
+            async for entries, after in super().changelog(begin, end):
+                yield {key: value for key, value in entries.items() if not first or key != b"u"}, after
+            if first:
+                bench.durable.calls.append("go on")
+                await go_on(bench)
+
+    found = await check(archive(bench, ledger=Compacted(bench.durable)), ignore)
+    assert found == Checked(partition=0, offset=5, events=4, sessions=2)
+
+
+async def test_a_state_of_an_older_form_is_no_difference(bench: Bench) -> None:
+    fields = json.loads(kept(bench)[b"s"])
+    bench.durable.changelog.append((b"s", json.dumps(dict(sorted(fields.items()))).encode()))
+    assert (await checked(bench)).agrees
+
+
+async def test_what_cannot_be_checked_says_why(bench: Bench) -> None:
+    other = Identity(cluster="c", topic="other", partitions=1)
+    assert "topic id other" in ((await checked(bench, identity=other)).refused or "")
+    short = archive(bench, ledger=ShortenedLedger(bench.durable))
+    assert (await check(short, ignore)).refused == (
+        "its log begins at offset 2: what was before it cannot be folded again"
+    )
+    bench.durable.changelog.clear()
+    assert (await checked(bench)).refused == "its changelog has no checkpoint"
+    del bench.durable.log[:]
+    assert (await checked(bench)).agrees
+
+
+async def test_a_lost_changelog_comes_back_byte_for_byte_and_decides_nothing_again(bench: Bench) -> None:
+    before, commands = kept(bench), list(bench.durable.commands)
+    bench.durable.changelog.clear()
+    assert await rebuilt(bench) == Rebuilt(
+        partition=0, offset=4, source=Source.GROUP, events=3, sessions=2, elsewhere=0
+    )
+    assert kept(bench) == before
+    assert bench.durable.commands == commands
+    assert len(bench.durable.log) == 5
+    assert (await checked(bench)).agrees
+    await go_on(bench, MemoryStates())
+    assert len(bench.durable.commands) == 2
+    assert (await checked(bench)).agrees
+
+
+@pytest.mark.parametrize(("lagging", "offset"), [(0, 3), (2, 3), (3, 3), (4, 4), (5, 5)])
+async def test_what_is_decided_beyond_a_group_that_lags_is_not_decided_again(
+    bench: Bench, lagging: int, offset: int
+) -> None:
+    bench.durable.changelog.clear()
+    bench.durable.committed = lagging
+    assert (await rebuilt(bench)).offset == offset
+    await go_on(bench, MemoryStates())
+    assert len(bench.durable.commands) == len(set(bench.durable.commands)) == (1 if lagging == 5 else 2)
+
+
+async def test_what_the_log_does_not_give_goes_from_the_changelog_and_from_old_stores(bench: Bench) -> None:
+    ghost = kept(bench)[b"s"]
+    bench.durable.changelog.append((b"ghost", ghost))
+    bench.store.write({b"ghost": ghost, b"local": ghost}, position=len(bench.durable.changelog))
+    assert (await rebuilt(bench, agreed=True)).source is Source.CHECKPOINT
+    assert b"ghost" not in kept(bench)
+    await go_on(bench)
+    texts = sorted(key for key in kept(bench) if key.startswith(TEXT_PREFIX))
+    assert len(texts) == 1
+    assert sorted(bench.store.entries) == [CHECKPOINT_KEY, *texts, VERSIONS_KEY, b"s", b"u"]
+    assert len(bench.durable.commands) == 2
+
+
+async def test_a_rebuild_can_be_repeated(bench: Bench) -> None:
+    first = await rebuilt(bench)
+    states = kept(bench)
+    assert await rebuilt(bench) == first
+    assert kept(bench) == states
+    marks = [
+        decode_checkpoint(value or b"").rebuilt
+        for key, value in bench.durable.changelog
+        if key == CHECKPOINT_KEY
+    ]
+    assert marks[0] == -1
+    assert 0 < marks[1] < marks[2]
+
+
+async def test_where_nothing_says_how_far_a_log_was_folded_it_asks(bench: Bench) -> None:
+    bench.durable.changelog.clear()
+    bench.durable.committed = None
+    with pytest.raises(UsageError, match="PARTITION:OFFSET goes on elsewhere: earliest would decide 2 "):
+        await rebuilt(bench)
+    assert bench.durable.changelog == []
+    would = await rebuilt(bench, given=4, dry_run=True)
+    assert (would.source, would.offset, would.to_decide) == (Source.GIVEN, 4, 1)
+    assert bench.durable.changelog == []
+    with pytest.raises(UsageError, match="ends at offset 5: it cannot go on from 6"):
+        await rebuilt(bench, given=6)
+    assert (await rebuilt(bench, given=LATEST, dry_run=True)).to_decide == 0
+    assert (await rebuilt(bench, given=4)).to_decide == 1
+    # What is known now is not asked for again, nor overruled.
+    assert (await rebuilt(bench, given=0)).offset == 4
+    await go_on(bench, MemoryStates())
+    assert len(bench.durable.commands) == 2
+
+
+async def test_a_checkpoint_of_another_log_says_nothing_of_this_one(bench: Bench) -> None:
+    other = Identity(cluster="c", topic="other", partitions=1)
+    with pytest.raises(UsageError, match=r"topic id other.*so nothing says how far"):
+        await rebuilt(bench, of=archive(bench, identity=other))
+    assert (await rebuilt(bench, given=4, of=archive(bench, identity=other))).source is Source.GIVEN
+    mark = decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"")
+    assert (mark.identity, mark.offset, mark.scanned) == (other, 4, -1)
+
+
+async def test_another_number_of_partitions_is_refused_where_sessions_would_be_lost(bench: Bench) -> None:
+    split = replace(IDENTITY, partitions=2)
+    with pytest.raises(UsageError, match=r"made with 1 partitions, those of others with 2"):
+        await rebuilt(bench, given=0, of=archive(bench, identity=split))
+    bench.durable.changelog.clear()
+    bench.fire("t", "a")  # of two partitions, it belongs to the other one
+    bench.durable.committed = len(bench.durable.log)
+    empty = archive(bench, identity=split)
+    with pytest.raises(UsageError, match=r"5 records of 3 sessions are not where .*--partitions 1 --at"):
+        await rebuild([empty, _nothing(split)], Wish(given={}), lambda *_: None)
+
+
+async def test_misplaced_records_below_a_checkpoint_are_found_until_they_have_copies(bench: Bench) -> None:
+    split = replace(IDENTITY, partitions=2)
+    mark = decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"")
+    bench.durable.changelog.append((CHECKPOINT_KEY, encode_checkpoint(replace(mark, identity=split))))
+    originals = [one for one in bench.durable.log if one.offset in {1, 2, 3}]
+    other = Bench()
+    archives = [
+        archive(bench, identity=split),
+        ChangelogArchive(
+            app=APP,
+            number=1,
+            identity=split,
+            ledger=MemoryLedger(other.durable),
+            log=MemoryRecords(other.durable.log),
+            commands=MemoryRecords([]),
+        ),
+    ]
+    expected = {(0, 1): "s", (0, 2): "s", (0, 3): "u"}
+    found: list[Checked] = []
+    for original in originals:
+        found = [await check(one, lambda *_: None) for one in archives]
+        assert await uncopied(archives, found) == expected
+        other.durable.append(
+            NewRecord(key=original.key, value=original.value or b"", headers=rehomed_headers(original))
+        )
+        del expected[0, original.offset]
+    # What was checked before the last was appended is looked at again.
+    assert await uncopied(archives, found) == {}
+
+
+async def test_a_log_without_its_beginning_is_refused_unless_asked_for(bench: Bench) -> None:
+    before = list(bench.durable.changelog)
+    with pytest.raises(UsageError, match=r"begins at offset 2.*--incomplete"):
+        await rebuilt(bench, of=archive(bench, ledger=ShortenedLedger(bench.durable)))
+    assert bench.durable.changelog == before
+    short = archive(bench, ledger=ShortenedLedger(bench.durable))
+    assert (await rebuilt(bench, incomplete=True, of=short)).sessions == 2
+    # The configuration was before the beginning, and is in force still.
+    assert history_texts(kept(bench).get) == history_texts(dict(before).get)
+
+
+async def test_a_checkpoint_beyond_the_end_of_the_log_goes_back_to_the_end(bench: Bench) -> None:
+    mark = decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"")
+    bench.durable.changelog.append((CHECKPOINT_KEY, encode_checkpoint(replace(mark, offset=9))))
+    assert "records were lost" in ((await checked(bench)).refused or "")
+    assert (await rebuilt(bench)).offset == 5
+    await go_on(bench)
+
+
+async def test_a_worker_that_comes_between_is_named(bench: Bench) -> None:
+    class Overtaken(MemoryLedger):
+        async def extent(self) -> Extent:
+            bench.durable.epoch += 1
+            return await super().extent()
+
+    before = list(bench.durable.changelog)
+    with pytest.raises(FencedError, match="partition 0: a worker has taken it over: stop all workers"):
+        await rebuilt(bench, of=archive(bench, ledger=Overtaken(bench.durable)))
+    assert bench.durable.changelog == before
+
+
+async def test_a_changelog_that_cannot_be_written_is_given_up(bench: Bench) -> None:
+    ledger = MemoryLedger(bench.durable)
+    ledger.gate.clear()
+    stuck = archive(bench, ledger=ledger)
+    stuck.commit_s = 0.02
+    with pytest.raises(LogError, match=r"not written within 0\.02 s: repeat this"):
+        await rebuilt(bench, of=stuck)
+
+
+# ---- what nobody gets back, and another fold ------------------------------------------------------
+
+
+async def test_sessions_that_the_log_does_not_have_are_counted_before_they_are_lost(bench: Bench) -> None:
+    bench.durable.changelog.append((b"ghost", kept(bench)[b"s"]))
+    before = list(bench.durable.changelog)
+    with pytest.raises(UsageError, match=r"^1 sessions with 1 commands that are not settled .*--yes --at"):
+        await rebuilt(bench)
+    assert bench.durable.changelog == before
+    assert (await rebuilt(bench, dry_run=True)).lost.sessions == 1
+    assert (await rebuilt(bench, agreed=True)).sessions == 2
+    assert b"ghost" not in kept(bench)
+
+
+async def test_a_log_without_its_beginning_leaves_what_is_kept_as_it_is(bench: Bench) -> None:
+    before = kept(bench)
+    short = archive(bench, ledger=ShortenedLedger(bench.durable))
+    assert (await rebuilt(bench, incomplete=True, of=short)).events == 0
+    assert kept(bench) == before
+    await go_on(bench)
+    assert len(bench.durable.commands) == 2
+
+
+@pytest.fixture
+def another_fold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, a release whose fold needs only the first trigger of each task."""
+    del bench  # which was folded before
+
+    def read(text: str, *, name: str) -> Configuration:
+        config = tasksfile.read(text, name=name)
+        return replace(config, tasks=tuple(replace(t, after=t.after[:1]) for t in config.tasks))
+
+    monkeypatch.setattr(tasks, "FOLD_VERSION", 2)
+    monkeypatch.setattr(configuration_cache, "tasksfile", SimpleNamespace(read=read))
+
+
+@pytest.mark.usefixtures("another_fold")
+async def test_another_fold_is_said_and_what_only_it_decides_is_not_swallowed(bench: Bench) -> None:
+    found = await checked(bench)
+    assert found.fold == 1
+    assert [(one.session, one.instance) for one in found.new_commands] == [("u", "t#0")]
+    assert {one.session for one in found.differences} == {"s", "u"}
+    before = list(bench.durable.changelog)
+    says = r"folded with version 1 of the fold; 1 commands that only this release decides .*--yes --at"
+    with pytest.raises(UsageError, match=says):
+        await rebuilt(bench)
+    assert bench.durable.changelog == before
+    done = await rebuilt(bench, agreed=True)
+    assert (done.fold, len(done.new_commands)) == (1, 1)
+    mark = decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"")
+    assert mark.fold == 2
+    again = await checked(bench)
+    assert (again.agrees, again.fold) == (True, None)
+
+
+async def test_the_mark_keeps_the_oldest_fold_until_a_rebuild(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "FOLD_VERSION", 2)
+    await go_on(bench)
+    assert decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"").fold == 1
+    await rebuilt(bench)
+    assert decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"").fold == 2
+    bench.fire("u", "a")
+    await go_on(bench)
+    assert decode_checkpoint(dict(bench.durable.changelog)[CHECKPOINT_KEY] or b"").fold == 2
+
+
+async def test_commands_say_where_to_go_on_where_nothing_else_does(bench: Bench) -> None:
+    bench.durable.changelog.clear()
+    bench.durable.committed = None
+    done = await rebuilt(bench, given=DECIDED)
+    # Behind the record that completed the first session; what follows is folded again, and decides once.
+    assert (done.offset, done.source, done.to_decide) == (3, Source.GIVEN, 1)
+    await go_on(bench)
+    assert len(bench.durable.commands) == 2

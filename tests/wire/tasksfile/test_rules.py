@@ -1,0 +1,280 @@
+"""What is doubtful about well-formed tasks, compared with what the fold makes of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triggerstream.core.commands import Command
+from triggerstream.core.errors import Finding
+from triggerstream.core.events import Body, Event, Finished, Trigger
+from triggerstream.core.fold import Folded, step
+from triggerstream.core.ids import AppId, ConfigHash, JsonObject, SessionId, TriggerName
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import Applied, Configuration, Rules, Task
+from triggerstream.wire.tasksfile import check
+from triggerstream.wire.tasksfile.jsonc import parse
+from triggerstream.wire.tasksfile.keys import read_tasks
+from triggerstream.wire.tasksfile.rules import check_rules
+from triggerstream.wire.tasksfile.spots import Findings
+
+
+def findings_of(tasks: JsonObject) -> list[Finding]:
+    _, findings = check(json.dumps(tasks, ensure_ascii=False), name="tasks.json")
+    return list(findings)
+
+
+def codes(tasks: JsonObject) -> list[tuple[str, str]]:
+    return [(finding.code, finding.path) for finding in findings_of(tasks)]
+
+
+def task(
+    after: list[str], every: str | None = None, unless: list[str] | None = None, **more: object
+) -> JsonObject:
+    made: JsonObject = {"after": list(after), "run": "x"}
+    if every is not None:
+        made["andEvery"] = every
+    if unless is not None:
+        made["unless"] = list(unless)
+    return json.loads(json.dumps(made | more))  # type: ignore[no-any-return]  # an object stays one
+
+
+# Tasks that start one another for ever
+
+
+def test_a_task_that_repeats_on_its_own_name_is_an_error() -> None:
+    (finding,) = findings_of({"t_a": task([], "t_a")})
+    assert (finding.severity, finding.code, finding.path) == ("error", "endless-loop", "/t_a/andEvery")
+    assert finding.message.startswith("`t_a` would start itself for ever")
+
+
+def test_tasks_that_repeat_on_one_another_are_one_error() -> None:
+    tasks: JsonObject = {
+        "t_z": task(["a"], "t_c", ["u"]),
+        "t_a": task([], "t_z"),
+        "t_c": task(["t_z"], "t_a"),
+        "t_d": task([], "t_c"),
+    }
+    (finding,) = findings_of(tasks)
+    assert (finding.code, finding.path) == ("endless-loop", "/t_z/andEvery")
+    assert finding.message.startswith("`t_z`, `t_a` and `t_c` would start one another for ever")
+
+
+def test_two_loops_are_two_errors() -> None:
+    tasks: JsonObject = {
+        name: task([], every) for name, every in (("a", "b"), ("b", "a"), ("c", "d"), ("d", "c"))
+    }
+    assert codes(tasks) == [("endless-loop", "/a/andEvery"), ("endless-loop", "/c/andEvery")]
+
+
+def test_a_chain_of_repeating_tasks_is_fine() -> None:
+    assert codes({"t_a": task([], "a"), "t_b": task([], "t_a"), "t_c": task(["t_a"], "t_b")}) == []
+
+
+def test_a_loop_is_found_beside_other_errors() -> None:
+    assert codes({"t_a": {"after": [], "andEvery": "t_a"}}) == [
+        ("missing-key", "/t_a"),
+        ("endless-loop", "/t_a/andEvery"),
+    ]
+
+
+# Tasks that never start
+
+
+def test_a_task_that_waits_for_itself_is_a_warning() -> None:
+    (finding,) = findings_of({"t_a": task(["a", "t_a"])})
+    assert (finding.severity, finding.code, finding.path) == ("warning", "never-starts", "/t_a/after/1")
+    assert "unless an application fires a trigger of that name" in finding.message
+
+
+def test_tasks_that_wait_for_one_another_are_one_warning() -> None:
+    tasks: JsonObject = {
+        "t_a": task(["a", "t_c"]),
+        "t_b": task(["t_a"]),
+        "t_c": task([], "t_b"),
+        "t_d": task(["t_c"]),
+    }
+    (finding,) = findings_of(tasks)
+    assert (finding.severity, finding.code, finding.path) == ("warning", "never-starts", "/t_a/after/1")
+    assert finding.message.startswith("`t_a`, `t_b` and `t_c` wait for one another in a ring")
+
+
+@pytest.mark.slow
+def test_a_ring_of_ten_thousand_tasks_is_found() -> None:
+    tasks: JsonObject = {f"t_{i}": task([f"t_{(i + 1) % 10_000}"]) for i in range(10_000)}
+    assert codes(tasks) == [("never-starts", "/t_0/after/0")]
+
+
+def test_a_task_abandoned_by_all_that_it_waits_for_is_a_warning() -> None:
+    assert codes({"t_a": task(["a", "b"], unless=["b"])}) == [("never-starts", "/t_a/unless/0")]
+    assert codes({"t_a": task(["a"], "b", unless=["b", "a"])}) == [("never-starts", "/t_a/unless/0")]
+
+
+def test_a_trigger_in_after_and_unless_is_a_warning() -> None:
+    assert codes({"t_a": task(["a", "b"], unless=["c", "b"])}) == [("after-and-unless", "/t_a/unless/1")]
+
+
+# Other doubts
+
+
+@pytest.mark.parametrize(
+    "unless",
+    [
+        ["orderRejected", "orderCancelled"],
+        ["order.cancelled", "order.withdrawn"],
+        ["cancel_order", "reject_order"],
+        ["cancelled", "expired"],
+        ["surveyTimedOut", "surveyClosed"],
+        ["orderApproved", "a", "orderRejected"],
+        ["ORDER_REJECTED", "ORDER_EXPIRED"],
+    ],
+)
+def test_alternatives_in_unless_are_a_warning(unless: list[str]) -> None:
+    assert codes({"t_a": task(["module1Received"], unless=unless)}) == [
+        ("unless-alternatives", "/t_a/unless")
+    ]
+
+
+@pytest.mark.parametrize(
+    "unless",
+    [
+        ["orderRejected"],
+        ["module1Failed", "module2Failed"],
+        ["emailBounced", "smsFailed"],
+        ["consentMissing", "surveyClosed"],
+        ["paymentConfirmed", "paymentCompleted"],
+        ["a", "b"],
+        ["reportOpened", "reportClosed"],
+    ],
+)
+def test_other_lists_in_unless_are_taken_at_their_word(unless: list[str]) -> None:
+    assert codes({"t_a": task(["module1Received"], unless=unless)}) == []
+
+
+def test_names_that_no_python_function_can_have_as_parameters_are_a_warning() -> None:
+    found = findings_of({"t-a": task(["a-b", "class", "größe"], "c.d", ["e-f"], withParams={"g h": 1})})
+    assert [(f.code, f.path) for f in found if f.code == "not-an-identifier"] == [
+        ("not-an-identifier", "/t-a/after/0"),
+        ("not-an-identifier", "/t-a/after/1"),
+        ("not-an-identifier", "/t-a/andEvery"),
+        ("not-an-identifier", "/t-a/withParams/g h"),
+    ]
+    assert len(found) == 4
+    assert "**kwargs" in found[0].message
+
+
+def test_a_parameter_that_nearly_names_a_trigger_is_a_warning() -> None:
+    (finding,) = findings_of(
+        {"t_a": task(["module1Received"], withParams={"module1Recieved": {}, "language": 1})}
+    )
+    assert (finding.code, finding.path) == ("params-key-typo", "/t_a/withParams/module1Recieved")
+    assert "did you mean `module1Received`?" in finding.message
+    both: JsonObject = {"module1Received": {}, "module2Received": {}}
+    assert codes({"t_a": task(["module1Received"], withParams=both)}) == []
+
+
+# The rules against the fold
+
+NAMES = ("t_a", "t_b", "t_c", "t_d")
+MOST_COMMANDS = 200
+
+
+@st.composite
+def configurations(
+    draw: st.DrawFn, *, unless: bool = True, loop: bool = False
+) -> tuple[tuple[Task, ...], list[Finding]]:
+    """Tasks as the fold takes them, usable or not, and what is said about them."""
+    names = NAMES[: draw(st.integers(1, 4))]
+    needs = st.lists(st.sampled_from(["a", "b", *names]), max_size=3, unique=True)
+    repeats = {name: draw(st.none() | st.sampled_from(["a", "b", *names])) for name in names}
+    if loop:
+        ring = draw(st.permutations(names))[: draw(st.integers(1, len(names)))]
+        repeats.update(zip(ring, [*ring[1:], ring[0]], strict=True))
+    file: JsonObject = {}
+    for name, every in repeats.items():
+        after = draw(needs)
+        file[name] = task(after if after or every else ["a"], every, draw(needs) if unless else None)
+    document = parse(json.dumps(file))
+    findings = Findings(document)
+    assert document.root is not None
+    read = read_tasks(document.root, findings, name="tasks.json")
+    check_rules(read.entries, findings)
+    tasks = tuple(entry.task for entry in read.entries if entry.task is not None)
+    assert len(tasks) == len(file)
+    return tasks, findings.sorted()
+
+
+def commands(tasks: tuple[Task, ...], triggers: Iterable[str]) -> list[Command]:
+    """What is decided if the triggers are fired in turn and every command finishes at once."""
+    config = Configuration(hash=ConfigHash(""), text="", tasks=tasks)
+    rules = Rules(app=AppId("app"), history=(Applied(config=config, offset=-1, arrival_us=0),))
+    state: SessionState | None = None
+    decided: list[Command] = []
+    offset = 0
+    for name in triggers:
+        queue: deque[tuple[str, Body]] = deque([(name, Trigger(name=TriggerName(name), data={}))])
+        while queue and len(decided) < MOST_COMMANDS:
+            kind, body = queue.popleft()
+            event = Event(
+                session=SessionId("s"), offset=offset, arrival_us=offset, time_us=offset, type=kind, body=body
+            )
+            offset += 1
+            folded = step(rules, state, event)
+            assert isinstance(folded, Folded)
+            state = folded.state
+            new = [decision for decision in folded.decisions if isinstance(decision, Command)]
+            decided += new
+            queue.extend(
+                ("triggerstream.task.finished", Finished(instance=c.instance, command=c.id)) for c in new
+            )
+    return decided
+
+
+@pytest.mark.laws
+@given(configurations(), st.lists(st.sampled_from(["a", "b", *NAMES]), max_size=6))
+def test_tasks_without_the_error_always_come_to_an_end(
+    made: tuple[tuple[Task, ...], list[Finding]], fired: list[str]
+) -> None:
+    tasks, findings = made
+    if all(finding.code != "endless-loop" for finding in findings):
+        assert len(commands(tasks, fired)) < MOST_COMMANDS
+
+
+@pytest.mark.laws
+@given(configurations(unless=False, loop=True))
+def test_tasks_with_the_error_go_on_for_ever(made: tuple[tuple[Task, ...], list[Finding]]) -> None:
+    tasks, findings = made
+    assert "endless-loop" in {finding.code for finding in findings}
+    assert len(commands(tasks, ["a", "b", *NAMES, *NAMES])) >= MOST_COMMANDS
+
+
+@pytest.mark.laws
+@given(configurations(), st.lists(st.sampled_from(["a", "b"]), max_size=6))
+def test_a_task_that_never_starts_never_starts(
+    made: tuple[tuple[Task, ...], list[Finding]], fired: list[str]
+) -> None:
+    tasks, findings = made
+    never = {
+        name
+        for finding in findings
+        if finding.code == "never-starts"
+        for name in (
+            finding.path.split("/")[1],
+            *(re.findall("`(t_.)`", finding.message) if "ring" in finding.message else ()),
+        )
+    }
+    assert never.isdisjoint(command.task for command in commands(tasks, fired))
+
+
+@pytest.mark.laws
+@given(configurations(unless=False))
+def test_tasks_without_a_finding_all_start(made: tuple[tuple[Task, ...], list[Finding]]) -> None:
+    tasks, findings = made
+    if not findings:
+        assert {command.task for command in commands(tasks, ["a", "b"])} == {task.name for task in tasks}

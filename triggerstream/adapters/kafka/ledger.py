@@ -1,0 +1,255 @@
+"""A partition's ledger and the plain appender, on aiokafka's producers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any, NamedTuple, TypeVar
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.deadletters import dead_letter_record
+from triggerstream.adapters.kafka.group import group_offsets
+from triggerstream.adapters.kafka.records import STUCK_S, extents, pieces
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.errors import LogError
+from triggerstream.core.ids import AppId
+from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError
+from triggerstream.wire.records import Headers, NewRecord
+
+_T = TypeVar("_T")
+
+TRANSACTION_S = 60.0
+"""A coordinator aborts a transaction that takes longer. The next owner aborts the transaction of a dead
+worker earlier, so nobody waits for this time: it only limits how slow brokers may be."""
+_REASON_S = 2.0
+_GROUP_S = 30.0
+"""A cluster makes its coordinators when they are first asked for."""
+
+
+class _Entry(NamedTuple):
+    """An entry of a changelog; without a value, its key goes."""
+
+    key: bytes
+    value: bytes | None
+    headers: Headers = ()
+
+
+class KafkaLedger:
+    """A :class:`triggerstream.engine.partitioned.ports.Ledger`: one transactional producer for one partition.
+
+    The producer is never initialised twice, so a fenced producer stays fenced. The broker aborts a
+    transaction that takes longer than ``transaction_s``. Reading the changelog fails after ``stuck_s``
+    without progress.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        app: AppId,
+        topics: Topics,
+        partition: int,
+        transaction_s: float = TRANSACTION_S,
+        stuck_s: float = STUCK_S,
+    ) -> None:
+        self._connection = connection
+        self._app = app
+        self._topics = topics
+        self._partition = partition
+        self._transaction_s = transaction_s
+        self._stuck_s = stuck_s
+        self._producer: AIOKafkaProducer | None = None
+
+    async def fence(self) -> None:
+        """Shut out every former owner. What it had not committed is undone when this returns."""
+        producer = self._connection.producer(
+            transactional_id=f"{self._app}-{self._partition}", transaction_s=self._transaction_s
+        )
+        await _translated(self._connection.start(producer), "cannot be fenced")
+        self._producer = producer
+
+    async def extent(self) -> Extent:
+        """Where the changelog and the log begin and end now."""
+        changelog, log = self._at(self._topics.changelog), self._at(self._topics.events)
+        found = await _translated(extents(self._connection, [changelog, log]), "has no end")
+        (begin, end), (log_begin, log_end) = found[changelog], found[log]
+        return Extent(begin=begin, end=end, log_begin=log_begin, log_end=log_end)
+
+    async def committed(self) -> int | None:
+        """The offset of the group, as lag tools see it; None where there is none."""
+        log = self._at(self._topics.events)
+
+        async def ask() -> int | None:
+            async with asyncio.timeout(_GROUP_S):
+                return (await group_offsets(self._connection, self._app, [log])).get(log)
+
+        return await _translated(ask(), "has no group offset")
+
+    async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
+        """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.
+
+        Raises:
+            LogError: the changelog cannot be read; or a transaction stays open, which the message names.
+        """
+        place = self._at(self._topics.changelog)
+        consumer = self._connection.reader()
+        await _translated(self._connection.start(consumer), "cannot be read")
+        try:
+            consumer.assign([place])
+            consumer.seek(place, begin)
+            found = pieces(consumer, place, begin, end, stuck_s=self._stuck_s)
+            async with aclosing(found):
+                async for records, after in found:
+                    yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
+        finally:
+            await stop(consumer)
+
+    async def commit(self, commit: Commit) -> int:
+        """Make ``commit`` durable, all or nothing; the changelog position after it."""
+        producer = self._producer
+        if producer is None:
+            raise LogError("this ledger was not fenced")
+        topics = self._topics
+        commands = (
+            NewRecord(key=decided.decision.session.encode(), value=decided.value)
+            for decided in commit.decided
+        )
+        letters = (dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters)
+        states = (_Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items()))
+        await _translated(producer.begin_transaction(), "did not begin a transaction")
+        failpoint("checkpoint.opened")
+        sending = [
+            _send(producer, topics.changelog, self._partition, states),
+            _send(producer, topics.commands, self._partition, commands),
+            _send(producer, topics.dead_letters, self._partition, letters),
+        ]
+        failpoint("checkpoint.sent")
+        # A record that was not accepted shows here alone: commit_transaction does not raise for it.
+        position: int
+        position, *_ = await _translated(_all(sending), "did not take a checkpoint")
+        if commit.offset is not None:
+            # Not beside the records: while the coordinator adds the group to the transaction, the broker
+            # cannot learn that their partitions belong to it, and aiokafka waits before it tries again.
+            offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
+            telling = producer.send_offsets_to_transaction(offsets, self._app)
+            await _translated(telling, "did not take an offset")
+        failpoint("checkpoint.acknowledged")
+        await _translated(producer.commit_transaction(), "did not commit")
+        return position
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        if self._producer is not None:
+            await stop(self._producer)
+
+    def _at(self, topic: str) -> TopicPartition:
+        return TopicPartition(topic, self._partition)
+
+
+class KafkaAppender:
+    """A :class:`triggerstream.engine.partitioned.ports.Appender`: one idempotent producer for the process."""
+
+    def __init__(self, *, connection: Connection, app: AppId) -> None:
+        self._connection = connection
+        self._app = app
+        self._topic = Topics.of(app).events
+        self._starting: asyncio.Task[AIOKafkaProducer] | None = None
+
+    async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
+        """Append ``records``; the offset after the last. They are durable when this returns."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        producer = await _translated(asyncio.shield(self._starting), "cannot be reached")
+        signed = (self._connection.signed(self._app, record) for record in records)
+        sending = _send(producer, self._topic, partition, signed)
+        return await _translated(sending, "did not take records")
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            started = (await asyncio.gather(starting, return_exceptions=True))[0]
+            if not isinstance(started, BaseException):
+                await stop(started)
+
+    async def _start(self) -> AIOKafkaProducer:
+        producer = self._connection.producer()
+        await self._connection.start(producer)
+        return producer
+
+
+async def _all(sending: Iterable[Awaitable[Any]]) -> list[Any]:
+    """The results of ``sending``.
+
+    The first error is raised, but for one that only says that the transaction is over: of what it ended, a
+    fence above all, another of them tells.
+    """
+    tasks = [asyncio.ensure_future(one) for one in sending]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for error in map(_error_of, tasks) if error is not None]
+        if errors and all(isinstance(error, IllegalOperation) for error in errors):
+            await asyncio.wait(tasks, timeout=_REASON_S)
+            errors = [error for error in map(_error_of, tasks) if error is not None]
+        for error in sorted(errors, key=lambda error: not isinstance(error, ProducerFenced)):
+            raise error
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _error_of(task: asyncio.Future[Any]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
+
+
+async def _send(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[NewRecord | _Entry]
+) -> int:
+    """Send ``records`` in order; the offset after the last, once all are acknowledged. 0: there are none.
+
+    A batch at a time: 2 µs a record, where ``producer.send`` takes 25.
+    """
+    sent = [
+        (await producer.send_batch(batch, topic, partition=partition), batch.record_count())
+        for batch in _batches(producer, records)
+    ]
+    after = 0
+    for future, count in sent:
+        after = (await future).offset + count
+    return after
+
+
+def _batches(producer: AIOKafkaProducer, records: Iterable[NewRecord | _Entry]) -> Iterator[Any]:
+    batch = None
+    for record in records:
+        key, value, headers = record.key, record.value, list(record.headers)
+        if batch is None or batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            if batch is not None:
+                yield batch
+            batch = producer.create_batch()
+            batch.append(timestamp=None, key=key, value=value, headers=headers)
+    if batch is not None:
+        yield batch
+
+
+async def _translated(work: Awaitable[_T], what: str) -> _T:
+    """The result of ``work``, with aiokafka's errors as ours.
+
+    Raises:
+        FencedError: another owner has taken over.
+        LogError: it is not known whether it succeeded.
+    """
+    try:
+        return await work
+    except ProducerFenced as exc:
+        raise FencedError("another process has taken the partition over") from exc
+    except (KafkaError, IllegalOperation, OSError, AssertionError) as exc:
+        # aiokafka asserts the state of its transaction, which an error before has changed.
+        raise LogError(f"the log {what}: {exc!r}") from exc

@@ -1,0 +1,283 @@
+"""The command `bridge`: the Kafka engine's process that hands commands to Celery."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from triggerstream.cli.options import Duration, kafka_config_option, probes_options
+from triggerstream.cli.printing import say
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.settings import DEFAULT_APP, KafkaAddress, parse_address
+from triggerstream.supervision.child import Supervision
+
+if TYPE_CHECKING:
+    from triggerstream.adapters.kafka.bridge import Bridge, Start
+    from triggerstream.engine.health.liveness import Pulse
+    from triggerstream.engine.ports import Dispatcher
+
+_FAILED = 70
+_END_S = 40.0
+"""Time for an orderly end, with or without Kafka: 15 s for pending confirmations, 10 s for each client."""
+_COMMENT = "#"
+_CELERYS_OWN = "celery."
+_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
+
+
+class _From(click.ParamType):
+    """``earliest``, ``latest``, or an offset."""
+
+    name = "start"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Start:  # noqa: ANN401
+        if value == "earliest":
+            return "earliest"
+        if value == "latest":
+            return "latest"
+        if not (value.isascii() and value.isdigit()):
+            self.fail(f"{value!r}: write earliest, latest or an offset", param, ctx)
+        return int(value)
+
+
+@click.command()
+@click.option(
+    "--kafka",
+    metavar="HOST:PORT",
+    envvar="TRIGGERSTREAM_KAFKA",
+    show_envvar=True,
+    required=True,
+    help="A broker of the cluster, or several with commas between them.",
+)
+@kafka_config_option
+@click.option("--app", default=DEFAULT_APP, show_default=True, help="The name that its topics begin with.")
+@click.option(
+    "--celery",
+    "spec",
+    metavar="MODULE:APP",
+    help="The Celery app whose broker and routes are used; none of its tasks is run here.",
+)
+@click.option(
+    "--broker",
+    metavar="URL",
+    envvar="CELERY_BROKER_URL",
+    show_envvar=True,
+    help="The Celery broker, in place of the app's own; it is enough where no app can be imported here.",
+)
+@click.option(
+    "--allow", "allowed", metavar="NAME", multiple=True, help="A Celery task that may be run; repeat it."
+)
+@click.option(
+    "--allow-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file with such names, one a line; # begins a comment.",
+)
+@click.option("--allow-any", is_flag=True, help="Any task may be run, but for Celery's own.")
+@click.option(
+    "--from",
+    "start",
+    type=_From(),
+    metavar="earliest|latest|OFFSET",
+    help="Where to begin in partitions of which the group has no usable offset. Say it once.",
+)
+@click.option("--yes", "agreed", is_flag=True, help="Begin there although commands are passed over.")
+@click.option(
+    "--session-timeout",
+    "session_timeout_us",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="After so long without a sign of life, its partitions go to other bridges.",
+)
+@probes_options
+@click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
+@click.pass_obj
+def bridge(
+    supervision: Supervision | None,
+    *,
+    kafka: str,
+    app: str,
+    spec: str | None,
+    broker: str | None,
+    allowed: tuple[str, ...],
+    allow_file: Path | None,
+    allow_any: bool,
+    start: Start | None,
+    agreed: bool,
+    session_timeout_us: int,
+    probes_host: str,
+    probes_port: int | None,
+    stuck_us: int,
+    verbose: bool,
+) -> None:
+    """Hand the commands of an app to Celery, each under its own id, until its broker has confirmed it.
+
+    Start several to share the partitions. While the Celery broker is not available, the bridge waits and
+    skips nothing. A command that can never be handed over becomes a dead letter, and its instance fails with
+    the reason. A small supervisor runs the bridge as its child process, and restarts it after a failure once
+    Kafka is available. Exit status: 0 after SIGTERM or SIGINT; 2 if you must repair something first; 70 if
+    the child fails repeatedly although Kafka is available.
+    """
+    _log_to_stderr(verbose=verbose)
+    address = parse_address(f"kafka://{kafka}/{app}")
+    if not isinstance(address, KafkaAddress):
+        raise UsageError(f"--kafka {kafka}: write HOST:PORT")
+    supervision = supervision or Supervision()
+    supervision.connecting(kafka)
+    allow = _allow_list(allowed, allow_file, allow_any=allow_any)
+    from triggerstream import bootstrap
+    from triggerstream.engine.background import TaskEndedError
+    from triggerstream.engine.health.liveness import Pulse
+
+    dispatcher = bootstrap.dispatcher(_celery_app(spec, broker), allow=allow)
+    pulse = Pulse(stuck_s=stuck_us / 1_000_000)
+    session_timeout_s = session_timeout_us / 1_000_000
+    try:
+        answering = bootstrap.probes(pulse, host=probes_host, port=probes_port, supervision=supervision)
+        with answering as url:
+            if url is not None:
+                _tell(f"probes and metrics: {url}")
+            asyncio.run(
+                _run(
+                    address,
+                    dispatcher,
+                    pulse,
+                    start=start,
+                    agreed=agreed,
+                    session_timeout_s=session_timeout_s,
+                    member=supervision.member,
+                )
+            )
+    except (LogError, TaskEndedError) as exc:
+        _tell(f"ending with status {_FAILED}: {exc}")
+        supervision.ending(str(exc))
+        sys.exit(_FAILED)
+
+
+async def _run(
+    address: KafkaAddress,
+    dispatcher: Dispatcher,
+    pulse: Pulse,
+    *,
+    start: Start | None,
+    agreed: bool,
+    session_timeout_s: float,
+    member: str | None,
+) -> None:
+    from triggerstream import bootstrap
+    from triggerstream.engine.background import Background
+    from triggerstream.engine.health.liveness import Silence, Vitals, keep_beating
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        _tell("stopping: finishing what is in flight")
+        pulse.stop()
+        if not stopping.is_set():
+            loop.call_later(_END_S, _end_late)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    made = bootstrap.bridge(
+        address,
+        dispatcher=dispatcher,
+        session_timeout_s=session_timeout_s,
+        member=member,
+        on_ready=_tell_ready,
+        on_failure=pulse.fail,
+    )
+    loop.add_signal_handler(signal.SIGUSR1, _tell_progress, made)
+    beats, silence = Background(made.fail), Silence()
+
+    def how_it_is() -> Vitals:
+        silence.look(made.answered_at(), now=time.monotonic())
+        return made.vitals()
+
+    beats.start("beats", keep_beating(pulse, how_it_is))
+    try:
+        await made.run(stopping, start=start, agreed=agreed)
+    finally:
+        await beats.close()
+
+
+def _end_late() -> None:
+    """End a bridge that does not stop in time; commands without a committed offset are handed over again."""
+    _tell(f"ending with status {_FAILED}: work in progress was not finished within {_END_S:g} s")
+    sys.stderr.flush()
+    os._exit(_FAILED)
+
+
+def _celery_app(spec: str | None, broker: str | None) -> object:
+    from triggerstream import bootstrap
+    from triggerstream.cli.dev.celery_app import load_app, use_broker
+
+    if spec is None:
+        if broker is None:
+            raise UsageError("no Celery broker: name the app (--celery my_app.tasks:app) or a --broker URL")
+        return bootstrap.celery_app(broker)
+    app = load_app(spec)
+    if broker is not None:
+        use_broker(app, broker)
+    return app
+
+
+def _allow_list(names: Collection[str], file: Path | None, *, allow_any: bool) -> frozenset[str] | None:
+    """The names of tasks that may be run; None: any.
+
+    Raises:
+        UsageError: none are given, or some that cannot be.
+    """
+    found = set(names)
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UsageError(f"--allow-file {file}: cannot be read: {exc}") from exc
+        found |= {name for line in lines if (name := line.partition(_COMMENT)[0].strip())}
+    if allow_any and (names or file is not None):
+        raise UsageError("--allow-any or a list of tasks that may be run (--allow, --allow-file): not both")
+    if allow_any:
+        return None
+    if not found:
+        raise UsageError(
+            "no task may be run: name those that may with --allow NAME (repeat it) or --allow-file FILE; "
+            "--allow-any lets a tasks file run every task of the workers"
+        )
+    for name in found:
+        if name.startswith(_CELERYS_OWN):
+            raise UsageError(f"--allow {name}: tasks of Celery's own can run any other task: none is allowed")
+    return frozenset(found)
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    from triggerstream.cli.dev.voice import LogLines
+
+    lines = LogLines(lambda _, line: _tell(_PASSWORD.sub(r"\1:…@", line)))
+    lines.setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.basicConfig(level=lines.level, handlers=[lines])
+
+
+def _tell(line: str) -> None:
+    """One line for whoever watches the process."""
+    say(f"triggerstream bridge {os.getpid()}: {line}", err=True)
+
+
+def _tell_ready(partitions: Collection[int]) -> None:
+    _tell(f"ready: partitions {', '.join(map(str, partitions)) or 'none'}")
+
+
+def _tell_progress(bridge: Bridge) -> None:
+    """What SIGUSR1 asks for."""
+    done = bridge.handover
+    _tell(f"{done.handed_over} handed over, {done.refused} refused, {done.waiting} not confirmed yet")

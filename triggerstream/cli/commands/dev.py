@@ -1,0 +1,197 @@
+"""`triggerstream dev`: a tasks file at work on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from triggerstream.cli.options import json_option, state_directory_option
+from triggerstream.cli.printing import say
+from triggerstream.core.errors import ConfigError, UsageError
+from triggerstream.settings import DATABASE, DEFAULT_PORT, SqliteAddress, locate
+
+if TYPE_CHECKING:
+    from triggerstream.cli.dev.runtime import Runtime, Setup
+    from triggerstream.cli.dev.voice import Voice
+    from triggerstream.core.tasks import Configuration
+
+_POLL_S = 0.2
+"""How often the tasks file is looked at: by its name, so that editors may replace it and links may move."""
+_UNUSABLE = 2
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("file", metavar="TASKS.json", type=click.Path(path_type=Path))
+@click.option("--celery", metavar="MODULE:APP", help="The Celery app that has the tasks; its worker is run.")
+@click.option("--broker", metavar="URL", help="Celery's broker, if not the app's own; else a Valkey is run.")
+@click.option(
+    "--port",
+    default=DEFAULT_PORT,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Of the HTTP intake and the pages on 127.0.0.1; 0 for a free one.",
+)
+@click.option(
+    "--concurrency", default=2, show_default=True, type=click.IntRange(min=1), help="The worker's processes."
+)
+@state_directory_option
+@json_option
+def dev(
+    *,
+    file: Path,
+    celery: str | None,
+    broker: str | None,
+    port: int,
+    concurrency: int,
+    at: str,
+    as_json: bool,
+) -> None:
+    """Run TASKS.json: embedded engine, HTTP intake and Celery worker in one go.
+
+    The file is applied at the start and whenever it changes; one with errors changes nothing. All state is
+    in the directory that --dir names: a restart goes on where it was. Without --celery, decisions are made
+    and kept, and nothing is run. Ctrl-C ends it and all that it started.
+    """
+    from triggerstream import bootstrap
+    from triggerstream.cli.dev.runtime import Setup
+    from triggerstream.cli.dev.voice import JsonVoice, LogLines, PlainVoice, findings
+
+    address = locate(at)
+    if not isinstance(address, SqliteAddress) or address.path.name != DATABASE:
+        raise UsageError(f"{at}: dev keeps its state in a directory: name one with --dir")
+    if broker is not None and celery is None:
+        raise click.UsageError("--broker is that of a Celery app: name it with --celery module:app")
+    setup = Setup(
+        directory=address.path.parent, celery=celery, broker=broker, port=port, concurrency=concurrency
+    )
+    voice = JsonVoice() if as_json else PlainVoice()
+    bootstrap.collect_less()
+    logging.getLogger().addHandler(LogLines(voice.aside))
+    try:
+        asyncio.run(until_signalled(_Dev(file, setup, voice)))
+    except ConfigError as exc:
+        for line in findings(exc):
+            say(line, err=True)
+        sys.exit(_UNUSABLE)
+
+
+async def until_signalled(dev_: _Dev) -> None:
+    """Run until it ends by itself, or a first SIGINT or SIGTERM stops it; a second one ends it at once."""
+    work = asyncio.create_task(dev_.run())
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        if asked:
+            os._exit(_INTERRUPTED)  # the children end with this process
+        asked = True
+        dev_.voice.aside("dev", "stopping; once more ends it at once")
+        work.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+
+
+class _Dev:
+    def __init__(self, file: Path, setup: Setup, voice: Voice) -> None:
+        self._file = file
+        self._setup = setup
+        self.voice = voice
+
+    async def run(self) -> None:
+        """Run until something ends that should not; raises what it ended with."""
+        from triggerstream.cli.dev.narrator import Narrator
+        from triggerstream.cli.dev.runtime import Runtime
+        from triggerstream.cli.tasks_file import load
+
+        stamp = _stamp(self._file)
+        config = load(self._file)
+        narrator = Narrator(self.voice.tell)
+        async with Runtime(self._setup, on_checkpoint=narrator.take, say=self.voice.aside) as runtime:
+            await runtime.engine.apply(config.text, name=str(self._file))
+            await runtime.start_worker(_queues(config))
+            self._ready(runtime, config)
+            tasks = [
+                asyncio.create_task(narrator.run(runtime.reader, since=runtime.since)),
+                asyncio.create_task(runtime.ended()),
+                asyncio.create_task(self._watch(runtime, stamp)),
+            ]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks[1:]:
+                    task.cancel()
+            for task in done:
+                await task
+
+    async def _watch(self, runtime: Runtime, seen: _Stamp) -> None:
+        while True:
+            await asyncio.sleep(_POLL_S)
+            stamp = _stamp(self._file)
+            if stamp == seen:
+                continue
+            await asyncio.sleep(_POLL_S)
+            if _stamp(self._file) != stamp:
+                continue  # it is still being written
+            seen = stamp
+            await self._apply(runtime)
+
+    async def _apply(self, runtime: Runtime) -> None:
+        from triggerstream.cli.tasks_file import load
+
+        try:
+            config = load(self._file)
+        except (ConfigError, UsageError) as exc:
+            self.voice.refused(self._file, exc)
+            return
+        if await runtime.engine.apply(config.text, name=str(self._file)):
+            self.voice.applied(self._file, len(config.tasks))
+            await runtime.start_worker(_queues(config))
+
+    def _ready(self, runtime: Runtime, config: Configuration) -> None:
+        setup = self._setup
+        names: list[str] = [name for task in config.tasks for name in task.needs] or ["TRIGGER"]
+        self.voice.ready(
+            {
+                "tasks": str(self._file),
+                "count": len(config.tasks),
+                "directory": str(setup.directory),
+                "address": str(runtime.address),
+                "url": runtime.url,
+                "celery": setup.celery,
+                "broker": setup.broker,
+                "ownBroker": runtime.has_own_broker,
+                "pid": os.getpid(),
+                "try": f"triggerstream fire my-session {names[0]} --at {setup.directory}",
+            }
+        )
+
+
+_Stamp = tuple[int, int, int] | None
+
+
+def _stamp(file: Path) -> _Stamp:
+    """What changes when the file does; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _queues(config: Configuration) -> list[str]:
+    return [task.queue for task in config.tasks if task.queue]

@@ -1,0 +1,131 @@
+"""`triggerstream sessions close | erase | export`: the end of a session, and all that was said of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from triggerstream.cli.options import at_option, existing, json_option, reading, run
+from triggerstream.cli.orders import giver_options, unfolded
+from triggerstream.cli.printing import compact, json_line, say
+from triggerstream.core.events import Close, Erase
+from triggerstream.core.ids import JsonObject, SessionId
+from triggerstream.engine.ports import Reader
+
+if TYPE_CHECKING:
+    from triggerstream.engine.operations.orders import Answer
+
+
+@click.command()
+@click.argument("sessions", metavar="SESSION…", nargs=-1, required=True)
+@giver_options
+@at_option
+@json_option
+def close(
+    *, sessions: tuple[str, ...], reason: str | None, by: str, wait_s: float, at: str, as_json: bool
+) -> None:
+    """End sessions: what waits is cancelled, and later triggers start anew."""
+    _end(lambda: Close(reason=reason, by=by), sessions, wait_s=wait_s, at=at, as_json=as_json)
+
+
+@click.command()
+@click.argument("sessions", metavar="SESSION…", nargs=-1, required=True)
+@giver_options
+@at_option
+@json_option
+def erase(
+    *, sessions: tuple[str, ...], reason: str | None, by: str, wait_s: float, at: str, as_json: bool
+) -> None:
+    """Forget sessions: nothing is kept of their state. Their events stay until the log's retention ends."""
+    _end(lambda: Erase(reason=reason, by=by), sessions, wait_s=wait_s, at=at, as_json=as_json)
+
+
+@click.command()
+@click.argument("session")
+@at_option
+def export(*, session: str, at: str) -> None:
+    """Print all events of SESSION that the log holds, as JSON lines that `simulate` reads.
+
+    Reads the whole partition of the session. What could not be read as an event is told on standard error.
+    """
+
+    async def work() -> int:
+        from triggerstream.engine.queries.history import Unread, history
+
+        count = 0
+        async with reading(at) as reader:
+            async for line in history(reader, SessionId(session)):
+                if isinstance(line, Unread):
+                    say(f"offset {line.offset}: left out: {line.reason}", err=True)
+                else:
+                    json_line(line)
+                    count += 1
+        return count
+
+    if not run(work()):
+        _unknown(session)
+
+
+def _end(
+    order: Callable[[], Close | Erase], sessions: tuple[str, ...], *, wait_s: float, at: str, as_json: bool
+) -> None:
+    async def work() -> list[Answer]:
+        from triggerstream import bootstrap
+        from triggerstream.engine.operations.orders import Addressed, address, give
+        from triggerstream.wire import state as states
+
+        orders: list[Addressed] = []
+        async with reading(at) as reader:
+            for name in sessions:
+                session = SessionId(name)
+                row = await reader.session(session)
+                if row is None and not await _unfolded(reader, session):
+                    _unknown(name)
+                orders.append(address(session, order(), None if row is None else states.decode(row.state)))
+            log = bootstrap.log(existing(at))
+            try:
+                return await give(log, reader, orders, wait_s=wait_s)
+            finally:
+                await log.close()
+
+    answers = run(work())
+    for answer in answers:
+        if as_json:
+            json_line(_fields(answer))
+        else:
+            say(f"{answer.to.session}: {_outcome(answer)}", err=answer.applied is not True)
+    if not all(answer.applied for answer in answers):
+        sys.exit(1)
+
+
+async def _unfolded(reader: Reader, session: SessionId) -> bool:
+    """Whether the log has what no engine has folded yet: it may be of this session."""
+    place = await reader.partition(session)
+    progress = await reader.progress(partition=place)
+    return bool(await reader.records(after=progress.offset - 1, limit=1, partition=place))
+
+
+def _fields(answer: Answer) -> JsonObject:
+    return {
+        "session": answer.to.session,
+        "order": type(answer.to.order).__name__.lower(),
+        "offset": answer.offset,
+        "applied": answer.applied,
+        **compact({"reason": answer.reason}),
+    }
+
+
+def _outcome(answer: Answer) -> str:
+    if answer.applied is None:
+        return f"{unfolded('the order', answer.offset)}, and it will be carried out"
+    if not answer.applied:
+        return f"not done: {answer.reason}"
+    return "closed" if isinstance(answer.to.order, Close) else "erased"
+
+
+def _unknown(session: str) -> None:
+    say(f"{session}: nothing is known of this session", err=True)
+    sys.exit(1)

@@ -1,0 +1,258 @@
+"""`triggerstream instances`: an operator's orders, for one instance or for many."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from triggerstream.cli.commands.sessions import STATUSES
+from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, run, viewing
+from triggerstream.cli.orders import giver_options, unfolded
+from triggerstream.cli.printing import compact, json_line, say, status_text, table, when
+from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
+from triggerstream.core.ids import InstanceId, JsonObject, SessionId, instance_id, split_instance_id
+from triggerstream.core.state import DECIDED, WAITING, SessionState, Status
+
+if TYPE_CHECKING:
+    from triggerstream.engine.operations.orders import Answer
+    from triggerstream.engine.queries.view import View
+
+_FAILED = frozenset({Status.FAILED})
+
+
+@click.group()
+def instances() -> None:
+    """Skip, replay, cancel or resend instances: one, or many by task, status and age.
+
+    An order is appended as an event of the session, so that its history shows who gave it and why. The
+    command waits until the engine has folded it, and says what became of it; the exit status is 1 if it did
+    not apply.
+    """
+
+
+def _order(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments and options that every order has."""
+    for decorate in reversed(
+        [
+            click.argument("session", required=False),
+            click.argument("names", metavar="[INSTANCE]…", nargs=-1),
+            click.option("--task", help="Every instance of this task."),
+            click.option("--status", type=click.Choice(STATUSES), help="Every instance in this status."),
+            click.option(
+                "--older-than",
+                type=Duration(),
+                metavar="DURATION",
+                help="Every instance that has not changed for this long.",
+            ),
+            click.option("--dry-run", is_flag=True, help="Only list the instances that the order is for."),
+            giver_options,
+            at_option,
+            json_option,
+        ]
+    ):
+        command = decorate(command)
+    return command
+
+
+@instances.command()
+@_order
+@click.option("--cascade", is_flag=True, help="Go on as if the task had returned the result.")
+@click.option("--result", metavar="JSON", help="What the task is taken to have returned, with --cascade.")
+def skip(*, cascade: bool, result: str | None, **common: Any) -> None:  # noqa: ANN401 - see `_order`
+    """Pass over failed instances."""
+    if result is not None and not cascade:
+        raise click.UsageError("--result says what --cascade passes on: give both")
+    value = None if result is None else json_value(result, "--result")
+    _carry_out(
+        lambda instance, reason, by: Skip(
+            instance=instance, cascade=cascade, result=value, reason=reason, by=by
+        ),
+        applies_to=_FAILED,
+        **common,
+    )
+
+
+@instances.command()
+@_order
+@click.option("--kwargs", metavar="JSON", help="Arguments in place of those that arrived: {trigger: data}.")
+@click.option("--force", is_flag=True, help="Also scheduled or running ones, and despite `unless`.")
+def replay(*, kwargs: str | None, force: bool, **common: Any) -> None:  # noqa: ANN401 - see `_order`
+    """Have failed instances run again, as new ones."""
+    value = None if kwargs is None else json_value(kwargs, "--kwargs")
+    if value is not None and not isinstance(value, dict):
+        raise click.BadParameter("must be a JSON object from trigger to data", param_hint="--kwargs")
+    _carry_out(
+        lambda instance, reason, by: Replay(
+            instance=instance, kwargs=value, force=force, reason=reason, by=by
+        ),
+        applies_to=_FAILED | DECIDED if force else _FAILED,
+        **common,
+    )
+
+
+@instances.command()
+@_order
+def cancel(**common: Any) -> None:  # noqa: ANN401 - see `_order`
+    """End instances that wait or run."""
+    _carry_out(
+        lambda instance, reason, by: Cancel(instance=instance, reason=reason, by=by),
+        applies_to=WAITING | DECIDED,
+        **common,
+    )
+
+
+@instances.command()
+@_order
+def resend(**common: Any) -> None:  # noqa: ANN401 - see `_order`
+    """Hand over the commands of scheduled or running instances once more, under the same ids."""
+    _carry_out(
+        lambda instance, reason, by: Resend(instance=instance, reason=reason, by=by),
+        applies_to=DECIDED,
+        **common,
+    )
+
+
+def _carry_out(
+    order: Callable[[InstanceId, str | None, str], Order],
+    *,
+    applies_to: frozenset[Status],
+    session: str | None,
+    names: tuple[str, ...],
+    task: str | None,
+    status: str | None,
+    older_than: int | None,
+    dry_run: bool,
+    reason: str | None,
+    by: str,
+    wait_s: float,
+    at: str,
+    as_json: bool,
+) -> None:
+    many = task is not None or status is not None or older_than is not None
+    if names and many:
+        raise click.UsageError("name the instances, or choose them by --task, --status and --older-than")
+    if not names and not many:
+        raise click.UsageError("name SESSION and INSTANCE, or choose by --task, --status or --older-than")
+    for name in names:
+        if split_instance_id(name) is None:
+            raise click.BadParameter(
+                f"{name!r}: write task#number, such as t_report#0", param_hint="INSTANCE"
+            )
+    statuses = applies_to if status is None else frozenset({Status(status)})
+    before_us = None if older_than is None else time.time_ns() // 1000 - older_than
+
+    async def work() -> list[Answer] | None:
+        from triggerstream import bootstrap
+        from triggerstream.engine.operations.orders import address, give
+
+        async with viewing(at) as view:
+            if names:
+                known = await view.state(str(session))
+                chosen = [_Chosen(SessionId(str(session)), InstanceId(name), known) for name in names]
+            else:
+                chosen = await _choose(
+                    view, session=session, task=task, statuses=statuses, before_us=before_us
+                )
+            if dry_run or not chosen:
+                _list(chosen, as_json=as_json)
+                return None
+            orders = [address(one.session, order(one.instance, reason, by), one.state) for one in chosen]
+            log = bootstrap.log(existing(at))
+            try:
+                return await give(log, view.reader, orders, wait_s=wait_s)
+            finally:
+                await log.close()
+
+    answers = run(work())
+    if answers is None:
+        return
+    for answer in answers:
+        if as_json:
+            json_line(_fields(answer))
+        else:
+            say(_sentence(answer), err=answer.applied is not True)
+    if not all(answer.applied for answer in answers):
+        sys.exit(1)
+
+
+class _Chosen(NamedTuple):
+    """The instance for an order, and its current session; ``status`` is empty if the user named it."""
+
+    session: SessionId
+    instance: InstanceId
+    state: SessionState | None
+    status: str = ""
+    changed_us: int = 0
+
+
+async def _choose(
+    view: View,
+    *,
+    session: str | None,
+    task: str | None,
+    statuses: frozenset[Status],
+    before_us: int | None,
+) -> list[_Chosen]:
+    chosen: list[_Chosen] = []
+    async for session_id, state, _ in view.states(prefix=session or ""):
+        if session is not None and session_id != session:
+            continue
+        for name, record in state.tasks.items():
+            if task is not None and name != task:
+                continue
+            chosen += [
+                _Chosen(session_id, instance_id(name, i.number), state, i.status.value, i.changed_us)
+                for i in record.instances()
+                if i.status in statuses and (before_us is None or i.changed_us < before_us)
+            ]
+    return chosen
+
+
+def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
+    if as_json:
+        for one in chosen:
+            json_line(
+                compact({"session": one.session, "instance": one.instance, "status": one.status or None})
+            )
+    elif not chosen:
+        say("no instance matches")
+    else:
+        table(
+            ["session", "instance", "status", "since"],
+            [
+                [one.session, one.instance, status_text(one.status), when(one.changed_us or None)]
+                for one in chosen
+            ],
+        )
+        say(f"{len(chosen)} instances; nothing was done")
+
+
+def _fields(answer: Answer) -> JsonObject:
+    order = type(answer.to.order).__name__.lower()
+    return {
+        "session": answer.to.session,
+        "instance": answer.to.instance,
+        "order": order,
+        "offset": answer.offset,
+        "applied": answer.applied,
+        **compact({"reason": answer.reason, "status": answer.status, "clone": answer.clone}),
+    }
+
+
+def _sentence(answer: Answer) -> str:
+    what = f"{answer.to.session} {answer.to.instance}"
+    if answer.applied is None:
+        return f"{what}: {unfolded('the order', answer.offset)}, and it will be carried out"
+    if not answer.applied:
+        return f"{what}: not done: {answer.reason}"
+    match answer.to.order:
+        case Resend():
+            return f"{what}: handed over once more; it is {answer.status}"
+        case Replay() if answer.clone is not None:
+            return f"{what}: {answer.status} as {answer.clone}"
+        case _:
+            return f"{what}: {answer.status or 'done'}"

@@ -1,0 +1,327 @@
+"""`triggerstream sessions`: what is known of sessions, and why."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from triggerstream.cli.commands.endings import close, erase, export
+from triggerstream.cli.options import Duration, at_option, json_option, run, viewing
+from triggerstream.cli.printing import (
+    brief,
+    compact,
+    console,
+    hanging,
+    json_line,
+    say,
+    status_text,
+    table,
+    text,
+    when,
+)
+from triggerstream.core import words
+from triggerstream.core.ids import JsonObject
+from triggerstream.core.state import WAITING, Instance, SessionState, Status
+from triggerstream.core.words import last_event, objects, seconds
+from triggerstream.wire.instants import format_instant
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from triggerstream.engine.queries.view import View
+
+STATUSES = [status.value for status in Status]
+
+
+@click.group(invoke_without_command=False)
+def sessions() -> None:
+    """List and explain what is known of sessions; close, erase and export them."""
+
+
+for _command in (close, erase, export):
+    sessions.add_command(_command)
+
+
+@sessions.command("list")
+@click.option("--prefix", default="", help="Only sessions whose id begins so.")
+@click.option("--task", help="Only sessions with an instance of this task.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only sessions with an instance in this status.")
+@click.option(
+    "--stuck",
+    type=Duration(),
+    metavar="DURATION",
+    help="Only sessions with a command decided longer ago than this, and no outcome yet.",
+)
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=0), help="0 for no limit.")
+@at_option
+@json_option
+def list_sessions(
+    *,
+    prefix: str,
+    task: str | None,
+    status: str | None,
+    stuck: int | None,
+    limit: int,
+    at: str,
+    as_json: bool,
+) -> None:
+    """List sessions by id, with how many instances wait, run, failed and are done."""
+    from triggerstream.core.listing import counts
+    from triggerstream.engine.queries.view import with_instants
+
+    before_us = None if stuck is None else time.time_ns() // 1000 - stuck
+
+    async def work() -> tuple[list[JsonObject], bool, str]:
+        from triggerstream.engine.queries.unfolded import said_of, unfolded
+
+        found: list[JsonObject] = []
+        async with viewing(at) as view:
+            async for session, state, due_us in view.states(prefix=prefix):
+                if not _matches(state, task=task, status=status, decided_before_us=before_us):
+                    continue
+                if limit and len(found) == limit:
+                    return found, True, ""
+                found.append({"session": session, **with_instants(counts(state)), "due": _instant(due_us)})
+                if as_json:
+                    json_line(found[-1])
+                    found[-1] = {}
+            return found, False, "" if found else said_of(await unfolded(view.reader))
+
+    rows, more, waiting = run(work())
+    if waiting:
+        say(f"this is not all: {waiting}", err=True)
+    if as_json:
+        pass
+    elif not rows:
+        say("no sessions" if not (prefix or task or status or stuck) else "no session matches")
+    else:
+        table(
+            ["session", "waiting", "running", "failed", "done", "last event", "next timer"],
+            [
+                [
+                    str(row["session"]),
+                    *(str(row[name]) for name in ("waiting", "running", "failed", "done")),
+                    last_event(row["clock"]),
+                    seconds(row["due"]),
+                ]
+                for row in rows
+            ],
+        )
+    if more:
+        say(f"there are more: --limit 0 lists all, --limit {2 * limit} twice as many", err=True)
+
+
+@sessions.command()
+@click.argument("session")
+@at_option
+@json_option
+def show(*, session: str, at: str, as_json: bool) -> None:
+    """Show SESSION's instances: status, arguments, result."""
+
+    async def work() -> tuple[SessionState | None, str]:
+        async with viewing(at) as view:
+            found = await view.state(session)
+            return found, "" if found is not None else await _waiting(view, session)
+
+    state, waiting = run(work())
+    if state is None:
+        _unknown(session, waiting)
+    from triggerstream.core.projections import statuses
+
+    instances = statuses(state)
+    if as_json:
+        json_line(
+            {
+                "session": session,
+                "generation": state.generation,
+                "closed": state.closed,
+                "offset": state.offset,
+                "clock": _instant(state.clock_us),
+                "refused": state.refused,
+                "seen": [*state.seen],
+                "instances": {name: _fields(state, instance) for name, instance in instances.items()},
+            }
+        )
+        return
+    say(f"{session}: {'closed, ' if state.closed else ''}last event: {last_event(_instant(state.clock_us))}")
+    if not instances:
+        say(f"no instance: {_no_task(arrived=bool(state.seen))}")
+        return
+    table(
+        ["instance", "status", "since", "kwargs", "result or reason"],
+        [
+            [
+                name,
+                status_text(instance.status),
+                when(instance.changed_us),
+                brief(state.stored_kwargs(instance)),
+                _end(instance),
+            ]
+            for name, instance in instances.items()
+        ],
+    )
+
+
+@sessions.command()
+@click.argument("session")
+@click.option("--task", help="Only this task, even if it has no instance yet.")
+@at_option
+@json_option
+def explain(*, session: str, task: str | None, at: str, as_json: bool) -> None:
+    """Explain SESSION: each condition leaf by leaf, and what happened in which order."""
+
+    async def work() -> tuple[JsonObject | None, str]:
+        async with viewing(at) as view:
+            found = await view.explain(session, task=task)
+            return found, "" if found is not None else await _waiting(view, session)
+
+    found, waiting = run(work())
+    if found is None:
+        _unknown(session, waiting)
+    if as_json:
+        json_line(found)
+        return
+    for part in (tree(found), *timeline(found)):
+        console().print(part)
+
+
+def tree(found: JsonObject) -> Tree:
+    """An explained session as a tree: tasks, instances, leaves."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    closed = " (closed)" if found["closed"] else ""
+    root = Tree(text(f"session {found['session']}{closed}", "bold"), guide_style="dim")
+    for task in objects(found["tasks"]):
+        label = text(str(task["task"]), "bold")
+        if "run" in task:
+            label.append_text(text(f"  runs {task['run']}", "dim"))
+        branch = root.add(label)
+        if "says" in task:
+            branch.add(text(str(task["says"]), "dim"))
+        for instance in objects(task["instances"]):
+            line = Text.assemble(
+                text(str(instance["instance"]), "bold"),
+                " ",
+                status_text(str(instance["status"])),
+                "  ",
+                text(words.aside(instance)),
+            )
+            node = branch.add(line)
+            for leaf in objects(instance["after"]):
+                node.add(_leaf(leaf))
+            for leaf in objects(instance.get("unless")):
+                node.add(_unless(leaf, waiting=str(instance["status"]) in _WAITING))
+            if "result" in instance:
+                node.add(text(f"returned {brief(instance['result'])}"))
+    if not objects(found["tasks"]):
+        root.add(text(_no_task(arrived=bool(found["seen"])), "dim"))
+    return root
+
+
+def _no_task(*, arrived: bool) -> str:
+    return "no task uses what has arrived" if arrived else "nothing has arrived"
+
+
+_WAITING = frozenset(status.value for status in WAITING)
+
+
+def timeline(found: JsonObject) -> list[object]:
+    """An explained session's timeline, as lines to print."""
+    from rich.text import Text
+
+    lines: list[object] = [text("timeline", "bold")]
+    for row in objects(found["timeline"]):
+        what = str(row["what"])
+        place = Text.assemble(
+            text(words.milliseconds(row["time"]), "dim"),
+            text(f"  {row['offset']:>5}  ", "dim"),
+            text(f"{what:<9} ", _WHAT_STYLES.get(what, "")),
+        )
+        lines.append(hanging(place, text(words.event(row))))
+    return lines
+
+
+_WHAT_STYLES = {"decided": "bold cyan", "refused": "red", "ignored": "dim", "reported": "green"}
+
+
+def _leaf(leaf: JsonObject) -> Text:
+    name = str(leaf["trigger"])
+    if not leaf["met"]:
+        return text(f"○ {name}: not arrived", "yellow")
+    line = text(f"✓ {name} {brief(leaf['data'], 60)}", "green")
+    return line.append_text(text(f"  {words.by(leaf['by'])}", "dim"))
+
+
+def _unless(leaf: JsonObject, *, waiting: bool) -> Text:
+    says = words.unless(leaf, waiting=waiting)
+    return text(f"✗ {says}", "red") if leaf["arrived"] else text(f"· {says}", "dim")
+
+
+def _matches(
+    state: SessionState, *, task: str | None, status: str | None, decided_before_us: int | None
+) -> bool:
+    from triggerstream.core.listing import is_stuck
+
+    if task is None and status is None and decided_before_us is None:
+        return True
+    return any(
+        (status is None or instance.status == status)
+        and (decided_before_us is None or is_stuck(instance, decided_before_us))
+        for name, record in state.tasks.items()
+        if task is None or name == task
+        for instance in record.instances()
+    )
+
+
+def _fields(state: SessionState, instance: Instance) -> JsonObject:
+    return compact(
+        {
+            "status": instance.status.value,
+            "kwargs": state.stored_kwargs(instance),
+            "result": instance.result,
+            "error": instance.error,
+            "reason": instance.reason,
+            "metadata": instance.metadata,
+            "attempt": instance.attempt,
+            "retries": instance.retries,
+            "created": _instant(instance.created_us),
+            "decided": _instant(instance.decided_us),
+            "started": _instant(instance.started_us),
+            "ended": _instant(instance.ended_us),
+            "changed": _instant(instance.changed_us),
+        }
+    )
+
+
+def _end(instance: Instance) -> str:
+    if instance.error is not None:
+        return f"{instance.error}{f' ({instance.reason})' if instance.reason else ''}"
+    if instance.status is Status.FINISHED:
+        return brief(instance.result)
+    return instance.reason or ""
+
+
+async def _waiting(view: View, session: str) -> str:
+    """Text about records not yet folded in the partition of ``session``."""
+    from triggerstream.core.ids import SessionId
+    from triggerstream.engine.queries.unfolded import said_of, unfolded
+
+    place = await view.reader.partition(SessionId(session))
+    return said_of(await unfolded(view.reader, [place]))
+
+
+def _unknown(session: str, waiting: str) -> NoReturn:
+    says = (
+        f"nothing is known of this session yet: {waiting}" if waiting else "nothing is known of this session"
+    )
+    say(f"{session}: {says}", err=True)
+    sys.exit(1)
+
+
+def _instant(instant_us: int | None) -> str | None:
+    return None if instant_us is None else format_instant(instant_us)

@@ -1,0 +1,1 @@
+"""The processes and the narration of `dev` and `demo`."""

@@ -1,0 +1,113 @@
+"""The user's Celery app: found by its name, and its worker run in this process.
+
+    python -m triggerstream.cli.dev.celery_app MODULE:APP [WORKER ARGUMENT …]
+
+is the worker process of `dev`: it sees to it that the app reports to the log of `dev`, and runs the worker.
+The environment says where: see :class:`triggerstream.cli.dev.runtime.Worker`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.core.printable import escape
+
+BROKER_VARIABLE = "TRIGGERSTREAM_DEV_BROKER"
+"""The broker in place of the app's own; set where the app has none."""
+QUEUES_VARIABLE = "TRIGGERSTREAM_DEV_QUEUES"
+"""The queues that the tasks file names, comma-separated, beside those that the app has."""
+UNUSABLE = 2
+"""The worker's exit status where trying again is of no use."""
+
+
+class CeleryApp(Protocol):
+    """What is needed of a Celery app here."""
+
+    main: str | None
+    conf: Any
+    amqp: Any
+
+    def worker_main(self, argv: list[str]) -> None:
+        """Run a worker until it is told to end."""
+
+
+def load_app(spec: str) -> CeleryApp:
+    """The Celery app that ``module:attribute`` names; of a module alone its ``app``, else its ``celery``.
+
+    Raises:
+        UsageError: there is none; the message says where it went wrong.
+    """
+    name, _, attribute = spec.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(name)
+    except Exception as exc:
+        last = traceback.extract_tb(exc.__traceback__)[-1]
+        missing = isinstance(exc, ModuleNotFoundError) and exc.name in {name, name.partition(".")[0]}
+        where = f"; looked in {Path.cwd()} and the installed packages" if missing else ""
+        place = "" if missing else f" ({last.filename}:{last.lineno})"
+        raise UsageError(f"--celery {spec}: {type(exc).__name__}: {exc}{place}{where}") from exc
+    for candidate in [attribute] if attribute else ["app", "celery"]:
+        found = getattr(module, candidate, None)
+        if found is not None and hasattr(found, "worker_main") and hasattr(found, "conf"):
+            return cast("CeleryApp", found)
+    wanted = attribute or "`app` or `celery`"
+    raise UsageError(f"--celery {spec}: {name} has no Celery app named {wanted}: write module:attribute")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the worker."""
+    spec, *rest = arguments
+    try:
+        app = load_app(spec)
+        broker = os.environ.get(BROKER_VARIABLE)
+        if broker:
+            use_broker(app, broker)
+        _install(app)
+    except TriggerstreamError as exc:
+        print(escape(str(exc)), file=sys.stderr)  # noqa: T201 - for the user who started this
+        return UNUSABLE
+    warnings.filterwarnings("ignore", message="\\s*You're running the worker with superuser privileges")
+    queues = [*app.amqp.queues, *filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))]
+    app.worker_main(["--quiet", "worker", "--queues", ",".join(dict.fromkeys(queues)), *rest])
+    return 0
+
+
+def _install(app: CeleryApp) -> None:
+    """Have the worker report, where the app does not see to it itself, under settings that lose nothing."""
+    from triggerstream.celery import install
+
+    try:
+        install(cast("Any", app))
+    except UsageError:
+        return  # the app's own module has done it, and its settings are its own
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+    )
+
+
+def use_broker(app: CeleryApp, url: str) -> None:
+    """Have ``app`` use the broker at ``url`` for everything."""
+    app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url
+
+
+def own_broker(app: CeleryApp) -> str | None:
+    """The broker that ``app`` is configured to use; None where nobody said."""
+    return app.conf.broker_write_url or app.conf.broker_url or os.environ.get("CELERY_BROKER_URL")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,333 @@
+"""What `dev` and `demo` run: engine, broker, Celery worker and HTTP intake, for one state directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from triggerstream import bootstrap
+from triggerstream.cli.dev.celery_app import (
+    BROKER_VARIABLE,
+    QUEUES_VARIABLE,
+    UNUSABLE,
+    CeleryApp,
+    load_app,
+    own_broker,
+    use_broker,
+)
+from triggerstream.cli.dev.children import Broker, Child, start_valkey
+from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.engine.background import Background
+from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.ports import Log, Reader
+from triggerstream.engine.queries.embedded import Lookout, ReaderStates
+from triggerstream.engine.queries.index import Indexer
+from triggerstream.engine.queries.view import View
+from triggerstream.settings import DATABASE, DEFAULT_APP, LOG_VARIABLE, SqliteAddress
+
+if TYPE_CHECKING:
+    from triggerstream.engine.embedded.engine import EmbeddedEngine
+
+_WORKER_GRACE_S = 10.0
+"""How long a stop lets tasks that run finish. What is cut short is handed over again at the next start."""
+_INDEX_S = 1.0
+"""How long a stop lets the index of sessions catch up; else it is made anew at the next start."""
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What to run, and where. ``port`` None: no intake; 0: a free one. ``celery`` None: nothing is run."""
+
+    directory: Path
+    celery: str | None
+    broker: str | None
+    port: int | None
+    concurrency: int
+
+
+class Runtime:
+    """All of it as one async context manager: up when it is entered, and gone when it is left.
+
+    It starts what comes first first: the directory is taken before anything else happens, the worker comes
+    last. It stops in the opposite order, so that the outcomes of the last tasks are still folded.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        on_checkpoint: Callable[[Checkpoint], None],
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._setup = setup
+        self._on_checkpoint = on_checkpoint
+        self._say = say
+        self._stack = AsyncExitStack()
+        self._app: CeleryApp | None = None
+        self._nowhere = bootstrap.nowhere()
+        self._engine: EmbeddedEngine | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._background = Background(self._fail)
+        self._worker: Worker | None = None
+        self.address = SqliteAddress(path=setup.directory.absolute() / DATABASE)
+        self.reader: Reader = bootstrap.reader(self.address)
+        self.view = View(self.reader, app=DEFAULT_APP)
+        self._indexer = Indexer(bootstrap.index(self.address), lambda: self.engine.rules)
+        self._indexed = False
+        self.url: str | None = None
+        self.since = 0
+        """The offset from which the engine went on."""
+        self.broker: str | None = None
+        self._valkey: Broker | None = None
+
+    @property
+    def has_own_broker(self) -> bool:
+        """True where the broker is one that was started here."""
+        return self._valkey is not None
+
+    @property
+    def engine(self) -> EmbeddedEngine:
+        """The engine, once it runs."""
+        if self._engine is None:
+            raise UsageError("the engine does not run yet")
+        return self._engine
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        setup = self._setup
+        # For `install` in the app's own module, here and in the worker.
+        os.environ[LOG_VARIABLE] = str(self.address)
+        if setup.celery is not None:
+            self._app = load_app(setup.celery)
+        self._stack.push_async_callback(self.reader.close)
+        await self._find_broker()
+        dispatcher = self._nowhere if self._app is None else bootstrap.dispatcher(self._app)
+        folded = await self._folded()
+        self._engine, log = bootstrap.embedded(
+            self.address, app=DEFAULT_APP, dispatcher=dispatcher, on_checkpoint=self._stored
+        )
+        self._stack.push_async_callback(log.close)
+        self._stack.push_async_callback(self._close_index)
+        self._running = asyncio.create_task(self._engine.run())
+        self._stack.push_async_callback(self._stop_engine)
+        try:
+            await self._engine.ready()
+        except UsageError:
+            await self._running  # says why it has ended
+            raise
+        self.since = self._engine.offset
+        self._indexer.resume(str(folded))
+        self._indexed = True
+        self._stack.push_async_callback(self._background.close)
+        if setup.port is not None:
+            await self._serve(setup.port, log)
+
+    def _stored(self, checkpoint: Checkpoint) -> None:
+        self._indexer.note(checkpoint.states)
+        self._on_checkpoint(checkpoint)
+
+    async def start_worker(self, queues: Sequence[str]) -> None:
+        """Start the Celery worker, or have it consume from ``queues`` as well."""
+        if self._setup.celery is None:
+            return
+        if self._worker is None:
+            self._worker = Worker(
+                self._setup.celery,
+                broker=self.broker,
+                address=self.address,
+                concurrency=self._setup.concurrency,
+                say=self._say,
+            )
+            self._stack.push_async_callback(self._worker.stop)
+        await self._worker.consume(queues)
+
+    async def ended(self) -> None:
+        """Return once the engine, the worker or the broker has ended by itself; raises what it ended with."""
+        parts: list[asyncio.Future[None] | None] = [self._running, self._failed]
+        if self._worker is not None:
+            parts.append(asyncio.create_task(self._worker.ended()))
+        if self._valkey is not None:
+            parts.append(asyncio.create_task(self._valkey.ended()))
+        tasks = [task for task in parts if task is not None]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks[2:]:
+                task.cancel()
+        for task in done:
+            await task
+
+    def _fail(self, exc: BaseException) -> None:
+        """Make ``ended`` raise ``exc``."""
+        if not self._failed.done():
+            self._failed.set_exception(exc)
+            self._failed.exception()  # the error is only for callers that wait for `ended`
+
+    async def _find_broker(self) -> None:
+        app = self._app
+        if app is None:
+            return
+        self.broker = self._setup.broker
+        if self.broker is None and own_broker(app) is None:
+            self._valkey = await start_valkey()
+            self._stack.push_async_callback(self._valkey.child.stop)
+            self.broker = self._valkey.url
+        if self.broker is not None:
+            use_broker(app, self.broker)
+
+    async def _folded(self) -> int | None:
+        """How far the engine was when it ended last; None where there is none yet."""
+        try:
+            return (await self.reader.progress()).offset
+        except UsageError:
+            return None
+
+    async def _close_index(self) -> None:
+        if self._engine is None or not self._indexed:
+            return
+        with suppress(TriggerstreamError):
+            await self._indexer.work(ReaderStates(self.reader), slice_s=_INDEX_S)
+        self._indexer.close(str(self._engine.offset))
+
+    async def _serve(self, port: int, log: Log) -> None:
+        from triggerstream.web.access import Access
+        from triggerstream.web.serving import Server, listening_socket
+        from triggerstream.web.site import site
+
+        try:
+            listening = listening_socket("127.0.0.1", port)
+        except OSError as exc:
+            raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
+        lookout = Lookout(
+            self.reader, log, app=DEFAULT_APP, indexer=self._indexer, keeper=bootstrap.keeper(self.address)
+        )
+        self._background.start("index of sessions", lookout.run())
+        server = Server(site(lookout, lookout, Access(), log=log), listening)
+        self._stack.push_async_callback(server.stop)
+        await server.start(self._fail)
+        self.url = server.url
+
+    async def _stop_engine(self) -> None:
+        if self._engine is None or self._running is None:
+            return
+        self._engine.stop()
+        # Whoever waits for an executor that does not exist is let go; that it was in vain is no news.
+        logging.getLogger("triggerstream.engine.handover.outbox").disabled = self._app is None
+        self._nowhere.release()
+        # What it failed with was raised to whoever waited for `ended`.
+        await asyncio.wait([self._running])
+
+
+class Worker:
+    """The Celery worker process. It is started again when it ends by itself, after a growing pause."""
+
+    def __init__(
+        self,
+        spec: str,
+        *,
+        broker: str | None,
+        address: SqliteAddress,
+        concurrency: int,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._spec = spec
+        self._broker = broker
+        self._address = address
+        self._concurrency = concurrency
+        self._say = say
+        self._child: Child | None = None
+        self._queues: tuple[str, ...] = ()
+        self._background: Background | None = None
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def _fail(self, exc: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(exc)
+
+    async def ended(self) -> None:
+        """Wait without end; raise if the Celery worker cannot start, or is no longer watched."""
+        await asyncio.shield(self._failed)
+
+    async def consume(self, queues: Sequence[str]) -> None:
+        """Start, or start again, where it does not consume from all of ``queues`` yet."""
+        if self._background is not None and set(queues) <= set(self._queues):
+            return
+        await self.stop()
+        self._queues = tuple(dict.fromkeys((*self._queues, *queues)))
+        self._child = await self._start()
+        self._background = Background(self._fail)
+        self._background.start("the Celery worker's process", self._keep())
+
+    async def stop(self) -> None:
+        """Let it finish what it runs, for a while, and end it."""
+        if self._background is not None:
+            await self._background.close()
+            self._background = None
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = _FIRST_PAUSE_S
+        while self._child is not None:
+            since = loop.time()
+            status = await self._child.wait()
+            await self._child.stop()
+            if status == UNUSABLE:
+                raise UsageError("the Celery worker cannot start; its reason is above")
+            if loop.time() - since > _LONGEST_PAUSE_S:
+                pause_s = _FIRST_PAUSE_S
+            self._say("worker", f"ended with status {status}; it is started again in {pause_s:g} s")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            self._child = await self._start()
+
+    async def _start(self) -> Child:
+        env = {
+            **os.environ,
+            LOG_VARIABLE: str(self._address),
+            QUEUES_VARIABLE: ",".join(self._queues),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if self._broker is not None:
+            env[BROKER_VARIABLE] = self._broker
+        return await Child.start(
+            [
+                sys.executable,
+                "-m",
+                "triggerstream.cli.dev.celery_app",
+                self._spec,
+                "--loglevel=WARNING",
+                f"--concurrency={self._concurrency}",
+                "--without-gossip",
+                "--without-mingle",
+                "--hostname=triggerstream-dev@%h",
+            ],
+            env=env,
+            output=lambda line: self._say("worker", line),
+            grace_s=_WORKER_GRACE_S,
+        )

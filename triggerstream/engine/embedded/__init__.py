@@ -1,0 +1,1 @@
+"""The engine in one process: one log, one store, one dispatcher."""

@@ -1,0 +1,1 @@
+"""Hand over of decisions to the executor: paced, in order, tried again."""

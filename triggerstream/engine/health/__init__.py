@@ -1,0 +1,1 @@
+"""Figures of a process: alive, ready, lag, rates."""

@@ -1,0 +1,1 @@
+"""What operators and applications append: orders, records once more, events."""

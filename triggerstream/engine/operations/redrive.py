@@ -1,0 +1,168 @@
+"""Dead letters, appended to the log once more: what another release or another configuration can fold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from triggerstream.core import advice
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.events import Event, Trigger
+from triggerstream.core.ids import AppId, TaskName, command_id
+from triggerstream.core.state import SessionState
+from triggerstream.engine.operations.following import PAGE, folded, offsets
+from triggerstream.engine.ports import DeadLetterRow, Log, Reader
+from triggerstream.engine.stored_states import UnreadableStateError
+from triggerstream.wire.events import ORIGIN_HEADER, decode, rehomed_headers
+from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.signature import ControlKeys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redriven:
+    """What became of dead letter ``number``. ``offset`` is where its record stands anew; None: nowhere.
+
+    ``folded`` is None where no engine has come to it in time, and False, with a ``reason``, where it was not
+    appended or became a dead letter again.
+    """
+
+    number: int
+    folded: bool | None
+    partition: int | None = None
+    offset: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A dead letter whose record can be read now, as it is to be appended to ``partition``."""
+
+    number: int
+    partition: int
+    record: NewRecord
+
+
+async def prepare(
+    reader: Reader, letter: DeadLetterRow, *, app: AppId, control: ControlKeys | None
+) -> Ready | Redriven:
+    """The complete original record of ``letter``; or the reason why it cannot be redriven.
+
+    The copy keeps the identity, the time and the position of its original, so that it counts once even if it
+    is redriven several times. A trigger that was left out is a separate event with the id of its command. An
+    engine event is signed again when it is appended, so an event with an invalid signature is not redriven.
+    """
+    if letter.last is not None:
+        return _stays(letter, "a range of the log that was lost: there is no record to append again")
+    if letter.offset is None:
+        return _stays(letter, advice.replay_instance())
+    if letter.left_out is not None:
+        return await _prepare_left_out(reader, letter, app=app)
+    found = await reader.record(letter.offset, partition=letter.partition)
+    if found is None:
+        return _stays(letter, f"the log no longer holds offset {letter.offset} of {letter.partition}")
+    try:
+        event = decode(found)
+        if control is not None:
+            event = control.authenticate(app, found, event)
+    except DecodeError as exc:
+        return _stays(letter, f"it would be refused again: {exc}")
+    if not isinstance(event, Event):
+        return _stays(letter, f"a configuration: {advice.apply_file()}")
+    new = NewRecord(key=event.session.encode(), value=found.value or b"", headers=rehomed_headers(found))
+    return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
+
+
+async def _prepare_left_out(reader: Reader, letter: DeadLetterRow, *, app: AppId) -> Ready | Redriven:
+    """The trigger that was left out. In a session that was closed since then, it would begin the next one."""
+    value = letter.value or b""
+    record = Record(
+        partition=letter.partition, offset=0, arrival_us=letter.at_us, key=letter.key, value=value
+    )
+    try:
+        event = decode(record)
+    except DecodeError as exc:
+        return _stays(letter, f"it would be refused: {exc}")
+    if not isinstance(event, Event) or not isinstance(event.body, Trigger):
+        # Whoever can write dead letters would have the next redrive sign an event of the engine's own.
+        return _stays(letter, "only a trigger is left out, and this is none")
+    row = await reader.session(event.session)
+    try:
+        state = None if row is None else row.known()
+    except UnreadableStateError as exc:
+        return _stays(letter, str(exc))
+    if state is None or state.closed or not _is_of_now(app, event, state):
+        return _stays(
+            letter,
+            f"session {event.session} was closed or erased since then: the trigger would begin it anew",
+        )
+    new = NewRecord(key=letter.key, value=value)
+    return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
+
+
+def _is_of_now(app: AppId, event: Event, state: SessionState) -> bool:
+    """Whether ``event``, a trigger with its command's id, follows from an instance of this generation."""
+    task = TaskName(event.type)
+    record = state.tasks.get(task)
+    return record is not None and any(
+        event.id == command_id(app, event.session, generation=state.generation, task=task, number=number)
+        for number in range(record.next)
+    )
+
+
+async def redrive(log: Log, reader: Reader, ready: Sequence[Ready], *, wait_s: float) -> list[Redriven]:
+    """Append ``ready`` and wait until they are folded, at most ``wait_s``; the answers in their order.
+
+    Raises:
+        LogError: not known to be durable, or the store cannot be read. Safe to call again.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_s
+    answers: list[Redriven] = []
+    for at in range(0, len(ready), PAGE):
+        answers += await _redrive(log, reader, ready[at : at + PAGE], deadline)
+    return answers
+
+
+async def _redrive(log: Log, reader: Reader, ready: Sequence[Ready], deadline: float) -> list[Redriven]:
+    before = {
+        place: (await reader.progress(partition=place)).end for place in {one.partition for one in ready}
+    }
+    await log.append([one.record for one in ready])
+    stands: dict[tuple[int, Mark], int] = {}
+    reached: dict[int, int] = {}
+    for place, end in before.items():
+        mine = {_mark(one.record) for one in ready if one.partition == place}
+        found = await offsets(reader, mine, _mark, after=end - 1, partition=place)
+        stands |= {(place, origin): offset for origin, offset in found.items()}
+        reached[place] = await folded(reader, max(found.values()), partition=place, deadline=deadline)
+    return [
+        await _answer(reader, one, stands[one.partition, _mark(one.record)], reached=reached[one.partition])
+        for one in ready
+    ]
+
+
+async def _answer(reader: Reader, one: Ready, offset: int, *, reached: int) -> Redriven:
+    letter = None
+    if reached > offset:
+        letter = await reader.dead_letter(offset, partition=one.partition)
+    return Redriven(
+        number=one.number,
+        folded=None if reached <= offset else letter is None,
+        partition=one.partition,
+        offset=offset,
+        reason=None if letter is None else letter.reason,
+    )
+
+
+Mark: TypeAlias = "bytes | tuple[bytes | None, bytes | None]"
+
+
+def _mark(record: Record | NewRecord) -> Mark:
+    """Identity of a redriven record: its origin; for a trigger that was left out, its bytes."""
+    origin = dict(record.headers).get(ORIGIN_HEADER) if record.headers else None
+    return (record.key, record.value) if origin is None else origin
+
+
+def _stays(letter: DeadLetterRow, reason: str) -> Redriven:
+    return Redriven(number=letter.number, folded=False, reason=reason)

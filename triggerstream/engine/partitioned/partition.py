@@ -1,0 +1,701 @@
+"""One owned partition of a shared log: what the Kafka engine does, without Kafka.
+
+A :class:`Partition` folds batches in the order of the log and makes them durable through its ports. Its life
+goes opening → ready → closing → closed and never back: who gets a partition again makes a new one. How it
+is taken over: :mod:`triggerstream.engine.partitioned.takeover`.
+
+A transaction takes the batches that wait, up to a bound in bytes, and goes in this order:
+
+1. records that belong elsewhere are appended there; a crash after it appends them again, and their origin's
+   identity makes the second ones count for nothing
+2. ``Ledger.commit``: commands, states, dead letters and the mark, all or nothing
+3. the store is written; a crash before it is made good from the changelog by the next owner
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from triggerstream.core import advice, tasks
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.ids import SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.answering import Patience
+from triggerstream.engine.background import Background
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
+from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.histogram import Durations
+from triggerstream.engine.migration import Pace, overdue_before
+from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger, StateStore
+from triggerstream.engine.partitioned.takeover import Recovery, take_over
+from triggerstream.engine.partitioned.versions import (
+    StoredHistory,
+    configuration_reader,
+    history_entries,
+    stored_history,
+)
+from triggerstream.engine.ports import Clock
+from triggerstream.engine.processor import PART_BYTES, Processor
+from triggerstream.engine.scan import Scan, met
+from triggerstream.engine.timers.service import Alarm
+from triggerstream.wire.marks import (
+    CHECKPOINT_KEY,
+    CheckpointMark,
+    Identity,
+    encode_checkpoint,
+    in_force,
+)
+from triggerstream.wire.records import NewRecord, Record
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+IN_FLIGHT = 2
+"""Batches of a partition between intake and durable: one is folded while the other is committed."""
+TRANSACTIONS = 8
+"""Concurrent transactions of a process. Batches that a partition folds meanwhile go into its next transaction
+(group commit), so more transactions only make each one slower: of 96 on a busy machine, some took 10 s."""
+TRANSACTION_BYTES = 2 * PART_BYTES
+"""Checkpoints go together into one transaction up to this."""
+_SCAN_PAGE = 500
+_LEAST_PAGE = 16
+"""Sessions evaluated in a row: some 10 ms, during which the event loop is blocked."""
+
+
+class Life(Enum):
+    """Where a partition object stands."""
+
+    OPENING = "opening"
+    READY = "ready"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a partition has done since it was taken over."""
+
+    events: int = 0
+    decided: int = 0
+    dead_letters: int = 0
+    left_out: int = 0
+    """Dead letters that are triggers which a bound left out."""
+    prevented: int = 0
+    """Instances and seeds that bounds prevented."""
+    rehomed: int = 0
+    checkpoints: int = 0
+    took: Durations = field(default_factory=Durations)
+    """The checkpoints, from the batches that wait to their states being stored."""
+    batches: int = 0
+    timers: int = 0
+    touches: int = 0
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What of a batch is not folded yet; or, with ``lost``, the dead letter of a range before ``end``."""
+
+    records: Sequence[Record]
+    lost: DeadLetter | None = None
+    end: int = 0
+
+
+@dataclass(slots=True)
+class _Folded:
+    """A batch, or a part of one, that is folded and not durable yet, and the rules after it.
+
+    ``ends``: no part of its batch follows.
+    """
+
+    checkpoint: Checkpoint
+    rules: Rules
+    ends: bool
+
+
+@dataclass(slots=True)
+class _Pass:
+    """Progress of a pass that touches sessions: the last key, and the offset after the last touch."""
+
+    after: bytes = b"\x01"
+    touched: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """``silence_s``: a checkpoint, fence or append ends the process once no broker has answered for so long.
+
+    ``longest_s``: so does one that takes longer although they answer: no transaction lives half as long.
+    ``tell_s``: lag tools hear of new offsets this often; in every checkpoint, that would be the greater part
+    of its time. ``keep_s``: they hear of it this often although nothing happens, because a broker forgets who
+    commits nothing for 7 days (``transactional.id.expiration.ms``). ``prune_s``: how often to look for
+    configurations that no session needs any more.
+    """
+
+    silence_s: float = 10.0
+    longest_s: float = 120.0
+    tell_s: float = 1.0
+    keep_s: float = 86_400.0
+    prune_s: float = 600.0
+
+
+@dataclass(slots=True, eq=False)
+class Partition:
+    """One owned partition. ``fail`` is called with what ends the process, and must not return control to it.
+
+    Not thread-safe: everything happens on one event loop. ``fold`` does not await, so that what it reads and
+    writes is one moment.
+    """
+
+    processor: Processor
+    ledger: Ledger
+    open_store: Callable[[], StateStore]
+    appender: Appender
+    clock: Clock
+    identity: Identity
+    fail: Callable[[BaseException], None]
+    on_room: Callable[[], None] = lambda: None
+    on_durable: Callable[[Iterable[SessionId]], None] = lambda _sessions: None
+    """Called with the sessions that a checkpoint has changed, once it is durable and stored."""
+    answered_at: Callable[[], float] = lambda: -math.inf
+    """Monotonic time of a broker's last answer to this process."""
+    pace: Pace = field(default_factory=Pace)
+    """Rate limit for touches of sessions that keep old configurations; shared by all partitions of a
+    process."""
+    transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
+    """Semaphore held while a transaction is open; shared by all partitions of a process."""
+    timing: Timing = field(default_factory=Timing)
+    address: str = advice.ANY_APP
+    """The address of the app for ``--at``."""
+    life: Life = Life.OPENING
+    recovery: Recovery = field(default_factory=Recovery)
+    counters: Counters = field(default_factory=Counters)
+    rules: Rules = field(init=False)
+    next: int = 0
+    """The next offset to fold."""
+    durable: int = 0
+    """The next offset after what is durable."""
+    begun: int = 0
+    """Where it went on when it was taken over."""
+    _told: int = 0
+    """Of ``durable``, what lag tools were told last."""
+    _tell_at: float = 0.0
+    """When they are to be told of more, by the loop's clock."""
+    _keep_at: float = 0.0
+    """When they are to be told in any case."""
+    taken: int = 0
+    """Batches between intake and durable."""
+    _position: int = 0
+    """The log's position after the last batch; beyond ``next`` where control records follow."""
+    _store: StateStore | None = None
+    _overlay: dict[bytes, bytes] = field(default_factory=dict)
+    """States that are folded and not in the store yet."""
+    _batches: deque[_Taken] = field(default_factory=deque)
+    """Batches that are not folded yet, or not wholly, because what is folded has too many bytes."""
+    _waiting: list[_Folded] = field(default_factory=list)
+    _held: int = 0
+    """The bytes of what is folded and not durable yet."""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _alarm: Alarm = field(init=False)
+    _history: StoredHistory = field(default_factory=StoredHistory)
+    """The durable history of configurations."""
+    _scanned: int = -1
+    _rebuilt: int = -1
+    _pass: _Pass = field(default_factory=_Pass)
+    _fold_version: int = 1
+    _rescan: asyncio.Event = field(default_factory=asyncio.Event)
+    _reached: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
+    _committer: asyncio.Task[None] | None = None
+    _committing: Background = field(init=False)
+    _background: Background = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._alarm = Alarm(clock=self.clock, append=self._ring)
+        self._committing, self._background = Background(self.fail), Background(self.fail)
+
+    @property
+    def number(self) -> int:
+        """The partition's number."""
+        return self.processor.partition
+
+    @property
+    def place(self) -> str:
+        """How messages name it."""
+        return f"partition {self.number}"
+
+    def has_room(self) -> bool:
+        """Whether another batch may be taken in."""
+        return self.life is Life.READY and self.taken < IN_FLIGHT
+
+    def timers(self) -> int:
+        """How many sessions wait for a timer."""
+        return len(self._alarm)
+
+    def state(self, session: SessionId) -> bytes | None:
+        """A session's state as it is durable, for people; None where there is none.
+
+        Raises:
+            UsageError: the partition is not ready.
+        """
+        return self._readable().get(session.encode())
+
+    def _readable(self) -> StateStore:
+        if self.life is not Life.READY or self._store is None:
+            raise UsageError(f"{self.place} is {self.life.value}: ask again in a moment")
+        return self._store
+
+    def sessions(
+        self, *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[tuple[SessionId, bytes]]:
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``, as they are durable.
+
+        Raises:
+            UsageError: the partition is not ready.
+        """
+        store, begin = self._readable(), prefix.encode()
+        found: list[tuple[bytes, bytes]] = []
+        if (after is None or after < prefix) and begin:
+            value = store.get(begin)
+            found = [] if value is None else [(begin, value)]
+        place = b"\x01" if after is None and not begin else max(begin, (after or "").encode())
+        found += store.page(after=place, limit=limit - len(found))
+        return [(SessionId(key.decode()), value) for key, value in found if key.startswith(begin)]
+
+    # ---- taking over ----------------------------------------------------------------------------
+
+    async def open(self) -> int:
+        """Take the partition over; the offset from which to fetch.
+
+        Raises:
+            TakeOverError: it cannot be had as things are.
+            IdentityError: the log is not the one that the checkpoint belongs to.
+            LogError: the log failed.
+        """
+        taken = await take_over(
+            self.number,
+            app=self.processor.app,
+            identity=self.identity,
+            ledger=self.ledger,
+            open_store=self.open_store,
+            recovery=self.recovery,
+            address=self.address,
+            transactions=self.transactions,
+            bounded=self._bounded,
+            configurations=self.processor.configurations,
+        )
+        self._store, mark = taken.store, taken.mark
+        self.rules, self._history = taken.rules, taken.history
+        self._scanned, self._rebuilt = mark.scanned, mark.rebuilt
+        self._fold_version = min(mark.fold, tasks.FOLD_VERSION)
+        self.next = self.durable = self.begun = self._position = mark.offset
+        self._keep_at = asyncio.get_running_loop().time() + self.timing.keep_s
+        self.life = Life.READY
+        self._committer = self._committing.start(f"checkpoints of {self.place}", self._commit_all())
+        self._background.start(f"timers of {self.place}", self._alarm.run())
+        self._background.start(f"scans of {self.place}", self._run_scans())
+        logger.info(
+            "partition taken over",
+            extra={
+                "partition": self.number,
+                "offset": mark.offset,
+                "recovered": self.recovery.total,
+            },
+        )
+        failpoint("takeover.ready")
+        return mark.offset
+
+    # ---- folding --------------------------------------------------------------------------------
+
+    def take(self) -> None:
+        """Count a batch that intake hands over; ``fold`` or ``drop`` comes for it."""
+        self.taken += 1
+
+    def drop(self) -> None:
+        """Uncount a batch that will not be folded."""
+        self._release(1)
+
+    def fold(self, records: Sequence[Record], *, span: tuple[int, int] | None = None) -> None:
+        """Fold a batch that was taken in. Not durable yet when this returns: ``durable`` says what is.
+
+        What decides much is folded in parts, the next one when those before are durable.
+
+        ``span``: the batch is all that the log has from its first to before its second position. Where it
+        does not follow on the batch before it, a batch was lost on the way, and the process ends.
+        """
+        if self.life is not Life.READY:
+            self.drop()
+            return
+        if span is not None:
+            begin, end = span
+            if begin > self._position:
+                self.fail(
+                    LogError(f"{self.place}: what is in the log from {self._position} to {begin} was lost")
+                )
+                return
+            self._position = end
+        self._batches.append(_Taken(records))
+        self._fold_on()
+
+    def pass_over(self, span: tuple[int, int], *, first: int, reason: str) -> None:
+        """Go on after ``span``, which was taken in and cannot be read; ``reason`` says why it is given up.
+
+        From its offset ``first`` on it was lost: that becomes one dead letter. Like a folded batch, it is not
+        durable yet when this returns.
+        """
+        begin, end = span
+        if self.life is not Life.READY or end <= self.next:
+            self.drop()
+            return
+        if begin > self._position:
+            self.fail(LogError(f"{self.place}: what is in the log from {self._position} to {begin} was lost"))
+            return
+        logger.warning(
+            "range of the log skipped",
+            extra={"partition": self.number, "offset": first, "last": end - 1, "error": reason},
+        )
+        lost = Record(
+            partition=self.number, offset=first, arrival_us=self.clock.now_us(), key=None, value=None
+        )
+        letter = DeadLetter(record=lost, reason=f"lost: {reason}", last=end - 1)
+        self._position = end
+        self._batches.append(_Taken((), letter, end))
+        self._fold_on()
+
+    def _fold_on(self) -> None:
+        """Fold what was taken in, as far as there is room for what it decides and changes."""
+        batches = self._batches
+        while batches and self._held < PART_BYTES:
+            taken = batches[0]
+            if taken.lost is not None:
+                batches.popleft()
+                if taken.end <= self.next:
+                    self.drop()
+                    continue
+                self.next = taken.end
+                lost = Checkpoint(partition=self.number, offset=taken.end, dead_letters=(taken.lost,))
+                self._await_commit(_Folded(lost, self.rules, ends=True))
+                continue
+            records = taken.records
+            if records[0].offset < self.next:
+                records = [record for record in records if record.offset >= self.next]
+                if not records:
+                    batches.popleft()
+                    self.drop()
+                    continue
+            try:
+                checkpoint = self.processor.process(self.rules, records, self._load, most=PART_BYTES)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, nothing of it may be made durable
+                batches.clear()
+                self.fail(exc)
+                return
+            taken.records = records[checkpoint.records :]
+            ends = not taken.records
+            if ends:
+                batches.popleft()
+            self.next = checkpoint.offset
+            if checkpoint.rules is not None:
+                self.rules = checkpoint.rules
+                self._rescan.set()
+            overlay = self._overlay
+            for session, stored in checkpoint.states.items():
+                overlay[session.encode()] = stored.state
+            self._await_commit(_Folded(checkpoint, self.rules, ends=ends))
+
+    def _await_commit(self, folded: _Folded) -> None:
+        self._held += folded.checkpoint.size
+        self._waiting.append(folded)
+        self._wake.set()
+
+    def _take_waiting(self) -> list[_Folded]:
+        """What goes into the next transaction: the first that waits, and more up to ``TRANSACTION_BYTES``."""
+        waiting = self._waiting
+        count = size = 0
+        for item in waiting:
+            size += item.checkpoint.size
+            if count and size > TRANSACTION_BYTES:
+                self._wake.set()
+                break
+            count += 1
+        self._waiting = waiting[count:]
+        return waiting[:count]
+
+    def _load(self, session: SessionId) -> bytes | None:
+        key = session.encode()
+        value = self._overlay.get(key)
+        return self._stored(key) if value is None else value
+
+    def _stored(self, key: bytes) -> bytes | None:
+        assert self._store is not None  # noqa: S101 - for the type checker: open() comes first
+        return self._store.get(key)
+
+    async def reached(self, offset: int) -> None:
+        """Return once every record below ``offset`` is durable, or the partition is no longer ready."""
+        if self.durable >= offset or self.life is not Life.READY:
+            return
+        reached = asyncio.get_running_loop().create_future()
+        self._reached.append((offset, reached))
+        await reached
+
+    # ---- checkpoints ----------------------------------------------------------------------------
+
+    async def _commit_all(self) -> None:
+        while self.life is Life.READY or self._waiting:
+            await self._woken()
+            async with self.transactions:
+                self._wake.clear()
+                folded = self._take_waiting()
+                if folded:
+                    await self._bounded(self._commit(folded))
+                elif history := history_entries(self.rules, self._history):
+                    await self._bounded(self._trim(self.rules, history))
+                elif self._is_to_tell():
+                    await self._bounded(self._tell())
+        if self._told < self.durable:
+            async with self.transactions:
+                await self._bounded(self._tell())
+
+    async def _woken(self) -> None:
+        """Wait for something to commit; no longer than until lag tools are to be told."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._tell_at if self._told < self.durable else self._keep_at):
+                await self._wake.wait()
+
+    def _is_to_tell(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return now >= self._keep_at or (self._told < self.durable and now >= self._tell_at)
+
+    async def _trim(self, rules: Rules, history: Mapping[bytes, bytes | None]) -> None:
+        """Delete configurations from the changelog that ``rules`` no longer have, without an event."""
+        marks = {CHECKPOINT_KEY: encode_checkpoint(self._mark(self.durable, rules)), **history}
+        nothing = Commit(decided=(), states={}, dead_letters=(), marks=marks, offset=None)
+        self._write({}, marks, await self.ledger.commit(nothing))
+        self._shelve(rules)
+
+    def _mark(self, offset: int, rules: Rules) -> CheckpointMark:
+        return CheckpointMark(
+            offset=offset,
+            identity=self.identity,
+            configuration=in_force(rules),
+            scanned=self._scanned,
+            rebuilt=self._rebuilt,
+            fold=self._fold_version,
+        )
+
+    async def _tell(self) -> None:
+        nothing = Commit(decided=(), states={}, dead_letters=(), marks={}, offset=self.durable)
+        await self.ledger.commit(nothing)
+        self._was_told(self.durable)
+
+    def _was_told(self, offset: int) -> None:
+        now = asyncio.get_running_loop().time()
+        self._told = offset
+        self._tell_at = now + self.timing.tell_s
+        self._keep_at = now + self.timing.keep_s
+
+    async def _bounded(self, work: Coroutine[Any, Any, _T], what: str = "a checkpoint") -> _T:
+        """The result of ``work``, which goes on while brokers answer."""
+        timing = self.timing
+        patience = Patience(
+            answered_at=self.answered_at, silence_s=timing.silence_s, longest_s=timing.longest_s
+        )
+        return await patience.wait(work, place=self.place, what=what)
+
+    async def _append(self, records: Sequence[NewRecord]) -> int:
+        """Append ``records`` to the partition's own log; the offset after the last."""
+        return await self._bounded(self.appender.append(self.number, records), "an append to the log")
+
+    async def _commit(self, folded: Sequence[_Folded]) -> None:
+        failpoint("checkpoint.begun")
+        now = asyncio.get_running_loop().time
+        begun = now()
+        checkpoints = [item.checkpoint for item in folded]
+        await self._rehome(checkpoints)
+        failpoint("checkpoint.rehomed")
+        states: dict[SessionId, Stored] = {}
+        for checkpoint in checkpoints:
+            states.update(checkpoint.states)
+        rules = folded[-1].rules
+        offset = checkpoints[-1].offset
+        history = history_entries(rules, self._history)
+        mark = self._mark(offset, rules)
+        marks: dict[bytes, bytes | None] = {CHECKPOINT_KEY: encode_checkpoint(mark), **history}
+        entries = {session.encode(): stored.state for session, stored in states.items()}
+        tell = now() >= self._tell_at
+        position = await self.ledger.commit(
+            Commit(
+                decided=[decided for checkpoint in checkpoints for decided in checkpoint.decided],
+                states=entries,
+                dead_letters=[letter for checkpoint in checkpoints for letter in checkpoint.dead_letters],
+                marks=marks,
+                offset=offset if tell else None,
+            )
+        )
+        failpoint("checkpoint.committed")
+        if tell:
+            self._was_told(offset)
+        self._write(entries, marks, position)
+        if history:
+            self._shelve(rules)
+        failpoint("checkpoint.stored")
+        batches = sum(item.ends for item in folded)
+        self._note(checkpoints, states, batches)
+        self.counters.took.note(now() - begun)
+        self.on_durable(states)
+        self.durable = offset
+        self._tell_reached()
+        self._held -= sum(checkpoint.size for checkpoint in checkpoints)
+        if self._batches:
+            self._fold_on()
+        self._release(batches)
+
+    async def _rehome(self, checkpoints: Sequence[Checkpoint]) -> None:
+        elsewhere: dict[int, list[NewRecord]] = {}
+        for checkpoint in checkpoints:
+            for record in checkpoint.rehomed:
+                target = partition_of(record.key or b"", self.processor.partitions)
+                elsewhere.setdefault(target, []).append(record)
+        if elsewhere:
+            await asyncio.gather(*(self.appender.append(p, records) for p, records in elsewhere.items()))
+
+    def _shelve(self, durable: Rules) -> None:
+        """Replace past configurations whose text is in the store by ones that are read from there."""
+        cache = self.processor.configurations
+        self._history = stored_history(durable, self._stored, cache)
+        self.rules = self.rules.shelve(
+            lambda applied: configuration_reader(self._stored, cache, applied.hash),
+            below=durable.current.offset + 1,
+        )
+
+    def _write(
+        self, entries: Mapping[bytes, bytes], marks: Mapping[bytes, bytes | None], position: int
+    ) -> None:
+        assert self._store is not None  # noqa: S101 - for the type checker
+        self._store.write({**entries, **marks}, position=position)
+        overlay = self._overlay
+        for key, value in entries.items():
+            if overlay.get(key) is value:
+                del overlay[key]
+
+    def _note(
+        self, checkpoints: Sequence[Checkpoint], states: Mapping[SessionId, Stored], batches: int
+    ) -> None:
+        self._alarm.set((session, stored.due_us) for session, stored in states.items())
+        counters = self.counters
+        counters.checkpoints += 1
+        counters.batches += batches
+        for checkpoint in checkpoints:
+            counters.events += checkpoint.events
+            counters.decided += len(checkpoint.decided)
+            counters.dead_letters += len(checkpoint.dead_letters)
+            counters.left_out += checkpoint.left_out
+            counters.prevented += checkpoint.prevented
+            counters.rehomed += len(checkpoint.rehomed)
+
+    def _tell_reached(self) -> None:
+        still = []
+        for offset, reached in self._reached:
+            if offset > self.durable and self.life is Life.READY:
+                still.append((offset, reached))
+            elif not reached.done():
+                reached.set_result(None)
+        self._reached = still
+
+    def _release(self, count: int) -> None:
+        self.taken -= count
+        self.on_room()
+
+    async def _ring(self, timers: list[NewRecord]) -> None:
+        after = await self._append(timers)
+        self.counters.timers += len(timers)
+        await self.reached(after)
+
+    # ---- looking at all sessions ----------------------------------------------------------------
+
+    async def _run_scans(self) -> None:
+        """After a take-over and after each configuration; then now and then, while one may be forgotten."""
+        while True:
+            self._rescan.clear()
+            await self._scan()
+            if await self._touch_stragglers():
+                continue
+            try:
+                # Not asyncio.wait_for: it takes a cancellation for nothing where the event is set just then.
+                async with asyncio.timeout(self.timing.prune_s):
+                    await self._rescan.wait()
+            except TimeoutError:
+                if len(self.rules.history) == 1:
+                    await self._rescan.wait()
+
+    async def _scan(self) -> None:
+        assert self._store is not None  # noqa: S101 - for the type checker
+        rules = self.rules
+        scan = Scan(rules, scanned=self._scanned, keeper=self.processor.keeper)
+        # A session may have to meet the whole history before its timers' due times are known.
+        limit = max(_SCAN_PAGE // len(rules.history), _LEAST_PAGE)
+        # What is only in the overlay may be written behind the place that the pages have come to.
+        for key, value in list(self._overlay.items()):
+            scan.look(key, value)
+        after = b"\x01"
+        while page := self._store.page(after=after, limit=limit):
+            for key, value in page:
+                scan.look(key, self._overlay.get(key, value))
+            after = page[-1][0]
+            self._alarm.set(scan.take_due())
+            if touches := scan.take_touches():
+                await self._append(touches)
+                self.counters.touches += len(touches)
+            await asyncio.sleep(0)
+            if self.rules.current.offset != rules.current.offset:
+                return  # a configuration arrived: all over again
+        self._scanned = rules.current.offset
+        self.rules = self.rules.forget(scan.oldest)
+        self._wake.set()
+
+    async def _touch_stragglers(self) -> bool:
+        """Touch the sessions that keep the history long; return whether to scan again for old versions."""
+        assert self._store is not None  # noqa: S101 - for the type checker
+        limit = overdue_before(self.rules)
+        if limit is None:
+            self._pass = _Pass()
+            return False
+        going = self._pass
+        while page := self._store.page(after=going.after, limit=_SCAN_PAGE):
+            behind = [key for key, value in page if met(self._overlay.get(key, value)) < limit]
+            if behind:
+                going.touched = await self.pace.touch(behind, self._append)
+                self.counters.touches += len(behind)
+            going.after = page[-1][0]
+            await asyncio.sleep(0)
+            if self._rescan.is_set():
+                return True  # a new configuration: first the sessions in which it decides something
+        self._pass = _Pass()
+        await self.reached(going.touched)
+        return going.touched > 0
+
+    # ---- the end --------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Finish the checkpoints that wait, then let go of everything. Cancelled, it has not."""
+        if self.life in {Life.CLOSING, Life.CLOSED}:
+            return
+        self.life = Life.CLOSING
+        self._batches.clear()  # the next owner folds them
+        self._committing.end()
+        await self._background.close()
+        if self._committer is not None:
+            self._wake.set()
+            await asyncio.wait([self._committer])  # its error has already ended the process
+        self._tell_reached()
+        await self.ledger.close()
+        if self._store is not None:
+            self._store.close()
+        self.life = Life.CLOSED

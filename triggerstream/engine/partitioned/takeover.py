@@ -1,0 +1,177 @@
+"""How a partition of a shared log is taken over.
+
+It goes in this order, and no other is safe:
+
+1. ``Ledger.fence``: from here on no former owner can commit, and what it left open is undone
+2. ``Ledger.extent``: the changelog's end, which cannot move any more
+3. the store is brought to that end; wiped first where it is not a prefix of this changelog, or where the
+   changelog was rebuilt since: of that, the mark beyond the store's position tells
+4. the checkpoint mark, read from the store, says where to go on; only then is the log fetched
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from triggerstream.core import advice, tasks
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import AppId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.partitioned.ports import Extent, Ledger, StateStore, TakeOverError
+from triggerstream.engine.partitioned.versions import StoredHistory, read_history
+from triggerstream.wire.marks import (
+    CHECKPOINT_KEY,
+    CheckpointMark,
+    Identity,
+    check_identity,
+    decode_checkpoint,
+    same_writing,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Recovery:
+    """How far a take-over is, in changelog positions."""
+
+    total: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """What an owner goes on with."""
+
+    store: StateStore
+    mark: CheckpointMark
+    rules: Rules
+    history: StoredHistory
+
+
+async def take_over(
+    partition: int,
+    *,
+    app: AppId,
+    identity: Identity,
+    ledger: Ledger,
+    open_store: Callable[[], StateStore],
+    recovery: Recovery,
+    transactions: asyncio.Semaphore,
+    bounded: Callable[[Coroutine[Any, Any, None], str], Awaitable[None]],
+    configurations: ConfigurationCache,
+    address: str = advice.ANY_APP,
+) -> TakenOver:
+    """Take ``partition`` over; ``recovery`` reports the progress. ``address`` is the app's address.
+
+    ``transactions`` is held while the former owner's transaction is ended, which ``bounded`` waits for.
+
+    Raises:
+        TakeOverError: something must be repaired before the partition can be taken over.
+        IdentityError: the log is not the one that the checkpoint belongs to.
+        LogError: the log failed.
+    """
+    failpoint("takeover.begun")
+    async with transactions:
+        await bounded(ledger.fence(), "the take-over")
+    failpoint("takeover.fenced")
+    extent = await ledger.extent()
+    failpoint("takeover.measured")
+    store = open_store()
+    try:
+        await _recover(partition, ledger, store, extent, recovery)
+        failpoint("takeover.recovered")
+        mark = await _mark(partition, ledger, store, extent, identity, address=address)
+        history, rules = _history(partition, app, store, configurations, address=address)
+    except BaseException:
+        store.close()
+        raise
+    return TakenOver(store=store, mark=mark, rules=rules, history=history)
+
+
+def _history(
+    partition: int, app: AppId, store: StateStore, configurations: ConfigurationCache, *, address: str
+) -> tuple[StoredHistory, Rules]:
+    try:
+        history = read_history(store.get, configurations)
+        return history, history.rules(app)
+    except DecodeError as exc:
+        raise TakeOverError(
+            f"partition {partition}: its configurations cannot be read ({exc}); {advice.rebuild(address)}"
+        ) from exc
+
+
+async def _recover(
+    partition: int, ledger: Ledger, store: StateStore, extent: Extent, recovery: Recovery
+) -> None:
+    position = store.position()
+    if position is not None and not extent.begin <= position <= extent.end:
+        logger.warning(
+            "store is no part of this changelog: read again from the beginning",
+            extra={"partition": partition, "position": position, "end": extent.end},
+        )
+        store.wipe()
+        position = None
+    start = extent.begin if position is None else position
+    recovery.total = recovery.left = extent.end - start
+    if start >= extent.end:
+        return
+    known = None if position is None else store.get(CHECKPOINT_KEY)
+    async with aclosing(ledger.changelog(start, extent.end)) as pieces:
+        async for entries, after in pieces:
+            mark = entries.get(CHECKPOINT_KEY)
+            if position is not None and mark is not None and not same_writing(mark, known):
+                break  # seen before it is written: a crash here leaves a store that is found out again
+            store.write(entries, position=after)
+            recovery.left = max(extent.end - after, 0)
+            failpoint("takeover.recovering")
+        else:
+            return
+    logger.warning(
+        "changelog was rebuilt: store is read again from the beginning",
+        extra={"partition": partition, "position": position},
+    )
+    store.wipe()
+    await _recover(partition, ledger, store, extent, recovery)
+
+
+async def _mark(
+    partition: int,
+    ledger: Ledger,
+    store: StateStore,
+    extent: Extent,
+    identity: Identity,
+    *,
+    address: str,
+) -> CheckpointMark:
+    place, rebuild = f"partition {partition}", advice.rebuild(address)
+    value = store.get(CHECKPOINT_KEY)
+    if value is None:
+        if committed := await ledger.committed():
+            raise TakeOverError(
+                f"{place}: its group has read up to offset {committed}, but the changelog has no "
+                f"checkpoint: everything would be decided again; {rebuild}"
+            )
+        mark = CheckpointMark(offset=0, identity=identity, fold=tasks.FOLD_VERSION)
+    else:
+        mark = decode_checkpoint(value)
+        check_identity(mark, identity, place=place, repair=f"; {rebuild}")
+    if mark.offset > extent.log_end:
+        raise TakeOverError(
+            f"{place}: its checkpoint is at offset {mark.offset}, the log ends at {extent.log_end}: "
+            f"records were lost; {rebuild}"
+        )
+    if mark.offset < extent.log_begin:
+        raise TakeOverError(
+            f"{place}: its checkpoint is at offset {mark.offset}, the log begins at "
+            f"{extent.log_begin}: records were deleted before they were folded; "
+            f"{advice.rebuild_from_rest(address)}"
+        )
+    return mark

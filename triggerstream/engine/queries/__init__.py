@@ -1,0 +1,1 @@
+"""Questions of people and programs about sessions, answered while an engine runs."""

@@ -1,0 +1,142 @@
+"""What people see of an engine that has all of a log: the embedded one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from triggerstream.core.errors import LogError
+from triggerstream.core.events import Order
+from triggerstream.core.ids import AppId, JsonObject, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.health.rates import SAMPLE_S, Rates
+from triggerstream.engine.operations.following import offsets
+from triggerstream.engine.ports import Log, Reader
+from triggerstream.engine.queries.index import Indexer, States, keep
+from triggerstream.engine.queries.inspector import (
+    Query,
+    described,
+    explained,
+    letters,
+    order_record,
+    partition_row,
+)
+from triggerstream.engine.queries.listing import Part, listing
+from triggerstream.engine.queries.view import View
+from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+
+
+class ReaderStates:
+    """A :class:`triggerstream.engine.queries.listing.States` on a reader."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def page(
+        self, *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[tuple[SessionId, bytes]]:
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
+        rows = await self._reader.sessions(prefix=prefix, after=after, limit=limit)
+        return [(row.id, row.state) for row in rows]
+
+    async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
+        """Those of ``sessions`` that are there."""
+        rows = [await self._reader.session(session) for session in sessions]
+        return {row.id: row.state for row in rows if row is not None}
+
+
+class Lookout:
+    """The inspector of an embedded engine, on a reader and the log that orders are appended to."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        log: Log,
+        *,
+        app: AppId,
+        indexer: Indexer | None = None,
+        keeper: Keeper = SOMEWHERE,
+    ) -> None:
+        self._keeper = keeper
+        self._reader = reader
+        self._log = log
+        self._app = app
+        self._view = View(reader, app=app)
+        self._rates = Rates()
+        self._rules: tuple[tuple[int, ...], Rules] | None = None
+        self.states: States = ReaderStates(reader)
+        self._indexer = indexer
+
+    async def run(self) -> None:
+        """Keep up with the engine until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sample())
+            if self._indexer is not None:
+                indexer = self._indexer
+                tasks.create_task(keep(lambda: [(indexer, self.states)]))
+
+    async def _sample(self) -> None:
+        while True:
+            with suppress(LogError):
+                self._rates.note(time.monotonic(), {0: (await self._reader.progress()).offset})
+            await asyncio.sleep(SAMPLE_S)
+
+    async def overview(self) -> JsonObject:
+        """The one partition that there is."""
+        progress = await self._reader.progress()
+        return {
+            "app": self._app,
+            "workers": [{"url": None, "own": True, "says": None}],
+            "partitions": [
+                partition_row(
+                    0,
+                    owner=None,
+                    own=True,
+                    phase="ready",
+                    recovered=100,
+                    lag=progress.lag,
+                    events=progress.offset,
+                    events_per_second=self._rates.of(0),
+                    dead_letters=progress.dead_letters,
+                    outbox=progress.outbox,
+                )
+            ],
+        }
+
+    async def session(self, session: SessionId) -> JsonObject | None:
+        """A session, explained; None: nothing is known of it."""
+        row = await self._reader.session(session)
+        if row is None:
+            return None
+        return explained(await self.rules(), session, row.state, partition=0, keeper=row.keeper)
+
+    async def sessions(self, query: Query) -> JsonObject:
+        """A page of sessions."""
+        part = Part(states=self.states, rules=await self.rules(), indexer=self._indexer, keeper=self._keeper)
+        return await listing([part], query)
+
+    async def configuration(self) -> JsonObject | None:
+        """The configuration in force."""
+        return described((await self.rules()).current)
+
+    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
+        """``deadLetters``, oldest first."""
+        return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
+
+    async def append(self, session: SessionId, order: Order) -> int:
+        """Append ``order``; its offset."""
+        record = order_record(session, order)
+        before = (await self._reader.progress()).end
+        await self._log.append([record])
+        found = await offsets(self._reader, {record.value}, lambda one: one.value, after=before - 1)
+        return found.get(record.value, before)
+
+    async def rules(self) -> Rules:
+        """The configurations that some session may have to meet; read anew only once they have changed."""
+        rows = await self._reader.configurations()
+        places = tuple(row.offset for row in rows)
+        if self._rules is None or self._rules[0] != places:
+            self._rules = places, await self._view.rules()
+        return self._rules[1]

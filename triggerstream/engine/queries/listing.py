@@ -1,0 +1,85 @@
+"""Lists of sessions in pages, by id: range reads of what is stored, and of the index where it is filtered.
+
+What a list shows is always read from the store: an index that lags behind may leave a session out, and never
+shows one that does not pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import merge
+
+from triggerstream.core.ids import Json, JsonObject, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.queries.index import Indexer, States
+from triggerstream.engine.queries.inspector import Query, listed
+from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+
+_FOLLOW_S = 0.05
+"""How long a filtered list lets the index catch up first."""
+_LOOK_S = 0.15
+"""A page that has looked so long for sessions that pass shows what it has found, and where to go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Sessions that one set of rules is for: a partition's. Without an index, filters read all."""
+
+    states: States
+    rules: Rules
+    indexer: Indexer | None = None
+    keeper: Keeper = SOMEWHERE
+
+
+async def listing(parts: Sequence[Part], query: Query) -> JsonObject:
+    """A page as ``Inspector.sessions`` has it."""
+    loop = asyncio.get_running_loop()
+    filtered = [] if query.filter.is_empty() else parts
+    for part in filtered:
+        if part.indexer is not None:
+            await part.indexer.work(part.states, slice_s=_FOLLOW_S / len(parts))
+    until = loop.time() + _LOOK_S
+    rows: list[Json] = []
+    after = query.after
+    while True:
+        some, end = await _candidates(parts, query, after)
+        for session, part, value in some:
+            row = listed(part.rules, session, value, wanted=query.filter, keeper=part.keeper)
+            if row is not None:
+                rows.append(row)
+            after = session
+            if len(rows) == query.limit:
+                break
+        else:
+            if end is None:
+                after = None
+                break
+            after = end
+        if len(rows) == query.limit or loop.time() > until:
+            break
+    complete = all(part.indexer is None or part.indexer.complete for part in filtered)
+    return {"sessions": rows, "after": after, "complete": complete}
+
+
+async def _candidates(
+    parts: Sequence[Part], query: Query, after: SessionId | None
+) -> tuple[list[tuple[SessionId, Part, bytes]], SessionId | None]:
+    """The next sessions that may pass, by id, and up to where these are all; None: to the end."""
+    limit = query.limit
+    found: list[list[tuple[SessionId, Part, bytes]]] = []
+    bounds: list[SessionId] = []
+    for part in parts:
+        if part.indexer is None or query.filter.is_empty():
+            rows = await part.states.page(prefix=query.prefix, after=after, limit=limit)
+            names: Sequence[SessionId] = [name for name, _ in rows]
+        else:
+            names = part.indexer.find(query.filter.marks(), prefix=query.prefix, after=after, limit=limit)
+            states = await part.states.some(names)
+            rows = [(name, states[name]) for name in names if name in states]
+        if len(names) == limit:
+            bounds.append(names[-1])
+        found.append([(session, part, value) for session, value in rows])
+    end = min(bounds) if bounds else None
+    return [item for item in merge(*found, key=lambda item: item[0]) if end is None or item[0] <= end], end

@@ -1,0 +1,76 @@
+"""What people ask of a reader: sessions as values, explained under the configurations in force."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from triggerstream.core.ids import AppId, Json, JsonObject, SessionId, TaskName
+from triggerstream.core.projections import explain
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
+from triggerstream.engine.ports import Reader
+from triggerstream.wire.instants import format_instant
+
+_PAGE = 500
+
+
+class View:
+    """Reads the current stored data for each question; only parsed tasks files are cached."""
+
+    def __init__(self, reader: Reader, *, app: AppId) -> None:
+        self.reader = reader
+        self._app = app
+        self._configurations = ConfigurationCache()
+
+    async def rules(self, *, partition: int = 0) -> Rules:
+        """The configurations that some session of ``partition`` may have to meet; the last is in force."""
+        stored = await self.reader.configurations(partition=partition)
+        return rules_of(self._app, stored, self._configurations)
+
+    async def state(self, session: str) -> SessionState | None:
+        """What is known of one session."""
+        row = await self.reader.session(SessionId(session))
+        return None if row is None else row.known()
+
+    async def states(self, *, prefix: str = "") -> AsyncIterator[tuple[SessionId, SessionState, int | None]]:
+        """Sessions whose id begins with ``prefix``, by id, with the time of their next timer."""
+        after: SessionId | None = None
+        while True:
+            rows = await self.reader.sessions(prefix=prefix, after=after, limit=_PAGE)
+            for row in rows:
+                yield row.id, row.known(), row.due_us
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1].id
+
+    async def explain(self, session: str, *, task: str | None = None) -> JsonObject | None:
+        """A session's conditions, leaf by leaf, and its timeline, instants as text; None: not known."""
+        state = await self.state(session)
+        if state is None:
+            return None
+        rules = await self.rules(partition=await self.reader.partition(SessionId(session)))
+        found = explain(rules, SessionId(session), state, task=None if task is None else TaskName(task))
+        return with_instants(found)
+
+
+def with_instants(fields: JsonObject) -> JsonObject:
+    """``fields`` with each ``…Us`` of the engine's own as RFC 3339 text. The user's data is left alone."""
+    shown: JsonObject = {}
+    for name, value in fields.items():
+        if name.endswith("Us") and isinstance(value, int):
+            shown[name.removesuffix("Us")] = format_instant(value)
+        elif name in _USERS_OWN:
+            shown[name] = value
+        else:
+            shown[name] = _instants_in(value)
+    return shown
+
+
+_USERS_OWN = frozenset({"data", "kwargs", "result", "metadata"})
+
+
+def _instants_in(value: Json) -> Json:
+    if isinstance(value, dict):
+        return with_instants(value)
+    return [_instants_in(item) for item in value] if isinstance(value, list) else value

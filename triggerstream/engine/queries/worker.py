@@ -1,0 +1,238 @@
+"""What people see of a worker: the partitions that it owns, and for each an index of its sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.events import Order
+from triggerstream.core.ids import AppId, JsonObject, SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.engine.health.rates import SAMPLE_S, Rates
+from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.partition import Life, Partition
+from triggerstream.engine.partitioned.ports import Appender
+from triggerstream.engine.ports import Reader
+from triggerstream.engine.queries.index import CHANGED, Index, Indexer, States, keep
+from triggerstream.engine.queries.inspector import (
+    ElsewhereError,
+    Query,
+    described,
+    explained,
+    letters,
+    order_record,
+    partition_row,
+)
+from triggerstream.engine.queries.listing import Part, listing
+from triggerstream.wire.marks import Identity
+
+_APPEND_S = 30.0
+"""How long somebody who gives an order waits for the log to take it."""
+
+
+class PartitionStates:
+    """A :class:`triggerstream.engine.queries.listing.States` of an owned partition."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+
+    async def page(
+        self, *, prefix: str, after: SessionId | None, limit: int
+    ) -> Sequence[tuple[SessionId, bytes]]:
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
+        return self._partition.sessions(prefix=prefix, after=after, limit=limit)
+
+    async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
+        """Those of ``sessions`` that are there."""
+        found = ((session, self._partition.state(session)) for session in sessions)
+        return {session: value for session, value in found if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """An owned partition with its index."""
+
+    partition: Partition
+    indexer: Indexer
+    states: States
+
+
+class OwnedLookout:
+    """An :class:`triggerstream.engine.queries.inspector.Inspector` of the partitions that ``owner`` has.
+
+    ``lag``: what is not folded, by partition, as far as it is known. ``index`` makes the index of a
+    partition; ``reader`` reads dead letters, which nobody owns.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        app: AppId,
+        url: str,
+        identity: Identity,
+        lag: Callable[[], Mapping[int, int | None]],
+        index: Callable[[int], Index],
+        appender: Appender,
+        reader: Reader,
+    ) -> None:
+        self._owner = owner
+        self._app = app
+        self._url = url
+        self._identity = identity
+        self._lag = lag
+        self._index = index
+        self._appender = appender
+        self._reader = reader
+        self._shelves: dict[int, _Shelf] = {}
+        self._rates = Rates()
+        owner.on_durable = self.note
+
+    async def run(self) -> None:
+        """Keep up with the partitions until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sample())
+            tasks.create_task(keep(lambda: [(shelf.indexer, shelf.states) for shelf in self._ready()]))
+
+    async def _sample(self) -> None:
+        while True:
+            events = {number: one.counters.events for number, one in self._owner.partitions.items()}
+            self._rates.note(time.monotonic(), events)
+            await asyncio.sleep(SAMPLE_S)
+
+    async def close(self) -> None:
+        """Let go of the indexes, once the partitions are closed."""
+        for number in list(self._shelves):
+            self._let_go(number)
+        await self._reader.close()
+
+    def note(self, partition: Partition, sessions: Iterable[SessionId]) -> None:
+        """Note that a checkpoint of ``partition`` has changed ``sessions``."""
+        self._shelf(partition).indexer.note(sessions)
+
+    # ---- what is shown ----------------------------------------------------------------------------
+
+    async def overview(self) -> JsonObject:
+        """The partitions that are here."""
+        lag = self._lag()
+        return {
+            "app": self._app,
+            "workers": [{"url": self._url, "own": True, "says": None}],
+            "partitions": [self._row(one, lag) for _, one in sorted(self._owner.partitions.items())],
+        }
+
+    def _row(self, partition: Partition, lag: Mapping[int, int | None]) -> JsonObject:
+        counters = partition.counters
+        opening, total = partition.life is Life.OPENING, partition.recovery.total
+        return partition_row(
+            partition.number,
+            owner=self._url,
+            own=True,
+            phase="recovering" if opening else partition.life.value,
+            recovered=100 * (total - partition.recovery.left) // total if opening and total else 100,
+            lag=lag.get(partition.number),
+            events=partition.durable,
+            events_per_second=self._rates.of(partition.number),
+            dead_letters=counters.dead_letters,
+        )
+
+    async def session(self, session: SessionId) -> JsonObject | None:
+        """A session, explained; None: nothing is known of it."""
+        partition = self._partition(session)
+        value = partition.state(session)
+        if value is None:
+            return None
+        return explained(
+            partition.rules,
+            session,
+            value,
+            partition=partition.number,
+            keeper=partition.processor.keeper,
+        )
+
+    async def sessions(self, query: Query) -> JsonObject:
+        """A page of sessions."""
+        parts = [
+            Part(
+                states=shelf.states,
+                rules=shelf.partition.rules,
+                indexer=shelf.indexer,
+                keeper=shelf.partition.processor.keeper,
+            )
+            for shelf in self._ready()
+        ]
+        page = await listing(parts, query)
+        if any(one.life is not Life.READY for one in self._owner.partitions.values()):
+            return {**page, "complete": False}
+        return page
+
+    async def configuration(self) -> JsonObject | None:
+        """The configuration in force, in the first partition that is ready.
+
+        Raises:
+            LogError: no partition of this worker is ready.
+        """
+        owned = self._owner.partitions.values()
+        if owned and all(one.life is not Life.READY for one in owned):
+            raise LogError("no partition of this worker can be read yet: ask again in a moment")
+        return next((described(shelf.partition.rules.current) for shelf in self._ready()), None)
+
+    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
+        """``deadLetters`` of the whole app, oldest first."""
+        return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
+
+    async def append(self, session: SessionId, order: Order) -> int:
+        """Append ``order``, whoever has the session; its offset."""
+        record = order_record(session, order)
+        number = partition_of(record.key or b"", self._identity.partitions)
+        try:
+            async with asyncio.timeout(_APPEND_S):
+                return await self._appender.append(number, [record]) - 1
+        except TimeoutError as exc:
+            raise LogError(f"the log did not take the order within {_APPEND_S:g} s") from exc
+
+    # ---- what is here -----------------------------------------------------------------------------
+
+    def _partition(self, session: SessionId) -> Partition:
+        try:
+            number = partition_of(session.encode(), self._identity.partitions)
+        except UnicodeEncodeError as exc:
+            raise UsageError(f"{session!r}: a session id is valid Unicode") from exc
+        partition = self._owner.partitions.get(number)
+        if partition is None:
+            raise ElsewhereError(number)
+        return partition
+
+    def _ready(self) -> Iterator[_Shelf]:
+        """What can be read now; indexes of partitions that went are let go of."""
+        partitions = self._owner.partitions
+        for number in [number for number in self._shelves if number not in partitions]:
+            if self._shelves[number].partition.life is Life.CLOSED:
+                self._let_go(number)
+        for _, partition in sorted(partitions.items()):
+            if partition.life is Life.READY:
+                yield self._shelf(partition)
+
+    def _shelf(self, partition: Partition) -> _Shelf:
+        number = partition.number
+        shelf = self._shelves.get(number)
+        if shelf is not None and shelf.partition is partition:
+            return shelf
+        if shelf is not None:
+            self._let_go(number)
+        changed = CHANGED // self._identity.partitions
+        indexer = Indexer(self._index(number), lambda: partition.rules, changed=changed)
+        indexer.resume(self._stamp(partition.begun))
+        shelf = self._shelves[number] = _Shelf(partition, indexer, PartitionStates(partition))
+        return shelf
+
+    def _let_go(self, number: int) -> None:
+        shelf = self._shelves.pop(number)
+        shelf.indexer.close(self._stamp(shelf.partition.durable))
+
+    def _stamp(self, offset: int) -> str:
+        """Where in which log an index is as the store is."""
+        return f"{self._identity.cluster}/{self._identity.topic} {offset}"

@@ -1,0 +1,182 @@
+"""A partition of a shared log as replay finds it: its changelog, and how that is written anew.
+
+The old entries are not deleted but superseded, all in one transaction: each key of before gets its new value,
+or none. The mark then names the position where this began, so that a worker's copy of before is found out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from triggerstream.core import advice, tasks
+from triggerstream.core.errors import DecodeError, LogError
+from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.ports import Commit, Ledger
+from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
+from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.replay.archive import RecordReader
+from triggerstream.engine.replay.refold import Kept, Refolded
+from triggerstream.wire.marks import (
+    CHECKPOINT_KEY,
+    RESERVED,
+    CheckpointMark,
+    Identity,
+    IdentityError,
+    check_identity,
+    decode_checkpoint,
+    encode_checkpoint,
+    in_force,
+)
+from triggerstream.wire.records import Record
+from triggerstream.wire.signature import ControlKeys
+
+_SKEW_US = 300_000_000
+"""A command's time is its worker's, an event's the broker's: their clocks may differ by this much."""
+
+
+@dataclass(slots=True, eq=False)
+class ChangelogArchive:
+    """An :class:`triggerstream.engine.replay.archive.Archive`. ``identity`` is that of the log as it is now.
+
+    ``fence_s``, ``commit_s``: a fence that takes longer, or a changelog that takes longer to be written, is
+    given up: a person waits, and repeats it. ``control``: the keys that the
+    engine's own events in the log are signed with, if they are.
+    """
+
+    app: AppId
+    number: int
+    identity: Identity
+    ledger: Ledger
+    log: RecordReader
+    commands: RecordReader
+    address: str = advice.ANY_APP
+    control: ControlKeys | None = None
+    fence_s: float = 30.0
+    commit_s: float = 300.0
+    _keys: frozenset[bytes] = frozenset()
+    """The keys of sessions that the changelog has a value for."""
+    _scanned: int = -1
+    _marks: frozenset[bytes] = frozenset()
+    """Keys with a value that are not keys of sessions."""
+    _end: int = 0
+    """End of the changelog when it was read."""
+
+    @property
+    def partitions(self) -> int:
+        """How many the log has."""
+        return self.identity.partitions
+
+    async def fence(self) -> None:
+        """Shut out every worker; one that starts after this shuts out this."""
+        try:
+            async with asyncio.timeout(self.fence_s):
+                await self.ledger.fence()
+        except TimeoutError as exc:
+            raise LogError(
+                f"partition {self.number}: its owner was not fenced within {self.fence_s:g} s: repeat this"
+            ) from exc
+
+    async def kept(self) -> Kept:
+        """What the changelog has at its end of now."""
+        extent = await self.ledger.extent()
+        self._end = extent.end
+        entries: dict[bytes, bytes | None] = {}
+        if extent.begin < extent.end:
+            async with aclosing(self.ledger.changelog(extent.begin, extent.end)) as pieces:
+                async for found, _ in pieces:
+                    entries.update(found)
+        mark, why = self._mark(entries.get(CHECKPOINT_KEY))
+        states = {
+            key: value for key, value in entries.items() if value is not None and not key.startswith(RESERVED)
+        }
+        self._keys = frozenset(states)
+        self._marks = frozenset(key for key, value in entries.items() if value is not None) - self._keys
+        if mark is None or why is not None:
+            self._scanned = -1
+            return Kept(
+                offset=None,
+                why=why or "its changelog has no checkpoint",
+                group=None if why is not None else await self.ledger.committed(),
+                partitions=None if mark is None else mark.identity.partitions,
+                log_begin=extent.log_begin,
+                log_end=extent.log_end,
+                states=states,
+            )
+        self._scanned = mark.scanned
+        return Kept(
+            offset=mark.offset,
+            partitions=mark.identity.partitions,
+            log_begin=extent.log_begin,
+            log_end=extent.log_end,
+            states=states,
+            configurations=_texts(entries),
+            scanned=mark.scanned,
+            fold=mark.fold,
+        )
+
+    def _mark(self, value: bytes | None) -> tuple[CheckpointMark | None, str | None]:
+        """The checkpoint, if there is one, and why it says nothing of this log, if it does not."""
+        if value is None:
+            return None, None
+        try:
+            mark = decode_checkpoint(value)
+        except DecodeError as exc:
+            return None, f"its checkpoint cannot be read ({exc})"
+        try:
+            check_identity(mark, self.identity, place="its changelog", repair="")
+        except IdentityError as exc:
+            return mark, str(exc)
+        return mark, None
+
+    def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        """The records from ``begin`` to before ``end``, in order, in pieces."""
+        return self.log.records(begin, end)
+
+    async def decided(self, arrival_us: int) -> Collection[bytes]:
+        """What the commands topic has from a little before that time on."""
+        begin, end = await self.commands.since(arrival_us - _SKEW_US)
+        found: set[bytes] = set()
+        async with aclosing(self.commands.records(begin, end)) as pieces:
+            async for records in pieces:
+                found.update(record.value for record in records if record.value is not None)
+        return found
+
+    async def replace(self, refolded: Refolded, *, offset: int) -> None:
+        """Write the changelog anew, in one transaction that moves the group to ``offset`` as well."""
+        entries: dict[bytes, bytes | None] = dict.fromkeys(self._keys)
+        entries.update({session.encode(): stored.state for session, stored in refolded.states.items()})
+        mark = CheckpointMark(
+            offset=offset,
+            identity=self.identity,
+            configuration=in_force(refolded.rules),
+            scanned=self._scanned,
+            rebuilt=self._end,
+            fold=tasks.FOLD_VERSION,
+        )
+        marks: dict[bytes, bytes | None] = dict.fromkeys(self._marks)
+        marks[CHECKPOINT_KEY] = encode_checkpoint(mark)
+        marks.update(history_entries(refolded.rules, StoredHistory()))
+        commit = Commit(decided=(), states=entries, dead_letters=(), marks=marks, offset=offset)
+        try:
+            async with asyncio.timeout(self.commit_s):
+                await self.ledger.commit(commit)
+        except TimeoutError as exc:
+            raise LogError(
+                f"partition {self.number}: its changelog was not written within {self.commit_s:g} s: "
+                "repeat this"
+            ) from exc
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self.ledger.close()
+
+
+def _texts(entries: Mapping[bytes, bytes | None]) -> Sequence[ConfigurationText]:
+    """The stored configurations; none if they cannot be read."""
+    try:
+        return history_texts(entries.get)
+    except DecodeError:
+        return ()

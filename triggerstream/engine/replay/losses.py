@@ -1,0 +1,86 @@
+"""Losses of a rebuild: sessions that it would delete, and commands that would wrongly count as decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import CommandId, InstanceId, SessionId, split_instance_id
+from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState
+from triggerstream.engine.replay.refold import Kept, Refolded
+from triggerstream.wire import state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCommand:
+    """A command that this release's fold decides, and the fold of the stored states did not."""
+
+    session: SessionId
+    instance: InstanceId
+    command: CommandId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """Number of stored sessions that are not in the log, and of their commands that are not settled."""
+
+    sessions: int = 0
+    commands: int = 0
+
+    def __add__(self, other: Losses) -> Losses:
+        """Both together."""
+        return Losses(sessions=self.sessions + other.sessions, commands=self.commands + other.commands)
+
+    def __bool__(self) -> bool:
+        """Whether anything would be lost."""
+        return bool(self.sessions)
+
+
+def losses(refolded: Refolded, kept: Kept) -> Losses:
+    """Count the stored sessions that ``refolded`` does not have."""
+    found = Losses()
+    for key, value in kept.states.items():
+        try:
+            if SessionId(key.decode()) in refolded.states:
+                continue
+            open_ = sum(one.status in DECIDED for one in _instances(state.decode(value)))
+        except (DecodeError, UnicodeDecodeError):
+            open_ = 0
+        found += Losses(sessions=1, commands=open_)
+    return found
+
+
+def new_commands(refolded: Refolded, kept: Kept) -> Sequence[NewCommand]:
+    """The open commands in ``refolded`` whose instances are waiting or missing in the stored states.
+
+    Settled commands were decided by the first fold, so they are not new.
+    """
+    found = []
+    known: dict[SessionId, SessionState | None] = {}
+    for command, item in refolded.open.items():
+        session, instance = item.decision.session, item.decision.instance
+        if session not in known:
+            known[session] = _readable(kept.states.get(session.encode()))
+        before = _instance(known[session], instance)
+        if before is None or before.status in WAITING:
+            found.append(NewCommand(session=session, instance=instance, command=command))
+    return found
+
+
+def _readable(value: bytes | None) -> SessionState | None:
+    try:
+        return None if value is None else state.decode(value)
+    except DecodeError:
+        return None
+
+
+def _instances(known: SessionState) -> Iterator[Instance]:
+    for record in known.tasks.values():
+        yield from record.instances()
+
+
+def _instance(known: SessionState | None, instance: InstanceId) -> Instance | None:
+    parts = split_instance_id(instance)
+    record = None if known is None or parts is None else known.tasks.get(parts[0])
+    return None if record is None or parts is None else record.find(parts[1])

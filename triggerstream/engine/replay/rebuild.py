@@ -1,0 +1,407 @@
+"""Rebuilding what is kept of partitions, from their logs.
+
+It goes in this order:
+
+1. every partition is fenced: no engine can write to any of them
+2. for each it is found out where its engine has to go on; where that is not known, or a log has lost its
+   beginning, nothing is changed
+3. one after the other, its log is folded up to there, and the result put in the place of what was kept, all
+   or nothing; what the fold decides, re-homes or refuses on the way was carried out long ago, and is dropped
+
+A crash at any moment leaves each partition as it was or rebuilt, with the same place to go on: it can be
+repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from triggerstream.core import advice, tasks
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.events import ConfigApplied
+from triggerstream.core.ids import SessionId
+from triggerstream.core.placement import partition_of
+from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.partitioned.ports import FencedError
+from triggerstream.engine.replay.archive import (
+    Archive,
+    RecordReader,
+    Tell,
+    fold_on,
+    lost_beginning,
+    refold_of,
+)
+from triggerstream.engine.replay.losses import Losses, NewCommand, losses, new_commands
+from triggerstream.engine.replay.refold import Kept
+from triggerstream.wire import events
+from triggerstream.wire.records import Record
+
+LATEST = -1
+"""As an offset: the end of the log."""
+DECIDED = -2
+"""Value for an offset: after the last record whose command is in the commands topic."""
+
+
+class Source(StrEnum):
+    """What says where a partition goes on."""
+
+    CHECKPOINT = "checkpoint"
+    GROUP = "group"
+    GIVEN = "given"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """A partition that was rebuilt up to ``offset``, or would be.
+
+    ``to_decide`` is how many commands the records from ``offset`` on decide; None: nobody asked.
+    ``elsewhere`` counts the records before it that belong to another partition: they were appended there.
+    """
+
+    partition: int
+    offset: int
+    source: Source
+    events: int
+    sessions: int
+    elsewhere: int
+    to_decide: int | None = None
+    fold: int | None = None
+    """Fold version of the states, if it differs from this release's."""
+    new_commands: Sequence[NewCommand] = ()
+    """Commands that only this release's fold decides, in that case."""
+    outbox: bool = False
+    """Whether the engine has an outbox, and so hands over such commands by itself."""
+    lost: Losses = field(default_factory=Losses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Options of a rebuild. ``given``: offsets of partitions whose position is unknown; key None: all others.
+
+    ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning. ``agreed``: the
+    operator accepts losses, and that commands which only this release decides may count as decided.
+    """
+
+    given: Mapping[int | None, int]
+    dry_run: bool = False
+    incomplete: bool = False
+    agreed: bool = False
+
+
+async def rebuild(
+    archives: Sequence[Archive],
+    wish: Wish,
+    tell: Tell,
+    *,
+    beyond: Mapping[int, RecordReader] | None = None,
+) -> Sequence[Rebuilt]:
+    """Rebuild the stored states of ``archives``, which are all partitions of the app.
+
+    ``beyond``: further partitions of its log that may belong to the app, because no checkpoint has its
+    number.
+
+    Raises:
+        UsageError: the rebuild is not possible with these options; nothing was changed.
+        FencedError: an engine started meanwhile. Partitions already rebuilt stay; stop the engine and repeat.
+        LogError: the log failed. Partitions already rebuilt stay; repeat.
+    """
+    if not wish.dry_run:
+        await asyncio.gather(*(archive.fence() for archive in archives))
+        failpoint("rebuild.fenced")
+    starts = await _starts(archives, wish, tell, beyond or {})
+    done: list[Rebuilt] = []
+    for archive, (offset, source) in zip(archives, starts, strict=True):
+        # Once a partition would lose something, the others are only counted.
+        keep = wish.dry_run or (not wish.agreed and any(one.lost or one.new_commands for one in done))
+        done.append(await _rebuild(archive, offset, source, wish=wish, keep=keep, tell=tell))
+    if not wish.dry_run and not wish.agreed:
+        _refuse_losses(archives[0].address, done)
+    return done
+
+
+def _refuse_losses(address: str, done: Sequence[Rebuilt]) -> None:
+    """Raise if a rebuild would lose sessions, or skip commands.
+
+    Raises:
+        UsageError: it would; partitions without losses may already be rebuilt.
+    """
+    lost = sum((one.lost for one in done), Losses())
+    decided = sum(len(one.new_commands) for one in done)
+    said = []
+    if lost:
+        said.append(
+            f"{lost.sessions:,} sessions with {lost.commands:,} commands that are not settled are stored, "
+            "but are not in the log: they would be lost"
+        )
+    if decided:
+        count = "would count as decided, and only `instances resend` would hand them over"
+        becomes = "would be handed over" if any(one.outbox for one in done) else count
+        said.append(
+            f"stored states were folded with version {next(one.fold for one in done if one.fold)} "
+            f"of the fold; {decided:,} commands that only this release decides {becomes}"
+        )
+    if said:
+        raise UsageError(f"{'; '.join(said)}; {advice.rebuild_all_the_same(address)}")
+
+
+async def _starts(
+    archives: Sequence[Archive], wish: Wish, tell: Tell, beyond: Mapping[int, RecordReader]
+) -> Sequence[tuple[int, Source]]:
+    starts: list[tuple[int, Source]] = []
+    unknown: list[tuple[Archive, Kept]] = []
+    spans: dict[int, _Span] = {}
+    for archive in archives:
+        kept = await archive.kept()
+        if kept.log_begin > 0 and not wish.incomplete:
+            raise UsageError(
+                f"partition {archive.number}: {lost_beginning(kept)}; "
+                f"{advice.rebuild_from_rest(archive.address)}"
+            )
+        if kept.partitions not in {None, archive.partitions}:
+            raise UsageError(
+                f"partition {archive.number}: its checkpoint was made with {kept.partitions} partitions, "
+                f"those of others with {archive.partitions}"
+            )
+        start = _start(archive, kept, wish.given)
+        if start is None:
+            unknown.append((archive, kept))
+            continue
+        offset, source = start
+        by_commands = given_for(archive, wish) == DECIDED and source is Source.GIVEN
+        if source is Source.GROUP or by_commands:
+            offset = await _decided_up_to(archive, kept, offset, tell)
+        folded = kept.log_begin if kept.offset is not None else offset
+        spans[archive.number] = _Span(begin=kept.log_begin, folded=folded, end=kept.log_end)
+        starts.append((offset, source))
+    if unknown:
+        raise await _ask(unknown, tell)
+    await _refuse_misplaced(archives, spans, tell, beyond, agreed=wish.agreed)
+    return starts
+
+
+def given_for(archive: Archive, wish: Wish) -> int | None:
+    """The offset that ``wish`` gives for the partition."""
+    return wish.given.get(archive.number, wish.given.get(None))
+
+
+def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tuple[int, Source] | None:
+    """Where the engine has to go on; None: not known. Records before the log's beginning or end are lost."""
+    asked = given.get(archive.number, given.get(None))
+    if asked == DECIDED:
+        asked = kept.log_begin  # a lower bound; the commands topic may give a higher one
+    if kept.offset is not None:
+        offset, source = kept.offset, Source.CHECKPOINT
+    elif kept.group is not None:
+        offset, source = kept.group, Source.GROUP
+    elif kept.log_end == 0:
+        offset, source = 0, Source.EMPTY
+    elif asked is None:
+        return None
+    elif asked > kept.log_end:
+        raise UsageError(
+            f"partition {archive.number}: its log ends at offset {kept.log_end}: it cannot go on from {asked}"
+        )
+    else:
+        offset, source = kept.log_end if asked == LATEST else asked, Source.GIVEN
+    return max(min(offset, kept.log_end), kept.log_begin), source
+
+
+async def _decided_up_to(archive: Archive, kept: Kept, offset: int, tell: Tell) -> int:
+    """How far the log was folded at least: the group's offset may lag behind the last checkpoint.
+
+    A decision is durable together with all that is before it, so the last one that is there tells.
+    """
+    if offset >= kept.log_end:
+        return offset
+    refold = refold_of(archive, kept)
+    await fold_on(archive, refold, kept.log_begin, offset, tell)
+    decided: Collection[bytes] | None = None
+    async with aclosing(archive.records(offset, kept.log_end)) as pieces:
+        async for records in pieces:
+            if decided is None:
+                decided = await archive.decided(records[0].arrival_us)
+            if not decided:
+                break
+            for record in records:
+                if any(item.value in decided for item in refold.fold([record])):
+                    offset = record.offset + 1
+    return offset
+
+
+async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageError:
+    decided = 0
+    for archive, kept in unknown:
+        refold = refold_of(archive, kept)
+        await fold_on(archive, refold, kept.log_begin, kept.log_end, tell)
+        decided += refold.decided
+    numbers = ", ".join(str(archive.number) for archive, _ in unknown)
+    return UsageError(
+        f"partition {numbers}: {unknown[0][1].why}, so nothing says how far it was folded: "
+        f"{advice.rebuild_from_offset(unknown[0][0].address, commands=decided)}"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """A partition's log from ``begin`` to before ``end``.
+
+    Records before ``folded`` count as folded, although no checkpoint says so.
+    """
+
+    begin: int
+    folded: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Misplaced:
+    """Records in the wrong partition without a copy in the right one, by position.
+
+    ``fitting`` counts, for each number of partitions, records that would be in the wrong partition with it.
+    """
+
+    own: int
+    fitting: dict[int, int]
+    sessions: dict[tuple[int, int], SessionId] = field(default_factory=dict)
+    copied: set[tuple[int, int]] = field(default_factory=set)
+
+    def look(self, record: Record) -> None:
+        """Note ``record``."""
+        origin = events.origin_of(record.headers)
+        if origin is not None:
+            self.copied.add(origin)
+            return
+        try:
+            event = events.decode(record)
+        except DecodeError:
+            return
+        if isinstance(event, ConfigApplied):
+            return
+        key = event.session.encode()
+        for number in self.fitting:
+            if partition_of(key, number) != record.partition:
+                self.fitting[number] += 1
+        if partition_of(key, self.own) != record.partition:
+            self.sessions[record.partition, record.offset] = event.session
+
+    def look_for_copy(self, record: Record) -> None:
+        """Note ``record`` if it is a copy."""
+        origin = events.origin_of(record.headers)
+        if origin is not None:
+            self.copied.add(origin)
+
+    def uncopied(self) -> Mapping[tuple[int, int], SessionId]:
+        """Sessions of records without a copy, by position."""
+        return {place: session for place, session in self.sessions.items() if place not in self.copied}
+
+
+async def _walk(
+    log: Archive | RecordReader,
+    number: int,
+    span: tuple[int, int],
+    look: Callable[[Record], None],
+    tell: Tell,
+) -> None:
+    begin, end = span
+    if begin >= end:
+        return
+    tell(number, 0, end - begin)
+    async with aclosing(log.records(begin, end)) as pieces:
+        async for records in pieces:
+            for record in records:
+                look(record)
+            if records:
+                tell(number, records[-1].offset + 1 - begin, end - begin)
+            await asyncio.sleep(0)  # as in fold_on
+
+
+async def _refuse_misplaced(
+    archives: Sequence[Archive],
+    spans: Mapping[int, _Span],
+    tell: Tell,
+    beyond: Mapping[int, RecordReader],
+    *,
+    agreed: bool,
+) -> None:
+    """Raise if records that count as folded are in the wrong partition, without a copy in the right one.
+
+    Workers append a copy of such a record before their checkpoint passes it. If the checkpoints are lost, and
+    with them the app's number of partitions, records without a copy show that the number was another one. A
+    copy may be in a partition that has a checkpoint, after its folded records. ``agreed``: if no number of
+    partitions fits better, these records may be left out.
+    """
+    own, all_ = len(archives), len(archives) + len(beyond)
+    if all_ == 1 or not (beyond or any(span.begin < span.folded for span in spans.values())):
+        return
+    found = _Misplaced(own=own, fitting=dict.fromkeys(range(1, all_ + 1), 0))
+    for archive in archives:
+        span = spans[archive.number]
+        await _walk(archive, archive.number, (span.begin, span.folded), found.look, tell)
+    for number, log in beyond.items():
+        await _walk(log, number, await log.since(0), found.look, tell)
+    if found.uncopied():
+        for archive in archives:
+            span = spans[archive.number]
+            await _walk(archive, archive.number, (span.folded, span.end), found.look_for_copy, tell)
+    uncopied = found.uncopied()
+    if not uncopied:
+        return
+    best = min(found.fitting, key=lambda number: (found.fitting[number], -number))
+    said = (
+        f"{len(uncopied):,} records of {len(set(uncopied.values())):,} sessions are not where {own} "
+        "partitions would place them: these sessions would be lost"
+    )
+    if best != own and not found.fitting[best]:
+        raise UsageError(f"{said}; {advice.rebuild_with_partitions(archives[0].address, partitions=best)}")
+    if not agreed:
+        raise UsageError(f"{said}; {advice.name_partitions(archives[0].address)}")
+
+
+async def _rebuild(
+    archive: Archive, offset: int, source: Source, *, wish: Wish, keep: bool, tell: Tell
+) -> Rebuilt:
+    """Fold a partition again; unless ``keep``, replace the stored states by the result."""
+    kept = await archive.kept()
+    refold = refold_of(archive, kept)
+    if source is Source.CHECKPOINT and kept.log_begin > 0 and kept.commands is None:
+        # The events of these states are no longer in the log, so the states are taken as they are.
+        refold.begin_with(kept.states)
+    else:
+        await fold_on(archive, refold, kept.log_begin, offset, tell)
+    refolded = refold.result()
+    lost = losses(refolded, kept)
+    other = kept.fold is not None and kept.fold != tasks.FOLD_VERSION
+    decided_anew = new_commands(refolded, kept) if other else ()
+    keep = keep or (not wish.agreed and bool(lost or decided_anew))
+    events, elsewhere, decided = refold.events, len(refold.misplaced), refold.decided
+    failpoint("rebuild.folded")
+    to_decide = None
+    if wish.dry_run or source is Source.GIVEN:
+        await fold_on(archive, refold, offset, kept.log_end, tell)
+        to_decide = refold.decided - decided
+    if not keep:
+        try:
+            await archive.replace(refolded, offset=offset)
+        except FencedError as exc:
+            raise FencedError(
+                f"partition {archive.number}: a worker has taken it over: stop all workers, and repeat this"
+            ) from exc
+        failpoint("rebuild.replaced")
+    return Rebuilt(
+        partition=archive.number,
+        offset=offset,
+        source=source,
+        events=events,
+        sessions=len(refolded.states),
+        elsewhere=elsewhere,
+        to_decide=to_decide,
+        fold=kept.fold if other else None,
+        new_commands=decided_anew,
+        outbox=kept.commands is not None,
+        lost=lost,
+    )

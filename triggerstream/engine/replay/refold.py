@@ -1,0 +1,277 @@
+"""Replay: a partition's log folded once more, and held against what is kept of it.
+
+Pure. Commands, re-homed records and dead letters that the fold yields are those of then: nobody is to carry
+them out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from triggerstream.core.commands import Command
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.fold import next_due
+from triggerstream.core.ids import CommandId, Json, JsonObject, SessionId
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import Decided, Stored
+from triggerstream.engine.configuration_cache import shelve
+from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.processor import Processor
+from triggerstream.wire import state
+from triggerstream.wire.bounds import STATE_DEPTH
+from triggerstream.wire.events import origin_of
+from triggerstream.wire.json import as_object, dumps, loads
+from triggerstream.wire.records import Record
+
+WHOLE = ""
+"""The place of a difference that is the whole state."""
+
+
+def copied_by(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
+    """The places of the originals that any of ``records`` was appended for."""
+    for record in records:
+        if record.headers and (origin := origin_of(record.headers)) is not None:
+            yield origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Consistent snapshot of the stored data of a partition.
+
+    ``offset`` is the offset of its checkpoint; None: no checkpoint belongs to this log, and ``why`` says why.
+    ``group`` is the group offset, if there should be a checkpoint and is none. ``partitions`` is the number
+    of partitions in the checkpoint. The log has offsets from ``log_begin`` to before ``log_end``.
+
+    ``states`` are by session key. Data that an engine does not store is None: ``due`` (due times of timers)
+    and ``commands`` (commands not settled, or that could not be handed over). ``scanned`` is the
+    configuration for which all sessions were evaluated, ``fold`` the oldest version of the fold with which
+    the states were folded.
+    """
+
+    offset: int | None
+    log_begin: int
+    log_end: int
+    why: str = "there is no checkpoint"
+    group: int | None = None
+    partitions: int | None = None
+    states: Mapping[bytes, bytes] = field(default_factory=dict)
+    configurations: Sequence[ConfigurationText] = ()
+    scanned: int = -1
+    due: Mapping[bytes, int] | None = None
+    commands: frozenset[CommandId] | None = None
+    fold: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A place where what is kept is not what the log gives; both as JSON, None where there is nothing.
+
+    ``place`` is a JSON pointer into the state, in which an instance goes by its name; ``session`` is None
+    where the difference concerns the partition.
+    """
+
+    session: str | None
+    place: str
+    kept: str | None
+    log: str | None
+
+    def __str__(self) -> str:
+        """One line."""
+        where = self.place if self.session is None else f"session {self.session}{self.place}"
+        return f"{where}: kept is {self.kept or 'nothing'}, the log gives {self.log or 'nothing'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refolded:
+    """What a log comes to. ``open`` are the commands that were decided and are not settled, in order.
+
+    ``rules`` have the configurations that some session has still to meet, ``history`` all that there were.
+    """
+
+    states: Mapping[SessionId, Stored]
+    rules: Rules
+    history: Rules
+    open: Mapping[CommandId, Decided]
+
+
+class Refold:
+    """Folds a partition's log from its beginning on; ``rules`` were in force before the first record of it.
+
+    ``misplaced`` are records that belong to another partition, as the places where their originals lie, each
+    with its key; ``copies`` the originals of records that were appended for such ones.
+    """
+
+    def __init__(self, processor: Processor, rules: Rules | None = None) -> None:
+        self._processor = processor
+        self._states: dict[SessionId, Stored] = {}
+        self._open: dict[CommandId, Decided] = {}
+        self.rules = Rules(app=processor.app) if rules is None else rules
+        self.events = 0
+        self.decided = 0
+        self.misplaced: dict[tuple[int, int], bytes] = {}
+        self.copies: set[tuple[int, int]] = set()
+
+    def fold(self, records: Sequence[Record]) -> Sequence[Decided]:
+        """Fold ``records``, which follow on those before; what they decided.
+
+        Raises:
+            FoldVersionError: a configuration needs a newer release.
+        """
+        checkpoint = self._processor.process(self.rules, records, self._load)
+        self._states.update(checkpoint.states)
+        if checkpoint.rules is not None:
+            self.rules = shelve(checkpoint.rules, self._processor.configurations)
+        for item in checkpoint.decided:
+            if isinstance(item.decision, Command):
+                self._open[item.decision.id] = item
+                self.decided += 1
+        for command in checkpoint.settled:
+            self._open.pop(command, None)
+        self.events += checkpoint.events
+        for new in checkpoint.rehomed:
+            origin = origin_of(new.headers)
+            if origin is not None:
+                self.misplaced[origin] = new.key or b""
+        self.copies.update(copied_by(records))
+        return checkpoint.decided
+
+    def _load(self, session: SessionId) -> bytes | None:
+        stored = self._states.get(session)
+        return None if stored is None else stored.state
+
+    def begin_with(self, states: Mapping[bytes, bytes]) -> None:
+        """Start from the stored ``states``."""
+        for key, value in states.items():
+            try:
+                known = state.decode(value)
+            except DecodeError as exc:
+                raise UsageError(f"the state of session {key.decode()!r} cannot be read ({exc})") from exc
+            self._states[SessionId(key.decode())] = Stored(state=value, due_us=None, config=known.config)
+
+    def result(self) -> Refolded:
+        """What the log comes to so far; timers are due as the rules of now have it."""
+        rules = self.rules
+        current = oldest = rules.current.offset
+        states = dict(self._states)
+        for session, stored in self._states.items():
+            if stored.config >= current and stored.due_us is None:
+                continue
+            known = state.decode(stored.state)
+            if known.is_empty():
+                states[session] = Stored(state=stored.state, due_us=None, config=current)
+                continue
+            oldest = min(oldest, known.config)
+            due_us = next_due(rules, known) if known.timer_count else None
+            states[session] = Stored(state=stored.state, due_us=due_us, config=stored.config)
+        return Refolded(states=states, rules=rules.forget(oldest), history=rules, open=dict(self._open))
+
+
+def differences(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
+    """Where ``kept`` is not what the log gives: the partition's own first, then session by session."""
+    yield from _configurations(refolded, kept)
+    seen: set[SessionId] = set()
+    for key, value in kept.states.items():
+        try:
+            session = SessionId(key.decode())
+        except UnicodeDecodeError:
+            name = key.decode(errors="backslashreplace")
+            yield Difference(session=name, place=WHOLE, kept=_brief(value), log=None)
+            continue
+        stored = refolded.states.get(session)
+        if stored is None:
+            yield Difference(session=session, place=WHOLE, kept=_brief(value), log=None)
+            continue
+        seen.add(session)
+        if value != stored.state:
+            yield from _within(session, value, stored.state)
+        if kept.due is not None and kept.scanned >= refolded.rules.current.offset:
+            due_us = kept.due.get(key)
+            if due_us != stored.due_us:
+                yield Difference(session=session, place="/due", kept=_text(due_us), log=_text(stored.due_us))
+    for session, stored in refolded.states.items():
+        if session not in seen:
+            yield Difference(session=session, place=WHOLE, kept=None, log=_brief(stored.state))
+    if kept.commands is not None:
+        for command, decided in refolded.open.items():
+            if command not in kept.commands:
+                decision = decided.decision
+                yield Difference(
+                    session=decision.session,
+                    place=f"/outbox/{command}",
+                    kept=None,
+                    log=_text(decision.instance),
+                )
+
+
+def _configurations(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
+    """What is kept must reach back as far as some session needs it, and may reach further."""
+    found = [f"{one.offset}:{one.hash}" for one in kept.configurations]
+    wanted = _places(refolded.rules)
+    if not (_ends_with(found, wanted) and _ends_with(_places(refolded.history), found)):
+        yield Difference(session=None, place="/configurations", kept=_text([*found]), log=_text([*wanted]))
+
+
+def _places(rules: Rules) -> list[str]:
+    return [f"{one.offset}:{one.hash}" for one in rules.history if one.offset >= 0]
+
+
+def _ends_with(items: list[str], end: list[str]) -> bool:
+    return len(items) >= len(end) and items[len(items) - len(end) :] == end
+
+
+def _within(session: SessionId, kept: bytes, log: bytes) -> Iterator[Difference]:
+    """Where two states differ, both as this release writes them."""
+    try:
+        upcast = state.encode(state.decode(kept))
+    except DecodeError as exc:
+        yield Difference(session=session, place=WHOLE, kept=_unreadable(exc), log=_brief(log))
+        return
+    for place, one, other in _diff("", _named(upcast), _named(log)):
+        yield Difference(session=session, place=place, kept=one, log=other)
+
+
+def _named(value: bytes) -> JsonObject:
+    """A state as JSON, with instances by their names: whether they are open, their status says."""
+    fields = as_object(loads(value, depth=STATE_DEPTH), "")
+    tasks: JsonObject = {}
+    for name, item in as_object(fields.get("tasks", {}), "/tasks").items():
+        record = as_object(item, "/tasks")
+        tasks[name] = {"next": record.get("next")}
+        for where in ("open", "resolved"):
+            instances = record.get(where)
+            for instance in instances if isinstance(instances, list) else ():
+                found = as_object(instance, where)
+                tasks[f"{name}#{found.get('number')}"] = found
+    return fields | {"tasks": tasks}
+
+
+def _diff(place: str, kept: Json, log: Json) -> Iterator[tuple[str, str | None, str | None]]:
+    if isinstance(kept, dict) and isinstance(log, dict):
+        for name in dict.fromkeys((*kept, *log)):
+            at = f"{place}/{name}"
+            if name not in kept:
+                yield at, None, _text(log[name])
+            elif name not in log:
+                yield at, _text(kept[name]), None
+            else:
+                yield from _diff(at, kept[name], log[name])
+    elif kept != log or type(kept) is not type(log):
+        yield place, _text(kept), _text(log)
+
+
+def _text(value: Json) -> str | None:
+    return None if value is None else dumps(value).decode()
+
+
+def _brief(value: bytes) -> str:
+    """A whole state, in short."""
+    try:
+        known = state.decode(value)
+    except DecodeError as exc:
+        return _unreadable(exc)
+    return dumps({"offset": known.offset, "generation": known.generation}).decode()
+
+
+def _unreadable(exc: DecodeError) -> str:
+    return dumps(f"unreadable: {exc}").decode()

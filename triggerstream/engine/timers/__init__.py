@@ -1,0 +1,1 @@
+"""Timers: sessions by due time, and the service that appends timer events."""

@@ -1,0 +1,69 @@
+"""Appends timer events as they come due: the only part of a timer that looks at the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from triggerstream.core.events import Timer
+from triggerstream.core.ids import SessionId
+from triggerstream.engine.ports import Clock
+from triggerstream.engine.timers.heap import Timers
+from triggerstream.wire import events
+from triggerstream.wire.records import NewRecord
+
+_PAGE = 1_000
+_LONGEST_SLEEP_S = 1.0
+"""A timer waits no longer at once: the wall clock may be set meanwhile."""
+_TIMER = events.encode(Timer())
+
+
+class Alarm:
+    """The timers of a partition, rung by ``run``.
+
+    ``append`` puts records into the partition's log, and returns once they are folded: an owner that is
+    behind would only append the same timers again, and fall behind further.
+    """
+
+    def __init__(self, *, clock: Clock, append: Callable[[list[NewRecord]], Awaitable[None]]) -> None:
+        self._clock = clock
+        self._append = append
+        self._timers = Timers({})
+        self._sooner = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many sessions wait for a timer."""
+        return len(self._timers)
+
+    def set(self, due: Iterable[tuple[SessionId, int | None]]) -> None:
+        """Note when the folded states of sessions have their next timers."""
+        update = self._timers.update
+        sooner = False
+        for session, due_us in due:
+            sooner |= update(session, due_us)
+        if sooner:
+            self._sooner.set()
+
+    async def run(self) -> None:
+        """Ring, until cancelled."""
+        while True:
+            due = self._timers.take(self._clock.now_us(), limit=_PAGE)
+            if due:
+                await self._append([NewRecord(key=session.encode(), value=_TIMER) for session in due])
+                self._timers.again(due, self._clock.now_us())
+            else:
+                await self._sleep()
+
+    async def _sleep(self) -> None:
+        self._sooner.clear()
+        next_us = self._timers.next_us()
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._sooner.wait())]
+        if next_us is not None:
+            wait_s = (next_us - self._clock.now_us()) / 1_000_000
+            waits.append(asyncio.create_task(self._clock.sleep(min(max(wait_s, 0), _LONGEST_SLEEP_S))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

@@ -1,0 +1,384 @@
+"""What each key of a tasks file may hold, and what it becomes.
+
+``schemas/tasks.schema.json`` says the same for editors and other languages; a test compares the two. What
+is doubtful rather than malformed, or concerns several tasks, is in :mod:`triggerstream.wire.tasksfile.rules`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from triggerstream.core.ids import JsonObject, TaskName, TriggerName
+from triggerstream.core.tasks import Bounds, Retry, Task
+from triggerstream.wire.durations import parse_duration
+from triggerstream.wire.tasksfile.conditions import (
+    UNSUPPORTED,
+    Triggers,
+    check_name,
+    read_trigger,
+    read_triggers,
+)
+from triggerstream.wire.tasksfile.spots import Findings, Name, Spot, listed, meant, unknown_key
+from triggerstream.wire.tasksfile.tree import Value, plain
+
+TASK_KEYS: Final = (
+    "after",
+    "run",
+    "unless",
+    "andEvery",
+    "withParams",
+    "using",
+    "retry",
+    "queue",
+    "expires",
+)
+LATER_KEYS: Final = (
+    "within",
+    "deadline",
+    "onTimeout",
+    "delay",
+    "debounce",
+    "maxConcurrency",
+    "paused",
+    "unlessFrom",
+)
+"""Keys of the condition language that this version does not know. They are refused even under ``$extras``:
+one that is kept without a meaning would take on another with the next version."""
+TOP_KEYS: Final = ("$schema", "$extras", "$bounds")
+RETRY_KEYS: Final = ("max", "backoff", "factor", "maxBackoff")
+BOUND_KEYS: Final[Mapping[str, str]] = {
+    re.sub("_(.)", lambda m: m.group(1).upper(), bound.name): bound.name for bound in fields(Bounds)
+}
+"""The names of the bounds in the file (``stateBytes``) and in :class:`Bounds` (``state_bytes``)."""
+NOTE_PREFIX: Final = "x-"
+EXECUTORS: Final = ("celery",)
+MOST_RETRIES: Final = 1_000_000
+"""Far beyond use; JSON alone would allow numbers that no 64-bit integer holds."""
+CELERY_PREFIX: Final = "celery."
+"""Celery's own tasks, such as ``celery.chord``; the bridge never dispatches them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A task as it stands in the file. ``task`` is None where it cannot be used.
+
+    ``clear`` is false where something of its condition could not be made out, so that nothing should be
+    concluded from what is missing there. ``unless_at`` is the place of the ``unless`` list.
+    """
+
+    name: Name
+    after: tuple[Name, ...]
+    unless: tuple[Name, ...]
+    and_every: Name | None
+    params: tuple[Name, ...]
+    unless_at: int
+    clear: bool
+    task: Task | None
+
+    @property
+    def needs(self) -> tuple[Name, ...]:
+        """``after`` plus ``andEvery``."""
+        return self.after if self.and_every is None else (*self.after, self.and_every)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksFile:
+    """A file's tasks in its order, and its bounds."""
+
+    entries: tuple[Entry, ...] = ()
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+def read_tasks(root: Value, findings: Findings, *, name: str) -> TasksFile:
+    """What ``root`` says; whatever is wrong with it goes to ``findings``. ``name`` is the file's."""
+    top = Spot(root, (), findings)
+    if not top.is_object:
+        top.error("wrong-type", f'{name} must hold an object of task name → task: `{{"t_report": {{…}}}}`')
+        return TasksFile()
+    keep = any(key.text == "$extras" and spot.text == "keep" for key, spot in top.members())
+    bounds = Bounds()
+    entries: list[Entry] = []
+    for key, spot in top.members():
+        if key.text == "$bounds":
+            bounds = _read_bounds(spot)
+        elif key.text == "$extras":
+            if spot.text != "keep":
+                spot.error("wrong-value", 'must be `"keep"`, the only choice there is; or leave the key out')
+        elif key.text == "$schema":
+            if spot.text is None:
+                spot.error("wrong-type", f"must be a string, the schema's address, not {spot.kind}")
+        elif key.text.startswith("$"):
+            message = unknown_key(key.text, TOP_KEYS, "names beginning with `$` are reserved")
+            key.error(findings, "unknown-key", message)
+        elif key.text.startswith(NOTE_PREFIX):
+            if any(inner.text == "run" for inner, _ in spot.members()):
+                message = f"names beginning with `{NOTE_PREFIX}` are notes: this is no task and never runs"
+                key.warn(findings, "note-like-task", message)
+        else:
+            entries.append(_read_task(key, spot, keep=keep))
+    return TasksFile(entries=tuple(entries), bounds=bounds)
+
+
+def _read_bounds(spot: Spot) -> Bounds:
+    if not spot.is_object:
+        spot.error("wrong-type", f"must be an object of bounds, not {spot.kind}")
+    given: dict[str, int] = {}
+    for key, value in spot.members():
+        bound = BOUND_KEYS.get(key.text)
+        if bound is None:
+            message = unknown_key(key.text, BOUND_KEYS, f"the bounds are {listed(BOUND_KEYS)}")
+            key.error(spot.findings, "unknown-key", message)
+            continue
+        most: int = getattr(Bounds(), bound)
+        number = value.number
+        if not isinstance(number, int):
+            value.error("wrong-type", f"must be an integer from 1 to {most}, not {_of_number(value)}")
+        elif not 1 <= number <= most:
+            value.error("wrong-value", f"must be from 1 to {most}, not {number}")
+        else:
+            given[bound] = number
+    return Bounds(**given)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What has been read of a task so far."""
+
+    after: Triggers | None = None
+    unless: Triggers = field(default_factory=Triggers)
+    unless_at: int = 0
+    and_every: Triggers = field(default_factory=Triggers)
+    params: tuple[Name, ...] = ()
+    run: str | None = None
+    with_params: JsonObject = field(default_factory=dict)
+    retry: Retry | None = None
+    queue: str | None = None
+    expires_us: int | None = None
+    extras: JsonObject = field(default_factory=dict)
+
+
+def _read_task(name: Name, spot: Spot, *, keep: bool) -> Entry:
+    findings = spot.findings
+    errors_before = findings.errors
+    check_name(name, findings, what="task")
+    if not spot.is_object:
+        message = f'a task must be an object, `{{"after": […], "run": "…"}}`, not {spot.kind}'
+        spot.error("wrong-type", message)
+    draft = _Draft()
+    values: dict[str, Spot] = {}
+    for key, value in spot.members():
+        if key.text in TASK_KEYS:
+            values[key.text] = value
+            _read_key(key.text, value, draft)
+        else:
+            _read_other_key(key, value, draft, keep=keep)
+    if spot.is_object and spot.is_whole:
+        _check_missing(name, values, draft, findings)
+    _check_after(values, draft)
+    _check_params(values, draft)
+    after = draft.after or Triggers(clear=False)
+    every = draft.and_every.names[0] if draft.and_every.names else None
+    usable = findings.errors == errors_before and spot.is_whole and draft.run is not None
+    return Entry(
+        name=name,
+        after=after.names,
+        unless=draft.unless.names,
+        and_every=every,
+        params=draft.params,
+        unless_at=draft.unless_at,
+        clear=spot.is_whole and after.clear and draft.unless.clear and draft.and_every.clear,
+        task=_task(name, after, draft) if usable and after.clear else None,
+    )
+
+
+def _task(name: Name, after: Triggers, draft: _Draft) -> Task:
+    every = draft.and_every.names
+    return Task(
+        name=TaskName(name.text),
+        run=draft.run or "",
+        after=tuple(TriggerName(trigger.text) for trigger in after.names),
+        unless=tuple(TriggerName(trigger.text) for trigger in draft.unless.names),
+        and_every=TriggerName(every[0].text) if every else None,
+        with_params=draft.with_params,
+        retry=draft.retry,
+        queue=draft.queue,
+        expires_us=draft.expires_us,
+        extras=draft.extras,
+    )
+
+
+def _read_key(key: str, value: Spot, draft: _Draft) -> None:
+    match key:
+        case "after":
+            draft.after = read_triggers(value)
+        case "run":
+            draft.run = _read_run(value)
+        case _ if value.is_null:
+            pass  # equals leaving the key out
+        case "unless":
+            draft.unless, draft.unless_at = read_triggers(value), value.at
+        case "andEvery":
+            draft.and_every = read_trigger(value)
+        case "withParams":
+            if not value.is_object:
+                value.error("wrong-type", f"must be an object of trigger → arguments, not {value.kind}")
+            draft.params = tuple(name for name, _ in value.members())
+            draft.with_params = {name.text: plain(spot.value) for name, spot in value.members()}
+        case "using":
+            _read_using(value)
+        case "retry":
+            draft.retry = _read_retry(value)
+        case "queue":
+            draft.queue = _read_text(value, "a queue's name")
+        case _:
+            draft.expires_us = _read_duration(value)
+
+
+def _read_other_key(key: Name, value: Spot, draft: _Draft, *, keep: bool) -> None:
+    findings = value.findings
+    if key.text in LATER_KEYS:
+        key.error(findings, "unsupported-key", f"`{key.text}` {UNSUPPORTED}")
+        return
+    if keep or key.text.startswith(NOTE_PREFIX):
+        draft.extras[key.text] = plain(value.value)
+        likely = None if key.text.startswith(NOTE_PREFIX) else meant(key.text, TASK_KEYS)
+        if likely is not None:
+            message = f"`{key.text}` is kept and means nothing: did you mean `{likely}`?"
+            key.warn(findings, "kept-key-typo", message)
+        return
+    keys = f"the keys of a task are {listed(TASK_KEYS)}; your own begin with `{NOTE_PREFIX}`"
+    key.error(findings, "unknown-key", unknown_key(key.text, TASK_KEYS, keys))
+
+
+def _check_missing(name: Name, values: Mapping[str, Spot], draft: _Draft, findings: Findings) -> None:
+    if "after" not in values:
+        write = '`"after": []`, as `andEvery` is enough' if draft.and_every.names else '`"after": ["…"]`'
+        name.error(findings, "missing-key", f"`after` is missing: write {write}")
+    if "run" not in values:
+        message = '`run` is missing: the registered name of a Celery task, `"run": "my_app.tasks.Report"`'
+        name.error(findings, "missing-key", message)
+
+
+def _check_after(values: Mapping[str, Spot], draft: _Draft) -> None:
+    empty = draft.after == Triggers()
+    if empty and draft.and_every == Triggers():
+        message = "must name at least one trigger: only a task with `andEvery` may leave it empty"
+        values["after"].error("empty-after", message)
+
+
+def _check_params(values: Mapping[str, Spot], draft: _Draft) -> None:
+    after = draft.after.names if draft.after is not None else ()
+    triggers = {name.text for name in (*after, *draft.and_every.names)}
+    given = values.get("withParams")
+    for key, value in given.members() if given is not None else ():
+        if key.text in triggers and not value.is_object:
+            message = f"must be an object, not {value.kind}: it is merged under what `{key.text}` brings"
+            value.error("wrong-type", message)
+
+
+def _read_text(spot: Spot, of: str) -> str | None:
+    if spot.text is None:
+        spot.error("wrong-type", f"must be a string, {of}, not {spot.kind}")
+    elif not spot.text:
+        spot.error("wrong-value", f"must not be empty: {of}")
+    return spot.text or None
+
+
+def _read_run(spot: Spot) -> str | None:
+    run = _read_text(spot, "the registered name of a Celery task")
+    if run is not None and run.startswith(CELERY_PREFIX):
+        message = f"tasks beginning with `{CELERY_PREFIX}` are Celery's own and never dispatched"
+        spot.error("reserved-run", message)
+    return run
+
+
+def _read_using(spot: Spot) -> None:
+    if spot.text is None:
+        spot.error("wrong-type", f"must be an executor's name, not {spot.kind}")
+    elif spot.text not in EXECUTORS:
+        message = f'there is no executor `{spot.text}`: write `"celery"`, the only one, or leave the key out'
+        spot.error("unknown-executor", message)
+
+
+def _read_duration(spot: Spot) -> int | None:
+    if spot.text is None:
+        seconds = spot.number
+        hint = f': write `"{seconds}s"` for seconds' if isinstance(seconds, int) and seconds > 0 else ""
+        message = f"must be a duration such as `10s`, `5m`, `36h`, `40d` or `1h30m`, not {spot.kind}{hint}"
+        spot.error("wrong-type", message)
+        return None
+    micros = parse_duration(spot.text)
+    if micros is None:
+        message = (
+            f"`{spot.text[:40]}` is no duration: write days, hours, minutes and seconds in this order, as in "
+            "`40d`, `1h30m` or `10s`; more than zero, and no more than a hundred years"
+        )
+        spot.error("bad-duration", message)
+    return micros
+
+
+def _read_retry(spot: Spot) -> Retry | None:
+    if not spot.is_object:
+        spot.error("wrong-type", f'must be an object, `{{"max": 3, "backoff": "10s"}}`, not {spot.kind}')
+        return None
+    most, backoff_us, factor = 0, 0, 1.0
+    longest_us: int | None = None
+    given: dict[str, Spot] = {}
+    for key, value in spot.members():
+        if key.text not in RETRY_KEYS:
+            message = unknown_key(key.text, RETRY_KEYS, f"the keys of `retry` are {listed(RETRY_KEYS)}")
+            key.error(spot.findings, "unknown-key", message)
+            continue
+        if value.is_null and key.text != "max":
+            continue  # equals leaving the key out
+        given[key.text] = value
+        match key.text:
+            case "max":
+                most = _read_max(value)
+            case "backoff":
+                backoff_us = _read_duration(value) or 0
+            case "factor":
+                factor = _read_factor(value)
+            case _:
+                longest_us = _read_duration(value)
+    if "max" not in given and spot.is_whole:
+        spot.error("missing-key", "`max` is missing: how many further attempts there may be")
+    _check_retry(given, backoff_us=backoff_us, longest_us=longest_us)
+    return Retry(max=most, backoff_us=backoff_us, factor=factor, max_backoff_us=longest_us)
+
+
+def _read_max(spot: Spot) -> int:
+    number = spot.number
+    if not isinstance(number, int):
+        spot.error("wrong-type", f"must be an integer, 0 or more, not {_of_number(spot)}")
+        return 0
+    if not 0 <= number <= MOST_RETRIES:
+        spot.error("wrong-value", f"must be from 0 to {MOST_RETRIES}, not {number}")
+    return number
+
+
+def _read_factor(spot: Spot) -> float:
+    number = spot.number
+    if number is None:
+        spot.error("wrong-type", f"must be a number, 1 or more, not {spot.kind}")
+        return 1.0
+    if number < 1:
+        spot.error("wrong-value", f"must be 1 or more, not {number}: waits do not shrink")
+    return float(number)
+
+
+def _check_retry(given: Mapping[str, Spot], *, backoff_us: int, longest_us: int | None) -> None:
+    """Doubts about the members of a ``retry`` together."""
+    if "backoff" not in given:
+        for key in ("factor", "maxBackoff"):
+            if key in given:
+                given[key].warn("no-effect", "has no effect without `backoff`: every attempt is made at once")
+    elif longest_us is not None and longest_us < backoff_us:
+        given["maxBackoff"].warn("no-effect", "is shorter than `backoff`, so every wait is this long")
+
+
+def _of_number(spot: Spot) -> str:
+    return spot.kind if spot.number is None else f"{spot.number}"

@@ -1,0 +1,175 @@
+"""Where a reader of a tasks file stands, and what it has to say there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from triggerstream.core.errors import Finding
+from triggerstream.wire.tasksfile.lexemes import Broken
+from triggerstream.wire.tasksfile.tree import Array, Document, Object, Path, Scalar, Value, pointer
+
+
+class Findings:
+    """Gathers what is wrong with a document. ``errors`` counts those that are no mere doubts."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._found: list[tuple[int, Finding]] = []
+        self.errors = 0
+
+    def add(
+        self, code: str, at: int, path: Path, message: str, *, severity: Literal["error", "warning"] = "error"
+    ) -> None:
+        """One finding at a place."""
+        line, column = self._document.position(at)
+        self.errors += severity == "error"
+        finding = Finding(
+            severity=severity, code=code, line=line, column=column, path=pointer(path), message=message
+        )
+        self._found.append((at, finding))
+
+    def where(self, at: int) -> str:
+        """``line:column`` of a place."""
+        return self._document.where(at)
+
+    def sorted(self) -> list[Finding]:
+        """All of them, in the order of the file."""
+        return [finding for _, finding in sorted(self._found, key=lambda pair: pair[0])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name:
+    """A name as it stands in the file: a key, or the name of a trigger."""
+
+    text: str
+    at: int
+    path: Path
+
+    def error(self, findings: Findings, code: str, message: str) -> None:
+        """What is wrong with the name."""
+        findings.add(code, self.at, self.path, message)
+
+    def warn(self, findings: Findings, code: str, message: str) -> None:
+        """What is doubtful about the name."""
+        findings.add(code, self.at, self.path, message, severity="warning")
+
+
+class Spot:
+    """A value with its path, and where to report what is wrong with it."""
+
+    __slots__ = ("findings", "path", "value")
+
+    def __init__(self, value: Value, path: Path, findings: Findings) -> None:
+        self.value = value
+        self.path = path
+        self.findings = findings
+
+    @property
+    def at(self) -> int:
+        """The place of its first character."""
+        return self.value.at
+
+    def error(self, code: str, message: str) -> None:
+        """What is wrong with the value; nothing about one that could not be made out: that is reported."""
+        if not self.is_broken:
+            self.findings.add(code, self.value.at, self.path, message)
+
+    def warn(self, code: str, message: str) -> None:
+        """What is doubtful about the value."""
+        self.findings.add(code, self.value.at, self.path, message, severity="warning")
+
+    @property
+    def is_broken(self) -> bool:
+        """Could not be made out."""
+        return isinstance(self.value, Scalar) and isinstance(self.value.value, Broken)
+
+    @property
+    def is_null(self) -> bool:
+        """``null``."""
+        return isinstance(self.value, Scalar) and self.value.value is None
+
+    @property
+    def is_object(self) -> bool:
+        """An object."""
+        return isinstance(self.value, Object)
+
+    @property
+    def is_list(self) -> bool:
+        """A list."""
+        return isinstance(self.value, Array)
+
+    @property
+    def is_whole(self) -> bool:
+        """No mistake can have hidden some of it."""
+        return not self.is_broken if isinstance(self.value, Scalar) else self.value.whole
+
+    @property
+    def text(self) -> str | None:
+        """The value of a string."""
+        value = self.value
+        return value.value if isinstance(value, Scalar) and isinstance(value.value, str) else None
+
+    @property
+    def number(self) -> int | float | None:
+        """The value of a number. JSON has one kind of them: 5.0 is 5, as in JSON Schema."""
+        value = self.value.value if isinstance(self.value, Scalar) else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return int(value) if value == int(value) else value
+
+    @property
+    def kind(self) -> str:
+        """What it is, for people."""
+        match self.value:
+            case Array():
+                return "a list"
+            case Object():
+                return "an object"
+            case Scalar(value=bool(flag)):
+                return "true" if flag else "false"
+            case Scalar(value=None):
+                return "null"
+            case Scalar(value=str()):
+                return "a string"
+            case _:
+                return "a number"
+
+    def members(self) -> Iterator[tuple[Name, Spot]]:
+        """The keys and values of an object, repeated ones included; none of anything else."""
+        if isinstance(self.value, Object):
+            for member in self.value.members:
+                path = (*self.path, member.key)
+                yield Name(text=member.key, at=member.at, path=path), Spot(member.value, path, self.findings)
+
+    def items(self) -> Iterator[Spot]:
+        """The values of a list; none of anything else."""
+        if isinstance(self.value, Array):
+            for index, item in enumerate(self.value.items):
+                yield Spot(item, (*self.path, index), self.findings)
+
+
+def listed(names: Iterable[str]) -> str:
+    """```a`, `b` and `c```."""
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def meant(key: str, known: Iterable[str]) -> str | None:
+    """The known name that ``key`` was meant to be: one of another case or style, or a likely slip."""
+    folded: Mapping[str, str] = {_fold(name): name for name in known}
+    close = get_close_matches(_fold(key[:80]), folded, n=1, cutoff=0.7)
+    return folded[close[0]] if close else None
+
+
+def unknown_key(key: str, known: Iterable[str], otherwise: str) -> str:
+    """What to say of a key that is none of ``known``."""
+    likely = meant(key, known)
+    return f"unknown key `{key[:80]}`: " + (f"did you mean `{likely}`?" if likely else otherwise)
+
+
+def _fold(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
