@@ -24,7 +24,7 @@ from triggerstream.core.events import TYPES, Body
 from triggerstream.core.ids import CommandId, InstanceId
 from triggerstream.core.state import Status
 from triggerstream.core.tasks import FOLD_VERSION
-from triggerstream.wire.taskkeys import BOUND_KEYS
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS
 
 ROOT = PAGE.parents[1]
 TEXT = PAGE.read_text(encoding="utf-8")
