@@ -39,6 +39,10 @@ class _Executor:
         if len(self.at) >= self._expected:
             self.complete.set()
 
+    def destination(self, decision: Decision) -> str | None:  # noqa: ARG002 - the port's signature
+        """None is ever refused."""
+        return None
+
     async def close(self) -> None:
         """Nothing to let go of."""
 

@@ -430,9 +430,18 @@ class MemoryReader:
 
 
 class MemoryDispatcher:
-    """An executor that remembers what it was handed. ``answer``, if given, is asked first, and may raise."""
+    """An executor that remembers what it was handed. ``answer``, if given, is asked first, and may raise.
 
-    def __init__(self, answer: Callable[[Decision], Awaitable[None]] | None = None) -> None:
+    ``destination``: the destination of each decision.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Decision], Awaitable[None]] | None = None,
+        *,
+        destination: Callable[[Decision], str | None] = lambda _: None,
+    ) -> None:
+        self._destination = destination
         self.dispatched: list[Decision] = []
         self.closed = False
         self._answer = answer
@@ -445,6 +454,10 @@ class MemoryDispatcher:
         self.dispatched.append(decision)
         async with self._changed:
             self._changed.notify_all()
+
+    def destination(self, decision: Decision) -> str | None:
+        """As the argument of that name says; None: not known."""
+        return self._destination(decision)
 
     async def wait_for(self, count: int, *, timeout_s: float = 10.0) -> list[Decision]:
         """What was dispatched, once it is at least ``count`` decisions."""

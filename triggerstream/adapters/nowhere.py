@@ -23,6 +23,10 @@ class NowhereDispatcher:
         await self._released.wait()
         raise DispatchError(f"{decision.instance}: there is no executor; the command stays where it is")
 
+    def destination(self, decision: Decision) -> str | None:  # noqa: ARG002 - the port's signature
+        """None: nothing is sent anywhere."""
+        return None
+
     def release(self) -> None:
         """Let go of those who wait."""
         self._released.set()

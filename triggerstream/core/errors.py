@@ -8,6 +8,7 @@
     ├── UsageError       what a person asked for cannot be done as asked
     ├── LogError         the log did not accept or return something; safe to try again
     └── DispatchError    the executor's queue did not accept a command; safe to try again
+        ├── DestinationError      its broker refuses this queue or exchange, and may accept others
         └── UndispatchableError   it never will: the command becomes a dead letter
 """
 
@@ -37,6 +38,18 @@ class LogError(TriggerstreamError):
 
 class DispatchError(TriggerstreamError):
     """The executor's queue did not confirm a command. Safe to call again."""
+
+
+class DestinationError(DispatchError):
+    """The executor's broker refuses the queue or exchange of a command; commands for others may be accepted.
+
+    ``destination`` names it for people and metrics, ``reason`` is the broker's answer.
+    """
+
+    def __init__(self, *, destination: str, reason: str) -> None:
+        super().__init__(f"{destination}: {reason}")
+        self.destination = destination
+        self.reason = reason
 
 
 class UndispatchableError(DispatchError):

@@ -58,7 +58,14 @@ class Dispatcher(Protocol):
 
         Raises:
             DispatchError: the executor's queue did not confirm it. Safe to call again.
+            DestinationError: the same, and it is the queue or exchange of this decision that is refused.
             UndispatchableError: it never will be accepted; the message is the reason.
+        """
+
+    def destination(self, decision: Decision) -> str | None:
+        """The queue or exchange of a decision, in the words of a DestinationError; None: not known.
+
+        Engines ask only while some destination is refused.
         """
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
 """Metrics in Prometheus' form, made of what a process tells of itself when they are asked for.
 
-Labels are partitions, topics and hashes of configurations: never a session, never a command.
+Labels are partitions, topics, hashes of configurations and at most 20 queues: never a session or a command.
 """
 
 from __future__ import annotations
@@ -96,6 +96,13 @@ def _configurations(pulse: Pulse) -> Rows:
     if not isinstance(figures, WorkerFigures):
         return []
     return [((name,), partitions) for name, partitions in sorted(figures.configurations.items())]
+
+
+def _destinations(pulse: Pulse) -> Rows:
+    figures = pulse.vitals.figures
+    if not isinstance(figures, BridgeFigures):
+        return []
+    return [((one.destination,), one.waiting) for one in figures.destinations]
 
 
 def _size(store: Path) -> Rows:
@@ -219,5 +226,11 @@ BRIDGE = (
         "executor_away",
         "1 while the Celery broker confirms nothing and commands wait.",
         _of(BridgeFigures, lambda figures: figures.away),
+    ),
+    Figure(
+        "refused_destination_commands",
+        "Commands that wait for a queue or exchange that the Celery broker refuses: the 20 with the most.",
+        _destinations,
+        ("destination",),
     ),
 )

@@ -37,6 +37,10 @@ class Executor:
         finished = Finished(instance=decision.instance, command=decision.id)
         await self._log.append([NewRecord(key=decision.session.encode(), value=encode(finished))])
 
+    def destination(self, decision: Decision) -> str | None:  # noqa: ARG002 - the port's signature
+        """None is ever refused."""
+        return None
+
     async def close(self) -> None:
         """Close the file."""
         os.close(self._fd)

@@ -19,7 +19,7 @@ from tests.adapters.celery.conftest import command
 from tests.support.valkey import valkey_server
 from triggerstream.adapters.celery.dispatch import CeleryDispatcher
 from triggerstream.core.commands import Revoke
-from triggerstream.core.errors import DispatchError, UndispatchableError
+from triggerstream.core.errors import DestinationError, DispatchError, UndispatchableError
 from triggerstream.core.ids import Json
 
 pytestmark = pytest.mark.celery
@@ -135,6 +135,52 @@ async def test_arguments_that_no_message_can_hold_are_refused(broker: str, value
     dispatcher = CeleryDispatcher(Celery(broker=broker))
     with pytest.raises(UndispatchableError, match="arguments"):
         await dispatcher.dispatch(replace(command("echo"), kwargs={"go": {"value": cast("Json", value)}}))
+
+
+async def test_a_queue_whose_key_is_no_list_is_refused_alone(broker: str) -> None:
+    """Redis executes the others of a batch, so they are repeated once, and not at each attempt."""
+    dispatcher = CeleryDispatcher(Celery(broker=broker))
+    bad, *fine = (replace(command("echo"), queue="bad" if n == 0 else None) for n in range(20))
+    with Redis.from_url(broker) as client:
+        client.set("bad", "no list")
+        sent = 0
+        for attempt in range(3):
+            found = await asyncio.gather(*map(dispatcher.dispatch, (bad, *fine)), return_exceptions=True)
+            assert found[1:] == [None] * 19
+            assert isinstance(found[0], DestinationError)
+            assert (found[0].destination, dispatcher.destination(bad)) == ("queue bad", "queue bad")
+            assert "WRONGTYPE" in found[0].reason
+            sent, before = len(messages(broker)), sent
+            assert (19 <= sent <= 38) if attempt == 0 else sent == before + 19
+        client.delete("bad")
+        await asyncio.gather(*map(dispatcher.dispatch, (bad, *fine)))
+        assert len(messages(broker, "bad")) == 1
+    await dispatcher.close()
+
+
+def misrouted(*_: object) -> None:
+    raise ZeroDivisionError("in the routes")
+
+
+@pytest.mark.parametrize("kind", ["a queue of its own", "a function"])
+async def test_a_command_that_the_app_does_not_route_is_refused_alone(broker: str, kind: str) -> None:
+    app = Celery(broker=broker)
+    bad, fine = command("echo"), replace(command("echo"), queue="celery")
+    if kind == "a function":
+        app.conf.task_routes = (lambda *given, **_: None if given[3] else misrouted(),)
+        destination, reason = f"routes of {bad.run}", "ZeroDivisionError: in the routes"
+    else:
+        app.conf.task_create_missing_queues = False
+        bad = replace(bad, queue="nowhere")
+        destination, reason = "queue nowhere", "QueueNotFound"
+    dispatcher = CeleryDispatcher(app)
+    found = await asyncio.gather(dispatcher.dispatch(bad), dispatcher.dispatch(fine), return_exceptions=True)
+    await dispatcher.close()
+    assert found[1] is None
+    assert isinstance(found[0], DestinationError)
+    assert (found[0].destination, dispatcher.destination(bad)) == (destination, destination)
+    assert reason in found[0].reason
+    assert len(messages(broker)) == 1
 
 
 async def test_a_broker_that_is_away_is_an_error_and_a_later_try_arrives() -> None:

@@ -227,6 +227,9 @@ class _Queue:
 
         await self._fuse.effect(hand_over)
 
+    def destination(self, decision: Decision) -> str | None:  # noqa: ARG002 - the port's signature
+        return None
+
     async def close(self) -> None:
         pass
 

@@ -13,7 +13,7 @@ from triggerstream.adapters.memory import ManualClock, MemoryDispatcher
 from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.errors import DispatchError, LogError, UndispatchableError
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName, TriggerName
-from triggerstream.engine.handover.lanes import UNCONFIRMED, HandOver, Lane
+from triggerstream.engine.handover.lanes import UNCONFIRMED, HandOver, Lane, Reached
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 
@@ -96,7 +96,7 @@ async def test_the_position_is_below_the_first_that_is_not_done() -> None:
         gates["a"].set()
         await eventually(lambda: stage.lane.position == 7)
     assert stage.lane.uncommitted == 3
-    stage.lane.commit(7)
+    stage.lane.commit(Reached(position=7, upto=7))
     assert stage.lane.uncommitted == 0
 
 

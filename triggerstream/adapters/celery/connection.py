@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from amqp.exceptions import MessageNacked
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -16,13 +18,24 @@ _REDIS = frozenset({"redis", "rediss", "sentinel"})
 
 
 class ConfirmedConnection:
-    """Connection that opens at the first use, and again after :meth:`close`. For one thread at a time."""
+    """Connection that opens at the first use, and again after :meth:`close`. For one thread at a time.
 
-    def __init__(self, app: Celery, *, timeout_s: float) -> None:
+    Args:
+        on_return: called during a publish for a mandatory message that no queue takes, with the error, the
+            exchange, the routing key and the message. The broker confirms such a message nevertheless.
+            None: the publish raises the error.
+    """
+
+    def __init__(
+        self, app: Celery, *, timeout_s: float, on_return: Callable[..., None] | None = None
+    ) -> None:
         self._app = app
         self._timeout_s = timeout_s
+        self._on_return = on_return
         self._connection: Any = None
         self._producer: Any = None
+        self.is_amqp = False
+        """Whether the open connection speaks AMQP, where the broker confirms each message before the next."""
 
     def producer(self) -> Any:  # noqa: ANN401 - a kombu Producer
         """A producer on the open connection.
@@ -35,7 +48,10 @@ class ConfirmedConnection:
                 connect_timeout=self._timeout_s, transport_options=self._transport_options()
             )
             self._connection.ensure_connection(max_retries=1, timeout=self._timeout_s)
-            self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+            self.is_amqp = self._connection.transport.driver_type == "amqp"
+            self._producer = self._app.amqp.Producer(
+                self._connection, auto_declare=False, on_return=self._on_return if self.is_amqp else None
+            )
         return self._producer
 
     def connection(self) -> Any:  # noqa: ANN401 - a kombu Connection
@@ -43,9 +59,18 @@ class ConfirmedConnection:
         self.producer()
         return self._connection
 
+    def is_connected(self) -> bool:
+        """Whether the connection is open; an AMQP broker closes it at some errors, and not at others."""
+        return self._connection is not None and bool(self._connection.connected)
+
+    def forget_declarations(self) -> None:
+        """Have queues and exchanges declared again: somebody may have deleted them."""
+        if self._connection is not None:
+            self._connection.declared_entities.clear()
+
     def errors(self) -> tuple[type[BaseException], ...]:
         """Exceptions after which the broker may or may not have the message; then call :meth:`close`."""
-        common = (OSError, KombuError, BrokerError)
+        common = (OSError, KombuError, BrokerError, MessageNacked)
         if self._connection is None:
             return common
         return (*common, *self._connection.connection_errors, *self._connection.channel_errors)

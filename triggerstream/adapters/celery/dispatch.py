@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from triggerstream.adapters.celery.connection import ConfirmedConnection
 from triggerstream.adapters.celery.delivery import HEADER, HEADER_BYTES, header_of
 from triggerstream.adapters.celery.outcomes import NotReportableError, plain
+from triggerstream.adapters.celery.refusal import NO_ROUTE, NOT_FOUND, Refusal, Scope, refusal_of
 from triggerstream.core.commands import Command, Decision
-from triggerstream.core.errors import DecodeError, DispatchError, UndispatchableError
+from triggerstream.core.errors import DecodeError, DestinationError, DispatchError, UndispatchableError
 from triggerstream.wire.json import dumps
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class CeleryDispatcher:
 
         Raises:
             DispatchError: the broker did not confirm it. Safe to call again.
+            DestinationError: the broker refuses its queue or exchange.
             UndispatchableError: it never will be accepted; the message is the reason.
         """
         if self._closed:
@@ -88,6 +90,10 @@ class CeleryDispatcher:
             if self._publisher is publisher:
                 self._publisher = None
             raise DispatchError(f"the Celery broker did not confirm within {self._timeout_s:g} s") from exc
+
+    def destination(self, decision: Decision) -> str | None:
+        """The queue or exchange that ``decision`` is sent to; None: its routes raise an error."""
+        return _destination_or_none(self._app, decision)
 
     async def close(self) -> None:
         """Let go of the connection. What was not confirmed by now is not known to be handed over."""
@@ -125,7 +131,10 @@ class _Publisher:
         self._timeout_s = timeout_s
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._left = False
-        self._connection = ConfirmedConnection(app, timeout_s=timeout_s)
+        self._connection = ConfirmedConnection(app, timeout_s=timeout_s, on_return=self._note_return)
+        self._returned: BaseException | None = None
+        self._suspects: set[str] = set()
+        """Destinations that Redis refused last; bounded by the commands that wait for them."""
         self._declared: set[tuple[object, str]] = set()
         self._thread = threading.Thread(target=self._work, name="triggerstream-dispatch", daemon=True)
         self._thread.start()
@@ -142,8 +151,20 @@ class _Publisher:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            _answer(self._carry_out(batch))
+            for part in self._parts(batch):
+                _answer(self._carry_out(part))
         self._disconnect()
+
+    def _parts(self, batch: list[_Job]) -> list[list[_Job]]:
+        """``batch``, but each alone whose destination was refused: Redis executes the rest of a batch."""
+        if not self._suspects:
+            return [batch]
+        together: list[_Job] = []
+        alone: list[_Job] = []
+        for job in batch:
+            suspect = _destination_or_none(self._app, job.decision) in self._suspects
+            (alone if suspect else together).append(job)
+        return [*([together] if together else []), *([job] for job in alone)]
 
     def _next_batch(self) -> list[_Job]:
         """What is to be done now, in order; empty when nothing more is."""
@@ -161,53 +182,105 @@ class _Publisher:
             return [
                 (job, DispatchError("the dispatcher was closed before this command's turn")) for job in batch
             ]
+        answers: list[_Answer] = []
+        confirmed = False
+        refused: dict[str, str] = {}
         try:
             producer = self._connection.producer()
+            confirmed = self._connection.is_amqp
             # One alone is sent as it is: a batch costs it another 0.3 ms.
             with producer.batch(max_size=_BATCH) if len(batch) > 1 else nullcontext():
-                return [(job, self._try(job.decision)) for job in batch]
+                for job in batch:
+                    answer = self._try(job.decision, refused)
+                    answers.append((job, answer))
         except self._connection.errors() as exc:
-            # Which of them the broker has is not known: all may be sent again.
             self._disconnect()
+            if len(batch) > 1 and not confirmed and _concerns_one(exc):
+                return [answer for job in batch for answer in self._carry_out([job])]
+            if not confirmed:
+                # Which of them the broker has is not known: all may be sent again.
+                answers = []
             why = f"the Celery broker did not accept the message: {type(exc).__name__}: {exc}"
-            return [(job, DispatchError(why)) for job in batch]
+            return [*answers, *((job, DispatchError(why)) for job in batch[len(answers) :])]
         except Exception as exc:  # noqa: BLE001 - it is raised where the commands are waited for
             return [(job, exc) for job in batch]
+        return answers
 
-    def _try(self, decision: Decision) -> Exception | None:
-        """Do one of a batch; what is wrong with this one alone is returned."""
+    def _try(self, decision: Decision, refused: dict[str, str]) -> Exception | None:
+        """Do one of a batch; what is wrong with this one alone, or its destination, is returned.
+
+        ``refused``: the destinations that the broker refused earlier in the batch, with its reasons.
+        """
+        known = _destination_or_none(self._app, decision) if refused else None
+        if known is not None and known in refused:
+            return DestinationError(destination=known, reason=refused[known])
+        try:
+            try:
+                refusal = self._send(decision)
+                if refusal is not None and refusal.code in {NO_ROUTE, NOT_FOUND}:
+                    # The queue was deleted after it had been declared: once more, with a declaration.
+                    refusal = self._send(decision)
+            except _UnroutableError as exc:
+                refusal = Refusal(scope=Scope.DESTINATION, code=0, reason=str(exc))
+            except (struct.error, UnicodeError) as exc:
+                # AMQP has a queue's name in a field of 255 bytes, for example.
+                return UndispatchableError(f"the broker's protocol cannot say it: {exc}")
+            if refusal is None and not self._suspects:
+                return None
+            destination = _destination(self._app, decision)
+            self._suspects.discard(destination)
+            if refusal is None:
+                return None
+        except self._connection.errors():
+            raise
+        except Exception as exc:  # noqa: BLE001 - it is raised where the command is waited for
+            return exc
+        if refusal.scope is Scope.DESTINATION:
+            refused[destination] = refusal.reason
+            if not self._connection.is_amqp:
+                self._suspects.add(destination)
+            return DestinationError(destination=destination, reason=refusal.reason)
+        return UndispatchableError(f"{destination}: the broker refuses it: {refusal.reason}")
+
+    def _send(self, decision: Decision) -> Refusal | None:
+        """Publish ``decision``; the broker's refusal of it or of its destination is returned."""
+        self._returned = None
         try:
             if isinstance(decision, Command):
                 self._publish(decision)
             else:
                 self._revoke(decision.id)
-        except self._connection.errors():
+            error = self._returned
+        except _UnroutableError:
             raise
-        except (struct.error, UnicodeError) as exc:
-            # AMQP has a queue's name in a field of 255 bytes, for example.
-            return UndispatchableError(f"the broker's protocol cannot say it: {exc}")
-        except Exception as exc:  # noqa: BLE001 - it is raised where the command is waited for
-            return exc
-        return None
+        except self._connection.errors() as exc:
+            error = exc
+        if error is None:
+            return None
+        refusal = refusal_of(error, declares=_declares(self._app, decision))
+        if refusal is None:
+            raise error
+        self._declared.clear()
+        self._connection.forget_declarations()
+        if not self._connection.is_connected():
+            self._disconnect()
+        return refusal
+
+    def _note_return(self, exc: BaseException, *_: object) -> None:
+        self._returned = exc
 
     def _publish(self, command: Command) -> None:
         app, amqp = self._app, self._app.amqp
         producer = self._connection.producer()
-        # Asked of the registry itself: `app.tasks` would import the tasks, which need not be importable here.
-        known: Any = app._tasks.get(command.run)  # type: ignore[attr-defined]  # noqa: SLF001
-        options: dict[str, Any] = {}
-        if known is not None:
-            options = {
-                name: getattr(known, name) for name in _ROUTING if getattr(known, name, None) is not None
-            }
-        if command.queue is not None:
-            options = {"queue": command.queue}
-        options = amqp.router.route(options, command.run, (), command.kwargs, known)
+        options = _route(app, command)
         queue = options.get("queue")
         goes_to = (getattr(queue, "name", queue), str(options.get("exchange")))
         if goes_to in self._declared:
             # kombu would remember it, too, but copies the queue first: a fifth of all the time it takes.
             options["declare"] = []
+        if self._connection.is_amqp:
+            # Otherwise the broker confirms a message that it throws away because its queue is gone.
+            options["mandatory"] = True
         message = amqp.as_task_v2(
             command.id,
             command.run,
@@ -248,6 +321,67 @@ class _Publisher:
     def _disconnect(self) -> None:
         self._declared.clear()
         self._connection.close()
+
+
+class _UnroutableError(Exception):
+    """The app's routes raise an error for a command, which a corrected app may accept."""
+
+
+def _route(app: Celery, command: Command) -> dict[str, Any]:
+    """The options for publishing ``command``: its queue, or its exchange and routing key, and others."""
+    # Asked of the registry itself: `app.tasks` would import the tasks, which need not be importable here.
+    known: Any = app._tasks.get(command.run)  # type: ignore[attr-defined]  # noqa: SLF001
+    options: dict[str, Any] = {}
+    if known is not None:
+        options = {name: getattr(known, name) for name in _ROUTING if getattr(known, name, None) is not None}
+    if command.queue is not None:
+        options = {"queue": command.queue}
+    try:
+        found: dict[str, Any] = app.amqp.router.route(options, command.run, (), command.kwargs, known)
+    except Exception as exc:
+        # Among them is a queue that is not in `task_queues`, where none may be added to them.
+        raise _UnroutableError(f"the Celery app does not route it: {type(exc).__name__}: {exc}") from exc
+    return found
+
+
+def _destination(app: Celery, decision: Decision) -> str:
+    """The queue or exchange of ``decision``, as people call it."""
+    if not isinstance(decision, Command):
+        return f"exchange {_control_exchange(app)}"
+    try:
+        exchange, queue = _declares(app, decision)
+        routing_key = _route(app, decision).get("routing_key")
+    except _UnroutableError:
+        return f"queue {decision.queue}" if decision.queue else f"routes of {decision.run}"
+    name = f"queue {queue}" if queue else f"exchange {exchange}"
+    return f"{name}, routing key {routing_key}" if routing_key else name
+
+
+def _control_exchange(app: Celery) -> str:
+    mailbox: Any = app.control.mailbox  # type: ignore[attr-defined] # the stubs lack it
+    return str(mailbox.exchange.name)
+
+
+def _destination_or_none(app: Celery, decision: Decision) -> str | None:
+    try:
+        return _destination(app, decision)
+    except Exception:  # noqa: BLE001 - a route raises it, and again where the command is published
+        return None
+
+
+def _concerns_one(exc: BaseException) -> bool:
+    refusal = refusal_of(exc, declares=("", ""))
+    return refusal is not None and refusal.scope is Scope.DESTINATION
+
+
+def _declares(app: Celery, decision: Decision) -> tuple[str, str]:
+    """The names of the exchange and the queue of ``decision``; empty: it has none."""
+    if not isinstance(decision, Command):
+        return _control_exchange(app), ""
+    options = _route(app, decision)
+    queue: Any = options.get("queue")
+    exchange = options.get("exchange") or getattr(queue, "exchange", None) or ""
+    return str(getattr(exchange, "name", exchange)), str(getattr(queue, "name", queue) or "")
 
 
 def _answer(answers: list[_Answer]) -> None:

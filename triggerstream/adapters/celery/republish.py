@@ -91,7 +91,8 @@ class Republisher:
 
     def _options(self) -> dict[str, Any]:
         options = {"retry": False, "timeout": _TIMEOUT_S, "confirm_timeout": _TIMEOUT_S}
-        if self._connection.connection().transport.driver_type == "amqp":
+        self._connection.producer()
+        if self._connection.is_amqp:
             # Otherwise the broker confirms a message that it throws away because its queue is gone.
             options["mandatory"] = True
         return options

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     InvalidSessionTimeoutError,
     KafkaError,
     NoOffsetForPartitionError,
+    OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
 )
 from aiokafka.structs import OffsetAndMetadata
@@ -27,6 +28,7 @@ from triggerstream.adapters.kafka.connection import Connection, answered_at, sto
 from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.group import leave, member_id, session_timeout_refused, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
+from triggerstream.adapters.kafka.progress import metadata_of, reached_in, topic_in
 from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.adapters.kafka.upkeep import check_tasks
@@ -39,7 +41,8 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import dead_letter_of
 from triggerstream.engine.failpoints import failpoint
-from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane
+from triggerstream.engine.handover.destinations import NAMED
+from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane, Reached
 from triggerstream.engine.health.liveness import BridgeFigures, Phase, Place, Vitals
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.ports import Clock, Dispatcher
@@ -73,7 +76,8 @@ class Bridge:
 
     1. A command is handed over, and the executor confirms it; or it never can be, and it is made a dead
        letter, and an outcome in the log says why.
-    2. The offset below which all commands of the partition are done is committed.
+    2. The offset below which all commands of the partition are done is committed. While commands wait for a
+       destination that the executor's broker refuses, the commit also says which later ones are done.
 
     A crash between 1 and 2, or another owner that comes between them, repeats commands under their ids. None
     is lost.
@@ -104,6 +108,7 @@ class Bridge:
         self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
         self._lanes: dict[int, Lane] = {}
         self._topic_id = ""
+        self._records_gaps = True
         self._consumer: AIOKafkaConsumer | None = None
         self._phase = Phase.STARTING
         self._answered_at = -math.inf
@@ -214,7 +219,8 @@ class Bridge:
                 # Where its lane is not there yet, `assigned` goes back to what was fetched too early.
                 if (lane := self._lanes.get(place.partition)) is not None:
                     for record in records:
-                        self.handover.take(lane, record_of(record))
+                        if not (lane.resuming and lane.skip_known(record.offset)):
+                            self.handover.take(lane, record_of(record))
             await self._pass_markers(consumer)
 
     async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
@@ -271,21 +277,36 @@ class Bridge:
             self._room.set()
 
     async def _commit(self, lanes: Collection[Lane]) -> None:
-        moved = {lane: lane.position for lane in lanes if lane.position > lane.committed}
+        gaps = self._records_gaps and self.handover.holds
+        moved: dict[Lane, Reached] = {}
+        offsets: dict[TopicPartition, tuple[int, str]] = {}
+        for lane in lanes:
+            position = lane.position
+            if (gaps or lane.resuming) and lane.changed:
+                metadata, moved[lane] = metadata_of(self._topic_id, lane.reached())
+            elif position > lane.committed:
+                metadata, moved[lane] = self._topic_id, Reached(position=position, upto=position)
+            else:
+                continue
+            offsets[TopicPartition(self._topics.commands, lane.partition)] = (position, metadata)
         if not moved:
             return
-        offsets = {
-            TopicPartition(self._topics.commands, lane.partition): (position, self._topic_id)
-            for lane, position in moved.items()
-        }
         try:
             await self._started().commit(offsets)
+        except OffsetMetadataTooLargeError:
+            logger.warning(
+                "the brokers take less metadata than 4 KiB: a restart may hand commands over again",
+                extra={"setting": "offset.metadata.max.bytes"},
+            )
+            self._records_gaps = False
+            self.handover.moved.set()
+            return
         except (CommitFailedError, IllegalStateError) as exc:
             # Another process has them, or will: it hands over again from what was committed before.
             logger.warning("offsets not committed", extra={"error": str(exc)})
             return
-        for lane, position in moved.items():
-            lane.commit(position)
+        for lane, reached in moved.items():
+            lane.commit(reached)
 
     # ---- partitions that come and go ----------------------------------------------------------
 
@@ -293,12 +314,16 @@ class Bridge:
         """Begin where the group's offsets are."""
         consumer = self._started()
         for place in places:
-            offset = await consumer.committed(place)
-            if offset is None:
+            # What is public knows no metadata.
+            at = (await consumer._coordinator.fetch_committed_offsets([place])).get(place)  # noqa: SLF001
+            if at is None or at.offset < 0:
+                reached = None
                 offset = await self._begin_added(consumer, place)
+            else:
+                offset, reached = at.offset, reached_in(at.offset, at.metadata)
             # What was fetched before this was dropped for lack of a lane: the seek has it fetched again.
             consumer.seek(place, offset)
-            self._lanes[place.partition] = Lane(place.partition, offset)
+            self._lanes[place.partition] = Lane(place.partition, offset, reached)
         self._phase = Phase.READY
         self._on_ready(sorted(self._lanes))
 
@@ -344,6 +369,7 @@ class Bridge:
             refused=handover.refused,
             unconfirmed=handover.waiting,
             away=handover.away,
+            destinations=handover.refused_destinations()[:NAMED],
             took=handover.took + Durations(),  # what goes on counting is no other thread's to read
         )
         if self._consumer is not None:
@@ -493,7 +519,7 @@ def _lack(at: OffsetAndMetadata | None, first: int, end: int, *, topic: str) -> 
     if at is None or at.offset < 0:
         return "has none"
     offset = at.offset
-    if at.metadata not in {"", None, topic}:
+    if topic_in(at.metadata) not in {"", topic}:
         return f"has {offset}, of a topic that had this name before: it was deleted and made again"
     if offset < first:
         return f"has {offset}, but begins at {first}: commands were deleted that nobody handed over"

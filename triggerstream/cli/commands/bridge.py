@@ -279,5 +279,9 @@ def _tell_ready(partitions: Collection[int]) -> None:
 
 def _tell_progress(bridge: Bridge) -> None:
     """What SIGUSR1 asks for."""
+    from triggerstream.engine.handover.destinations import NAMED
+
     done = bridge.handover
     _tell(f"{done.handed_over} handed over, {done.refused} refused, {done.waiting} not confirmed yet")
+    for one in done.refused_destinations()[:NAMED]:
+        _tell(f"{one.waiting} wait for {one.destination}, which the Celery broker refuses: {one.reason}")

@@ -9,9 +9,16 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from triggerstream.core.commands import Decision
-from triggerstream.core.errors import DecodeError, DispatchError, LogError, UndispatchableError
+from triggerstream.core.commands import Decision, Revoke
+from triggerstream.core.errors import (
+    DecodeError,
+    DestinationError,
+    DispatchError,
+    LogError,
+    UndispatchableError,
+)
 from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.handover.destinations import Destinations, RefusedDestination
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire import commands
@@ -27,10 +34,22 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 
-class Lane:
-    """One partition's commands: ``next`` is the offset to take next, ``position`` all below is done."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A partition's progress: all is done below ``position``, and below ``upto`` but for ``open`` offsets."""
 
-    def __init__(self, partition: int, offset: int) -> None:
+    position: int
+    upto: int
+    open: tuple[int, ...] = ()
+
+
+class Lane:
+    """One partition's commands: ``next`` is the offset to take next, ``position`` all below is done.
+
+    ``resumed``: the progress that was committed last, of which nothing needs to be done again.
+    """
+
+    def __init__(self, partition: int, offset: int, resumed: Reached | None = None) -> None:
         self.partition = partition
         self.next = offset
         self.committed = offset
@@ -38,6 +57,9 @@ class Lane:
         """True once another process may have the partition: what is not started is not started any more."""
         self._open: dict[int, None] = {}
         self._uncommitted: deque[int] = deque()
+        self._changed = False
+        self._known_upto = 0 if resumed is None else resumed.upto
+        self._known_open = frozenset(() if resumed is None else resumed.open)
 
     @property
     def position(self) -> int:
@@ -51,14 +73,37 @@ class Lane:
 
     @property
     def uncommitted(self) -> int:
-        """How many were taken and are not below what is committed."""
+        """How many were taken and are not committed as done: a crash repeats those of them that are done."""
         return len(self._uncommitted)
 
-    def commit(self, position: int) -> None:
-        """Note that ``position`` is committed."""
-        self.committed = position
-        while self._uncommitted and self._uncommitted[0] < position:
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done since :meth:`reached` was last called."""
+        return self._changed
+
+    @property
+    def resuming(self) -> bool:
+        """Whether commands that were done before this process had the partition are still ahead."""
+        return self.next < self._known_upto
+
+    def reached(self) -> Reached:
+        """The progress now; commands above ``position`` that are done are part of it."""
+        self._changed = False
+        still = sorted(offset for offset in self._known_open if offset >= self.next)
+        return Reached(
+            position=self.position, upto=max(self.next, self._known_upto), open=(*sorted(self._open), *still)
+        )
+
+    def commit(self, reached: Reached) -> None:
+        """Note that ``reached`` is committed."""
+        self.committed = reached.position
+        while self._uncommitted and self._uncommitted[0] < reached.position:
             self._uncommitted.popleft()
+        if reached.upto > reached.position:
+            open_ = frozenset(reached.open)
+            self._uncommitted = deque(
+                offset for offset in self._uncommitted if offset >= reached.upto or offset in open_
+            )
 
     def take(self, offset: int) -> None:
         """Count a record in."""
@@ -66,9 +111,18 @@ class Lane:
         self._uncommitted.append(offset)
         self.next = offset + 1
 
+    def skip_known(self, offset: int) -> bool:
+        """Pass over a record that was done before this process had the partition; False: take it."""
+        if offset >= self._known_upto or offset in self._known_open:
+            return False
+        self.next = offset + 1
+        self._changed = True
+        return True
+
     def done(self, offset: int) -> None:
         """Count it out."""
         self._open.pop(offset, None)
+        self._changed = True
 
     def passed(self, offset: int) -> None:
         """Note that the log has no command below ``offset``, where all that were taken are done."""
@@ -83,10 +137,16 @@ class _Entry:
     record: Record
     decision: Decision | None
     reason: str = ""
+    """Why it is never handed over; empty: it is to be."""
+    probes: str | None = None
     task: asyncio.Task[None] | None = None
 
     def __lt__(self, other: _Entry) -> bool:
         return self.number < other.number
+
+    @property
+    def dropped(self) -> bool:
+        return self.lane.left
 
     @property
     def key(self) -> str | int:
@@ -102,6 +162,8 @@ class HandOver:
 
     While the executor does not confirm, or the log does not take a refusal, one at a time is tried, the
     oldest first, with growing pauses; none is passed over. Commands of one id wait for one another.
+    Commands whose destination is refused wait for it in their order, and the others go on; a revocation
+    removes its command from those that wait.
     """
 
     def __init__(self, *, dispatcher: Dispatcher, clock: Clock, refuse: Refuse) -> None:
@@ -117,6 +179,9 @@ class HandOver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self._wake = asyncio.Event()
+        self._destinations: Destinations[_Entry] = Destinations(
+            destination_of=dispatcher.destination, clock=clock, start=self._start, attempt=self._attempt
+        )
         self.moved = asyncio.Event()
         """Set when some lane's position may have moved."""
         self.handed_over = 0
@@ -126,7 +191,16 @@ class HandOver:
     @property
     def waiting(self) -> int:
         """How many were taken and are not confirmed."""
-        return len(self._queue) + len(self._failed) + len(self._flying)
+        return len(self._queue) + len(self._failed) + len(self._flying) + self._destinations.count
+
+    @property
+    def holds(self) -> bool:
+        """Whether commands wait for a refused destination, while later ones are handed over."""
+        return bool(self._destinations)
+
+    def refused_destinations(self) -> tuple[RefusedDestination, ...]:
+        """Destinations that the executor's broker refuses, those with the most waiting commands first."""
+        return self._destinations.report()
 
     @property
     def away(self) -> bool:
@@ -149,8 +223,12 @@ class HandOver:
         for lane in lanes:
             lane.left = True
         self._queue = deque(entry for entry in self._queue if not entry.lane.left)
+        for entry in self._failed:
+            if entry.lane.left and entry.probes is not None:
+                self._destinations.test_again(entry.probes)
         self._failed = [entry for entry in self._failed if not entry.lane.left]
         heapify(self._failed)
+        self._destinations.forget_dropped()
         self._wake.set()
 
     async def settled(self, lanes: Collection[Lane], *, within_s: float) -> None:
@@ -185,8 +263,30 @@ class HandOver:
                 heappop(self._failed)
             else:
                 self._queue.popleft()
+            if self._destinations and self._hold(entry):
+                continue
             self._flying[entry.key] = entry
             entry.task = self._start(self._hand_over(entry))
+
+    def _hold(self, entry: _Entry) -> bool:
+        """Have ``entry`` wait if its destination is refused."""
+        if isinstance(entry.decision, Revoke):
+            for cancelled in self._destinations.withdraw(entry.decision.id):
+                cancelled.lane.done(cancelled.record.offset)
+                self.moved.set()
+        held = self._destinations.hold(entry)
+        if held:
+            self._give_up_surplus()
+        return held
+
+    def _give_up_surplus(self) -> None:
+        while (surplus := self._destinations.surplus()) is not None:
+            heappush(self._failed, surplus)
+
+    def _attempt(self, entry: _Entry) -> None:
+        heappush(self._failed, entry)
+        self._give_up_surplus()
+        self._wake.set()
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -202,19 +302,33 @@ class HandOver:
 
     async def _hand_over(self, entry: _Entry) -> None:
         try:
-            await self._try(entry)
+            accepted = await self._try(entry)
+        except DestinationError as exc:
+            self._failures = 0
+            self._destinations.refuse(entry, exc)
+            self._give_up_surplus()
         except (DispatchError, LogError) as exc:
             self._put_back(entry, exc)
         else:
             self._failures = 0
             entry.lane.done(entry.record.offset)
+            if entry.probes is not None:
+                self._end_probe(entry.probes, accepted=accepted)
         finally:
             del self._flying[entry.key]
             self.moved.set()
 
-    async def _try(self, entry: _Entry) -> None:
+    def _end_probe(self, destination: str, *, accepted: bool) -> None:
+        if not accepted:
+            self._destinations.test_again(destination)
+            return
+        for entry in self._destinations.accepted(destination):
+            heappush(self._failed, entry)
+
+    async def _try(self, entry: _Entry) -> bool:
+        """Hand ``entry`` over; False: it never can be, and that is durable."""
         reason = entry.reason
-        if entry.decision is not None:
+        if entry.decision is not None and not reason:
             now = asyncio.get_running_loop().time
             begun = now()
             try:
@@ -225,13 +339,16 @@ class HandOver:
                 self.handed_over += 1
                 self.took.note(now() - begun)
                 failpoint("bridge.published")
-                return
+                return True
         await self._refuse(entry.record, entry.decision, reason)
         self.refused += 1
+        return False
 
     def _put_back(self, entry: _Entry, exc: Exception) -> None:
         if not entry.lane.left:
             heappush(self._failed, entry)
+        elif entry.probes is not None:
+            self._destinations.test_again(entry.probes)
         if self._paused:
             return
         self._paused = True

@@ -19,6 +19,7 @@ from enum import Enum
 
 from triggerstream.core.errors import LogError
 from triggerstream.engine.background import TaskEndedError
+from triggerstream.engine.handover.destinations import RefusedDestination
 from triggerstream.engine.health.lag import Wait
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.partitioned.partition import Counters
@@ -84,13 +85,14 @@ class WorkerFigures:
 class BridgeFigures:
     """What a bridge has done since it started; ``away``: the executor did not confirm the last command.
 
-    ``took``: the executor's confirmations.
+    ``destinations``: those that the executor's broker refuses. ``took``: the executor's confirmations.
     """
 
     handed_over: int
     refused: int
     unconfirmed: int
     away: bool
+    destinations: tuple[RefusedDestination, ...] = ()
     took: Durations = field(default_factory=Durations)
 
 

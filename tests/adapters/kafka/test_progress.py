@@ -1,0 +1,48 @@
+"""The bridge's progress survives as metadata of an offset, within what brokers take."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triggerstream.adapters.kafka.progress import TEXT_CHARS, metadata_of, reached_in, topic_in
+from triggerstream.engine.handover.lanes import Reached
+
+TOPIC = "k3yC7WwYQ0iM7p3sZ1o8bQ"
+
+
+@given(
+    position=st.integers(0, 2**62),
+    gaps=st.lists(st.integers(1, 10_000), max_size=1_000),
+    further=st.integers(1, 10_000),
+)
+def test_what_is_read_is_what_was_written(position: int, gaps: list[int], further: int) -> None:
+    open_, at = [position], position
+    for gap in gaps:
+        at += gap
+        open_.append(at)
+    reached = Reached(position=position, upto=at + further, open=tuple(open_))
+    metadata, said = metadata_of(TOPIC, reached)
+    assert len(metadata) <= TEXT_CHARS
+    assert topic_in(metadata) == TOPIC
+    assert reached_in(position, metadata) == said
+    # Where it is too much, less is known to be done, and never more.
+    assert said.upto <= reached.upto
+    assert said.open == tuple(offset for offset in open_ if offset < said.upto)
+    if len(open_) < 500:
+        assert said == reached
+
+
+def test_nothing_beyond_the_offset_is_the_topic_alone() -> None:
+    assert metadata_of(TOPIC, Reached(position=7, upto=7)) == (TOPIC, Reached(position=7, upto=7))
+    assert reached_in(7, TOPIC) == reached_in(7, "") == reached_in(7, None) == Reached(position=7, upto=7)
+    assert topic_in(None) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "5", ":", "5:x", "5:-1", "5:1,,2", "-5:1", "5:\u0661", "5:1 2", "9" * 5000, "3:9", "0:0"]
+)
+def test_what_cannot_be_read_is_not_known_to_be_done(text: str) -> None:
+    reached = reached_in(7, f"{TOPIC} {text}")
+    assert reached == Reached(position=7, upto=7)
