@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.kafka.security import Security
     from triggerstream.adapters.nowhere import NowhereDispatcher
+    from triggerstream.engine.checkpoint import LostRange
     from triggerstream.engine.embedded.engine import EmbeddedEngine
     from triggerstream.engine.health.liveness import Pulse
     from triggerstream.engine.replay.archive import Archive, RecordReader
@@ -217,7 +218,12 @@ async def _kafka_archives(
                 partition=number,
                 lost=LostRanges(connection, app, number),
             ),
-            commands=replay.KafkaRecords(connection, topic=topics.commands, partition=number),
+            commands=replay.KafkaRecords(
+                connection,
+                topic=topics.commands,
+                partition=number,
+                lost=LostRanges(connection, app, number, topic=topics.commands),
+            ),
             address=str(address),
             control=connection.security.control,
         )
@@ -348,6 +354,7 @@ def bridge(
     dispatcher: Dispatcher,
     session_timeout_s: float,
     member: str | None,
+    lost: Collection[LostRange] = (),
     on_ready: Callable[[Collection[int]], None],
     on_failure: Callable[[str], None] = lambda _reason: None,
 ) -> Bridge:
@@ -365,6 +372,7 @@ def bridge(
         clock=SystemClock(),
         session_timeout_s=session_timeout_s,
         member=member,
+        lost=lost,
         on_ready=on_ready,
         on_failure=on_failure,
     )

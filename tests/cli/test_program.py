@@ -131,7 +131,8 @@ def test_an_http_address_that_is_none_is_one_line(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("offsets", ["3", "3:5", "3:9-5", "a:1-2", "3:-1-2", "3:1-99999999999999999999"])
-def test_offsets_to_skip_are_a_partition_and_a_range(cli: Cli, offsets: str) -> None:
-    ran = cli("worker", "--kafka", "127.0.0.1:9", "--skip", offsets)
+@pytest.mark.parametrize("command", ["worker", "bridge"])
+def test_offsets_to_skip_are_a_partition_and_a_range(cli: Cli, command: str, offsets: str) -> None:
+    ran = cli(command, "--kafka", "127.0.0.1:9", "--skip", offsets)
     assert (ran.status, ran.err.count("\n")) == (2, 1)
     assert "write PARTITION:FROM-TO, such as 3:41-57" in ran.err

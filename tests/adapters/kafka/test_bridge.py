@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import orjson
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions
@@ -22,6 +23,7 @@ from tests.adapters.kafka.bridges import (
 )
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from tests.support.advised import printed_command
+from tests.support.commands import triggerstream
 from tests.support.kafka.raw import RawRecord, batch, packed, produce
 from tests.support.kafka.server import KafkaServer
 from tests.support.ports import free_port
@@ -38,6 +40,7 @@ from triggerstream.core import advice
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Event, Failed
 from triggerstream.core.ids import AppId
+from triggerstream.wire.commands import encode
 from triggerstream.wire.events import decode
 from triggerstream.wire.records import Record
 
@@ -459,6 +462,62 @@ async def test_a_bridge_lives_whether_or_not_kafka_does(
         assert await bridge.ended() == 0, bridge.text()
     finally:
         bridge.kill()
+
+
+@pytest.mark.faults
+async def test_a_batch_of_commands_that_cannot_be_read_is_passed_over_only_where_an_operator_says_so(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, broker: str, tmp_path: Path
+) -> None:
+    server = start_kafka()
+    connection, topics = Connection(bootstrap=server.bootstrap), Topics.of(kafka_app)
+    await create(connection, kafka_app, partitions=1)
+    first, spoilt, last = (commands(kafka_app, range(n, n + 2)) for n in (10, 20, 30))
+    for sent in (first, spoilt, last):
+        records = [RawRecord(key=one.session.encode(), value=encode(one)) for one in sent]
+        await produce(connection, topics.commands, 0, batch(records))
+    spoil(server.folder, topics.commands, 0, b'"s20"')
+    started: list[BridgeProcess] = []
+
+    def begin(*arguments: str) -> BridgeProcess:
+        output = tmp_path / f"spoilt-{len(started)}.log"
+        started.append(BridgeProcess(connection, kafka_app, broker, output, *ALLOW, *arguments))
+        return started[-1]
+
+    try:
+        bridge = begin("--from", "earliest")
+        await bridge.says(f"{topics.commands}, partition 0: the record batch at offset 2 to 3 cannot be read")
+        bridge.kill()
+        assert set(counts(broker)) == {one.id for one in first}
+
+        assert await begin("--skip", "1:2-3").ended() == 2
+        assert f"--skip 1:2-3: {topics.commands} has partitions 0 to 0" in started[-1].text()
+        assert await begin("--skip", "0:2-99").ended() == 2
+        assert "ends at offset 5: records that do not exist yet" in started[-1].text()
+
+        bridge = begin("--skip", "0:2-3")
+        await handed_over(broker, 4)
+        await commits(connection, kafka_app, await ends(connection, topics.commands, 1))
+        bridge.terminate()
+        assert await bridge.ended() == 0, bridge.text()
+        assert set(counts(broker)) == {one.id for one in (*first, *last)}
+        at = ("--at", f"kafka://{connection.bootstrap}/{kafka_app}")
+        listed = await triggerstream("deadletters", "list", *at, "--json")
+        (letter,) = [orjson.loads(line) for line in listed.out.splitlines()]
+        assert f"offsets 2 to 3 of {topics.commands}, given up with --skip: " in letter["reason"]
+        again = await triggerstream("deadletters", "redrive", str(letter["number"]), *at)
+        assert (again.status, advice.resend_stuck() in again.err) == (1, True), again
+    finally:
+        for one in started:
+            one.kill()
+
+
+def spoil(directory: Path, topic: str, partition: int, text: bytes) -> None:
+    """Change ``text`` in the segment of the partition, as a damaged disk would."""
+    (segment,) = directory.rglob(f"{topic}-{partition}/*.log")
+    at = segment.read_bytes().index(text)
+    with segment.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([text[0] ^ 1]))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.batches import fetched
+from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, unreadable
 from triggerstream.adapters.kafka.cluster import Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
@@ -39,7 +39,7 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Failed, FailureReason
 from triggerstream.core.ids import AppId
 from triggerstream.engine.background import Background
-from triggerstream.engine.checkpoint import dead_letter_of
+from triggerstream.engine.checkpoint import LostRange, dead_letter_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover.destinations import NAMED
 from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane, Reached
@@ -47,7 +47,7 @@ from triggerstream.engine.health.liveness import BridgeFigures, Phase, Place, Vi
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire import events
-from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.records import NewRecord, Record, Unfit
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class Bridge:
         clock: Clock,
         session_timeout_s: float = 30.0,
         member: str | None = None,
+        lost: Collection[LostRange] = (),
         on_ready: Callable[[Collection[int]], None],
         on_failure: Callable[[str], None] = lambda _reason: None,
     ) -> None:
@@ -102,6 +103,9 @@ class Bridge:
         self._session_timeout_ms = round(session_timeout_s * 1000)
         self._member = member
         """Its name as a static member of the group; None: a dynamic member."""
+        self._lost = lost
+        """Ranges of the topic that an operator has given up, if they cannot be read."""
+        self._clock = clock
         self._on_ready, self._on_failure = on_ready, on_failure
         self._log = KafkaLog(connection, app)
         self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
@@ -123,6 +127,7 @@ class Bridge:
             LogError: the log failed in a way that a restart may cure.
         """
         self._topic_id = await begin(self._connection, self._app, start, agreed=agreed)
+        await self._check_lost()
         consumer = self._consumer = self._new_consumer()
         handing, intake = Background(self.fail), Background(self.fail)
         ending, left = asyncio.create_task(stopping.wait()), ""
@@ -157,6 +162,25 @@ class Bridge:
             await self._log.close()
             await self._graveyard.close()
             await self._leave(left)
+
+    async def _check_lost(self) -> None:
+        """Refuse ranges of partitions that the topic does not have.
+
+        Raises:
+            UsageError: there is one.
+            LogError: the cluster cannot be reached.
+        """
+        if not self._lost:
+            return
+        topic = self._topics.commands
+        async with (
+            translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
+            self._connection.client() as client,
+        ):
+            partitions = (await describe(client, [topic])).topics[topic].partitions
+        for lost in self._lost:
+            if lost.partition >= partitions:
+                raise UsageError(f"--skip {lost}: {topic} has partitions 0 to {partitions - 1}")
 
     async def _watch(self) -> None:
         """End the bridge where its topic is another one by now: a consumer goes on by name, or waits.
@@ -205,7 +229,7 @@ class Bridge:
                 self._room.clear()
                 await self._room.wait()
             try:
-                found = await fetched(consumer, timeout_ms=_FETCH_MS, max_records=room)
+                found = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=room)
             except NoOffsetForPartitionError:
                 # `assigned` finds the same out, and says where it begins or ends the bridge.
                 await asyncio.sleep(_NO_OFFSET_S)
@@ -221,7 +245,46 @@ class Bridge:
                     for record in records:
                         if not (lane.resuming and lane.skip_known(record.offset)):
                             self.handover.take(lane, record_of(record))
+            for batch in unreadable(consumer, consumer.assignment()):
+                if batch.settled:
+                    self._skip_lost(consumer, batch)
             await self._pass_markers(consumer)
+
+    def _skip_lost(self, consumer: AIOKafkaConsumer, batch: Unreadable) -> None:
+        """Continue after a batch that an operator has given up: a record for its range becomes a dead letter.
+
+        Raises:
+            UnreadableError: nobody has given it up.
+            UsageError: the range ends beyond the topic.
+        """
+        lane = self._lanes.get(batch.partition)
+        if lane is None:
+            return  # it changes hands
+        covering = (one for one in self._lost if one.partition == batch.partition)
+        lost = next((one for one in covering if one.first <= batch.offset <= one.last), None)
+        if lost is None:
+            raise UnreadableError(batch)
+        place = TopicPartition(batch.topic, batch.partition)
+        end = consumer.highwater(place)
+        if end is not None and lost.last >= end:
+            raise UsageError(
+                f"--skip {lost}: partition {lost.partition} of {batch.topic} ends at offset {end - 1}: "
+                "records that do not exist yet cannot be skipped"
+            )
+        consumer.seek(place, lost.last + 1)
+        named = f"offsets {batch.offset} to {lost.last} of {batch.topic}, given up with --skip"
+        unfit = Unfit(first=batch.offset, reason=f"{named}: {batch.reason}")
+        self.handover.take(
+            lane,
+            Record(
+                partition=lost.partition,
+                offset=lost.last,
+                arrival_us=self._clock.now_us(),
+                key=None,
+                value=None,
+                unfit=unfit,
+            ),
+        )
 
     async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
         """Note what is beyond the last command: markers of transactions, which lag tools count as well."""

@@ -16,11 +16,17 @@ from triggerstream.engine.checkpoint import LostRange
 
 
 class LostRanges:
-    """Lost ranges of one partition of the events topic. The dead letters are read when first needed."""
+    """Lost ranges of one partition. The dead letters are read when first needed.
 
-    def __init__(self, connection: Connection, app: AppId, partition: int) -> None:
+    ``topic``: the topic that has lost them; None: the events topic.
+    """
+
+    def __init__(
+        self, connection: Connection, app: AppId, partition: int, *, topic: str | None = None
+    ) -> None:
         self._connection = connection
-        self._topics = Topics.of(app)
+        self._dead_letters = Topics.of(app).dead_letters
+        self._topic = topic or Topics.of(app).events
         self._partition = partition
         self._found: list[LostRange] | None = None
 
@@ -36,7 +42,7 @@ class LostRanges:
         return max(ends, default=None)
 
     async def _read(self) -> list[LostRange]:
-        place = TopicPartition(self._topics.dead_letters, self._partition)
+        place = TopicPartition(self._dead_letters, self._partition)
         found: list[LostRange] = []
         async with self._connection.running(self._connection.reader()) as reader:
             async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
@@ -51,7 +57,7 @@ class LostRanges:
                             letter = buried(record.value, key=record.key, headers=record.headers)
                         except DecodeError:
                             continue
-                        if letter.last is not None and letter.topic == self._topics.events:
+                        if letter.last is not None and letter.topic == self._topic:
                             first = letter.record.offset
                             found.append(LostRange(partition=self._partition, first=first, last=letter.last))
         return found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from triggerstream.cli.options import Duration, kafka_config_option, probes_options
+from triggerstream.cli.options import Duration, LostOffsets, kafka_config_option, probes_options
 from triggerstream.cli.printing import say
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.settings import DEFAULT_APP, KafkaAddress, parse_address
@@ -23,6 +23,7 @@ from triggerstream.supervision.child import Supervision
 
 if TYPE_CHECKING:
     from triggerstream.adapters.kafka.bridge import Bridge, Start
+    from triggerstream.engine.checkpoint import LostRange
     from triggerstream.engine.health.liveness import Pulse
     from triggerstream.engine.ports import Dispatcher
 
@@ -89,6 +90,14 @@ class _From(click.ParamType):
     metavar="earliest|latest|OFFSET",
     help="Where to begin in partitions of which the group has no usable offset. Say it once.",
 )
+@click.option(
+    "--skip",
+    "lost",
+    metavar="PARTITION:FROM-TO",
+    type=LostOffsets(),
+    multiple=True,
+    help="Lost offsets: if they cannot be read, skip them and write one dead letter. May be repeated.",
+)
 @click.option("--yes", "agreed", is_flag=True, help="Begin there although commands are passed over.")
 @click.option(
     "--session-timeout",
@@ -113,6 +122,7 @@ def bridge(
     allow_any: bool,
     start: Start | None,
     agreed: bool,
+    lost: tuple[LostRange, ...],
     session_timeout_us: int,
     probes_host: str,
     probes_port: int | None,
@@ -153,6 +163,7 @@ def bridge(
                     pulse,
                     start=start,
                     agreed=agreed,
+                    lost=lost,
                     session_timeout_s=session_timeout_s,
                     member=supervision.member,
                 )
@@ -170,6 +181,7 @@ async def _run(
     *,
     start: Start | None,
     agreed: bool,
+    lost: tuple[LostRange, ...],
     session_timeout_s: float,
     member: str | None,
 ) -> None:
@@ -194,6 +206,7 @@ async def _run(
         dispatcher=dispatcher,
         session_timeout_s=session_timeout_s,
         member=member,
+        lost=lost,
         on_ready=_tell_ready,
         on_failure=pulse.fail,
     )

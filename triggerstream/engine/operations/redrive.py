@@ -56,7 +56,8 @@ async def prepare(
     if letter.last is not None:
         return _stays(letter, "a range of the log that was lost: there is no record to append again")
     if letter.offset is None:
-        return _stays(letter, advice.replay_instance())
+        # A range of commands that was lost has none of their bytes.
+        return _stays(letter, advice.replay_instance() if letter.value else advice.resend_stuck())
     if letter.left_out is not None:
         return await _prepare_left_out(reader, letter, app=app)
     found = await reader.record(letter.offset, partition=letter.partition)
