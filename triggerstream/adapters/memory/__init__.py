@@ -1,0 +1,24 @@
+"""Every port in memory: for tests, and for trying things out. Nothing outlasts the process.
+
+A :class:`MemoryDatabase` stands for what is durable: an engine that is started again on it finds what the one
+before made durable, and nothing else.
+"""
+
+from triggerstream.adapters.memory.clock import ManualClock
+from triggerstream.adapters.memory.database import MemoryDatabase, OutboxEntry
+from triggerstream.adapters.memory.dispatcher import MemoryDispatcher
+from triggerstream.adapters.memory.index import MemoryIndex
+from triggerstream.adapters.memory.log import MemoryLog
+from triggerstream.adapters.memory.reader import MemoryReader
+from triggerstream.adapters.memory.store import MemoryStore
+
+__all__ = [
+    "ManualClock",
+    "MemoryDatabase",
+    "MemoryDispatcher",
+    "MemoryIndex",
+    "MemoryLog",
+    "MemoryReader",
+    "MemoryStore",
+    "OutboxEntry",
+]

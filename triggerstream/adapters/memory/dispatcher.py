@@ -1,0 +1,49 @@
+"""An executor that keeps what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from triggerstream.core.commands import Decision
+
+
+class MemoryDispatcher:
+    """An executor that remembers what it was handed. ``answer``, if given, is asked first, and may raise.
+
+    ``destination``: the destination of each decision.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Decision], Awaitable[None]] | None = None,
+        *,
+        destination: Callable[[Decision], str | None] = lambda _: None,
+    ) -> None:
+        self._destination = destination
+        self.dispatched: list[Decision] = []
+        self.closed = False
+        self._answer = answer
+        self._changed = asyncio.Condition()
+
+    async def dispatch(self, decision: Decision) -> None:
+        """Take one decision."""
+        if self._answer is not None:
+            await self._answer(decision)
+        self.dispatched.append(decision)
+        async with self._changed:
+            self._changed.notify_all()
+
+    def destination(self, decision: Decision) -> str | None:
+        """As the argument of that name says; None: not known."""
+        return self._destination(decision)
+
+    async def wait_for(self, count: int, *, timeout_s: float = 10.0) -> list[Decision]:
+        """What was dispatched, once it is at least ``count`` decisions."""
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(lambda: len(self.dispatched) >= count)
+        return self.dispatched
+
+    async def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True
