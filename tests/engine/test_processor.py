@@ -32,11 +32,13 @@ from triggerstream.core.events import (
     Failed,
     Finished,
     Resend,
+    Retried,
     Started,
     Timer,
     Touch,
     Trigger,
 )
+from triggerstream.core.fold import Folded, step
 from triggerstream.core.ids import (
     AppId,
     CommandId,
@@ -51,12 +53,12 @@ from triggerstream.core.ids import (
 from triggerstream.core.placement import partition_of
 from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import NEVER_APPLIED, Applied, Rules
+from triggerstream.core.tasks import NEVER_APPLIED, Applied, Bounds, Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.processor import FoldVersionError, Processor
 from triggerstream.engine.stored_states import Keeper, UnreadableStateError
+from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as states
-from triggerstream.wire import tasksfile
 from triggerstream.wire.bounds import EVENT_BYTES
 from triggerstream.wire.events import ORIGIN_HEADER, decode, encode, text_hash
 from triggerstream.wire.records import Headers, NewRecord, Record
@@ -250,6 +252,43 @@ def test_one_processor_that_remembers_equals_many_that_do_not(history: History) 
         remembering.rules = checkpoint.rules or remembering.rules
     assert remembering.stored == forgetful.stored
     assert remembering.values == forgetful.values
+
+
+@pytest.mark.laws
+@given(histories(kinds=(*EVERYTHING, *CHANGING), configs=configurations(bounds=SMALL), max_size=60))
+def test_bounds_in_bytes_hold_in_the_two_passes_of_the_rules(history: History) -> None:
+    """docs/semantics.md, R11.5: whatever the processor estimates, it folds as if it had measured."""
+    partition = Partition(Rules(app=APP))
+    for record in records_of(history):
+        rules, before, decided_before = partition.rules, dict(partition.stored), len(partition.values)
+        partition.process([record])
+        event = decode(record)
+        if isinstance(event, ConfigApplied):
+            continue
+        stored = before.get(event.session)
+        known = None if stored is None else states.decode(stored)
+        folded = step(rules, known, event)
+        if not isinstance(folded, Folded) or not keeps_bounds(rules.current.config.bounds, event, folded):
+            folded = step(rules, known, event, sizes=SIZES)
+        if isinstance(folded, Folded):
+            assert partition.stored[event.session] == states.encode(folded.state)
+            assert partition.values[decided_before:] == [commands.encode(d) for d in folded.decisions]
+        else:
+            assert partition.stored == before
+            assert partition.dead_letters[-1].reason == folded.reason
+
+
+def keeps_bounds(bounds: Bounds, event: Event, folded: Folded) -> bool:
+    """Whether the result of the first pass counts."""
+    if isinstance(event.body, Retried) and event.body.kwargs is not None:
+        return False
+    sizes = [len(commands.encode(decision)) for decision in folded.decisions]
+    return (
+        all(size <= bounds.command_bytes for size in sizes)
+        and (len(sizes) < 2 or sum(sizes) <= bounds.decided_bytes)
+        and SIZES.state(folded.state) <= bounds.state_bytes
+        and resolved_bytes(folded.state, SIZES) <= bounds.resolved_bytes
+    )
 
 
 @pytest.mark.laws
