@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from triggerstream.core.events import (
     Cancel,
     Failed,
     Finished,
+    Order,
     Replay,
     Resend,
     Retried,
@@ -22,6 +24,7 @@ from triggerstream.core.events import (
     Started,
 )
 from triggerstream.core.ids import CommandId, InstanceId, Json, JsonObject, TaskName
+from triggerstream.core.orders import ORDERS, applicable_orders, applicable_statuses
 from triggerstream.core.state import Status
 from triggerstream.wire import state as wire
 
@@ -166,6 +169,32 @@ TABLE: dict[tuple[str, str], tuple[str, list[str]]] = {
     ("cancel", "running"): ("cancelled", ["-t#0"]),
 }
 CELLS = [(event, status) for event in EVENTS for status in STATUSES]
+
+
+@pytest.mark.parametrize("event", [event for event in EVENTS if event.partition(",")[0] in ORDERS])
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_order_applies_to_the_statuses_that_the_table_of_orders_has(event: str, status: str) -> None:
+    story, name = STATUSES[status]()
+    order = EVENTS[event](InstanceId(name), story.command(name))
+    assert isinstance(order, Order)
+    story.tell(order)
+    assert (story.refused() == 0) == (Status(status) in applicable_statuses(order))
+
+
+def test_every_kind_of_order_has_a_name() -> None:
+    assert set(ORDERS.values()) == set(get_args(Order))
+    assert set(ORDERS) == {"skip", "replay", "resend", "cancel"}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_orders_that_a_page_offers_apply(status: str) -> None:
+    applied = []
+    for order, kind in ORDERS.items():
+        story, name = STATUSES[status]()
+        story.tell(kind(instance=InstanceId(name)))
+        if not story.refused():
+            applied.append(order)
+    assert applicable_orders(Status(status)) == applied
 
 
 @pytest.mark.parametrize("status", STATUSES)

@@ -53,6 +53,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.merge import deep_merge
+from triggerstream.core.orders import applicable_statuses
 from triggerstream.core.sizes import SHORT_TEXT, Sizes, cut_text, held_by_resolved_alone
 from triggerstream.core.state import (
     DECIDED,
@@ -945,7 +946,7 @@ class _Draft:
         if isinstance(found, str):
             return self._refuse(found)
         task, instance = found
-        if instance.status is not Status.FAILED:
+        if instance.status not in applicable_statuses(skip):
             return self._refuse(f"{skip.instance} is {instance.status}: only a failed one can be skipped")
         if self.barred is not None and self.barred.in_bytes:
             return self._refuse(f"{skip.instance} is not skipped, its result does not fit: {self.barred}")
@@ -964,8 +965,7 @@ class _Draft:
         if isinstance(found, str):
             return self._refuse(found)
         name, instance = found
-        allowed = instance.status is Status.FAILED or (replay.force and instance.status in DECIDED)
-        if not allowed:
+        if instance.status not in applicable_statuses(replay):
             hint = "; force replays a scheduled or running one" if instance.status in DECIDED else ""
             return self._refuse(
                 f"{replay.instance} is {instance.status}: only a failed one is replayed{hint}"
@@ -994,7 +994,7 @@ class _Draft:
         if isinstance(found, str):
             return self._refuse(found)
         task, instance = found
-        if instance.status not in WAITING and instance.status not in DECIDED:
+        if instance.status not in applicable_statuses(cancel):
             return self._refuse(
                 f"{cancel.instance} is {instance.status}: only one that waits or runs is cancelled"
             )
@@ -1015,7 +1015,7 @@ class _Draft:
         if isinstance(found, str):
             return self._refuse(found)
         task, instance = found
-        if instance.status not in DECIDED:
+        if instance.status not in applicable_statuses(resend):
             return self._refuse(
                 f"{resend.instance} is {instance.status}: only a scheduled or running one is resent"
             )

@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName, instance_id
 from triggerstream.core.projections import waits_for
 from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState, Status
 from triggerstream.core.tasks import Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceFilter:
+    """Instances of ``task`` in one of ``statuses`` that last changed before ``changed_before_us``.
+
+    None: any.
+    """
+
+    task: TaskName | None = None
+    statuses: frozenset[Status] | None = None
+    changed_before_us: int | None = None
+
+    def is_empty(self) -> bool:
+        """True if every instance passes."""
+        return self.task is None and self.statuses is None and self.changed_before_us is None
+
+    def find(self, state: SessionState) -> Iterator[tuple[TaskName, Instance]]:
+        """The instances of a session that pass, task by task in the order in which the session met them."""
+        for name, record in state.tasks.items():
+            if self.task is None or name == self.task:
+                for instance in record.instances():
+                    if self._passes(instance):
+                        yield name, instance
+
+    def _passes(self, instance: Instance) -> bool:
+        if self.statuses is not None and instance.status not in self.statuses:
+            return False
+        return self.changed_before_us is None or instance.changed_us < self.changed_before_us
+
+    def has_one(self, state: SessionState) -> bool:
+        """Whether an instance of a session passes; true for every session if the filter is empty."""
+        return self.is_empty() or next(self.find(state), None) is not None
+
+
+def stuck_since(
+    before_us: int, *, task: TaskName | None = None, status: Status | None = None
+) -> InstanceFilter:
+    """Filter for instances whose command was handed over before ``before_us``, without news since then."""
+    statuses = DECIDED if status is None else DECIDED & {status}
+    return InstanceFilter(task=task, statuses=statuses, changed_before_us=before_us)
+
+
+def in_status(status: Status | None) -> frozenset[Status] | None:
+    """The statuses of an :class:`InstanceFilter` for one status; None: any."""
+    return None if status is None else frozenset({status})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +68,13 @@ class Filter:
     def is_empty(self) -> bool:
         """True where every session passes."""
         return self.task is None and self.status is None and self.waits_for is None
+
+    def passes(self, rules: Rules, session: SessionId, state: SessionState) -> bool:
+        """Whether a session passes."""
+        instances = InstanceFilter(task=self.task, statuses=in_status(self.status))
+        if not instances.has_one(state):
+            return False
+        return self.waits_for is None or self.waits_for in waits_for(rules, state, session)
 
     def marks(self) -> tuple[str, ...]:
         """The marks that a session must have; see :func:`marks`."""
@@ -48,11 +102,6 @@ def marks(rules: Rules, session: SessionId, state: SessionState) -> frozenset[st
             found.add(_mark(None, instance.status))
             found.add(_mark(name, instance.status))
     return frozenset(found)
-
-
-def is_stuck(instance: Instance, before_us: int) -> bool:
-    """True if its command was handed over before ``before_us`` and nothing was heard since."""
-    return instance.status in DECIDED and instance.changed_us < before_us
 
 
 def counts(state: SessionState) -> JsonObject:

@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from triggerstream.core import words
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.core.orders import applicable_orders
 from triggerstream.core.printable import STEERING
-from triggerstream.core.state import DECIDED, WAITING, Status
+from triggerstream.core.state import WAITING, Status
 from triggerstream.wire.json import dumps
 
 MOST_CHARACTERS = 2_000
@@ -22,14 +23,6 @@ MOST_INSTANCES = 200
 
 _ODD = re.compile(f"(?![\t\n])[{STEERING}]")
 """Characters that could make one text look like another. Line breaks are shown as they are."""
-
-ORDERS = {
-    "replay": {Status.FAILED},
-    "skip": {Status.FAILED},
-    "resend": set(DECIDED),
-    "cancel": {*WAITING, *DECIDED},
-}
-"""The orders that apply to an instance, by its status."""
 
 KINDS = {
     Status.UNSTARTED: "waits",
@@ -104,7 +97,7 @@ def number(value: Json) -> str:
 
 def orders(instance: JsonObject) -> list[str]:
     """The orders that apply to ``instance``."""
-    return [name for name, statuses in ORDERS.items() if instance["status"] in statuses]
+    return applicable_orders(Status(str(instance["status"])))
 
 
 def session_url(session: str) -> str:

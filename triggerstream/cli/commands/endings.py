@@ -13,6 +13,7 @@ from triggerstream.cli.orders import giver_options, unfolded
 from triggerstream.cli.printing import compact, json_line, say
 from triggerstream.core.events import Close, Erase
 from triggerstream.core.ids import JsonObject, SessionId
+from triggerstream.core.orders import order_name
 from triggerstream.engine.ports import Reader
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ async def _unfolded(reader: Reader, session: SessionId) -> bool:
 def _fields(answer: Answer) -> JsonObject:
     return {
         "session": answer.to.session,
-        "order": type(answer.to.order).__name__.lower(),
+        "order": order_name(type(answer.to.order)),
         "offset": answer.offset,
         "applied": answer.applied,
         **compact({"reason": answer.reason}),

@@ -14,14 +14,16 @@ from triggerstream.cli.options import Duration, at_option, existing, json_option
 from triggerstream.cli.orders import giver_options, unfolded
 from triggerstream.cli.printing import compact, json_line, say, status_text, table, when
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
-from triggerstream.core.ids import InstanceId, JsonObject, SessionId, instance_id, split_instance_id
-from triggerstream.core.state import DECIDED, WAITING, SessionState, Status
+from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, instance_id, split_instance_id
+from triggerstream.core.listing import InstanceFilter, in_status
+from triggerstream.core.orders import applicable_statuses, order_name
+from triggerstream.core.state import SessionState, Status
 
 if TYPE_CHECKING:
     from triggerstream.engine.operations.orders import Answer
     from triggerstream.engine.queries.view import View
 
-_FAILED = frozenset({Status.FAILED})
+_EXAMPLE = InstanceId("task#0")
 
 
 @click.group()
@@ -71,7 +73,6 @@ def skip(*, cascade: bool, result: str | None, **common: Any) -> None:  # noqa: 
         lambda instance, reason, by: Skip(
             instance=instance, cascade=cascade, result=value, reason=reason, by=by
         ),
-        applies_to=_FAILED,
         **common,
     )
 
@@ -89,7 +90,6 @@ def replay(*, kwargs: str | None, force: bool, **common: Any) -> None:  # noqa: 
         lambda instance, reason, by: Replay(
             instance=instance, kwargs=value, force=force, reason=reason, by=by
         ),
-        applies_to=_FAILED | DECIDED if force else _FAILED,
         **common,
     )
 
@@ -100,7 +100,6 @@ def cancel(**common: Any) -> None:  # noqa: ANN401 - see `_order`
     """End instances that wait or run."""
     _carry_out(
         lambda instance, reason, by: Cancel(instance=instance, reason=reason, by=by),
-        applies_to=WAITING | DECIDED,
         **common,
     )
 
@@ -111,7 +110,6 @@ def resend(**common: Any) -> None:  # noqa: ANN401 - see `_order`
     """Hand over the commands of scheduled or running instances once more, under the same ids."""
     _carry_out(
         lambda instance, reason, by: Resend(instance=instance, reason=reason, by=by),
-        applies_to=DECIDED,
         **common,
     )
 
@@ -119,7 +117,6 @@ def resend(**common: Any) -> None:  # noqa: ANN401 - see `_order`
 def _carry_out(
     order: Callable[[InstanceId, str | None, str], Order],
     *,
-    applies_to: frozenset[Status],
     session: str | None,
     names: tuple[str, ...],
     task: str | None,
@@ -142,8 +139,13 @@ def _carry_out(
             raise click.BadParameter(
                 f"{name!r}: write task#number, such as t_report#0", param_hint="INSTANCE"
             )
-    statuses = applies_to if status is None else frozenset({Status(status)})
-    before_us = None if older_than is None else time.time_ns() // 1000 - older_than
+    wanted = InstanceFilter(
+        task=None if task is None else TaskName(task),
+        statuses=applicable_statuses(order(_EXAMPLE, None, ""))
+        if status is None
+        else in_status(Status(status)),
+        changed_before_us=None if older_than is None else time.time_ns() // 1000 - older_than,
+    )
 
     async def work() -> list[Answer] | None:
         from triggerstream import bootstrap
@@ -154,9 +156,7 @@ def _carry_out(
                 known = await view.state(str(session))
                 chosen = [_Chosen(SessionId(str(session)), InstanceId(name), known) for name in names]
             else:
-                chosen = await _choose(
-                    view, session=session, task=task, statuses=statuses, before_us=before_us
-                )
+                chosen = await _choose(view, session=session, wanted=wanted)
             if dry_run or not chosen:
                 _list(chosen, as_json=as_json)
                 return None
@@ -189,25 +189,13 @@ class _Chosen(NamedTuple):
     changed_us: int = 0
 
 
-async def _choose(
-    view: View,
-    *,
-    session: str | None,
-    task: str | None,
-    statuses: frozenset[Status],
-    before_us: int | None,
-) -> list[_Chosen]:
+async def _choose(view: View, *, session: str | None, wanted: InstanceFilter) -> list[_Chosen]:
     chosen: list[_Chosen] = []
     async for session_id, state, _ in view.states(prefix=session or ""):
-        if session is not None and session_id != session:
-            continue
-        for name, record in state.tasks.items():
-            if task is not None and name != task:
-                continue
+        if session is None or session_id == session:
             chosen += [
                 _Chosen(session_id, instance_id(name, i.number), state, i.status.value, i.changed_us)
-                for i in record.instances()
-                if i.status in statuses and (before_us is None or i.changed_us < before_us)
+                for name, i in wanted.find(state)
             ]
     return chosen
 
@@ -232,11 +220,10 @@ def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
 
 
 def _fields(answer: Answer) -> JsonObject:
-    order = type(answer.to.order).__name__.lower()
     return {
         "session": answer.to.session,
         "instance": answer.to.instance,
-        "order": order,
+        "order": order_name(type(answer.to.order)),
         "offset": answer.offset,
         "applied": answer.applied,
         **compact({"reason": answer.reason, "status": answer.status, "clone": answer.clone}),

@@ -70,10 +70,16 @@ def list_sessions(
     as_json: bool,
 ) -> None:
     """List sessions by id, with how many instances wait, run, failed and are done."""
-    from triggerstream.core.listing import counts
+    from triggerstream.core.ids import TaskName
+    from triggerstream.core.listing import InstanceFilter, counts, in_status, stuck_since
     from triggerstream.engine.queries.view import with_instants
 
-    before_us = None if stuck is None else time.time_ns() // 1000 - stuck
+    of_task = None if task is None else TaskName(task)
+    with_status = None if status is None else Status(status)
+    if stuck is None:
+        wanted = InstanceFilter(task=of_task, statuses=in_status(with_status))
+    else:
+        wanted = stuck_since(time.time_ns() // 1000 - stuck, task=of_task, status=with_status)
 
     async def work() -> tuple[list[JsonObject], bool, str]:
         from triggerstream.engine.queries.unfolded import said_of, unfolded
@@ -81,7 +87,7 @@ def list_sessions(
         found: list[JsonObject] = []
         async with viewing(at) as view:
             async for session, state, due_us in view.states(prefix=prefix):
-                if not _matches(state, task=task, status=status, decided_before_us=before_us):
+                if not wanted.has_one(state):
                     continue
                 if limit and len(found) == limit:
                     return found, True, ""
@@ -260,22 +266,6 @@ def _leaf(leaf: JsonObject) -> Text:
 def _unless(leaf: JsonObject, *, waiting: bool) -> Text:
     says = words.unless(leaf, waiting=waiting)
     return text(f"✗ {says}", "red") if leaf["arrived"] else text(f"· {says}", "dim")
-
-
-def _matches(
-    state: SessionState, *, task: str | None, status: str | None, decided_before_us: int | None
-) -> bool:
-    from triggerstream.core.listing import is_stuck
-
-    if task is None and status is None and decided_before_us is None:
-        return True
-    return any(
-        (status is None or instance.status == status)
-        and (decided_before_us is None or is_stuck(instance, decided_before_us))
-        for name, record in state.tasks.items()
-        if task is None or name == task
-        for instance in record.instances()
-    )
 
 
 def _fields(state: SessionState, instance: Instance) -> JsonObject:

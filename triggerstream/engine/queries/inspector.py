@@ -7,7 +7,7 @@ another process has is refused with :class:`ElsewhereError`, and whoever asked g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 from uuid import uuid4
@@ -15,9 +15,10 @@ from uuid import uuid4
 from msgspec import structs
 
 from triggerstream.core.errors import UsageError
-from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
+from triggerstream.core.events import Order, Resend
 from triggerstream.core.ids import InstanceId, Json, JsonObject, SessionId
-from triggerstream.core.listing import Filter, counts, failures, marks
+from triggerstream.core.listing import Filter, counts, failures
+from triggerstream.core.orders import ORDERS
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import Effect
 from triggerstream.core.tasks import Applied, Rules
@@ -30,9 +31,6 @@ from triggerstream.wire.records import NewRecord
 ORDER_WAIT_S = 5.0
 """How long whoever gave an order waits to see what became of it."""
 _POLL_S = 0.05
-
-ORDERS: Mapping[str, type[Order]] = {"replay": Replay, "skip": Skip, "cancel": Cancel, "resend": Resend}
-"""By the name that pages and programs have for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +166,7 @@ def listed(
 ) -> JsonObject | None:
     """A session as ``Inspector.sessions`` has it; None where it does not pass the filter."""
     known = keeper.read(session, state)
-    if not wanted.is_empty() and not marks(rules, session, known).issuperset(wanted.marks()):
+    if not wanted.passes(rules, session, known):
         return None
     return with_instants(
         {
