@@ -268,7 +268,7 @@ def test_bounds_in_bytes_hold_in_the_two_passes_of_the_rules(history: History) -
         stored = before.get(event.session)
         known = None if stored is None else states.decode(stored)
         folded = step(rules, known, event)
-        if not isinstance(folded, Folded) or not keeps_bounds(rules.current.config.bounds, event, folded):
+        if isinstance(folded, Folded) and not keeps_bounds(rules.current.config.bounds, event, folded):
             folded = step(rules, known, event, sizes=SIZES)
         if isinstance(folded, Folded):
             assert partition.stored[event.session] == states.encode(folded.state)
