@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 
 import pytest
 
+from tests.engine.partitioned.bench import (
+    APP,
+    TASKS,
+    Bench,
+    BenchAppender,
+    BenchLedger,
+    BenchStore,
+    Durable,
+)
 from tests.support.waiting import eventually
-from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import AppId, ConfigHash, SessionId
+from triggerstream.core.ids import SessionId
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.partitioned import partition as partitions
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import IN_FLIGHT, Life, Partition, Timing
-from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark, TakeOverError
+from triggerstream.engine.partitioned.ports import FencedError, TakeOverError
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.processor import Processor
-from triggerstream.wire import tasksfile
 from triggerstream.wire.events import text_hash
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.marks import (
@@ -38,188 +43,7 @@ from triggerstream.wire.marks import (
     decode_checkpoint,
     encode_checkpoint,
 )
-from triggerstream.wire.records import NewRecord, Record
-
-APP = AppId("test")
-IDENTITY = Identity(cluster="c", topic="t", partitions=1)
-TASKS = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
-
-
-@dataclass
-class Durable:
-    """What outlasts an owner: the changelog, the commands, the log, and who may write."""
-
-    changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    commands: list[bytes] = field(default_factory=list)
-    letters: list[DeadLetter] = field(default_factory=list)
-    log: list[Record] = field(default_factory=list)
-    epoch: int = 0
-    committed: int | None = None
-    calls: list[str] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    """The bytes of commands and states of each commit."""
-
-    def append(self, *records: NewRecord) -> None:
-        for record in records:
-            offset = len(self.log)
-            self.log.append(
-                Record(
-                    partition=0,
-                    offset=offset,
-                    arrival_us=offset,
-                    key=record.key,
-                    value=record.value,
-                    headers=record.headers,
-                )
-            )
-
-
-class MemoryLedger:
-    def __init__(self, durable: Durable) -> None:
-        self._durable = durable
-        self._epoch = -1
-        self.begun = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.fence_gate = asyncio.Event()
-        self.fence_gate.set()
-
-    async def fence(self) -> None:
-        await self.fence_gate.wait()
-        self._durable.calls.append("fence")
-        self._durable.epoch += 1
-        self._epoch = self._durable.epoch
-
-    async def extent(self) -> Extent:
-        self._durable.calls.append("extent")
-        return Extent(
-            begin=0,
-            end=HighWatermark(len(self._durable.changelog)),
-            log_begin=0,
-            log_end=HighWatermark(len(self._durable.log)),
-        )
-
-    async def committed(self) -> int | None:
-        return self._durable.committed
-
-    async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
-        self._durable.calls.append(f"changelog {begin}-{end}")
-        for at in range(begin, end):
-            key, value = self._durable.changelog[at]
-            yield {key: value}, at + 1
-
-    @property
-    def durable(self) -> Durable:
-        return self._durable
-
-    async def commit(self, commit: Commit) -> int:
-        self.begun += 1
-        await self.gate.wait()
-        if self._epoch != self._durable.epoch:
-            raise FencedError("taken over")
-        self._durable.changelog += [*commit.states.items(), *commit.marks.items()]
-        self._durable.commands += [item.value for item in commit.decided]
-        self._durable.letters += commit.dead_letters
-        written = [*(item.value for item in commit.decided), *commit.states.values()]
-        self._durable.sizes.append(sum(len(value or b"") for value in written))
-        if commit.offset is not None:
-            self._durable.committed = commit.offset
-        return len(self._durable.changelog)
-
-    async def close(self) -> None:
-        self._durable.calls.append("close")
-
-
-class MemoryStates:
-    def __init__(self) -> None:
-        self.entries: dict[bytes, bytes] = {}
-        self.at: int | None = None
-
-    def position(self) -> int | None:
-        return self.at
-
-    def get(self, key: bytes) -> bytes | None:
-        return self.entries.get(key)
-
-    def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        for key, value in entries.items():
-            if value is None:
-                self.entries.pop(key, None)
-            else:
-                self.entries[key] = value
-        self.at = position
-
-    def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
-        return [(key, self.entries[key]) for key in sorted(self.entries) if key > after][:limit]
-
-    def wipe(self) -> None:
-        self.entries.clear()
-        self.at = None
-
-    def close(self) -> None:
-        pass
-
-
-class MemoryAppender:
-    def __init__(self, durable: Durable) -> None:
-        self._durable = durable
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
-        assert partition == 0
-        await self.gate.wait()
-        self._durable.append(*records)
-        return len(self._durable.log)
-
-
-@dataclass
-class Bench:
-    """A durable side, a store, and the failures that would have ended the process."""
-
-    durable: Durable = field(default_factory=Durable)
-    store: MemoryStates = field(default_factory=MemoryStates)
-    failures: list[BaseException] = field(default_factory=list)
-    clock: ManualClock = field(default_factory=ManualClock)
-    configuration: ConfigHash | None = None
-    configured: int = 0
-
-    def partition(
-        self,
-        *,
-        identity: Identity = IDENTITY,
-        timing: Timing | None = None,
-        store: MemoryStates | None = None,
-    ) -> Partition:
-        states = store or self.store
-        return Partition(
-            processor=Processor(app=APP, partition=0, partitions=1),
-            ledger=MemoryLedger(self.durable),
-            open_store=lambda: states,
-            appender=MemoryAppender(self.durable),
-            clock=self.clock,
-            identity=identity,
-            fail=self.failures.append,
-            timing=timing or Timing(),
-        )
-
-    def configure(self, text: str = TASKS) -> None:
-        config = tasksfile.read(text, name="t")
-        record = configuration_record(config, replaces=self.configuration, number=self.configured)
-        assert record is not None
-        self.durable.append(record)
-        self.configuration, self.configured = config.hash, self.configured + 1
-
-    def fire(self, session: str, *names: str) -> None:
-        self.durable.append(*(NewRecord(key=session.encode(), value=dumps({"type": n})) for n in names))
-
-    async def fold(self, partition: Partition) -> None:
-        """Fold what is in the log and is not yet, and wait until it is durable."""
-        records = self.durable.log[partition.next :]
-        if records:
-            partition.take()
-            partition.fold(records)
-            await partition.reached(records[-1].offset + 1)
+from triggerstream.wire.records import NewRecord
 
 
 @pytest.fixture
@@ -235,7 +59,7 @@ async def test_take_over_fences_before_it_measures_and_measures_before_it_reads(
     await bench.fold(first)
     await first.close()
     bench.durable.calls.clear()
-    second = bench.partition(store=MemoryStates())
+    second = bench.partition(store=BenchStore())
     assert await second.open() == 3
     assert bench.durable.calls == ["fence", "extent", f"changelog 0-{len(bench.durable.changelog)}"]
     await second.close()
@@ -296,7 +120,7 @@ async def test_the_former_owner_cannot_commit_and_is_told_so(bench: Bench) -> No
     bench.fire("s", "a")
     former = bench.partition()
     await former.open()
-    current = bench.partition(store=MemoryStates())
+    current = bench.partition(store=BenchStore())
     await current.open()
     former.take()
     former.fold(bench.durable.log)
@@ -313,7 +137,7 @@ async def test_checkpoints_that_wait_share_a_transaction_and_the_fold_sees_their
     await partition.open()
     await bench.fold(partition)
     ledger = partition.ledger
-    assert isinstance(ledger, MemoryLedger)
+    assert isinstance(ledger, BenchLedger)
     ledger.gate.clear()
     for name in "aab":
         bench.fire("s", name)
@@ -342,13 +166,13 @@ async def test_what_small_events_decide_is_folded_and_committed_in_parts(
     bench.configure(MANY)
     for number in range(30):
         value = dumps({"type": "a", "data": {"text": "x" * 1_000}})
-        bench.durable.append(NewRecord(key=f"s{number % 9}".encode(), value=value))
-    bench.durable.append(NewRecord(key=b"s", value=b"{"))
+        bench.durable.add(NewRecord(key=f"s{number % 9}".encode(), value=value))
+    bench.durable.add(NewRecord(key=b"s", value=b"{"))
     log = bench.durable.log
     partition = bench.partition()
     await partition.open()
     ledger = partition.ledger
-    assert isinstance(ledger, MemoryLedger)
+    assert isinstance(ledger, BenchLedger)
     ledger.gate.clear()
     for span in ((0, 20), (20, 26)):
         partition.take()
@@ -366,7 +190,7 @@ async def test_what_small_events_decide_is_folded_and_committed_in_parts(
     assert max(bench.durable.sizes) < 400_000
     assert len(bench.durable.sizes) > 5
     assert (partition.taken, partition.counters.batches, partition.next) == (0, 4, len(log))
-    assert [letter.record.offset for letter in bench.durable.letters] == [26, 31]
+    assert [letter.record.offset for letter in bench.durable.dead_letters] == [26, 31]
     commands, states = list(bench.durable.commands), states_of(bench)
     await partition.close()
 
@@ -423,12 +247,12 @@ async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> N
     partition = bench.partition(timing=Timing(tell_s=3600))
     await partition.open()
     await bench.fold(partition)
-    assert bench.durable.committed == 1
+    assert bench.durable.group_offset == 1
     bench.fire("s", "a")
     await bench.fold(partition)
-    assert bench.durable.committed == 1, "an hour has not passed"
+    assert bench.durable.group_offset == 1, "an hour has not passed"
     await partition.close()
-    assert bench.durable.committed == 2
+    assert bench.durable.group_offset == 2
 
 
 @pytest.mark.slow
@@ -439,7 +263,7 @@ async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) ->
     await bench.fold(partition)
     bench.fire("s", "a")
     await bench.fold(partition)
-    await eventually(lambda: bench.durable.committed == 2, within_s=60, what=lambda: "not told")
+    await eventually(lambda: bench.durable.group_offset == 2, within_s=60, what=lambda: "not told")
     entries = len(bench.durable.changelog)
     await asyncio.sleep(0.5)
     assert len(bench.durable.changelog) == entries
@@ -453,8 +277,8 @@ async def test_the_ledger_hears_of_a_partition_in_which_nothing_happens(bench: B
     await partition.open()
     await bench.fold(partition)
     for _ in range(2):
-        bench.durable.committed = None
-        await eventually(lambda: bench.durable.committed == 1, within_s=60, what=lambda: "not told")
+        bench.durable.group_offset = None
+        await eventually(lambda: bench.durable.group_offset == 1, within_s=60, what=lambda: "not told")
     assert len(bench.durable.changelog) == 3, (
         "a checkpoint has its mark, the configurations and a text; no more"
     )
@@ -467,10 +291,10 @@ async def test_who_takes_over_tells_what_a_dead_owner_had_no_time_to_tell(bench:
     dead = bench.partition()
     await dead.open()
     await bench.fold(dead)
-    bench.durable.committed = None
+    bench.durable.group_offset = None
     partition = bench.partition()
     await partition.open()
-    await eventually(lambda: bench.durable.committed == 2, within_s=60, what=lambda: "not told")
+    await eventually(lambda: bench.durable.group_offset == 2, within_s=60, what=lambda: "not told")
     await partition.close()
     await dead.close()
 
@@ -550,10 +374,10 @@ async def test_a_checkpoint_that_hangs_although_brokers_answer_ends_the_process(
     assert "has not ended within 0.04 s" in str(bench.failures[0])
 
 
-def fencing(partition: Partition) -> tuple[MemoryLedger, asyncio.Task[int]]:
+def fencing(partition: Partition) -> tuple[BenchLedger, asyncio.Task[int]]:
     """Have ``partition`` be opened, and its ledger hold the fence until its gate is set."""
     ledger = partition.ledger
-    assert isinstance(ledger, MemoryLedger)
+    assert isinstance(ledger, BenchLedger)
     ledger.fence_gate.clear()
     return ledger, asyncio.create_task(partition.open())
 
@@ -602,15 +426,13 @@ async def test_an_append_of_timers_waits_for_slow_brokers_and_not_for_silent_one
     if answering:
         partition.answered_at = lambda: float(next(asked))
     appender = partition.appender
-    assert isinstance(appender, MemoryAppender)
+    assert isinstance(appender, BenchAppender)
     await partition.open()
     bench.fire("s", "a")
     await bench.fold(partition)
     command = _json(bench.durable.commands[0])
     data = {"instance": command["instance"], "command": command["id"], "error": "e"}
-    bench.durable.append(
-        NewRecord(key=b"s", value=dumps({"type": "triggerstream.task.failed", "data": data}))
-    )
+    bench.durable.add(NewRecord(key=b"s", value=dumps({"type": "triggerstream.task.failed", "data": data})))
     await bench.fold(partition)
     assert partition.timers() == 1
     written = len(bench.durable.log)
@@ -672,10 +494,10 @@ async def test_transactions_of_a_process_are_few_at_once_and_what_waits_goes_tog
         await partition.close()
 
 
-def held(partition: Partition) -> MemoryLedger:
+def held(partition: Partition) -> BenchLedger:
     """Have ``partition`` fold its log, and its ledger hold what is committed until its gate is set."""
     ledger = partition.ledger
-    assert isinstance(ledger, MemoryLedger)
+    assert isinstance(ledger, BenchLedger)
     ledger.gate.clear()
     partition.take()
     partition.fold(ledger.durable.log)
@@ -710,7 +532,7 @@ async def test_another_log_is_refused(bench: Bench, found: Identity, says: str) 
 
 
 async def test_a_group_that_has_read_without_a_checkpoint_is_refused(bench: Bench) -> None:
-    bench.durable.committed = 5
+    bench.durable.group_offset = 5
     with pytest.raises(TakeOverError, match="read up to offset 5"):
         await bench.partition().open()
 
@@ -755,9 +577,7 @@ async def test_timers_are_found_again_by_the_next_owner(bench: Bench) -> None:
     await bench.fold(first)
     command = dict(**_json(bench.durable.commands[0]))
     failed = {"instance": command["instance"], "command": command["id"], "error": "e"}
-    bench.durable.append(
-        NewRecord(key=b"s", value=dumps({"type": "triggerstream.task.failed", "data": failed}))
-    )
+    bench.durable.add(NewRecord(key=b"s", value=dumps({"type": "triggerstream.task.failed", "data": failed})))
     await bench.fold(first)
     assert first.timers() == 1
     await first.close()
@@ -778,7 +598,7 @@ async def test_an_opening_that_is_given_up_lets_go_of_everything(bench: Bench) -
     await bench.fold(first)
     await first.close()
     bench.durable.calls.clear()
-    store = MemoryStates()
+    store = BenchStore()
     owner = Owner(lambda _number: bench.partition(store=store))
     opening = asyncio.create_task(owner.open([0]))
     while "fence" not in bench.durable.calls:  # noqa: ASYNC110 - likewise
@@ -855,17 +675,17 @@ async def test_a_lost_range_is_passed_over_as_one_dead_letter(bench: Bench) -> N
     partition.fold(log[4:], span=(4, 5))
     await partition.reached(5)
     assert [bool(bench.failures), len(bench.durable.commands), partition.next] == [False, 1, 5]
-    (letter,) = bench.durable.letters
+    (letter,) = bench.durable.dead_letters
     assert (letter.record.offset, letter.last, letter.reason) == (2, 3, "lost: CRC")
     # What was folded meanwhile is not passed over again.
     partition.take()
     partition.pass_over((2, 4), first=2, reason="CRC")
-    assert (len(bench.durable.letters), partition.taken) == (1, 0)
+    assert (len(bench.durable.dead_letters), partition.taken) == (1, 0)
     # Between what was folded and what was lost there may be a transaction's marker.
     partition.take()
     partition.pass_over((5, 7), first=6, reason="CRC")
     await partition.reached(7)
-    assert [(letter.record.offset, letter.last) for letter in bench.durable.letters] == [(2, 3), (6, 6)]
+    assert [(letter.record.offset, letter.last) for letter in bench.durable.dead_letters] == [(2, 3), (6, 6)]
     partition.take()
     partition.pass_over((8, 9), first=8, reason="CRC")
     assert ["from 7 to 8 was lost" in str(failure) for failure in bench.failures] == [True]
@@ -944,7 +764,7 @@ async def test_idle_sessions_do_not_keep_configurations_for_ever(bench: Bench) -
         TEXT_PREFIX + one.hash.encode() for one in texts
     }
 
-    following = bench.partition(store=MemoryStates())
+    following = bench.partition(store=BenchStore())
     await following.open()
     assert following.processor.configurations.parsed == 1, "only the one in force"
     for number in range(sessions):
@@ -1016,7 +836,7 @@ async def test_a_history_in_the_former_format_is_taken_over_and_replaced(bench: 
         (CHECKPOINT_KEY, dumps({**mark, "version": 1})),
         (FORMER_KEY, dumps(former)),
     ]
-    bench.store = MemoryStates()
+    bench.store = BenchStore()
     second = bench.partition()
     await second.open()
     assert [one.offset for one in second.rules.history] == [-1, 0, 2, 3]
@@ -1028,7 +848,7 @@ async def test_a_history_in_the_former_format_is_taken_over_and_replaced(bench: 
     changelog = dict(bench.durable.changelog)
     assert changelog[FORMER_KEY] is None
     assert sum(key.startswith(TEXT_PREFIX) for key in changelog) == 2
-    third = bench.partition(store=MemoryStates())
+    third = bench.partition(store=BenchStore())
     await third.open()
     assert third.rules.current == second.rules.current
     await third.close()
@@ -1045,14 +865,14 @@ async def test_configurations_that_are_gone_are_refused_with_what_brings_them_ba
     with pytest.raises(
         TakeOverError, match=r"the text of configuration \w+ is missing\); .*replay --rebuild"
     ):
-        await bench.partition(store=MemoryStates()).open()
+        await bench.partition(store=BenchStore()).open()
 
 
 async def test_partitions_of_a_process_parse_a_file_once(bench: Bench) -> None:
     cache = ConfigurationCache()
     bench.configure()
     for _ in range(3):
-        partition = bench.partition(store=MemoryStates())
+        partition = bench.partition(store=BenchStore())
         partition.processor = Processor(app=APP, configurations=cache)
         await partition.open()
         await bench.fold(partition)

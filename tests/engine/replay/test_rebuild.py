@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from tests.engine.partitioned.test_partition import APP, IDENTITY, Bench, MemoryLedger, MemoryStates
+from tests.engine.partitioned.bench import APP, IDENTITY, Bench, BenchLedger, BenchStore
+from triggerstream.adapters.memory import MemoryRecords
 from triggerstream.core import tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.tasks import Configuration
@@ -30,22 +31,7 @@ from triggerstream.wire.marks import (
 from triggerstream.wire.records import NewRecord, Record
 
 
-class MemoryRecords:
-    """Records, two at a time."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records = records
-
-    async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
-        for at in range(begin, end, 2):
-            yield self._records[at : min(at + 2, end)]
-
-    async def since(self, arrival_us: int) -> tuple[int, int]:
-        found = (one.offset for one in self._records if one.arrival_us >= arrival_us)
-        return next(found, len(self._records)), len(self._records)
-
-
-class ShortenedLedger(MemoryLedger):
+class ShortenedLedger(BenchLedger):
     """A ledger whose log has lost its beginning."""
 
     async def extent(self) -> Extent:
@@ -53,13 +39,13 @@ class ShortenedLedger(MemoryLedger):
 
 
 def archive(
-    bench: Bench, *, identity: Identity = IDENTITY, ledger: MemoryLedger | None = None
+    bench: Bench, *, identity: Identity = IDENTITY, ledger: BenchLedger | None = None
 ) -> ChangelogArchive:
     return ChangelogArchive(
         app=APP,
         number=0,
         identity=identity,
-        ledger=ledger or MemoryLedger(bench.durable),
+        ledger=ledger or BenchLedger(bench.durable),
         log=MemoryRecords(bench.durable.log),
         commands=MemoryRecords(
             [
@@ -77,7 +63,7 @@ def _nothing(identity: Identity) -> ChangelogArchive:
         app=APP,
         number=1,
         identity=identity,
-        ledger=MemoryLedger(bench.durable),
+        ledger=BenchLedger(bench.durable),
         log=MemoryRecords([]),
         commands=MemoryRecords([]),
     )
@@ -126,13 +112,13 @@ async def bench() -> Bench:
     await partition.open()
     await bench.fold(partition)
     await partition.close()
-    bench.durable.committed = 4
+    bench.durable.group_offset = 4
     bench.fire("u", "b")
     assert len(bench.durable.commands) == 1
     return bench
 
 
-async def go_on(bench: Bench, store: MemoryStates | None = None) -> None:
+async def go_on(bench: Bench, store: BenchStore | None = None) -> None:
     """Take the partition over and fold what waits."""
     partition = bench.partition(store=store)
     await partition.open()
@@ -175,7 +161,7 @@ async def test_what_is_lost_invented_or_unreadable_is_named(bench: Bench) -> Non
 
 
 async def test_an_entry_that_compaction_took_under_the_reader_is_looked_at_again(bench: Bench) -> None:
-    class Compacted(MemoryLedger):
+    class Compacted(BenchLedger):
         """The first time, a session's entry is gone already, and the one that replaced it lies beyond."""
 
         async def changelog(
@@ -221,7 +207,7 @@ async def test_a_lost_changelog_comes_back_byte_for_byte_and_decides_nothing_aga
     assert bench.durable.commands == commands
     assert len(bench.durable.log) == 5
     assert (await checked(bench)).agrees
-    await go_on(bench, MemoryStates())
+    await go_on(bench, BenchStore())
     assert len(bench.durable.commands) == 2
     assert (await checked(bench)).agrees
 
@@ -231,9 +217,9 @@ async def test_what_is_decided_beyond_a_group_that_lags_is_not_decided_again(
     bench: Bench, lagging: int, offset: int
 ) -> None:
     bench.durable.changelog.clear()
-    bench.durable.committed = lagging
+    bench.durable.group_offset = lagging
     assert (await rebuilt(bench)).offset == offset
-    await go_on(bench, MemoryStates())
+    await go_on(bench, BenchStore())
     assert len(bench.durable.commands) == len(set(bench.durable.commands)) == (1 if lagging == 5 else 2)
 
 
@@ -266,7 +252,7 @@ async def test_a_rebuild_can_be_repeated(bench: Bench) -> None:
 
 async def test_where_nothing_says_how_far_a_log_was_folded_it_asks(bench: Bench) -> None:
     bench.durable.changelog.clear()
-    bench.durable.committed = None
+    bench.durable.group_offset = None
     with pytest.raises(UsageError, match="PARTITION:OFFSET goes on elsewhere: earliest would decide 2 "):
         await rebuilt(bench)
     assert bench.durable.changelog == []
@@ -279,7 +265,7 @@ async def test_where_nothing_says_how_far_a_log_was_folded_it_asks(bench: Bench)
     assert (await rebuilt(bench, given=4)).to_decide == 1
     # What is known now is not asked for again, nor overruled.
     assert (await rebuilt(bench, given=0)).offset == 4
-    await go_on(bench, MemoryStates())
+    await go_on(bench, BenchStore())
     assert len(bench.durable.commands) == 2
 
 
@@ -298,7 +284,7 @@ async def test_another_number_of_partitions_is_refused_where_sessions_would_be_l
         await rebuilt(bench, given=0, of=archive(bench, identity=split))
     bench.durable.changelog.clear()
     bench.fire("t", "a")  # of two partitions, it belongs to the other one
-    bench.durable.committed = len(bench.durable.log)
+    bench.durable.group_offset = len(bench.durable.log)
     empty = archive(bench, identity=split)
     with pytest.raises(UsageError, match=r"5 records of 3 sessions are not where .*--partitions 1 --at"):
         await rebuild([empty, _nothing(split)], Wish(given={}), lambda *_: None)
@@ -316,7 +302,7 @@ async def test_misplaced_records_below_a_checkpoint_are_found_until_they_have_co
             app=APP,
             number=1,
             identity=split,
-            ledger=MemoryLedger(other.durable),
+            ledger=BenchLedger(other.durable),
             log=MemoryRecords(other.durable.log),
             commands=MemoryRecords([]),
         ),
@@ -326,7 +312,7 @@ async def test_misplaced_records_below_a_checkpoint_are_found_until_they_have_co
     for original in originals:
         found = [await check(one, lambda *_: None) for one in archives]
         assert await uncopied(archives, found) == expected
-        other.durable.append(
+        other.durable.add(
             NewRecord(key=original.key, value=original.value or b"", headers=rehomed_headers(original))
         )
         del expected[0, original.offset]
@@ -354,7 +340,7 @@ async def test_a_checkpoint_beyond_the_end_of_the_log_goes_back_to_the_end(bench
 
 
 async def test_a_worker_that_comes_between_is_named(bench: Bench) -> None:
-    class Overtaken(MemoryLedger):
+    class Overtaken(BenchLedger):
         async def extent(self) -> Extent:
             bench.durable.epoch += 1
             return await super().extent()
@@ -366,7 +352,7 @@ async def test_a_worker_that_comes_between_is_named(bench: Bench) -> None:
 
 
 async def test_a_changelog_that_cannot_be_written_is_given_up(bench: Bench) -> None:
-    ledger = MemoryLedger(bench.durable)
+    ledger = BenchLedger(bench.durable)
     ledger.gate.clear()
     stuck = archive(bench, ledger=ledger)
     stuck.commit_s = 0.02
@@ -444,7 +430,7 @@ async def test_the_mark_keeps_the_oldest_fold_until_a_rebuild(
 
 async def test_commands_say_where_to_go_on_where_nothing_else_does(bench: Bench) -> None:
     bench.durable.changelog.clear()
-    bench.durable.committed = None
+    bench.durable.group_offset = None
     done = await rebuilt(bench, given=DECIDED)
     # Behind the record that completed the first session; what follows is folded again, and decides once.
     assert (done.offset, done.source, done.to_decide) == (3, Source.GIVEN, 1)

@@ -1,24 +1,35 @@
 """Every port in memory: for tests, and for trying things out. Nothing outlasts the process.
 
 A :class:`MemoryDatabase` stands for what is durable: an engine that is started again on it finds what the one
-before made durable, and nothing else.
+before made durable, and nothing else. A :class:`MemoryPartition` is the same for a partition of a shared log.
 """
 
+from triggerstream.adapters.memory.archive import MemoryArchive, MemoryRecords
 from triggerstream.adapters.memory.clock import ManualClock
 from triggerstream.adapters.memory.database import MemoryDatabase, OutboxEntry
 from triggerstream.adapters.memory.dispatcher import MemoryDispatcher
 from triggerstream.adapters.memory.index import MemoryIndex
+from triggerstream.adapters.memory.ledger import MemoryAppender, MemoryLedger
 from triggerstream.adapters.memory.log import MemoryLog
+from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.adapters.memory.reader import MemoryReader
+from triggerstream.adapters.memory.state_store import MemoryStateFiles, MemoryStateStore
 from triggerstream.adapters.memory.store import MemoryStore
 
 __all__ = [
     "ManualClock",
+    "MemoryAppender",
+    "MemoryArchive",
     "MemoryDatabase",
     "MemoryDispatcher",
     "MemoryIndex",
+    "MemoryLedger",
     "MemoryLog",
+    "MemoryPartition",
     "MemoryReader",
+    "MemoryRecords",
+    "MemoryStateFiles",
+    "MemoryStateStore",
     "MemoryStore",
     "OutboxEntry",
 ]

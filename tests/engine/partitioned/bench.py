@@ -1,0 +1,152 @@
+"""A bench for one owned partition: a durable side, a ledger with gates, a store, and what failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+
+from triggerstream.adapters.memory import (
+    ManualClock,
+    MemoryAppender,
+    MemoryLedger,
+    MemoryPartition,
+    MemoryStateStore,
+)
+from triggerstream.core.ids import AppId, ConfigHash
+from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.partitioned.partition import Partition, Timing
+from triggerstream.engine.partitioned.ports import Commit, Extent
+from triggerstream.engine.processor import Processor
+from triggerstream.wire import tasksfile
+from triggerstream.wire.json import dumps
+from triggerstream.wire.marks import Identity
+from triggerstream.wire.records import NewRecord
+
+APP = AppId("test")
+IDENTITY = Identity(cluster="c", topic="t", partitions=1)
+TASKS = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
+
+
+@dataclass(slots=True)
+class Durable(MemoryPartition):
+    """What outlasts an owner, and which calls its ledgers had."""
+
+    calls: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """The bytes of commands and states of each commit."""
+
+    def add(self, *records: NewRecord) -> None:
+        """Append ``records``; each arrives at its offset."""
+        for record in records:
+            self.append([record], now_us=len(self.log))
+
+
+class BenchLedger(MemoryLedger):
+    """A ledger that waits at its gates, and notes the calls."""
+
+    def __init__(self, durable: Durable) -> None:
+        super().__init__(durable)
+        self.durable = durable
+        self.begun = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fence_gate = asyncio.Event()
+        self.fence_gate.set()
+
+    async def fence(self) -> None:
+        await self.fence_gate.wait()
+        self.durable.calls.append("fence")
+        await super().fence()
+
+    async def extent(self) -> Extent:
+        self.durable.calls.append("extent")
+        return await super().extent()
+
+    async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
+        self.durable.calls.append(f"changelog {begin}-{end}")
+        async for chunk in super().changelog(begin, end):
+            yield chunk
+
+    async def commit(self, commit: Commit) -> int:
+        self.begun += 1
+        await self.gate.wait()
+        position = await super().commit(commit)
+        written = [*(item.value for item in commit.decided), *commit.states.values()]
+        self.durable.sizes.append(sum(len(value or b"") for value in written))
+        return position
+
+    async def close(self) -> None:
+        self.durable.calls.append("close")
+
+
+class BenchStore(MemoryStateStore):
+    """A store that the next owner finds open."""
+
+    def close(self) -> None:
+        """Stay open."""
+
+
+class BenchAppender(MemoryAppender):
+    """An appender that waits at its gate. Records arrive at their offsets."""
+
+    def __init__(self, durable: Durable) -> None:
+        super().__init__([durable])
+        self._durable = durable
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
+        assert partition == 0
+        await self.gate.wait()
+        self._durable.add(*records)
+        return len(self._durable.log)
+
+
+@dataclass
+class Bench:
+    """A durable side, a store, and the failures that would have ended the process."""
+
+    durable: Durable = field(default_factory=Durable)
+    store: BenchStore = field(default_factory=BenchStore)
+    failures: list[BaseException] = field(default_factory=list)
+    clock: ManualClock = field(default_factory=ManualClock)
+    configuration: ConfigHash | None = None
+    configured: int = 0
+
+    def partition(
+        self,
+        *,
+        identity: Identity = IDENTITY,
+        timing: Timing | None = None,
+        store: BenchStore | None = None,
+    ) -> Partition:
+        states = store or self.store
+        return Partition(
+            processor=Processor(app=APP, partition=0, partitions=1),
+            ledger=BenchLedger(self.durable),
+            open_store=lambda: states,
+            appender=BenchAppender(self.durable),
+            clock=self.clock,
+            identity=identity,
+            fail=self.failures.append,
+            timing=timing or Timing(),
+        )
+
+    def configure(self, text: str = TASKS) -> None:
+        config = tasksfile.read(text, name="t")
+        record = configuration_record(config, replaces=self.configuration, number=self.configured)
+        assert record is not None
+        self.durable.add(record)
+        self.configuration, self.configured = config.hash, self.configured + 1
+
+    def fire(self, session: str, *names: str) -> None:
+        self.durable.add(*(NewRecord(key=session.encode(), value=dumps({"type": n})) for n in names))
+
+    async def fold(self, partition: Partition) -> None:
+        """Fold what is in the log and is not yet, and wait until it is durable."""
+        records = self.durable.log[partition.next :]
+        if records:
+            partition.take()
+            partition.fold(records)
+            await partition.reached(records[-1].offset + 1)

@@ -1,0 +1,147 @@
+"""A log and what is kept beside it, as replay finds them, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+
+from triggerstream.adapters.memory.database import MemoryDatabase, OutboxEntry
+from triggerstream.core import advice, tasks
+from triggerstream.core.commands import Command
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.ids import AppId, CommandId
+from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.replay.refold import Kept, Refolded
+from triggerstream.wire import commands
+from triggerstream.wire.records import Record
+
+_PIECE = 2
+"""Few, so that a test of a short log has several pieces."""
+
+
+class MemoryRecords:
+    """A :class:`triggerstream.engine.replay.archive.RecordReader`. Records have their index as offset."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        """The records from ``begin`` to before ``end``, two in a piece."""
+        for at in range(begin, end, _PIECE):
+            if piece := self._records[at : min(at + _PIECE, end)]:
+                yield piece
+
+    async def since(self, arrival_us: int) -> tuple[int, int]:
+        """The offset of the first record of this time or later, and the offset after the last record."""
+        found = (one.offset for one in self._records if one.arrival_us >= arrival_us)
+        return next(found, len(self._records)), len(self._records)
+
+
+class MemoryArchive:
+    """An :class:`triggerstream.engine.replay.archive.Archive` of a database: the only partition there is."""
+
+    number = 0
+    partitions = 1
+    control = None
+    address = advice.ANY_APP
+
+    def __init__(self, database: MemoryDatabase, *, app: AppId) -> None:
+        self.app = app
+        self._database = database
+        self._fenced = False
+
+    async def fence(self) -> None:
+        """Take the database, so that no engine starts on it.
+
+        Raises:
+            UsageError: an engine runs on it.
+        """
+        if self._fenced:
+            return
+        if self._database.owned:
+            raise UsageError("another engine runs on this database")
+        self._database.owned = self._fenced = True
+
+    async def kept(self) -> Kept:
+        """What the database has now."""
+        database = self._database
+        if database.app not in {None, self.app}:
+            raise UsageError(f"this database belongs to the app `{database.app}`, not to `{self.app}`")
+        sessions = database.sessions
+        return Kept(
+            offset=database.offset,
+            log_begin=0,
+            log_end=len(database.records),
+            states={session.encode(): stored.state for session, stored in sessions.items()},
+            configurations=database.configurations,
+            scanned=database.scanned,
+            due={
+                session.encode(): stored.due_us
+                for session, stored in sessions.items()
+                if stored.due_us is not None
+            },
+            commands=frozenset(self._waiting()) | self._refused(),
+            fold=tasks.FOLD_VERSION,
+        )
+
+    def _waiting(self) -> dict[CommandId, int]:
+        """The commands in the outbox, with the numbers of their rows."""
+        rows = self._database.outbox
+        return {row.decision.id: number for number, row in rows.items() if isinstance(row.decision, Command)}
+
+    def _refused(self) -> frozenset[CommandId]:
+        """The commands that could not be handed over: an event that says so follows in the log."""
+        found = set()
+        for letter in self._database.dead_letters:
+            if letter.offset is not None:
+                continue
+            try:
+                found.add(commands.decode(letter.value or b"").id)
+            except DecodeError:
+                continue
+        return frozenset(found)
+
+    def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        """The records from ``begin`` to before ``end``, in order, in pieces."""
+        return MemoryRecords(self._database.records).records(begin, end)
+
+    async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags
+        """Nothing: the checkpoint is in the same database."""
+        return ()
+
+    async def replace(self, refolded: Refolded, *, offset: int) -> None:
+        """Keep what the log came to. Revocations that wait stay, and so do commands that are settled."""
+        if not self._fenced:
+            raise UsageError("this database was not fenced")
+        database = self._database
+        database.sessions = dict(refolded.states)
+        database.configurations = tuple(
+            ConfigurationText(
+                offset=one.offset,
+                arrival_us=one.arrival_us,
+                hash=one.hash,
+                text=one.config.text,
+                number=one.number,
+            )
+            for one in refolded.rules.history
+            if one.offset >= 0
+        )
+        database.offset = offset
+        database.scanned = min(database.scanned, refolded.rules.current.offset)
+        waiting = self._waiting()
+        for command, number in waiting.items():
+            row = database.outbox[number]
+            if command in refolded.open:
+                row.value, row.settled = refolded.open[command].value, False
+            elif not row.settled:
+                del database.outbox[number]
+        last = max(database.outbox, default=0)
+        missing = refolded.open.keys() - waiting.keys() - self._refused()
+        for command, item in refolded.open.items():
+            if command in missing:
+                last += 1
+                database.outbox[last] = OutboxEntry(decision=item.decision, value=item.value)
+
+    async def close(self) -> None:
+        """Leave the database to the next engine."""
+        if self._fenced:
+            self._database.owned = self._fenced = False

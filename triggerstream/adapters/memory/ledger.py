@@ -1,0 +1,76 @@
+"""A partition's ledger and an appender, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from triggerstream.adapters.memory.clock import ManualClock
+from triggerstream.adapters.memory.partition import MemoryPartition
+from triggerstream.core.errors import LogError
+from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark
+from triggerstream.wire.records import NewRecord
+
+
+class MemoryLedger:
+    """A :class:`triggerstream.engine.partitioned.ports.Ledger`: one owner of a partition."""
+
+    def __init__(self, partition: MemoryPartition) -> None:
+        self.partition = partition
+        self._epoch: int | None = None
+
+    async def fence(self) -> None:
+        """Shut out every former owner."""
+        self.partition.epoch += 1
+        self._epoch = self.partition.epoch
+
+    async def extent(self) -> Extent:
+        """Where the changelog and the log begin and end now."""
+        return Extent(
+            begin=0,
+            end=HighWatermark(len(self.partition.changelog)),
+            log_begin=0,
+            log_end=HighWatermark(len(self.partition.log)),
+        )
+
+    async def committed(self) -> int | None:
+        """The offset of the group, as lag tools see it; None where there is none."""
+        return self.partition.group_offset
+
+    async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
+        """The entries from ``begin`` to before ``end``, one in a chunk, with the position after each."""
+        for at, (key, value) in enumerate(self.partition.changelog[begin:end], begin):
+            yield {key: value}, at + 1
+
+    async def commit(self, commit: Commit) -> int:
+        """Make ``commit`` durable, all or nothing; the changelog position after it, 0 without entries."""
+        if self._epoch is None:
+            raise LogError("this ledger was not fenced")
+        partition = self.partition
+        if self._epoch != partition.epoch:
+            raise FencedError("another process has taken the partition over")
+        entries = [*commit.states.items(), *commit.marks.items()]
+        partition.changelog += entries
+        partition.commands += [item.value for item in commit.decided]
+        partition.dead_letters += commit.dead_letters
+        if commit.offset is not None:
+            partition.group_offset = commit.offset
+        return len(partition.changelog) if entries else 0
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class MemoryAppender:
+    """A :class:`triggerstream.engine.partitioned.ports.Appender` to ``partitions``, by their numbers."""
+
+    def __init__(self, partitions: Sequence[MemoryPartition], *, clock: ManualClock | None = None) -> None:
+        self._partitions = {partition.number: partition for partition in partitions}
+        self._clock = clock or ManualClock()
+
+    async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
+        """Append ``records``; the offset after the last, 0 if there are none."""
+        target = self._partitions.get(partition)
+        if target is None:
+            raise LogError(f"the log has no partition {partition}")
+        target.append(records, now_us=self._clock.now_us())
+        return len(target.log) if records else 0

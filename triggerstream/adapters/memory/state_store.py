@@ -1,0 +1,74 @@
+"""A partition's local states, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from triggerstream.core.errors import UsageError
+
+
+@dataclass(slots=True)
+class MemoryStateFiles:
+    """What a state store leaves behind when it is closed, as files on a disk."""
+
+    entries: dict[bytes, bytes] = field(default_factory=dict)
+    position: int | None = None
+    changelog: str | None = None
+    is_open: bool = False
+
+
+class MemoryStateStore:
+    """A :class:`triggerstream.engine.partitioned.ports.StateStore`.
+
+    ``files`` are what the store before left behind. ``changelog`` names the changelog that the store is a
+    copy of: files of another one are wiped.
+
+    Raises:
+        UsageError: another store has the files open.
+    """
+
+    def __init__(self, files: MemoryStateFiles | None = None, *, changelog: str = "changelog") -> None:
+        self._files = MemoryStateFiles() if files is None else files
+        if self._files.is_open:
+            raise UsageError("another process has this store open")
+        if self._files.changelog != changelog:
+            self.wipe()
+        self._files.changelog = changelog
+        self._files.is_open = True
+
+    @property
+    def entries(self) -> Mapping[bytes, bytes]:
+        """All entries, by key."""
+        return self._files.entries
+
+    def position(self) -> int | None:
+        """The position after the last entry written; None in a new store, or in that of another changelog."""
+        return self._files.position
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under ``key``."""
+        return self._files.entries.get(key)
+
+    def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        """Take ``entries`` and ``position``; a key without a value goes."""
+        for key, value in entries.items():
+            if value is None:
+                self._files.entries.pop(key, None)
+            else:
+                self._files.entries[key] = value
+        self._files.position = position
+
+    def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        """Up to ``limit`` entries with keys greater than ``after``, in the order of keys."""
+        entries = self._files.entries
+        return [(key, entries[key]) for key in sorted(entries) if key > after][:limit]
+
+    def wipe(self) -> None:
+        """Forget everything, the position included."""
+        self._files.entries.clear()
+        self._files.position = None
+
+    def close(self) -> None:
+        """Leave the files to the next store."""
+        self._files.is_open = False
