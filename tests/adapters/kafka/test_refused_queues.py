@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from msgspec.structs import replace
 
 from tests.adapters.kafka.bridges import RUN, BridgeProcess, append, command, committed, ends
 from tests.adapters.kafka.conftest import PARTITIONS
+from tests.support.commands import triggerstream
+from tests.support.kafka.server import KafkaServer
 from tests.support.probes import Probes
 from tests.support.rabbitmq import RabbitNode, rabbitmq_node
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.progress import reached_in
-from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 
 pytestmark = [pytest.mark.kafka, pytest.mark.celery, pytest.mark.slow]
@@ -38,7 +40,8 @@ def node() -> Iterator[RabbitNode]:
         yield node
 
 
-def declare(url: str, queue: str, **arguments: object) -> None:
+def declare_anew(url: str, queue: str, **arguments: object) -> None:
+    delete(url, queue)
     with BrokerConnection(url) as connection:
         channel: Any = connection.channel()
         channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
@@ -76,9 +79,8 @@ async def undone(connection: Connection, app: AppId, topics: Topics) -> int:
 async def test_others_go_on_beyond_a_refused_queue_and_a_kill_repeats_none_of_them(
     connection: Connection, kafka_app: AppId, topics: Topics, node: RabbitNode, tmp_path: Path
 ) -> None:
-    declare(node.url, BAD, **{"x-max-length": 7})
-    delete(node.url, "celery")
-    declare(node.url, "celery")
+    declare_anew(node.url, BAD, **{"x-max-length": 7})
+    declare_anew(node.url, "celery")
     wanted = [
         replace(command(kafka_app, n), queue=BAD if n < WAITING else None) for n in range(WAITING + BEHIND)
     ]
@@ -120,6 +122,10 @@ async def test_others_go_on_beyond_a_refused_queue_and_a_kill_repeats_none_of_th
         async with asyncio.timeout(60):
             while await undone(connection, kafka_app, topics) > len(waits) + PARTITIONS:
                 pass
+        ran = await triggerstream("doctor", "--at", f"kafka://{connection.bootstrap}/{kafka_app}")
+        (line,) = [line for line in ran.out.splitlines() if line[4:].startswith("bridge")]
+        assert (ran.status, line[:3]) == (1, "NOT"), ran
+        assert f"at most {WAITING + PARTITIONS} commands to hand over, and later ones are already" in line
         bridge.kill()
 
         more = [command(kafka_app, 10_000 + n) for n in range(20)]
@@ -141,3 +147,41 @@ async def test_others_go_on_beyond_a_refused_queue_and_a_kill_repeats_none_of_th
     finally:
         for one in started:
             one.kill()
+
+
+@pytest.mark.faults
+async def test_brokers_that_take_no_metadata_do_not_stop_the_others(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, node: RabbitNode, tmp_path: Path
+) -> None:
+    server = start_kafka({"offset.metadata.max.bytes": "40"})
+    connection = Connection(bootstrap=server.bootstrap)
+    await create(connection, kafka_app, partitions=PARTITIONS)
+    declare_anew(node.url, BAD, **{"x-max-length": 7})
+    declare_anew(node.url, "celery")
+    wanted = [replace(command(kafka_app, n), queue=BAD if n == 0 else None) for n in range(1 + BEHIND)]
+    bridge = BridgeProcess(
+        connection, kafka_app, node.url, tmp_path / "bridge.log", "--allow", RUN, "--from", "earliest"
+    )
+    handed: list[str] = []
+
+    def handed_over(count: int) -> bool:
+        handed.extend(ids(node.url, "celery"))
+        return len(handed) >= count
+
+    try:
+        await append(connection, kafka_app, wanted, partitions=PARTITIONS)
+        await eventually(lambda: handed_over(BEHIND), within_s=120, what=bridge.text)
+        await bridge.says("the brokers take less than 4 KiB with an offset")
+        delete(node.url, BAD)
+        await bridge.says("destination accepted again")
+        async with asyncio.timeout(60):
+            end = await ends(connection, Topics.of(kafka_app).commands, PARTITIONS)
+            while await committed(connection, kafka_app) != end:
+                pass
+        bridge.terminate()
+        assert await bridge.ended() == 0, bridge.text()
+        handed_over(0)
+        assert Counter(handed) == Counter(one.id for one in wanted[1:])
+        assert ids(node.url, BAD) == [wanted[0].id]
+    finally:
+        bridge.kill()

@@ -113,6 +113,7 @@ class Bridge:
         self._lanes: dict[int, Lane] = {}
         self._topic_id = ""
         self._records_gaps = True
+        """False once the brokers have refused metadata as too long."""
         self._consumer: AIOKafkaConsumer | None = None
         self._phase = Phase.STARTING
         self._answered_at = -math.inf
@@ -340,13 +341,14 @@ class Bridge:
             self._room.set()
 
     async def _commit(self, lanes: Collection[Lane]) -> None:
-        gaps = self._records_gaps and self.handover.holds
         moved: dict[Lane, Reached] = {}
         offsets: dict[TopicPartition, tuple[int, str]] = {}
         for lane in lanes:
             position = lane.position
-            if (gaps or lane.resuming) and lane.changed:
-                metadata, moved[lane] = metadata_of(self._topic_id, lane.reached())
+            if (self.handover.holds or lane.resuming) and lane.changed:
+                metadata, moved[lane] = self._topic_id, lane.reached()
+                if self._records_gaps:
+                    metadata, moved[lane] = metadata_of(self._topic_id, moved[lane])
             elif position > lane.committed:
                 metadata, moved[lane] = self._topic_id, Reached(position=position, upto=position)
             else:
@@ -355,21 +357,27 @@ class Bridge:
         if not moved:
             return
         try:
-            await self._started().commit(offsets)
-        except OffsetMetadataTooLargeError:
-            logger.warning(
-                "the brokers take less metadata than 4 KiB: a restart may hand commands over again",
-                extra={"setting": "offset.metadata.max.bytes"},
-            )
-            self._records_gaps = False
-            self.handover.moved.set()
-            return
+            await self._commit_offsets(offsets)
         except (CommitFailedError, IllegalStateError) as exc:
             # Another process has them, or will: it hands over again from what was committed before.
             logger.warning("offsets not committed", extra={"error": str(exc)})
             return
         for lane, reached in moved.items():
             lane.commit(reached)
+
+    async def _commit_offsets(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        consumer = self._started()
+        try:
+            await consumer.commit(offsets)
+        except OffsetMetadataTooLargeError:
+            # Nobody waits for a refused destination because of that: commands may be repeated instead.
+            logger.warning(
+                "the brokers take less than 4 KiB with an offset: while a destination is refused, a restart "
+                "hands over again what was handed over since",
+                extra={"setting": "offset.metadata.max.bytes"},
+            )
+            self._records_gaps = False
+            await consumer.commit({place: (offset, self._topic_id) for place, (offset, _) in offsets.items()})
 
     # ---- partitions that come and go ----------------------------------------------------------
 

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError, UnknownMemberIdError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
+from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.core.errors import UsageError
@@ -132,10 +133,24 @@ async def group_offsets(
     Raises:
         KafkaError: the cluster cannot be reached, or refuses.
     """
+    commits = await group_commits(connection, group, places)
+    return {place: int(at.offset) for place, at in commits.items()}
 
-    async def ask(admin: AIOKafkaAdminClient, _coordinator: int) -> Mapping[TopicPartition, int]:
+
+async def group_commits(
+    connection: Connection, group: str, places: Sequence[TopicPartition] | None = None
+) -> Mapping[TopicPartition, OffsetAndMetadata]:
+    """As :func:`group_offsets`, each with its metadata.
+
+    Raises:
+        KafkaError: the cluster cannot be reached, or refuses.
+    """
+
+    async def ask(
+        admin: AIOKafkaAdminClient, _coordinator: int
+    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
         found = await admin.list_consumer_group_offsets(group, partitions=places)
-        return {place: int(at.offset) for place, at in found.items() if at.offset >= 0}
+        return {place: at for place, at in found.items() if at.offset >= 0}
 
     return await _of_coordinator(connection, group, ask)
 

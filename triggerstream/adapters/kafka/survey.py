@@ -9,8 +9,9 @@ from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translated
-from triggerstream.adapters.kafka.group import group_offsets
+from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
+from triggerstream.adapters.kafka.progress import reached_in
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
@@ -68,8 +69,16 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
         yield f"partition {', '.join(map(str, numbers))}: {text}"
 
 
-async def not_handed_over(connection: Connection, app: AppId, partitions: int) -> int | None:
-    """How many offsets the app's bridge has before it; None where none has ever committed one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unhanded:
+    """Commands before a bridge: ``left`` offsets, at most. ``held``: later ones were handed over already."""
+
+    left: int
+    held: bool
+
+
+async def not_handed_over(connection: Connection, app: AppId, partitions: int) -> Unhanded | None:
+    """What the app's bridge has before it; None where none has ever committed an offset.
 
     Marks of transactions have offsets too, so that there are at most so many commands.
 
@@ -82,11 +91,15 @@ async def not_handed_over(connection: Connection, app: AppId, partitions: int) -
         translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
         connection.running(connection.reader()) as reader,
     ):
-        offsets = await group_offsets(connection, f"{app}-bridge")
-        known = {place.partition: offset for place, offset in offsets.items()}
+        commits = await group_commits(connection, f"{app}-bridge")
         ends = await reader.end_offsets(places)
         first = await reader.beginning_offsets(places)
-    if not known:
+    if not commits:
         return None
-    left: int = sum(max(ends[place] - known.get(place.partition, first[place]), 0) for place in places)
-    return left
+    left, held = 0, False
+    for place in places:
+        at = commits.get(place)
+        reached = reached_in(first[place], None) if at is None else reached_in(at.offset, at.metadata)
+        left += max(ends[place] - reached.upto, 0) + len(reached.open)
+        held = held or bool(reached.open)
+    return Unhanded(left=left, held=held)

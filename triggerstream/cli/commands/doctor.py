@@ -134,11 +134,19 @@ async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
                 yield seen
         finally:
             await reader.close()
-        left = await not_handed_over(connection, address.app, count)
+        found = await not_handed_over(connection, address.app, count)
         says = (
-            "none has handed anything over yet" if left is None else f"at most {left} commands to hand over"
+            "none has handed anything over yet"
+            if found is None
+            else f"at most {found.left} commands to hand over"
         )
-        yield Finding(what="bridge", well=True, says=says)
+        held = found is not None and found.held
+        if held:
+            says += (
+                ", and later ones are already: the Celery broker refuses a queue, or it is full; the "
+                "bridge's log names the queue and the reason"
+            )
+        yield Finding(what="bridge", well=not held, says=says)
     except TriggerstreamError as exc:
         yield Finding(what="Kafka", well=False, says=str(exc))
 
