@@ -140,15 +140,6 @@ sys.exit(max(codes))
     found.close()
 
 
-async def test_report_works_from_many_threads(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path, create=True)
-    await asyncio.gather(*(asyncio.to_thread(log.report, SessionId("s"), b"%d" % n) for n in range(50)))
-    reader = SqliteReader(tmp_path)
-    assert {r.value for r in await reader.records()} == {b"%d" % n for n in range(50)}
-    await reader.close()
-    await log.close()
-
-
 # ---- a file that is something else ----------------------------------------------------------------
 
 

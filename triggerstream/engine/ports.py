@@ -29,10 +29,14 @@ class Log(Protocol):
     """Where events are appended; any number of processes may do so at once."""
 
     async def append(self, records: Sequence[NewRecord]) -> None:
-        """Append ``records`` in order, all or none. They are durable when this returns.
+        """Append ``records``, those of a session in order. They are durable when this returns.
+
+        A log with partitions has no place for a record without a key: configurations are applied there.
 
         Raises:
-            LogError: not known to be durable. Safe to call again for events that carry an id.
+            LogError: not all are known to be durable; a session's first ones may be. Safe to call again for
+                events that carry an id.
+            UsageError: the log does not exist, or has no place for a record.
         """
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the Kafka log appended is durable, in the right partition, and it goes on after a failure."""
+"""Partitions of the Kafka log, its producer, and its errors. What every log promises: `tests/contract`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
-from triggerstream.wire.bounds import EVENT_BYTES
 from triggerstream.wire.records import NewRecord
 
 pytestmark = pytest.mark.kafka
@@ -38,7 +37,7 @@ async def test_each_session_is_in_its_partition_in_order(
         assert [r.value for r in its] == [b"%d" % turn for turn in range(20)]
 
 
-async def test_headers_arrive_and_the_broker_says_when(
+async def test_the_broker_says_when_an_event_arrived(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
     log = KafkaLog(connection, kafka_app)
@@ -47,14 +46,6 @@ async def test_headers_arrive_and_the_broker_says_when(
     [record] = await read_all(connection, topics.events)
     assert record.headers == (("traceparent", b"00-1"),)
     assert record.timestamp_type == 1, "LogAppendTime"
-
-
-async def test_the_longest_event_fits(connection: Connection, kafka_app: AppId, topics: Topics) -> None:
-    log = KafkaLog(connection, kafka_app)
-    longest = bytes(EVENT_BYTES)
-    await log.append([NewRecord(key=b"k" * 1024, value=longest)] * 5)
-    await log.close()
-    assert [r.value for r in await read_all(connection, topics.events)] == [longest] * 5
 
 
 async def test_a_refused_event_does_not_stop_later_ones(

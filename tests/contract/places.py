@@ -1,0 +1,484 @@
+"""Apps on each set of adapters, with an engine that folds on request: the ground of several suites."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
+from triggerstream.adapters.kafka.log import KafkaLog
+from triggerstream.adapters.kafka.reader import KafkaReader
+from triggerstream.adapters.kafka.replay import KafkaRecords
+from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.adapters.memory import (
+    ManualClock,
+    MemoryAppender,
+    MemoryArchive,
+    MemoryDatabase,
+    MemoryIndex,
+    MemoryLedger,
+    MemoryLog,
+    MemoryPartition,
+    MemoryReader,
+    MemoryRecords,
+    MemoryStateFiles,
+    MemoryStateStore,
+    MemoryStore,
+)
+from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
+from triggerstream.adapters.sqlite.index import SqliteIndex
+from triggerstream.adapters.sqlite.replay import SqliteArchive
+from triggerstream.core.ids import AppId, ConfigHash
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
+from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
+from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.partition import Partition
+from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger, StateStore
+from triggerstream.engine.ports import DeadLetterRow, Log, Reader, Store
+from triggerstream.engine.processor import Processor
+from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.index import Index
+from triggerstream.engine.queries.inspector import Inspector
+from triggerstream.engine.queries.worker import OwnedLookout
+from triggerstream.engine.replay.archive import Archive
+from triggerstream.engine.replay.changelog import ChangelogArchive
+from triggerstream.wire import tasksfile
+from triggerstream.wire.json import dumps
+from triggerstream.wire.marks import Identity
+from triggerstream.wire.records import NewRecord, Record
+
+APP = AppId("app")
+MANY = 10_000
+
+KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)
+"""The real Kafka that all tests of a run share; each test has topics of its own, with one partition."""
+
+
+def event(session: str, name: str, *, data: object = None, headers: Iterable[str] = ()) -> NewRecord:
+    """The trigger ``name`` of ``session``."""
+    return NewRecord(
+        key=session.encode(),
+        value=dumps({"type": name} if data is None else {"type": name, "data": data}),
+        headers=tuple((one, b"x") for one in headers),
+    )
+
+
+class Place(ABC):
+    """An app whose log has one partition. ``log`` is there at once; the engine starts when it first folds."""
+
+    app = APP
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._replaces: ConfigHash | None = None
+        self._number = 0
+
+    @property
+    @abstractmethod
+    def log(self) -> Log: ...
+
+    @abstractmethod
+    def reader(self) -> Reader:
+        """A new reader."""
+
+    @abstractmethod
+    def archive(self) -> Archive:
+        """A new archive."""
+
+    @abstractmethod
+    async def inspector(self) -> Inspector:
+        """A new inspector of the engine that runs."""
+
+    @abstractmethod
+    async def fold(self) -> None:
+        """Have the engine fold what is in the log, and make it durable."""
+
+    @abstractmethod
+    async def bury(self, *letters: DeadLetter) -> None:
+        """Make dead letters durable."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """End the engine in good order; ``fold`` starts another."""
+
+    @abstractmethod
+    async def decided(self) -> Sequence[bytes]:
+        """All commands that were made durable and are not settled, or all of them."""
+
+    async def close(self) -> None:
+        await self.stop()
+        await self._stack.aclose()
+
+    async def fire(self, session: str, *names: str) -> None:
+        await self.log.append([event(session, name) for name in names])
+
+    async def configure(self, text: str) -> None:
+        """Append the tasks file ``text``."""
+        config = tasksfile.read(text, name="tasks.json")
+        record = configuration_record(config, replaces=self._replaces, number=self._number)
+        assert record is not None
+        await self._append_configuration(record)
+        self._replaces, self._number = config.hash, self._number + 1
+
+    async def _append_configuration(self, record: NewRecord) -> None:
+        await self.log.append([record])
+
+    def _closed_at_end(self, one: Reader | Archive) -> None:
+        self._stack.push_async_callback(one.close)
+
+
+# ---- the embedded engine --------------------------------------------------------------------------
+
+
+class EmbeddedPlace(Place):
+    """A processor and a store, without the loops of the engine."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self._store: Store | None = None
+        self._rules = Rules(app=APP)
+        self._offset = 0
+
+    @abstractmethod
+    def store(self) -> Store:
+        """A new store."""
+
+    async def _opened(self) -> Store:
+        if self._store is None:
+            self._store = self.store()
+            resumed = await self._store.open()
+            self._rules = rules_of(APP, resumed.configurations, ConfigurationCache())
+            self._offset = resumed.offset
+        return self._store
+
+    async def fold(self) -> None:
+        store, processor = await self._opened(), Processor(app=APP)
+        while records := await store.read(self._offset, limit=3):
+            state_of = await store.load([])
+            checkpoint = processor.process(self._rules, records, state_of)
+            await store.commit(checkpoint)
+            self._rules, self._offset = checkpoint.rules or self._rules, checkpoint.offset
+            self._rules = await store.forget(self._rules)
+
+    async def bury(self, *letters: DeadLetter) -> None:
+        store = await self._opened()
+        await store.commit(Checkpoint(partition=0, offset=self._offset, dead_letters=letters))
+
+    async def stop(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            await store.close()
+
+    async def decided(self) -> Sequence[bytes]:
+        return [row.value for row in await self.reader().outbox(limit=MANY)]
+
+    async def inspector(self) -> Inspector:
+        await self._opened()
+        return Lookout(self.reader(), self.log, app=APP)
+
+
+class MemoryPlace(EmbeddedPlace):
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.database = MemoryDatabase()
+        self._log = MemoryLog(self.database, clock=clock)
+
+    @property
+    def log(self) -> Log:
+        return self._log
+
+    def store(self) -> Store:
+        return MemoryStore(self.database, app=APP, clock=self.clock)
+
+    def reader(self) -> Reader:
+        return MemoryReader(self.database)
+
+    def archive(self) -> Archive:
+        return MemoryArchive(self.database, app=APP)
+
+
+class SqlitePlace(EmbeddedPlace):
+    def __init__(self, clock: ManualClock, directory: Path) -> None:
+        super().__init__(clock)
+        self._directory = directory
+        self._log = SqliteLog(directory, create=True, clock=clock)
+        self._stack.push_async_callback(self._log.close)
+
+    @property
+    def log(self) -> Log:
+        return self._log
+
+    def store(self) -> Store:
+        return SqliteStore(self._directory, app=APP, log=self._log, clock=self.clock)
+
+    def reader(self) -> Reader:
+        reader = SqliteReader(self._directory)
+        self._closed_at_end(reader)
+        return reader
+
+    def archive(self) -> Archive:
+        archive = SqliteArchive(self._directory, app=APP)
+        self._closed_at_end(archive)
+        return archive
+
+
+# ---- an engine with a partition of a shared log ---------------------------------------------------
+
+
+class PartitionedPlace(Place):
+    """An owner of the log's one partition, which gets its batches from ``fold``."""
+
+    identity = Identity(cluster="c", topic="t", partitions=1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner: Owner | None = None
+        self.failures: list[BaseException] = []
+
+    @property
+    @abstractmethod
+    def appender(self) -> Appender: ...
+
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """A new ledger."""
+
+    @abstractmethod
+    def open_store(self) -> StateStore:
+        """Open the store."""
+
+    @abstractmethod
+    def index(self) -> Index:
+        """A new index."""
+
+    @abstractmethod
+    async def records(self, begin: int) -> Sequence[Record]:
+        """The records of the log from ``begin`` on."""
+
+    async def _opened(self) -> Owner:
+        if self._owner is None:
+            self._owner = Owner(lambda _: self._made())
+            await self._owner.open([0])
+        return self._owner
+
+    def _made(self) -> Partition:
+        return Partition(
+            processor=Processor(app=self.app, partition=0, partitions=1),
+            ledger=self.ledger(),
+            open_store=self.open_store,
+            appender=self.appender,
+            clock=ManualClock(),
+            identity=self.identity,
+            fail=self.failures.append,
+        )
+
+    async def fold(self) -> None:
+        partition = (await self._opened()).partitions[0]
+        records = await self.records(partition.next)
+        if records:
+            partition.take()
+            partition.fold(records)
+            await partition.reached(records[-1].offset + 1)
+        assert not self.failures
+
+    async def bury(self, *letters: DeadLetter) -> None:
+        owner = await self._opened()
+        ledger = owner.partitions[0].ledger
+        await ledger.commit(Commit(decided=(), states={}, dead_letters=letters, marks={}, offset=None))
+
+    async def stop(self) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            await owner.close()
+
+    async def _append_configuration(self, record: NewRecord) -> None:
+        await self.appender.append(0, [record])
+
+    async def inspector(self) -> Inspector:
+        found = OwnedLookout(
+            await self._opened(),
+            app=self.app,
+            url="http://here",
+            identity=self.identity,
+            lag=lambda: {0: 0},
+            index=lambda _: self.index(),
+            appender=self.appender,
+            reader=self.reader(),
+        )
+        self._stack.push_async_callback(found.close)
+        return found
+
+
+class _PartitionLog:
+    """The log that has one partition in memory. A :class:`triggerstream.engine.ports.Log`."""
+
+    def __init__(self, appender: MemoryAppender) -> None:
+        self._appender = appender
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        await self._appender.append(0, records)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class _LetterReader(MemoryReader):
+    """A reader that has nothing but the dead letters of ``partition``."""
+
+    def __init__(self, partition: MemoryPartition) -> None:
+        super().__init__(MemoryDatabase())
+        self._partition = partition
+
+    async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
+        rows = [
+            DeadLetterRow(
+                number=number,
+                at_us=letter.record.arrival_us,
+                offset=letter.record.offset,
+                key=letter.record.key,
+                value=letter.record.value,
+                headers=letter.record.headers,
+                reason=letter.reason,
+            )
+            for number, letter in enumerate(self._partition.dead_letters, 1)
+        ]
+        return rows[after : after + limit]
+
+
+class MemoryPartitionPlace(PartitionedPlace):
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self.partition = MemoryPartition()
+        self._files = MemoryStateFiles()
+        self._appender = MemoryAppender([self.partition], clock=clock)
+
+    @property
+    def log(self) -> Log:
+        return _PartitionLog(self._appender)
+
+    @property
+    def appender(self) -> Appender:
+        return self._appender
+
+    def ledger(self) -> Ledger:
+        return MemoryLedger(self.partition)
+
+    def open_store(self) -> StateStore:
+        return MemoryStateStore(self._files)
+
+    def index(self) -> Index:
+        return MemoryIndex()
+
+    def reader(self) -> Reader:
+        return _LetterReader(self.partition)
+
+    async def records(self, begin: int) -> Sequence[Record]:
+        return self.partition.log[begin:]
+
+    async def decided(self) -> Sequence[bytes]:
+        return self.partition.commands
+
+    def archive(self) -> Archive:
+        commands = [
+            Record(partition=0, offset=offset, arrival_us=0, key=None, value=value)
+            for offset, value in enumerate(self.partition.commands)
+        ]
+        return ChangelogArchive(
+            app=APP,
+            number=0,
+            identity=self.identity,
+            ledger=self.ledger(),
+            log=MemoryRecords(self.partition.log),
+            commands=MemoryRecords(commands),
+        )
+
+
+class KafkaPlace(PartitionedPlace):
+    def __init__(self, bootstrap: str, directory: Path) -> None:
+        super().__init__()
+        self.app = AppId(f"contract-{uuid4().hex[:12]}")
+        self.connection = Connection(bootstrap=bootstrap)
+        self.topics = Topics.of(self.app)
+        self._directory = directory
+        self._log = KafkaLog(self.connection, self.app)
+        self._appender = KafkaAppender(connection=self.connection, app=self.app)
+        self._read = KafkaReader(self.connection, self.app)
+        for one in (self._log, self._appender, self._read):
+            self._stack.push_async_callback(one.close)
+
+    async def create(self) -> None:
+        """Create the topics."""
+        await create(self.connection, self.app, partitions=1)
+        self.identity = (await layout_of(self.connection, self.app)).identity
+
+    @property
+    def log(self) -> Log:
+        return self._log
+
+    @property
+    def appender(self) -> Appender:
+        return self._appender
+
+    def ledger(self) -> Ledger:
+        return KafkaLedger(connection=self.connection, app=self.app, topics=self.topics, partition=0)
+
+    def open_store(self) -> StateStore:
+        return RocksStore(self._directory / "states", changelog="changelog", memory=Memory())
+
+    def index(self) -> Index:
+        return SqliteIndex(self._directory / "index.db")
+
+    def reader(self) -> Reader:
+        reader = KafkaReader(self.connection, self.app)
+        self._closed_at_end(reader)
+        return reader
+
+    async def records(self, begin: int) -> Sequence[Record]:
+        return await self._read.records(after=begin - 1, limit=MANY)
+
+    def topic(self, name: str) -> KafkaRecords:
+        """The records of one of the topics."""
+        return KafkaRecords(self.connection, topic=name, partition=0)
+
+    async def decided(self) -> Sequence[bytes]:
+        topic = self.topic(self.topics.commands)
+        pieces = [piece async for piece in topic.records(*await topic.since(0))]
+        return [record.value or b"" for piece in pieces for record in piece]
+
+    def archive(self) -> Archive:
+        archive = ChangelogArchive(
+            app=self.app,
+            number=0,
+            identity=self.identity,
+            ledger=self.ledger(),
+            log=self.topic(self.topics.events),
+            commands=self.topic(self.topics.commands),
+        )
+        self._closed_at_end(archive)
+        return archive
+
+
+async def place_of(kind: str, request: pytest.FixtureRequest, directory: Path, clock: ManualClock) -> Place:
+    """A new place on the adapters ``kind``."""
+    match kind:
+        case "memory":
+            return MemoryPlace(clock)
+        case "sqlite":
+            return SqlitePlace(clock, directory)
+        case "memory partition":
+            return MemoryPartitionPlace(clock)
+        case _:
+            place = KafkaPlace(request.getfixturevalue("kafka"), directory)
+            await place.create()
+            return place
