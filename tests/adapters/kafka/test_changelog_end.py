@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from tests.support.kafka.server import KafkaServer
+from triggerstream.adapters.kafka import records
 from triggerstream.adapters.kafka.cluster import open_transactions
 from triggerstream.adapters.kafka.connection import Connection, stop
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.replay import KafkaRecords
-from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.ports import Commit
@@ -112,3 +115,29 @@ async def test_commands_of_a_transaction_that_is_open_are_waited_for(
     await hanging.commit_transaction()
     found = [record.value async for records in commands.records(begin, end) for record in records]
     assert found == [b"torn"]
+
+
+async def test_a_frozen_broker_ends_the_read_of_a_changelog(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_kafka()
+    connection = Connection(bootstrap=server.bootstrap)
+    await create(connection, kafka_app, partitions=1)
+    ledger = KafkaLedger(
+        connection=connection, app=kafka_app, topics=Topics.of(kafka_app), partition=0, stuck_s=0.5
+    )
+    await ledger.fence()
+    await ledger.commit(checkpoint((await layout_of(connection, kafka_app)).identity, 7))
+    extent = await ledger.extent()
+    monkeypatch.setattr(records, "TIMEOUT_S", 1.0)
+    reading = ledger.changelog(extent.begin, extent.end + 1)
+    async with aclosing(reading):
+        await anext(reading)
+        server.pause()
+        with pytest.raises(LogError, match=rf"^cannot read {kafka_app}-sessions-changelog: "):
+            async for _ in reading:
+                pass
+    with pytest.raises(LogError, match=rf"^cannot read {kafka_app}-sessions-changelog: no answer within 1 s"):
+        await anext(ledger.changelog(extent.begin, extent.end))
+    server.kill()
+    await ledger.close()

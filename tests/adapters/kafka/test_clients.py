@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import IllegalOperation, KafkaConnectionError, KafkaError, ProducerFenced
 
 import triggerstream
 from tests.support.kafka.server import KafkaServer
-from triggerstream.adapters.kafka.connection import Client, Connection, network_of, stop
+from triggerstream.adapters.kafka.connection import Client, Connection, network_of, stop, translated
 from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.ports import FencedError
 
 Make = Callable[[Connection], Client]
 
@@ -158,3 +160,28 @@ def test_no_other_module_makes_starts_or_stops_a_client() -> None:
                     found.append(f"{name}:{node.lineno}: {called}()")
     # It asks a single broker why it hangs up, below aiokafka's clients.
     assert [one for one in found if "refusal.py" not in one] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "ours", "says"),
+    [
+        (ProducerFenced(), FencedError, "the log did not commit: another process has taken over"),
+        (KafkaError("odd"), LogError, "the log did not commit: KafkaError: odd"),
+        (IllegalOperation("late"), LogError, "the log did not commit: late"),
+        (AssertionError(), LogError, "the log did not commit: AssertionError()"),
+        (OSError("gone"), LogError, "the log did not commit: gone"),
+        (TimeoutError(), LogError, "the log did not commit: no answer"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_errors_of_the_client_become_ours(error: Exception, ours: type[LogError], says: str) -> None:
+    with pytest.raises(LogError) as found:
+        async with translated("the log did not commit"):
+            raise error
+    assert (type(found.value), str(found.value)) == (ours, says)
+
+
+async def test_a_block_that_takes_too_long_ends_with_its_time() -> None:
+    with pytest.raises(LogError, match=r"^cannot read t: no answer within 0.01 s$"):
+        async with translated("cannot read t", timeout_s=0.01):
+            await asyncio.Event().wait()

@@ -29,7 +29,7 @@ from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.group import leave, member_id, session_timeout_refused, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.progress import metadata_of, reached_in, topic_in
-from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
+from triggerstream.adapters.kafka.records import read_range, reader_of, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
 from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.adapters.kafka.watch import watch_topics
@@ -570,18 +570,12 @@ async def _count(connection: Connection, spans: Mapping[TopicPartition, tuple[in
     count = 0
     if not spans:
         return count
-    async with translated("cannot count commands", timeout_s=TIMEOUT_S):
-        reader = connection.reader(wait_ms=POLL_MS)
-        await connection.start(reader)
-    try:
+    topic = next(iter(spans)).topic
+    async with reader_of(connection, topic) as reader:
         for place, (begin, end) in spans.items():
-            reader.assign([place])
-            reader.seek(place, begin)
-            async with aclosing(pieces(reader, place, begin, end)) as found:
+            async with aclosing(read_range(reader, place, begin, end)) as found:
                 async for records, _ in found:
                     count += len(records)
-    finally:
-        await stop(reader)
     return count
 
 

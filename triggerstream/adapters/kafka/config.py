@@ -15,7 +15,7 @@ from triggerstream.adapters.kafka.connection import Connection, gathered, transl
 from triggerstream.adapters.kafka.layout import Layout, layout_of, newest_marks, placing_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.reader import KafkaReader
-from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
+from triggerstream.adapters.kafka.records import POLL_MS, committed_extents, read_range, record_of
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageError
@@ -270,9 +270,7 @@ async def _follow(
     mark: CheckpointMark | None,
 ) -> _Standing:
     """The configuration in force at the end of a partition, once its owner has folded everything."""
-    first = (await reader.beginning_offsets([place]))[place]
-    # Under read_committed, this is where the first open transaction begins.
-    end = (await reader.end_offsets([place]))[place]
+    first, end = (await committed_extents(reader, [place]))[place]
     lost = LostRanges(connection, app, place.partition)
     standing = _Standing()
     begin = first
@@ -283,12 +281,7 @@ async def _follow(
             _refuse_without_key(record, connection, app)
         standing = _Standing(number=known.number, hash=known.hash, offset=known.offset, record=record)
         begin = max(first, mark.offset)
-    if begin >= end:
-        return standing
-    reader.assign([place])
-    reader.seek(place, begin)
-    lost = LostRanges(connection, app, place.partition)
-    async with aclosing(pieces(reader, place, begin, end, after_lost=lost.after)) as read:
+    async with aclosing(read_range(reader, place, begin, end, after_lost=lost.after)) as read:
         async for records, _ in read:
             for record in records:
                 if record.key is None:
@@ -302,9 +295,7 @@ async def _record(
     """The record at ``offset``; None if there is none, or if it is before ``first``, where the log begins."""
     if offset < first:
         return None
-    reader.assign([place])
-    reader.seek(place, offset)
-    async with aclosing(pieces(reader, place, offset, offset + 1, most=1, after_lost=lost.after)) as read:
+    async with aclosing(read_range(reader, place, offset, offset + 1, most=1, after_lost=lost.after)) as read:
         async for records, _ in read:
             for found in records:
                 return record_of(found)

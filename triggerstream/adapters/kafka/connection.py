@@ -16,7 +16,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts
-from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerClosed
+from aiokafka.errors import (
+    IllegalOperation,
+    KafkaConnectionError,
+    KafkaError,
+    ProducerClosed,
+    ProducerFenced,
+)
 
 from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, note_answers, watch_answers
 from triggerstream.adapters.kafka.batches import use_batch_reader
@@ -24,6 +30,7 @@ from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.wire.records import NewRecord
 
 Client: TypeAlias = "AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient | AIOKafkaClient"
@@ -207,18 +214,24 @@ def answered_at(consumer: AIOKafkaConsumer) -> float:
 
 
 @asynccontextmanager
-async def translated(what: str, *, timeout_s: float) -> AsyncIterator[None]:
-    """Bound the block's time. ``what`` begins the message: ``cannot read triggerstream.events``.
+async def translated(what: str, *, timeout_s: float | None = None) -> AsyncIterator[None]:
+    """Translate errors, and bound the block's time. ``what`` begins the message: ``cannot read the events``.
 
     Raises:
-        LogError: in place of aiokafka's and the network's errors, and when the time is over.
+        FencedError: another producer with the same transactional id has fenced the block's.
+        LogError: in place of aiokafka's and the network's errors, and when the time is over. Of a write it is
+            not known whether it succeeded.
     """
     try:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as exc:
-        raise LogError(f"{what}: no answer within {timeout_s:g} s") from exc
-    except (KafkaError, OSError, NotImplementedError) as exc:
+        after = "" if timeout_s is None else f" within {timeout_s:g} s"
+        raise LogError(f"{what}: no answer{after}") from exc
+    except ProducerFenced as exc:
+        raise FencedError(f"{what}: another process has taken over") from exc
+    except (KafkaError, IllegalOperation, OSError, NotImplementedError, AssertionError) as exc:
+        # aiokafka asserts the state of a transaction, which an earlier error has changed.
         raise LogError(f"{what}: {_said(exc)}") from exc
 
 
@@ -226,7 +239,7 @@ def _said(exc: Exception) -> str:
     """What ``exc`` says, in words for people where aiokafka's are for nobody."""
     tried = _TRIED.findall(str(exc)) if isinstance(exc, KafkaConnectionError) else []
     if not tried:
-        return str(exc)
+        return str(exc) or repr(exc)
     return f"no Kafka answers at {', '.join(f'{host}:{port}' for host, port in tried)}"
 
 

@@ -17,7 +17,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from triggerstream.adapters.kafka.cluster import Cluster, Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, translated
-from triggerstream.adapters.kafka.records import POLL_MS, pieces
+from triggerstream.adapters.kafka.records import POLL_MS, committed_extents, read_range
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
@@ -165,23 +165,20 @@ async def newest_marks(
 async def _filled(reader: AIOKafkaConsumer, topic: Topic) -> list[int]:
     """The non-empty partitions of ``topic``."""
     places = [TopicPartition(topic.name, partition) for partition in range(topic.partitions)]
-    firsts, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
-    return [place.partition for place in places if firsts[place] < ends[place]]
+    extents = await committed_extents(reader, places)
+    return [place.partition for place, (first, end) in extents.items() if first < end]
 
 
 async def _newest_mark(
     reader: AIOKafkaConsumer, place: TopicPartition
 ) -> CheckpointMark | DecodeError | None:
     """The newest mark, searched backwards from the end, or the reason why it cannot be read."""
-    first = (await reader.beginning_offsets([place]))[place]
-    end = (await reader.end_offsets([place]))[place]
+    first, end = (await committed_extents(reader, [place]))[place]
     window = _WINDOW
-    reader.assign([place])
     while end > first:
         begin = max(first, end - window)
-        reader.seek(place, begin)
         newest: bytes | None = None
-        async with aclosing(pieces(reader, place, begin, end)) as found:
+        async with aclosing(read_range(reader, place, begin, end)) as found:
             async for records, _ in found:
                 for record in records:
                     if record.key == CHECKPOINT_KEY:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.group import group_offsets
-from triggerstream.adapters.kafka.records import STUCK_S, extents, pieces
+from triggerstream.adapters.kafka.records import STUCK_S, extents, read_range, reader_of
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
-from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError
+from triggerstream.engine.partitioned.ports import Commit, Extent
 from triggerstream.wire.records import Headers, NewRecord
-
-_T = TypeVar("_T")
 
 TRANSACTION_S = 60.0
 """A coordinator aborts a transaction that takes longer. The next owner aborts the transaction of a dead
 worker earlier, so nobody waits for this time: it only limits how slow brokers may be."""
 _REASON_S = 2.0
+_EXTENT_S = 60.0
+"""Several requests, which are each tried again after 10 s."""
 _GROUP_S = 30.0
 """A cluster makes its coordinators when they are first asked for."""
 
@@ -71,25 +71,23 @@ class KafkaLedger:
         producer = self._connection.producer(
             transactional_id=f"{self._app}-{self._partition}", transaction_s=self._transaction_s
         )
-        await _translated(self._connection.start(producer), "cannot be fenced")
+        async with translated("the log cannot be fenced"):
+            await self._connection.start(producer)
         self._producer = producer
 
     async def extent(self) -> Extent:
         """Where the changelog and the log begin and end now."""
         changelog, log = self._at(self._topics.changelog), self._at(self._topics.events)
-        found = await _translated(extents(self._connection, [changelog, log]), "has no end")
+        async with translated("the log's end is not known", timeout_s=_EXTENT_S):
+            found = await extents(self._connection, [changelog, log])
         (begin, end), (log_begin, log_end) = found[changelog], found[log]
         return Extent(begin=begin, end=end, log_begin=log_begin, log_end=log_end)
 
     async def committed(self) -> int | None:
         """The offset of the group, as lag tools see it; None where there is none."""
         log = self._at(self._topics.events)
-
-        async def ask() -> int | None:
-            async with asyncio.timeout(_GROUP_S):
-                return (await group_offsets(self._connection, self._app, [log])).get(log)
-
-        return await _translated(ask(), "has no group offset")
+        async with translated("the group's offset is not known", timeout_s=_GROUP_S):
+            return (await group_offsets(self._connection, self._app, [log])).get(log)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.
@@ -98,17 +96,11 @@ class KafkaLedger:
             LogError: the changelog cannot be read; or a transaction stays open, which the message names.
         """
         place = self._at(self._topics.changelog)
-        consumer = self._connection.reader()
-        await _translated(self._connection.start(consumer), "cannot be read")
-        try:
-            consumer.assign([place])
-            consumer.seek(place, begin)
-            found = pieces(consumer, place, begin, end, stuck_s=self._stuck_s)
+        async with reader_of(self._connection, place.topic) as reader:
+            found = read_range(reader, place, begin, end, stuck_s=self._stuck_s)
             async with aclosing(found):
                 async for records, after in found:
                     yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
-        finally:
-            await stop(consumer)
 
     async def commit(self, commit: Commit) -> int:
         """Make ``commit`` durable, all or nothing; the changelog position after it."""
@@ -122,7 +114,8 @@ class KafkaLedger:
         )
         letters = (dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters)
         states = (_Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items()))
-        await _translated(producer.begin_transaction(), "did not begin a transaction")
+        async with translated("the log did not begin a transaction"):
+            await producer.begin_transaction()
         failpoint("checkpoint.opened")
         sending = [
             _send(producer, topics.changelog, self._partition, states),
@@ -132,15 +125,17 @@ class KafkaLedger:
         failpoint("checkpoint.sent")
         # A record that was not accepted shows here alone: commit_transaction does not raise for it.
         position: int
-        position, *_ = await _translated(_all(sending), "did not take a checkpoint")
+        async with translated("the log did not take a checkpoint"):
+            position, *_ = await _all(sending)
         if commit.offset is not None:
             # Not beside the records: while the coordinator adds the group to the transaction, the broker
             # cannot learn that their partitions belong to it, and aiokafka waits before it tries again.
             offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
-            telling = producer.send_offsets_to_transaction(offsets, self._app)
-            await _translated(telling, "did not take an offset")
+            async with translated("the log did not take an offset"):
+                await producer.send_offsets_to_transaction(offsets, self._app)
         failpoint("checkpoint.acknowledged")
-        await _translated(producer.commit_transaction(), "did not commit")
+        async with translated("the log did not commit"):
+            await producer.commit_transaction()
         return position
 
     async def close(self) -> None:
@@ -165,10 +160,11 @@ class KafkaAppender:
         """Append ``records``; the offset after the last. They are durable when this returns."""
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
-        producer = await _translated(asyncio.shield(self._starting), "cannot be reached")
+        async with translated("the log cannot be reached"):
+            producer = await asyncio.shield(self._starting)
         signed = (self._connection.signed(self._app, record) for record in records)
-        sending = _send(producer, self._topic, partition, signed)
-        return await _translated(sending, "did not take records")
+        async with translated("the log did not take records"):
+            return await _send(producer, self._topic, partition, signed)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -237,19 +233,3 @@ def _batches(producer: AIOKafkaProducer, records: Iterable[NewRecord | _Entry]) 
             batch.append(timestamp=None, key=key, value=value, headers=headers)
     if batch is not None:
         yield batch
-
-
-async def _translated(work: Awaitable[_T], what: str) -> _T:
-    """The result of ``work``, with aiokafka's errors as ours.
-
-    Raises:
-        FencedError: another owner has taken over.
-        LogError: it is not known whether it succeeded.
-    """
-    try:
-        return await work
-    except ProducerFenced as exc:
-        raise FencedError("another process has taken the partition over") from exc
-    except (KafkaError, IllegalOperation, OSError, AssertionError) as exc:
-        # aiokafka asserts the state of its transaction, which an error before has changed.
-        raise LogError(f"the log {what}: {exc!r}") from exc

@@ -6,10 +6,10 @@ from contextlib import aclosing
 
 from aiokafka import TopicPartition
 
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.deadletters import buried
-from triggerstream.adapters.kafka.records import pieces
-from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics
+from triggerstream.adapters.kafka.records import committed_extents, read_range, reader_of
+from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import LostRange
@@ -44,13 +44,9 @@ class LostRanges:
     async def _read(self) -> list[LostRange]:
         place = TopicPartition(self._dead_letters, self._partition)
         found: list[LostRange] = []
-        async with self._connection.running(self._connection.reader()) as reader:
-            async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-                begin = (await reader.beginning_offsets([place]))[place]
-                end = (await reader.end_offsets([place]))[place]
-            reader.assign([place])
-            reader.seek(place, begin)
-            async with aclosing(pieces(reader, place, begin, end)) as read:
+        async with reader_of(self._connection, place.topic) as reader:
+            begin, end = (await committed_extents(reader, [place]))[place]
+            async with aclosing(read_range(reader, place, begin, end)) as read:
                 async for records, _ in read:
                     for record in records:
                         try:

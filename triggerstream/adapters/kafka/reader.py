@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.deadletters import buried
 from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
-from triggerstream.adapters.kafka.records import POLL_MS, STUCK_S, pieces, record_of
+from triggerstream.adapters.kafka.records import (
+    POLL_MS,
+    committed_extents,
+    read_range,
+    read_ranges,
+    record_of,
+)
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
-from triggerstream.core.errors import DecodeError, LogError, UsageError
+from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
@@ -221,88 +226,36 @@ class KafkaReader:
             await self._read_turn(topic, partition, begin, take)
 
     async def _read_turn(self, topic: str, partition: int, begin: int, take: Take) -> int:
-        """Give the committed records from ``begin`` to the end of now to ``take``; the position after them.
+        """Give the committed records from ``begin`` to the current end to ``take``.
 
-        The end is told by position: control records have offsets too, and the last record may be one.
+        Returns the position after them.
         """
         first, end = await self._extent(topic, partition)
-        consumer, place = self._started(), TopicPartition(topic, partition)
-        position = max(begin, first)
-        if position >= end:
-            return position
-        consumer.assign([place])
-        consumer.seek(place, position)
-        try:
-            lost = (
-                LostRanges(self._connection, self._app, partition) if topic == self._topics.events else None
-            )
-            async with aclosing(
-                pieces(consumer, place, position, end, after_lost=None if lost is None else lost.after)
-            ) as found:
-                async for records, after in found:
-                    for record in records:
-                        if take(record):
-                            return int(record.offset) + 1
-                    position = after
-        finally:
-            # Else it would go on asking for what comes after, and hold up the next question.
-            consumer.unsubscribe()
-        return min(position, end)
+        place, position = TopicPartition(topic, partition), max(begin, first)
+        lost = LostRanges(self._connection, self._app, partition) if topic == self._topics.events else None
+        after_lost = None if lost is None else lost.after
+        found = read_range(self._started(), place, position, end, after_lost=after_lost)
+        async with aclosing(found):
+            async for records, after in found:
+                for record in records:
+                    if take(record):
+                        return int(record.offset) + 1
+                position = min(after, end)
+        return position
 
     async def _first_of_each(self, topic: str, begins: Mapping[int, int], limit: int) -> list[Any]:
-        """The first ``limit`` records, or some more, of each partition from its begin on.
-
-        They are fetched together: one after the other, 12 partitions took more than a second.
-        """
-        consumer = self._started()
-        places = [TopicPartition(topic, number) for number in begins]
-        async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
-            firsts = await consumer.beginning_offsets(places)
-            ends = await consumer.end_offsets(places)
-        positions = {place: max(begins[place.partition], firsts[place]) for place in places}
-        open_ = {place for place in places if positions[place] < ends[place]}
-        if not open_:
-            return []
-        try:
-            return await self._fetched(topic, open_, positions, ends, limit)
-        finally:
-            consumer.unsubscribe()  # as above
-
-    async def _fetched(
-        self,
-        topic: str,
-        open_: set[TopicPartition],
-        positions: dict[TopicPartition, int],
-        ends: Mapping[TopicPartition, int],
-        limit: int,
-    ) -> list[Any]:
-        consumer, loop = self._started(), asyncio.get_running_loop()
-        consumer.assign(list(open_))
-        for place in open_:
-            consumer.seek(place, positions[place])
-        found: dict[TopicPartition, list[Any]] = {place: [] for place in open_}
-        moved = loop.time()
-        while open_:
-            async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
-                read = await fetched(consumer, *open_, timeout_ms=POLL_MS)
-                for place in open_:
-                    found[place] += [one for one in read.get(place, ()) if one.offset < ends[place]]
-                    position = await consumer.position(place)
-                    if position > positions[place]:
-                        positions[place], moved = position, loop.time()
-            open_ = {p for p in open_ if positions[p] < ends[p] and len(found[p]) < limit}
-            if open_ and loop.time() - moved > STUCK_S:
-                raise LogError(f"cannot read {topic}: partitions {_numbers(open_)} stay where they are")
-        return [record for records in found.values() for record in records]
+        """The first ``limit`` records, or some more, of each partition from its begin on."""
+        extents = await committed_extents(self._started(), [TopicPartition(topic, n) for n in begins])
+        ranges = {
+            place: (max(begins[place.partition], first), end) for place, (first, end) in extents.items()
+        }
+        read = await read_ranges(self._started(), ranges, enough=limit)
+        return [record for records in read.values() for record in records]
 
     async def _extent(self, topic: str, partition: int) -> tuple[int, int]:
         await self._opened()
         place = TopicPartition(topic, partition)
-        async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
-            first = (await self._started().beginning_offsets([place]))[place]
-            # Under read_committed, this is where the first open transaction begins.
-            end = (await self._started().end_offsets([place]))[place]
-        return first, end
+        return (await committed_extents(self._started(), [place]))[place]
 
     async def _opened(self) -> None:
         async with self._opening:
@@ -326,10 +279,6 @@ class KafkaReader:
     def _started(self) -> AIOKafkaConsumer:
         assert self._consumer is not None  # noqa: S101 - for the type checker: _opened() comes first
         return self._consumer
-
-
-def _numbers(places: Iterable[TopicPartition]) -> str:
-    return ", ".join(str(place.partition) for place in sorted(places))
 
 
 def _key(session: SessionId) -> bytes:

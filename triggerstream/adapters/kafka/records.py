@@ -1,16 +1,17 @@
-"""Records as aiokafka has them, and a partition's, read up to an end that is told by position."""
+"""Reads the committed records of partitions up to an end; converts aiokafka's records."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka.batches import UnfitBatch, UnreadableError, fetched
 from triggerstream.adapters.kafka.cluster import open_transactions
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
 from triggerstream.core.errors import LogError
 from triggerstream.engine.partitioned.ports import HighWatermark
@@ -60,8 +61,40 @@ async def extents(
     return {place: (begins[place], HighWatermark(ends[place])) for place in places}
 
 
-async def pieces(
-    consumer: AIOKafkaConsumer,
+@asynccontextmanager
+async def reader_of(connection: Connection, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer for :func:`read_range`, started; it belongs to no group.
+
+    Raises:
+        LogError: the cluster cannot be reached; the message names ``topic``.
+    """
+    reader = connection.reader(wait_ms=POLL_MS)
+    async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
+        await connection.start(reader)
+    try:
+        yield reader
+    finally:
+        await stop(reader)
+
+
+async def committed_extents(
+    reader: AIOKafkaConsumer, places: Sequence[TopicPartition]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """The first offset of each of ``places``, and the end of what can be read: the last stable offset.
+
+    Raises:
+        LogError: no answer, or an error.
+    """
+    topics = ", ".join(sorted({place.topic for place in places}))
+    async with translated(f"cannot read {topics}", timeout_s=TIMEOUT_S):
+        begins = await reader.beginning_offsets(places)
+        # To a reader of committed records, the end is where the first open transaction begins.
+        ends = await reader.end_offsets(places)
+    return {place: (begins[place], ends[place]) for place in places}
+
+
+async def read_range(
+    reader: AIOKafkaConsumer,
     place: TopicPartition,
     begin: int,
     end: int,
@@ -72,37 +105,108 @@ async def pieces(
 ) -> AsyncGenerator[tuple[list[Any], int]]:
     """The committed records from ``begin`` to before ``end``, in chunks with the position after each.
 
-    ``consumer`` has ``place`` assigned, at ``begin``. A chunk has up to ``most`` records, and may be empty.
-    The position decides where the end is: control records have offsets too, and the last record may be one.
-    ``after_lost`` returns the offset at which to continue after an unreadable one; None makes it an error.
+    ``reader`` is assigned to ``place`` and, at the end, to nothing. A chunk has up to ``most`` records, and
+    may be empty. ``after_lost`` returns the offset at which to continue after an unreadable record; None
+    makes it an error.
 
     Raises:
         LogError: the log cannot be read; or there is no progress for ``stuck_s``, and the message names the
             open transaction.
     """
-    what = f"cannot read {place.topic}"
+    reading = _read(reader, {place: (begin, end)}, most=most, stuck_s=stuck_s, after_lost=after_lost)
+    async with aclosing(reading) as found:
+        async for _, records, after in found:
+            yield records, after
+
+
+async def read_ranges(
+    reader: AIOKafkaConsumer,
+    ranges: Mapping[TopicPartition, tuple[int, int]],
+    *,
+    enough: int,
+    stuck_s: float = STUCK_S,
+) -> dict[TopicPartition, list[Any]]:
+    """The first ``enough`` committed records, or some more, of each of ``ranges``.
+
+    The partitions are fetched together: one after the other, 12 of them took more than a second.
+
+    Raises:
+        LogError: as :func:`read_range`.
+    """
+    read: dict[TopicPartition, list[Any]] = {place: [] for place in ranges}
+    async with aclosing(_read(reader, ranges, enough=enough, stuck_s=stuck_s)) as found:
+        async for place, records, _ in found:
+            read[place] += records
+    return read
+
+
+async def _read(
+    reader: AIOKafkaConsumer,
+    ranges: Mapping[TopicPartition, tuple[int, int]],
+    *,
+    most: int | None = None,
+    enough: int | None = None,
+    stuck_s: float = STUCK_S,
+    after_lost: Callable[[int], Awaitable[int | None]] | None = None,
+) -> AsyncGenerator[tuple[TopicPartition, list[Any], int]]:
+    """Chunks of ``ranges``. ``after_lost`` may be given for one range only: a fetch that fails loses all.
+
+    The position decides where the end is: control records have offsets too, and the last record may be one.
+    """
+    positions = {place: begin for place, (begin, end) in ranges.items() if begin < end}
+    if not positions:
+        return
     loop = asyncio.get_running_loop()
-    position, stuck_for_s = begin, 0.0
-    while position < end:
-        tried_at = loop.time()
-        try:
-            async with translated(what, timeout_s=TIMEOUT_S):
-                found = await fetched(consumer, place, timeout_ms=POLL_MS, max_records=most)
-                after = await consumer.position(place)
-        except UnreadableError as exc:
-            further = None if after_lost is None else await after_lost(exc.batch.offset)
-            if further is None:
-                raise
-            found, after = {}, min(further, end)
-            consumer.seek(place, after)
-        stuck_for_s = 0.0 if after > position else stuck_for_s + min(loop.time() - tried_at, stuck_s / _TICKS)
-        position = max(after, position)
-        yield [record for record in found.get(place, ()) if record.offset < end], after
-        if stuck_for_s > stuck_s:
-            raise LogError(
-                f"{what}: partition {place.partition} stays at offset {position} of {end}"
-                f"{await _open_transaction(consumer, place)}"
-            )
+    counts = dict.fromkeys(positions, 0)
+    stuck_for_s = 0.0
+    reader.assign(list(positions))
+    for place, begin in positions.items():
+        reader.seek(place, begin)
+    try:
+        while positions:
+            tried_at = loop.time()
+            found, afters = await _fetch(reader, ranges, list(positions), most, after_lost)
+            moved = any(afters[place] > position for place, position in positions.items())
+            stuck_for_s = 0.0 if moved else stuck_for_s + min(loop.time() - tried_at, stuck_s / _TICKS)
+            for place, after in afters.items():
+                end = ranges[place][1]
+                records = [record for record in found.get(place, ()) if record.offset < end]
+                counts[place] += len(records)
+                positions[place] = max(after, positions[place])
+                if after >= end or (enough is not None and counts[place] >= enough):
+                    del positions[place]
+                yield place, records, after
+            if stuck_for_s > stuck_s:
+                place, position = next(iter(positions.items()))
+                raise LogError(
+                    f"cannot read {place.topic}: partition {place.partition} stays at offset {position} of "
+                    f"{ranges[place][1]}{await _open_transaction(reader, place)}"
+                )
+    finally:
+        # Otherwise it would go on fetching what follows, which delays answers to other requests.
+        reader.unsubscribe()
+
+
+async def _fetch(
+    reader: AIOKafkaConsumer,
+    ranges: Mapping[TopicPartition, tuple[int, int]],
+    places: Sequence[TopicPartition],
+    most: int | None,
+    after_lost: Callable[[int], Awaitable[int | None]] | None,
+) -> tuple[Mapping[TopicPartition, list[Any]], dict[TopicPartition, int]]:
+    """The next records of ``places``, and the position of each after them."""
+    try:
+        async with translated(f"cannot read {places[0].topic}", timeout_s=TIMEOUT_S):
+            found = await fetched(reader, *places, timeout_ms=POLL_MS, max_records=most)
+            return found, {place: await reader.position(place) for place in places}
+    except UnreadableError as exc:
+        further = None if after_lost is None else await after_lost(exc.batch.offset)
+        if further is None:
+            raise
+        (place,) = places
+        after = min(further, ranges[place][1])
+        reader.seek(place, after)
+        return {}, {place: after}
 
 
 async def _open_transaction(consumer: AIOKafkaConsumer, place: TopicPartition) -> str:

@@ -12,7 +12,7 @@ from aiokafka.errors import ProducerFenced
 
 from triggerstream.adapters.kafka.connection import Connection, gathered, seen, stop, translated
 from triggerstream.adapters.kafka.layout import Layout, layout_of
-from triggerstream.adapters.kafka.records import POLL_MS, pieces, record_of
+from triggerstream.adapters.kafka.records import committed_extents, read_range, reader_of, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
@@ -93,11 +93,7 @@ async def _walk(
     if not layout.added:
         return counted
     topic = Topics.of(app).events
-    what = f"cannot read {topic}"
-    async with translated(what, timeout_s=TIMEOUT_S):
-        reader = connection.reader(wait_ms=POLL_MS)
-        await connection.start(reader)
-    try:
+    async with reader_of(connection, topic) as reader:
         copied = await _copied(reader, topic, layout)
         for partition in layout.added:
             async with aclosing(_records(reader, TopicPartition(topic, partition))) as found:
@@ -117,8 +113,6 @@ async def _walk(
                     for stray in missing:
                         counted.count(stray)
                         copied.add(stray.origin)
-    finally:
-        await stop(reader)
     return counted
 
 
@@ -152,15 +146,8 @@ async def _records(
     reader: AIOKafkaConsumer, place: TopicPartition, *, begin: int = 0
 ) -> AsyncGenerator[list[Any]]:
     """The committed records of ``place`` from ``begin`` to its current end, in chunks."""
-    async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-        first = (await reader.beginning_offsets([place]))[place]
-        end = (await reader.end_offsets([place]))[place]
-    begin = max(begin, first)
-    if begin >= end:
-        return
-    reader.assign([place])
-    reader.seek(place, begin)
-    async with aclosing(pieces(reader, place, begin, end, most=_PIECE)) as found:
+    first, end = (await committed_extents(reader, [place]))[place]
+    async with aclosing(read_range(reader, place, max(begin, first), end, most=_PIECE)) as found:
         async for records, _ in found:
             yield records
 

@@ -8,10 +8,10 @@ from contextlib import aclosing
 from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.check import Severity, check
-from triggerstream.adapters.kafka.connection import Connection, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.group import members_of
 from triggerstream.adapters.kafka.lost import LostRanges
-from triggerstream.adapters.kafka.records import extents, pieces, record_of
+from triggerstream.adapters.kafka.records import extents, read_range, reader_of, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
@@ -47,21 +47,13 @@ class KafkaRecords:
         place = self._place
         if begin >= end:
             return
-        consumer = self._connection.reader()
-        async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-            await self._connection.start(consumer)
-        try:
-            consumer.assign([place])
-            consumer.seek(place, begin)
-            after_lost = None if self._lost is None else self._lost.after
-            async with aclosing(
-                pieces(consumer, place, begin, end, most=_PIECE, after_lost=after_lost)
-            ) as found:
+        after_lost = None if self._lost is None else self._lost.after
+        async with reader_of(self._connection, place.topic) as reader:
+            found = read_range(reader, place, begin, end, most=_PIECE, after_lost=after_lost)
+            async with aclosing(found):
                 async for records, _ in found:
                     if records:
                         yield [record_of(record) for record in records]
-        finally:
-            await stop(consumer)
 
     async def since(self, arrival_us: int) -> tuple[int, int]:
         """The first offset of records of this time or later, and the high watermark.
