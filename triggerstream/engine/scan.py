@@ -1,15 +1,14 @@
-"""A look at all sessions of a partition: whose timers are due, who must be touched, what may be forgotten.
+"""The scan of all sessions after a configuration: it finds timers, sessions to touch, and old configurations.
 
-Most sessions are judged by a glance at their bytes; only those that wait for a timer, or have not met a
+Most sessions are judged by a glance at their bytes. Only those that may wait for a timer, or have not met a
 configuration and have something open, are decoded.
 """
 
 from __future__ import annotations
 
-import re
-import sys
 from dataclasses import fields
 from operator import attrgetter
+from typing import NamedTuple
 
 from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import SessionId, TaskName
@@ -17,28 +16,31 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules, Task
 from triggerstream.engine.migration import touches
 from triggerstream.engine.stored_states import SOMEWHERE, Keeper
-from triggerstream.wire import state
 from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
-
-_HEAD = re.compile(
-    rb'\{"version":1,"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
-)
-"""How :mod:`triggerstream.wire.state` begins a state. What it does not match is decoded."""
-_MAY_WAIT = b'"delayed"'
-_UNJUDGED = b'"unjudged":true'
-_MAY_BE_OPEN = b'"open":'
-
+from triggerstream.wire.state import glance
 
 _CARRIED = frozenset({"run", "using", "with_params", "queue", "expires_us", "extras"})
 """Parts of a task that its decision contains but does not depend on."""
 _DECISIVE = attrgetter(*(field.name for field in fields(Task) if field.name not in _CARRIED))
 
 
+class Scanned(NamedTuple):
+    """A session that a scan has found: when its next timer is due, and the configuration that it met last.
+
+    ``config`` is None for an empty session, which needs no configuration.
+    """
+
+    session: SessionId
+    due_us: int | None
+    config: int | None
+
+
 class Scan:
     """One pass over all sessions. ``oldest``: the oldest configuration met last by a session seen so far.
 
-    ``scanned`` is the configuration for which the previous pass was completed.
+    ``scanned`` is the configuration for which the previous pass was completed; if it is the one in force, no
+    session is touched.
     """
 
     def __init__(self, rules: Rules, *, scanned: int, keeper: Keeper = SOMEWHERE) -> None:
@@ -48,39 +50,45 @@ class Scan:
         self._changed = changed_tasks(rules, since=scanned)
         self._current = rules.current.offset
         self.oldest = rules.current.offset
-        self._due: list[tuple[SessionId, int | None]] = []
+        self._found: list[Scanned] = []
         self._touches: list[bytes] = []
 
     def look(self, key: bytes, value: bytes) -> None:
-        """Take one entry of the store into account."""
+        """Take one entry of the store into account: a session's key and state, or a reserved key.
+
+        Raises:
+            UnreadableStateError: the state cannot be read.
+        """
         if key.startswith(RESERVED):
             return
-        head = _HEAD.match(value)
-        waits = _MAY_WAIT in value or _UNJUDGED in value
-        if head is not None and not waits:
-            config = self._current if head[1] is None else int(head[2])
-            if config >= self._current:
+        seen = glance(value)
+        if seen is not None and not seen.may_wait:
+            if seen.config is None:
+                self._found.append(Scanned(SessionId(key.decode()), None, None))
                 return
-            self.oldest = min(self.oldest, config)
-            if not self._changed or _MAY_BE_OPEN not in value:
+            if seen.config >= self._current:
+                return
+            self.oldest = min(self.oldest, seen.config)
+            if not self._changed or not seen.may_be_open:
                 return
         session = SessionId(key.decode())
         known = self._keeper.read(session, value)
         if known.is_empty():
+            self._found.append(Scanned(session, None, None))
             return
         self.oldest = min(self.oldest, known.config)
-        if known.timer_count:
-            self._due.append((session, next_due(self._rules, known)))
+        due_us = next_due(self._rules, known) if known.timer_count else None
+        self._found.append(Scanned(session, due_us, known.config))
         if self._touch and may_decide(known, self._changed) and needs_touch(self._rules, known):
             self._touches.append(key)
 
-    def take_due(self) -> list[tuple[SessionId, int | None]]:
-        """When the timers of the sessions seen since the last call are due."""
-        due, self._due = self._due, []
-        return due
+    def take_found(self) -> list[Scanned]:
+        """The sessions seen since the last call, without those that have no timer and nothing to note."""
+        found, self._found = self._found, []
+        return found
 
     def take_touches(self) -> list[NewRecord]:
-        """The events that have sessions seen since the last call looked at again."""
+        """The events that make sessions seen since the last call meet the configuration."""
         keys, self._touches = self._touches, []
         return touches(keys)
 
@@ -115,10 +123,14 @@ def may_decide(known: SessionState, changed: frozenset[TaskName]) -> bool:
     return known.unjudged or known.timer_count > 0 or not changed.isdisjoint(known.tasks)
 
 
-def met(value: bytes) -> int:
-    """The offset of the last configuration that a session has met; beyond all offsets for an empty state."""
-    head = _HEAD.match(value)
-    if head is not None:
-        return sys.maxsize if head[1] is None else int(head[2])
-    known = state.decode(value)
-    return sys.maxsize if known.is_empty() else known.config
+def has_met(key: bytes, value: bytes, config: int, *, keeper: Keeper = SOMEWHERE) -> bool:
+    """Whether a session has met the configuration at offset ``config``; an empty one needs none.
+
+    Raises:
+        UnreadableStateError: the state cannot be read.
+    """
+    seen = glance(value)
+    if seen is not None:
+        return seen.config is None or seen.config >= config
+    known = keeper.read(SessionId(key.decode()), value)
+    return known.is_empty() or known.config >= config

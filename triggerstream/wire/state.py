@@ -6,14 +6,15 @@ reads, checks and writes what ``core.state`` says of the types; here stands what
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+import re
+from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import DIGEST_BYTES, TaskName, TriggerName
+from triggerstream.core.ids import DIGEST_BYTES, JsonObject, TaskName, TriggerName
 from triggerstream.core.sizes import held_by_resolved_alone
 from triggerstream.core.state import (
     RESOLVED,
@@ -27,6 +28,8 @@ from triggerstream.core.state import (
     TaskRecord,
 )
 from triggerstream.wire import commands
+from triggerstream.wire.bounds import STATE_DEPTH
+from triggerstream.wire.json import as_object, loads
 
 VERSION = 1
 
@@ -63,6 +66,28 @@ class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "cloc
 
 class _Version(Struct):
     version: int
+
+
+_HEAD = re.compile(
+    rb'\{"version":1,"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
+)
+"""How an encoded state begins."""
+_MAY_WAIT = b'"delayed"'
+_UNJUDGED = b'"unjudged":true'
+_MAY_BE_OPEN = b'"open":'
+
+
+class Glance(NamedTuple):
+    """What the bytes of a state show without being decoded.
+
+    ``config`` is the offset of the configuration that the session has met last; None for an empty state.
+    ``may_wait``: it may have an instance that waits for a timer, or wait to be judged. ``may_be_open``: it
+    may have an open instance.
+    """
+
+    config: int | None
+    may_wait: bool
+    may_be_open: bool
 
 
 _encoder = msgspec.json.Encoder()
@@ -140,6 +165,34 @@ class EncodedSizes:
             }
             stored.held = {name: arrivals for name, arrivals in held.items() if arrivals}
         return len(_encoded(stored))
+
+
+def glance(value: bytes) -> Glance | None:
+    """Look at ``value`` without decoding it: 1 µs. None: only decoding it shows what it holds."""
+    head = _HEAD.match(value)
+    if head is None:
+        return None
+    config = None if head[1] is None else int(head[2])
+    return Glance(config, _MAY_WAIT in value or _UNJUDGED in value, _MAY_BE_OPEN in value)
+
+
+def named_fields(value: bytes) -> JsonObject:
+    """The fields of a state, with each instance under its id, whether it is open or resolved.
+
+    Raises:
+        DecodeError: it is no state.
+    """
+    fields = as_object(loads(value, depth=STATE_DEPTH), "")
+    tasks: JsonObject = {}
+    for name, item in as_object(fields.get("tasks", {}), "/tasks").items():
+        record = as_object(item, "/tasks")
+        tasks[name] = {"next": record.get("next")}
+        for where in ("open", "resolved"):
+            instances = record.get(where)
+            for instance in instances if isinstance(instances, list) else ():
+                found = as_object(instance, where)
+                tasks[f"{name}#{found.get('number')}"] = found
+    return fields | {"tasks": tasks}
 
 
 def decode(value: bytes) -> SessionState:

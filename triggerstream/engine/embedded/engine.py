@@ -16,7 +16,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from triggerstream.core.errors import UsageError
-from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.background import end_of
@@ -24,10 +23,10 @@ from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.configuration_cache import rules_of, shelve
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.handover.outbox import Outbox
-from triggerstream.engine.migration import TOUCHES, Pace, overdue_before, touches
+from triggerstream.engine.migration import TOUCHES, Pace, overdue_before
 from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Store
 from triggerstream.engine.processor import PART_BYTES, Processor
-from triggerstream.engine.scan import changed_tasks, may_decide
+from triggerstream.engine.scan import Scan
 from triggerstream.engine.stored_states import SOMEWHERE, Keeper
 from triggerstream.engine.timers.service import Alarm
 from triggerstream.wire.records import NewRecord, Record
@@ -85,6 +84,7 @@ class EmbeddedEngine:
         self._outbox = Outbox(store=store, dispatcher=dispatcher, clock=clock, last=0)
         self._alarm = Alarm(clock=clock, append=self._ring)
         self._offset = 0
+        self._scan: Scan | None = None
         self._scan_after: tuple[int, int] | None = None
         self._scanned = -1
         self._since_forget = 0
@@ -241,7 +241,7 @@ class EmbeddedEngine:
             if records:
                 await self._fold(records)
             if self._scanned < self._rules.current.offset:
-                await self._scan()
+                await self._scan_page()
             elif not records:
                 if len(self._rules.history) > 1 and self._since_forget:
                     await self._forget()
@@ -255,7 +255,7 @@ class EmbeddedEngine:
         self._offset = checkpoint.offset
         if checkpoint.rules is not None:
             self._rules = shelve(checkpoint.rules, self._processor.configurations)
-            self._scan_after = None
+            self._begin_scan()
             self._configured.set()
         if checkpoint.decided:
             self._outbox.add(first, checkpoint.decided)
@@ -291,38 +291,37 @@ class EmbeddedEngine:
         self._since_forget = 0
         self._rules = await self._store.forget(self._rules)
 
-    async def _scan(self) -> None:
+    async def _scan_page(self) -> None:
         """One page of the look at all sessions that follows a configuration.
 
         Touches are durable before the page is noted as seen: a crash between repeats them, which is harmless.
         """
         config = self._rules.current.offset
+        if self._scan is None:
+            self._scan = Scan(self._rules, scanned=self._scanned, keeper=self._processor.keeper)
+        scan = self._scan
         page = await self._store.unmigrated(config, after=self._scan_after, limit=_SCAN_PAGE)
-        undecided: list[bytes] = []
-        changed = changed_tasks(self._rules, since=self._scanned)
-        rescheduled: list[Rescheduled] = []
         for one in page:
-            known = self._processor.keeper.read(one.session, one.state)
-            rescheduled.append(
-                Rescheduled(
-                    session=one.session,
-                    due_us=next_due(self._rules, known),
-                    config=config if known.is_empty() else known.config,
-                )
-            )
-            if may_decide(known, changed) and needs_touch(self._rules, known):
-                undecided.append(one.session.encode())
-        if undecided:
-            await self._log.append(touches(undecided))
-            self.counters.touches += len(undecided)
+            scan.look(one.session.encode(), one.state)
+        if touches := scan.take_touches():
+            await self._log.append(touches)
+            self.counters.touches += len(touches)
+        rescheduled = [
+            Rescheduled(session=session, due_us=due_us, config=config if met is None else met)
+            for session, due_us, met in scan.take_found()
+        ]
         complete = len(page) < _SCAN_PAGE
         await self._store.reschedule(rescheduled, scanned=config if complete else None)
         self._alarm.set((new.session, new.due_us) for new in rescheduled)
         if complete:
             self._scanned = config
-            self._scan_after = None
+            self._begin_scan()
         else:
             self._scan_after = page[-1].place
+
+    def _begin_scan(self) -> None:
+        """Let the next scan begin with the first session."""
+        self._scan = self._scan_after = None
 
     async def _touch_stragglers(self) -> None:
         """While the history is too long, touch the sessions that keep it long, the furthest behind first."""

@@ -45,7 +45,7 @@ from triggerstream.engine.partitioned.versions import (
 )
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import PART_BYTES, Processor
-from triggerstream.engine.scan import Scan, met
+from triggerstream.engine.scan import Scan, has_met
 from triggerstream.engine.timers.service import Alarm
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
@@ -649,7 +649,7 @@ class Partition:
             for key, value in page:
                 scan.look(key, self._overlay.get(key, value))
             after = page[-1][0]
-            self._alarm.set(scan.take_due())
+            self._alarm.set((one.session, one.due_us) for one in scan.take_found())
             if touches := scan.take_touches():
                 await self._append(touches)
                 self.counters.touches += len(touches)
@@ -669,7 +669,11 @@ class Partition:
             return False
         going = self._pass
         while page := self._store.page(after=going.after, limit=_SCAN_PAGE):
-            behind = [key for key, value in page if met(self._overlay.get(key, value)) < limit]
+            behind = [
+                key
+                for key, value in page
+                if not has_met(key, self._overlay.get(key, value), limit, keeper=self.processor.keeper)
+            ]
             if behind:
                 going.touched = await self.pace.touch(behind, self._append)
                 self.counters.touches += len(behind)

@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, UsageError
-from triggerstream.core.fold import next_due
-from triggerstream.core.ids import CommandId, Json, JsonObject, SessionId
+from triggerstream.core.ids import CommandId, Json, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Decided, Stored
 from triggerstream.engine.configuration_cache import shelve
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.processor import Processor
+from triggerstream.engine.scan import Scan
 from triggerstream.wire import state
-from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.events import origin_of
-from triggerstream.wire.json import as_object, dumps, loads
+from triggerstream.wire.json import dumps
 from triggerstream.wire.records import Record
 
 WHOLE = ""
@@ -150,21 +149,19 @@ class Refold:
             self._states[SessionId(key.decode())] = Stored(state=value, due_us=None, config=known.config)
 
     def result(self) -> Refolded:
-        """What the log comes to so far; timers are due as the rules of now have it."""
+        """What the log comes to so far; timers are due under the configuration in force."""
         rules = self.rules
-        current = oldest = rules.current.offset
+        current = rules.current.offset
         states = dict(self._states)
+        scan = Scan(rules, scanned=current)
         for session, stored in self._states.items():
-            if stored.config >= current and stored.due_us is None:
-                continue
-            known = state.decode(stored.state)
-            if known.is_empty():
-                states[session] = Stored(state=stored.state, due_us=None, config=current)
-                continue
-            oldest = min(oldest, known.config)
-            due_us = next_due(rules, known) if known.timer_count else None
-            states[session] = Stored(state=stored.state, due_us=due_us, config=stored.config)
-        return Refolded(states=states, rules=rules.forget(oldest), history=rules, open=dict(self._open))
+            scan.look(session.encode(), stored.state)
+        for session, due_us, config in scan.take_found():
+            stored = states[session]
+            states[session] = Stored(
+                state=stored.state, due_us=due_us, config=current if config is None else stored.config
+            )
+        return Refolded(states=states, rules=rules.forget(scan.oldest), history=rules, open=dict(self._open))
 
 
 def differences(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
@@ -227,23 +224,8 @@ def _within(session: SessionId, kept: bytes, log: bytes) -> Iterator[Difference]
     except DecodeError as exc:
         yield Difference(session=session, place=WHOLE, kept=_unreadable(exc), log=_brief(log))
         return
-    for place, one, other in _diff("", _named(upcast), _named(log)):
+    for place, one, other in _diff("", state.named_fields(upcast), state.named_fields(log)):
         yield Difference(session=session, place=place, kept=one, log=other)
-
-
-def _named(value: bytes) -> JsonObject:
-    """A state as JSON, with instances by their names: whether they are open, their status says."""
-    fields = as_object(loads(value, depth=STATE_DEPTH), "")
-    tasks: JsonObject = {}
-    for name, item in as_object(fields.get("tasks", {}), "/tasks").items():
-        record = as_object(item, "/tasks")
-        tasks[name] = {"next": record.get("next")}
-        for where in ("open", "resolved"):
-            instances = record.get(where)
-            for instance in instances if isinstance(instances, list) else ():
-                found = as_object(instance, where)
-                tasks[f"{name}#{found.get('number')}"] = found
-    return fields | {"tasks": tasks}
 
 
 def _diff(place: str, kept: Json, log: Json) -> Iterator[tuple[str, str | None, str | None]]:
