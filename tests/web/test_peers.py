@@ -11,8 +11,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from triggerstream.core.errors import UsageError
-from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
+from triggerstream.engine.operations.following import LogPosition
+from triggerstream.engine.operations.orders import Addressed
 from triggerstream.engine.queries.inspector import ElsewhereError, Query, partition_row
 from triggerstream.web import peers as peering
 from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey
@@ -25,7 +26,7 @@ KEY = PeerKey(bytes(range(32)), app=AppId("app"))
 
 
 def partition(number: int) -> JsonObject:
-    return {**partition_row(number, owner="http://self", own=True, phase="ready"), "lag": 0}
+    return {**partition_row(number, owner="http://self", own=True, phase="ready", events=9), "lag": 0}
 
 
 def row(name: str) -> JsonObject:
@@ -81,8 +82,16 @@ class Here:
     async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
         return {"deadLetters": [], "after": after + limit}
 
-    async def append(self, session: SessionId, order: Order) -> int:
-        raise NotImplementedError(session, order)
+    async def dead_letter(self, position: LogPosition) -> str | None:
+        return f"buried at {position.offset}"
+
+    async def progress(self, partition: int) -> int:
+        if partition == 0:
+            return 3
+        raise ElsewhereError(partition)
+
+    async def append(self, to: Addressed) -> LogPosition:
+        raise NotImplementedError(to)
 
 
 class There:
@@ -175,6 +184,16 @@ async def test_an_owner_that_answers_something_else_is_told_of(
 ) -> None:
     with pytest.raises(PeerError, match=says):
         await both.session(SessionId(session))
+
+
+async def test_progress_of_a_partition_is_asked_of_its_owner(both: Everywhere, there: There) -> None:
+    assert await both.progress(0) == 3
+    assert there.asked == []
+    assert await both.progress(1) == 9
+    assert [path for path, _ in there.asked] == ["/v1/overview?here=1"]
+    with pytest.raises(UsageError, match="partition 2 has no owner"):
+        await both.progress(2)
+    assert await both.dead_letter(LogPosition(1, 5)) == "buried at 5"
 
 
 async def test_lists_of_all_are_one_list(both: Everywhere) -> None:

@@ -16,8 +16,10 @@ from tests.support.engines import RunningEngine, running_engine
 from tests.support.rawhttp import Answer, Served, served
 from tests.support.waiting import eventually
 from triggerstream import bootstrap
-from triggerstream.core.events import Order, Trigger
+from triggerstream.core.events import Trigger
 from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
+from triggerstream.engine.operations.following import LogPosition
+from triggerstream.engine.operations.orders import Addressed
 from triggerstream.engine.queries.embedded import Lookout
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query
 from triggerstream.settings import SqliteAddress
@@ -45,7 +47,7 @@ class Empty:
     """A worker that owns nothing: each session is partition 1's."""
 
     def __init__(self) -> None:
-        self.appended: list[Order] = []
+        self.appended: list[Addressed] = []
 
     async def overview(self) -> JsonObject:
         return {"app": APP, "workers": [], "partitions": []}
@@ -62,9 +64,15 @@ class Empty:
     async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
         return {"deadLetters": [], "after": after + limit}
 
-    async def append(self, _: SessionId, order: Order) -> int:
-        self.appended.append(order)
-        return 7
+    async def dead_letter(self, _: LogPosition) -> str | None:
+        return None
+
+    async def progress(self, partition: int) -> int:
+        raise ElsewhereError(partition)
+
+    async def append(self, to: Addressed) -> LogPosition:
+        self.appended.append(to)
+        return LogPosition(1, 7)
 
 
 @dataclass
@@ -299,7 +307,10 @@ async def test_an_order_is_appended_here_whoever_has_the_session(engine: Running
         answer = await made.asking.ask(head + body)
         assert answer is not None
         # It is in the log although what became of it cannot be seen from here.
-        assert (answer.status, answer.json) == (202, {"offset": 7, "folded": False, "refused": None})
+        assert (answer.status, answer.json) == (
+            202,
+            {"offset": 7, "folded": False, "applied": None, "refused": None},
+        )
         assert len(made.empty.appended) == 1
     async with together(engine) as made:
         await made.asking.ask(head + body)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from triggerstream.engine.operations.orders import Answer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -39,6 +42,13 @@ def unfolded(what: str, offset: int) -> str:
         f"{what} is in the log at offset {offset}, but no engine has folded it yet: "
         "start one (triggerstream dev, or a worker)"
     )
+
+
+def not_known(answer: Answer) -> str:
+    """Text for an order whose outcome is not known."""
+    if answer.reason is not None:
+        return f"the order is in the log at offset {answer.position.offset}; {answer.reason}"
+    return f"{unfolded('the order', answer.position.offset)}, and it will be carried out"
 
 
 def _user() -> str:

@@ -17,8 +17,9 @@ import aiohttp
 from yarl import URL
 
 from triggerstream.core.errors import DecodeError, LogError, UsageError
-from triggerstream.core.events import Order
 from triggerstream.core.ids import Json, JsonObject, SessionId
+from triggerstream.engine.operations.following import LogPosition
+from triggerstream.engine.operations.orders import Addressed
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query, merged, partition_row
 from triggerstream.web.peeranswers import (
     CONFIGURATION,
@@ -181,13 +182,7 @@ class Everywhere:
         try:
             return await self._here.session(session)
         except ElsewhereError as exc:
-            worker = self._peers.group().others.get(exc.partition)
-            if worker is None:
-                raise UsageError(
-                    f"partition {exc.partition} has no owner at the moment: ask again in a moment"
-                ) from exc
-            if self._peers.key is None:
-                raise NotAskedError(exc.partition) from exc
+            worker = self._owner(exc)
         return await self._peers.ask(worker, f"/v1/sessions/{quote(session, safe='')}", SESSION)
 
     async def sessions(self, query: Query) -> JsonObject:
@@ -231,9 +226,39 @@ class Everywhere:
         """They are in a topic that each worker can read."""
         return await self._here.dead_letters(after=after, limit=limit)
 
-    async def append(self, session: SessionId, order: Order) -> int:
+    async def dead_letter(self, position: LogPosition) -> str | None:
+        """See ``dead_letters``."""
+        return await self._here.dead_letter(position)
+
+    async def progress(self, partition: int) -> int:
+        """The next offset of ``partition`` that its engine will fold, as its owner says."""
+        try:
+            return await self._here.progress(partition)
+        except ElsewhereError as exc:
+            found = await self._peers.ask(self._owner(exc), "/v1/overview", OVERVIEW)
+        for row in [] if found is None else _rows(found, "partitions"):
+            if row["partition"] == partition and isinstance(row["events"], int):
+                return row["events"]
+        raise UsageError(f"partition {partition} is changing hands: ask again in a moment")
+
+    async def append(self, to: Addressed) -> LogPosition:
         """Each worker can append for each session."""
-        return await self._here.append(session, order)
+        return await self._here.append(to)
+
+    def _owner(self, elsewhere: ElsewhereError) -> Worker:
+        """The worker that has the partition.
+
+        Raises:
+            UsageError: no worker has it, or this one must not ask.
+        """
+        worker = self._peers.group().others.get(elsewhere.partition)
+        if worker is None:
+            raise UsageError(
+                f"partition {elsewhere.partition} has no owner at the moment: ask again in a moment"
+            ) from elsewhere
+        if self._peers.key is None:
+            raise NotAskedError(elsewhere.partition) from elsewhere
+        return worker
 
     async def _gathered(
         self, own: Coroutine[Any, Any, JsonObject], path: str, shape: Fields

@@ -9,21 +9,25 @@ from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from msgspec import structs
 
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import Order, Resend
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName, split_instance_id
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
+from triggerstream.engine.operations.orders import (
+    Addressed,
+    Answer,
+    Target,
+    address,
+    named_order,
+)
 from triggerstream.engine.ports import Log
 from triggerstream.engine.queries.inspector import (
     Inspector,
     Query,
-    answer_to,
-    as_seen,
-    order_of,
-    until_folded,
+    give_order,
+    target_shown,
 )
 from triggerstream.web import answers, render
 from triggerstream.web.access import CALLER, Access
@@ -238,7 +242,13 @@ class _Site:
         given_for = (optional_integer(fields, "generation"), optional_integer(fields, "attempt"))
         order, instance, reason = (text_of(fields, name) for name in ("order", "instance", "reason"))
         answer = await self._give(request, order, instance, reason, given_for)
-        return answers.json(answer, status=202 if not answer["folded"] else 200)
+        outcome: JsonObject = {
+            "offset": answer.position.offset,
+            "folded": answer.folded,
+            "applied": answer.applied,
+            "refused": answer.reason if answer.applied is False else None,
+        }
+        return answers.json(outcome, status=200 if answer.folded else 202)
 
     async def order_form(self, request: web.Request) -> web.StreamResponse:
         """An order from a page, which is then shown again."""
@@ -258,7 +268,7 @@ class _Site:
 
     async def _give(
         self, request: web.Request, name: str, instance: str, reason: str, given_for: GivenFor
-    ) -> JsonObject:
+    ) -> Answer:
         if not request[CALLER].may_order:
             raise RefusedError(403, "a viewer gives no orders: it takes an operator's token")
         if split_instance_id(instance) is None:
@@ -266,19 +276,13 @@ class _Site:
         if len(reason) > _REASON:
             raise RefusedError(422, f"a reason has at most {_REASON:,} characters")
         try:
-            order = order_of(name, InstanceId(instance), reason=reason, by="web")
+            order = named_order(name, InstanceId(instance), reason=reason, by="web")
         except (DecodeError, UsageError) as exc:
             raise RefusedError(422, str(exc)) from exc
-        session = _session(request)
-        order = await self._for_what_is_seen(order, session, given_for)
-        offset = await self._everywhere.append(session, order)
-        try:
-            found = await until_folded(self._everywhere.session, session, offset)
-        except (LogError, UsageError):
-            found = None  # The order is in the log nevertheless, and its caller must know.
-        return answer_to(offset, found)
+        to = await self._addressed(order, _session(request), given_for)
+        return await give_order(self._everywhere, to)
 
-    async def _for_what_is_seen(self, order: Order, session: SessionId, given_for: GivenFor) -> Order:
+    async def _addressed(self, order: Order, session: SessionId, given_for: GivenFor) -> Addressed:
         """``order`` with the generation and attempt that the caller saw; the current ones if it named none.
 
         If the session cannot be read from here, the order expects nothing; an app with a control key then
@@ -287,11 +291,12 @@ class _Site:
         generation, attempt = given_for
         if generation is None or (attempt is None and isinstance(order, Resend)):
             try:
-                return as_seen(order, await self._everywhere.session(session))
+                target = target_shown(await self._everywhere.session(session), order.instance)
             except (LogError, UsageError):
-                return order
-        order = structs.replace(order, generation=generation)
-        return structs.replace(order, attempt=attempt) if isinstance(order, Resend) else order
+                return Addressed(session=session, order=order)
+        else:
+            target = Target(instances_generation=generation, attempt=attempt or 0)
+        return address(session, order, target)
 
 
 def _shown_number(text: str) -> int | None:
@@ -333,10 +338,10 @@ def _integer(request: web.Request, name: str, default: int, *, most: int) -> int
     return int(text)
 
 
-def _said(order: str, instance: str, answer: JsonObject) -> str:
+def _said(order: str, instance: str, answer: Answer) -> str:
     what = f"{order} {instance}"
-    if not answer["folded"]:
-        return f"{what}: in the log at offset {answer['offset']}, not seen folded yet"
-    if answer["refused"] is not None:
-        return f"{what}: not done: {answer['refused']}"
-    return f"{what}: done"
+    if not answer.folded:
+        return f"{what}: in the log at offset {answer.position.offset}, not seen folded yet"
+    if answer.applied is None:
+        return f"{what}: in the log at offset {answer.position.offset}; {answer.reason}"
+    return f"{what}: done" if answer.applied else f"{what}: not done: {answer.reason}"

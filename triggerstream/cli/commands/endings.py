@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import at_option, existing, json_option, reading, run
-from triggerstream.cli.orders import giver_options, unfolded
+from triggerstream.cli.orders import giver_options, not_known
 from triggerstream.cli.printing import compact, json_line, say
 from triggerstream.core.events import Close, Erase
 from triggerstream.core.ids import JsonObject, SessionId
@@ -75,8 +75,7 @@ def _end(
 ) -> None:
     async def work() -> list[Answer]:
         from triggerstream import bootstrap
-        from triggerstream.engine.operations.orders import Addressed, address, give
-        from triggerstream.wire import state as states
+        from triggerstream.engine.operations.orders import Addressed, address, give, target_in
 
         orders: list[Addressed] = []
         async with reading(at) as reader:
@@ -85,7 +84,8 @@ def _end(
                 row = await reader.session(session)
                 if row is None and not await _unfolded(reader, session):
                     _unknown(name)
-                orders.append(address(session, order(), None if row is None else states.decode(row.state)))
+                target = target_in(None if row is None else row.known())
+                orders.append(address(session, order(), target))
             log = bootstrap.log(existing(at))
             try:
                 return await give(log, reader, orders, wait_s=wait_s)
@@ -113,7 +113,7 @@ def _fields(answer: Answer) -> JsonObject:
     return {
         "session": answer.to.session,
         "order": order_name(type(answer.to.order)),
-        "offset": answer.offset,
+        "offset": answer.position.offset,
         "applied": answer.applied,
         **compact({"reason": answer.reason}),
     }
@@ -121,7 +121,7 @@ def _fields(answer: Answer) -> JsonObject:
 
 def _outcome(answer: Answer) -> str:
     if answer.applied is None:
-        return f"{unfolded('the order', answer.offset)}, and it will be carried out"
+        return not_known(answer)
     if not answer.applied:
         return f"not done: {answer.reason}"
     return "closed" if isinstance(answer.to.order, Close) else "erased"

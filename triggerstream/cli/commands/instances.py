@@ -11,7 +11,7 @@ import click
 
 from triggerstream.cli.commands.sessions import STATUSES
 from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, run, viewing
-from triggerstream.cli.orders import giver_options, unfolded
+from triggerstream.cli.orders import giver_options, not_known
 from triggerstream.cli.printing import compact, json_line, say, status_text, table, when
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, instance_id, split_instance_id
@@ -149,7 +149,7 @@ def _carry_out(
 
     async def work() -> list[Answer] | None:
         from triggerstream import bootstrap
-        from triggerstream.engine.operations.orders import address, give
+        from triggerstream.engine.operations.orders import address, give, target_in
 
         async with viewing(at) as view:
             if names:
@@ -160,7 +160,10 @@ def _carry_out(
             if dry_run or not chosen:
                 _list(chosen, as_json=as_json)
                 return None
-            orders = [address(one.session, order(one.instance, reason, by), one.state) for one in chosen]
+            orders = [
+                address(one.session, order(one.instance, reason, by), target_in(one.state, one.instance))
+                for one in chosen
+            ]
             log = bootstrap.log(existing(at))
             try:
                 return await give(log, view.reader, orders, wait_s=wait_s)
@@ -224,7 +227,7 @@ def _fields(answer: Answer) -> JsonObject:
         "session": answer.to.session,
         "instance": answer.to.instance,
         "order": order_name(type(answer.to.order)),
-        "offset": answer.offset,
+        "offset": answer.position.offset,
         "applied": answer.applied,
         **compact({"reason": answer.reason, "status": answer.status, "clone": answer.clone}),
     }
@@ -233,7 +236,7 @@ def _fields(answer: Answer) -> JsonObject:
 def _sentence(answer: Answer) -> str:
     what = f"{answer.to.session} {answer.to.instance}"
     if answer.applied is None:
-        return f"{what}: {unfolded('the order', answer.offset)}, and it will be carried out"
+        return f"{what}: {not_known(answer)}"
     if not answer.applied:
         return f"{what}: not done: {answer.reason}"
     match answer.to.order:

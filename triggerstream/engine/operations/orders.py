@@ -1,22 +1,49 @@
-"""Operators' orders: appended as events, and followed until it is known what became of them."""
+"""Operators' orders, from the command line and from pages: appended as events, and followed to their outcome.
+
+Both entrances address an order to the session as it is (:func:`address`), append it, and find its outcome
+(:func:`outcomes`) through a :class:`SessionSource`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import uuid4
 
 from msgspec import structs
 
-from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import Close, Erase, Event, Order, Resend
-from triggerstream.core.ids import InstanceId, SessionId, split_instance_id
-from triggerstream.core.state import SessionState
-from triggerstream.engine.operations.following import PAGE, folded, offsets
+from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.events import Close, Erase, Order, Resend
+from triggerstream.core.ids import InstanceId, SessionId, instance_id, split_instance_id
+from triggerstream.core.orders import ORDERS
+from triggerstream.core.state import Instance, SessionState
+from triggerstream.engine.operations.following import (
+    PAGE,
+    Appended,
+    LogPosition,
+    append,
+    last_positions,
+    wait_until_folded,
+)
 from triggerstream.engine.ports import Log, Reader
-from triggerstream.wire.events import check_session, decode, encode
+from triggerstream.wire.events import check_session, encode
 from triggerstream.wire.records import NewRecord, Record
+
+UNKNOWN_SESSION = "nothing is known of this session"
+_NO_LONGER_LISTED = (
+    "it was folded, but is no longer in the session's timeline: look at the session to see whether it applied"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The session that an order is for, as it is now, and the ``attempt`` of the instance."""
+
+    generation: int = 0
+    instances_generation: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,118 +55,237 @@ class Addressed:
 
     @property
     def instance(self) -> InstanceId | None:
-        """The instance that it is for; None where it is for the session."""
+        """The instance that it is for; None if it is for the session."""
         return None if isinstance(self.order, Close | Erase) else self.order.instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What became of an order. ``status`` is the instance's afterwards; ``clone`` the instance made from it.
+class SessionAfter:
+    """A session as its engine has it after an order.
 
-    ``applied`` is None where no engine has folded the order in time: it stays in the log, and is carried out
-    once one does.
+    ``offset`` is the last record that it includes. ``listed``: its timeline has the order, and ``refusal`` is
+    then the reason why the order was refused, if it was. ``status`` is that of the order's instance,
+    ``clone`` the last instance made from it.
+    """
+
+    offset: int
+    generation: int
+    listed: bool
+    refusal: str | None = None
+    status: str | None = None
+    clone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The outcome of an order. ``status`` is the instance's afterwards; ``clone`` the instance made from it.
+
+    The order is in the log at ``position`` in any case. Unless it is ``folded``, the engine carries it out
+    later. ``applied`` None: not folded, or not known; ``reason`` then says why, if there is anything to say.
     """
 
     to: Addressed
-    offset: int
+    position: LogPosition
+    folded: bool
     applied: bool | None
     reason: str | None = None
     status: str | None = None
     clone: str | None = None
 
 
-def address(session: SessionId, order: Order | Close | Erase, state: SessionState | None) -> Addressed:
-    """``order`` with the current generation and attempt of ``session``; it is refused if they change.
+class SessionSource(Protocol):
+    """Port: where the outcome of an order is read. Any method raises LogError or UsageError if it fails."""
 
-    ``state`` None: nothing is known of the session.
+    async def progress(self, partition: int) -> int:
+        """The next offset of ``partition`` that its engine will fold."""
+
+    async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
+        """The session of the order at ``offset``; None: nothing is known of it."""
+
+    async def dead_letter(self, position: LogPosition) -> str | None:
+        """The reason why the record at ``position`` became a dead letter; None if it did not."""
+
+
+def named_order(name: str, instance: InstanceId, *, reason: str, by: str) -> Order:
+    """The order of that name.
+
+    Raises:
+        UsageError: there is no such order, or the reason is empty.
     """
-    state = SessionState() if state is None else state
+    kind = ORDERS.get(name)
+    if kind is None:
+        raise UsageError(f"{name!r}: the orders are {', '.join(ORDERS)}")
+    if not reason.strip():
+        raise UsageError("an order needs a reason: say why; it is kept in the log")
+    return kind(instance=instance, reason=reason.strip(), by=by)
+
+
+def target_in(state: SessionState | None, instance: InstanceId | None = None) -> Target:
+    """The target of an order for ``instance``, or for the session; ``state`` None: nothing is known of it."""
+    if state is None:
+        return Target()
+    found = None if instance is None else _instance_in(state, instance)
+    return Target(
+        generation=state.generation,
+        instances_generation=state.instances_generation,
+        attempt=0 if found is None else found.attempt,
+    )
+
+
+def _instance_in(state: SessionState, instance: InstanceId) -> Instance | None:
+    task, number = split_instance_id(instance) or (None, 0)
+    record = None if task is None else state.tasks.get(task)
+    return None if record is None else record.find(number)
+
+
+def address(session: SessionId, order: Order | Close | Erase, target: Target) -> Addressed:
+    """``order`` for ``target``: it is refused if the session's generation or the attempt has changed."""
     if isinstance(order, Close | Erase):
-        return Addressed(session=session, order=structs.replace(order, generation=state.generation))
-    order = structs.replace(order, generation=state.instances_generation)
+        return Addressed(session=session, order=structs.replace(order, generation=target.generation))
+    order = structs.replace(order, generation=target.instances_generation)
     if isinstance(order, Resend):
-        task, number = split_instance_id(order.instance) or (None, 0)
-        record = None if task is None else state.tasks.get(task)
-        instance = None if record is None else record.find(number)
-        order = structs.replace(order, attempt=0 if instance is None else instance.attempt)
+        order = structs.replace(order, attempt=target.attempt)
     return Addressed(session=session, order=order)
+
+
+def order_record(to: Addressed) -> NewRecord:
+    """The event of an order, with an id of its own.
+
+    Raises:
+        DecodeError: it is not a valid event.
+    """
+    return NewRecord(key=check_session(to.session), value=encode(to.order, id=str(uuid4())))
+
+
+async def append_orders(log: Log, reader: Reader, orders: Sequence[Addressed]) -> list[LogPosition]:
+    """Append ``orders``; their positions, in their order.
+
+    Raises:
+        LogError: not known to be durable, or the log cannot be read.
+        DecodeError: an order is not a valid event.
+    """
+    made = [(await reader.partition(to.session), order_record(to)) for to in orders]
+    return await append(
+        log,
+        reader,
+        [Appended(partition=number, record=record, identity=record.value) for number, record in made],
+        _value_of,
+    )
+
+
+def _value_of(record: Record) -> bytes | None:
+    return record.value
 
 
 async def give(log: Log, reader: Reader, orders: Sequence[Addressed], *, wait_s: float) -> list[Answer]:
     """Append ``orders`` and wait until they are folded, at most ``wait_s``; the answers in their order.
 
     Raises:
-        LogError: not known to be durable, or the store cannot be read.
-        DecodeError: an order can be no event.
+        LogError: not known to be durable, or the log cannot be read.
+        DecodeError: an order is not a valid event.
     """
     deadline = asyncio.get_running_loop().time() + wait_s
+    source = ReaderSource(reader)
     answers: list[Answer] = []
     for at in range(0, len(orders), PAGE):
-        answers += await _give(log, reader, orders[at : at + PAGE], deadline)
+        some = orders[at : at + PAGE]
+        positions = await append_orders(log, reader, some)
+        answers += await outcomes(source, list(zip(some, positions, strict=True)), deadline=deadline)
     return answers
 
 
-async def _give(log: Log, reader: Reader, orders: Sequence[Addressed], deadline: float) -> list[Answer]:
-    ids = [str(uuid4()) for _ in orders]
-    places = [await reader.partition(to.session) for to in orders]
-    before = {place: (await reader.progress(partition=place)).end for place in set(places)}
-    await log.append(
-        [
-            NewRecord(key=check_session(to.session), value=encode(to.order, id=order_id))
-            for to, order_id in zip(orders, ids, strict=True)
-        ]
-    )
-    stands: dict[str, int] = {}
-    reached: dict[int, int] = {}
-    for place, end in before.items():
-        mine = {order_id for order_id, where in zip(ids, places, strict=True) if where == place}
-        found = await offsets(reader, mine, _id_of, after=end - 1, partition=place)
-        stands |= found
-        reached[place] = await folded(reader, max(found.values()), partition=place, deadline=deadline)
-    return [
-        await _answer(reader, to, stands[order_id], reached=reached[place], partition=place)
-        for to, order_id, place in zip(orders, ids, places, strict=True)
-    ]
+async def outcomes(
+    source: SessionSource, given: Sequence[tuple[Addressed, LogPosition]], *, deadline: float
+) -> list[Answer]:
+    """The outcomes of orders that are in the log, in their order, once folded or after ``deadline``.
+
+    The orders are durable, so an error of ``source`` is part of an answer and not raised.
+    """
+    last = last_positions(position for _, position in given)
+    reached = {number: await _reach(source, position, deadline) for number, position in last.items()}
+    return [await _answer(source, to, position, reached[position.partition]) for to, position in given]
 
 
-def _id_of(record: Record) -> str | None:
+async def _reach(source: SessionSource, position: LogPosition, deadline: float) -> int | str:
+    """See :func:`wait_until_folded`; a text says why it is not known."""
     try:
-        event = decode(record)
-    except DecodeError:
-        return None
-    return event.id if isinstance(event, Event) else None
+        return await wait_until_folded(source.progress, position, deadline=deadline)
+    except (LogError, UsageError) as exc:
+        return str(exc)
 
 
-async def _answer(reader: Reader, to: Addressed, offset: int, *, reached: int, partition: int) -> Answer:
-    if reached <= offset:
-        return Answer(to=to, offset=offset, applied=None)
-    letter = await reader.dead_letter(offset, partition=partition)
-    if letter is not None:
-        return Answer(to=to, offset=offset, applied=False, reason=letter.reason)
-    row = await reader.session(to.session)
-    if row is None:
-        return Answer(to=to, offset=offset, applied=False, reason="nothing is known of this session")
-    state = row.known()
-    refusal = state.refusal(offset)
-    status, clone = _afterwards(state, to.instance)
+async def _answer(source: SessionSource, to: Addressed, position: LogPosition, reached: int | str) -> Answer:
+    if isinstance(reached, str):
+        return Answer(to=to, position=position, folded=False, applied=None, reason=reached)
+    if reached <= position.offset:
+        return Answer(to=to, position=position, folded=False, applied=None)
+    try:
+        after = await source.after(to, position.offset)
+        applied, reason = await _outcome(source, to, position, after)
+    except (LogError, UsageError) as exc:
+        return Answer(to=to, position=position, folded=True, applied=None, reason=str(exc))
     return Answer(
         to=to,
-        offset=offset,
-        applied=refusal is None,
-        reason=refusal,
-        status=status,
-        clone=clone,
+        position=position,
+        folded=True,
+        applied=applied,
+        reason=reason,
+        status=None if after is None else after.status,
+        clone=None if after is None else after.clone,
     )
 
 
-def _afterwards(state: SessionState, instance: InstanceId | None) -> tuple[str | None, str | None]:
-    parts = None if instance is None else split_instance_id(instance)
-    record = None if parts is None else state.tasks.get(parts[0])
-    if parts is None or record is None:
-        return None, None
-    found = record.find(parts[1])
-    clones = [i.number for i in record.instances() if i.clone_of == parts[1]]
-    return (
-        None if found is None else found.status.value,
-        f"{parts[0]}#{clones[-1]}" if clones else None,
+async def _outcome(
+    source: SessionSource, to: Addressed, position: LogPosition, after: SessionAfter | None
+) -> tuple[bool | None, str | None]:
+    """Whether a folded order applied, and why not. A dead letter is in no timeline."""
+    if after is not None and after.listed:
+        return after.refusal is None, after.refusal
+    buried = await source.dead_letter(position)
+    if buried is not None:
+        return False, buried
+    if after is None:
+        return False, UNKNOWN_SESSION
+    if isinstance(to.order, Erase) and to.order.generation is not None:
+        # It erased its own entry of the timeline, too.
+        return (True, None) if after.generation > to.order.generation else (None, _NO_LONGER_LISTED)
+    return None, _NO_LONGER_LISTED
+
+
+class ReaderSource:
+    """A :class:`SessionSource` on the stored states."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def progress(self, partition: int) -> int:
+        """The next offset of ``partition`` that its engine will fold."""
+        return (await self._reader.progress(partition=partition)).offset
+
+    async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
+        """The session of the order at ``offset``; None: nothing is known of it."""
+        row = await self._reader.session(to.session)
+        return None if row is None else after_in(row.known(), to.instance, offset)
+
+    async def dead_letter(self, position: LogPosition) -> str | None:
+        """The reason why the record at ``position`` became a dead letter; None if it did not."""
+        letter = await self._reader.dead_letter(position.offset, partition=position.partition)
+        return None if letter is None else letter.reason
+
+
+def after_in(state: SessionState, instance: InstanceId | None, offset: int) -> SessionAfter:
+    """A session after the order at ``offset``, which is for ``instance`` or for the session."""
+    found = None if instance is None else _instance_in(state, instance)
+    clone = None
+    if found is not None and instance is not None and (parts := split_instance_id(instance)) is not None:
+        task, number = parts
+        clones = [one.number for one in state.tasks[task].instances() if one.clone_of == number]
+        clone = instance_id(task, clones[-1]) if clones else None
+    return SessionAfter(
+        offset=state.offset,
+        generation=state.generation,
+        listed=any(position[0] == offset for position in state.positions),
+        refusal=state.refusal(offset),
+        status=None if found is None else found.status.value,
+        clone=clone,
     )

@@ -12,7 +12,13 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event, Trigger
 from triggerstream.core.ids import AppId, TaskName, command_id
 from triggerstream.core.state import SessionState
-from triggerstream.engine.operations.following import PAGE, folded, offsets
+from triggerstream.engine.operations.following import (
+    PAGE,
+    Appended,
+    append,
+    last_positions,
+    wait_until_folded,
+)
 from triggerstream.engine.ports import DeadLetterRow, Log, Reader
 from triggerstream.engine.stored_states import UnreadableStateError
 from triggerstream.wire.events import ORIGIN_HEADER, decode, rehomed_headers
@@ -126,20 +132,23 @@ async def redrive(log: Log, reader: Reader, ready: Sequence[Ready], *, wait_s: f
 
 
 async def _redrive(log: Log, reader: Reader, ready: Sequence[Ready], deadline: float) -> list[Redriven]:
-    before = {
-        place: (await reader.progress(partition=place)).end for place in {one.partition for one in ready}
+    positions = await append(
+        log,
+        reader,
+        [Appended(partition=one.partition, record=one.record, identity=_mark(one.record)) for one in ready],
+        _mark,
+    )
+
+    async def progress(number: int) -> int:
+        return (await reader.progress(partition=number)).offset
+
+    reached = {
+        number: await wait_until_folded(progress, position, deadline=deadline)
+        for number, position in last_positions(positions).items()
     }
-    await log.append([one.record for one in ready])
-    stands: dict[tuple[int, Mark], int] = {}
-    reached: dict[int, int] = {}
-    for place, end in before.items():
-        mine = {_mark(one.record) for one in ready if one.partition == place}
-        found = await offsets(reader, mine, _mark, after=end - 1, partition=place)
-        stands |= {(place, origin): offset for origin, offset in found.items()}
-        reached[place] = await folded(reader, max(found.values()), partition=place, deadline=deadline)
     return [
-        await _answer(reader, one, stands[one.partition, _mark(one.record)], reached=reached[one.partition])
-        for one in ready
+        await _answer(reader, one, offset, reached=reached[number])
+        for one, (number, offset) in zip(ready, positions, strict=True)
     ]
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from triggerstream.core.errors import LogError
-from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
-from triggerstream.engine.operations.following import offsets
+from triggerstream.engine.operations.following import LogPosition
+from triggerstream.engine.operations.orders import Addressed, ReaderSource, append_orders
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.queries.index import Indexer, States, keep
 from triggerstream.engine.queries.inspector import (
@@ -20,7 +20,6 @@ from triggerstream.engine.queries.inspector import (
     described,
     explained,
     letters,
-    order_record,
     partition_row,
 )
 from triggerstream.engine.queries.listing import Part, listing
@@ -64,6 +63,7 @@ class Lookout:
         self._log = log
         self._app = app
         self._view = View(reader, app=app)
+        self._orders = ReaderSource(reader)
         self._rates = Rates()
         self._rules: tuple[tuple[int, ...], Rules] | None = None
         self.states: States = ReaderStates(reader)
@@ -125,13 +125,18 @@ class Lookout:
         """``deadLetters``, oldest first."""
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
-    async def append(self, session: SessionId, order: Order) -> int:
-        """Append ``order``; its offset."""
-        record = order_record(session, order)
-        before = (await self._reader.progress()).end
-        await self._log.append([record])
-        found = await offsets(self._reader, {record.value}, lambda one: one.value, after=before - 1)
-        return found.get(record.value, before)
+    async def dead_letter(self, position: LogPosition) -> str | None:
+        """The reason why the record at ``position`` became a dead letter; None if it did not."""
+        return await self._orders.dead_letter(position)
+
+    async def progress(self, partition: int) -> int:
+        """The next offset of ``partition`` that its engine will fold."""
+        return await self._orders.progress(partition)
+
+    async def append(self, to: Addressed) -> LogPosition:
+        """Append an order; its position."""
+        (position,) = await append_orders(self._log, self._reader, [to])
+        return position
 
     async def rules(self) -> Rules:
         """The configurations that some session may have to meet; read anew only once they have changed."""

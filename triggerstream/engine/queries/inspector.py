@@ -7,30 +7,24 @@ another process has is refused with :class:`ElsewhereError`, and whoever asked g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
-from uuid import uuid4
-
-from msgspec import structs
 
 from triggerstream.core.errors import UsageError
-from triggerstream.core.events import Order, Resend
 from triggerstream.core.ids import InstanceId, Json, JsonObject, SessionId
 from triggerstream.core.listing import Filter, counts, failures
-from triggerstream.core.orders import ORDERS
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import Effect
 from triggerstream.core.tasks import Applied, Rules
+from triggerstream.engine.operations.following import LogPosition
+from triggerstream.engine.operations.orders import Addressed, Answer, SessionAfter, Target, outcomes
 from triggerstream.engine.ports import DeadLetterRow
 from triggerstream.engine.queries.view import with_instants
 from triggerstream.engine.stored_states import SOMEWHERE, Keeper
-from triggerstream.wire.events import check_session, encode
-from triggerstream.wire.records import NewRecord
 
 ORDER_WAIT_S = 5.0
-"""How long whoever gave an order waits to see what became of it."""
-_POLL_S = 0.05
+"""How long a page waits for the outcome of an order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,79 +72,90 @@ class Inspector(Protocol):
     async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
         """``deadLetters``, oldest first, with a number greater than ``after``; ``after`` as for sessions."""
 
-    async def append(self, session: SessionId, order: Order) -> int:
-        """Append ``order``; its offset. It is durable when this returns, and not folded yet.
+    async def dead_letter(self, position: LogPosition) -> str | None:
+        """The reason why the record at ``position`` became a dead letter; None if it did not."""
+
+    async def progress(self, partition: int) -> int:
+        """The next offset of ``partition`` that its engine will fold.
 
         Raises:
-            DecodeError: it can be no event.
+            ElsewhereError: another process has it.
+        """
+
+    async def append(self, to: Addressed) -> LogPosition:
+        """Append an order; its position. It is durable when this returns, and not folded yet.
+
+        Raises:
+            DecodeError: it is not a valid event.
         """
 
 
-def order_of(name: str, instance: InstanceId, *, reason: str, by: str) -> Order:
-    """The order of that name.
+class InspectorSource:
+    """A :class:`triggerstream.engine.operations.orders.SessionSource` on an inspector."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
+
+    async def progress(self, partition: int) -> int:
+        """The next offset of ``partition`` that its engine will fold."""
+        return await self._inspector.progress(partition)
+
+    async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
+        """The session of the order at ``offset``; None: nothing is known of it."""
+        found = await self._inspector.session(to.session)
+        return None if found is None else after_shown(found, to.instance, offset)
+
+    async def dead_letter(self, position: LogPosition) -> str | None:
+        """The reason why the record at ``position`` became a dead letter; None if it did not."""
+        return await self._inspector.dead_letter(position)
+
+
+async def give_order(inspector: Inspector, to: Addressed, *, wait_s: float = ORDER_WAIT_S) -> Answer:
+    """Append an order and wait until it is folded, at most ``wait_s``; its outcome.
 
     Raises:
-        UsageError: there is none, or it gives no reason.
+        LogError: not known to be durable.
+        DecodeError: the order is not a valid event.
     """
-    kind = ORDERS.get(name)
-    if kind is None:
-        raise UsageError(f"{name!r}: the orders are {', '.join(ORDERS)}")
-    if not reason.strip():
-        raise UsageError("an order needs a reason: say why; it is kept in the log")
-    return kind(instance=instance, reason=reason.strip(), by=by)
+    position = await inspector.append(to)
+    deadline = asyncio.get_running_loop().time() + wait_s
+    (answer,) = await outcomes(InspectorSource(inspector), [(to, position)], deadline=deadline)
+    return answer
 
 
-def order_record(session: SessionId, order: Order) -> NewRecord:
-    """The event that ``order`` is.
-
-    Raises:
-        DecodeError: it can be none.
-    """
-    return NewRecord(key=check_session(session), value=encode(order, id=str(uuid4())))
-
-
-def as_seen(order: Order, found: JsonObject | None) -> Order:
-    """``order`` with the current generation and attempt of the session ``found`` by ``Inspector.session``."""
+def target_shown(found: JsonObject | None, instance: InstanceId) -> Target:
+    """The target of an order for ``instance`` in a session as ``Inspector.session`` has it."""
     if found is None:
-        seen = structs.replace(order, generation=0)
-        return structs.replace(seen, attempt=0) if isinstance(seen, Resend) else seen
-    generation = cast("int", found["generation"]) - (1 if found["closed"] else 0)
-    order = structs.replace(order, generation=generation)
-    if isinstance(order, Resend):
-        attempts = [
-            cast("int", instance.get("attempt", 0))
-            for task in cast("list[JsonObject]", found["tasks"])
-            for instance in cast("list[JsonObject]", task["instances"])
-            if instance["instance"] == order.instance
-        ]
-        order = structs.replace(order, attempt=attempts[0] if attempts else 0)
-    return order
-
-
-async def until_folded(
-    look: Callable[[SessionId], Awaitable[JsonObject | None]], session: SessionId, offset: int
-) -> JsonObject | None:
-    """The session once it includes the record at ``offset``; None where that takes too long."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + ORDER_WAIT_S
-    while loop.time() < deadline:
-        found = await look(session)
-        if found is not None and cast("int", found["offset"]) >= offset:
-            return found
-        await asyncio.sleep(_POLL_S)
-    return None
-
-
-def answer_to(offset: int, found: JsonObject | None) -> JsonObject:
-    """What became of an order at ``offset``, by the session as ``until_folded`` has it.
-
-    ``refused``: why it did not apply; None where it did, or is not folded yet.
-    """
-    rows = [] if found is None else cast("list[JsonObject]", found["timeline"])
-    refused = next(
-        (row["note"] for row in rows if row["offset"] == offset and row["what"] == Effect.REFUSED), None
+        return Target()
+    generation = cast("int", found["generation"])
+    instances = (one for one in _instances(found) if one["instance"] == instance)
+    return Target(
+        generation=generation,
+        instances_generation=generation - 1 if found["closed"] else generation,
+        attempt=next((cast("int", one.get("attempt", 0)) for one in instances), 0),
     )
-    return {"offset": offset, "folded": found is not None, "refused": refused}
+
+
+def after_shown(found: JsonObject, instance: InstanceId | None, offset: int) -> SessionAfter:
+    """A session as ``Inspector.session`` has it, after the order at ``offset`` for ``instance``."""
+    rows = cast("list[JsonObject]", found["timeline"])
+    events = [row for row in rows if row["offset"] == offset and row["what"] != "decided"]
+    refusals = (cast("str | None", row.get("note")) for row in events if row["what"] == Effect.REFUSED)
+    statuses = (cast("str", one["status"]) for one in _instances(found) if one["instance"] == instance)
+    clones = [cast("str", one["instance"]) for one in _instances(found) if one.get("cloneOf") == instance]
+    return SessionAfter(
+        offset=cast("int", found["offset"]),
+        generation=cast("int", found["generation"]),
+        listed=bool(events),
+        refusal=next(refusals, None),
+        status=next(statuses, None) if instance is not None else None,
+        clone=clones[-1] if instance is not None and clones else None,
+    )
+
+
+def _instances(found: JsonObject) -> list[JsonObject]:
+    tasks = cast("list[JsonObject]", found["tasks"])
+    return [one for task in tasks for one in cast("list[JsonObject]", task["instances"])]
 
 
 def explained(

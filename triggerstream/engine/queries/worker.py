@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.events import Order
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
+from triggerstream.engine.operations.following import LogPosition
+from triggerstream.engine.operations.orders import Addressed, order_record
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Life, Partition
 from triggerstream.engine.partitioned.ports import Appender
@@ -23,7 +24,6 @@ from triggerstream.engine.queries.inspector import (
     described,
     explained,
     letters,
-    order_record,
     partition_row,
 )
 from triggerstream.engine.queries.listing import Part, listing
@@ -184,13 +184,25 @@ class OwnedLookout:
         """``deadLetters`` of the whole app, oldest first."""
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
-    async def append(self, session: SessionId, order: Order) -> int:
-        """Append ``order``, whoever has the session; its offset."""
-        record = order_record(session, order)
+    async def dead_letter(self, position: LogPosition) -> str | None:
+        """The reason why the record at ``position`` became a dead letter; None if it did not."""
+        letter = await self._reader.dead_letter(position.offset, partition=position.partition)
+        return None if letter is None else letter.reason
+
+    async def progress(self, partition: int) -> int:
+        """The next offset of ``partition`` that its engine will fold."""
+        owned = self._owner.partitions.get(partition)
+        if owned is None:
+            raise ElsewhereError(partition)
+        return owned.durable
+
+    async def append(self, to: Addressed) -> LogPosition:
+        """Append an order, whoever has the session; its position."""
+        record = order_record(to)
         number = partition_of(record.key or b"", self._identity.partitions)
         try:
             async with asyncio.timeout(_APPEND_S):
-                return await self._appender.append(number, [record]) - 1
+                return LogPosition(number, await self._appender.append(number, [record]) - 1)
         except TimeoutError as exc:
             raise LogError(f"the log did not take the order within {_APPEND_S:g} s") from exc
 
