@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from sqlalchemy import insert
 
+from tests.acceptance.chain.hostile_tasks import ANSWER, FAIL, HOSTILE
 from tests.acceptance.chain.plan import RUN
 from tests.acceptance.chain.table import BROKER_VARIABLE, DEATHS_VARIABLE, EFFECTS_VARIABLE, effects
 from triggerstream.celery import SqlGuard, current, install
@@ -65,3 +66,15 @@ def take_effect(**triggers: dict[str, Any]) -> dict[str, int]:
     )
     _die("after", context.command)
     return {"triggers": len(triggers)}
+
+
+@app.task(name=ANSWER)
+def answer(**_: dict[str, Any]) -> dict[str, str]:
+    """A result whose text is hostile."""
+    return {"text": HOSTILE}
+
+
+@app.task(name=FAIL)
+def fail_loudly(**_: dict[str, Any]) -> None:
+    """A failure whose text is hostile."""
+    raise ValueError(HOSTILE)

@@ -21,11 +21,15 @@ _BELOW = 0.5
 """The share of kills that hit the process below a supervisor, not the supervisor."""
 
 
-def kills(rig: Rig, *, count: int, chance: Random, pause_s: float) -> int:
-    """``kill -9`` of a worker or of its supervisor at a random moment; it is started again at once."""
+def kills(rig: Rig, *, count: int, chance: Random, pause_s: float, bridge: bool = False) -> int:
+    """``kill -9`` of a worker or of its supervisor at a random moment; it is started again at once.
+
+    ``bridge``: or of the bridge.
+    """
     for _ in range(count):
         rig.rest(chance.uniform(0, 2 * pause_s))
-        victim = chance.choice([member for member in rig.workers if member.wanted])
+        others = [rig.bridge] if bridge else []
+        victim = chance.choice([member for member in (*rig.workers, *others) if member.wanted])
         victim.kill(below=chance.random() < _BELOW)
         victim.start()
     return count

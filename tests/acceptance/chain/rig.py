@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import create_engine
 
+from tests.acceptance.chain.hostile_tasks import ANSWER, FAIL
 from tests.acceptance.chain.members import Member
 from tests.acceptance.chain.oracle import count_commands, count_effects, effects_of, strangers
 from tests.acceptance.chain.plan import EVENTS, RUN, TASKS, Plan
@@ -27,10 +29,12 @@ from tests.acceptance.chain.report import Row
 from tests.acceptance.chain.table import BROKER_VARIABLE, DEATHS_VARIABLE, EFFECTS_VARIABLE, metadata
 from tests.adapters.faust.workers import read_all
 from tests.support.valkey import valkey_server
+from triggerstream.adapters.kafka import security
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.security import NOTHING
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
-from triggerstream.settings import LOG_VARIABLE, KafkaAddress
+from triggerstream.settings import KAFKA_CONFIG_VARIABLE, LOG_VARIABLE, KafkaAddress
 from triggerstream.wire.marks import CHECKPOINT_KEY, decode_checkpoint
 
 PARTITIONS = 4
@@ -53,6 +57,9 @@ class Rig:
     broker: str
     database: str
     transacted: bool = True
+    tasks: str = TASKS
+    config: Path | None = None
+    """The file with the control key, which the producers do not have."""
     app: AppId = field(default_factory=lambda: AppId(f"faults-{uuid4().hex[:12]}"))
     workers: list[Member] = field(init=False)
     bridge: Member = field(init=False)
@@ -63,7 +70,9 @@ class Rig:
     _gone: list[Member] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.connection = Connection(bootstrap=self.bootstrap)
+        secured = NOTHING if self.config is None else security.read(self.config)
+        self.connection = Connection(bootstrap=self.bootstrap, security=secured)
+        self.environment = {} if self.config is None else {KAFKA_CONFIG_VARIABLE: str(self.config)}
         self.topics = Topics.of(self.app)
         self.deaths = self.folder / "deaths"
         self.deaths.mkdir()
@@ -78,6 +87,7 @@ class Rig:
                 *("-c", "2", "-l", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
             ],
             environment={
+                **self.environment,
                 BROKER_VARIABLE: self.broker,
                 EFFECTS_VARIABLE: self.database,
                 DEATHS_VARIABLE: str(self.deaths),
@@ -99,6 +109,7 @@ class Rig:
                 *(*shell, "worker", "--kafka", self.bootstrap, "--app", self.app),
                 *("--dir", str(self.store(name)), "--session-timeout", f"{SESSION_TIMEOUT_S:g}s", *more),
             ],
+            environment=self.environment,
             output=self.folder / f"{name}.log",
             ready=" ready: partitions ",
         )
@@ -108,8 +119,10 @@ class Rig:
             name="bridge",
             command=[
                 *(*_SHELL, "bridge", "--kafka", self.bootstrap, "--app", self.app, "--broker", self.broker),
-                *("--allow", RUN, "--session-timeout", f"{SESSION_TIMEOUT_S:g}s", *more),
+                *(word for name in (RUN, ANSWER, FAIL) for word in ("--allow", name)),
+                *("--session-timeout", f"{SESSION_TIMEOUT_S:g}s", *more),
             ],
+            environment=self.environment,
             output=self.folder / "bridge.log",
             ready=" ready: partitions ",
         )
@@ -127,13 +140,18 @@ class Rig:
     def prepare(self) -> None:
         """Make the topics, bring the tasks into force, and start bridge and Celery worker."""
         tasks = self.folder / "tasks.json"
-        tasks.write_text(TASKS)
+        tasks.write_text(self.tasks)
         at = ("--at", str(KafkaAddress(bootstrap=self.bootstrap, app=self.app)))
         for command in (
             ("topics", "create", "--partitions", str(PARTITIONS), *at),
             ("config", "apply", str(tasks), *at),
         ):
-            subprocess.run([*_SHELL, *command], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [*_SHELL, *command],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **self.environment},
+            )
         if self.transacted:
             first = self._bridge("--from", "earliest")
             first.start()
@@ -345,7 +363,13 @@ class Rig:
 
 @contextmanager
 def rig(
-    bootstrap: str, folder: Path, *, database: str | None = None, transacted: bool = True
+    bootstrap: str,
+    folder: Path,
+    *,
+    database: str | None = None,
+    transacted: bool = True,
+    tasks: str = TASKS,
+    config: Path | None = None,
 ) -> Iterator[Rig]:
     """A chain of one's own, gone at the end; its effects are in an SQLite file unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -356,6 +380,8 @@ def rig(
             broker=stack.enter_context(valkey_server()),
             database=database or f"sqlite:///{folder}/effects.db",
             transacted=transacted,
+            tasks=tasks,
+            config=config,
         )
         stack.callback(made.close)
         yield made

@@ -34,6 +34,7 @@ from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
 from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.signature import ControlKeys
 
 TASKS = '{"t_report": {"after": ["a", "b", "c", "d"], "run": "tasks.report"}}'
 TRIGGERS = "abcd"
@@ -286,7 +287,7 @@ class Stage:
     async def exact(self) -> Outcome:
         """What is in Kafka, once it is shown to be what the log means and nothing else."""
         outcome = await outcome_of(self.connection, self.app, self.partitions)
-        wanted = folded(self.app, outcome.events)
+        wanted = folded(self.app, outcome.events, control=self.connection.security.control)
         for partition in range(self.partitions):
             lost = Counter(wanted.commands[partition]) - Counter(outcome.commands[partition])
             invented = Counter(outcome.commands[partition]) - Counter(wanted.commands[partition])
@@ -364,13 +365,19 @@ async def outcome_of(connection: Connection, app: AppId, partitions: int) -> Out
     )
 
 
-def folded(app: AppId, events: Mapping[int, Sequence[Record]], *, size: int = 500) -> Outcome:
+def folded(
+    app: AppId,
+    events: Mapping[int, Sequence[Record]],
+    *,
+    size: int = 500,
+    control: ControlKeys | None = None,
+) -> Outcome:
     """What a log means: each partition folded in memory, ``size`` records at once."""
     commands: dict[int, list[bytes]] = {}
     states: dict[int, dict[bytes, bytes]] = {}
     letters: dict[int, int] = {}
     for partition, records in events.items():
-        processor = Processor(app=app, partition=partition, partitions=len(events))
+        processor = Processor(app=app, partition=partition, partitions=len(events), control=control)
         rules = Rules(app=app)
         known: dict[SessionId, Stored] = {}
 
