@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -9,12 +10,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.reader import KafkaReader
+from triggerstream.adapters.kafka.records import committed_extents
 from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.adapters.memory import (
@@ -290,12 +293,17 @@ class PartitionedPlace(Place):
             partition.take()
             partition.fold(records)
             await partition.reached(records[-1].offset + 1)
+        await self.shown()
         assert not self.failures
+
+    async def shown(self) -> None:
+        """Wait until readers see what was made durable."""
 
     async def bury(self, *letters: DeadLetter) -> None:
         owner = await self._opened()
         ledger = owner.partitions[0].ledger
         await ledger.commit(Commit(decided=(), states={}, dead_letters=letters, marks={}, offset=None))
+        await self.shown()
 
     async def stop(self) -> None:
         owner, self._owner = self._owner, None
@@ -414,6 +422,7 @@ class KafkaPlace(PartitionedPlace):
         self._log = KafkaLog(self.connection, self.app)
         self._appender = KafkaAppender(connection=self.connection, app=self.app)
         self._read = KafkaReader(self.connection, self.app)
+        self._uncommitted: AIOKafkaConsumer | None = None
         for one in (self._log, self._appender, self._read):
             self._stack.push_async_callback(one.close)
 
@@ -421,6 +430,21 @@ class KafkaPlace(PartitionedPlace):
         """Create the topics."""
         await create(self.connection, self.app, partitions=1)
         self.identity = (await layout_of(self.connection, self.app)).identity
+
+    async def shown(self) -> None:
+        """Kafka answers a commit before it writes the markers that end the transaction."""
+        if self._uncommitted is None:
+            self._uncommitted = self.connection.reader(committed=False)
+            await self._stack.enter_async_context(self.connection.running(self._uncommitted))
+            await self._read.partitions()
+        places = [TopicPartition(topic, 0) for topic in self.topics.all()]
+        async with asyncio.timeout(30):
+            while True:
+                stable = await committed_extents(self._read._started(), places)  # noqa: SLF001 - started anyway
+                high = await self._uncommitted.end_offsets(places)
+                if all(stable[place][1] == high[place] for place in places):
+                    return
+                await asyncio.sleep(0.005)
 
     @property
     def log(self) -> Log:

@@ -193,53 +193,6 @@ async def test_rehomed_records_join_the_log(store: Store) -> None:
     assert (found.key, found.value, found.headers) == (b"s", b"{}", record.headers)
 
 
-async def test_dead_letters_are_paged_and_found_by_offset(place: Place, store: Store) -> None:
-    await place.log.append(
-        [NewRecord(key=b"s%d" % n, value=b"%d" % n, headers=(("h", b"x"),)) for n in range(3)]
-    )
-    records = await store.read(0, limit=10)
-    letters = tuple(DeadLetter(record=r, reason=f"no {r.offset}") for r in records)
-    await store.commit(Checkpoint(partition=0, offset=3, dead_letters=letters))
-    first = await place.reader.dead_letters(limit=2)
-    assert [(d.offset, d.key, d.value, d.headers, d.reason) for d in first] == [
-        (0, b"s0", b"0", (("h", b"x"),), "no 0"),
-        (1, b"s1", b"1", (("h", b"x"),), "no 1"),
-    ]
-    assert [d.offset for d in await place.reader.dead_letters(after=first[-1].number)] == [2]
-    one = await place.reader.dead_letter(1)
-    assert one is not None
-    assert one.reason == "no 1"
-    assert await place.reader.dead_letter(7) is None
-
-
-async def test_left_out_trigger_is_a_dead_letter_beside_that_of_its_record(
-    place: Place, store: Store
-) -> None:
-    await place.log.append([NewRecord(key=b"s", value=b"{}", headers=(("h", b"x"),))])
-    (record,) = await store.read(0, limit=10)
-    letters = tuple(
-        DeadLetter(
-            record=Record(
-                partition=0,
-                offset=record.offset,
-                arrival_us=record.arrival_us,
-                key=b"s",
-                value=b"follows %d" % number,
-            ),
-            reason=f"left out {number}",
-            left_out=number,
-        )
-        for number in range(2)
-    )
-    await store.commit(Checkpoint(partition=0, offset=1, dead_letters=letters))
-    found = await place.reader.dead_letters()
-    assert [(d.offset, d.left_out, d.key, d.value, d.headers, d.reason) for d in found] == [
-        (0, 0, b"s", b"follows 0", (), "left out 0"),
-        (0, 1, b"s", b"follows 1", (), "left out 1"),
-    ]
-    assert await place.reader.dead_letter(0) is None  # the record itself was folded
-
-
 # ---- the outbox -----------------------------------------------------------------------------------
 
 
@@ -369,21 +322,6 @@ async def test_reader_finds_a_session(place: Place, store: Store) -> None:
     assert await place.reader.session(SessionId("survey")) is None
 
 
-async def test_reader_pages_the_sessions_of_a_prefix(place: Place, store: Store) -> None:
-    names = ["a", "b", "b%", "b1", "b2", "b\U0001f600", "bé", "c"]
-    states = {SessionId(name): stored(name.encode()) for name in names}
-    await store.commit(Checkpoint(partition=0, offset=1, states=states))
-    seen: list[str] = []
-    after: SessionId | None = None
-    while page := await place.reader.sessions(prefix="b", after=after, limit=2):
-        seen += ids(page)
-        after = page[-1].id
-    assert seen == sorted(name for name in names if name.startswith("b"))
-    assert ids(await place.reader.sessions(after=SessionId("b2"))) == ["bé", "b\U0001f600", "c"]
-    assert ids(await place.reader.sessions(prefix="b", after=SessionId("a"), limit=1)) == ["b"]
-    assert ids(await place.reader.sessions(prefix="b", after=SessionId("c"))) == []
-
-
 async def test_reader_shows_what_was_sent_long_ago(place: Place, store: Store) -> None:
     first = await store.commit(checkpoint(command(1), command(2), command(3)))
     await store.sent([Sent(number=first, sent_us=50), Sent(number=first + 1, sent_us=90)])
@@ -403,12 +341,3 @@ async def test_reader_shows_progress(place: Place, store: Store) -> None:
     progress = await place.reader.progress()
     assert (progress.offset, progress.end, progress.lag) == (3, 5, 2)
     assert (progress.outbox, progress.unsent, progress.dead_letters) == (2, 1, 1)
-
-
-async def test_reader_finds_a_record(place: Place) -> None:
-    await place.log.append([NewRecord(key=b"s%d" % n, value=b"{}") for n in range(3)])
-    found = await place.reader.record(1)
-    assert found is not None
-    assert found.key == b"s1"
-    assert await place.reader.record(3) is None
-    assert [r.offset for r in await place.reader.records(after=0, limit=1)] == [1]

@@ -277,8 +277,9 @@ class Progress:
 class Reader(Protocol):
     """A view for people, while the engine runs or not. It changes nothing. Pages go on after a key.
 
-    Offsets are those of a ``partition`` of the log; one that has no partitions has number 0 alone. Any method
-    raises LogError where the store cannot be read.
+    Offsets are those of a ``partition`` of the log; one that has no partitions has number 0 alone. In Kafka,
+    a checkpoint shows some milliseconds after it was made durable. Any method raises LogError where the store
+    cannot be read, and UsageError for what can be no session's id.
     """
 
     async def partition(self, session: SessionId) -> int:
@@ -293,7 +294,7 @@ class Reader(Protocol):
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
     ) -> Sequence[SessionRow]:
-        """Sessions whose id begins with ``prefix``, by id."""
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``, which may be any id."""
 
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
         """Dead letters with a number greater than ``after``, oldest first."""
@@ -307,7 +308,11 @@ class Reader(Protocol):
     async def outbox(
         self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
     ) -> Sequence[OutboxRow]:
-        """Decisions that are not settled; with ``sent_before_us``, only those handed over before it."""
+        """Decisions that are not settled; with ``sent_before_us``, only those handed over before it.
+
+        Raises:
+            UsageError: the engine keeps no outbox; the message says where to look.
+        """
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:
         """One record of the log."""

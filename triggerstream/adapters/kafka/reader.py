@@ -79,6 +79,8 @@ class KafkaReader:
         self._copies: dict[int, _Copy] = {}
         self._configurations = ConfigurationCache()
         self._ids: list[str] = []
+        """The ids that the list asked for last has, and the question that its next page would be."""
+        self._next_page: tuple[str, SessionId] | None = None
 
     async def partition(self, session: SessionId) -> int:
         """The partition of the log that holds ``session``.
@@ -103,17 +105,26 @@ class KafkaReader:
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
     ) -> Sequence[SessionRow]:
-        """Sessions whose id begins with ``prefix``, by id. Later pages were read with the first one."""
+        """Sessions whose id begins with ``prefix``, by id, beyond ``after``.
+
+        The page that follows on the one before was read with it.
+        """
         await self._opened()
-        if after is None:
+        begin, last = _key(SessionId(prefix)), "" if after is None else _key(after).decode()
+        if after is None or (prefix, after) != self._next_page:
             copies = [await self._caught_up(partition) for partition in range(self._partitions)]
             keys = (key for copy in copies for key in copy.entries if not key.startswith(RESERVED))
-            self._ids = sorted(key.decode() for key in keys if key.startswith(prefix.encode()))
-        first = 0 if after is None else bisect_right(self._ids, after)
+            self._ids = sorted(key.decode() for key in keys if key.startswith(begin))
+        first = 0 if after is None else bisect_right(self._ids, last)
+        names = self._ids[first : first + limit]
+        if names:
+            self._next_page = prefix, SessionId(names[-1])
         rows = []
-        for name in self._ids[first : first + limit]:
-            copy = self._copies[partition_of(name.encode(), self._partitions)]
-            rows.append(self._row(copy, SessionId(name), copy.entries[name.encode()]))
+        for name in names:
+            key = name.encode()
+            copy = self._copies[partition_of(key, self._partitions)]
+            if (value := copy.entries.get(key)) is not None:  # else it was deleted meanwhile
+                rows.append(self._row(copy, SessionId(name), value))
         return rows
 
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
@@ -171,6 +182,8 @@ class KafkaReader:
     async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:
         """Records of ``partition`` beyond offset ``after``, in order."""
         found: list[Record] = []
+        if limit < 1:
+            return found
 
         def take(record: Any) -> bool:  # noqa: ANN401 - as above
             found.append(record_of(record))

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from triggerstream.adapters.memory.database import MemoryDatabase, outbox_rows
+from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.wire.records import Record
@@ -17,8 +18,9 @@ class MemoryReader:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def partition(self, session: SessionId) -> int:  # noqa: ARG002 - there is one
+    async def partition(self, session: SessionId) -> int:
         """The partition of the log that holds ``session``."""
+        _check(session)
         return 0
 
     async def partitions(self) -> int:
@@ -27,6 +29,7 @@ class MemoryReader:
 
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
+        _check(session)
         stored = self._database.sessions.get(session)
         return None if stored is None else SessionRow(id=session, state=stored.state, due_us=stored.due_us)
 
@@ -34,6 +37,8 @@ class MemoryReader:
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
     ) -> Sequence[SessionRow]:
         """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
+        _check(prefix)
+        _check(after or "")
         sessions = self._database.sessions
         ids = sorted(session for session in sessions if session.startswith(prefix))
         start = bisect_right(ids, after) if after is not None else 0
@@ -83,3 +88,15 @@ class MemoryReader:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _check(session: str) -> None:
+    """Refuse what can be no session's id.
+
+    Raises:
+        UsageError: it is no valid Unicode.
+    """
+    try:
+        session.encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"{session!r}: a session id is valid Unicode") from exc

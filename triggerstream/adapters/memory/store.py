@@ -149,6 +149,7 @@ class MemoryStore:
             value=record.value,
             headers=record.headers,
             reason=letter.reason,
+            last=letter.last,
             left_out=letter.left_out,
         )
         self._database.dead_letters.append(row)

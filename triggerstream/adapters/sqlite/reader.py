@@ -39,8 +39,12 @@ class SqliteReader:
         self._connection: sqlite3.Connection | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-reader")
 
-    async def partition(self, session: SessionId) -> int:  # noqa: ARG002 - there is one
+    async def partition(self, session: SessionId) -> int:
         """The partition of the log that holds ``session``."""
+        try:
+            session.encode()
+        except UnicodeEncodeError as exc:
+            raise _no_session(exc) from exc
         return 0
 
     async def partitions(self) -> int:
@@ -141,13 +145,17 @@ class SqliteReader:
         except sqlite3.Error as exc:
             raise LogError(f"{self._file}: {exc}") from exc
         except UnicodeEncodeError as exc:
-            raise UsageError(f"{exc.object!r}: a session id is valid Unicode") from exc
+            raise _no_session(exc) from exc
 
 
 def _count(connection: sqlite3.Connection, what: str) -> int:
     """How many rows ``what`` has. SQLite counts in the smallest index there is, not in the rows."""
     (count,) = connection.execute(f"SELECT count(*) FROM {what}").fetchone()  # noqa: S608 - a constant
     return int(count)
+
+
+def _no_session(exc: UnicodeEncodeError) -> UsageError:
+    return UsageError(f"{exc.object!r}: a session id is valid Unicode")
 
 
 def _session_row(row: tuple[str, bytes, int | None], keeper: Keeper) -> SessionRow:
