@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from triggerstream.supervision.channel import COMMANDS, VARIABLE
+from triggerstream import variables
+from triggerstream.supervision.channel import COMMANDS
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
     """
     supervision = None
     if sys.argv[1:] and sys.argv[1] in COMMANDS and os.name == "posix":
-        if VARIABLE not in os.environ:
+        if variables.SUPERVISOR not in os.environ:
             from triggerstream.supervision.parent import supervise  # noqa: PLC0415 - a supervisor needs none of it
 
             sys.exit(supervise(sys.argv[1], [sys.executable, *sys.orig_argv[1:]]))

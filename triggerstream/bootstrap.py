@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from triggerstream import variables
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
@@ -18,7 +18,6 @@ from triggerstream.engine.queries.index import Index
 from triggerstream.engine.stored_states import Keeper
 from triggerstream.settings import (
     DEFAULT_APP,
-    KAFKA_CONFIG_VARIABLE,
     Address,
     HttpAddress,
     KafkaAddress,
@@ -39,17 +38,6 @@ if TYPE_CHECKING:
     from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
     from triggerstream.wire.signature import ControlKeys
-
-
-def collect_less() -> None:
-    """Have an engine's process look for reference cycles less often.
-
-    Folding an event makes some hundred objects that outlive a few others and hardly a cycle; at Python's
-    default threshold the looking takes 10 to 15 % of the fold's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def log(address: str | Address, *, timeout_s: float = 10.0) -> Log:
@@ -266,7 +254,7 @@ def kafka_security() -> Security:
     """
     from triggerstream.adapters.kafka.security import NOTHING, read
 
-    path = os.environ.get(KAFKA_CONFIG_VARIABLE)
+    path = os.environ.get(variables.KAFKA_CONFIG)
     return read(Path(path)) if path else NOTHING
 
 

@@ -9,18 +9,11 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from triggerstream.core.errors import UsageError
-from triggerstream.core.ids import AppId
+from triggerstream.core.ids import KAFKA_APP_RULE, AppId, is_kafka_app
+from triggerstream.engine.database_file import database_file
 
 DEFAULT_APP = AppId("triggerstream")
 DEFAULT_DIRECTORY = ".triggerstream"
-DATABASE = "triggerstream.db"
-"""The name of the database in a state directory."""
-AT_VARIABLE = "TRIGGERSTREAM_AT"
-"""The environment variable that stands for the option ``--at``."""
-LOG_VARIABLE = "TRIGGERSTREAM_LOG"
-"""The environment variable that tells a Celery worker where to report, if its app does not."""
-KAFKA_CONFIG_VARIABLE = "TRIGGERSTREAM_KAFKA_CONFIG"
-"""The environment variable that names the file with TLS and SASL for Kafka, for every client there is."""
 DEFAULT_PORT = 8777
 
 
@@ -62,7 +55,6 @@ _EXAMPLES = (
     "sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777 or kafka://127.0.0.1:9092/triggerstream"
 )
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_KAFKA_APP = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _LAST_PORT = 65_535
 
 
@@ -93,9 +85,7 @@ def locate(text: str) -> Address:
     """
     if _SCHEME.match(text):
         return parse_address(text)
-    path = Path(text)
-    is_database = _is_file(text, path) or path.suffix == ".db"
-    return SqliteAddress(path=path if is_database else path / DATABASE)
+    return SqliteAddress(path=_database_file(text, Path(text)))
 
 
 def _sqlite(text: str, rest: str) -> SqliteAddress:
@@ -107,15 +97,14 @@ def _sqlite(text: str, rest: str) -> SqliteAddress:
         )
     if not path or path == ":memory:":
         raise UsageError(f"{text}: name a file; what is only in memory is not durable")
-    _is_file(text, Path(path))
-    return SqliteAddress(path=Path(path))
+    return SqliteAddress(path=_database_file(text, Path(path)))
 
 
-def _is_file(text: str, path: Path) -> bool:
+def _database_file(text: str, path: Path) -> Path:
     if "\0" in text:
         raise UsageError(f"{text!r}: a path must not contain NUL")
     try:
-        return path.is_file()
+        return database_file(path)
     except OSError as exc:
         raise UsageError(f"{text}: cannot be accessed: {exc.strerror}") from exc
 
@@ -142,6 +131,6 @@ def _kafka(text: str, rest: str) -> KafkaAddress:
                 f"kafka://127.0.0.1:9092/{DEFAULT_APP} or kafka://one:9092,two:9092/{DEFAULT_APP}"
             )
     app = app.removesuffix("/") or DEFAULT_APP
-    if _KAFKA_APP.fullmatch(app) is None:
-        raise UsageError(f"{text}: an app's name has up to 200 of the characters A-Z a-z 0-9 . _ -")
+    if not is_kafka_app(app):
+        raise UsageError(f"{text}: an app's name {KAFKA_APP_RULE}")
     return KafkaAddress(bootstrap=bootstrap, app=AppId(app))

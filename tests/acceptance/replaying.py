@@ -13,15 +13,15 @@ from confluent_kafka.admin import AdminClient
 from tests.adapters.faust.workers import Stage, outcome_of
 from tests.support.commands import END_S, Ran, triggerstream
 from tests.support.waiting import eventually
+from triggerstream import variables
 from triggerstream.adapters.kafka.cluster import change_settings, describe
 from triggerstream.adapters.rocksdb import Memory, RocksStore
-from triggerstream.engine.failpoints import VARIABLE
 
 
 async def replay(app: Stage, *arguments: str, failpoint: str | None = None) -> Ran:
     """Run `triggerstream replay` to its end."""
     address = f"kafka://{app.connection.bootstrap}/{app.app}"
-    armed = {VARIABLE: failpoint} if failpoint else {}
+    armed = {variables.FAILPOINT: failpoint} if failpoint else {}
     return await triggerstream("replay", *arguments, "--at", address, **armed)
 
 

@@ -20,9 +20,9 @@ from tests.adapters.faust.test_web import Web, shared
 from tests.adapters.faust.workers import Stage, stage
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually, wait_until
+from triggerstream import variables
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
-from triggerstream.settings import LOG_VARIABLE
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord
 
@@ -111,7 +111,7 @@ def members(app: Stage, tmp_path: Path) -> Iterator[Callable[[], list[Member]]]:
         def start() -> list[Member]:
             environment = {
                 "CELERY_BROKER_URL": broker,
-                LOG_VARIABLE: f"kafka://{app.connection.bootstrap}/{app.app}",
+                variables.LOG: f"kafka://{app.connection.bootstrap}/{app.app}",
                 CLOSED_VARIABLE: str(tmp_path / "closed"),
             }
             module = "tests.acceptance.web.shop"

@@ -20,11 +20,10 @@ from tests.support.probes import Probes, samples
 from tests.support.secrets import write_secret
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually
-from triggerstream import SyncClient
+from triggerstream import SyncClient, variables
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
-from triggerstream.settings import KAFKA_CONFIG_VARIABLE
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -75,7 +74,7 @@ def _fire(
     for name, text in files.items():
         write_secret(place / name, text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(KAFKA_CONFIG_VARIABLE, str(place / "kafka.json"))
+        patch.setenv(variables.KAFKA_CONFIG, str(place / "kafka.json"))
         with SyncClient(f"kafka://{secure.at('SSL')}/{APP}", timeout_s=60) as client:
             client.fire("42", "module1Received")
             client.fire("42", "module4Received")

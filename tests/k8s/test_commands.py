@@ -12,8 +12,9 @@ from tests.k8s.commands import all_containers, mounted, parsed, run_of
 from tests.k8s.objects import SECRETS
 from tests.k8s.pods import BRIDGE, WORKER
 from tests.k8s.rendering import MANIFESTS, OVERLAYS, ROOT, containers_of, only, pod_of, render, workloads
+from triggerstream import variables
 from triggerstream.adapters.kafka import security
-from triggerstream.settings import KAFKA_CONFIG_VARIABLE, KafkaAddress, locate
+from triggerstream.settings import KafkaAddress, locate
 from triggerstream.wire import tasksfile
 
 _FILES = "/etc/triggerstream/"
@@ -138,7 +139,7 @@ def test_kafka_json_is_one_that_every_client_reads(tmp_path: Path) -> None:
     files = {Path(path).name for path in mounted(manifests, worker, container) if "/kafka/" in path}
     named = (found.tls.ca, found.tls.cert, found.tls.key)
     assert files == {"kafka.json", *(path.name for path in named if path is not None)}
-    assert KAFKA_CONFIG_VARIABLE in {entry["name"] for entry in container["env"]}
+    assert variables.KAFKA_CONFIG in {entry["name"] for entry in container["env"]}
 
 
 def test_the_page_says_how_to_make_each_secret() -> None:

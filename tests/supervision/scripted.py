@@ -17,8 +17,8 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from triggerstream.engine.failpoints import VARIABLE as VARIABLE_OF_TESTS
-from triggerstream.supervision.channel import PROBES, VARIABLE
+from triggerstream import variables
+from triggerstream.supervision.channel import PROBES
 from triggerstream.supervision.child import Supervision, connect
 from triggerstream.supervision.parent import Policy, supervise
 
@@ -37,7 +37,7 @@ def _child(folder: Path, plan: str, brokers: str | None) -> None:
     host, port = listening.getsockname()
     (folder / "url").write_text(f"http://{host}:{port}")
     with starts.open("a") as stream:
-        stream.write(f"{os.getpid()} {supervision.member} {word} {os.environ.get(VARIABLE_OF_TESTS)}\n")
+        stream.write(f"{os.getpid()} {supervision.member} {word} {os.environ.get(variables.FAILPOINT)}\n")
     if word.isdigit():
         supervision.ending(f"told to end with {word}")
         sys.exit(int(word))
@@ -93,7 +93,7 @@ def _supervise(folder: Path, plan: str) -> int:
 
 if __name__ == "__main__":
     place, words, *where = sys.argv[1:]
-    if VARIABLE in os.environ:
+    if variables.SUPERVISOR in os.environ:
         _child(Path(place), words, where[0] if where else None)
     else:
         sys.exit(_supervise(Path(place), words))

@@ -24,7 +24,7 @@ from confluent_kafka import Message, Producer
 
 from tests.support.kafka.server import KafkaStartError, KafkaUnavailableError
 from tests.support.kafka.shared import a_kafka, topics_gone
-from triggerstream import bootstrap
+from triggerstream import bootstrap, variables
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.cli.commands.demo import COMPLETE, FIRES, LACKING
 from triggerstream.cli.dev.children import Child, start_valkey
@@ -34,7 +34,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
 from triggerstream.demo import SURVEY
 from triggerstream.engine.queries.view import View
-from triggerstream.settings import LOG_VARIABLE, KafkaAddress
+from triggerstream.settings import KafkaAddress
 
 PARTITIONS = 4
 TASK = "t_processStepData"
@@ -239,7 +239,7 @@ def _environment(place: Path, address: KafkaAddress, broker: str) -> dict[str, s
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONUNBUFFERED": "1",
         "CELERY_BROKER_URL": broker,
-        LOG_VARIABLE: str(address),
+        variables.LOG: str(address),
         "SURVEY_RESULTS": str(place / "results.jsonl"),
     }
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from triggerstream import variables
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json
 from triggerstream.engine.ports import Reader
 from triggerstream.settings import (
-    AT_VARIABLE,
     DEFAULT_DIRECTORY,
-    KAFKA_CONFIG_VARIABLE,
     Address,
     HttpAddress,
     KafkaAddress,
@@ -41,14 +40,14 @@ def _name_kafka_config(ctx: click.Context, _: click.Parameter, path: Path | None
     """Have the environment name it for as long as the command runs: that is where every client looks."""
     if path is None:
         return
-    before = os.environ.get(KAFKA_CONFIG_VARIABLE)
-    os.environ[KAFKA_CONFIG_VARIABLE] = str(path.absolute())
+    before = os.environ.get(variables.KAFKA_CONFIG)
+    os.environ[variables.KAFKA_CONFIG] = str(path.absolute())
 
     def undo() -> None:
         if before is None:
-            os.environ.pop(KAFKA_CONFIG_VARIABLE, None)
+            os.environ.pop(variables.KAFKA_CONFIG, None)
         else:
-            os.environ[KAFKA_CONFIG_VARIABLE] = before
+            os.environ[variables.KAFKA_CONFIG] = before
 
     ctx.call_on_close(undo)
 
@@ -57,7 +56,7 @@ kafka_config_option = click.option(
     "--kafka-config",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    envvar=KAFKA_CONFIG_VARIABLE,
+    envvar=variables.KAFKA_CONFIG,
     show_envvar=True,
     expose_value=False,
     callback=_name_kafka_config,
@@ -72,7 +71,7 @@ def at_option(command: _F) -> _F:
         "--dir",
         "at",
         metavar="WHERE",
-        envvar=AT_VARIABLE,
+        envvar=variables.AT,
         show_envvar=True,
         default=DEFAULT_DIRECTORY,
         show_default=True,
@@ -89,7 +88,7 @@ def state_directory_option(command: _F) -> _F:
         "--at",
         "at",
         metavar="DIRECTORY",
-        envvar=AT_VARIABLE,
+        envvar=variables.AT,
         show_envvar=True,
         default=DEFAULT_DIRECTORY,
         show_default=True,
@@ -236,7 +235,7 @@ def existing(at: str) -> Address:
         quiet()
     if isinstance(address, SqliteAddress) and not address.path.is_file():
         raise UsageError(
-            f"{address.path}: there is no triggerstream here yet: {advice.begin_directory(AT_VARIABLE)}"
+            f"{address.path}: there is no triggerstream here yet: {advice.begin_directory(variables.AT)}"
         )
     return address
 
@@ -262,7 +261,7 @@ def in_kafka(at: str, what: str) -> KafkaAddress:
     """
     address = locate(at)
     if not isinstance(address, KafkaAddress):
-        raise UsageError(f"{address}: {what}: name one with --at kafka://HOST:PORT/APP or {AT_VARIABLE}")
+        raise UsageError(f"{address}: {what}: name one with --at kafka://HOST:PORT/APP or {variables.AT}")
     quiet()
     return address
 

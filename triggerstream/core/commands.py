@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -15,6 +15,9 @@ from triggerstream.core.ids import (
     TaskName,
     TriggerName,
 )
+
+CELERY_PREFIX: Final = "celery."
+"""Celery's own tasks, such as ``celery.chord``, begin so. They can run any task: no command runs them."""
 
 
 class Cause(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b, sha1
 from typing import TYPE_CHECKING, Any, NewType, TypeAlias
 from uuid import UUID
@@ -24,11 +25,20 @@ CommandId = NewType("CommandId", str)
 ConfigHash = NewType("ConfigHash", str)
 """SHA-256 of the tasks file's text, in hex."""
 
+KAFKA_APP_RULE = "has up to 200 of the characters A-Z a-z 0-9 . _ -"
+"""The rule of :func:`is_kafka_app`, for messages that begin with the name."""
+_KAFKA_APP = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
 _NAMESPACE = UUID("6f0d7a1c-3f0e-5c0b-9d5e-7a1f3f6b2c11").bytes
 
 
 _DIGITS = 18
 """No session gets so far that a number has more; Python refuses to convert thousands of digits."""
+
+
+def is_kafka_app(name: str) -> bool:
+    """Whether ``name`` can be an app in Kafka: its topics have 249 characters at most."""
+    return _KAFKA_APP.fullmatch(name) is not None
 
 
 def instance_id(task: TaskName, number: int) -> InstanceId:

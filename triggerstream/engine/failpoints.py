@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Mapping
 
-VARIABLE = "TRIGGERSTREAM_FAILPOINT"
+from triggerstream import variables
 
 CHECKPOINT = (
     "checkpoint.begun",
@@ -48,7 +48,7 @@ class _Armed:
     """What is armed in this process; ``left`` counts down to the time that counts."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        name, _, rest = environment.get(VARIABLE, "").partition(":")
+        name, _, rest = environment.get(variables.FAILPOINT, "").partition(":")
         times, _, action = rest.partition(":")
         self.name = name
         self.left = int(times or 1)

@@ -7,7 +7,10 @@
 ``{"ending": REASON}``             why the child is about to end
 =================================  ========================================================================
 
-The supervisor passes data to the child in one environment variable, as JSON: :data:`VARIABLE`.
+The supervisor passes data to the child in one environment variable,
+:data:`triggerstream.variables.SUPERVISOR`, as JSON. Its members: ``channel``, the file descriptor of the
+channel; ``sockets``, the file descriptors of listening sockets by name; ``parent``, the process id of the
+supervisor; ``member``, the child's name in its group.
 """
 
 from __future__ import annotations
@@ -15,10 +18,6 @@ from __future__ import annotations
 import json
 import socket
 from typing import Any
-
-VARIABLE = "TRIGGERSTREAM_SUPERVISOR"
-"""Environment variable with ``channel``: file descriptor of the channel; ``sockets``: file descriptors of
-listening sockets by name; ``parent``: process id of the supervisor; ``member``: child's name in its group."""
 
 COMMANDS = frozenset({"worker", "bridge"})
 """Commands that run under a supervisor."""

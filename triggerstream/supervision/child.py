@@ -13,7 +13,8 @@ from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from triggerstream.supervision.channel import VARIABLE, send
+from triggerstream import variables
+from triggerstream.supervision.channel import send
 
 _PR_SET_PDEATHSIG = 1
 
@@ -63,7 +64,7 @@ def connect(environment: MutableMapping[str, str]) -> Supervision | None:
 
     Removes the variable from ``environment``, so that processes started from here are not supervised.
     """
-    text = environment.pop(VARIABLE, None)
+    text = environment.pop(variables.SUPERVISOR, None)
     if text is None:
         return None
     given = json.loads(text)

@@ -38,15 +38,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from triggerstream import variables
 from triggerstream.supervision import brokers
 from triggerstream.supervision.answers import Answers
-from triggerstream.supervision.channel import PROBES, VARIABLE, Receiver
+from triggerstream.supervision.channel import PROBES, Receiver
 
 AGAIN = frozenset({70, 75})
 """Exit statuses after which a new process may succeed: a failure of the infrastructure; fenced."""
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
-_FAILPOINT = "TRIGGERSTREAM_FAILPOINT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ class _Supervisor:
             self._child = os.posix_spawn(
                 self._command[0],
                 list(self._command),
-                {**self._environment, VARIABLE: json.dumps(given)},
+                {**self._environment, variables.SUPERVISOR: json.dumps(given)},
                 setpgroup=0,  # otherwise the child would get Ctrl-C twice: from the terminal and from here
                 setsigdef=self._handled,
             )
@@ -216,7 +216,7 @@ class _Supervisor:
         self._start_at = None
         self._ending = ""
         # A test's failpoint is for one process: otherwise the next child would die there as well.
-        self._environment.pop(_FAILPOINT, None)
+        self._environment.pop(variables.FAILPOINT, None)
 
     def _hear(self) -> None:
         """Act on the child's messages."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.supervised import at_work, lives, state
 from tests.support.waiting import wait_until
-from triggerstream.engine.failpoints import VARIABLE
+from triggerstream import variables
 
 _ROOT = Path(__file__).resolve().parents[3]
 _STOP_S = 60.0
@@ -54,7 +54,11 @@ class Member:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=_ROOT,
-                env={**os.environ, **self.environment, **({VARIABLE: failpoint} if failpoint else {})},
+                env={
+                    **os.environ,
+                    **self.environment,
+                    **({variables.FAILPOINT: failpoint} if failpoint else {}),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

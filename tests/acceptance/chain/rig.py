@@ -29,12 +29,13 @@ from tests.acceptance.chain.report import Row
 from tests.acceptance.chain.table import BROKER_VARIABLE, DEATHS_VARIABLE, EFFECTS_VARIABLE, metadata
 from tests.adapters.faust.workers import read_all
 from tests.support.valkey import valkey_server
+from triggerstream import variables
 from triggerstream.adapters.kafka import security
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import NOTHING
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
-from triggerstream.settings import KAFKA_CONFIG_VARIABLE, LOG_VARIABLE, KafkaAddress
+from triggerstream.settings import KafkaAddress
 from triggerstream.wire.marks import CHECKPOINT_KEY, decode_checkpoint
 
 PARTITIONS = 4
@@ -72,7 +73,7 @@ class Rig:
     def __post_init__(self) -> None:
         secured = NOTHING if self.config is None else security.read(self.config)
         self.connection = Connection(bootstrap=self.bootstrap, security=secured)
-        self.environment = {} if self.config is None else {KAFKA_CONFIG_VARIABLE: str(self.config)}
+        self.environment = {} if self.config is None else {variables.KAFKA_CONFIG: str(self.config)}
         self.topics = Topics.of(self.app)
         self.deaths = self.folder / "deaths"
         self.deaths.mkdir()
@@ -91,7 +92,7 @@ class Rig:
                 BROKER_VARIABLE: self.broker,
                 EFFECTS_VARIABLE: self.database,
                 DEATHS_VARIABLE: str(self.deaths),
-                LOG_VARIABLE: str(KafkaAddress(bootstrap=self.bootstrap, app=self.app)),
+                variables.LOG: str(KafkaAddress(bootstrap=self.bootstrap, app=self.app)),
             },
             output=self.folder / "celery.log",
             ready=" ready.",

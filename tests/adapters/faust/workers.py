@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from tests.support.supervised import at_work, lives, state
 from tests.support.waiting import eventually, wait_until
+from triggerstream import variables
 from triggerstream.adapters.kafka import config
 from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import Connection
@@ -28,7 +29,6 @@ from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Stored
-from triggerstream.engine.failpoints import VARIABLE
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
@@ -70,7 +70,7 @@ class WorkerProcess:
                 command,
                 env={
                     **os.environ,
-                    **({VARIABLE: failpoint} if failpoint else {}),
+                    **({variables.FAILPOINT: failpoint} if failpoint else {}),
                     **({"PYTHONPATH": str(library)} if library else {}),
                 },
                 stdin=subprocess.DEVNULL,

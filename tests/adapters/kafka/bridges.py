@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.support.supervised import at_work, lives
 from tests.support.waiting import eventually, wait_until
+from triggerstream import variables
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.commands import Cause, Command, Decision
@@ -32,7 +33,6 @@ from triggerstream.core.ids import (
     instance_id,
 )
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.failpoints import VARIABLE
 from triggerstream.wire.commands import encode
 
 RUN = "tasks.report"
@@ -74,7 +74,7 @@ class BridgeProcess:
         with output.open("wb") as stream:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, **({VARIABLE: failpoint} if failpoint else {})},
+                env={**os.environ, **({variables.FAILPOINT: failpoint} if failpoint else {})},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

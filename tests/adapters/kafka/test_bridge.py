@@ -30,11 +30,10 @@ from tests.support.ports import free_port
 from tests.support.probes import Probes
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually, wait_until
-from triggerstream.adapters.kafka.bridge import group_of
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.deadletters import buried
-from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.adapters.kafka.topics import Topics, bridge_group, create
 from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES, ZSTD
 from triggerstream.core import advice
 from triggerstream.core.commands import Command
@@ -251,7 +250,7 @@ async def test_without_an_offset_it_refuses_to_start_until_it_is_told_where(
     # A Kafka that has just been started may have said before that its group's coordinator is not there yet.
     (line,) = [line for line in refused.text().splitlines() if "Coordinator" not in line]
     why = f"partition 0 of {Topics.of(kafka_app).commands} has none (and {PARTITIONS - 1} more)"
-    begin = printed_command(advice.begin_bridge(group_of(kafka_app), why), line)
+    begin = printed_command(advice.begin_bridge(bridge_group(kafka_app), why), line)
     # Passing commands over is counted, and nothing is committed before somebody agrees.
     for where in ("latest", "1000"):
         refused = start(*ALLOW, "--from", where)
@@ -300,11 +299,11 @@ async def test_an_offset_of_a_topic_that_had_the_name_before_is_refused(
     bridge.terminate()
     assert await bridge.ended() == 0
     async with connection.running(connection.admin()) as admin:
-        kept = await admin.list_consumer_group_offsets(group_of(kafka_app))
+        kept = await admin.list_consumer_group_offsets(bridge_group(kafka_app))
     await made_again(connection, kafka_app)
     await append(connection, kafka_app, commands(kafka_app, range(100, 200)), partitions=PARTITIONS)
     # Kafka forgets the offsets of a topic that is deleted. A bridge that has not noticed commits once more.
-    async with connection.running(connection.member(group_of(kafka_app))) as member:
+    async with connection.running(connection.member(bridge_group(kafka_app))) as member:
         member.assign([TopicPartition(topics.commands, partition) for partition in range(PARTITIONS)])
         await member.commit({place: (at.offset, at.metadata) for place, at in kept.items()})
     refused = start(*ALLOW)
@@ -370,7 +369,7 @@ async def test_a_topic_that_is_made_again_beneath_it_ends_it_and_nothing_of_the_
     assert await bridge.ended() == 2
     assert f"{topics.commands} was deleted and made again" in bridge.text()
     why = "the topic is another one"
-    begin = printed_command(advice.begin_bridge(group_of(kafka_app), why), bridge.text())
+    begin = printed_command(advice.begin_bridge(bridge_group(kafka_app), why), bridge.text())
     # It has left its group, so that another one can begin before its session would have timed out.
     again = start(*ALLOW, *begin)
     await handed_over(broker, 40)

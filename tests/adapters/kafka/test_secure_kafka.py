@@ -27,14 +27,14 @@ from tests.support.kafka.server import missing
 from tests.support.processes import celery_worker
 from tests.support.secrets import write_secret
 from tests.support.valkey import valkey_server
-from triggerstream import Client, SyncClient
+from triggerstream import Client, SyncClient, variables
 from triggerstream.adapters.kafka import config
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.security import read
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.settings import KAFKA_CONFIG_VARIABLE, LOG_VARIABLE, KafkaAddress
+from triggerstream.settings import KafkaAddress
 from triggerstream.wire import tasksfile
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -75,7 +75,7 @@ def run(*arguments: str, at: KafkaAddress, config: Path | None, option: bool = F
     if config is not None and option:
         more = ["--kafka-config", str(config)]
     elif config is not None:
-        env[KAFKA_CONFIG_VARIABLE] = str(config)
+        env[variables.KAFKA_CONFIG] = str(config)
     done = subprocess.run(
         [sys.executable, "-m", "triggerstream", *arguments, *more],
         env=env,
@@ -126,8 +126,8 @@ async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others
             *("--allow", "tasks.add", "--from", "earliest", "--kafka-config", str(files["bridge"])),
         )
         env = {
-            LOG_VARIABLE: str(at),
-            KAFKA_CONFIG_VARIABLE: str(files["celery"]),
+            variables.LOG: str(at),
+            variables.KAFKA_CONFIG: str(files["celery"]),
             "CELERY_BROKER_URL": broker,
         }
         try:
@@ -158,7 +158,7 @@ async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others
 def fire(at: KafkaAddress, file: Path) -> None:
     """As an application does, whose environment names the file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(KAFKA_CONFIG_VARIABLE, str(file))
+        patch.setenv(variables.KAFKA_CONFIG, str(file))
         with SyncClient(str(at), timeout_s=WITHIN_S) as client:
             client.fire("s1", "a", {"n": 1})
             client.fire("s1", "b", {"n": 2})
@@ -206,7 +206,7 @@ async def test_each_protocol_and_mechanism_gets_in(
             members["sasl"]["allow_plaintext"] = True
     file = secure.config(name, **members)
     assert read(file).protocol == protocol
-    monkeypatch.setenv(KAFKA_CONFIG_VARIABLE, str(file))
+    monkeypatch.setenv(variables.KAFKA_CONFIG, str(file))
     address = KafkaAddress(bootstrap=secure.at(protocol), app=kafka_app)
     async with Client(str(address), timeout_s=WITHIN_S) as client:
         await client.fire("s1", "a")
@@ -245,7 +245,7 @@ async def test_a_client_that_does_not_get_in_is_told_why_at_once(
     address = KafkaAddress(bootstrap=secure.at(protocol), app=kafka_app)
     file = wrong(secure, what, tmp_path)
     if file is not None:
-        monkeypatch.setenv(KAFKA_CONFIG_VARIABLE, str(file))
+        monkeypatch.setenv(variables.KAFKA_CONFIG, str(file))
     async with asyncio.timeout(WITHIN_S), Client(str(address), timeout_s=2 * WITHIN_S) as client:
         with pytest.raises(UsageError, match=f"^{address.bootstrap} {message}") as found:
             await client.fire("s1", "a")
@@ -262,7 +262,7 @@ async def test_a_secret_that_was_put_right_is_used_by_the_client_that_there_is(
     await create(Connection(bootstrap=secure.server.bootstrap), kafka_app, partitions=1)
     name, password = f"{kafka_app}-application", "the new secret"
     secure.account(name, password, documented("application", kafka_app))
-    monkeypatch.setenv(KAFKA_CONFIG_VARIABLE, str(secure.config_of(name, "the old secret")))
+    monkeypatch.setenv(variables.KAFKA_CONFIG, str(secure.config_of(name, "the old secret")))
     address = KafkaAddress(bootstrap=secure.at("SASL_SSL"), app=kafka_app)
     async with Client(str(address), timeout_s=WITHIN_S) as client:
         with pytest.raises(UsageError, match="does not take the password"):

@@ -19,14 +19,14 @@ import pytest
 
 from tests.cli.conftest import SURVEY, Cli
 from tests.support.engines import RunningEngine, running_engine
-from triggerstream import bootstrap
+from triggerstream import bootstrap, variables
 from triggerstream.adapters.memory import MemoryDispatcher
 from triggerstream.core import tasks
 from triggerstream.core.events import Finished, Retried, Started, Trigger
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId, TaskName, TriggerName, command_id
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine import configuration_cache
-from triggerstream.engine.failpoints import REBUILD, VARIABLE
+from triggerstream.engine.failpoints import REBUILD
 from triggerstream.engine.stored_states import UnreadableStateError
 from triggerstream.settings import SqliteAddress
 from triggerstream.wire import tasksfile
@@ -252,7 +252,7 @@ def test_a_rebuild_that_was_killed_is_repeated(lived: Cli, point: str) -> None:
     before = tables(lived)
     change(lived, "DELETE FROM sessions WHERE id < 'm'", "DELETE FROM outbox")
     command = [sys.executable, "-m", "triggerstream", "replay", "--rebuild", "--at", str(lived.directory)]
-    killed = subprocess.run(command, env={**os.environ, VARIABLE: point}, timeout=60, check=False)
+    killed = subprocess.run(command, env={**os.environ, variables.FAILPOINT: point}, timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert lived("replay", "--rebuild").status == 0
     assert tables(lived) == before

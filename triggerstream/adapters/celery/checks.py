@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from triggerstream.core.commands import CELERY_PREFIX
+
 if TYPE_CHECKING:
     from celery import Celery, Task
 
@@ -95,7 +97,7 @@ def _unsafe_tasks(app: Celery, transport: object, allowed: Collection[str]) -> I
 
 def own_tasks(app: Celery) -> list[Task[Any, Any]]:
     """The tasks of ``app`` but for Celery's own."""
-    return [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
+    return [task for name, task in sorted(app.tasks.items()) if not name.startswith(CELERY_PREFIX)]
 
 
 def _add(settings: dict[str, object]) -> str:

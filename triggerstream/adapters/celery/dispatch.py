@@ -19,7 +19,7 @@ from triggerstream.adapters.celery.connection import ConfirmedConnection
 from triggerstream.adapters.celery.delivery import HEADER, HEADER_BYTES, header_of
 from triggerstream.adapters.celery.outcomes import NotReportableError, plain
 from triggerstream.adapters.celery.refusal import NO_ROUTE, NOT_FOUND, Refusal, Scope, refusal_of
-from triggerstream.core.commands import Command, Decision
+from triggerstream.core.commands import CELERY_PREFIX, Command, Decision
 from triggerstream.core.errors import DecodeError, DestinationError, DispatchError, UndispatchableError
 from triggerstream.wire.json import dumps
 
@@ -31,7 +31,6 @@ DEFAULT_TIMEOUT_S = 10.0
 _BATCH = 50
 """So many share one round trip and one wake-up of the event loop; the first waits for the last, 10 ms."""
 _REPR_CHARS = 200
-_CELERYS_OWN = "celery."
 _ROUTING = ("queue", "exchange", "routing_key", "priority", "delivery_mode")
 
 
@@ -104,7 +103,7 @@ class CeleryDispatcher:
             await asyncio.to_thread(publisher.join, self._timeout_s)
 
     def _check(self, command: Command) -> None:
-        if command.run.startswith(_CELERYS_OWN):
+        if command.run.startswith(CELERY_PREFIX):
             raise UndispatchableError(
                 f"{command.run}: tasks of Celery's own can run any other task; none is ever dispatched"
             )

@@ -14,6 +14,7 @@ from celery.app.trace import build_tracer, task_has_custom
 from celery.exceptions import Reject
 from celery.utils.imports import symbol_by_name
 
+from triggerstream import variables
 from triggerstream.adapters.celery.checks import could_lose, own_tasks, unsafe_always
 from triggerstream.adapters.celery.delivery import delivery_of
 from triggerstream.adapters.celery.execution import Execution, handled
@@ -30,7 +31,6 @@ from triggerstream.engine.ports import OutcomeLog
 if TYPE_CHECKING:
     from celery import Celery, Task
 
-LOG_VARIABLE = "TRIGGERSTREAM_LOG"
 DEFAULT_OUTCOME_TIMEOUT_S = 30.0
 """Long enough for a broker's fail-over, short enough for a supervisor to notice a log that is gone."""
 _INSTALLED = "_triggerstream_installed"
@@ -120,10 +120,10 @@ def install(
 
 
 def _address(log: str | None) -> str:
-    address = log or os.environ.get(LOG_VARIABLE)
+    address = log or os.environ.get(variables.LOG)
     if not address:
         _refuse(
-            f"no log to report to; set {LOG_VARIABLE}=sqlite:////path/to/triggerstream.db, "
+            f"no log to report to; set {variables.LOG}=sqlite:////path/to/triggerstream.db, "
             'or add: install(app, "sqlite:////path/to/triggerstream.db")'
         )
     return address
@@ -197,4 +197,4 @@ def _rejections_step(execution: Execution) -> type[bootsteps.Step]:
     return Rejections
 
 
-__all__ = ["DEFAULT_OUTCOME_TIMEOUT_S", "LOG_VARIABLE", "TriggerstreamError", "install"]
+__all__ = ["DEFAULT_OUTCOME_TIMEOUT_S", "TriggerstreamError", "install"]

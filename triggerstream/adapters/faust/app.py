@@ -25,7 +25,7 @@ from triggerstream.adapters.kafka.answers import Answers
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.security import NOTHING, Security
-from triggerstream.adapters.kafka.topics import Topics, address_of
+from triggerstream.adapters.kafka.topics import Topics, address_of, worker_group
 from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.core.ids import AppId
 from triggerstream.engine.answering import Patience
@@ -258,7 +258,7 @@ def build_app(
     """
     topics = Topics.of(settings.app)
     app = WorkerApp(
-        settings.app,
+        worker_group(settings.app),
         broker=f"kafka://{settings.bootstrap}",
         autodiscover=False,
         origin=None,

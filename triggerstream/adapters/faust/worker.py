@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -33,13 +32,14 @@ from triggerstream.adapters.kafka.cluster import Topic
 from triggerstream.adapters.kafka.group import LEAVE_S, leave
 from triggerstream.adapters.kafka.layout import Layout, layout_of
 from triggerstream.adapters.kafka.rehome import strays
-from triggerstream.adapters.kafka.topics import Topics, address_of
+from triggerstream.adapters.kafka.topics import Topics, address_of, worker_group
 from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.printable import escape
 from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import Background
+from triggerstream.engine.garbage import collect_less_often
 from triggerstream.engine.health.liveness import Pulse, Silence, Vitals, keep_beating
 from triggerstream.engine.partitioned.ports import FencedError, is_refusal
 from triggerstream.engine.private_files import make_private_directory
@@ -62,9 +62,6 @@ _END_SILENCE_S = 40.0
 END_S = 100.0
 """How long an orderly end may take while brokers answer: a rebalance that is under way and the checkpoints in
 flight. Kubernetes kills a worker after 120 s; the next owner undoes what is not finished."""
-_GARBAGE = (50_000, 20, 100)
-"""A fold makes many objects and no cycles. With Python's own 700, 10, 10, 100,000 events took 8.3 s to fold
-where they take 6.3, on a machine busy with other things."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +126,7 @@ async def _run(
         took = time.monotonic() - started
         tell(f"ready: partitions {_ranges(partitions)}, {took:.1f} s after the start")
 
-    # What is there now stays: to look through Faust's modules again and again costs a quarter of a fold.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GARBAGE)
+    collect_less_often()
     app = build_app(
         settings,
         identity=identity,
@@ -225,7 +219,9 @@ async def _leave(settings: WorkerSettings, member_id: str) -> None:
     if settings.instance_id is None or not settings.leaves or not member_id:
         return
     try:
-        await leave(settings.connection(), settings.app, name=settings.instance_id, member_id=member_id)
+        await leave(
+            settings.connection(), worker_group(settings.app), name=settings.instance_id, member_id=member_id
+        )
     except LogError as exc:
         tell(f"warning: {exc}: its partitions wait until its session has timed out")
 

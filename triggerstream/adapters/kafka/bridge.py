@@ -30,7 +30,7 @@ from triggerstream.adapters.kafka.group import leave, member_id, session_timeout
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.progress import metadata_of, reached_in, topic_in
 from triggerstream.adapters.kafka.records import read_range, reader_of, record_of
-from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, no_topic
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group, no_topic
 from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
@@ -64,11 +64,6 @@ _REBALANCE_MS = 60_000
 _NEVER_MS = 2**31 - 1
 _NO_OFFSET_S = 0.05
 """aiokafka says so at every fetch until the partition has a position."""
-
-
-def group_of(app: AppId) -> str:
-    """The name of the consumer group of the bridges of ``app``."""
-    return f"{app}-bridge"
 
 
 class Bridge:
@@ -206,13 +201,13 @@ class Bridge:
         if self._member is None or not member_id:
             return
         try:
-            await leave(self._connection, group_of(self._app), name=self._member, member_id=member_id)
+            await leave(self._connection, bridge_group(self._app), name=self._member, member_id=member_id)
         except LogError as exc:
             logger.warning("not left: its partitions wait for its session", extra={"error": str(exc)})
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         return self._connection.member(
-            group_of(self._app),
+            bridge_group(self._app),
             name=self._member,
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=min(3_000, self._session_timeout_ms // 6),
@@ -600,9 +595,9 @@ def _first(start: Start, first: int, end: int) -> int:
 
 
 def _where_to_begin(app: AppId, why: str) -> str:
-    return advice.begin_bridge(group_of(app), why)
+    return advice.begin_bridge(bridge_group(app), why)
 
 
 def _outsider(connection: Connection, app: AppId) -> AIOKafkaConsumer:
     """A consumer that may commit offsets of the group while the group has no members."""
-    return connection.member(group_of(app))
+    return connection.member(bridge_group(app))

@@ -15,7 +15,7 @@ from triggerstream.adapters.kafka.connection import Connection, stop, translated
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.group import group_offsets
 from triggerstream.adapters.kafka.records import STUCK_S, extents, read_range, reader_of
-from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
@@ -87,7 +87,7 @@ class KafkaLedger:
         """The offset of the group, as lag tools see it; None where there is none."""
         log = self._at(self._topics.events)
         async with translated("the group's offset is not known", timeout_s=_GROUP_S):
-            return (await group_offsets(self._connection, self._app, [log])).get(log)
+            return (await group_offsets(self._connection, worker_group(self._app), [log])).get(log)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.

@@ -12,7 +12,7 @@ from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.group import members_of
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import extents, read_range, reader_of, record_of
-from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, worker_group
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
@@ -90,7 +90,9 @@ async def refuse_members(connection: Connection, app: AppId, *, timeout_s: float
         UsageError: its group has members.
         LogError: the cluster cannot be reached.
     """
-    _, members = await members_of(connection, app, topic=Topics.of(app).events, timeout_s=timeout_s)
+    _, members = await members_of(
+        connection, worker_group(app), topic=Topics.of(app).events, timeout_s=timeout_s
+    )
     if not members:
         return
     named = ", ".join(f"{member.name or member.client} at {member.host}" for member in members)

@@ -12,7 +12,7 @@ from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.progress import reached_in
-from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, bridge_group, worker_group
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
@@ -60,7 +60,7 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
     if missing:
         topic = Topics.of(app).events
         async with translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
-            offsets = await group_offsets(connection, app)
+            offsets = await group_offsets(connection, worker_group(app))
         read = {place.partition for place, offset in offsets.items() if place.topic == topic and offset > 0}
         lost = [number for number in missing if number in read]
     if lost:
@@ -91,7 +91,7 @@ async def not_handed_over(connection: Connection, app: AppId, partitions: int) -
         translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
         connection.running(connection.reader()) as reader,
     ):
-        commits = await group_commits(connection, f"{app}-bridge")
+        commits = await group_commits(connection, bridge_group(app))
         ends = await reader.end_offsets(places)
         first = await reader.beginning_offsets(places)
     if not commits:

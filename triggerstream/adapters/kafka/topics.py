@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.deadletters import WHOLE_BYTES
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import AppId
+from triggerstream.core.ids import KAFKA_APP_RULE, AppId, is_kafka_app
 from triggerstream.core.tasks import Bounds
 from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, longest_state
 
@@ -26,9 +25,18 @@ INSYNC = "min.insync.replicas"
 _DAY_MS = 86_400_000
 _OVERHEAD_BYTES = 64 * 1024
 """What a record has beside its value: a key of up to 1 KiB, headers, the batch around it."""
-_APP = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TIMEOUT_S = 30.0
 _POLL_S = 0.05
+
+
+def worker_group(app: AppId) -> str:
+    """The consumer group of an app's workers."""
+    return app
+
+
+def bridge_group(app: AppId) -> str:
+    """The consumer group of an app's bridges."""
+    return f"{app}-bridge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +55,8 @@ class Topics:
         Raises:
             UsageError: Kafka takes no such names.
         """
-        if _APP.fullmatch(app) is None:
-            raise UsageError(
-                f"app {app!r}: in Kafka its name has up to 200 of the characters A-Z a-z 0-9 . _ -"
-            )
+        if not is_kafka_app(app):
+            raise UsageError(f"app {app!r}: in Kafka its name {KAFKA_APP_RULE}")
         return cls(
             events=f"{app}.events",
             commands=f"{app}.commands",

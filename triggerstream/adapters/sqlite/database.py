@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from triggerstream import variables
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.database_file import DATABASE, database_file
 from triggerstream.engine.private_files import make_private_directory, make_private_file
 from triggerstream.engine.stored_states import Keeper
 from triggerstream.wire.records import Headers, NewRecord, Record
 
-FILE = "triggerstream.db"
 SCHEMA = 2
 NOT_LEFT_OUT = -1
 """Value of ``left_out`` for a dead letter that is a record or a command; see
@@ -81,13 +82,12 @@ UPDATE configurations AS one SET number = (SELECT count(*) FROM configurations W
 
 def locate(path: Path | str) -> Path:
     """The database file that ``path`` means: itself, or the one in this directory."""
-    path = Path(path).expanduser().absolute()
-    return path if path.suffix == ".db" and not path.is_dir() else path / FILE
+    return database_file(Path(path).expanduser().absolute())
 
 
 def keeper_of(file: Path) -> Keeper:
     """The name of a database's sessions in messages."""
-    return Keeper(name=str(file), address=str(file.parent if file.name == FILE else file))
+    return Keeper(name=str(file), address=str(file.parent if file.name == DATABASE else file))
 
 
 def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:
@@ -100,7 +100,7 @@ def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sql
     try:
         if not file.exists():
             if not create:
-                raise UsageError(f"{file}: not there: {advice.begin_directory('TRIGGERSTREAM_AT')}")
+                raise UsageError(f"{file}: not there: {advice.begin_directory(variables.AT)}")
             _create(file)
         connection = _open(file, mode="ro" if read_only else "rw")
     except (sqlite3.Error, OSError) as exc:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from triggerstream import variables
 from triggerstream.cli.options import Duration, LostOffsets, kafka_config_option, probes_options
 from triggerstream.cli.printing import say
+from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.settings import DEFAULT_APP, KafkaAddress, parse_address
 from triggerstream.supervision.child import Supervision
@@ -31,7 +33,6 @@ _FAILED = 70
 _END_S = 40.0
 """Time for an orderly end, with or without Kafka: 15 s for pending confirmations, 10 s for each client."""
 _COMMENT = "#"
-_CELERYS_OWN = "celery."
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
@@ -54,7 +55,7 @@ class _From(click.ParamType):
 @click.option(
     "--kafka",
     metavar="HOST:PORT",
-    envvar="TRIGGERSTREAM_KAFKA",
+    envvar=variables.KAFKA,
     show_envvar=True,
     required=True,
     help="A broker of the cluster, or several with commas between them.",
@@ -70,7 +71,7 @@ class _From(click.ParamType):
 @click.option(
     "--broker",
     metavar="URL",
-    envvar="CELERY_BROKER_URL",
+    envvar=variables.CELERY_BROKER,
     show_envvar=True,
     help="The Celery broker, in place of the app's own; it is enough where no app can be imported here.",
 )
@@ -268,7 +269,7 @@ def _allow_list(names: Collection[str], file: Path | None, *, allow_any: bool) -
             "--allow-any lets a tasks file run every task of the workers"
         )
     for name in found:
-        if name.startswith(_CELERYS_OWN):
+        if name.startswith(CELERY_PREFIX):
             raise UsageError(f"--allow {name}: tasks of Celery's own can run any other task: none is allowed")
     return frozenset(found)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from triggerstream import variables
 from triggerstream.cli.options import json_option
 from triggerstream.cli.printing import brief, console, json_line, say, text
 from triggerstream.core.errors import TriggerstreamError
@@ -193,7 +194,7 @@ def _moved_to(place: Path, results: Path) -> Iterator[None]:
     before, environment = Path.cwd(), dict(os.environ)
     os.chdir(place)
     os.environ["SURVEY_RESULTS"] = str(results)
-    os.environ.pop("CELERY_BROKER_URL", None)
+    os.environ.pop(variables.CELERY_BROKER, None)
     try:
         yield
     finally:

@@ -15,7 +15,8 @@ import click
 from triggerstream.cli.options import json_option, state_directory_option
 from triggerstream.cli.printing import say
 from triggerstream.core.errors import ConfigError, UsageError
-from triggerstream.settings import DATABASE, DEFAULT_PORT, SqliteAddress, locate
+from triggerstream.engine.database_file import DATABASE
+from triggerstream.settings import DEFAULT_PORT, SqliteAddress, locate
 
 if TYPE_CHECKING:
     from triggerstream.cli.dev.runtime import Runtime, Setup
@@ -60,9 +61,9 @@ def dev(
     in the directory that --dir names: a restart goes on where it was. Without --celery, decisions are made
     and kept, and nothing is run. Ctrl-C ends it and all that it started.
     """
-    from triggerstream import bootstrap
     from triggerstream.cli.dev.runtime import Setup
     from triggerstream.cli.dev.voice import JsonVoice, LogLines, PlainVoice, findings
+    from triggerstream.engine.garbage import collect_less_often
 
     address = locate(at)
     if not isinstance(address, SqliteAddress) or address.path.name != DATABASE:
@@ -73,7 +74,7 @@ def dev(
         directory=address.path.parent, celery=celery, broker=broker, port=port, concurrency=concurrency
     )
     voice = JsonVoice() if as_json else PlainVoice()
-    bootstrap.collect_less()
+    collect_less_often()
     logging.getLogger().addHandler(LogLines(voice.aside))
     try:
         asyncio.run(until_signalled(_Dev(file, setup, voice)))

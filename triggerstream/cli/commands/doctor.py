@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from triggerstream import variables
 from triggerstream.cli.options import at_option, existing, json_option, quiet, run
 from triggerstream.cli.printing import json_line, say
 from triggerstream.core import advice
@@ -43,7 +44,7 @@ class Finding:
 @click.option(
     "--broker",
     metavar="URL",
-    envvar="CELERY_BROKER_URL",
+    envvar=variables.CELERY_BROKER,
     show_envvar=True,
     help="The Celery broker to look at as well.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from triggerstream import variables
 from triggerstream.cli.options import (
     NotJsonError,
     existing,
@@ -14,7 +15,7 @@ from triggerstream.cli.options import (
 )
 from triggerstream.cli.printing import json_line, say
 from triggerstream.core.ids import Json, JsonObject
-from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY
+from triggerstream.settings import DEFAULT_DIRECTORY
 
 
 @click.command()
@@ -33,7 +34,7 @@ from triggerstream.settings import AT_VARIABLE, DEFAULT_DIRECTORY
     "--dir",
     "at",
     metavar="WHERE",
-    envvar=AT_VARIABLE,
+    envvar=variables.AT,
     show_envvar=True,
     default=DEFAULT_DIRECTORY,
     show_default=True,

@@ -201,9 +201,10 @@ async def _archives(
     at: str, *, to_rebuild: bool, partitions: int | None = None
 ) -> AsyncIterator[Sequence[Archive]]:
     from triggerstream import bootstrap
+    from triggerstream.engine.garbage import collect_less_often
 
     address = existing(at)
-    bootstrap.collect_less()
+    collect_less_often()
     if isinstance(address, HttpAddress):
         raise UsageError(
             f"{address}: an HTTP intake takes triggers only: name the engine's state directory or database"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from triggerstream import variables
 from triggerstream.cli.logs import console_handler
 from triggerstream.cli.options import Duration, LostOffsets, kafka_config_option, probes_options, web_options
 from triggerstream.core.errors import UsageError
@@ -20,7 +21,7 @@ from triggerstream.supervision.child import Supervision
 @click.option(
     "--kafka",
     metavar="HOST:PORT",
-    envvar="TRIGGERSTREAM_KAFKA",
+    envvar=variables.KAFKA,
     show_envvar=True,
     required=True,
     help="A broker of the cluster, or several with commas between them.",

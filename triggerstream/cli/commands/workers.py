@@ -96,12 +96,14 @@ def _line(kind: str, member: Member) -> str:
 async def _groups(address: KafkaAddress) -> dict[str, tuple[str, Sequence[Member]]]:
     """The state and the members of each group of the app, by kind of member."""
     from triggerstream import bootstrap
-    from triggerstream.adapters.kafka.bridge import group_of
     from triggerstream.adapters.kafka.group import members_of
-    from triggerstream.adapters.kafka.topics import Topics
+    from triggerstream.adapters.kafka.topics import Topics, bridge_group, worker_group
 
     connection, topics = bootstrap.kafka(address), Topics.of(address.app)
-    groups = {"worker": (address.app, topics.events), "bridge": (group_of(address.app), topics.commands)}
+    groups = {
+        "worker": (worker_group(address.app), topics.events),
+        "bridge": (bridge_group(address.app), topics.commands),
+    }
     return {
         kind: await members_of(connection, group, topic=topic, timeout_s=_TIMEOUT_S)
         for kind, (group, topic) in groups.items()
@@ -111,12 +113,12 @@ async def _groups(address: KafkaAddress) -> dict[str, tuple[str, Sequence[Member
 async def _remove(address: KafkaAddress, name: str) -> Sequence[str]:
     """Remove ``name`` from the app's groups; return the groups of which it was a member."""
     from triggerstream import bootstrap
-    from triggerstream.adapters.kafka.bridge import group_of
     from triggerstream.adapters.kafka.group import leave
+    from triggerstream.adapters.kafka.topics import bridge_group, worker_group
 
     connection = bootstrap.kafka(address)
     return [
         group
-        for group in (address.app, group_of(address.app))
+        for group in (worker_group(address.app), bridge_group(address.app))
         if await leave(connection, group, name=name, timeout_s=_TIMEOUT_S)
     ]

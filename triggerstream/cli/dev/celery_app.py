@@ -16,13 +16,10 @@ import warnings
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from triggerstream import variables
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.printable import escape
 
-BROKER_VARIABLE = "TRIGGERSTREAM_DEV_BROKER"
-"""The broker in place of the app's own; set where the app has none."""
-QUEUES_VARIABLE = "TRIGGERSTREAM_DEV_QUEUES"
-"""The queues that the tasks file names, comma-separated, beside those that the app has."""
 UNUSABLE = 2
 """The worker's exit status where trying again is of no use."""
 
@@ -68,7 +65,7 @@ def main(arguments: list[str]) -> int:
     spec, *rest = arguments
     try:
         app = load_app(spec)
-        broker = os.environ.get(BROKER_VARIABLE)
+        broker = os.environ.get(variables.DEV_BROKER)
         if broker:
             use_broker(app, broker)
         _install(app)
@@ -76,7 +73,7 @@ def main(arguments: list[str]) -> int:
         print(escape(str(exc)), file=sys.stderr)  # noqa: T201 - for the user who started this
         return UNUSABLE
     warnings.filterwarnings("ignore", message="\\s*You're running the worker with superuser privileges")
-    queues = [*app.amqp.queues, *filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))]
+    queues = [*app.amqp.queues, *filter(None, os.environ.get(variables.DEV_QUEUES, "").split(","))]
     app.worker_main(["--quiet", "worker", "--queues", ",".join(dict.fromkeys(queues)), *rest])
     return 0
 
@@ -106,7 +103,7 @@ def use_broker(app: CeleryApp, url: str) -> None:
 
 def own_broker(app: CeleryApp) -> str | None:
     """The broker that ``app`` is configured to use; None where nobody said."""
-    return app.conf.broker_write_url or app.conf.broker_url or os.environ.get("CELERY_BROKER_URL")
+    return app.conf.broker_write_url or app.conf.broker_url or os.environ.get(variables.CELERY_BROKER)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from triggerstream import bootstrap
+from triggerstream import bootstrap, variables
 from triggerstream.cli.dev.celery_app import (
-    BROKER_VARIABLE,
-    QUEUES_VARIABLE,
     UNUSABLE,
     CeleryApp,
     load_app,
@@ -27,11 +25,12 @@ from triggerstream.cli.dev.children import Broker, Child, start_valkey
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.database_file import DATABASE
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.queries.embedded import Lookout, ReaderStates
 from triggerstream.engine.queries.index import Indexer
 from triggerstream.engine.queries.view import View
-from triggerstream.settings import DATABASE, DEFAULT_APP, LOG_VARIABLE, SqliteAddress
+from triggerstream.settings import DEFAULT_APP, SqliteAddress
 
 if TYPE_CHECKING:
     from triggerstream.engine.embedded.engine import EmbeddedEngine
@@ -119,7 +118,7 @@ class Runtime:
     async def _start(self) -> None:
         setup = self._setup
         # For `install` in the app's own module, here and in the worker.
-        os.environ[LOG_VARIABLE] = str(self.address)
+        os.environ[variables.LOG] = str(self.address)
         if setup.celery is not None:
             self._app = load_app(setup.celery)
         self._stack.push_async_callback(self.reader.close)
@@ -309,12 +308,12 @@ class Worker:
     async def _start(self) -> Child:
         env = {
             **os.environ,
-            LOG_VARIABLE: str(self._address),
-            QUEUES_VARIABLE: ",".join(self._queues),
+            variables.LOG: str(self._address),
+            variables.DEV_QUEUES: ",".join(self._queues),
             "PYTHONUNBUFFERED": "1",
         }
         if self._broker is not None:
-            env[BROKER_VARIABLE] = self._broker
+            env[variables.DEV_BROKER] = self._broker
         return await Child.start(
             [
                 sys.executable,

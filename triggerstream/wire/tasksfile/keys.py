@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final
 
+from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.ids import JsonObject, TaskName, TriggerName
 from triggerstream.core.tasks import Bounds, Retry, Task
 from triggerstream.wire.durations import parse_duration
@@ -57,8 +58,6 @@ NOTE_PREFIX: Final = "x-"
 EXECUTORS: Final = ("celery",)
 MOST_RETRIES: Final = 1_000_000
 """Far beyond use; JSON alone would allow numbers that no 64-bit integer holds."""
-CELERY_PREFIX: Final = "celery."
-"""Celery's own tasks, such as ``celery.chord``; the bridge never dispatches them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
