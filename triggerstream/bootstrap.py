@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from triggerstream.adapters.kafka.security import Security
     from triggerstream.adapters.nowhere import NowhereDispatcher
     from triggerstream.engine.checkpoint import LostRange
+    from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.embedded.engine import EmbeddedEngine
     from triggerstream.engine.health.liveness import Pulse
     from triggerstream.engine.replay.archive import Archive, RecordReader
@@ -79,8 +80,8 @@ def outcome_log(address: str | Address) -> OutcomeLog:
     return SqliteLog(_database(parsed, "outcomes are reported to").path)
 
 
-def reader(address: str | Address) -> Reader:
-    """A view of what is known at ``address``.
+def reader(address: str | Address, configurations: ConfigurationCache | None = None) -> Reader:
+    """A view of what is known at ``address``. It takes parsed tasks files from ``configurations``.
 
     Raises:
         UsageError: ``address`` is none, or cannot be looked into.
@@ -90,7 +91,7 @@ def reader(address: str | Address) -> Reader:
         with _extra():
             from triggerstream.adapters.kafka.reader import KafkaReader
 
-        return KafkaReader(kafka(parsed), parsed.app)
+        return KafkaReader(kafka(parsed), parsed.app, configurations=configurations)
     from triggerstream.adapters.sqlite.reader import SqliteReader
 
     return SqliteReader(_database(parsed, "sessions are read from").path)
@@ -182,11 +183,13 @@ async def _kafka_archives(
         from triggerstream.adapters.kafka.ledger import KafkaLedger
         from triggerstream.adapters.kafka.lost import LostRanges
         from triggerstream.adapters.kafka.topics import Topics
+    from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.replay.changelog import ChangelogArchive
 
     await replay.refuse_wrong_topics(connection, app)
     if to_rebuild:
         await replay.refuse_members(connection, app)
+    configurations = ConfigurationCache()
     topics, log = Topics.of(app), (await layout_of(connection, app, partitions=partitions)).identity
     return [
         ChangelogArchive(
@@ -214,6 +217,7 @@ async def _kafka_archives(
             ),
             address=str(address),
             control=connection.security.control,
+            configurations=configurations,
         )
         for number in range(log.partitions)
     ]
@@ -397,6 +401,7 @@ def embedded(
     app: AppId,
     dispatcher: Dispatcher,
     on_checkpoint: Callable[[Checkpoint], None],
+    configurations: ConfigurationCache | None = None,
 ) -> tuple[EmbeddedEngine, Log]:
     """The embedded engine of the database at ``address``, which it makes where there is none, and its log.
 
@@ -419,6 +424,7 @@ def embedded(
         clock=SystemClock(),
         on_checkpoint=on_checkpoint,
         keeper=keeper_of(locate(path)),
+        configurations=configurations,
     )
     return engine, log
 

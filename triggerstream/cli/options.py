@@ -29,6 +29,7 @@ from triggerstream.settings import (
 
 if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
+    from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.queries.view import View
 
 _LOST = re.compile("([0-9]{1,10}):([0-9]{1,18})-([0-9]{1,18})")
@@ -270,15 +271,17 @@ def in_kafka(at: str, what: str) -> KafkaAddress:
 async def viewing(at: str) -> AsyncIterator[View]:
     """A view of the sessions at what ``--at`` names."""
     from triggerstream import bootstrap
+    from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.queries.view import View
 
-    async with reading(at) as reader:
-        yield View(reader, app=bootstrap.app_of(existing(at)))
+    configurations = ConfigurationCache()
+    async with reading(at, configurations) as reader:
+        yield View(reader, app=bootstrap.app_of(existing(at)), configurations=configurations)
 
 
 @asynccontextmanager
-async def reading(at: str) -> AsyncIterator[Reader]:
-    """A reader of what ``--at`` names."""
+async def reading(at: str, configurations: ConfigurationCache | None = None) -> AsyncIterator[Reader]:
+    """A reader of what ``--at`` names, which takes parsed tasks files from ``configurations``."""
     from triggerstream import bootstrap
 
     address = existing(at)
@@ -286,7 +289,7 @@ async def reading(at: str) -> AsyncIterator[Reader]:
         raise UsageError(
             f"{address}: an HTTP intake takes triggers only: name the engine's state directory or database"
         )
-    reader = bootstrap.reader(str(address))
+    reader = bootstrap.reader(str(address), configurations)
     try:
         yield reader
     finally:

@@ -86,6 +86,11 @@ class ConfigurationText:
     text: str
     number: int = 0
 
+    @property
+    def size(self) -> int:
+        """Size of the text in bytes."""
+        return len(self.text.encode())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:

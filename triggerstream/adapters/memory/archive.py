@@ -9,6 +9,7 @@ from triggerstream.core import advice, tasks
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import AppId, CommandId
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.wire import commands
@@ -46,6 +47,7 @@ class MemoryArchive:
 
     def __init__(self, database: MemoryDatabase, *, app: AppId) -> None:
         self.app = app
+        self.configurations = ConfigurationCache()
         self._database = database
         self._fenced = False
 

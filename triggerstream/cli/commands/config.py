@@ -17,9 +17,9 @@ from triggerstream.core import advice
 from triggerstream.core.errors import Finding
 from triggerstream.core.printable import escape
 from triggerstream.core.tasks import NO_CONFIGURATION, Configuration
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.settings import KafkaAddress
-from triggerstream.wire import tasksfile
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.tasksfile import check
 
@@ -107,9 +107,14 @@ def diff(*, file: Path, at: str, as_json: bool) -> None:
     """Show what would change if FILE came into force. The exit status is 1 if anything would."""
     from triggerstream.cli.tasks_file import load
 
-    new = load(file)
+    configurations = ConfigurationCache()
+    new = load(file, configurations)
     current = run(_in_force(at))
-    old = NO_CONFIGURATION if current is None else tasksfile.read(current.text, name="configuration in force")
+    old = (
+        NO_CONFIGURATION
+        if current is None
+        else configurations.read(current.text, name="configuration in force")
+    )
     added = [name for name in new.by_name if name not in old.by_name]
     removed = [name for name in old.by_name if name not in new.by_name]
     changed = [name for name, task in new.by_name.items() if old.by_name.get(name, task) != task]

@@ -120,9 +120,10 @@ class _Dev:
         from triggerstream.cli.tasks_file import load
 
         stamp = _stamp(self._file)
-        config = load(self._file)
         narrator = Narrator(self.voice.tell)
-        async with Runtime(self._setup, on_checkpoint=narrator.take, say=self.voice.aside) as runtime:
+        starting = Runtime(self._setup, on_checkpoint=narrator.take, say=self.voice.aside)
+        config = load(self._file, starting.configurations)
+        async with starting as runtime:
             await runtime.engine.apply(config.text, name=str(self._file))
             await runtime.start_worker(_queues(config))
             self._ready(runtime, config)
@@ -155,7 +156,7 @@ class _Dev:
         from triggerstream.cli.tasks_file import load
 
         try:
-            config = load(self._file)
+            config = load(self._file, runtime.configurations)
         except (ConfigError, UsageError) as exc:
             self.voice.refused(self._file, exc)
             return
