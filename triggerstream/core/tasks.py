@@ -70,7 +70,6 @@ class Task:
     unless: tuple[TriggerName, ...] = ()
     and_every: TriggerName | None = None
     with_params: JsonObject = field(default_factory=dict)
-    using: str = "celery"
     retry: Retry | None = None
     queue: str | None = None
     expires_us: int | None = None

@@ -208,7 +208,6 @@ class KafkaReader:
             offset=0 if mark is None else decode_checkpoint(mark).offset,
             end=end,
             outbox=None,
-            unsent=None,
             dead_letters=None,
         )
 
