@@ -248,6 +248,7 @@ class PartitionedPlace(Place):
         super().__init__()
         self._owner: Owner | None = None
         self.failures: list[BaseException] = []
+        self._failed = asyncio.Event()
 
     @property
     @abstractmethod
@@ -283,8 +284,12 @@ class PartitionedPlace(Place):
             appender=self.appender,
             clock=ManualClock(),
             identity=self.identity,
-            fail=self.failures.append,
+            fail=self._fail,
         )
+
+    def _fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self._failed.set()
 
     async def fold(self) -> None:
         partition = (await self._opened()).partitions[0]
@@ -292,9 +297,18 @@ class PartitionedPlace(Place):
         if records:
             partition.take()
             partition.fold(records)
-            await partition.reached(records[-1].offset + 1)
+            async with asyncio.timeout(60):
+                await partition.reached(records[-1].offset + 1)
         await self.shown()
         assert not self.failures
+
+    async def fold_and_fail(self) -> None:
+        """Have the engine fold what is in the log, and wait until that has ended it."""
+        partition = (await self._opened()).partitions[0]
+        partition.take()
+        partition.fold(await self.records(partition.next))
+        async with asyncio.timeout(60):
+            await self._failed.wait()
 
     async def shown(self) -> None:
         """Wait until readers see what was made durable."""

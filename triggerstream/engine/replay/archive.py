@@ -81,12 +81,20 @@ class Archive(Protocol):
         """The records from ``begin`` to before ``end``, in order, in pieces."""
 
     async def decided(self, arrival_us: int) -> Collection[bytes]:
-        """Decisions, as bytes, that were made durable for records of this arrival or later, among others."""
+        """Decisions, as bytes, that may be missing from ``kept`` although they were made durable.
+
+        All of those for records of this arrival or later, and perhaps others; none where what is kept never
+        lags behind the decisions.
+        """
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Keep what the log came to below ``offset``, and nothing of what was kept before; all or nothing.
 
-        Only after ``fence``. A crash leaves what was kept before, or the new.
+        A crash leaves what was kept before, or the new.
+
+        Raises:
+            FencedError: an engine has taken the partition over since ``fence``.
+            LogError: not known to have succeeded; or there was no ``fence``.
         """
 
     async def close(self) -> None:
