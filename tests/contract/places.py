@@ -359,10 +359,6 @@ class _LetterReader(MemoryReader):
     """A reader that has nothing but the dead letters of ``partition``."""
 
     def __init__(self, partition: MemoryPartition) -> None:
-        super().__init__(MemoryDatabase())
-        self._partition = partition
-
-    async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
         rows = [
             DeadLetterRow(
                 number=number,
@@ -372,10 +368,12 @@ class _LetterReader(MemoryReader):
                 value=letter.record.value,
                 headers=letter.record.headers,
                 reason=letter.reason,
+                last=letter.last,
+                left_out=letter.left_out,
             )
-            for number, letter in enumerate(self._partition.dead_letters, 1)
+            for number, letter in enumerate(partition.dead_letters, 1)
         ]
-        return rows[after : after + limit]
+        super().__init__(MemoryDatabase(dead_letters=rows))
 
 
 class MemoryPartitionPlace(PartitionedPlace):
