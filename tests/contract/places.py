@@ -39,7 +39,7 @@ from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.adapters.sqlite.replay import SqliteArchive
-from triggerstream.core.ids import AppId, ConfigHash
+from triggerstream.core.ids import AppId, ConfigHash, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
@@ -249,6 +249,7 @@ class PartitionedPlace(Place):
         self._owner: Owner | None = None
         self.failures: list[BaseException] = []
         self._failed = asyncio.Event()
+        self._inspectors: list[OwnedLookout] = []
 
     @property
     @abstractmethod
@@ -273,8 +274,13 @@ class PartitionedPlace(Place):
     async def _opened(self) -> Owner:
         if self._owner is None:
             self._owner = Owner(lambda _: self._made())
+            self._owner.on_durable = self._note
             await self._owner.open([0])
         return self._owner
+
+    def _note(self, partition: Partition, sessions: Iterable[SessionId]) -> None:
+        for inspector in self._inspectors:
+            inspector.note(partition, sessions)
 
     def _made(self) -> Partition:
         return Partition(
@@ -338,6 +344,7 @@ class PartitionedPlace(Place):
             appender=self.appender,
             reader=self.reader(),
         )
+        self._inspectors.append(found)
         self._stack.push_async_callback(found.close)
         return found
 
