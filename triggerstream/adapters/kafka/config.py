@@ -24,6 +24,7 @@ from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession, configuration_record
+from triggerstream.engine.operations.administration import Change
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire.events import decode
 from triggerstream.wire.marks import CheckpointMark
@@ -33,19 +34,6 @@ from triggerstream.wire.signature import SIGNATURE_HEADER
 _TIMEOUT_S = 60.0
 _RECORD_BYTES = 1_024
 """Maximum size of a record without the text of the file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """Result of an apply: ``hash`` replaced ``replaced`` (None: nothing) at ``offsets``, by partition.
-
-    ``number`` and ``replaced`` are those of the first changed partition.
-    """
-
-    hash: ConfigHash
-    number: int
-    replaced: ConfigHash | None
-    offsets: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
