@@ -10,8 +10,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from aiohttp.test_utils import TestServer
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tests.support.intake import intake
+from triggerstream.adapters.http import HttpLog
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
@@ -209,6 +212,25 @@ class MemoryPlace(EmbeddedPlace):
 
     def archive(self) -> Archive:
         return MemoryArchive(self.database, app=APP)
+
+
+class HttpPlace(MemoryPlace):
+    """One whose log is at the other end of a real HTTP intake."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self._http: HttpLog | None = None
+
+    async def serve(self) -> None:
+        """Start the intake."""
+        server = await self._stack.enter_async_context(TestServer(intake(self._log, self.database)))
+        self._http = HttpLog(str(server.make_url("")).rstrip("/"))
+        self._stack.push_async_callback(self._http.close)
+
+    @property
+    def log(self) -> Log:
+        assert self._http is not None
+        return self._http
 
 
 class SqlitePlace(EmbeddedPlace):
@@ -519,6 +541,10 @@ async def place_of(kind: str, request: pytest.FixtureRequest, directory: Path, c
             return MemoryPlace(clock)
         case "sqlite":
             return SqlitePlace(clock, directory)
+        case "http":
+            http = HttpPlace(clock)
+            await http.serve()
+            return http
         case "memory partition":
             return MemoryPartitionPlace(clock)
         case _:
