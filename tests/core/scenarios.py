@@ -170,7 +170,7 @@ class Partition:
                 instance = found[name]
                 assert instance.status == expected["status"], name
                 assert state.stored_kwargs(instance) == expected["kwargs"], name
-                for key in ("result", "error", "metadata", "reason"):
+                for key in ("result", "error", "metadata", "reason", "said"):
                     if key in expected:
                         assert getattr(instance, key) == expected[key], name
         for session, names in check.waits_for.items():

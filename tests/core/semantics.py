@@ -45,7 +45,7 @@ from triggerstream.core.ids import (
     event_digest,
     instance_id,
 )
-from triggerstream.core.state import DECIDED, WAITING, Effect, Instance, SessionState, Status
+from triggerstream.core.state import DECIDED, WAITING, Inert, Instance, SessionState, Status
 from triggerstream.wire import state as wire
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "semantics.md"
@@ -328,7 +328,7 @@ class Cell:
 
     becomes: str | None
     """The new status; None if it stays."""
-    effect: Effect | None
+    effect: Inert | None
     made: bool
     also: str
     commands: str
@@ -409,14 +409,15 @@ def _by_id(state: SessionState) -> Iterator[tuple[InstanceId, Instance]]:
             yield instance_id(name, instance.number), instance
 
 
-def _note(story: Story, offset: int) -> tuple[Effect | None, str]:
+def _note(story: Story, offset: int) -> tuple[Inert | None, str]:
     state = story.state
     assert state is not None
     if not state.positions or state.positions[-1][0] != offset:
         return None, ""
     note = state.positions[-1][3]
     if isinstance(note, tuple):
-        return note
+        inert, _, says = note
+        return inert, says
     return None, note or "entry"
 
 
@@ -446,6 +447,8 @@ def _changes(before: Instance, after: Instance | None) -> Iterator[str]:
         yield "error kept"
     if after.reason != before.reason:
         yield "no reason" if after.reason is None else f"reason `{after.reason}`"
+    if after.said != before.said:
+        yield f"said `{after.said}`"
 
 
 # ---- the parts of the page ----------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.story import SECOND, START_US, Story, names, task
+from triggerstream.core.effects import Reason
 from triggerstream.core.events import FailureReason
 from triggerstream.core.ids import Json
 from triggerstream.core.tasks import Retry
@@ -50,12 +51,16 @@ def test_result_that_cannot_be_reported_is_never_retried() -> None:
     assert names(story.replay("t#0")) == ["t#1"]  # an operator may
 
 
+def test_every_reason_of_a_worker_is_one_of_an_instance() -> None:
+    assert {reason.value for reason in FailureReason} <= {reason.value for reason in Reason}
+
+
 @pytest.mark.parametrize("reason", [r for r in FailureReason if r != "result not reportable"])
 def test_every_other_failure_is_retried(reason: FailureReason) -> None:
     story = retrying(max=1)
     assert names(story.failed("t#0", reason=reason)) == ["t#1"]
     assert story.statuses() == {"t#0": "replayed", "t#1": "scheduled"}
-    assert story.instance("t#0").reason == reason
+    assert story.instance("t#0").reason == Reason(reason.value)
 
 
 def test_backoff_grows_by_its_factor_up_to_its_limit() -> None:

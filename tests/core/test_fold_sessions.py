@@ -28,7 +28,8 @@ def test_close_cancels_what_waits_and_lets_go_on_what_was_decided() -> None:
         "again#1": "cancelled",
         "runs#0": "scheduled",
     }
-    assert story.instance("waits#0").reason == "moved away"
+    waits = story.instance("waits#0")
+    assert (waits.reason, waits.said) == ("session closed", "moved away")
     assert story.timer(at=7200) == []
     story.started("runs#0")
     story.finished("runs#0")
@@ -111,7 +112,7 @@ def test_erase_leaves_nothing_but_generation_and_offset() -> None:
     story.fire("b")
     story.erase()
     assert story.state == SessionState(generation=1, offset=2)
-    assert wire.encode(story.state) == b'{"version":1,"generation":1,"offset":2}'
+    assert wire.encode(story.state) == b'{"version":2,"generation":1,"offset":2}'
 
 
 def test_session_starts_anew_after_an_erase_with_new_command_ids() -> None:

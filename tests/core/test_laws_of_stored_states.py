@@ -46,7 +46,7 @@ def decodes_or_says_why(value: bytes) -> bool:
 @example(b"null")
 @example(b"[" * 100_000)
 @example(b'{"version":1}')
-@example(b'{"version":2,"generation":0,"offset":0}')
+@example(b'{"version":3,"generation":0,"offset":0}')
 @example(b'{"version":1,"generation":0,"offset":"\xff"}')
 def test_any_bytes_are_a_state_or_a_decode_error(value: bytes) -> None:
     decodes_or_says_why(value)

@@ -407,7 +407,7 @@ def test_erased_session_keeps_no_configuration() -> None:
     log.apply(tasks(u=task("a")))
     stored = log.folded().states[SessionId("s")]
     assert stored.config == 3
-    assert stored.state == b'{"version":1,"generation":1,"offset":2}'
+    assert stored.state == b'{"version":2,"generation":1,"offset":2}'
     assert stored.due_us is None
 
 

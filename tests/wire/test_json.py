@@ -28,12 +28,12 @@ def nested(depth: int, *, inner: bytes = b"") -> bytes:
 
 
 def read_by_the_standard_library(text: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """What ``json`` makes of it, without the liberties that it takes."""
+    """The value in ``json``'s eyes, without the liberties that it takes; a byte-order mark is skipped."""
 
     def refuse(_constant: str) -> None:
         raise ValueError
 
-    return json.loads(text.decode(), parse_constant=refuse)
+    return json.loads(text.decode("utf-8-sig"), parse_constant=refuse)
 
 
 # ---- laws ---------------------------------------------------------------------------------------

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.values import deep, states
+from triggerstream.core.effects import Why
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import TaskName, TriggerName
-from triggerstream.core.state import Arrival, Effect, Instance, SessionState, Status, TaskRecord
+from triggerstream.core.state import Arrival, Inert, Instance, SessionState, Status, TaskRecord
 from triggerstream.wire import state
 from triggerstream.wire.bounds import JSON_DEPTH
 
 INSTANCE: dict[str, Any] = {"number": 0, "status": "unstarted", "created": 1, "changed": 1}
-FULL: dict[str, Any] = {"version": 1, "generation": 0, "offset": 5, "config": 0}
+FULL: dict[str, Any] = {"version": 2, "generation": 0, "offset": 5, "config": 0}
 
 
 def decoded(**fields: Any) -> SessionState:  # noqa: ANN401 - whatever JSON holds
@@ -62,7 +63,7 @@ def test_open_and_delayed_instances_are_counted() -> None:
 
 
 def test_an_empty_state_has_met_every_configuration() -> None:
-    known = state.decode(b'{"version":1,"generation":3,"offset":9}')
+    known = state.decode(b'{"version":2,"generation":3,"offset":9}')
     assert known == SessionState(generation=3, offset=9)
 
 
@@ -113,8 +114,8 @@ def test_an_event_stands_once_however_many_instances_hold_it() -> None:
 
 
 def test_a_newer_version_is_refused_and_named() -> None:
-    with pytest.raises(DecodeError, match="/version: 2 is newer than this release, which reads up to 1"):
-        decoded(version=2)
+    with pytest.raises(DecodeError, match="/version: 3 is newer than this release, which reads up to 2"):
+        decoded(version=3)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +127,10 @@ def test_a_newer_version_is_refused_and_named() -> None:
         [1, 2, 1, None],
         [1, "a", 1, 2],
         [1, "a", 1, ["refused"]],
-        [1, "a", 1, ["applied", "why"]],
-        [1, "a", 1, ["refused", None]],
+        [1, "a", 1, ["refused", "why"]],
+        [1, "a", 1, ["refused", "no code", "why"]],
+        [1, "a", 1, ["applied", "bound", "why"]],
+        [1, "a", 1, ["refused", "bound", None]],
         [1, "a", 1],
         [1, "a", 1, None, None],
         [1.0, "a", 1, None],
@@ -137,8 +140,8 @@ def test_a_newer_version_is_refused_and_named() -> None:
 )
 def test_a_position_is_offset_type_time_and_note(entry: object) -> None:
     assert decoded(positions=[[1, "a", 1, None], [2, "b", -1, "note"]]).positions[1] == (2, "b", -1, "note")
-    refused = decoded(positions=[[1, "a", 1, ["refused", "why"]]]).positions[0]
-    assert refused == (1, "a", 1, (Effect.REFUSED, "why"))
+    refused = decoded(positions=[[1, "a", 1, ["refused", "bound", "why"]]]).positions[0]
+    assert refused == (1, "a", 1, (Inert.REFUSED, Why.BOUND, "why"))
     with pytest.raises(DecodeError, match=r"^/positions"):
         decoded(positions=[[1, "a", 1, None], entry])
 
@@ -214,7 +217,7 @@ def test_a_count_or_an_instant_of_an_instance_is_an_integer(field: str, value: o
     [
         *(("kwargs", "object | null"), ("metadata", "object | null"), ("sent", "object | null")),
         *(("captured", "object"), ("noted", "object")),
-        *(("reason", "str | null"), ("error", "str | null"), ("status", "str")),
+        *(("reason", "str | null"), ("said", "str | null"), ("error", "str | null"), ("status", "str")),
     ],
 )
 def test_other_fields_of_an_instance_have_their_types(field: str, wanted: str) -> None:

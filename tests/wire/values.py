@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from triggerstream.core.commands import Cause, Command, Decision, Revoke
+from triggerstream.core.effects import Reason, Why
 from triggerstream.core.events import (
     ENGINE_PREFIX,
     Body,
@@ -39,7 +40,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
-    Effect,
+    Inert,
     Instance,
     Sent,
     SessionState,
@@ -101,6 +102,9 @@ def _arrivals() -> st.SearchStrategy[Arrival]:
     )
 
 
+_INERT = st.tuples(st.sampled_from(Inert), st.sampled_from(Why), TEXT)
+
+
 def _instances() -> st.SearchStrategy[Instance]:
     count = st.none() | COUNT
     text = st.none() | TEXT
@@ -131,7 +135,8 @@ def _instances() -> st.SearchStrategy[Instance]:
         started_us=count,
         ended_us=count,
         sent=st.none() | sent,
-        reason=text,
+        reason=st.none() | st.sampled_from(Reason),
+        said=text,
         result=json_values(),
         error=text,
         metadata=st.none() | flat_objects(),
@@ -173,7 +178,12 @@ def states(draw: st.DrawFn) -> SessionState:
                 NAME.map(TriggerName), st.binary(min_size=8, max_size=8).map(lambda one: one * 3), max_size=2
             ),
             positions=st.lists(
-                st.tuples(COUNT, TEXT, INT64, st.none() | TEXT | st.tuples(st.sampled_from(Effect), TEXT)),
+                st.tuples(
+                    COUNT,
+                    TEXT,
+                    INT64,
+                    st.none() | TEXT | _INERT,
+                ),
                 max_size=2,
             ),
             open_count=st.just(0),

@@ -17,6 +17,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from triggerstream.core.commands import Cause, Command, Decision, Revoke
+from triggerstream.core.effects import (
+    APPLIED,
+    NOTHING,
+    Applied,
+    Effect,
+    Ignored,
+    Nothing,
+    Reason,
+    Refused,
+    Why,
+)
 from triggerstream.core.events import (
     Cancel,
     Close,
@@ -59,7 +70,7 @@ from triggerstream.core.state import (
     DECIDED,
     WAITING,
     Arrival,
-    Effect,
+    Inert,
     Instance,
     Note,
     Sent,
@@ -92,6 +103,7 @@ class Folded(Struct, frozen=True, kw_only=True):
     """
 
     state: SessionState
+    effect: Effect = NOTHING
     decisions: tuple[Decision, ...] = ()
     settled: tuple[CommandId, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
@@ -290,6 +302,7 @@ class _Draft:
         "config",
         "created",
         "decisions",
+        "effect",
         "followed",
         "follows",
         "meter",
@@ -315,6 +328,7 @@ class _Draft:
         self.offset = -1
         self.created = self.resolved = self.taken = 0
         self.sweep = self.followed = False
+        self.effect: Effect = NOTHING
         self.follows: _Follows | None = None
         self.barred: _BoundError | None = None
         self.beyond: _Beyond | None = None
@@ -343,6 +357,7 @@ class _Draft:
             self._let_go()
         folded = Folded(
             state=self.state,
+            effect=self.effect,
             decisions=tuple(self.decisions),
             settled=tuple(self.settled),
             created=self.created,
@@ -368,7 +383,7 @@ class _Draft:
             self._judge_all()
         # What was decided so far, time or a configuration decided: it belongs to no event's trace.
         self.trace = event.traceparent
-        note = self._apply(event)
+        effect = self._apply(event)
         if self.follows is not None:
             self._follow(event, self.follows)
         state = self.state
@@ -376,10 +391,10 @@ class _Draft:
             self.fire_timers(state.clock_us)
         state.offset = event.offset
         if self.beyond is not None and self.beyond.remarks:
-            note = _with_remarks(note, self.beyond.remarks)
-        if note is not _SILENT:
-            if note is not None:
-                note = _cut_note(note)
+            effect = _with_remarks(effect, self.beyond.remarks)
+        self.effect = effect
+        if not isinstance(effect, Nothing):
+            note = None if effect is APPLIED else _note(effect)
             positions = [*state.positions, (event.offset, event.type, event.time_us, note)]
             limit = self.config.bounds.positions
             state.positions = positions if len(positions) <= limit else positions[-limit:]
@@ -436,7 +451,7 @@ class _Draft:
         self._beyond().prevented += 1
         self._remark(what)
 
-    def _apply(self, event: Event) -> Note:
+    def _apply(self, event: Event) -> Effect:
         """Fold the event itself; returns the note for the timeline. R7.10 and R8.5 need nothing here."""
         match event.body:
             case Trigger() as trigger:
@@ -456,13 +471,13 @@ class _Draft:
             case Erase() as erase:
                 return self._erase(erase)
             case Touch() | Timer():
-                return _SILENT
+                return NOTHING
             case _ as never:
                 assert_never(never)
 
     # ---- triggers -----------------------------------------------------------------------------
 
-    def _trigger(self, event: Event, trigger: Trigger) -> Note:
+    def _trigger(self, event: Event, trigger: Trigger) -> Effect:
         """Ignore a duplicate (R4.1); fire any other trigger."""
         name = trigger.name
         if event.id is not None and name in self.config.users:
@@ -470,7 +485,9 @@ class _Draft:
             digest = event_digest(event.source, event.id)
             if digests is not None:
                 if _holds(digests, digest):
-                    return Effect.IGNORED, "duplicate: an event of this source and id is included already"
+                    return Ignored(
+                        Why.DUPLICATE, "duplicate: an event of this source and id is included already"
+                    )
                 digest = (digests + digest)[-self.config.bounds.digests * DIGEST_BYTES :]
             self.state.digests = {**self.state.digests, name: digest}
         self._fire(
@@ -483,7 +500,7 @@ class _Draft:
                 source=event.source,
             ),
         )
-        return None
+        return APPLIED
 
     def _fire(self, name: TriggerName, arrival: Arrival) -> None:
         """Remember a trigger, and offer it to the tasks that use it (R4.2 to R4.4)."""
@@ -632,7 +649,7 @@ class _Draft:
         self.decisions.pop()
         instance.sent = instance.decided_us = instance.decided_at = None
         instance.status = Status.FAILED
-        instance.reason = BOUND
+        instance.reason = Reason.BOUND
         instance.error = error
         instance.ended_us = instance.changed_us
         self._prevent(f"{instance_id(task, instance.number)} failed: {error}")
@@ -788,30 +805,35 @@ class _Draft:
 
     # ---- outcomes -----------------------------------------------------------------------------
 
-    def _outcome(self, outcome: Outcome) -> Note:
+    def _outcome(self, outcome: Outcome) -> Effect:
         """Refuse an outcome, or change its instance (R6.1 to R6.4)."""
         if not isinstance(outcome, Started):
             self.settled.append(outcome.command)
         found = self._find(outcome.instance)
-        if isinstance(found, str):
+        if isinstance(found, Refused):
             return self._refuse(found)
         task, instance = found
         if outcome.command != self._command_id(task, instance.number):
-            return self._refuse(f"command {outcome.command} is not that of {outcome.instance}")
+            return self._refuse(
+                Refused(Why.OTHER_COMMAND, f"command {outcome.command} is not that of {outcome.instance}")
+            )
         if instance.status not in DECIDED:
             return self._late(task, instance, outcome)
         if _is_of_an_older_attempt(outcome, instance):
             self.settled.clear()
-            return self._refuse(
+            says = (
                 f"{outcome.instance} was sent again: attempt {instance.attempt} is still to be run, and this "
                 "is of an earlier one"
             )
+            return self._refuse(Refused(Why.OTHER_ATTEMPT, says))
         if instance.status is Status.RUNNING and isinstance(outcome, Revoked):
             self.settled.clear()
-            return self._refuse(f"{outcome.instance} is running now: only a scheduled one expires")
+            says = f"{outcome.instance} is running now: only a scheduled one expires"
+            return self._refuse(Refused(Why.WRONG_STATUS, says))
         if instance.status is not Status.RUNNING and isinstance(outcome, Retried):
             self.settled.clear()
-            return self._refuse(f"{outcome.instance} is {instance.status}: only a running one can be retried")
+            says = f"{outcome.instance} is {instance.status}: only a running one can be retried"
+            return self._refuse(Refused(Why.WRONG_STATUS, says))
         instance = self._edit(task, instance)
         if outcome.metadata is not None:
             self._take_metadata(outcome, instance)
@@ -819,7 +841,7 @@ class _Draft:
             case Started() if instance.started_us is not None:
                 # The worker was lost and another one runs the same attempt: no new entry in the timeline.
                 instance.changed_us = self.state.clock_us
-                return _SILENT
+                return NOTHING
             case Started():
                 instance.status = Status.RUNNING
                 instance.started_us = instance.changed_us = self.state.clock_us
@@ -837,7 +859,7 @@ class _Draft:
                 self._resolve(task, instance, Status.EXPIRED)
             case _ as never:
                 assert_never(never)
-        return f"{outcome.instance} {instance.status}"
+        return Applied(f"{outcome.instance} {instance.status}")
 
     def _take_metadata(self, outcome: Outcome, instance: Instance) -> None:
         """Keep the executor's metadata of an attempt, unless an open instance has no room for it (R10.6)."""
@@ -853,15 +875,18 @@ class _Draft:
             instance.metadata = before
             self._remark("its metadata is left out: the state would be too long ($bounds.stateBytes)")
 
-    def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> Note:
+    def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> Effect:
         """An outcome of an instance that is not decided: only noted, and only after a cancel (R6.2)."""
         name = instance_id(task, instance.number)
         if instance.status is Status.CANCELLED and isinstance(outcome, Finished):
             if instance.result is None:
                 self._edit(task, instance).result = outcome.result
                 self.resolved += 1
-            return f"{name} was cancelled before it finished: its result is kept, nothing follows from it"
-        return self._refuse(f"{name} is {instance.status}: a second outcome changes nothing")
+            return Applied(
+                f"{name} was cancelled before it finished: its result is kept, nothing follows from it"
+            )
+        says = f"{name} is {instance.status}: a second outcome changes nothing"
+        return self._refuse(Refused(Why.WRONG_STATUS, says))
 
     def _cascade(self, task: TaskName, command: CommandId, result: Json) -> None:
         """Let the task's name follow as a trigger with the result as kwargs (R6.9)."""
@@ -877,7 +902,7 @@ class _Draft:
         """Retry a failed instance, or leave it failed (R6.5)."""
         task = self.config.by_name.get(name)
         instance.error = cut_text(outcome.error)
-        instance.reason = None if outcome.reason is None else outcome.reason.value
+        instance.reason = None if outcome.reason is None else Reason(outcome.reason.value)
         if (
             task is not None
             and task.retry is not None
@@ -894,27 +919,27 @@ class _Draft:
         instance.status = Status.FAILED
         instance.changed_us = instance.ended_us = self.state.clock_us
 
-    def _why_not_retried(self, task: Task, instance: Instance) -> str | None:
+    def _why_not_retried(self, task: Task, instance: Instance) -> Reason | None:
         """Why an instance with attempts left stays failed (R6.6); None if it is retried."""
         if self.state.closed:
-            return "session closed"
+            return Reason.SESSION_CLOSED
         if self._blocked(task, instance):
-            return "unless"
+            return Reason.UNLESS
         full = self._full(0)
         if full is None:
             return None
         self._prevent(f"it is not retried: {full}")
-        return BOUND
+        return Reason.BOUND
 
-    def _retried(self, name: TaskName, instance: Instance, outcome: Retried) -> str:
+    def _retried(self, name: TaskName, instance: Instance, outcome: Retried) -> Applied:
         """Run a task again that asked for it (R6.7)."""
         task = self.config.by_name.get(name)
         why = (
-            _REMOVED
+            Reason.TASK_REMOVED
             if task is None
-            else "session closed"
+            else Reason.SESSION_CLOSED
             if self.state.closed
-            else "unless"
+            else Reason.UNLESS
             if self._blocked(task, instance)
             else None
         )
@@ -930,74 +955,75 @@ class _Draft:
             instance.status = Status.FAILED
             instance.reason = why
             if unfit is not None:
-                instance.reason, instance.error, why = BOUND, unfit, unfit
+                instance.reason, instance.error = Reason.BOUND, unfit
                 self._beyond().prevented += 1
             instance.changed_us = instance.ended_us = self.state.clock_us
-            return f"{outcome.instance} is not retried: {why}"
+            return Applied(f"{outcome.instance} is not retried: {unfit or why}")
         clone = self._clone(task, instance, kwargs=outcome.kwargs, retries=instance.retries + 1)
         self._delay(clone, waits_us=outcome.after_us)
-        return f"{outcome.instance} replayed as {instance_id(name, clone.number)}"
+        return Applied(f"{outcome.instance} replayed as {instance_id(name, clone.number)}")
 
     # ---- operators' orders --------------------------------------------------------------------
 
-    def _skip(self, skip: Skip) -> Note:
+    def _skip(self, skip: Skip) -> Effect:
         """Skip a failed instance (R7.3)."""
         found = self._addressed(skip)
-        if isinstance(found, str):
+        if isinstance(found, Refused):
             return self._refuse(found)
         task, instance = found
         if instance.status not in applicable_statuses(skip):
-            return self._refuse(f"{skip.instance} is {instance.status}: only a failed one can be skipped")
+            says = f"{skip.instance} is {instance.status}: only a failed one can be skipped"
+            return self._refuse(Refused(Why.WRONG_STATUS, says))
         if self.barred is not None and self.barred.in_bytes:
-            return self._refuse(f"{skip.instance} is not skipped, its result does not fit: {self.barred}")
+            says = f"{skip.instance} is not skipped, its result does not fit: {self.barred}"
+            return self._refuse(Refused(Why.BOUND, says))
         instance = self._edit(task, instance)
-        instance.reason = _said(skip.reason, skip.by)
+        instance.said = _said(skip.reason, skip.by)
         if skip.cascade:
             instance.result = skip.result
         self._resolve(task, instance, Status.SKIPPED)
         if skip.cascade:
             self._cascade(task, self._command_id(task, instance.number), skip.result)
-        return _noted(f"{skip.instance} skipped", instance.reason)
+        return _noted(f"{skip.instance} skipped", instance.said)
 
-    def _replay(self, replay: Replay) -> Note:
+    def _replay(self, replay: Replay) -> Effect:
         """Run a failed instance again as a new one (R7.4, R7.5)."""
         found = self._addressed(replay)
-        if isinstance(found, str):
+        if isinstance(found, Refused):
             return self._refuse(found)
         name, instance = found
         if instance.status not in applicable_statuses(replay):
             hint = "; force replays a scheduled or running one" if instance.status in DECIDED else ""
-            return self._refuse(
-                f"{replay.instance} is {instance.status}: only a failed one is replayed{hint}"
-            )
+            says = f"{replay.instance} is {instance.status}: only a failed one is replayed{hint}"
+            return self._refuse(Refused(Why.WRONG_STATUS, says))
         task = self.config.by_name.get(name)
         if task is None or self.state.closed:
-            why = _REMOVED if task is None else "session closed"
-            return self._refuse(f"{replay.instance} cannot be replayed: {why}")
+            why = Why.TASK_REMOVED if task is None else Why.SESSION_CLOSED
+            return self._refuse(Refused(why, f"{replay.instance} cannot be replayed: {why}"))
         instance = self._edit(name, instance)
         if not replay.force and self._blocked(task, instance):
-            instance.reason = "unless"
-            return self._refuse(f"{replay.instance} is not replayed: its `unless` has been fulfilled")
+            instance.reason = Reason.UNLESS
+            says = f"{replay.instance} is not replayed: its `unless` has been fulfilled"
+            return self._refuse(Refused(Why.UNLESS, says))
         unfit = self._unfit(task, instance, replay.kwargs, retries=0)
         if unfit is not None:
-            return self._refuse(f"{replay.instance} is not replayed: {unfit}")
+            return self._refuse(Refused(Why.BOUND, f"{replay.instance} is not replayed: {unfit}"))
         if instance.status in DECIDED:
             self.settled.append(self._command_id(name, instance.number))
-        instance.reason = _said(replay.reason, replay.by)
+        instance.said = _said(replay.reason, replay.by)
         clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
         self._decide(task, clone, self.state.clock_us, fits=True)
-        return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.reason)
+        return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.said)
 
-    def _cancel(self, cancel: Cancel) -> Note:
+    def _cancel(self, cancel: Cancel) -> Effect:
         """End an instance that waits or runs (R7.6)."""
         found = self._addressed(cancel)
-        if isinstance(found, str):
+        if isinstance(found, Refused):
             return self._refuse(found)
         task, instance = found
         if instance.status not in applicable_statuses(cancel):
-            return self._refuse(
-                f"{cancel.instance} is {instance.status}: only one that waits or runs is cancelled"
-            )
+            says = f"{cancel.instance} is {instance.status}: only one that waits or runs is cancelled"
+            return self._refuse(Refused(Why.WRONG_STATUS, says))
         instance = self._edit(task, instance)
         if instance.status in DECIDED:
             command = self._command_id(task, instance.number)
@@ -1005,23 +1031,23 @@ class _Draft:
             self.decisions.append(
                 Revoke(id=command, session=self.session, task=task, instance=cancel.instance)
             )
-        instance.reason = _said(cancel.reason, cancel.by)
+        instance.said = _said(cancel.reason, cancel.by)
         self._resolve(task, instance, Status.CANCELLED)
-        return _noted(f"{cancel.instance} cancelled", instance.reason)
+        return _noted(f"{cancel.instance} cancelled", instance.said)
 
-    def _resend(self, resend: Resend) -> Note:
+    def _resend(self, resend: Resend) -> Effect:
         """Decide an instance's command once more, with the next attempt (R7.7)."""
         found = self._addressed(resend)
-        if isinstance(found, str):
+        if isinstance(found, Refused):
             return self._refuse(found)
         task, instance = found
         if instance.status not in applicable_statuses(resend):
-            return self._refuse(
-                f"{resend.instance} is {instance.status}: only a scheduled or running one is resent"
-            )
+            says = f"{resend.instance} is {instance.status}: only a scheduled or running one is resent"
+            return self._refuse(Refused(Why.WRONG_STATUS, says))
         if resend.attempt not in (None, instance.attempt):
             given_for = f"the order was given for {resend.attempt}"
-            return self._refuse(f"{resend.instance} is at attempt {instance.attempt}, {given_for}")
+            says = f"{resend.instance} is at attempt {instance.attempt}, {given_for}"
+            return self._refuse(Refused(Why.OTHER_ATTEMPT, says))
         instance = self._edit(task, instance)
         instance.attempt += 1
         self._send(task, instance)
@@ -1030,30 +1056,32 @@ class _Draft:
         if too_long is not None:
             instance.attempt -= 1
             self.decisions.pop()
-            return self._refuse(f"{resend.instance} is not sent again: {too_long.reason}")
+            says = f"{resend.instance} is not sent again: {too_long.reason}"
+            return self._refuse(Refused(Why.BOUND, says))
         instance.started_us = None  # of the attempt before
         instance.changed_us = self.state.clock_us
         said = _said(resend.reason, resend.by)
         return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", said)
 
-    def _close(self, close: Close) -> Note:
+    def _close(self, close: Close) -> Effect:
         """Close the session: what waits is cancelled, the generation ends (R7.8)."""
         state = self.state
         if close.generation not in (None, state.generation):
             return self._refuse(_other_generation(state.generation, close.generation))
         if state.closed:
-            return self._refuse("the session is closed already")
+            return self._refuse(Refused(Why.SESSION_CLOSED, "the session is closed already"))
+        said = _said(close.reason, close.by)
         for name in list(state.tasks):
             for instance in self._waiting(name):
-                instance.reason = _said(close.reason, close.by) or "session closed"
+                instance.reason, instance.said = Reason.SESSION_CLOSED, said
                 self._resolve(name, instance, Status.CANCELLED)
         state.generation += 1
         state.closed = True
         self._hold(state.seen)
         state.seen = {}
-        return _noted("session closed", _said(close.reason, close.by))
+        return _noted("session closed", said)
 
-    def _erase(self, erase: Erase) -> Note:
+    def _erase(self, erase: Erase) -> Effect:
         """Forget all but the generation and the offset (R7.9)."""
         if erase.generation not in (None, self.state.generation):
             return self._refuse(_other_generation(self.state.generation, erase.generation))
@@ -1062,7 +1090,7 @@ class _Draft:
             offset=self.state.offset,
             config=self.rules.current.offset,
         )
-        return _SILENT
+        return NOTHING
 
     def _start_anew(self) -> None:
         """Forget the closed generation's instances: the next one begins (R4.2)."""
@@ -1129,7 +1157,7 @@ class _Draft:
             if task is None:
                 record = self._own(name)
                 for instance in self._waiting(name):
-                    instance.reason = _REMOVED
+                    instance.reason = Reason.TASK_REMOVED
                     record.removed = instance.number == record.next - 1
                     self._resolve(name, instance, Status.CANCELLED)
             elif not state.closed:
@@ -1230,23 +1258,24 @@ class _Draft:
             if instance.status in WAITING:
                 yield self._edit(name, instance)
 
-    def _addressed(self, order: Order) -> tuple[TaskName, Instance] | str:
+    def _addressed(self, order: Order) -> tuple[TaskName, Instance] | Refused:
         """The instance for ``order``; or why the order does not apply to the current one (R7.1)."""
         generation = self.state.instances_generation
         if order.generation not in (None, generation):
             return _other_generation(generation, order.generation)
         return self._find(order.instance)
 
-    def _find(self, text: InstanceId) -> tuple[TaskName, Instance] | str:
+    def _find(self, text: InstanceId) -> tuple[TaskName, Instance] | Refused:
         parts = split_instance_id(text)
         if parts is None:
-            return f"`{text}` is no instance: write task#number"
+            return Refused(Why.UNKNOWN_INSTANCE, f"`{text}` is no instance: write task#number")
         record = self.state.tasks.get(parts[0])
         if record is None:
-            return f"the session has no instance of task {parts[0]}"
+            return Refused(Why.UNKNOWN_INSTANCE, f"the session has no instance of task {parts[0]}")
         instance = record.find(parts[1])
         if instance is None:
-            return f"the session has no instance {text}, or keeps it no longer"
+            says = f"the session has no instance {text}, or keeps it no longer"
+            return Refused(Why.UNKNOWN_INSTANCE, says)
         return parts[0], instance
 
     def _blocked(self, task: Task, instance: Instance) -> bool:
@@ -1256,18 +1285,13 @@ class _Draft:
         generation = self.state.instances_generation
         return command_id(self.rules.app, self.session, generation=generation, task=task, number=number)
 
-    def _refuse(self, why: str) -> Note:
+    def _refuse(self, refused: Refused) -> Refused:
         """Count a refused event (R2.4)."""
         self.state.refused += 1
-        return Effect.REFUSED, why
+        return refused
 
 
-_REMOVED = "task removed"
-BOUND = "bound"
-"""Failure reason of an instance that failed because of a bound."""
 _NO_ROOM = "the session's state would be too long ($bounds.stateBytes)"
-_SILENT = "\0"
-"""A note for events that leave no trace in the timeline."""
 
 
 def _holds(digests: bytes, digest: bytes) -> bool:
@@ -1293,8 +1317,9 @@ def timer_due_us(task: Task, instance: Instance) -> int:
     return start if task.retry is None else start + task.retry.wait_us(instance.retries - 1)
 
 
-def _other_generation(generation: int, given_for: int | None) -> str:
-    return f"the session is in generation {generation}, the order was given for {given_for}"
+def _other_generation(generation: int, given_for: int | None) -> Refused:
+    says = f"the session is in generation {generation}, the order was given for {given_for}"
+    return Refused(Why.OTHER_GENERATION, says)
 
 
 def _is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
@@ -1315,28 +1340,42 @@ def _bound(key: str, limit: int, what: str) -> str:
     return f"a session holds at most {limit:,} {what} ($bounds.{key})"
 
 
-def _with_remarks(note: Note, remarks: list[str]) -> Note:
-    if isinstance(note, tuple):
-        return note[0], "; ".join([note[1], *remarks])
-    said = [] if note is None or note is _SILENT else [note]
-    return "; ".join([*said, *remarks])
+def _with_remarks(effect: Effect, remarks: list[str]) -> Effect:
+    match effect:
+        case Refused() | Ignored():
+            return replace(effect, says="; ".join([effect.says, *remarks]))
+        case Applied(says=str(says)):
+            return Applied("; ".join([says, *remarks]))
+        case Applied() | Nothing():
+            return Applied("; ".join(remarks))
+        case _ as never:
+            assert_never(never)
 
 
-def _cut_note(note: Note) -> Note:
-    if isinstance(note, tuple):
-        return note[0], cut_text(note[1])
-    return note if note is None or len(note) <= SHORT_TEXT else cut_text(note)
+def _note(effect: Applied | Refused | Ignored) -> Note:
+    """The effect as a timeline keeps it."""
+    match effect:
+        case Applied():
+            return None if effect.says is None else _short(effect.says)
+        case Refused():
+            return Inert.REFUSED, effect.why, _short(effect.says)
+        case Ignored():
+            return Inert.IGNORED, effect.why, _short(effect.says)
+        case _ as never:
+            assert_never(never)
 
 
-def _noted(what: str, reason: str | None) -> str:
-    return f"{what}: {reason}" if reason else what
+def _short(text: str) -> str:
+    return text if len(text) <= SHORT_TEXT else cut_text(text)
+
+
+def _noted(what: str, said: str | None) -> Applied:
+    return Applied(f"{what}: {said}" if said else what)
 
 
 def _said(reason: str | None, by: str | None) -> str | None:
     """An order's reason and author as one text (R7.2)."""
     reason = None if reason is None else cut_text(reason)
-    if reason == _REMOVED and not by:
-        by = "an operator"  # that reason alone is the engine's own
     if reason and by:
         return cut_text(f"{reason} ({by})")
     return reason or (cut_text(f"by {by}") if by else None)

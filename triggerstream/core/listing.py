@@ -122,7 +122,7 @@ def failures(state: SessionState) -> list[JsonObject]:
         {
             "instance": instance_id(name, instance.number),
             "error": instance.error,
-            "reason": instance.reason,
+            "reason": None if instance.reason is None else instance.reason.value,
             "changedUs": instance.changed_us,
         }
         for name, record in state.tasks.items()

@@ -6,6 +6,7 @@ microseconds since the epoch (``…Us``); the callers turn them into text.
 
 from __future__ import annotations
 
+from triggerstream.core.effects import Reason
 from triggerstream.core.fold import migrate, timer_due_us
 from triggerstream.core.ids import Json, JsonObject, SessionId, TaskName, TriggerName, command_id, instance_id
 from triggerstream.core.merge import deep_merge
@@ -74,13 +75,15 @@ def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[Json
     """What happened, oldest first: events as they came, decisions where they were made.
 
     At most the last 50 events. ``what`` is one of arrived, reported, ordered, decided, abandoned, refused,
-    ignored.
+    ignored; ``why`` says for the last two why, as a code.
     """
     rows: list[tuple[tuple[int, int, int], JsonObject]] = []
     for offset, kind, time_us, note in state.positions:
-        effect, says = note if isinstance(note, tuple) else (None, note)
-        what = _what(kind) if effect is None else effect.value
+        inert, why, says = note if isinstance(note, tuple) else (None, None, note)
+        what = _what(kind) if inert is None else inert.value
         row: JsonObject = {"offset": offset, "timeUs": time_us, "what": what, "type": kind}
+        if why is not None:
+            row["why"] = why.value
         if says is not None:
             row["note"] = says
         rows.append(((offset, 0, 0), row))
@@ -180,7 +183,8 @@ def _instance(
         "decidedAt": instance.decided_at,
         "startedUs": instance.started_us,
         "endedUs": instance.ended_us,
-        "reason": instance.reason,
+        "reason": None if instance.reason is None else instance.reason.value,
+        "said": instance.said,
         "result": instance.result,
         "error": instance.error,
         "metadata": instance.metadata,
@@ -237,9 +241,11 @@ def _says(config: Configuration, task: Task | None, instance: Instance) -> str:
             says = "was cancelled"
     if instance.status in WAITING and instance.noted and blockers:
         says += f"; abandoned once {_and(blockers)} arrives too"
-    if instance.reason == "unless":
+    if instance.reason is Reason.UNLESS and instance.status is Status.FAILED:
         says += "; not tried again, because its `unless` was fulfilled"
-    elif instance.reason and instance.status not in WAITING:
+    elif instance.said is not None and instance.status not in WAITING:
+        says += f" ({instance.said})"
+    elif instance.reason is not None and instance.status in {Status.FAILED, Status.CANCELLED}:
         says += f" ({instance.reason})"
     if task is not None and instance.status in DECIDED and instance.sent is not None:
         current = config.hash

@@ -14,6 +14,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
+from triggerstream.core.effects import Reason, Why
 from triggerstream.core.ids import ConfigHash, Json, JsonObject, TaskName, TriggerName
 
 
@@ -55,15 +56,16 @@ EventTime: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 
-class Effect(StrEnum):
-    """Effect of an event that changed nothing in its session."""
+class Inert(StrEnum):
+    """Kind of an event that changed nothing in its session."""
 
     REFUSED = "refused"
     IGNORED = "ignored"
 
 
-Note: TypeAlias = str | tuple[Effect, str] | None
-"""Effect of an event if it is not obvious: text for people, or the reason why the event changed nothing."""
+Note: TypeAlias = str | tuple[Inert, Why, str] | None
+"""Effect of an event if its type is not enough: text for people; or why the event changed nothing, and that
+as text."""
 Position: TypeAlias = tuple[Count, str, EventTime, Note]
 """An entry of a session's timeline: offset, type, event time, effect. A bare tuple, as on the wire: 50
 objects would cost 7 µs to encode."""
@@ -111,7 +113,7 @@ class Instance(
     of each ``unless`` trigger seen. ``kwargs`` replaces what was captured, where an operator or the task said
     so. ``waits_from_us`` is the start instant of the wait of a delayed instance; the wait is ``waits_us``
     where the task named it, else derived from the configuration. ``decided_at`` is the offset of the event in
-    whose fold the command was decided.
+    whose fold the command was decided. ``reason`` is the engine's, ``said`` what an operator wrote, and who.
     """
 
     number: Count
@@ -131,7 +133,8 @@ class Instance(
     started_us: Instant | None = None
     ended_us: Instant | None = None
     sent: Sent | None = None
-    reason: str | None = None
+    reason: Reason | None = None
+    said: str | None = None
     result: Json = None
     error: str | None = None
     metadata: JsonObject | None = None
@@ -203,7 +206,7 @@ class SessionState(Struct, kw_only=True):
         """Why the event at ``offset`` was refused; None if it was not, or is no longer in the timeline."""
         for at, _, _, note in reversed(self.positions):
             if at == offset:
-                return note[1] if isinstance(note, tuple) and note[0] is Effect.REFUSED else None
+                return note[2] if isinstance(note, tuple) and note[0] is Inert.REFUSED else None
         return None
 
     def stored_kwargs(self, instance: Instance) -> JsonObject:

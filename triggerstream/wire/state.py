@@ -1,7 +1,8 @@
 """A session's state as bytes. ``schemas/session-state.schema.json`` is the published form.
 
-The version is in every state. An older version is upcast when it is read; a newer one is refused. msgspec
-reads, checks and writes what ``core.state`` says of the types; here stands what types cannot say.
+The version is in every state. An older version is upcast when it is read (:mod:`triggerstream.wire.upcasts`);
+a newer one is refused. msgspec reads, checks and writes what ``core.state`` says of the types; here stands
+what types cannot say.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from triggerstream.core.state import (
 from triggerstream.wire import commands
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
+from triggerstream.wire.upcasts import upcast
 
-VERSION = 1
+VERSION = 2
 
 _Offset: TypeAlias = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 """Of a record, or -1: before the first."""
@@ -69,7 +71,7 @@ class _Version(Struct):
 
 
 _HEAD = re.compile(
-    rb'\{"version":1,"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
+    rb'\{"version":[12],"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
 )
 """How an encoded state begins."""
 _MAY_WAIT = b'"delayed"'
@@ -204,10 +206,9 @@ def decode(value: bytes) -> SessionState:
     try:
         stored = _decoder.decode(value)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        _check_version(value)
-        raise DecodeError(_said(exc)) from exc
-    if stored.version > VERSION:
-        _check_version(value)
+        stored = _of_another_version(value, exc)
+    if stored.version != VERSION:
+        stored = _of_another_version(value)
     state = SessionState(
         generation=stored.generation,
         offset=stored.offset,
@@ -235,14 +236,22 @@ def decode(value: bytes) -> SessionState:
     return state
 
 
-def _check_version(value: bytes) -> None:
-    """Say so where a release to come wrote ``value``: what else is odd about it follows from that."""
+def _of_another_version(value: bytes, odd: Exception | None = None) -> _State:
+    """The state that an earlier release wrote, upcast.
+
+    Raises:
+        DecodeError: it is of a later release, whatever else is odd about it; or ``odd``, where it is of this
+            one; or what is wrong with the earlier one.
+    """
     try:
         version = _version_decoder.decode(value).version
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return
-    if version > VERSION:
-        raise DecodeError(f"/version: {version} is newer than this release, which reads up to {VERSION}")
+        if version < 1 or version == VERSION:
+            raise DecodeError(_said(odd or ValueError("of no version")))
+        if version > VERSION:
+            raise DecodeError(f"/version: {version} is newer than this release, which reads up to {VERSION}")
+        return msgspec.convert(upcast(msgspec.json.decode(value), version), _State)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise DecodeError(_said(odd or exc)) from exc
 
 
 def _said(exc: Exception) -> str:

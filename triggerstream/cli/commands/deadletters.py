@@ -123,8 +123,7 @@ def redrive(
         from triggerstream import bootstrap
         from triggerstream.engine.operations import redrive as engine
 
-        address = existing(at)
-        app, control = address.app, bootstrap.control_keys(address)
+        app, control = bootstrap.app_of(existing(at)), bootstrap.control_keys(existing(at))
         answers: list[Redriven] = []
         ready: list[engine.Ready] = []
         async with reading(at) as reader:

@@ -15,7 +15,8 @@ import click
 from triggerstream.cli.options import json_option, state_directory_option
 from triggerstream.cli.printing import say
 from triggerstream.core.errors import ConfigError, UsageError
-from triggerstream.settings import DEFAULT_PORT, locate
+from triggerstream.engine.database_file import DATABASE
+from triggerstream.settings import DEFAULT_PORT, SqliteAddress, locate
 
 if TYPE_CHECKING:
     from triggerstream.cli.dev.runtime import Runtime, Setup
@@ -64,12 +65,14 @@ def dev(
     from triggerstream.cli.dev.voice import JsonVoice, LogLines, PlainVoice, findings
     from triggerstream.engine.garbage import collect_less_often
 
-    directory = locate(at).state_directory
-    if directory is None:
+    address = locate(at)
+    if not isinstance(address, SqliteAddress) or address.path.name != DATABASE:
         raise UsageError(f"{at}: dev keeps its state in a directory: name one with --dir")
     if broker is not None and celery is None:
         raise click.UsageError("--broker is that of a Celery app: name it with --celery module:app")
-    setup = Setup(directory=directory, celery=celery, broker=broker, port=port, concurrency=concurrency)
+    setup = Setup(
+        directory=address.path.parent, celery=celery, broker=broker, port=port, concurrency=concurrency
+    )
     voice = JsonVoice() if as_json else PlainVoice()
     collect_less_often()
     logging.getLogger().addHandler(LogLines(voice.aside))
@@ -117,10 +120,9 @@ class _Dev:
         from triggerstream.cli.tasks_file import load
 
         stamp = _stamp(self._file)
+        config = load(self._file)
         narrator = Narrator(self.voice.tell)
-        starting = Runtime(self._setup, on_checkpoint=narrator.take, say=self.voice.aside)
-        config = load(self._file, starting.configurations)
-        async with starting as runtime:
+        async with Runtime(self._setup, on_checkpoint=narrator.take, say=self.voice.aside) as runtime:
             await runtime.engine.apply(config.text, name=str(self._file))
             await runtime.start_worker(_queues(config))
             self._ready(runtime, config)
@@ -153,7 +155,7 @@ class _Dev:
         from triggerstream.cli.tasks_file import load
 
         try:
-            config = load(self._file, runtime.configurations)
+            config = load(self._file)
         except (ConfigError, UsageError) as exc:
             self.voice.refused(self._file, exc)
             return

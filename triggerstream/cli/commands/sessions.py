@@ -275,7 +275,8 @@ def _fields(state: SessionState, instance: Instance) -> JsonObject:
             "kwargs": state.stored_kwargs(instance),
             "result": instance.result,
             "error": instance.error,
-            "reason": instance.reason,
+            "reason": None if instance.reason is None else instance.reason.value,
+            "said": instance.said,
             "metadata": instance.metadata,
             "attempt": instance.attempt,
             "retries": instance.retries,
@@ -290,10 +291,11 @@ def _fields(state: SessionState, instance: Instance) -> JsonObject:
 
 def _end(instance: Instance) -> str:
     if instance.error is not None:
-        return f"{instance.error}{f' ({instance.reason})' if instance.reason else ''}"
+        because = instance.said or instance.reason
+        return f"{instance.error} ({because})" if because else instance.error
     if instance.status is Status.FINISHED:
         return brief(instance.result)
-    return instance.reason or ""
+    return instance.said or instance.reason or ""
 
 
 async def _waiting(view: View, session: str) -> str:

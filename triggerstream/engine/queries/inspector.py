@@ -15,7 +15,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import InstanceId, Json, JsonObject, SessionId
 from triggerstream.core.listing import Filter, counts, failures
 from triggerstream.core.projections import explain, waits_for
-from triggerstream.core.state import Effect
+from triggerstream.core.state import Inert
 from triggerstream.core.tasks import Applied, Rules
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, Answer, SessionAfter, Target, outcomes
@@ -140,7 +140,7 @@ def after_shown(found: JsonObject, instance: InstanceId | None, offset: int) -> 
     """A session as ``Inspector.session`` has it, after the order at ``offset`` for ``instance``."""
     rows = cast("list[JsonObject]", found["timeline"])
     events = [row for row in rows if row["offset"] == offset and row["what"] != "decided"]
-    refusals = (cast("str | None", row.get("note")) for row in events if row["what"] == Effect.REFUSED)
+    refusals = (cast("str | None", row.get("note")) for row in events if row["what"] == Inert.REFUSED)
     statuses = (cast("str", one["status"]) for one in _instances(found) if one["instance"] == instance)
     clones = [cast("str", one["instance"]) for one in _instances(found) if one.get("cloneOf") == instance]
     return SessionAfter(

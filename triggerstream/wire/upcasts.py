@@ -1,0 +1,57 @@
+"""Upcasts: states of earlier versions, changed step by step into the form that this release reads.
+
+An upcast works on plain JSON values and is never changed again: ``tests/wire/version1`` keeps states as they
+were written. What is wrong in an old state stays wrong, and is refused when the result is read.
+
+Version 2 (docs/decisions): reasons of the engine are codes, and what an operator wrote stands beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triggerstream.core.effects import Reason, Why
+from triggerstream.core.state import Status
+
+_REASONS = {
+    Status.FAILED: frozenset(Reason) - {Reason.TASK_REMOVED},
+    Status.CANCELLED: frozenset({Reason.TASK_REMOVED, Reason.SESSION_CLOSED}),
+}
+"""Version 1 had one field for both: the engine gave these, in these statuses; the rest is an operator's."""
+
+
+def upcast(state: Any, version: int) -> Any:  # noqa: ANN401 - any JSON value
+    """``state`` of the earlier ``version`` as one of this release's version."""
+    if version == 1 and isinstance(state, dict):
+        return _from_version_1(state)
+    return state
+
+
+def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
+    state["version"] = 2
+    positions = state.get("positions")
+    if isinstance(positions, list):
+        state["positions"] = [_position(position) for position in positions]
+    tasks = state.get("tasks")
+    for record in tasks.values() if isinstance(tasks, dict) else ():
+        for group in ("open", "resolved"):
+            instances = record.get(group) if isinstance(record, dict) else None
+            for instance in instances if isinstance(instances, list) else ():
+                if isinstance(instance, dict) and isinstance(instance.get("reason"), str):
+                    _split_reason(instance)
+    return state
+
+
+def _position(position: Any) -> Any:  # noqa: ANN401 - any JSON value
+    match position:
+        case [offset, kind, time, [inert, says]]:
+            why = Why.DUPLICATE if inert == "ignored" else Why.NOT_RECORDED
+            return [offset, kind, time, [inert, why.value, says]]
+        case _:
+            return position
+
+
+def _split_reason(instance: dict[str, Any]) -> None:
+    reason, status = instance["reason"], instance.get("status")
+    if reason not in _REASONS.get(status, ()):  # type: ignore[arg-type]  # a status is a string, too
+        instance["said"] = instance.pop("reason")
