@@ -29,10 +29,11 @@ class Client:
 
     Use it as an async context manager, or call :meth:`close`. One client serves any number of tasks of one
     event loop. ``source`` names the application in its events; with ``id`` it makes an event idempotent.
+    In a test, ``address`` may be a log, such as :class:`triggerstream.adapters.memory.MemoryLog`.
     """
 
-    def __init__(self, address: str, *, source: str | None = None, timeout_s: float = 10.0) -> None:
-        self._log: Log = bootstrap.log(address, timeout_s=timeout_s)
+    def __init__(self, address: str | Log, *, source: str | None = None, timeout_s: float = 10.0) -> None:
+        self._log: Log = bootstrap.log(address, timeout_s=timeout_s) if isinstance(address, str) else address
         self._source = source
         self._timeout_s = timeout_s
 
