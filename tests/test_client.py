@@ -18,10 +18,10 @@ from aiohttp.test_utils import TestServer
 
 import triggerstream
 from tests.support.engines import running_engine
+from tests.support.intake import intake
 from triggerstream import Client, SyncClient, bootstrap
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.web.intake import intake
 from triggerstream.wire.records import NewRecord, Record
 
 TASKS = '{"t": {"after": ["a"], "run": "r"}}'
@@ -132,7 +132,10 @@ class Flaky(MemoryLog):
 
 async def test_retries_over_http_keep_the_id() -> None:
     database = MemoryDatabase()
-    async with TestServer(intake(Flaky(database))) as server, Client(str(server.make_url(""))) as client:
+    async with (
+        TestServer(intake(Flaky(database), database)) as server,
+        Client(str(server.make_url(""))) as client,
+    ):
         event_id = await client.fire("s\n/é", "a", {"x": 1})
     stored = [(record.key, json.loads(record.value or b"")) for record in database.records]
     event = {"session": "s\n/é", "type": "a", "data": {"x": 1}, "id": event_id}

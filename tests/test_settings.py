@@ -9,8 +9,16 @@ import pytest
 from tests.support.engines import running_engine
 from triggerstream import bootstrap
 from triggerstream.adapters.sqlite.database import locate as located_by_the_adapter
+from triggerstream.core.errors import UsageError
 from triggerstream.core.events import Erase
-from triggerstream.settings import SqliteAddress, locate, parse_address
+from triggerstream.settings import (
+    DEFAULT_APP,
+    HttpAddress,
+    SqliteAddress,
+    kafka_address,
+    locate,
+    parse_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +56,30 @@ async def test_a_database_of_another_ending_is_read_where_it_was_written(tmp_pat
     assert (await reader.progress()).end == 1
     await reader.close()
     assert not (tmp_path / "copy.sqlite" / "triggerstream.db").exists()
+
+
+def test_addresses_say_what_can_be_done_with_them(tmp_path: Path) -> None:
+    database, intake = SqliteAddress(path=tmp_path / "own.db"), HttpAddress(url="http://127.0.0.1:8777")
+    app = kafka_address("one:9092,two:9092", "app")
+    assert (database.app, intake.app, app.app) == (DEFAULT_APP, DEFAULT_APP, "app")
+    assert [one.administered for one in (database, intake, app)] == [False, False, True]
+    assert [one.state_directory for one in (database, intake, app)] == [None, None, None]
+    assert locate(str(tmp_path)).state_directory == tmp_path
+    assert [one.missing_file for one in (database, intake, app)] == [tmp_path / "own.db", None, None]
+    (tmp_path / "own.db").touch()
+    assert database.missing_file is None
+
+
+@pytest.mark.parametrize("brokers", ["one", "one:x", "one:0", "one:9092,", "", "one:9092/other"])
+def test_brokers_that_are_none_are_refused(brokers: str) -> None:
+    with pytest.raises(UsageError, match=f"^kafka://{brokers}/app: "):
+        kafka_address(brokers, "app")
+
+
+def test_an_intake_and_a_database_are_refused_where_they_cannot_serve() -> None:
+    intake, database = HttpAddress(url="http://127.0.0.1:8777"), SqliteAddress(path=Path("x.db"))
+    with pytest.raises(UsageError, match="an HTTP intake takes triggers only"):
+        bootstrap.reader(intake)
+    for address in (intake, database):
+        with pytest.raises(UsageError, match="has no topics to administer"):
+            bootstrap.administration(address)

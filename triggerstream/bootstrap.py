@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from triggerstream import variables
 from triggerstream.core import advice
@@ -26,18 +26,50 @@ from triggerstream.settings import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
+
     from triggerstream.adapters.faust.worker import Window
-    from triggerstream.adapters.kafka.bridge import Bridge
-    from triggerstream.adapters.kafka.check import TopicFinding
     from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.kafka.security import Security
     from triggerstream.adapters.nowhere import NowhereDispatcher
     from triggerstream.engine.checkpoint import LostRange
+    from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.embedded.engine import EmbeddedEngine
-    from triggerstream.engine.health.liveness import Pulse
+    from triggerstream.engine.handover.lanes import HandOver
+    from triggerstream.engine.handover.start import Start
+    from triggerstream.engine.health.liveness import Pulse, Vitals
+    from triggerstream.engine.operations.administration import Administration, TopicFinding
     from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
+    from triggerstream.web.front import PageSettings
     from triggerstream.wire.signature import ControlKeys
+
+_HEARTBEAT_S = 3.0
+
+
+class HandOverProcess(Protocol):
+    """A process that hands commands over until it is stopped, as the command that runs it knows it."""
+
+    @property
+    def handover(self) -> HandOver:
+        """The commands that are handed over, refused and waiting."""
+
+    async def run(self, stopping: asyncio.Event, *, start: Start | None, agreed: bool = False) -> None:
+        """Hand over until ``stopping`` is set; then finish what is in flight.
+
+        Raises:
+            UsageError: it cannot be started as things are; the message says what to do.
+            LogError: the log failed in a way that a restart may cure.
+        """
+
+    def fail(self, exc: BaseException) -> None:
+        """End ``run`` with ``exc``."""
+
+    def answered_at(self) -> float:
+        """Monotonic time of a broker's last answer."""
+
+    def vitals(self) -> Vitals:
+        """Its state, for probes."""
 
 
 def log(address: str | Address, *, timeout_s: float = 10.0) -> Log:
@@ -79,8 +111,8 @@ def outcome_log(address: str | Address) -> OutcomeLog:
     return SqliteLog(_database(parsed, "outcomes are reported to").path)
 
 
-def reader(address: str | Address) -> Reader:
-    """A view of what is known at ``address``.
+def reader(address: str | Address, configurations: ConfigurationCache | None = None) -> Reader:
+    """A view of what is known at ``address``. It takes parsed tasks files from ``configurations``.
 
     Raises:
         UsageError: ``address`` is none, or cannot be looked into.
@@ -90,10 +122,10 @@ def reader(address: str | Address) -> Reader:
         with _extra():
             from triggerstream.adapters.kafka.reader import KafkaReader
 
-        return KafkaReader(kafka(parsed), parsed.app)
+        return KafkaReader(kafka(parsed), parsed.app, configurations=configurations)
     from triggerstream.adapters.sqlite.reader import SqliteReader
 
-    return SqliteReader(_database(parsed, "sessions are read from").path)
+    return SqliteReader(_readable(parsed).path)
 
 
 def index(address: SqliteAddress) -> Index:
@@ -126,7 +158,7 @@ async def archives(
         return await _kafka_archives(parsed, to_rebuild=to_rebuild, partitions=partitions)
     from triggerstream.adapters.sqlite.replay import SqliteArchive
 
-    return [SqliteArchive(_database(parsed, "a log is replayed from").path, app=DEFAULT_APP)]
+    return [SqliteArchive(_readable(parsed).path, app=DEFAULT_APP)]
 
 
 async def strays(address: str | Address, *, partitions: int | None = None) -> TopicFinding | None:
@@ -182,11 +214,13 @@ async def _kafka_archives(
         from triggerstream.adapters.kafka.ledger import KafkaLedger
         from triggerstream.adapters.kafka.lost import LostRanges
         from triggerstream.adapters.kafka.topics import Topics
+    from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.replay.changelog import ChangelogArchive
 
     await replay.refuse_wrong_topics(connection, app)
     if to_rebuild:
         await replay.refuse_members(connection, app)
+    configurations = ConfigurationCache()
     topics, log = Topics.of(app), (await layout_of(connection, app, partitions=partitions)).identity
     return [
         ChangelogArchive(
@@ -214,15 +248,10 @@ async def _kafka_archives(
             ),
             address=str(address),
             control=connection.security.control,
+            configurations=configurations,
         )
         for number in range(log.partitions)
     ]
-
-
-def app_of(address: str | Address) -> AppId:
-    """The app whose sessions are at ``address``."""
-    parsed = _parsed(address)
-    return parsed.app if isinstance(parsed, KafkaAddress) else DEFAULT_APP
 
 
 def control_keys(address: Address) -> ControlKeys | None:
@@ -232,6 +261,21 @@ def control_keys(address: Address) -> ControlKeys | None:
         UsageError: the file that names the key cannot be used.
     """
     return kafka_security().control if isinstance(address, KafkaAddress) else None
+
+
+def administration(address: Address) -> Administration:
+    """The administration of the app at ``address``.
+
+    Raises:
+        UsageError: ``address`` is not administered, the extra is not installed, or the file with TLS and SASL
+            cannot be used.
+    """
+    if not isinstance(address, KafkaAddress):
+        raise UsageError(f"{address}: has no topics to administer")
+    connection = kafka(address)
+    from triggerstream.adapters.kafka.administration import KafkaAdministration
+
+    return KafkaAdministration(connection, address.app)
 
 
 def kafka(address: KafkaAddress) -> Connection:
@@ -297,43 +341,56 @@ def own_worker_directory(directory: Path, app: AppId) -> IO[str]:
     return own(directory / f"{app}-worker.lock", taken=taken)
 
 
-def window(
-    *,
-    app: AppId,
-    host: str,
-    port: int | None,
-    tokens: Path | None,
-    peer_key: Path | None,
-    url: str | None,
-    public_url: str | None,
-    directory: Path,
-    lasting: bool,
-    supervision: Supervision,
-) -> Window:
-    """The web view of a worker; it listens from now on. ``lasting``: the worker keeps its name.
+def window(pages: PageSettings, *, supervision: Supervision) -> Window:
+    """The web view of a worker; it listens from now on.
 
     Raises:
-        UsageError: it cannot listen at the address; other machines could reach it and there are no
-            ``tokens``; or a file with secrets cannot be used.
+        UsageError: it cannot listen at the address; other machines could reach it and there are no tokens; or
+            a file with secrets cannot be used.
     """
     with _extra():
         from triggerstream.adapters.faust.worker import Window
     from triggerstream.adapters.sqlite.index import SqliteIndex
     from triggerstream.web.front import Front
 
-    front = Front(
-        app=app,
-        host=host,
-        port=port,
-        tokens=tokens,
-        peer_key=peer_key,
-        url=url,
-        public_url=public_url,
-        directory=directory,
-        lasting=lasting,
-        supervision=supervision,
-    )
+    front = Front(pages, supervision=supervision)
     return Window(front=front, index=lambda path, of: SqliteIndex(path, of=of))
+
+
+def run_worker(
+    address: KafkaAddress,
+    *,
+    directory: Path,
+    session_timeout_s: float,
+    instance_id: str | None,
+    leaves: bool,
+    lost: Sequence[LostRange],
+    window: Window | None,
+    pulse: Pulse,
+    on_end: Callable[[str], None],
+) -> int:
+    """Run a worker of the app at ``address`` until SIGTERM or SIGINT; its exit status.
+
+    ``directory`` keeps its states. ``instance_id``: its name as a static member of the group; ``leaves``: it
+    leaves the group at an orderly end. ``lost``: ranges of the log that an operator has given up.
+    """
+    with _extra():
+        from triggerstream.adapters.faust import worker
+        from triggerstream.adapters.faust.app import WorkerSettings
+
+    settings = WorkerSettings(
+        bootstrap=address.bootstrap,
+        app=address.app,
+        directory=directory,
+        web_url=None if window is None else window.front.url,
+        session_timeout_s=session_timeout_s,
+        heartbeat_s=min(_HEARTBEAT_S, session_timeout_s / 6),
+        instance_id=instance_id,
+        leaves=leaves,
+        security=kafka_security(),
+        lost=lost,
+    )
+    return worker.run_worker(settings, pulse=pulse, window=window, on_end=on_end)
 
 
 def bridge(
@@ -345,7 +402,7 @@ def bridge(
     lost: Collection[LostRange] = (),
     on_ready: Callable[[Collection[int]], None],
     on_failure: Callable[[str], None] = lambda _reason: None,
-) -> Bridge:
+) -> HandOverProcess:
     """What hands the commands of an app over; it is made within the event loop that it runs in."""
     from triggerstream.adapters.clock import SystemClock
 
@@ -397,6 +454,7 @@ def embedded(
     app: AppId,
     dispatcher: Dispatcher,
     on_checkpoint: Callable[[Checkpoint], None],
+    configurations: ConfigurationCache | None = None,
 ) -> tuple[EmbeddedEngine, Log]:
     """The embedded engine of the database at ``address``, which it makes where there is none, and its log.
 
@@ -419,6 +477,7 @@ def embedded(
         clock=SystemClock(),
         on_checkpoint=on_checkpoint,
         keeper=keeper_of(locate(path)),
+        configurations=configurations,
     )
     return engine, log
 
@@ -438,6 +497,14 @@ def _extra() -> Iterator[None]:
 
 def _parsed(address: str | Address) -> Address:
     return parse_address(address) if isinstance(address, str) else address
+
+
+def _readable(address: SqliteAddress | HttpAddress) -> SqliteAddress:
+    if isinstance(address, HttpAddress):
+        raise UsageError(
+            f"{address}: an HTTP intake takes triggers only: name the engine's state directory or database"
+        )
+    return address
 
 
 def _database(address: str | Address, what: str) -> SqliteAddress:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import KAFKA_APP_RULE, AppId, is_kafka_app
-from triggerstream.engine.database_file import database_file
+from triggerstream.engine.database_file import DATABASE, database_file
 
 DEFAULT_APP = AppId("triggerstream")
 DEFAULT_DIRECTORY = ".triggerstream"
@@ -23,6 +23,19 @@ class SqliteAddress:
 
     path: Path
 
+    app: ClassVar[AppId] = DEFAULT_APP
+    administered: ClassVar[bool] = False
+
+    @property
+    def state_directory(self) -> Path | None:
+        """The state directory that it is in; None if the file has a name of its own."""
+        return self.path.parent if self.path.name == DATABASE else None
+
+    @property
+    def missing_file(self) -> Path | None:
+        """The file, if it is not there."""
+        return None if self.path.is_file() else self.path
+
     def __str__(self) -> str:
         return f"sqlite:///{self.path}"
 
@@ -32,6 +45,11 @@ class HttpAddress:
     """An HTTP intake: ``http://127.0.0.1:8777``."""
 
     url: str
+
+    app: ClassVar[AppId] = DEFAULT_APP
+    administered: ClassVar[bool] = False
+    state_directory: ClassVar[None] = None
+    missing_file: ClassVar[None] = None
 
     def __str__(self) -> str:
         return self.url
@@ -44,11 +62,22 @@ class KafkaAddress:
     bootstrap: str
     app: AppId
 
+    administered: ClassVar[bool] = True
+    state_directory: ClassVar[None] = None
+    missing_file: ClassVar[None] = None
+
     def __str__(self) -> str:
         return f"kafka://{self.bootstrap}/{self.app}"
 
 
 Address: TypeAlias = SqliteAddress | HttpAddress | KafkaAddress
+"""Each has:
+
+- ``app``: the app whose sessions are there
+- ``administered``: whether it has topics and groups to administer, and a command applies its tasks files
+- ``state_directory``: the state directory that the address names, if it names one
+- ``missing_file``: the file that the address needs and that is not there, as far as this machine knows
+"""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _EXAMPLES = (
@@ -75,6 +104,15 @@ def parse_address(text: str) -> Address:
     if scheme == "kafka":
         return _kafka(text, text[match.end() :])
     raise UsageError(f"{text}: there is no scheme {scheme!r}: write {_EXAMPLES}")
+
+
+def kafka_address(brokers: str, app: str) -> KafkaAddress:
+    """The address of an app in the cluster of ``brokers``, which are written with commas between them.
+
+    Raises:
+        UsageError: a broker or the app's name is not valid.
+    """
+    return _kafka(f"kafka://{brokers}/{app}", f"{brokers}/{app}")
 
 
 def locate(text: str) -> Address:

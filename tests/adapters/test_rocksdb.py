@@ -1,3 +1,5 @@
+"""The memory and the reads of a RocksDB. What every state store promises: `tests/contract`."""
+
 from __future__ import annotations
 
 import re
@@ -9,42 +11,6 @@ from rocksdict import Options, WriteBufferManager
 
 from triggerstream.adapters import rocksdb
 from triggerstream.adapters.rocksdb import WRITE_BUFFERS_BYTES, Memory, RocksStore
-from triggerstream.core.errors import UsageError
-
-
-def opened(path: Path, *, changelog: str = "cluster/1") -> RocksStore:
-    """A store that shares nothing with others."""
-    return RocksStore(path, changelog=changelog, memory=Memory())
-
-
-def test_a_store_is_as_it_was_once_it_is_opened_again(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    assert store.position() is None
-    store.write({b"a": b"1", b"b": b"2", b"c": b"3"}, position=7)
-    store.write({b"b": None}, position=9)
-    store.close()
-    again = opened(tmp_path)
-    assert again.position() == 9
-    assert again.get(b"b") is None
-    assert again.page(after=b"\x01", limit=1) == [(b"a", b"1")]
-    assert again.page(after=b"a", limit=10) == [(b"c", b"3")]
-    again.close()
-
-
-def test_a_store_of_another_changelog_is_wiped(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    store.write({b"a": b"1"}, position=7)
-    store.close()
-    other = opened(tmp_path, changelog="cluster/2")
-    assert (other.position(), other.get(b"a")) == (None, None)
-    other.close()
-
-
-def test_a_store_that_another_has_open_is_named(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    with pytest.raises(UsageError, match="another process has this store open"):
-        opened(tmp_path)
-    store.close()
 
 
 @pytest.mark.parametrize("by_itself", [True, False], ids=["as it is", "RocksDB begins too late"])

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
+from triggerstream.adapters.sqlite.log import SqliteLog
 from triggerstream.cli.dev.children import Child
 from triggerstream.cli.dev.runtime import Runtime, Setup
+from triggerstream.cli.tasks_file import load
+from triggerstream.core.tasks import Configuration
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.queries.embedded import Lookout
 from triggerstream.web import serving
+from triggerstream.wire import tasksfile
+from triggerstream.wire.records import NewRecord
 
 
 async def ends(*_: object) -> None:
@@ -34,6 +41,36 @@ async def test_a_part_that_ends_is_raised_to_who_waits(
         with pytest.raises(TaskEndedError, match=says):
             async with asyncio.timeout(60):
                 await runtime.ended()
+
+
+async def test_a_tasks_file_is_parsed_once_in_the_process_of_dev(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    parse = tasksfile.read
+
+    def count(text: str | bytes, *, name: str) -> Configuration:
+        parsed.append(name)
+        return parse(text, name=name)
+
+    monkeypatch.setattr(tasksfile, "read", count)
+    file = tmp_path / "tasks.json"
+    file.write_text('{"t": {"after": ["a"], "run": "f"}}', encoding="utf-8")
+    setup = Setup(directory=tmp_path / "state", celery=None, broker=None, port=0, concurrency=1)
+    starting = Runtime(setup, on_checkpoint=lambda _: None, say=lambda _who, _line: None)
+    config = load(file, starting.configurations)
+    async with starting as runtime:
+        assert await runtime.engine.apply(config.text, name=str(file))
+        async with asyncio.timeout(60):
+            log = SqliteLog(runtime.address.path)
+            await log.append([NewRecord(key=b"42", value=b'{"type":"a"}')])
+            await runtime.engine.reached(2)
+        await log.close()
+        assert await runtime.view.explain("42") is not None
+        async with ClientSession() as client, client.get(f"{runtime.url}/sessions/42") as answer:
+            assert answer.status == HTTPStatus.OK
+        assert not await runtime.engine.apply(load(file, runtime.configurations).text, name=str(file))
+    assert parsed == [str(file)]
 
 
 async def test_a_child_whose_output_nobody_reads_is_no_child_that_runs() -> None:

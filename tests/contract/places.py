@@ -10,8 +10,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from aiohttp.test_utils import TestServer
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tests.support.intake import intake
+from triggerstream.adapters.http import HttpLog
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
@@ -39,7 +42,7 @@ from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.adapters.sqlite.replay import SqliteArchive
-from triggerstream.core.ids import AppId, ConfigHash
+from triggerstream.core.ids import AppId, ConfigHash, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
@@ -211,6 +214,25 @@ class MemoryPlace(EmbeddedPlace):
         return MemoryArchive(self.database, app=APP)
 
 
+class HttpPlace(MemoryPlace):
+    """One whose log is at the other end of a real HTTP intake."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self._http: HttpLog | None = None
+
+    async def serve(self) -> None:
+        """Start the intake."""
+        server = await self._stack.enter_async_context(TestServer(intake(self._log, self.database)))
+        self._http = HttpLog(str(server.make_url("")).rstrip("/"))
+        self._stack.push_async_callback(self._http.close)
+
+    @property
+    def log(self) -> Log:
+        assert self._http is not None
+        return self._http
+
+
 class SqlitePlace(EmbeddedPlace):
     def __init__(self, clock: ManualClock, directory: Path) -> None:
         super().__init__(clock)
@@ -248,6 +270,8 @@ class PartitionedPlace(Place):
         super().__init__()
         self._owner: Owner | None = None
         self.failures: list[BaseException] = []
+        self._failed = asyncio.Event()
+        self._inspectors: list[OwnedLookout] = []
 
     @property
     @abstractmethod
@@ -272,8 +296,13 @@ class PartitionedPlace(Place):
     async def _opened(self) -> Owner:
         if self._owner is None:
             self._owner = Owner(lambda _: self._made())
+            self._owner.on_durable = self._note
             await self._owner.open([0])
         return self._owner
+
+    def _note(self, partition: Partition, sessions: Iterable[SessionId]) -> None:
+        for inspector in self._inspectors:
+            inspector.note(partition, sessions)
 
     def _made(self) -> Partition:
         return Partition(
@@ -283,8 +312,12 @@ class PartitionedPlace(Place):
             appender=self.appender,
             clock=ManualClock(),
             identity=self.identity,
-            fail=self.failures.append,
+            fail=self._fail,
         )
+
+    def _fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self._failed.set()
 
     async def fold(self) -> None:
         partition = (await self._opened()).partitions[0]
@@ -292,9 +325,18 @@ class PartitionedPlace(Place):
         if records:
             partition.take()
             partition.fold(records)
-            await partition.reached(records[-1].offset + 1)
+            async with asyncio.timeout(60):
+                await partition.reached(records[-1].offset + 1)
         await self.shown()
         assert not self.failures
+
+    async def fold_and_fail(self) -> None:
+        """Have the engine fold what is in the log, and wait until that has ended it."""
+        partition = (await self._opened()).partitions[0]
+        partition.take()
+        partition.fold(await self.records(partition.next))
+        async with asyncio.timeout(60):
+            await self._failed.wait()
 
     async def shown(self) -> None:
         """Wait until readers see what was made durable."""
@@ -324,6 +366,7 @@ class PartitionedPlace(Place):
             appender=self.appender,
             reader=self.reader(),
         )
+        self._inspectors.append(found)
         self._stack.push_async_callback(found.close)
         return found
 
@@ -345,10 +388,6 @@ class _LetterReader(MemoryReader):
     """A reader that has nothing but the dead letters of ``partition``."""
 
     def __init__(self, partition: MemoryPartition) -> None:
-        super().__init__(MemoryDatabase())
-        self._partition = partition
-
-    async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
         rows = [
             DeadLetterRow(
                 number=number,
@@ -358,10 +397,12 @@ class _LetterReader(MemoryReader):
                 value=letter.record.value,
                 headers=letter.record.headers,
                 reason=letter.reason,
+                last=letter.last,
+                left_out=letter.left_out,
             )
-            for number, letter in enumerate(self._partition.dead_letters, 1)
+            for number, letter in enumerate(partition.dead_letters, 1)
         ]
-        return rows[after : after + limit]
+        super().__init__(MemoryDatabase(dead_letters=rows))
 
 
 class MemoryPartitionPlace(PartitionedPlace):
@@ -500,6 +541,10 @@ async def place_of(kind: str, request: pytest.FixtureRequest, directory: Path, c
             return MemoryPlace(clock)
         case "sqlite":
             return SqlitePlace(clock, directory)
+        case "http":
+            http = HttpPlace(clock)
+            await http.serve()
+            return http
         case "memory partition":
             return MemoryPartitionPlace(clock)
         case _:

@@ -10,7 +10,7 @@ import pytest
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.web.front import PORT, Front, group
+from triggerstream.web.front import PORT, Front, PageSettings, group
 from triggerstream.web.peerkey import PeerKey
 
 MACHINE = socket.gethostname()
@@ -35,15 +35,15 @@ def front(
     peer_key: Path | None = None,
 ) -> Front:
     return Front(
-        app=APP,
-        host=host,
-        port=port,
-        tokens=None,
-        peer_key=peer_key,
-        url=url,
-        public_url=None,
-        directory=Path("unused"),
-        lasting=lasting,
+        PageSettings(
+            app=APP,
+            host=host,
+            port=port,
+            peer_key=peer_key,
+            url=url,
+            directory=Path("unused"),
+            lasting=lasting,
+        )
     )
 
 
@@ -114,17 +114,7 @@ def test_other_machines_are_let_in_with_tokens_only(host: str, tmp_path: Path) -
     with pytest.raises(UsageError, match=rf"^--web-host {host}: "):
         front(host=host)
     with pytest.raises(UsageError, match=str(tmp_path / "none")):
-        Front(
-            app=APP,
-            host=host,
-            port=0,
-            tokens=tmp_path / "none",
-            peer_key=None,
-            url=None,
-            public_url=None,
-            directory=tmp_path,
-            lasting=False,
-        )
+        Front(PageSettings(app=APP, host=host, port=0, tokens=tmp_path / "none", directory=tmp_path))
 
 
 def test_a_worker_that_cannot_be_reached_is_there_with_a_reason() -> None:

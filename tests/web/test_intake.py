@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from tests.support.intake import intake
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog
 from triggerstream.core.errors import LogError
-from triggerstream.web.intake import LIST_EVENTS, intake
+from triggerstream.web.intake import LIST_EVENTS
 from triggerstream.wire.records import NewRecord
 
 
@@ -23,7 +24,7 @@ def database() -> MemoryDatabase:
 
 @pytest.fixture
 async def http(database: MemoryDatabase) -> AsyncIterator[TestClient[Any, Any]]:
-    async with TestClient(TestServer(intake(MemoryLog(database)))) as client:
+    async with TestClient(TestServer(intake(MemoryLog(database), database))) as client:
         yield client
 
 
@@ -157,7 +158,7 @@ async def test_a_log_that_fails_is_answered_as_such() -> None:
             raise LogError(f"disk full for {len(records)}")
 
     async with (
-        TestClient(TestServer(intake(Full()))) as http,
+        TestClient(TestServer(intake(Full(), MemoryDatabase()))) as http,
         http.post("/v1/events", json={"session": "s", "type": "t"}) as answer,
     ):
         assert answer.status == 503
@@ -200,8 +201,8 @@ async def test_a_page_of_this_machine_can(http: TestClient[Any, Any], headers: d
 async def test_health_and_unknown_paths(http: TestClient[Any, Any]) -> None:
     async with http.get("/healthz") as answer:
         assert (answer.status, await answer.json()) == (200, {"status": "ok"})
-    async with http.get("/nope") as answer:
-        assert (answer.status, await answer.json()) == (404, {"error": "GET /nope: Not Found"})
+    async with http.get("/v1/nope") as answer:
+        assert (answer.status, await answer.json()) == (404, {"error": "GET /v1/nope: Not Found"})
     async with http.get("/v1/events") as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
 

@@ -34,6 +34,8 @@ class HttpLog:
             DecodeError: the intake refused them, and will again; the message says why.
             UsageError: what answers at the address is no intake.
         """
+        if not records:
+            return
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         body = b"[" + b",".join(map(_with_session, records)) + b"]"

@@ -18,17 +18,12 @@ from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json
 from triggerstream.engine.ports import Reader
-from triggerstream.settings import (
-    DEFAULT_DIRECTORY,
-    Address,
-    HttpAddress,
-    KafkaAddress,
-    SqliteAddress,
-    locate,
-)
+from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, Address, locate
 
 if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
+    from triggerstream.engine.configuration_cache import ConfigurationCache
+    from triggerstream.engine.operations.administration import Administration
     from triggerstream.engine.queries.view import View
 
 _LOST = re.compile("([0-9]{1,10}):([0-9]{1,18})-([0-9]{1,18})")
@@ -97,6 +92,38 @@ def state_directory_option(command: _F) -> _F:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+
+
+def kafka_app_options(command: _F) -> _F:
+    """The options that name an app in Kafka, of a process that works on it."""
+    for option in (
+        click.option(
+            "--app", default=DEFAULT_APP, show_default=True, help="The name that its topics begin with."
+        ),
+        kafka_config_option,
+        click.option(
+            "--kafka",
+            metavar="HOST:PORT",
+            envvar=variables.KAFKA,
+            show_envvar=True,
+            required=True,
+            help="A broker of the cluster, or several with commas between them.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def session_timeout_option(others: str) -> Callable[[_F], _F]:
+    """The option for the silence after which the partitions of a process go to ``others``."""
+    return click.option(
+        "--session-timeout",
+        "session_timeout_us",
+        type=Duration(),
+        default="30s",
+        show_default=True,
+        help=f"After so long without a sign of life, its partitions go to other {others}.",
+    )
 
 
 def probes_options(command: _F) -> _F:
@@ -231,11 +258,11 @@ def existing(at: str) -> Address:
         UsageError: there is none; nothing is made by looking.
     """
     address = locate(at)
-    if isinstance(address, KafkaAddress):
-        quiet()
-    if isinstance(address, SqliteAddress) and not address.path.is_file():
+    quiet()
+    missing = address.missing_file
+    if missing is not None:
         raise UsageError(
-            f"{address.path}: there is no triggerstream here yet: {advice.begin_directory(variables.AT)}"
+            f"{missing}: there is no triggerstream here yet: {advice.begin_directory(variables.AT)}"
         )
     return address
 
@@ -253,40 +280,38 @@ def quiet() -> None:
         logging.lastResort.addFilter(LIMIT)
 
 
-def in_kafka(at: str, what: str) -> KafkaAddress:
-    """The app in Kafka that ``--at`` names, where ``what`` can be done in Kafka only.
+def administered(at: str, what: str) -> Administration:
+    """The administration of the app that ``--at`` names, where ``what`` can be done in Kafka only.
 
     Raises:
         UsageError: it names something else.
     """
+    from triggerstream import bootstrap
+
     address = locate(at)
-    if not isinstance(address, KafkaAddress):
+    if not address.administered:
         raise UsageError(f"{address}: {what}: name one with --at kafka://HOST:PORT/APP or {variables.AT}")
     quiet()
-    return address
+    return bootstrap.administration(address)
 
 
 @asynccontextmanager
 async def viewing(at: str) -> AsyncIterator[View]:
     """A view of the sessions at what ``--at`` names."""
-    from triggerstream import bootstrap
+    from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.queries.view import View
 
-    async with reading(at) as reader:
-        yield View(reader, app=bootstrap.app_of(existing(at)))
+    configurations = ConfigurationCache()
+    async with reading(at, configurations) as reader:
+        yield View(reader, app=existing(at).app, configurations=configurations)
 
 
 @asynccontextmanager
-async def reading(at: str) -> AsyncIterator[Reader]:
-    """A reader of what ``--at`` names."""
+async def reading(at: str, configurations: ConfigurationCache | None = None) -> AsyncIterator[Reader]:
+    """A reader of what ``--at`` names, which takes parsed tasks files from ``configurations``."""
     from triggerstream import bootstrap
 
-    address = existing(at)
-    if isinstance(address, HttpAddress):
-        raise UsageError(
-            f"{address}: an HTTP intake takes triggers only: name the engine's state directory or database"
-        )
-    reader = bootstrap.reader(str(address))
+    reader = bootstrap.reader(existing(at), configurations)
     try:
         yield reader
     finally:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.tasks import Configuration
-from triggerstream.wire import tasksfile
+from triggerstream.engine.configuration_cache import ConfigurationCache
 
 
-def load(path: Path) -> Configuration:
-    """The configuration in ``path``.
+def load(path: Path, configurations: ConfigurationCache | None = None) -> Configuration:
+    """The configuration in ``path``, parsed unless ``configurations`` has it.
 
     Raises:
         UsageError: it cannot be read.
@@ -20,4 +20,4 @@ def load(path: Path) -> Configuration:
         content = path.read_bytes()
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
-    return tasksfile.read(content, name=str(path))
+    return (configurations or ConfigurationCache()).read(content, name=str(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, TaskName, TriggerName
 
@@ -70,7 +70,6 @@ class Task:
     unless: tuple[TriggerName, ...] = ()
     and_every: TriggerName | None = None
     with_params: JsonObject = field(default_factory=dict)
-    using: str = "celery"
     retry: Retry | None = None
     queue: str | None = None
     expires_us: int | None = None
@@ -140,6 +139,25 @@ class Applied:
         return len(self.config.text.encode())
 
 
+class StoredVersion(Protocol):
+    """A configuration in the history of a partition, however its text is stored."""
+
+    @property
+    def hash(self) -> ConfigHash: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def arrival_us(self) -> int: ...
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """A past configuration. ``read`` returns it, the same each time.
@@ -153,6 +171,18 @@ class Past:
     number: int
     size: int
     read: Callable[[], Configuration] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, version: StoredVersion, *, read: Callable[[], Configuration]) -> Past:
+        """``version``, with its configuration returned by ``read``."""
+        return cls(
+            hash=version.hash,
+            offset=version.offset,
+            arrival_us=version.arrival_us,
+            number=version.number,
+            size=version.size,
+            read=read,
+        )
 
     @property
     def config(self) -> Configuration:
@@ -218,16 +248,7 @@ class Rules:
         if not any(isinstance(one, Applied) and 0 <= one.offset < limit for one in self.history):
             return self
         history = tuple(
-            Past(
-                hash=one.hash,
-                offset=one.offset,
-                arrival_us=one.arrival_us,
-                number=one.number,
-                size=one.size,
-                read=reader(one),
-            )
-            if isinstance(one, Applied) and 0 <= one.offset < limit
-            else one
+            Past.of(one, read=reader(one)) if isinstance(one, Applied) and 0 <= one.offset < limit else one
             for one in self.history
         )
         return Rules(app=self.app, history=history)

@@ -18,7 +18,7 @@ file of 600 KiB takes 0.2 s to parse."""
 
 
 class ConfigurationCache:
-    """LRU cache of parsed tasks files by hash, shared by all partitions of a process."""
+    """LRU cache of parsed tasks files by hash, shared by everything in a process that reads them."""
 
     def __init__(self, *, most_bytes: int = CACHE_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -27,13 +27,14 @@ class ConfigurationCache:
         self.parsed = 0
         """How many files were parsed."""
 
-    def read(self, text: str, *, name: str = "configuration") -> Configuration:
+    def read(self, text: str | bytes, *, name: str = "configuration") -> Configuration:
         """The configuration parsed from ``text``.
 
         Raises:
             ConfigError: this release cannot read it; ``name`` is its name in the message.
         """
-        known = self._recall(ConfigHash(sha256(text.encode(errors="surrogatepass")).hexdigest()))
+        content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+        known = self._recall(ConfigHash(sha256(content).hexdigest()))
         return known if known is not None else self._parse(text, name)
 
     def get(self, wanted: ConfigHash, text: Callable[[], str]) -> Configuration:
@@ -51,7 +52,7 @@ class ConfigurationCache:
             self._known.move_to_end(wanted)
         return known
 
-    def _parse(self, text: str, name: str) -> Configuration:
+    def _parse(self, text: str | bytes, name: str) -> Configuration:
         config = tasksfile.read(text, name=name)
         self.parsed += 1
         if config.hash not in self._known:
@@ -74,18 +75,7 @@ def rules_of(app: AppId, stored: Sequence[ConfigurationText], cache: Configurati
     Raises:
         ConfigError: this release cannot read the one in force.
     """
-    past = [
-        Past(
-            hash=one.hash,
-            offset=one.offset,
-            arrival_us=one.arrival_us,
-            number=one.number,
-            size=len(one.text.encode()),
-            read=_reader(cache, one.hash, one.text),
-        )
-        for one in stored
-    ]
-    return with_history(app, past)
+    return with_history(app, [Past.of(one, read=_reader(cache, one.hash, one.text)) for one in stored])
 
 
 def with_history(app: AppId, past: Sequence[Past]) -> Rules:

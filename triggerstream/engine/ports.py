@@ -86,6 +86,11 @@ class ConfigurationText:
     text: str
     number: int = 0
 
+    @property
+    def size(self) -> int:
+        """Size of the text in bytes."""
+        return len(self.text.encode())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
@@ -258,14 +263,12 @@ class DeadLetterRow:
 class Progress:
     """``offset``: the next that the engine will read; ``end``: the next that the log will give.
 
-    ``outbox`` counts the decisions that are not settled, ``unsent`` those of them not handed over yet. None:
-    not known where the engine keeps its state.
+    ``outbox`` counts the decisions that are not settled. None: not known where the engine keeps its state.
     """
 
     offset: int
     end: int
     outbox: int | None
-    unsent: int | None
     dead_letters: int | None
 
     @property

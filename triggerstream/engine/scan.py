@@ -20,7 +20,7 @@ from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
 from triggerstream.wire.state import glance
 
-_CARRIED = frozenset({"run", "using", "with_params", "queue", "expires_us", "extras"})
+_CARRIED = frozenset({"run", "with_params", "queue", "expires_us", "extras"})
 """Parts of a task that its decision contains but does not depend on."""
 _DECISIVE = attrgetter(*(field.name for field in fields(Task) if field.name not in _CARRIED))
 

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
@@ -38,57 +39,63 @@ _WEB = "web"
 _ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSettings:
+    """Settings of a worker's pages.
+
+    ``port`` None: the usual one, or a free one if it is taken. ``tokens`` and ``peer_key`` are files. ``url``
+    is the address for other workers, if it differs; ``public_url`` the address for browsers, if a proxy
+    serves the pages. ``directory`` is the worker's. ``lasting``: the worker keeps its name, so it must
+    announce the same address after a restart of its supervisor, too.
+    """
+
+    app: AppId
+    host: str
+    directory: Path
+    port: int | None = None
+    tokens: Path | None = None
+    peer_key: Path | None = None
+    url: str | None = None
+    public_url: str | None = None
+    lasting: bool = False
+
+
 class Front:
     """A :class:`triggerstream.adapters.faust.web.Front`: it listens before there are pages."""
 
-    def __init__(
-        self,
-        *,
-        app: AppId,
-        host: str,
-        port: int | None,
-        tokens: Path | None,
-        peer_key: Path | None,
-        url: str | None,
-        public_url: str | None,
-        directory: Path,
-        lasting: bool,
-        supervision: Supervision | None = None,
-    ) -> None:
-        """Listen on ``host``.
-
-        ``url``: the address for other workers, if it differs. ``public_url``: the address for browsers, if a
-        proxy serves the pages. ``directory`` is the worker's. ``lasting``: the worker keeps its name, so it
-        must announce the same address after a restart of its supervisor, too.
+    def __init__(self, settings: PageSettings, *, supervision: Supervision | None = None) -> None:
+        """Listen.
 
         Raises:
             UsageError: it cannot listen; or other machines could reach it and there are no tokens.
         """
+        url, public_url = settings.url, settings.public_url
         if url is not None and not _is_web(url):
             raise UsageError(f"--web-url {url}: write http://HOST:PORT, as other workers reach it")
         if public_url is not None and not _is_web(public_url):
             raise UsageError(f"--web-public-url {public_url}: write https://HOST, as browsers reach it")
-        roles = tokens_for(host, tokens)
-        self._key = None if peer_key is None else read_peer_key(peer_key, app=app)
+        roles = tokens_for(settings.host, settings.tokens)
+        key = settings.peer_key
+        self._key = None if key is None else read_peer_key(key, app=settings.app)
         self._supervision = supervision or Supervision()
-        self.listening = self._supervision.listen(_WEB, lambda: _listen(host, port))
+        self.listening = self._supervision.listen(_WEB, lambda: _listen(settings.host, settings.port))
         bound = self.listening.getsockname()
         machine = socket.gethostname()
         self.address = url_of(self.listening)
         """Where it listens."""
         seen = url or (str(URL(self.address).with_host(machine)) if bound[0] in _ANY else self.address)
-        stays = url is not None or (bool(port) and is_loopback(self.address))
+        stays = url is not None or (bool(settings.port) and is_loopback(self.address))
         announced = str(URL(seen).with_query({_ON: machine}))
         if self._key is not None:
             announced = self._key.announced(announced)
-        self.url = announced if stays or not lasting else None
+        self.url = announced if stays or not settings.lasting else None
         """The address that other workers have for it, which the group is told; None: they have none."""
         self._access = Access(
             roles,
             peer_key=self._key,
             url=_base_of(URL(announced)),
             public=public_url,
-            ended_logins=directory / f"{app}-ended-logins.json",
+            ended_logins=settings.directory / f"{settings.app}-ended-logins.json",
         )
 
     def close(self) -> None:

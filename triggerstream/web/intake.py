@@ -24,15 +24,8 @@ LIST_EVENTS = 1_000
 LIST_BYTES = 16 * 1024 * 1024
 
 
-def intake(log: Log) -> web.Application:
-    """The application that appends to ``log``, and does nothing else."""
-    app = web.Application(client_max_size=LIST_BYTES, middlewares=[_answer_in_json, _this_machine_only])
-    add_intake(app, log)
-    return app
-
-
 def add_intake(app: web.Application, log: Log) -> None:
-    """Have ``app``, which answers other things too, append to ``log``; it takes ``LIST_BYTES``."""
+    """Let ``app`` append to ``log``; its ``client_max_size`` is ``LIST_BYTES``."""
     intake_ = _Intake(log)
     for method, path, handler in (
         ("GET", "/healthz", intake_.health),

@@ -1,4 +1,7 @@
-"""Children and whole workers killed with -9 at random under load: every command has an end."""
+"""Children and whole workers killed with -9 at random under load: every command has an end.
+
+Some tasks return something that no event can hold, or a signature that nobody applies: each fails, once.
+"""
 
 from __future__ import annotations
 
@@ -89,6 +92,18 @@ def broker(request: pytest.FixtureRequest) -> Iterator[str | None]:
         yield node.url
 
 
+def result_asked(number: int) -> str | None:
+    """The odd result of the command ``number``, if it has one: two in ten."""
+    return {3: "object", 7: "signature"}.get(number % 10)
+
+
+def check_not_reported(farm: Farm, one: Command, number: int) -> None:
+    """Check that a command whose result cannot be reported failed for it, and that its result did not run."""
+    ends = [event for event in farm.log.events(one.session) if event["type"].endswith(".failed")]
+    assert {event["data"]["reason"] for event in ends} <= {"result not reportable", "worker lost"}
+    assert not (farm.home / f"sub-n{number}").exists()
+
+
 class Idle:
     """True once Valkey has held no message, waiting or given to a worker, for some time."""
 
@@ -155,7 +170,10 @@ async def test_every_command_has_one_end_and_its_effect_once_with_a_guard(
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE effects (name TEXT, command TEXT)"))
         worker = farm.kept_worker("-c", "4", TEST_LEASE="2", TEST_VISIBILITY="10")
-        sent = [command("takes_effect", name=f"n{n}", pauses=0.05) for n in range(COMMANDS)]
+        sent = [
+            command("takes_effect", name=f"n{n}", pauses=0.05, returns=result_asked(n))
+            for n in range(COMMANDS)
+        ]
         with kills(farm, worker, seed=1) as made:
             outcomes, resent = await run_all(farm, sent)
         with engine.connect() as connection:
@@ -168,20 +186,29 @@ async def test_every_command_has_one_end_and_its_effect_once_with_a_guard(
     )
     assert made.children > COMMANDS // 20
     assert resent <= made.whole
-    for one in sent:
+    for number, one in enumerate(sent):
         (kind,) = set(outcomes[one.session])  # however often it was reported
         assert kind in {"finished", "failed"}
         assert took[one.id] == (1 if kind == "finished" else 0)
+        if result_asked(number):
+            assert kind == "failed"
+            check_not_reported(farm, one, number)
 
 
 async def test_every_command_has_an_end_without_a_guard_after_a_bounded_number_of_starts(
     broker: str | None, tmp_path: Path
 ) -> None:
-    """One in ten ends its own process each time."""
+    """One in ten ends its own process each time; two return what cannot be reported."""
     with make_farm(tmp_path, broker=broker) as farm:
         worker = farm.kept_worker("-c", "4", TEST_VISIBILITY="10")
         sent = [
-            command("dies", name=f"n{n}", times=99 if n % 10 == 0 else 0, pauses=0.05)
+            command(
+                "dies",
+                name=f"n{n}",
+                times=99 if n % 10 == 0 else 0,
+                pauses=0.05,
+                returns=result_asked(n),
+            )
             for n in range(COMMANDS // 2)
         ]
         with kills(farm, worker, seed=2) as made:
@@ -198,5 +225,8 @@ async def test_every_command_has_an_end_without_a_guard_after_a_bounded_number_o
     for number, one in enumerate(sent):
         if number % 10 == 0:
             assert set(outcomes[one.session]) == {"failed"}
+        if result_asked(number):
+            assert set(outcomes[one.session]) == {"failed"}
+            check_not_reported(farm, one, number)
         # A worker that is killed between sending a message anew and acknowledging it leaves two.
         assert starts[one.session] <= 4 * (1 + made.whole)

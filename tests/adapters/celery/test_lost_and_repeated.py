@@ -73,7 +73,7 @@ async def test_a_task_that_fails_takes_no_effect(sql: Farm) -> None:
 
 
 async def test_a_task_whose_result_cannot_be_reported_takes_no_effect(sql: Farm) -> None:
-    events = await sql.run(command("takes_effect", name="odd", odd=True))
+    events = await sql.run(command("takes_effect", name="odd", returns="object"))
     assert types(events) == ["started", "failed"]
     assert events[1]["data"]["reason"] == "result not reportable"
     assert effects(sql, "odd") == []

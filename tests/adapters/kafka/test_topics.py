@@ -8,13 +8,14 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.adapters.kafka.conftest import PARTITIONS
-from triggerstream.adapters.kafka.check import Severity, check, repair
+from triggerstream.adapters.kafka.check import check, repair
 from triggerstream.adapters.kafka.cluster import change_settings, describe, settings_of
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.operations.administration import Severity
 
 pytestmark = pytest.mark.kafka
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -27,7 +28,7 @@ from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_ap
 from triggerstream.adapters.faust.shown import shown
 from triggerstream.adapters.faust.vitals import vitals_of
 from triggerstream.adapters.faust.web import Front
-from triggerstream.adapters.kafka.check import Severity, added, check
+from triggerstream.adapters.kafka.check import added, check
 from triggerstream.adapters.kafka.cluster import Topic
 from triggerstream.adapters.kafka.group import LEAVE_S, leave
 from triggerstream.adapters.kafka.layout import Layout, layout_of
@@ -36,13 +37,14 @@ from triggerstream.adapters.kafka.topics import Topics, address_of, worker_group
 from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.printable import escape
 from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import Background
 from triggerstream.engine.garbage import collect_less_often
 from triggerstream.engine.health.liveness import Pulse, Silence, Vitals, keep_beating
+from triggerstream.engine.operations.administration import Severity
 from triggerstream.engine.partitioned.ports import FencedError, is_refusal
 from triggerstream.engine.private_files import make_private_directory
+from triggerstream.engine.process_output import write_process_line
 from triggerstream.engine.queries.index import Index
 
 if sys.platform != "win32":
@@ -50,6 +52,7 @@ if sys.platform != "win32":
 
 logger = logging.getLogger(__name__)
 
+tell = partial(write_process_line, "worker")
 _T = TypeVar("_T")
 
 DRAINED = 0
@@ -298,11 +301,6 @@ def end_process(
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def tell(line: str) -> None:
-    """One line for whoever watches the process."""
-    print(f"triggerstream worker {os.getpid()}: {escape(line)}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
 
 
 def _tell_progress(app: WorkerApp) -> None:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
@@ -43,6 +43,7 @@ from triggerstream.engine.checkpoint import LostRange, dead_letter_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover.destinations import NAMED
 from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane, Reached
+from triggerstream.engine.handover.start import Start
 from triggerstream.engine.health.liveness import BridgeFigures, Phase, Place, Vitals
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.ports import Clock, Dispatcher
@@ -51,7 +52,6 @@ from triggerstream.wire.records import NewRecord, Record, Unfit
 
 logger = logging.getLogger(__name__)
 
-Start: TypeAlias = "Literal['earliest', 'latest'] | int"
 """Where a group begins that has no offset: the first command there is, the next to come, or an offset."""
 
 _FETCH_MS = 200

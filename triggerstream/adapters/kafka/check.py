@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from aiokafka.admin import NewPartitions
 
@@ -25,30 +23,10 @@ from triggerstream.adapters.kafka.topics import (
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.operations.administration import Severity, TopicFinding
 from triggerstream.engine.operations.rehome import Strays
 
 _POLL_S = 0.05
-
-
-class Severity(StrEnum):
-    """``ERROR``: a worker refuses to start. ``WARNING``: it runs, and somebody should decide."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicFinding:
-    """What is wrong or doubtful with a topic. ``repair`` is the command, or the step, that puts it right."""
-
-    severity: Severity
-    topic: str
-    message: str
-    repair: str
-
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.topic}: {self.message}: {self.repair}"
 
 
 async def check(

@@ -22,9 +22,10 @@ from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageE
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.core.tasks import Configuration
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession, configuration_record
+from triggerstream.engine.operations.administration import Change
 from triggerstream.engine.ports import ConfigurationText
-from triggerstream.wire import tasksfile
 from triggerstream.wire.events import decode
 from triggerstream.wire.marks import CheckpointMark
 from triggerstream.wire.records import NewRecord, Record
@@ -33,19 +34,6 @@ from triggerstream.wire.signature import SIGNATURE_HEADER
 _TIMEOUT_S = 60.0
 _RECORD_BYTES = 1_024
 """Maximum size of a record without the text of the file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """Result of an apply: ``hash`` replaced ``replaced`` (None: nothing) at ``offsets``, by partition.
-
-    ``number`` and ``replaced`` are those of the first changed partition.
-    """
-
-    hash: ConfigHash
-    number: int
-    replaced: ConfigHash | None
-    offsets: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +239,7 @@ async def _standing(
     """The configuration in force in each of ``partitions``."""
     topics = Topics.of(app)
     marks = await newest_marks(connection, app, timeout_s=timeout_s) if layout.marked else {}
+    configurations = ConfigurationCache()
     found: dict[int, _Standing] = {}
     for number in partitions:
         mark = marks.get(number)
@@ -258,7 +247,7 @@ async def _standing(
             mark = None  # offsets of another log mean nothing here
         async with translated(f"cannot read {topics.events}", timeout_s=timeout_s):
             place = TopicPartition(topics.events, number)
-            found[number] = await _follow(reader, connection, app, place, mark)
+            found[number] = await _follow(reader, connection, app, place, mark, configurations=configurations)
     return found
 
 
@@ -268,6 +257,8 @@ async def _follow(
     app: AppId,
     place: TopicPartition,
     mark: CheckpointMark | None,
+    *,
+    configurations: ConfigurationCache,
 ) -> _Standing:
     """The configuration in force at the end of a partition, once its owner has folded everything."""
     first, end = (await committed_extents(reader, [place]))[place]
@@ -285,7 +276,9 @@ async def _follow(
         async for records, _ in read:
             for record in records:
                 if record.key is None:
-                    standing = _accepted(record_of(record), connection, app, standing)
+                    standing = _accepted(
+                        record_of(record), connection, app, standing, configurations=configurations
+                    )
     return standing
 
 
@@ -302,7 +295,14 @@ async def _record(
     return None
 
 
-def _accepted(record: Record, connection: Connection, app: AppId, standing: _Standing) -> _Standing:
+def _accepted(
+    record: Record,
+    connection: Connection,
+    app: AppId,
+    standing: _Standing,
+    *,
+    configurations: ConfigurationCache,
+) -> _Standing:
     """The configuration in force after ``record``; a record that would be a dead letter has no effect."""
     control = connection.security.control
     try:
@@ -312,7 +312,7 @@ def _accepted(record: Record, connection: Connection, app: AppId, standing: _Sta
         if not isinstance(event, ConfigApplied):
             return standing
         number = check_succession(event, replaces=standing.hash, number=standing.number)
-        tasksfile.read(event.text, name="configuration")
+        configurations.read(event.text)
     except (DecodeError, ConfigError):
         return standing
     _refuse_without_key(record, connection, app)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,6 +21,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.core.errors import UsageError
+from triggerstream.engine.operations.administration import Member
 
 _T = TypeVar("_T")
 
@@ -30,21 +30,6 @@ FENCED_INSTANCE_ID = 82
 LEAVE_S = 5.0
 """How long a stopping process waits for the answer to LeaveGroup; without it, its session times out."""
 _RETRY_S = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """A member of a group. ``name``: its static name, if it has one. ``host``: the host it connects from.
-
-    ``partitions``: its partitions of the requested topic. The broker does not report when it last heard from
-    a member: a killed process stays a member until its session times out.
-    """
-
-    name: str | None
-    id: str
-    client: str
-    host: str
-    partitions: tuple[int, ...]
 
 
 class NameTakenError(UsageError):

@@ -29,8 +29,9 @@ from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
+from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.partitioned.versions import history_texts, read_history
+from triggerstream.engine.partitioned.versions import history_texts, is_history, read_history
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.engine.stored_states import Keeper
 from triggerstream.wire.marks import (
@@ -50,10 +51,14 @@ class _Copy:
 
     position: int
     entries: dict[bytes, bytes] = field(default_factory=dict)
+    rules: Rules | None = None
+    """The rules with the history in ``entries``; None if it was not read since it changed."""
 
     def take(self, record: Any) -> bool:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
         if record.key is None:
             return False  # another program wrote it
+        if is_history(record.key):
+            self.rules = None
         if record.value is None:
             self.entries.pop(record.key, None)
         else:
@@ -68,7 +73,9 @@ class KafkaReader:
     later ones read on. What was read is kept in memory.
     """
 
-    def __init__(self, connection: Connection, app: AppId) -> None:
+    def __init__(
+        self, connection: Connection, app: AppId, *, configurations: ConfigurationCache | None = None
+    ) -> None:
         self._connection = connection
         self._app = app
         self._topics = Topics.of(app)
@@ -77,7 +84,7 @@ class KafkaReader:
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions = 0
         self._copies: dict[int, _Copy] = {}
-        self._configurations = ConfigurationCache()
+        self._configurations = configurations or ConfigurationCache()
         self._ids: list[str] = []
         """The ids that the list asked for last has, and the question that its next page would be."""
         self._next_page: tuple[str, SessionId] | None = None
@@ -201,7 +208,6 @@ class KafkaReader:
             offset=0 if mark is None else decode_checkpoint(mark).offset,
             end=end,
             outbox=None,
-            unsent=None,
             dead_letters=None,
         )
 
@@ -222,7 +228,9 @@ class KafkaReader:
         known = keeper.read(session, value)
         due_us = None
         if known.timer_count:
-            due_us = next_due(read_history(copy.entries.get, self._configurations).rules(self._app), known)
+            if copy.rules is None:
+                copy.rules = read_history(copy.entries.get, self._configurations).rules(self._app)
+            due_us = next_due(copy.rules, known)
         return SessionRow(id=session, state=value, due_us=due_us, keeper=keeper)
 
     async def _caught_up(self, partition: int) -> _Copy:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -17,6 +16,7 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.operations.administration import Rehomed
 from triggerstream.engine.operations.rehome import Place, Stray, Strays, stray_of
 from triggerstream.wire import events
 
@@ -24,16 +24,6 @@ _PIECE = 1_000
 _SKEW_MS = 300_000
 """Tolerance for clocks: a copy has a later time than its original, but another broker's clock may be
 behind."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rehomed:
-    """Result of a rehome: records of the ``added`` partitions that were (or would be) copied."""
-
-    partitions: int
-    added: Sequence[int]
-    records: int
-    sessions: int
 
 
 async def rehome(

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from aiokafka import TopicPartition
 
-from triggerstream.adapters.kafka.check import Severity, check
+from triggerstream.adapters.kafka.check import check
 from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.group import members_of
 from triggerstream.adapters.kafka.lost import LostRanges
@@ -16,6 +16,7 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, w
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.operations.administration import Severity
 from triggerstream.wire.records import Record
 
 TRANSACTION_S = 300.0

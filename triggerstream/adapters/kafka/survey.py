@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 
@@ -16,18 +15,11 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, b
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.operations.administration import ReachedCluster, UnhandedCommands
 from triggerstream.wire.marks import IdentityError, check_identity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """A cluster that answers."""
-
-    cluster: str
-    brokers: int
-
-
-async def reach(connection: Connection) -> Reached:
+async def reach(connection: Connection) -> ReachedCluster:
     """The cluster.
 
     Raises:
@@ -35,7 +27,7 @@ async def reach(connection: Connection) -> Reached:
     """
     async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S), connection.client() as client:
         found = await describe(client, [])
-    return Reached(cluster=found.id, brokers=found.brokers)
+    return ReachedCluster(cluster=found.id, brokers=found.brokers)
 
 
 async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncIterator[str]:
@@ -69,15 +61,7 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
         yield f"partition {', '.join(map(str, numbers))}: {text}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unhanded:
-    """Commands before a bridge: ``left`` offsets, at most. ``held``: later ones were handed over already."""
-
-    left: int
-    held: bool
-
-
-async def not_handed_over(connection: Connection, app: AppId, partitions: int) -> Unhanded | None:
+async def not_handed_over(connection: Connection, app: AppId, partitions: int) -> UnhandedCommands | None:
     """What the app's bridge has before it; None where none has ever committed an offset.
 
     Marks of transactions have offsets too, so that there are at most so many commands.
@@ -102,4 +86,4 @@ async def not_handed_over(connection: Connection, app: AppId, partitions: int) -
         reached = reached_in(first[place], None) if at is None else reached_in(at.offset, at.metadata)
         left += max(ends[place] - reached.upto, 0) + len(reached.open)
         held = held or bool(reached.open)
-    return Unhanded(left=left, held=held)
+    return UnhandedCommands(left=left, held=held)

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from triggerstream.adapters.memory.database import MemoryDatabase, OutboxEntry
 from triggerstream.core import advice, tasks
 from triggerstream.core.commands import Command
-from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.wire import commands
@@ -46,6 +47,7 @@ class MemoryArchive:
 
     def __init__(self, database: MemoryDatabase, *, app: AppId) -> None:
         self.app = app
+        self.configurations = ConfigurationCache()
         self._database = database
         self._fenced = False
 
@@ -111,7 +113,7 @@ class MemoryArchive:
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Keep what the log came to. Revocations that wait stay, and so do commands that are settled."""
         if not self._fenced:
-            raise UsageError("this database was not fenced")
+            raise LogError("this archive was not fenced")
         database = self._database
         database.sessions = dict(refolded.states)
         database.configurations = tuple(

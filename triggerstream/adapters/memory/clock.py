@@ -7,10 +7,14 @@ from heapq import heappop, heappush
 
 
 class ManualClock:
-    """A clock that stands still until it is told what time it is."""
+    """A clock that stands still until :meth:`advance` is called.
+
+    A step back of the clock does not lengthen a sleep, as with the clock of a machine.
+    """
 
     def __init__(self, now_us: int = 1_750_000_000_000_000) -> None:
         self._now_us = now_us
+        self._passed_us = 0
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._slept = 0
 
@@ -20,15 +24,20 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and wake those whose sleep is over. Negative: the clock steps back."""
-        self._now_us += round(seconds * 1_000_000)
-        while self._sleepers and self._sleepers[0][0] <= self._now_us:
+        step_us = round(seconds * 1_000_000)
+        self._now_us += step_us
+        self._passed_us += max(step_us, 0)
+        while self._sleepers and self._sleepers[0][0] <= self._passed_us:
             _, _, sleeper = heappop(self._sleepers)
             if not sleeper.done():
                 sleeper.set_result(None)
 
     async def sleep(self, seconds: float) -> None:
         """Return once the clock was advanced by ``seconds``."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
         sleeper = asyncio.get_running_loop().create_future()
         self._slept += 1
-        heappush(self._sleepers, (self._now_us + round(seconds * 1_000_000), self._slept, sleeper))
+        heappush(self._sleepers, (self._passed_us + round(seconds * 1_000_000), self._slept, sleeper))
         await sleeper

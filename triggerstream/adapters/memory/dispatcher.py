@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from triggerstream.core.commands import Decision
+from triggerstream.core.errors import DispatchError
 
 
 class MemoryDispatcher:
@@ -28,6 +29,8 @@ class MemoryDispatcher:
 
     async def dispatch(self, decision: Decision) -> None:
         """Take one decision."""
+        if self.closed:
+            raise DispatchError("the dispatcher is closed")
         if self._answer is not None:
             await self._answer(decision)
         self.dispatched.append(decision)

@@ -82,7 +82,6 @@ class MemoryReader:
             offset=database.offset,
             end=len(database.records),
             outbox=len(database.outbox),
-            unsent=sum(row.sent_us is None for row in database.outbox.values()),
             dead_letters=len(database.dead_letters),
         )
 

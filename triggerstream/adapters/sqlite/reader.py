@@ -112,13 +112,10 @@ class SqliteReader:
 
         def read(connection: sqlite3.Connection) -> Progress:
             (offset,) = connection.execute("SELECT value FROM meta WHERE name = 'offset'").fetchone()
-            rows = _count(connection, "outbox")
-            sent_rows = _count(connection, "outbox WHERE sent_us IS NOT NULL")
             return Progress(
                 offset=offset,
                 end=database.end(connection),
-                outbox=rows,
-                unsent=rows - sent_rows,
+                outbox=_count(connection, "outbox"),
                 dead_letters=_count(connection, "dead_letters"),
             )
 

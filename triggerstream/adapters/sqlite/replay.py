@@ -17,6 +17,7 @@ from triggerstream.core import tasks
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.engine.checkpoint import Decided
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.wire import commands
 from triggerstream.wire.records import Record
@@ -44,6 +45,7 @@ class SqliteArchive:
         self._file = locate(path)
         self.address = str(self._file.parent)
         self.app = app
+        self.configurations = ConfigurationCache()
         self._connection: sqlite3.Connection | None = None
         self._owner: IO[str] | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-replay")

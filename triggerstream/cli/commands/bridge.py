@@ -10,22 +10,24 @@ import signal
 import sys
 import time
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from triggerstream import variables
-from triggerstream.cli.options import Duration, LostOffsets, kafka_config_option, probes_options
-from triggerstream.cli.printing import say
+from triggerstream.cli.options import LostOffsets, kafka_app_options, probes_options, session_timeout_option
 from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.settings import DEFAULT_APP, KafkaAddress, parse_address
+from triggerstream.engine.process_output import write_process_line
+from triggerstream.settings import KafkaAddress, kafka_address
 from triggerstream.supervision.child import Supervision
 
 if TYPE_CHECKING:
-    from triggerstream.adapters.kafka.bridge import Bridge, Start
+    from triggerstream.bootstrap import HandOverProcess
     from triggerstream.engine.checkpoint import LostRange
+    from triggerstream.engine.handover.start import Start
     from triggerstream.engine.health.liveness import Pulse
     from triggerstream.engine.ports import Dispatcher
 
@@ -33,6 +35,7 @@ _FAILED = 70
 _END_S = 40.0
 """Time for an orderly end, with or without Kafka: 15 s for pending confirmations, 10 s for each client."""
 _COMMENT = "#"
+_tell = partial(write_process_line, "bridge")
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
@@ -52,16 +55,7 @@ class _From(click.ParamType):
 
 
 @click.command()
-@click.option(
-    "--kafka",
-    metavar="HOST:PORT",
-    envvar=variables.KAFKA,
-    show_envvar=True,
-    required=True,
-    help="A broker of the cluster, or several with commas between them.",
-)
-@kafka_config_option
-@click.option("--app", default=DEFAULT_APP, show_default=True, help="The name that its topics begin with.")
+@kafka_app_options
 @click.option(
     "--celery",
     "spec",
@@ -100,14 +94,7 @@ class _From(click.ParamType):
     help="Lost offsets: if they cannot be read, skip them and write one dead letter. May be repeated.",
 )
 @click.option("--yes", "agreed", is_flag=True, help="Begin there although commands are passed over.")
-@click.option(
-    "--session-timeout",
-    "session_timeout_us",
-    type=Duration(),
-    default="30s",
-    show_default=True,
-    help="After so long without a sign of life, its partitions go to other bridges.",
-)
+@session_timeout_option("bridges")
 @probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
 @click.pass_obj
@@ -139,9 +126,7 @@ def bridge(
     the child fails repeatedly although Kafka is available.
     """
     _log_to_stderr(verbose=verbose)
-    address = parse_address(f"kafka://{kafka}/{app}")
-    if not isinstance(address, KafkaAddress):
-        raise UsageError(f"--kafka {kafka}: write HOST:PORT")
+    address = kafka_address(kafka, app)
     supervision = supervision or Supervision()
     supervision.connecting(kafka)
     allow = _allow_list(allowed, allow_file, allow_any=allow_any)
@@ -282,16 +267,11 @@ def _log_to_stderr(*, verbose: bool) -> None:
     logging.basicConfig(level=lines.level, handlers=[lines])
 
 
-def _tell(line: str) -> None:
-    """One line for whoever watches the process."""
-    say(f"triggerstream bridge {os.getpid()}: {line}", err=True)
-
-
 def _tell_ready(partitions: Collection[int]) -> None:
     _tell(f"ready: partitions {', '.join(map(str, partitions)) or 'none'}")
 
 
-def _tell_progress(bridge: Bridge) -> None:
+def _tell_progress(bridge: HandOverProcess) -> None:
     """What SIGUSR1 asks for."""
     from triggerstream.engine.handover.destinations import NAMED
 

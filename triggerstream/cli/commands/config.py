@@ -7,24 +7,19 @@ import sys
 from collections.abc import Sequence
 from difflib import unified_diff
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import at_option, existing, in_kafka, json_option, reading, run
+from triggerstream.cli.options import administered, at_option, existing, json_option, reading, run
 from triggerstream.cli.printing import Styled, json_line, say, say_lines
 from triggerstream.core import advice
 from triggerstream.core.errors import Finding
 from triggerstream.core.printable import escape
 from triggerstream.core.tasks import NO_CONFIGURATION, Configuration
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.ports import ConfigurationText
-from triggerstream.settings import KafkaAddress
-from triggerstream.wire import tasksfile
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.tasksfile import check
-
-if TYPE_CHECKING:
-    from triggerstream.adapters.kafka.config import Change
 
 _STANDARD_INPUT = "-"
 _LINE_END = re.compile("\r\n|\n|\r")
@@ -49,16 +44,9 @@ def apply_file(*, file: Path, at: str, as_json: bool) -> None:
     """Bring FILE into force: for all sessions, from now on, in every partition or in none."""
     from triggerstream.cli.tasks_file import load
 
-    address = in_kafka(at, advice.dev_applies())
+    administration = administered(at, advice.dev_applies())
     found = load(file)
-
-    async def work() -> Change | None:
-        from triggerstream import bootstrap
-        from triggerstream.adapters.kafka.config import apply
-
-        return await apply(bootstrap.kafka(address), address.app, found)
-
-    change = run(work())
+    change = run(administration.apply(found))
     if as_json:
         json_line(
             {
@@ -107,9 +95,14 @@ def diff(*, file: Path, at: str, as_json: bool) -> None:
     """Show what would change if FILE came into force. The exit status is 1 if anything would."""
     from triggerstream.cli.tasks_file import load
 
-    new = load(file)
+    configurations = ConfigurationCache()
+    new = load(file, configurations)
     current = run(_in_force(at))
-    old = NO_CONFIGURATION if current is None else tasksfile.read(current.text, name="configuration in force")
+    old = (
+        NO_CONFIGURATION
+        if current is None
+        else configurations.read(current.text, name="configuration in force")
+    )
     added = [name for name in new.by_name if name not in old.by_name]
     removed = [name for name in old.by_name if name not in new.by_name]
     changed = [name for name, task in new.by_name.items() if old.by_name.get(name, task) != task]
@@ -147,17 +140,15 @@ async def _in_force(at: str) -> ConfigurationText | None:
     from triggerstream import bootstrap
 
     address = existing(at)
-    if isinstance(address, KafkaAddress):
-        from triggerstream.adapters.kafka.config import in_force
-
-        return await in_force(bootstrap.kafka(address), address.app)
+    if address.administered:
+        return await bootstrap.administration(address).in_force()
     async with reading(at) as reader:
         found = await reader.configurations()
     return found[-1] if found else None
 
 
 def _none(at: str) -> None:
-    how = advice.apply_first_file(at, kafka=isinstance(existing(at), KafkaAddress))
+    how = advice.apply_first_file(at, kafka=existing(at).administered)
     say(f"{at}: no tasks file is in force yet: {how}", err=True)
 
 

@@ -123,7 +123,8 @@ def redrive(
         from triggerstream import bootstrap
         from triggerstream.engine.operations import redrive as engine
 
-        app, control = bootstrap.app_of(existing(at)), bootstrap.control_keys(existing(at))
+        address = existing(at)
+        app, control = address.app, bootstrap.control_keys(address)
         answers: list[Redriven] = []
         ready: list[engine.Ready] = []
         async with reading(at) as reader:

@@ -100,7 +100,7 @@ class _Demo:
         )
         try:
             async with runtime:
-                config = load(place / "survey.json")
+                config = load(place / "survey.json", runtime.configurations)
                 await runtime.engine.apply(config.text, name="survey.json")
                 await runtime.start_worker([])
                 yield runtime

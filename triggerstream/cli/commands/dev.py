@@ -15,8 +15,7 @@ import click
 from triggerstream.cli.options import json_option, state_directory_option
 from triggerstream.cli.printing import say
 from triggerstream.core.errors import ConfigError, UsageError
-from triggerstream.engine.database_file import DATABASE
-from triggerstream.settings import DEFAULT_PORT, SqliteAddress, locate
+from triggerstream.settings import DEFAULT_PORT, locate
 
 if TYPE_CHECKING:
     from triggerstream.cli.dev.runtime import Runtime, Setup
@@ -65,14 +64,12 @@ def dev(
     from triggerstream.cli.dev.voice import JsonVoice, LogLines, PlainVoice, findings
     from triggerstream.engine.garbage import collect_less_often
 
-    address = locate(at)
-    if not isinstance(address, SqliteAddress) or address.path.name != DATABASE:
+    directory = locate(at).state_directory
+    if directory is None:
         raise UsageError(f"{at}: dev keeps its state in a directory: name one with --dir")
     if broker is not None and celery is None:
         raise click.UsageError("--broker is that of a Celery app: name it with --celery module:app")
-    setup = Setup(
-        directory=address.path.parent, celery=celery, broker=broker, port=port, concurrency=concurrency
-    )
+    setup = Setup(directory=directory, celery=celery, broker=broker, port=port, concurrency=concurrency)
     voice = JsonVoice() if as_json else PlainVoice()
     collect_less_often()
     logging.getLogger().addHandler(LogLines(voice.aside))
@@ -120,9 +117,10 @@ class _Dev:
         from triggerstream.cli.tasks_file import load
 
         stamp = _stamp(self._file)
-        config = load(self._file)
         narrator = Narrator(self.voice.tell)
-        async with Runtime(self._setup, on_checkpoint=narrator.take, say=self.voice.aside) as runtime:
+        starting = Runtime(self._setup, on_checkpoint=narrator.take, say=self.voice.aside)
+        config = load(self._file, starting.configurations)
+        async with starting as runtime:
             await runtime.engine.apply(config.text, name=str(self._file))
             await runtime.start_worker(_queues(config))
             self._ready(runtime, config)
@@ -155,7 +153,7 @@ class _Dev:
         from triggerstream.cli.tasks_file import load
 
         try:
-            config = load(self._file)
+            config = load(self._file, runtime.configurations)
         except (ConfigError, UsageError) as exc:
             self.voice.refused(self._file, exc)
             return

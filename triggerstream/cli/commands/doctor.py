@@ -19,7 +19,7 @@ from triggerstream.core import advice
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import JsonObject
 from triggerstream.engine.ports import Reader
-from triggerstream.settings import HttpAddress, KafkaAddress, locate
+from triggerstream.settings import Address, locate
 
 _PACKAGES = ("celery", "kombu", "faust-streaming", "aiokafka", "rocksdict", "redis", "sqlalchemy", "psycopg")
 _AHEAD_S = 1.0
@@ -79,7 +79,7 @@ def _tell(finding: Finding, *, as_json: bool) -> None:
 async def _findings(at: str, broker: str | None) -> AsyncIterator[Finding]:
     yield Finding(what="packages", well=True, says=_packages())
     address = locate(at)
-    async for finding in _kafka(address) if isinstance(address, KafkaAddress) else _embedded(at):
+    async for finding in _cluster(address) if address.administered else _embedded(at):
         yield finding
     if broker is not None:
         yield await asyncio.to_thread(_celery, broker)
@@ -95,24 +95,19 @@ def _packages() -> str:
     return ", ".join(found)
 
 
-async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
+async def _cluster(address: Address) -> AsyncIterator[Finding]:
     from triggerstream import bootstrap
+    from triggerstream.engine.operations.administration import Severity
 
     quiet()
     try:
-        from triggerstream.adapters.kafka.check import Severity, check
-        from triggerstream.adapters.kafka.layout import layout_of
-        from triggerstream.adapters.kafka.rehome import strays
-        from triggerstream.adapters.kafka.survey import not_handed_over, reach, unusable
-
-        connection = bootstrap.kafka(address)
-        reached = await reach(connection)
+        administration = bootstrap.administration(address)
+        reached = await administration.reach()
         brokers = "1 broker" if reached.brokers == 1 else f"{reached.brokers} brokers"
         yield Finding(
-            what="Kafka", well=True, says=f"{address.bootstrap}: cluster {reached.cluster}, {brokers}"
+            what="Kafka", well=True, says=f"{administration.servers}: cluster {reached.cluster}, {brokers}"
         )
-        app = address.app
-        findings = await check(connection, app, strays=lambda layout: strays(connection, app, layout))
+        findings = await administration.check_topics()
         broken = False
         for finding in findings:
             error = finding.severity is Severity.ERROR
@@ -120,9 +115,8 @@ async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
             yield Finding(what="topics", well=not error, says=str(finding))
         if broken:
             return
-        layout = await layout_of(connection, app)
-        count = layout.partitions
-        async for one in unusable(connection, app, layout):
+        count = await administration.partitions()
+        async for one in administration.unusable_checkpoints():
             broken = True
             yield Finding(what="checkpoints", well=False, says=one)
         if broken:
@@ -135,7 +129,7 @@ async def _kafka(address: KafkaAddress) -> AsyncIterator[Finding]:
                 yield seen
         finally:
             await reader.close()
-        found = await not_handed_over(connection, address.app, count)
+        found = await administration.not_handed_over()
         says = (
             "none has handed anything over yet"
             if found is None
@@ -157,11 +151,6 @@ async def _embedded(at: str) -> AsyncIterator[Finding]:
 
     try:
         address = existing(at)
-        if isinstance(address, HttpAddress):
-            yield Finding(
-                what="database", well=False, says=f"{address}: name a state directory or a database"
-            )
-            return
         reader = bootstrap.reader(address)
         try:
             yield Finding(what="database", well=True, says=str(address))

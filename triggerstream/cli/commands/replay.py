@@ -17,7 +17,7 @@ from triggerstream.cli.printing import compact, json_line, say, table
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
-from triggerstream.settings import HttpAddress, locate
+from triggerstream.settings import locate
 
 if TYPE_CHECKING:
     from triggerstream.engine.replay.archive import Archive, Tell
@@ -205,10 +205,6 @@ async def _archives(
 
     address = existing(at)
     collect_less_often()
-    if isinstance(address, HttpAddress):
-        raise UsageError(
-            f"{address}: an HTTP intake takes triggers only: name the engine's state directory or database"
-        )
     archives = await bootstrap.archives(address, to_rebuild=to_rebuild, partitions=partitions)
     try:
         yield archives

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import at_option, in_kafka, json_option, run
+from triggerstream.cli.options import administered, at_option, json_option, run
 from triggerstream.cli.printing import json_line, say
-from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.errors import LogError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from triggerstream.adapters.kafka.check import TopicFinding
-    from triggerstream.adapters.kafka.rehome import Rehomed
+    from triggerstream.engine.operations.administration import TopicFinding
 
 _WAIT_S = 2.0
 _KAFKA_ONLY = "only an app in Kafka has topics"
@@ -44,19 +43,11 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
 
     Without --repair, existing topics are not changed. The app's number of partitions never changes.
     """
-    address = in_kafka(at, _KAFKA_ONLY)
+    administration = administered(at, _KAFKA_ONLY)
 
     async def work() -> tuple[Sequence[str], Sequence[str]]:
-        from triggerstream import bootstrap
-        from triggerstream.adapters.kafka import check, layout, topics
-
-        connection = bootstrap.kafka(address)
-        own = await layout.known_partitions(connection, address.app)
-        if own is not None and partitions not in {None, own}:
-            raise UsageError(f"{address} has {own} partitions, not {partitions}: their number never changes")
-        count = own or partitions or topics.DEFAULT_PARTITIONS
-        made = await topics.create(connection, address.app, partitions=count, replicas=replicas)
-        return made, await check.repair(connection, address.app) if repair else ()
+        made = await administration.create_topics(partitions=partitions, replicas=replicas)
+        return made, await administration.repair_topics() if repair else ()
 
     made, repaired = run(work())
     if as_json:
@@ -67,7 +58,7 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
     for name in repaired:
         say(f"{name}: put right")
     if not made and not repaired:
-        say(f"{address}: all topics are there")
+        say(f"{administration.address}: all topics are there")
 
 
 @topics.command()
@@ -76,17 +67,12 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
 @json_option
 def check(*, wait: bool, at: str, as_json: bool) -> None:
     """Say what is not as it must be, and what puts it right. Exit status 1: a worker would refuse."""
-    address = in_kafka(at, _KAFKA_ONLY)
+    administration = administered(at, _KAFKA_ONLY)
 
     async def work() -> Sequence[TopicFinding]:
-        from triggerstream import bootstrap
-        from triggerstream.adapters.kafka.check import check
-        from triggerstream.adapters.kafka.rehome import strays
-
-        connection, app = bootstrap.kafka(address), address.app
         while True:
             try:
-                return await check(connection, app, strays=lambda layout: strays(connection, app, layout))
+                return await administration.check_topics()
             except LogError as exc:
                 if not wait:
                     raise
@@ -107,7 +93,7 @@ def check(*, wait: bool, at: str, as_json: bool) -> None:
         else:
             say(f"{finding.severity.value}: {finding}")
     if not findings and not as_json:
-        say(f"{address}: nothing to complain of")
+        say(f"{administration.address}: nothing to complain of")
     sys.exit(1 if any(finding.severity.value == "error" for finding in findings) else 0)
 
 
@@ -126,15 +112,9 @@ def rehome(*, partitions: int | None, dry_run: bool, at: str, as_json: bool) -> 
     Each copy keeps the original's identity and time, so repeating this duplicates nothing: repeat it until
     your producers choose the partition themselves. Workers may run meanwhile.
     """
-    address = in_kafka(at, _KAFKA_ONLY)
+    administration = administered(at, _KAFKA_ONLY)
 
-    async def work() -> Rehomed:
-        from triggerstream import bootstrap
-        from triggerstream.adapters.kafka.rehome import rehome
-
-        return await rehome(bootstrap.kafka(address), address.app, partitions=partitions, dry_run=dry_run)
-
-    done = run(work())
+    done = run(administration.rehome(partitions=partitions, dry_run=dry_run))
     if as_json:
         json_line(
             {
@@ -147,7 +127,7 @@ def rehome(*, partitions: int | None, dry_run: bool, at: str, as_json: bool) -> 
         )
         return
     if not done.added:
-        say(f"{address}: no partitions were added to its {done.partitions}")
+        say(f"{administration.address}: no partitions were added to its {done.partitions}")
         return
     said = f"{done.records:,} records of {done.sessions:,} sessions {'would be ' if dry_run else ''}appended"
     say(f"{said} to the app's {done.partitions} partitions")

@@ -8,26 +8,23 @@ from pathlib import Path
 
 import click
 
-from triggerstream import variables
 from triggerstream.cli.logs import console_handler
-from triggerstream.cli.options import Duration, LostOffsets, kafka_config_option, probes_options, web_options
+from triggerstream.cli.options import (
+    LostOffsets,
+    kafka_app_options,
+    probes_options,
+    session_timeout_option,
+    web_options,
+)
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.checkpoint import LostRange
-from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, KafkaAddress, parse_address
+from triggerstream.engine.process_output import write_process_line
+from triggerstream.settings import DEFAULT_DIRECTORY, kafka_address
 from triggerstream.supervision.child import Supervision
 
 
 @click.command()
-@click.option(
-    "--kafka",
-    metavar="HOST:PORT",
-    envvar=variables.KAFKA,
-    show_envvar=True,
-    required=True,
-    help="A broker of the cluster, or several with commas between them.",
-)
-@kafka_config_option
-@click.option("--app", default=DEFAULT_APP, show_default=True, help="The name that its topics begin with.")
+@kafka_app_options
 @click.option(
     "--dir",
     "directory",
@@ -36,14 +33,7 @@ from triggerstream.supervision.child import Supervision
     show_default=True,
     help="Where it keeps a copy of the states; a worker of its own has a directory of its own.",
 )
-@click.option(
-    "--session-timeout",
-    "session_timeout_us",
-    type=Duration(),
-    default="30s",
-    show_default=True,
-    help="After so long without a sign of life, its partitions go to other workers.",
-)
+@session_timeout_option("workers")
 @click.option(
     "--instance-id",
     metavar="NAME",
@@ -97,13 +87,10 @@ def worker(
     with all work in progress durable; 2 if you must repair something first; 70 or 75 if the child fails
     repeatedly although Kafka is available.
     """
-    address = parse_address(f"kafka://{kafka}/{app}")
-    if not isinstance(address, KafkaAddress):
-        raise UsageError(f"--kafka {kafka}: write HOST:PORT")
+    address = kafka_address(kafka, app)
     from triggerstream import bootstrap
-    from triggerstream.adapters.faust.app import WorkerSettings
-    from triggerstream.adapters.faust.worker import run_worker, tell
     from triggerstream.engine.health.liveness import Pulse
+    from triggerstream.web.front import PageSettings
 
     if stay and instance_id is None:
         raise UsageError(
@@ -116,38 +103,36 @@ def worker(
         handlers=[console_handler()],
     )
     owned = bootstrap.own_worker_directory(directory, address.app)
-    session_timeout_s = session_timeout_us / 1_000_000
     window = None
     if not without_web:
-        window = bootstrap.window(
+        pages = PageSettings(
             app=address.app,
             host=web_host,
+            directory=directory,
             port=web_port,
             tokens=web_tokens,
             peer_key=peer_key,
             url=web_url,
             public_url=web_public_url,
-            directory=directory,
             lasting=instance_id is not None,
-            supervision=supervision,
         )
-    settings = WorkerSettings(
-        bootstrap=address.bootstrap,
-        app=address.app,
-        directory=directory,
-        web_url=None if window is None else window.front.url,
-        session_timeout_s=session_timeout_s,
-        heartbeat_s=min(3.0, session_timeout_s / 6),
-        instance_id=instance_id or supervision.member,
-        leaves=not stay,
-        security=bootstrap.kafka_security(),
-        lost=lost,
-    )
+        window = bootstrap.window(pages, supervision=supervision)
     pulse = Pulse(stuck_s=stuck_us / 1_000_000)
     answering = bootstrap.probes(
         pulse, host=probes_host, port=probes_port, supervision=supervision, store=directory
     )
     with owned, answering as url:
         if url is not None:
-            tell(f"probes and metrics: {url}")
-        sys.exit(run_worker(settings, pulse=pulse, window=window, on_end=supervision.ending))
+            write_process_line("worker", f"probes and metrics: {url}")
+        status = bootstrap.run_worker(
+            address,
+            directory=directory,
+            session_timeout_s=session_timeout_us / 1_000_000,
+            instance_id=instance_id or supervision.member,
+            leaves=not stay,
+            lost=lost,
+            window=window,
+            pulse=pulse,
+            on_end=supervision.ending,
+        )
+    sys.exit(status)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import at_option, in_kafka, json_option, run
+from triggerstream.cli.options import administered, at_option, json_option, run
 from triggerstream.cli.printing import json_line, say
 
 if TYPE_CHECKING:
-    from triggerstream.adapters.kafka.group import Member
-    from triggerstream.settings import KafkaAddress
+    from triggerstream.engine.operations.administration import Member
 
 _KAFKA_ONLY = "only workers of an app in Kafka form a group"
-_TIMEOUT_S = 30.0
 
 
 @click.group()
@@ -33,26 +30,27 @@ def list_(*, at: str, as_json: bool) -> None:
     A killed member is listed until its session times out: Kafka does not report when it last heard from a
     member.
     """
-    address = in_kafka(at, _KAFKA_ONLY)
-    for kind, (state, members) in run(_groups(address)).items():
-        for member in members:
+    administration = administered(at, _KAFKA_ONLY)
+    for group in run(administration.groups()):
+        for member in group.members:
             if as_json:
                 json_line(
                     {
-                        "kind": kind,
+                        "kind": group.kind,
                         "name": member.name,
                         "id": member.id,
                         "client": member.client,
                         "host": member.host,
                         "partitions": list(member.partitions),
-                        "group": state,
+                        "group": group.state,
                     }
                 )
             else:
-                say(_line(kind, member))
+                say(_line(group.kind, member))
         if not as_json:
-            count = len(members)
-            say(f"{count} {kind}{'' if count == 1 else 's'}; the group is {_STATES.get(state, state)}")
+            count = len(group.members)
+            state = _STATES.get(group.state, group.state)
+            say(f"{count} {group.kind}{'' if count == 1 else 's'}; the group is {state}")
 
 
 _STATES = {
@@ -72,16 +70,17 @@ def remove(*, name: str, at: str) -> None:
 
     Removing a running member does no harm: it joins again. Exit status 1: there is no such member.
     """
-    address = in_kafka(at, _KAFKA_ONLY)
-    removed = run(_remove(address, name))
-    for group in removed:
-        say(f"{name} has left the group {group}")
+    administration = administered(at, _KAFKA_ONLY)
+    removed = run(administration.remove_member(name))
+    for left in removed:
+        say(f"{name} has left the group {left}")
     if not removed:
         known = [
-            member.name for _, members in run(_groups(address)).values() for member in members if member.name
+            member.name for group in run(administration.groups()) for member in group.members if member.name
         ]
         say(
-            f"no member of {address} has the name {name}: there are {', '.join(known) or 'none'}",
+            f"no member of {administration.address} has the name {name}: "
+            f"there are {', '.join(known) or 'none'}",
             err=True,
         )
         sys.exit(1)
@@ -91,34 +90,3 @@ def _line(kind: str, member: Member) -> str:
     partitions = ", ".join(map(str, member.partitions)) or "none"
     name = member.name or f"(no static name) {member.id}"
     return f"{kind} {name} at {member.host}: partitions {partitions}"
-
-
-async def _groups(address: KafkaAddress) -> dict[str, tuple[str, Sequence[Member]]]:
-    """The state and the members of each group of the app, by kind of member."""
-    from triggerstream import bootstrap
-    from triggerstream.adapters.kafka.group import members_of
-    from triggerstream.adapters.kafka.topics import Topics, bridge_group, worker_group
-
-    connection, topics = bootstrap.kafka(address), Topics.of(address.app)
-    groups = {
-        "worker": (worker_group(address.app), topics.events),
-        "bridge": (bridge_group(address.app), topics.commands),
-    }
-    return {
-        kind: await members_of(connection, group, topic=topic, timeout_s=_TIMEOUT_S)
-        for kind, (group, topic) in groups.items()
-    }
-
-
-async def _remove(address: KafkaAddress, name: str) -> Sequence[str]:
-    """Remove ``name`` from the app's groups; return the groups of which it was a member."""
-    from triggerstream import bootstrap
-    from triggerstream.adapters.kafka.group import leave
-    from triggerstream.adapters.kafka.topics import bridge_group, worker_group
-
-    connection = bootstrap.kafka(address)
-    return [
-        group
-        for group in (worker_group(address.app), bridge_group(address.app))
-        if await leave(connection, group, name=name, timeout_s=_TIMEOUT_S)
-    ]

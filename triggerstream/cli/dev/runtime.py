@@ -25,6 +25,7 @@ from triggerstream.cli.dev.children import Broker, Child, start_valkey
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.database_file import DATABASE
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.queries.embedded import Lookout, ReaderStates
@@ -80,8 +81,9 @@ class Runtime:
         self._background = Background(self._fail)
         self._worker: Worker | None = None
         self.address = SqliteAddress(path=setup.directory.absolute() / DATABASE)
-        self.reader: Reader = bootstrap.reader(self.address)
-        self.view = View(self.reader, app=DEFAULT_APP)
+        self.configurations = ConfigurationCache()
+        self.reader: Reader = bootstrap.reader(self.address, self.configurations)
+        self.view = View(self.reader, app=DEFAULT_APP, configurations=self.configurations)
         self._indexer = Indexer(bootstrap.index(self.address), lambda: self.engine.rules)
         self._indexed = False
         self.url: str | None = None
@@ -126,7 +128,11 @@ class Runtime:
         dispatcher = self._nowhere if self._app is None else bootstrap.dispatcher(self._app)
         folded = await self._folded()
         self._engine, log = bootstrap.embedded(
-            self.address, app=DEFAULT_APP, dispatcher=dispatcher, on_checkpoint=self._stored
+            self.address,
+            app=DEFAULT_APP,
+            dispatcher=dispatcher,
+            on_checkpoint=self._stored,
+            configurations=self.configurations,
         )
         self._stack.push_async_callback(log.close)
         self._stack.push_async_callback(self._close_index)
@@ -221,7 +227,12 @@ class Runtime:
         except OSError as exc:
             raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
         lookout = Lookout(
-            self.reader, log, app=DEFAULT_APP, indexer=self._indexer, keeper=bootstrap.keeper(self.address)
+            self.reader,
+            log,
+            app=DEFAULT_APP,
+            indexer=self._indexer,
+            keeper=bootstrap.keeper(self.address),
+            configurations=self.configurations,
         )
         self._background.start("index of sessions", lookout.run())
         server = Server(site(lookout, lookout, Access(), log=log), listening)

@@ -20,7 +20,7 @@ from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.configuration_cache import rules_of, shelve
+from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of, shelve
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import TOUCHES, Pace, overdue_before
@@ -73,8 +73,9 @@ class EmbeddedEngine:
         on_checkpoint: Callable[[Checkpoint], None] | None = None,
         pace: Pace | None = None,
         keeper: Keeper = SOMEWHERE,
+        configurations: ConfigurationCache | None = None,
     ) -> None:
-        self._processor = Processor(app=app, keeper=keeper)
+        self._processor = Processor(app=app, keeper=keeper, configurations=configurations)
         self._rules = Rules(app=app)
         self._log = log
         self._store = store

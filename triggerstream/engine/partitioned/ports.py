@@ -56,8 +56,7 @@ class Extent:
 class Ledger(Protocol):
     """The partition's changelog, commands and dead letters: written by its owner alone, read once to recover.
 
-    Any method raises FencedError once another owner has taken the partition over, and LogError where it is
-    not known whether it succeeded. There is no going on after either.
+    Any method raises LogError where it is not known whether it succeeded. There is no going on after that.
     """
 
     async def fence(self) -> None:
@@ -77,14 +76,23 @@ class Ledger(Protocol):
         """
 
     async def commit(self, commit: Commit) -> int:
-        """Make ``commit`` durable, all or nothing; the changelog position after it."""
+        """Make ``commit`` durable, all or nothing; the changelog position after it, 0 without entries.
+
+        Raises:
+            FencedError: another owner has taken the partition over.
+            LogError: not known to be durable; or the ledger was not fenced.
+        """
 
     async def close(self) -> None:
         """Let go of connections."""
 
 
 class StateStore(Protocol):
-    """A local copy of the changelog: by key, with the position up to which it holds it. Blocking."""
+    """A local copy of the changelog: by key, with the position up to which it holds it. Blocking.
+
+    Opening one that another process has open raises UsageError. ``position`` is asked first, and wipes the
+    copy of another changelog.
+    """
 
     def position(self) -> int | None:
         """The position after the last entry written; None in a new store, or in that of another changelog."""
@@ -109,10 +117,12 @@ class Appender(Protocol):
     """Appends to partitions of the log, whoever owns them. At least once: never within a transaction."""
 
     async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
-        """Append ``records``; the offset after the last. They are durable when this returns.
+        """Append ``records`` in order; the offset after the last, 0 if there are none.
+
+        They are durable when this returns. Their keys do not decide the partition.
 
         Raises:
-            LogError: not known to be durable.
+            LogError: not known to be durable; or there is no such partition.
         """
 
 

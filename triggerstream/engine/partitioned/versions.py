@@ -150,14 +150,7 @@ def stored_history(rules: Rules, get: Get, cache: ConfigurationCache) -> StoredH
     """The stored history of a changelog after the history of ``rules`` is written."""
     return StoredHistory(
         versions=tuple(
-            Past(
-                hash=one.hash,
-                offset=one.offset,
-                arrival_us=one.arrival_us,
-                number=one.number,
-                size=one.size,
-                read=configuration_reader(get, cache, one.hash),
-            )
+            Past.of(one, read=configuration_reader(get, cache, one.hash))
             for one in rules.history
             if one.offset >= 0
         )
@@ -205,15 +198,7 @@ def _text(get: Get, wanted: ConfigHash) -> str:
 def _former(get: Get, cache: ConfigurationCache) -> StoredHistory:
     return StoredHistory(
         versions=tuple(
-            Past(
-                hash=one.hash,
-                offset=one.offset,
-                arrival_us=one.arrival_us,
-                number=one.number,
-                size=len(one.text.encode()),
-                read=configuration_reader(get, cache, one.hash),
-            )
-            for one in _former_texts(get)
+            Past.of(one, read=configuration_reader(get, cache, one.hash)) for one in _former_texts(get)
         ),
         former=get(FORMER_KEY) is not None,
     )

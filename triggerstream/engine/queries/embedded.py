@@ -10,6 +10,7 @@ from contextlib import suppress
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, ReaderSource, append_orders
@@ -57,12 +58,13 @@ class Lookout:
         app: AppId,
         indexer: Indexer | None = None,
         keeper: Keeper = SOMEWHERE,
+        configurations: ConfigurationCache | None = None,
     ) -> None:
         self._keeper = keeper
         self._reader = reader
         self._log = log
         self._app = app
-        self._view = View(reader, app=app)
+        self._view = View(reader, app=app, configurations=configurations)
         self._orders = ReaderSource(reader)
         self._rates = Rates()
         self._rules: tuple[tuple[int, ...], Rules] | None = None

@@ -18,10 +18,12 @@ _PAGE = 500
 class View:
     """Reads the current stored data for each question; only parsed tasks files are cached."""
 
-    def __init__(self, reader: Reader, *, app: AppId) -> None:
+    def __init__(
+        self, reader: Reader, *, app: AppId, configurations: ConfigurationCache | None = None
+    ) -> None:
         self.reader = reader
         self._app = app
-        self._configurations = ConfigurationCache()
+        self._configurations = configurations or ConfigurationCache()
 
     async def rules(self, *, partition: int = 0) -> Rules:
         """The configurations that some session of ``partition`` may have to meet; the last is in force."""

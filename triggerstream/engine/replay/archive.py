@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from triggerstream.core.ids import AppId
-from triggerstream.engine.configuration_cache import rules_of
+from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.replay.refold import Kept, Refold, Refolded
 from triggerstream.wire.records import Record
@@ -63,6 +63,10 @@ class Archive(Protocol):
     def control(self) -> ControlKeys | None:
         """The keys that the log's events of the engine's own are signed with; None: they are not."""
 
+    @property
+    def configurations(self) -> ConfigurationCache:
+        """The parsed tasks files, shared by the partitions of a log."""
+
     async def fence(self) -> None:
         """Shut out every engine, until ``close`` or until one takes the partition over again.
 
@@ -77,12 +81,20 @@ class Archive(Protocol):
         """The records from ``begin`` to before ``end``, in order, in pieces."""
 
     async def decided(self, arrival_us: int) -> Collection[bytes]:
-        """Decisions, as bytes, that were made durable for records of this arrival or later, among others."""
+        """Decisions, as bytes, that may be missing from ``kept`` although they were made durable.
+
+        All of those for records of this arrival or later, and perhaps others; none where what is kept never
+        lags behind the decisions.
+        """
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Keep what the log came to below ``offset``, and nothing of what was kept before; all or nothing.
 
-        Only after ``fence``. A crash leaves what was kept before, or the new.
+        A crash leaves what was kept before, or the new.
+
+        Raises:
+            FencedError: an engine has taken the partition over since ``fence``.
+            LogError: not known to have succeeded; or there was no ``fence``.
         """
 
     async def close(self) -> None:
@@ -96,7 +108,11 @@ def refold_of(archive: Archive, kept: Kept) -> Refold:
     """
     before = tuple(one for one in kept.configurations if one.offset < kept.log_begin)
     processor = Processor(
-        app=archive.app, partition=archive.number, partitions=archive.partitions, control=archive.control
+        app=archive.app,
+        partition=archive.number,
+        partitions=archive.partitions,
+        control=archive.control,
+        configurations=archive.configurations,
     )
     rules = rules_of(archive.app, before, processor.configurations)
     return Refold(processor, rules)

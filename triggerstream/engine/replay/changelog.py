@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from triggerstream.core import advice, tasks
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.ports import Commit, Ledger
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
 from triggerstream.engine.ports import ConfigurationText
@@ -54,6 +55,7 @@ class ChangelogArchive:
     commands: RecordReader
     address: str = advice.ANY_APP
     control: ControlKeys | None = None
+    configurations: ConfigurationCache = field(default_factory=ConfigurationCache)
     fence_s: float = 30.0
     commit_s: float = 300.0
     _keys: frozenset[bytes] = frozenset()

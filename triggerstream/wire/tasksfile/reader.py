@@ -14,7 +14,7 @@ from triggerstream.core.tasks import Bounds, Configuration, Retry, Task
 from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.durations import format_duration
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, EXECUTORS, NOTE_PREFIX, TasksFile, read_tasks
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX, TasksFile, read_tasks
 from triggerstream.wire.tasksfile.rules import check_rules
 from triggerstream.wire.tasksfile.spots import Findings
 
@@ -91,8 +91,6 @@ def _encode_task(task: Task) -> JsonObject:
         out["andEvery"] = task.and_every
     if task.with_params:
         out["withParams"] = task.with_params
-    if task.using != EXECUTORS[0]:
-        out["using"] = task.using
     if task.retry is not None:
         out["retry"] = _encode_retry(task.retry)
     if task.queue is not None:

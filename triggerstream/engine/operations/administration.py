@@ -1,0 +1,159 @@
+"""Port: what the administrator of an app with topics asks, and has changed.
+
+An embedded engine has a database and needs no administration: its addresses have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from triggerstream.core.ids import ConfigHash
+from triggerstream.core.tasks import Configuration
+from triggerstream.engine.ports import ConfigurationText
+
+
+class Severity(StrEnum):
+    """``ERROR``: a worker refuses to start. ``WARNING``: it runs, and somebody should decide."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicFinding:
+    """What is wrong or doubtful with a topic. ``repair`` is the command, or the step, that puts it right."""
+
+    severity: Severity
+    topic: str
+    message: str
+    repair: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.topic}: {self.message}: {self.repair}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Result of an apply: ``hash`` replaced ``replaced`` (None: nothing) at ``offsets``, by partition.
+
+    ``number`` and ``replaced`` are those of the first changed partition.
+    """
+
+    hash: ConfigHash
+    number: int
+    replaced: ConfigHash | None
+    offsets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehomed:
+    """Result of a rehome: records of the ``added`` partitions that were (or would be) copied."""
+
+    partitions: int
+    added: Sequence[int]
+    records: int
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of a group. ``name``: its static name, if it has one. ``host``: the host it connects from.
+
+    ``partitions``: its partitions of the requested topic. The broker does not report when it last heard from
+    a member: a killed process stays a member until its session times out.
+    """
+
+    name: str | None
+    id: str
+    client: str
+    host: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOfMembers:
+    """The group of the app's workers or bridges: ``kind`` is ``worker`` or ``bridge``."""
+
+    kind: str
+    state: str
+    members: Sequence[Member]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachedCluster:
+    """A cluster that answers."""
+
+    cluster: str
+    brokers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnhandedCommands:
+    """Commands before a bridge: ``left`` offsets, at most. ``held``: later ones were handed over already."""
+
+    left: int
+    held: bool
+
+
+class Administration(Protocol):
+    """The administration of one app. Any method raises LogError if the cluster does not answer in time."""
+
+    @property
+    def address(self) -> str:
+        """The app's address."""
+
+    @property
+    def servers(self) -> str:
+        """The servers that the address names."""
+
+    # ---- tasks files ------------------------------------------------------------------------------
+
+    async def apply(self, configuration: Configuration) -> Change | None:
+        """Bring a tasks file into force, in every partition or in none; None: it is in force already."""
+
+    async def in_force(self) -> ConfigurationText | None:
+        """The tasks file in force; None: none is."""
+
+    # ---- topics -----------------------------------------------------------------------------------
+
+    async def create_topics(self, *, partitions: int | None, replicas: int | None) -> Sequence[str]:
+        """Create missing topics; their names.
+
+        Raises:
+            UsageError: the app has another number of partitions.
+        """
+
+    async def repair_topics(self) -> Sequence[str]:
+        """Correct settings, and add missing partitions; the names of the changed topics."""
+
+    async def check_topics(self) -> Sequence[TopicFinding]:
+        """Everything that is wrong or doubtful with the topics."""
+
+    async def rehome(self, *, partitions: int | None, dry_run: bool) -> Rehomed:
+        """Append records of added partitions to the app's own partitions."""
+
+    # ---- processes --------------------------------------------------------------------------------
+
+    async def groups(self) -> Sequence[GroupOfMembers]:
+        """The groups of workers and of bridges."""
+
+    async def remove_member(self, name: str) -> Sequence[str]:
+        """Remove a static member from the app's groups; the groups that it was a member of."""
+
+    # ---- health -----------------------------------------------------------------------------------
+
+    async def reach(self) -> ReachedCluster:
+        """The cluster, once it answers."""
+
+    async def partitions(self) -> int:
+        """The app's number of partitions."""
+
+    def unusable_checkpoints(self) -> AsyncIterator[str]:
+        """Each reason why workers would refuse a partition, with its repair."""
+
+    async def not_handed_over(self) -> UnhandedCommands | None:
+        """Commands that are not handed over yet; None if no bridge has ever committed an offset."""

@@ -1,0 +1,13 @@
+"""Lines of a worker or bridge on standard error, for people and logs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from triggerstream.core.printable import escape
+
+
+def write_process_line(kind: str, line: str) -> None:
+    """Write one line of this process, a ``worker`` or ``bridge``, with control characters escaped."""
+    print(f"triggerstream {kind} {os.getpid()}: {escape(line)}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
