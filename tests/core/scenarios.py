@@ -19,6 +19,7 @@ from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import events as wire
 from triggerstream.wire import state as states
+from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.records import Record
 
@@ -110,7 +111,7 @@ def _entry(step: JsonObject) -> tuple[bytes | None, bytes]:
     if "apply" in step:
         tasks = step["apply"]
         text = tasks if isinstance(tasks, str) else json.dumps(tasks)
-        config = ConfigApplied(text=text, hash=wire.text_hash(text), replaces=None, fold=1)
+        config = ConfigApplied(text=text, hash=text_hash(text), replaces=None, fold=1)
         return None, wire.encode(config)
     session = step["session"]
     assert isinstance(session, str)

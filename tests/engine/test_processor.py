@@ -60,7 +60,8 @@ from triggerstream.engine.stored_states import Keeper, UnreadableStateError
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as states
 from triggerstream.wire.bounds import EVENT_BYTES
-from triggerstream.wire.events import ORIGIN_HEADER, decode, encode, text_hash
+from triggerstream.wire.engine_events import text_hash
+from triggerstream.wire.events import ORIGIN_HEADER, decode, encode
 from triggerstream.wire.records import Headers, NewRecord, Record
 from triggerstream.wire.signature import ControlKey, ControlKeys
 

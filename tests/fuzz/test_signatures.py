@@ -24,6 +24,7 @@ from triggerstream.core.events import (
 )
 from triggerstream.core.ids import AppId, CommandId, InstanceId, TriggerName
 from triggerstream.wire import events, signature
+from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.events import ORIGIN_HEADER
 from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import GRACE_US, SIGNATURE_HEADER, ControlKey, ControlKeys, read_keys
@@ -84,7 +85,7 @@ def _signed(body: Body | ConfigApplied, *, origin: bytes | None = None, now_us: 
     return Found(key=made.key, value=made.value, headers=made.headers, arrival_us=now_us)
 
 
-CONFIG = ConfigApplied(text="{}", hash=events.text_hash("{}"), replaces=None, fold=1, number=1)
+CONFIG = ConfigApplied(text="{}", hash=text_hash("{}"), replaces=None, fold=1, number=1)
 SEEDS = (
     _signed(CONFIG),
     _signed(Close(generation=0)),

@@ -23,6 +23,7 @@ from triggerstream.core.events import (
 )
 from triggerstream.core.ids import InstanceId, SessionId, TriggerName
 from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES
+from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.events import (
     ORIGIN_HEADER,
     check_session,
@@ -30,7 +31,6 @@ from triggerstream.wire.events import (
     decode,
     encode,
     rehomed_headers,
-    text_hash,
 )
 from triggerstream.wire.instants import parse_instant
 from triggerstream.wire.records import Headers, Record

@@ -26,6 +26,7 @@ from triggerstream.core.events import (
 )
 from triggerstream.core.ids import AppId, CommandId, InstanceId, TriggerName
 from triggerstream.wire import events
+from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.events import ORIGIN_HEADER, rehomed_headers
 from triggerstream.wire.records import Headers, NewRecord, Record
 from triggerstream.wire.signature import GRACE_US, SIGNATURE_HEADER, ControlKey, ControlKeys, read_keys
@@ -38,7 +39,7 @@ TWO = ControlKeys((*ONE.keys, ControlKey(since_us=LATER, secret=b"2" * 32)))
 OTHER = ControlKeys((ControlKey(since_us=SINCE, secret=b"3" * 32),))
 T0 = InstanceId("t#0")
 ERASE = Erase(generation=0)
-CONFIG = ConfigApplied(text="{}", hash=events.text_hash("{}"), replaces=None, fold=1, number=1)
+CONFIG = ConfigApplied(text="{}", hash=text_hash("{}"), replaces=None, fold=1, number=1)
 
 
 def new(body: Body | ConfigApplied = ERASE, key: bytes | None = b"s", headers: Headers = ()) -> NewRecord:

@@ -8,59 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any
 
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import (
-    ENGINE_PREFIX,
-    TYPES,
-    Body,
-    Cancel,
-    Close,
-    ConfigApplied,
-    Erase,
-    Event,
-    Failed,
-    FailureReason,
-    Finished,
-    Replay,
-    Resend,
-    Retried,
-    Revoked,
-    Skip,
-    Skipped,
-    Started,
-    Timer,
-    Touch,
-    Trigger,
-)
-from triggerstream.core.ids import (
-    CommandId,
-    ConfigHash,
-    InstanceId,
-    Json,
-    JsonObject,
-    SessionId,
-    TriggerName,
-    split_instance_id,
-)
+from triggerstream.core.events import ENGINE_PREFIX, TYPES, Body, ConfigApplied, Event, Trigger
+from triggerstream.core.ids import JsonObject, SessionId, TriggerName
 from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, KEY_BYTES, STATE_DEPTH
-from triggerstream.wire.durations import LONGEST_US
+from triggerstream.wire.engine_events import data_of, read_body
 from triggerstream.wire.instants import format_instant, parse_instant
-from triggerstream.wire.json import (
-    as_object,
-    dumps,
-    dumps_short,
-    flag,
-    integer,
-    kind_of,
-    loads,
-    optional_integer,
-    optional_object,
-    optional_text,
-    text_of,
-)
+from triggerstream.wire.json import dumps, dumps_short, kind_of, loads, optional_text, text_of
 from triggerstream.wire.records import Headers, Record, headers_bytes
 
 ORIGIN_HEADER = "triggerstream-origin"
@@ -75,8 +31,6 @@ _REHOMED_BYTES = 64 * 1024
 _OF_RECORDS = frozenset({ORIGIN_HEADER, TRACE_HEADER, "triggerstream-signature"})
 _OF_RECORDS_BYTES = 4 * TRACE_CHARS
 _ORIGIN = re.compile(rb"([0-9]{1,10}:[0-9]{1,19}):([0-9]{1,18})")
-_SECOND_US = 1_000_000
-_LONGEST_WAIT_S = LONGEST_US // _SECOND_US
 
 
 def decode(record: Record) -> Event | ConfigApplied:
@@ -121,7 +75,7 @@ def decode(record: Record) -> Event | ConfigApplied:
     if get("time") is not None:
         time_us = parse_instant(text_of(fields, "time"))
     if kind.startswith(ENGINE_PREFIX):
-        body = _engine_body(kind, data)
+        body: Body | ConfigApplied = read_body(kind, data)
         if isinstance(body, ConfigApplied):
             _check_session(fields)
             if key is not None:
@@ -171,7 +125,7 @@ def encode(
     if isinstance(body, Trigger):
         fields: JsonObject = {"type": body.name, "data": body.data}
     else:
-        fields = {"type": TYPES[type(body)], "data": _engine_data(body)}
+        fields = {"type": TYPES[type(body)], "data": data_of(body)}
     optional = {
         "id": id,
         "source": source,
@@ -351,247 +305,3 @@ def _decides(name: str, text: bytes | None) -> bool:
     if name in _OF_RECORDS:
         return len(text or b"") <= _OF_RECORDS_BYTES
     return is_attribute(name)
-
-
-# ---- the engine's own events --------------------------------------------------------------------
-
-
-def _instance(data: JsonObject) -> InstanceId:
-    text = text_of(data, "instance", "/data")
-    if split_instance_id(text) is None:
-        message = f"/data/instance: must be task#number, is `{text[:80]}`"
-        raise DecodeError(message)
-    return InstanceId(text)
-
-
-def _command(data: JsonObject) -> CommandId:
-    return CommandId(text_of(data, "command", "/data"))
-
-
-def _metadata(data: JsonObject) -> JsonObject | None:
-    return optional_object(data, "metadata", "/data")
-
-
-def _seconds(data: JsonObject, key: str) -> int:
-    value = data.get(key)
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST_WAIT_S:
-        message = f"/data/{key}: must be a number of seconds from 0 to {_LONGEST_WAIT_S:,}"
-        raise DecodeError(message)
-    return round(value * _SECOND_US)
-
-
-def _generation(data: JsonObject) -> int | None:
-    return optional_integer(data, "generation", "/data")
-
-
-def _said(data: JsonObject) -> tuple[str | None, str | None]:
-    return optional_text(data, "reason", "/data"), optional_text(data, "by", "/data")
-
-
-def _attempt(data: JsonObject) -> int | None:
-    return optional_integer(data, "attempt", "/data")
-
-
-def _started(data: JsonObject) -> Started:
-    return Started(instance=_instance(data), command=_command(data), metadata=_metadata(data))
-
-
-def _finished(data: JsonObject) -> Finished:
-    return Finished(
-        instance=_instance(data),
-        command=_command(data),
-        result=data.get("result"),
-        metadata=_metadata(data),
-    )
-
-
-def _failed(data: JsonObject) -> Failed:
-    return Failed(
-        instance=_instance(data),
-        command=_command(data),
-        error=optional_text(data, "error", "/data") or "",
-        reason=_failure_reason(data),
-        attempt=_attempt(data),
-        metadata=_metadata(data),
-    )
-
-
-def _failure_reason(data: JsonObject) -> FailureReason | None:
-    text = optional_text(data, "reason", "/data")
-    if text is None:
-        return None
-    try:
-        return FailureReason(text)
-    except ValueError as exc:
-        known = ", ".join(f"`{reason}`" for reason in FailureReason)
-        raise DecodeError(f"/data/reason: must be one of {known}, is `{text[:80]}`") from exc
-
-
-def _skipped(data: JsonObject) -> Skipped:
-    return Skipped(instance=_instance(data), command=_command(data), metadata=_metadata(data))
-
-
-def _retried(data: JsonObject) -> Retried:
-    return Retried(
-        instance=_instance(data),
-        command=_command(data),
-        kwargs=optional_object(data, "kwargs", "/data"),
-        after_us=_seconds(data, "after"),
-        metadata=_metadata(data),
-    )
-
-
-def _revoked(data: JsonObject) -> Revoked:
-    return Revoked(
-        instance=_instance(data), command=_command(data), attempt=_attempt(data), metadata=_metadata(data)
-    )
-
-
-def _skip(data: JsonObject) -> Skip:
-    reason, by = _said(data)
-    return Skip(
-        instance=_instance(data),
-        generation=_generation(data),
-        cascade=flag(data, "cascade", "/data"),
-        result=data.get("result"),
-        reason=reason,
-        by=by,
-    )
-
-
-def _replay(data: JsonObject) -> Replay:
-    reason, by = _said(data)
-    return Replay(
-        instance=_instance(data),
-        generation=_generation(data),
-        kwargs=optional_object(data, "kwargs", "/data"),
-        force=flag(data, "force", "/data"),
-        reason=reason,
-        by=by,
-    )
-
-
-def _cancel(data: JsonObject) -> Cancel:
-    reason, by = _said(data)
-    return Cancel(instance=_instance(data), generation=_generation(data), reason=reason, by=by)
-
-
-def _resend(data: JsonObject) -> Resend:
-    reason, by = _said(data)
-    return Resend(
-        instance=_instance(data),
-        generation=_generation(data),
-        attempt=_attempt(data),
-        reason=reason,
-        by=by,
-    )
-
-
-def _close(data: JsonObject) -> Close:
-    reason, by = _said(data)
-    return Close(generation=_generation(data), reason=reason, by=by)
-
-
-def _erase(data: JsonObject) -> Erase:
-    reason, by = _said(data)
-    return Erase(generation=_generation(data), reason=reason, by=by)
-
-
-def _touch(data: JsonObject) -> Touch:
-    reason, by = _said(data)
-    return Touch(reason=reason, by=by)
-
-
-def _timer(_data: JsonObject) -> Timer:
-    return Timer()
-
-
-def _config(data: JsonObject) -> ConfigApplied:
-    text = text_of(data, "text", "/data")
-    said = text_of(data, "hash", "/data")
-    if said != text_hash(text):
-        raise DecodeError("/data/hash: must be the SHA-256 of `text` in hex")
-    replaces = optional_text(data, "replaces", "/data")
-    return ConfigApplied(
-        text=text,
-        hash=ConfigHash(said),
-        replaces=None if replaces is None else ConfigHash(replaces),
-        fold=integer(data, "fold", "/data", minimum=1),
-        number=optional_integer(data, "number", "/data", minimum=1),
-    )
-
-
-def text_hash(text: str) -> ConfigHash:
-    """The SHA-256 of a tasks file's text, in hex."""
-    return ConfigHash(sha256(text.encode()).hexdigest())
-
-
-_READERS: dict[str, Callable[[JsonObject], Body | ConfigApplied]] = {
-    TYPES[Started]: _started,
-    TYPES[Finished]: _finished,
-    TYPES[Failed]: _failed,
-    TYPES[Skipped]: _skipped,
-    TYPES[Retried]: _retried,
-    TYPES[Revoked]: _revoked,
-    TYPES[Skip]: _skip,
-    TYPES[Replay]: _replay,
-    TYPES[Cancel]: _cancel,
-    TYPES[Resend]: _resend,
-    TYPES[Close]: _close,
-    TYPES[Erase]: _erase,
-    TYPES[Touch]: _touch,
-    TYPES[Timer]: _timer,
-    TYPES[ConfigApplied]: _config,
-}
-
-
-def _engine_body(kind: str, data: JsonObject) -> Body | ConfigApplied:
-    reader = _READERS.get(kind)
-    if reader is None:
-        raise DecodeError(
-            f"/type: `{kind[:80]}` is none of the engine's own types: only those begin with `{ENGINE_PREFIX}`"
-        )
-    return reader(as_object(data, "/data"))
-
-
-def _engine_data(body: Body | ConfigApplied) -> JsonObject:
-    match body:
-        case ConfigApplied():
-            data: JsonObject = {"text": body.text, "hash": body.hash, "replaces": body.replaces}
-            data["fold"] = body.fold
-            if body.number is not None:
-                data["number"] = body.number
-            return data
-        case Started() | Skipped() | Revoked():
-            data = {"instance": body.instance, "command": body.command}
-        case Finished():
-            data = {"instance": body.instance, "command": body.command, "result": body.result}
-        case Failed():
-            data = {"instance": body.instance, "command": body.command, "error": body.error}
-        case Retried():
-            data = {
-                "instance": body.instance,
-                "command": body.command,
-                "kwargs": body.kwargs,
-                "after": _in_seconds(body.after_us),
-            }
-        case Skip():
-            data = {"instance": body.instance, "cascade": body.cascade, "result": body.result}
-        case Replay():
-            data = {"instance": body.instance, "kwargs": body.kwargs, "force": body.force}
-        case Cancel() | Resend():
-            data = {"instance": body.instance}
-        case _:
-            data = {}
-    for name in ("metadata", "generation", "attempt", "reason", "by"):
-        value: Json = getattr(body, name, None)
-        if value is not None:
-            data[name] = value
-    return data
-
-
-def _in_seconds(duration_us: int) -> int | float:
-    whole, rest = divmod(duration_us, _SECOND_US)
-    return duration_us / _SECOND_US if rest else whole

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
+from typing import assert_never
 
 from msgspec import structs
 
@@ -36,9 +37,18 @@ from triggerstream.core.events import (
     ConfigApplied,
     Erase,
     Event,
+    Failed,
+    Finished,
     Replay,
     Resend,
+    Retried,
+    Revoked,
     Skip,
+    Skipped,
+    Started,
+    Timer,
+    Touch,
+    Trigger,
 )
 from triggerstream.core.ids import AppId
 from triggerstream.wire.events import (
@@ -178,8 +188,12 @@ def _check_expectations(event: Event | ConfigApplied) -> None:
         case Close() | Erase() | Skip() | Replay() | Cancel() | Resend() as order:
             if order.generation is None:
                 raise _missing("generation", "the generation of the session that it was given for")
-        case _:
+        case Started() | Finished() | Failed() | Skipped() | Retried() | Revoked():
             pass
+        case Trigger() | Touch() | Timer():
+            pass
+        case _:
+            assert_never(event.body)
 
 
 def _missing(name: str, what: str) -> DecodeError:

@@ -16,7 +16,8 @@ from triggerstream.core.events import Body, Cancel, Replay, Trigger
 from triggerstream.core.ids import CommandId, InstanceId, SessionId, TaskName, TriggerName, command_id
 from triggerstream.engine.configure import configuration_record
 from triggerstream.wire import tasksfile
-from triggerstream.wire.events import encode, text_hash
+from triggerstream.wire.engine_events import text_hash
+from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
 
 FIRST = json.dumps(

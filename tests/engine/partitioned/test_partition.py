@@ -32,7 +32,7 @@ from triggerstream.engine.partitioned.partition import IN_FLIGHT, Life, Partitio
 from triggerstream.engine.partitioned.ports import FencedError, TakeOverError
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.processor import Processor
-from triggerstream.wire.events import text_hash
+from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,

@@ -5,10 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import assert_never
 
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import ConfigApplied, Event, Failed, Finished, Outcome, Retried
+from triggerstream.core.events import (
+    ConfigApplied,
+    Event,
+    Failed,
+    Finished,
+    Outcome,
+    Retried,
+    Revoked,
+    Skipped,
+    Started,
+)
 from triggerstream.core.ids import JsonObject
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.ports import Reader
@@ -115,8 +126,10 @@ def _outcome(event: Event, outcome: Outcome) -> JsonObject:
                 said["reason"] = reason
         case Retried(after_us=after_us):
             said["after"] = after_us / 1_000_000
-        case _:
+        case Started() | Skipped() | Revoked():
             pass
+        case _:
+            assert_never(outcome)
     return said
 
 
