@@ -7,12 +7,10 @@ import time
 
 
 class SystemClock:
-    """The wall clock of this machine."""
+    """The wall clock of this machine: a :class:`triggerstream.engine.ports.Clock`."""
 
     def now_us(self) -> int:
-        """Microseconds since the Unix epoch, UTC. May step back."""
         return time.time_ns() // 1_000
 
     async def sleep(self, seconds: float) -> None:
-        """Return after ``seconds``."""
         await asyncio.sleep(seconds)

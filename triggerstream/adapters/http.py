@@ -19,7 +19,10 @@ _SERVER_ERRORS = 500
 
 
 class HttpLog:
-    """Appends through ``POST /v1/events``. Of a record, its key and value travel, not its headers."""
+    """A :class:`triggerstream.engine.ports.Log` that appends through ``POST /v1/events``.
+
+    Of a record, its key and value travel, not its headers.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
         self._url = f"{url}/v1/events"

@@ -9,7 +9,10 @@ from triggerstream.core.errors import DispatchError
 
 
 class NowhereDispatcher:
-    """Confirms nothing, so that every decision stays in the outbox."""
+    """A :class:`triggerstream.engine.ports.Dispatcher` that confirms nothing.
+
+    Every decision stays in the outbox.
+    """
 
     def __init__(self) -> None:
         self._released = asyncio.Event()

@@ -77,7 +77,6 @@ class RocksStore:
         memory.stores.add(self)
 
     def position(self) -> int | None:
-        """The position after the last entry written; None in a new store, or in that of another changelog."""
         value = self._db.get(_POSITION_KEY)
         if value is None:
             return None
@@ -88,12 +87,10 @@ class RocksStore:
         return int(position)
 
     def get(self, key: bytes) -> bytes | None:
-        """The value under ``key``."""
         value: bytes | None = self._db.get(key)
         return value
 
     def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        """Take ``entries`` and ``position``, all or nothing; a key without a value goes."""
         batch = WriteBatch(raw_mode=True)
         for key, value in entries.items():
             if value is None:
@@ -105,12 +102,10 @@ class RocksStore:
         self._memory.make_room()
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
-        """Up to ``limit`` entries with keys greater than ``after``, in the order of keys."""
         items = self._db.items(from_key=after + b"\x00")
         return [(key, value) for key, value in islice(items, limit) if isinstance(key, bytes)]
 
     def wipe(self) -> None:
-        """Forget everything, the position included."""
         self._db.close()
         shutil.rmtree(self._path)
         self._db = self._open()
@@ -124,7 +119,6 @@ class RocksStore:
         self._db.flush()
 
     def close(self) -> None:
-        """Let go of the store."""
         self._memory.stores.discard(self)
         self._db.close()
 

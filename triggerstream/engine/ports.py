@@ -1,4 +1,8 @@
-"""What an engine needs of the outside. Each port has an in-memory adapter, and one contract suite."""
+"""Ports: the interfaces an engine depends on.
+
+Each port has an in-memory adapter (:mod:`triggerstream.adapters.memory`) and one suite of tests for all
+adapters. An adapter's method has a docstring only for what its port does not say.
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ _Answer: TypeAlias = tuple[_Job, Exception | None]
 
 
 class CeleryDispatcher:
-    """Publishes commands under their own ids, as JSON, and waits until the broker has them.
+    """A :class:`triggerstream.engine.ports.Dispatcher` that publishes commands as JSON, under their ids.
 
     Args:
         app: the Celery app whose broker and routes are used. Its tasks need not be importable here.

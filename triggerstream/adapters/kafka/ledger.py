@@ -67,7 +67,6 @@ class KafkaLedger:
         self._producer: AIOKafkaProducer | None = None
 
     async def fence(self) -> None:
-        """Shut out every former owner. What it had not committed is undone when this returns."""
         producer = self._connection.producer(
             transactional_id=f"{self._app}-{self._partition}", transaction_s=self._transaction_s
         )
@@ -76,7 +75,6 @@ class KafkaLedger:
         self._producer = producer
 
     async def extent(self) -> Extent:
-        """Where the changelog and the log begin and end now."""
         changelog, log = self._at(self._topics.changelog), self._at(self._topics.events)
         async with translated("the log's end is not known", timeout_s=_EXTENT_S):
             found = await extents(self._connection, [changelog, log])
@@ -84,17 +82,11 @@ class KafkaLedger:
         return Extent(begin=begin, end=end, log_begin=log_begin, log_end=log_end)
 
     async def committed(self) -> int | None:
-        """The offset of the group, as lag tools see it; None where there is none."""
         log = self._at(self._topics.events)
         async with translated("the group's offset is not known", timeout_s=_GROUP_S):
             return (await group_offsets(self._connection, worker_group(self._app), [log])).get(log)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
-        """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.
-
-        Raises:
-            LogError: the changelog cannot be read; or a transaction stays open, which the message names.
-        """
         place = self._at(self._topics.changelog)
         async with reader_of(self._connection, place.topic) as reader:
             found = read_range(reader, place, begin, end, stuck_s=self._stuck_s)
@@ -103,7 +95,6 @@ class KafkaLedger:
                     yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
 
     async def commit(self, commit: Commit) -> int:
-        """Make ``commit`` durable, all or nothing; the changelog position after it."""
         producer = self._producer
         if producer is None:
             raise LogError("this ledger was not fenced")
@@ -139,7 +130,6 @@ class KafkaLedger:
         return position
 
     async def close(self) -> None:
-        """Let go of connections."""
         if self._producer is not None:
             await stop(self._producer)
 
@@ -157,7 +147,6 @@ class KafkaAppender:
         self._starting: asyncio.Task[AIOKafkaProducer] | None = None
 
     async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
-        """Append ``records``; the offset after the last. They are durable when this returns."""
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
         async with translated("the log cannot be reached"):

@@ -19,7 +19,9 @@ from triggerstream.wire.records import NewRecord
 
 
 class KafkaLog:
-    """One idempotent producer, started by the first append, for the event loop that it runs in.
+    """A :class:`triggerstream.engine.ports.Log`: one idempotent producer, for one event loop.
+
+    The first append starts it.
 
     A producer with which something failed is not used again: after a batch that a broker refused, aiokafka's
     counts on from its number and everything later for that partition is refused as out of order.

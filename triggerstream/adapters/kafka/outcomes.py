@@ -39,11 +39,6 @@ class KafkaOutcomeLog:
         os.register_at_fork(after_in_child=self._forked)
 
     def report(self, session: SessionId, value: bytes) -> None:
-        """Append one outcome event. It is durable when this returns.
-
-        Raises:
-            LogError: not known to be durable. Safe to call again: a second outcome changes nothing.
-        """
         record = NewRecord(key=session.encode(), value=value)
         with self._lock:
             if self._reporter is None:

@@ -67,7 +67,7 @@ class _Copy:
 
 
 class KafkaReader:
-    """A view of one app. It belongs to no group and changes nothing.
+    """A :class:`triggerstream.engine.ports.Reader` of one app. It belongs to no group.
 
     The first question after a session reads its partition's changelog, one that lists sessions those of all;
     later ones read on. What was read is kept in memory.
@@ -90,21 +90,14 @@ class KafkaReader:
         self._next_page: tuple[str, SessionId] | None = None
 
     async def partition(self, session: SessionId) -> int:
-        """The partition of the log that holds ``session``.
-
-        Raises:
-            UsageError: it can be no session's id.
-        """
         await self._opened()
         return partition_of(_key(session), self._partitions)
 
     async def partitions(self) -> int:
-        """The app's number of partitions."""
         await self._opened()
         return self._partitions
 
     async def session(self, session: SessionId) -> SessionRow | None:
-        """One session."""
         copy = await self._caught_up(await self.partition(session))
         value = copy.entries.get(_key(session))
         return None if value is None else self._row(copy, session, value)
@@ -145,7 +138,6 @@ class KafkaReader:
         return sorted(rows, key=lambda row: row.number)[:limit]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
-        """The dead letter of the record itself, not of a trigger that was left out when it was folded."""
         record = await self.record(offset, partition=partition)
         if record is None:
             return None
@@ -166,7 +158,6 @@ class KafkaReader:
         return found[0] if found else None
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:
-        """The configurations that some session may still have to meet, oldest first; the last is in force."""
         copy = await self._caught_up(partition)
         return history_texts(copy.entries.get)
 
@@ -182,12 +173,10 @@ class KafkaReader:
         raise UsageError(f"Kafka has no outbox: {advice.resend_stuck()}")
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:
-        """One record of the log."""
         records = await self.records(after=offset - 1, limit=1, partition=partition)
         return records[0] if records and records[0].offset == offset else None
 
     async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:
-        """Records of ``partition`` beyond offset ``after``, in order."""
         found: list[Record] = []
         if limit < 1:
             return found

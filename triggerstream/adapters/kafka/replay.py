@@ -40,11 +40,6 @@ class KafkaRecords:
         self._lost = lost
 
     async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
-        """The committed records from ``begin`` to before ``end``, in order, in pieces.
-
-        Raises:
-            LogError: the log cannot be read.
-        """
         place = self._place
         if begin >= end:
             return

@@ -103,7 +103,6 @@ class MemoryArchive:
         return frozenset(found)
 
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
-        """The records from ``begin`` to before ``end``, in order, in pieces."""
         return MemoryRecords(self._database.records).records(begin, end)
 
     async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags

@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 
 
 class ManualClock:
-    """A clock that stands still until :meth:`advance` is called.
+    """A :class:`triggerstream.engine.ports.Clock` that stands still until :meth:`advance` is called.
 
     A step back of the clock does not lengthen a sleep, as with the clock of a machine.
     """
@@ -19,7 +19,6 @@ class ManualClock:
         self._slept = 0
 
     def now_us(self) -> int:
-        """Microseconds since the Unix epoch."""
         return self._now_us
 
     def advance(self, seconds: float) -> None:

@@ -10,9 +10,9 @@ from triggerstream.core.errors import DispatchError
 
 
 class MemoryDispatcher:
-    """An executor that remembers what it was handed. ``answer``, if given, is asked first, and may raise.
+    """A :class:`triggerstream.engine.ports.Dispatcher` that keeps the decisions it is given.
 
-    ``destination``: the destination of each decision.
+    ``answer`` is called with each decision first, and may raise. ``destination`` returns that of a decision.
     """
 
     def __init__(

@@ -15,7 +15,6 @@ class MemoryIndex:
         self._marks: dict[SessionId, frozenset[str]] = {}
 
     def resume(self, stamp: str) -> bool:
-        """Whether it was closed with that ``stamp``; else it is empty from now on."""
         known = self._stamps.get(stamp)
         self.clear()
         if known is not None:
@@ -23,22 +22,18 @@ class MemoryIndex:
         return known is not None
 
     def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
-        """Take the marks of sessions in place of those that they had."""
         self._marks.update(entries)
 
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[SessionId]:
-        """Sessions with each of the marks, by id, beyond ``after``."""
         names = (name for name, marks in self._marks.items() if marks.issuperset(wanted))
         return sorted(n for n in names if n.startswith(prefix) and (after is None or n > after))[:limit]
 
     def clear(self) -> None:
-        """Forget everything."""
         self._marks = {}
         self._stamps.clear()
 
     def close(self, stamp: str | None) -> None:
-        """Let go of it; with a ``stamp``, all that it holds is as the store is."""
         if stamp is not None:
             self._stamps[stamp] = self._marks

@@ -19,12 +19,10 @@ class MemoryLedger:
         self._epoch: int | None = None
 
     async def fence(self) -> None:
-        """Shut out every former owner."""
         self.partition.epoch += 1
         self._epoch = self.partition.epoch
 
     async def extent(self) -> Extent:
-        """Where the changelog and the log begin and end now."""
         return Extent(
             begin=0,
             end=HighWatermark(len(self.partition.changelog)),
@@ -33,7 +31,6 @@ class MemoryLedger:
         )
 
     async def committed(self) -> int | None:
-        """The offset of the group, as lag tools see it; None where there is none."""
         return self.partition.group_offset
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
@@ -42,7 +39,6 @@ class MemoryLedger:
             yield {key: value}, at + 1
 
     async def commit(self, commit: Commit) -> int:
-        """Make ``commit`` durable, all or nothing; the changelog position after it, 0 without entries."""
         if self._epoch is None:
             raise LogError("this ledger was not fenced")
         partition = self.partition
@@ -68,7 +64,6 @@ class MemoryAppender:
         self._clock = clock or ManualClock()
 
     async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
-        """Append ``records``; the offset after the last, 0 if there are none."""
         target = self._partitions.get(partition)
         if target is None:
             raise LogError(f"the log has no partition {partition}")

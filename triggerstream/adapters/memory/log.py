@@ -11,18 +11,16 @@ from triggerstream.wire.records import NewRecord
 
 
 class MemoryLog:
-    """Log and outcome log."""
+    """A :class:`triggerstream.engine.ports.Log` of a database, and an ``OutcomeLog``."""
 
     def __init__(self, database: MemoryDatabase | None = None, *, clock: ManualClock | None = None) -> None:
         self.database = database or MemoryDatabase()
         self._clock = clock or ManualClock()
 
     async def append(self, records: Sequence[NewRecord]) -> None:
-        """Append ``records`` in order."""
         self.database.append(records, now_us=self._clock.now_us())
 
     def report(self, session: SessionId, value: bytes) -> None:
-        """Append one outcome event."""
         self.database.append([NewRecord(key=session.encode(), value=value)], now_us=self._clock.now_us())
 
     async def close(self) -> None:

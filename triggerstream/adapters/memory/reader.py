@@ -13,22 +13,19 @@ from triggerstream.wire.records import Record
 
 
 class MemoryReader:
-    """The view for people."""
+    """A :class:`triggerstream.engine.ports.Reader` of a database."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     async def partition(self, session: SessionId) -> int:
-        """The partition of the log that holds ``session``."""
         _check(session)
         return 0
 
     async def partitions(self) -> int:
-        """The log's number of partitions."""
         return 1
 
     async def session(self, session: SessionId) -> SessionRow | None:
-        """One session."""
         _check(session)
         stored = self._database.sessions.get(session)
         return None if stored is None else SessionRow(id=session, state=stored.state, due_us=stored.due_us)
@@ -36,7 +33,6 @@ class MemoryReader:
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
     ) -> Sequence[SessionRow]:
-        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
         _check(prefix)
         _check(after or "")
         sessions = self._database.sessions
@@ -48,35 +44,28 @@ class MemoryReader:
         ]
 
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
-        """Dead letters with a number greater than ``after``, oldest first."""
         return [letter for letter in self._database.dead_letters if letter.number > after][:limit]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
-        """The dead letter of the record at ``offset`` itself, not of a trigger that was left out."""
         letters = (letter for letter in self._database.dead_letters if letter.offset == offset)
         return next((letter for letter in letters if letter.left_out is None), None)
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
-        """The configurations that some session may still have to meet, oldest first; the last is in force."""
         return self._database.configurations
 
     async def outbox(
         self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
     ) -> Sequence[OutboxRow]:
-        """Decisions that are not settled; with ``sent_before_us``, only those handed over before it."""
         return outbox_rows(self._database, after=after, limit=limit, sent_before_us=sent_before_us)
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:  # noqa: ARG002 - there is one
-        """One record of the log."""
         records = self._database.records
         return records[offset] if 0 <= offset < len(records) else None
 
     async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:  # noqa: ARG002 - there is one
-        """Records beyond offset ``after``, in order."""
         return self._database.records[after + 1 : after + 1 + limit]
 
     async def progress(self, *, partition: int = 0) -> Progress:  # noqa: ARG002 - there is one
-        """How far the engine is."""
         database = self._database
         return Progress(
             offset=database.offset,

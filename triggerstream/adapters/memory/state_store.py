@@ -43,15 +43,12 @@ class MemoryStateStore:
         return self._files.entries
 
     def position(self) -> int | None:
-        """The position after the last entry written; None in a new store, or in that of another changelog."""
         return self._files.position
 
     def get(self, key: bytes) -> bytes | None:
-        """The value under ``key``."""
         return self._files.entries.get(key)
 
     def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        """Take ``entries`` and ``position``; a key without a value goes."""
         for key, value in entries.items():
             if value is None:
                 self._files.entries.pop(key, None)
@@ -60,12 +57,10 @@ class MemoryStateStore:
         self._files.position = position
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
-        """Up to ``limit`` entries with keys greater than ``after``, in the order of keys."""
         entries = self._files.entries
         return [(key, entries[key]) for key in sorted(entries) if key > after][:limit]
 
     def wipe(self) -> None:
-        """Forget everything, the position included."""
         self._files.entries.clear()
         self._files.position = None
 

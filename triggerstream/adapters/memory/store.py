@@ -28,7 +28,7 @@ from triggerstream.wire.records import Record
 
 
 class MemoryStore:
-    """The embedded engine's store."""
+    """A :class:`triggerstream.engine.ports.Store` on a database."""
 
     def __init__(self, database: MemoryDatabase, *, app: AppId, clock: ManualClock | None = None) -> None:
         self._database = database
@@ -40,11 +40,6 @@ class MemoryStore:
         self._next_row = 1
 
     async def open(self) -> Resumed:
-        """Take the store for this engine alone, until ``close``.
-
-        Raises:
-            UsageError: another engine has it, or it is another app's.
-        """
         database = self._database
         if database.owned:
             raise UsageError("another engine runs on this database")
@@ -68,15 +63,12 @@ class MemoryStore:
         )
 
     async def read(self, offset: int, *, limit: int) -> Sequence[Record]:
-        """Up to ``limit`` records from ``offset`` on, in order."""
         return self._database.records[offset : offset + limit]
 
     async def end(self) -> int:
-        """The offset that the next record will take."""
         return len(self._database.records)
 
     async def wait(self, offset: int) -> None:
-        """Return once the log holds a record at ``offset`` or beyond, or ``wake`` was called."""
         while True:
             self._rung.clear()
             if self._woken or len(self._database.records) > offset:
@@ -85,13 +77,10 @@ class MemoryStore:
             await self._rung.wait()
 
     def wake(self) -> None:
-        """Have ``wait`` return: the one that waits now, else the next."""
         self._woken = True
         self._rung.set()
 
     async def load(self, expected: Collection[SessionId]) -> Callable[[SessionId], bytes | None]:  # noqa: ARG002
-        """What returns a session's stored state."""
-
         def state_of(session: SessionId) -> bytes | None:
             stored = self._database.sessions.get(session)
             return None if stored is None else stored.state
@@ -99,7 +88,6 @@ class MemoryStore:
         return state_of
 
     async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
-        """Make ``checkpoint`` durable, all or nothing; the number of the first row that it decided."""
         database = self._database
         first = self._next_row
         self._note_sent(sent)
@@ -158,7 +146,6 @@ class MemoryStore:
         return [number for number, row in self._database.outbox.items() if row.decision.id == command]
 
     async def sent(self, sent: Sequence[Sent]) -> None:
-        """Note what was handed over, between checkpoints."""
         self._note_sent(sent)
 
     def _note_sent(self, sent: Sequence[Sent]) -> None:
@@ -172,7 +159,6 @@ class MemoryStore:
                 row.sent_us = one.sent_us
 
     async def refuse(self, refused: Refused) -> None:
-        """Move a row to the dead letters and append the outcome that says why, all or nothing."""
         database = self._database
         row = database.outbox.pop(refused.number, None)
         if row is None:
@@ -192,13 +178,11 @@ class MemoryStore:
             database.append([refused.failed], now_us=self._clock.now_us())
 
     async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
-        """Rows with a number greater than ``after``, in order."""
         return outbox_rows(self._database, after=after, limit=limit)
 
     async def unmigrated(
         self, config: int, *, after: tuple[int, int] | None, limit: int
     ) -> Sequence[Unmigrated]:
-        """Sessions that have not met the configuration at offset ``config``, by place, beyond ``after``."""
         found = [
             Unmigrated(place=(stored.config, number), session=session, state=stored.state)
             for number, (session, stored) in enumerate(self._database.sessions.items())
@@ -207,7 +191,6 @@ class MemoryStore:
         return sorted(found, key=lambda one: one.place)[:limit]
 
     async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
-        """Set when timers are due; with ``scanned``, note that every session was looked at for it."""
         stored = self._database.sessions
         for one in sessions:
             stored[one.session] = structs.replace(stored[one.session], due_us=one.due_us, config=one.config)
@@ -215,7 +198,6 @@ class MemoryStore:
             self._database.scanned = scanned
 
     async def forget(self, rules: Rules) -> Rules:
-        """``rules`` without the configurations that every session is past; they leave the store as well."""
         oldest = min((s.config for s in self._database.sessions.values()), default=rules.current.offset)
         kept = rules.forget(oldest)
         self._database.configurations = tuple(
@@ -224,7 +206,6 @@ class MemoryStore:
         return kept
 
     async def close(self) -> None:
-        """Let go of the store, so that another engine may take it."""
         if self._open:
             self._database.owned = self._open = False
             self._database.listeners.remove(self._rung.set)

@@ -37,7 +37,6 @@ class SqliteIndex:
         self._connection: sqlite3.Connection | None = None
 
     def resume(self, stamp: str) -> bool:
-        """Whether it was closed with that ``stamp``; else it is empty from now on."""
         try:
             connection = self._open()
             found = connection.execute("SELECT version, text FROM stamp").fetchall()
@@ -55,7 +54,6 @@ class SqliteIndex:
         return True
 
     def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
-        """Take the marks of sessions in place of those that they had."""
         try:
             connection = self._open()
             connection.execute("BEGIN")
@@ -85,7 +83,6 @@ class SqliteIndex:
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[SessionId]:
-        """Sessions with each of the marks, by id, beyond ``after``."""
         numbers = [self._numbers.get(mark) for mark in wanted]
         if None in numbers:
             return []
@@ -101,14 +98,12 @@ class SqliteIndex:
             raise self._failed(exc) from exc
 
     def clear(self) -> None:
-        """Forget everything."""
         self._let_go()
         for path in self._files():
             path.unlink(missing_ok=True)
         self._numbers = {}
 
     def close(self, stamp: str | None) -> None:
-        """Let go of it; with a ``stamp``, all that it holds is as the store is."""
         if stamp is not None:
             with suppress(sqlite3.Error):
                 connection = self._open()

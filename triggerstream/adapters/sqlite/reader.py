@@ -31,7 +31,7 @@ FROM dead_letters d LEFT JOIN log l ON l.offset = d.offset
 
 
 class SqliteReader:
-    """A view of one state directory. It takes no lock and changes nothing."""
+    """A :class:`triggerstream.engine.ports.Reader` of one state directory. It takes no lock."""
 
     def __init__(self, path: Path | str) -> None:
         self._file = locate(path)
@@ -40,7 +40,6 @@ class SqliteReader:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-reader")
 
     async def partition(self, session: SessionId) -> int:
-        """The partition of the log that holds ``session``."""
         try:
             session.encode()
         except UnicodeEncodeError as exc:
@@ -48,18 +47,15 @@ class SqliteReader:
         return 0
 
     async def partitions(self) -> int:
-        """The log's number of partitions."""
         return 1
 
     async def session(self, session: SessionId) -> SessionRow | None:
-        """One session."""
         rows = await self._all("SELECT id, state, due_us FROM sessions WHERE id = ?", session)
         return _session_row(rows[0], self._keeper) if rows else None
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
     ) -> Sequence[SessionRow]:
-        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
         on_from = "id >= ?" if after is None or after < prefix else "id > ?"
         rows = await self._all(
             f"SELECT id, state, due_us FROM sessions WHERE {on_from} AND id < ? ORDER BY id LIMIT ?",  # noqa: S608 - one of two constants
@@ -70,35 +66,29 @@ class SqliteReader:
         return [_session_row(row, self._keeper) for row in rows]
 
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
-        """Dead letters with a number greater than ``after``, oldest first."""
         rows = await self._all(f"{_DEAD_LETTERS} WHERE d.number > ? ORDER BY d.number LIMIT ?", after, limit)
         return [_dead_letter_row(row) for row in rows]
 
     async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
-        """The dead letter of the record at ``offset`` itself, not of a trigger that was left out."""
         query = f"{_DEAD_LETTERS} WHERE d.offset = ? AND d.left_out = ?"
         rows = await self._all(query, offset, NOT_LEFT_OUT)
         return _dead_letter_row(rows[0]) if rows else None
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
-        """The configurations that some session may still have to meet, oldest first; the last is in force."""
         return await self._read(configurations)
 
     async def outbox(
         self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
     ) -> Sequence[OutboxRow]:
-        """Decisions that are not settled; with ``sent_before_us``, only those handed over before it."""
         return await self._read(
             lambda connection: outbox(connection, after=after, limit=limit, sent_before_us=sent_before_us)
         )
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:  # noqa: ARG002 - there is one
-        """One record of the log."""
         records = await self.records(after=offset - 1, limit=1)
         return records[0] if records and records[0].offset == offset else None
 
     async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:  # noqa: ARG002 - there is one
-        """Records beyond offset ``after``, in order."""
         rows = await self._all(
             "SELECT offset, arrival_us, key, value, headers FROM log"
             " WHERE offset > ? ORDER BY offset LIMIT ?",
@@ -108,8 +98,6 @@ class SqliteReader:
         return [database.to_record(row) for row in rows]
 
     async def progress(self, *, partition: int = 0) -> Progress:  # noqa: ARG002 - there is one
-        """How far the engine is."""
-
         def read(connection: sqlite3.Connection) -> Progress:
             (offset,) = connection.execute("SELECT value FROM meta WHERE name = 'offset'").fetchone()
             return Progress(

@@ -68,7 +68,6 @@ class SqliteArchive:
         return await self._run(partial(_kept, file=self._file, app=self.app))
 
     async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
-        """The records from ``begin`` to before ``end``, in order, in pieces."""
         while begin < end:
             records = await self._run(partial(_records, begin=begin, end=end))
             if not records:

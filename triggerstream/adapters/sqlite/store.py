@@ -59,7 +59,9 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_us = excluded.due_us,
 
 
 class SqliteStore:
-    """The engine's side of one state directory, which belongs to it alone while it is open.
+    """A :class:`triggerstream.engine.ports.Store`: the engine's side of one state directory.
+
+    The directory belongs to it alone while it is open.
 
     Reads are short and come from what the system has of the file in memory, so they are made in the event
     loop: handing one to a thread would cost more. Writes, which wait for the disk, are made in one thread.
@@ -132,7 +134,6 @@ class SqliteStore:
         )
 
     async def read(self, offset: int, *, limit: int) -> Sequence[Record]:
-        """Up to ``limit`` records from ``offset`` on, in order; fewer where they are large."""
         records: list[Record] = []
         size = 0
         try:
@@ -150,7 +151,6 @@ class SqliteStore:
         return records
 
     async def end(self) -> int:
-        """The offset that the next record will take."""
         return self._end()
 
     def _end(self) -> int:
@@ -160,7 +160,6 @@ class SqliteStore:
             raise self._failed(exc) from exc
 
     async def wait(self, offset: int) -> None:
-        """Return once the log holds a record at ``offset`` or beyond, or ``wake`` was called."""
         loop = asyncio.get_running_loop()
         while True:
             self._rung.clear()
@@ -174,7 +173,6 @@ class SqliteStore:
                 poll.cancel()
 
     def wake(self) -> None:
-        """Have ``wait`` return: the one that waits now, else the next."""
         self._woken = True
         self._rung.set()
 
@@ -183,7 +181,6 @@ class SqliteStore:
         self._rung.set()
 
     async def load(self, expected: Collection[SessionId]) -> Callable[[SessionId], bytes | None]:
-        """What returns a session's stored state: at once for the ``expected`` ones, correctly for any."""
         states: dict[SessionId, bytes | None] = dict.fromkeys(expected)
         rest = iter(states)
         try:
@@ -208,7 +205,6 @@ class SqliteStore:
         return None if row is None else row[0]
 
     async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
-        """Make ``checkpoint`` durable, all or nothing; the number of the first row that it decided."""
         first = self._next_row
         await self._write(lambda: self._commit(checkpoint, sent, first))
         self._next_row = first + len(checkpoint.decided)
@@ -290,8 +286,6 @@ class SqliteStore:
         self._writer.executemany("UPDATE outbox SET settled = 1 WHERE command = ? AND NOT revoke", commands)
 
     async def sent(self, sent: Sequence[Sent]) -> None:
-        """Note what was handed over, between checkpoints."""
-
         def write() -> None:
             with transaction(self._writer, patience_s=_PATIENCE_S):
                 self._note_sent(sent)
@@ -307,8 +301,6 @@ class SqliteStore:
         )
 
     async def refuse(self, refused: Refused) -> None:
-        """Move a row to the dead letters and append the outcome that says why, all or nothing."""
-
         def write() -> None:
             with transaction(self._writer, patience_s=_PATIENCE_S):
                 row = self._writer.execute(
@@ -327,7 +319,6 @@ class SqliteStore:
         self._rung.set()
 
     async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
-        """Rows with a number greater than ``after``, in order."""
         try:
             return outbox(self._reader, after=after, limit=limit)
         except sqlite3.Error as exc:
@@ -336,7 +327,6 @@ class SqliteStore:
     async def unmigrated(
         self, config: int, *, after: tuple[int, int] | None, limit: int
     ) -> Sequence[Unmigrated]:
-        """Sessions that have not met the configuration at offset ``config``, by place, beyond ``after``."""
         try:
             rows = self._reader.execute(
                 "SELECT config, number, id, state FROM sessions"
@@ -351,8 +341,6 @@ class SqliteStore:
         ]
 
     async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
-        """Set when timers are due; with ``scanned``, note that every session was looked at for it."""
-
         def write() -> None:
             with transaction(self._writer, patience_s=_PATIENCE_S):
                 self._writer.executemany(
@@ -365,8 +353,6 @@ class SqliteStore:
         await self._write(write)
 
     async def forget(self, rules: Rules) -> Rules:
-        """``rules`` without the configurations that every session is past; they leave the store as well."""
-
         def write() -> Rules:
             (oldest,) = self._writer.execute("SELECT min(config) FROM sessions").fetchone()
             kept = rules.forget(rules.current.offset if oldest is None else oldest)

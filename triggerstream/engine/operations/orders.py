@@ -259,16 +259,13 @@ class ReaderSource:
         self._reader = reader
 
     async def progress(self, partition: int) -> int:
-        """The next offset of ``partition`` that its engine will fold."""
         return (await self._reader.progress(partition=partition)).offset
 
     async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
-        """The session of the order at ``offset``; None: nothing is known of it."""
         row = await self._reader.session(to.session)
         return None if row is None else after_in(row.known(), to.instance, offset)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
-        """The reason why the record at ``position`` became a dead letter; None if it did not."""
         letter = await self._reader.dead_letter(position.offset, partition=position.partition)
         return None if letter is None else letter.reason
 

@@ -37,18 +37,19 @@ class ReaderStates:
     async def page(
         self, *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[tuple[SessionId, bytes]]:
-        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
         rows = await self._reader.sessions(prefix=prefix, after=after, limit=limit)
         return [(row.id, row.state) for row in rows]
 
     async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
-        """Those of ``sessions`` that are there."""
         rows = [await self._reader.session(session) for session in sessions]
         return {row.id: row.state for row in rows if row is not None}
 
 
 class Lookout:
-    """The inspector of an embedded engine, on a reader and the log that orders are appended to."""
+    """An :class:`triggerstream.engine.queries.inspector.Inspector` of an embedded engine.
+
+    ``log`` is what orders are appended to.
+    """
 
     def __init__(
         self,
@@ -108,35 +109,28 @@ class Lookout:
         }
 
     async def session(self, session: SessionId) -> JsonObject | None:
-        """A session, explained; None: nothing is known of it."""
         row = await self._reader.session(session)
         if row is None:
             return None
         return explained(await self.rules(), session, row.state, partition=0, keeper=row.keeper)
 
     async def sessions(self, query: Query) -> JsonObject:
-        """A page of sessions."""
         part = Part(states=self.states, rules=await self.rules(), indexer=self._indexer, keeper=self._keeper)
         return await listing([part], query)
 
     async def configuration(self) -> JsonObject | None:
-        """The configuration in force."""
         return described((await self.rules()).current)
 
     async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
-        """``deadLetters``, oldest first."""
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
-        """The reason why the record at ``position`` became a dead letter; None if it did not."""
         return await self._orders.dead_letter(position)
 
     async def progress(self, partition: int) -> int:
-        """The next offset of ``partition`` that its engine will fold."""
         return await self._orders.progress(partition)
 
     async def append(self, to: Addressed) -> LogPosition:
-        """Append an order; its position."""
         (position,) = await append_orders(self._log, self._reader, [to])
         return position
 

@@ -97,16 +97,13 @@ class InspectorSource:
         self._inspector = inspector
 
     async def progress(self, partition: int) -> int:
-        """The next offset of ``partition`` that its engine will fold."""
         return await self._inspector.progress(partition)
 
     async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
-        """The session of the order at ``offset``; None: nothing is known of it."""
         found = await self._inspector.session(to.session)
         return None if found is None else after_shown(found, to.instance, offset)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
-        """The reason why the record at ``position`` became a dead letter; None if it did not."""
         return await self._inspector.dead_letter(position)
 
 

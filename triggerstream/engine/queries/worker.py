@@ -42,11 +42,9 @@ class PartitionStates:
     async def page(
         self, *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[tuple[SessionId, bytes]]:
-        """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
         return self._partition.sessions(prefix=prefix, after=after, limit=limit)
 
     async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
-        """Those of ``sessions`` that are there."""
         found = ((session, self._partition.state(session)) for session in sessions)
         return {session: value for session, value in found if value is not None}
 
@@ -140,7 +138,6 @@ class OwnedLookout:
         )
 
     async def session(self, session: SessionId) -> JsonObject | None:
-        """A session, explained; None: nothing is known of it."""
         partition = self._partition(session)
         value = partition.state(session)
         if value is None:
@@ -154,7 +151,6 @@ class OwnedLookout:
         )
 
     async def sessions(self, query: Query) -> JsonObject:
-        """A page of sessions."""
         parts = [
             Part(
                 states=shelf.states,
@@ -185,12 +181,10 @@ class OwnedLookout:
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
-        """The reason why the record at ``position`` became a dead letter; None if it did not."""
         letter = await self._reader.dead_letter(position.offset, partition=position.partition)
         return None if letter is None else letter.reason
 
     async def progress(self, partition: int) -> int:
-        """The next offset of ``partition`` that its engine will fold."""
         owned = self._owner.partitions.get(partition)
         if owned is None:
             raise ElsewhereError(partition)

@@ -68,7 +68,6 @@ class ChangelogArchive:
 
     @property
     def partitions(self) -> int:
-        """How many the log has."""
         return self.identity.partitions
 
     async def fence(self) -> None:
@@ -134,7 +133,6 @@ class ChangelogArchive:
         return mark, None
 
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
-        """The records from ``begin`` to before ``end``, in order, in pieces."""
         return self.log.records(begin, end)
 
     async def decided(self, arrival_us: int) -> Collection[bytes]:

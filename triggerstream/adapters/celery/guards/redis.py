@@ -85,7 +85,7 @@ _PAUSE_S = 0.2
 
 
 class RedisGuard:
-    """Claims in Redis or Valkey.
+    """A :class:`triggerstream.adapters.celery.guards.Guard` in Redis or Valkey.
 
     Args:
         server: a ``redis.Redis`` client, or a URL such as ``redis://127.0.0.1:6379/1``.
@@ -117,7 +117,6 @@ class RedisGuard:
         self._give_back = register(_GIVE_BACK)
 
     def claim(self, command: CommandId, *, holder: str) -> Claim:
-        """Grant the claim, or say why not."""
         token = uuid4().hex
         answer = self._run(
             self._claim, command, [token, holder, round(self.lease_s * 1_000), self._keep_ms, MAX_TAKEOVERS]
@@ -133,11 +132,9 @@ class RedisGuard:
                 return Exhausted()
 
     def conclude(self, command: CommandId, value: bytes) -> bytes:
-        """Record ``value`` if nothing is on record. Returns what is."""
         return _bytes(self._run(self._settle, command, [value, self._keep_ms, ""]))
 
     def recorded(self, command: CommandId) -> bytes | None:
-        """The outcome's event that is on record."""
         try:
             value = self._client.hget(self._prefix + command, "value")
         except RedisError as exc:
@@ -145,7 +142,6 @@ class RedisGuard:
         return None if value is None else _bytes(value)
 
     def lost(self, command: CommandId, *, holder: str) -> None:
-        """Let the lease of ``command`` expire now: ``holder`` is dead."""
         self._run(self._give_back, command, ["holder", holder, ""])
 
     # ---- used by the claims it grants ----

@@ -97,7 +97,9 @@ _UNREACHABLE = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class SqlGuard:
-    """Claims in an SQLite or PostgreSQL database; a task's effect and the record of it commit as one.
+    """A :class:`triggerstream.adapters.celery.guards.Guard` in an SQLite or PostgreSQL database.
+
+    A task's effect and the record of it commit as one.
 
     The task writes through ``current().connection``. The tables are made when they are missing.
 
@@ -125,7 +127,6 @@ class SqlGuard:
         self._pruned: float | None = None
 
     def claim(self, command: CommandId, *, holder: str) -> Claim:
-        """Grant the claim, or say why not."""
         token = uuid4().hex
         with self._transaction() as connection:
             granted = self._upsert(connection, command, token=token, holder=holder)
@@ -141,7 +142,6 @@ class SqlGuard:
         return Granted(held=_SqlHeld(self, command, token))
 
     def conclude(self, command: CommandId, value: bytes) -> bytes:
-        """Record ``value`` if nothing is on record. Returns what is."""
         try:
             with self._transaction() as connection:
                 connection.execute(self.record(command, value))
@@ -156,13 +156,11 @@ class SqlGuard:
         return found
 
     def recorded(self, command: CommandId) -> bytes | None:
-        """The outcome's event that is on record."""
         with self._transaction() as connection:
             value = connection.scalar(select(outcomes.c.value).where(outcomes.c.command == command))
         return None if value is None else value.encode()
 
     def lost(self, command: CommandId, *, holder: str) -> None:
-        """Let the lease of ``command`` expire now: ``holder`` is dead."""
         with self._transaction() as connection:
             connection.execute(
                 update(claims)
