@@ -52,10 +52,10 @@ from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger, StateStore
 from triggerstream.engine.ports import DeadLetterRow, Log, Reader, Store
 from triggerstream.engine.processor import Processor
-from triggerstream.engine.queries.embedded import Lookout
-from triggerstream.engine.queries.index import Index
+from triggerstream.engine.queries.embedded import Lookout, ReaderStates
+from triggerstream.engine.queries.index import Index, States
 from triggerstream.engine.queries.inspector import Inspector
-from triggerstream.engine.queries.worker import OwnedLookout
+from triggerstream.engine.queries.worker import OwnedLookout, PartitionStates
 from triggerstream.engine.replay.archive import Archive
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.wire import tasksfile
@@ -104,6 +104,10 @@ class Place(ABC):
     @abstractmethod
     async def inspector(self) -> Inspector:
         """A new inspector of the engine that runs."""
+
+    @abstractmethod
+    async def states(self) -> States:
+        """The stored sessions of the engine that runs."""
 
     @abstractmethod
     async def fold(self) -> None:
@@ -160,7 +164,8 @@ class EmbeddedPlace(Place):
     def store(self) -> Store:
         """A new store."""
 
-    async def _opened(self) -> Store:
+    async def running(self) -> Store:
+        """The store of the engine that runs."""
         if self._store is None:
             self._store = self.store()
             resumed = await self._store.open()
@@ -169,7 +174,7 @@ class EmbeddedPlace(Place):
         return self._store
 
     async def fold(self) -> None:
-        store, processor = await self._opened(), Processor(app=APP)
+        store, processor = await self.running(), Processor(app=APP)
         while records := await store.read(self._offset, limit=3):
             state_of = await store.load([])
             checkpoint = processor.process(self._rules, records, state_of)
@@ -178,7 +183,7 @@ class EmbeddedPlace(Place):
             self._rules = await store.forget(self._rules)
 
     async def bury(self, *letters: DeadLetter) -> None:
-        store = await self._opened()
+        store = await self.running()
         await store.commit(Checkpoint(partition=0, offset=self._offset, dead_letters=letters))
 
     async def stop(self) -> None:
@@ -189,8 +194,11 @@ class EmbeddedPlace(Place):
     async def decided(self) -> Sequence[bytes]:
         return [row.value for row in await self.reader().outbox(limit=MANY)]
 
+    async def states(self) -> States:
+        return ReaderStates(self.reader())
+
     async def inspector(self) -> Inspector:
-        await self._opened()
+        await self.running()
         return Lookout(self.reader(), self.log, app=APP)
 
 
@@ -354,6 +362,9 @@ class PartitionedPlace(Place):
 
     async def _append_configuration(self, record: NewRecord) -> None:
         await self.appender.append(0, [record])
+
+    async def states(self) -> States:
+        return PartitionStates((await self._opened()).partitions[0])
 
     async def inspector(self) -> Inspector:
         found = OwnedLookout(

@@ -20,10 +20,12 @@ from tests.contract.places import (
     place_of,
 )
 from triggerstream.adapters.memory import ManualClock, MemoryRecords
+from triggerstream.core.commands import Revoke
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.events import Failed
+from triggerstream.core.events import Cancel, Failed
 from triggerstream.core.ids import CommandId, InstanceId, SessionId
 from triggerstream.engine.partitioned.ports import FencedError
+from triggerstream.engine.ports import Refused, Sent
 from triggerstream.engine.replay.archive import Archive, RecordReader, fold_on, refold_of
 from triggerstream.engine.replay.refold import Kept, Refolded, differences
 from triggerstream.wire import commands
@@ -192,6 +194,71 @@ async def test_engines_may_start_once_it_is_closed(place: Place) -> None:
     await place.fire("v", "a")
     await place.fold()
     assert set((await place.archive().kept()).states) == {b"s", b"u", b"v"}
+
+
+# ---- an archive with an outbox --------------------------------------------------------------------
+
+
+EMBEDDED = pytest.mark.parametrize("place", ["memory", "sqlite"], indirect=True)
+
+
+async def waiting(place: Place) -> list[str]:
+    """The instances in the outbox, in order."""
+    return [commands.decode(row.value).instance for row in await place.reader().outbox()]
+
+
+@EMBEDDED
+async def test_commands_that_are_open_come_back_to_the_outbox_and_others_go(place: Place) -> None:
+    assert isinstance(place, EmbeddedPlace)
+    before = await waiting(place)
+    assert before == ["t#0", "u#0"], "the first is settled, and was not handed over yet"
+    await place.stop()
+    archive = place.archive()
+    await archive.fence()
+    right = await refolded(archive, await archive.kept())
+    await archive.replace(right, offset=END)
+    assert await waiting(place) == before
+    await archive.replace(replace(right, open={}), offset=END)
+    assert await waiting(place) == ["t#0"]
+    await archive.replace(right, offset=END)
+    assert await waiting(place) == before
+    await archive.close()
+
+
+@EMBEDDED
+async def test_a_command_that_was_refused_does_not_come_back(place: Place) -> None:
+    assert isinstance(place, EmbeddedPlace)
+    store = await place.running()
+    (row,) = (r for r in await store.outbox(after=0, limit=9) if commands.decode(r.value).instance == "u#0")
+    await store.refuse(Refused(number=row.number, reason="not on the list", failed=None))
+    await place.stop()
+    archive = place.archive()
+    await archive.fence()
+    kept = await archive.kept()
+    assert row.command in (kept.commands or ())
+    await archive.replace(await refolded(archive, kept), offset=END)
+    assert await waiting(place) == ["t#0"]
+    await archive.close()
+
+
+@EMBEDDED
+async def test_a_revocation_that_waits_stays(place: Place) -> None:
+    assert isinstance(place, EmbeddedPlace)
+    store = await place.running()
+    rows = await store.outbox(after=0, limit=9)
+    await store.sent([Sent(number=row.number, sent_us=1) for row in rows])
+    cancel = Cancel(instance=InstanceId("u#0"), reason="r", by="me", generation=0)
+    await place.log.append([NewRecord(key=b"s", value=encode(cancel))])
+    await place.fold()
+    assert await waiting(place) == ["u#0"]
+    await place.stop()
+    archive = place.archive()
+    await archive.fence()
+    right = await refolded(archive, await archive.kept(), end=END + 1)
+    await archive.replace(right, offset=END + 1)
+    (row,) = await place.reader().outbox()
+    assert isinstance(commands.decode(row.value), Revoke)
+    await archive.close()
 
 
 # ---- record readers -------------------------------------------------------------------------------
