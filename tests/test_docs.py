@@ -1,0 +1,132 @@
+"""Pages lead where they say: links, anchors, paths, tests and targets of ``make`` that they name exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "triggerstream"
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        ROOT / "schemas/README.md",
+        *(ROOT / "examples").glob("*/README.md"),
+    ]
+)
+HISTORY = ROOT / "CHANGELOG.md"
+"""Names things as they were."""
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+
+
+def _id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def _prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@cache
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@cache
+def _rooms() -> set[str]:
+    return {entry.name for entry in PACKAGE.iterdir() if entry.is_dir()}
+
+
+@cache
+def _text_of_tests() -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+
+
+def _named_paths(page: Path) -> Iterator[str]:
+    """Paths of this repository between backticks: they begin with one of its folders or of its package."""
+    tops = {entry.name for entry in ROOT.iterdir() if entry.is_dir()} | _rooms()
+    for named in re.findall(r"`([\w.*-]+(?:/[\w.*-]+)*/?)`", _prose(page)):
+        if "/" in named and named.split("/")[0] in tops:
+            yield named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{_id(page)}: {link}"
+        if anchor:
+            assert anchor in _anchors(target), f"{_id(page)}: {link}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != HISTORY], ids=_id)
+def test_paths_that_a_page_names_exist(page: Path) -> None:
+    missing = [
+        named
+        for named in _named_paths(page)
+        if not any(any(base.glob(named.rstrip("/"))) for base in (ROOT, PACKAGE, page.parent))
+    ]
+    assert not missing, _id(page)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != HISTORY], ids=_id)
+def test_tests_and_targets_that_a_page_names_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`make ([a-z0-9-]+)`", _prose(page)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{_id(page)}: make {target}"
+    for name in re.findall(r"`(test_\w+?)_?…?`", _prose(page)):
+        assert f"def {name}" in _text_of_tests(), f"{_id(page)}: {name}"
+
+
+def test_pages_that_code_names_exist() -> None:
+    for top in (PACKAGE, ROOT / "tests"):
+        for path in top.rglob("*.py"):
+            for named in re.findall(r"docs/[\w/.-]+\.md", path.read_text(encoding="utf-8")):
+                assert (ROOT / named).exists(), f"{_id(path)}: {named}"
+
+
+def test_the_map_names_every_room() -> None:
+    design = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    map_ = design.partition("## A map")[2].partition("\n## ")[0]
+    rooms = [path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE]
+    missing = [
+        room
+        for path in sorted(rooms)
+        if not (room := path.relative_to(PACKAGE).as_posix()).startswith("demo") and f"`{room}/" not in map_
+    ]
+    assert not missing
+
+
+def test_readme_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = [page for page in PAGES if page not in DECISIONS and page != ROOT / "README.md"]
+    assert [_id(page) for page in pages if f"]({_id(page)})" not in readme] == []
+
+
+def test_decisions_are_numbered_and_dated_in_their_order_and_listed() -> None:
+    index = (ROOT / "docs/decisions/README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[(\d{4})\]\((.*?)\) \| (.*?) \| (.*?) \|$", index, re.MULTILINE)
+    expected = []
+    for page in DECISIONS:
+        text = page.read_text(encoding="utf-8")
+        date = re.search(r"^Date: (\d{4}-\d{2}-\d{2})\. Status: ", text, re.MULTILINE)
+        assert date is not None, f"{_id(page)}: no line “Date: YYYY-MM-DD. Status: …”"
+        expected.append((page.name[:4], page.name, date[1], text.splitlines()[0].removeprefix("# ")))
+    assert listed == expected
+    assert [number for number, *_ in expected] == [f"{number:04}" for number in range(1, len(expected) + 1)]
+    assert (dates := [date for *_, date, _ in expected]) == sorted(dates)
+    unnumbered = {page.name for page in (ROOT / "docs/decisions").iterdir()} - {
+        page.name for page in DECISIONS
+    }
+    assert unnumbered == {"README.md"}
