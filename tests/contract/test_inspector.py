@@ -11,6 +11,7 @@ import pytest
 
 from tests.contract.places import KAFKA, PartitionedPlace, Place, event, place_of
 from triggerstream.adapters.memory import ManualClock
+from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.events import Cancel, Replay
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName
@@ -49,8 +50,8 @@ class Subject:
 
     async def ids(self, **query: Any) -> list[str]:  # noqa: ANN401 - the fields of a query
         found = await self.inspector.sessions(Query(**query))
-        assert found["complete"] is True
-        return [str(row["session"]) for row in rows(found, "sessions")]
+        assert found.complete is True
+        return [row.session for row in found.sessions]
 
 
 @pytest.fixture(params=["memory", "sqlite", "memory partition", "all workers", KAFKA])
@@ -71,10 +72,9 @@ def rows(found: JsonObject, name: str) -> list[JsonObject]:
     return cast("list[JsonObject]", found[name])
 
 
-def statuses(found: JsonObject) -> dict[str, str]:
+def statuses(found: ExplainedSession) -> dict[str, str]:
     """The status of each instance of a session."""
-    instances = [one for task in rows(found, "tasks") for one in rows(task, "instances")]
-    return {str(one["instance"]): str(one["status"]) for one in instances}
+    return {one.instance: one.status.value for task in found.tasks for one in task.instances}
 
 
 async def test_the_overview_has_the_app_and_each_partition(subject: Subject) -> None:
@@ -93,8 +93,8 @@ async def test_a_session_is_explained_and_an_unknown_one_is_none(subject: Subjec
     await subject.fire("süß 42", "a")
     found = await subject.inspector.session(SessionId("süß 42"))
     assert found is not None
-    assert (found["session"], found["partition"], found["offset"]) == ("süß 42", 0, 1)
-    assert [row["offset"] for row in rows(found, "timeline")] == [1]
+    assert (found.session, found.partition, found.offset) == ("süß 42", 0, 1)
+    assert [row.offset for row in found.timeline] == [1]
     await subject.fire("süß 42", "b")
     later = await subject.inspector.session(SessionId("süß 42"))
     assert later is not None
@@ -112,11 +112,11 @@ async def test_sessions_are_listed_in_pages_by_id(subject: Subject) -> None:
     after: SessionId | None = None
     while True:
         page = await subject.inspector.sessions(Query(prefix="b", after=after, limit=2))
-        assert page["complete"] is True
-        seen += [str(row["session"]) for row in rows(page, "sessions")]
-        if page["after"] is None:
+        assert page.complete is True
+        seen += [row.session for row in page.sessions]
+        if page.after is None:
             break
-        after = SessionId(str(page["after"]))
+        after = page.after
     assert seen == sorted(name for name in ODD if name.startswith("b"))
     assert await subject.ids(limit=100) == sorted(ODD)
     assert await subject.ids(after=SessionId("b2")) == ["bé", "b\U0001f600", "c"]
@@ -161,7 +161,7 @@ async def test_an_engine_without_a_configuration_shows_none(
     place = await place_of(kind, request, tmp_path, ManualClock())
     inspector = await place.inspector()
     assert await inspector.configuration() is None
-    assert rows(await inspector.sessions(Query()), "sessions") == []
+    assert (await inspector.sessions(Query())).sessions == []
     await place.close()
 
 
@@ -214,7 +214,7 @@ async def test_an_order_that_does_not_apply_says_so_when_it_is_folded(subject: S
     await subject.place.fold()
     found = await subject.inspector.session(SessionId("s"))
     assert found is not None
-    assert [(row["offset"], row["what"]) for row in rows(found, "timeline")][-1] == (
+    assert [(row.offset, row.what) for row in found.timeline][-1] == (
         position.offset,
         "refused",
     )

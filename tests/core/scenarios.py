@@ -182,8 +182,7 @@ class Partition:
         rows = timeline(self.rules, SessionId(session), self.state(session))
         shown: list[list[str]] = []
         for row in rows:
-            assert isinstance(row, dict)
-            entry = [row["what"], row.get("instance", row.get("type")), row.get("note")]
+            entry = [row.what, row.instance or row.type, row.note]
             shown.append([text for text in entry if isinstance(text, str)])
         return shown
 

@@ -241,15 +241,7 @@ class Story:
         """What the timeline says of each event: what it was, and the note."""
         assert self.state is not None
         rows = timeline(self.rules, self.session, self.state)
-        found: list[tuple[str, str | None]] = []
-        for row in rows:
-            assert isinstance(row, dict)
-            what, note = row["what"], row.get("note")
-            assert isinstance(what, str)
-            assert note is None or isinstance(note, str)
-            if what != "decided":
-                found.append((what, note))
-        return found
+        return [(row.what, row.note) for row in rows if row.what != "decided"]
 
 
 def task(*after: str, **keys: Json) -> JsonObject:

@@ -46,7 +46,7 @@ def test_nothing_goes_through_all_tasks_of_the_file() -> None:
     assert migrate(rules, state, session).state.unjudged
     assert waits_for(rules, state, session) == ("b",)
     assert marks(rules, session, state)
-    assert explain(rules, session, state)
+    assert explain(rules, session, state).tasks
     for name in ("d", "b"):
         body = Trigger(name=TriggerName(name), data={})
         folded = step(rules, state, event(state.offset + 2, body))

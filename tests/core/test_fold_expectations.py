@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.core.story import Story
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Body, Cancel, Close, Erase, Replay, Resend, Skip
-from triggerstream.core.ids import InstanceId, Json, JsonObject, TaskName
+from triggerstream.core.ids import InstanceId, JsonObject, TaskName
 from triggerstream.core.projections import timeline
 from triggerstream.core.state import SessionState
 
@@ -29,10 +29,9 @@ def known(story: Story) -> SessionState:
     return story.state
 
 
-def last_note(story: Story) -> tuple[Json, Json]:
+def last_note(story: Story) -> tuple[str, str | None]:
     row = timeline(story.rules, story.session, known(story))[-1]
-    assert isinstance(row, dict)
-    return row["what"], row["note"]
+    return row.what, row.note
 
 
 def test_a_close_of_another_generation_is_refused() -> None:

@@ -31,6 +31,7 @@ from tests.core.strategies import (
     play,
     renumbered,
 )
+from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.events import Event, Finished, Skip, Timer, Touch, Trigger
 from triggerstream.core.fold import Folded, migrate, needs_touch, next_due, step
@@ -47,6 +48,7 @@ from triggerstream.core.projections import explain, statuses, timeline, waits_fo
 from triggerstream.core.state import WAITING, SessionState, Status
 from triggerstream.core.tasks import Applied
 from triggerstream.wire import state as wire
+from triggerstream.wire.answers import from_json, to_json
 from triggerstream.wire.json import check_value
 
 pytestmark = pytest.mark.laws
@@ -394,13 +396,13 @@ def test_every_state_can_be_explained(history: History) -> None:
         world.take(entry)
         for session, state in world.states.items():
             before = wire.encode(state)
-            said = explain(world.rules, session, state)
+            explained = explain(world.rules, session, state)
+            said = to_json(explained)
             assert check_value(said) == said
+            assert from_json(said, ExplainedSession) == explained
             assert said["waitsFor"] == list(waits_for(world.rules, state, session))
-            offsets = [
-                row["offset"] for row in timeline(world.rules, session, state) if isinstance(row, dict)
-            ]
-            assert all(isinstance(a, int) and isinstance(b, int) and a <= b for a, b in pairwise(offsets))
+            offsets = [row.offset for row in timeline(world.rules, session, state)]
+            assert all(a <= b for a, b in pairwise(offsets))
             assert wire.encode(state) == before
 
 

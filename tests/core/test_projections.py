@@ -7,11 +7,13 @@ from typing import Any
 from tests.core.story import SECOND, START_US, Story, task
 from triggerstream.core.ids import TaskName
 from triggerstream.core.projections import explain, timeline, waits_for
+from triggerstream.wire.answers import to_json
+from triggerstream.wire.instants import format_instant
 
 
 def explained(story: Story, **only: TaskName) -> Any:  # noqa: ANN401 - JSON, looked into by the tests
     assert story.state is not None
-    return explain(story.rules, story.session, story.state, **only)
+    return to_json(explain(story.rules, story.session, story.state, **only))
 
 
 def says(story: Story) -> dict[str, str]:
@@ -34,7 +36,7 @@ def test_condition_is_shown_leaf_by_leaf() -> None:
         {
             "trigger": "a",
             "met": True,
-            "by": {"offset": 0, "timeUs": START_US + 3 * SECOND, "id": "e-1", "source": "shop"},
+            "by": {"offset": 0, "time": format_instant(START_US + 3 * SECOND), "id": "e-1", "source": "shop"},
             "data": {"n": 1},
         },
         {"trigger": "b", "met": False},
@@ -50,7 +52,7 @@ def test_decided_instance_shows_its_command_and_its_arguments() -> None:
     assert instance["command"] == story.commands[0].id
     assert instance["kwargs"] == {"a": {"m": 2, "n": 1}}
     assert instance["run"] == "my_app.tasks.run"
-    assert instance["decidedUs"] == START_US + SECOND
+    assert instance["decided"] == format_instant(START_US + SECOND)
     assert instance["says"] == "was decided and handed over; no worker has reported yet"
 
 
@@ -98,7 +100,7 @@ def test_delayed_instance_says_when_it_is_due() -> None:
     story.fire("a", at=0)
     story.failed("t#0", at=5)
     instance = explained(story)["tasks"][0]["instances"][1]
-    assert instance["dueUs"] == START_US + 15 * SECOND
+    assert instance["due"] == format_instant(START_US + 15 * SECOND)
     assert instance["cloneOf"] == "t#0"
 
 
@@ -188,7 +190,7 @@ def test_timeline_shows_events_decisions_and_refusals_in_order() -> None:
     story.finished("t#0")
     story.close("done")
     assert story.state is not None
-    rows: Any = timeline(story.rules, story.session, story.state)
+    rows: Any = [to_json(row) for row in timeline(story.rules, story.session, story.state)]
     assert [(r["offset"], r["what"], r.get("instance", r.get("note"))) for r in rows] == [
         (0, "arrived", None),
         (1, "ignored", "duplicate: an event of this source and id is included already"),
@@ -202,8 +204,8 @@ def test_timeline_shows_events_decisions_and_refusals_in_order() -> None:
     ]
     decided = rows[3]
     assert decided["because"] == [
-        {"trigger": "b", "by": {"offset": 0, "timeUs": START_US, "id": "1"}},
-        {"trigger": "a", "by": {"offset": 2, "timeUs": START_US + 2 * SECOND}},
+        {"trigger": "b", "by": {"offset": 0, "time": format_instant(START_US), "id": "1"}},
+        {"trigger": "a", "by": {"offset": 2, "time": format_instant(START_US + 2 * SECOND)}},
     ]
     assert decided["command"] == story.commands[0].id
 

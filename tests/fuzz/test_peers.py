@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from msgspec import Struct, structs
+
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
+from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import AppId, JsonObject
 from triggerstream.engine.queries.inspector import merged, partition_row
@@ -17,8 +20,9 @@ from triggerstream.web import logins as logins_module
 from triggerstream.web import peeranswers, peerkey, render
 from triggerstream.web.graph import drawing
 from triggerstream.web.logins import Logins
-from triggerstream.web.peeranswers import CONFIGURATION, OVERVIEW, SESSION, SESSIONS, Fields, read_answer
+from triggerstream.web.peeranswers import CONFIGURATION, OVERVIEW, Fields, read_answer
 from triggerstream.web.peerkey import Asked, PeerKey, PeerRefusedError, read_peer_key
+from triggerstream.wire import answers as wire_answers
 
 APP = AppId("app")
 NOW = 1_800_000_000.0
@@ -101,10 +105,13 @@ _COMMON: dict[str, Any] = {
     "app": "app",
     "workers": [],
 }
-_BY: JsonObject = {"offset": 1, "time": "2026-03-01T12:00:00Z", "id": "i", "source": "s"}
+_TIME = "2026-03-01T12:00:00Z"
+_BY: JsonObject = {"offset": 1, "time": _TIME, "id": "i", "source": "s"}
 _INSTANCE: JsonObject = {
     "instance": "t#0",
     "status": "failed",
+    "created": _TIME,
+    "changed": _TIME,
     "says": "failed: why",
     "error": "why",
     "reason": "r",
@@ -113,12 +120,15 @@ _INSTANCE: JsonObject = {
     "command": "c",
     "cloneOf": "t#1",
     "after": [{"trigger": "a", "met": True, "by": _BY, "data": {"x": 1}}, {"trigger": "b", "met": False}],
-    "unless": [{"trigger": "c", "arrived": True, "offset": 2}, {"trigger": "d", "arrived": False}],
+    "unless": [
+        {"trigger": "c", "arrived": True, "offset": 2},
+        {"trigger": "d", "arrived": False, "offset": None},
+    ],
 }
-ANSWERS: dict[str, tuple[Fields, dict[str, Any]]] = {
+ANSWERS: dict[str, tuple[Fields | type[Struct], dict[str, Any]]] = {
     "overview": (OVERVIEW, {"partitions": [partition_row(1, owner="o", own=False, phase="ready", lag=1)]}),
     "sessions": (
-        SESSIONS,
+        SessionsPage,
         {
             "sessions": [
                 {
@@ -128,9 +138,9 @@ ANSWERS: dict[str, tuple[Fields, dict[str, Any]]] = {
                     "failed": 2,
                     "done": 3,
                     "closed": True,
-                    "clock": "2026-03-01T12:00:00Z",
+                    "clock": _TIME,
                     "waitsFor": ["a"],
-                    "failures": [{"instance": "t#0", "error": "e", "reason": None, "changed": None}],
+                    "failures": [{"instance": "t#0", "error": "e", "reason": None, "changed": _TIME}],
                 }
             ],
             "after": "s",
@@ -138,22 +148,32 @@ ANSWERS: dict[str, tuple[Fields, dict[str, Any]]] = {
         },
     ),
     "session": (
-        SESSION,
+        ExplainedSession,
         {
             "session": "s",
             "partition": 1,
             "closed": False,
-            "clock": None,
+            "clock": _TIME,
+            "config": {"met": None, "inForce": "h"},
             "offset": 7,
             "refused": 1,
             "generation": 0,
             "waitsFor": ["a", "b"],
-            "tasks": [{"task": "t", "run": "x", "says": "y", "forgotten": 1, "instances": [_INSTANCE]}],
+            "tasks": [
+                {
+                    "task": "t",
+                    "inForce": True,
+                    "run": "x",
+                    "says": "y",
+                    "forgotten": 1,
+                    "instances": [_INSTANCE],
+                }
+            ],
             "timeline": [
-                {"what": "arrived", "time": "2026-03-01T12:00:00Z", "offset": 1, "type": "a", "note": "n"},
+                {"what": "arrived", "time": _TIME, "offset": 1, "type": "a", "note": "n"},
                 {
                     "what": "decided",
-                    "time": "2026-03-01T12:00:00Z",
+                    "time": _TIME,
                     "offset": 1,
                     "instance": "t#0",
                     "run": "x",
@@ -181,13 +201,17 @@ def show(page: Page) -> None:
     found = read_answer(page.status, page.body, shape)
     if found is None:
         return
+    if isinstance(found, Struct):
+        values = {**structs.asdict(found), **_COMMON, "found": found}
+        if isinstance(found, SessionsPage):
+            merged([found, found], limit=1)
+            render.page("failures", values)
+        render.page(page.name, values)
+        return
     values = {**found, **_COMMON, "found": {**found, "missing": []}}
     if page.name == "overview":
         rows = cast("list[JsonObject]", found["partitions"])
         values["partitions"] = [{**row, "own": False, "owner": "http://w-1"} for row in rows]
-    if page.name == "sessions":
-        merged([found, found], limit=1)
-        render.page("failures", values)
     if page.name == "configuration":
         values["drawing"] = drawing(cast("list[JsonObject]", found["tasks"]))
     render.page(page.name, values)
@@ -217,7 +241,10 @@ def test_an_answer_is_shown_or_refused_with_one_error() -> None:
             refuses=(DecodeError,),
             seeds=seeds,
             mutate=_mutate_page,
-            parsers=(Parser(module=peeranswers, functions=reading),),
+            parsers=(
+                Parser(module=peeranswers, functions=reading),
+                Parser(module=wire_answers, functions=frozenset({"from_json", "_instant_of"})),
+            ),
         )
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.scenarios import Check, Partition, Scenario, scenarios
+from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import JsonObject
 from triggerstream.core.listing import Filter
@@ -12,12 +13,11 @@ from triggerstream.engine.queries.inspector import described, explained, listed,
 from triggerstream.web.peeranswers import (
     CONFIGURATION,
     OVERVIEW,
-    SESSION,
-    SESSIONS,
     Fields,
     check_shape,
     read_answer,
 )
+from triggerstream.wire.answers import to_json
 from triggerstream.wire.json import dumps
 
 SCENARIOS = {scenario.name: scenario for scenario in scenarios()}
@@ -32,11 +32,13 @@ def test_every_state_of_a_scenario_is_taken(scenario: Scenario) -> None:
         partition.process([step])
         rows = []
         for session, state in partition.stored.items():
-            taken(explained(partition.rules, session, state, partition=0), SESSION)
+            shown = explained(partition.rules, session, state, partition=0)
+            assert read_answer(200, dumps(to_json(shown)), ExplainedSession) == shown
             row = listed(partition.rules, session, state, wanted=Filter())
             assert row is not None
             rows.append(row)
-        taken({"sessions": list(rows), "after": None, "complete": True}, SESSIONS)
+        page = SessionsPage(sessions=rows, after=None, complete=True)
+        assert read_answer(200, dumps(to_json(page)), SessionsPage) == page
         if (config := described(partition.rules.current)) is not None:
             taken(config, CONFIGURATION)
 
@@ -57,5 +59,11 @@ def test_a_refusal_says_where() -> None:
         check_shape(
             {"partitions": [{**partition_row(0, owner=None, own=False, phase=""), "lag": "1"}]}, OVERVIEW, ""
         )
+    with pytest.raises(DecodeError, match=r"^Object missing required field `sessions`$"):
+        read_answer(200, b"{}", SessionsPage)
+    row: JsonObject = {"session": "s", "waiting": 0, "running": 0, "failed": 0, "done": 0, "closed": False}
+    page: JsonObject = {"sessions": [{**row, "clock": "soon", "waitsFor": [], "failures": []}]}
+    with pytest.raises(DecodeError, match=r"must be an RFC 3339 instant.* is `soon`"):
+        read_answer(200, dumps(page), SessionsPage)
     with pytest.raises(DecodeError, match=r"^503: busy$"):
         read_answer(503, b'{"error": "busy"}', OVERVIEW)

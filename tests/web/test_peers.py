@@ -9,15 +9,24 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from msgspec import structs
 
+from triggerstream.core.answers import (
+    ConfigurationsMet,
+    ExplainedSession,
+    Instant,
+    ListedSession,
+    SessionsPage,
+)
 from triggerstream.core.errors import UsageError
-from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
+from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed
 from triggerstream.engine.queries.inspector import ElsewhereError, Query, partition_row
 from triggerstream.web import peers as peering
 from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey
 from triggerstream.web.peers import NO_KEY, Everywhere, Group, NotAskedError, PeerError, Peers, Worker
+from triggerstream.wire.answers import to_json
 
 ODD = "a/b?c=d&e#f%g é"
 
@@ -29,36 +38,37 @@ def partition(number: int) -> JsonObject:
     return {**partition_row(number, owner="http://self", own=True, phase="ready", events=9), "lag": 0}
 
 
-def row(name: str) -> JsonObject:
+def row(name: str) -> ListedSession:
     """A session as lists have it."""
-    return {
-        "session": name,
-        "waiting": 0,
-        "running": 0,
-        "failed": 0,
-        "done": 1,
-        "closed": False,
-        "clock": None,
-        "waitsFor": [],
-        "failures": [],
-    }
+    return ListedSession(
+        session=SessionId(name),
+        waiting=0,
+        running=0,
+        failed=0,
+        done=1,
+        closed=False,
+        clock_us=Instant(0),
+        waits_for=[],
+        failures=[],
+    )
 
 
-def session(name: str) -> JsonObject:
+def session(name: str) -> ExplainedSession:
     """A session, explained."""
-    return {
-        "session": name,
-        "partition": 1,
-        "generation": 0,
-        "closed": False,
-        "clock": None,
-        "offset": 0,
-        "refused": 0,
-        "waitsFor": [],
-        "tasks": [],
-        "timeline": [],
-        "seen": [],
-    }
+    return ExplainedSession(
+        session=SessionId(name),
+        partition=1,
+        generation=0,
+        closed=False,
+        clock_us=Instant(0),
+        offset=0,
+        config=ConfigurationsMet(met=None, in_force=None),
+        refused=0,
+        waits_for=[],
+        tasks=[],
+        timeline=[],
+        seen=[],
+    )
 
 
 class Here:
@@ -67,14 +77,14 @@ class Here:
     async def overview(self) -> JsonObject:
         return {"app": "app", "workers": [{"url": "here", "own": True}], "partitions": [partition(0)]}
 
-    async def session(self, session: SessionId) -> JsonObject | None:
-        if session == "a":
-            return {"session": "a", "from": "here"}
+    async def session(self, name: SessionId) -> ExplainedSession | None:
+        if name == "a":
+            return structs.replace(session("a"), partition=0)
         raise ElsewhereError(1)
 
-    async def sessions(self, query: Query) -> JsonObject:
-        rows: list[Json] = [row(name) for name in ("a", "c") if query.after is None or name > query.after]
-        return {"sessions": rows[: query.limit], "after": None, "complete": True}
+    async def sessions(self, query: Query) -> SessionsPage:
+        rows = [row(name) for name in ("a", "c") if query.after is None or name > query.after]
+        return SessionsPage(sessions=rows[: query.limit], after=None, complete=True)
 
     async def configuration(self) -> JsonObject | None:
         return None
@@ -125,12 +135,13 @@ class There:
             case "/v1/sessions":
                 rows = [row(name) for name in ("b", "d") if name > request.query.get("after", "")]
                 limit = int(request.query["limit"])
-                after = rows[limit - 1]["session"] if len(rows) > limit else None
-                return web.json_response({"sessions": rows[:limit], "after": after, "complete": False})
+                after = rows[limit - 1].session if len(rows) > limit else None
+                page = SessionsPage(sessions=rows[:limit], after=after, complete=False)
+                return web.json_response(to_json(page))
             case "/v1/configuration":
                 return web.json_response({"hash": self.configured, "text": "", "arrival": None, "tasks": []})
             case path if path == f"/v1/sessions/{ODD}":
-                return web.json_response(session(ODD))
+                return web.json_response(to_json(session(ODD)))
             case "/v1/sessions/html":
                 return web.Response(text="<html>", content_type="text/html")
             case "/v1/sessions/no":
@@ -163,12 +174,12 @@ async def both(there: There) -> AsyncIterator[Everywhere]:
 CONFIGURED: JsonObject = {"hash": "h", "text": "", "arrival": None, "tasks": []}
 
 
-def names(page: JsonObject) -> list[str]:
-    return [str(one["session"]) for one in cast("list[JsonObject]", page["sessions"])]
+def names(page: SessionsPage) -> list[str]:
+    return [one.session for one in page.sessions]
 
 
 async def test_a_session_is_asked_of_its_owner(both: Everywhere, there: There) -> None:
-    assert await both.session(SessionId("a")) == {"session": "a", "from": "here"}
+    assert await both.session(SessionId("a")) == structs.replace(session("a"), partition=0)
     assert there.asked == []
     assert await both.session(SessionId(ODD)) == session(ODD)
     assert str(there.asked[0][1]).startswith("Triggerstream-Peer ")
@@ -198,11 +209,11 @@ async def test_progress_of_a_partition_is_asked_of_its_owner(both: Everywhere, t
 
 async def test_lists_of_all_are_one_list(both: Everywhere) -> None:
     page = await both.sessions(Query(limit=3))
-    assert (names(page), page["after"], page["complete"]) == (["a", "b", "c"], "c", False)
+    assert (names(page), page.after, page.complete) == (["a", "b", "c"], "c", False)
     page = await both.sessions(Query(limit=1))
-    assert (names(page), page["after"]) == (["a"], "a")
+    assert (names(page), page.after) == (["a"], "a")
     page = await both.sessions(Query(limit=3, after=SessionId("c")))
-    assert (names(page), page["after"], page["missing"]) == (["d"], None, [])
+    assert (names(page), page.after, page.missing) == (["d"], None, [])
 
 
 async def test_an_overview_has_the_partitions_of_all(both: Everywhere) -> None:
@@ -222,7 +233,7 @@ async def test_one_that_does_not_answer_in_time_is_told_of(
         await both.session(SessionId(ODD))
     page = await both.sessions(Query())
     assert names(page) == ["a", "c"]
-    assert "did not answer within" in str(page["missing"])
+    assert "did not answer within" in str(page.missing)
     found = await both.overview()
     assert [one["says"] is None for one in cast("list[JsonObject]", found["workers"])[1:]] == [False]
     rows = cast("list[JsonObject]", found["partitions"])
@@ -255,7 +266,10 @@ async def test_one_without_an_address_and_one_that_is_gone_are_told_of() -> None
         await one.close()
 
 
-ODD_STATUS: dict[str, Any] = {**session(ODD), "tasks": [{"task": "t", "instances": [{"status": "x"}]}]}
+ODD_STATUS: dict[str, Any] = {
+    **to_json(session(ODD)),
+    "tasks": [{"task": "t", "inForce": True, "instances": [{"status": "x"}]}],
+}
 
 
 async def test_an_answer_that_is_not_proven_is_nonsense(both: Everywhere, there: There) -> None:
@@ -264,7 +278,7 @@ async def test_an_answer_that_is_not_proven_is_nonsense(both: Everywhere, there:
         await both.session(SessionId(ODD))
     page = await both.sessions(Query())
     assert names(page) == ["a", "c"]
-    assert "answered nonsense" in str(page["missing"])
+    assert "answered nonsense" in str(page.missing)
     found = await both.overview()
     assert "answered nonsense" in str(found["workers"])
 
@@ -293,7 +307,7 @@ async def test_an_answer_of_another_shape_is_nonsense(
         case "/v1/overview":
             assert "nonsense" in str((await both.overview())["workers"])
         case "/v1/sessions":
-            assert "nonsense" in str((await both.sessions(Query()))["missing"])
+            assert "nonsense" in str((await both.sessions(Query())).missing)
         case "/v1/configuration":
             with pytest.raises(PeerError, match="nonsense"):
                 await both.configuration()
@@ -316,7 +330,7 @@ async def test_without_a_key_nobody_is_asked_and_the_pages_say_so(there: There) 
     with pytest.raises(NotAskedError, match=f"partition 1 belongs to another worker: {NO_KEY}"):
         await made.session(SessionId(ODD))
     page = await made.sessions(Query())
-    assert (names(page), page["missing"]) == (["a", "c"], [f"2 other workers are not asked: {NO_KEY}"])
+    assert (names(page), page.missing) == (["a", "c"], [f"2 other workers are not asked: {NO_KEY}"])
     found = await made.overview()
     assert [one["says"] for one in cast("list[JsonObject]", found["workers"])[1:]] == [
         f"2 other workers are not asked: {NO_KEY}"

@@ -16,6 +16,7 @@ from tests.support.engines import RunningEngine, running_engine
 from tests.support.rawhttp import Answer, Served, served
 from tests.support.waiting import eventually
 from triggerstream import bootstrap
+from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.events import Trigger
 from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
 from triggerstream.engine.operations.following import LogPosition
@@ -52,11 +53,11 @@ class Empty:
     async def overview(self) -> JsonObject:
         return {"app": APP, "workers": [], "partitions": []}
 
-    async def session(self, _: SessionId) -> JsonObject | None:
+    async def session(self, _: SessionId) -> ExplainedSession | None:
         raise ElsewhereError(1)
 
-    async def sessions(self, _: Query) -> JsonObject:
-        return {"sessions": [], "after": None, "complete": True}
+    async def sessions(self, _: Query) -> SessionsPage:
+        return SessionsPage(sessions=[], after=None, complete=True)
 
     async def configuration(self) -> JsonObject | None:
         return None

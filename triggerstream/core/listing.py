@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName, instance_id
+from triggerstream.core.answers import CountedSession, FailedInstance, Instant
+from triggerstream.core.ids import SessionId, TaskName, TriggerName, instance_id
 from triggerstream.core.projections import waits_for
 from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState, Status
 from triggerstream.core.tasks import Rules
@@ -104,27 +105,38 @@ def marks(rules: Rules, session: SessionId, state: SessionState) -> frozenset[st
     return frozenset(found)
 
 
-def counts(state: SessionState) -> JsonObject:
-    """How many instances wait, run, failed and are done, and the session's clock."""
-    found = {"waiting": 0, "running": 0, "failed": 0, "done": 0}
+def count(session: SessionId, state: SessionState) -> CountedSession:
+    """How many instances of a session wait, run, failed and are done, and the session's clock."""
+    waiting = running = failed = done = 0
     for record in state.tasks.values():
         for instance in record.open.values():
-            kind = instance.status
-            name = "waiting" if kind in WAITING else "running" if kind in DECIDED else "failed"
-            found[name] += 1
-        found["done"] += record.next - len(record.open)
-    return {**found, "closed": state.closed, "clockUs": state.clock_us}
+            if instance.status in WAITING:
+                waiting += 1
+            elif instance.status in DECIDED:
+                running += 1
+            else:
+                failed += 1
+        done += record.next - len(record.open)
+    return CountedSession(
+        session=session,
+        waiting=waiting,
+        running=running,
+        failed=failed,
+        done=done,
+        closed=state.closed,
+        clock_us=Instant(state.clock_us),
+    )
 
 
-def failures(state: SessionState) -> list[JsonObject]:
+def failures(state: SessionState) -> list[FailedInstance]:
     """The failed instances of a session, each with its error."""
     return [
-        {
-            "instance": instance_id(name, instance.number),
-            "error": instance.error,
-            "reason": None if instance.reason is None else instance.reason.value,
-            "changedUs": instance.changed_us,
-        }
+        FailedInstance(
+            instance=instance_id(name, instance.number),
+            error=instance.error,
+            reason=None if instance.reason is None else instance.reason.value,
+            changed_us=Instant(instance.changed_us),
+        )
         for name, record in state.tasks.items()
         for instance in record.open.values()
         if instance.status is Status.FAILED

@@ -1,14 +1,25 @@
-"""What a person wants to know of a session: read from its state and the configurations, never stored.
-
-The results are JSON values, the same for the command line, the API and the pages. Instants are
-microseconds since the epoch (``…Us``); the callers turn them into text.
-"""
+"""What a person wants to know of a session: read from its state and the configurations, never stored."""
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from triggerstream.core.answers import (
+    ConfigurationsMet,
+    ExplainedInstance,
+    ExplainedSession,
+    ExplainedTask,
+    Instant,
+    Leaf,
+    Origin,
+    ReasonToDecide,
+    SeenTrigger,
+    TimelineRow,
+    UnlessLeaf,
+)
 from triggerstream.core.effects import Reason
 from triggerstream.core.fold import migrate, timer_due_us
-from triggerstream.core.ids import Json, JsonObject, SessionId, TaskName, TriggerName, command_id, instance_id
+from triggerstream.core.ids import CommandId, SessionId, TaskName, TriggerName, command_id, instance_id
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.state import DECIDED, WAITING, Arrival, Instance, SessionState, Status
 from triggerstream.core.tasks import Configuration, Rules, Task
@@ -20,7 +31,7 @@ def explain(
     state: SessionState,
     *,
     task: TaskName | None = None,
-) -> JsonObject:
+) -> ExplainedSession:
     """Each task that the session has to do with: its instances, their conditions leaf by leaf, and why.
 
     A session that has not met the configuration in force is shown as its next event will find it. With
@@ -33,22 +44,22 @@ def explain(
     names += [name for name in view.tasks if name not in config.by_name]
     if task is not None:
         names = [task]
-    return {
-        "session": session,
-        "generation": view.generation,
-        "closed": view.closed,
-        "clockUs": view.clock_us,
-        "offset": view.offset,
-        "config": {"met": met or None, "inForce": config.hash or None},
-        "waitsFor": list(waits_for(rules, state, session)),
-        "tasks": [_task(rules, session, view, name) for name in names],
-        "seen": [
-            {"trigger": name, "by": _by(arrival), "usedBy": [t.name for t in config.users.get(name, ())]}
+    return ExplainedSession(
+        session=session,
+        generation=view.generation,
+        closed=view.closed,
+        clock_us=Instant(view.clock_us),
+        offset=view.offset,
+        config=ConfigurationsMet(met=met or None, in_force=config.hash or None),
+        waits_for=list(waits_for(rules, state, session)),
+        tasks=[_task(rules, session, view, name) for name in names],
+        seen=[
+            SeenTrigger(trigger=name, by=_by(arrival), used_by=[t.name for t in config.users.get(name, ())])
             for name, arrival in view.seen.items()
         ],
-        "refused": view.refused,
-        "timeline": timeline(rules, session, view),
-    }
+        refused=view.refused,
+        timeline=timeline(rules, session, view),
+    )
 
 
 def statuses(state: SessionState) -> dict[str, Instance]:
@@ -71,21 +82,22 @@ def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[Tr
     return tuple(missing)
 
 
-def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[Json]:
+def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[TimelineRow]:
     """What happened, oldest first: events as they came, decisions where they were made.
 
-    At most the last 50 events. ``what`` is one of arrived, reported, ordered, decided, abandoned, refused,
-    ignored; ``why`` says for the last two why, as a code.
+    At most the last 50 events.
     """
-    rows: list[tuple[tuple[int, int, int], JsonObject]] = []
+    rows: list[tuple[tuple[int, int, int], TimelineRow]] = []
     for offset, kind, time_us, note in state.positions:
         inert, why, says = note if isinstance(note, tuple) else (None, None, note)
-        what = _what(kind) if inert is None else inert.value
-        row: JsonObject = {"offset": offset, "timeUs": time_us, "what": what, "type": kind}
-        if why is not None:
-            row["why"] = why.value
-        if says is not None:
-            row["note"] = says
+        row = TimelineRow(
+            offset=offset,
+            time_us=Instant(time_us),
+            what=_what(kind) if inert is None else inert.value,
+            type=kind,
+            why=None if why is None else why.value,
+            note=says,
+        )
         rows.append(((offset, 0, 0), row))
     first = rows[0][0][0] if rows else 0
     for name, record in state.tasks.items():
@@ -99,20 +111,19 @@ def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[Json
 
 def _decision(
     rules: Rules, session: SessionId, state: SessionState, name: TaskName, instance: Instance
-) -> JsonObject:
-    sent = instance.sent
-    return {
-        "offset": instance.decided_at,
-        "timeUs": instance.decided_us,
-        "what": "decided",
-        "instance": instance_id(name, instance.number),
-        "run": None if sent is None else sent.run,
-        "command": _command(rules, session, state, name, instance),
-        "because": [
-            {"trigger": trigger, "by": _by(state.arrival(trigger, offset))}
+) -> TimelineRow:
+    return TimelineRow(
+        offset=-1 if instance.decided_at is None else instance.decided_at,
+        time_us=Instant(instance.decided_us or 0),
+        what="decided",
+        instance=instance_id(name, instance.number),
+        run=None if instance.sent is None else instance.sent.run,
+        command=_command(rules, session, state, name, instance),
+        because=[
+            ReasonToDecide(trigger=trigger, by=_by(state.arrival(trigger, offset)))
             for trigger, offset in instance.captured.items()
         ],
-    }
+    )
 
 
 def _what(kind: str) -> str:
@@ -121,30 +132,28 @@ def _what(kind: str) -> str:
     return "ordered" if kind.startswith("triggerstream.") else "arrived"
 
 
-def _task(rules: Rules, session: SessionId, state: SessionState, name: TaskName) -> JsonObject:
-    config = rules.current.config
-    task = config.by_name.get(name)
+def _task(rules: Rules, session: SessionId, state: SessionState, name: TaskName) -> ExplainedTask:
+    task = rules.current.config.by_name.get(name)
     record = state.tasks.get(name)
-    shown: JsonObject = {"task": name, "inForce": task is not None}
-    if task is not None:
-        shown["run"] = task.run
-        shown["after"] = list(task.needs)
-        if task.and_every is not None:
-            shown["andEvery"] = task.and_every
-        if task.unless:
-            shown["unless"] = list(task.unless)
-    if record is None:
-        shown["instances"] = []
-        shown["says"] = (
-            "no such task"
-            if task is None
-            else "no instance: none of its triggers has arrived since it exists"
-        )
+    instances, says, forgotten = [], None, 0
+    if record is not None:
+        instances = [_instance(rules, session, state, name, i) for i in record.instances()]
+        forgotten = record.next - len(record.open) - len(record.resolved)
+    elif task is None:
+        says = "no such task"
     else:
-        shown["instances"] = [_instance(rules, session, state, name, i) for i in record.instances()]
-        if record.next > len(record.open) + len(record.resolved):
-            shown["forgotten"] = record.next - len(record.open) - len(record.resolved)
-    return shown
+        says = "no instance: none of its triggers has arrived since it exists"
+    return ExplainedTask(
+        task=name,
+        in_force=task is not None,
+        run=None if task is None else task.run,
+        after=None if task is None else list(task.needs),
+        and_every=None if task is None else task.and_every,
+        unless=None if task is None or not task.unless else list(task.unless),
+        instances=instances,
+        says=says,
+        forgotten=forgotten if forgotten > 0 else None,
+    )
 
 
 def _instance(
@@ -153,57 +162,64 @@ def _instance(
     state: SessionState,
     name: TaskName,
     instance: Instance,
-) -> JsonObject:
+) -> ExplainedInstance:
     task = rules.current.config.by_name.get(name)
-    shown: JsonObject = {
-        "instance": instance_id(name, instance.number),
-        "status": instance.status.value,
-        "says": _says(rules.current.config, task, instance),
-        "after": _leaves(task, state, instance),
-        "createdUs": instance.created_us,
-        "changedUs": instance.changed_us,
-    }
-    if task is not None and task.unless:
-        shown["unless"] = [
-            {"trigger": t, "arrived": t in instance.noted, "offset": instance.noted.get(t)}
-            for t in task.unless
-        ]
-    if instance.sent is not None:
-        shown["command"] = _command(rules, session, state, name, instance)
-        shown["run"] = instance.sent.run
-        shown["kwargs"] = deep_merge(instance.sent.params, state.stored_kwargs(instance))
-        shown["config"] = instance.sent.config
-        shown["attempt"] = instance.attempt
-        shown["retries"] = instance.retries
-    if instance.status is Status.DELAYED and task is not None:
-        shown["dueUs"] = timer_due_us(task, instance)
-    optional: dict[str, Json] = {
-        "cloneOf": None if instance.clone_of is None else instance_id(name, instance.clone_of),
-        "decidedUs": instance.decided_us,
-        "decidedAt": instance.decided_at,
-        "startedUs": instance.started_us,
-        "endedUs": instance.ended_us,
-        "reason": None if instance.reason is None else instance.reason.value,
-        "said": instance.said,
-        "result": instance.result,
-        "error": instance.error,
-        "metadata": instance.metadata,
-    }
-    shown.update({key: value for key, value in optional.items() if value is not None})
-    return shown
+    shown = ExplainedInstance(
+        instance=instance_id(name, instance.number),
+        status=instance.status,
+        says=_says(rules.current.config, task, instance),
+        after=_leaves(task, state, instance),
+        created_us=Instant(instance.created_us),
+        changed_us=Instant(instance.changed_us),
+        unless=None if task is None or not task.unless else _unless(task, instance),
+        due_us=_instant(
+            timer_due_us(task, instance) if task is not None and instance.status is Status.DELAYED else None
+        ),
+        clone_of=None if instance.clone_of is None else instance_id(name, instance.clone_of),
+        decided_us=_instant(instance.decided_us),
+        decided_at=instance.decided_at,
+        started_us=_instant(instance.started_us),
+        ended_us=_instant(instance.ended_us),
+        reason=None if instance.reason is None else instance.reason.value,
+        said=instance.said,
+        result=instance.result,
+        error=instance.error,
+        metadata=instance.metadata,
+    )
+    if instance.sent is None:
+        return shown
+    return replace(
+        shown,
+        command=_command(rules, session, state, name, instance),
+        run=instance.sent.run,
+        kwargs=deep_merge(instance.sent.params, state.stored_kwargs(instance)),
+        config=instance.sent.config,
+        attempt=instance.attempt,
+        retries=instance.retries,
+    )
 
 
-def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[Json]:
+def _instant(instant_us: int | None) -> Instant | None:
+    return None if instant_us is None else Instant(instant_us)
+
+
+def _unless(task: Task, instance: Instance) -> list[UnlessLeaf]:
+    return [
+        UnlessLeaf(trigger=name, arrived=name in instance.noted, offset=instance.noted.get(name))
+        for name in task.unless
+    ]
+
+
+def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[Leaf]:
     names = task.needs if task is not None else tuple(instance.captured)
-    leaves: list[Json] = []
+    leaves = []
     for name in names:
         offset = instance.captured.get(name)
-        leaf: JsonObject = {"trigger": name, "met": offset is not None}
-        if offset is not None:
+        if offset is None:
+            leaves.append(Leaf(trigger=name, met=False))
+        else:
             arrival = state.arrival(name, offset)
-            leaf["by"] = _by(arrival)
-            leaf["data"] = arrival.data
-        leaves.append(leaf)
+            leaves.append(Leaf(trigger=name, met=True, by=_by(arrival), data=arrival.data))
     return leaves
 
 
@@ -259,18 +275,15 @@ def _and(names: list[TriggerName]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _by(arrival: Arrival) -> JsonObject:
-    by: JsonObject = {"offset": arrival.offset, "timeUs": arrival.time_us}
-    if arrival.id is not None:
-        by["id"] = arrival.id
-    if arrival.source is not None:
-        by["source"] = arrival.source
-    return by
+def _by(arrival: Arrival) -> Origin:
+    return Origin(
+        offset=arrival.offset, time_us=Instant(arrival.time_us), id=arrival.id, source=arrival.source
+    )
 
 
 def _command(
     rules: Rules, session: SessionId, state: SessionState, name: TaskName, instance: Instance
-) -> str:
+) -> CommandId:
     return command_id(
         rules.app,
         session,

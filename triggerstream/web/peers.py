@@ -10,26 +10,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast, overload
 from urllib.parse import quote, urlencode
 
 import aiohttp
+from msgspec import Struct, structs
 from yarl import URL
 
+from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, LogError, UsageError
-from triggerstream.core.ids import Json, JsonObject, SessionId
+from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query, merged, partition_row
 from triggerstream.web.peeranswers import (
     CONFIGURATION,
     OVERVIEW,
-    SESSION,
-    SESSIONS,
     Fields,
     read_answer,
 )
 from triggerstream.web.peerkey import ANSWER_HEADER, Asked, PeerKey
+
+_T = TypeVar("_T", bound=Struct)
 
 TIMEOUT_S = 3.0
 LONGEST_ANSWER = 64 * 1024 * 1024
@@ -79,7 +81,13 @@ class Peers:
         self.key = key
         self._http: aiohttp.ClientSession | None = None
 
-    async def ask(self, worker: Worker, path: str, shape: Fields) -> JsonObject | None:
+    @overload
+    async def ask(self, worker: Worker, path: str, shape: Fields) -> JsonObject | None: ...
+
+    @overload
+    async def ask(self, worker: Worker, path: str, shape: type[_T]) -> _T | None: ...
+
+    async def ask(self, worker: Worker, path: str, shape: Fields | type[_T]) -> JsonObject | _T | None:
         """The answer of ``worker``; None: it does not have the requested object.
 
         Raises:
@@ -112,8 +120,8 @@ class Peers:
         return self.read(worker, nonce, status=status, body=body, proof=proof, shape=shape)
 
     def read(
-        self, worker: Worker, nonce: str, *, status: int, body: bytes, proof: str, shape: Fields
-    ) -> JsonObject | None:
+        self, worker: Worker, nonce: str, *, status: int, body: bytes, proof: str, shape: Fields | type[_T]
+    ) -> JsonObject | _T | None:
         """The content of an answer with the MAC ``proof``; None: the worker does not have the object.
 
         Raises:
@@ -177,16 +185,16 @@ class Everywhere:
             "partitions": [partitions[number] for number in sorted(partitions)],
         }
 
-    async def session(self, session: SessionId) -> JsonObject | None:
+    async def session(self, session: SessionId) -> ExplainedSession | None:
         """A session, of the worker that has it."""
         try:
             return await self._here.session(session)
         except ElsewhereError as exc:
             worker = self._owner(exc)
-        return await self._peers.ask(worker, f"/v1/sessions/{quote(session, safe='')}", SESSION)
+        return await self._peers.ask(worker, f"/v1/sessions/{quote(session, safe='')}", ExplainedSession)
 
-    async def sessions(self, query: Query) -> JsonObject:
-        """One page of all; ``missing`` says of whom there is none."""
+    async def sessions(self, query: Query) -> SessionsPage:
+        """One page of all; ``missing`` says which workers' sessions it lacks."""
         wanted = query.filter
         values = {
             "prefix": query.prefix,
@@ -197,10 +205,10 @@ class Everywhere:
             "waitsFor": wanted.waits_for,
         }
         path = f"/v1/sessions?{urlencode({k: v for k, v in values.items() if v not in {None, ''}})}"
-        own, others = await self._gathered(self._here.sessions(query), path, SESSIONS)
+        own, others = await self._gathered(self._here.sessions(query), path, SessionsPage)
         pages = [own, *(found for _, found in others if not isinstance(found, LogError))]
-        missing: list[Json] = [str(found) for _, found in others if isinstance(found, LogError)]
-        return {**merged(pages, limit=query.limit), "missing": missing}
+        missing = [str(found) for _, found in others if isinstance(found, LogError)]
+        return structs.replace(merged(pages, limit=query.limit), missing=missing)
 
     async def configuration(self) -> JsonObject | None:
         """The configuration in force: of this worker, else of the first that has one."""
@@ -260,18 +268,28 @@ class Everywhere:
             raise NotAskedError(elsewhere.partition) from elsewhere
         return worker
 
+    @overload
     async def _gathered(
         self, own: Coroutine[Any, Any, JsonObject], path: str, shape: Fields
-    ) -> tuple[JsonObject, list[tuple[Worker, JsonObject | LogError]]]:
+    ) -> tuple[JsonObject, list[tuple[Worker, JsonObject | LogError]]]: ...
+
+    @overload
+    async def _gathered(
+        self, own: Coroutine[Any, Any, _T], path: str, shape: type[_T]
+    ) -> tuple[_T, list[tuple[Worker, _T | LogError]]]: ...
+
+    async def _gathered(
+        self, own: Coroutine[Any, Any, Any], path: str, shape: Fields | type[_T]
+    ) -> tuple[Any, list[tuple[Worker, Any]]]:
         workers = self._peers.group().workers()
         if self._peers.key is None and workers:
             return await own, [(_others(workers), PeerError(f"{_others(workers).name} not asked: {NO_KEY}"))]
         mine, *rest = await asyncio.gather(own, *(self._asked(worker, path, shape) for worker in workers))
-        return cast("JsonObject", mine), list(zip(workers, rest, strict=True))
+        return mine, list(zip(workers, rest, strict=True))
 
-    async def _asked(self, worker: Worker, path: str, shape: Fields) -> JsonObject | LogError:
+    async def _asked(self, worker: Worker, path: str, shape: Fields | type[_T]) -> JsonObject | _T | LogError:
         try:
-            found = await self._peers.ask(worker, path, shape)
+            found: JsonObject | _T | None = await self._peers.ask(worker, path, shape)
         except LogError as exc:
             return exc
         return PeerError(f"{worker.name} knows no {path}") if found is None else found

@@ -9,11 +9,13 @@ from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from triggerstream.core import words
-from triggerstream.core.ids import Json, JsonObject
+from triggerstream.core.answers import ExplainedInstance
+from triggerstream.core.ids import Json
 from triggerstream.core.orders import applicable_orders
 from triggerstream.core.printable import STEERING
-from triggerstream.core.state import WAITING, Status
+from triggerstream.core.state import Status
+from triggerstream.present import words
+from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import dumps
 
 MOST_CHARACTERS = 2_000
@@ -56,6 +58,7 @@ def _environment() -> Environment:
     made.filters.update(
         plain=plain,
         brief=brief,
+        instant=format_instant,
         seconds=words.seconds,
         last_event=words.last_event,
         milliseconds=words.milliseconds,
@@ -66,7 +69,7 @@ def _environment() -> Environment:
         number=number,
         session_url=session_url,
     )
-    made.globals.update(orders=orders, query=query, unless=_unless, statuses=[s.value for s in Status])
+    made.globals.update(orders=orders, query=query, unless=words.unless, statuses=[s.value for s in Status])
     return made
 
 
@@ -95,9 +98,9 @@ def number(value: Json) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-def orders(instance: JsonObject) -> list[str]:
+def orders(instance: ExplainedInstance) -> list[str]:
     """The orders that apply to ``instance``."""
-    return applicable_orders(Status(str(instance["status"])))
+    return applicable_orders(instance.status)
 
 
 def session_url(session: str) -> str:
@@ -110,7 +113,3 @@ def session_url(session: str) -> str:
 def query(**values: str | None) -> str:
     """A query of those that have a value."""
     return urlencode({name.rstrip("_"): value for name, value in values.items() if value})
-
-
-def _unless(leaf: JsonObject, status: str) -> str:
-    return words.unless(leaf, waiting=status in WAITING)

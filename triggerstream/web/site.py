@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from msgspec import Struct, structs
 
+from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import Order, Resend
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName, split_instance_id
@@ -37,6 +39,7 @@ from triggerstream.web.graph import drawing
 from triggerstream.web.intake import LIST_BYTES, add_intake
 from triggerstream.web.peerkey import ANSWER_HEADER
 from triggerstream.web.peers import HERE
+from triggerstream.wire.answers import to_json
 from triggerstream.wire.json import as_object, loads, optional_integer, text_of
 
 MOST_ROWS = 200
@@ -142,12 +145,13 @@ def _is_for_workers(request: web.Request) -> bool:
     return request.method == "GET" and request.path.startswith("/v1/") and HERE in request.query
 
 
-_Answer: TypeAlias = "Callable[[web.Request], Awaitable[JsonObject]]"
+_Answer: TypeAlias = "Callable[[web.Request], Awaitable[JsonObject | Struct]]"
 
 
 def _as_json(answer: _Answer) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
-        return answers.json(await answer(request))
+        found = await answer(request)
+        return answers.json(to_json(found) if isinstance(found, Struct) else found)
 
     return handler
 
@@ -166,9 +170,10 @@ class _Site:
     def as_page(self, name: str, answer: _Answer) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             found = await answer(request)
-            values = {**found, **self._common(request, name), "found": found}
+            shown = structs.asdict(found) if isinstance(found, Struct) else found
+            values = {**shown, **self._common(request, name), "found": found}
             if name == "configuration":
-                values["drawing"] = drawing(cast("list[JsonObject]", found.get("tasks") or []))
+                values["drawing"] = drawing(cast("list[JsonObject]", shown.get("tasks") or []))
             return answers.html(name, values)
 
         return handler
@@ -195,18 +200,18 @@ class _Site:
         """Partitions and workers."""
         return await self._inspector(request).overview()
 
-    async def sessions(self, request: web.Request) -> JsonObject:
+    async def sessions(self, request: web.Request) -> SessionsPage:
         """A page of sessions."""
-        return {"missing": [], **await self._inspector(request).sessions(_query(request))}
+        return await self._inspector(request).sessions(_query(request))
 
-    async def failures(self, request: web.Request) -> JsonObject:
+    async def failures(self, request: web.Request) -> SessionsPage:
         """A page of sessions that have a failed instance."""
         asked = _query(request)
         wanted = Filter(task=asked.filter.task, status=Status.FAILED)
         query = Query(prefix=asked.prefix, after=asked.after, limit=asked.limit, filter=wanted)
-        return {"missing": [], **await self._inspector(request).sessions(query)}
+        return await self._inspector(request).sessions(query)
 
-    async def session(self, request: web.Request) -> JsonObject:
+    async def session(self, request: web.Request) -> ExplainedSession:
         """A session, explained."""
         session = _session(request)
         found = await self._inspector(request).session(session)

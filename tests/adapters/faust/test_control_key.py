@@ -24,6 +24,7 @@ from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.queries.view import View
 from triggerstream.wire import events, state, tasksfile
+from triggerstream.wire.answers import to_json
 from triggerstream.wire.records import NewRecord
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -196,7 +197,7 @@ async def explained(app: Stage) -> dict[str, Any]:
     finally:
         await reader.close()
     assert found is not None
-    return found
+    return to_json(found)
 
 
 def _applied(text: str) -> ConfigApplied:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.core.story import Story, task
 from triggerstream.adapters.memory import (
     ManualClock,
     MemoryDatabase,
@@ -19,8 +20,9 @@ from triggerstream.adapters.memory import (
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import LogError
 from triggerstream.core.events import Body, Cancel, Close, Erase, Failed, Order, Replay, Resend, Skip, Trigger
-from triggerstream.core.ids import AppId, InstanceId, JsonObject, SessionId, TaskName, TriggerName
-from triggerstream.core.state import Instance, SessionState, Status, TaskRecord
+from triggerstream.core.ids import AppId, ConfigHash, InstanceId, SessionId, TaskName, TriggerName
+from triggerstream.core.projections import explain
+from triggerstream.core.state import Instance, Sent, SessionState, Status, TaskRecord
 from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import (
@@ -40,21 +42,20 @@ from triggerstream.wire.records import NewRecord
 APP, S = AppId("app"), SessionId("s")
 T0, T1 = InstanceId("t#0"), InstanceId("t#1")
 TASKS = '{"t": {"after": ["a"], "run": "app.t"}, "u": {"after": ["a", "b"], "run": "app.u"}}'
+SENT = Sent(run="app.t", config=ConfigHash("h"))
 STATE = SessionState(
     generation=3,
     closed=True,
     tasks={
         TaskName("t"): TaskRecord(
             next=1,
-            open={0: Instance(number=0, status=Status.RUNNING, created_us=0, changed_us=0, attempt=2)},
+            open={
+                0: Instance(number=0, status=Status.RUNNING, created_us=0, changed_us=0, attempt=2, sent=SENT)
+            },
         )
     },
 )
-SHOWN: JsonObject = {
-    "generation": 3,
-    "closed": True,
-    "tasks": [{"task": "t", "instances": [{"instance": "t#0", "attempt": 2}, {"instance": "t#1"}]}],
-}
+SHOWN = explain(Story({"t": task("a")}).rules, S, STATE)
 
 
 @pytest.mark.parametrize("instance", [T0, T1, InstanceId("x#0")])

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import pytest
 
 from tests.core.story import Story, task
 from triggerstream.adapters.memory import MemoryIndex
+from triggerstream.core.answers import SessionsPage
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import JsonObject, SessionId, TriggerName
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
 from triggerstream.engine.queries.index import Indexer, share
-from triggerstream.engine.queries.inspector import Query, merged
+from triggerstream.engine.queries.inspector import Query, listed, merged
 from triggerstream.engine.queries.listing import Part, listing
 from triggerstream.wire import state as states
 
@@ -55,8 +55,8 @@ class MemoryStates:
         return {name: self.known[name] for name in sessions if name in self.known}
 
 
-def names(page: JsonObject) -> list[str]:
-    return [str(row["session"]) for row in cast("list[JsonObject]", page["sessions"])]
+def names(page: SessionsPage) -> list[str]:
+    return [row.session for row in page.sessions]
 
 
 async def all_pages(parts: Sequence[Part], query: Query) -> list[str]:
@@ -69,10 +69,10 @@ async def all_pages(parts: Sequence[Part], query: Query) -> list[str]:
         )
         assert len(names(page)) <= query.limit
         found += names(page)
-        if page["after"] is None:
+        if page.after is None:
             return found
-        assert after is None or str(page["after"]) > after, "each page gets further"
-        after = str(page["after"])
+        assert after is None or str(page.after) > after, "each page gets further"
+        after = str(page.after)
 
 
 def waits(trigger: str, status: Status | None = None) -> Filter:
@@ -114,7 +114,7 @@ async def test_a_filter_reads_only_what_passes() -> None:
         pass
     known.read = 0
     page = await listing([part], Query(filter=waits("c")))
-    assert (names(page), page["complete"]) == (["s250"], True)
+    assert (names(page), page.complete) == (["s250"], True)
     assert known.read == 1
 
 
@@ -129,7 +129,7 @@ async def test_an_index_that_is_behind_says_so_and_never_shows_what_does_not_pas
     part.indexer.note([known.put("t", "a"), SessionId("s")])
     assert not part.indexer.complete
     page = await listing([part], Query(filter=waits("b")))
-    assert (names(page), page["complete"]) == (["t"], True)
+    assert (names(page), page.complete) == (["t"], True)
 
 
 async def test_a_new_configuration_has_the_index_made_anew() -> None:
@@ -246,12 +246,17 @@ async def test_an_index_that_is_made_anew_while_it_reads_begins_at_the_beginning
 
 
 def test_merged_pages_stop_where_one_of_them_may_lack_something() -> None:
-    def page(after: str | None, *sessions: str) -> JsonObject:
-        return {"sessions": [{"session": name} for name in sessions], "after": after, "complete": True}
+    def page(after: str | None, *sessions: str) -> SessionsPage:
+        rows = [listed(RULES, SessionId(name), stored(name, "a"), wanted=Filter()) for name in sessions]
+        return SessionsPage(
+            sessions=[row for row in rows if row is not None],
+            after=None if after is None else SessionId(after),
+            complete=True,
+        )
 
     both = merged([page("d", "a", "d"), page(None, "b", "e")], limit=3)
-    assert (names(both), both["after"]) == (["a", "b", "d"], "d")
+    assert (names(both), both.after) == (["a", "b", "d"], "d")
     cut = merged([page(None, "a", "d"), page(None, "b", "e")], limit=2)
-    assert (names(cut), cut["after"]) == (["a", "b"], "b")
+    assert (names(cut), cut.after) == (["a", "b"], "b")
     last = merged([page(None, "a"), page(None, "b")], limit=2)
-    assert (names(last), last["after"]) == (["a", "b"], None)
+    assert (names(last), last.after) == (["a", "b"], None)

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,10 @@ import click
 from triggerstream import variables
 from triggerstream.cli.options import json_option
 from triggerstream.cli.printing import brief, console, json_line, say, text
+from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import JsonObject
+from triggerstream.wire.answers import to_json
 
 if TYPE_CHECKING:
     from triggerstream.cli.dev.runtime import Runtime
@@ -81,10 +83,9 @@ class _Demo:
                 await self._fire(runtime, session, trigger, data)
             async with asyncio.timeout(_DEADLINE_S):
                 await self._settled(runtime)
-            complete = await runtime.view.explain(COMPLETE) or {}
-            lacking = await runtime.view.explain(LACKING) or {}
+            explained = [await runtime.view.explain(session) for session in (COMPLETE, LACKING)]
             lines = _lines(results)
-        self._show(complete, lacking)
+        self._show([found for found in explained if found is not None])
         return self._verdict(lines)
 
     @asynccontextmanager
@@ -135,16 +136,16 @@ class _Demo:
 
     # ---- showing ------------------------------------------------------------------------------
 
-    def _show(self, complete: JsonObject, lacking: JsonObject) -> None:
+    def _show(self, explained: Sequence[ExplainedSession]) -> None:
         from triggerstream.cli.commands.sessions import timeline, tree
 
         if self.as_json:
-            json_line(complete)
-            json_line(lacking)
+            for found in explained:
+                json_line(to_json(found))
             return
         self._title("4. What came of it: why the task ran for the one, and what the other waits for")
         out = console()
-        for found in (complete, lacking):
+        for found in explained:
             out.print(tree(found))
             for line in timeline(found):
                 out.print(line)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+from msgspec import structs
 
 from triggerstream.cli.commands.endings import close, erase, export
 from triggerstream.cli.options import Duration, at_option, json_option, run, viewing
@@ -22,10 +23,11 @@ from triggerstream.cli.printing import (
     text,
     when,
 )
-from triggerstream.core import words
+from triggerstream.core.answers import ExplainedSession, Instant, Leaf, TimedSession, UnlessLeaf
 from triggerstream.core.ids import JsonObject
-from triggerstream.core.state import WAITING, Instance, SessionState, Status
-from triggerstream.core.words import last_event, objects, seconds
+from triggerstream.core.state import Instance, SessionState, Status
+from triggerstream.present import words
+from triggerstream.wire.answers import to_json
 from triggerstream.wire.instants import format_instant
 
 if TYPE_CHECKING:
@@ -71,8 +73,7 @@ def list_sessions(
 ) -> None:
     """List sessions by id, with how many instances wait, run, failed and are done."""
     from triggerstream.core.ids import TaskName
-    from triggerstream.core.listing import InstanceFilter, counts, in_status, stuck_since
-    from triggerstream.engine.queries.view import with_instants
+    from triggerstream.core.listing import InstanceFilter, count, in_status, stuck_since
 
     of_task = None if task is None else TaskName(task)
     with_status = None if status is None else Status(status)
@@ -81,20 +82,24 @@ def list_sessions(
     else:
         wanted = stuck_since(time.time_ns() // 1000 - stuck, task=of_task, status=with_status)
 
-    async def work() -> tuple[list[JsonObject], bool, str]:
+    async def work() -> tuple[list[TimedSession], bool, str]:
         from triggerstream.engine.queries.unfolded import said_of, unfolded
 
-        found: list[JsonObject] = []
+        found: list[TimedSession] = []
         async with viewing(at) as view:
             async for session, state, due_us in view.states(prefix=prefix):
                 if not wanted.has_one(state):
                     continue
                 if limit and len(found) == limit:
                     return found, True, ""
-                found.append({"session": session, **with_instants(counts(state)), "due": _instant(due_us)})
+                found.append(
+                    TimedSession(
+                        **structs.asdict(count(session, state)),
+                        due_us=None if due_us is None else Instant(due_us),
+                    )
+                )
                 if as_json:
-                    json_line(found[-1])
-                    found[-1] = {}
+                    json_line(to_json(found[-1]))
             return found, False, "" if found else said_of(await unfolded(view.reader))
 
     rows, more, waiting = run(work())
@@ -109,10 +114,10 @@ def list_sessions(
             ["session", "waiting", "running", "failed", "done", "last event", "next timer"],
             [
                 [
-                    str(row["session"]),
-                    *(str(row[name]) for name in ("waiting", "running", "failed", "done")),
-                    last_event(row["clock"]),
-                    seconds(row["due"]),
+                    row.session,
+                    *map(str, (row.waiting, row.running, row.failed, row.done)),
+                    words.last_event(row.clock_us),
+                    words.seconds(row.due_us),
                 ]
                 for row in rows
             ],
@@ -153,7 +158,8 @@ def show(*, session: str, at: str, as_json: bool) -> None:
             }
         )
         return
-    say(f"{session}: {'closed, ' if state.closed else ''}last event: {last_event(_instant(state.clock_us))}")
+    closed = "closed, " if state.closed else ""
+    say(f"{session}: {closed}last event: {words.last_event(Instant(state.clock_us))}")
     if not instances:
         say(f"no instance: {_no_task(arrived=bool(state.seen))}")
         return
@@ -180,7 +186,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
 def explain(*, session: str, task: str | None, at: str, as_json: bool) -> None:
     """Explain SESSION: each condition leaf by leaf, and what happened in which order."""
 
-    async def work() -> tuple[JsonObject | None, str]:
+    async def work() -> tuple[ExplainedSession | None, str]:
         async with viewing(at) as view:
             found = await view.explain(session, task=task)
             return found, "" if found is not None else await _waiting(view, session)
@@ -189,43 +195,43 @@ def explain(*, session: str, task: str | None, at: str, as_json: bool) -> None:
     if found is None:
         _unknown(session, waiting)
     if as_json:
-        json_line(found)
+        json_line(to_json(found))
         return
     for part in (tree(found), *timeline(found)):
         console().print(part)
 
 
-def tree(found: JsonObject) -> Tree:
+def tree(found: ExplainedSession) -> Tree:
     """An explained session as a tree: tasks, instances, leaves."""
     from rich.text import Text
     from rich.tree import Tree
 
-    closed = " (closed)" if found["closed"] else ""
-    root = Tree(text(f"session {found['session']}{closed}", "bold"), guide_style="dim")
-    for task in objects(found["tasks"]):
-        label = text(str(task["task"]), "bold")
-        if "run" in task:
-            label.append_text(text(f"  runs {task['run']}", "dim"))
+    closed = " (closed)" if found.closed else ""
+    root = Tree(text(f"session {found.session}{closed}", "bold"), guide_style="dim")
+    for task in found.tasks:
+        label = text(task.task, "bold")
+        if task.run is not None:
+            label.append_text(text(f"  runs {task.run}", "dim"))
         branch = root.add(label)
-        if "says" in task:
-            branch.add(text(str(task["says"]), "dim"))
-        for instance in objects(task["instances"]):
+        if task.says is not None:
+            branch.add(text(task.says, "dim"))
+        for instance in task.instances:
             line = Text.assemble(
-                text(str(instance["instance"]), "bold"),
+                text(instance.instance, "bold"),
                 " ",
-                status_text(str(instance["status"])),
+                status_text(instance.status),
                 "  ",
                 text(words.aside(instance)),
             )
             node = branch.add(line)
-            for leaf in objects(instance["after"]):
+            for leaf in instance.after:
                 node.add(_leaf(leaf))
-            for leaf in objects(instance.get("unless")):
-                node.add(_unless(leaf, waiting=str(instance["status"]) in _WAITING))
-            if "result" in instance:
-                node.add(text(f"returned {brief(instance['result'])}"))
-    if not objects(found["tasks"]):
-        root.add(text(_no_task(arrived=bool(found["seen"])), "dim"))
+            for blocker in instance.unless or ():
+                node.add(_unless(blocker, instance.status))
+            if instance.result is not None:
+                node.add(text(f"returned {brief(instance.result)}"))
+    if not found.tasks:
+        root.add(text(_no_task(arrived=bool(found.seen)), "dim"))
     return root
 
 
@@ -233,20 +239,16 @@ def _no_task(*, arrived: bool) -> str:
     return "no task uses what has arrived" if arrived else "nothing has arrived"
 
 
-_WAITING = frozenset(status.value for status in WAITING)
-
-
-def timeline(found: JsonObject) -> list[object]:
+def timeline(found: ExplainedSession) -> list[object]:
     """An explained session's timeline, as lines to print."""
     from rich.text import Text
 
     lines: list[object] = [text("timeline", "bold")]
-    for row in objects(found["timeline"]):
-        what = str(row["what"])
+    for row in found.timeline:
         place = Text.assemble(
-            text(words.milliseconds(row["time"]), "dim"),
-            text(f"  {row['offset']:>5}  ", "dim"),
-            text(f"{what:<9} ", _WHAT_STYLES.get(what, "")),
+            text(words.milliseconds(row.time_us), "dim"),
+            text(f"  {row.offset:>5}  ", "dim"),
+            text(f"{row.what:<9} ", _WHAT_STYLES.get(row.what, "")),
         )
         lines.append(hanging(place, text(words.event(row))))
     return lines
@@ -255,17 +257,16 @@ def timeline(found: JsonObject) -> list[object]:
 _WHAT_STYLES = {"decided": "bold cyan", "refused": "red", "ignored": "dim", "reported": "green"}
 
 
-def _leaf(leaf: JsonObject) -> Text:
-    name = str(leaf["trigger"])
-    if not leaf["met"]:
-        return text(f"○ {name}: not arrived", "yellow")
-    line = text(f"✓ {name} {brief(leaf['data'], 60)}", "green")
-    return line.append_text(text(f"  {words.by(leaf['by'])}", "dim"))
+def _leaf(leaf: Leaf) -> Text:
+    if not leaf.met:
+        return text(f"○ {leaf.trigger}: not arrived", "yellow")
+    line = text(f"✓ {leaf.trigger} {brief(leaf.data, 60)}", "green")
+    return line.append_text(text(f"  {words.by(leaf.by)}", "dim"))
 
 
-def _unless(leaf: JsonObject, *, waiting: bool) -> Text:
-    says = words.unless(leaf, waiting=waiting)
-    return text(f"✗ {says}", "red") if leaf["arrived"] else text(f"· {says}", "dim")
+def _unless(leaf: UnlessLeaf, status: Status) -> Text:
+    says = words.unless(leaf, status)
+    return text(f"✗ {says}", "red") if leaf.arrived else text(f"· {says}", "dim")
 
 
 def _fields(state: SessionState, instance: Instance) -> JsonObject:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.tasks import Rules
@@ -108,13 +109,13 @@ class Lookout:
             ],
         }
 
-    async def session(self, session: SessionId) -> JsonObject | None:
+    async def session(self, session: SessionId) -> ExplainedSession | None:
         row = await self._reader.session(session)
         if row is None:
             return None
         return explained(await self.rules(), session, row.state, partition=0, keeper=row.keeper)
 
-    async def sessions(self, query: Query) -> JsonObject:
+    async def sessions(self, query: Query) -> SessionsPage:
         part = Part(states=self.states, rules=await self.rules(), indexer=self._indexer, keeper=self._keeper)
         return await listing([part], query)
 

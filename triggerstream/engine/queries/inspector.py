@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol
 
+from msgspec import structs
+
+from triggerstream.core.answers import ExplainedSession, ListedSession, SessionsPage
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import InstanceId, Json, JsonObject, SessionId
-from triggerstream.core.listing import Filter, counts, failures
+from triggerstream.core.listing import Filter, count, failures
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import Inert
 from triggerstream.core.tasks import Applied, Rules
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, Answer, SessionAfter, Target, outcomes
 from triggerstream.engine.ports import DeadLetterRow
-from triggerstream.engine.queries.view import with_instants
 from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+from triggerstream.wire.instants import format_instant
 
 ORDER_WAIT_S = 5.0
 """How long a page waits for the outcome of an order."""
@@ -55,7 +58,7 @@ class Inspector(Protocol):
     async def overview(self) -> JsonObject:
         """``app``; ``workers``; ``partitions``, each with its owner, phase, lag and what was done."""
 
-    async def session(self, session: SessionId) -> JsonObject | None:
+    async def session(self, session: SessionId) -> ExplainedSession | None:
         """A session, explained; None: nothing is known of it.
 
         Raises:
@@ -63,8 +66,8 @@ class Inspector(Protocol):
             UsageError: its partition is changing hands.
         """
 
-    async def sessions(self, query: Query) -> JsonObject:
-        """``sessions``; ``after``: what the next page comes after, None for the last one; ``complete``."""
+    async def sessions(self, query: Query) -> SessionsPage:
+        """A page of sessions."""
 
     async def configuration(self) -> JsonObject | None:
         """The configuration in force; None where there is none, or nothing here that could have one."""
@@ -120,63 +123,53 @@ async def give_order(inspector: Inspector, to: Addressed, *, wait_s: float = ORD
     return answer
 
 
-def target_shown(found: JsonObject | None, instance: InstanceId) -> Target:
-    """The target of an order for ``instance`` in a session as ``Inspector.session`` has it."""
+def target_shown(found: ExplainedSession | None, instance: InstanceId) -> Target:
+    """The target of an order for ``instance`` in an explained session; None: nothing is known of it."""
     if found is None:
         return Target()
-    generation = cast("int", found["generation"])
-    instances = (one for one in _instances(found) if one["instance"] == instance)
+    shown = found.find(instance)
     return Target(
-        generation=generation,
-        instances_generation=generation - 1 if found["closed"] else generation,
-        attempt=next((cast("int", one.get("attempt", 0)) for one in instances), 0),
+        generation=found.generation,
+        instances_generation=found.instances_generation,
+        attempt=0 if shown is None else shown.attempt or 0,
     )
 
 
-def after_shown(found: JsonObject, instance: InstanceId | None, offset: int) -> SessionAfter:
-    """A session as ``Inspector.session`` has it, after the order at ``offset`` for ``instance``."""
-    rows = cast("list[JsonObject]", found["timeline"])
-    events = [row for row in rows if row["offset"] == offset and row["what"] != "decided"]
-    refusals = (cast("str | None", row.get("note")) for row in events if row["what"] == Inert.REFUSED)
-    statuses = (cast("str", one["status"]) for one in _instances(found) if one["instance"] == instance)
-    clones = [cast("str", one["instance"]) for one in _instances(found) if one.get("cloneOf") == instance]
+def after_shown(found: ExplainedSession, instance: InstanceId | None, offset: int) -> SessionAfter:
+    """An explained session after the order at ``offset``, which is for ``instance`` or for the session."""
+    events = [row for row in found.timeline if row.offset == offset and row.instance is None]
+    shown = None if instance is None else found.find(instance)
+    clones = [one.instance for task in found.tasks for one in task.instances if one.clone_of == instance]
     return SessionAfter(
-        offset=cast("int", found["offset"]),
-        generation=cast("int", found["generation"]),
+        offset=found.offset,
+        generation=found.generation,
         listed=bool(events),
-        refusal=next(refusals, None),
-        status=next(statuses, None) if instance is not None else None,
+        refusal=next((row.note for row in events if row.what == Inert.REFUSED), None),
+        status=None if shown is None else shown.status,
         clone=clones[-1] if instance is not None and clones else None,
     )
 
 
-def _instances(found: JsonObject) -> list[JsonObject]:
-    tasks = cast("list[JsonObject]", found["tasks"])
-    return [one for task in tasks for one in cast("list[JsonObject]", task["instances"])]
-
-
 def explained(
     rules: Rules, session: SessionId, state: bytes, *, partition: int, keeper: Keeper = SOMEWHERE
-) -> JsonObject:
+) -> ExplainedSession:
     """A session as ``Inspector.session`` has it."""
     found = explain(rules, session, keeper.read(session, state))
-    return {**with_instants(found), "partition": partition}
+    return structs.replace(found, partition=partition)
 
 
 def listed(
     rules: Rules, session: SessionId, state: bytes, *, wanted: Filter, keeper: Keeper = SOMEWHERE
-) -> JsonObject | None:
+) -> ListedSession | None:
     """A session as ``Inspector.sessions`` has it; None where it does not pass the filter."""
     known = keeper.read(session, state)
     if not wanted.passes(rules, session, known):
         return None
-    return with_instants(
-        {
-            "session": session,
-            **counts(known),
-            "waitsFor": list(waits_for(rules, known, session)),
-            "failures": list(failures(known)),
-        }
+    counted = count(session, known)
+    return ListedSession(
+        **structs.asdict(counted),
+        waits_for=list(waits_for(rules, known, session)),
+        failures=failures(known),
     )
 
 
@@ -223,51 +216,46 @@ def described(applied: Applied) -> JsonObject | None:
         }
         for task in config.tasks
     ]
-    return with_instants(
-        {"hash": config.hash, "arrivalUs": applied.arrival_us, "text": config.text, "tasks": tasks}
-    )
+    arrival = format_instant(applied.arrival_us)
+    return {"hash": config.hash, "arrival": arrival, "text": config.text, "tasks": tasks}
 
 
 def letters(rows: Sequence[DeadLetterRow], *, limit: int) -> JsonObject:
     """A page of dead letters; bytes as text, what is no UTF-8 replaced."""
     return {
         "deadLetters": [
-            with_instants(
-                {
-                    "number": row.number,
-                    "atUs": row.at_us,
-                    "partition": row.partition,
-                    "offset": row.offset,
-                    "lastOffset": row.last,
-                    "leftOut": row.left_out,
-                    "key": _text(row.key),
-                    "value": _text(row.value),
-                    "headers": [[name, _text(value)] for name, value in row.headers],
-                    "reason": row.reason,
-                }
-            )
+            {
+                "number": row.number,
+                "at": format_instant(row.at_us),
+                "partition": row.partition,
+                "offset": row.offset,
+                "lastOffset": row.last,
+                "leftOut": row.left_out,
+                "key": _text(row.key),
+                "value": _text(row.value),
+                "headers": [[name, _text(value)] for name, value in row.headers],
+                "reason": row.reason,
+            }
             for row in rows
         ],
         "after": rows[-1].number if len(rows) == limit else None,
     }
 
 
-def merged(pages: Sequence[JsonObject], *, limit: int) -> JsonObject:
+def merged(pages: Sequence[SessionsPage], *, limit: int) -> SessionsPage:
     """One page of sessions made of one of each process.
 
     Each page has all sessions up to its ``after``: what lies beyond the first of those may be incomplete.
     """
-    bounds = [str(page["after"]) for page in pages if page["after"] is not None]
-    rows = [row for page in pages for row in cast("list[JsonObject]", page["sessions"])]
-    rows.sort(key=lambda row: str(row["session"]))
-    after: str | None = min(bounds) if bounds else None
+    bounds = [page.after for page in pages if page.after is not None]
+    rows = sorted((row for page in pages for row in page.sessions), key=lambda row: row.session)
+    after = min(bounds) if bounds else None
     if after is not None:
-        rows = [row for row in rows if str(row["session"]) <= after]
+        rows = [row for row in rows if row.session <= after]
     if len(rows) > limit:
         rows = rows[:limit]
-        after = str(rows[-1]["session"])
-    complete = all(page["complete"] for page in pages)
-    return {"sessions": list(rows), "after": after, "complete": complete}
+        after = rows[-1].session
+    return SessionsPage(sessions=rows, after=after, complete=all(page.complete for page in pages))
 
 
 def _text(value: bytes | None) -> str | None:

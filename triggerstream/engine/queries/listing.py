@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import merge
 
-from triggerstream.core.ids import Json, JsonObject, SessionId
+from triggerstream.core.answers import ListedSession, SessionsPage
+from triggerstream.core.ids import SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.queries.index import Indexer, States
 from triggerstream.engine.queries.inspector import Query, listed
@@ -33,7 +34,7 @@ class Part:
     keeper: Keeper = SOMEWHERE
 
 
-async def listing(parts: Sequence[Part], query: Query) -> JsonObject:
+async def listing(parts: Sequence[Part], query: Query) -> SessionsPage:
     """A page as ``Inspector.sessions`` has it."""
     loop = asyncio.get_running_loop()
     filtered = [] if query.filter.is_empty() else parts
@@ -41,7 +42,7 @@ async def listing(parts: Sequence[Part], query: Query) -> JsonObject:
         if part.indexer is not None:
             await part.indexer.work(part.states, slice_s=_FOLLOW_S / len(parts))
     until = loop.time() + _LOOK_S
-    rows: list[Json] = []
+    rows: list[ListedSession] = []
     after = query.after
     while True:
         some, end = await _candidates(parts, query, after)
@@ -60,7 +61,7 @@ async def listing(parts: Sequence[Part], query: Query) -> JsonObject:
         if len(rows) == query.limit or loop.time() > until:
             break
     complete = all(part.indexer is None or part.indexer.complete for part in filtered)
-    return {"sessions": rows, "after": after, "complete": complete}
+    return SessionsPage(sessions=rows, after=after, complete=complete)
 
 
 async def _candidates(

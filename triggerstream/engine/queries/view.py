@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from triggerstream.core.ids import AppId, Json, JsonObject, SessionId, TaskName
+from triggerstream.core.answers import ExplainedSession
+from triggerstream.core.ids import AppId, SessionId, TaskName
 from triggerstream.core.projections import explain
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.ports import Reader
-from triggerstream.wire.instants import format_instant
 
 _PAGE = 500
 
@@ -46,33 +46,10 @@ class View:
                 return
             after = rows[-1].id
 
-    async def explain(self, session: str, *, task: str | None = None) -> JsonObject | None:
-        """A session's conditions, leaf by leaf, and its timeline, instants as text; None: not known."""
+    async def explain(self, session: str, *, task: str | None = None) -> ExplainedSession | None:
+        """A session's conditions, leaf by leaf, and its timeline; None: not known."""
         state = await self.state(session)
         if state is None:
             return None
         rules = await self.rules(partition=await self.reader.partition(SessionId(session)))
-        found = explain(rules, SessionId(session), state, task=None if task is None else TaskName(task))
-        return with_instants(found)
-
-
-def with_instants(fields: JsonObject) -> JsonObject:
-    """``fields`` with each ``…Us`` of the engine's own as RFC 3339 text. The user's data is left alone."""
-    shown: JsonObject = {}
-    for name, value in fields.items():
-        if name.endswith("Us") and isinstance(value, int):
-            shown[name.removesuffix("Us")] = format_instant(value)
-        elif name in _USERS_OWN:
-            shown[name] = value
-        else:
-            shown[name] = _instants_in(value)
-    return shown
-
-
-_USERS_OWN = frozenset({"data", "kwargs", "result", "metadata"})
-
-
-def _instants_in(value: Json) -> Json:
-    if isinstance(value, dict):
-        return with_instants(value)
-    return [_instants_in(item) for item in value] if isinstance(value, list) else value
+        return explain(rules, SessionId(session), state, task=None if task is None else TaskName(task))

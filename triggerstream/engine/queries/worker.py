@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
+
+from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.placement import partition_of
@@ -137,7 +140,7 @@ class OwnedLookout:
             dead_letters=counters.dead_letters,
         )
 
-    async def session(self, session: SessionId) -> JsonObject | None:
+    async def session(self, session: SessionId) -> ExplainedSession | None:
         partition = self._partition(session)
         value = partition.state(session)
         if value is None:
@@ -150,7 +153,7 @@ class OwnedLookout:
             keeper=partition.processor.keeper,
         )
 
-    async def sessions(self, query: Query) -> JsonObject:
+    async def sessions(self, query: Query) -> SessionsPage:
         parts = [
             Part(
                 states=shelf.states,
@@ -162,7 +165,7 @@ class OwnedLookout:
         ]
         page = await listing(parts, query)
         if any(one.life is not Life.READY for one in self._owner.partitions.values()):
-            return {**page, "complete": False}
+            return structs.replace(page, complete=False)
         return page
 
     async def configuration(self) -> JsonObject | None:

@@ -1,0 +1,242 @@
+"""Answers to questions about sessions, the same for the command line, pages and programs.
+
+Fields are named as in the JSON that users see, but for units; :mod:`triggerstream.wire.answers` converts
+them. Fields with a default are left out of the JSON where they have no value; all others are always there.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from triggerstream.core.ids import (
+    CommandId,
+    ConfigHash,
+    InstanceId,
+    Json,
+    JsonObject,
+    SessionId,
+    TaskName,
+    TriggerName,
+)
+from triggerstream.core.state import Status
+
+
+class Instant(int):
+    """Microseconds since the Unix epoch; in JSON, RFC 3339 text."""
+
+    __slots__ = ()
+
+
+class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
+    """The event that brought a trigger."""
+
+    offset: int
+    time_us: Instant
+    id: str | None = None
+    source: str | None = None
+
+
+class Leaf(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A trigger of a condition, and the event that met it."""
+
+    trigger: TriggerName
+    met: bool
+    by: Origin | None = None
+    data: JsonObject | None = None
+
+
+class UnlessLeaf(Struct, frozen=True, kw_only=True):
+    """A trigger of ``unless``, and the offset at which it arrived."""
+
+    trigger: TriggerName
+    arrived: bool
+    offset: int | None
+
+
+class ExplainedInstance(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={
+        "created_us": "created",
+        "changed_us": "changed",
+        "due_us": "due",
+        "clone_of": "cloneOf",
+        "decided_us": "decided",
+        "decided_at": "decidedAt",
+        "started_us": "started",
+        "ended_us": "ended",
+    },
+):
+    """An instance; ``says`` is its case in one sentence. ``command`` to ``retries``: it has a command.
+
+    ``due_us``: when it is tried again. ``decided_at``: the offset of the event that decided its command.
+    """
+
+    instance: InstanceId
+    status: Status
+    says: str
+    after: list[Leaf]
+    created_us: Instant
+    changed_us: Instant
+    unless: list[UnlessLeaf] | None = None
+    command: CommandId | None = None
+    run: str | None = None
+    kwargs: JsonObject | None = None
+    config: ConfigHash | None = None
+    attempt: int | None = None
+    retries: int | None = None
+    due_us: Instant | None = None
+    clone_of: InstanceId | None = None
+    decided_us: Instant | None = None
+    decided_at: int | None = None
+    started_us: Instant | None = None
+    ended_us: Instant | None = None
+    reason: str | None = None
+    said: str | None = None
+    result: Json = None
+    error: str | None = None
+    metadata: JsonObject | None = None
+
+
+class ExplainedTask(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"in_force": "inForce", "and_every": "andEvery"},
+):
+    """A task and its instances. ``says``: why it has none; ``forgotten``: how many are not kept any more."""
+
+    task: TaskName
+    in_force: bool
+    run: str | None = None
+    after: list[TriggerName] | None = None
+    and_every: TriggerName | None = None
+    unless: list[TriggerName] | None = None
+    instances: list[ExplainedInstance]
+    says: str | None = None
+    forgotten: int | None = None
+
+
+class SeenTrigger(Struct, frozen=True, kw_only=True, rename={"used_by": "usedBy"}):
+    """A trigger that has arrived, and the tasks that use it."""
+
+    trigger: TriggerName
+    by: Origin
+    used_by: list[TaskName]
+
+
+class ConfigurationsMet(Struct, frozen=True, kw_only=True, rename={"in_force": "inForce"}):
+    """The configuration that a session met last, and the one in force; None: none."""
+
+    met: ConfigHash | None
+    in_force: ConfigHash | None
+
+
+class ReasonToDecide(Struct, frozen=True, kw_only=True):
+    """A trigger that a decided command includes, and the event that brought it."""
+
+    trigger: TriggerName
+    by: Origin
+
+
+class TimelineRow(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
+    """An event, with its ``type``; or a decision, with its ``instance``, ``run``, ``command``, ``because``.
+
+    ``what`` is one of arrived, reported, ordered, decided, abandoned, refused, ignored; ``why`` is the code
+    of the reason for the last two.
+    """
+
+    offset: int
+    time_us: Instant
+    what: str
+    type: str | None = None
+    why: str | None = None
+    note: str | None = None
+    instance: InstanceId | None = None
+    run: str | None = None
+    command: CommandId | None = None
+    because: list[ReasonToDecide] | None = None
+
+
+class ExplainedSession(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"clock_us": "clock", "waits_for": "waitsFor"},
+):
+    """A session: its conditions leaf by leaf, and its timeline; ``partition`` is where it is, if known."""
+
+    session: SessionId
+    generation: int
+    closed: bool
+    clock_us: Instant
+    offset: int
+    config: ConfigurationsMet
+    waits_for: list[TriggerName]
+    tasks: list[ExplainedTask]
+    seen: list[SeenTrigger]
+    refused: int
+    timeline: list[TimelineRow]
+    partition: int | None = None
+
+    @property
+    def instances_generation(self) -> int:
+        """The generation that the instances belong to."""
+        return self.generation - 1 if self.closed else self.generation
+
+    def find(self, instance: InstanceId) -> ExplainedInstance | None:
+        """The instance of that id."""
+        return next((one for task in self.tasks for one in task.instances if one.instance == instance), None)
+
+
+class CountedSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clock"}):
+    """How many instances of a session wait, run, failed and are done, and the session's clock."""
+
+    session: SessionId
+    waiting: int
+    running: int
+    failed: int
+    done: int
+    closed: bool
+    clock_us: Instant
+
+
+class FailedInstance(Struct, frozen=True, kw_only=True, rename={"changed_us": "changed"}):
+    """A failed instance."""
+
+    instance: InstanceId
+    error: str | None
+    reason: str | None
+    changed_us: Instant
+
+
+class ListedSession(
+    CountedSession, frozen=True, kw_only=True, rename={"clock_us": "clock", "waits_for": "waitsFor"}
+):
+    """A session in a list."""
+
+    waits_for: list[TriggerName]
+    failures: list[FailedInstance]
+
+
+class TimedSession(CountedSession, frozen=True, kw_only=True, rename={"clock_us": "clock", "due_us": "due"}):
+    """A session with the time of its next timer."""
+
+    due_us: Instant | None
+
+
+class SessionsPage(Struct, frozen=True, kw_only=True):
+    """A page of sessions. ``after``: the next page comes after it; None: this is the last one.
+
+    ``missing`` names the workers whose sessions the list lacks, and why. ``complete`` false: it may lack
+    sessions, because the index is not there yet.
+    """
+
+    missing: list[str] = []
+    sessions: list[ListedSession]
+    after: SessionId | None
+    complete: bool

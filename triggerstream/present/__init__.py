@@ -1,0 +1,1 @@
+"""Words and formatting that the command line and the pages share."""

@@ -1,0 +1,56 @@
+"""The words for an explained session and for orders, the same on a terminal and on a page."""
+
+from __future__ import annotations
+
+from triggerstream.core.answers import ExplainedInstance, Instant, Origin, TimelineRow, UnlessLeaf
+from triggerstream.core.state import WAITING, Status
+from triggerstream.wire.instants import format_instant
+
+
+def event(row: TimelineRow) -> str:
+    """A row of the timeline, without its time and kind."""
+    if row.instance is not None:
+        because = ", ".join(f"{one.trigger} (offset {one.by.offset})" for one in row.because or ())
+        return f"{row.instance} runs {row.run}, because of {because}"
+    return f"{row.type}: {row.note}" if row.note else f"{row.type}"
+
+
+def aside(instance: ExplainedInstance) -> str:
+    """The case of an instance in one sentence; empty if its status says it all."""
+    return "" if instance.says == instance.status else instance.says
+
+
+def unless(leaf: UnlessLeaf, status: Status) -> str:
+    """A trigger of ``unless``, for an instance in ``status``."""
+    if leaf.arrived:
+        return f"unless {leaf.trigger}: arrived at offset {leaf.offset}"
+    return f"unless {leaf.trigger}: {'not arrived' if status in WAITING else 'had not arrived'}"
+
+
+def by(origin: Origin | None) -> str:
+    """The event that brought a trigger."""
+    if origin is None:
+        return ""
+    named = f", id {origin.id}" if origin.id is not None else ""
+    source = f", from {origin.source}" if origin.source is not None else ""
+    return f"offset {origin.offset}, {seconds(origin.time_us)}{named}{source}"
+
+
+def seconds(instant: int | str | None) -> str:
+    """An instant for people: whole seconds."""
+    return "" if instant is None else _text(instant).replace("T", " ").split(".")[0].removesuffix("Z") + "Z"
+
+
+def last_event(clock: Instant | None) -> str:
+    """When the last event of a session arrived: whole seconds, or that the session was erased since."""
+    return "erased" if not clock else seconds(clock)
+
+
+def milliseconds(instant: int | str) -> str:
+    """An instant for people who compare instants: milliseconds."""
+    whole, _, fraction = _text(instant).replace("T", " ").removesuffix("Z").partition(".")
+    return f"{whole}.{fraction[:3].ljust(3, '0')}Z"
+
+
+def _text(instant: int | str) -> str:
+    return instant if isinstance(instant, str) else format_instant(instant)
