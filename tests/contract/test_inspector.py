@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,13 @@ class Subject:
         await self.place.fold()
 
     async def ids(self, **query: Any) -> list[str]:  # noqa: ANN401 - the fields of a query
-        found = await self.inspector.sessions(Query(**query))
-        assert found.complete is True
-        return [row.session for row in found.sessions]
+        """The sessions of a list, once it lacks none."""
+        async with asyncio.timeout(60):
+            while True:
+                found = await self.inspector.sessions(Query(**query))
+                if found.complete:
+                    return [row.session for row in found.sessions]
+                await asyncio.sleep(0.005)  # the index is not there yet
 
 
 @pytest.fixture(params=["memory", "sqlite", "memory partition", "all workers", KAFKA])
