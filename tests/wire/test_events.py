@@ -21,7 +21,7 @@ from triggerstream.core.events import (
     Started,
     Trigger,
 )
-from triggerstream.core.ids import InstanceId, SessionId, TriggerName
+from triggerstream.core.ids import CommandId, InstanceId, SessionId, TriggerName, split_instance_id
 from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES
 from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.events import (
@@ -366,6 +366,90 @@ def test_an_instance_is_a_task_and_a_number(instance: object) -> None:
 def test_a_task_s_name_may_hold_the_mark() -> None:
     body = event_of({"type": "triggerstream.instance.skip", "data": {"instance": "a#1#2"}}).body
     assert body == Skip(instance=InstanceId("a#1#2"))
+
+
+def test_results_and_kwargs_that_are_none_are_written_for_other_programs() -> None:
+    instance, command = InstanceId("t#0"), CommandId("c")
+    bodies: dict[Body | ConfigApplied, set[str]] = {
+        Finished(instance=instance, command=command): {"instance", "command", "result"},
+        Retried(instance=instance, command=command): {"instance", "command", "kwargs", "after"},
+        Skip(instance=instance): {"instance", "cascade", "result"},
+        Replay(instance=instance): {"instance", "kwargs", "force"},
+        Started(instance=instance, command=command): {"instance", "command"},
+    }
+    for body, fields in bodies.items():
+        assert json.loads(encode(body))["data"].keys() == fields
+    config = ConfigApplied(text="{}", hash=text_hash("{}"), replaces=None, fold=1)
+    assert json.loads(encode(config))["data"].keys() == {"text", "hash", "replaces", "fold"}
+
+
+@pytest.mark.parametrize("name", ["type", "odd"])
+def test_unknown_fields_are_ignored(name: str) -> None:
+    data = {"instance": "t#0", "command": "c", name: "triggerstream.timer"}
+    body = event_of({"type": "triggerstream.task.started", "data": data}).body
+    assert body == Started(instance=InstanceId("t#0"), command=CommandId("c"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "says"),
+    [
+        ("instance.cancel", {"instance": "t"}, "/data/instance: must be task#number, is `t`"),
+        ("instance.cancel", {"instance": 1}, "/data/instance: must be task#number, is a number"),
+        ("instance.cancel", {}, "/data/instance: must be task#number, is missing"),
+        (
+            "task.started",
+            {"instance": "t#0", "command": None},
+            "/data/command: must be a non-empty string, is null",
+        ),
+        (
+            "session.close",
+            {"generation": -1},
+            "/data/generation: must be an integer of at least 0, is a number",
+        ),
+        (
+            "session.close",
+            {"generation": True},
+            "/data/generation: must be an integer of at least 0, is true",
+        ),
+        (
+            "session.close",
+            {"generation": 1.0},
+            "/data/generation: must be an integer of at least 0, is a number",
+        ),
+        (
+            "instance.skip",
+            {"instance": "t#0", "cascade": "yes"},
+            "/data/cascade: must be true or false, is a string",
+        ),
+        (
+            "task.skipped",
+            {"instance": "t#0", "command": "c", "metadata": []},
+            "/data/metadata: must be an object, is an array",
+        ),
+    ],
+)
+def test_a_refusal_names_the_field_and_what_it_must_be(kind: str, data: object, says: str) -> None:
+    with pytest.raises(DecodeError) as refused:
+        event_of({"type": f"triggerstream.{kind}", "data": data})
+    assert str(refused.value) == says
+
+
+def test_a_reason_of_a_failure_is_one_of_those_that_are_known() -> None:
+    data = {"instance": "t#0", "command": "c", "reason": "bad luck"}
+    with pytest.raises(
+        DecodeError, match=r"/data/reason: must be one of `not dispatchable`, .*, is `bad luck`"
+    ):
+        event_of({"type": "triggerstream.task.failed", "data": data})
+
+
+@given(st.text(alphabet="a#01٣\n", max_size=6) | st.text())
+def test_an_instance_is_read_where_it_can_be_split(text: str) -> None:
+    value = json.dumps({"type": "triggerstream.instance.cancel", "data": {"instance": text}}).encode()
+    try:
+        found = decode(record(value))
+    except DecodeError:
+        found = None
+    assert (found is not None) is (split_instance_id(text) is not None)
 
 
 def test_a_result_may_be_any_value() -> None:

@@ -22,6 +22,8 @@ _SECOND_US = 1_000_000
 _LONGEST_WAIT_S = LONGEST_US // _SECOND_US
 _KINDS: dict[str, type[EngineEvent]] = {name: kind for kind, name in TYPES.items()}
 _RETRIED = TYPES[Retried]
+_WRITTEN_AS_NULL = frozenset({"result", "kwargs", "replaces"})
+"""Fields that are written even if they are None: other programs read the log, too."""
 
 
 def read_body(kind: str, data: JsonObject) -> EngineEvent:
@@ -52,8 +54,12 @@ def read_body(kind: str, data: JsonObject) -> EngineEvent:
 
 
 def data_of(body: EngineEvent) -> JsonObject:
-    """The data of an event with this body; fields that are None are left out."""
-    data: JsonObject = {name: value for name, value in structs.asdict(body).items() if value is not None}
+    """The data of an event with this body; most fields that are None are left out."""
+    data: JsonObject = {
+        name: value
+        for name, value in structs.asdict(body).items()
+        if value is not None or name in _WRITTEN_AS_NULL
+    }
     if isinstance(body, Retried):
         del data["after_us"]
         whole, rest = divmod(body.after_us, _SECOND_US)
