@@ -13,7 +13,8 @@ from triggerstream.adapters.memory import ManualClock, MemoryDispatcher
 from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.errors import DispatchError, LogError, UndispatchableError
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName, TriggerName
-from triggerstream.engine.handover.lanes import UNCONFIRMED, HandOver, Lane, Reached
+from triggerstream.engine.handover.lanes import HandOver, Lane, Reached
+from triggerstream.engine.handover.pacing import UNCONFIRMED
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 

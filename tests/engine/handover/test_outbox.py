@@ -15,7 +15,8 @@ from triggerstream.core.errors import DispatchError, LogError, UndispatchableErr
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.handover import outbox as outbox_module
-from triggerstream.engine.handover.outbox import UNCONFIRMED, Outbox
+from triggerstream.engine.handover.outbox import Outbox
+from triggerstream.engine.handover.pacing import UNCONFIRMED
 
 Answer = Callable[[Decision], Awaitable[None]]
 

@@ -245,7 +245,7 @@ class Runtime:
             return
         self._engine.stop()
         # Whoever waits for an executor that does not exist is let go; that it was in vain is no news.
-        logging.getLogger("triggerstream.engine.handover.outbox").disabled = self._app is None
+        logging.getLogger("triggerstream.engine.handover.pacing").disabled = self._app is None
         self._nowhere.release()
         # What it failed with was raised to whoever waited for `ended`.
         await asyncio.wait([self._running])
