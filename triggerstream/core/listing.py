@@ -68,7 +68,7 @@ class Filter:
 
     def is_empty(self) -> bool:
         """True where every session passes."""
-        return self.task is None and self.status is None and self.waits_for is None
+        return self == Filter()
 
     def passes(self, rules: Rules, session: SessionId, state: SessionState) -> bool:
         """Whether a session passes."""

@@ -23,6 +23,7 @@ from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query, merged, partition_row
+from triggerstream.web.filters import parameters_of
 from triggerstream.web.peeranswers import (
     CONFIGURATION,
     OVERVIEW,
@@ -195,14 +196,11 @@ class Everywhere:
 
     async def sessions(self, query: Query) -> SessionsPage:
         """One page of all; ``missing`` says which workers' sessions it lacks."""
-        wanted = query.filter
         values = {
             "prefix": query.prefix,
             "after": query.after,
             "limit": query.limit,
-            "task": wanted.task,
-            "status": wanted.status,
-            "waitsFor": wanted.waits_for,
+            **parameters_of(query.filter),
         }
         path = f"/v1/sessions?{urlencode({k: v for k, v in values.items() if v not in {None, ''}})}"
         own, others = await self._gathered(self._here.sessions(query), path, SessionsPage)

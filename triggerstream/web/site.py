@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from importlib.resources import files
 from typing import TypeAlias, cast
 from urllib.parse import quote
@@ -14,8 +15,7 @@ from msgspec import Struct, structs
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import Order, Resend
-from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName, split_instance_id
-from triggerstream.core.listing import Filter
+from triggerstream.core.ids import InstanceId, JsonObject, SessionId, split_instance_id
 from triggerstream.core.state import Status
 from triggerstream.engine.operations.orders import (
     Addressed,
@@ -35,6 +35,7 @@ from triggerstream.web import answers, render
 from triggerstream.web.access import CALLER, Access
 from triggerstream.web.answers import RefusedError
 from triggerstream.web.entrance import Entrance
+from triggerstream.web.filters import filter_of
 from triggerstream.web.graph import drawing
 from triggerstream.web.intake import LIST_BYTES, add_intake
 from triggerstream.web.peerkey import ANSWER_HEADER
@@ -207,8 +208,7 @@ class _Site:
     async def failures(self, request: web.Request) -> SessionsPage:
         """A page of sessions that have a failed instance."""
         asked = _query(request)
-        wanted = Filter(task=asked.filter.task, status=Status.FAILED)
-        query = Query(prefix=asked.prefix, after=asked.after, limit=asked.limit, filter=wanted)
+        query = replace(asked, filter=replace(asked.filter, status=Status.FAILED))
         return await self._inspector(request).sessions(query)
 
     async def session(self, request: web.Request) -> ExplainedSession:
@@ -314,19 +314,16 @@ def _session(request: web.Request) -> SessionId:
 
 
 def _query(request: web.Request) -> Query:
-    status = request.query.get("status")
-    if status and status not in set(Status):
-        raise RefusedError(400, f"status: is one of {', '.join(Status)}")
-    task, waits_for, after = (request.query.get(name) for name in ("task", "waitsFor", "after"))
+    after = request.query.get("after")
+    try:
+        wanted = filter_of(request.query)
+    except DecodeError as exc:
+        raise RefusedError(400, str(exc)) from exc
     return Query(
         prefix=request.query.get("prefix", ""),
         after=SessionId(after) if after else None,
         limit=_limit(request),
-        filter=Filter(
-            task=TaskName(task) if task else None,
-            status=Status(status) if status else None,
-            waits_for=TriggerName(waits_for) if waits_for else None,
-        ),
+        filter=wanted,
     )
 
 
