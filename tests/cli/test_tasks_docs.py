@@ -36,8 +36,8 @@ def test_every_example_is_read_without_a_finding(example: str) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    for key in TASK_KEYS:
-        assert f"\n### `{key}`\n" in PAGE
+    for named in TASK_KEYS:
+        assert f"\n### `{named}`\n" in PAGE
     for key in (*TOP_KEYS, *RETRY_KEYS):
         assert f"`{key}`" in PAGE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from hashlib import sha256
 
 import pytest
@@ -100,6 +101,12 @@ def test_every_key_becomes_a_field() -> None:
             extras={"x-owner": {"team": 1}, "colour": "red"},
         ),
     )
+    again = config_of(encode(config))
+    assert (again.tasks, again.bounds) == (config.tasks, config.bounds)
+    (task,) = config.tasks
+    bare = Task(name=task.name, run=task.run, after=task.after)
+    missing = [field.name for field in fields(Task) if getattr(task, field.name) == getattr(bare, field.name)]
+    assert missing == ["name", "run", "after"], "give each further field of a task a key above"
 
 
 def test_null_equals_leaving_out() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Final
+from typing import Final, Literal, TypeAlias, assert_never, get_args
 
 from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.ids import JsonObject, TaskName, TriggerName
@@ -25,7 +25,7 @@ from triggerstream.wire.tasksfile.conditions import (
 from triggerstream.wire.tasksfile.spots import Findings, Name, Spot, listed, meant, unknown_key
 from triggerstream.wire.tasksfile.tree import Value, plain
 
-TASK_KEYS: Final = (
+TaskKey: TypeAlias = Literal[
     "after",
     "run",
     "unless",
@@ -35,7 +35,8 @@ TASK_KEYS: Final = (
     "retry",
     "queue",
     "expires",
-)
+]
+TASK_KEYS: Final[tuple[TaskKey, ...]] = get_args(TaskKey)
 LATER_KEYS: Final = (
     "within",
     "deadline",
@@ -49,7 +50,8 @@ LATER_KEYS: Final = (
 """Keys of the condition language that this version does not know. They are refused even under ``$extras``:
 one that is kept without a meaning would take on another with the next version."""
 TOP_KEYS: Final = ("$schema", "$extras", "$bounds")
-RETRY_KEYS: Final = ("max", "backoff", "factor", "maxBackoff")
+RetryKey: TypeAlias = Literal["max", "backoff", "factor", "maxBackoff"]
+RETRY_KEYS: Final[tuple[RetryKey, ...]] = get_args(RetryKey)
 BOUND_KEYS: Final[Mapping[str, str]] = {
     re.sub("_(.)", lambda m: m.group(1).upper(), bound.name): bound.name for bound in fields(Bounds)
 }
@@ -209,7 +211,7 @@ def _task(name: Name, after: Triggers, draft: _Draft) -> Task:
     )
 
 
-def _read_key(key: str, value: Spot, draft: _Draft) -> None:
+def _read_key(key: TaskKey, value: Spot, draft: _Draft) -> None:
     match key:
         case "after":
             draft.after = read_triggers(value)
@@ -232,8 +234,10 @@ def _read_key(key: str, value: Spot, draft: _Draft) -> None:
             draft.retry = _read_retry(value)
         case "queue":
             draft.queue = _read_text(value, "a queue's name")
-        case _:
+        case "expires":
             draft.expires_us = _read_duration(value)
+        case _:
+            assert_never(key)
 
 
 def _read_other_key(key: Name, value: Spot, draft: _Draft, *, keep: bool) -> None:
@@ -341,8 +345,10 @@ def _read_retry(spot: Spot) -> Retry | None:
                 backoff_us = _read_duration(value) or 0
             case "factor":
                 factor = _read_factor(value)
-            case _:
+            case "maxBackoff":
                 longest_us = _read_duration(value)
+            case _:
+                assert_never(key.text)
     if "max" not in given and spot.is_whole:
         spot.error("missing-key", "`max` is missing: how many further attempts there may be")
     _check_retry(given, backoff_us=backoff_us, longest_us=longest_us)
