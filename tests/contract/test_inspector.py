@@ -29,6 +29,7 @@ from triggerstream.engine.queries.inspector import (
     target_shown,
 )
 from triggerstream.web.peers import Everywhere, Group, Peers
+from triggerstream.wire.answers import to_json
 from triggerstream.wire.marks import Identity
 from triggerstream.wire.records import NewRecord
 
@@ -84,7 +85,7 @@ def statuses(found: ExplainedSession) -> dict[str, str]:
 
 async def test_the_overview_has_the_app_and_each_partition(subject: Subject) -> None:
     await subject.fire("s", "a")
-    found = await subject.inspector.overview()
+    found = to_json(await subject.inspector.overview())
     assert found["app"] == subject.place.app
     (worker,) = rows(found, "workers")
     assert worker["own"] is True
@@ -150,13 +151,13 @@ async def test_a_filter_lists_the_sessions_that_pass(subject: Subject) -> None:
 async def test_the_configuration_in_force_is_shown(subject: Subject) -> None:
     found = await subject.inspector.configuration()
     assert found is not None
-    assert found["text"] == TASKS
-    assert [(row["task"], row["run"]) for row in rows(found, "tasks")] == [("t", "tasks.t"), ("u", "tasks.u")]
+    assert found.text == TASKS
+    assert [(row.task, row.run) for row in found.tasks] == [("t", "tasks.t"), ("u", "tasks.u")]
     await subject.place.configure(TASKS + " // 2")
     await subject.place.fold()
     later = await subject.inspector.configuration()
     assert later is not None
-    assert later["hash"] != found["hash"]
+    assert later.hash != found.hash
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "memory partition"])
@@ -174,14 +175,14 @@ async def test_dead_letters_are_paged_and_found_by_position(subject: Subject) ->
     await subject.place.log.append([NewRecord(key=b"s", value=b"no JSON %d" % n) for n in range(3)])
     await subject.place.fold()
     inspector = await subject.place.inspector()
-    page = await inspector.dead_letters(after=0, limit=2)
+    page = to_json(await inspector.dead_letters(after=0, limit=2))
     found = rows(page, "deadLetters")
     assert [(row["offset"], row["key"], row["value"]) for row in found] == [
         (1, "s", "no JSON 0"),
         (2, "s", "no JSON 1"),
     ]
     after = cast("int", page["after"])
-    rest = await inspector.dead_letters(after=after, limit=2)
+    rest = to_json(await inspector.dead_letters(after=after, limit=2))
     assert [row["offset"] for row in rows(rest, "deadLetters")] == [3]
     assert rest["after"] is None
     reason = await inspector.dead_letter(LogPosition(0, 2))

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from triggerstream.core.ids import JsonObject
+from triggerstream.core.ids import TaskName, TriggerName
+from triggerstream.engine.queries.answers import TaskRow
 from triggerstream.web.graph import MOST, Box, Drawing, drawing
 
 
-def task(name: str, *after: str, every: str | None = None, unless: tuple[str, ...] = ()) -> JsonObject:
-    return {"task": name, "run": f"app.{name}", "after": [*after], "andEvery": every, "unless": [*unless]}
+def task(name: str, *after: str, every: str | None = None, unless: tuple[str, ...] = ()) -> TaskRow:
+    return TaskRow(
+        task=TaskName(name),
+        run=f"app.{name}",
+        after=[TriggerName(one) for one in after],
+        and_every=None if every is None else TriggerName(every),
+        unless=[TriggerName(one) for one in unless],
+    )
 
 
-def drawn(*tasks: JsonObject) -> Drawing:
+def drawn(*tasks: TaskRow) -> Drawing:
     found = drawing(tasks)
     assert found is not None
     return found

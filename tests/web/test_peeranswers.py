@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import Struct
 
 from tests.core.scenarios import Check, Partition, Scenario, scenarios
-from triggerstream.core.answers import ExplainedSession, SessionsPage
+from triggerstream.core.answers import SessionsPage
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import JsonObject
 from triggerstream.core.listing import Filter
-from triggerstream.engine.queries.inspector import described, explained, listed, partition_row
-from triggerstream.web.peeranswers import (
-    CONFIGURATION,
-    OVERVIEW,
-    Fields,
-    check_shape,
-    read_answer,
-)
+from triggerstream.engine.queries.answers import Overview, PartitionRow, WorkerRow
+from triggerstream.engine.queries.inspector import described, explained, listed
+from triggerstream.web.peeranswers import read_answer
 from triggerstream.wire.answers import to_json
 from triggerstream.wire.json import dumps
 
@@ -33,37 +29,51 @@ def test_every_state_of_a_scenario_is_taken(scenario: Scenario) -> None:
         rows = []
         for session, state in partition.stored.items():
             shown = explained(partition.rules, session, state, partition=0)
-            assert read_answer(200, dumps(to_json(shown)), ExplainedSession) == shown
+            taken(shown)
             row = listed(partition.rules, session, state, wanted=Filter())
             assert row is not None
             rows.append(row)
         page = SessionsPage(sessions=rows, after=None, complete=True)
-        assert read_answer(200, dumps(to_json(page)), SessionsPage) == page
+        taken(page)
         if (config := described(partition.rules.current)) is not None:
-            taken(config, CONFIGURATION)
+            taken(config)
 
 
-def test_a_row_of_the_overview_is_taken() -> None:
+def test_an_overview_is_taken() -> None:
     for recovered in (None, 3):
-        row = partition_row(0, owner=None, own=False, phase="unknown", recovered=recovered)
-        taken({"partitions": [row]}, OVERVIEW)
+        row = PartitionRow(partition=0, owner=None, own=False, phase="unknown", recovered=recovered)
+        worker = WorkerRow(url=None, own=False, says="away")
+        taken(Overview(app="app", workers=[worker], partitions=[row]))
 
 
-def taken(found: JsonObject, shape: Fields) -> None:
+def taken(answer: Struct) -> None:
     """Check that a worker takes that answer of another one."""
-    assert read_answer(200, dumps(found), shape) == found
+    assert read_answer(200, dumps(to_json(answer)), type(answer)) == answer
+
+
+def test_fields_of_a_newer_release_are_ignored() -> None:
+    page = to_json(SessionsPage(sessions=[], after=None, complete=True))
+    shown = read_answer(200, dumps({**page, "later": 1}), SessionsPage)
+    assert shown == SessionsPage(sessions=[], after=None, complete=True)
 
 
 def test_a_refusal_says_where() -> None:
-    with pytest.raises(DecodeError, match=r"^/partitions/0/lag: must be int or NoneType$"):
-        check_shape(
-            {"partitions": [{**partition_row(0, owner=None, own=False, phase=""), "lag": "1"}]}, OVERVIEW, ""
-        )
+    row = to_json(PartitionRow(partition=0, owner=None, own=False, phase=""))
+    overview: JsonObject = {"app": "", "workers": [], "partitions": [{**row, "lag": "1"}]}
+    with pytest.raises(DecodeError, match=r"got `str` - at `\$\.partitions\[0\]\.lag`$"):
+        read_answer(200, dumps(overview), Overview)
     with pytest.raises(DecodeError, match=r"^Object missing required field `sessions`$"):
         read_answer(200, b"{}", SessionsPage)
-    row: JsonObject = {"session": "s", "waiting": 0, "running": 0, "failed": 0, "done": 0, "closed": False}
-    page: JsonObject = {"sessions": [{**row, "clock": "soon", "waitsFor": [], "failures": []}]}
+    session: JsonObject = {
+        "session": "s",
+        "waiting": 0,
+        "running": 0,
+        "failed": 0,
+        "done": 0,
+        "closed": False,
+    }
+    page: JsonObject = {"sessions": [{**session, "clock": "soon", "waitsFor": [], "failures": []}]}
     with pytest.raises(DecodeError, match=r"must be an RFC 3339 instant.* is `soon`"):
         read_answer(200, dumps(page), SessionsPage)
     with pytest.raises(DecodeError, match=r"^503: busy$"):
-        read_answer(503, b'{"error": "busy"}', OVERVIEW)
+        read_answer(503, b'{"error": "busy"}', Overview)

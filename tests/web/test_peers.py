@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -19,10 +19,17 @@ from triggerstream.core.answers import (
     SessionsPage,
 )
 from triggerstream.core.errors import UsageError
-from triggerstream.core.ids import AppId, JsonObject, SessionId
+from triggerstream.core.ids import AppId, ConfigHash, SessionId
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed
-from triggerstream.engine.queries.inspector import ElsewhereError, Query, partition_row
+from triggerstream.engine.queries.answers import (
+    DeadLettersPage,
+    Overview,
+    PartitionRow,
+    ShownConfiguration,
+    WorkerRow,
+)
+from triggerstream.engine.queries.inspector import ElsewhereError, Query
 from triggerstream.web import peers as peering
 from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey
 from triggerstream.web.peers import NO_KEY, Everywhere, Group, NotAskedError, PeerError, Peers, Worker
@@ -34,8 +41,8 @@ ODD = "a/b?c=d&e#f%g é"
 KEY = PeerKey(bytes(range(32)), app=AppId("app"))
 
 
-def partition(number: int) -> JsonObject:
-    return {**partition_row(number, owner="http://self", own=True, phase="ready", events=9), "lag": 0}
+def partition(number: int) -> PartitionRow:
+    return PartitionRow(partition=number, owner="http://self", own=True, phase="ready", events=9, lag=0)
 
 
 def row(name: str) -> ListedSession:
@@ -74,8 +81,9 @@ def session(name: str) -> ExplainedSession:
 class Here:
     """A worker that has partition 0, and sessions of a and c."""
 
-    async def overview(self) -> JsonObject:
-        return {"app": "app", "workers": [{"url": "here", "own": True}], "partitions": [partition(0)]}
+    async def overview(self) -> Overview:
+        worker = WorkerRow(url="here", own=True, says=None)
+        return Overview(app="app", workers=[worker], partitions=[partition(0)])
 
     async def session(self, name: SessionId) -> ExplainedSession | None:
         if name == "a":
@@ -86,11 +94,11 @@ class Here:
         rows = [row(name) for name in ("a", "c") if query.after is None or name > query.after]
         return SessionsPage(sessions=rows[: query.limit], after=None, complete=True)
 
-    async def configuration(self) -> JsonObject | None:
+    async def configuration(self) -> ShownConfiguration | None:
         return None
 
-    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
-        return {"deadLetters": [], "after": after + limit}
+    async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
+        return DeadLettersPage(dead_letters=[], after=after + limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
         return f"buried at {position.offset}"
@@ -131,7 +139,7 @@ class There:
         assert request.query["here"] == "1"
         match request.path:
             case "/v1/overview":
-                return web.json_response({"app": "app", "workers": [], "partitions": [partition(1)]})
+                return web.json_response(to_json(Overview(app="app", workers=[], partitions=[partition(1)])))
             case "/v1/sessions":
                 rows = [row(name) for name in ("b", "d") if name > request.query.get("after", "")]
                 limit = int(request.query["limit"])
@@ -171,7 +179,7 @@ async def both(there: There) -> AsyncIterator[Everywhere]:
     await peers.close()
 
 
-CONFIGURED: JsonObject = {"hash": "h", "text": "", "arrival": None, "tasks": []}
+CONFIGURED = ShownConfiguration(hash=ConfigHash("h"), text="", arrival_us=None, tasks=[])
 
 
 def names(page: SessionsPage) -> list[str]:
@@ -218,9 +226,9 @@ async def test_lists_of_all_are_one_list(both: Everywhere) -> None:
 
 async def test_an_overview_has_the_partitions_of_all(both: Everywhere) -> None:
     found = await both.overview()
-    rows = cast("list[JsonObject]", found["partitions"])
-    assert [(one["partition"], one["own"]) for one in rows] == [(0, True), (1, False)]
-    assert str(rows[1]["owner"]).startswith("http://127.0.0.1:")
+    rows = found.partitions
+    assert [(one.partition, one.own) for one in rows] == [(0, True), (1, False)]
+    assert str(rows[1].owner).startswith("http://127.0.0.1:")
     assert await both.configuration() == CONFIGURED
 
 
@@ -235,9 +243,8 @@ async def test_one_that_does_not_answer_in_time_is_told_of(
     assert names(page) == ["a", "c"]
     assert "did not answer within" in str(page.missing)
     found = await both.overview()
-    assert [one["says"] is None for one in cast("list[JsonObject]", found["workers"])[1:]] == [False]
-    rows = cast("list[JsonObject]", found["partitions"])
-    assert [(one["partition"], one.get("phase")) for one in rows] == [(0, "ready"), (1, "unknown")]
+    assert [one.says is None for one in found.workers[1:]] == [False]
+    assert [(one.partition, one.phase) for one in found.partitions] == [(0, "ready"), (1, "unknown")]
 
 
 async def test_a_configuration_is_asked_of_whoever_has_one(both: Everywhere, there: There) -> None:
@@ -280,7 +287,7 @@ async def test_an_answer_that_is_not_proven_is_nonsense(both: Everywhere, there:
     assert names(page) == ["a", "c"]
     assert "answered nonsense" in str(page.missing)
     found = await both.overview()
-    assert "answered nonsense" in str(found["workers"])
+    assert "answered nonsense" in str(found.workers)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +312,7 @@ async def test_an_answer_of_another_shape_is_nonsense(
     monkeypatch.setattr(There, "answer", answer)
     match path:
         case "/v1/overview":
-            assert "nonsense" in str((await both.overview())["workers"])
+            assert "nonsense" in str((await both.overview()).workers)
         case "/v1/sessions":
             assert "nonsense" in str((await both.sessions(Query())).missing)
         case "/v1/configuration":
@@ -332,9 +339,7 @@ async def test_without_a_key_nobody_is_asked_and_the_pages_say_so(there: There) 
     page = await made.sessions(Query())
     assert (names(page), page.missing) == (["a", "c"], [f"2 other workers are not asked: {NO_KEY}"])
     found = await made.overview()
-    assert [one["says"] for one in cast("list[JsonObject]", found["workers"])[1:]] == [
-        f"2 other workers are not asked: {NO_KEY}"
-    ]
+    assert [one.says for one in found.workers[1:]] == [f"2 other workers are not asked: {NO_KEY}"]
     with pytest.raises(PeerError, match=NO_KEY):
         await made.configuration()
     assert there.asked == []

@@ -18,9 +18,10 @@ from tests.support.waiting import eventually
 from triggerstream import bootstrap
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.events import Trigger
-from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
+from triggerstream.core.ids import AppId, SessionId, TriggerName
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed
+from triggerstream.engine.queries.answers import DeadLettersPage, Overview, ShownConfiguration
 from triggerstream.engine.queries.embedded import Lookout
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query
 from triggerstream.settings import SqliteAddress
@@ -50,8 +51,8 @@ class Empty:
     def __init__(self) -> None:
         self.appended: list[Addressed] = []
 
-    async def overview(self) -> JsonObject:
-        return {"app": APP, "workers": [], "partitions": []}
+    async def overview(self) -> Overview:
+        return Overview(app=APP, workers=[], partitions=[])
 
     async def session(self, _: SessionId) -> ExplainedSession | None:
         raise ElsewhereError(1)
@@ -59,11 +60,11 @@ class Empty:
     async def sessions(self, _: Query) -> SessionsPage:
         return SessionsPage(sessions=[], after=None, complete=True)
 
-    async def configuration(self) -> JsonObject | None:
+    async def configuration(self) -> ShownConfiguration | None:
         return None
 
-    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
-        return {"deadLetters": [], "after": after + limit}
+    async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
+        return DeadLettersPage(dead_letters=[], after=after + limit)
 
     async def dead_letter(self, _: LogPosition) -> str | None:
         return None

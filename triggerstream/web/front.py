@@ -21,11 +21,12 @@ from triggerstream.supervision.child import Supervision
 from triggerstream.web.access import Access, tokens_for
 from triggerstream.web.logins import Logins
 from triggerstream.web.loopback import is_loopback
-from triggerstream.web.peeranswers import ENDED_LOGINS
+from triggerstream.web.peeranswers import ToldLogouts
 from triggerstream.web.peerkey import PeerKey, read_peer_key
 from triggerstream.web.peers import NO_KEY, Everywhere, Group, Peers, Worker
 from triggerstream.web.serving import Server, listening_socket, url_of
 from triggerstream.web.site import site
+from triggerstream.wire.answers import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -171,9 +172,9 @@ async def learn_logouts_for_ever(peers: Peers, logins: Logins) -> None:
     while True:
         for worker in peers.group().workers():
             try:
-                told = await peers.ask(worker, "/v1/logouts", ENDED_LOGINS)
+                told = await peers.ask(worker, "/v1/logouts", ToldLogouts)
                 if told is not None:
-                    logins.learn(told)
+                    logins.learn(to_json(told))
             except LogError:
                 continue  # The pages name workers that do not answer, so no log line is needed.
             except Exception as exc:  # noqa: BLE001 - without this task, ended logins would stay valid here

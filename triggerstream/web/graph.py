@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
 
-from triggerstream.core.ids import JsonObject
+from triggerstream.engine.queries.answers import TaskRow
 
 MOST = 400
 """Boxes that are drawn; a drawing of more is no help."""
@@ -58,9 +57,9 @@ class Drawing:
     arrows: tuple[Arrow, ...]
 
 
-def drawing(tasks: Sequence[JsonObject]) -> Drawing | None:
+def drawing(tasks: Sequence[TaskRow]) -> Drawing | None:
     """The drawing of the tasks of a configuration; None where there are none, or too many to be seen."""
-    by_name = {str(task["task"]): task for task in tasks}
+    by_name: dict[str, TaskRow] = {task.task: task for task in tasks}
     links = [link for task in tasks for link in _links(task)]
     names = list(dict.fromkeys([*(source for source, _, _ in links), *by_name]))
     if not names or len(names) > MOST:
@@ -90,12 +89,11 @@ _Node = str | tuple[int, int]
 """A trigger's or a task's name; or the bend of an arrow: its number, and the layer that it passes."""
 
 
-def _links(task: JsonObject) -> list[_Link]:
-    name = str(task["task"])
-    found = [(str(source), name, "after") for source in cast("list[str]", task["after"])]
-    if task["andEvery"] is not None:
-        found.append((str(task["andEvery"]), name, "every"))
-    found += [(str(source), name, "unless") for source in cast("list[str]", task["unless"])]
+def _links(task: TaskRow) -> list[_Link]:
+    found: list[_Link] = [(source, task.task, "after") for source in task.after]
+    if task.and_every is not None:
+        found.append((task.and_every, task.task, "every"))
+    found += [(source, task.task, "unless") for source in task.unless]
     return list(dict.fromkeys(found))
 
 
@@ -153,7 +151,7 @@ def _middle(places: Iterable[float], own: float) -> float:
     return sum(found) / len(found) if found else own
 
 
-def _placed(layers: Sequence[Sequence[_Node]], by_name: Mapping[str, JsonObject]) -> dict[_Node, Box]:
+def _placed(layers: Sequence[Sequence[_Node]], by_name: Mapping[str, TaskRow]) -> dict[_Node, Box]:
     heights = [sum(_height(node, by_name) + _GAP_Y for node in layer) for layer in layers]
     boxes: dict[_Node, Box] = {}
     x = float(_PAD)
@@ -167,14 +165,14 @@ def _placed(layers: Sequence[Sequence[_Node]], by_name: Mapping[str, JsonObject]
     return boxes
 
 
-def _box(node: _Node, by_name: Mapping[str, JsonObject], *, x: float, y: float, width: float) -> Box:
+def _box(node: _Node, by_name: Mapping[str, TaskRow], *, x: float, y: float, width: float) -> Box:
     name = node if isinstance(node, str) else ""
     task = by_name.get(name)
     return Box(
         name=name,
         text=_short(name),
         kind="trigger" if task is None else "task",
-        run="" if task is None else _short(str(task["run"])),
+        run="" if task is None else _short(task.run),
         x=x,
         y=y,
         width=width,
@@ -182,17 +180,17 @@ def _box(node: _Node, by_name: Mapping[str, JsonObject], *, x: float, y: float, 
     )
 
 
-def _height(node: _Node, by_name: Mapping[str, JsonObject]) -> int:
+def _height(node: _Node, by_name: Mapping[str, TaskRow]) -> int:
     if not isinstance(node, str):
         return 0
     return _TASK_HEIGHT if node in by_name else _HEIGHT
 
 
-def _width(node: _Node, by_name: Mapping[str, JsonObject]) -> float:
+def _width(node: _Node, by_name: Mapping[str, TaskRow]) -> float:
     if not isinstance(node, str):
         return 0
     task = by_name.get(node)
-    letters = max(len(_short(node)), 0 if task is None else len(_short(str(task["run"]))))
+    letters = max(len(_short(node)), 0 if task is None else len(_short(task.run)))
     return letters * _LETTER + 2 * _PAD
 
 

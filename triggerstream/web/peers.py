@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -19,17 +19,19 @@ from yarl import URL
 
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, LogError, UsageError
-from triggerstream.core.ids import JsonObject, SessionId
+from triggerstream.core.ids import SessionId
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed
-from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query, merged, partition_row
-from triggerstream.web.filters import parameters_of
-from triggerstream.web.peeranswers import (
-    CONFIGURATION,
-    OVERVIEW,
-    Fields,
-    read_answer,
+from triggerstream.engine.queries.answers import (
+    DeadLettersPage,
+    Overview,
+    PartitionRow,
+    ShownConfiguration,
+    WorkerRow,
 )
+from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query, merged
+from triggerstream.web.filters import parameters_of
+from triggerstream.web.peeranswers import read_answer
 from triggerstream.web.peerkey import ANSWER_HEADER, Asked, PeerKey
 
 _T = TypeVar("_T", bound=Struct)
@@ -82,13 +84,7 @@ class Peers:
         self.key = key
         self._http: aiohttp.ClientSession | None = None
 
-    @overload
-    async def ask(self, worker: Worker, path: str, shape: Fields) -> JsonObject | None: ...
-
-    @overload
-    async def ask(self, worker: Worker, path: str, shape: type[_T]) -> _T | None: ...
-
-    async def ask(self, worker: Worker, path: str, shape: Fields | type[_T]) -> JsonObject | _T | None:
+    async def ask(self, worker: Worker, path: str, kind: type[_T]) -> _T | None:
         """The answer of ``worker``; None: it does not have the requested object.
 
         Raises:
@@ -118,11 +114,11 @@ class Peers:
             raise PeerError(f"{worker.name} did not answer within {TIMEOUT_S:g} s") from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise PeerError(f"{worker.name} cannot be reached: {type(exc).__name__}") from exc
-        return self.read(worker, nonce, status=status, body=body, proof=proof, shape=shape)
+        return self.read(worker, nonce, status=status, body=body, proof=proof, kind=kind)
 
     def read(
-        self, worker: Worker, nonce: str, *, status: int, body: bytes, proof: str, shape: Fields | type[_T]
-    ) -> JsonObject | _T | None:
+        self, worker: Worker, nonce: str, *, status: int, body: bytes, proof: str, kind: type[_T]
+    ) -> _T | None:
         """The content of an answer with the MAC ``proof``; None: the worker does not have the object.
 
         Raises:
@@ -133,7 +129,7 @@ class Peers:
                 f"{worker.name} answered nonsense ({status}): it does not prove that it has the peer key"
             )
         try:
-            return read_answer(status, body, shape)
+            return read_answer(status, body, kind)
         except DecodeError as exc:
             raise PeerError(f"{worker.name} answered nonsense: {exc}") from exc
 
@@ -165,26 +161,24 @@ class Everywhere:
         self._here = here
         self._peers = peers
 
-    async def overview(self) -> JsonObject:
+    async def overview(self) -> Overview:
         """All partitions; of a worker that does not answer, only which ones it has."""
-        own, others = await self._gathered(self._here.overview(), "/v1/overview", OVERVIEW)
-        partitions = {cast("int", row["partition"]): row for row in _rows(own, "partitions")}
-        workers = _rows(own, "workers")
+        own, others = await self._gathered(self._here.overview(), "/v1/overview", Overview)
+        partitions = {row.partition: row for row in own.partitions}
+        workers = list(own.workers)
         for worker, found in others:
             says = str(found) if isinstance(found, LogError) else None
-            workers.append({"url": worker.url or worker.name, "own": False, "says": says})
+            workers.append(WorkerRow(url=worker.url or worker.name, own=False, says=says))
             if not isinstance(found, LogError):
-                for row in _rows(found, "partitions"):
-                    number = cast("int", row["partition"])
-                    partitions.setdefault(number, {**row, "own": False, "owner": worker.url})
+                for row in found.partitions:
+                    partitions.setdefault(row.partition, structs.replace(row, own=False, owner=worker.url))
         for number, worker in self._peers.group().others.items():
             owner = worker.url or worker.name
-            partitions.setdefault(number, partition_row(number, owner=owner, own=False, phase="unknown"))
-        return {
-            **own,
-            "workers": list(workers),
-            "partitions": [partitions[number] for number in sorted(partitions)],
-        }
+            unknown = PartitionRow(partition=number, owner=owner, own=False, phase="unknown")
+            partitions.setdefault(number, unknown)
+        return Overview(
+            app=own.app, workers=workers, partitions=[partitions[number] for number in sorted(partitions)]
+        )
 
     async def session(self, session: SessionId) -> ExplainedSession | None:
         """A session, of the worker that has it."""
@@ -208,7 +202,7 @@ class Everywhere:
         missing = [str(found) for _, found in others if isinstance(found, LogError)]
         return structs.replace(merged(pages, limit=query.limit), missing=missing)
 
-    async def configuration(self) -> JsonObject | None:
+    async def configuration(self) -> ShownConfiguration | None:
         """The configuration in force: of this worker, else of the first that has one."""
         failed: LogError | None = None
         try:
@@ -218,17 +212,17 @@ class Everywhere:
             failed = exc
         for worker in self._peers.group().workers():
             try:
-                found = await self._peers.ask(worker, "/v1/configuration", CONFIGURATION)
+                found = await self._peers.ask(worker, "/v1/configuration", ShownConfiguration)
             except LogError as exc:
                 failed = exc
             else:
-                if found is not None and found["hash"] is not None:
+                if found is not None and found.hash is not None:
                     return found
         if failed is not None:
             raise failed
         return None
 
-    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
+    async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
         """They are in a topic that each worker can read."""
         return await self._here.dead_letters(after=after, limit=limit)
 
@@ -241,10 +235,10 @@ class Everywhere:
         try:
             return await self._here.progress(partition)
         except ElsewhereError as exc:
-            found = await self._peers.ask(self._owner(exc), "/v1/overview", OVERVIEW)
-        for row in [] if found is None else _rows(found, "partitions"):
-            if row["partition"] == partition and isinstance(row["events"], int):
-                return row["events"]
+            found = await self._peers.ask(self._owner(exc), "/v1/overview", Overview)
+        for row in [] if found is None else found.partitions:
+            if row.partition == partition and row.events is not None:
+                return row.events
         raise UsageError(f"partition {partition} is changing hands: ask again in a moment")
 
     async def append(self, to: Addressed) -> LogPosition:
@@ -266,28 +260,19 @@ class Everywhere:
             raise NotAskedError(elsewhere.partition) from elsewhere
         return worker
 
-    @overload
     async def _gathered(
-        self, own: Coroutine[Any, Any, JsonObject], path: str, shape: Fields
-    ) -> tuple[JsonObject, list[tuple[Worker, JsonObject | LogError]]]: ...
-
-    @overload
-    async def _gathered(
-        self, own: Coroutine[Any, Any, _T], path: str, shape: type[_T]
-    ) -> tuple[_T, list[tuple[Worker, _T | LogError]]]: ...
-
-    async def _gathered(
-        self, own: Coroutine[Any, Any, Any], path: str, shape: Fields | type[_T]
-    ) -> tuple[Any, list[tuple[Worker, Any]]]:
+        self, own: Coroutine[Any, Any, _T], path: str, kind: type[_T]
+    ) -> tuple[_T, list[tuple[Worker, _T | LogError]]]:
         workers = self._peers.group().workers()
         if self._peers.key is None and workers:
             return await own, [(_others(workers), PeerError(f"{_others(workers).name} not asked: {NO_KEY}"))]
-        mine, *rest = await asyncio.gather(own, *(self._asked(worker, path, shape) for worker in workers))
-        return mine, list(zip(workers, rest, strict=True))
+        asked = asyncio.gather(*(self._asked(worker, path, kind) for worker in workers))
+        mine, found = await asyncio.gather(own, asked)
+        return mine, list(zip(workers, found, strict=True))
 
-    async def _asked(self, worker: Worker, path: str, shape: Fields | type[_T]) -> JsonObject | _T | LogError:
+    async def _asked(self, worker: Worker, path: str, kind: type[_T]) -> _T | LogError:
         try:
-            found: JsonObject | _T | None = await self._peers.ask(worker, path, shape)
+            found = await self._peers.ask(worker, path, kind)
         except LogError as exc:
             return exc
         return PeerError(f"{worker.name} knows no {path}") if found is None else found
@@ -297,7 +282,3 @@ def _others(workers: list[Worker]) -> Worker:
     """One placeholder for all workers that are not asked."""
     name = "another worker is" if len(workers) == 1 else f"{len(workers)} other workers are"
     return Worker(name=name, url=None, says=NO_KEY)
-
-
-def _rows(found: JsonObject, name: str) -> list[JsonObject]:
-    return list(cast("list[JsonObject]", found.get(name) or []))

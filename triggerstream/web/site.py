@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from importlib.resources import files
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from aiohttp import web
@@ -25,6 +25,7 @@ from triggerstream.engine.operations.orders import (
     named_order,
 )
 from triggerstream.engine.ports import Log
+from triggerstream.engine.queries.answers import DeadLettersPage, Overview, ShownConfiguration
 from triggerstream.engine.queries.inspector import (
     Inspector,
     Query,
@@ -171,10 +172,10 @@ class _Site:
     def as_page(self, name: str, answer: _Answer) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             found = await answer(request)
-            shown = structs.asdict(found) if isinstance(found, Struct) else found
+            shown: dict[str, Any] = structs.asdict(found) if isinstance(found, Struct) else {**found}
             values = {**shown, **self._common(request, name), "found": found}
             if name == "configuration":
-                values["drawing"] = drawing(cast("list[JsonObject]", shown.get("tasks") or []))
+                values["drawing"] = drawing(shown["tasks"])
             return answers.html(name, values)
 
         return handler
@@ -197,7 +198,7 @@ class _Site:
 
     # ---- what is shown ----------------------------------------------------------------------------
 
-    async def overview(self, request: web.Request) -> JsonObject:
+    async def overview(self, request: web.Request) -> Overview:
         """Partitions and workers."""
         return await self._inspector(request).overview()
 
@@ -221,12 +222,12 @@ class _Site:
             )
         return found
 
-    async def configuration(self, request: web.Request) -> JsonObject:
+    async def configuration(self, request: web.Request) -> ShownConfiguration | JsonObject:
         """The configuration in force."""
         found = await self._inspector(request).configuration()
         return {"hash": None, "text": "", "tasks": [], "arrival": None} if found is None else found
 
-    async def dead_letters(self, request: web.Request) -> JsonObject:
+    async def dead_letters(self, request: web.Request) -> DeadLettersPage:
         """A page of dead letters."""
         after = _integer(request, "after", 0, most=2**62)
         return await self._inspector(request).dead_letters(after=after, limit=_limit(request))

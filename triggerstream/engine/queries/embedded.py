@@ -9,20 +9,26 @@ from contextlib import suppress
 
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import LogError
-from triggerstream.core.ids import AppId, JsonObject, SessionId
+from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, ReaderSource, append_orders
 from triggerstream.engine.ports import Log, Reader
+from triggerstream.engine.queries.answers import (
+    DeadLettersPage,
+    Overview,
+    PartitionRow,
+    ShownConfiguration,
+    WorkerRow,
+)
 from triggerstream.engine.queries.index import Indexer, States, keep
 from triggerstream.engine.queries.inspector import (
     Query,
     described,
     explained,
     letters,
-    partition_row,
 )
 from triggerstream.engine.queries.listing import Part, listing
 from triggerstream.engine.queries.view import View
@@ -87,27 +93,23 @@ class Lookout:
                 self._rates.note(time.monotonic(), {0: (await self._reader.progress()).offset})
             await asyncio.sleep(SAMPLE_S)
 
-    async def overview(self) -> JsonObject:
+    async def overview(self) -> Overview:
         """The one partition that there is."""
         progress = await self._reader.progress()
-        return {
-            "app": self._app,
-            "workers": [{"url": None, "own": True, "says": None}],
-            "partitions": [
-                partition_row(
-                    0,
-                    owner=None,
-                    own=True,
-                    phase="ready",
-                    recovered=100,
-                    lag=progress.lag,
-                    events=progress.offset,
-                    events_per_second=self._rates.of(0),
-                    dead_letters=progress.dead_letters,
-                    outbox=progress.outbox,
-                )
-            ],
-        }
+        row = PartitionRow(
+            partition=0,
+            owner=None,
+            own=True,
+            phase="ready",
+            recovered=100,
+            lag=progress.lag,
+            events=progress.offset,
+            events_per_second=self._rates.of(0),
+            dead_letters=progress.dead_letters,
+            outbox=progress.outbox,
+        )
+        worker = WorkerRow(url=None, own=True, says=None)
+        return Overview(app=self._app, workers=[worker], partitions=[row])
 
     async def session(self, session: SessionId) -> ExplainedSession | None:
         row = await self._reader.session(session)
@@ -119,10 +121,10 @@ class Lookout:
         part = Part(states=self.states, rules=await self.rules(), indexer=self._indexer, keeper=self._keeper)
         return await listing([part], query)
 
-    async def configuration(self) -> JsonObject | None:
+    async def configuration(self) -> ShownConfiguration | None:
         return described((await self.rules()).current)
 
-    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
+    async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:

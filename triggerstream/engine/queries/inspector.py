@@ -13,9 +13,9 @@ from typing import Protocol
 
 from msgspec import structs
 
-from triggerstream.core.answers import ExplainedSession, ListedSession, SessionsPage
+from triggerstream.core.answers import ExplainedSession, Instant, ListedSession, SessionsPage
 from triggerstream.core.errors import UsageError
-from triggerstream.core.ids import InstanceId, Json, JsonObject, SessionId
+from triggerstream.core.ids import InstanceId, SessionId
 from triggerstream.core.listing import Filter, count, failures
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import Inert
@@ -23,8 +23,14 @@ from triggerstream.core.tasks import Applied, Rules
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, Answer, SessionAfter, Target, outcomes
 from triggerstream.engine.ports import DeadLetterRow
+from triggerstream.engine.queries.answers import (
+    DeadLettersPage,
+    Overview,
+    ShownConfiguration,
+    ShownDeadLetter,
+    TaskRow,
+)
 from triggerstream.engine.stored_states import SOMEWHERE, Keeper
-from triggerstream.wire.instants import format_instant
 
 ORDER_WAIT_S = 5.0
 """How long a page waits for the outcome of an order."""
@@ -55,8 +61,8 @@ class Inspector(Protocol):
     sessions: the index follows the store, and is not there yet.
     """
 
-    async def overview(self) -> JsonObject:
-        """``app``; ``workers``; ``partitions``, each with its owner, phase, lag and what was done."""
+    async def overview(self) -> Overview:
+        """The app's workers, and its partitions with what was done there."""
 
     async def session(self, session: SessionId) -> ExplainedSession | None:
         """A session, explained; None: nothing is known of it.
@@ -69,11 +75,11 @@ class Inspector(Protocol):
     async def sessions(self, query: Query) -> SessionsPage:
         """A page of sessions."""
 
-    async def configuration(self) -> JsonObject | None:
+    async def configuration(self) -> ShownConfiguration | None:
         """The configuration in force; None where there is none, or nothing here that could have one."""
 
-    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
-        """``deadLetters``, oldest first, with a number greater than ``after``; ``after`` as for sessions."""
+    async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
+        """Dead letters with a number greater than ``after``, oldest first."""
 
     async def dead_letter(self, position: LogPosition) -> str | None:
         """The reason why the record at ``position`` became a dead letter; None if it did not."""
@@ -173,73 +179,48 @@ def listed(
     )
 
 
-def partition_row(
-    number: int,
-    *,
-    owner: str | None,
-    own: bool,
-    phase: str,
-    recovered: int | None = None,
-    lag: int | None = None,
-    events: int | None = None,
-    events_per_second: float | None = None,
-    dead_letters: int | None = None,
-    outbox: int | None = None,
-) -> JsonObject:
-    """A partition as ``Inspector.overview`` has it; None: not known. ``recovered`` is a percentage."""
-    return {
-        "partition": number,
-        "owner": owner,
-        "own": own,
-        "phase": phase,
-        "recovered": recovered,
-        "lag": lag,
-        "events": events,
-        "eventsPerSecond": events_per_second,
-        "deadLetters": dead_letters,
-        "outbox": outbox,
-    }
-
-
-def described(applied: Applied) -> JsonObject | None:
+def described(applied: Applied) -> ShownConfiguration | None:
     """A configuration as ``Inspector.configuration`` has it."""
     config = applied.config
     if not config.hash:
         return None
-    tasks: list[Json] = [
-        {
-            "task": task.name,
-            "run": task.run,
-            "after": list(task.after),
-            "andEvery": task.and_every,
-            "unless": list(task.unless),
-        }
-        for task in config.tasks
-    ]
-    arrival = format_instant(applied.arrival_us)
-    return {"hash": config.hash, "arrival": arrival, "text": config.text, "tasks": tasks}
+    return ShownConfiguration(
+        hash=config.hash,
+        arrival_us=Instant(applied.arrival_us),
+        text=config.text,
+        tasks=[
+            TaskRow(
+                task=task.name,
+                run=task.run,
+                after=list(task.after),
+                and_every=task.and_every,
+                unless=list(task.unless),
+            )
+            for task in config.tasks
+        ],
+    )
 
 
-def letters(rows: Sequence[DeadLetterRow], *, limit: int) -> JsonObject:
-    """A page of dead letters; bytes as text, what is no UTF-8 replaced."""
-    return {
-        "deadLetters": [
-            {
-                "number": row.number,
-                "at": format_instant(row.at_us),
-                "partition": row.partition,
-                "offset": row.offset,
-                "lastOffset": row.last,
-                "leftOut": row.left_out,
-                "key": _text(row.key),
-                "value": _text(row.value),
-                "headers": [[name, _text(value)] for name, value in row.headers],
-                "reason": row.reason,
-            }
+def letters(rows: Sequence[DeadLetterRow], *, limit: int) -> DeadLettersPage:
+    """A page of dead letters as ``Inspector.dead_letters`` has it."""
+    return DeadLettersPage(
+        dead_letters=[
+            ShownDeadLetter(
+                number=row.number,
+                at_us=Instant(row.at_us),
+                partition=row.partition,
+                offset=row.offset,
+                last_offset=row.last,
+                left_out=row.left_out,
+                key=_text(row.key),
+                value=_text(row.value),
+                headers=[[name, _text(value)] for name, value in row.headers],
+                reason=row.reason,
+            )
             for row in rows
         ],
-        "after": rows[-1].number if len(rows) == limit else None,
-    }
+        after=rows[-1].number if len(rows) == limit else None,
+    )
 
 
 def merged(pages: Sequence[SessionsPage], *, limit: int) -> SessionsPage:

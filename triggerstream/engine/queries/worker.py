@@ -11,15 +11,22 @@ from msgspec import structs
 
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import AppId, JsonObject, SessionId
+from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed, order_record
+from triggerstream.engine.operations.orders import Addressed, ReaderSource, order_record
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Life, Partition
 from triggerstream.engine.partitioned.ports import Appender
 from triggerstream.engine.ports import Reader
+from triggerstream.engine.queries.answers import (
+    DeadLettersPage,
+    Overview,
+    PartitionRow,
+    ShownConfiguration,
+    WorkerRow,
+)
 from triggerstream.engine.queries.index import CHANGED, Index, Indexer, States, keep
 from triggerstream.engine.queries.inspector import (
     ElsewhereError,
@@ -27,7 +34,6 @@ from triggerstream.engine.queries.inspector import (
     described,
     explained,
     letters,
-    partition_row,
 )
 from triggerstream.engine.queries.listing import Part, listing
 from triggerstream.wire.marks import Identity
@@ -88,6 +94,7 @@ class OwnedLookout:
         self._index = index
         self._appender = appender
         self._reader = reader
+        self._orders = ReaderSource(reader)
         self._shelves: dict[int, _Shelf] = {}
         self._rates = Rates()
         owner.on_durable = self.note
@@ -116,20 +123,20 @@ class OwnedLookout:
 
     # ---- what is shown ----------------------------------------------------------------------------
 
-    async def overview(self) -> JsonObject:
+    async def overview(self) -> Overview:
         """The partitions that are here."""
         lag = self._lag()
-        return {
-            "app": self._app,
-            "workers": [{"url": self._url, "own": True, "says": None}],
-            "partitions": [self._row(one, lag) for _, one in sorted(self._owner.partitions.items())],
-        }
+        return Overview(
+            app=self._app,
+            workers=[WorkerRow(url=self._url, own=True, says=None)],
+            partitions=[self._row(one, lag) for _, one in sorted(self._owner.partitions.items())],
+        )
 
-    def _row(self, partition: Partition, lag: Mapping[int, int | None]) -> JsonObject:
+    def _row(self, partition: Partition, lag: Mapping[int, int | None]) -> PartitionRow:
         counters = partition.counters
         opening, total = partition.life is Life.OPENING, partition.recovery.total
-        return partition_row(
-            partition.number,
+        return PartitionRow(
+            partition=partition.number,
             owner=self._url,
             own=True,
             phase="recovering" if opening else partition.life.value,
@@ -168,7 +175,7 @@ class OwnedLookout:
             return structs.replace(page, complete=False)
         return page
 
-    async def configuration(self) -> JsonObject | None:
+    async def configuration(self) -> ShownConfiguration | None:
         """The configuration in force, in the first partition that is ready.
 
         Raises:
@@ -179,13 +186,12 @@ class OwnedLookout:
             raise LogError("no partition of this worker can be read yet: ask again in a moment")
         return next((described(shelf.partition.rules.current) for shelf in self._ready()), None)
 
-    async def dead_letters(self, *, after: int, limit: int) -> JsonObject:
+    async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
         """``deadLetters`` of the whole app, oldest first."""
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
-        letter = await self._reader.dead_letter(position.offset, partition=position.partition)
-        return None if letter is None else letter.reason
+        return await self._orders.dead_letter(position)
 
     async def progress(self, partition: int) -> int:
         owned = self._owner.partitions.get(partition)
