@@ -16,8 +16,9 @@ from time import perf_counter
 
 from tests.benchmarks.rows import Row
 from triggerstream.core.events import ConfigApplied
-from triggerstream.core.fold import Folded, step
+from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, ConfigHash, SessionId, TaskName, TriggerName
+from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Applied, Configuration, Rules, Task
 from triggerstream.wire import commands, events, state

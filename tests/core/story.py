@@ -27,7 +27,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.fold import Folded, LeftOut, step
+from triggerstream.core.fold import step
 from triggerstream.core.ids import (
     AppId,
     CommandId,
@@ -40,6 +40,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.projections import statuses, timeline
+from triggerstream.core.results import Folded, LeftOut
 from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import Instance, SessionState
 from triggerstream.core.tasks import Applied, Configuration, Rules

@@ -37,7 +37,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.fold import Folded, LeftOut, step
+from triggerstream.core.fold import step
 from triggerstream.core.ids import (
     AppId,
     CommandId,
@@ -51,6 +51,7 @@ from triggerstream.core.ids import (
     command_id,
     instance_id,
 )
+from triggerstream.core.results import Folded, LeftOut
 from triggerstream.core.state import DECIDED, WAITING, SessionState, Status
 from triggerstream.core.tasks import Applied, Bounds, Configuration, Retry, Rules, Task
 

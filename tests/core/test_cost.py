@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from tests.core.story import START_US, Story
 from triggerstream.core.events import Event, Timer, Trigger
-from triggerstream.core.fold import Folded, migrate, next_due, step
+from triggerstream.core.fold import migrate, next_due, step
 from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName
 from triggerstream.core.listing import marks
 from triggerstream.core.projections import explain, waits_for
+from triggerstream.core.results import Folded
 from triggerstream.core.tasks import Applied, Rules, Task
 
 TASKS: JsonObject = {

@@ -10,8 +10,8 @@ import pytest
 
 from tests.core.story import START_US, Story, names, task
 from triggerstream.core.events import Failed
-from triggerstream.core.fold import LeftOut
 from triggerstream.core.ids import InstanceId, Json, JsonObject, TaskName, TriggerName
+from triggerstream.core.results import LeftOut
 from triggerstream.core.sizes import TEXT_BYTES, cut_text, resolved_bytes
 from triggerstream.wire import state as wire
 

@@ -34,7 +34,7 @@ from tests.core.strategies import (
 from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.events import Event, Finished, Skip, Timer, Touch, Trigger
-from triggerstream.core.fold import Folded, migrate, needs_touch, next_due, step
+from triggerstream.core.fold import migrate, needs_touch, next_due, step
 from triggerstream.core.ids import (
     CommandId,
     JsonObject,
@@ -45,6 +45,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.projections import explain, statuses, timeline, waits_for
+from triggerstream.core.results import Folded
 from triggerstream.core.state import WAITING, SessionState, Status
 from triggerstream.core.tasks import Applied
 from triggerstream.wire import state as wire

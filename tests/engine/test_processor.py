@@ -38,7 +38,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.fold import Folded, step
+from triggerstream.core.fold import step
 from triggerstream.core.ids import (
     AppId,
     CommandId,
@@ -51,6 +51,7 @@ from triggerstream.core.ids import (
     command_id,
 )
 from triggerstream.core.placement import partition_of
+from triggerstream.core.results import Folded
 from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, Applied, Bounds, Rules

@@ -19,7 +19,7 @@ from typing import Any
 
 from triggerstream.core import events as kinds
 from triggerstream.core.commands import Command
-from triggerstream.core.fold import Folded, migrate, step
+from triggerstream.core.fold import migrate, step
 from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
 from triggerstream.core.tasks import Applied, Rules
 from triggerstream.wire import commands, tasksfile
@@ -136,8 +136,8 @@ def log_lines(seed: int) -> Iterator[object]:
             source=chance.choice([None, "web"]),
             traceparent=None,
         )
-        folded = step(rules, state, event, sizes=sizes)
-        if not isinstance(folded, Folded):
+        folded: Any = step(rules, state, event, sizes=sizes)
+        if not hasattr(folded, "state"):  # its type is in another module in other releases
             yield "rejected"
             continue
         state = folded.state

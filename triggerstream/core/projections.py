@@ -17,8 +17,9 @@ from triggerstream.core.answers import (
     TimelineRow,
     UnlessLeaf,
 )
+from triggerstream.core.deciding import timer_due_us
 from triggerstream.core.effects import Reason
-from triggerstream.core.fold import migrate, timer_due_us
+from triggerstream.core.fold import migrate
 from triggerstream.core.ids import CommandId, SessionId, TaskName, TriggerName, command_id, instance_id
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.state import DECIDED, WAITING, Arrival, Instance, SessionState, Status

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 from triggerstream.core.errors import ConfigError, DecodeError, TriggerstreamError
 from triggerstream.core.events import ConfigApplied, Event, Retried, Trigger
-from triggerstream.core.fold import Folded, LeftOut, Rejected, next_due, step
+from triggerstream.core.fold import next_due, step
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
 from triggerstream.core.placement import partition_of
+from triggerstream.core.results import Folded, LeftOut, Rejected
 from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuration, Rules

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import Finding
 from triggerstream.core.events import Body, Event, Finished, Trigger
-from triggerstream.core.fold import Folded, step
+from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, SessionId, TriggerName
+from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Applied, Configuration, Rules, Task
 from triggerstream.wire.tasksfile import check

@@ -1,0 +1,246 @@
+"""Decides instances: judging, commands, clones, timers that are due (docs/semantics.md, sections 5 and 8)."""
+
+from __future__ import annotations
+
+from copy import copy
+
+from triggerstream.core.commands import Cause, Command
+from triggerstream.core.draft import Draft
+from triggerstream.core.effects import (
+    Reason,
+)
+from triggerstream.core.ids import (
+    JsonObject,
+    TaskName,
+    instance_id,
+)
+from triggerstream.core.merge import deep_merge
+from triggerstream.core.meter import BoundError, Meter
+from triggerstream.core.state import (
+    Instance,
+    Sent,
+    Status,
+)
+from triggerstream.core.tasks import Task
+
+NO_ROOM = "the session's state would be too long ($bounds.stateBytes)"
+
+
+class Deciding(Draft):
+    """A draft whose instances are judged, decided, cloned and delayed."""
+
+    __slots__ = ()
+
+    # ---- judging and deciding -----------------------------------------------------------------
+
+    def _judge(self, task: Task, instance: Instance) -> None:
+        """Abandon, decide, or let wait (R4.8). ``instance`` is owned."""
+        if task.unless and self._blocked(task, instance):
+            self._resolve(task.name, instance, Status.ABANDONED)
+        elif (
+            instance.status is Status.UNSTARTED
+            # Nearly all events leave something to wait for: a length is known sooner than a subset.
+            and len(instance.captured) >= len(task.needs)
+            and instance.captured.keys() >= task.needs_set
+        ):
+            self._decide(task, instance, self.state.clock_us)
+
+    def _judge_all(self) -> None:
+        """Judge what waits, once, after a change of configuration (R9.6)."""
+        self.state.unjudged = False
+        for task in self.config.among(self.state.tasks):
+            for instance in self._waiting(task.name):
+                self._judge(task, instance)
+
+    def _decide(self, task: Task, instance: Instance, at_us: int, *, fits: bool = False) -> None:
+        """Decide an instance's command (R5.1); ``fits``: it is known to be within the bounds in bytes."""
+        if instance.status is Status.DELAYED:
+            self.state.timer_count -= 1
+        before = 0 if self.meter is None else self.meter.sizes.instance(instance)
+        if len(instance.captured) > len(task.needs):
+            # What an earlier configuration asked for is no argument of this one's task.
+            instance.captured = {n: instance.captured[n] for n in task.needs if n in instance.captured}
+            self.sweep = True
+        instance.status = Status.SCHEDULED
+        instance.decided_us = at_us
+        instance.decided_at = self.offset
+        instance.changed_us = at_us
+        instance.reason = None
+        instance.sent = self._sent_by(task)
+        self._send(task.name, instance)
+        if self.meter is not None:
+            if fits:
+                self.meter.count(self.decisions[-1])
+            else:
+                self._check_decision(self.meter, task.name, instance, before=before)
+
+    def _check_decision(self, meter: Meter, task: TaskName, instance: Instance, *, before: int) -> None:
+        """Undo the last decision and fail the instance if the decision is beyond a bound in bytes (R10.6).
+
+        A trigger whose decision is too large is refused instead. For decisions by time, an order or a
+        configuration, no trigger could be refused. ``before``: the instance's bytes before the decision.
+        """
+        bounds = self.config.bounds
+        too_long = meter.too_long(self.decisions[-1], bounds)
+        if meter.firing:
+            if too_long is not None:
+                raise BoundError(too_long.reason, in_bytes=True)
+            meter.count(self.decisions[-1])  # the state is measured once the trigger is folded
+            return
+        if too_long is not None:
+            error = too_long.error
+        elif not meter.takes(self.state, meter.sizes.instance(instance) - before, bounds.state_bytes):
+            error = NO_ROOM
+        else:
+            meter.count(self.decisions[-1])
+            return
+        self.decisions.pop()
+        instance.sent = instance.decided_us = instance.decided_at = None
+        instance.status = Status.FAILED
+        instance.reason = Reason.BOUND
+        instance.error = error
+        instance.ended_us = instance.changed_us
+        self._prevent(f"{instance_id(task, instance.number)} failed: {error}")
+
+    def _send(self, task: TaskName, instance: Instance) -> None:
+        """Ask for an instance's command, as it was decided (R5.2)."""
+        sent = instance.sent
+        if sent is None or instance.decided_us is None:
+            return
+        state = self.state
+        self.decisions.append(
+            Command(
+                id=self._command_id(task, instance.number),
+                session=self.session,
+                task=task,
+                instance=instance_id(task, instance.number),
+                run=sent.run,
+                kwargs=deep_merge(sent.params, state.stored_kwargs(instance)),
+                config=sent.config,
+                causes=[
+                    Cause(trigger=name, offset=offset, id=state.arrival(name, offset).id)
+                    for name, offset in instance.captured.items()
+                ],
+                decided_us=instance.decided_us,
+                attempt=instance.attempt,
+                retries=instance.retries,
+                queue=sent.queue,
+                expires_us=sent.expires_us,
+                traceparent=self.trace,
+            )
+        )
+
+    def _sent_by(self, task: Task) -> Sent:
+        """Parts of the file that a decision keeps (R9.7)."""
+        return Sent(
+            run=task.run,
+            config=self.config.hash,
+            params=task.with_params,
+            queue=task.queue,
+            expires_us=task.expires_us,
+        )
+
+    # ---- clones -------------------------------------------------------------------------------
+
+    def _clone(
+        self,
+        task: Task,
+        origin: Instance,
+        *,
+        kwargs: JsonObject | None,
+        retries: int,
+    ) -> Instance:
+        """A new instance with what ``origin`` captured and noted (R6.8). ``origin`` is resolved."""
+        self._resolve(task.name, origin, Status.REPLAYED)
+        if self.meter is not None:
+            self.meter.forget()
+        record = self._own(task.name)
+        clone = self._copy_of(origin, number=record.next, kwargs=kwargs, retries=retries)
+        record.next += 1
+        record.removed = False
+        record.open[clone.number] = clone
+        self.state.open_count += 1
+        self.created += 1
+        return clone
+
+    def _copy_of(self, origin: Instance, *, number: int, kwargs: JsonObject | None, retries: int) -> Instance:
+        return Instance(
+            number=number,
+            status=Status.UNSTARTED,
+            created_us=self.state.clock_us,
+            changed_us=self.state.clock_us,
+            captured=origin.captured,
+            noted=origin.noted,
+            kwargs=kwargs if kwargs is not None else origin.kwargs,
+            retries=retries,
+            clone_of=origin.number,
+        )
+
+    def _unfit(self, task: Task, origin: Instance, kwargs: JsonObject | None, *, retries: int) -> str | None:
+        """Why a clone of ``origin`` with ``kwargs`` does not fit within the bounds (R10.6); None if it fits.
+
+        Bounds in bytes are checked only if the event brings kwargs: a plain retry is as large as its origin.
+        """
+        full = self._full(0)  # the origin is resolved when the clone is made
+        meter, bounds = self.meter, self.config.bounds
+        if full is not None or meter is None:
+            return full
+        clone = self._copy_of(origin, number=self.state.tasks[task.name].next, kwargs=kwargs, retries=retries)
+        if len(clone.captured) > len(task.needs):
+            clone.captured = {n: clone.captured[n] for n in task.needs if n in clone.captured}
+        clone.decided_us = self.state.clock_us
+        clone.decided_at = self.offset
+        clone.sent = self._sent_by(task)
+        self._send(task.name, clone)
+        too_long = meter.too_long(self.decisions.pop(), bounds)
+        if too_long is not None:
+            return too_long.reason
+        # The origin's error may itself exceed the bound: then the clone must not add anything.
+        bare = copy(origin)
+        bare.error = bare.metadata = None
+        grown = meter.sizes.instance(clone) - meter.sizes.instance(bare)
+        if grown > 0 and meter.sizes.state(self.state) + grown > bounds.state_bytes:
+            return NO_ROOM
+        return None
+
+    def _delay(self, instance: Instance, *, waits_us: int | None) -> None:
+        instance.status = Status.DELAYED
+        instance.waits_from_us = self.state.clock_us
+        instance.waits_us = waits_us
+        self.state.timer_count += 1
+
+    # ---- time ---------------------------------------------------------------------------------
+
+    def first_timer(self) -> tuple[int, int, int, TaskName] | None:
+        """The delayed instance that is due first (R8.3): due time, the task's place, its number, its name."""
+        first: tuple[int, int, int, TaskName] | None = None
+        for name, record in self.state.tasks.items():
+            for instance in record.open.values():
+                if instance.status is Status.DELAYED and name in self.config.places:
+                    due_us = timer_due_us(self.config.by_name[name], instance)
+                    entry = (due_us, self.config.places[name], instance.number, name)
+                    if first is None or entry < first:
+                        first = entry
+        return first
+
+    def fire_timers(self, until_us: int) -> None:
+        """Decide every delayed instance that is due at or before ``until_us``, in due order (R8.3, R8.4)."""
+        while self.state.timer_count:
+            first = self.first_timer()
+            if first is None or first[0] > until_us:
+                return
+            due_us, _, number, name = first
+            task = self.config.by_name[name]
+            instance = self._edit(name, self.state.tasks[name].open[number])
+            if self._blocked(task, instance):
+                self._resolve(name, instance, Status.ABANDONED)
+            else:
+                self._decide(task, instance, due_us)
+
+
+def timer_due_us(task: Task, instance: Instance) -> int:
+    """When a delayed instance is decided: its start instant plus what its task says now (R8.2)."""
+    start = instance.waits_from_us or 0
+    if instance.waits_us is not None:
+        return start + instance.waits_us
+    return start if task.retry is None else start + task.retry.wait_us(instance.retries - 1)

@@ -1,0 +1,288 @@
+"""A draft of a session's state: copies what an event changes, and shares the rest.
+
+The rules are in :mod:`triggerstream.core.fold`, which folds an event into a draft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+
+from triggerstream.core.commands import Decision
+from triggerstream.core.effects import (
+    NOTHING,
+    Effect,
+    Refused,
+    Why,
+)
+from triggerstream.core.events import (
+    Order,
+)
+from triggerstream.core.ids import (
+    CommandId,
+    InstanceId,
+    SessionId,
+    TaskName,
+    TriggerName,
+    command_id,
+    split_instance_id,
+)
+from triggerstream.core.meter import Beyond, BoundError, Meter
+from triggerstream.core.results import Follows
+from triggerstream.core.sizes import Sizes, held_by_resolved_alone
+from triggerstream.core.state import (
+    WAITING,
+    Arrival,
+    Instance,
+    SessionState,
+    Status,
+    TaskRecord,
+)
+from triggerstream.core.tasks import Configuration, Rules, Task
+
+
+class Draft:
+    """Copy-on-write draft of a session state. Parts not yet copied are shared and never modified.
+
+    ``follows`` is the trigger that follows from the event, ``barred`` the reason not to fire it, ``followed``
+    whether it fired. ``meter`` is set if the bounds in bytes are checked, ``beyond`` if a bound prevented an
+    effect.
+    """
+
+    __slots__ = (
+        "_owned",
+        "barred",
+        "beyond",
+        "config",
+        "created",
+        "decisions",
+        "effect",
+        "followed",
+        "follows",
+        "meter",
+        "offset",
+        "resolved",
+        "rules",
+        "session",
+        "settled",
+        "state",
+        "sweep",
+        "taken",
+        "trace",
+    )
+
+    def __init__(
+        self, rules: Rules, state: SessionState | None, session: SessionId, sizes: Sizes | None = None
+    ) -> None:
+        self.rules = rules
+        self.session = session
+        self.decisions: list[Decision] = []
+        self.settled: list[CommandId] = []
+        self.trace: str | None = None
+        self.offset = -1
+        self.created = self.resolved = self.taken = 0
+        self.sweep = self.followed = False
+        self.effect: Effect = NOTHING
+        self.follows: Follows | None = None
+        self.barred: BoundError | None = None
+        self.beyond: Beyond | None = None
+        self.meter = None if sizes is None else Meter(sizes)
+        self._owned: set[TaskName] = set()
+        if state is None:
+            self.state = SessionState(config=rules.current.offset)
+            self.config: Configuration = rules.current.config
+            return
+        new = copy(state)
+        new.seen = state.seen.copy()
+        new.tasks = state.tasks.copy()
+        self.state = new
+        current = rules.current
+        if state.config == current.offset:
+            self.config = current.config
+        elif state.seen or state.tasks:
+            self.config = rules.met(state.config).config
+        else:
+            # No configuration means anything to a session of which nothing is known.
+            new.config = current.offset
+            self.config = current.config
+
+    # ---- what a bound prevented ---------------------------------------------------------------
+
+    def _beyond(self) -> Beyond:
+        if self.beyond is None:
+            self.beyond = Beyond()
+        return self.beyond
+
+    def _remark(self, what: str) -> None:
+        """Add a sentence to the timeline about an effect that a bound prevented (R2.5)."""
+        self._beyond().remarks.append(what)
+
+    def _prevent(self, what: str) -> None:
+        """Count an effect that a bound prevented (R10.6), and add a sentence to the timeline."""
+        self._beyond().prevented += 1
+        self._remark(what)
+
+    def _full(self, more: int) -> str | None:
+        """Why the session cannot have ``more`` additional unresolved instances (R10.5); None if it can."""
+        limit = self.config.bounds.unresolved_instances
+        if self.state.open_count + more <= limit:
+            return None
+        return bound_text("unresolvedInstances", limit, "unresolved instances")
+
+    # ---- copies that may be written to --------------------------------------------------------
+
+    def _own(self, name: TaskName) -> TaskRecord:
+        """The task's record, as a copy that this draft may write to; made where there is none."""
+        tasks = self.state.tasks
+        record = tasks.get(name)
+        if record is None:
+            record = TaskRecord()
+        elif name in self._owned:
+            return record
+        else:
+            record = TaskRecord(
+                next=record.next,
+                open=record.open.copy(),
+                resolved=record.resolved.copy(),
+                removed=record.removed,
+            )
+        self._owned.add(name)
+        tasks[name] = record
+        return record
+
+    def _edit(self, name: TaskName, instance: Instance) -> Instance:
+        """A copy of ``instance``, in its place, that this draft may write to."""
+        record = self._own(name)
+        edited = copy(instance)
+        where = record.open if instance.number in record.open else record.resolved
+        where[edited.number] = edited
+        return edited
+
+    def _waiting(self, name: TaskName) -> Iterator[Instance]:
+        """Owned copies of the task's waiting instances, by number; each may be resolved on the way."""
+        for instance in list(self.state.tasks[name].open.values()):
+            if instance.status in WAITING:
+                yield self._edit(name, instance)
+
+    # ---- finding instances --------------------------------------------------------------------
+
+    def _addressed(self, order: Order) -> tuple[TaskName, Instance] | Refused:
+        """The instance for ``order``; or why the order does not apply to the current one (R7.1)."""
+        generation = self.state.instances_generation
+        if order.generation not in (None, generation):
+            return other_generation(generation, order.generation)
+        return self._find(order.instance)
+
+    def _find(self, text: InstanceId) -> tuple[TaskName, Instance] | Refused:
+        parts = split_instance_id(text)
+        if parts is None:
+            return Refused(Why.UNKNOWN_INSTANCE, f"`{text}` is no instance: write task#number")
+        record = self.state.tasks.get(parts[0])
+        if record is None:
+            return Refused(Why.UNKNOWN_INSTANCE, f"the session has no instance of task {parts[0]}")
+        instance = record.find(parts[1])
+        if instance is None:
+            says = f"the session has no instance {text}, or keeps it no longer"
+            return Refused(Why.UNKNOWN_INSTANCE, says)
+        return parts[0], instance
+
+    def _blocked(self, task: Task, instance: Instance) -> bool:
+        return bool(task.unless) and instance.noted.keys() >= task.unless_set
+
+    def _command_id(self, task: TaskName, number: int) -> CommandId:
+        generation = self.state.instances_generation
+        return command_id(self.rules.app, self.session, generation=generation, task=task, number=number)
+
+    def _refuse(self, refused: Refused) -> Refused:
+        """Count a refused event (R2.4)."""
+        self.state.refused += 1
+        return refused
+
+    # ---- resolving and forgetting -------------------------------------------------------------
+
+    def _resolve(self, task: TaskName, instance: Instance, status: Status) -> None:
+        """Resolve an owned, open instance (R1.6), and forget the oldest beyond the bound (R10.9)."""
+        state = self.state
+        record = self._own(task)
+        if instance.status is Status.DELAYED:
+            state.timer_count -= 1
+        instance.status = status
+        instance.changed_us = instance.ended_us = state.clock_us
+        del record.open[instance.number]
+        state.open_count -= 1
+        self.resolved += 1
+        if self.meter is not None:
+            self.meter.shrunk()
+        record.resolved[instance.number] = instance
+        while len(record.resolved) > self.config.bounds.resolved_instances:
+            del record.resolved[min(record.resolved)]
+            self.sweep = True
+
+    def _forget_resolved(self, sizes: Sizes, limit: int) -> None:
+        """Forget the oldest resolved instances until the rest is within the bound in bytes (R10.9)."""
+        state = self.state
+        spans = held_by_resolved_alone(state)
+        held = {(name, offset): sizes.arrival(state.held[name][offset]) for name, offset in spans}
+        kept = [
+            (instance.ended_us or 0, place, number, name, sizes.instance(instance))
+            for place, (name, record) in enumerate(state.tasks.items())
+            for number, instance in record.resolved.items()
+        ]
+        total = sum(held.values()) + sum(size for *_, size in kept)
+        if total <= limit:
+            return
+        for _, _, number, name, size in sorted(kept):
+            record = self._own(name)
+            instance = record.resolved.pop(number)
+            total -= size
+            for event in instance.captured.items():
+                if event in spans:
+                    spans[event] -= 1
+                    if not spans[event]:
+                        total -= held[event]
+            if total <= limit:
+                break
+        self._let_go()
+
+    def _start_anew(self) -> None:
+        """Forget the closed generation's instances: the next one begins (R4.2)."""
+        state = self.state
+        state.closed = False
+        state.tasks = {}
+        state.held = {}
+        state.open_count = state.timer_count = 0
+        self._owned.clear()
+
+    def _hold(self, arrivals: dict[TriggerName, Arrival]) -> None:
+        """Keep events that are their triggers' latest no more, for instances that captured them (R4.3)."""
+        self.state.held = held = self.state.held.copy()
+        for name, arrival in arrivals.items():
+            held[name] = {**held.get(name, {}), arrival.offset: arrival}
+        self.sweep = True
+
+    def _let_go(self) -> None:
+        """Forget what is held and no instance captured (R10.9)."""
+        state = self.state
+        captured = {
+            event
+            for record in state.tasks.values()
+            for instance in (*record.open.values(), *record.resolved.values())
+            for event in instance.captured.items()
+        }
+        kept = {}
+        for name, arrivals in state.held.items():
+            left = {offset: arrival for offset, arrival in arrivals.items() if (name, offset) in captured}
+            if left:
+                kept[name] = left
+        state.held = kept
+
+
+def other_generation(generation: int, given_for: int | None) -> Refused:
+    """The refusal of an order that was given for another generation of the session."""
+    says = f"the session is in generation {generation}, the order was given for {given_for}"
+    return Refused(Why.OTHER_GENERATION, says)
+
+
+def bound_text(key: str, limit: int, what: str) -> str:
+    """Why a session cannot hold more than ``limit`` of ``what``; ``key`` names the bound in a tasks file."""
+    return f"a session holds at most {limit:,} {what} ($bounds.{key})"

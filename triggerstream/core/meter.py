@@ -1,0 +1,92 @@
+"""Bounds in bytes while an event is folded (docs/semantics.md, section 10)."""
+
+from __future__ import annotations
+
+from triggerstream.core.commands import Command, Decision
+from triggerstream.core.results import LeftOut, TooLong
+from triggerstream.core.sizes import Sizes
+from triggerstream.core.state import (
+    SessionState,
+)
+from triggerstream.core.tasks import Bounds
+
+
+class BoundError(Exception):
+    """The trigger being folded breaks a bound (``in_bytes``: one in bytes); caught in ``step``."""
+
+    def __init__(self, reason: str, *, in_bytes: bool = False) -> None:
+        super().__init__(reason)
+        self.in_bytes = in_bytes
+
+
+class Beyond:
+    """Effects that a bound prevented (R10.6, R10.7): a trigger left out, a count, and timeline texts."""
+
+    __slots__ = ("left_out", "prevented", "remarks")
+
+    def __init__(self) -> None:
+        self.left_out: tuple[LeftOut, ...] = ()
+        self.prevented = 0
+        self.remarks: list[str] = []
+
+
+class Meter:
+    """Checks the bounds in bytes while an event is folded (R10.4, R10.6).
+
+    While a trigger is ``firing``, breaking a bound raises ``BoundError``; all other code respects the
+    bounds.
+    """
+
+    __slots__ = ("_bytes", "_stale", "decided", "firing", "sizes")
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.firing = False
+        self.decided = 0
+        """Bytes of all commands that the event has decided."""
+        self._bytes: int | None = None
+        self._stale = False
+
+    def forget(self) -> None:
+        """Discard the known size, so that the state is measured again."""
+        self._bytes = None
+
+    def shrunk(self) -> None:
+        """Note that the state may be smaller than its known size."""
+        self._stale = True
+
+    def takes(self, state: SessionState, grown: int, limit: int) -> bool:
+        """Whether ``state`` has room for the bytes just added; if not, the caller must remove them.
+
+        Measures again only if the known size is not enough: up to 1,000 instances may be decided at once.
+        """
+        if self._bytes is None or (self._stale and self._bytes + grown > limit):
+            self._bytes = self.sizes.state(state)
+            self._stale = False
+        else:
+            self._bytes += grown
+        if grown <= 0 or self._bytes <= limit:
+            return True
+        self._bytes -= grown
+        return False
+
+    def too_long(self, command: Decision, bounds: Bounds) -> TooLong | None:
+        """Why ``command``, the last decided one, is too long; None if it can be sent."""
+        size = self.sizes.command(command) if isinstance(command, Command) else 0
+        if size > bounds.command_bytes:
+            limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
+            return TooLong(
+                reason=f"a command would have {size:,} bytes: {limit}",
+                error="its command would be too long ($bounds.commandBytes)",
+            )
+        if self.decided + size > bounds.decided_bytes:
+            limit = f"at most {bounds.decided_bytes:,} ($bounds.decidedBytes)"
+            return TooLong(
+                reason=f"one event would decide {self.decided + size:,} bytes of commands: {limit}",
+                error="one event would decide too many bytes of commands ($bounds.decidedBytes)",
+            )
+        return None
+
+    def count(self, command: Decision) -> None:
+        """Add the bytes of a command that is sent."""
+        self.decided += self.sizes.command(command) if isinstance(command, Command) else 0

@@ -1,0 +1,75 @@
+"""Results of the fold: declarations only, so that the modules that decide define no type.
+
+The rules are in ``docs/semantics.md``.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from triggerstream.core.commands import Decision
+from triggerstream.core.effects import (
+    NOTHING,
+    Effect,
+)
+from triggerstream.core.ids import (
+    CommandId,
+    JsonObject,
+    TriggerName,
+)
+from triggerstream.core.state import (
+    SessionState,
+)
+
+
+class LeftOut(Struct, frozen=True, kw_only=True):
+    """A trigger that follows from an outcome or an order, and was not folded because of a bound (R10.7).
+
+    ``id`` is the id of the command whose instance it follows from.
+    """
+
+    trigger: TriggerName
+    data: JsonObject
+    time_us: int
+    id: CommandId
+    reason: str
+
+
+class Folded(Struct, frozen=True, kw_only=True):
+    """The state after an event, what was decided, in order, and the commands that are over (R1.2).
+
+    ``created`` counts new instances, ``resolved`` instances resolved or changed afterwards, ``taken``
+    instances that took the event's kwargs or position; they limit how much the state can have grown.
+    ``prevented`` counts instances and seeds that a bound prevented; the timeline names them.
+    """
+
+    state: SessionState
+    effect: Effect = NOTHING
+    decisions: tuple[Decision, ...] = ()
+    settled: tuple[CommandId, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    created: int = 0
+    resolved: int = 0
+    taken: int = 0
+    prevented: int = 0
+
+
+class Rejected(Struct, frozen=True, kw_only=True):
+    """Result for a trigger that would break a bound: it is not folded, the state is unchanged (R10.3)."""
+
+    reason: str
+
+
+class TooLong(Struct, frozen=True, kw_only=True):
+    """Why a command is too long: ``reason`` with figures, ``error`` without, for the instance."""
+
+    reason: str
+    error: str
+
+
+class Follows(Struct, frozen=True, kw_only=True):
+    """The trigger that follows from an outcome or an order; it fires after that event is folded."""
+
+    trigger: TriggerName
+    data: JsonObject
+    command: CommandId
