@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,7 +135,8 @@ async def test_a_thousand_files_over_ten_thousand_sessions_that_hear_nothing(app
         await asyncio.sleep(5)
     await worker.drained()
     after_s = await takes_over(app, "after")
-    print(f"take-over {before_s:.1f} s, grown {grown_s:.1f} s, after {after_s:.1f} s; versions {lengths}")  # noqa: T201 - figures for people
+    times = f"{before_s:.1f} s, grown {grown_s:.1f} s, after {after_s:.1f} s"
+    print(f"take-over, processor time: {times}; versions {lengths}")  # noqa: T201 - figures for people
     assert after_s < before_s + 5
 
     worker = app.start()
@@ -144,14 +146,19 @@ async def test_a_thousand_files_over_ten_thousand_sessions_that_hear_nothing(app
     assert (await app.exact()).command_count() == len(sessions)
 
 
+def processor_time_s(pid: int) -> float:
+    """The processor time that a process has used."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def takes_over(app: Stage, name: str, *, beside: WorkerProcess | None = None) -> float:
-    """Seconds until a worker without a store is ready. The worker ``beside`` ends first."""
+    """Processor time in seconds until a worker without a store is ready. The worker ``beside`` ends first."""
     if beside is not None:
         await beside.drained()
-    begun = time.monotonic()
     worker = app.start(name)
     await worker.ready()
-    took_s = time.monotonic() - begun
+    took_s = processor_time_s(worker.at_work())
     await worker.drained()
     await eventually(lambda: not worker.running(), what=worker.text)
     return took_s
