@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick test-laws test-tools fuzz faults lint semantics bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
+.PHONY: help install hooks test test-quick test-laws test-tools fuzz faults coverage fmt lint semantics bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+hooks: install ## Have git run the checks of .pre-commit-config.yaml before each commit and push
+	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
+
 # A test process waits for its servers half of the time: three of them keep two cores busy.
 test: install lint ## Lint, then every test, slow ones included
 	@$(BIN)/python -m tests.k8s.rendering
@@ -27,6 +30,13 @@ test: install lint ## Lint, then every test, slow ones included
 
 test-quick: install ## The tests that need no broker and no process, in seconds
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" --ignore tests/k8s -n 2 $(PYTEST_ARGS)
+
+# Fuzzers measure coverage by themselves. The report may say that a test failed: it is printed in any case.
+coverage: install ## Branch coverage of the fast tests, room by room
+	@$(BIN)/coverage erase
+	@status=0; HYPOTHESIS_PROFILE=quick $(BIN)/coverage run -m pytest -m "$(QUICK)" \
+		--ignore tests/k8s --ignore tests/fuzz -n 2 $(PYTEST_ARGS) || status=$$?; \
+	$(BIN)/coverage combine --quiet && $(BIN)/python -m tests.support.coverage_by_room && exit $$status
 
 test-laws: install ## The laws on 10,000 examples each
 	@HYPOTHESIS_PROFILE=full $(BIN)/pytest -m laws --timeout 3600 $(PYTEST_ARGS)
@@ -40,9 +50,13 @@ test-tools: ## Install what some tests need besides Python: Chromium, kcat, Rabb
 faults: install ## The long fault tests: processes killed at random under load
 	@$(BIN)/pytest -m faults -s $(PYTEST_ARGS)
 
+fmt: install ## Format the code, and mend what ruff can mend by itself
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format --quiet
+
 lint: install ## ruff, mypy --strict, the import rules
 	@$(BIN)/ruff check --quiet
-	@$(BIN)/ruff format --check --quiet || { echo "Not formatted: run $(BIN)/ruff format"; exit 1; }
+	@$(BIN)/ruff format --check --quiet || { echo "Not formatted: run make fmt"; exit 1; }
 	@$(BIN)/mypy
 	@report=$$($(BIN)/lint-imports --no-cache --no-logo) || { echo "$$report"; exit 1; }
 
@@ -80,7 +94,7 @@ kafka-status: install ## Say whether it runs
 
 clean: ## Remove .venv, builds and caches
 	@rm -rf examples/producers/java/target examples/producers/go/fire examples/producers/node/node_modules
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip-compile names its own command line in the header unless told what to say instead.

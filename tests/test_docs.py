@@ -8,6 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
+
+from triggerstream.cli.program import _COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "triggerstream"
@@ -89,6 +92,17 @@ def test_tests_and_targets_that_a_page_names_exist(page: Path) -> None:
         assert f"def {name}" in _text_of_tests(), f"{_id(page)}: {name}"
 
 
+def test_checks_before_a_commit_download_nothing_and_call_what_there_is() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (repository,) = config["repos"]
+    assert repository["repo"] == "local"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for hook in repository["hooks"]:
+        assert hook["language"] == "system"
+        tool, argument, *_ = hook["entry"].split()
+        assert tool.startswith(".venv/bin/") or re.search(rf"^{argument}:", makefile, re.MULTILINE), hook
+
+
 def test_pages_that_code_names_exist() -> None:
     for top in (PACKAGE, ROOT / "tests"):
         for path in top.rglob("*.py"):
@@ -106,6 +120,15 @@ def test_the_map_names_every_room() -> None:
         if not (room := path.relative_to(PACKAGE).as_posix()).startswith("demo") and f"`{room}/" not in map_
     ]
     assert not missing
+
+
+def test_readme_lists_every_command() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| command \| what it does \|\n(.*?)\n\n", readme, re.DOTALL | re.MULTILINE)
+    listed = {
+        name.split()[0] for row in table.splitlines() for name in re.findall(r"`(.*?)`", row.split(" | ")[0])
+    }
+    assert listed == set(_COMMANDS)
 
 
 def test_readme_leads_to_every_page() -> None:
