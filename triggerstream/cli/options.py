@@ -17,7 +17,7 @@ from triggerstream import variables
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json
-from triggerstream.engine.ports import Reader
+from triggerstream.engine.ports import Log, Reader
 from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, Address, locate
 
 if TYPE_CHECKING:
@@ -61,19 +61,39 @@ kafka_config_option = click.option(
 
 def at_option(command: _F) -> _F:
     """The options of a command that looks somewhere."""
-    at = click.option(
-        "--at",
-        "--dir",
+    where = "sqlite:///path/to/triggerstream.db, kafka://127.0.0.1:9092/app"
+    return _place_option("--at", "--dir", where=where)(kafka_config_option(command))
+
+
+def to_option(command: _F) -> _F:
+    """The options of a command that appends somewhere, over HTTP too."""
+    where = "sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777, kafka://127.0.0.1:9092/app"
+    return _place_option("--to", "--at", "--dir", where=where)(kafka_config_option(command))
+
+
+def _place_option(*names: str, where: str) -> Callable[[_F], _F]:
+    return click.option(
+        *names,
         "at",
         metavar="WHERE",
         envvar=variables.AT,
         show_envvar=True,
         default=DEFAULT_DIRECTORY,
         show_default=True,
-        help="A state directory, or an address: sqlite:///path/to/triggerstream.db, "
-        "kafka://127.0.0.1:9092/app.",
+        help=f"A state directory, or an address: {where}.",
     )
-    return at(kafka_config_option(command))
+
+
+def skip_option(command: _F) -> _F:
+    """The option for ranges of a log that an operator has given up."""
+    return click.option(
+        "--skip",
+        "lost",
+        metavar="PARTITION:FROM-TO",
+        type=LostOffsets(),
+        multiple=True,
+        help="Lost offsets: if they cannot be read, skip them and write one dead letter. May be repeated.",
+    )(command)
 
 
 def state_directory_option(command: _F) -> _F:
@@ -316,3 +336,15 @@ async def reading(at: str, configurations: ConfigurationCache | None = None) -> 
         yield reader
     finally:
         await reader.close()
+
+
+@asynccontextmanager
+async def appending(at: str) -> AsyncIterator[Log]:
+    """The log of what ``--at`` names, to append to."""
+    from triggerstream import bootstrap
+
+    log = bootstrap.log(existing(at))
+    try:
+        yield log
+    finally:
+        await log.close()

@@ -11,31 +11,20 @@ import click
 
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.core.printable import escape
-from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import dumps
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
+    from triggerstream.core.state import Status
+
 _PIPED_WIDTH = 1_000_000
 """Width of the output if it is not a terminal: each row is one line. Otherwise the end of a long session id
 would begin a new line, and could look like another row."""
 
-STATUS_STYLES = {
-    "unstarted": "yellow",
-    "delayed": "yellow",
-    "held": "yellow",
-    "scheduled": "cyan",
-    "running": "cyan",
-    "failed": "bold red",
-    "finished": "green",
-    "skipped": "green",
-    "replayed": "dim",
-    "abandoned": "dim",
-    "expired": "magenta",
-    "cancelled": "dim",
-}
+_STYLES = {"waits": "yellow", "runs": "cyan", "failed": "bold red", "done": "green", "past": "dim"}
+"""Colours by :class:`triggerstream.present.words.StatusKind`."""
 
 
 def json_line(value: Mapping[str, Json]) -> None:
@@ -89,9 +78,12 @@ def text(value: str, style: str = "") -> Text:
     return Text(escape(value), style=style)
 
 
-def status_text(status: str) -> Text:
-    """A status in its colour."""
-    return text(status, STATUS_STYLES.get(status, ""))
+def status_text(status: Status) -> Text:
+    """A status in its colour; one that asks for a look although it is past stands out."""
+    from triggerstream.core.state import Status
+    from triggerstream.present.words import status_kind
+
+    return text(status.value, "magenta" if status is Status.EXPIRED else _STYLES[status_kind(status)])
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
@@ -119,13 +111,6 @@ def hanging(place: Text, body: Text) -> RenderableType:
     made.add_column(overflow="fold")
     made.add_row(place, body)
     return made
-
-
-def when(instant_us: int | None) -> str:
-    """An instant for people: seconds are enough."""
-    if instant_us is None:
-        return ""
-    return format_instant(instant_us - instant_us % 1_000_000).replace("T", " ")
 
 
 def brief(value: Json, limit: int = 100) -> str:

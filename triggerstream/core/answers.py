@@ -193,6 +193,50 @@ class ExplainedSession(
         return next((one for task in self.tasks for one in task.instances if one.instance == instance), None)
 
 
+class StoredInstance(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={
+        "created_us": "created",
+        "decided_us": "decided",
+        "started_us": "started",
+        "ended_us": "ended",
+        "changed_us": "changed",
+    },
+):
+    """An instance as it is stored, without its conditions."""
+
+    status: Status
+    kwargs: JsonObject
+    result: Json = None
+    error: str | None = None
+    reason: str | None = None
+    said: str | None = None
+    metadata: JsonObject | None = None
+    attempt: int
+    retries: int
+    created_us: Instant
+    decided_us: Instant | None = None
+    started_us: Instant | None = None
+    ended_us: Instant | None = None
+    changed_us: Instant
+
+
+class StoredSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clock"}):
+    """A session as it is stored: the triggers that it has seen, and its instances by id."""
+
+    session: SessionId
+    generation: int
+    closed: bool
+    offset: int
+    clock_us: Instant
+    refused: int
+    seen: list[TriggerName]
+    instances: dict[str, StoredInstance]
+
+
 class CountedSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clock"}):
     """How many instances of a session wait, run, failed and are done, and the session's clock."""
 

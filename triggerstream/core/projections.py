@@ -14,6 +14,8 @@ from triggerstream.core.answers import (
     Origin,
     ReasonToDecide,
     SeenTrigger,
+    StoredInstance,
+    StoredSession,
     TimelineRow,
     UnlessLeaf,
 )
@@ -70,6 +72,39 @@ def statuses(state: SessionState) -> dict[str, Instance]:
         for name, record in state.tasks.items()
         for instance in record.instances()
     }
+
+
+def stored(session: SessionId, state: SessionState) -> StoredSession:
+    """A session as it is stored, whatever configurations it has still to meet."""
+    return StoredSession(
+        session=session,
+        generation=state.generation,
+        closed=state.closed,
+        offset=state.offset,
+        clock_us=Instant(state.clock_us),
+        refused=state.refused,
+        seen=list(state.seen),
+        instances={name: _stored(state, instance) for name, instance in statuses(state).items()},
+    )
+
+
+def _stored(state: SessionState, instance: Instance) -> StoredInstance:
+    return StoredInstance(
+        status=instance.status,
+        kwargs=state.stored_kwargs(instance),
+        result=instance.result,
+        error=instance.error,
+        reason=None if instance.reason is None else instance.reason.value,
+        said=instance.said,
+        metadata=instance.metadata,
+        attempt=instance.attempt,
+        retries=instance.retries,
+        created_us=Instant(instance.created_us),
+        decided_us=_instant(instance.decided_us),
+        started_us=_instant(instance.started_us),
+        ended_us=_instant(instance.ended_us),
+        changed_us=Instant(instance.changed_us),
+    )
 
 
 def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[TriggerName, ...]:

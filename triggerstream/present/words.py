@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import assert_never
+
 from triggerstream.core.answers import ExplainedInstance, Instant, Origin, TimelineRow, UnlessLeaf
 from triggerstream.core.state import WAITING, Status
 from triggerstream.wire.instants import format_instant
+
+
+class StatusKind(StrEnum):
+    """What a status means to people, told by its colour."""
+
+    WAITS = "waits"
+    RUNS = "runs"
+    FAILED = "failed"
+    DONE = "done"
+    PAST = "past"
+
+
+def status_kind(status: Status) -> StatusKind:
+    """The meaning of a status."""
+    match status:
+        case Status.UNSTARTED | Status.DELAYED | Status.HELD:
+            return StatusKind.WAITS
+        case Status.SCHEDULED | Status.RUNNING:
+            return StatusKind.RUNS
+        case Status.FAILED:
+            return StatusKind.FAILED
+        case Status.FINISHED | Status.SKIPPED:
+            return StatusKind.DONE
+        case Status.REPLAYED | Status.ABANDONED | Status.EXPIRED | Status.CANCELLED:
+            return StatusKind.PAST
+        case _:
+            assert_never(status)
 
 
 def event(row: TimelineRow) -> str:

@@ -26,17 +26,6 @@ MOST_INSTANCES = 200
 _ODD = re.compile(f"(?![\t\n])[{STEERING}]")
 """Characters that could make one text look like another. Line breaks are shown as they are."""
 
-KINDS = {
-    Status.UNSTARTED: "waits",
-    Status.DELAYED: "waits",
-    Status.HELD: "waits",
-    Status.SCHEDULED: "runs",
-    Status.RUNNING: "runs",
-    Status.FAILED: "failed",
-    Status.FINISHED: "done",
-    Status.SKIPPED: "done",
-}
-
 
 def page(name: str, values: Mapping[str, object]) -> str:
     """The page that the template ``name`` makes of ``values``."""
@@ -65,7 +54,7 @@ def _environment() -> Environment:
         happened=words.event,
         aside=words.aside,
         by=words.by,
-        kind=kind,
+        kind=words.status_kind,
         number=number,
         session_url=session_url,
     )
@@ -84,11 +73,6 @@ def brief(value: Json) -> str:
     if len(text) <= MOST_CHARACTERS:
         return text
     return f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters; the JSON has them all)"
-
-
-def kind(status: str) -> str:
-    """The colour of a status: waits, runs, failed, done, or past."""
-    return KINDS.get(Status(status), "past")
 
 
 def number(value: Json) -> str:

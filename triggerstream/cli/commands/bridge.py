@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from triggerstream import variables
-from triggerstream.cli.options import LostOffsets, kafka_app_options, probes_options, session_timeout_option
+from triggerstream.cli.options import kafka_app_options, probes_options, session_timeout_option, skip_option
 from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.process_output import write_process_line
@@ -85,14 +85,7 @@ class _From(click.ParamType):
     metavar="earliest|latest|OFFSET",
     help="Where to begin in partitions of which the group has no usable offset. Say it once.",
 )
-@click.option(
-    "--skip",
-    "lost",
-    metavar="PARTITION:FROM-TO",
-    type=LostOffsets(),
-    multiple=True,
-    help="Lost offsets: if they cannot be read, skip them and write one dead letter. May be repeated.",
-)
+@skip_option
 @click.option("--yes", "agreed", is_flag=True, help="Begin there although commands are passed over.")
 @session_timeout_option("bridges")
 @probes_options

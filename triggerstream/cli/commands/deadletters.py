@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from triggerstream.cli.options import at_option, existing, json_option, reading, run
+from triggerstream.cli.options import appending, at_option, existing, json_option, reading, run
 from triggerstream.cli.orders import unfolded, wait_option
-from triggerstream.cli.printing import compact, json_line, say, table, text, when
+from triggerstream.cli.printing import compact, json_line, say, table, text
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.ports import DeadLetterRow, Reader
+from triggerstream.present import words
 from triggerstream.wire.instants import format_instant
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
             [
                 [
                     str(letter.number),
-                    when(letter.at_us),
+                    words.seconds(letter.at_us),
                     _place(letter),
                     text(_decoded(letter.key) or ""),
                     letter.reason,
@@ -89,7 +90,7 @@ def show(*, number: int, at: str, as_json: bool) -> None:
     if as_json:
         json_line(_fields(letter))
         return
-    say(f"dead letter {letter.number}, {when(letter.at_us)}")
+    say(f"dead letter {letter.number}, {words.seconds(letter.at_us)}")
     say(f"reason   {letter.reason}")
     say(f"session  {_decoded(letter.key) or 'none'}")
     say(f"offset   {_place(letter) or 'a command, not handed over'}")
@@ -137,11 +138,8 @@ def redrive(
             if dry_run:
                 answers += [engine.Redriven(number=one.number, folded=None) for one in ready]
             elif ready:
-                log = bootstrap.log(existing(at))
-                try:
+                async with appending(at) as log:
                     answers += await engine.redrive(log, reader, ready, wait_s=wait_s)
-                finally:
-                    await log.close()
         return sorted(answers, key=lambda answer: answer.number)
 
     answers = run(work())

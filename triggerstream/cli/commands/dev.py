@@ -113,7 +113,7 @@ class _Dev:
     async def run(self) -> None:
         """Run until something ends that should not; raises what it ended with."""
         from triggerstream.cli.dev.narrator import Narrator
-        from triggerstream.cli.dev.runtime import Runtime
+        from triggerstream.cli.dev.runtime import Runtime, until_first_ends
         from triggerstream.cli.tasks_file import load
 
         stamp = _stamp(self._file)
@@ -129,13 +129,7 @@ class _Dev:
                 asyncio.create_task(runtime.ended()),
                 asyncio.create_task(self._watch(runtime, stamp)),
             ]
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks[1:]:
-                    task.cancel()
-            for task in done:
-                await task
+            await until_first_ends(tasks, kept=1)
 
     async def _watch(self, runtime: Runtime, seen: _Stamp) -> None:
         while True:

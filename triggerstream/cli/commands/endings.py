@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import at_option, existing, json_option, reading, run
+from triggerstream.cli.options import appending, at_option, json_option, reading, run
 from triggerstream.cli.orders import giver_options, not_known
 from triggerstream.cli.printing import compact, json_line, say
 from triggerstream.core.events import Close, Erase
 from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.core.orders import order_name
-from triggerstream.engine.ports import Reader
 
 if TYPE_CHECKING:
     from triggerstream.engine.operations.orders import Answer
@@ -74,23 +73,20 @@ def _end(
     order: Callable[[], Close | Erase], sessions: tuple[str, ...], *, wait_s: float, at: str, as_json: bool
 ) -> None:
     async def work() -> list[Answer]:
-        from triggerstream import bootstrap
         from triggerstream.engine.operations.orders import Addressed, address, give, target_in
+        from triggerstream.engine.queries.unfolded import unfolded
 
         orders: list[Addressed] = []
         async with reading(at) as reader:
             for name in sessions:
                 session = SessionId(name)
                 row = await reader.session(session)
-                if row is None and not await _unfolded(reader, session):
+                if row is None and not await unfolded(reader, [await reader.partition(session)]):
                     _unknown(name)
                 target = target_in(None if row is None else row.known())
                 orders.append(address(session, order(), target))
-            log = bootstrap.log(existing(at))
-            try:
+            async with appending(at) as log:
                 return await give(log, reader, orders, wait_s=wait_s)
-            finally:
-                await log.close()
 
     answers = run(work())
     for answer in answers:
@@ -100,13 +96,6 @@ def _end(
             say(f"{answer.to.session}: {_outcome(answer)}", err=answer.applied is not True)
     if not all(answer.applied for answer in answers):
         sys.exit(1)
-
-
-async def _unfolded(reader: Reader, session: SessionId) -> bool:
-    """Whether the log has what no engine has folded yet: it may be of this session."""
-    place = await reader.partition(session)
-    progress = await reader.progress(partition=place)
-    return bool(await reader.records(after=progress.offset - 1, limit=1, partition=place))
 
 
 def _fields(answer: Answer) -> JsonObject:
@@ -128,5 +117,7 @@ def _outcome(answer: Answer) -> str:
 
 
 def _unknown(session: str) -> None:
-    say(f"{session}: nothing is known of this session", err=True)
+    from triggerstream.engine.operations.orders import UNKNOWN_SESSION
+
+    say(f"{session}: {UNKNOWN_SESSION}", err=True)
     sys.exit(1)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import click
 
-from triggerstream import variables
 from triggerstream.cli.options import (
     NotJsonError,
     existing,
     json_option,
     json_value,
-    kafka_config_option,
     run,
+    to_option,
 )
 from triggerstream.cli.printing import json_line, say
 from triggerstream.core.ids import Json, JsonObject
-from triggerstream.settings import DEFAULT_DIRECTORY
 
 
 @click.command()
@@ -28,20 +26,7 @@ from triggerstream.settings import DEFAULT_DIRECTORY
 @click.option("--id", "event_id", metavar="ID", help="The event's id: firing it again changes nothing.")
 @click.option("--time", metavar="TIME", help="When it happened, such as 2026-03-01T12:00:00Z; else now.")
 @click.option("--source", metavar="SOURCE", help="What fired it; id and source together name an event.")
-@click.option(
-    "--to",
-    "--at",
-    "--dir",
-    "at",
-    metavar="WHERE",
-    envvar=variables.AT,
-    show_envvar=True,
-    default=DEFAULT_DIRECTORY,
-    show_default=True,
-    help="A state directory, or an address: sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777, "
-    "kafka://127.0.0.1:9092/app.",
-)
-@kafka_config_option
+@to_option
 @click.option(
     "--timeout",
     "timeout_s",

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from triggerstream.cli.commands.sessions import STATUSES
-from triggerstream.cli.options import Duration, at_option, existing, json_option, json_value, run, viewing
+from triggerstream.cli.options import Duration, appending, at_option, json_option, json_value, run, viewing
 from triggerstream.cli.orders import giver_options, not_known
-from triggerstream.cli.printing import compact, json_line, say, status_text, table, when
+from triggerstream.cli.printing import compact, json_line, say, status_text, table
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, instance_id, split_instance_id
 from triggerstream.core.listing import InstanceFilter, in_status
 from triggerstream.core.orders import applicable_statuses, order_name
 from triggerstream.core.state import SessionState, Status
+from triggerstream.present import words
 
 if TYPE_CHECKING:
     from triggerstream.engine.operations.orders import Answer
@@ -148,7 +149,6 @@ def _carry_out(
     )
 
     async def work() -> list[Answer] | None:
-        from triggerstream import bootstrap
         from triggerstream.engine.operations.orders import address, give, target_in
 
         async with viewing(at) as view:
@@ -164,11 +164,8 @@ def _carry_out(
                 address(one.session, order(one.instance, reason, by), target_in(one.state, one.instance))
                 for one in chosen
             ]
-            log = bootstrap.log(existing(at))
-            try:
+            async with appending(at) as log:
                 return await give(log, view.reader, orders, wait_s=wait_s)
-            finally:
-                await log.close()
 
     answers = run(work())
     if answers is None:
@@ -183,12 +180,12 @@ def _carry_out(
 
 
 class _Chosen(NamedTuple):
-    """The instance for an order, and its current session; ``status`` is empty if the user named it."""
+    """The instance for an order, and its current session; without ``status``, the user named it."""
 
     session: SessionId
     instance: InstanceId
     state: SessionState | None
-    status: str = ""
+    status: Status | None = None
     changed_us: int = 0
 
 
@@ -197,7 +194,7 @@ async def _choose(view: View, *, session: str | None, wanted: InstanceFilter) ->
     async for session_id, state, _ in view.states(prefix=session or ""):
         if session is None or session_id == session:
             chosen += [
-                _Chosen(session_id, instance_id(name, i.number), state, i.status.value, i.changed_us)
+                _Chosen(session_id, instance_id(name, i.number), state, i.status, i.changed_us)
                 for name, i in wanted.find(state)
             ]
     return chosen
@@ -206,16 +203,19 @@ async def _choose(view: View, *, session: str | None, wanted: InstanceFilter) ->
 def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
     if as_json:
         for one in chosen:
-            json_line(
-                compact({"session": one.session, "instance": one.instance, "status": one.status or None})
-            )
+            json_line(compact({"session": one.session, "instance": one.instance, "status": one.status}))
     elif not chosen:
         say("no instance matches")
     else:
         table(
             ["session", "instance", "status", "since"],
             [
-                [one.session, one.instance, status_text(one.status), when(one.changed_us or None)]
+                [
+                    one.session,
+                    one.instance,
+                    status_text(one.status) if one.status else "",
+                    words.seconds(one.changed_us or None),
+                ]
                 for one in chosen
             ],
         )

@@ -13,7 +13,6 @@ from triggerstream.cli.commands.endings import close, erase, export
 from triggerstream.cli.options import Duration, at_option, json_option, run, viewing
 from triggerstream.cli.printing import (
     brief,
-    compact,
     console,
     hanging,
     json_line,
@@ -21,14 +20,18 @@ from triggerstream.cli.printing import (
     status_text,
     table,
     text,
-    when,
 )
-from triggerstream.core.answers import ExplainedSession, Instant, Leaf, TimedSession, UnlessLeaf
-from triggerstream.core.ids import JsonObject
-from triggerstream.core.state import Instance, SessionState, Status
+from triggerstream.core.answers import (
+    ExplainedSession,
+    Instant,
+    Leaf,
+    StoredInstance,
+    TimedSession,
+    UnlessLeaf,
+)
+from triggerstream.core.state import SessionState, Status
 from triggerstream.present import words
 from triggerstream.wire.answers import to_json
-from triggerstream.wire.instants import format_instant
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -132,6 +135,8 @@ def list_sessions(
 @json_option
 def show(*, session: str, at: str, as_json: bool) -> None:
     """Show SESSION's instances: status, arguments, result."""
+    from triggerstream.core.ids import SessionId
+    from triggerstream.core.projections import stored
 
     async def work() -> tuple[SessionState | None, str]:
         async with viewing(at) as view:
@@ -141,27 +146,13 @@ def show(*, session: str, at: str, as_json: bool) -> None:
     state, waiting = run(work())
     if state is None:
         _unknown(session, waiting)
-    from triggerstream.core.projections import statuses
-
-    instances = statuses(state)
+    found = stored(SessionId(session), state)
     if as_json:
-        json_line(
-            {
-                "session": session,
-                "generation": state.generation,
-                "closed": state.closed,
-                "offset": state.offset,
-                "clock": _instant(state.clock_us),
-                "refused": state.refused,
-                "seen": [*state.seen],
-                "instances": {name: _fields(state, instance) for name, instance in instances.items()},
-            }
-        )
+        json_line(to_json(found))
         return
-    closed = "closed, " if state.closed else ""
-    say(f"{session}: {closed}last event: {words.last_event(Instant(state.clock_us))}")
-    if not instances:
-        say(f"no instance: {_no_task(arrived=bool(state.seen))}")
+    say(f"{session}: {'closed, ' if found.closed else ''}last event: {words.last_event(found.clock_us)}")
+    if not found.instances:
+        say(f"no instance: {_no_task(arrived=bool(found.seen))}")
         return
     table(
         ["instance", "status", "since", "kwargs", "result or reason"],
@@ -169,11 +160,11 @@ def show(*, session: str, at: str, as_json: bool) -> None:
             [
                 name,
                 status_text(instance.status),
-                when(instance.changed_us),
-                brief(state.stored_kwargs(instance)),
+                words.seconds(instance.changed_us),
+                brief(instance.kwargs),
                 _end(instance),
             ]
-            for name, instance in instances.items()
+            for name, instance in found.instances.items()
         ],
     )
 
@@ -269,28 +260,7 @@ def _unless(leaf: UnlessLeaf, status: Status) -> Text:
     return text(f"✗ {says}", "red") if leaf.arrived else text(f"· {says}", "dim")
 
 
-def _fields(state: SessionState, instance: Instance) -> JsonObject:
-    return compact(
-        {
-            "status": instance.status.value,
-            "kwargs": state.stored_kwargs(instance),
-            "result": instance.result,
-            "error": instance.error,
-            "reason": None if instance.reason is None else instance.reason.value,
-            "said": instance.said,
-            "metadata": instance.metadata,
-            "attempt": instance.attempt,
-            "retries": instance.retries,
-            "created": _instant(instance.created_us),
-            "decided": _instant(instance.decided_us),
-            "started": _instant(instance.started_us),
-            "ended": _instant(instance.ended_us),
-            "changed": _instant(instance.changed_us),
-        }
-    )
-
-
-def _end(instance: Instance) -> str:
+def _end(instance: StoredInstance) -> str:
     if instance.error is not None:
         because = instance.said or instance.reason
         return f"{instance.error} ({because})" if because else instance.error
@@ -309,12 +279,8 @@ async def _waiting(view: View, session: str) -> str:
 
 
 def _unknown(session: str, waiting: str) -> NoReturn:
-    says = (
-        f"nothing is known of this session yet: {waiting}" if waiting else "nothing is known of this session"
-    )
+    from triggerstream.engine.operations.orders import UNKNOWN_SESSION
+
+    says = f"{UNKNOWN_SESSION} yet: {waiting}" if waiting else UNKNOWN_SESSION
     say(f"{session}: {says}", err=True)
     sys.exit(1)
-
-
-def _instant(instant_us: int | None) -> str | None:
-    return None if instant_us is None else format_instant(instant_us)

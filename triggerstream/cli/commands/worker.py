@@ -10,10 +10,10 @@ import click
 
 from triggerstream.cli.logs import console_handler
 from triggerstream.cli.options import (
-    LostOffsets,
     kafka_app_options,
     probes_options,
     session_timeout_option,
+    skip_option,
     web_options,
 )
 from triggerstream.core.errors import UsageError
@@ -46,14 +46,7 @@ from triggerstream.supervision.child import Supervision
     help="Stay in the group at an orderly end: its partitions wait until its session times out. For rolling "
     "restarts; needs --instance-id.",
 )
-@click.option(
-    "--skip",
-    "lost",
-    metavar="PARTITION:FROM-TO",
-    type=LostOffsets(),
-    multiple=True,
-    help="Lost offsets: if they cannot be read, skip them and write one dead letter. May be repeated.",
-)
+@skip_option
 @web_options
 @probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")

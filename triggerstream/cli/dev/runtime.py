@@ -55,6 +55,17 @@ class Setup:
     concurrency: int
 
 
+async def until_first_ends(tasks: Sequence[asyncio.Future[None]], *, kept: int) -> None:
+    """Return once one of ``tasks`` has ended, or raise its error; cancel all but the first ``kept``."""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks[kept:]:
+            task.cancel()
+    for task in done:
+        await task
+
+
 class Runtime:
     """All of it as one async context manager: up when it is entered, and gone when it is left.
 
@@ -177,13 +188,7 @@ class Runtime:
         if self._valkey is not None:
             parts.append(asyncio.create_task(self._valkey.ended()))
         tasks = [task for task in parts if task is not None]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks[2:]:
-                task.cancel()
-        for task in done:
-            await task
+        await until_first_ends(tasks, kept=2)
 
     def _fail(self, exc: BaseException) -> None:
         """Make ``ended`` raise ``exc``."""
