@@ -83,6 +83,16 @@ def test_paths_that_a_page_names_exist(page: Path) -> None:
     assert not missing, _id(page)
 
 
+def test_files_in_the_drawing_exist_and_its_hops_are_those_of_the_page() -> None:
+    drawing = (ROOT / "docs/architecture.svg").read_text(encoding="utf-8")
+    files = " ".join(re.findall(r'<text class="file".*?>(.*?)</text>', drawing)).replace(",", " ").split()
+    assert files
+    assert [name for name in files if not (PACKAGE / name).exists()] == []
+    hops = re.findall(r'<text class="number".*?>(\d+)</text>', drawing)
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    assert hops == re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page != HISTORY], ids=_id)
 def test_tests_and_targets_that_a_page_names_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
