@@ -21,6 +21,7 @@ from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageE
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
+from triggerstream.wire import tasksfile
 from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.events import decode, encode
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, InForce, encode_checkpoint
@@ -66,6 +67,22 @@ async def test_an_applied_configuration_is_in_every_partition(
     assert shown is not None
     assert (shown.hash, shown.text, shown.offset) == (second.hash, second.text, change.offsets[0])
     assert shown.arrival_us > 1_700_000_000_000_000
+
+
+async def test_a_file_in_force_is_parsed_once_for_all_partitions(
+    connection: Connection, kafka_app: AppId, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply(connection, kafka_app, _config("one"))
+    parsed: list[str | bytes] = []
+
+    def count(text: str | bytes, *, name: str) -> Configuration:
+        parsed.append(text)
+        return read(text, name=name)
+
+    monkeypatch.setattr(tasksfile, "read", count)
+    assert await apply(connection, kafka_app, _config("two")) is not None
+    assert parsed == [_config("one").text]
+    assert len(await _applied(connection, topics)) > len(parsed)
 
 
 async def test_applying_what_is_in_force_changes_nothing(

@@ -15,6 +15,7 @@ from triggerstream.core import tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine import configuration_cache
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.ports import Extent, FencedError
 from triggerstream.engine.partitioned.versions import TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.replay.changelog import ChangelogArchive
@@ -318,6 +319,16 @@ async def test_misplaced_records_below_a_checkpoint_are_found_until_they_have_co
         del expected[0, original.offset]
     # What was checked before the last was appended is looked at again.
     assert await uncopied(archives, found) == {}
+
+
+async def test_partitions_that_are_checked_share_parsed_tasks_files(bench: Bench) -> None:
+    configurations = ConfigurationCache()
+    archives = [archive(bench), archive(bench)]
+    for one in archives:
+        one.configurations = configurations
+    assert all([(await check(one, ignore)).agrees for one in archives])
+    texts = {one.hash for one in (await archives[0].kept()).configurations}
+    assert configurations.parsed == len(texts) > 0
 
 
 async def test_a_log_without_its_beginning_is_refused_unless_asked_for(bench: Bench) -> None:
