@@ -119,6 +119,13 @@ def test_marks_are_kept_beside_states_before_all_pages_of_sessions(opened: Open)
     assert [*store.page(after=b"\x01", limit=10)] == [(b"s", b"state")]
 
 
+def test_nothing_but_entries_is_in_a_page(opened: Open) -> None:
+    store = opened()
+    store.write({RESERVED + b"m": b"1", b"a": b"2"}, position=1)
+    assert [*store.page(after=b"", limit=10)] == [(RESERVED + b"m", b"1"), (b"a", b"2")]
+    assert [*store.page(after=b"", limit=1)] == [(RESERVED + b"m", b"1")]
+
+
 def test_a_page_sees_what_was_written_meanwhile(opened: Open) -> None:
     store = opened()
     store.write({b"a": b"1", b"c": b"1"}, position=1)

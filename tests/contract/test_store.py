@@ -251,6 +251,19 @@ async def test_revocation_ends_a_command_that_was_not_sent_and_goes_once_sent(st
     assert await outbox(store) == []
 
 
+async def test_command_cancelled_by_the_batch_that_decided_it_is_not_handed_over(store: Store) -> None:
+    first = await store.commit(checkpoint(command(1), command(2), revoke(1), settled=["c1"]))
+    rows = await store.outbox(after=0, limit=9)
+    assert [commands.decode(row.value) for row in rows] == [command(2), revoke(1)]
+    assert [row.number for row in rows] == [first + 1, first + 2]
+
+
+async def test_command_sent_again_by_the_batch_that_decided_it_has_one_row(store: Store) -> None:
+    await store.commit(checkpoint(command(1), command(1, attempt=1)))
+    (row,) = await store.outbox(after=0, limit=9)
+    assert commands.decode(row.value) == command(1, attempt=1)
+
+
 async def test_refused_command_is_a_dead_letter_and_a_failed_event(place: Place, store: Store) -> None:
     first = await store.commit(checkpoint(command(1)))
     failed = NewRecord(key=b"s1", value=b'{"type":"triggerstream.task.failed"}')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -102,7 +102,9 @@ class RocksStore:
         self._memory.make_room()
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
-        items = self._db.items(from_key=after + b"\x00")
+        items: Iterator[tuple[object, bytes]] = iter(self._db.items(from_key=after + b"\x00"))
+        if after < _POSITION_KEY:
+            items = (item for item in items if item[0] != _POSITION_KEY)
         return [(key, value) for key, value in islice(items, limit) if isinstance(key, bytes)]
 
     def wipe(self) -> None:

@@ -264,6 +264,8 @@ class SqliteStore:
                 if isinstance(item.decision, Revoke) or item.decision.attempt
             ],
         )
+        # A command that the same checkpoint revokes or sends again was not handed over: it needs no row.
+        last = {item.decision.id: number for number, item in enumerate(decided, first)}
         self._writer.executemany(
             "INSERT INTO outbox (number, command, revoke, session, value) VALUES (?, ?, ?, ?, ?)",
             [
@@ -275,6 +277,7 @@ class SqliteStore:
                     item.value,
                 )
                 for number, item in enumerate(decided, first)
+                if last[item.decision.id] == number
             ],
         )
 
