@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.story import Story
 from tests.core.strategies import BUSY, CHANGING, LIFE, History, World, histories
 from triggerstream.core.fold import needs_touch, next_due
-from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Applied, Rules
 from triggerstream.engine.scan import Scan, changed_tasks, has_met, may_decide
@@ -97,3 +102,134 @@ def test_a_state_that_cannot_be_read_is_named_with_its_store(value: bytes) -> No
         Scan(Rules(app=AppId("a")), scanned=-1, keeper=keeper).look(b"42", value)
     with pytest.raises(UnreadableStateError, match=r"^a store: the state of session '42' cannot be read"):
         has_met(b"42", value, 3, keeper=keeper)
+
+
+TASK: JsonObject = {"after": ["a", "b"], "run": "tasks.t", "retry": {"max": 1, "backoff": "5s"}}
+BEFORE: JsonObject = {"t": TASK, "other": {"after": ["c"], "run": "tasks.other"}}
+"""Then ``t`` needs only ``a``; or nothing is changed that a decision depends on."""
+EARLIER: JsonObject = BEFORE | {"t": TASK | {"after": ["a"]}}
+ELSEWHERE: JsonObject = BEFORE | {"t": TASK | {"run": "tasks.elsewhere"}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotingKeeper(Keeper):
+    """A keeper that notes which sessions' states are decoded."""
+
+    decoded: list[SessionId] = field(default_factory=list)
+
+    def read(self, session: SessionId, value: bytes) -> SessionState:
+        self.decoded.append(session)
+        return Keeper.read(self, session, value)
+
+
+def stored(tasks: JsonObject, *lines: str, then: JsonObject | None = None) -> tuple[Rules, bytes]:
+    """The state of a session to which ``lines`` happened under ``tasks``; the rules then."""
+    story = Story(tasks)
+    story.offset = 10
+    for line in lines:
+        kind, _, name = line.partition(" ")
+        match kind:
+            case "fire":
+                story.fire(name)
+            case "fail":
+                story.failed(name)
+            case "finish":
+                story.finished(name)
+            case "erase":
+                story.erase()
+            case _:
+                raise ValueError(line)
+    assert story.state is not None
+    value = states.encode(story.state)
+    if then is not None:
+        story.offset = 50
+        story.apply(then)
+    return story.rules, value
+
+
+SESSIONS = {
+    "waiting": ("fire a",),
+    "idle": ("fire c", "finish other#0"),
+    "timer": ("fire a", "fire b", "fail t#0"),
+    "erased": ("fire a", "erase"),
+}
+
+
+def scan_of(
+    then: JsonObject, *, names: Iterable[str] = SESSIONS, scanned: int = -1
+) -> tuple[Scan, NotingKeeper]:
+    """A scan of some of the sessions after ``then`` has replaced ``BEFORE``."""
+    keeper = NotingKeeper()
+    rules, _ = stored(BEFORE, "fire a", then=then)
+    scan = Scan(rules, scanned=scanned, keeper=keeper)
+    for name in names:
+        scan.look(name.encode(), stored(BEFORE, *SESSIONS[name])[1])
+    return scan, keeper
+
+
+def test_a_scan_decodes_only_sessions_with_timers_and_open_ones_that_missed_a_change() -> None:
+    scan, keeper = scan_of(EARLIER)
+    assert keeper.decoded == ["waiting", "timer"]
+    assert [(one.session, one.config) for one in scan.take_found()] == [
+        ("waiting", -1),
+        ("timer", -1),
+        ("erased", None),
+    ]
+    assert [record.key for record in scan.take_touches()] == [b"waiting"]
+    scan, keeper = scan_of(ELSEWHERE)
+    assert keeper.decoded == ["timer"], "where and how a task runs decides nothing"
+    assert not scan.take_touches()
+
+
+def test_a_session_that_has_met_the_configuration_is_not_decoded_and_keeps_none() -> None:
+    rules, _ = stored(BEFORE, "fire a", then=EARLIER)
+    keeper = NotingKeeper()
+    scan = Scan(rules, scanned=-1, keeper=keeper)
+    story = Story(BEFORE)
+    story.rules, story.offset = rules, 60
+    story.fire("b")
+    assert story.state is not None
+    scan.look(b"met", states.encode(story.state))
+    assert (keeper.decoded, scan.take_found(), scan.oldest) == ([], [], 50)
+
+
+@pytest.mark.parametrize("name", ["waiting", "idle", "timer"])
+def test_each_session_that_is_behind_keeps_the_configuration_that_it_met(name: str) -> None:
+    scan, _ = scan_of(EARLIER, names=[name])
+    assert scan.oldest == -1
+
+
+def test_an_empty_session_keeps_no_configuration() -> None:
+    scan, _ = scan_of(EARLIER, names=["erased"])
+    assert scan.oldest == 50
+
+
+def test_a_scan_that_was_completed_for_the_configuration_touches_nothing() -> None:
+    scan, _ = scan_of(EARLIER, names=["waiting"], scanned=49)
+    assert [record.key for record in scan.take_touches()] == [b"waiting"]
+    scan, _ = scan_of(EARLIER, names=["waiting"], scanned=50)
+    assert not scan.take_touches()
+
+
+@given(histories(kinds=EVERYTHING))
+def test_a_state_whose_bytes_do_not_tell_is_decoded_and_found_the_same(history: History) -> None:
+    world = World(history.rules)
+    for entry in history.entries:
+        world.take(entry)
+    rules = world.rules
+    for name, one in world.states.items():
+        value = states.encode(one)
+        other = json.dumps(dict(reversed(json.loads(value).items()))).encode()
+        assert states.glance(other) is None
+        scans = Scan(rules, scanned=-1), Scan(rules, scanned=-1)
+        for scan, form in zip(scans, (value, other), strict=True):
+            scan.look(name.encode(), form)
+        plain, decoded = scans
+        assert plain.oldest == decoded.oldest
+        due = {one.session: one.due_us for one in decoded.take_found()}
+        assert all(due[found.session] == found.due_us for found in plain.take_found())
+        assert plain.take_touches() == decoded.take_touches()
+        for version in rules.history:
+            assert has_met(name.encode(), other, version.offset) is has_met(
+                name.encode(), value, version.offset
+            )

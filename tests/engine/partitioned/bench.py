@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from triggerstream.adapters.memory import (
     ManualClock,
@@ -35,6 +35,8 @@ class Durable(MemoryPartition):
     calls: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """The bytes of commands and states of each commit."""
+    log_begin: int = 0
+    """The log's first offset that is left, for ledgers: retention has deleted the records before it."""
 
     def add(self, *records: NewRecord) -> None:
         """Append ``records``; each arrives at its offset."""
@@ -61,7 +63,7 @@ class BenchLedger(MemoryLedger):
 
     async def extent(self) -> Extent:
         self.durable.calls.append("extent")
-        return await super().extent()
+        return replace(await super().extent(), log_begin=self.durable.log_begin)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         self.durable.calls.append(f"changelog {begin}-{end}")

@@ -124,8 +124,7 @@ async def test_the_former_owner_cannot_commit_and_is_told_so(bench: Bench) -> No
     await current.open()
     former.take()
     former.fold(bench.durable.log)
-    while not bench.failures:  # noqa: ASYNC110 - a failure is a list's growth
-        await asyncio.sleep(0)
+    await failed(bench)
     assert isinstance(bench.failures[0], FencedError)
     assert bench.durable.changelog == []
     await current.close()
@@ -475,8 +474,9 @@ async def test_transactions_of_a_process_are_few_at_once_and_what_waits_goes_tog
         await partition.open()
         partitions.append(partition)
     ledgers = [held(partition) for partition in partitions]
-    while sum(ledger.begun for ledger in ledgers) < 2:  # noqa: ASYNC110 - a counter
-        await asyncio.sleep(0)
+    await eventually(
+        lambda: sum(ledger.begun for ledger in ledgers) == 2, within_s=30, what="too few commits"
+    )
     for bench, partition in zip(benches, partitions, strict=True):
         bench.fire("s", "a", "b")
         partition.take()
@@ -549,6 +549,34 @@ async def test_a_log_that_ends_before_the_checkpoint_is_refused(bench: Bench) ->
         await bench.partition().open()
 
 
+async def test_a_log_whose_unfolded_records_were_deleted_is_refused(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    first = bench.partition()
+    await first.open()
+    first.take()
+    first.fold(bench.durable.log[:2])
+    await first.close()
+    bench.durable.log_begin = 3
+    with pytest.raises(
+        TakeOverError,
+        match=r"^partition 0: its checkpoint is at offset 2, the log begins at 3: records were deleted "
+        r"before they were folded; stop all workers: `triggerstream replay --rebuild --incomplete --at ",
+    ):
+        await bench.partition().open()
+    bench.durable.log_begin = 2
+    second = bench.partition()
+    assert await second.open() == 2, "only folded records were deleted"
+    await second.close()
+
+
+async def test_a_log_whose_first_records_were_deleted_before_any_take_over_is_refused(bench: Bench) -> None:
+    bench.configure()
+    bench.durable.log_begin = 1
+    with pytest.raises(TakeOverError, match="checkpoint is at offset 0, the log begins at 1"):
+        await bench.partition().open()
+
+
 async def test_the_mark_of_a_checkpoint_has_the_rules_of_its_moment(bench: Bench) -> None:
     bench.configure()
     partition = bench.partition()
@@ -601,8 +629,9 @@ async def test_an_opening_that_is_given_up_lets_go_of_everything(bench: Bench) -
     store = BenchStore()
     owner = Owner(lambda _number: bench.partition(store=store))
     opening = asyncio.create_task(owner.open([0]))
-    while "fence" not in bench.durable.calls:  # noqa: ASYNC110 - likewise
-        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while "fence" not in bench.durable.calls:  # noqa: ASYNC110 - a poll would find it opened already
+            await asyncio.sleep(0)
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
     await owner.close()

@@ -1,0 +1,136 @@
+"""The partitions of a process, from one assignment to the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore
+from triggerstream.core.ids import SessionId
+from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.partition import Counters, Life, Partition
+from triggerstream.engine.partitioned.ports import TakeOverError
+
+
+class Benches:
+    """A bench for each partition, and the partition objects made on them."""
+
+    def __init__(self) -> None:
+        self.benches: dict[int, Bench] = {}
+        self.made: list[Partition] = []
+        self.owner = Owner(self.make)
+
+    def make(self, number: int) -> Partition:
+        bench = self.benches.setdefault(number, Bench())
+        partition = bench.partition(store=BenchStore())
+        partition.processor.partition = number
+        self.made.append(partition)
+        return partition
+
+
+@pytest.fixture
+def benches() -> Benches:
+    return Benches()
+
+
+async def test_an_owner_says_where_to_fetch_each_partition(benches: Benches) -> None:
+    assert await benches.owner.open([3, 5]) == {3: 0, 5: 0}
+    benches.benches[5].configure()
+    partition = benches.owner.get(5)
+    assert partition is benches.made[1]
+    await benches.benches[5].fold(partition)
+    assert await benches.owner.open([5]) == {5: 1}
+    assert benches.owner.get(5) is benches.made[2]
+    assert benches.owner.get(3) is None
+    await benches.owner.close()
+
+
+async def test_a_partition_is_given_out_only_while_it_is_ready(benches: Benches) -> None:
+    bench = benches.benches[0] = Bench()
+    opening = asyncio.create_task(benches.owner.open([0]))
+    await asyncio.sleep(0)
+    assert [made.life for made in benches.made] == [Life.OPENING]
+    assert benches.owner.get(0) is None
+    await opening
+    partition = benches.owner.get(0)
+    assert partition is benches.made[0]
+    await partition.close()
+    assert benches.owner.get(0) is None
+    await benches.owner.close()
+    assert bench.durable.calls.count("close") == 1
+
+
+async def test_partitions_are_closed_before_others_are_taken_over(benches: Benches) -> None:
+    await benches.owner.open([0, 1])
+    former = list(benches.made)
+    lives: list[Life] = []
+    make = benches.make
+
+    def made(number: int) -> Partition:
+        lives.extend(partition.life for partition in former)
+        return make(number)
+
+    benches.owner._make = made
+    await benches.owner.open([0])
+    assert lives == [Life.CLOSED, Life.CLOSED]
+    await benches.owner.close()
+
+
+async def test_where_one_partition_cannot_be_had_the_take_over_of_the_others_ends(benches: Benches) -> None:
+    refused, slow = benches.benches[0], benches.benches[1] = Bench(), Bench()
+    refused.durable.group_offset = 5
+    make = benches.make
+
+    def made(number: int) -> Partition:
+        partition = make(number)
+        if number == 1:
+            ledger = partition.ledger
+            assert isinstance(ledger, BenchLedger)
+            ledger.fence_gate.clear()
+        return partition
+
+    owner = Owner(made)
+    async with asyncio.timeout(30):
+        with pytest.raises(TakeOverError, match="has read up to offset 5"):
+            await owner.open([0, 1])
+    assert benches.made[1].life is Life.OPENING
+    assert "fence" not in slow.durable.calls
+    await owner.close()
+    assert [made.life for made in benches.made] == [Life.CLOSED, Life.CLOSED]
+
+
+async def test_counters_go_on_over_assignments(benches: Benches) -> None:
+    owner = benches.owner
+    assert owner.done() == Counters()
+    for number, events in ((0, 1), (1, 2), (0, 3)):
+        await owner.open([number])
+        bench = benches.benches[number]
+        bench.fire("s", *"a" * events)
+        partition = owner.get(number)
+        assert partition is not None
+        await bench.fold(partition)
+    done = owner.done()
+    assert (done.events, done.batches, done.checkpoints) == (6, 3, 3)
+    assert sum(done.took.counts) == 3
+    await owner.close()
+    assert owner.done() == done
+    assert not owner.partitions
+
+
+async def test_an_owner_hears_which_partition_changed_which_sessions(benches: Benches) -> None:
+    heard: list[tuple[Partition, set[SessionId]]] = []
+
+    def note(partition: Partition, sessions: Iterable[SessionId]) -> None:
+        heard.append((partition, set(sessions)))
+
+    benches.owner.on_durable = note
+    await benches.owner.open([0, 1])
+    for number, session in ((1, "s"), (0, "t")):
+        bench, partition = benches.benches[number], benches.made[number]
+        bench.configure()
+        bench.fire(session, "a")
+        await bench.fold(partition)
+    assert heard == [(benches.made[1], {"s"}), (benches.made[0], {"t"})]
+    await benches.owner.close()
