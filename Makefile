@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install hooks test test-quick test-laws test-tools fuzz faults coverage fmt lint semantics bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
+.PHONY: help install hooks test test-quick test-laws test-tools fuzz faults mutants coverage fmt lint semantics bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ fmt: install ## Format the code, and mend what ruff can mend by itself
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format --quiet
 
+# Goes on where it was interrupted: results are in .mutants. Less: make mutants ONLY=core/fold.py:_skip,_replay
+mutants: install ## Change the code that decides in small ways: a test must fail each time
+	@nice $(BIN)/python -m tests.mutants $(ONLY)
+
 lint: install ## ruff, mypy --strict, the import rules
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted: run make fmt"; exit 1; }
@@ -94,7 +98,7 @@ kafka-status: install ## Say whether it runs
 
 clean: ## Remove .venv, builds and caches
 	@rm -rf examples/producers/java/target examples/producers/go/fire examples/producers/node/node_modules
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf .venv build dist .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip-compile names its own command line in the header unless told what to say instead.

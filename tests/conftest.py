@@ -1,13 +1,24 @@
-"""Choose how many examples hypothesis tries: `HYPOTHESIS_PROFILE` is `quick`, `default` or `full`."""
+"""Choose how many examples hypothesis tries: `HYPOTHESIS_PROFILE` is `quick`, `default` or `full`.
+
+`mutants` is for `make mutants`: the same few examples each time, and no search for a shorter one that fails.
+"""
 
 import os
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # No deadline: the first example pays for imports, and a loaded machine is not a bug.
 settings.register_profile("quick", max_examples=10, deadline=None)
 settings.register_profile("default", max_examples=300, deadline=None)
 settings.register_profile("full", max_examples=10_000, deadline=None)
+settings.register_profile(
+    "mutants",
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 pytest_plugins = ["tests.support.kafka.fixtures"]

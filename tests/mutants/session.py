@@ -1,0 +1,255 @@
+"""Runs the mutants of one module: ``python -m tests.mutants.session core/fold.py _skip,_replay tests/core``.
+
+mutmut makes the mutants: a copy of the module with all of them, of which a variable of the environment picks
+one. They run in forks of one pytest session that has collected the tests once, because a pytest for each
+would take over a second: the 1,500 of ``core/fold.py`` need minutes this way, not an hour.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gc
+import importlib
+import os
+import re
+import resource
+import shutil
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+import mutmut
+import pytest
+from mutmut.mutation.file_mutation import MutatedFile, mutate_file_contents
+
+ROOT = Path(__file__).parents[2]
+WORKSPACES = ROOT / ".mutants"
+PROCESSES = 2
+ACTIVE = "MUTANT_UNDER_TEST"
+"""The variable that picks a mutant, by its name; ``stats`` has mutmut note which functions a test reaches."""
+QUICK = "not slow and not kafka and not celery and not faults"
+MOST_BYTES = 4 * 1024**3
+"""Address space of a mutant: one that grows for ever must not take the machine with it."""
+SAVED_EVERY = 20
+
+
+class Mutant(msgspec.Struct, frozen=True, order=True):
+    """One change: the function, without its module, and the changed lines before and after."""
+
+    function: str
+    before: str
+    after: str
+
+
+class Results(msgspec.Struct):
+    """What is known of a module's mutants. ``killed``: names, each with the hash of the function changed."""
+
+    count: dict[str, int] = {}
+    """How many mutants there are, by function."""
+    killed: dict[str, str] = {}
+    survivors: list[Mutant] = []
+    unknown: int = 0
+    """How many were not run yet."""
+
+
+def results_of(module: str) -> Path:
+    """The file with a module's results."""
+    return WORKSPACES / f"{module.removesuffix('.py').replace('/', '.')}.json"
+
+
+class Mutants:
+    """The mutants of one module, in a copy of the package that is imported in place of the original."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.dotted = "triggerstream." + module.removesuffix(".py").replace("/", ".")
+        path = ROOT / "triggerstream" / module
+        self.made: MutatedFile = mutate_file_contents(str(path), path.read_text())
+        self.workspace = WORKSPACES / self.dotted
+        shutil.rmtree(self.workspace, ignore_errors=True)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "triggerstream", self.workspace / "triggerstream", ignore=ignored)
+        (self.workspace / "triggerstream" / module).write_text(self.made.code)
+        self._lines = self.made.code.splitlines()
+
+    def hash_of(self, name: str) -> str:
+        """The hash of the function that a mutant changes."""
+        return self.made.hash_by_function_name[_function(name)]
+
+    def function_of(self, name: str) -> str:
+        """``_Draft._skip``, of mutmut's name ``xǁ_Draftǁ_skip__mutmut_3``."""
+        found = re.fullmatch(r"x(?:ǁ(\w+)ǁ|_)(\w+)__mutmut_\d+", name)
+        if found is None:
+            raise ValueError(f"mutmut has named a mutant {name}")
+        return ".".join(filter(None, found.groups()))
+
+    def mutant(self, name: str) -> Mutant:
+        """What a mutant changes."""
+        before, after = map(self._text, (f"{_function(name)}__mutmut_orig", name))
+        changed = [line for line in difflib.ndiff(before, after) if line[0] in "-+"]
+        return Mutant(
+            self.function_of(name),
+            *(" ".join(line[1:].strip() for line in changed if line[0] == sign) for sign in "-+"),
+        )
+
+    def _text(self, generated: str) -> list[str]:
+        span = self.made.line_span_by_function_name[generated]
+        # Each copy has a name of its own.
+        return [line.replace(generated, "") for line in self._lines[span.start - 1 : span.end]]
+
+
+class ForkedRuns:
+    """A pytest plugin that runs the tests once as they are, then for each mutant in a fork."""
+
+    def __init__(self, mutants: Mutants, functions: Collection[str]) -> None:
+        self._mutants = mutants
+        self._functions = functions
+        self._failed = False
+        self._items: list[pytest.Item] = []
+        self._reached: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        """By function: the tests that reach it, each with its duration."""
+        self._running: dict[int, tuple[str, int]] = {}
+        """By process: the mutant's name, and the pipe with the number of the test that fails."""
+        self._kills: Counter[tuple[str, int]] = Counter()
+        """How often each test has killed a mutant, of one function and (``""``) of any."""
+        self.survivors: list[str] = []
+        self.killed: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._failed = self._failed or report.failed
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self._items = session.items
+        self._run_without_mutants()
+        gc.freeze()  # or the first collection in a fork would copy all memory
+        known = read_results(self._mutants.module).killed
+        names = list(self._mutants.made.mutant_names)
+        self.killed = {name: known[name] for name in names if known.get(name) == self._mutants.hash_of(name)}
+        try:
+            for count, name in enumerate(filter(self._is_to_run, names), 1):
+                if not self._reached[_function(name)]:
+                    self.survivors.append(name)
+                    continue
+                if len(self._running) == PROCESSES:
+                    self._wait()
+                self._fork(name)
+                if count % SAVED_EVERY == 0:
+                    self.save()
+            while self._running:
+                self._wait()
+        finally:
+            self.save()
+        return True
+
+    def _is_to_run(self, name: str) -> bool:
+        if name in self.killed:
+            return False
+        return not self._functions or self._mutants.function_of(name).rpartition(".")[2] in self._functions
+
+    def _run_without_mutants(self) -> None:
+        os.environ[ACTIVE] = "stats"
+        for number, item in enumerate(self._items):
+            mutmut._stats.clear()  # noqa: SLF001 - it has no other door
+            begun = time.monotonic()
+            if not self._passes(item):
+                pytest.exit(f"{item.nodeid} fails without a mutant", returncode=1)
+            took = time.monotonic() - begun
+            item.add_marker(pytest.mark.timeout(10 + 10 * took))
+            for function in mutmut._stats:  # noqa: SLF001
+                self._reached[function.rpartition(".")[2]].append((took, number))
+
+    def _passes(self, item: pytest.Item) -> bool:
+        self._failed = False
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+        return not self._failed
+
+    def _tests(self, name: str) -> list[int]:
+        """The tests for a mutant: those first that have killed many, then the short ones."""
+        function = _function(name)
+        kills = self._kills
+        ranked = [
+            (-kills[function, number], -kills["", number], took, number)
+            for took, number in self._reached[function]
+        ]
+        return [number for *_, number in sorted(ranked)]
+
+    def _fork(self, name: str) -> None:
+        tests = self._tests(name)
+        read, write = os.pipe()
+        process = os.fork()
+        if process:
+            os.close(write)
+            self._running[process] = name, read
+            return
+        survived = False
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
+            os.environ[ACTIVE] = f"{self._mutants.dotted}.{name}"
+            killer = next((number for number in tests if not self._passes(self._items[number])), None)
+            survived = killer is None
+            os.write(write, str(killer).encode())
+        finally:
+            os._exit(0 if survived else 1)
+
+    def _wait(self) -> None:
+        process, status = os.wait()
+        name, read = self._running.pop(process)
+        with os.fdopen(read) as pipe:
+            killer = pipe.read()
+        if not status:
+            self.survivors.append(name)
+            return
+        self.killed[name] = self._mutants.hash_of(name)
+        if killer:
+            self._kills[_function(name), int(killer)] += 1
+            self._kills["", int(killer)] += 1
+
+    def save(self) -> None:
+        """Write down what is known so far."""
+        names = self._mutants.made.mutant_names
+        count: dict[str, int] = defaultdict(int)
+        for name in names:
+            count[self._mutants.function_of(name)] += 1
+        results = Results(
+            count=count,
+            killed=self.killed,
+            survivors=sorted(map(self._mutants.mutant, self.survivors)),
+            unknown=len(names) - len(self.killed) - len(self.survivors),
+        )
+        results_of(self._mutants.module).write_bytes(msgspec.json.encode(results))
+
+
+def read_results(module: str) -> Results:
+    """What is known of a module's mutants; nothing where it was never run."""
+    path = results_of(module)
+    return msgspec.json.decode(path.read_bytes(), type=Results) if path.exists() else Results()
+
+
+def _function(name: str) -> str:
+    """The function that a mutant changes, by mutmut's name for it."""
+    return name.partition("__mutmut_")[0]
+
+
+def main(module: str, functions: Collection[str], tests: Sequence[str]) -> int:
+    """Run the mutants of ``module``, or of some functions of it; return pytest's exit status."""
+    WORKSPACES.mkdir(exist_ok=True)
+    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
+    mutants = Mutants(module)
+    # Before pytest puts the repository in front: modules of a package are looked for where it was found.
+    sys.path.insert(0, str(mutants.workspace))
+    importlib.import_module(mutants.dotted)
+    arguments = ["-q", "-s", "-m", QUICK, "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    try:
+        return int(pytest.main(arguments, plugins=[ForkedRuns(mutants, functions)]))
+    finally:
+        shutil.rmtree(mutants.workspace)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], list(filter(None, sys.argv[2].split(","))), sys.argv[3:]))
