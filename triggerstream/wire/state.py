@@ -71,7 +71,8 @@ class _Version(Struct):
 
 
 _HEAD = re.compile(
-    rb'\{"version":[12],"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
+    rb'\{"version":[1-%d],"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
+    % VERSION
 )
 """How an encoded state begins."""
 _MAY_WAIT = b'"delayed"'
