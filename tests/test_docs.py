@@ -132,6 +132,39 @@ def test_the_map_names_every_room() -> None:
     assert not missing
 
 
+def _glossary_rows(*, renamed: bool) -> list[list[str]]:
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    terms, _, words = page.partition("## Words of ours")
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in (words if renamed else terms).splitlines()
+        if line[:1] == "|"
+    ]
+    return [row for row in rows if row[0] not in {"term", "word in the code", "---"}]
+
+
+@pytest.mark.parametrize("row", _glossary_rows(renamed=False), ids=lambda row: row[0])
+def test_a_term_lives_where_the_glossary_says(row: list[str]) -> None:
+    named = re.findall(r"`(.*?)`", row[-1])
+    paths = [
+        path
+        for name in named
+        if "/" in name or name.endswith(".py")
+        for path in PACKAGE.glob(name.rstrip("/"))
+    ]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+    names = [name for name in named if "/" not in name and not name.endswith(".py")]
+    missing = [part for name in names for part in name.split(".") if part not in text]
+    assert not missing
+
+
+def test_words_to_be_renamed_are_still_there() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    words = [word for row in _glossary_rows(renamed=True) for word in re.findall(r"`([A-Za-z]+)`", row[0])]
+    assert words
+    assert [word for word in words if word not in code] == [], "renamed: remove them from docs/glossary.md"
+
+
 def test_readme_lists_every_command() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"^\| command \| what it does \|\n(.*?)\n\n", readme, re.DOTALL | re.MULTILINE)
