@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from msgspec.structs import replace
 
 from triggerstream.core.answers import (
@@ -261,36 +263,8 @@ def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[
 
 def _says(config: Configuration, task: Task | None, instance: Instance) -> str:
     """The instance's case in one sentence."""
-    missing = [] if task is None else [name for name in task.needs if name not in instance.captured]
     blockers = [] if task is None else [name for name in task.unless if name not in instance.noted]
-    says = instance.status.value
-    match instance.status:
-        case Status.UNSTARTED if missing:
-            says = f"waits for {_and(missing)}"
-        case Status.UNSTARTED:
-            says = "has all it needs and is judged at the session's next event"
-        case Status.DELAYED:
-            says = "waits to be tried again"
-        case Status.HELD:
-            says = "is held"
-        case Status.SCHEDULED:
-            says = "was decided and handed over; no worker has reported yet"
-        case Status.RUNNING:
-            says = "is running"
-        case Status.FAILED:
-            says = f"failed: {instance.error or 'no error was given'}"
-        case Status.FINISHED:
-            says = "finished"
-        case Status.SKIPPED:
-            says = "was skipped"
-        case Status.REPLAYED:
-            says = "was replayed as a later instance"
-        case Status.ABANDONED:
-            says = f"is blocked by `unless`: {_and(list(instance.noted))} arrived first"
-        case Status.EXPIRED:
-            says = "expired: the executor dropped it before it ran"
-        case Status.CANCELLED:
-            says = "was cancelled"
+    says = _status_says(task, instance)
     if instance.status in WAITING and instance.noted and blockers:
         says += f"; abandoned once {_and(blockers)} arrives too"
     if instance.reason is Reason.UNLESS and instance.status is Status.FAILED:
@@ -304,6 +278,40 @@ def _says(config: Configuration, task: Task | None, instance: Instance) -> str:
         if instance.sent.config != current:
             says += "; decided under an earlier configuration"
     return says
+
+
+def _status_says(task: Task | None, instance: Instance) -> str:
+    """The instance's status in words."""
+    missing = [] if task is None else [name for name in task.needs if name not in instance.captured]
+    match instance.status:
+        case Status.UNSTARTED if missing:
+            return f"waits for {_and(missing)}"
+        case Status.UNSTARTED:
+            return "has all it needs and is judged at the session's next event"
+        case Status.DELAYED:
+            return "waits to be tried again"
+        case Status.HELD:
+            return "is held"
+        case Status.SCHEDULED:
+            return "was decided and handed over; no worker has reported yet"
+        case Status.RUNNING:
+            return "is running"
+        case Status.FAILED:
+            return f"failed: {instance.error or 'no error was given'}"
+        case Status.FINISHED:
+            return "finished"
+        case Status.SKIPPED:
+            return "was skipped"
+        case Status.REPLAYED:
+            return "was replayed as a later instance"
+        case Status.ABANDONED:
+            return f"is blocked by `unless`: {_and(list(instance.noted))} arrived first"
+        case Status.EXPIRED:
+            return "expired: the executor dropped it before it ran"
+        case Status.CANCELLED:
+            return "was cancelled"
+        case _ as never:
+            assert_never(never)
 
 
 def _and(names: list[TriggerName]) -> str:

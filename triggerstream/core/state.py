@@ -9,8 +9,8 @@ names that stand beside it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import StrEnum
-from typing import Annotated, TypeAlias
+from enum import Enum, StrEnum
+from typing import Annotated, TypeAlias, assert_never
 
 from msgspec import Meta, Struct
 
@@ -35,17 +35,40 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-WAITING = frozenset({Status.UNSTARTED, Status.DELAYED, Status.HELD})
-DECIDED = frozenset({Status.SCHEDULED, Status.RUNNING})
-RESOLVED = frozenset(
-    {
-        Status.FINISHED,
-        Status.SKIPPED,
-        Status.REPLAYED,
-        Status.ABANDONED,
-        Status.EXPIRED,
-        Status.CANCELLED,
-    }
+class Stage(Enum):
+    """Part of an instance's life that its status belongs to (R1.6). Open: all but RESOLVED."""
+
+    WAITING = "waiting"
+    DECIDED = "decided"
+    FAILED = "failed"
+    RESOLVED = "resolved"
+
+
+def stage_of(status: Status) -> Stage:
+    """The stage of a status."""
+    match status:
+        case Status.UNSTARTED | Status.DELAYED | Status.HELD:
+            return Stage.WAITING
+        case Status.SCHEDULED | Status.RUNNING:
+            return Stage.DECIDED
+        case Status.FAILED:
+            return Stage.FAILED
+        case (
+            Status.FINISHED
+            | Status.SKIPPED
+            | Status.REPLAYED
+            | Status.ABANDONED
+            | Status.EXPIRED
+            | Status.CANCELLED
+        ):
+            return Stage.RESOLVED
+        case _ as never:
+            assert_never(never)
+
+
+WAITING, DECIDED, RESOLVED = (
+    frozenset(status for status in Status if stage_of(status) is stage)
+    for stage in (Stage.WAITING, Stage.DECIDED, Stage.RESOLVED)
 )
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
