@@ -8,16 +8,24 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.memory import MemoryDispatcher
+from triggerstream.adapters.nowhere import NowhereDispatcher
 from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
+from triggerstream.core.commands import Command
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.events import Cancel
+from triggerstream.core.ids import AppId, InstanceId, SessionId
 from triggerstream.engine.checkpoint import Checkpoint, Stored
+from triggerstream.engine.embedded.engine import EmbeddedEngine
+from triggerstream.engine.ports import Dispatcher
+from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
 
 APP = AppId("app")
@@ -184,3 +192,33 @@ async def test_database_that_goes_wrong_is_a_log_error(tmp_path: Path) -> None:
     with pytest.raises(LogError, match=r"triggerstream\.db: no such table: outbox"):
         await store.sent([])
     await store.close()
+
+
+async def test_task_cancelled_in_the_batch_that_decided_it_does_not_run_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    tasks = '{"t": {"after": ["a"], "run": "tasks.t"}}'
+    cancel = encode(Cancel(instance=InstanceId("t#0"), reason="enough", by="me", generation=0))
+
+    async def run(dispatcher: Dispatcher, records: Sequence[NewRecord]) -> None:
+        """Run an engine until ``records`` are folded, and the command of session u is handed over."""
+        log = SqliteLog(tmp_path, create=True)
+        store = SqliteStore(tmp_path, app=APP, log=log)
+        engine = EmbeddedEngine(app=APP, log=log, store=store, dispatcher=dispatcher, clock=SystemClock())
+        running = asyncio.create_task(engine.run())
+        await engine.apply(tasks)
+        await log.append(records)
+        await engine.reached(await store.end())
+        if isinstance(dispatcher, MemoryDispatcher):
+            async with asyncio.timeout(30):
+                while not any(one.session == "u" for one in dispatcher.dispatched):
+                    await dispatcher.wait_for(len(dispatcher.dispatched) + 1)
+        engine.stop()
+        await running
+        await log.close()
+
+    decided = NewRecord(key=b"s", value=b'{"type":"a"}')
+    await run(NowhereDispatcher(), [decided, NewRecord(key=b"s", value=cancel)])
+    later = MemoryDispatcher()
+    await run(later, [NewRecord(key=b"u", value=b'{"type":"a"}')])
+    assert [one.session for one in later.dispatched if isinstance(one, Command)] == ["u"]

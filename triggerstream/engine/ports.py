@@ -41,6 +41,7 @@ class Log(Protocol):
             LogError: not all are known to be durable; a session's first ones may be. Safe to call again for
                 events that carry an id.
             UsageError: the log does not exist, or has no place for a record.
+            DecodeError: the log checks events before it takes them, and one is none.
         """
 
     async def close(self) -> None:
