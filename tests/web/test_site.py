@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support.engines import RunningEngine, running_engine
 from triggerstream import bootstrap
+from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
 from triggerstream.core.events import Close, Erase, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
 from triggerstream.engine.queries.embedded import Lookout
@@ -134,6 +135,15 @@ HOSTILE = [
     "\u202egpj.exe",
     "</pre></bdi><style>*{display:none}</style>",
 ]
+
+
+def test_every_page_without_a_session_is_tried_with_hostile_text() -> None:
+    lookout = Lookout(MemoryReader(MemoryDatabase()), MemoryLog(MemoryDatabase()), app=AppId("triggerstream"))
+    paths = [resource.canonical for resource in site(lookout, lookout, Access()).router.resources()]
+    with_json = [
+        path for path in paths if "{" not in path and f"/v1{path.rstrip('/') or '/overview'}" in paths
+    ]
+    assert sorted(with_json) == sorted(PAGES)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
