@@ -113,6 +113,13 @@ def test_checks_before_a_commit_download_nothing_and_call_what_there_is() -> Non
         assert tool.startswith(".venv/bin/") or re.search(rf"^{argument}:", makefile, re.MULTILINE), hook
 
 
+def test_tests_that_the_makefile_leaves_out_exist() -> None:
+    for path, name in re.findall(
+        r"(tests/[\w/]+\.py)::(\w+)", (ROOT / "Makefile").read_text(encoding="utf-8")
+    ):
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
 def test_pages_that_code_names_exist() -> None:
     for top in (PACKAGE, ROOT / "tests"):
         for path in top.rglob("*.py"):

@@ -1,7 +1,7 @@
 """Branch coverage of the fast tests, room by room: ``make coverage``.
 
-A room is a folder of the package; modules beside the folders are the room ``.``. A test that starts a process
-does not count: what only such tests reach is shown as not covered.
+A room is a folder of the package; modules beside the folders are the room ``.``. Only the tests of ``make
+test-quick`` count: what needs a broker or a worker process is shown as not covered.
 """
 
 from __future__ import annotations
