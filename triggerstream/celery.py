@@ -49,25 +49,23 @@ def install(
     allow_loss: bool | Collection[str] = False,
     outcome_timeout_s: float = _worker.DEFAULT_OUTCOME_TIMEOUT_S,
 ) -> None:
-    """Have the workers of ``app`` report what becomes of the commands that triggerstream hands them.
+    """Make the workers of ``app`` report the outcome of each command that triggerstream sends them.
 
-    Call it once, beside the app. It does nothing until a worker starts, and nothing to tasks that other code
-    sends.
+    Call it once, in the module that creates the app. It takes effect when a worker starts, and changes
+    nothing for tasks that other code sends.
 
     Args:
         app: the Celery app.
-        log: where outcomes go: ``sqlite:///triggerstream.db``, ``kafka://host:9092/app``, an outcome log, or,
-            if left out, the address in the environment variable ``TRIGGERSTREAM_LOG``.
-        guard: keeps a command from taking effect twice, for every task; see also :func:`guarded`.
-        allow_loss: a worker whose settings could lose a task refuses to start. True: it starts. Names of
-            tasks:
-            these may have settings of their own.
-        outcome_timeout_s: when the log has not acknowledged an outcome by then, the worker's process ends, so
-            that
-            the broker delivers the message again.
+        log: where outcomes go: an address such as ``sqlite:///triggerstream.db`` or ``kafka://host:9092/app``,
+            or an outcome log. Default: the address in the environment variable ``TRIGGERSTREAM_LOG``.
+        guard: prevents a command from taking effect twice, for every task; see also :func:`guarded`.
+        allow_loss: False: a worker whose settings could lose a task refuses to start. True: it starts anyway.
+            Names of tasks: the settings of these tasks are not checked.
+        outcome_timeout_s: the time within which the log must acknowledge an outcome. After it the worker's
+            process ends, so that the broker delivers the message again.
 
     Raises:
-        UsageError: ``app`` has it already.
+        UsageError: ``install`` was called for ``app`` before.
     """
     _worker.install(
         app, log, open_log=_open_log, guard=guard, allow_loss=allow_loss, outcome_timeout_s=outcome_timeout_s
@@ -75,14 +73,14 @@ def install(
 
 
 def _open_log(address: str) -> OutcomeLog:
-    # Imported in the worker's process only: it brings whatever adapter the address needs.
+    # Imported when a worker starts: it imports the adapter of the address, which senders do not need.
     from triggerstream import bootstrap  # noqa: PLC0415
 
     return bootstrap.outcome_log(address)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - one of two classes
-    """Import a guard once it is asked for: what it stands on is an optional dependency."""
+    """Import a guard on first use, because SQLAlchemy and redis are optional dependencies."""
     if name == "SqlGuard":
         from triggerstream.adapters.celery.guards.sql import SqlGuard  # noqa: PLC0415
 

@@ -26,10 +26,7 @@ _KEEP_UNTIL_ACKNOWLEDGED = frozenset(
         "sqs",
     }
 )
-"""Transports whose broker keeps a message until it is acknowledged.
-
-The others take it out when they hand it over.
-"""
+"""Transports whose broker keeps a message until it is acknowledged. Others delete it on delivery."""
 _WITH_VISIBILITY_TIMEOUT = frozenset({"redis", "rediss", "sentinel"})
 _REDIS_VISIBILITY_TIMEOUT_S = 3_600
 

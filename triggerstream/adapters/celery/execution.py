@@ -96,13 +96,13 @@ class _Call:
 
 
 class Execution:
-    """What `install` was told, and how a command is run under it."""
+    """Runs the task of a command under the settings of `install`: claim, body, record, report."""
 
     def __init__(self, *, reporter: Reporter, guard: Guard | None, republisher: Republisher) -> None:
         self.reporter = reporter
         self._republisher = republisher
         self._guard = guard
-        # Drawn in the main process, so that it knows what its children call themselves.
+        # Chosen in the main process, before it forks, so that it can name the claims of its children.
         self._node: Final = f"{socket.gethostname()[:100]}/{uuid4().hex[:12]}"
 
     def guard_of(self, task: Task[Any, Any]) -> Guard | None:
@@ -110,7 +110,7 @@ class Execution:
         return guard_for(task.run, self._guard)
 
     def holder(self, pid: int) -> str:
-        """What a child of this worker calls itself when it claims a command."""
+        """The name under which the child process ``pid`` of this worker claims commands."""
         return f"{self._node}/{pid}"
 
     def call(
@@ -120,7 +120,7 @@ class Execution:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> object:
-        """Call ``body``; as the body of a command if ``task`` was called by a message of one."""
+        """Call ``body``, and treat it as the run of a command if the task's message carries one."""
         request = task.request
         delivery = delivery_of(vars(request))
         if delivery is None or request.called_directly or running().get() is not None:
@@ -155,7 +155,10 @@ class Execution:
         self.conclude(task, delivery, outcomes.failed_with(delivery, exc))
 
     def conclude(self, task: Task[Any, Any], delivery: Delivery, value: bytes) -> None:
-        """Report ``value``, an outcome from outside of the run, unless the guard has another on record."""
+        """Report ``value``, an outcome that does not come from the body.
+
+        An outcome that the guard has wins.
+        """
         guard = self.guard_of(task)
         if guard is not None:
             try:
@@ -178,8 +181,8 @@ class Execution:
                     result = call.body()
                 value = held.settle(outcomes.finished(delivery, result))
             except Retry:
-                # Celery has sent the message again, under the same id and our header: the command goes on
-                # there.
+                # Celery has sent the message again, with the same id and our header. That message continues
+                # the command.
                 held.release()
                 _mark_handled(request)
                 raise
@@ -191,7 +194,7 @@ class Execution:
                     held.abandon()
                     raise
                 if isinstance(exc, Reject) and exc.requeue:  # type: ignore[attr-defined]  # missing in the stubs
-                    # Celery would have the broker mark the message, as if its process had been lost.
+                    # Requeued by the broker, the message would look redelivered, as after a lost process.
                     held.release()
                     self._put_back(call.task, delivery, within_s=_LONGEST_PUT_BACK_S, begun=True)
                 value = _settle_exception(held, delivery, exc)
@@ -199,10 +202,10 @@ class Execution:
                 if _is_result(value):
                     return _result_of(value)
                 if isinstance(exc, SkipRequested | RetryRequested):
-                    # Celery pickles what is raised, and these carry what the task gave them.
+                    # Celery pickles a raised exception, and these hold values of the task.
                     raise _EndedBeforeError(str(exc)) from None
                 if isinstance(exc, MemoryError) or not isinstance(exc, Exception):
-                    # Celery ends the process for it, and has the message delivered again.
+                    # Celery would end the process for it, and the broker would deliver the message again.
                     raise TaskExitedError(outcomes.describe(exc)) from exc
                 raise
             finally:
@@ -222,7 +225,7 @@ class Execution:
             self._put_back(call.task, call.delivery, within_s=_LONGEST_PUT_BACK_S, expires=True)
 
     def _report(self, request: Context, delivery: Delivery, value: bytes) -> Json:
-        """Report what is on record. Returns the task's result; raises ``Ignore`` where there is none."""
+        """Report the recorded outcome. Returns the task's result; raises ``Ignore`` if it has none."""
         self._report_value(request, delivery, value)
         if _is_result(value):
             return _result_of(value)
@@ -308,7 +311,7 @@ def _ends_worker(exc: BaseException) -> bool:
 
 
 def _settle_exception(held: Held, delivery: Delivery, exc: BaseException) -> bytes:
-    """Record what ``exc``, raised by the body, stands for. Returns what is on record."""
+    """Record the outcome for ``exc``, which the body raised. Returns the recorded value."""
     try:
         match exc:
             case SkipRequested():
@@ -331,7 +334,7 @@ def _settle_exception(held: Held, delivery: Delivery, exc: BaseException) -> byt
 
 
 def _is_result(value: bytes) -> bool:
-    """True where the outcome's event ``value`` says that the task returned."""
+    """True if ``value`` is the event of a task that returned."""
     return isinstance(outcomes.decode(value), Finished)
 
 
@@ -366,7 +369,7 @@ class _Unguarded:
 
 
 class _Interrupts:
-    """Celery's soft time limit, a signal, held back but for the task's own body."""
+    """Blocks the signal of Celery's soft time limit, except while the task's own body runs."""
 
     def __init__(self, signum: int) -> None:
         self._signum = signum
@@ -377,12 +380,12 @@ class _Interrupts:
         try:
             yield
         finally:
-            # A limit that falls due in this very call still counts as the body's.
+            # A signal that arrives during this call still counts as raised in the body.
             signal.pthread_sigmask(signal.SIG_BLOCK, {self._signum})
 
 
 class _NoInterrupts(_Interrupts):
-    """Signals reach the main thread only."""
+    """Replacement for threads other than the main one, which signals do not reach."""
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
@@ -391,7 +394,7 @@ class _NoInterrupts(_Interrupts):
 
 @contextmanager
 def _uninterrupted() -> Iterator[_Interrupts]:
-    """Hold the soft time limit back, so that it cannot fall between a record and its report."""
+    """Block the soft time limit, so that it cannot end a task between the record and its report."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGUSR1"):
         yield _NoInterrupts(0)
         return
@@ -400,6 +403,6 @@ def _uninterrupted() -> Iterator[_Interrupts]:
     try:
         yield _Interrupts(signum)
     finally:
-        # One that fell due meanwhile came too late: the outcome is in the log.
+        # A limit that was reached meanwhile came too late: the outcome is in the log.
         with suppress(SoftTimeLimitExceeded):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,4 +1,4 @@
-"""Outcome events as a worker makes them, and what can be one."""
+"""Encodes outcomes of commands as events, and checks which values an event can hold."""
 
 from __future__ import annotations
 
@@ -39,22 +39,25 @@ from triggerstream.wire.json import loads
 from triggerstream.wire.records import Record
 
 _ENVELOPE_DEPTH = 2
-"""An outcome's value lies in ``data`` of the event: two levels below the event itself."""
+"""An outcome's value lies in ``data`` of the event, two levels below the event itself."""
 _ERROR_CHARS = 2_000
 _TRACEBACK_CHARS = 8_000
-"""Error and traceback tell a person what to look for; together they stay far below the bound of an event."""
+"""Error and traceback are cut to these lengths.
+
+They are for people, and stay far below the bound of an event.
+"""
 
 
 class NotReportableError(TriggerstreamError):
-    """A value that no event can hold; the message says where in it and why."""
+    """A value that no event can hold. The message names the place in it and the reason."""
 
 
 def plain(value: object, *, depth: int = JSON_DEPTH - _ENVELOPE_DEPTH) -> Json:
-    """``value`` built of JSON's own types; tuples become arrays.
+    """Convert ``value`` to JSON's own types. Tuples become arrays.
 
     Raises:
-        NotReportableError: something in it is no JSON, too deep, or a number that JSON readers do not agree
-            on.
+        NotReportableError: a part of it is not JSON, is too deep, or is a number that JSON readers read
+            differently.
     """
     try:
         return _plain(value, "", depth)
@@ -66,7 +69,7 @@ def plain(value: object, *, depth: int = JSON_DEPTH - _ENVELOPE_DEPTH) -> Json:
 
 
 def plain_object(value: object) -> JsonObject:
-    """``value`` as :func:`plain` has it, which must be an object."""
+    """Convert ``value`` as :func:`plain` does. It must be an object."""
     found = plain(value)
     if not isinstance(found, dict):
         raise NotReportableError(f"must be an object, is {type(value).__name__}")
@@ -118,7 +121,7 @@ def _plain(value: object, path: str, depth: int) -> Json:
 
 
 def _advice(value: object) -> str | None:
-    """Advice what to return in place of ``value``; None if there is none."""
+    """Advice on what to return in place of ``value``; None if there is none."""
     match value:
         case type():
             return None
@@ -151,14 +154,14 @@ def _advice(value: object) -> str | None:
             return "return what describes it: text, numbers, lists, objects with text as keys"
 
 
-# ---- making them ---------------------------------------------------------------------------------
+# ---- encoding ------------------------------------------------------------------------------------
 
 
 def encode(delivery: Delivery, outcome: Outcome) -> bytes:
-    """``outcome`` as the value of an event, with the time of this machine's clock.
+    """Encode ``outcome`` as an event with the time of this machine's clock.
 
     Raises:
-        NotReportableError: it is longer than an event may be, or holds what JSON cannot.
+        NotReportableError: it is longer than an event may be, or a value in it is not JSON.
     """
     try:
         value = events.encode(outcome, time_us=time.time_ns() // 1_000, traceparent=delivery.traceparent)
@@ -170,13 +173,13 @@ def encode(delivery: Delivery, outcome: Outcome) -> bytes:
 
 
 def started(delivery: Delivery, *, worker: str | None) -> bytes:
-    """A worker begins to run the command."""
+    """Event: a worker begins to run the command."""
     metadata: JsonObject | None = None if worker is None else {"worker": worker}
     return encode(delivery, Started(instance=delivery.instance, command=delivery.command, metadata=metadata))
 
 
 def finished(delivery: Delivery, result: object) -> bytes:
-    """The task returned ``result``.
+    """Event: the task returned ``result``.
 
     Raises:
         NotReportableError: no event can hold it.
@@ -186,7 +189,7 @@ def finished(delivery: Delivery, result: object) -> bytes:
 
 
 def skipped(delivery: Delivery, metadata: object = None) -> bytes:
-    """The task said there was nothing to do.
+    """Event: the task reported that there was nothing to do.
 
     Raises:
         NotReportableError: no event can hold the metadata.
@@ -196,7 +199,7 @@ def skipped(delivery: Delivery, metadata: object = None) -> bytes:
 
 
 def retried(delivery: Delivery, *, after_s: float, kwargs: object = None) -> bytes:
-    """The task asked to be run again.
+    """Event: the task asked to be run again.
 
     Raises:
         NotReportableError: no event can hold the kwargs.
@@ -211,7 +214,7 @@ def retried(delivery: Delivery, *, after_s: float, kwargs: object = None) -> byt
 
 
 def revoked(delivery: Delivery, *, reason: str) -> bytes:
-    """Celery dropped the message before it ran."""
+    """Event: Celery dropped the message before the task ran."""
     metadata: JsonObject = {"reason": reason}
     outcome = Revoked(
         instance=delivery.instance, command=delivery.command, attempt=delivery.attempt, metadata=metadata
@@ -222,7 +225,7 @@ def revoked(delivery: Delivery, *, reason: str) -> bytes:
 def failed(
     delivery: Delivery, error: str, *, reason: FailureReason | None = None, trace: str | None = None
 ) -> bytes:
-    """The command ended with ``error``; ``reason`` names a kind that is not the task's own doing."""
+    """Event: the command ended with ``error``. ``reason`` is set if the task itself is not the cause."""
     metadata: JsonObject | None = {"traceback": _valid(trace[-_TRACEBACK_CHARS:])} if trace else None
     outcome = Failed(
         instance=delivery.instance,
@@ -236,7 +239,7 @@ def failed(
 
 
 def failed_with(delivery: Delivery, exc: BaseException) -> bytes:
-    """The task raised ``exc``, or Celery ended it with ``exc``."""
+    """Event: the task raised ``exc``, or Celery ended it with ``exc``."""
     reason = None
     if isinstance(exc, WorkerLostError):
         reason = FailureReason.WORKER_LOST
@@ -247,7 +250,7 @@ def failed_with(delivery: Delivery, exc: BaseException) -> bytes:
 
 
 def not_reportable(delivery: Delivery, exc: NotReportableError) -> bytes:
-    """The task ended well, with a value that no event can hold."""
+    """Event: the task succeeded, but its result cannot be stored in an event."""
     return failed(
         delivery,
         f"the task ended, but its result cannot be reported: {exc}",
@@ -256,20 +259,22 @@ def not_reportable(delivery: Delivery, exc: NotReportableError) -> bytes:
 
 
 def processes_ended(times: int) -> str:
-    """The error text of a command that was given up after this number of starts."""
+    """The error text of a command that was abandoned after ``times`` starts."""
     return f"the processes that ran it ended without an outcome, {times} times"
 
 
 def worker_lost(delivery: Delivery, why: str) -> bytes:
-    """No worker could run the command to its end."""
+    """Event: no worker could run the command to its end."""
     return failed(delivery, why, reason=FailureReason.WORKER_LOST)
 
 
 def fired(delivery: Delivery, name: TriggerName, data: JsonObject, *, number: int) -> bytes:
-    """The task's ``number``-th fire of ``name``. Its id is the same when the command is run again.
+    """Event of the trigger ``name``, fired by a task as its ``number``-th.
+
+    A rerun of the command gives the same id.
 
     Raises:
-        NotReportableError: it is longer than an event may be, or holds what JSON cannot.
+        NotReportableError: it is longer than an event may be, or a value in it is not JSON.
     """
     try:
         value = events.encode(
@@ -287,10 +292,10 @@ def fired(delivery: Delivery, name: TriggerName, data: JsonObject, *, number: in
 
 
 def describe(exc: BaseException) -> str:
-    """``Type: message``, as it stands in an outcome's ``error``."""
+    """``Type: message``, the text of an outcome's ``error``."""
     try:
         text = str(exc)
-    except Exception:  # noqa: BLE001 - an exception of the user's that cannot even say what it is
+    except Exception:  # noqa: BLE001 - the application's class may have a broken __str__
         text = ""
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
@@ -300,9 +305,9 @@ def _valid(text: str) -> str:
 
 
 def of_attempt(delivery: Delivery, value: bytes) -> bytes:
-    """``value``, an outcome that a guard has on record, as that of the attempt which reports it.
+    """Set the attempt of ``value``, an outcome that a guard has recorded, to that of ``delivery``.
 
-    What a guard has on record is final for each message of the command: it was made for an earlier one.
+    A recorded outcome is final for every message of the command, but names the attempt that it was made for.
     """
     outcome = decode(value)
     if isinstance(outcome, Failed | Revoked) and outcome.attempt not in {None, delivery.attempt}:
@@ -310,14 +315,14 @@ def of_attempt(delivery: Delivery, value: bytes) -> bytes:
     return value
 
 
-# ---- reading them back ---------------------------------------------------------------------------
+# ---- decoding ------------------------------------------------------------------------------------
 
 
 def decode(value: bytes) -> Outcome:
-    """The outcome that ``value``, made by :func:`encode`, stands for.
+    """Decode an outcome that :func:`encode` encoded.
 
     Raises:
-        DecodeError: it is none.
+        DecodeError: ``value`` is not an outcome.
     """
     event = events.decode(Record(partition=0, offset=0, arrival_us=0, key=b"-", value=value))
     body = getattr(event, "body", None)

@@ -1,8 +1,8 @@
-"""Effect guards: a claim on a command id is running, or settled for good.
+"""Guards: they prevent a command from taking effect twice.
 
-Celery runs a message again when a worker died, and runs a second message with the same id as if it were
-another. A guard is asked before the task's body runs: it grants the claim, or says what became of the
-command, or that somebody is at it right now.
+Celery delivers a message again after a worker died, and does not recognise a second message with the same id.
+Before the body of a task runs, the worker therefore asks the guard for a claim on the command's id. The guard
+grants the claim, returns the recorded outcome, or answers that another process is running the command.
 """
 
 from __future__ import annotations
@@ -18,39 +18,37 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 DEFAULT_LEASE_S = 30.0
-"""Renewed each third of it:
-
-two renewals may be late. Also how long a repeat waits for a machine that died.
-"""
+"""A lease is renewed after each third of this time, so two renewals may fail. After a machine has died, a
+redelivered message waits up to this long."""
 DEFAULT_KEEP_S = 45 * 86_400.0
-"""The commands topic keeps 30 days; whatever is read from it again still meets its record."""
+"""Longer than the 30 days of the commands topic, so that a command read from it again finds its record."""
 MAX_TAKEOVERS = 3
-"""How often an expired lease is taken over.
+"""How often an expired lease may be taken over.
 
-A command that killed four workers in a row kills the fifth too.
+A command that killed four workers will kill the fifth too.
 """
 
 
 class GuardUnavailableError(TriggerstreamError):
-    """The guard's store could not be asked, or did not confirm.
+    """The guard's store did not answer or did not confirm. It is not known whether anything was recorded.
 
-    Nothing is known to be recorded; safe to try again.
+    Safe to try again.
     """
 
 
 class EffectRefusedError(TriggerstreamError):
-    """The database did not take the task's effect: a constraint at the commit, a statement that failed.
+    """The database refused the task's effect: a statement failed, or a constraint at the commit.
 
-    The cause is the database's error. Nothing is recorded, and the effect is undone.
+    ``__cause__`` is the database's error. Nothing is recorded, and the effect is undone.
     """
 
 
 class Held(Protocol):
-    """A claim that was granted. Exactly one of ``settle``, ``undo``, ``release`` and ``abandon`` ends it."""
+    """A granted claim. Exactly one of ``settle``, ``undo``, ``release`` and ``abandon`` ends it."""
 
     @property
     def token(self) -> str:
-        """Unlike that of any other claim."""
+        """A value unique to this claim."""
 
     def connection(self) -> Connection:
         """The transaction that ``settle`` commits.
@@ -60,64 +58,65 @@ class Held(Protocol):
         """
 
     def renew(self) -> bool:
-        """Prolong the lease; False when it is somebody else's. Called from another thread.
+        """Extend the lease. False: another process has taken it over. Called from another thread.
 
         Raises:
-            GuardUnavailableError: not known to be prolonged.
+            GuardUnavailableError: it is not known whether the lease was extended.
         """
 
     @property
     def fatal_when_lost(self) -> bool:
-        """True where only the end of this process keeps two of one command from running at once."""
+        """True if losing the lease must end this process, so that the command does not run twice at once."""
 
     def settle(self, value: bytes) -> bytes:
-        """Record ``value`` together with the effect. Returns what is on record.
+        """Record ``value`` together with the effect. Returns the recorded value.
 
-        That is another value where somebody else was first; the effect is then undone.
+        If another process recorded a value first, its value is returned, and the effect is undone.
 
         Raises:
-            EffectRefusedError: the effect cannot be committed; ``undo`` is still to be called.
-            GuardUnavailableError: not known to be recorded. The effect is undone if it was not.
+            EffectRefusedError: the effect cannot be committed. The caller must still call ``undo``.
+            GuardUnavailableError: it is not known whether ``value`` was recorded. If not, the effect is
+                undone.
         """
 
     def undo(self, value: bytes) -> bytes:
-        """Undo the effect and record ``value``. Returns what is on record.
+        """Undo the effect and record ``value``. Returns the recorded value.
 
         Raises:
-            GuardUnavailableError: not known to be recorded.
+            GuardUnavailableError: it is not known whether ``value`` was recorded.
         """
 
     def release(self) -> None:
-        """Undo the effect and give the claim back: the next message runs."""
+        """Undo the effect and give up the claim. The next message of the command is then granted one."""
 
     def abandon(self) -> None:
-        """Undo the effect and let the lease expire: this process is about to end."""
+        """Undo the effect and leave the lease to expire, because this process is about to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """Run it."""
+    """The caller may run the command."""
 
     held: Held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """It ended before; ``value`` is the outcome's event."""
+    """The command has ended before. ``value`` is the event of its outcome."""
 
     value: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Busy:
-    """Somebody runs it. The lease, unless renewed, ends after ``for_s``."""
+    """Another process is running the command. Its lease, unless renewed, ends after ``for_s``."""
 
     for_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exhausted:
-    """Its lease expired once more than it may be taken over."""
+    """The lease expired, and has been taken over ``MAX_TAKEOVERS`` times already."""
 
 
 Claim: TypeAlias = Granted | Settled | Busy | Exhausted
@@ -125,38 +124,38 @@ Claim: TypeAlias = Granted | Settled | Busy | Exhausted
 
 @runtime_checkable
 class Guard(Protocol):
-    """Where claims are. Usable by many processes at once, and after a fork."""
+    """The store of claims. Usable by many processes at once, and after a fork."""
 
     @property
     def lease_s(self) -> float:
-        """How long a claim lives unless renewed."""
+        """How long a lease holds unless renewed."""
 
     def claim(self, command: CommandId, *, holder: str) -> Claim:
-        """Ask to run ``command``. ``holder`` names this process.
+        """Ask for the claim on ``command``. ``holder`` names this process.
 
         Raises:
             GuardUnavailableError: no answer.
         """
 
     def conclude(self, command: CommandId, value: bytes) -> bytes:
-        """Record ``value`` from outside of the run, if nothing is on record. Returns what is.
+        """Record ``value`` without holding the claim, if nothing is recorded. Returns the recorded value.
 
         Raises:
-            GuardUnavailableError: not known to be recorded.
+            GuardUnavailableError: it is not known whether ``value`` was recorded.
         """
 
     def recorded(self, command: CommandId) -> bytes | None:
-        """The outcome's event that is on record.
+        """The recorded event of the outcome; None if there is none.
 
         Raises:
             GuardUnavailableError: no answer.
         """
 
     def lost(self, command: CommandId, *, holder: str) -> None:
-        """Let the lease of ``command`` expire now: ``holder`` is dead.
+        """End the lease of ``command`` at once, because its ``holder`` has died.
 
         Raises:
-            GuardUnavailableError: no answer; it expires by itself.
+            GuardUnavailableError: no answer. The lease then ends at its own time.
         """
 
 
@@ -165,9 +164,9 @@ _ATTRIBUTE = "__triggerstream_guard__"
 
 
 def guarded(guard: Guard | None) -> Callable[[_F], _F]:
-    """Decorate a task's function: ``guard`` guards this one, whatever ``install`` says; None: nothing does.
+    """Decorator that gives a task a guard of its own in place of that of ``install``. None: no guard.
 
-    It stands below ``@app.task``.
+    Apply it below ``@app.task``.
     """
 
     def mark(function: _F) -> _F:

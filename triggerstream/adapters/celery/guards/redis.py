@@ -1,8 +1,9 @@
-"""The Redis guard: a claim is one hash, changed by scripts that the server runs whole, by the server's clock.
+"""Redis guard: a claim is one hash, changed by Lua scripts that the server executes atomically.
 
-Effect and record are not one transaction here. A worker that dies between them has its command run again;
-short of that it runs once, and never twice at the same time: a holder that cannot renew its lease ends before
-it expires. A server that forgets (no AOF, eviction) forgets its claims too.
+Leases are measured by the clock of the server. The effect and its record are not one transaction. If a worker
+dies between the two, the command runs again. In all other cases it runs once. It never runs twice at the same
+time, because a process that cannot renew its lease ends before the lease does. A server that loses data (no
+AOF, eviction) loses claims too.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ if was[2] then
   takeovers = was[3] + 1
   if takeovers > tonumber(ARGV[5]) then return {'exhausted'} end
 end
-redis.call('HSET', KEYS[1], 'token', ARGV[1], 'holder', ARGV[2], 'expires', now + ARGV[3], 'takeovers',
-takeovers) redis.call('PEXPIRE', KEYS[1], ARGV[4]) return {'granted'}
+redis.call('HSET', KEYS[1],
+  'token', ARGV[1], 'holder', ARGV[2], 'expires', now + ARGV[3], 'takeovers', takeovers)
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return {'granted'}
 """
 )
 # ARGV: token, lease in ms
@@ -62,7 +65,7 @@ redis.call('HSET', KEYS[1], 'expires', now + ARGV[2])
 return 1
 """
 )
-# ARGV: value, keep in ms, token or '' for one who does not hold the claim
+# ARGV: value, keep in ms, token of the claim ('' if the caller has none)
 _SETTLE = """
 local was = redis.call('HMGET', KEYS[1], 'value', 'token')
 if was[1] then return was[1] end
@@ -89,9 +92,9 @@ class RedisGuard:
 
     Args:
         server: a ``redis.Redis`` client, or a URL such as ``redis://127.0.0.1:6379/1``.
-        lease_s: how long a worker that died keeps others from running its command.
-        keep_s: how long a record is kept; longer than anything that could send its command again.
-        prefix: what the keys begin with.
+        lease_s: how long, after a worker died, no other worker runs its command.
+        keep_s: how long a record is kept. It must be longer than any message of the command can exist.
+        prefix: the prefix of all keys.
     """
 
     def __init__(
@@ -147,18 +150,21 @@ class RedisGuard:
     # ---- used by the claims it grants ----
 
     def renew(self, command: CommandId, *, token: str) -> bool:
-        """Prolong the lease under ``token``."""
+        """Extend the lease of the claim with ``token``. False: another process has taken it over."""
         return bool(self._run(self._renew, command, [token, round(self.lease_s * 1_000)]))
 
     def settle(self, command: CommandId, value: bytes, *, token: str) -> bytes:
-        """Record ``value`` for the holder of ``token``. Returns what is on record."""
+        """Record ``value`` for the claim with ``token``. Returns the recorded value."""
         found = self._run(self._settle, command, [value, self._keep_ms, token])
         if found is None:
             raise GuardUnavailableError("the lease of this command is somebody else's by now")
         return _bytes(found)
 
     def give_back(self, command: CommandId, *, token: str, forget: bool) -> None:
-        """End the lease under ``token``; unless ``forget``, the next one counts as a take-over."""
+        """End the lease of the claim with ``token``.
+
+        Unless ``forget``, the next claim counts as a take-over.
+        """
         self._run(self._give_back, command, ["token", token, "forget" if forget else ""])
 
     def _run(self, script: Any, command: CommandId, arguments: Sequence[object]) -> Any:  # noqa: ANN401 - Lua's values
