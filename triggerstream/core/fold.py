@@ -752,12 +752,15 @@ def _is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
     What the task itself did counts, whichever message it ran for.
     """
     match outcome:
-        case Revoked(attempt=int(attempt)):
-            return attempt < instance.attempt
-        case Failed(attempt=int(attempt), reason=FailureReason() as reason):
-            return attempt < instance.attempt and reason is not FailureReason.RESULT_NOT_REPORTABLE
-        case _:
+        case Revoked():
+            return outcome.attempt is not None and outcome.attempt < instance.attempt
+        case Failed():
+            nobody_ran_it = outcome.reason not in (None, FailureReason.RESULT_NOT_REPORTABLE)
+            return nobody_ran_it and outcome.attempt is not None and outcome.attempt < instance.attempt
+        case Started() | Finished() | Skipped() | Retried():
             return False
+        case _ as never:
+            assert_never(never)
 
 
 def _with_remarks(effect: Effect, remarks: list[str]) -> Effect:
