@@ -15,7 +15,7 @@ from triggerstream.cli.dev.runtime import Runtime, Setup
 from triggerstream.cli.tasks_file import load
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.background import TaskEndedError
-from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.web import serving
 from triggerstream.wire import tasksfile
 from triggerstream.wire.records import NewRecord
@@ -28,7 +28,7 @@ async def ends(*_: object) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "says"),
     [
-        (Lookout, "run", "the background task `index of sessions` has ended: ValueError: odd"),
+        (EmbeddedInspector, "run", "the background task `index of sessions` has ended: ValueError: odd"),
         (serving, "_accept_for_ever", "the background task `connections of http://127.0.0.1:"),
     ],
 )

@@ -52,10 +52,10 @@ from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger, StateStore
 from triggerstream.engine.ports import DeadLetterRow, Log, Reader, Store
 from triggerstream.engine.processor import Processor
-from triggerstream.engine.queries.embedded import Lookout, ReaderStates
+from triggerstream.engine.queries.embedded import EmbeddedInspector, ReaderStates
 from triggerstream.engine.queries.index import Index, States
 from triggerstream.engine.queries.inspector import Inspector
-from triggerstream.engine.queries.worker import OwnedLookout, PartitionStates
+from triggerstream.engine.queries.worker import PartitionStates, WorkerInspector
 from triggerstream.engine.replay.archive import Archive
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.wire import tasksfile
@@ -199,7 +199,7 @@ class EmbeddedPlace(Place):
 
     async def inspector(self) -> Inspector:
         await self.running()
-        return Lookout(self.reader(), self.log, app=APP)
+        return EmbeddedInspector(self.reader(), self.log, app=APP)
 
 
 class MemoryPlace(EmbeddedPlace):
@@ -279,7 +279,7 @@ class PartitionedPlace(Place):
         self._owner: Owner | None = None
         self.failures: list[BaseException] = []
         self._failed = asyncio.Event()
-        self._inspectors: list[OwnedLookout] = []
+        self._inspectors: list[WorkerInspector] = []
 
     @property
     @abstractmethod
@@ -367,7 +367,7 @@ class PartitionedPlace(Place):
         return PartitionStates((await self._opened()).partitions[0])
 
     async def inspector(self) -> Inspector:
-        found = OwnedLookout(
+        found = WorkerInspector(
             await self._opened(),
             app=self.app,
             url="http://here",

@@ -110,7 +110,7 @@ DEATHS: dict[str, Callable[[], None]] = {
     "checkpoints": partial(replace, Partition, "_commit_all"),
     "timers": partial(replace, Alarm, "run", returns=True),
     "scans": partial(replace, Partition, "_run_scans"),
-    "indexes": partial(replace, worker.OwnedLookout, "run"),
+    "indexes": partial(replace, worker.WorkerInspector, "run"),
     "pages": partial(replace, serving, "_accept_for_ever"),
     "fetches-of-the-client": partial(client_task, "_fetcher._fetch_task"),
     "group-of-the-client": partial(client_task, "_coordinator._coordination_task"),

@@ -7,12 +7,12 @@ from aiohttp import web
 from triggerstream.adapters.memory import MemoryDatabase, MemoryReader
 from triggerstream.core.ids import AppId
 from triggerstream.engine.ports import Log
-from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.web.access import Access
 from triggerstream.web.site import site
 
 
 def intake(log: Log, database: MemoryDatabase) -> web.Application:
     """The application that appends to ``log`` and shows ``database``."""
-    lookout = Lookout(MemoryReader(database), log, app=AppId("app"))
-    return site(lookout, lookout, Access(), log=log)
+    inspector = EmbeddedInspector(MemoryReader(database), log, app=AppId("app"))
+    return site(inspector, inspector, Access(), log=log)

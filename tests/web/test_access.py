@@ -15,7 +15,7 @@ from yarl import URL
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.access import COOKIE, Access, Role, read_tokens, tokens_for
 from triggerstream.web.attempts import EACH_S, FAILURES, Attempts
@@ -31,8 +31,8 @@ Http: TypeAlias = "TestClient[Any, Any]"
 
 def server(allowed: Access) -> TestServer:
     database = MemoryDatabase()
-    lookout = Lookout(MemoryReader(database), MemoryLog(database), app=AppId("app"))
-    return TestServer(site(lookout, lookout, allowed))
+    inspector = EmbeddedInspector(MemoryReader(database), MemoryLog(database), app=AppId("app"))
+    return TestServer(site(inspector, inspector, allowed))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
 from triggerstream.core.ids import AppId
 from triggerstream.engine.health.liveness import Pulse
-from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.web.access import Access, Role
 from triggerstream.web.answers import json_refusal
 from triggerstream.web.connections import Bounds
@@ -46,10 +46,10 @@ async def door(name: str, bounds: Bounds | None = None) -> AsyncIterator[Served]
         return
     database = MemoryDatabase()
     log = MemoryLog(database)
-    lookout = Lookout(MemoryReader(database), log, app=AppId("app"))
+    inspector = EmbeddedInspector(MemoryReader(database), log, app=AppId("app"))
     tokens = {"an-operator-s-token": Role.OPERATOR} if name == "worker" else None
     key = PeerKey(bytes(32), app=AppId("app")) if name == "worker" else None
-    app = site(lookout, lookout, Access(tokens, peer_key=key), log=log if name == "dev" else None)
+    app = site(inspector, inspector, Access(tokens, peer_key=key), log=log if name == "dev" else None)
     async with served(app, bounds=bounds) as made:
         yield made
 

@@ -22,7 +22,7 @@ from triggerstream.core.ids import AppId, SessionId, TriggerName
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed
 from triggerstream.engine.queries.answers import DeadLettersPage, Overview, ShownConfiguration
-from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query
 from triggerstream.settings import SqliteAddress
 from triggerstream.web.access import COOKIE, Access, Role
@@ -137,7 +137,7 @@ async def together(
         sockets = [listening_socket("127.0.0.1", 0) for _ in range(2)]
         urls = [url_of(one) for one in sockets]
         accesses = [Access(TOKENS, peer_key=shared if key else None, url=url) for url in urls]
-        owning: Inspector = Lookout(reader, log, app=APP)
+        owning: Inspector = EmbeddedInspector(reader, log, app=APP)
         owner_app = site(owning, owning, accesses[1])
         owner_app.middlewares.insert(0, note)
         found = {1: announced(urls[1]), **(others or {})}

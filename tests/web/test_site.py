@@ -19,7 +19,7 @@ from triggerstream import bootstrap
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
 from triggerstream.core.events import Close, Erase, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
-from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.settings import SqliteAddress
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.access import Access
@@ -50,8 +50,8 @@ async def engine(tmp_path: Path) -> AsyncIterator[RunningEngine]:
 async def http(engine: RunningEngine) -> AsyncIterator[Http]:
     address = SqliteAddress(path=engine.directory / "triggerstream.db")
     reader, log = bootstrap.reader(address), bootstrap.log(address)
-    lookout = Lookout(reader, log, app=AppId("triggerstream"))
-    async with TestClient(TestServer(site(lookout, lookout, Access(), log=log))) as client:
+    inspector = EmbeddedInspector(reader, log, app=AppId("triggerstream"))
+    async with TestClient(TestServer(site(inspector, inspector, Access(), log=log))) as client:
         yield client
     await log.close()
     await reader.close()
@@ -138,8 +138,10 @@ HOSTILE = [
 
 
 def test_every_page_without_a_session_is_tried_with_hostile_text() -> None:
-    lookout = Lookout(MemoryReader(MemoryDatabase()), MemoryLog(MemoryDatabase()), app=AppId("triggerstream"))
-    paths = [resource.canonical for resource in site(lookout, lookout, Access()).router.resources()]
+    inspector = EmbeddedInspector(
+        MemoryReader(MemoryDatabase()), MemoryLog(MemoryDatabase()), app=AppId("triggerstream")
+    )
+    paths = [resource.canonical for resource in site(inspector, inspector, Access()).router.resources()]
     with_json = [
         path for path in paths if "{" not in path and f"/v1{path.rstrip('/') or '/overview'}" in paths
     ]

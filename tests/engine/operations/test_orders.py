@@ -34,7 +34,7 @@ from triggerstream.engine.operations.orders import (
     target_in,
 )
 from triggerstream.engine.ports import DeadLetterRow, SessionRow
-from triggerstream.engine.queries.embedded import Lookout
+from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.engine.queries.inspector import give_order, target_shown
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
@@ -169,7 +169,7 @@ async def from_the_command_line(world: World, order: Order, wait_s: float) -> An
 
 
 async def from_a_page(world: World, order: Order, wait_s: float) -> Answer:
-    inspector = Lookout(world.reader, world.log, app=APP)
+    inspector = EmbeddedInspector(world.reader, world.log, app=APP)
     to = address(S, order, target_shown(await inspector.session(S), order.instance))
     return await give_order(inspector, to, wait_s=wait_s)
 

@@ -16,7 +16,7 @@ from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
 from triggerstream.engine.background import Background
 from triggerstream.engine.queries.index import Index
-from triggerstream.engine.queries.worker import OwnedLookout
+from triggerstream.engine.queries.worker import WorkerInspector
 from triggerstream.wire.marks import Identity
 
 
@@ -34,7 +34,7 @@ async def shown(
     ``index`` makes an index in a file, one of so many; without its file it is made anew.
     """
     folder = settings.directory / f"{settings.app}-indexes"
-    lookout = OwnedLookout(
+    inspector = WorkerInspector(
         app.owner,
         app=settings.app,
         url=front.address,
@@ -44,14 +44,14 @@ async def shown(
         appender=app.appender,
         reader=KafkaReader(settings.connection(), settings.app),
     )
-    app.show(front.pages(lookout, lambda: others(app)))
+    app.show(front.pages(inspector, lambda: others(app)))
     following = Background(app.fail)
-    following.start("indexes of sessions", lookout.run())
+    following.start("indexes of sessions", inspector.run())
     try:
         yield
     finally:
         await following.close()
-        await lookout.close()
+        await inspector.close()
 
 
 def others(app: WorkerApp) -> Mapping[int, str]:

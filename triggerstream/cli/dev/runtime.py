@@ -28,7 +28,7 @@ from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.database_file import DATABASE
 from triggerstream.engine.ports import Log, Reader
-from triggerstream.engine.queries.embedded import Lookout, ReaderStates
+from triggerstream.engine.queries.embedded import EmbeddedInspector, ReaderStates
 from triggerstream.engine.queries.index import Indexer
 from triggerstream.engine.queries.view import View
 from triggerstream.settings import DEFAULT_APP, SqliteAddress
@@ -231,7 +231,7 @@ class Runtime:
             listening = listening_socket("127.0.0.1", port)
         except OSError as exc:
             raise UsageError(f"--port {port}: {exc.strerror}: choose another one, 0 for a free one") from exc
-        lookout = Lookout(
+        inspector = EmbeddedInspector(
             self.reader,
             log,
             app=DEFAULT_APP,
@@ -239,8 +239,8 @@ class Runtime:
             keeper=bootstrap.keeper(self.address),
             configurations=self.configurations,
         )
-        self._background.start("index of sessions", lookout.run())
-        server = Server(site(lookout, lookout, Access(), log=log), listening)
+        self._background.start("index of sessions", inspector.run())
+        server = Server(site(inspector, inspector, Access(), log=log), listening)
         self._stack.push_async_callback(server.stop)
         await server.start(self._fail)
         self.url = server.url

@@ -52,7 +52,7 @@ class ReaderStates:
         return {row.id: row.state for row in rows if row is not None}
 
 
-class Lookout:
+class EmbeddedInspector:
     """An :class:`triggerstream.engine.queries.inspector.Inspector` of an embedded engine.
 
     ``log`` is what orders are appended to.

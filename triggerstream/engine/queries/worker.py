@@ -67,7 +67,7 @@ class _Shelf:
     states: States
 
 
-class OwnedLookout:
+class WorkerInspector:
     """An :class:`triggerstream.engine.queries.inspector.Inspector` of the partitions that ``owner`` has.
 
     ``lag``: what is not folded, by partition, as far as it is known. ``index`` makes the index of a
