@@ -15,7 +15,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.engine.queries.index import Index
-from triggerstream.engine.stored_states import Keeper
+from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.settings import (
     DEFAULT_APP,
     Address,
@@ -135,11 +135,11 @@ def index(address: SqliteAddress) -> Index:
     return SqliteIndex(address.path.with_name("index.db"))
 
 
-def keeper(address: SqliteAddress) -> Keeper:
-    """The name of a database's sessions in messages."""
-    from triggerstream.adapters.sqlite.database import keeper_of, locate
+def state_decoder(address: SqliteAddress) -> StateDecoder:
+    """The decoder for the states in a database."""
+    from triggerstream.adapters.sqlite.database import decoder_of, locate
 
-    return keeper_of(locate(address.path))
+    return decoder_of(locate(address.path))
 
 
 async def archives(
@@ -462,7 +462,7 @@ def embedded(
         UsageError: ``address`` is none, or no database.
     """
     from triggerstream.adapters.clock import SystemClock
-    from triggerstream.adapters.sqlite.database import keeper_of, locate
+    from triggerstream.adapters.sqlite.database import decoder_of, locate
     from triggerstream.adapters.sqlite.log import SqliteLog
     from triggerstream.adapters.sqlite.store import SqliteStore
     from triggerstream.engine.embedded.engine import EmbeddedEngine
@@ -476,7 +476,7 @@ def embedded(
         dispatcher=dispatcher,
         clock=SystemClock(),
         on_checkpoint=on_checkpoint,
-        keeper=keeper_of(locate(path)),
+        decoder=decoder_of(locate(path)),
         configurations=configurations,
     )
     return engine, log

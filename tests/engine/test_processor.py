@@ -57,7 +57,7 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, Applied, Bounds, Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.processor import FoldVersionError, Processor
-from triggerstream.engine.stored_states import Keeper, UnreadableStateError
+from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as states
 from triggerstream.wire.bounds import EVENT_BYTES
@@ -711,7 +711,7 @@ def test_stored_state_that_cannot_be_read_stops_the_batch() -> None:
         r"^partition 0: the state of session 's' cannot be read \(.*\); stop all workers and run `.* --at X`$"
     )
     with pytest.raises(UnreadableStateError, match=said):
-        Processor(app=APP, keeper=Keeper(name="partition 0", address="X")).process(
+        Processor(app=APP, decoder=StateDecoder(name="partition 0", address="X")).process(
             Rules(app=APP), log.records, lambda _: b"damaged"
         )
 

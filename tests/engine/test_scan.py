@@ -17,7 +17,7 @@ from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Applied, Rules
 from triggerstream.engine.scan import Scan, changed_tasks, has_met, may_decide
-from triggerstream.engine.stored_states import Keeper, UnreadableStateError
+from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
 from triggerstream.wire import state as states
 from triggerstream.wire.marks import CHECKPOINT_KEY
 
@@ -97,11 +97,11 @@ def test_a_reserved_key_is_no_session() -> None:
 
 @pytest.mark.parametrize("value", [b"{}", b'{"version":9,"generation":0,"offset":1}'])
 def test_a_state_that_cannot_be_read_is_named_with_its_store(value: bytes) -> None:
-    keeper = Keeper(name="a store")
+    decoder = StateDecoder(name="a store")
     with pytest.raises(UnreadableStateError, match=r"^a store: the state of session '42' cannot be read"):
-        Scan(Rules(app=AppId("a")), scanned=-1, keeper=keeper).look(b"42", value)
+        Scan(Rules(app=AppId("a")), scanned=-1, decoder=decoder).look(b"42", value)
     with pytest.raises(UnreadableStateError, match=r"^a store: the state of session '42' cannot be read"):
-        has_met(b"42", value, 3, keeper=keeper)
+        has_met(b"42", value, 3, decoder=decoder)
 
 
 TASK: JsonObject = {"after": ["a", "b"], "run": "tasks.t", "retry": {"max": 1, "backoff": "5s"}}
@@ -112,14 +112,14 @@ ELSEWHERE: JsonObject = BEFORE | {"t": TASK | {"run": "tasks.elsewhere"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotingKeeper(Keeper):
-    """A keeper that notes which sessions' states are decoded."""
+class NotingDecoder(StateDecoder):
+    """A decoder that notes which sessions' states are decoded."""
 
     decoded: list[SessionId] = field(default_factory=list)
 
     def read(self, session: SessionId, value: bytes) -> SessionState:
         self.decoded.append(session)
-        return Keeper.read(self, session, value)
+        return StateDecoder.read(self, session, value)
 
 
 def stored(tasks: JsonObject, *lines: str, then: JsonObject | None = None) -> tuple[Rules, bytes]:
@@ -157,40 +157,40 @@ SESSIONS = {
 
 def scan_of(
     then: JsonObject, *, names: Iterable[str] = SESSIONS, scanned: int = -1
-) -> tuple[Scan, NotingKeeper]:
+) -> tuple[Scan, NotingDecoder]:
     """A scan of some of the sessions after ``then`` has replaced ``BEFORE``."""
-    keeper = NotingKeeper()
+    decoder = NotingDecoder()
     rules, _ = stored(BEFORE, "fire a", then=then)
-    scan = Scan(rules, scanned=scanned, keeper=keeper)
+    scan = Scan(rules, scanned=scanned, decoder=decoder)
     for name in names:
         scan.look(name.encode(), stored(BEFORE, *SESSIONS[name])[1])
-    return scan, keeper
+    return scan, decoder
 
 
 def test_a_scan_decodes_only_sessions_with_timers_and_open_ones_that_missed_a_change() -> None:
-    scan, keeper = scan_of(EARLIER)
-    assert keeper.decoded == ["waiting", "timer"]
+    scan, decoder = scan_of(EARLIER)
+    assert decoder.decoded == ["waiting", "timer"]
     assert [(one.session, one.config) for one in scan.take_found()] == [
         ("waiting", -1),
         ("timer", -1),
         ("erased", None),
     ]
     assert [record.key for record in scan.take_touches()] == [b"waiting"]
-    scan, keeper = scan_of(ELSEWHERE)
-    assert keeper.decoded == ["timer"], "where and how a task runs decides nothing"
+    scan, decoder = scan_of(ELSEWHERE)
+    assert decoder.decoded == ["timer"], "where and how a task runs decides nothing"
     assert not scan.take_touches()
 
 
 def test_a_session_that_has_met_the_configuration_is_not_decoded_and_keeps_none() -> None:
     rules, _ = stored(BEFORE, "fire a", then=EARLIER)
-    keeper = NotingKeeper()
-    scan = Scan(rules, scanned=-1, keeper=keeper)
+    decoder = NotingDecoder()
+    scan = Scan(rules, scanned=-1, decoder=decoder)
     story = Story(BEFORE)
     story.rules, story.offset = rules, 60
     story.fire("b")
     assert story.state is not None
     scan.look(b"met", states.encode(story.state))
-    assert (keeper.decoded, scan.take_found(), scan.oldest) == ([], [], 50)
+    assert (decoder.decoded, scan.take_found(), scan.oldest) == ([], [], 50)
 
 
 @pytest.mark.parametrize("name", ["waiting", "idle", "timer"])

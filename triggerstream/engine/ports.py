@@ -15,7 +15,7 @@ from triggerstream.core.ids import CommandId, ConfigHash, SessionId
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.records import Headers, NewRecord, Record
 
 
@@ -231,7 +231,7 @@ class SessionRow:
     id: SessionId
     state: bytes
     due_us: int | None
-    keeper: Keeper = SOMEWHERE
+    decoder: StateDecoder = SOMEWHERE
 
     def known(self) -> SessionState:
         """The decoded state of the session.
@@ -239,7 +239,7 @@ class SessionRow:
         Raises:
             UnreadableStateError: the state cannot be read.
         """
-        return self.keeper.read(self.id, self.state)
+        return self.decoder.read(self.id, self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuratio
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored, dead_letter_of
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession
-from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire import commands, events, state
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record
@@ -60,12 +60,12 @@ class Processor:
         partitions: int = 1,
         control: ControlKeys | None = None,
         configurations: ConfigurationCache | None = None,
-        keeper: Keeper = SOMEWHERE,
+        decoder: StateDecoder = SOMEWHERE,
     ) -> None:
         self.app = app
         self.configurations = configurations or ConfigurationCache()
         self.control = control
-        self.keeper = keeper
+        self.decoder = decoder
         self.partition = partition
         self.partitions = partitions
         self._params_bytes: dict[ConfigHash, int] = {}
@@ -94,7 +94,7 @@ class Processor:
         """The state that ``stored`` stands for. Nobody writes to a state, so it may be the one of before."""
         remembered = self._encoded.pop(session, None)
         if remembered is None or remembered[0] != stored:
-            return self.keeper.read(session, stored)
+            return self.decoder.read(session, stored)
         return remembered[1]
 
     def process(

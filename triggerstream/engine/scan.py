@@ -15,7 +15,7 @@ from triggerstream.core.ids import SessionId, TaskName
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules, Task
 from triggerstream.engine.migration import touches
-from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
 from triggerstream.wire.state import glance
@@ -43,8 +43,8 @@ class Scan:
     session is touched.
     """
 
-    def __init__(self, rules: Rules, *, scanned: int, keeper: Keeper = SOMEWHERE) -> None:
-        self._keeper = keeper
+    def __init__(self, rules: Rules, *, scanned: int, decoder: StateDecoder = SOMEWHERE) -> None:
+        self._decoder = decoder
         self._rules = rules
         self._touch = scanned < rules.current.offset
         self._changed = changed_tasks(rules, since=scanned)
@@ -72,7 +72,7 @@ class Scan:
             if not self._changed or not seen.may_be_open:
                 return
         session = SessionId(key.decode())
-        known = self._keeper.read(session, value)
+        known = self._decoder.read(session, value)
         if known.is_empty():
             self._found.append(Scanned(session, None, None))
             return
@@ -123,7 +123,7 @@ def may_decide(known: SessionState, changed: frozenset[TaskName]) -> bool:
     return known.unjudged or known.timer_count > 0 or not changed.isdisjoint(known.tasks)
 
 
-def has_met(key: bytes, value: bytes, config: int, *, keeper: Keeper = SOMEWHERE) -> bool:
+def has_met(key: bytes, value: bytes, config: int, *, decoder: StateDecoder = SOMEWHERE) -> bool:
     """Whether a session has met the configuration at offset ``config``; an empty one needs none.
 
     Raises:
@@ -132,5 +132,5 @@ def has_met(key: bytes, value: bytes, config: int, *, keeper: Keeper = SOMEWHERE
     seen = glance(value)
     if seen is not None:
         return seen.config is None or seen.config >= config
-    known = keeper.read(SessionId(key.decode()), value)
+    known = decoder.read(SessionId(key.decode()), value)
     return known.is_empty() or known.config >= config

@@ -20,14 +20,17 @@ class UnreadableStateError(UsageError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keeper:
-    """A store of states: ``name`` is its name in messages, ``address`` the app's address for ``--at``."""
+class StateDecoder:
+    """Decodes the states of one store.
+
+    Error messages contain ``name`` (of the store) and ``address`` (for ``--at``).
+    """
 
     name: str = "what is kept"
     address: str = advice.ANY_APP
 
     def read(self, session: SessionId, value: bytes) -> SessionState:
-        """The state of ``session``.
+        """Decode the state of ``session``.
 
         Raises:
             UnreadableStateError: ``value`` is not a state, or is from a newer release.
@@ -42,5 +45,5 @@ class Keeper:
             ) from exc
 
 
-SOMEWHERE = Keeper()
-"""Keeper for states whose store is unknown."""
+SOMEWHERE = StateDecoder()
+"""Decoder for states whose store is unknown."""

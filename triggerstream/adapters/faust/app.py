@@ -37,7 +37,7 @@ from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import TRANSACTIONS, Counters, Life, Partition, Timing
 from triggerstream.engine.partitioned.ports import StateStore
 from triggerstream.engine.processor import Processor
-from triggerstream.engine.stored_states import Keeper
+from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.marks import Identity
 
 logger = logging.getLogger(__name__)
@@ -311,7 +311,7 @@ def build_app(
                 partitions=identity.partitions,
                 control=connection.security.control,
                 configurations=configurations,
-                keeper=Keeper(
+                decoder=StateDecoder(
                     name=f"{topics.changelog}, partition {number}",
                     address=address_of(connection, settings.app),
                 ),

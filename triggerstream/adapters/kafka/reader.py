@@ -33,7 +33,7 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.versions import history_texts, is_history, read_history
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
-from triggerstream.engine.stored_states import Keeper
+from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     RESERVED,
@@ -210,17 +210,17 @@ class KafkaReader:
 
     def _row(self, copy: _Copy, session: SessionId, value: bytes) -> SessionRow:
         number = partition_of(session.encode(), self._partitions)
-        keeper = Keeper(
+        decoder = StateDecoder(
             name=f"{self._topics.changelog}, partition {number}",
             address=address_of(self._connection, self._app),
         )
-        known = keeper.read(session, value)
+        known = decoder.read(session, value)
         due_us = None
         if known.timer_count:
             if copy.rules is None:
                 copy.rules = read_history(copy.entries.get, self._configurations).rules(self._app)
             due_us = next_due(copy.rules, known)
-        return SessionRow(id=session, state=value, due_us=due_us, keeper=keeper)
+        return SessionRow(id=session, state=value, due_us=due_us, decoder=decoder)
 
     async def _caught_up(self, partition: int) -> _Copy:
         """The partition's changelog as it is now."""

@@ -16,7 +16,7 @@ from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.database_file import DATABASE, database_file
 from triggerstream.engine.private_files import make_private_directory, make_private_file
-from triggerstream.engine.stored_states import Keeper
+from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.records import Headers, NewRecord, Record
 
 SCHEMA = 2
@@ -85,9 +85,9 @@ def locate(path: Path | str) -> Path:
     return database_file(Path(path).expanduser().absolute())
 
 
-def keeper_of(file: Path) -> Keeper:
-    """The name of a database's sessions in messages."""
-    return Keeper(name=str(file), address=str(file.parent if file.name == DATABASE else file))
+def decoder_of(file: Path) -> StateDecoder:
+    """The decoder for the states in ``file``."""
+    return StateDecoder(name=str(file), address=str(file.parent if file.name == DATABASE else file))
 
 
 def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from triggerstream.adapters.sqlite import database
-from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, keeper_of, locate
+from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, decoder_of, locate
 from triggerstream.adapters.sqlite.store import configurations, outbox
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
-from triggerstream.engine.stored_states import Keeper
+from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.records import Record
 
 _T = TypeVar("_T")
@@ -35,7 +35,7 @@ class SqliteReader:
 
     def __init__(self, path: Path | str) -> None:
         self._file = locate(path)
-        self._keeper = keeper_of(self._file)
+        self._decoder = decoder_of(self._file)
         self._connection: sqlite3.Connection | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-reader")
 
@@ -51,7 +51,7 @@ class SqliteReader:
 
     async def session(self, session: SessionId) -> SessionRow | None:
         rows = await self._all("SELECT id, state, due_us FROM sessions WHERE id = ?", session)
-        return _session_row(rows[0], self._keeper) if rows else None
+        return _session_row(rows[0], self._decoder) if rows else None
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
@@ -63,7 +63,7 @@ class SqliteReader:
             prefix + _BEYOND,
             limit,
         )
-        return [_session_row(row, self._keeper) for row in rows]
+        return [_session_row(row, self._decoder) for row in rows]
 
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
         rows = await self._all(f"{_DEAD_LETTERS} WHERE d.number > ? ORDER BY d.number LIMIT ?", after, limit)
@@ -143,9 +143,9 @@ def _no_session(exc: UnicodeEncodeError) -> UsageError:
     return UsageError(f"{exc.object!r}: a session id is valid Unicode")
 
 
-def _session_row(row: tuple[str, bytes, int | None], keeper: Keeper) -> SessionRow:
+def _session_row(row: tuple[str, bytes, int | None], decoder: StateDecoder) -> SessionRow:
     session, state, due_us = row
-    return SessionRow(id=SessionId(session), state=state, due_us=due_us, keeper=keeper)
+    return SessionRow(id=SessionId(session), state=state, due_us=due_us, decoder=decoder)
 
 
 def _dead_letter_row(

@@ -236,7 +236,7 @@ class Runtime:
             log,
             app=DEFAULT_APP,
             indexer=self._indexer,
-            keeper=bootstrap.keeper(self.address),
+            decoder=bootstrap.state_decoder(self.address),
             configurations=self.configurations,
         )
         self._background.start("index of sessions", inspector.run())

@@ -27,7 +27,7 @@ from triggerstream.engine.migration import TOUCHES, Pace, overdue_before
 from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Store
 from triggerstream.engine.processor import PART_BYTES, Processor
 from triggerstream.engine.scan import Scan
-from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.engine.timers.service import Alarm
 from triggerstream.wire.records import NewRecord, Record
 
@@ -72,10 +72,10 @@ class EmbeddedEngine:
         clock: Clock,
         on_checkpoint: Callable[[Checkpoint], None] | None = None,
         pace: Pace | None = None,
-        keeper: Keeper = SOMEWHERE,
+        decoder: StateDecoder = SOMEWHERE,
         configurations: ConfigurationCache | None = None,
     ) -> None:
-        self._processor = Processor(app=app, keeper=keeper, configurations=configurations)
+        self._processor = Processor(app=app, decoder=decoder, configurations=configurations)
         self._rules = Rules(app=app)
         self._log = log
         self._store = store
@@ -299,7 +299,7 @@ class EmbeddedEngine:
         """
         config = self._rules.current.offset
         if self._scan is None:
-            self._scan = Scan(self._rules, scanned=self._scanned, keeper=self._processor.keeper)
+            self._scan = Scan(self._rules, scanned=self._scanned, decoder=self._processor.decoder)
         scan = self._scan
         page = await self._store.unmigrated(config, after=self._scan_after, limit=_SCAN_PAGE)
         for one in page:

@@ -638,7 +638,7 @@ class Partition:
     async def _scan(self) -> None:
         assert self._store is not None  # noqa: S101 - for the type checker
         rules = self.rules
-        scan = Scan(rules, scanned=self._scanned, keeper=self.processor.keeper)
+        scan = Scan(rules, scanned=self._scanned, decoder=self.processor.decoder)
         # A session may have to meet the whole history before its timers' due times are known.
         limit = max(_SCAN_PAGE // len(rules.history), _LEAST_PAGE)
         # What is only in the overlay may be written behind the place that the pages have come to.
@@ -672,7 +672,7 @@ class Partition:
             behind = [
                 key
                 for key, value in page
-                if not has_met(key, self._overlay.get(key, value), limit, keeper=self.processor.keeper)
+                if not has_met(key, self._overlay.get(key, value), limit, decoder=self.processor.decoder)
             ]
             if behind:
                 going.touched = await self.pace.touch(behind, self._append)

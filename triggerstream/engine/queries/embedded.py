@@ -32,7 +32,7 @@ from triggerstream.engine.queries.inspector import (
 )
 from triggerstream.engine.queries.listing import Part, listing
 from triggerstream.engine.queries.view import View
-from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
 
 class ReaderStates:
@@ -65,10 +65,10 @@ class EmbeddedInspector:
         *,
         app: AppId,
         indexer: Indexer | None = None,
-        keeper: Keeper = SOMEWHERE,
+        decoder: StateDecoder = SOMEWHERE,
         configurations: ConfigurationCache | None = None,
     ) -> None:
-        self._keeper = keeper
+        self._decoder = decoder
         self._reader = reader
         self._log = log
         self._app = app
@@ -115,10 +115,12 @@ class EmbeddedInspector:
         row = await self._reader.session(session)
         if row is None:
             return None
-        return explained(await self.rules(), session, row.state, partition=0, keeper=row.keeper)
+        return explained(await self.rules(), session, row.state, partition=0, decoder=row.decoder)
 
     async def sessions(self, query: Query) -> SessionsPage:
-        part = Part(states=self.states, rules=await self.rules(), indexer=self._indexer, keeper=self._keeper)
+        part = Part(
+            states=self.states, rules=await self.rules(), indexer=self._indexer, decoder=self._decoder
+        )
         return await listing([part], query)
 
     async def configuration(self) -> ShownConfiguration | None:

@@ -30,7 +30,7 @@ from triggerstream.engine.queries.answers import (
     ShownDeadLetter,
     TaskRow,
 )
-from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
 ORDER_WAIT_S = 5.0
 """How long a page waits for the outcome of an order."""
@@ -157,18 +157,18 @@ def after_shown(found: ExplainedSession, instance: InstanceId | None, offset: in
 
 
 def explained(
-    rules: Rules, session: SessionId, state: bytes, *, partition: int, keeper: Keeper = SOMEWHERE
+    rules: Rules, session: SessionId, state: bytes, *, partition: int, decoder: StateDecoder = SOMEWHERE
 ) -> ExplainedSession:
     """A session as ``Inspector.session`` has it."""
-    found = explain(rules, session, keeper.read(session, state))
+    found = explain(rules, session, decoder.read(session, state))
     return structs.replace(found, partition=partition)
 
 
 def listed(
-    rules: Rules, session: SessionId, state: bytes, *, wanted: Filter, keeper: Keeper = SOMEWHERE
+    rules: Rules, session: SessionId, state: bytes, *, wanted: Filter, decoder: StateDecoder = SOMEWHERE
 ) -> ListedSession | None:
     """A session as ``Inspector.sessions`` has it; None where it does not pass the filter."""
-    known = keeper.read(session, state)
+    known = decoder.read(session, state)
     if not wanted.passes(rules, session, known):
         return None
     counted = count(session, known)

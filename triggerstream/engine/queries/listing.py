@@ -16,7 +16,7 @@ from triggerstream.core.ids import SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.queries.index import Indexer, States
 from triggerstream.engine.queries.inspector import Query, listed
-from triggerstream.engine.stored_states import SOMEWHERE, Keeper
+from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
 _FOLLOW_S = 0.05
 """How long a filtered list lets the index catch up first."""
@@ -31,7 +31,7 @@ class Part:
     states: States
     rules: Rules
     indexer: Indexer | None = None
-    keeper: Keeper = SOMEWHERE
+    decoder: StateDecoder = SOMEWHERE
 
 
 async def listing(parts: Sequence[Part], query: Query) -> SessionsPage:
@@ -47,7 +47,7 @@ async def listing(parts: Sequence[Part], query: Query) -> SessionsPage:
     while True:
         some, end = await _candidates(parts, query, after)
         for session, part, value in some:
-            row = listed(part.rules, session, value, wanted=query.filter, keeper=part.keeper)
+            row = listed(part.rules, session, value, wanted=query.filter, decoder=part.decoder)
             if row is not None:
                 rows.append(row)
             after = session

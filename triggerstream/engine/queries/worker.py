@@ -157,7 +157,7 @@ class WorkerInspector:
             session,
             value,
             partition=partition.number,
-            keeper=partition.processor.keeper,
+            decoder=partition.processor.decoder,
         )
 
     async def sessions(self, query: Query) -> SessionsPage:
@@ -166,7 +166,7 @@ class WorkerInspector:
                 states=shelf.states,
                 rules=shelf.partition.rules,
                 indexer=shelf.indexer,
-                keeper=shelf.partition.processor.keeper,
+                decoder=shelf.partition.processor.decoder,
             )
             for shelf in self._ready()
         ]
