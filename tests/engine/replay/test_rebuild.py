@@ -20,7 +20,7 @@ from triggerstream.engine.partitioned.ports import Extent, FencedError
 from triggerstream.engine.partitioned.versions import TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.engine.replay.check import Checked, check, uncopied
-from triggerstream.engine.replay.rebuild import DECIDED, LATEST, Rebuilt, Source, Wish, rebuild
+from triggerstream.engine.replay.rebuild import DECIDED, LATEST, RebuildOptions, Rebuilt, Source, rebuild
 from triggerstream.wire import tasksfile
 from triggerstream.wire.events import rehomed_headers
 from triggerstream.wire.marks import (
@@ -88,10 +88,10 @@ async def rebuilt(
     agreed: bool = False,
     of: ChangelogArchive | None = None,
 ) -> Rebuilt:
-    wish = Wish(
+    options = RebuildOptions(
         given={} if given is None else {None: given}, dry_run=dry_run, incomplete=incomplete, agreed=agreed
     )
-    (one,) = await rebuild([of or archive(bench)], wish, ignore)
+    (one,) = await rebuild([of or archive(bench)], options, ignore)
     return one
 
 
@@ -288,7 +288,7 @@ async def test_another_number_of_partitions_is_refused_where_sessions_would_be_l
     bench.durable.group_offset = len(bench.durable.log)
     empty = archive(bench, identity=split)
     with pytest.raises(UsageError, match=r"5 records of 3 sessions are not where .*--partitions 1 --at"):
-        await rebuild([empty, _nothing(split)], Wish(given={}), lambda *_: None)
+        await rebuild([empty, _nothing(split)], RebuildOptions(given={}), lambda *_: None)
 
 
 async def test_misplaced_records_below_a_checkpoint_are_found_until_they_have_copies(bench: Bench) -> None:

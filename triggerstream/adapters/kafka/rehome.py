@@ -84,7 +84,7 @@ async def _walk(
         return counted
     topic = Topics.of(app).events
     async with reader_of(connection, topic) as reader:
-        copied = await _copied(reader, topic, layout)
+        copied = await _find_copied(reader, topic, layout)
         for partition in layout.added:
             async with aclosing(_records(reader, TopicPartition(topic, partition))) as found:
                 async for records in found:
@@ -106,7 +106,7 @@ async def _walk(
     return counted
 
 
-async def _copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> set[Place]:
+async def _find_copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> set[Place]:
     """The positions in added partitions whose records have a copy."""
     oldest_ms: int | None = None
     for partition in layout.added:

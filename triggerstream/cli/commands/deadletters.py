@@ -39,11 +39,11 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
     """List dead letters, oldest first."""
 
     async def work() -> tuple[list[DeadLetterRow], str]:
-        from triggerstream.engine.queries.unfolded import said_of, unfolded
+        from triggerstream.engine.queries.unfolded import describe_unfolded, unfolded
 
         async with reading(at) as reader:
             found = list(await reader.dead_letters(after=after, limit=limit + 1))
-            return found, "" if found else said_of(await unfolded(reader))
+            return found, "" if found else describe_unfolded(await unfolded(reader))
 
     letters, waiting = run(work())
     if waiting:

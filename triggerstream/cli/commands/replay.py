@@ -20,7 +20,7 @@ from triggerstream.core.ids import Json, JsonObject
 from triggerstream.settings import locate
 
 if TYPE_CHECKING:
-    from triggerstream.engine.replay.archive import Archive, Tell
+    from triggerstream.engine.replay.archive import Archive, OnProgress
     from triggerstream.engine.replay.check import Checked
     from triggerstream.engine.replay.rebuild import Rebuilt
     from triggerstream.engine.replay.refold import Difference
@@ -125,8 +125,8 @@ async def _check(at: str, *, as_json: bool) -> bool:
     started = time.monotonic()
     async with _archives(at, to_rebuild=False) as archives:
         stray = await bootstrap.strays(locate(at))
-        with _progress(len(archives)) as tell:
-            found = [await check(archive, tell) for archive in archives]
+        with _progress(len(archives)) as on_progress:
+            found = [await check(archive, on_progress) for archive in archives]
         lost = await uncopied(archives, found)
     for one in found:
         if as_json:
@@ -165,7 +165,7 @@ async def _check(at: str, *, as_json: bool) -> bool:
 
 async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
     from triggerstream import bootstrap
-    from triggerstream.engine.replay.rebuild import Wish, rebuild
+    from triggerstream.engine.replay.rebuild import RebuildOptions, rebuild
 
     started = time.monotonic()
     given, dry_run = wanted.given, wanted.dry_run
@@ -181,9 +181,11 @@ async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
                 raise UsageError(
                     f"--from-offset: there is no partition {partition}, but {len(numbers)} from 0 on"
                 )
-        with _progress(len(archives)) as tell:
-            wish = Wish(given=given, dry_run=dry_run, incomplete=wanted.incomplete, agreed=wanted.agreed)
-            found = await rebuild(archives, wish, tell, beyond=beyond)
+        with _progress(len(archives)) as on_progress:
+            options = RebuildOptions(
+                given=given, dry_run=dry_run, incomplete=wanted.incomplete, agreed=wanted.agreed
+            )
+            found = await rebuild(archives, options, on_progress, beyond=beyond)
     if as_json:
         for one in found:
             _json_new_commands(one)
@@ -214,7 +216,7 @@ async def _archives(
 
 
 @contextmanager
-def _progress(partitions: int) -> Iterator[Tell]:
+def _progress(partitions: int) -> Iterator[OnProgress]:
     """A bar on standard error, for the partition that is folded; none where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -231,11 +233,11 @@ def _progress(partitions: int) -> Iterator[Tell]:
     with bar:
         task = bar.add_task("", total=None)
 
-        def tell(partition: int, done: int, total: int) -> None:
+        def on_progress(partition: int, done: int, total: int) -> None:
             said = f"partition {partition} of {partitions}" if partitions > 1 else "log"
             bar.update(task, description=said, completed=done, total=total)
 
-        yield tell
+        yield on_progress
 
 
 # ---- what is printed ----------------------------------------------------------------------------

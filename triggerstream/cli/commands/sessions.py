@@ -86,7 +86,7 @@ def list_sessions(
         wanted = stuck_since(time.time_ns() // 1000 - stuck, task=of_task, status=with_status)
 
     async def work() -> tuple[list[TimedSession], bool, str]:
-        from triggerstream.engine.queries.unfolded import said_of, unfolded
+        from triggerstream.engine.queries.unfolded import describe_unfolded, unfolded
 
         found: list[TimedSession] = []
         async with viewing(at) as view:
@@ -103,7 +103,7 @@ def list_sessions(
                 )
                 if as_json:
                     json_line(to_json(found[-1]))
-            return found, False, "" if found else said_of(await unfolded(view.reader))
+            return found, False, "" if found else describe_unfolded(await unfolded(view.reader))
 
     rows, more, waiting = run(work())
     if waiting:
@@ -272,10 +272,10 @@ def _end(instance: StoredInstance) -> str:
 async def _waiting(view: View, session: str) -> str:
     """Text about records not yet folded in the partition of ``session``."""
     from triggerstream.core.ids import SessionId
-    from triggerstream.engine.queries.unfolded import said_of, unfolded
+    from triggerstream.engine.queries.unfolded import describe_unfolded, unfolded
 
     place = await view.reader.partition(SessionId(session))
-    return said_of(await unfolded(view.reader, [place]))
+    return describe_unfolded(await unfolded(view.reader, [place]))
 
 
 def _unknown(session: str, waiting: str) -> NoReturn:

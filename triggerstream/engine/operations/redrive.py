@@ -60,23 +60,23 @@ async def prepare(
     engine event is signed again when it is appended, so an event with an invalid signature is not redriven.
     """
     if letter.last is not None:
-        return _stays(letter, "a range of the log that was lost: there is no record to append again")
+        return _not_redriven(letter, "a range of the log that was lost: there is no record to append again")
     if letter.offset is None:
         # A range of commands that was lost has none of their bytes.
-        return _stays(letter, advice.replay_instance() if letter.value else advice.resend_stuck())
+        return _not_redriven(letter, advice.replay_instance() if letter.value else advice.resend_stuck())
     if letter.left_out is not None:
         return await _prepare_left_out(reader, letter, app=app)
     found = await reader.record(letter.offset, partition=letter.partition)
     if found is None:
-        return _stays(letter, f"the log no longer holds offset {letter.offset} of {letter.partition}")
+        return _not_redriven(letter, f"the log no longer holds offset {letter.offset} of {letter.partition}")
     try:
         event = decode(found)
         if control is not None:
             event = control.authenticate(app, found, event)
     except DecodeError as exc:
-        return _stays(letter, f"it would be refused again: {exc}")
+        return _not_redriven(letter, f"it would be refused again: {exc}")
     if not isinstance(event, Event):
-        return _stays(letter, f"a configuration: {advice.apply_file()}")
+        return _not_redriven(letter, f"a configuration: {advice.apply_file()}")
     new = NewRecord(key=event.session.encode(), value=found.value or b"", headers=rehomed_headers(found))
     return Ready(number=letter.number, partition=await reader.partition(event.session), record=new)
 
@@ -90,17 +90,17 @@ async def _prepare_left_out(reader: Reader, letter: DeadLetterRow, *, app: AppId
     try:
         event = decode(record)
     except DecodeError as exc:
-        return _stays(letter, f"it would be refused: {exc}")
+        return _not_redriven(letter, f"it would be refused: {exc}")
     if not isinstance(event, Event) or not isinstance(event.body, Trigger):
         # Whoever can write dead letters would have the next redrive sign an event of the engine's own.
-        return _stays(letter, "only a trigger is left out, and this is none")
+        return _not_redriven(letter, "only a trigger is left out, and this is none")
     row = await reader.session(event.session)
     try:
         state = None if row is None else row.known()
     except UnreadableStateError as exc:
-        return _stays(letter, str(exc))
+        return _not_redriven(letter, str(exc))
     if state is None or state.closed or not _is_of_now(app, event, state):
-        return _stays(
+        return _not_redriven(
             letter,
             f"session {event.session} was closed or erased since then: the trigger would begin it anew",
         )
@@ -174,5 +174,5 @@ def _mark(record: Record | NewRecord) -> Mark:
     return (record.key, record.value) if origin is None else origin
 
 
-def _stays(letter: DeadLetterRow, reason: str) -> Redriven:
+def _not_redriven(letter: DeadLetterRow, reason: str) -> Redriven:
     return Redriven(number=letter.number, folded=False, reason=reason)

@@ -24,7 +24,7 @@ async def unfolded(reader: Reader, partitions: Iterable[int] | None = None) -> M
     return found
 
 
-def said_of(waiting: Mapping[int, int]) -> str:
+def describe_unfolded(waiting: Mapping[int, int]) -> str:
     """Text for a message about ``waiting``; empty if nothing waits."""
     if not waiting:
         return ""

@@ -14,8 +14,8 @@ from triggerstream.engine.replay.refold import Kept, Refold, Refolded
 from triggerstream.wire.records import Record
 from triggerstream.wire.signature import ControlKeys
 
-Tell = Callable[[int, int, int], None]
-"""Is told how far a fold is: the partition, records' offsets done, and in all."""
+OnProgress = Callable[[int, int, int], None]
+"""Progress callback: the partition, the offsets done, the offsets in total."""
 
 
 class RecordReader(Protocol):
@@ -118,16 +118,16 @@ def refold_of(archive: Archive, kept: Kept) -> Refold:
     return Refold(processor, rules)
 
 
-async def fold_on(archive: Archive, refold: Refold, begin: int, end: int, tell: Tell) -> None:
+async def fold_on(archive: Archive, refold: Refold, begin: int, end: int, on_progress: OnProgress) -> None:
     """Fold the records from ``begin`` to before ``end``."""
-    tell(archive.number, 0, end - begin)
+    on_progress(archive.number, 0, end - begin)
     if begin >= end:
         return
     async with aclosing(archive.records(begin, end)) as pieces:
         async for records in pieces:
             if records:
                 refold.fold(records)
-                tell(archive.number, records[-1].offset + 1 - begin, end - begin)
+                on_progress(archive.number, records[-1].offset + 1 - begin, end - begin)
                 await asyncio.sleep(0)  # else a signal, or a heartbeat of a client, would wait for the end
 
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from triggerstream.core import tasks
-from triggerstream.engine.replay.archive import Archive, Tell, fold_on, lost_beginning, refold_of
+from triggerstream.engine.replay.archive import Archive, OnProgress, fold_on, lost_beginning, refold_of
 from triggerstream.engine.replay.losses import NewCommand, new_commands
 from triggerstream.engine.replay.refold import Difference, Kept, Refold, copied_by, differences
 
@@ -42,7 +42,7 @@ class Checked:
         return self.refused is None and not self.differing
 
 
-async def check(archive: Archive, tell: Tell) -> Checked:
+async def check(archive: Archive, on_progress: OnProgress) -> Checked:
     """Hold what is kept of a partition against its log.
 
     Raises:
@@ -59,7 +59,7 @@ async def check(archive: Archive, tell: Tell) -> Checked:
     if kept.offset > kept.log_end:
         return Checked(partition=number, offset=kept.offset, refused=_lost_end(kept))
     refold = refold_of(archive, kept)
-    await fold_on(archive, refold, 0, kept.offset, tell)
+    await fold_on(archive, refold, 0, kept.offset, on_progress)
     found = _compared(archive, refold, kept)
     if found.agrees:
         return found
@@ -68,7 +68,7 @@ async def check(archive: Archive, tell: Tell) -> Checked:
     again = await archive.kept()
     if again.offset is None or again.offset <= kept.offset:
         return found
-    await fold_on(archive, refold, kept.offset, again.offset, tell)
+    await fold_on(archive, refold, kept.offset, again.offset, on_progress)
     return _compared(archive, refold, again)
 
 

@@ -29,8 +29,8 @@ from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.engine.replay.archive import (
     Archive,
+    OnProgress,
     RecordReader,
-    Tell,
     fold_on,
     lost_beginning,
     refold_of,
@@ -80,7 +80,7 @@ class Rebuilt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class RebuildOptions:
     """Options of a rebuild. ``given``: offsets of partitions whose position is unknown; key None: all others.
 
     ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning. ``agreed``: the
@@ -95,8 +95,8 @@ class Wish:
 
 async def rebuild(
     archives: Sequence[Archive],
-    wish: Wish,
-    tell: Tell,
+    options: RebuildOptions,
+    on_progress: OnProgress,
     *,
     beyond: Mapping[int, RecordReader] | None = None,
 ) -> Sequence[Rebuilt]:
@@ -110,16 +110,18 @@ async def rebuild(
         FencedError: an engine started meanwhile. Partitions already rebuilt stay; stop the engine and repeat.
         LogError: the log failed. Partitions already rebuilt stay; repeat.
     """
-    if not wish.dry_run:
+    if not options.dry_run:
         await asyncio.gather(*(archive.fence() for archive in archives))
         failpoint("rebuild.fenced")
-    starts = await _starts(archives, wish, tell, beyond or {})
+    starts = await _starts(archives, options, on_progress, beyond or {})
     done: list[Rebuilt] = []
     for archive, (offset, source) in zip(archives, starts, strict=True):
         # Once a partition would lose something, the others are only counted.
-        keep = wish.dry_run or (not wish.agreed and any(one.lost or one.new_commands for one in done))
-        done.append(await _rebuild(archive, offset, source, wish=wish, keep=keep, tell=tell))
-    if not wish.dry_run and not wish.agreed:
+        keep = options.dry_run or (not options.agreed and any(one.lost or one.new_commands for one in done))
+        done.append(
+            await _rebuild(archive, offset, source, options=options, keep=keep, on_progress=on_progress)
+        )
+    if not options.dry_run and not options.agreed:
         _refuse_losses(archives[0].address, done)
     return done
 
@@ -150,14 +152,17 @@ def _refuse_losses(address: str, done: Sequence[Rebuilt]) -> None:
 
 
 async def _starts(
-    archives: Sequence[Archive], wish: Wish, tell: Tell, beyond: Mapping[int, RecordReader]
+    archives: Sequence[Archive],
+    options: RebuildOptions,
+    on_progress: OnProgress,
+    beyond: Mapping[int, RecordReader],
 ) -> Sequence[tuple[int, Source]]:
     starts: list[tuple[int, Source]] = []
     unknown: list[tuple[Archive, Kept]] = []
     spans: dict[int, _Span] = {}
     for archive in archives:
         kept = await archive.kept()
-        if kept.log_begin > 0 and not wish.incomplete:
+        if kept.log_begin > 0 and not options.incomplete:
             raise UsageError(
                 f"partition {archive.number}: {lost_beginning(kept)}; "
                 f"{advice.rebuild_from_rest(archive.address)}"
@@ -167,26 +172,26 @@ async def _starts(
                 f"partition {archive.number}: its checkpoint was made with {kept.partitions} partitions, "
                 f"those of others with {archive.partitions}"
             )
-        start = _start(archive, kept, wish.given)
+        start = _start(archive, kept, options.given)
         if start is None:
             unknown.append((archive, kept))
             continue
         offset, source = start
-        by_commands = given_for(archive, wish) == DECIDED and source is Source.GIVEN
+        by_commands = given_offset(archive, options) == DECIDED and source is Source.GIVEN
         if source is Source.GROUP or by_commands:
-            offset = await _decided_up_to(archive, kept, offset, tell)
+            offset = await _decided_up_to(archive, kept, offset, on_progress)
         folded = kept.log_begin if kept.offset is not None else offset
         spans[archive.number] = _Span(begin=kept.log_begin, folded=folded, end=kept.log_end)
         starts.append((offset, source))
     if unknown:
-        raise await _ask(unknown, tell)
-    await _refuse_misplaced(archives, spans, tell, beyond, agreed=wish.agreed)
+        raise await _ask(unknown, on_progress)
+    await _refuse_misplaced(archives, spans, on_progress, beyond, agreed=options.agreed)
     return starts
 
 
-def given_for(archive: Archive, wish: Wish) -> int | None:
-    """The offset that ``wish`` gives for the partition."""
-    return wish.given.get(archive.number, wish.given.get(None))
+def given_offset(archive: Archive, options: RebuildOptions) -> int | None:
+    """The offset that ``options`` gives for the partition."""
+    return options.given.get(archive.number, options.given.get(None))
 
 
 def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tuple[int, Source] | None:
@@ -211,7 +216,7 @@ def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tup
     return max(min(offset, kept.log_end), kept.log_begin), source
 
 
-async def _decided_up_to(archive: Archive, kept: Kept, offset: int, tell: Tell) -> int:
+async def _decided_up_to(archive: Archive, kept: Kept, offset: int, on_progress: OnProgress) -> int:
     """How far the log was folded at least: the group's offset may lag behind the last checkpoint.
 
     A decision is durable together with all that is before it, so the last one that is there tells.
@@ -219,7 +224,7 @@ async def _decided_up_to(archive: Archive, kept: Kept, offset: int, tell: Tell) 
     if offset >= kept.log_end:
         return offset
     refold = refold_of(archive, kept)
-    await fold_on(archive, refold, kept.log_begin, offset, tell)
+    await fold_on(archive, refold, kept.log_begin, offset, on_progress)
     decided: Collection[bytes] | None = None
     async with aclosing(archive.records(offset, kept.log_end)) as pieces:
         async for records in pieces:
@@ -233,11 +238,11 @@ async def _decided_up_to(archive: Archive, kept: Kept, offset: int, tell: Tell) 
     return offset
 
 
-async def _ask(unknown: Sequence[tuple[Archive, Kept]], tell: Tell) -> UsageError:
+async def _ask(unknown: Sequence[tuple[Archive, Kept]], on_progress: OnProgress) -> UsageError:
     decided = 0
     for archive, kept in unknown:
         refold = refold_of(archive, kept)
-        await fold_on(archive, refold, kept.log_begin, kept.log_end, tell)
+        await fold_on(archive, refold, kept.log_begin, kept.log_end, on_progress)
         decided += refold.decided
     numbers = ", ".join(str(archive.number) for archive, _ in unknown)
     return UsageError(
@@ -305,25 +310,25 @@ async def _walk(
     number: int,
     span: tuple[int, int],
     look: Callable[[Record], None],
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> None:
     begin, end = span
     if begin >= end:
         return
-    tell(number, 0, end - begin)
+    on_progress(number, 0, end - begin)
     async with aclosing(log.records(begin, end)) as pieces:
         async for records in pieces:
             for record in records:
                 look(record)
             if records:
-                tell(number, records[-1].offset + 1 - begin, end - begin)
+                on_progress(number, records[-1].offset + 1 - begin, end - begin)
             await asyncio.sleep(0)  # as in fold_on
 
 
 async def _refuse_misplaced(
     archives: Sequence[Archive],
     spans: Mapping[int, _Span],
-    tell: Tell,
+    on_progress: OnProgress,
     beyond: Mapping[int, RecordReader],
     *,
     agreed: bool,
@@ -341,13 +346,13 @@ async def _refuse_misplaced(
     found = _Misplaced(own=own, fitting=dict.fromkeys(range(1, all_ + 1), 0))
     for archive in archives:
         span = spans[archive.number]
-        await _walk(archive, archive.number, (span.begin, span.folded), found.look, tell)
+        await _walk(archive, archive.number, (span.begin, span.folded), found.look, on_progress)
     for number, log in beyond.items():
-        await _walk(log, number, await log.since(0), found.look, tell)
+        await _walk(log, number, await log.since(0), found.look, on_progress)
     if found.uncopied():
         for archive in archives:
             span = spans[archive.number]
-            await _walk(archive, archive.number, (span.folded, span.end), found.look_for_copy, tell)
+            await _walk(archive, archive.number, (span.folded, span.end), found.look_for_copy, on_progress)
     uncopied = found.uncopied()
     if not uncopied:
         return
@@ -363,7 +368,13 @@ async def _refuse_misplaced(
 
 
 async def _rebuild(
-    archive: Archive, offset: int, source: Source, *, wish: Wish, keep: bool, tell: Tell
+    archive: Archive,
+    offset: int,
+    source: Source,
+    *,
+    options: RebuildOptions,
+    keep: bool,
+    on_progress: OnProgress,
 ) -> Rebuilt:
     """Fold a partition again; unless ``keep``, replace the stored states by the result."""
     kept = await archive.kept()
@@ -372,17 +383,17 @@ async def _rebuild(
         # The events of these states are no longer in the log, so the states are taken as they are.
         refold.begin_with(kept.states)
     else:
-        await fold_on(archive, refold, kept.log_begin, offset, tell)
+        await fold_on(archive, refold, kept.log_begin, offset, on_progress)
     refolded = refold.result()
     lost = losses(refolded, kept)
     other = kept.fold is not None and kept.fold != tasks.FOLD_VERSION
     decided_anew = new_commands(refolded, kept) if other else ()
-    keep = keep or (not wish.agreed and bool(lost or decided_anew))
+    keep = keep or (not options.agreed and bool(lost or decided_anew))
     events, elsewhere, decided = refold.events, len(refold.misplaced), refold.decided
     failpoint("rebuild.folded")
     to_decide = None
-    if wish.dry_run or source is Source.GIVEN:
-        await fold_on(archive, refold, offset, kept.log_end, tell)
+    if options.dry_run or source is Source.GIVEN:
+        await fold_on(archive, refold, offset, kept.log_end, on_progress)
         to_decide = refold.decided - decided
     if not keep:
         try:
