@@ -108,7 +108,7 @@ async def fold(partition: Partition, records: list[Record]) -> None:
 
 
 async def test_an_owner_that_was_idle_for_long_still_commits(stage: Stage) -> None:
-    async with asyncio.timeout(90), stage.partition(0, timing=Timing(keep_s=1)) as kept:
+    async with asyncio.timeout(90), stage.partition(0, timing=Timing(keep_alive_s=1)) as kept:
         await asyncio.sleep(_IDLE_S)
         await fold(kept, [record(0, "s", b"no event")])
     assert [letter.key for letter in await read_all(stage.connection, stage.topics.dead_letters)] == [b"s"]
@@ -116,7 +116,7 @@ async def test_an_owner_that_was_idle_for_long_still_commits(stage: Stage) -> No
 
 
 async def test_an_owner_that_kept_silent_would_fail(stage: Stage) -> None:
-    async with asyncio.timeout(90), stage.partition(0, timing=Timing(keep_s=3_600)) as forgotten:
+    async with asyncio.timeout(90), stage.partition(0, timing=Timing(keep_alive_s=3_600)) as forgotten:
         await asyncio.sleep(_IDLE_S)
         forgotten.take()
         forgotten.fold([record(0, "s", b"no event")])

@@ -243,7 +243,7 @@ async def test_closing_finishes_what_waits(bench: Bench) -> None:
 
 async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(tell_s=3600))
+    partition = bench.partition(timing=Timing(group_offset_every_s=3600))
     await partition.open()
     await bench.fold(partition)
     assert bench.durable.group_offset == 1
@@ -257,7 +257,7 @@ async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> N
 @pytest.mark.slow
 async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(tell_s=0.2))
+    partition = bench.partition(timing=Timing(group_offset_every_s=0.2))
     await partition.open()
     await bench.fold(partition)
     bench.fire("s", "a")
@@ -272,7 +272,7 @@ async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) ->
 @pytest.mark.slow
 async def test_the_ledger_hears_of_a_partition_in_which_nothing_happens(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(keep_s=0.2))
+    partition = bench.partition(timing=Timing(keep_alive_s=0.2))
     await partition.open()
     await bench.fold(partition)
     for _ in range(2):

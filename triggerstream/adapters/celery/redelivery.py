@@ -58,11 +58,11 @@ class Redelivery:
         self._ends = False
         self._came_late: list[Message] = []
 
-    def waits(self, request: Request) -> None:
+    def add_waiting(self, request: Request) -> None:
         """Note a received request: until it is started, it may have to be handed back."""
         self._waiting.add(request)
 
-    def waits_no_more(self, request: Request) -> None:
+    def remove_waiting(self, request: Request) -> None:
         """Note that a request was started, or has ended."""
         self._waiting.discard(request)
 

@@ -82,18 +82,18 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
                 # Celery's own headers have another form: other exceptions would end the consumer, again and
                 # again.
                 raise InvalidTaskError(f"malformed headers: {type(exc).__name__}: {exc}") from exc
-            redelivery.waits(self)
+            redelivery.add_waiting(self)
 
         def on_accepted(self, pid: int, time_accepted: float) -> None:
-            redelivery.waits_no_more(self)
+            redelivery.remove_waiting(self)
             super().on_accepted(pid, time_accepted)
 
         def acknowledge(self) -> None:
-            redelivery.waits_no_more(self)
+            redelivery.remove_waiting(self)
             super().acknowledge()
 
         def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
-            redelivery.waits_no_more(self)
+            redelivery.remove_waiting(self)
             super().reject(requeue=requeue)
 
         def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: ANN401, FBT001

@@ -132,19 +132,21 @@ class _Pass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """``silence_s``: a checkpoint, fence or append ends the process once no broker has answered for so long.
+    """Limits and intervals of a partition.
 
-    ``longest_s``: so does one that takes longer although they answer: no transaction lives half as long.
-    ``tell_s``: lag tools hear of new offsets this often; in every checkpoint, that would be the greater part
-    of its time. ``keep_s``: they hear of it this often although nothing happens, because a broker forgets who
-    commits nothing for 7 days (``transactional.id.expiration.ms``). ``prune_s``: how often to look for
-    configurations that no session needs any more.
+    ``silence_s``: the process ends if no broker has answered a checkpoint, fence or append for this time.
+    ``longest_s``: it also ends if one of them takes longer than this although brokers answer. No transaction
+    lives half as long. ``group_offset_every_s``: how often the group offset is committed for lag monitors. A
+    commit with every checkpoint would take most of its time. ``keep_alive_s``: the longest time without a
+    commit, because brokers forget a transactional id after 7 days without one
+    (``transactional.id.expiration.ms``). ``prune_s``: how often to look for configurations that no session
+    needs any more.
     """
 
     silence_s: float = 10.0
     longest_s: float = 120.0
-    tell_s: float = 1.0
-    keep_s: float = 86_400.0
+    group_offset_every_s: float = 1.0
+    keep_alive_s: float = 86_400.0
     prune_s: float = 600.0
 
 
@@ -185,13 +187,13 @@ class Partition:
     durable: int = 0
     """The next offset after what is durable."""
     begun: int = 0
-    """Where it went on when it was taken over."""
-    _told: int = 0
-    """Of ``durable``, what lag tools were told last."""
-    _tell_at: float = 0.0
-    """When they are to be told of more, by the loop's clock."""
-    _keep_at: float = 0.0
-    """When they are to be told in any case."""
+    """The offset at which folding began after the take-over."""
+    _group_offset: int = 0
+    """The group offset committed last; see ``durable``."""
+    _group_offset_due: float = 0.0
+    """When to commit a new group offset, by the loop's clock."""
+    _keep_alive_due: float = 0.0
+    """When to commit the group offset even if it is unchanged."""
     taken: int = 0
     """Batches between intake and durable."""
     _position: int = 0
@@ -297,7 +299,7 @@ class Partition:
         self._scanned, self._rebuilt = mark.scanned, mark.rebuilt
         self._fold_version = min(mark.fold, tasks.FOLD_VERSION)
         self.next = self.durable = self.begun = self._position = mark.offset
-        self._keep_at = asyncio.get_running_loop().time() + self.timing.keep_s
+        self._keep_alive_due = asyncio.get_running_loop().time() + self.timing.keep_alive_s
         self.life = Life.READY
         self._committer = self._committing.start(f"checkpoints of {self.place}", self._commit_all())
         self._background.start(f"timers of {self.place}", self._alarm.run())
@@ -457,21 +459,25 @@ class Partition:
                     await self._bounded(self._commit(folded))
                 elif history := history_entries(self.rules, self._history):
                     await self._bounded(self._trim(self.rules, history))
-                elif self._is_to_tell():
-                    await self._bounded(self._tell())
-        if self._told < self.durable:
+                elif self._is_group_offset_due():
+                    await self._bounded(self._commit_group_offset())
+        if self._group_offset < self.durable:
             async with self.transactions:
-                await self._bounded(self._tell())
+                await self._bounded(self._commit_group_offset())
 
     async def _woken(self) -> None:
-        """Wait for something to commit; no longer than until lag tools are to be told."""
+        """Wait for something to commit, or until the group offset is due."""
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._tell_at if self._told < self.durable else self._keep_at):
+            async with asyncio.timeout_at(
+                self._group_offset_due if self._group_offset < self.durable else self._keep_alive_due
+            ):
                 await self._wake.wait()
 
-    def _is_to_tell(self) -> bool:
+    def _is_group_offset_due(self) -> bool:
         now = asyncio.get_running_loop().time()
-        return now >= self._keep_at or (self._told < self.durable and now >= self._tell_at)
+        return now >= self._keep_alive_due or (
+            self._group_offset < self.durable and now >= self._group_offset_due
+        )
 
     async def _trim(self, rules: Rules, history: Mapping[bytes, bytes | None]) -> None:
         """Delete configurations from the changelog that ``rules`` no longer have, without an event."""
@@ -490,16 +496,16 @@ class Partition:
             fold=self._fold_version,
         )
 
-    async def _tell(self) -> None:
+    async def _commit_group_offset(self) -> None:
         nothing = Commit(decided=(), states={}, dead_letters=(), marks={}, offset=self.durable)
         await self.ledger.commit(nothing)
-        self._was_told(self.durable)
+        self._note_group_offset(self.durable)
 
-    def _was_told(self, offset: int) -> None:
+    def _note_group_offset(self, offset: int) -> None:
         now = asyncio.get_running_loop().time()
-        self._told = offset
-        self._tell_at = now + self.timing.tell_s
-        self._keep_at = now + self.timing.keep_s
+        self._group_offset = offset
+        self._group_offset_due = now + self.timing.group_offset_every_s
+        self._keep_alive_due = now + self.timing.keep_alive_s
 
     async def _bounded(self, work: Coroutine[Any, Any, _T], what: str = "a checkpoint") -> _T:
         """The result of ``work``, which goes on while brokers answer."""
@@ -529,19 +535,19 @@ class Partition:
         mark = self._mark(offset, rules)
         marks: dict[bytes, bytes | None] = {CHECKPOINT_KEY: encode_checkpoint(mark), **history}
         entries = {session.encode(): stored.state for session, stored in states.items()}
-        tell = now() >= self._tell_at
+        with_group_offset = now() >= self._group_offset_due
         position = await self.ledger.commit(
             Commit(
                 decided=[decided for checkpoint in checkpoints for decided in checkpoint.decided],
                 states=entries,
                 dead_letters=[letter for checkpoint in checkpoints for letter in checkpoint.dead_letters],
                 marks=marks,
-                offset=offset if tell else None,
+                offset=offset if with_group_offset else None,
             )
         )
         failpoint("checkpoint.committed")
-        if tell:
-            self._was_told(offset)
+        if with_group_offset:
+            self._note_group_offset(offset)
         self._write(entries, marks, position)
         if history:
             self._shelve(rules)
