@@ -130,7 +130,7 @@ class ControlKeys:
         if given is None:
             raise DecodeError(f"{SIGNATURE_HEADER}: is missing: the engine's own events are signed here")
         if not self._is_signed(app, record, given):
-            raise DecodeError(f"{SIGNATURE_HEADER}: was not made with a control key of now for this event")
+            raise DecodeError(f"{SIGNATURE_HEADER}: was not made with a current control key for this event")
         _check_expectations(event)
         if TRACE_HEADER in headers and isinstance(event, Event):
             covered = tuple(header for header in record.headers if header[0] != TRACE_HEADER)
