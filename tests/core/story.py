@@ -72,6 +72,8 @@ class Story:
     settled: list[CommandId] = field(init=False, default_factory=list)
     left_out: list[LeftOut] = field(init=False, default_factory=list)
     prevented: int = field(init=False, default=0)
+    result: Folded = field(init=False)
+    """The result of the last event that was folded."""
     sizes: Sizes | None = None
     offset: int = field(init=False, default=0)
     now_s: float = field(init=False, default=0.0)
@@ -115,6 +117,7 @@ class Story:
             self.rejected.append(folded.reason)
             return []
         self.state = folded.state
+        self.result = folded
         self.commands += [d for d in folded.decisions if isinstance(d, Command)]
         self.settled += folded.settled
         self.left_out += folded.left_out

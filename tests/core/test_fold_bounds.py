@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from tests.core.story import START_US, Story, names, task
-from triggerstream.core.events import Failed
+from triggerstream.core.effects import Applied, Refused, Why
+from triggerstream.core.events import Failed, Skip, Started
 from triggerstream.core.ids import InstanceId, Json, JsonObject, TaskName, TriggerName
 from triggerstream.core.results import LeftOut
 from triggerstream.core.sizes import TEXT_BYTES, cut_text, resolved_bytes
@@ -57,6 +58,14 @@ def test_outcome_is_folded_and_the_trigger_that_follows_is_left_out_whole() -> N
         f"t_page#0 finished; the trigger `t_page` that follows is left out: {FULL}",
     )
     assert TriggerName("t_page") not in (story.state.seen if story.state else {})
+
+
+def test_an_outcome_whose_trigger_is_left_out_keeps_the_bound_in_bytes_of_resolved_instances() -> None:
+    story = bounded(PAGES, resolvedBytes=1_000, **ONE)
+    story.fire("page")
+    story.finished("t_page#0", {"x": "x" * 1_000})
+    assert [one.reason for one in story.left_out] == [FULL]
+    assert story.statuses() == {}
 
 
 def test_left_out_trigger_can_be_fired_once_there_is_room_and_counts_once() -> None:
@@ -374,3 +383,217 @@ def test_resolved_instances_do_not_count_in_the_states_bound() -> None:
     assert story.state is not None
     assert SIZES.state(story.state) < 6_000
     assert len(wire.encode(story.state)) > 20_000
+
+
+# ---- tries that a task asks for -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tries", [0, 8])
+def test_a_retry_with_kwargs_is_checked_with_the_bytes_of_its_own_command(tries: int) -> None:
+    """The number of tries is part of a command, and has one digit more from the tenth on."""
+
+    def told(**bounds: int) -> Story:
+        story = bounded({"t": task("a")}, **bounds)
+        story.fire("a")
+        for number in range(tries):
+            story.started(f"t#{number}")
+            story.retried(f"t#{number}")
+        story.started(f"t#{tries}")
+        story.retried(f"t#{tries}", kwargs={"x": "x" * 1_000})
+        return story
+
+    length = SIZES.command(told().commands[-1])
+    assert told(commandBytes=length).statuses()[f"t#{tries + 1}"] == "scheduled"
+    refused = told(commandBytes=length - 1)
+    assert refused.instance(f"t#{tries}").reason == "bound"
+    assert f"t#{tries + 1}" not in refused.statuses()
+
+
+def test_a_retry_that_is_forbidden_anyway_is_not_measured() -> None:
+    story = bounded({"t": task("a", unless=["no"])}, commandBytes=700)
+    story.fire("a")
+    story.fire("no")
+    story.started("t#0")
+    story.retried("t#0", kwargs={"x": "x" * 700}, at=5)
+    instance = story.instance("t#0")
+    assert (instance.status, instance.reason, instance.error) == ("failed", "unless", None)
+    assert instance.changed_us == instance.ended_us == START_US + 5_000_000
+    assert story.prevented == 0
+
+
+def test_a_retry_takes_the_room_of_its_origin() -> None:
+    story = bounded({"t": task("a")}, **ONE)
+    story.fire("a")
+    story.started("t#0")
+    story.retried("t#0", after=9)
+    assert story.statuses() == {"t#0": "replayed", "t#1": "delayed"}
+
+
+def test_all_that_bounds_prevent_in_one_event_is_counted() -> None:
+    def tasks(**keys: Json) -> JsonObject:
+        return {"t": task("a"), "u": task("a", retry={"max": 1, "backoff": "5s"}, **keys)}
+
+    story = bounded(tasks(), commandBytes=700)
+    story.fire("a")
+    story.started("t#0")
+    story.failed("u#0")
+    story.apply({"$bounds": {"commandBytes": 700}, **tasks(withParams={"x": "x" * 700})})
+    story.retried("t#0", kwargs={"x": "x" * 700}, at=10)
+    assert story.statuses() == {"t#0": "failed", "u#0": "replayed", "u#1": "failed"}
+    assert story.result.prevented == 2
+
+
+def test_a_replay_with_kwargs_is_checked_with_the_bytes_of_its_own_command() -> None:
+    def told(**bounds: int) -> Story:
+        story = bounded({"t": task("a")}, **bounds)
+        story.fire("a")
+        story.failed("t#0")
+        story.replay("t#0", kwargs={"x": "x" * 1_000})
+        return story
+
+    length = SIZES.command(told().commands[-1])
+    assert told(commandBytes=length).statuses() == {"t#0": "replayed", "t#1": "scheduled"}
+    assert told(commandBytes=length - 1).statuses() == {"t#0": "failed"}
+
+
+def test_a_replay_that_adds_nothing_to_a_state_beyond_its_bound_is_decided() -> None:
+    story = bounded({"t": task("a")})
+    story.fire("a", {"x": "x" * 1_000})
+    story.started("t#0")
+    story.failed("t#0")
+    story.apply({"$bounds": {"stateBytes": 500}, "t": task("a")})
+    assert names(story.replay("t#0")) == ["t#1"]
+    assert story.statuses() == {"t#0": "replayed", "t#1": "scheduled"}
+
+
+# ---- seeding ------------------------------------------------------------------------------------
+
+
+def test_seeds_of_two_configurations_met_together_are_measured_by_what_each_adds() -> None:
+    def told(**bounds: int) -> Story:
+        story = bounded({"t": task("a", "z")}, **bounds)
+        for name in ("x", "y", "a"):
+            story.fire(name)
+        story.apply({"$bounds": dict(bounds), "t": task("a", "x", "z")})
+        story.apply({"$bounds": dict(bounds), "t": task("a", "x", "y", "z")})
+        story.touch()
+        return story
+
+    story = told()
+    assert set(story.instance("t#0").captured) == {"a", "x", "y"}
+    assert story.state is not None
+    # While it is measured, a state that is to be judged has a field more.
+    room = SIZES.state(story.state) + 40
+    assert SIZES.instance(story.instance("t#0")) > 40
+    story = told(stateBytes=room)
+    assert set(story.instance("t#0").captured) == {"a", "x", "y"}
+    assert story.prevented == 0
+
+
+# ---- the length of a state ----------------------------------------------------------------------
+
+
+def test_a_trigger_fits_up_to_the_last_byte_of_the_bound() -> None:
+    def told(**bounds: int) -> Story:
+        story = bounded({"t": task("a", "b")}, **bounds)
+        story.fire("a", {"x": "x" * 1_000})
+        return story
+
+    state = told().state
+    assert state is not None
+    length = SIZES.state(state)
+    assert told(stateBytes=length).state == state
+    story = told(stateBytes=length - 1)
+    assert story.state is None
+    limit = f"at most {length - 1:,} ($bounds.stateBytes)"
+    assert story.rejected == [f"the state would have {length:,} bytes: {limit}"]
+
+
+def test_a_replay_with_kwargs_fits_up_to_the_last_byte_of_the_bound() -> None:
+    def told(**bounds: int) -> Story:
+        story = bounded({"t": task("a")}, **bounds)
+        story.fire("a")
+        story.failed("t#0")
+        return story
+
+    kwargs: JsonObject = {"x": "x" * 1_000}
+    story = told()
+    assert story.state is not None
+    before = SIZES.state(story.state)
+    # The error is not counted: a clone has room wherever its origin had.
+    origin = SIZES.instance(msgspec.structs.replace(story.instance("t#0"), error=None))
+    story.replay("t#0", kwargs=kwargs)
+    room = before + SIZES.instance(story.instance("t#1")) - origin
+    for limit, status in ((room, "replayed"), (room - 1, "failed")):
+        story = told(stateBytes=limit)
+        story.replay("t#0", kwargs=kwargs)
+        assert story.statuses()["t#0"] == status
+
+
+# ---- metadata -----------------------------------------------------------------------------------
+
+
+def told_of(story: Story, kind: type[Started | Failed], metadata: JsonObject) -> None:
+    command = story.command("t#0")
+    if kind is Started:
+        story.tell(Started(instance=InstanceId("t#0"), command=command, metadata=metadata))
+    else:
+        story.tell(Failed(instance=InstanceId("t#0"), command=command, error="e", metadata=metadata))
+
+
+def test_metadata_without_room_leaves_that_of_the_attempt_before() -> None:
+    story = bounded({"t": task("a")}, stateBytes=1_500)
+    story.fire("a")
+    told_of(story, Started, {"worker": "one"})
+    told_of(story, Failed, {"worker": "x" * 1_500})
+    assert story.instance("t#0").metadata == {"worker": "one"}
+    assert story.notes()[-1] == (
+        "reported",
+        "t#0 failed; its metadata is left out: the state would be too long ($bounds.stateBytes)",
+    )
+
+
+def test_metadata_that_is_shorter_than_before_has_room_in_a_state_beyond_its_bound() -> None:
+    story = bounded({"t": task("a")})
+    story.fire("a")
+    told_of(story, Started, {"worker": "x" * 1_000})
+    story.apply({"$bounds": {"stateBytes": 500}, "t": task("a")})
+    told_of(story, Failed, {"worker": "x" * 900})
+    assert story.instance("t#0").metadata == {"worker": "x" * 900}
+
+
+# ---- effects that time prevents, in the timeline entry of the event -------------------------------
+
+
+def with_timers_that_no_longer_fit() -> Story:
+    def tasks(**keys: Json) -> JsonObject:
+        return {name: task("a", retry={"max": 1, "backoff": "5s"}, **keys) for name in ("u", "v")}
+
+    story = bounded(tasks(), commandBytes=700)
+    story.fire("a")
+    story.failed("u#0")
+    story.failed("v#0")
+    story.apply({"$bounds": {"commandBytes": 700}, **tasks(withParams={"x": "x" * 700})})
+    return story
+
+
+PREVENTED = f"u#1 failed: {TOO_LONG}; v#1 failed: {TOO_LONG}"
+
+
+def test_an_event_without_an_entry_of_its_own_has_one_for_what_bounds_prevented() -> None:
+    story = with_timers_that_no_longer_fit()
+    story.touch(at=10)
+    assert story.result.effect == Applied(PREVENTED)
+
+
+def test_a_refused_event_says_what_bounds_prevented_beside_its_own_reason() -> None:
+    story = with_timers_that_no_longer_fit()
+    story.tell(Skip(instance=InstanceId("u#7")), at=10)
+    why = "the session has no instance u#7, or keeps it no longer"
+    assert story.result.effect == Refused(Why.UNKNOWN_INSTANCE, f"{why}; {PREVENTED}")
+
+
+def test_a_trigger_says_what_bounds_prevented() -> None:
+    story = with_timers_that_no_longer_fit()
+    story.fire("z", at=10)
+    assert story.result.effect == Applied(PREVENTED)

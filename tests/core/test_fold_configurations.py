@@ -5,6 +5,8 @@ The rules: docs/semantics.md, section 9.
 
 from __future__ import annotations
 
+import pytest
+
 from tests.core.story import SECOND, START_US, Story, names, task
 from triggerstream.core.fold import migrate, needs_touch, next_due
 from triggerstream.core.ids import JsonObject, TaskName
@@ -327,3 +329,51 @@ def test_new_task_is_met_by_the_next_trigger_that_it_uses() -> None:
     assert names(story.fire("c")) == ["u#0"]
     assert story.commands[-1].kwargs == {"a": {"n": 1}, "b": {"n": 2}, "c": {}}
     assert TaskName("u") in (story.state.tasks if story.state is not None else {})
+
+
+def test_a_timer_that_was_due_before_a_configuration_is_decided_at_its_offset() -> None:
+    story = Story({"t": task("a", retry={"max": 1, "backoff": "5s"})})
+    story.fire("a")
+    story.failed("t#0")
+    story.apply({"t": task("a", "b", retry={"max": 1, "backoff": "5s"})}, at=10)
+    story.apply({"t": task("a", "c", retry={"max": 1, "backoff": "5s"})}, at=20)
+    assert names(story.touch(at=30)) == ["t#1"]
+    instance = story.instance("t#1")
+    assert instance.decided_at == 2, "the first configuration after it was due"
+    assert instance.decided_us == START_US + 5_000_000
+
+
+RETRYING: JsonObject = {"t": task("a", retry={"max": 1, "backoff": "5s"})}
+SLOWER: JsonObject = {"t": task("a", retry={"max": 1, "backoff": "1h"})}
+
+
+def retrying() -> Story:
+    """A story whose `t#1` is due after 5 seconds."""
+    story = Story(RETRYING)
+    story.fire("a")
+    story.failed("t#0")
+    return story
+
+
+@pytest.mark.parametrize(("arrives", "due"), [(4, 3600), (5, 5), (6, 5)])
+def test_a_timer_goes_by_the_configuration_that_was_in_force_when_it_was_due(arrives: int, due: int) -> None:
+    story = retrying()
+    story.apply(SLOWER, at=arrives)
+    assert story.state is not None
+    assert next_due(story.rules, story.state) == START_US + due * SECOND
+
+
+def test_nothing_is_due_once_the_task_was_removed() -> None:
+    story = retrying()
+    story.apply({"u": task("a")}, at=1)
+    story.apply(RETRYING, at=2)
+    assert story.state is not None
+    assert next_due(story.rules, story.state) is None
+
+
+def test_a_command_that_a_migration_decides_is_that_of_its_session() -> None:
+    story = retrying()
+    story.apply(SLOWER, at=10)
+    assert story.state is not None
+    (command,) = migrate(story.rules, story.state, story.session).decisions
+    assert (command.session, command.id, command.instance) == ("s", story.command("t#1"), "t#1")

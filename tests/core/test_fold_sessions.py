@@ -265,3 +265,11 @@ def test_rejected_event_leaves_no_trace_and_what_follows_is_folded() -> None:
     assert TriggerName("y") not in story.state.seen
     story.fire("x", {"n": 2})
     assert story.state.seen[TriggerName("x")].data == {"n": 2}
+
+
+def test_an_erased_session_is_one_of_which_nothing_is_known_but_generation_and_offset() -> None:
+    story = Story({"t": task("a", "b")})
+    story.fire("a")
+    story.apply({"t": task("a", "c")})
+    story.erase()
+    assert story.state == SessionState(generation=1, offset=2, config=1)

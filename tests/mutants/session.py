@@ -108,6 +108,8 @@ class ForkedRuns:
         self._mutants = mutants
         self._functions = functions
         self._failed = False
+        self._killed = -1
+        """In a fork: the pipe for the number of the test that fails."""
         self._items: list[pytest.Item] = []
         self._reached: dict[str, list[tuple[float, int]]] = defaultdict(list)
         """By function: the tests that reach it, each with its duration."""
@@ -117,6 +119,14 @@ class ForkedRuns:
         """How often each test has killed a mutant, of one function and (``""``) of any."""
         self.survivors: list[str] = []
         self.killed: dict[str, str] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        # A report would show the source, and parse a module with a thousand copies of its functions for it.
+        if self._killed < 0 or call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
+            return
+        os.write(self._killed, str(self._items.index(item)).encode())
+        os._exit(1)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._failed = self._failed or report.failed
@@ -191,9 +201,8 @@ class ForkedRuns:
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
             os.environ[ACTIVE] = f"{self._mutants.dotted}.{name}"
-            killer = next((number for number in tests if not self._passes(self._items[number])), None)
-            survived = killer is None
-            os.write(write, str(killer).encode())
+            self._killed = write
+            survived = all(self._passes(self._items[number]) for number in tests)
         finally:
             os._exit(0 if survived else 1)
 
@@ -244,7 +253,18 @@ def main(module: str, functions: Collection[str], tests: Sequence[str]) -> int:
     # Before pytest puts the repository in front: modules of a package are looked for where it was found.
     sys.path.insert(0, str(mutants.workspace))
     importlib.import_module(mutants.dotted)
-    arguments = ["-q", "-s", "-m", QUICK, "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    arguments = [
+        "-q",
+        "-s",
+        "-m",
+        QUICK,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--assert=plain",
+        *tests,
+    ]
     try:
         return int(pytest.main(arguments, plugins=[ForkedRuns(mutants, functions)]))
     finally:
