@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         if done.returncode:
             print(done.stdout[-4_000:], done.stderr[-4_000:], f"the tests of {module} failed", sep="\n")
             return 1
-        found[module] = results = read_results(module)
+        found[module] = results = narrow(read_results(module), functions)
         print(
             f"{module}: {sum(results.count.values())} mutants, {len(results.survivors)} survive", flush=True
         )
@@ -77,6 +77,16 @@ def chosen(arguments: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
             module = path.relative_to(PACKAGE).as_posix()
             if path.name != "__init__.py" and (not wanted or module in wanted):
                 yield module, wanted.get(module, ""), tests
+
+
+def narrow(results: Results, functions: str) -> Results:
+    """The results of some functions; of all if ``functions`` is empty."""
+    if not functions:
+        return results
+    wanted = functions.split(",")
+    count = {name: number for name, number in results.count.items() if name.rpartition(".")[2] in wanted}
+    # The session has run all of these to their end, and no others.
+    return Results(count=count, survivors=results.survivors)
 
 
 def read_allowed(text: str) -> Allowed:
