@@ -1,4 +1,4 @@
-"""What commands have in common: where they look, and how they say it."""
+"""Options and connections that several commands share."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ kafka_config_option = click.option(
 
 
 def at_option(command: _F) -> _F:
-    """The options of a command that looks somewhere."""
+    """The options of a command that reads an app: its address, and how Kafka is reached."""
     where = "sqlite:///path/to/triggerstream.db, kafka://127.0.0.1:9092/app"
     return _place_option("--at", "--dir", where=where)(kafka_config_option(command))
 
 
 def to_option(command: _F) -> _F:
-    """The options of a command that appends somewhere, over HTTP too."""
+    """The options of a command that appends to an app, over HTTP too."""
     where = "sqlite:///path/to/triggerstream.db, http://127.0.0.1:8777, kafka://127.0.0.1:9092/app"
     return _place_option("--to", "--at", "--dir", where=where)(kafka_config_option(command))
 
@@ -107,7 +107,7 @@ def state_directory_option(command: _F) -> _F:
         show_envvar=True,
         default=DEFAULT_DIRECTORY,
         show_default=True,
-        help="The directory that its state is in.",
+        help="Directory for its state.",
     )(command)
 
 
@@ -118,7 +118,10 @@ def kafka_app_options(command: _F) -> _F:
     """The options that name an app in Kafka, of a process that works on it."""
     for option in (
         click.option(
-            "--app", default=DEFAULT_APP, show_default=True, help="The name that its topics begin with."
+            "--app",
+            default=DEFAULT_APP,
+            show_default=True,
+            help="The app's name, with which its topics begin.",
         ),
         kafka_config_option,
         click.option(
@@ -142,7 +145,7 @@ def session_timeout_option(others: str) -> Callable[[_F], _F]:
         type=Duration(),
         default="30s",
         show_default=True,
-        help=f"After so long without a sign of life, its partitions go to other {others}.",
+        help=f"After this time without a heartbeat, its partitions go to other {others}.",
     )
 
 
@@ -155,15 +158,15 @@ def probes_options(command: _F) -> _F:
             type=Duration(),
             default="5m",
             show_default=True,
-            help="/livez fails where a partition with records to read has not moved for so long.",
+            help="/livez fails if a partition with records to read makes no progress for this time.",
         ),
         click.option(
-            "--probes-host", default="127.0.0.1", show_default=True, help="The address of the probes' port."
+            "--probes-host", default="127.0.0.1", show_default=True, help="Address of the port for probes."
         ),
         click.option(
             "--probes-port",
             type=click.IntRange(0, 65535),
-            help="Answer /livez, /startedz, /readyz and /metrics there; 0 takes a free port.",
+            help="Port for /livez, /startedz, /readyz and /metrics; 0 for a free one. By default none.",
         ),
     ):
         command = option(command)
@@ -177,7 +180,7 @@ def web_options(command: _F) -> _F:
         click.option(
             "--web-url",
             metavar="URL",
-            help="How other workers reach its pages, if not at that host and port.",
+            help="Address at which other workers reach its pages, if not --web-host and --web-port.",
         ),
         click.option(
             "--web-public-url",
@@ -188,21 +191,21 @@ def web_options(command: _F) -> _F:
             "--peer-key",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="A key of 32 bytes, the same for all workers: each worker then shows the sessions of all.",
+            help="File with a key, 32 bytes, the same for all workers: each then shows the sessions of all.",
         ),
         click.option(
             "--web-tokens",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Who may see its pages: lines viewer:TOKEN or operator:TOKEN. Not needed on 127.0.0.1.",
+            help="Tokens for its pages: a file of lines viewer:TOKEN or operator:TOKEN. Loopback needs none.",
         ),
         click.option(
             "--web-port",
             type=click.IntRange(0, 65535),
-            help="The port of its pages, 0 for a free one; by default 6066, or a free one if that is taken.",
+            help="Port of its pages; 0 for a free one. By default 6066, or a free one if that is taken.",
         ),
         click.option(
-            "--web-host", default="127.0.0.1", show_default=True, help="The address of its pages' port."
+            "--web-host", default="127.0.0.1", show_default=True, help="Address of the port for its pages."
         ),
     ):
         command = option(command)

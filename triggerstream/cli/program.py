@@ -13,20 +13,20 @@ import click
 from triggerstream.core.errors import TriggerstreamError
 
 _COMMANDS: dict[str, str] = {
-    "demo": "Show the whole of it at work, on this machine, in a minute.",
+    "demo": "Run the demonstration on this machine: some seconds.",
     "dev": "Run a tasks file: engine, HTTP intake and Celery worker.",
-    "worker": "Fold the events in Kafka, and decide commands.",
-    "bridge": "Hand commands from Kafka to Celery.",
-    "workers": "Show workers and bridges, and remove a dead one.",
+    "worker": "Run a worker: fold events from Kafka, decide commands.",
+    "bridge": "Run a bridge: hand commands from Kafka to Celery.",
+    "workers": "List workers and bridges, and remove a dead one.",
     "fire": "Fire one trigger for a session.",
-    "topics": "Make and check the topics in Kafka.",
-    "config": "Check tasks files, and bring them into force.",
-    "simulate": "Fold events in memory: what would be decided.",
-    "replay": "Check or rebuild what is kept, from the log.",
-    "doctor": "Look whether what an engine needs is there.",
-    "sessions": "List and explain what is known of sessions.",
+    "topics": "Create, check and repair the topics in Kafka.",
+    "config": "Check, apply, show and compare tasks files.",
+    "simulate": "Print what a tasks file decides for given events.",
+    "replay": "Check stored sessions against the log, or rebuild them.",
+    "doctor": "Check that everything an engine needs is there.",
+    "sessions": "List, explain, close, erase and export sessions.",
     "instances": "Skip, replay, cancel or resend instances.",
-    "deadletters": "Show or redrive unprocessed records.",
+    "deadletters": "List, show and redrive records that were not folded.",
 }
 """The line of each command in ``--help``; ``cli.commands`` has a module for each, which has a function of its
 name. No module is imported to answer ``--help``."""

@@ -70,26 +70,30 @@ class _From(click.ParamType):
     help="The Celery broker, in place of the app's own; it is enough where no app can be imported here.",
 )
 @click.option(
-    "--allow", "allowed", metavar="NAME", multiple=True, help="A Celery task that may be run; repeat it."
+    "--allow",
+    "allowed",
+    metavar="NAME",
+    multiple=True,
+    help="A Celery task that may be run. May be repeated.",
 )
 @click.option(
     "--allow-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file with such names, one a line; # begins a comment.",
+    help="A file with such names, one on each line; # begins a comment.",
 )
-@click.option("--allow-any", is_flag=True, help="Any task may be run, but for Celery's own.")
+@click.option("--allow-any", is_flag=True, help="Any task may be run, except Celery's own.")
 @click.option(
     "--from",
     "start",
     type=_From(),
     metavar="earliest|latest|OFFSET",
-    help="Where to begin in partitions of which the group has no usable offset. Say it once.",
+    help="Where to begin in partitions for which the group has no usable offset: for the first start only.",
 )
 @skip_option
-@click.option("--yes", "agreed", is_flag=True, help="Begin there although commands are passed over.")
+@click.option("--yes", "agreed", is_flag=True, help="Begin where --from says even if commands are left out.")
 @session_timeout_option("bridges")
 @probes_options
-@click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more, libraries included.")
 @click.pass_obj
 def bridge(
     supervision: Supervision | None,

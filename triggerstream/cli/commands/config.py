@@ -33,7 +33,7 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 
 @click.group()
 def config() -> None:
-    """Check tasks files, bring them into force, and show what is in force."""
+    """Check, apply, show and compare tasks files."""
 
 
 @config.command("apply")
@@ -41,7 +41,7 @@ def config() -> None:
 @at_option
 @json_option
 def apply_file(*, file: Path, at: str, as_json: bool) -> None:
-    """Bring FILE into force: for all sessions, from now on, in every partition or in none."""
+    """Apply FILE to all sessions from now on, in every partition or in none."""
     from triggerstream.cli.tasks_file import load
 
     administration = administered(at, advice.dev_applies())
@@ -92,7 +92,7 @@ def show(*, at: str, as_json: bool) -> None:
 @at_option
 @json_option
 def diff(*, file: Path, at: str, as_json: bool) -> None:
-    """Show what would change if FILE came into force. The exit status is 1 if anything would."""
+    """Show what would change if FILE were applied. The exit status is 1 if anything would."""
     from triggerstream.cli.tasks_file import load
 
     configurations = ConfigurationCache()
@@ -154,10 +154,10 @@ def _none(at: str) -> None:
 
 @config.command("check")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--strict", is_flag=True, help="Let warnings count like errors.")
+@click.option("--strict", is_flag=True, help="Count warnings like errors.")
 @json_option
 def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
-    """Find all that is wrong or doubtful in each FILE (- reads standard input).
+    """Report every error and doubt in each FILE (- reads standard input).
 
     Exits with 0 if every file is usable, 1 if a finding counts, 2 if a file cannot be read.
     """

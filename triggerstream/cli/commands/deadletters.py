@@ -27,7 +27,7 @@ _PAGE = 500
 
 @click.group()
 def deadletters() -> None:
-    """Look at what could not be processed, and why; and try it again."""
+    """List records that could not be folded, with the reason, and redrive them."""
 
 
 @deadletters.command("list")
@@ -76,7 +76,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
 @at_option
 @json_option
 def show(*, number: int, at: str, as_json: bool) -> None:
-    """Show the dead letter NUMBER whole."""
+    """Show the dead letter NUMBER with its whole content."""
 
     async def work() -> DeadLetterRow | None:
         async with reading(at) as reader:

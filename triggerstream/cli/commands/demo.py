@@ -42,7 +42,7 @@ _POLL_S = 0.02
 @click.command()
 @json_option
 def demo(*, as_json: bool) -> None:
-    """Show the whole of it at work: a real broker, a real Celery worker, the survey's tasks file.
+    """Run the demonstration: a real broker, a real Celery worker, the survey's tasks file.
 
     It fires two triggers out of order for one session, only one of them for another, and shows what came of
     it. The exit status is 0 only if the task really ran, once. Nothing is left behind.

@@ -30,17 +30,27 @@ _INTERRUPTED = 130
 
 @click.command()
 @click.argument("file", metavar="TASKS.json", type=click.Path(path_type=Path))
-@click.option("--celery", metavar="MODULE:APP", help="The Celery app that has the tasks; its worker is run.")
-@click.option("--broker", metavar="URL", help="Celery's broker, if not the app's own; else a Valkey is run.")
+@click.option(
+    "--celery", metavar="MODULE:APP", help="The Celery app that has the tasks; dev runs a worker of it."
+)
+@click.option(
+    "--broker",
+    metavar="URL",
+    help="The Celery broker. By default the app's own; if it names none, dev runs a Valkey.",
+)
 @click.option(
     "--port",
     default=DEFAULT_PORT,
     show_default=True,
     type=click.IntRange(0, 65535),
-    help="Of the HTTP intake and the pages on 127.0.0.1; 0 for a free one.",
+    help="Port of the HTTP intake and the pages on 127.0.0.1; 0 for a free one.",
 )
 @click.option(
-    "--concurrency", default=2, show_default=True, type=click.IntRange(min=1), help="The worker's processes."
+    "--concurrency",
+    default=2,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Number of processes of the Celery worker.",
 )
 @state_directory_option
 @json_option

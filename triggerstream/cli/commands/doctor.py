@@ -46,12 +46,12 @@ class Finding:
     metavar="URL",
     envvar=variables.CELERY_BROKER,
     show_envvar=True,
-    help="The Celery broker to look at as well.",
+    help="A Celery broker to check as well.",
 )
 @at_option
 @json_option
 def doctor(*, broker: str | None, at: str, as_json: bool) -> None:
-    """Look whether what an engine needs is there. The exit status is 1 if something is not.
+    """Check that everything an engine needs is there. The exit status is 1 if something is missing or wrong.
 
     Nothing is changed. On Kafka: the cluster, the topics, the configuration, how far workers and bridge are,
     the clocks; else the same of the database.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def close(
     *, sessions: tuple[str, ...], reason: str | None, by: str, wait_s: float, at: str, as_json: bool
 ) -> None:
-    """End sessions: what waits is cancelled, and later triggers start anew."""
+    """Close sessions: waiting instances are cancelled, and later triggers start anew."""
     _end(lambda: Close(reason=reason, by=by), sessions, wait_s=wait_s, at=at, as_json=as_json)
 
 
@@ -39,7 +39,7 @@ def close(
 def erase(
     *, sessions: tuple[str, ...], reason: str | None, by: str, wait_s: float, at: str, as_json: bool
 ) -> None:
-    """Forget sessions: nothing is kept of their state. Their events stay until the log's retention ends."""
+    """Erase the state of sessions. Their events stay until the log's retention ends."""
     _end(lambda: Erase(reason=reason, by=by), sessions, wait_s=wait_s, at=at, as_json=as_json)
 
 
@@ -49,7 +49,8 @@ def erase(
 def export(*, session: str, at: str) -> None:
     """Print all events of SESSION that the log holds, as JSON lines that `simulate` reads.
 
-    Reads the whole partition of the session. What could not be read as an event is told on standard error.
+    Reads the whole partition of the session. Records that cannot be read as events are reported on standard
+    error.
     """
 
     async def work() -> int:

@@ -63,10 +63,10 @@ def _order(command: Callable[..., None]) -> Callable[..., None]:
 
 @instances.command()
 @_order
-@click.option("--cascade", is_flag=True, help="Go on as if the task had returned the result.")
-@click.option("--result", metavar="JSON", help="What the task is taken to have returned, with --cascade.")
+@click.option("--cascade", is_flag=True, help="Fire the task's name as if it had returned --result.")
+@click.option("--result", metavar="JSON", help="The result for --cascade.")
 def skip(*, cascade: bool, result: str | None, **common: Any) -> None:  # noqa: ANN401 - see `_order`
-    """Pass over failed instances."""
+    """Skip failed instances: they end without having succeeded."""
     if result is not None and not cascade:
         raise click.UsageError("--result says what --cascade passes on: give both")
     value = None if result is None else json_value(result, "--result")
@@ -81,9 +81,11 @@ def skip(*, cascade: bool, result: str | None, **common: Any) -> None:  # noqa: 
 @instances.command()
 @_order
 @click.option("--kwargs", metavar="JSON", help="Arguments in place of those that arrived: {trigger: data}.")
-@click.option("--force", is_flag=True, help="Also scheduled or running ones, and despite `unless`.")
+@click.option(
+    "--force", is_flag=True, help="Also replay scheduled or running ones, even if `unless` is fulfilled."
+)
 def replay(*, kwargs: str | None, force: bool, **common: Any) -> None:  # noqa: ANN401 - see `_order`
-    """Have failed instances run again, as new ones."""
+    """Run failed instances again, as new ones."""
     value = None if kwargs is None else json_value(kwargs, "--kwargs")
     if value is not None and not isinstance(value, dict):
         raise click.BadParameter("must be a JSON object from trigger to data", param_hint="--kwargs")
@@ -98,7 +100,7 @@ def replay(*, kwargs: str | None, force: bool, **common: Any) -> None:  # noqa: 
 @instances.command()
 @_order
 def cancel(**common: Any) -> None:  # noqa: ANN401 - see `_order`
-    """End instances that wait or run."""
+    """Cancel instances that wait or run."""
     _carry_out(
         lambda instance, reason, by: Cancel(instance=instance, reason=reason, by=by),
         **common,

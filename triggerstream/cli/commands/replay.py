@@ -55,8 +55,10 @@ class FromOffset(click.ParamType):
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Say where what is kept is not what the log gives.")
-@click.option("--rebuild", is_flag=True, help="Put what the log gives in its place.")
+@click.option(
+    "--check", is_flag=True, help="Report where the stored sessions differ from what the log gives."
+)
+@click.option("--rebuild", is_flag=True, help="Replace the stored sessions by what the log gives.")
 @click.option(
     "--from-offset",
     "given",
@@ -71,8 +73,8 @@ class FromOffset(click.ParamType):
     type=click.IntRange(1, 10_000),
     help="The app's number of partitions, if no checkpoint has it.",
 )
-@click.option("--incomplete", is_flag=True, help="Rebuild from a log that has lost its beginning, too.")
-@click.option("--dry-run", is_flag=True, help="Rebuild nothing; say what would be decided afterwards.")
+@click.option("--incomplete", is_flag=True, help="Rebuild even if the log has lost its beginning.")
+@click.option("--dry-run", is_flag=True, help="Rebuild nothing; count what would be decided afterwards.")
 @click.option("--yes", is_flag=True, help="Rebuild even if counted sessions or commands would be lost.")
 @at_option
 @json_option

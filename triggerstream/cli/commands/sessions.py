@@ -52,14 +52,14 @@ for _command in (close, erase, export):
 
 
 @sessions.command("list")
-@click.option("--prefix", default="", help="Only sessions whose id begins so.")
+@click.option("--prefix", default="", help="Only sessions whose id begins with this.")
 @click.option("--task", help="Only sessions with an instance of this task.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only sessions with an instance in this status.")
 @click.option(
     "--stuck",
     type=Duration(),
     metavar="DURATION",
-    help="Only sessions with a command decided longer ago than this, and no outcome yet.",
+    help="Only sessions with a command that was decided longer ago than this and has no outcome yet.",
 )
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=0), help="0 for no limit.")
 @at_option

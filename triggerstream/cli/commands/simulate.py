@@ -37,9 +37,10 @@ def simulate(
     """Fold EVENTS.jsonl (- reads standard input) under the tasks file FILE; nothing is run.
 
     A line is {"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}; only session and type
-    are required. It arrives at `received`, else at `time`, else with the line before. Prints the commands in
-    the order they are decided, JSON lines unless standard output is a terminal. An event that the engine
-    would put into the dead letters is reported on standard error, and the run goes on.
+    are required. An event arrives at `received`, else at `time`, else with the line before (the first line:
+    in 1970). Prints the commands in the order in which they are decided, as JSON lines unless standard output
+    is a terminal. An event that the engine would make a dead letter is reported on standard error, and the
+    run goes on.
     """
     from triggerstream.cli.tasks_file import load
     from triggerstream.core.commands import Command

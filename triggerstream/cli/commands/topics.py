@@ -23,7 +23,7 @@ _KAFKA_ONLY = "only an app in Kafka has topics"
 
 @click.group()
 def topics() -> None:
-    """Make and check the topics of an app in Kafka."""
+    """Create, check and repair the topics of an app in Kafka."""
 
 
 @topics.command()
@@ -66,7 +66,7 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
 @at_option
 @json_option
 def check(*, wait: bool, at: str, as_json: bool) -> None:
-    """Say what is not as it must be, and what puts it right. Exit status 1: a worker would refuse."""
+    """Report what is wrong with the topics, and what repairs it. Exit status 1: no worker would start."""
     administration = administered(at, _KAFKA_ONLY)
 
     async def work() -> Sequence[TopicFinding]:

@@ -31,13 +31,13 @@ from triggerstream.supervision.child import Supervision
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_DIRECTORY,
     show_default=True,
-    help="Where it keeps a copy of the states; a worker of its own has a directory of its own.",
+    help="Directory for its copy of the states. Each worker needs a directory of its own.",
 )
 @session_timeout_option("workers")
 @click.option(
     "--instance-id",
     metavar="NAME",
-    help="Its own name in the group; random without this option. With it, a restarted worker need not wait "
+    help="Its name in the group; random without this option. With it, a restarted worker need not wait "
     "until its old session times out.",
 )
 @click.option(
@@ -49,7 +49,7 @@ from triggerstream.supervision.child import Supervision
 @skip_option
 @web_options
 @probes_options
-@click.option("-v", "--verbose", is_flag=True, help="Tell more of what happens, libraries included.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more, libraries included.")
 @click.pass_obj
 def worker(
     supervision: Supervision | None,
