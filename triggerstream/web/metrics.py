@@ -1,4 +1,4 @@
-"""Metrics in Prometheus' form, made of what a process tells of itself when they are asked for.
+"""The metrics of a worker and of a bridge, in Prometheus' form, read from the process's published health.
 
 Labels are partitions, topics, hashes of configurations and at most 20 queues: never a session or a command.
 """
@@ -145,7 +145,7 @@ COMMON = (
     Figure("stuck_partitions", "Partitions that the watchdog finds stuck.", lambda p: _one(len(p.stuck))),
     Figure("watchdog_trips_total", "Partitions that it found stuck so far.", lambda p: _one(p.trips)),
     Figure("broker_silence_seconds", "Since the last answer of a Kafka broker.", _silence),
-    Figure("loop_silence_seconds", "Since the event loop last told.", lambda p: _one(p.quiet_s())),
+    Figure("loop_silence_seconds", "Since the event loop last ran.", lambda p: _one(p.quiet_s())),
 )
 """What a worker and a bridge both have."""
 
