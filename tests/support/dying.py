@@ -20,7 +20,7 @@ from triggerstream.cli import main
 from triggerstream.engine.handover.lanes import HandOver
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.queries import worker
-from triggerstream.engine.timers.service import Alarm
+from triggerstream.engine.timers.service import TimerService
 from triggerstream.web import serving
 
 _POLL_S = 0.02
@@ -108,7 +108,7 @@ DEATHS: dict[str, Callable[[], None]] = {
     "intake-returns": partial(replace, Consumer, "_drain_messages", returns=True),
     "take-overs": partial(replace, TakeOver, "_run_all"),
     "checkpoints": partial(replace, Partition, "_commit_all"),
-    "timers": partial(replace, Alarm, "run", returns=True),
+    "timers": partial(replace, TimerService, "run", returns=True),
     "scans": partial(replace, Partition, "_run_scans"),
     "indexes": partial(replace, worker.WorkerInspector, "run"),
     "pages": partial(replace, serving, "_accept_for_ever"),

@@ -29,7 +29,7 @@ from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
-from triggerstream.engine.timers.service import Alarm
+from triggerstream.engine.timers.service import TimerService
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
@@ -516,7 +516,7 @@ async def test_same_records_decide_the_same_on_sqlite(tmp_path: Path) -> None:
     await log.close()
 
 
-@pytest.mark.parametrize("part", [Outbox, Alarm])
+@pytest.mark.parametrize("part", [Outbox, TimerService])
 async def test_a_part_that_ends_ends_the_engine(part: type, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ends(_self: object) -> None:
         """Returns at once, as it never should."""

@@ -10,7 +10,7 @@ import pytest
 from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import Counters, Life, Partition
+from triggerstream.engine.partitioned.partition import Counters, Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import TakeOverError
 
 
@@ -51,7 +51,7 @@ async def test_a_partition_is_given_out_only_while_it_is_ready(benches: Benches)
     bench = benches.benches[0] = Bench()
     opening = asyncio.create_task(benches.owner.open([0]))
     await asyncio.sleep(0)
-    assert [made.life for made in benches.made] == [Life.OPENING]
+    assert [made.phase for made in benches.made] == [PartitionPhase.OPENING]
     assert benches.owner.get(0) is None
     await opening
     partition = benches.owner.get(0)
@@ -65,16 +65,16 @@ async def test_a_partition_is_given_out_only_while_it_is_ready(benches: Benches)
 async def test_partitions_are_closed_before_others_are_taken_over(benches: Benches) -> None:
     await benches.owner.open([0, 1])
     former = list(benches.made)
-    lives: list[Life] = []
+    phases: list[PartitionPhase] = []
     make = benches.make
 
     def made(number: int) -> Partition:
-        lives.extend(partition.life for partition in former)
+        phases.extend(partition.phase for partition in former)
         return make(number)
 
     benches.owner._make = made
     await benches.owner.open([0])
-    assert lives == [Life.CLOSED, Life.CLOSED]
+    assert phases == [PartitionPhase.CLOSED, PartitionPhase.CLOSED]
     await benches.owner.close()
 
 
@@ -95,10 +95,10 @@ async def test_where_one_partition_cannot_be_had_the_take_over_of_the_others_end
     async with asyncio.timeout(30):
         with pytest.raises(TakeOverError, match="has read up to offset 5"):
             await owner.open([0, 1])
-    assert benches.made[1].life is Life.OPENING
+    assert benches.made[1].phase is PartitionPhase.OPENING
     assert "fence" not in slow.durable.calls
     await owner.close()
-    assert [made.life for made in benches.made] == [Life.CLOSED, Life.CLOSED]
+    assert [made.phase for made in benches.made] == [PartitionPhase.CLOSED, PartitionPhase.CLOSED]
 
 
 async def test_counters_go_on_over_assignments(benches: Benches) -> None:

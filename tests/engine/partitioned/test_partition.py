@@ -28,7 +28,7 @@ from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.partitioned import partition as partitions
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import IN_FLIGHT, Life, Partition, Timing
+from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase, Timing
 from triggerstream.engine.partitioned.ports import FencedError, TakeOverError
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.processor import Processor
@@ -236,7 +236,7 @@ async def test_closing_finishes_what_waits(bench: Bench) -> None:
         partition.take()
         partition.fold([record])
     await partition.close()
-    assert partition.life is Life.CLOSED
+    assert partition.phase is PartitionPhase.CLOSED
     assert len(bench.durable.commands) == 1
     assert not bench.failures
 

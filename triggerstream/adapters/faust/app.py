@@ -34,7 +34,13 @@ from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import TRANSACTIONS, Counters, Life, Partition, Timing
+from triggerstream.engine.partitioned.partition import (
+    TRANSACTIONS,
+    Counters,
+    Partition,
+    PartitionPhase,
+    Timing,
+)
 from triggerstream.engine.partitioned.ports import StateStore
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.stored_states import StateDecoder
@@ -106,7 +112,7 @@ def _progress(partition: Partition, fetched: tuple[int, int] | None) -> Progress
         lag = max(end - (partition.durable if partition.taken else position), 0)
     return Progress(
         partition=partition.number,
-        ready=partition.life is Life.READY,
+        ready=partition.phase is PartitionPhase.READY,
         lag=lag,
         timers=partition.timers(),
         counters=partition.counters,

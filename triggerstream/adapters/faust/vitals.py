@@ -14,7 +14,7 @@ from triggerstream.adapters.faust.transport import Consumer
 from triggerstream.adapters.kafka.group import session_timeout_refused
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.health.liveness import Phase, Place, Vitals, WorkerFigures
-from triggerstream.engine.partitioned.partition import Life
+from triggerstream.engine.partitioned.partition import PartitionPhase
 
 
 def vitals_of(app: WorkerApp) -> Vitals:
@@ -41,7 +41,7 @@ def vitals_of(app: WorkerApp) -> Vitals:
         )
         for one in app.progress()
     )
-    ready = [partition for partition in partitions.values() if partition.life is Life.READY]
+    ready = [partition for partition in partitions.values() if partition.phase is PartitionPhase.READY]
     in_force = Counter[str](hash_ for partition in ready if (hash_ := partition.rules.current.config.hash))
     if take_over.complete and not app.rebalancing:
         phase = Phase.READY

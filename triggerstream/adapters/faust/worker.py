@@ -309,7 +309,7 @@ def _tell_progress(app: WorkerApp) -> None:
     for one in app.progress():
         partition = app.owner.partitions[one.partition]
         tell(
-            f"partition {one.partition}: {partition.life.value}, next {partition.next}, "
+            f"partition {one.partition}: {partition.phase.value}, next {partition.next}, "
             f"durable {partition.durable}, {partition.taken} batches in flight, lag {one.lag}, "
             f"{one.timers} timers, {one.counters}"
         )

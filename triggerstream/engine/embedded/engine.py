@@ -2,7 +2,7 @@
 
 fold     reads records, folds them, makes the checkpoint durable, then tells the other two
 outbox   hands decisions over (:mod:`triggerstream.engine.handover.outbox`)
-alarm    appends timer events that are due (:mod:`triggerstream.engine.timers.service`)
+timers   appends timer events that are due (:mod:`triggerstream.engine.timers.service`)
 
 A crash at any point leaves the last checkpoint: what was folded beyond it is folded again with the same
 result, and rows of the outbox are handed over again under the same ids.
@@ -28,7 +28,7 @@ from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Stor
 from triggerstream.engine.processor import PART_BYTES, Processor
 from triggerstream.engine.scan import Scan
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
-from triggerstream.engine.timers.service import Alarm
+from triggerstream.engine.timers.service import TimerService
 from triggerstream.wire.records import NewRecord, Record
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class EmbeddedEngine:
         self._clock = clock
         self._on_checkpoint = on_checkpoint
         self._outbox = Outbox(store=store, dispatcher=dispatcher, clock=clock, last=0)
-        self._alarm = Alarm(clock=clock, append=self._ring)
+        self._timer_service = TimerService(clock=clock, append=self._ring)
         self._offset = 0
         self._scan: Scan | None = None
         self._scan_after: tuple[int, int] | None = None
@@ -131,7 +131,7 @@ class EmbeddedEngine:
             await self._resume()
             self._ready.set()
             await self._run_all(
-                outbox=self._outbox.run(), timers=self._alarm.run(), touches=self._touch_stragglers()
+                outbox=self._outbox.run(), timers=self._timer_service.run(), touches=self._touch_stragglers()
             )
             if sent := self._outbox.take_sent():
                 await self._store.sent(sent)
@@ -200,13 +200,13 @@ class EmbeddedEngine:
         self._configured.set()
         self._offset = resumed.offset
         self._scanned = resumed.scanned
-        self._alarm.set(resumed.due.items())
+        self._timer_service.set(resumed.due.items())
         self._outbox = Outbox(
             store=self._store, dispatcher=self._dispatcher, clock=self._clock, last=resumed.outbox
         )
         logger.info(
             "engine goes on",
-            extra={"offset": self._offset, "timers": len(self._alarm), "rows": resumed.outbox},
+            extra={"offset": self._offset, "timers": len(self._timer_service), "rows": resumed.outbox},
         )
 
     async def _run_all(self, **others: Coroutine[None, None, None]) -> None:
@@ -260,7 +260,7 @@ class EmbeddedEngine:
             self._configured.set()
         if checkpoint.decided:
             self._outbox.add(first, checkpoint.decided)
-        self._alarm.set((session, stored.due_us) for session, stored in checkpoint.states.items())
+        self._timer_service.set((session, stored.due_us) for session, stored in checkpoint.states.items())
         self._count(checkpoint)
         if self._waiting:
             self._tell_waiting()
@@ -313,7 +313,7 @@ class EmbeddedEngine:
         ]
         complete = len(page) < _SCAN_PAGE
         await self._store.reschedule(rescheduled, scanned=config if complete else None)
-        self._alarm.set((new.session, new.due_us) for new in rescheduled)
+        self._timer_service.set((new.session, new.due_us) for new in rescheduled)
         if complete:
             self._scanned = config
             self._begin_scan()

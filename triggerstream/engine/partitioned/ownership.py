@@ -9,7 +9,7 @@ from functools import partial, reduce
 from operator import add, attrgetter
 
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.partitioned.partition import Counters, Life, Partition
+from triggerstream.engine.partitioned.partition import Counters, Partition, PartitionPhase
 
 
 class Owner:
@@ -29,7 +29,7 @@ class Owner:
     def get(self, number: int) -> Partition | None:
         """The partition, if it is owned and ready."""
         partition = self.partitions.get(number)
-        return partition if partition is not None and partition.life is Life.READY else None
+        return partition if partition is not None and partition.phase is PartitionPhase.READY else None
 
     async def open(self, numbers: Sequence[int]) -> dict[int, int]:
         """Take partitions over; the offset from which to fetch each. Cancelled, it owns none.

@@ -46,7 +46,7 @@ from triggerstream.engine.partitioned.versions import (
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import PART_BYTES, Processor
 from triggerstream.engine.scan import Scan, has_met
-from triggerstream.engine.timers.service import Alarm
+from triggerstream.engine.timers.service import TimerService
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     CheckpointMark,
@@ -72,8 +72,8 @@ _LEAST_PAGE = 16
 """Sessions evaluated in a row: some 10 ms, during which the event loop is blocked."""
 
 
-class Life(Enum):
-    """Where a partition object stands."""
+class PartitionPhase(Enum):
+    """The phase of a partition object, from its take-over to its end."""
 
     OPENING = "opening"
     READY = "ready"
@@ -178,7 +178,7 @@ class Partition:
     timing: Timing = field(default_factory=Timing)
     address: str = advice.ANY_APP
     """The address of the app for ``--at``."""
-    life: Life = Life.OPENING
+    phase: PartitionPhase = PartitionPhase.OPENING
     recovery: Recovery = field(default_factory=Recovery)
     counters: Counters = field(default_factory=Counters)
     rules: Rules = field(init=False)
@@ -207,7 +207,7 @@ class Partition:
     _held: int = 0
     """The bytes of what is folded and not durable yet."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _alarm: Alarm = field(init=False)
+    _timer_service: TimerService = field(init=False)
     _history: StoredHistory = field(default_factory=StoredHistory)
     """The durable history of configurations."""
     _scanned: int = -1
@@ -221,7 +221,7 @@ class Partition:
     _background: Background = field(init=False)
 
     def __post_init__(self) -> None:
-        self._alarm = Alarm(clock=self.clock, append=self._ring)
+        self._timer_service = TimerService(clock=self.clock, append=self._ring)
         self._committing, self._background = Background(self.fail), Background(self.fail)
 
     @property
@@ -236,11 +236,11 @@ class Partition:
 
     def has_room(self) -> bool:
         """Whether another batch may be taken in."""
-        return self.life is Life.READY and self.taken < IN_FLIGHT
+        return self.phase is PartitionPhase.READY and self.taken < IN_FLIGHT
 
     def timers(self) -> int:
         """How many sessions wait for a timer."""
-        return len(self._alarm)
+        return len(self._timer_service)
 
     def state(self, session: SessionId) -> bytes | None:
         """A session's state as it is durable, for people; None where there is none.
@@ -251,8 +251,8 @@ class Partition:
         return self._readable().get(session.encode())
 
     def _readable(self) -> StateStore:
-        if self.life is not Life.READY or self._store is None:
-            raise UsageError(f"{self.place} is {self.life.value}: ask again in a moment")
+        if self.phase is not PartitionPhase.READY or self._store is None:
+            raise UsageError(f"{self.place} is {self.phase.value}: ask again in a moment")
         return self._store
 
     def sessions(
@@ -300,9 +300,9 @@ class Partition:
         self._fold_version = min(mark.fold, tasks.FOLD_VERSION)
         self.next = self.durable = self.begun = self._position = mark.offset
         self._keep_alive_due = asyncio.get_running_loop().time() + self.timing.keep_alive_s
-        self.life = Life.READY
+        self.phase = PartitionPhase.READY
         self._committer = self._committing.start(f"checkpoints of {self.place}", self._commit_all())
-        self._background.start(f"timers of {self.place}", self._alarm.run())
+        self._background.start(f"timers of {self.place}", self._timer_service.run())
         self._background.start(f"scans of {self.place}", self._run_scans())
         logger.info(
             "partition taken over",
@@ -333,7 +333,7 @@ class Partition:
         ``span``: the batch is all that the log has from its first to before its second position. Where it
         does not follow on the batch before it, a batch was lost on the way, and the process ends.
         """
-        if self.life is not Life.READY:
+        if self.phase is not PartitionPhase.READY:
             self.drop()
             return
         if span is not None:
@@ -354,7 +354,7 @@ class Partition:
         durable yet when this returns.
         """
         begin, end = span
-        if self.life is not Life.READY or end <= self.next:
+        if self.phase is not PartitionPhase.READY or end <= self.next:
             self.drop()
             return
         if begin > self._position:
@@ -441,7 +441,7 @@ class Partition:
 
     async def reached(self, offset: int) -> None:
         """Return once every record below ``offset`` is durable, or the partition is no longer ready."""
-        if self.durable >= offset or self.life is not Life.READY:
+        if self.durable >= offset or self.phase is not PartitionPhase.READY:
             return
         reached = asyncio.get_running_loop().create_future()
         self._reached.append((offset, reached))
@@ -450,7 +450,7 @@ class Partition:
     # ---- checkpoints ----------------------------------------------------------------------------
 
     async def _commit_all(self) -> None:
-        while self.life is Life.READY or self._waiting:
+        while self.phase is PartitionPhase.READY or self._waiting:
             await self._woken()
             async with self.transactions:
                 self._wake.clear()
@@ -594,7 +594,7 @@ class Partition:
     def _note(
         self, checkpoints: Sequence[Checkpoint], states: Mapping[SessionId, Stored], batches: int
     ) -> None:
-        self._alarm.set((session, stored.due_us) for session, stored in states.items())
+        self._timer_service.set((session, stored.due_us) for session, stored in states.items())
         counters = self.counters
         counters.checkpoints += 1
         counters.batches += batches
@@ -609,7 +609,7 @@ class Partition:
     def _tell_reached(self) -> None:
         still = []
         for offset, reached in self._reached:
-            if offset > self.durable and self.life is Life.READY:
+            if offset > self.durable and self.phase is PartitionPhase.READY:
                 still.append((offset, reached))
             elif not reached.done():
                 reached.set_result(None)
@@ -655,7 +655,7 @@ class Partition:
             for key, value in page:
                 scan.look(key, self._overlay.get(key, value))
             after = page[-1][0]
-            self._alarm.set((one.session, one.due_us) for one in scan.take_found())
+            self._timer_service.set((one.session, one.due_us) for one in scan.take_found())
             if touches := scan.take_touches():
                 await self._append(touches)
                 self.counters.touches += len(touches)
@@ -695,9 +695,9 @@ class Partition:
 
     async def close(self) -> None:
         """Finish the checkpoints that wait, then let go of everything. Cancelled, it has not."""
-        if self.life in {Life.CLOSING, Life.CLOSED}:
+        if self.phase in {PartitionPhase.CLOSING, PartitionPhase.CLOSED}:
             return
-        self.life = Life.CLOSING
+        self.phase = PartitionPhase.CLOSING
         self._batches.clear()  # the next owner folds them
         self._committing.end()
         await self._background.close()
@@ -708,4 +708,4 @@ class Partition:
         await self.ledger.close()
         if self._store is not None:
             self._store.close()
-        self.life = Life.CLOSED
+        self.phase = PartitionPhase.CLOSED

@@ -17,7 +17,7 @@ from triggerstream.engine.health.rates import SAMPLE_S, Rates
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, ReaderSource, order_record
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import Life, Partition
+from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Appender
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.answers import (
@@ -134,12 +134,12 @@ class WorkerInspector:
 
     def _row(self, partition: Partition, lag: Mapping[int, int | None]) -> PartitionRow:
         counters = partition.counters
-        opening, total = partition.life is Life.OPENING, partition.recovery.total
+        opening, total = partition.phase is PartitionPhase.OPENING, partition.recovery.total
         return PartitionRow(
             partition=partition.number,
             owner=self._url,
             own=True,
-            phase="recovering" if opening else partition.life.value,
+            phase="recovering" if opening else partition.phase.value,
             recovered=100 * (total - partition.recovery.left) // total if opening and total else 100,
             lag=lag.get(partition.number),
             events=partition.durable,
@@ -171,7 +171,7 @@ class WorkerInspector:
             for shelf in self._ready()
         ]
         page = await listing(parts, query)
-        if any(one.life is not Life.READY for one in self._owner.partitions.values()):
+        if any(one.phase is not PartitionPhase.READY for one in self._owner.partitions.values()):
             return structs.replace(page, complete=False)
         return page
 
@@ -182,7 +182,7 @@ class WorkerInspector:
             LogError: no partition of this worker is ready.
         """
         owned = self._owner.partitions.values()
-        if owned and all(one.life is not Life.READY for one in owned):
+        if owned and all(one.phase is not PartitionPhase.READY for one in owned):
             raise LogError("no partition of this worker can be read yet: ask again in a moment")
         return next((described(shelf.partition.rules.current) for shelf in self._ready()), None)
 
@@ -225,10 +225,10 @@ class WorkerInspector:
         """What can be read now; indexes of partitions that went are let go of."""
         partitions = self._owner.partitions
         for number in [number for number in self._shelves if number not in partitions]:
-            if self._shelves[number].partition.life is Life.CLOSED:
+            if self._shelves[number].partition.phase is PartitionPhase.CLOSED:
                 self._let_go(number)
         for _, partition in sorted(partitions.items()):
-            if partition.life is Life.READY:
+            if partition.phase is PartitionPhase.READY:
                 yield self._shelf(partition)
 
     def _shelf(self, partition: Partition) -> _Shelf:

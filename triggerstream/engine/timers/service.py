@@ -19,7 +19,7 @@ _LONGEST_SLEEP_S = 1.0
 _TIMER = events.encode(Timer())
 
 
-class Alarm:
+class TimerService:
     """The timers of a partition, rung by ``run``.
 
     ``append`` puts records into the partition's log, and returns once they are folded: an owner that is
