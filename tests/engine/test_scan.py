@@ -51,7 +51,7 @@ def test_the_bytes_of_a_state_tell_which_configuration_it_has_met(history: Histo
         for version in world.rules.history:
             met = one.is_empty() or one.config >= version.offset
             assert has_met(name.encode(), value, version.offset) is met
-        seen = states.glance(value)
+        seen = states.read_header(value)
         assert seen is not None
         assert seen.config == (None if one.is_empty() else one.config)
         assert seen.may_wait or not (one.timer_count or one.unjudged)
@@ -220,7 +220,7 @@ def test_a_state_whose_bytes_do_not_tell_is_decoded_and_found_the_same(history: 
     for name, one in world.states.items():
         value = states.encode(one)
         other = json.dumps(dict(reversed(json.loads(value).items()))).encode()
-        assert states.glance(other) is None
+        assert states.read_header(other) is None
         scans = Scan(rules, scanned=-1), Scan(rules, scanned=-1)
         for scan, form in zip(scans, (value, other), strict=True):
             scan.look(name.encode(), form)

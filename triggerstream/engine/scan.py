@@ -1,7 +1,7 @@
 """The scan of all sessions after a configuration: it finds timers, sessions to touch, and old configurations.
 
-Most sessions are judged by a glance at their bytes. Only those that may wait for a timer, or have not met a
-configuration and have something open, are decoded.
+For most sessions it reads only the header of the stored state. Only those that may wait for a timer, or have
+not met a configuration and have something open, are decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from triggerstream.engine.migration import touches
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
-from triggerstream.wire.state import glance
+from triggerstream.wire.state import read_header
 
 _CARRIED = frozenset({"run", "with_params", "queue", "expires_us", "extras"})
 """Parts of a task that its decision contains but does not depend on."""
@@ -61,7 +61,7 @@ class Scan:
         """
         if key.startswith(RESERVED):
             return
-        seen = glance(value)
+        seen = read_header(value)
         if seen is not None and not seen.may_wait:
             if seen.config is None:
                 self._found.append(Scanned(SessionId(key.decode()), None, None))
@@ -129,7 +129,7 @@ def has_met(key: bytes, value: bytes, config: int, *, decoder: StateDecoder = SO
     Raises:
         UnreadableStateError: the state cannot be read.
     """
-    seen = glance(value)
+    seen = read_header(value)
     if seen is not None:
         return seen.config is None or seen.config >= config
     known = decoder.read(SessionId(key.decode()), value)

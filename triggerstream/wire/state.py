@@ -80,8 +80,8 @@ _UNJUDGED = b'"unjudged":true'
 _MAY_BE_OPEN = b'"open":'
 
 
-class Glance(NamedTuple):
-    """What the bytes of a state show without being decoded.
+class StateHeader(NamedTuple):
+    """Facts about a stored state that can be read without decoding it.
 
     ``config`` is the offset of the configuration that the session has met last; None for an empty state.
     ``may_wait``: it may have an instance that waits for a timer, or wait to be judged. ``may_be_open``: it
@@ -170,13 +170,16 @@ class EncodedSizes:
         return len(_encoded(stored))
 
 
-def glance(value: bytes) -> Glance | None:
-    """Look at ``value`` without decoding it: 1 µs. None: only decoding it shows what it holds."""
+def read_header(value: bytes) -> StateHeader | None:
+    """Read the header of a stored state without decoding the state, in 1 µs.
+
+    None: the state must be decoded.
+    """
     head = _HEAD.match(value)
     if head is None:
         return None
     config = None if head[1] is None else int(head[2])
-    return Glance(config, _MAY_WAIT in value or _UNJUDGED in value, _MAY_BE_OPEN in value)
+    return StateHeader(config, _MAY_WAIT in value or _UNJUDGED in value, _MAY_BE_OPEN in value)
 
 
 def named_fields(value: bytes) -> JsonObject:
