@@ -147,7 +147,7 @@ def _after_and_unless(entry: Entry, findings: Findings) -> None:
 
 
 def _alternatives(entry: Entry, findings: Findings) -> None:
-    """An ``unless`` list means all. Two ends of one thing rarely both come: any is meant."""
+    """An ``unless`` list means all. Of two names for ends of one thing, any is usually meant."""
     names = list(dict.fromkeys(name.text for name in entry.unless))
     alike = next((pair for pair in combinations(names, 2) if _are_alternatives(*pair)), None)
     if alike is None:
@@ -161,30 +161,15 @@ def _alternatives(entry: Entry, findings: Findings) -> None:
 
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
-_PHRASES = re.compile(r"([Tt]imed?|[Oo]pted|[Nn]o)[\W_]?([Oo]ut|[Ss]how)(?![a-z])")
-_BAD_END = re.compile(
-    "abandon|abort|block|bounc|cancel|clos|declin|delet|den[iy]|disabl|disagree|disapprov|discard|dismiss|error"
-    "|expir|fail|invalid|lapse|lost|noshow|optedout|refus|reject|remov|resign|revok|skip|stop|suspend|terminat"
-    "|timed?out|unsubscrib|void|withdr"
-)
-_GOOD_END = re.compile("accept|agree|approv|complet|confirm|enabl|finish|grant|pass|succe|valid|won")
 
 
 def _are_alternatives(one: str, other: str) -> bool:
-    """Both name an end of the same thing, at least one a bad one: ``orderRejected``, ``orderCancelled``."""
-    left, right = _words(one), _words(other)
-    if len(left) != len(right):
+    """Names that differ in a single word, not in a number: ``orderRejected``, ``orderCancelled``."""
+    left, right = ([word.lower() for word in _WORDS.findall(name)] for name in (one, other))
+    if len(left) != len(right) or len(left) == 1:
         return False
     differing = [pair for pair in zip(left, right, strict=True) if pair[0] != pair[1]]
-    if len(differing) != 1:
-        return False
-    ends = [(_BAD_END.match(word), _GOOD_END.match(word)) for word in differing[0]]
-    return all(bad or good for bad, good in ends) and any(bad for bad, _ in ends)
-
-
-def _words(name: str) -> list[str]:
-    joined = _PHRASES.sub(lambda match: match.group(1) + match.group(2).lower(), name)
-    return [word.lower() for word in _WORDS.findall(joined)]
+    return len(differing) == 1 and not any(word.isdigit() for word in differing[0])
 
 
 def _identifiers(entry: Entry, findings: Findings) -> None:
