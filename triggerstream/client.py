@@ -1,4 +1,4 @@
-"""What an application fires triggers with: :class:`Client` for asyncio, :class:`SyncClient` for the rest."""
+"""Clients that fire triggers: :class:`Client` for asyncio code, :class:`SyncClient` for all other code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a triggerstream is: the addresses that name one, and the directory used where none is named."""
+"""Addresses of apps and databases, and the directory that is used if none is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What orders have in common: who gives them and why, and how long to wait."""
+"""Options that all orders share: who gives them and why, and how long to wait."""
 
 from __future__ import annotations
 

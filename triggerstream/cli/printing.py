@@ -1,4 +1,4 @@
-"""What commands print: tables and trees for people, JSON lines for programs."""
+"""Output of commands: tables and trees for people, JSON lines for programs."""
 
 from __future__ import annotations
 

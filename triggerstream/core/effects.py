@@ -1,4 +1,4 @@
-"""What an event did in its session: the closed union :data:`Effect`, and the reasons that the engine gives.
+"""The effect of an event on its session: the closed union :data:`Effect`, and the engine's reasons.
 
 Reasons are codes, so that no program has to read a sentence. The sentence for people stands beside the code.
 """

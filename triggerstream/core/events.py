@@ -1,4 +1,4 @@
-"""What the log holds: an :class:`Event` is the envelope, its ``body`` one of a closed set of kinds.
+"""The events of the log: an :class:`Event` is the envelope, its ``body`` one of a closed set of kinds.
 
 Instants are whole microseconds since the Unix epoch, UTC (``…_us``); durations are microseconds too.
 

@@ -1,4 +1,4 @@
-"""How a session is listed, and which sessions a list is for."""
+"""The row of a session in a list, and the filters of a list."""
 
 from __future__ import annotations
 

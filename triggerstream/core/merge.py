@@ -1,4 +1,4 @@
-"""How kwargs from a tasks file and from events are put together (docs/semantics.md, section 5)."""
+"""Merges kwargs from a tasks file with those of events (docs/semantics.md, R5.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person wants to know of a session: read from its state and the configurations, never stored."""
+"""Answers to people's questions about a session, computed from its state and the configurations."""
 
 from __future__ import annotations
 

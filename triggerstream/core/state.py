@@ -1,4 +1,4 @@
-"""What is known of a session: a fold of its events and nothing else (docs/semantics.md, R1.5).
+"""The state of a session: a fold of its events and nothing else (docs/semantics.md, R1.5).
 
 These classes are mutable, because copying is most of what a step does: making a frozen dataclass of ten
 fields costs 1.6 µs, copying a ``Struct`` 0.3 µs. The rule that keeps them safe: only ``core.fold`` writes to

@@ -1,4 +1,4 @@
-"""What one batch of a partition changed: made durable as one, or not at all."""
+"""The checkpoint: all that one batch of a partition changed, made durable as one or not at all."""
 
 from __future__ import annotations
 

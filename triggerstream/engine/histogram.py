@@ -1,4 +1,4 @@
-"""How long something took, each time, as far as a percentile needs it."""
+"""A histogram of durations, precise enough for percentiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pages and JSON are answered: the headers of all of them, and what is said where something fails."""
+"""Responses of pages and JSON: the headers of all of them, and what they say about an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where browsers exchange a token for a cookie, and give it back."""
+"""The login page: exchanges a token for a cookie, and ends the login."""
 
 from __future__ import annotations
 

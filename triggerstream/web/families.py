@@ -1,4 +1,4 @@
-"""What a metric is: its name, its meaning, and how it is read from what a process tells of itself."""
+"""The kinds of metrics: each has a name, a help text, and a function that reads it from the health."""
 
 from __future__ import annotations
 

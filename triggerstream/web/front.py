@@ -1,4 +1,4 @@
-"""A worker's pages, and the address at which it listens for those who want them."""
+"""The web view of a worker, and the address at which it listens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A configuration as a drawing: triggers and tasks in layers, from left to right, laid out here.
+"""Draws a configuration as a graph: triggers and tasks in layers, from left to right.
 
 A task that another one waits for is drawn once: its name is the trigger that it fires.
 """

@@ -1,4 +1,4 @@
-"""What names this machine, and no other."""
+"""The host names that mean this machine and no other."""
 
 from __future__ import annotations
 

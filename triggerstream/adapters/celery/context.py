@@ -1,4 +1,4 @@
-"""What a running task can ask and say: :func:`current` and the context it returns."""
+"""The context of a running task: :func:`current` returns it."""
 
 from __future__ import annotations
 

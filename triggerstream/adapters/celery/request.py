@@ -1,4 +1,4 @@
-"""What the worker's main process has to report: messages that were dropped, and runs that ended from outside.
+"""Outcomes that a worker's main process reports: dropped messages, and runs that were ended from outside.
 
 Celery lets a task name the class of its requests; this one reports before Celery acknowledges. The signals
 for the same occasions come after the acknowledgement, when a crash would lose the outcome.

@@ -1,4 +1,4 @@
-"""What a worker's Faust application tells of itself."""
+"""Reads the health of a worker from its Faust application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the topics of an app are as they must be, and what puts them right."""
+"""Checks the topics of an app, and says what repairs them."""
 
 from __future__ import annotations
 

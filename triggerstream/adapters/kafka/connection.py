@@ -1,4 +1,4 @@
-"""How every client of ours reaches the cluster, and what its errors are called here."""
+"""Connects every Kafka client of the project to the cluster, and translates its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see of an app in Kafka: its changelog, its dead letters, its log. No worker need run."""
+"""The read-only view of an app in Kafka: its changelog, its dead letters, its log. No worker need run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it is in how a client comes that a broker does not take."""
+"""Names the cause if a broker refuses a client: its TLS, its account or its password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a replay needs of Kafka beside the ledger: a partition's records, and who is a member of the group."""
+"""Kafka's part of a replay beside the ledger: the records of a partition, and the members of the group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cluster says of itself, and how far an app's bridge is."""
+"""The cluster's description of itself, and the progress of an app's bridge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see of a state directory, while its engine runs or not."""
+"""The read-only view of a state directory, whether its engine runs or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the embedded engine alone writes: states, outbox, dead letters, configurations, its offset."""
+"""The embedded engine's own tables: states, outbox, dead letters, configurations, its offset."""
 
 from __future__ import annotations
 

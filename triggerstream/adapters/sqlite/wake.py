@@ -1,4 +1,4 @@
-"""How an append in one process wakes the engine in another: one byte through a FIFO beside the database.
+"""Wakes the engine in another process after an append: one byte through a FIFO beside the database.
 
 Nothing depends on a byte arriving: the engine looks for itself every ``POLL_S`` as well.
 """

@@ -1,4 +1,4 @@
-"""What `dev` and `demo` run: engine, broker, Celery worker and HTTP intake, for one state directory."""
+"""The processes of `dev` and `demo` for one state directory: engine, broker, Celery worker, HTTP intake."""
 
 from __future__ import annotations
 

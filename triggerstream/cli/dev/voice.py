@@ -1,4 +1,4 @@
-"""How `dev` speaks: lines for people, or JSON lines for programs."""
+"""Output of `dev`: lines for people, or JSON lines for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long records have been waiting, told from where a log ends and what is done, looked at now and then."""
+"""Estimates for how long records have waited, from the end of a log and the offset that is done."""
 
 from __future__ import annotations
 

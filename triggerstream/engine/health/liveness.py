@@ -1,4 +1,4 @@
-"""What a process tells of itself: its event loop writes it down, and any other thread may read it.
+"""The published health of a process: its event loop writes it, and any other thread may read it.
 
 Whether it lives, has started and is ready is judged here, so that every process means the same by it:
 

@@ -1,4 +1,4 @@
-"""How fast figures grow."""
+"""Rates at which counters grow."""
 
 from __future__ import annotations
 

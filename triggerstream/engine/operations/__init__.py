@@ -1,1 +1,1 @@
-"""What operators and applications append: orders, records once more, events."""
+"""Appends that operators and applications ask for: orders, redriven and rehomed records, events."""

@@ -1,4 +1,4 @@
-"""What a partition of a shared log needs of the outside, and what can go wrong there."""
+"""Ports of the engine of a shared log, and their errors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How a partition of a shared log is taken over.
+"""Take-over of a partition of a shared log.
 
-It goes in this order, and no other is safe:
+Its steps have this order, and no other is safe:
 
 1. ``Ledger.fence``: from here on no former owner can commit, and what it left open is undone
 2. ``Ledger.extent``: the changelog's end, which cannot move any more

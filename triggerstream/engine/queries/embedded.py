@@ -1,4 +1,4 @@
-"""What people see of an engine that has all of a log: the embedded one."""
+"""The inspector of the embedded engine, which has all of a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people look at while an engine runs, as JSON values: the same for pages and programs.
+"""The port that answers pages and programs while an engine runs, with JSON values.
 
 An :class:`Inspector` answers for what its process has. Where several share the work, one of a session that
 another process has is refused with :class:`ElsewhereError`, and whoever asked goes there.

@@ -1,4 +1,4 @@
-"""What people ask of a reader: sessions as values, explained under the configurations in force."""
+"""Sessions from a reader, as values explained under the configurations in force."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see of a worker: the partitions that it owns, and for each an index of its sessions."""
+"""The inspector of a worker: the partitions that it owns, and for each an index of its sessions."""
 
 from __future__ import annotations
 

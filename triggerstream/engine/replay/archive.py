@@ -1,4 +1,4 @@
-"""What replay needs of a partition, whichever engine keeps it."""
+"""The port through which a replay reads and replaces a partition, for every engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each key of a tasks file may hold, and what it becomes.
+"""Reads each key of a tasks file: which values it may hold, and what they become.
 
 ``schemas/tasks.schema.json`` says the same for editors and other languages; a test compares the two. What
 is doubtful rather than malformed, or concerns several tasks, is in :mod:`triggerstream.wire.tasksfile.rules`.

@@ -1,4 +1,4 @@
-"""What is doubtful about tasks that are well formed, and the one thing about several that is wrong."""
+"""Finds doubtful tasks in a well-formed file, and the one error that concerns several tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a reader of a tasks file stands, and what it has to say there."""
+"""Values and keys of a tasks file with their path and position, and the findings about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a JSON text says, with the place of every value."""
+"""The tree of a JSON text, with the position of every value."""
 
 from __future__ import annotations
 
