@@ -95,7 +95,7 @@ def log(address: str | Address, *, timeout_s: float = 10.0) -> Log:
 
 
 def outcome_log(address: str | Address) -> OutcomeLog:
-    """Where a worker process reports outcomes.
+    """The log to which a Celery worker reports outcomes.
 
     Raises:
         UsageError: ``address`` is none, or outcomes cannot be reported there.
@@ -403,7 +403,7 @@ def bridge(
     on_ready: Callable[[Collection[int]], None],
     on_failure: Callable[[str], None] = lambda _reason: None,
 ) -> HandOverProcess:
-    """What hands the commands of an app over; it is made within the event loop that it runs in."""
+    """The process that hands the commands of an app over; made within the event loop that it runs in."""
     from triggerstream.adapters.clock import SystemClock
 
     connection = kafka(address)
@@ -435,14 +435,14 @@ def dispatcher(
     *,
     allow: Collection[str] | None = None,
 ) -> Dispatcher:
-    """What hands commands to the Celery app ``app``: tasks on ``allow``; None: all but Celery's own."""
+    """The dispatcher to the Celery app ``app`` for tasks on ``allow``; None: all but Celery's own."""
     from triggerstream.adapters.celery.dispatch import CeleryDispatcher
 
     return CeleryDispatcher(app, allow=allow)
 
 
 def nowhere() -> NowhereDispatcher:
-    """What keeps commands where there is no executor."""
+    """The dispatcher of an engine without an executor, which keeps commands."""
     from triggerstream.adapters.nowhere import NowhereDispatcher
 
     return NowhereDispatcher()

@@ -88,7 +88,7 @@ _LAST_PORT = 65_535
 
 
 def parse_address(text: str) -> Address:
-    """What ``text`` names.
+    """The address that ``text`` names.
 
     Raises:
         UsageError: it is no address; the message says what one looks like.

@@ -77,7 +77,7 @@ def _with_session(record: NewRecord) -> bytes:
 
 
 def _reason(text: bytes) -> str | None:
-    """What the intake said was wrong; None where it was no intake that spoke."""
+    """The intake's error message; None if the answer is not from an intake."""
     try:
         answer = cast("Json", orjson.loads(text))
     except orjson.JSONDecodeError:

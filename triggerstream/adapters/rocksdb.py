@@ -29,9 +29,9 @@ BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 WRITE_BUFFERS_BYTES = 48 * 1024 * 1024
 """Likewise: what is not in a file yet. RocksDB's default is twice 64 MiB for each partition."""
 _WRITE_BUFFER_BYTES = 8 * 1024 * 1024
-"""Of one partition, at most."""
+"""The most for one partition."""
 _ARENA_BYTES = 64 * 1024
-"""What a memtable takes at its first entry. RocksDB's default is 1 MiB: an eighth of the buffer."""
+"""Bytes that a memtable takes at its first entry. RocksDB's default is 1 MiB: an eighth of the buffer."""
 _BLOOM_BITS = 10
 _OPEN_FILES = 512
 """Limit for one partition, enough for some 32 GiB. RocksDB keeps the index and the Bloom filter of an open
@@ -41,7 +41,7 @@ _LOG_BYTES = 1024 * 1024
 
 
 class Memory:
-    """What the stores of a process share, so that it does not grow with the number of partitions."""
+    """Caches and buffers that all stores of a process share, whatever the number of partitions."""
 
     def __init__(self, *, cache_bytes: int = BLOCK_CACHE_BYTES) -> None:
         self.cache = Cache(cache_bytes)

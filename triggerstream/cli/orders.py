@@ -37,7 +37,7 @@ def giver_options(command: _F) -> _F:
 
 
 def unfolded(what: str, offset: int) -> str:
-    """What is said of ``what`` that was appended, where no engine has come to it in time."""
+    """The message about ``what`` that was appended and that no engine has folded in time."""
     return (
         f"{what} is in the log at offset {offset}, but no engine has folded it yet: "
         "start one (triggerstream dev, or a worker)"
@@ -52,7 +52,7 @@ def not_known(answer: Answer) -> str:
 
 
 def _user() -> str:
-    """Who runs this; a container may have no name for its user."""
+    """The name of the user who runs this; a container may have none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -238,7 +238,7 @@ class StoredSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "cloc
 
 
 class CountedSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clock"}):
-    """How many instances of a session wait, run, failed and are done, and the session's clock."""
+    """The numbers of instances of a session that wait, run, failed and are done, and the session's clock."""
 
     session: SessionId
     waiting: int

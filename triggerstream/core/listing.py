@@ -95,7 +95,7 @@ def _mark(task: TaskName | None, status: Status | None) -> str:
 
 
 def marks(rules: Rules, session: SessionId, state: SessionState) -> frozenset[str]:
-    """What a list may choose the session by: a session passes a filter if it has each of its marks."""
+    """The tags of a session in the index: a session passes a filter if it has each of the filter's."""
     found: set[str] = {_WAITS + name for name in waits_for(rules, state, session)}
     for name, record in state.tasks.items():
         for instance in (*record.open.values(), *record.resolved.values()):
@@ -106,7 +106,7 @@ def marks(rules: Rules, session: SessionId, state: SessionState) -> frozenset[st
 
 
 def count(session: SessionId, state: SessionState) -> CountedSession:
-    """How many instances of a session wait, run, failed and are done, and the session's clock."""
+    """The numbers of instances of a session that wait, run, failed and are done, and the session's clock."""
     waiting = running = failed = done = 0
     for record in state.tasks.values():
         for instance in record.open.values():

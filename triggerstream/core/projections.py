@@ -121,7 +121,7 @@ def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[Tr
 
 
 def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[TimelineRow]:
-    """What happened, oldest first: events as they came, decisions where they were made.
+    """The timeline, oldest first: events as they came, decisions where they were made.
 
     At most the last 50 events.
     """

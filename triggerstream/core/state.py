@@ -19,7 +19,7 @@ from triggerstream.core.ids import ConfigHash, Json, JsonObject, TaskName, Trigg
 
 
 class Status(StrEnum):
-    """Where an instance stands (R1.6). Open: up to and with FAILED; the others are resolved."""
+    """The status of an instance (R1.6). Open: up to and with FAILED; the others are resolved."""
 
     UNSTARTED = "unstarted"
     DELAYED = "delayed"
@@ -105,7 +105,7 @@ class Arrival(Struct, omit_defaults=True, kw_only=True, rename={"time_us": "time
 
 
 class Sent(Struct, omit_defaults=True, kw_only=True, rename={"expires_us": "expires"}):
-    """What an instance's command was made of, so that a resend is the same whatever changed since."""
+    """The parts of an instance's command, so that a resend is the same whatever changed since."""
 
     run: Text
     config: Annotated[ConfigHash, Meta(min_length=1)]
@@ -207,9 +207,9 @@ class SessionState(Struct, kw_only=True):
     digests: dict[TriggerName, bytes] = {}
     positions: list[Position] = []
     open_count: int = 0
-    """How many instances are open; derived, not stored."""
+    """The number of open instances; derived, not stored."""
     timer_count: int = 0
-    """How many instances are delayed; derived, not stored."""
+    """The number of delayed instances; derived, not stored."""
 
     @property
     def instances_generation(self) -> int:

@@ -14,7 +14,7 @@ FOLD_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What the fold refuses to exceed (R10.1). Part of the file (``$bounds``), so every replay agrees."""
+    """Limits that the fold keeps (R10.1). They are part of the file (``$bounds``), so every replay agrees."""
 
     trigger_names: int = 1_000
     """Trigger names that a session has seen and that no task of the file in force uses."""
@@ -95,7 +95,7 @@ class Configuration:
     bounds: Bounds = field(default_factory=Bounds)
     by_name: dict[TaskName, Task] = field(init=False, repr=False, compare=False)
     places: dict[TaskName, int] = field(init=False, repr=False, compare=False)
-    """Where each stands in the file."""
+    """The position of each task in the file."""
     users: dict[TriggerName, tuple[Task, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

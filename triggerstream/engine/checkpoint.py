@@ -86,7 +86,7 @@ class Checkpoint:
     rehomed: tuple[NewRecord, ...] = ()
     rules: Rules | None = None
     events: int = 0
-    """How many records were folded; for counters."""
+    """The number of records that were folded, for counters."""
     prevented: int = 0
     """Number of instances and seeds that bounds prevented; for counters."""
     records: int = 0

@@ -45,7 +45,7 @@ REBUILD = (
 
 
 class _Armed:
-    """What is armed in this process; ``left`` counts down to the time that counts."""
+    """The failpoint that is armed in this process; ``left`` counts down to the time that counts."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         name, _, rest = environment.get(variables.FAILPOINT, "").partition(":")

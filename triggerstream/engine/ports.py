@@ -30,7 +30,7 @@ class Clock(Protocol):
 
 
 class Log(Protocol):
-    """Where events are appended; any number of processes may do so at once."""
+    """The log to which events are appended; any number of processes may append at once."""
 
     async def append(self, records: Sequence[NewRecord]) -> None:
         """Append ``records``, those of a session in order. They are durable when this returns.
@@ -49,7 +49,7 @@ class Log(Protocol):
 
 
 class OutcomeLog(Protocol):
-    """Where a worker process reports outcomes. Blocking, and usable after a fork."""
+    """The log to which a Celery worker reports outcomes. Blocking, and usable after a fork."""
 
     def report(self, session: SessionId, value: bytes) -> None:
         """Append one outcome event. It is durable when this returns.
@@ -131,7 +131,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """Where an engine goes on.
+    """The point at which an engine continues.
 
     ``offset`` is the next to read; ``configurations`` the history of the rules, oldest first; ``outbox`` the
     number of the last row, 0 for none; ``due`` when the timers of sessions are due; ``scanned`` the offset of
@@ -164,7 +164,7 @@ class Rescheduled:
 
 
 class Store(Protocol):
-    """What the embedded engine alone writes, and its reading side of the log.
+    """The embedded engine's own tables, and its reading side of the log.
 
     Any method raises LogError where the store fails; the engine then ends, and goes on from the last
     checkpoint when it is started again.

@@ -34,7 +34,7 @@ _GROWTH = 6
 """How much longer an event can be in a state than on the wire: ``1e15`` becomes ``1000000000000000.0``."""
 _REMEMBERED = 4_096
 _REMEMBERED_BYTES = 4_096
-"""Of all partitions together at most 16 MiB of encoded states, some 100 MiB as objects."""
+"""For all partitions together: at most 16 MiB of encoded states, some 100 MiB as objects."""
 _RECORD_OVERHEAD = 2_048
 """Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
 _SIZES = state.EncodedSizes()

@@ -11,7 +11,7 @@ from triggerstream.wire.instants import format_instant
 
 
 class StatusKind(StrEnum):
-    """What a status means to people, told by its colour."""
+    """The meaning of a status for people, shown by its colour."""
 
     WAITS = "waits"
     RUNS = "runs"

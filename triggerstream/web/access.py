@@ -37,7 +37,7 @@ _TOKEN = re.compile(r"[!-~]+")
 
 
 class Role(StrEnum):
-    """What a token is good for. An operator may look, too."""
+    """The rights of a token. An operator may look, too."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"

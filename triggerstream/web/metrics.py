@@ -58,7 +58,7 @@ def _places(of: Callable[[Place], float | None]) -> Callable[[Pulse], Rows]:
 
 
 def _of(kind: type[_F], value: Callable[[_F], float]) -> Callable[[Pulse], Rows]:
-    """Of a worker's figures, or of a bridge's."""
+    """A figure of a worker, or of a bridge."""
 
     def rows(pulse: Pulse) -> Rows:
         figures = pulse.vitals.figures
@@ -147,7 +147,7 @@ COMMON = (
     Figure("broker_silence_seconds", "Since the last answer of a Kafka broker.", _silence),
     Figure("loop_silence_seconds", "Since the event loop last ran.", lambda p: _one(p.quiet_s())),
 )
-"""What a worker and a bridge both have."""
+"""Metrics that a worker and a bridge both have."""
 
 WORKER = (
     Figure("events_total", "Events folded.", _done(lambda done: done.events)),

@@ -67,7 +67,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Who has what: the other workers by partition, as the group told this one last."""
+    """The other workers by partition, from the last assignment of the group."""
 
     others: Mapping[int, Worker]
 

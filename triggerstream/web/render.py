@@ -19,9 +19,9 @@ from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import dumps
 
 MOST_CHARACTERS = 2_000
-"""Of one value on a page; the JSON has all of it."""
+"""Characters of one value on a page; the JSON has all of it."""
 MOST_INSTANCES = 200
-"""Of one session on its page."""
+"""Instances of one session on its page."""
 
 _ODD = re.compile(f"(?![\t\n])[{STEERING}]")
 """Characters that could make one text look like another. Line breaks are shown as they are."""

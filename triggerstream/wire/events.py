@@ -99,7 +99,7 @@ def decode(record: Record) -> Event | ConfigApplied:
 
 
 def event_bytes(record: Record) -> int:
-    """What counts as the length of an event: its value, and its attributes where they are headers."""
+    """The length of an event: its value, and its attributes if they are headers."""
     attributes = sum(len(name) + len(text or b"") for name, text in record.headers if is_attribute(name))
     return len(record.value or b"") + attributes
 
@@ -265,7 +265,7 @@ def _binary(headers: dict[str, bytes], value: bytes | None) -> JsonObject:
 
 
 def _origin(value: bytes) -> tuple[str, int]:
-    """Where the record first stood, and when it arrived there."""
+    """The position of the record's original, and when that arrived."""
     match = _ORIGIN.fullmatch(value)
     if match is None:
         message = f"header {ORIGIN_HEADER}: must be partition:offset:arrival"

@@ -222,7 +222,7 @@ def _wrong(path: str, wanted: str, value: Json, *, missing: bool = False) -> str
 
 
 def kind_of(value: Json) -> str:
-    """What a reader would call ``value``: ``null``, ``a string``, ``an object``."""
+    """The name of the kind of ``value``: ``null``, ``a string``, ``an object``."""
     match value:
         case None:
             return "null"

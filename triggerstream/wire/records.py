@@ -13,7 +13,7 @@ _HEADER_OVERHEAD = 8
 
 
 def headers_bytes(headers: Headers) -> int:
-    """What ``headers`` take of a record, at most: many short ones take more than their texts."""
+    """The most bytes that ``headers`` take of a record: many short ones take more than their texts."""
     return sum(len(name.encode()) + len(text or b"") + _HEADER_OVERHEAD for name, text in headers)
 
 

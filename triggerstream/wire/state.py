@@ -36,7 +36,7 @@ from triggerstream.wire.upcasts import upcast
 VERSION = 2
 
 _Offset: TypeAlias = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
-"""Of a record, or -1: before the first."""
+"""The offset of a record, or -1: before the first."""
 
 
 class _Record(Struct, omit_defaults=True):
@@ -74,7 +74,7 @@ _HEAD = re.compile(
     rb'\{"version":[1-%d],"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
     % VERSION
 )
-"""How an encoded state begins."""
+"""The beginning of an encoded state."""
 _MAY_WAIT = b'"delayed"'
 _UNJUDGED = b'"unjudged":true'
 _MAY_BE_OPEN = b'"open":'
@@ -259,7 +259,7 @@ def _of_another_version(value: bytes, odd: Exception | None = None) -> _State:
 
 
 def _said(exc: Exception) -> str:
-    """What msgspec found, with the place as everywhere else: ``/tasks/…/open/0/number: Expected `int```."""
+    """The error of msgspec, with the place as everywhere else: ``/tasks/…/open/0/number: Expected `int```."""
     what, _, place = str(exc).partition(" - at `$")
     if not place:
         return f"not a session's state: {what}"

@@ -134,5 +134,5 @@ def current() -> CommandContext | None:
 
 
 def running() -> ContextVar[CommandContext | None]:
-    """Where :mod:`triggerstream.adapters.celery.execution` says what runs."""
+    """The variable in which :mod:`triggerstream.adapters.celery.execution` puts the command that runs."""
     return _running

@@ -68,7 +68,7 @@ class Delivery:
 
 
 def header_of(command: Command) -> JsonObject:
-    """What the message of ``command`` has under :data:`HEADER`.
+    """The value of :data:`HEADER` in the message of ``command``.
 
     Ids of events come from anywhere, and each may be as long as an event. Causes only tell a task why it
     runs, so they are left out where they would keep it from being handed over: long ids first, then all.

@@ -9,7 +9,7 @@ from triggerstream.adapters.kafka.security import Security
 
 
 def credentials(security: Security) -> Credentials | None:
-    """What Faust's clients are made with: certificates and password as they are now.
+    """The credentials for Faust's clients: certificates and password as they are now.
 
     Raises:
         UsageError: they cannot be read.

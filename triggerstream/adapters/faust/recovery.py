@@ -26,7 +26,7 @@ _REPORT_S = 1.0
 
 
 class Host(Protocol):
-    """What the recovery needs of the application."""
+    """The part of the application that the recovery needs."""
 
     owner: Owner
     events_topic: str

@@ -40,7 +40,7 @@ _FETCH_WAIT_MS = 250
 
 
 class Host(Protocol):
-    """What the transport needs of the application."""
+    """The part of the application that the transport needs."""
 
     owner: Owner
     events_topic: str
@@ -80,7 +80,7 @@ class PartitionBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What one fetch brought, after the seek of which take-over, from where to where in each partition."""
+    """The result of one fetch: after the seek of which take-over, from where to where in each partition."""
 
     epoch: int
     records: Mapping[Any, list[Any]]

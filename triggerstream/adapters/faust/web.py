@@ -27,7 +27,7 @@ class Pages(Protocol):
 
 
 class Front(Protocol):
-    """Where people look. It is told what there is to be seen once there is a worker."""
+    """The pages' application. It gets its inspector once there is a worker."""
 
     @property
     def address(self) -> str:

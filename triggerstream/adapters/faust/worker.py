@@ -69,7 +69,7 @@ flight. Kubernetes kills a worker after 120 s; the next owner undoes what is not
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Where people look, and what makes the index of a partition in a file, one of so many."""
+    """The web view, and the factory of the index of a partition in a file, one of so many."""
 
     front: Front
     index: Callable[[Path, int], Index]
@@ -304,7 +304,7 @@ def end_process(
 
 
 def _tell_progress(app: WorkerApp) -> None:
-    """What SIGUSR1 asks for."""
+    """Print the progress of each partition: SIGUSR1 asks for it."""
     tell(f"{'fetching' if app.fetching() else 'not fetching'}, rebalancing: {app.rebalancing}")
     for one in app.progress():
         partition = app.owner.partitions[one.partition]

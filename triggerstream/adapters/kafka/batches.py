@@ -64,7 +64,7 @@ _PIECE_BYTES = 8 * 1024 * 1024
 """As objects, what is handed out at once of compressed batches; it ends with the record that reaches it."""
 _RECORD_BYTES = 512
 _HEADER_BYTES = 128
-"""What a record and a header are as objects, beside their bytes."""
+"""Bytes of a record and of a header as objects, beside their own bytes."""
 
 _Result: Any = fetcher.FetchResult
 

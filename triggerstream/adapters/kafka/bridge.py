@@ -52,7 +52,7 @@ from triggerstream.wire.records import NewRecord, Record, Unfit
 
 logger = logging.getLogger(__name__)
 
-"""Where a group begins that has no offset: the first command there is, the next to come, or an offset."""
+"""The start of a group without an offset: the first command there is, the next to come, or an offset."""
 
 _FETCH_MS = 200
 """A fetch of control records alone wakes no reader, so the position is looked at this often."""
@@ -476,7 +476,7 @@ class Bridge:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
-    """What aiokafka calls, and whose errors it would only log."""
+    """Callbacks of aiokafka, which would only log their errors."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -561,7 +561,7 @@ def _added(offsets: Mapping[TopicPartition, int | None]) -> Sequence[TopicPartit
 
 
 async def _count(connection: Connection, spans: Mapping[TopicPartition, tuple[int, int]]) -> int:
-    """How many committed records are in ``spans``: marks of transactions have offsets as well."""
+    """The number of committed records in ``spans``: marks of transactions have offsets as well."""
     count = 0
     if not spans:
         return count

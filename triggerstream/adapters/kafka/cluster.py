@@ -53,7 +53,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """What a broker says of its cluster. ``topics`` has only those that exist."""
+    """A broker's description of its cluster. ``topics`` has only those that exist."""
 
     id: str
     brokers: int

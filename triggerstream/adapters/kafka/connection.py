@@ -68,7 +68,7 @@ _COORDINATORS_TASKS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Where the brokers are: ``bootstrap`` is ``host:port``, or several with commas between them.
+    """The cluster's address: ``bootstrap`` is ``host:port``, or several with commas between them.
 
     ``answers``: what its producers hear of brokers.
     """
@@ -236,7 +236,7 @@ async def translated(what: str, *, timeout_s: float | None = None) -> AsyncItera
 
 
 def _said(exc: Exception) -> str:
-    """What ``exc`` says, in words for people where aiokafka's are for nobody."""
+    """The text of ``exc``, in words for people if aiokafka's are not."""
     tried = _TRIED.findall(str(exc)) if isinstance(exc, KafkaConnectionError) else []
     if not tried:
         return str(exc) or repr(exc)

@@ -66,7 +66,7 @@ class Buried:
 
 
 def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
-    """What becomes of a record of ``topic`` that could not be processed. It keeps its partition.
+    """The dead letter for a record of ``topic`` that could not be processed. It keeps its partition.
 
     One that had no value has an empty one.
     """

@@ -26,7 +26,7 @@ _TICKS = 20
 
 
 def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
-    """What aiokafka calls a record, as ours."""
+    """Our form of a record of aiokafka."""
     if type(found.value) is UnfitBatch:
         return Record(
             partition=found.partition,

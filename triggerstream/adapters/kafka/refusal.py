@@ -22,7 +22,7 @@ _TRY_S = 5.0
 
 
 async def refusal(host: str, port: int, *, security: Security, client_id: str) -> str | None:
-    """What the broker does not take, and what would be right; None: it takes it, or is not there.
+    """The broker's reason to refuse a client, and what would be right; None: it accepts it, or is not there.
 
     Raises:
         UsageError: certificates or a password cannot be read.
@@ -56,7 +56,7 @@ async def refusal(host: str, port: int, *, security: Security, client_id: str) -
 
 
 async def _closed(host: str, port: int, security: Security) -> str | None:
-    """What a broker may mean that lets a client in and hangs up."""
+    """The likely cause if a broker accepts a connection and closes it."""
     if security.tls is not None:
         return (
             "hangs up: it may ask for an account or for the client's certificate, "
@@ -69,7 +69,7 @@ async def _closed(host: str, port: int, security: Security) -> str | None:
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
-    """Whether it does. Nothing is sent to it, so it does not matter who it is."""
+    """Whether a server at this address speaks TLS. Nothing is sent to it, so its identity does not matter."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

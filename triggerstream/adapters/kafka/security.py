@@ -55,7 +55,7 @@ class Sasl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
-    """How brokers are told who is there, and by whom it can be read on the way; ``source`` names the file."""
+    """TLS and account for connections to brokers; ``source`` names the file."""
 
     source: str = ""
     tls: Tls | None = None
@@ -143,7 +143,7 @@ NOTHING = Security()
 
 
 def read(path: Path) -> Security:
-    """What the file at ``path`` says.
+    """Read the file at ``path``.
 
     Raises:
         UsageError: it cannot be used; the message names the place, and what would be right.

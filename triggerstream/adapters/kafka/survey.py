@@ -62,7 +62,7 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
 
 
 async def not_handed_over(connection: Connection, app: AppId, partitions: int) -> UnhandedCommands | None:
-    """What the app's bridge has before it; None where none has ever committed an offset.
+    """The number of commands that the app's bridge has not handed over; None if it never committed an offset.
 
     Marks of transactions have offsets too, so that there are at most so many commands.
 

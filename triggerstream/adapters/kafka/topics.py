@@ -24,7 +24,7 @@ REPLICAS = 3
 INSYNC = "min.insync.replicas"
 _DAY_MS = 86_400_000
 _OVERHEAD_BYTES = 64 * 1024
-"""What a record has beside its value: a key of up to 1 KiB, headers, the batch around it."""
+"""Bytes of a record beside its value: a key of up to 1 KiB, headers, the batch around it."""
 TIMEOUT_S = 30.0
 _POLL_S = 0.05
 

@@ -103,7 +103,7 @@ def _unsnap(packed: memoryview, head: bytearray, most: int) -> bytearray:
 
 
 def _stream(codec: int, packed: memoryview, head: bytearray, most: int) -> bytearray:
-    """What says nothing of its length. There is room for ``most``; what is not used of it takes no memory."""
+    """Unpack a stream that does not say its length, of at most ``most`` bytes; unused room is free."""
     into = cramjam.lz4.decompress_into if codec == LZ4 else cramjam.zstd.decompress_into
     found = bytearray(head)
     with mmap(-1, most) as room, memoryview(room) as view:

@@ -10,7 +10,7 @@ from triggerstream.core.errors import UsageError
 
 @dataclass(slots=True)
 class MemoryStateFiles:
-    """What a state store leaves behind when it is closed, as files on a disk."""
+    """The content that a state store leaves behind when it is closed, as files on a disk."""
 
     entries: dict[bytes, bytes] = field(default_factory=dict)
     position: int | None = None

@@ -19,7 +19,7 @@ CREATE TABLE entries (mark INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (mark
 """
 _VERSION = 1
 _CACHE_KIB = 16_384
-"""Of all indexes of the process together."""
+"""For all indexes of the process together."""
 _LEAST_CACHE_KIB = 256
 _BEYOND = "\U0010ffff"
 

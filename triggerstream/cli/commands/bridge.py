@@ -269,7 +269,7 @@ def _tell_ready(partitions: Collection[int]) -> None:
 
 
 def _tell_progress(bridge: HandOverProcess) -> None:
-    """What SIGUSR1 asks for."""
+    """Print the bridge's progress: SIGUSR1 asks for it."""
     from triggerstream.engine.handover.destinations import NAMED
 
     done = bridge.handover

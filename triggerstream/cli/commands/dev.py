@@ -188,7 +188,7 @@ _Stamp = tuple[int, int, int] | None
 
 
 def _stamp(file: Path) -> _Stamp:
-    """What changes when the file does; None where there is none."""
+    """A stamp that changes when the file does; None if there is no file."""
     try:
         found = file.stat()
     except OSError:

@@ -27,13 +27,13 @@ _AHEAD_S = 1.0
 _TAIL = 50
 """Offsets to look back for the newest event: the last few may be those of transactions' marks."""
 _COUNTED = 1_000
-"""Of a partition, no more events than this are counted."""
+"""The most events that are counted in a partition."""
 _BROKER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was looked at, whether it is as it must be, and what was seen or has to be done."""
+    """One check: its subject, whether it passed, and what was seen or has to be done."""
 
     what: str
     well: bool

@@ -25,7 +25,7 @@ UNUSABLE = 2
 
 
 class CeleryApp(Protocol):
-    """What is needed of a Celery app here."""
+    """The part of a Celery app that `dev` needs."""
 
     main: str | None
     conf: Any

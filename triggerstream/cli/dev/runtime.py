@@ -46,7 +46,7 @@ _LONGEST_PAUSE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What to run, and where. ``port`` None: no intake; 0: a free one. ``celery`` None: nothing is run."""
+    """The processes to run. ``port`` None: no intake; 0: a free one. ``celery`` None: no worker."""
 
     directory: Path
     celery: str | None

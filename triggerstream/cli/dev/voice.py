@@ -33,7 +33,7 @@ _COLOURS = {
 
 
 class Voice(Protocol):
-    """What `dev` has to say."""
+    """The output of `dev`."""
 
     def tell(self, said: JsonObject) -> None:
         """A decision, an outcome, a dead letter."""
@@ -126,7 +126,7 @@ class JsonVoice:
 
 
 def findings(error: Exception) -> list[str]:
-    """What is wrong, a line each: every finding of a tasks file."""
+    """Every finding of a tasks file, a line each."""
     if isinstance(error, ConfigError):
         return [f"{error.name}:{finding}" for finding in error.findings if finding.severity == "error"]
     return [str(error)]

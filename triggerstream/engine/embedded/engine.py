@@ -42,7 +42,7 @@ _FORGET_EVERY = 100
 
 @dataclass(slots=True)
 class Counters:
-    """What this engine has done since it started."""
+    """Counters of this engine since it started."""
 
     checkpoints: int = 0
     events: int = 0

@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 Start: TypeAlias = "Literal['earliest', 'latest'] | int"
-"""Where a bridge begins in partitions of which its group has no usable offset."""
+"""The start of a bridge in partitions for which its group has no usable offset."""

@@ -7,7 +7,7 @@ _LOOKS = 600
 
 
 class Wait:
-    """Of one partition: since when there has been a record that is not done, as far as was looked."""
+    """The time for which one partition has had a record that is not done, as far as was looked."""
 
     def __init__(self) -> None:
         self._looks: list[tuple[int, float]] = []

@@ -25,7 +25,7 @@ from triggerstream.engine.histogram import Durations
 from triggerstream.engine.partitioned.partition import Counters
 
 BEAT_S = 1.0
-"""How often an event loop tells."""
+"""Seconds between two updates of the health by an event loop."""
 LOOP_S = 60.0
 """An event loop that has not told for so long hangs. The longest that it may be busy, with one batch or one
 piece of a changelog, is some seconds."""
@@ -38,7 +38,7 @@ certificates and passwords and resolves names again. A restarting broker is back
 
 
 class Phase(Enum):
-    """Where a process stands between its start and its end."""
+    """The phase of a process between its start and its end."""
 
     STARTING = "starting"
     REBALANCING = "rebalancing"
@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:
-    """What a worker has done since it started, and what it holds. ``configurations``: partitions by hash."""
+    """Counters of a worker since it started, and what it holds. ``configurations``: partitions by hash."""
 
     done: Counters
     rebalances: int
@@ -83,7 +83,7 @@ class WorkerFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeFigures:
-    """What a bridge has done since it started; ``away``: the executor did not confirm the last command.
+    """Counters of a bridge since it started; ``away``: the executor did not confirm the last command.
 
     ``destinations``: those that the executor's broker refuses. ``took``: the executor's confirmations.
     """
@@ -126,7 +126,7 @@ class Pulse:
     vitals: Vitals = field(default_factory=Vitals)
     stuck: tuple[int, ...] = ()
     trips: int = 0
-    """How often a partition was found stuck."""
+    """The number of times that a partition was found stuck."""
     stopping: bool = False
     failed: str | None = None
     """Reason why the process is about to end: a part has ended that it needs."""

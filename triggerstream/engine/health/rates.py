@@ -11,7 +11,7 @@ SAMPLE_S = 2.0
 
 
 class Rates:
-    """Of figures that only grow, by number: what they grow by in a second, over the last ten."""
+    """The growth in a second of figures that only grow, by number, over the last ten seconds."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, Mapping[int, int]]] = deque()

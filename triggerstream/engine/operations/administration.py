@@ -24,7 +24,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicFinding:
-    """What is wrong or doubtful with a topic. ``repair`` is the command, or the step, that puts it right."""
+    """A fault of a topic, or a doubt about it. ``repair`` is the command, or the step, that removes it."""
 
     severity: Severity
     topic: str

@@ -28,7 +28,7 @@ from triggerstream.wire.signature import ControlKeys
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redriven:
-    """What became of dead letter ``number``. ``offset`` is where its record stands anew; None: nowhere.
+    """The result for dead letter ``number``. ``offset`` is that of its new record; None: there is none.
 
     ``folded`` is None where no engine has come to it in time, and False, with a ``reason``, where it was not
     appended or became a dead letter again.

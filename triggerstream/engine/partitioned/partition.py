@@ -83,7 +83,7 @@ class PartitionPhase(Enum):
 
 @dataclass(slots=True)
 class Counters:
-    """What a partition has done since it was taken over."""
+    """Counters of a partition since it was taken over."""
 
     events: int = 0
     decided: int = 0
@@ -103,7 +103,7 @@ class Counters:
 
 @dataclass(slots=True)
 class _Taken:
-    """What of a batch is not folded yet; or, with ``lost``, the dead letter of a range before ``end``."""
+    """The rest of a batch, not folded yet; with ``lost``, the dead letter of a range before ``end``."""
 
     records: Sequence[Record]
     lost: DeadLetter | None = None

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Recovery:
-    """How far a take-over is, in changelog positions."""
+    """The progress of a take-over, in changelog positions."""
 
     total: int = 0
     left: int = 0
@@ -48,7 +48,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenOver:
-    """What an owner goes on with."""
+    """The result of a take-over, with which the owner continues."""
 
     store: StateStore
     mark: CheckpointMark

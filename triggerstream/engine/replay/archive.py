@@ -102,7 +102,7 @@ class Archive(Protocol):
 
 
 def refold_of(archive: Archive, kept: Kept) -> Refold:
-    """What folds the partition's log, from its beginning on.
+    """A fold of the partition's log, from its beginning on.
 
     Of a log that has lost its beginning, what is kept says which configurations were in it.
     """
@@ -132,5 +132,5 @@ async def fold_on(archive: Archive, refold: Refold, begin: int, end: int, on_pro
 
 
 def lost_beginning(kept: Kept) -> str:
-    """What is said of a log that does not begin at 0."""
+    """The message about a log that does not begin at 0."""
     return f"its log begins at offset {kept.log_begin}: what was before it cannot be folded again"

@@ -47,7 +47,7 @@ DECIDED = -2
 
 
 class Source(StrEnum):
-    """What says where a partition goes on."""
+    """The source of the offset at which a partition continues."""
 
     CHECKPOINT = "checkpoint"
     GROUP = "group"
@@ -195,7 +195,7 @@ def given_offset(archive: Archive, options: RebuildOptions) -> int | None:
 
 
 def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tuple[int, Source] | None:
-    """Where the engine has to go on; None: not known. Records before the log's beginning or end are lost."""
+    """The offset at which the engine continues, or None. Records before the log's start or end are lost."""
     asked = given.get(archive.number, given.get(None))
     if asked == DECIDED:
         asked = kept.log_begin  # a lower bound; the commands topic may give a higher one
@@ -217,7 +217,7 @@ def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tup
 
 
 async def _decided_up_to(archive: Archive, kept: Kept, offset: int, on_progress: OnProgress) -> int:
-    """How far the log was folded at least: the group's offset may lag behind the last checkpoint.
+    """The offset up to which the log was surely folded: the group's may lag behind the last checkpoint.
 
     A decision is durable together with all that is before it, so the last one that is there tells.
     """

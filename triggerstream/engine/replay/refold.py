@@ -83,7 +83,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refolded:
-    """What a log comes to. ``open`` are the commands that were decided and are not settled, in order.
+    """The result of folding a log. ``open``: commands that were decided and are not settled, in order.
 
     ``rules`` have the configurations that some session has still to meet, ``history`` all that there were.
     """
@@ -165,7 +165,7 @@ class Refold:
 
 
 def differences(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
-    """Where ``kept`` is not what the log gives: the partition's own first, then session by session."""
+    """The differences between ``kept`` and the log: the partition's own first, then session by session."""
     yield from _configurations(refolded, kept)
     seen: set[SessionId] = set()
     for key, value in kept.states.items():
@@ -202,7 +202,7 @@ def differences(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
 
 
 def _configurations(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
-    """What is kept must reach back as far as some session needs it, and may reach further."""
+    """The difference between histories: the kept one must reach back as far as some session needs it."""
     found = [f"{one.offset}:{one.hash}" for one in kept.configurations]
     wanted = _places(refolded.rules)
     if not (_ends_with(found, wanted) and _ends_with(_places(refolded.history), found)):
@@ -218,7 +218,7 @@ def _ends_with(items: list[str], end: list[str]) -> bool:
 
 
 def _within(session: SessionId, kept: bytes, log: bytes) -> Iterator[Difference]:
-    """Where two states differ, both as this release writes them."""
+    """The differences between two states, both as this release writes them."""
     try:
         upcast = state.encode(state.decode(kept))
     except DecodeError as exc:

@@ -171,7 +171,7 @@ class Simulation:
 
 
 def _column(text: bytes, found: orjson.JSONDecodeError) -> int:
-    """Where ``text`` stops being JSON; orjson says column 1 where it only ends too early."""
+    """The position at which ``text`` stops being JSON; orjson says column 1 if it only ends too early."""
     try:
         json.loads(text.rstrip(b"\r\n"))
     except json.JSONDecodeError as exc:

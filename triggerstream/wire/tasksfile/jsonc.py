@@ -47,7 +47,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class _State(Enum):
-    """What is expected next. A value may close a list (ITEM), a key an object (KEY)."""
+    """The kind of token that is expected next. A value may close a list (ITEM), a key an object (KEY)."""
 
     VALUE = auto()
     ITEM = auto()

@@ -94,7 +94,7 @@ class TasksFile:
 
 
 def read_tasks(root: Value, findings: Findings, *, name: str) -> TasksFile:
-    """What ``root`` says; whatever is wrong with it goes to ``findings``. ``name`` is the file's."""
+    """Read ``root``; whatever is wrong with it goes to ``findings``. ``name`` is the file's."""
     top = Spot(root, (), findings)
     if not top.is_object:
         top.error("wrong-type", f'{name} must hold an object of task name → task: `{{"t_report": {{…}}}}`')
@@ -146,7 +146,7 @@ def _read_bounds(spot: Spot) -> Bounds:
 
 @dataclass(slots=True)
 class _Draft:
-    """What has been read of a task so far."""
+    """The fields of a task that were read so far."""
 
     after: Triggers | None = None
     unless: Triggers = field(default_factory=Triggers)

@@ -19,11 +19,11 @@ from triggerstream.wire.tasksfile.rules import check_rules
 from triggerstream.wire.tasksfile.spots import Findings
 
 _EVENT_BYTES = 1_024
-"""What the event of a configuration holds beside the file's text, at most."""
+"""The most bytes that the event of a configuration has beside the file's text."""
 
 
 def check(text: str | bytes, *, name: str) -> tuple[Configuration | None, tuple[Finding, ...]]:
-    """What a tasks file says, and every finding in the order of the file.
+    """A tasks file that was read, and every finding in the order of the file.
 
     The configuration is None where a finding is an error. ``name`` is how messages call the file.
     """

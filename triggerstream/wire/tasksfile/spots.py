@@ -166,7 +166,7 @@ def meant(key: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_key(key: str, known: Iterable[str], otherwise: str) -> str:
-    """What to say of a key that is none of ``known``."""
+    """The message about a key that is none of ``known``."""
     likely = meant(key, known)
     return f"unknown key `{key[:80]}`: " + (f"did you mean `{likely}`?" if likely else otherwise)
 

@@ -64,7 +64,7 @@ Value: TypeAlias = "Scalar | Array | Object"
 
 
 class Document:
-    """What became of a text: ``root`` is None where there was no value at all."""
+    """The result of parsing a text: ``root`` is None if there was no value at all."""
 
     __slots__ = ("_starts", "findings", "root", "text")
 
