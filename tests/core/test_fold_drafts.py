@@ -1,0 +1,174 @@
+"""What a state keeps beside its instances while events are folded: counts, held events, clock, judged or not.
+
+The rules: docs/semantics.md, R4.3, R4.6, R8.1, R9.2, R9.6, R10.6 and R10.9.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.story import SECOND, START_US, Story, names, read, task
+from triggerstream.core.deciding import timer_due_us
+from triggerstream.core.effects import NOTHING, Refused, Why
+from triggerstream.core.fold import migrate
+from triggerstream.core.ids import JsonObject, TaskName, TriggerName
+from triggerstream.core.state import Instance, SessionState, Status
+from triggerstream.wire import state as wire
+
+SIZES = wire.EncodedSizes()
+
+
+def state_of(story: Story) -> SessionState:
+    assert story.state is not None
+    return story.state
+
+
+def test_a_session_is_judged_once_after_a_configuration() -> None:
+    story = Story({"t": task("a", "b")})
+    story.fire("a")
+    story.apply({"t": task("a", "c")})
+    assert not state_of(story).unjudged
+    story.timer(at=1)
+    assert state_of(story).unjudged, "a timer does not judge"
+    story.touch()
+    assert not state_of(story).unjudged
+
+
+def test_delayed_instances_are_counted_until_they_are_resolved() -> None:
+    retry: JsonObject = {"max": 1, "backoff": "1h"}
+    story = Story({name: task("a", retry=retry) for name in ("t", "u", "v")})
+    story.fire("a")
+    for number, name in enumerate("tuv", 1):
+        story.failed(f"{name}#0")
+        assert (story.result.created, story.result.resolved) == (1, 1)
+        assert state_of(story).timer_count == number
+    story.cancel("t#1")
+    assert state_of(story).timer_count == 2
+    story.close()
+    assert (state_of(story).timer_count, story.result.resolved) == (0, 2)
+
+
+def test_a_decided_instance_keeps_no_event_that_its_task_no_longer_needs() -> None:
+    story = Story({"t": task("a", "b")})
+    story.fire("a")
+    story.fire("a")
+    assert TriggerName("a") in state_of(story).held
+    story.apply({"t": task("b")})
+    assert names(story.fire("b")) == ["t#0"]
+    assert set(story.instance("t#0").captured) == {"b"}
+    assert state_of(story).held == {}
+
+
+def test_a_replay_has_only_what_its_task_needs_now() -> None:
+    story = Story({"t": task("a", "b")}, sizes=SIZES)
+    story.fire("a", {"n": 1})
+    story.fire("b")
+    story.failed("t#0")
+    story.apply({"t": task("a")})
+    assert names(story.replay("t#0")) == ["t#1"]
+    assert set(story.instance("t#1").captured) == {"a"}
+    assert story.commands[-1].kwargs == {"a": {"n": 1}}
+    assert story.result.created == 1
+
+
+def test_a_replay_ends_the_exception_for_a_task_that_was_removed_and_has_returned() -> None:
+    first: JsonObject = {"t": task("a", andEvery="b")}
+    story = Story(first)
+    story.fire("a")
+    story.fire("b")
+    story.failed("t#0")
+    story.apply({"t": task("a", "c", andEvery="b")})
+    story.fire("b")
+    story.apply({"u": task("z")})
+    story.touch()
+    assert story.statuses() == {"t#0": "failed", "t#1": "cancelled"}
+    story.apply(first)
+    assert names(story.replay("t#0")) == ["t#2"]
+    story.finished("t#2")
+    assert story.fire("a") == []
+    assert "t#3" not in story.statuses()
+
+
+def test_a_session_of_strangers_only_meets_configurations_too() -> None:
+    story = Story({"t": task("a")})
+    story.fire("stranger")
+    story.apply({"t": task("b")}, at=100)
+    story.fire("other", at=50)
+    assert state_of(story).clock_us == START_US + 100 * SECOND
+
+
+def test_a_migration_by_itself_leaves_no_trace() -> None:
+    story = Story({"t": task("a", "b")})
+    story.fire("a")
+    story.apply({"t": task("a", "c")})
+    assert migrate(story.rules, state_of(story), story.session).effect == NOTHING
+
+
+def test_an_unknown_task_is_named() -> None:
+    story = Story({"t": task("a")})
+    story.fire("a")
+    story.skip("u#7")
+    assert story.result.effect == Refused(Why.UNKNOWN_INSTANCE, "the session has no instance of task u")
+
+
+def test_a_timer_may_start_at_the_beginning_of_time() -> None:
+    waiting = Instance(
+        number=0, status=Status.DELAYED, created_us=0, changed_us=0, waits_from_us=0, waits_us=5
+    )
+    assert timer_due_us(read({"t": task("a")}).by_name[TaskName("t")], waiting) == 5
+
+
+# ---- decisions beyond a bound in bytes ------------------------------------------------------------
+
+
+def test_a_skip_whose_next_command_would_be_too_long_is_refused() -> None:
+    tasks: JsonObject = {"t": task("a"), "u": task("t", withParams={"x": "x" * 700})}
+    story = Story({"$bounds": {"commandBytes": 700}, **tasks}, sizes=SIZES)
+    story.fire("a")
+    story.failed("t#0")
+    story.skip("t#0", cascade=True)
+    assert isinstance(story.result.effect, Refused)
+    assert story.result.effect.why is Why.BOUND
+    assert story.statuses() == {"t#0": "failed"}
+
+
+def test_a_command_that_time_decides_and_the_state_has_no_room_for_is_not_sent() -> None:
+    tasks: JsonObject = {"t": task("a", retry={"max": 1, "backoff": "5s"})}
+    story = Story(tasks, sizes=SIZES)
+    story.fire("a")
+    story.failed("t#0")
+    story.apply({"$bounds": {"stateBytes": 300}, **tasks})
+    assert story.touch(at=10) == []
+    instance = story.instance("t#1")
+    assert (instance.status, instance.reason) == ("failed", "bound")
+    assert instance.error == "the session's state would be too long ($bounds.stateBytes)"
+    assert instance.ended_us == instance.changed_us == START_US + 5 * SECOND
+
+
+@pytest.mark.parametrize(("limit", "sent"), [(2, 2), (1.5, 1)])
+def test_commands_that_time_decides_share_the_bound_of_an_event(limit: float, sent: int) -> None:
+    def tasks(bound: int) -> JsonObject:
+        retry: JsonObject = {"max": 1, "backoff": "5s"}
+        return {"$bounds": {"decidedBytes": bound}, **{n: task("a", retry=retry) for n in ("t", "u")}}
+
+    story = Story(tasks(10_000_000), sizes=SIZES)
+    story.fire("a")
+    length = SIZES.command(story.commands[0])
+    story.failed("t#0")
+    story.failed("u#0")
+    # A retry's command is some bytes longer: it has a number of tries of its own.
+    story.apply(tasks(round(limit * (length + 20))))
+    assert len(story.touch(at=10)) == sent
+
+
+@pytest.mark.parametrize(("limit", "sent"), [(2, 2), (1.5, 0)])
+def test_commands_that_a_trigger_decides_share_the_bound_of_an_event(limit: float, sent: int) -> None:
+    def story_of(bound: int) -> Story:
+        bounds: JsonObject = {"decidedBytes": bound}
+        return Story({"$bounds": bounds, "t": task("a"), "u": task("a")}, sizes=SIZES)
+
+    story = story_of(10_000_000)
+    story.fire("a")
+    story = story_of(round(limit * (SIZES.command(story.commands[0]) + 20)))
+    assert len(story.fire("a")) == sent
+    assert len(story.rejected) == (sent == 0)
