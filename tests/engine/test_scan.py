@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.story import Story
+from tests.core.story import SECOND, START_US, Story
 from tests.core.strategies import BUSY, CHANGING, LIFE, History, World, histories
 from triggerstream.core.fold import needs_touch, next_due
-from triggerstream.core.ids import AppId, JsonObject, SessionId
-from triggerstream.core.state import SessionState
+from triggerstream.core.ids import AppId, JsonObject, SessionId, TaskName
+from triggerstream.core.state import SessionState, TaskRecord
 from triggerstream.core.tasks import Applied, Rules
 from triggerstream.engine.scan import Scan, changed_tasks, has_met, may_decide
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
@@ -105,7 +105,7 @@ def test_a_state_that_cannot_be_read_is_named_with_its_store(value: bytes) -> No
 
 
 TASK: JsonObject = {"after": ["a", "b"], "run": "tasks.t", "retry": {"max": 1, "backoff": "5s"}}
-BEFORE: JsonObject = {"t": TASK, "other": {"after": ["c"], "run": "tasks.other"}}
+BEFORE: JsonObject = {"t": TASK, "other": {**TASK, "after": ["c"]}}
 """Then ``t`` needs only ``a``; or nothing is changed that a decision depends on."""
 EARLIER: JsonObject = BEFORE | {"t": TASK | {"after": ["a"]}}
 ELSEWHERE: JsonObject = BEFORE | {"t": TASK | {"run": "tasks.elsewhere"}}
@@ -152,11 +152,13 @@ SESSIONS = {
     "idle": ("fire c", "finish other#0"),
     "timer": ("fire a", "fire b", "fail t#0"),
     "erased": ("fire a", "erase"),
+    "waiting with a timer": ("fire c", "fail other#0", "fire a"),
 }
+NAMES = ("waiting", "idle", "timer", "erased")
 
 
 def scan_of(
-    then: JsonObject, *, names: Iterable[str] = SESSIONS, scanned: int = -1
+    then: JsonObject, *, names: Iterable[str] = NAMES, scanned: int = -1
 ) -> tuple[Scan, NotingDecoder]:
     """A scan of some of the sessions after ``then`` has replaced ``BEFORE``."""
     decoder = NotingDecoder()
@@ -170,10 +172,10 @@ def scan_of(
 def test_a_scan_decodes_only_sessions_with_timers_and_open_ones_that_missed_a_change() -> None:
     scan, decoder = scan_of(EARLIER)
     assert decoder.decoded == ["waiting", "timer"]
-    assert [(one.session, one.config) for one in scan.take_found()] == [
-        ("waiting", -1),
-        ("timer", -1),
-        ("erased", None),
+    assert scan.take_found() == [
+        ("waiting", None, -1),
+        ("timer", START_US + 5 * SECOND, -1),
+        ("erased", None, None),
     ]
     assert [record.key for record in scan.take_touches()] == [b"waiting"]
     scan, decoder = scan_of(ELSEWHERE)
@@ -187,8 +189,9 @@ def test_a_session_that_has_met_the_configuration_is_not_decoded_and_keeps_none(
     scan = Scan(rules, scanned=-1, decoder=decoder)
     story = Story(BEFORE)
     story.rules, story.offset = rules, 60
-    story.fire("b")
+    story.fire("c")
     assert story.state is not None
+    assert story.state.open_count == 1
     scan.look(b"met", states.encode(story.state))
     assert (decoder.decoded, scan.take_found(), scan.oldest) == ([], [], 50)
 
@@ -207,8 +210,33 @@ def test_an_empty_session_keeps_no_configuration() -> None:
 def test_a_scan_that_was_completed_for_the_configuration_touches_nothing() -> None:
     scan, _ = scan_of(EARLIER, names=["waiting"], scanned=49)
     assert [record.key for record in scan.take_touches()] == [b"waiting"]
-    scan, _ = scan_of(EARLIER, names=["waiting"], scanned=50)
-    assert not scan.take_touches()
+    for name in ("waiting", "waiting with a timer"):
+        scan, _ = scan_of(EARLIER, names=[name], scanned=50)
+        assert not scan.take_touches()
+    scan, _ = scan_of(EARLIER, names=["waiting with a timer"], scanned=49)
+    assert [record.key for record in scan.take_touches()] == [b"waiting with a timer"]
+
+
+def test_tasks_that_come_or_go_have_changed() -> None:
+    rules, _ = stored(BEFORE, "fire a", then={"t": TASK, "new": TASK})
+    assert changed_tasks(rules, since=-1) == {"other", "new"}
+    assert changed_tasks(rules, since=50) == set()
+
+
+def test_a_configuration_may_decide_something_where_a_task_changed_or_time_or_judging_is_due() -> None:
+    idle = SessionState(offset=1)
+    assert not may_decide(idle, frozenset({TaskName("t")}))
+    assert may_decide(SessionState(offset=1, unjudged=True), frozenset())
+    assert may_decide(SessionState(offset=1, timer_count=1), frozenset())
+    assert may_decide(SessionState(offset=1, tasks={TaskName("t"): TaskRecord()}), frozenset({TaskName("t")}))
+
+
+def test_whether_a_configuration_was_met_is_seen_without_decoding() -> None:
+    decoder = NotingDecoder()
+    value = stored(BEFORE, "fire a")[1]
+    assert has_met(b"s", value, -1, decoder=decoder)
+    assert not has_met(b"s", value, 0, decoder=decoder)
+    assert decoder.decoded == []
 
 
 @given(histories(kinds=EVERYTHING))

@@ -33,7 +33,7 @@ ROOMS = {
     "engine/processor.py": ["tests/engine/test_processor.py", "tests/core/test_golden.py"],
     "engine/scan.py": ["tests/engine/test_scan.py"],
     "engine/partitioned/*.py": ["tests/engine/partitioned"],
-    "wire/marks.py": ["tests/engine/partitioned"],
+    "wire/marks.py": ["tests/wire/test_marks.py"],
 }
 """The modules that are mutated, and the tests that must notice."""
 
