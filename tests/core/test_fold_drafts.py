@@ -172,3 +172,44 @@ def test_commands_that_a_trigger_decides_share_the_bound_of_an_event(limit: floa
     story = story_of(round(limit * (SIZES.command(story.commands[0]) + 20)))
     assert len(story.fire("a")) == sent
     assert len(story.rejected) == (sent == 0)
+
+
+# ---- what is forgotten ----------------------------------------------------------------------------
+
+
+def test_an_event_is_forgotten_with_the_last_instance_that_captured_it() -> None:
+    story = Story({"$bounds": {"resolvedInstances": 1}, "t": task(andEvery="a")})
+    for number in range(3):
+        story.fire("a")
+        story.finished(f"t#{number}")
+    assert story.statuses() == {"t#2": "finished"}
+    assert state_of(story).held == {}
+
+
+def test_the_instance_that_was_resolved_first_is_forgotten_first_whatever_its_task() -> None:
+    def told(**bounds: int) -> Story:
+        story = Story({"$bounds": dict(bounds), "t": task("a"), "u": task("a")}, sizes=SIZES)
+        story.fire("a")
+        story.finished("u#0", at=1)
+        story.finished("t#0", at=2)
+        return story
+
+    length = SIZES.instance(told().instance("t#0"))
+    assert told(resolvedBytes=2 * length).statuses() == {"t#0": "finished", "u#0": "finished"}
+    assert told(resolvedBytes=2 * length - 1).statuses() == {"t#0": "finished"}
+    assert told(resolvedBytes=length).statuses() == {"t#0": "finished"}
+    assert told(resolvedBytes=length - 1).statuses() == {}
+
+
+def test_events_of_instances_that_are_forgotten_for_their_length_are_not_kept_either() -> None:
+    story = Story({"$bounds": {"resolvedBytes": 1_500}, "t": task(andEvery="a")}, sizes=SIZES)
+    for number in range(4):
+        story.fire("a", {"x": "x" * 500})
+        story.finished(f"t#{number}")
+    state = state_of(story)
+    kept = state.tasks[TaskName("t")].resolved.values()
+    captured = {offset for instance in kept for offset in instance.captured.values()}
+    latest = state.seen[TriggerName("a")].offset
+    assert {offset for held in state.held.values() for offset in held} == captured - {latest}
+    assert "t#0" not in story.statuses()
+    assert "t#3" in story.statuses()
