@@ -21,7 +21,7 @@ _SERVER_ERRORS = 500
 class HttpLog:
     """A :class:`triggerstream.engine.ports.Log` that appends through ``POST /v1/events``.
 
-    Of a record, its key and value travel, not its headers.
+    It sends the key and value of a record, not its headers.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:

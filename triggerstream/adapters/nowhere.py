@@ -1,4 +1,4 @@
-"""The executor of an engine without one: commands are kept until an engine with one takes over."""
+"""Dispatcher for an engine without an executor: all commands stay in the outbox."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class NowhereDispatcher:
         return None
 
     def release(self) -> None:
-        """Let go of those who wait."""
+        """Make the waiting calls of ``dispatch`` raise an error."""
         self._released.set()
 
     async def close(self) -> None:
-        """Let go of those who wait."""
+        """Make the waiting calls of ``dispatch`` raise an error."""
         self.release()

@@ -52,7 +52,7 @@ class Memory:
         self.stores: set[RocksStore] = set()
 
     def make_room(self) -> None:
-        """Wait until the store that holds most has written it out, where the bound is passed."""
+        """If the bound is exceeded, wait until the store with most unwritten data has written it."""
         if self.buffers.get_usage() > WRITE_BUFFERS_BYTES:
             max(self.stores, key=RocksStore.unwritten_bytes).flush()
 
@@ -113,7 +113,7 @@ class RocksStore:
         self._db = self._open()
 
     def unwritten_bytes(self) -> int:
-        """What is in memory and not in a file yet, that which is being written included."""
+        """Bytes in memory that are not in a file yet, including those being written."""
         return self._db.property_int_value("rocksdb.cur-size-all-mem-tables") or 0
 
     def flush(self) -> None:

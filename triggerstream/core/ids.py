@@ -37,7 +37,7 @@ _DIGITS = 18
 
 
 def is_kafka_app(name: str) -> bool:
-    """Whether ``name`` can be an app in Kafka: its topics have 249 characters at most."""
+    """True if ``name`` can be an app in Kafka: its topics have 249 characters at most."""
     return _KAFKA_APP.fullmatch(name) is not None
 
 

@@ -41,7 +41,7 @@ class InstanceFilter:
         return self.changed_before_us is None or instance.changed_us < self.changed_before_us
 
     def has_one(self, state: SessionState) -> bool:
-        """Whether an instance of a session passes; true for every session if the filter is empty."""
+        """True if an instance of a session passes, or the filter is empty."""
         return self.is_empty() or next(self.find(state), None) is not None
 
 
@@ -71,7 +71,7 @@ class Filter:
         return self == Filter()
 
     def passes(self, rules: Rules, session: SessionId, state: SessionState) -> bool:
-        """Whether a session passes."""
+        """True if a session passes."""
         instances = InstanceFilter(task=self.task, statuses=in_status(self.status))
         if not instances.has_one(state):
             return False

@@ -56,7 +56,7 @@ class Meter:
         self._stale = True
 
     def takes(self, state: SessionState, grown: int, limit: int) -> bool:
-        """Whether ``state`` has room for the bytes just added; if not, the caller must remove them.
+        """True if ``state`` has room for the bytes just added; if not, the caller must remove them.
 
         Measures again only if the known size is not enough: up to 1,000 instances may be decided at once.
         """

@@ -43,7 +43,7 @@ class Allowance(Generic[_K]):
         return left_out
 
     def take(self, most: Mapping[_K, int]) -> bool:
-        """Whether a line may be written, of which each key may have so many; it is counted."""
+        """Count a line; True if it may be written, because no key has reached its maximum."""
         for key, lines in most.items():
             if self.written[key] >= lines:
                 self.left_out[key] += 1
@@ -86,7 +86,7 @@ class LibraryLimit(logging.Filter):
         self._allowance: Allowance[tuple[str, str | None]] = Allowance(clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether ``record`` is written."""
+        """True if ``record`` is written."""
         if record.name == _OURS or record.name.startswith(f"{_OURS}."):
             return True
         with self._lock:

@@ -303,7 +303,7 @@ class _Batch:
             self.made += sum(len(letter.record.value or b"") for letter in letters)
 
     def _fits(self, record: Record, session: _Session, folded: Folded, decided: list[Decided]) -> bool:
-        """Whether a result of the fold without byte checks is within the bounds in bytes."""
+        """True if a result of the fold without byte checks is within the bounds in bytes."""
         bounds = self.rules.current.config.bounds
         # The event's content stands once as the session's latest, once in its outcome, once in each instance
         # that took it; a new instance holds at most what the state held; a decision keeps its task's params.

@@ -119,12 +119,12 @@ def _condition(task: Task | None) -> tuple[object, ...] | None:
 
 
 def may_decide(known: SessionState, changed: frozenset[TaskName]) -> bool:
-    """Whether a configuration that changed these tasks could decide something in a session."""
+    """True if a configuration that changed these tasks could decide something in a session."""
     return known.unjudged or known.timer_count > 0 or not changed.isdisjoint(known.tasks)
 
 
 def has_met(key: bytes, value: bytes, config: int, *, decoder: StateDecoder = SOMEWHERE) -> bool:
-    """Whether a session has met the configuration at offset ``config``; an empty one needs none.
+    """True if a session has met the configuration at offset ``config``; an empty one needs none.
 
     Raises:
         UnreadableStateError: the state cannot be read.

@@ -34,7 +34,7 @@ def look_up(brokers: Sequence[str], found: Callable[[bool], None]) -> None:
 
 
 def accepts(brokers: Sequence[str], *, timeout_s: float = CONNECT_S) -> bool:
-    """Whether one of ``brokers``, ``host:port`` each, accepts a connection. All are tried at once."""
+    """True if one of ``brokers``, ``host:port`` each, accepts a connection. All are tried at once."""
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         for broker in brokers:

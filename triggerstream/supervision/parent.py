@@ -105,7 +105,7 @@ class _Supervisor:
         """When the child is killed that was told to end; None: it was not."""
         self._looking = False
         self._away = False
-        """Whether no broker has accepted a connection since the child ended."""
+        """True if no broker has accepted a connection since the child ended."""
         self._handled: list[signal.Signals] = []
         self._wake, self._waker = socket.socketpair()
         self._woken, self._news = os.pipe()

@@ -53,7 +53,7 @@ class Caller:
 
     @property
     def may_order(self) -> bool:
-        """Whether they may change something."""
+        """True if the caller may change something."""
         return self.role is Role.OPERATOR
 
 
@@ -82,7 +82,8 @@ class Access:
         self._url = url
         self._public = None if public is None else urlsplit(public)
         own = secrets.token_bytes(32)
-        # Without a peer key, a login is valid at this process only: no other one could learn of its end.
+        # Without a peer key, a login is valid at this process only, because others could not learn of a
+        # logout.
         self._key = own if peer_key is None else peer_key.derived("forms")
         self.logins = Logins(
             own if peer_key is None else peer_key.derived("logins"),
@@ -91,7 +92,7 @@ class Access:
         self.attempts = Attempts()
 
     def is_here(self, host: str) -> bool:
-        """Whether a request for ``host``, the header, is one for us."""
+        """True if ``host``, the value of the header, names this server."""
         return self.tokens is not None or is_loopback(f"//{host}")
 
     def caller(self, request: web.Request) -> Caller | None:
@@ -135,7 +136,7 @@ class Access:
         return found
 
     def is_secure(self, request: web.Request) -> bool:
-        """Whether the browser is connected by TLS, for example to a proxy.
+        """True if the browser is connected by TLS, for example to a proxy.
 
         A client can forge the header, but only makes its own cookie ``Secure`` with it.
         """
@@ -152,16 +153,16 @@ class Access:
         return hmac.new(self._key, f"said {text}".encode(), sha256).hexdigest()
 
     def is_mark(self, text: str, given: str) -> bool:
-        """Whether the MAC proves that one of these workers wrote ``text``."""
+        """True if the MAC proves that one of these workers wrote ``text``."""
         return hmac.compare_digest(self.mark(text).encode(), given.encode(errors="replace"))
 
     def is_our_form(self, request: web.Request, key: str) -> bool:
-        """Whether a form with that field is ours."""
+        """True if a form with this CSRF token comes from one of these workers."""
         right = self.form_key(request).encode()
         return self.is_our_page(request) and hmac.compare_digest(right, key.encode(errors="replace"))
 
     def is_our_page(self, request: web.Request) -> bool:
-        """Whether the request comes from a page of the workers, as far as the browser's headers say."""
+        """True if the browser's headers say that the request comes from a page of the workers."""
         site = request.headers.get("Sec-Fetch-Site")
         origin = request.headers.get("Origin")
         if site is not None and site != "same-origin":

@@ -51,7 +51,7 @@ def html(name: str, values: dict[str, object], *, status: int = 200) -> web.Resp
 
 
 def is_for_programs(path: str) -> bool:
-    """Whether requests for ``path`` are answered as JSON."""
+    """True if requests for ``path`` are answered as JSON."""
     return path.startswith("/v1/") or path in {"", "/healthz"}
 
 

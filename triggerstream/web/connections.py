@@ -71,7 +71,7 @@ class Connection(web.RequestHandler):
         self._path = ""
         self._received = 0
         self.ended = False
-        """Whether the client has closed its sending side."""
+        """True if the client has closed its sending side."""
         self.body: StreamReader | None = None
         """Body of the request being handled."""
 
@@ -224,7 +224,7 @@ class BoundedServer(web.Server):
             self._open.pop(handler, None)
 
     def has_room(self) -> bool:
-        """Whether one more connection is allowed."""
+        """True if one more connection is allowed."""
         return len(self._open) < self._bounds.connections
 
     def make_room(self) -> bool:

@@ -73,5 +73,5 @@ class Entrance:
 
 
 def _is_ours(to: str) -> bool:
-    """Whether ``to`` is a path here, and cannot be read as another host's."""
+    """True if ``to`` is a path of this server that no browser takes for another host's."""
     return to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 def is_loopback(url: str) -> bool:
-    """Whether ``url`` names this machine: ``localhost``, 127.0.0.0/8 or ::1; no name is looked up."""
+    """True if ``url`` names this machine: ``localhost``, 127.0.0.0/8 or ::1; no name is looked up."""
     try:
         host = urlsplit(url).hostname
     except ValueError:
@@ -16,7 +16,7 @@ def is_loopback(url: str) -> bool:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Likewise, of a host alone."""
+    """True if ``host``, without a port, names this machine."""
     if host == "localhost":
         return True
     try:

@@ -107,7 +107,7 @@ class PeerKey:
         return self._made(b"peer answer 1", nonce.encode(), digest)
 
     def is_answer(self, given: str, *, nonce: str, status: int, body: bytes) -> bool:
-        """Whether ``given`` is the MAC of an answer."""
+        """True if ``given`` is the MAC of an answer."""
         return _equal(self.answer_mac(nonce, status, body), given)
 
     def derived(self, purpose: str) -> bytes:

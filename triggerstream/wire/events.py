@@ -242,7 +242,7 @@ def headers_by_name(headers: Headers) -> dict[str, bytes]:
 
 
 def is_attribute(name: str) -> bool:
-    """Whether a header is an attribute of a CloudEvent; a name with escapes, which was not UTF-8, is none."""
+    """True if a header is an attribute of a CloudEvent; a name with escapes, which was not UTF-8, is none."""
     return name.startswith(BINARY_PREFIX) and "\\" not in name
 
 

@@ -149,7 +149,7 @@ def _configuration(fields: JsonObject) -> InForce | None:
 
 
 def same_writing(mark: bytes, known: bytes | None) -> bool:
-    """Whether no rebuild lies between two checkpoints: ``known`` is the older one, None where there is none.
+    """True if no rebuild lies between two checkpoints: ``known`` is the older one, None where there is none.
 
     Raises:
         DecodeError: one of them is none.

@@ -149,7 +149,7 @@ class ControlKeys:
 
 
 def _is_engines_own(record: NewRecord) -> bool:
-    """Whether ``record`` is an engine event in structured form.
+    """True if ``record`` is an engine event in structured form.
 
     Events that this program encodes begin with known bytes. A copy of another record may come from a program
     in another language, which may format JSON differently.

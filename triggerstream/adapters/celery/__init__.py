@@ -1,4 +1,4 @@
-"""Celery as the executor: commands become messages, what a worker does with them becomes outcome events.
+"""Celery as the executor: commands are sent as messages, and workers report outcomes as events.
 
 delivery   the header that a command travels under, both ways
 dispatch   the Dispatcher port: hands commands to Celery's broker

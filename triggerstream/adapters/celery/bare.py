@@ -1,4 +1,4 @@
-"""A Celery app that is nothing but a broker: for a process that hands commands over and runs none."""
+"""A Celery app with a broker and no tasks, for a process that hands commands over and runs none."""
 
 from __future__ import annotations
 

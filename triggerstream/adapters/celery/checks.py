@@ -1,4 +1,4 @@
-"""Settings under which a worker could lose a task, each with the line that repairs it."""
+"""Checks for settings under which a worker could lose a task. Each finding has the line that repairs it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _unsafe_tasks(app: Celery, transport: object, allowed: Collection[str]) -> I
 
 
 def own_tasks(app: Celery) -> list[Task[Any, Any]]:
-    """The tasks of ``app`` but for Celery's own."""
+    """The tasks of ``app`` without Celery's own."""
     return [task for name, task in sorted(app.tasks.items()) if not name.startswith(CELERY_PREFIX)]
 
 

@@ -35,7 +35,7 @@ class ConfirmedConnection:
         self._connection: Any = None
         self._producer: Any = None
         self.is_amqp = False
-        """Whether the open connection speaks AMQP, where the broker confirms each message before the next."""
+        """True if the open connection speaks AMQP, where the broker confirms each message before the next."""
 
     def producer(self) -> Any:  # noqa: ANN401 - a kombu Producer
         """A producer on the open connection.
@@ -60,11 +60,14 @@ class ConfirmedConnection:
         return self._connection
 
     def is_connected(self) -> bool:
-        """Whether the connection is open; an AMQP broker closes it at some errors, and not at others."""
+        """True if the connection is open.
+
+        An AMQP broker closes it after some errors, and not after others.
+        """
         return self._connection is not None and bool(self._connection.connected)
 
     def forget_declarations(self) -> None:
-        """Have queues and exchanges declared again: somebody may have deleted them."""
+        """Declare queues and exchanges again at the next publish, because they may have been deleted."""
         if self._connection is not None:
             self._connection.declared_entities.clear()
 

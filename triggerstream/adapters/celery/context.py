@@ -94,8 +94,9 @@ class CommandContext:
     ) -> NoReturn:
         """End the task here, to be run again as a new instance, ``after_s`` later.
 
-        ``kwargs`` ({trigger: arguments}) replace the task's own. ``max_retries`` stands for the task's own
-        ``max_retries`` (Celery's default is 3, None means no limit); what was asked for beyond it fails.
+        ``kwargs`` ({trigger: arguments}) replace the task's own. ``max_retries`` replaces the task's own
+        ``max_retries`` (Celery's default is 3, None means no limit). A retry beyond this limit fails the
+        instance.
         """
         if not 0 <= after_s <= LONGEST_RETRY_S:
             raise UsageError(f"after_s: must be from 0 to {LONGEST_RETRY_S:,} seconds, is {after_s!r}")

@@ -70,8 +70,8 @@ class Delivery:
 def header_of(command: Command) -> JsonObject:
     """The value of :data:`HEADER` in the message of ``command``.
 
-    Ids of events come from anywhere, and each may be as long as an event. Causes only tell a task why it
-    runs, so they are left out where they would keep it from being handed over: long ids first, then all.
+    Ids of events come from applications, and each may be as long as an event. Causes only inform a task why
+    it runs. If they would make the header too long, they are left out: long ids first, then all causes.
     """
     header = {name: value for name, value in fields_of(command).items() if name not in _NOT_IN_HEADER}
     if len(dumps(header)) > HEADER_BYTES:
@@ -83,7 +83,7 @@ def header_of(command: Command) -> JsonObject:
 
 
 def delivery_of(headers: Mapping[str, object] | None) -> Delivery | None:
-    """The command that a message with ``headers`` stands for; None where it is not one of ours."""
+    """The command of a message with ``headers``; None if the message is not triggerstream's."""
     try:
         return read_delivery(headers)
     except DecodeError:

@@ -1,7 +1,7 @@
 """Hands commands to Celery's broker: the Dispatcher port.
 
-One thread and one connection publish, in the order asked for. What waits is published in one batch: with
-Redis one round trip. ``docs/celery.md`` has the figures.
+One thread with one connection publishes commands in order. Waiting commands are published in one batch, which
+takes one round trip with Redis. ``docs/celery.md`` has the figures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 COMMAND_BYTES = 1024 * 1024
 DEFAULT_TIMEOUT_S = 10.0
 _BATCH = 50
-"""So many share one round trip and one wake-up of the event loop; the first waits for the last, 10 ms."""
+"""Commands that share one round trip and one wake-up of the event loop.
+
+The first waits 10 ms for the last.
+"""
 _REPR_CHARS = 200
 _ROUTING = ("queue", "exchange", "routing_key", "priority", "delivery_mode")
 
@@ -50,7 +53,7 @@ class CeleryDispatcher:
     Args:
         app: the Celery app whose broker and routes are used. Its tasks need not be importable here.
         allow: names of Celery tasks that may be run; None: all but Celery's own.
-        timeout_s: after this an unconfirmed command counts as not handed over.
+        timeout_s: the time after which an unconfirmed command counts as not handed over.
     """
 
     def __init__(
@@ -63,12 +66,12 @@ class CeleryDispatcher:
         self._closed = False
 
     async def dispatch(self, decision: Decision) -> None:
-        """Hand over one command, or ask workers to drop one. The broker has confirmed it on return.
+        """Send one command, or ask workers to drop one. The broker has confirmed it on return.
 
         Raises:
             DispatchError: the broker did not confirm it. Safe to call again.
             DestinationError: the broker refuses its queue or exchange.
-            UndispatchableError: it never will be accepted; the message is the reason.
+            UndispatchableError: it can never be accepted; the message is the reason.
         """
         if self._closed:
             raise DispatchError("the dispatcher is closed")
@@ -84,7 +87,7 @@ class CeleryDispatcher:
             async with asyncio.timeout(self._timeout_s):
                 await job.done
         except TimeoutError as exc:
-            # Its thread hangs in the broker's connection: leave both, begin anew with the next command.
+            # The thread hangs in the broker's connection. Abandon both; the next command makes new ones.
             publisher.leave()
             if self._publisher is publisher:
                 self._publisher = None
@@ -95,7 +98,7 @@ class CeleryDispatcher:
         return _destination_or_none(self._app, decision)
 
     async def close(self) -> None:
-        """Let go of the connection. What was not confirmed by now is not known to be handed over."""
+        """Close the connection. It is unknown whether unconfirmed commands were handed over."""
         self._closed = True
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
@@ -120,9 +123,9 @@ class CeleryDispatcher:
 
 
 class _Publisher:
-    """A thread with a connection.
+    """A thread that publishes over a connection of its own.
 
-    Once left, it publishes nothing more and ends when its connection lets it.
+    After :meth:`leave` it publishes nothing more, and ends as soon as a call on its connection returns.
     """
 
     def __init__(self, app: Celery, *, timeout_s: float) -> None:
@@ -155,7 +158,10 @@ class _Publisher:
         self._disconnect()
 
     def _parts(self, batch: list[_Job]) -> list[list[_Job]]:
-        """``batch``, but each alone whose destination was refused: Redis executes the rest of a batch."""
+        """Split ``batch``: commands to refused destinations are sent alone.
+
+        Redis executes the rest of a batch after a refused command.
+        """
         if not self._suspects:
             return [batch]
         together: list[_Job] = []
@@ -166,7 +172,7 @@ class _Publisher:
         return [*([together] if together else []), *([job] for job in alone)]
 
     def _next_batch(self) -> list[_Job]:
-        """What is to be done now, in order; empty when nothing more is."""
+        """The next commands to send, in order; empty when the thread must end."""
         batch: list[_Job] = []
         while (job := self._jobs.get()) is not None:
             batch.append(job)
@@ -187,7 +193,7 @@ class _Publisher:
         try:
             producer = self._connection.producer()
             confirmed = self._connection.is_amqp
-            # One alone is sent as it is: a batch costs it another 0.3 ms.
+            # A single command is sent without a batch, which would take another 0.3 ms.
             with producer.batch(max_size=_BATCH) if len(batch) > 1 else nullcontext():
                 for job in batch:
                     answer = self._try(job.decision, refused)
@@ -197,7 +203,7 @@ class _Publisher:
             if len(batch) > 1 and not confirmed and _concerns_one(exc):
                 return [answer for job in batch for answer in self._carry_out([job])]
             if not confirmed:
-                # Which of them the broker has is not known: all may be sent again.
+                # It is unknown which of them the broker has, so all may be sent again.
                 answers = []
             why = f"the Celery broker did not accept the message: {type(exc).__name__}: {exc}"
             return [*answers, *((job, DispatchError(why)) for job in batch[len(answers) :])]
@@ -206,7 +212,7 @@ class _Publisher:
         return answers
 
     def _try(self, decision: Decision, refused: dict[str, str]) -> Exception | None:
-        """Do one of a batch; what is wrong with this one alone, or its destination, is returned.
+        """Send one command of a batch. Returns an error that concerns only this command or its destination.
 
         ``refused``: the destinations that the broker refused earlier in the batch, with its reasons.
         """
@@ -217,12 +223,12 @@ class _Publisher:
             try:
                 refusal = self._send(decision)
                 if refusal is not None and refusal.code in {NO_ROUTE, NOT_FOUND}:
-                    # The queue was deleted after it had been declared: once more, with a declaration.
+                    # The queue was deleted after it had been declared. Send once more, with a declaration.
                     refusal = self._send(decision)
             except _UnroutableError as exc:
                 refusal = Refusal(scope=Scope.DESTINATION, code=0, reason=str(exc))
             except (struct.error, UnicodeError) as exc:
-                # AMQP has a queue's name in a field of 255 bytes, for example.
+                # For example, a name is longer than the 255 bytes of its field in AMQP.
                 return UndispatchableError(f"the broker's protocol cannot say it: {exc}")
             if refusal is None and not self._suspects:
                 return None
@@ -242,7 +248,7 @@ class _Publisher:
         return UndispatchableError(f"{destination}: the broker refuses it: {refusal.reason}")
 
     def _send(self, decision: Decision) -> Refusal | None:
-        """Publish ``decision``; the broker's refusal of it or of its destination is returned."""
+        """Publish ``decision``. Returns the broker's refusal of it or of its destination, if any."""
         self._returned = None
         try:
             if isinstance(decision, Command):
@@ -275,7 +281,8 @@ class _Publisher:
         queue = options.get("queue")
         goes_to = (getattr(queue, "name", queue), str(options.get("exchange")))
         if goes_to in self._declared:
-            # kombu would remember it, too, but copies the queue first: a fifth of all the time it takes.
+            # kombu remembers declarations too, but copies the queue first, which is a fifth of the time of a
+            # publish.
             options["declare"] = []
         if self._connection.is_amqp:
             # Otherwise the broker confirms a message that it throws away because its queue is gone.
@@ -286,8 +293,7 @@ class _Publisher:
             (),
             command.kwargs,
             retries=command.retries,
-            # The header only. As the message's own time-to-live RabbitMQ would drop it, and nobody would
-            # report that.
+            # Only as a header. With a time-to-live of the message, RabbitMQ would drop it without any report.
             expires=None if command.expires_us is None else command.expires_us / 1_000_000,
             ignore_result=None,  # type: ignore[arg-type]  # the task's own choice
             argsrepr="()",
@@ -328,7 +334,7 @@ class _UnroutableError(Exception):
 
 def _route(app: Celery, command: Command) -> dict[str, Any]:
     """The options for publishing ``command``: its queue, or its exchange and routing key, and others."""
-    # Asked of the registry itself: `app.tasks` would import the tasks, which need not be importable here.
+    # Look in the registry itself: `app.tasks` would import the tasks, which need not be importable here.
     known: Any = app._tasks.get(command.run)  # type: ignore[attr-defined]  # noqa: SLF001
     options: dict[str, Any] = {}
     if known is not None:
@@ -338,13 +344,13 @@ def _route(app: Celery, command: Command) -> dict[str, Any]:
     try:
         found: dict[str, Any] = app.amqp.router.route(options, command.run, (), command.kwargs, known)
     except Exception as exc:
-        # Among them is a queue that is not in `task_queues`, where none may be added to them.
+        # One cause is a queue that is not in `task_queues` when Celery may not add queues.
         raise _UnroutableError(f"the Celery app does not route it: {type(exc).__name__}: {exc}") from exc
     return found
 
 
 def _destination(app: Celery, decision: Decision) -> str:
-    """The queue or exchange of ``decision``, as people call it."""
+    """The queue or exchange of ``decision``, as text for people."""
     if not isinstance(decision, Command):
         return f"exchange {_control_exchange(app)}"
     try:
@@ -374,7 +380,7 @@ def _concerns_one(exc: BaseException) -> bool:
 
 
 def _declares(app: Celery, decision: Decision) -> tuple[str, str]:
-    """The names of the exchange and the queue of ``decision``; empty: it has none."""
+    """The names of the exchange and the queue of ``decision``; empty if it has none."""
     if not isinstance(decision, Command):
         return _control_exchange(app), ""
     options = _route(app, decision)
@@ -386,7 +392,7 @@ def _declares(app: Celery, decision: Decision) -> tuple[str, str]:
 def _answer(answers: list[_Answer]) -> None:
     for loop in {job.loop for job, _ in answers}:
         mine = [(job.done, error) for job, error in answers if job.loop is loop]
-        # A loop that is closed has nobody waiting.
+        # Nothing waits in a loop that is closed.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_resolve, mine)
 

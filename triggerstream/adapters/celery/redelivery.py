@@ -59,7 +59,7 @@ class Redelivery:
         self._came_late: list[Message] = []
 
     def add_waiting(self, request: Request) -> None:
-        """Note a received request: until it is started, it may have to be handed back."""
+        """Note a received request. Until it is started, it may have to be handed back."""
         self._waiting.add(request)
 
     def remove_waiting(self, request: Request) -> None:

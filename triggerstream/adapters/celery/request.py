@@ -45,7 +45,7 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
     """
 
     class ReportingRequest(base):  # type: ignore[misc, valid-type]  # the base is the task's own choice
-        """A request that reports what no child process can."""
+        """A request that reports outcomes which no child process can report."""
 
         def __init_subclass__(cls, **options: object) -> None:
             """Extend the class that Celery derives for each task: handle a lost worker in the main process.
@@ -136,14 +136,14 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
 
         def _on_end(self, delivery: Delivery, exc: BaseException) -> None:
             if isinstance(exc, Terminated | MemoryError | Retry | Ignore):
-                return  # revoked: see there; the others leave the message, or the child has reported
+                return  # `_drop` reports Terminated; else the message stays, or the child has reported
             if isinstance(exc, WorkerLostError | SystemExit | KeyboardInterrupt):
                 self._expire_lease(delivery)
             if not self._comes_again(exc):
                 self._conclude(delivery, outcomes.failed_with(delivery, exc))
 
         def _comes_again(self, exc: BaseException) -> bool:
-            """True where Celery will deliver the message again, so that nothing has ended yet."""
+            """True if Celery will deliver the message again, so that the command has not ended."""
             task = self.task
             if isinstance(exc, Reject):
                 return bool(exc.requeue)  # type: ignore[attr-defined]  # missing in the stubs
@@ -172,8 +172,9 @@ def reporting_request(base: type[Request], execution: Execution, redelivery: Red
         def _drop(self, delivery: Delivery, reason: str) -> None:
             """Report a message that was dropped before it ran: expired, or revoked.
 
-            One that had begun to run before, and came again, is no longer `scheduled`: for it `revoked` says
-            nothing, and what ended it is that nobody finished it in time.
+            If the command was started before and redelivered, its instance is no longer `scheduled`, and
+            `revoked` does not change it. Such a command is also reported as failed, because no worker
+            finished it in time.
             """
             guard = execution.guard_of(self.task)
             if guard is not None:
@@ -211,7 +212,7 @@ def _acks_on_timeout(task: Any) -> bool:  # noqa: ANN401 - the two settings are 
 
 
 def report_rejected(execution: Execution, message: Message, why: str, *, reason: FailureReason) -> None:
-    """Report a message that this worker cannot make a task of."""
+    """Report a message that does not name a task of this worker, or is invalid."""
     delivery = delivery_of(message.headers)
     if delivery is not None:
         execution.reporter.report(delivery.session, outcomes.failed(delivery, why, reason=reason))

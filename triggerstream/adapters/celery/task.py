@@ -1,4 +1,4 @@
-"""`TriggerTask`: a base class for those who want the command's context as an attribute."""
+"""`TriggerTask`: an optional base class for tasks, with the command's context as an attribute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`install`: has the workers of one Celery app report what becomes of triggerstream's commands."""
+"""`install`: makes the workers of one Celery app report the outcomes of triggerstream's commands."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class WorkerSettings:
     """Ranges of the log that an operator has given up: unreadable offsets in them are skipped."""
 
     def connection(self) -> Connection:
-        """How its own clients reach the cluster."""
+        """The connection of its own clients to the cluster."""
         return Connection(bootstrap=self.bootstrap, client_id=f"{self.app}-worker", security=self.security)
 
 
@@ -95,7 +95,7 @@ class WorkerSettings:
 class Progress:
     """An owned partition. ``lag``: records and markers that are not folded and durable; None: not known yet.
 
-    It is told by position, so it comes to 0 where a log ends in a control record, too.
+    It is computed from positions, so it becomes 0 even if a log ends with a control record.
     """
 
     partition: int
@@ -181,7 +181,7 @@ class WorkerApp(faust.App):
             return
 
     async def close_partitions(self) -> None:
-        """Finish what is in flight and let go of all partitions, while brokers answer."""
+        """Finish work in progress and close all partitions, while brokers answer."""
         await self.tables.recovery.settled()  # type: ignore[attr-defined] # our TableManager has it
         patience = Patience(
             answered_at=self.answered_at, silence_s=_CLOSE_SILENCE_S, longest_s=self._rebalance_timeout_s
@@ -204,11 +204,11 @@ class WorkerApp(faust.App):
         return cast("Consumer", self.consumer).thread.member_id()
 
     def fetching(self) -> bool:
-        """Whether intake is on; it is not while partitions change hands."""
+        """True if records are fetched. Fetching pauses during a rebalance."""
         return cast("Consumer", self.consumer).flow_active
 
     def progress(self) -> list[Progress]:
-        """How far each owned partition is; for metrics and probes."""
+        """The progress of each owned partition, for metrics and probes."""
         thread = cast("Consumer", self.consumer).thread
         return [
             _progress(partition, thread.fetched(TP(self.events_topic, number)))

@@ -56,7 +56,7 @@ class TakeOver(Service):
         self._completed = -1
         """The round whose take-over is complete."""
         self.joined = False
-        """Whether anything was ever assigned, if only nothing."""
+        """True after the first assignment, even an empty one."""
         self.took_s = 0.0
         """How long the last complete take-over took."""
         super().__init__(**extra)
@@ -85,7 +85,7 @@ class TakeOver(Service):
 
     @property
     def complete(self) -> bool:
-        """Whether all that is assigned is taken over."""
+        """True if all assigned partitions are taken over."""
         return self._completed == self._round
 
     async def settled(self) -> None:

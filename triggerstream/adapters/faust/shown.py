@@ -29,9 +29,10 @@ async def shown(
     front: Front,
     index: Callable[[Path, int], Index],
 ) -> AsyncIterator[None]:
-    """Have ``app``, which has not started, show what it has; leave it once the app has stopped.
+    """Show the sessions of ``app`` in its web view. Enter before the app starts; leave after it has stopped.
 
-    ``index`` makes an index in a file, one of so many; without its file it is made anew.
+    ``index`` creates an index in a file; its argument is the number of indexes that share memory. If the file
+    is missing, the index is built again.
     """
     folder = settings.directory / f"{settings.app}-indexes"
     inspector = WorkerInspector(
@@ -55,7 +56,7 @@ async def shown(
 
 
 def others(app: WorkerApp) -> Mapping[int, str]:
-    """The announced addresses of other workers, by partition, as the group was told last."""
+    """The announced addresses of other workers, by partition, from the group's last assignment."""
     changelog = Topics.of(AppId(app.conf.id)).changelog
     places = cast("PartitionAssignor", app.assignor)._tps_url  # noqa: SLF001 - Faust asks for one at a time only
     own = str(app.conf.canonical_url)

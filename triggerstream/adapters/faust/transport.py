@@ -48,7 +48,7 @@ class Host(Protocol):
     lost: Sequence[LostRange]
 
     async def close_partitions(self) -> None:
-        """Finish what is in flight and let go of all partitions."""
+        """Finish work in progress and close all partitions."""
 
     async def wait_for_room(self, timeout_s: float) -> None:
         """Return once a partition has room for a batch, or after ``timeout_s``."""
@@ -92,17 +92,18 @@ class BatchTopic(Topic):
     """A topic whose messages are batches: there is nothing to decode."""
 
     def _compile_decode(self) -> None:
-        """Leave ``decode`` as it is below."""
+        """Keep ``decode`` as defined below."""
 
     async def decode(self, message: Message, *, propagate: bool = False) -> EventT[Any]:  # noqa: ARG002 - Faust's
-        """``message`` as an event, as it is."""
+        """Wrap ``message`` in an event without decoding it."""
         return self._create_event(message.key, message.value, message.headers, message=message)
 
 
 class RebalanceListener(driver.ConsumerRebalanceListener):
-    """Pauses all that is assigned before anything of it is fetched.
+    """Pauses all assigned partitions before any record of them is fetched.
 
-    Events are resumed after their take-over; the changelog never is: who recovers reads it by itself.
+    The events topic is resumed after the take-over. The changelog is never resumed: the recovery reads it
+    itself.
     """
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -212,7 +213,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return handed
 
     def trouble(self) -> BaseException | None:
-        """What keeps it from joining its group; aiokafka tells that to who fetches, and nobody does yet."""
+        """The error that prevents it from joining its group. aiokafka raises it only in a fetch."""
         coordinator = None if self._consumer is None else self._consumer._coordinator  # noqa: SLF001 - nothing public
         return getattr(coordinator, "_pending_exception", None)
 

@@ -31,14 +31,17 @@ class Front(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address at which it listens."""
 
     @property
     def url(self) -> str | None:
-        """The address that other workers have for it, which the group is told; None: they have none."""
+        """The address for other workers, announced in the group; None: there is none."""
 
     def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> Pages:
-        """What serves pages that show ``here``. ``others``: the addresses of other workers, by partition."""
+        """A service for pages that show ``here``.
+
+        ``others``: the addresses of other workers, by partition.
+        """
 
 
 class AgentWeb(Web):

@@ -85,7 +85,7 @@ class Unreadable:
 
     @property
     def settled(self) -> bool:
-        """Whether the number of attempts has reached the limit."""
+        """True if the number of attempts has reached the limit."""
         return self.tries >= TRIES
 
     def __str__(self) -> str:
@@ -248,14 +248,14 @@ class RecordBatches:
         self.last: int | None = None
         """The last offset of the newest batch, as its head says."""
         self.packed = False
-        """Whether the newest batch is compressed."""
+        """True if the newest batch is compressed."""
 
     def size_in_bytes(self) -> int:
         """The length of all batches."""
         return len(self._data)
 
     def has_next(self) -> bool:
-        """Whether there is another batch, readable or not."""
+        """True if there is another batch, readable or not."""
         left = len(self._data) - self._at
         if self._at == 0:
             return left > 0
@@ -367,7 +367,7 @@ def _at_once(data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - as abo
 
 
 def _is_of_a_name(exc: Exception) -> bool:
-    """Whether it is a header's name that could not be read."""
+    """True if it is a header's name that could not be read."""
     # aiokafka's parser in Python, used if the one in C is not installed, wraps the error.
     return isinstance(exc, UnicodeDecodeError) or isinstance(exc.__cause__, UnicodeDecodeError)
 

@@ -152,7 +152,7 @@ class _Demo:
             out.print()
 
     def _verdict(self, lines: list[JsonObject]) -> bool:
-        """Whether the file that the task itself writes has one line, and it is the right one."""
+        """True if the file that the task itself writes has one line, and it is the right one."""
         sessions = [line.get("session") for line in lines]
         ran = sessions == [COMPLETE]
         if self.as_json:

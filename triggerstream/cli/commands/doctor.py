@@ -197,7 +197,7 @@ def _configuration(hashes: set[str | None], apply: str) -> Finding:
 
 
 def _celery(broker: str) -> Finding:
-    """Whether the Celery broker answers. What it is asked with may hold a password, so it is not repeated."""
+    """True if the Celery broker answers. What it is asked with may hold a password, so it is not repeated."""
     from triggerstream import bootstrap
 
     app: Any = bootstrap.celery_app(broker)

@@ -42,10 +42,10 @@ class Waiting(Protocol):
 
     @property
     def dropped(self) -> bool:
-        """Whether it is not to be handed over any more."""
+        """True if it is not to be handed over any more."""
 
     def __lt__(self, other: Any) -> bool:  # noqa: ANN401 - another entry of the same engine
-        """Whether it was decided earlier."""
+        """True if it was decided earlier."""
 
 
 _W = TypeVar("_W", bound=Waiting)
@@ -68,7 +68,7 @@ class _Refused(Generic[_W]):
     waited_s: float = 0.0
     failures: int = 0
     told: bool = False
-    """Whether a line of the log has said that it is refused."""
+    """True if a line of the log has said that it is refused."""
     testing: bool = False
     """True while a pause or an attempt is under way."""
     trying: bool = False
@@ -106,7 +106,7 @@ class Destinations(Generic[_W]):
         """The number of commands that wait."""
 
     def __bool__(self) -> bool:
-        """Whether any destination is refused."""
+        """True if any destination is refused."""
         return bool(self._refused)
 
     def report(self) -> tuple[RefusedDestination, ...]:

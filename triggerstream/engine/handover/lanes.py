@@ -65,12 +65,12 @@ class Lane:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was done since :meth:`reached` was last called."""
+        """True if anything was done since :meth:`reached` was last called."""
         return self._changed
 
     @property
     def resuming(self) -> bool:
-        """Whether commands that were done before this process had the partition are still ahead."""
+        """True if commands that were done before this process had the partition are still ahead."""
         return self.next < self._known_upto
 
     def reached(self) -> Reached:
@@ -166,7 +166,7 @@ class HandOver:
 
     @property
     def holds(self) -> bool:
-        """Whether commands wait for a refused destination, while later ones are handed over."""
+        """True if commands wait for a refused destination, while later ones are handed over."""
         return bool(self._pacing.destinations)
 
     def refused_destinations(self) -> tuple[RefusedDestination, ...]:
@@ -175,7 +175,7 @@ class HandOver:
 
     @property
     def away(self) -> bool:
-        """Whether the last hand-over failed, and is tried again."""
+        """True if the last hand-over failed, and is tried again."""
         return self._pacing.away
 
     def take(self, lane: Lane, record: Record) -> None:

@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def dropped(self) -> bool:
-        """Whether it is not to be handed over any more."""
+        """True if it is not to be handed over any more."""
         return False
 
     @property
@@ -116,7 +116,7 @@ class Pacing(Generic[_E]):
 
     @property
     def away(self) -> bool:
-        """Whether the last hand-over failed, and is tried again."""
+        """True if the last hand-over failed, and is tried again."""
         return self._failures > 0 and self.waiting > 0
 
     def flying(self) -> Iterable[_E]:

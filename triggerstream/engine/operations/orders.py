@@ -238,7 +238,7 @@ async def _answer(source: SessionSource, to: Addressed, position: LogPosition, r
 async def _outcome(
     source: SessionSource, to: Addressed, position: LogPosition, after: SessionAfter | None
 ) -> tuple[bool | None, str | None]:
-    """Whether a folded order applied, and why not. A dead letter is in no timeline."""
+    """The outcome of a folded order: whether it applied, and why not. A dead letter is in no timeline."""
     if after is not None and after.listed:
         return after.refusal is None, after.refusal
     buried = await source.dead_letter(position)

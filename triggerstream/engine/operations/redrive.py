@@ -109,7 +109,7 @@ async def _prepare_left_out(reader: Reader, letter: DeadLetterRow, *, app: AppId
 
 
 def _is_of_now(app: AppId, event: Event, state: SessionState) -> bool:
-    """Whether ``event``, a trigger with its command's id, follows from an instance of this generation."""
+    """True if ``event``, a trigger with its command's id, follows from an instance of this generation."""
     task = TaskName(event.type)
     record = state.tasks.get(task)
     return record is not None and any(

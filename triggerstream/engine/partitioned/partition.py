@@ -235,7 +235,7 @@ class Partition:
         return f"partition {self.number}"
 
     def has_room(self) -> bool:
-        """Whether another batch may be taken in."""
+        """True if another batch may be taken in."""
         return self.phase is PartitionPhase.READY and self.taken < IN_FLIGHT
 
     def timers(self) -> int:

@@ -127,5 +127,5 @@ class Appender(Protocol):
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether ``error`` is something that a person must repair, not a failure that a restart may cure."""
+    """True if ``error`` is something that a person must repair, not a failure that a restart may cure."""
     return isinstance(error, TriggerstreamError) and not isinstance(error, LogError | TaskEndedError)

@@ -142,7 +142,7 @@ def history_entries(rules: Rules, before: StoredHistory) -> dict[bytes, bytes | 
 
 
 def is_history(key: bytes) -> bool:
-    """Whether ``key`` is a key of the history."""
+    """True if ``key`` is a key of the history."""
     return key.startswith((VERSIONS_KEY, TEXT_PREFIX)) or key == FORMER_KEY
 
 

@@ -52,7 +52,7 @@ class Index(Protocol):
     """
 
     def resume(self, stamp: str) -> bool:
-        """Whether it was closed with that ``stamp``; else it is empty from now on."""
+        """True if it was closed with ``stamp``. Otherwise it is emptied."""
 
     def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
         """Take the marks of sessions in place of those that they had."""
@@ -104,7 +104,7 @@ class Indexer:
 
     @property
     def complete(self) -> bool:
-        """Whether it has all that the store has."""
+        """True if it is up to date with the store."""
         return self._whole and not self._changed
 
     def find(

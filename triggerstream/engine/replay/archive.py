@@ -19,7 +19,7 @@ OnProgress = Callable[[int, int, int], None]
 
 
 class RecordReader(Protocol):
-    """A topic's records in one partition. Belongs to no group, and changes nothing."""
+    """Reader of the records in one partition of a topic. It belongs to no group, and changes nothing."""
 
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         """The committed records from ``begin`` to before ``end``, in order, in pieces.
@@ -29,7 +29,7 @@ class RecordReader(Protocol):
         """
 
     async def since(self, arrival_us: int) -> tuple[int, int]:
-        """Where the records begin that are of this time or later, and where they end now.
+        """The first offset of records of this time or later, and the end offset now.
 
         Raises:
             LogError: the log cannot be read.
@@ -37,10 +37,10 @@ class RecordReader(Protocol):
 
 
 class Archive(Protocol):
-    """A partition: its log, and what is kept of it beside the log.
+    """A partition: its log, and the data that its engine has stored.
 
-    ``kept`` and ``records`` change nothing, and may be asked while the engine runs. Any method raises
-    LogError where it is not known whether it succeeded.
+    ``kept`` and ``records`` change nothing, and may be called while the engine runs. Any method raises
+    LogError if it is unknown whether it succeeded.
     """
 
     @property
@@ -49,11 +49,11 @@ class Archive(Protocol):
 
     @property
     def number(self) -> int:
-        """Which partition of the log it is."""
+        """The number of the partition."""
 
     @property
     def partitions(self) -> int:
-        """How many the log has."""
+        """The log's number of partitions."""
 
     @property
     def address(self) -> str:
@@ -61,7 +61,7 @@ class Archive(Protocol):
 
     @property
     def control(self) -> ControlKeys | None:
-        """The keys that the log's events of the engine's own are signed with; None: they are not."""
+        """The keys that sign the engine's own events in the log; None: they are not signed."""
 
     @property
     def configurations(self) -> ConfigurationCache:
@@ -75,7 +75,7 @@ class Archive(Protocol):
         """
 
     async def kept(self) -> Kept:
-        """What is kept, with where the log begins and ends."""
+        """The stored data, with the first and the end offset of the log."""
 
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         """The records from ``begin`` to before ``end``, in order, in pieces."""
@@ -83,28 +83,28 @@ class Archive(Protocol):
     async def decided(self, arrival_us: int) -> Collection[bytes]:
         """Decisions, as bytes, that may be missing from ``kept`` although they were made durable.
 
-        All of those for records of this arrival or later, and perhaps others; none where what is kept never
-        lags behind the decisions.
+        It returns all decisions for records of this arrival or later, and perhaps others. It returns none if
+        the stored data never lags behind the decisions.
         """
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
-        """Keep what the log came to below ``offset``, and nothing of what was kept before; all or nothing.
+        """Replace all stored data by the result of the log below ``offset``, all or nothing.
 
-        A crash leaves what was kept before, or the new.
+        A crash leaves either the old data or the new.
 
         Raises:
             FencedError: an engine has taken the partition over since ``fence``.
-            LogError: not known to have succeeded; or there was no ``fence``.
+            LogError: it is unknown whether it succeeded; or ``fence`` was not called.
         """
 
     async def close(self) -> None:
-        """Let go of the partition."""
+        """Close the partition."""
 
 
 def refold_of(archive: Archive, kept: Kept) -> Refold:
     """A fold of the partition's log, from its beginning on.
 
-    Of a log that has lost its beginning, what is kept says which configurations were in it.
+    If the log has lost its beginning, the configurations before it are taken from the stored data.
     """
     before = tuple(one for one in kept.configurations if one.offset < kept.log_begin)
     processor = Processor(
@@ -128,7 +128,7 @@ async def fold_on(archive: Archive, refold: Refold, begin: int, end: int, on_pro
             if records:
                 refold.fold(records)
                 on_progress(archive.number, records[-1].offset + 1 - begin, end - begin)
-                await asyncio.sleep(0)  # else a signal, or a heartbeat of a client, would wait for the end
+                await asyncio.sleep(0)  # else signals and clients' heartbeats would wait until the end
 
 
 def lost_beginning(kept: Kept) -> str:

@@ -1,7 +1,7 @@
-"""A partition of a shared log as replay finds it: its changelog, and how that is written anew.
+"""Archive of a partition of a shared log: reads its changelog, and writes it again after a rebuild.
 
-The old entries are not deleted but superseded, all in one transaction: each key of before gets its new value,
-or none. The mark then names the position where this began, so that a worker's copy of before is found out.
+Old entries are superseded in one transaction: each existing key gets its new value, or none. The mark names
+the position where the rebuild began, so that a worker recognises a local copy from before it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _SKEW_US = 300_000_000
 
 @dataclass(slots=True, eq=False)
 class ChangelogArchive:
-    """An :class:`triggerstream.engine.replay.archive.Archive`. ``identity`` is that of the log as it is now.
+    """An :class:`triggerstream.engine.replay.archive.Archive`. ``identity`` is that of the log now.
 
-    ``fence_s``, ``commit_s``: a fence that takes longer, or a changelog that takes longer to be written, is
-    given up: a person waits, and repeats it. ``control``: the keys that the
-    engine's own events in the log are signed with, if they are.
+    ``fence_s``, ``commit_s``: the time limits for a fence and for writing the changelog, after which the
+    operator can repeat the rebuild. ``control``: the keys that sign the engine's own events in the log, if
+    they are signed.
     """
 
     app: AppId
@@ -71,7 +71,7 @@ class ChangelogArchive:
         return self.identity.partitions
 
     async def fence(self) -> None:
-        """Shut out every worker; one that starts after this shuts out this."""
+        """Fence every worker. A worker that starts later fences this archive."""
         try:
             async with asyncio.timeout(self.fence_s):
                 await self.ledger.fence()
@@ -81,7 +81,7 @@ class ChangelogArchive:
             ) from exc
 
     async def kept(self) -> Kept:
-        """What the changelog has at its end of now."""
+        """The stored data at the current end of the changelog."""
         extent = await self.ledger.extent()
         self._end = extent.end
         entries: dict[bytes, bytes | None] = {}
@@ -119,7 +119,7 @@ class ChangelogArchive:
         )
 
     def _mark(self, value: bytes | None) -> tuple[CheckpointMark | None, str | None]:
-        """The checkpoint, if there is one, and why it says nothing of this log, if it does not."""
+        """The checkpoint, if there is one, and the reason if it does not belong to this log."""
         if value is None:
             return None, None
         try:
@@ -136,7 +136,7 @@ class ChangelogArchive:
         return self.log.records(begin, end)
 
     async def decided(self, arrival_us: int) -> Collection[bytes]:
-        """What the commands topic has from a little before that time on."""
+        """The commands in the commands topic from a little before that time on."""
         begin, end = await self.commands.since(arrival_us - _SKEW_US)
         found: set[bytes] = set()
         async with aclosing(self.commands.records(begin, end)) as pieces:
@@ -145,7 +145,7 @@ class ChangelogArchive:
         return found
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
-        """Write the changelog anew, in one transaction that moves the group to ``offset`` as well."""
+        """Write the changelog again, in one transaction that also sets the group offset to ``offset``."""
         entries: dict[bytes, bytes | None] = dict.fromkeys(self._keys)
         entries.update({session.encode(): stored.state for session, stored in refolded.states.items()})
         mark = CheckpointMark(
@@ -170,7 +170,7 @@ class ChangelogArchive:
             ) from exc
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         await self.ledger.close()
 
 

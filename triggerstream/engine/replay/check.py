@@ -1,4 +1,4 @@
-"""Checking what is kept of a partition: its log, folded up to the checkpoint, and compared."""
+"""Checks the stored data of a partition: folds its log up to the checkpoint, and compares."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A partition that was checked up to ``offset``. ``refused``: why it could not be."""
+    """Result of a check up to ``offset``. ``refused``: the reason why the partition could not be checked."""
 
     partition: int
     offset: int = 0
@@ -38,12 +38,12 @@ class Checked:
 
     @property
     def agrees(self) -> bool:
-        """Whether everything is as the log has it."""
+        """True if the stored data equals the result of the log."""
         return self.refused is None and not self.differing
 
 
 async def check(archive: Archive, on_progress: OnProgress) -> Checked:
-    """Hold what is kept of a partition against its log.
+    """Compare the stored data of a partition with its log.
 
     Raises:
         LogError: the log cannot be read.
@@ -63,8 +63,8 @@ async def check(archive: Archive, on_progress: OnProgress) -> Checked:
     found = _compared(archive, refold, kept)
     if found.agrees:
         return found
-    # While a changelog is read, compaction may take away what newer entries beyond its end replace. What is
-    # really wrong is so at a second look, too.
+    # While a changelog is read, compaction may remove entries that newer ones beyond its end replace. A real
+    # difference is found again in a second check.
     again = await archive.kept()
     if again.offset is None or again.offset <= kept.offset:
         return found
@@ -98,8 +98,8 @@ def _compared(archive: Archive, refold: Refold, kept: Kept) -> Checked:
 async def uncopied(archives: Sequence[Archive], found: Sequence[Checked]) -> Mapping[tuple[int, int], str]:
     """By place, the sessions of records that checkpoints count as folded although no partition has them.
 
-    They lie elsewhere than where the app has them, and were never appended there. ``found`` is what
-    :func:`check` said of ``archives``.
+    Such records are in another partition than the app's rule gives, and were never appended to the right one.
+    ``found`` is the result of :func:`check` for ``archives``.
 
     Raises:
         LogError: a log cannot be read.
@@ -111,7 +111,7 @@ async def uncopied(archives: Sequence[Archive], found: Sequence[Checked]) -> Map
     for archive, one in zip(archives, found, strict=True):
         if not missing:
             break
-        # Copies that are not folded yet, those that a worker has appended since included.
+        # Copies that are not folded yet, including those that a worker has appended since.
         kept = await archive.kept()
         begin = one.offset if one.refused is None else kept.log_begin
         async with aclosing(archive.records(begin, kept.log_end)) as pieces:

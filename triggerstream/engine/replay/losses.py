@@ -29,11 +29,11 @@ class Losses:
     commands: int = 0
 
     def __add__(self, other: Losses) -> Losses:
-        """Both together."""
+        """The sum of both."""
         return Losses(sessions=self.sessions + other.sessions, commands=self.commands + other.commands)
 
     def __bool__(self) -> bool:
-        """Whether anything would be lost."""
+        """True if anything would be lost."""
         return bool(self.sessions)
 
 

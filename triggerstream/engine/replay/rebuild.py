@@ -1,14 +1,14 @@
-"""Rebuilding what is kept of partitions, from their logs.
+"""Rebuilds the stored data of partitions from their logs.
 
-It goes in this order:
+The steps, in this order:
 
 1. every partition is fenced: no engine can write to any of them
-2. for each it is found out where its engine has to go on; where that is not known, or a log has lost its
+2. for each, the offset at which its engine must continue is found. If one is unknown, or a log has lost its
    beginning, nothing is changed
-3. one after the other, its log is folded up to there, and the result put in the place of what was kept, all
-   or nothing; what the fold decides, re-homes or refuses on the way was carried out long ago, and is dropped
+3. one after the other, each log is folded up to that offset, and the result replaces the stored data, all or
+   nothing. Decisions, copies and dead letters of this fold were carried out before, and are dropped
 
-A crash at any moment leaves each partition as it was or rebuilt, with the same place to go on: it can be
+A crash at any moment leaves each partition unchanged or rebuilt, with the same offset. The rebuild can be
 repeated.
 """
 
@@ -57,10 +57,11 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilt:
-    """A partition that was rebuilt up to ``offset``, or would be.
+    """Result of a rebuild of a partition up to ``offset``, or of a dry run.
 
-    ``to_decide`` is how many commands the records from ``offset`` on decide; None: nobody asked.
-    ``elsewhere`` counts the records before it that belong to another partition: they were appended there.
+    ``to_decide`` is the number of commands that the records from ``offset`` on decide; None: not counted.
+    ``elsewhere`` is the number of records before it that belong to another partition, and were appended
+    there.
     """
 
     partition: int
@@ -75,7 +76,7 @@ class Rebuilt:
     new_commands: Sequence[NewCommand] = ()
     """Commands that only this release's fold decides, in that case."""
     outbox: bool = False
-    """Whether the engine has an outbox, and so hands over such commands by itself."""
+    """True if the engine has an outbox, so that it hands over such commands itself."""
     lost: Losses = field(default_factory=Losses)
 
 
@@ -219,7 +220,7 @@ def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tup
 async def _decided_up_to(archive: Archive, kept: Kept, offset: int, on_progress: OnProgress) -> int:
     """The offset up to which the log was surely folded: the group's may lag behind the last checkpoint.
 
-    A decision is durable together with all that is before it, so the last one that is there tells.
+    A decision is durable together with everything before it, so the last durable decision gives the bound.
     """
     if offset >= kept.log_end:
         return offset

@@ -1,7 +1,7 @@
-"""Replay: a partition's log folded once more, and held against what is kept of it.
+"""Folds a partition's log once more, and compares the result with the stored data.
 
-Pure. Commands, re-homed records and dead letters that the fold yields are those of then: nobody is to carry
-them out again.
+Pure. The commands, re-homed records and dead letters of this fold were carried out by the first one. They
+must not be carried out again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WHOLE = ""
 
 
 def copied_by(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
-    """The places of the originals that any of ``records`` was appended for."""
+    """The positions of the originals of which ``records`` contains copies."""
     for record in records:
         if record.headers and (origin := origin_of(record.headers)) is not None:
             yield origin
@@ -64,10 +64,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A place where what is kept is not what the log gives; both as JSON, None where there is nothing.
+    """A difference between the stored data and the result of the log, both as JSON; None: nothing there.
 
-    ``place`` is a JSON pointer into the state, in which an instance goes by its name; ``session`` is None
-    where the difference concerns the partition.
+    ``place`` is a JSON pointer into the state, with the id of an instance as its key. ``session`` is None if
+    the difference concerns the partition.
     """
 
     session: str | None
@@ -85,7 +85,8 @@ class Difference:
 class Refolded:
     """The result of folding a log. ``open``: commands that were decided and are not settled, in order.
 
-    ``rules`` have the configurations that some session has still to meet, ``history`` all that there were.
+    ``rules`` has the configurations that some session still has to meet, ``history`` all configurations of
+    the log.
     """
 
     states: Mapping[SessionId, Stored]
@@ -95,10 +96,10 @@ class Refolded:
 
 
 class Refold:
-    """Folds a partition's log from its beginning on; ``rules`` were in force before the first record of it.
+    """Folds a partition's log from its beginning. ``rules`` were in force before its first record.
 
-    ``misplaced`` are records that belong to another partition, as the places where their originals lie, each
-    with its key; ``copies`` the originals of records that were appended for such ones.
+    ``misplaced`` has the positions of records that belong to another partition, each with its key. ``copies``
+    has the positions of the originals of which this log contains copies.
     """
 
     def __init__(self, processor: Processor, rules: Rules | None = None) -> None:
@@ -112,7 +113,7 @@ class Refold:
         self.copies: set[tuple[int, int]] = set()
 
     def fold(self, records: Sequence[Record]) -> Sequence[Decided]:
-        """Fold ``records``, which follow on those before; what they decided.
+        """Fold ``records``, which follow the previous ones. Returns their decisions.
 
         Raises:
             FoldVersionError: a configuration needs a newer release.
@@ -149,7 +150,7 @@ class Refold:
             self._states[SessionId(key.decode())] = Stored(state=value, due_us=None, config=known.config)
 
     def result(self) -> Refolded:
-        """What the log comes to so far; timers are due under the configuration in force."""
+        """The result so far; timers are due under the configuration in force."""
         rules = self.rules
         current = rules.current.offset
         states = dict(self._states)
@@ -247,7 +248,7 @@ def _text(value: Json) -> str | None:
 
 
 def _brief(value: bytes) -> str:
-    """A whole state, in short."""
+    """A short form of a whole state."""
     try:
         known = state.decode(value)
     except DecodeError as exc:

@@ -22,7 +22,7 @@ class Triggers:
 
 
 def check_name(name: Name, findings: Findings, *, what: str) -> bool:
-    """Whether ``name`` may name a task or a trigger."""
+    """True if ``name`` may name a task or a trigger."""
     if not name.text:
         name.error(findings, "empty-name", f"a {what}'s name must not be empty")
     elif name.text.startswith(ENGINE_PREFIX):

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def kept_alive(held: Held, *, lease_s: float, end_process: Callable[[], object]) -> Iterator[None]:
     """Renew ``held`` each third of ``lease_s``.
 
-    Where nothing else keeps two of the same command from running at once, this process ends when the lease is
-    somebody else's, or is about to be because the store did not answer.
+    If only the lease prevents a command from running twice at once, this process ends when another process
+    has taken the lease over, or is about to, because the store does not answer.
     """
     stop = threading.Event()
     thread = threading.Thread(
