@@ -62,7 +62,7 @@ class KafkaAdministration:
         return await check.repair(self._connection, self._app)
 
     async def check_topics(self) -> Sequence[TopicFinding]:
-        """Everything that is wrong or doubtful with the topics."""
+        """All errors and doubts about the topics."""
         return await check.check(self._connection, self._app, strays=self._strays())
 
     def _strays(self) -> Callable[[Layout], Awaitable[Strays]]:

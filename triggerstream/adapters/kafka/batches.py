@@ -11,11 +11,11 @@ aiokafka by classes of this module, for every consumer of the process:
   that is cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside
   the partition's position and fetched again. After ``TRIES`` times :func:`fetched` raises
   :class:`UnreadableError`. No position passes over such a batch.
-- A compressed batch is unpacked within bounds. One whose CRC is right, and which cannot be, is no fault of a
-  disk: its producer has written it so. One record stands for it, whose value is an :class:`UnfitBatch`, so
-  that whoever reads the log goes on after it, and knows.
+- A compressed batch is unpacked within bounds. If that fails although the CRC is right, its producer has
+  written it so, and no disk is at fault. One record replaces the batch, whose value is an
+  :class:`UnfitBatch`, so that readers of the log can continue after it.
 
-CRC, control batches and aborted transactions stay aiokafka's.
+aiokafka still handles CRCs, control batches and aborted transactions.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _Result: Any = fetcher.FetchResult
 class Unreadable:
     """A batch at ``offset`` that could not be read in ``tries`` consecutive fetches.
 
-    ``last``: its last offset, as far as its head tells.
+    ``last``: its last offset, if its header can be read.
     """
 
     topic: str
@@ -106,9 +106,9 @@ class UnreadableError(LogError):
 
 
 class UnfitBatch(bytes):
-    """The value of a record that stands for a batch, or for the rest of one, which may not be unpacked.
+    """The value of a record that replaces a batch, or the rest of one, that is too large to unpack.
 
-    No bytes in a log are of this class. ``unfit`` says why; the record's offset is the last of the batch.
+    ``unfit`` has the reason. The record's offset is the last of the batch.
     """
 
     unfit: Unfit
@@ -139,7 +139,7 @@ async def fetched(
         *places, timeout_ms=timeout_ms, max_records=max_records
     )
     for batch in unreadable(consumer, places or consumer.assignment()):
-        # What stands before it was read by the same call, and would be lost by an error now.
+        # The records before it were returned by the same call. An error now would lose them.
         if batch.settled and not found.get(TopicPartition(batch.topic, batch.partition)):
             raise UnreadableError(batch)
     return found
@@ -294,7 +294,10 @@ class RecordBatches:
 
 
 class _Batch:
-    """A batch of format 2. Unless it is long, its records are parsed at once, so that they can be again."""
+    """A batch of format 2.
+
+    A short one is parsed at once, so that its records can be parsed again after an error.
+    """
 
     __slots__ = ("_batch", "_data")
 
@@ -322,7 +325,7 @@ class _Batch:
         return self._one_by_one(data, batch)
 
     def _one_by_one(self, data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
-        """Parse a record when it is asked for: all at once, a batch could be gigabytes as objects."""
+        """Parse records one by one, because all objects of a long batch could take gigabytes."""
         at, count, next_offset, escaping = _HEAD_BYTES, 0, self._batch.base_offset, False
         while True:
             length, begin = _varint(data, at)
@@ -357,7 +360,7 @@ class _Batch:
 
 
 def _at_once(data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
-    """Parse all records of a batch, which has ``data``, so that they can be parsed again."""
+    """Parse all records of a batch with the bytes ``data``, so that they can be parsed again."""
     try:
         return iter(list(batch))
     except (UnicodeDecodeError, CorruptRecordException) as exc:
@@ -367,13 +370,13 @@ def _at_once(data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - as abo
 
 
 def _is_of_a_name(exc: Exception) -> bool:
-    """True if it is a header's name that could not be read."""
+    """True if the error is about the name of a header."""
     # aiokafka's parser in Python, used if the one in C is not installed, wraps the error.
     return isinstance(exc, UnicodeDecodeError) or isinstance(exc.__cause__, UnicodeDecodeError)
 
 
 def _unpacked(data: bytes, codec: int) -> bytes:
-    """The batch as it would be without compression, but for its CRC, which was looked at before."""
+    """The batch without compression. Its CRC is not updated, because it was checked before."""
     head = bytearray(data[:_HEAD_BYTES])
     (attributes,) = _ATTRIBUTES.unpack_from(head, _ATTRIBUTES_AT)
     _ATTRIBUTES.pack_into(head, _ATTRIBUTES_AT, attributes & ~_CODECS)
@@ -383,7 +386,7 @@ def _unpacked(data: bytes, codec: int) -> bytes:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and where it ends; 0 where there is none, which the parser will say."""
+    """A number, and the position after it; 0 if there is none, which the parser then reports."""
     value = shift = 0
     for place in range(at, min(at + 5, len(data))):
         byte = data[place]
@@ -395,7 +398,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _header_count(data: bytes, at: int) -> int:
-    """How many headers the record has whose fields begin at ``at``."""
+    """The number of headers of the record whose fields begin at ``at``."""
     at += 1  # its attributes
     for _ in range(2):
         while at < len(data) and data[at] & 0x80:

@@ -67,15 +67,14 @@ _NO_OFFSET_S = 0.05
 
 
 class Bridge:
-    """Hands over what is in the partitions that its group gives to it.
+    """Hands over the commands in the partitions that its group assigns to it.
 
-    1. A command is handed over, and the executor confirms it; or it never can be, and it is made a dead
-       letter, and an outcome in the log says why.
+    1. A command is handed over, and the executor confirms it. A command that can never be handed over becomes
+       a dead letter, and an outcome with the reason is appended to the log.
     2. The offset below which all commands of the partition are done is committed. While commands wait for a
-       destination that the executor's broker refuses, the commit also says which later ones are done.
+       destination that the executor's broker refuses, the commit also has the later commands that are done.
 
-    A crash between 1 and 2, or another owner that comes between them, repeats commands under their ids. None
-    is lost.
+    After a crash between 1 and 2, or a rebalance, commands are repeated under their ids. None is lost.
     """
 
     def __init__(
@@ -116,10 +115,10 @@ class Bridge:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, stopping: asyncio.Event, *, start: Start | None, agreed: bool = False) -> None:
-        """Hand over until ``stopping`` is set; then finish what is in flight, commit, and leave the group.
+        """Hand over until ``stopping`` is set. Then finish commands in progress, commit, and leave the group.
 
         Raises:
-            UsageError: it cannot be started as things are; the message says what to do.
+            UsageError: it cannot start; the message says what to do.
             LogError: the log failed in a way that a restart may cure.
         """
         self._topic_id = await begin(self._connection, self._app, start, agreed=agreed)
@@ -179,10 +178,10 @@ class Bridge:
                 raise UsageError(f"--skip {lost}: {topic} has partitions 0 to {partitions - 1}")
 
     async def _watch(self) -> None:
-        """End the bridge where its topic is another one by now: a consumer goes on by name, or waits.
+        """End the bridge if its topic was deleted or recreated: a consumer would continue by name, or wait.
 
         Raises:
-            UsageError: that is so; the message says what to do.
+            UsageError: the topic is another one; the message says what to do.
         """
         topic = self._topics.commands
         lost = f"commands that were in {topic} and not handed over are lost: {advice.resend_stuck()}"
@@ -212,7 +211,7 @@ class Bridge:
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=min(3_000, self._session_timeout_ms // 6),
             rebalance_timeout_ms=_REBALANCE_MS,
-            # While the executor is away nothing is fetched, for days if it must be; heartbeats go on.
+            # While the executor is not available, nothing is fetched, even for days. Heartbeats continue.
             max_poll_interval_ms=_NEVER_MS,
         )
 
@@ -227,16 +226,16 @@ class Bridge:
             try:
                 found = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=room)
             except NoOffsetForPartitionError:
-                # `assigned` finds the same out, and says where it begins or ends the bridge.
+                # `assigned` handles the same case: it sets the position, or ends the bridge.
                 await asyncio.sleep(_NO_OFFSET_S)
                 continue
             except OffsetOutOfRangeError as exc:
                 raise UsageError(_where_to_begin(self._app, str(exc))) from exc
             except InvalidSessionTimeoutError as exc:
                 raise session_timeout_refused(self._session_timeout_ms / 1000) from exc
-            # No await from here on: what was fetched for an assignment is taken under it or not at all.
+            # No await from here on: records must be taken under the assignment for which they were fetched.
             for place, records in found.items():
-                # Where its lane is not there yet, `assigned` goes back to what was fetched too early.
+                # If there is no lane yet, `assigned` seeks back to records fetched too early.
                 if (lane := self._lanes.get(place.partition)) is not None:
                     for record in records:
                         if not (lane.resuming and lane.skip_known(record.offset)):
@@ -247,10 +246,12 @@ class Bridge:
             await self._pass_markers(consumer)
 
     def _skip_lost(self, consumer: AIOKafkaConsumer, batch: Unreadable) -> None:
-        """Continue after a batch that an operator has given up: a record for its range becomes a dead letter.
+        """Continue after an unreadable batch that an operator has declared lost.
+
+        Its range becomes a dead letter.
 
         Raises:
-            UnreadableError: nobody has given it up.
+            UnreadableError: no operator has declared it lost.
             UsageError: the range ends beyond the topic.
         """
         lane = self._lanes.get(batch.partition)
@@ -283,7 +284,7 @@ class Bridge:
         )
 
     async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
-        """Note what is beyond the last command: markers of transactions, which lag tools count as well."""
+        """Note offsets after the last command: transaction markers, which lag monitors count as well."""
         for partition, lane in list(self._lanes.items()):
             if not lane.idle:
                 continue
@@ -297,10 +298,10 @@ class Bridge:
                     self.handover.moved.set()
 
     async def _refuse(self, record: Record, decision: Decision | None, reason: str) -> None:
-        """Make a command that is never handed over a dead letter, and say so to its session.
+        """Make a command that can never be handed over a dead letter, and report the failure to its session.
 
-        A crash between the two, or before the offset is committed, has both again: the second outcome changes
-        nothing. A revocation that cannot be passed on is only logged: nothing is lost with it.
+        After a crash between the two, or before the offset is committed, both are repeated; a second outcome
+        changes nothing. A revocation that cannot be passed on is only logged, because nothing is lost.
         """
         logger.error(
             "command cannot be handed over",
@@ -354,7 +355,7 @@ class Bridge:
         try:
             await self._commit_offsets(offsets)
         except (CommitFailedError, IllegalStateError) as exc:
-            # Another process has them, or will: it hands over again from what was committed before.
+            # Another process has the partitions, or will have them. It continues from the previous commit.
             logger.warning("offsets not committed", extra={"error": str(exc)})
             return
         for lane, reached in moved.items():
@@ -365,7 +366,7 @@ class Bridge:
         try:
             await consumer.commit(offsets)
         except OffsetMetadataTooLargeError:
-            # Nobody waits for a refused destination because of that: commands may be repeated instead.
+            # An end must not wait for a refused destination, so commands may be repeated.
             logger.warning(
                 "the brokers take less than 4 KiB with an offset: while a destination is refused, a restart "
                 "hands over again what was handed over since",
@@ -377,27 +378,27 @@ class Bridge:
     # ---- partitions that come and go ----------------------------------------------------------
 
     async def assigned(self, places: Collection[TopicPartition]) -> None:
-        """Begin where the group's offsets are."""
+        """Continue at the group's offsets."""
         consumer = self._started()
         for place in places:
-            # What is public knows no metadata.
+            # aiokafka's public methods do not take metadata.
             at = (await consumer._coordinator.fetch_committed_offsets([place])).get(place)  # noqa: SLF001
             if at is None or at.offset < 0:
                 reached = None
                 offset = await self._begin_added(consumer, place)
             else:
                 offset, reached = at.offset, reached_in(at.offset, at.metadata)
-            # What was fetched before this was dropped for lack of a lane: the seek has it fetched again.
+            # Records fetched earlier were dropped, because there was no lane. The seek fetches them again.
             consumer.seek(place, offset)
             self._lanes[place.partition] = Lane(place.partition, offset, reached)
         self._phase = Phase.READY
         self._on_ready(sorted(self._lanes))
 
     async def _begin_added(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
-        """Where a partition begins that has no offset although the bridge has begun.
+        """The first offset of a partition without a committed offset, after the bridge has begun.
 
         Raises:
-            UsageError: others have none either: it is not for this process to say what was handed over.
+            UsageError: other partitions have no offset either, so it is unknown what was handed over.
         """
         places = [
             TopicPartition(place.topic, number)
@@ -413,7 +414,7 @@ class Bridge:
         return offset
 
     async def release(self, *, within_s: float = _REVOKE_S) -> None:
-        """Let go of all partitions: start nothing more, wait for confirmations, commit."""
+        """Give up all partitions: start no command, wait for confirmations, commit."""
         if self._phase is Phase.READY:
             self._phase = Phase.REBALANCING
         lanes = list(self._lanes.values())
@@ -436,7 +437,7 @@ class Bridge:
             unconfirmed=handover.waiting,
             away=handover.away,
             destinations=handover.refused_destinations()[:NAMED],
-            took=handover.took + Durations(),  # what goes on counting is no other thread's to read
+            took=handover.took + Durations(),  # a copy: other threads read it while the counting continues
         )
         if self._consumer is not None:
             check_tasks(self._consumer)
@@ -498,16 +499,16 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is 
 
 
 async def begin(connection: Connection, app: AppId, start: Start | None, *, agreed: bool = False) -> str:
-    """See to it that the group has a usable offset for each partition, before anything is handed over.
+    """Ensure that the group has a usable offset for each partition, before any command is handed over.
 
-    ``start`` is for partitions that have none, one outside of the log, or one of a topic that had this name
-    before; theirs is committed at once. ``agreed``: commands that are stored may be skipped. Partitions that
-    were added to the topic begin at their first command, whatever ``start`` is: :meth:`Bridge.assigned` sees
-    to it. Returns the id of the topic, which is committed with each offset.
+    ``start`` is used for partitions without an offset, with one outside of the log, or with one of a deleted
+    topic of this name. It is committed at once. ``agreed``: stored commands may be skipped. Partitions that
+    were added to the topic always begin at their first command (:meth:`Bridge.assigned`). Returns the id of
+    the topic, which is committed with each offset.
 
     Raises:
-        UsageError: a partition has none and there is no ``start``; or commands would be passed over and
-            nobody has agreed; or the topic is missing.
+        UsageError: a partition has no offset and there is no ``start``; or commands would be skipped without
+            ``agreed``; or the topic is missing.
         LogError: the cluster cannot be reached, or another bridge came between.
     """
     topic = Topics.of(app).commands
@@ -520,7 +521,7 @@ async def begin(connection: Connection, app: AppId, start: Start | None, *, agre
         async with connection.running(_outsider(connection, app)) as consumer:
             consumer.assign(places)
             first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-            # What is public knows no metadata, and does not wait for a coordinator that is only just there.
+            # aiokafka's public methods do not take metadata, and do not wait for a coordinator that is starting.
             committed = await consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001
     lacking = {
         place: why
@@ -553,8 +554,8 @@ async def begin(connection: Connection, app: AppId, start: Start | None, *, agre
 def _added(offsets: Mapping[TopicPartition, int | None]) -> Sequence[TopicPartition]:
     """The partitions that a topic did not have when the group began.
 
-    A first start commits an offset for every partition, and Kafka forgets those of a group together: behind
-    the last one that has an offset, the others are new.
+    A first start commits an offset for every partition, and Kafka deletes a group's offsets together. So the
+    partitions after the last one with an offset are new.
     """
     known = [place.partition for place, offset in offsets.items() if offset is not None]
     return [place for place in offsets if known and place.partition > max(known)]
@@ -575,7 +576,7 @@ async def _count(connection: Connection, spans: Mapping[TopicPartition, tuple[in
 
 
 def _lack(at: OffsetAndMetadata | None, first: int, end: int, *, topic: str) -> str | None:
-    """Why the bridge cannot go on at ``at``, which was committed with the id of its topic; None: it can."""
+    """Why the bridge cannot continue at the committed ``at`` with the id of its topic; None: it can."""
     if at is None or at.offset < 0:
         return "has none"
     offset = at.offset

@@ -1,4 +1,4 @@
-"""Questions to a cluster that aiokafka has no words for: ids of topics, and one setting changed, not all."""
+"""Requests to a cluster that aiokafka lacks, such as ids of topics and changes of single settings."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """``id`` was drawn when the topic was made: one made again under the same name has another.
+    """A topic. ``id`` is unique: a topic that is recreated under the same name has another one.
 
-    ``replicas`` is how many copies the partition with the fewest has; ``led`` whether all have a leader.
+    ``replicas`` is the smallest number of copies of a partition. ``led``: all partitions have a leader.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Cluster:
 
 
 async def describe(client: AIOKafkaClient, topics: Sequence[str]) -> Cluster:
-    """The cluster, and those of ``topics`` that exist. Asking makes none, whatever the brokers allow.
+    """The cluster, and those of ``topics`` that exist. The request never creates a topic.
 
     Raises:
         KafkaError: no answer, or an error.
@@ -113,7 +113,7 @@ async def change_settings(client: AIOKafkaClient, topic: str, settings: Mapping[
     for code, message, _kind, _name in answer.resources:
         if code:
             raise for_code(code)(message)
-    # The controller answers before the brokers have heard of it, and nothing tells when they have.
+    # The controller answers before the brokers know of the change, and no event reports when they do.
     while not settings.items() <= (await settings_of(client, [topic]))[topic].items():  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
 
@@ -273,7 +273,7 @@ class _ChangeStruct(RequestStruct):  # type: ignore[misc] # as above
 
 
 class _ChangeRequest(Request[_ChangeStruct]):  # type: ignore[misc] # as above
-    """IncrementalAlterConfigs. aiokafka's AlterConfigs puts back to its default whatever it does not name."""
+    """IncrementalAlterConfigs request. aiokafka's AlterConfigs resets all settings that it does not name."""
 
     API_KEY = 44
 

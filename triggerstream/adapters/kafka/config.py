@@ -1,4 +1,4 @@
-"""The configuration as events: the same one in every partition, or in none."""
+"""Applies a tasks file to an app in Kafka: the same event in every partition, or in none."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ async def _refuse_unkept(
 async def _append(producer: AIOKafkaProducer, topic: str, records: Mapping[int, NewRecord]) -> dict[int, int]:
     try:
         await producer.begin_transaction()
-        # A record that was not accepted shows here alone: commit_transaction does not raise for it.
+        # Only here does a record that was not accepted raise an error: commit_transaction does not.
         answers = await gathered(
             producer.send_and_wait(topic, record.value, partition=partition, headers=list(record.headers))
             for partition, record in records.items()
@@ -208,7 +208,10 @@ async def _ends(connection: Connection, topic: str, partitions: Collection[int])
 async def _blocked(
     reader: AIOKafkaConsumer, topic: str, offsets: Mapping[int, int], *, timeout_s: float
 ) -> str:
-    """Wait until committed records can be read up to ``offsets``, by partition; else what is in the way."""
+    """Wait until committed records can be read up to ``offsets``, by partition.
+
+    Returns what blocks them, if any.
+    """
     loop = asyncio.get_running_loop()
     places = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
     deadline = loop.time() + timeout_s

@@ -70,7 +70,7 @@ _COORDINATORS_TASKS = (
 class Connection:
     """The cluster's address: ``bootstrap`` is ``host:port``, or several with commas between them.
 
-    ``answers``: what its producers hear of brokers.
+    ``answers`` records when brokers last answered its producers.
     """
 
     bootstrap: str
@@ -79,7 +79,7 @@ class Connection:
     answers: Answers = field(default_factory=Answers, compare=False, repr=False)
 
     def options(self) -> dict[str, Any]:
-        """What every aiokafka client is made with.
+        """The options of every aiokafka client.
 
         Raises:
             UsageError: certificates or a password cannot be read.
@@ -92,7 +92,7 @@ class Connection:
         }
 
     def signed(self, app: AppId, record: NewRecord) -> NewRecord:
-        """``record`` as it is appended: where there is a control key, the engine's own events are signed."""
+        """``record`` as it is appended: engine events are signed if there is a control key."""
         control = self.security.control
         return record if control is None else control.signed(app, record, now_us=time.time_ns() // 1_000)
 
@@ -128,9 +128,9 @@ class Connection:
             raise
 
     async def _explain(self, exc: KafkaConnectionError) -> None:
-        """Raise what it is that brokers do not take, if it is that.
+        """Raise an error with the reason if a broker refuses the client.
 
-        aiokafka only logs it, and goes on to the next broker.
+        aiokafka only logs a refusal, and tries the next broker.
         """
         for host, port, _ in collect_hosts(self.bootstrap):
             why = await refusal(host, port, security=self.security, client_id=self.client_id)
@@ -140,7 +140,7 @@ class Connection:
     def producer(
         self, *, transactional_id: str | None = None, transaction_s: float = TRANSACTION_S
     ) -> AIOKafkaProducer:
-        """An idempotent producer, not started yet; it is made for the event loop that runs."""
+        """An idempotent producer for the running event loop, not started yet."""
         transactional = {
             "transactional_id": transactional_id,
             "transaction_timeout_ms": round(transaction_s * 1000),
@@ -160,8 +160,8 @@ class Connection:
     def reader(self, *, wait_ms: int = 250, committed: bool = True) -> AIOKafkaConsumer:
         """A consumer that belongs to no group, not started yet.
 
-        Of committed records, up to where the first open transaction begins; or, not ``committed``, of all.
-        ``wait_ms``: how long a broker may wait for records; what is asked meanwhile is answered after it.
+        With ``committed`` it reads committed records, up to the first open transaction; otherwise all
+        records. ``wait_ms``: how long a broker may wait for records. It answers later requests after that.
         """
         return self._consumer(
             group_id=None,
@@ -195,7 +195,7 @@ class Connection:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AIOKafkaClient]:
-        """A client that only asks; it is connected.
+        """A connected client for requests that are not sent by a consumer or producer.
 
         Raises:
             UsageError, KafkaError: as :meth:`start`.
@@ -205,9 +205,9 @@ class Connection:
 
 
 def answered_at(consumer: AIOKafkaConsumer) -> float:
-    """When a broker last answered over a connection that ``consumer`` has, by the monotonic clock.
+    """Monotonic time of the last answer of a broker over a connection of ``consumer``.
 
-    Minus infinity: it has none. Heartbeats and fetches bring answers every few seconds at the least.
+    Minus infinity without a connection. Heartbeats and fetches are answered at least every few seconds.
     """
     connections = list(consumer._client._conns.values())  # noqa: SLF001 - nothing public tells
     return max((connection._last_action for connection in connections), default=-math.inf)  # noqa: SLF001 - likewise
@@ -219,8 +219,8 @@ async def translated(what: str, *, timeout_s: float | None = None) -> AsyncItera
 
     Raises:
         FencedError: another producer with the same transactional id has fenced the block's.
-        LogError: in place of aiokafka's and the network's errors, and when the time is over. Of a write it is
-            not known whether it succeeded.
+        LogError: in place of errors of aiokafka and the network, and after the time limit. It is then unknown
+            whether a write has succeeded.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -244,13 +244,13 @@ def _said(exc: Exception) -> str:
 
 
 def seen(answer: asyncio.Future[Any]) -> None:
-    """A done callback: an error of ``answer`` is not reported by asyncio as one that nobody looked at."""
+    """Done callback that prevents asyncio's report of an error in ``answer`` that was never retrieved."""
     if not answer.cancelled():
         answer.exception()
 
 
 async def gathered(sent: Iterable[Awaitable[_T]]) -> list[_T]:
-    """The results of ``sent``, once all are there; else the first error of them, once all are over."""
+    """The results of ``sent``. If some fail, the first error is raised after all have ended."""
     answers = await asyncio.gather(*sent, return_exceptions=True)
     results = []
     for answer in answers:

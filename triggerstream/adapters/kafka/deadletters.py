@@ -68,7 +68,7 @@ class Buried:
 def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
     """The dead letter for a record of ``topic`` that could not be processed. It keeps its partition.
 
-    One that had no value has an empty one.
+    If the original has no value, it has an empty one.
     """
     record = letter.record
     value = record.value or b""
@@ -86,7 +86,7 @@ def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
         ours.append((CUT_HEADER, f"{len(value)}:{sha256(value).hexdigest()}".encode()))
         key, value, headers = key and key[:_KEY_HEAD_BYTES], value[:_HEAD_BYTES], ()
     if headers and headers[0][0] in _OPTIONAL:
-        # Whoever appended the record could otherwise have it read as a range of the log that was lost.
+        # Otherwise the program that appended the record could make it look like a lost range of the log.
         ours.append((OWN_HEADER, None))
     return NewRecord(key=key, value=value, headers=(*ours, *headers))
 
@@ -95,7 +95,7 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
     """The dead letter that a record of the dead-letter topic holds.
 
     Raises:
-        DecodeError: it is none that triggerstream wrote.
+        DecodeError: triggerstream did not write it.
     """
     said = dict(headers[:2])
     place = _PLACE.fullmatch(said.get(PLACE_HEADER) or b"")
@@ -137,7 +137,7 @@ class Graveyard:
         self._producer: AIOKafkaProducer | None = None
 
     async def bury(self, letter: DeadLetter, *, topic: str) -> None:
-        """Append what became of a record of ``topic``. It is durable when this returns.
+        """Append a dead letter for a record of ``topic``. It is durable when this returns.
 
         Raises:
             LogError: not known to be durable. Safe to call again.
@@ -161,7 +161,7 @@ class Graveyard:
                 raise
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         async with self._turn:
             await self._let_go()
 

@@ -1,4 +1,4 @@
-"""A partition's ledger and the plain appender, on aiokafka's producers."""
+"""The ledger of a partition and the appender, on aiokafka's producers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _GROUP_S = 30.0
 
 
 class _Entry(NamedTuple):
-    """An entry of a changelog; without a value, its key goes."""
+    """An entry of a changelog. An entry without a value deletes its key."""
 
     key: bytes
     value: bytes | None
@@ -114,7 +114,7 @@ class KafkaLedger:
             _send(producer, topics.dead_letters, self._partition, letters),
         ]
         failpoint("checkpoint.sent")
-        # A record that was not accepted shows here alone: commit_transaction does not raise for it.
+        # Only here does a record that was not accepted raise an error: commit_transaction does not.
         position: int
         async with translated("the log did not take a checkpoint"):
             position, *_ = await _all(sending)
@@ -156,7 +156,7 @@ class KafkaAppender:
             return await _send(producer, self._topic, partition, signed)
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         starting, self._starting = self._starting, None
         if starting is not None:
             started = (await asyncio.gather(starting, return_exceptions=True))[0]
@@ -172,8 +172,8 @@ class KafkaAppender:
 async def _all(sending: Iterable[Awaitable[Any]]) -> list[Any]:
     """The results of ``sending``.
 
-    The first error is raised, but for one that only says that the transaction is over: of what it ended, a
-    fence above all, another of them tells.
+    The first error is raised, except one that only reports the end of the transaction: another error then has
+    its cause, such as a fence.
     """
     tasks = [asyncio.ensure_future(one) for one in sending]
     try:

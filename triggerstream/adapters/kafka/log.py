@@ -23,8 +23,8 @@ class KafkaLog:
 
     The first append starts it.
 
-    A producer with which something failed is not used again: after a batch that a broker refused, aiokafka's
-    counts on from its number and everything later for that partition is refused as out of order.
+    A producer is not used again after a failure: after a refused batch, aiokafka does not reuse its sequence
+    number, so the broker refuses all later batches for that partition as out of order.
     """
 
     def __init__(self, connection: Connection, app: AppId, *, timeout_s: float = 10.0) -> None:
@@ -38,7 +38,7 @@ class KafkaLog:
     async def append(self, records: Sequence[NewRecord]) -> None:
         """Append ``records``; a session's stay in order. They are durable when this returns.
 
-        Where it fails, some of them may be in the log, or come there later: a session's first ones.
+        If it fails, some records may be in the log or be appended later: of each session, the first ones.
 
         Raises:
             LogError: not all are known to be durable. Safe to call again for events that carry an id.
@@ -79,7 +79,7 @@ class KafkaLog:
         return starting
 
     def _started(self, starting: asyncio.Task[tuple[AIOKafkaProducer, int]]) -> None:
-        """After a failure, have the next append try again."""
+        """Start the producer. After a failure, the next append tries again."""
         if self._starting is starting and (starting.cancelled() or starting.exception() is not None):
             self._starting = None
 
@@ -99,7 +99,7 @@ class KafkaLog:
             return await placing_partitions(self._connection, self._app, producer.client)
 
     def _leave(self, starting: asyncio.Task[tuple[AIOKafkaProducer, int]]) -> None:
-        """Have the next append start another producer. What this one still sends, it may send."""
+        """Make the next append start another producer. The old one may finish its pending sends."""
         if self._starting is starting:
             self._starting = None
             leaving = asyncio.create_task(stop(starting.result()[0]))
@@ -107,7 +107,7 @@ class KafkaLog:
             leaving.add_done_callback(self._leaving.discard)
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         starting, self._starting = self._starting, None
         if starting is not None:
             started = (await asyncio.gather(starting, return_exceptions=True))[0]

@@ -1,4 +1,4 @@
-"""Unreadable ranges of the log that an operator has given up, read from the dead letters."""
+"""Unreadable ranges of the log that an operator has declared lost, read from the dead letters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from triggerstream.engine.checkpoint import LostRange
 class LostRanges:
     """Lost ranges of one partition. The dead letters are read when first needed.
 
-    ``topic``: the topic that has lost them; None: the events topic.
+    ``topic``: the topic with the lost ranges; None: the events topic.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class LostRanges:
         self._found: list[LostRange] | None = None
 
     async def after(self, offset: int) -> int | None:
-        """The next readable offset after ``offset``, which cannot be read; None if nobody has given it up.
+        """The next readable offset after the unreadable ``offset``; None if no operator has declared it lost.
 
         Raises:
             LogError: the dead letters cannot be read.

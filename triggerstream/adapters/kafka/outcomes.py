@@ -1,4 +1,4 @@
-"""Outcomes of Celery workers, to the events topic: blocking, and after any fork."""
+"""Appends outcomes of Celery workers to the events topic. Blocking, and usable after a fork."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MARGIN_S = 2.0
 class KafkaOutcomeLog:
     """A :class:`triggerstream.engine.ports.OutcomeLog`. Any number of threads may report at once.
 
-    Each process has one thread with an event loop and a producer of its own, from its first report on. What
-    a process inherited through a fork is kept, unused, for as long as the process lives: to close it would
-    disturb the parent, which shares its sockets.
+    From its first report on, each process has one thread with an event loop and a producer. Objects inherited
+    through a fork are kept unused as long as the process lives: closing them would disturb the parent, which
+    shares their sockets.
     """
 
     def __init__(self, connection: Connection, app: AppId, *, timeout_s: float = 10.0) -> None:
@@ -48,11 +48,11 @@ class KafkaOutcomeLog:
         try:
             reporter.run(reporter.log.append([record]), within_s=self._timeout_s + _MARGIN_S)
         except UsageError as exc:
-            # There is no events topic. Somebody has to make one; the worker treats it as a log that is away.
+            # There is no events topic: for the worker, the log is not available.
             raise LogError(str(exc)) from exc
 
     def close(self) -> None:
-        """Let go of the thread and its connections."""
+        """End the thread and close its connections."""
         with self._lock:
             reporter, self._reporter = self._reporter, None
         if reporter is not None:
@@ -84,7 +84,7 @@ class _Reporter:
         except FutureTimeoutError as exc:
             raise LogError(f"an outcome was not reported within {within_s:g} s") from exc
         finally:
-            # Where Celery's time limit ended the wait, the report goes no further either.
+            # If Celery's time limit ended the wait, cancel the report as well.
             future.cancel()
 
     def close(self) -> None:

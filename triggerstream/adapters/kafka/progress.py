@@ -22,7 +22,7 @@ _TEXT = re.compile(r"(?P<length>[0-9]{1,18}):(?P<distances>([0-9]{1,18}(,[0-9]{1
 
 
 def metadata_of(topic_id: str, reached: Reached) -> tuple[str, Reached]:
-    """The metadata, and as much of ``reached`` as it says."""
+    """The metadata, and the part of ``reached`` that it contains."""
     if reached.upto == reached.position:
         return topic_id, reached
     size = len(topic_id) + len(f"{_SEPARATOR}{reached.upto - reached.position}:")
@@ -46,7 +46,7 @@ def topic_in(metadata: str | None) -> str:
 
 
 def reached_in(offset: int, metadata: str | None) -> Reached:
-    """The progress that was committed. What cannot be read is not known to be done."""
+    """The committed progress. If the metadata cannot be read, no later command counts as done."""
     unknown = Reached(position=offset, upto=offset)
     _, _, text = (metadata or "").partition(_SEPARATOR)
     found = _TEXT.fullmatch(text)

@@ -47,7 +47,7 @@ Take = Callable[[Any], bool]
 
 @dataclass(slots=True)
 class _Copy:
-    """A partition's changelog up to ``position``: states by key, and the marks beside them."""
+    """A partition's changelog up to ``position``: states and marks by key."""
 
     position: int
     entries: dict[bytes, bytes] = field(default_factory=dict)
@@ -69,8 +69,8 @@ class _Copy:
 class KafkaReader:
     """A :class:`triggerstream.engine.ports.Reader` of one app. It belongs to no group.
 
-    The first question after a session reads its partition's changelog, one that lists sessions those of all;
-    later ones read on. What was read is kept in memory.
+    The first query for a session reads the changelog of its partition; a list of sessions reads all
+    changelogs. Later queries read only newer entries. Entries are kept in memory.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class KafkaReader:
     ) -> Sequence[SessionRow]:
         """Sessions whose id begins with ``prefix``, by id, beyond ``after``.
 
-        The page that follows on the one before was read with it.
+        The next page was read ahead with the previous one.
         """
         await self._opened()
         begin, last = _key(SessionId(prefix)), "" if after is None else _key(after).decode()
@@ -164,7 +164,9 @@ class KafkaReader:
     async def outbox(
         self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
     ) -> Sequence[OutboxRow]:
-        """There is none: what was decided is in a topic, and a bridge's offset says what was handed over.
+        """Refuse: an app in Kafka has no outbox.
+
+        Decisions are in a topic, and the bridge's offset is its progress.
 
         Raises:
             UsageError: always; the message says where to look.
@@ -189,7 +191,7 @@ class KafkaReader:
         return found
 
     async def progress(self, *, partition: int = 0) -> Progress:
-        """How far the partition's owner is, and its log."""
+        """The offset that the partition's owner has reached, and the end of its log."""
         copy = await self._caught_up(partition)
         mark = copy.entries.get(CHECKPOINT_KEY)
         _, end = await self._extent(self._topics.events, partition)
@@ -201,7 +203,7 @@ class KafkaReader:
         )
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await stop(consumer)
@@ -223,7 +225,7 @@ class KafkaReader:
         return SessionRow(id=session, state=value, due_us=due_us, decoder=decoder)
 
     async def _caught_up(self, partition: int) -> _Copy:
-        """The partition's changelog as it is now."""
+        """The partition's changelog, read up to its current end."""
         await self._opened()
         async with self._turn:
             copy = self._copies.setdefault(partition, _Copy(0))
@@ -236,7 +238,7 @@ class KafkaReader:
             await self._read_turn(topic, partition, begin, take)
 
     async def _read_turn(self, topic: str, partition: int, begin: int, take: Take) -> int:
-        """Give the committed records from ``begin`` to the current end to ``take``.
+        """Pass the committed records from ``begin`` to the current end to ``take``.
 
         Returns the position after them.
         """
@@ -305,7 +307,7 @@ def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa
     except DecodeError as exc:
         offset, last, left_out, reason = None, None, None, str(exc)
     else:
-        # A command has no place in the log.
+        # A command has no position in the log.
         offset = found.record.offset if found.topic == log else None
         last = found.last if found.topic == log else None
         left_out, reason, headers = found.left_out, found.reason, found.record.headers

@@ -54,7 +54,7 @@ async def extents(
     Raises:
         KafkaError: no answer, or an error.
     """
-    # A reader of committed records is answered with the last stable offset.
+    # For a reader of committed records, the answer is the last stable offset.
     async with connection.running(connection.reader(committed=False)) as consumer:
         ends = await consumer.end_offsets(places)
         begins = await consumer.beginning_offsets(places)
@@ -151,7 +151,7 @@ async def _read(
 ) -> AsyncGenerator[tuple[TopicPartition, list[Any], int]]:
     """Chunks of ``ranges``. ``after_lost`` may be given for one range only: a fetch that fails loses all.
 
-    The position decides where the end is: control records have offsets too, and the last record may be one.
+    The end is detected by position, because the last record may be a control record, which is not delivered.
     """
     positions = {place: begin for place, (begin, end) in ranges.items() if begin < end}
     if not positions:
@@ -183,7 +183,7 @@ async def _read(
                     f"{ranges[place][1]}{await _open_transaction(reader, place)}"
                 )
     finally:
-        # Otherwise it would go on fetching what follows, which delays answers to other requests.
+        # Otherwise it would continue to fetch, which delays answers to other requests.
         reader.unsubscribe()
 
 

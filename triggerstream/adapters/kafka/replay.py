@@ -29,7 +29,7 @@ _PIECE = 1_000
 class KafkaRecords:
     """A :class:`triggerstream.engine.replay.archive.RecordReader` of a partition of ``topic``.
 
-    ``lost``: ranges that an operator has given up, which are skipped.
+    ``lost``: ranges that an operator has declared lost, which are skipped.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class KafkaRecords:
 
 
 async def refuse_wrong_topics(connection: Connection, app: AppId) -> None:
-    """Raise where the topics of ``app`` are not as they must be, as a worker does.
+    """Raise if a worker would refuse the topics of ``app``.
 
     Raises:
-        UsageError: they are not; the message says what puts them right.
+        UsageError: a topic is wrong; the message has the repair.
         LogError: the cluster cannot be reached.
     """
     for finding in await check(connection, app):
@@ -80,7 +80,7 @@ async def refuse_wrong_topics(connection: Connection, app: AppId) -> None:
 
 
 async def refuse_members(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> None:
-    """Raise where workers of ``app`` run.
+    """Raise if workers of ``app`` are running.
 
     Raises:
         UsageError: its group has members.

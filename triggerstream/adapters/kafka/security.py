@@ -1,4 +1,4 @@
-"""TLS and SASL toward the brokers, and the app's control key: one file says it for every client.
+"""TLS and SASL for the connection to brokers, and the app's control key: one file for every client.
 
 ::
 
@@ -9,8 +9,8 @@
     }
 
 Every part is optional. Secrets are in separate files, which are read each time a client is made, and are
-refused if others can read them. A relative path begins at the folder of the file. Control keys are explained
-in :mod:`triggerstream.wire.signature`; they are read once, together with the file itself.
+refused if others can read them. A relative path is relative to the folder of the file. Control keys are
+explained in :mod:`triggerstream.wire.signature`; they are read once, together with the file itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MECHANISMS = (PLAIN, "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """``ca``: who signed the brokers' certificates; None: one that this machine trusts anyhow.
+    """TLS settings. ``ca``: the CA of the brokers' certificates; None: those that this machine trusts.
 
     ``cert`` and ``key`` are the client's own, where brokers ask for one.
     """
@@ -46,7 +46,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sasl:
-    """An account of the brokers'."""
+    """An account at the brokers."""
 
     mechanism: str
     username: str
@@ -64,12 +64,12 @@ class Security:
 
     @property
     def protocol(self) -> str:
-        """Kafka's word for it."""
+        """Kafka's name of the protocol."""
         encrypted = "PLAINTEXT" if self.tls is None else "SSL"
         return encrypted if self.sasl is None else f"SASL_{encrypted}"
 
     def options(self) -> dict[str, Any]:
-        """What a client of aiokafka's is made with. The files are read now.
+        """The options for a client of aiokafka. The files are read now.
 
         Raises:
             UsageError: one of them cannot be used.
@@ -86,7 +86,7 @@ class Security:
         return options
 
     def context(self) -> ssl.SSLContext | None:
-        """For TLS, with the certificates as they are now.
+        """The TLS context, with the certificates read now.
 
         Raises:
             UsageError: they cannot be used.
@@ -109,7 +109,7 @@ class Security:
         return context
 
     def password(self) -> str:
-        """The account's, as it is now; a line break at the end of the file is none of it.
+        """The account's password, read now, without the line break at the end of the file.
 
         Raises:
             UsageError: it cannot be read.
@@ -146,7 +146,7 @@ def read(path: Path) -> Security:
     """Read the file at ``path``.
 
     Raises:
-        UsageError: it cannot be used; the message names the place, and what would be right.
+        UsageError: it cannot be used; the message names the place and what would be right.
     """
     try:
         value = loads(path.read_bytes())

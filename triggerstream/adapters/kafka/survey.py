@@ -64,7 +64,7 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
 async def not_handed_over(connection: Connection, app: AppId, partitions: int) -> UnhandedCommands | None:
     """The number of commands that the app's bridge has not handed over; None if it never committed an offset.
 
-    Marks of transactions have offsets too, so that there are at most so many commands.
+    Transaction markers have offsets too, so the number is an upper limit.
 
     Raises:
         LogError: the cluster does not answer.

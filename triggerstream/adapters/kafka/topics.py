@@ -1,4 +1,4 @@
-"""The topics of an app: their names and settings, and how they are made."""
+"""The topics of an app: their names, their settings, and their creation."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Topics:
 
     @classmethod
     def of(cls, app: AppId) -> Topics:
-        """Those of ``app``.
+        """The topics of ``app``.
 
         Raises:
-            UsageError: Kafka takes no such names.
+            UsageError: Kafka does not accept such names.
         """
         if not is_kafka_app(app):
             raise UsageError(f"app {app!r}: in Kafka its name {KAFKA_APP_RULE}")
@@ -65,13 +65,13 @@ class Topics:
         )
 
     def all(self) -> tuple[str, ...]:
-        """Every one of them."""
+        """All topics."""
         return (self.events, self.commands, self.dead_letters, self.changelog)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The settings of a topic: ``exactly`` and ``at_least`` must hold, ``usually`` is how it begins."""
+    """The settings of a topic: ``exactly`` and ``at_least`` are required, ``usually`` are initial values."""
 
     name: str
     exactly: dict[str, str]
@@ -79,11 +79,11 @@ class Wanted:
     usually: dict[str, str] = field(default_factory=dict)
 
     def settings(self) -> dict[str, str]:
-        """What it is made with."""
+        """The settings with which it is created."""
         return self.usually | {name: str(least) for name, least in self.at_least.items()} | self.exactly
 
     def wrong(self, present: dict[str, str]) -> dict[str, str]:
-        """Of those that must hold, the ones that do not, as they should be."""
+        """The required settings that are wrong in ``present``, with their right values."""
         exactly = {name: value for name, value in self.exactly.items() if present.get(name) != value}
         return exactly | {
             name: str(least) for name, least in self.at_least.items() if int(present.get(name) or 0) < least
@@ -91,7 +91,7 @@ class Wanted:
 
 
 def wanted_of(topics: Topics) -> tuple[Wanted, ...]:
-    """The settings of each topic."""
+    """The settings of each topic of the app."""
     bounds = Bounds()
     # A replica that lags behind must not become leader: acknowledged events would be gone.
     kept = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false"}
@@ -167,7 +167,7 @@ async def create(
             request = CreateTopicsRequest(requests, timeout=round(timeout_s * 1000), validate_only=False)
             answer = await client.send(client.get_random_node(), request)
             for name, code, message in answer.topic_errors:
-                # Somebody else may make them at the same time.
+                # Another process may create them at the same time.
                 if code and for_code(code) is not TopicAlreadyExistsError:
                     raise LogError(f"{name} cannot be made: {message}")
         while not _usable(await describe(client, topics.all()), topics):  # noqa: ASYNC110 - a broker's doing

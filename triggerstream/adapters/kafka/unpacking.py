@@ -1,4 +1,4 @@
-"""Compressed record batches, unpacked within a bound: 1 MiB of zeros that are packed may be gigabytes."""
+"""Unpacks compressed record batches within a bound, because 1 MiB may unpack to gigabytes of zeros."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _BLOCK = struct.Struct(">i")
 
 
 class UnpackError(Exception):
-    """A batch that cannot be unpacked within the bound. It came so from its producer, if its CRC is right."""
+    """A batch cannot be unpacked within the bound. If its CRC is right, its producer has written it so."""
 
 
 def unpack(codec: int, packed: memoryview, *, head: bytearray, most: int | None = None) -> bytearray:
-    """``head``, and after it what ``packed`` unpacks to; no more than that is ever allocated for it.
+    """``head``, followed by the unpacked ``packed``. No more than that is ever allocated.
 
-    ``most``: None stands for ``UNPACKED_BYTES``.
+    ``most``: None means ``UNPACKED_BYTES``.
 
     Raises:
-        UnpackError: it is more than ``most`` bytes, or nothing that ``codec`` can unpack.
+        UnpackError: it is longer than ``most`` bytes, or ``codec`` cannot unpack it.
     """
     most = UNPACKED_BYTES if most is None else most
     try:
@@ -49,7 +49,7 @@ def unpack(codec: int, packed: memoryview, *, head: bytearray, most: int | None 
 
 
 def _gunzip(packed: memoryview, head: bytearray, most: int) -> bytearray:
-    """All members one after another; what follows them and is none is ignored, as brokers do."""
+    """Unpack all members in order. Other bytes after them are ignored, as brokers do."""
     found, rest = bytearray(head), bytes(packed)
     while rest:
         begun = len(found)
@@ -64,7 +64,10 @@ def _gunzip(packed: memoryview, head: bytearray, most: int) -> bytearray:
 
 
 def _member(packed: bytes, found: bytearray, end: int) -> bytes:
-    """Unpack the first member of ``packed`` to ``found``, up to its position ``end``; what follows it."""
+    """Unpack the first member of ``packed`` to ``found``, up to position ``end``.
+
+    Returns the bytes after it.
+    """
     unpacking = zlib.decompressobj(_WITH_GZIP_HEAD)
     while not unpacking.eof:
         piece = unpacking.decompress(packed, _GZIP_PIECE)
@@ -78,7 +81,10 @@ def _member(packed: bytes, found: bytearray, end: int) -> bytes:
 
 
 def _unsnap(packed: memoryview, head: bytearray, most: int) -> bytearray:
-    """One block, or several with their lengths before them, as Java clients write; each says what it has."""
+    """Unpack one block, or several with length prefixes, as Java clients write.
+
+    Each states its unpacked length.
+    """
     if not _detect_xerial_stream(packed):
         blocks = [packed]
     else:

@@ -40,7 +40,7 @@ async def watch_topics(
     missed = 0
     while True:
         await asyncio.sleep(every_s)
-        with suppress(LogError):  # Kafka is not available: other clients report it
+        with suppress(LogError):  # Kafka is not available; other clients report it
             async with translated("cannot look at topics", timeout_s=every_s), connection.client() as client:
                 found = (await describe(client, list(ids))).topics
             for name, topic in found.items():
