@@ -521,7 +521,7 @@ async def begin(connection: Connection, app: AppId, start: Start | None, *, agre
         async with connection.running(_outsider(connection, app)) as consumer:
             consumer.assign(places)
             first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-            # aiokafka's public methods do not take metadata, and do not wait for a coordinator that is starting.
+            # aiokafka's public methods take no metadata, and do not wait for a coordinator that is starting.
             committed = await consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001
     lacking = {
         place: why
