@@ -12,6 +12,7 @@ from triggerstream.core.deciding import timer_due_us
 from triggerstream.core.effects import NOTHING, Refused, Why
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import JsonObject, TaskName, TriggerName
+from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import Instance, SessionState, Status
 from triggerstream.wire import state as wire
 
@@ -181,8 +182,8 @@ def test_an_event_is_forgotten_with_the_last_instance_that_captured_it() -> None
     story = Story({"$bounds": {"resolvedInstances": 1}, "t": task(andEvery="a")})
     for number in range(3):
         story.fire("a")
-        story.finished(f"t#{number}")
-    assert story.statuses() == {"t#2": "finished"}
+        story.skipped(f"t#{number}")
+    assert story.statuses() == {"t#2": "skipped"}
     assert state_of(story).held == {}
 
 
@@ -203,13 +204,26 @@ def test_the_instance_that_was_resolved_first_is_forgotten_first_whatever_its_ta
 
 def test_events_of_instances_that_are_forgotten_for_their_length_are_not_kept_either() -> None:
     story = Story({"$bounds": {"resolvedBytes": 1_500}, "t": task(andEvery="a")}, sizes=SIZES)
-    for number in range(4):
+    for number in range(6):
         story.fire("a", {"x": "x" * 500})
-        story.finished(f"t#{number}")
+        story.skipped(f"t#{number}")
     state = state_of(story)
     kept = state.tasks[TaskName("t")].resolved.values()
     captured = {offset for instance in kept for offset in instance.captured.values()}
     latest = state.seen[TriggerName("a")].offset
     assert {offset for held in state.held.values() for offset in held} == captured - {latest}
+    assert resolved_bytes(state, SIZES) <= 1_500
     assert "t#0" not in story.statuses()
-    assert "t#3" in story.statuses()
+    assert "t#5" in story.statuses()
+
+
+def test_as_many_instances_are_forgotten_at_once_as_a_smaller_bound_needs() -> None:
+    tasks: JsonObject = {"t": task(andEvery="a")}
+    story = Story(tasks, sizes=SIZES)
+    for number in range(6):
+        story.fire("a", {"x": "x" * 500})
+        story.skipped(f"t#{number}")
+    assert resolved_bytes(state_of(story), SIZES) > 3_000
+    story.apply({"$bounds": {"resolvedBytes": 1_500}, **tasks})
+    story.touch()
+    assert 500 < resolved_bytes(state_of(story), SIZES) <= 1_500

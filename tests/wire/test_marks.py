@@ -86,6 +86,12 @@ def test_a_damaged_mark_is_named_with_its_place(change: dict[str, object], says:
     assert str(refused.value).startswith(says)
 
 
+def test_a_mark_that_is_no_object_is_named_so() -> None:
+    with pytest.raises(DecodeError) as refused:
+        decode_checkpoint(b"[]")
+    assert str(refused.value) == ": must be an object, is an array"
+
+
 def test_a_mark_names_the_configuration_in_force() -> None:
     text = '{"t": {"after": ["a"], "run": "r"}}'
     applied = Applied(config=tasksfile.read(text, name="t"), offset=0, arrival_us=7, number=4)
@@ -130,6 +136,9 @@ def test_another_log_is_named_by_what_differs(found: Identity, says: str) -> Non
     check_identity(mark, IDENTITY, place="partition 1")
     with pytest.raises(IdentityError) as refused:
         check_identity(mark, found, place="partition 1", repair="; repair it")
+    with pytest.raises(IdentityError) as bare:
+        check_identity(mark, found, place="partition 1")
+    assert f"{bare.value}; repair it" == str(refused.value)
     assert str(refused.value).startswith("partition 1: its checkpoint ")
     assert str(refused.value).endswith(says)
 
