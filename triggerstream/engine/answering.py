@@ -1,4 +1,4 @@
-"""Work that goes on while brokers answer, however long it takes: a slow process is not a dead one."""
+"""Waits for work that depends on brokers. It may take any time as long as brokers answer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TICKS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long to wait for work that brokers must answer.
+    """Time limits for work that depends on brokers.
 
-    ``answered_at``: when a broker last answered this process, by the monotonic clock. ``silence_s``: work is
-    given up after so long without an answer; ``longest_s``: after so long even though brokers answer.
+    ``answered_at``: monotonic time of the last answer of a broker. ``silence_s``: the time without an answer
+    after which work is cancelled. ``longest_s``: the time limit even if brokers answer.
     """
 
     answered_at: Callable[[], float]
@@ -28,13 +28,15 @@ class Patience:
     longest_s: float
 
     async def wait(self, work: Coroutine[Any, Any, _T], *, place: str, what: str) -> _T:
-        """The result of ``work``. ``place`` and ``what`` name it in messages; a cancellation ends it first.
+        """The result of ``work``.
 
-        Silence is counted in ticks: a process that was stopped misses one of them, not all, and hears
-        from the broker whether it was fenced meanwhile.
+        ``place`` and ``what`` name it in messages. A cancellation first ends the work.
+
+        Silence is counted in ticks. A process that was stopped misses one tick, not all, so the broker can
+        still report that it was fenced meanwhile.
 
         Raises:
-            LogError: it was given up.
+            LogError: a time limit is over.
         """
         task = asyncio.create_task(work)
         try:
@@ -62,6 +64,6 @@ class Patience:
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
-    """Keep asyncio from reporting an error of work that was given up."""
+    """Prevent asyncio's report of an error in work that was cancelled."""
     if not task.cancelled():
         task.exception()

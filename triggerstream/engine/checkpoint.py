@@ -30,7 +30,7 @@ class Decided(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostRange:
-    """Offsets of a partition, ``first`` to ``last``, that cannot be read and were given up by an operator."""
+    """Unreadable offsets of a partition, ``first`` to ``last``, that an operator has declared lost."""
 
     partition: int
     first: int
@@ -58,7 +58,7 @@ class DeadLetter:
 
 
 def dead_letter_of(record: Record, reason: str) -> DeadLetter:
-    """The dead letter of ``record``, or of the range of the log that it stands for."""
+    """The dead letter of ``record``, or of the range of the log that it replaces."""
     unfit = record.unfit
     if unfit is None:
         return DeadLetter(record=record, reason=reason)
@@ -72,9 +72,9 @@ def dead_letter_of(record: Record, reason: str) -> DeadLetter:
 class Checkpoint:
     """The effects of a batch, in the order in which they were decided.
 
-    ``offset`` is the next offset to read. ``settled`` are the commands that need not be handed over any
-    more. ``rehomed`` are records that belong to another partition. ``rules`` is set where a configuration
-    was among the records. ``records`` is how many it took, ``size`` the bytes that it makes durable.
+    ``offset`` is the next offset to read. ``settled`` are the commands that need no hand-over any more.
+    ``rehomed`` are records that belong to another partition. ``rules`` is set if a configuration was among
+    the records. ``records`` is the number of records, ``size`` the number of bytes to make durable.
     """
 
     partition: int

@@ -1,4 +1,4 @@
-"""Bringing a configuration into force: the same for every engine."""
+"""Records that bring a configuration into force, the same for every engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named points at which a test has the process die: between any two effects of a checkpoint or a take-over.
+"""Failpoints: named points at which a test kills or stops the process.
 
 ``TRIGGERSTREAM_FAILPOINT=name`` kills the process (SIGKILL) when it reaches ``name``; ``name:3`` the third
 time; ``name:1:STOP`` sends SIGSTOP instead, for a process that pauses there and wakes up later.
@@ -45,7 +45,7 @@ REBUILD = (
 
 
 class _Armed:
-    """The failpoint that is armed in this process; ``left`` counts down to the time that counts."""
+    """The failpoint that is armed in this process. ``left``: how many more times it must be reached."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         name, _, rest = environment.get(variables.FAILPOINT, "").partition(":")
@@ -64,6 +64,6 @@ _ARMED = _Armed(os.environ)
 
 
 def failpoint(name: str) -> None:
-    """Die here if a test says so. One comparison of a string otherwise."""
+    """End the process here if a test has armed ``name``. Otherwise it costs one comparison of strings."""
     if name == _ARMED.name:
         _ARMED.reach()

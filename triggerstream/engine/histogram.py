@@ -11,13 +11,13 @@ BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 @dataclass(slots=True)
 class Durations:
-    """``counts``: how often it took up to each bound, but longer than the one before; the last, longer."""
+    """Histogram. ``counts``: the number of durations up to each bound; the last one is beyond all bounds."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     sum_s: float = 0.0
 
     def note(self, took_s: float) -> None:
-        """Count one."""
+        """Count one duration."""
         self.counts[bisect_left(BOUNDS_S, took_s)] += 1
         self.sum_s += took_s
 

@@ -1,4 +1,4 @@
-"""Bounds on the lines that strangers, or libraries without a broker, can have logged."""
+"""Limits for log lines that unknown clients, or libraries without a broker, can cause."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Allowance(Generic[_K]):
         """What was left out in this window."""
 
     def turn(self) -> Mapping[_K, int]:
-        """Begin a new window if the last one is over; what was left out in that."""
+        """Begin a new window if the last one is over. Returns the number of lines left out in that one."""
         now = self._clock()
         if now - self._begun < _WINDOW_S:
             return {}
@@ -61,7 +61,7 @@ class LogLimit:
 
     @property
     def left_out(self) -> int:
-        """How many lines were left out in this window."""
+        """The number of lines left out in this window."""
         return self._allowance.left_out[None]
 
     def note(self, message: str, exc: object = None) -> None:
@@ -75,7 +75,7 @@ class LogLimit:
 
 
 class LibraryLimit(logging.Filter):
-    """A handler's filter: lines of libraries are few in a minute, and those left out are counted.
+    """Filter of a handler: limits the lines of libraries in a minute, and counts those left out.
 
     Our own lines always pass. The first line of a library in a new minute is preceded by the counts.
     """

@@ -1,8 +1,7 @@
 """Touches idle sessions that prevent the deletion of old configurations.
 
 A configuration is kept until every session has met its successor, which a session does at its next event.
-If too many are kept, sessions that are far behind get such an event: a touch, which decides nothing by
-itself.
+If too many are kept, a touch is appended for sessions that are far behind. A touch decides nothing by itself.
 """
 
 from __future__ import annotations

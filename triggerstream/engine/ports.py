@@ -20,7 +20,7 @@ from triggerstream.wire.records import Headers, NewRecord, Record
 
 
 class Clock(Protocol):
-    """The wall clock. It says when a timer event is worth appending, and never what is decided."""
+    """The wall clock. It determines when timer events are appended. Decisions never depend on it."""
 
     def now_us(self) -> int:
         """Microseconds since the Unix epoch, UTC. May step back."""
@@ -35,17 +35,17 @@ class Log(Protocol):
     async def append(self, records: Sequence[NewRecord]) -> None:
         """Append ``records``, those of a session in order. They are durable when this returns.
 
-        A log with partitions has no place for a record without a key: configurations are applied there.
+        A log with partitions refuses a record without a key: configurations are applied in another way there.
 
         Raises:
-            LogError: not all are known to be durable; a session's first ones may be. Safe to call again for
-                events that carry an id.
-            UsageError: the log does not exist, or has no place for a record.
-            DecodeError: the log checks events before it takes them, and one is none.
+            LogError: it is unknown whether all are durable; of each session, the first ones may be. Safe to
+                call again for events with an id.
+            UsageError: the log does not exist, or refuses a record without a key.
+            DecodeError: a record is not a valid event, if the log checks that.
         """
 
     async def close(self) -> None:
-        """Let go of what the log holds."""
+        """Close the log's connections and files."""
 
 
 class OutcomeLog(Protocol):
@@ -55,7 +55,8 @@ class OutcomeLog(Protocol):
         """Append one outcome event. It is durable when this returns.
 
         Raises:
-            LogError: not known to be durable. Safe to call again: a second outcome changes nothing.
+            LogError: it is unknown whether it is durable. Safe to call again: a second outcome changes
+                nothing.
         """
 
 
@@ -68,17 +69,17 @@ class Dispatcher(Protocol):
         Raises:
             DispatchError: the executor's queue did not confirm it. Safe to call again.
             DestinationError: the same, and it is the queue or exchange of this decision that is refused.
-            UndispatchableError: it never will be accepted; the message is the reason.
+            UndispatchableError: it can never be accepted; the message is the reason.
         """
 
     def destination(self, decision: Decision) -> str | None:
         """The queue or exchange of a decision, in the words of a DestinationError; None: not known.
 
-        Engines ask only while some destination is refused.
+        Engines call this only while a destination is refused.
         """
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +100,10 @@ class ConfigurationText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """A decision that is to be handed over, or was and is not settled.
+    """A decision in the outbox: to be handed over, or handed over and not settled.
 
-    Rows were decided in the order of their ``number``, which stays theirs while an engine runs. ``value``
-    holds the decision's bytes on the wire. ``sent_us`` may lag behind what was really handed over.
+    Rows are in the order of decision by ``number``, which does not change while an engine runs. ``value`` is
+    the encoded decision. ``sent_us`` may be missing shortly after a hand-over.
     """
 
     number: int
@@ -122,7 +123,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The executor can never take row ``number``; ``failed`` is the outcome that says so, if there is one."""
+    """The executor can never accept row ``number``.
+
+    ``failed`` is the outcome that reports it, if there is one.
+    """
 
     number: int
     reason: str
@@ -133,9 +137,9 @@ class Refused:
 class Resumed:
     """The point at which an engine continues.
 
-    ``offset`` is the next to read; ``configurations`` the history of the rules, oldest first; ``outbox`` the
-    number of the last row, 0 for none; ``due`` when the timers of sessions are due; ``scanned`` the offset of
-    the configuration after which all sessions were looked at.
+    ``offset`` is the next offset to read, ``configurations`` the history of the rules, oldest first.
+    ``outbox`` is the number of the last row, 0 if there is none. ``due`` has the due times of sessions'
+    timers. ``scanned`` is the offset of the configuration for which all sessions were scanned.
     """
 
     offset: int = 0
@@ -156,7 +160,7 @@ class Unmigrated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescheduled:
-    """When a session's next timer is due under the rules of now, and the configuration that it needs kept."""
+    """A session's next due time under the current rules, and the oldest configuration that it still needs."""
 
     session: SessionId
     due_us: int | None
@@ -166,45 +170,48 @@ class Rescheduled:
 class Store(Protocol):
     """The embedded engine's own tables, and its reading side of the log.
 
-    Any method raises LogError where the store fails; the engine then ends, and goes on from the last
-    checkpoint when it is started again.
+    Any method raises LogError if the store fails. The engine then ends. After a restart it continues from the
+    last checkpoint.
     """
 
     async def open(self) -> Resumed:
-        """Take the store for this engine alone, until ``close`` or the end of the process.
+        """Lock the store for this engine, until ``close`` or the end of the process.
 
         Raises:
             UsageError: another engine has it, or it is not this app's.
         """
 
     async def read(self, offset: int, *, limit: int) -> Sequence[Record]:
-        """Up to ``limit`` records from ``offset`` on, in order; fewer where they are large."""
+        """Up to ``limit`` records from ``offset`` on, in order; fewer if they are large."""
 
     async def end(self) -> int:
         """The offset that the next record will take."""
 
     async def wait(self, offset: int) -> None:
-        """Return once the log holds a record at ``offset`` or beyond, or ``wake`` was called."""
+        """Return once the log has a record at ``offset`` or beyond, or ``wake`` was called."""
 
     def wake(self) -> None:
-        """Have ``wait`` return: the one that waits now, else the next."""
+        """Make the current call of ``wait`` return, or else the next one."""
 
     async def load(self, expected: Collection[SessionId]) -> Callable[[SessionId], bytes | None]:
-        """What returns a session's stored state: at once for the ``expected`` ones, correctly for any."""
+        """A function that returns a session's stored state.
+
+        The states of ``expected`` sessions are read at once.
+        """
 
     async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
-        """Make ``checkpoint`` durable, all or nothing; the number of the first row that it decided.
+        """Make ``checkpoint`` durable, all or nothing. Returns the number of its first row.
 
-        In order: ``sent`` is noted (a revocation, or a row settled before, goes); each decision gets the next
-        number, and takes the place of a row of the same command (a revocation: of one not sent yet); a
-        settled row goes if it was sent, else once it is; records that were re-homed join the log.
+        The steps, in order: ``sent`` is noted, and sent revocations and settled rows are deleted. Each
+        decision gets the next number and replaces a row of the same command (a revocation: only an unsent
+        one). A settled row is deleted once it was sent. Re-homed records are appended to the log.
         """
 
     async def sent(self, sent: Sequence[Sent]) -> None:
-        """Note what was handed over, between checkpoints."""
+        """Note rows that were handed over, between checkpoints."""
 
     async def refuse(self, refused: Refused) -> None:
-        """Move a row to the dead letters and append the outcome that says why, all or nothing."""
+        """Move a row to the dead letters and append the outcome with the reason, all or nothing."""
 
     async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
         """Rows with a number greater than ``after``, in order."""
@@ -215,13 +222,16 @@ class Store(Protocol):
         """Sessions that have not met the configuration at offset ``config``, by place, beyond ``after``."""
 
     async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
-        """Set when timers are due; with ``scanned``, note that every session was looked at for it."""
+        """Set the due times of timers. With ``scanned``, note that all sessions were scanned for it."""
 
     async def forget(self, rules: Rules) -> Rules:
-        """``rules`` without the configurations that every session is past; they leave the store as well."""
+        """``rules`` without configurations that no session needs any more.
+
+        They are deleted from the store too.
+        """
 
     async def close(self) -> None:
-        """Let go of the store, so that another engine may take it."""
+        """Close and unlock the store, so that another engine may open it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,10 +256,10 @@ class SessionRow:
 class DeadLetterRow:
     """A record that was not folded, or a command that could not be handed over, and why.
 
-    ``number`` orders dead letters. ``offset`` is the record's offset in the log; None for a command, whose
-    bytes are in ``value``. ``last``: the dead letter is for a lost range of the log, ``offset`` to ``last``.
-    ``left_out``: the record itself was folded, and the dead letter is a trigger that follows from it, as a
-    separate event; ``left_out`` numbers such triggers of one record from 0.
+    Dead letters are ordered by ``number``. ``offset`` is the record's offset in the log; None for a command,
+    whose bytes are in ``value``. ``last``: the dead letter is for a lost range of the log, ``offset`` to
+    ``last``. ``left_out``: the record itself was folded, and the dead letter is a trigger that follows from
+    it, as a separate event; ``left_out`` numbers such triggers of one record from 0.
     """
 
     number: int
@@ -266,9 +276,9 @@ class DeadLetterRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """``offset``: the next that the engine will read; ``end``: the next that the log will give.
+    """Progress of an engine. ``offset``: the next one that it will read; ``end``: the end of the log.
 
-    ``outbox`` counts the decisions that are not settled. None: not known where the engine keeps its state.
+    ``outbox`` is the number of decisions that are not settled; None: the engine has no outbox.
     """
 
     offset: int
@@ -278,16 +288,16 @@ class Progress:
 
     @property
     def lag(self) -> int:
-        """How many records wait to be folded."""
+        """The number of records that are not folded yet."""
         return self.end - self.offset
 
 
 class Reader(Protocol):
-    """A view for people, while the engine runs or not. It changes nothing. Pages go on after a key.
+    """Read-only view of stored data, while the engine runs or not. The next page begins after a key.
 
-    Offsets are those of a ``partition`` of the log; one that has no partitions has number 0 alone. In Kafka,
-    a checkpoint shows some milliseconds after it was made durable. Any method raises LogError where the store
-    cannot be read, and UsageError for what can be no session's id.
+    Offsets are those of a ``partition`` of the log; a log without partitions has only number 0. In Kafka, a
+    checkpoint is visible some milliseconds after it was made durable. Any method raises LogError if the store
+    cannot be read, and UsageError for an invalid session id.
     """
 
     async def partition(self, session: SessionId) -> int:
@@ -329,7 +339,7 @@ class Reader(Protocol):
         """Records beyond offset ``after``, in order."""
 
     async def progress(self, *, partition: int = 0) -> Progress:
-        """How far the engine is."""
+        """The progress of the engine."""
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""

@@ -1,4 +1,4 @@
-"""From records to a checkpoint: decode, fold, encode. Pure: the engine around it makes the result durable.
+"""Turns records into a checkpoint: decode, fold, encode. Pure: the engine makes the result durable.
 
 The rules are in section 11 of ``docs/semantics.md``.
 """
@@ -41,15 +41,14 @@ _SIZES = state.EncodedSizes()
 
 
 class FoldVersionError(TriggerstreamError):
-    """A configuration asks for a fold that this release does not have: a newer release must run first."""
+    """A configuration needs a version of the fold that this release does not have. Run a newer release."""
 
 
 class Processor:
     """Folds batches of one partition.
 
-    Between two batches it only remembers which state a session's bytes stood for as it encoded them, so that
-    one whose next event follows soon is not decoded again. With ``control``, the engine's own events
-    count only with a signature.
+    Between batches it only caches decoded states by their bytes, so that the state of an active session is
+    not decoded again. With ``control``, the engine's own events count only with a signature.
     """
 
     def __init__(
@@ -91,7 +90,10 @@ class Processor:
         return stored
 
     def recall(self, session: SessionId, stored: bytes) -> SessionState:
-        """The state that ``stored`` stands for. Nobody writes to a state, so it may be the one of before."""
+        """The decoded ``stored``, perhaps from the cache.
+
+        States are never modified, so they can be shared.
+        """
         remembered = self._encoded.pop(session, None)
         if remembered is None or remembered[0] != stored:
             return self.decoder.read(session, stored)
@@ -105,15 +107,16 @@ class Processor:
         *,
         most: int | None = None,
     ) -> Checkpoint:
-        """Fold ``records``, which follow one another in the partition, into a checkpoint.
+        """Fold ``records``, which are consecutive in the partition, into a checkpoint.
 
-        With ``most``, only until what they decide and change has about so many bytes.
-        The rest is for another.
-        ``load`` returns a session's stored state; of a session that is at home here it is asked once.
+        With ``most``, it stops when decisions and changes have about this number of bytes.
+        The rest is for the next call. ``load`` returns a session's stored state; it is called once for each
+        session of this partition.
 
         Raises:
-            FoldVersionError: see the class. Then nothing of the batch may be made durable.
-            UnreadableStateError: a stored state cannot be read. Then no part may be made durable, either.
+            FoldVersionError: see the class. No part of the batch may then be made durable.
+            UnreadableStateError: a stored state cannot be read. No part of the batch may then be made
+                durable.
         """
         batch = _Batch(self, rules, load)
         limit = sys.maxsize if most is None else most
@@ -127,9 +130,9 @@ class Processor:
 class _Session:
     """A session's state during a batch.
 
-    ``length`` are the bytes that it had. ``room`` is what it may grow by, at worst, before it is measured,
-    ``resolved_room`` the same for its resolved instances. None is left where a configuration is to be met: it
-    may seed, and have other bounds.
+    ``length`` is its stored length in bytes. ``room`` is the number of bytes by which it may grow before it
+    must be measured, ``resolved_room`` the same for its resolved instances. Both are 0 if it has to meet a
+    configuration, which may seed instances and have other bounds.
     """
 
     __slots__ = ("changed", "length", "resolved_room", "room", "state")
@@ -188,7 +191,7 @@ class _Batch:
         session = self.sessions.get(event.session)
         if session is None:
             stored = self.load(event.session)
-            # What has a state here was found to belong here when it got it.
+            # A session with a state here was checked when it got its first state.
             if stored is None and self._belongs_elsewhere(record, event):
                 return
             session = self._open(event.session, stored)
@@ -337,7 +340,7 @@ def _encoded(folded: Folded | Rejected) -> list[Decided]:
 
 
 def _met(rules: Rules, known: SessionState) -> int:
-    """The configuration that the session counts as having met: not one since which it has to be judged."""
+    """The configuration that the session has met, and under which its instances were judged."""
     if known.is_empty():
         return rules.current.offset
     return known.config - 1 if known.unjudged else known.config

@@ -1,11 +1,11 @@
 """The engine in one process: a log, a store and a dispatcher, and three loops between them.
 
-fold     reads records, folds them, makes the checkpoint durable, then tells the other two
+fold     reads records, folds them, makes the checkpoint durable, then wakes the other two
 outbox   hands decisions over (:mod:`triggerstream.engine.handover.outbox`)
 timers   appends timer events that are due (:mod:`triggerstream.engine.timers.service`)
 
-A crash at any point leaves the last checkpoint: what was folded beyond it is folded again with the same
-result, and rows of the outbox are handed over again under the same ids.
+A crash at any point leaves the last checkpoint. Later records are folded again with the same result, and rows
+of the outbox are handed over again under the same ids.
 """
 
 from __future__ import annotations
@@ -110,21 +110,21 @@ class EmbeddedEngine:
 
     @property
     def handed_over(self) -> int:
-        """How many decisions the executor has confirmed since the start."""
+        """The number of decisions that the executor has confirmed since the start."""
         return self._outbox.handed_over
 
     async def lag(self) -> int:
-        """How many records wait to be folded."""
+        """The number of records that are not folded yet."""
         return await self._store.end() - self._offset
 
     async def run(self) -> None:
-        """Run until ``stop``. Whatever the store or the log fails with ends the engine, and is raised here.
+        """Run until ``stop``. An error of the store or the log ends the engine, and is raised here.
 
-        On ``stop``: the checkpoint in flight is finished, no further decision handed over, what the executor
-        confirms within 5 s is noted, and the store and the dispatcher are closed.
+        On ``stop``, the current checkpoint is finished, and no further decision is handed over. Confirmations
+        of the executor within 5 s are noted. Then the store and the dispatcher are closed.
 
         Raises:
-            UsageError: the store cannot be had; see ``Store.open``.
+            UsageError: the store cannot be opened; see ``Store.open``.
             LogError: the log or the store failed.
         """
         try:
@@ -144,12 +144,12 @@ class EmbeddedEngine:
             await self._store.close()
 
     def stop(self) -> None:
-        """Have ``run`` end in good order."""
+        """Make ``run`` end in good order."""
         self._stopping = True
         self._store.wake()
 
     async def ready(self) -> None:
-        """Return once ``run`` has taken the store and goes on from its last checkpoint."""
+        """Return once ``run`` has opened the store and loaded its last checkpoint."""
         await self._ready.wait()
         self._check_runs()
 
@@ -157,7 +157,7 @@ class EmbeddedEngine:
         """Return once every record below ``offset`` is folded and the result is durable.
 
         Raises:
-            UsageError: the engine does not run any more.
+            UsageError: the engine has ended.
         """
         await self.ready()
         if self._offset >= offset:
@@ -169,7 +169,7 @@ class EmbeddedEngine:
             self._check_runs()
 
     async def apply(self, text: str, *, name: str = "tasks") -> bool:
-        """Bring a tasks file into force; False if it is already. It is in force when this returns.
+        """Bring a tasks file into force; False if it is in force already. It is in force when this returns.
 
         Raises:
             ConfigError: the file has errors. Nothing has changed.
@@ -250,7 +250,7 @@ class EmbeddedEngine:
 
     async def _fold(self, records: Sequence[Record]) -> None:
         load = await self._store.load(_sessions_of(records))
-        # What is left of them is read again.
+        # The remaining records are read again.
         checkpoint = self._processor.process(self._rules, records, load, most=PART_BYTES)
         first = await self._store.commit(checkpoint, sent=self._outbox.take_sent())
         self._offset = checkpoint.offset
@@ -293,9 +293,10 @@ class EmbeddedEngine:
         self._rules = await self._store.forget(self._rules)
 
     async def _scan_page(self) -> None:
-        """One page of the look at all sessions that follows a configuration.
+        """Scan one page of all sessions, after a configuration.
 
-        Touches are durable before the page is noted as seen: a crash between repeats them, which is harmless.
+        Touches are durable before the page is noted as scanned. A crash between the two repeats them, which
+        is harmless.
         """
         config = self._rules.current.offset
         if self._scan is None:
@@ -321,18 +322,18 @@ class EmbeddedEngine:
             self._scan_after = page[-1].place
 
     def _begin_scan(self) -> None:
-        """Let the next scan begin with the first session."""
+        """Make the next scan begin with the first session."""
         self._scan = self._scan_after = None
 
     async def _touch_stragglers(self) -> None:
-        """While the history is too long, touch the sessions that keep it long, the furthest behind first."""
+        """While the history is too long, touch the sessions that still need it, the furthest behind first."""
         while True:
             await self._configured.wait()
             self._configured.clear()
             while (limit := overdue_before(self._rules)) is not None:
                 page = await self._store.unmigrated(limit, after=None, limit=TOUCHES)
                 if not page:
-                    break  # the configurations that they kept are removed at the next check
+                    break  # the next check removes configurations that only these sessions needed
                 behind = [one.session.encode() for one in page]
                 after = await self._pace.touch(behind, self._append_touches)
                 self.counters.touches += len(behind)
@@ -349,7 +350,7 @@ class EmbeddedEngine:
 
 
 def _sessions_of(records: Sequence[Record]) -> set[SessionId]:
-    """The sessions whose states a batch will ask for; a key that is no text is not folded anyway."""
+    """The sessions whose states a batch needs. A key that is not text is not folded, so it is left out."""
     keys = {record.key for record in records}
     sessions = set()
     for key in keys:

@@ -1,4 +1,4 @@
-"""Queues and exchanges that the executor's broker refuses, and the commands that wait for each."""
+"""Destinations (queues and exchanges) that the executor's broker refuses, with their waiting commands."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Waiting(Protocol):
 
     @property
     def decision(self) -> Decision | None:
-        """The command or revocation; None: the record is none."""
+        """The command or revocation; None if the record is not valid."""
 
     @property
     def dropped(self) -> bool:
-        """True if it is not to be handed over any more."""
+        """True if it needs no hand-over any more."""
 
     def __lt__(self, other: Any) -> bool:  # noqa: ANN401 - another entry of the same engine
         """True if it was decided earlier."""
@@ -68,7 +68,7 @@ class _Refused(Generic[_W]):
     waited_s: float = 0.0
     failures: int = 0
     told: bool = False
-    """True if a line of the log has said that it is refused."""
+    """True if the refusal was logged."""
     testing: bool = False
     """True while a pause or an attempt is under way."""
     trying: bool = False
@@ -118,7 +118,7 @@ class Destinations(Generic[_W]):
         return tuple(sorted(found, key=lambda one: (-one.waiting, one.destination)))
 
     def hold(self, entry: _W) -> bool:
-        """Have ``entry`` wait if its destination is refused; False: it may be tried now."""
+        """Make ``entry`` wait if its destination is refused. False: it may be tried now."""
         if entry.decision is None or entry.probes is not None or entry.reason:
             return False
         name = self._destination_of(entry.decision)
@@ -129,7 +129,7 @@ class Destinations(Generic[_W]):
         return True
 
     def refuse(self, entry: _W, exc: DestinationError) -> None:
-        """Have ``entry`` wait, because the broker has refused its destination."""
+        """Make ``entry`` wait, because the broker has refused its destination."""
         probed, entry.probes = entry.probes, None
         refused = self._refused.get(exc.destination)
         if refused is None:
@@ -142,7 +142,7 @@ class Destinations(Generic[_W]):
             refused.testing = refused.trying = False
         elif probed is not None:
             self.test_again(probed)
-        if not refused.testing:  # those that were under way with the first one count as one failure
+        if not refused.testing:  # refusals of commands that were sent together count as one failure
             refused.failures += 1
             self._tell(exc, refused)
             self._test_later(exc.destination, refused)
@@ -185,12 +185,12 @@ class Destinations(Generic[_W]):
         return found
 
     def forget_dropped(self) -> None:
-        """Remove entries that are not to be handed over any more."""
+        """Remove entries that need no hand-over any more."""
         for refused in self._refused.values():
             self._keep(refused, [one for one in refused.waiting if not one.dropped])
 
     def surplus(self) -> _W | None:
-        """Remove and return a command that must be given up, because too many wait; None: there is none."""
+        """Remove and return a command that can no longer wait, because too many do; None if there is none."""
         if self.count <= WAITING:
             return None
         patient = [
@@ -220,7 +220,7 @@ class Destinations(Generic[_W]):
         heapify(kept)
 
     def _waited_s(self, name: str) -> float:
-        """The time for which it counts as refused already: the refusals of a nearly full queue add up."""
+        """The time for which the destination has been refused; a nearly full queue's refusals add up."""
         waited_s, mended_us = self._mended.pop(name, (0.0, 0))
         return waited_s if self._clock.now_us() - mended_us < _LONGEST_PAUSE_S * 1_000_000 else 0.0
 
@@ -249,7 +249,9 @@ class Destinations(Generic[_W]):
                 self._said_more = True
                 logger.warning("more destinations refused", extra={"named": NAMED})
             return
-        recently = refused.waited_s > 0 and refused.failures == 1  # nearly full, it would log every second
+        recently = (
+            refused.waited_s > 0 and refused.failures == 1
+        )  # else a nearly full queue would log every second
         if refused.failures % _LINE_EVERY == 1 and not recently:
             refused.told = True
             logger.warning(

@@ -1,4 +1,4 @@
-"""Hands the commands of a shared log over to the executor, and knows up to where that is done."""
+"""Hands the commands of a shared log over to the executor, and tracks the progress of each partition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TAKEN = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """A partition's progress: all is done below ``position``, and below ``upto`` but for ``open`` offsets."""
+    """Progress of a partition: all below ``position`` is done, and all below ``upto`` except ``open``."""
 
     position: int
     upto: int
@@ -31,9 +31,9 @@ class Reached:
 
 
 class Lane:
-    """One partition's commands: ``next`` is the offset to take next, ``position`` all below is done.
+    """Progress of one partition. ``next`` is the next offset to take.
 
-    ``resumed``: the progress that was committed last, of which nothing needs to be done again.
+    ``resumed``: the progress that was committed last. Commands that it includes are not repeated.
     """
 
     def __init__(self, partition: int, offset: int, resumed: Reached | None = None) -> None:
@@ -50,17 +50,17 @@ class Lane:
 
     @property
     def position(self) -> int:
-        """Every command below is handed over, or buried with its reason."""
+        """Every command below this offset is handed over, or is a dead letter."""
         return next(iter(self._open), self.next)
 
     @property
     def idle(self) -> bool:
-        """True where everything that was taken is done."""
+        """True if all taken commands are done."""
         return not self._open
 
     @property
     def uncommitted(self) -> int:
-        """How many were taken and are not committed as done: a crash repeats those of them that are done."""
+        """The number of taken commands that are not committed as done. A crash repeats them."""
         return len(self._uncommitted)
 
     @property
@@ -70,7 +70,7 @@ class Lane:
 
     @property
     def resuming(self) -> bool:
-        """True if commands that were done before this process had the partition are still ahead."""
+        """True if commands that an earlier owner has done are still ahead."""
         return self.next < self._known_upto
 
     def reached(self) -> Reached:
@@ -93,13 +93,13 @@ class Lane:
             )
 
     def take(self, offset: int) -> None:
-        """Count a record in."""
+        """Count a record as taken."""
         self._open[offset] = None
         self._uncommitted.append(offset)
         self.next = offset + 1
 
     def skip_known(self, offset: int) -> bool:
-        """Pass over a record that was done before this process had the partition; False: take it."""
+        """Skip a record that an earlier owner has done; False: it must be taken."""
         if offset >= self._known_upto or offset in self._known_open:
             return False
         self.next = offset + 1
@@ -107,12 +107,12 @@ class Lane:
         return True
 
     def done(self, offset: int) -> None:
-        """Count it out."""
+        """Count a record as done."""
         self._open.pop(offset, None)
         self._changed = True
 
     def passed(self, offset: int) -> None:
-        """Note that the log has no command below ``offset``, where all that were taken are done."""
+        """Note that the log has no further command below ``offset``, if all taken commands are done."""
         if self.idle:
             self.next = max(self.next, offset)
 
@@ -138,8 +138,8 @@ Refuse = Callable[[Record, Decision | None, str], Awaitable[None]]
 class HandOver:
     """Hands over commands of several lanes, in the order in which they were taken.
 
-    How many at once: :class:`triggerstream.engine.handover.pacing.Pacing`. A refusal that the log does not
-    take is tried again, as a hand-over is that the executor does not confirm.
+    :class:`triggerstream.engine.handover.pacing.Pacing` decides how many at once. If the log does not accept
+    a refusal, it is repeated, like a hand-over that the executor does not confirm.
     """
 
     def __init__(self, *, dispatcher: Dispatcher, clock: Clock, refuse: Refuse) -> None:
@@ -161,12 +161,12 @@ class HandOver:
 
     @property
     def waiting(self) -> int:
-        """How many were taken and are not confirmed."""
+        """The number of commands that were taken and are not confirmed."""
         return self._pacing.waiting
 
     @property
     def holds(self) -> bool:
-        """True if commands wait for a refused destination, while later ones are handed over."""
+        """True if commands wait for a refused destination while later ones are handed over."""
         return bool(self._pacing.destinations)
 
     def refused_destinations(self) -> tuple[RefusedDestination, ...]:
@@ -175,7 +175,7 @@ class HandOver:
 
     @property
     def away(self) -> bool:
-        """True if the last hand-over failed, and is tried again."""
+        """True if the last hand-over failed and is being repeated."""
         return self._pacing.away
 
     def take(self, lane: Lane, record: Record) -> None:
@@ -193,13 +193,13 @@ class HandOver:
         self._pacing.wake()
 
     def leave(self, lanes: Collection[Lane]) -> None:
-        """Start nothing more of ``lanes``. What is handed over now still counts when it is confirmed."""
+        """Start no more commands of ``lanes``. Commands in progress still count when they are confirmed."""
         for lane in lanes:
             lane.left = True
         self._pacing.forget_dropped()
 
     async def settled(self, lanes: Collection[Lane], *, within_s: float) -> None:
-        """Return once nothing of ``lanes`` is being handed over, or after ``within_s``."""
+        """Return once no command of ``lanes`` is in progress, or after ``within_s``."""
         tasks = [taken.task for taken in self._pacing.flying() if taken.task and taken.lane in lanes]
         if tasks:
             await asyncio.wait(tasks, timeout=within_s)
@@ -208,7 +208,7 @@ class HandOver:
         """Hand over until cancelled.
 
         Raises:
-            Exception: what is neither confirmed nor refused nor safe to try again; nothing may go on.
+            Exception: an error after which it is not safe to try again. The process must end.
         """
         await self._pacing.run()
 

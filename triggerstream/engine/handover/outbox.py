@@ -44,8 +44,8 @@ class _Row(Entry):
 class Outbox:
     """Reads the rows of ``store`` from the first on, and hands each over until it is confirmed.
 
-    In which order and how many at once: :class:`triggerstream.engine.handover.pacing.Pacing`. A command that
-    is revoked or sent again before it is handed over is dropped.
+    :class:`triggerstream.engine.handover.pacing.Pacing` decides the order and how many at once. A command
+    that is revoked or sent again before its hand-over is dropped.
     """
 
     def __init__(self, *, store: Store, dispatcher: Dispatcher, clock: Clock, last: int) -> None:
@@ -70,7 +70,7 @@ class Outbox:
         self.refused = 0
 
     def add(self, first: int, decided: Sequence[Decided]) -> None:
-        """Take the rows that a checkpoint decided, once durable; ``first`` is the first one's number."""
+        """Add the rows of a checkpoint, which is durable. ``first`` is the number of the first row."""
         pacing = self._pacing
         in_memory = (
             self._read >= self._last
@@ -97,12 +97,12 @@ class Outbox:
         return self._pacing.destinations.report()
 
     def take_sent(self) -> list[Sent]:
-        """What was handed over since this was last called: for the next checkpoint to note."""
+        """The rows handed over since the last call, for the next checkpoint to note."""
         sent, self._sent = self._sent, []
         return sent
 
     async def run(self) -> None:
-        """Hand over until cancelled; then wait a little for what is not confirmed yet."""
+        """Hand over until cancelled; then wait a short time for open confirmations."""
         self._pacing.start(self._mark())
         await self._pacing.run(drain_s=_DRAIN_S)
 

@@ -1,4 +1,4 @@
-"""Paced hand-over, the same on both engines: so many unconfirmed, the oldest first, growing pauses."""
+"""Paced hand-over for both engines: a limited number at once, the oldest first, with growing pauses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_PAUSE_S = 5.0
 class Entry:
     """A decision to be handed over, a :class:`triggerstream.engine.handover.destinations.Waiting`.
 
-    ``number`` is its place in the order. ``reason``: why it is never handed over; empty: it is to be.
+    ``number`` is its place in the order. ``reason``: why it can never be handed over; empty if it can.
     """
 
     number: int
@@ -41,12 +41,12 @@ class Entry:
 
     @property
     def dropped(self) -> bool:
-        """True if it is not to be handed over any more."""
+        """True if it needs no hand-over any more."""
         return False
 
     @property
     def key(self) -> str | int:
-        """Entries with the same key wait for one another: those of one command."""
+        """The key of the command. Entries with the same key wait for one another."""
         return self.number if self.decision is None else self.decision.id
 
     @property
@@ -61,16 +61,16 @@ _E = TypeVar("_E", bound=Entry)
 class Pacing(Generic[_E]):
     """Starts entries in their order, at most ``UNCONFIRMED`` at once.
 
-    While the executor does not confirm, one at a time is tried, the oldest first, with growing pauses; none
-    is passed over. Entries of one command wait for one another. Commands whose destination is refused wait
-    for it in their order, and the others go on; a revocation removes its command from those that wait.
+    While the executor does not confirm, only the oldest entry is tried, with growing pauses; none is skipped.
+    Entries of one command wait for one another. Commands whose destination is refused wait for it in their
+    order, while others are handed over. A revocation removes its waiting command.
 
     Args:
-        confirmed: called with an entry that the executor has accepted, and how long that took in seconds.
-        refuse: makes it durable that an entry is never handed over, and why.
-        ended: called once an entry needs nothing more, or is to be tried again (False).
+        confirmed: called with an entry that the executor has accepted, and the time that it took in seconds.
+        refuse: makes durable that an entry can never be handed over, with the reason.
+        ended: called when an entry is done (True), or will be tried again (False).
         refill: adds entries, if there are more, when none is queued.
-        retried: errors after which an entry is tried again. Any other one ends ``run``.
+        retried: errors after which an entry is tried again. Any other error ends ``run``.
     """
 
     def __init__(
@@ -106,17 +106,17 @@ class Pacing(Generic[_E]):
 
     @property
     def queued(self) -> int:
-        """How many were added and not started."""
+        """The number of entries that are not started."""
         return len(self._queue)
 
     @property
     def waiting(self) -> int:
-        """How many were added and are not confirmed."""
+        """The number of entries that are not confirmed."""
         return len(self._queue) + len(self._failed) + len(self._flying) + self.destinations.count
 
     @property
     def away(self) -> bool:
-        """True if the last hand-over failed, and is tried again."""
+        """True if the last hand-over failed and is being repeated."""
         return self._failures > 0 and self.waiting > 0
 
     def flying(self) -> Iterable[_E]:
@@ -124,7 +124,7 @@ class Pacing(Generic[_E]):
         return self._flying.values()
 
     def add(self, entry: _E) -> None:
-        """Queue ``entry``, which comes after all others."""
+        """Queue ``entry`` after all others."""
         self._queue.append(entry)
 
     def wake(self) -> None:
@@ -168,7 +168,7 @@ class Pacing(Generic[_E]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run ``work`` beside the hand-overs; its error ends ``run``."""
+        """Run ``work`` concurrently with the hand-overs. Its error ends ``run``."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -181,7 +181,7 @@ class Pacing(Generic[_E]):
         self._wake.set()
 
     async def _start_some(self) -> None:
-        """Start whatever may be started now."""
+        """Start all entries that may be started now."""
         while not self._paused and len(self._flying) < (1 if self._failures else UNCONFIRMED):
             if not self._queue and self._refill is not None:
                 await self._refill()
@@ -207,7 +207,7 @@ class Pacing(Generic[_E]):
         return self._queue[0] if self._queue else None
 
     def _hold(self, entry: _E) -> bool:
-        """Let ``entry`` wait if its destination is refused."""
+        """Make ``entry`` wait if its destination is refused."""
         if isinstance(entry.decision, Revoke):
             for cancelled in self.destinations.withdraw(entry.decision.id):
                 self._on_end(cancelled, True)  # noqa: FBT003 - a callback
@@ -252,7 +252,7 @@ class Pacing(Generic[_E]):
             self.destinations.test_again(entry.probes)
 
     async def _try(self, entry: _E) -> bool:
-        """Hand ``entry`` over; False: it never can be, and that is durable."""
+        """Hand ``entry`` over. False: it can never be handed over, and that is durable."""
         reason = entry.reason
         if entry.decision is not None and not reason:
             now = asyncio.get_running_loop().time

@@ -16,7 +16,7 @@ class Wait:
         """How far apart they are at the least."""
 
     def look(self, *, done: int, end: int, now: float) -> float:
-        """For how many seconds the record at ``done`` has been there; 0 where there is none."""
+        """The number of seconds for which the record at ``done`` has existed; 0 if there is none."""
         looks = self._looks
         past = 0
         while past < len(looks) and looks[past][0] <= done:

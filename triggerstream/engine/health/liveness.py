@@ -1,11 +1,12 @@
 """The published health of a process: its event loop writes it, and any other thread may read it.
 
-Whether it lives, has started and is ready is judged here, so that every process means the same by it:
+This module decides whether a process is alive, started and ready, so that both mean the same in every
+process:
 
-- *alive*: its event loop runs, and no partition stands still that should move. Whether Kafka or an executor
-  is there does not matter: a restart brings neither back.
-- *started*: it has been in its consumer group once.
-- *ready*: it has taken over what it was assigned, if anything, and the brokers answer.
+- *alive*: its event loop runs, and no partition is stuck. It does not matter whether Kafka or an executor is
+  available, because a restart does not help.
+- *started*: it has joined its consumer group at least once.
+- *ready*: it has taken over all assigned partitions, and the brokers answer.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ _WHILE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A partition that the process has.
+    """Health of a partition that the process has.
 
-    All below ``reached`` is done; ``lag`` records are not, None: unknown. ``recovery_left``: what is still to
-    be read of its changelog.
+    All records below ``reached`` are done. ``lag`` is the number of records that are not; None: unknown.
+    ``recovery_left``: the changelog records still to be read.
     """
 
     partition: int
@@ -85,7 +86,8 @@ class WorkerFigures:
 class BridgeFigures:
     """Counters of a bridge since it started; ``away``: the executor did not confirm the last command.
 
-    ``destinations``: those that the executor's broker refuses. ``took``: the executor's confirmations.
+    ``destinations``: those that the executor's broker refuses. ``took``: times until the executor's
+    confirmation.
     """
 
     handed_over: int
@@ -98,10 +100,10 @@ class BridgeFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """A process at one moment.
+    """Snapshot of the health of a process.
 
-    ``silent_s``: since an answer of a broker. ``waits``: what is left waits for something that is neither
-    this process nor the log. ``topic`` is that of the places.
+    ``silent_s``: seconds since a broker's last answer. ``waits``: the remaining work waits neither for this
+    process nor for the log. ``topic`` is the topic of the partitions.
     """
 
     phase: Phase = Phase.STARTING
@@ -115,10 +117,10 @@ class Vitals:
 
 @dataclass(slots=True, kw_only=True)
 class Pulse:
-    """The newest vitals of a process. ``beat`` is for one event loop, the rest for any thread.
+    """The newest vitals of a process. ``beat`` is called by one event loop, all other methods by any thread.
 
-    A partition is stuck that has not moved for ``stuck_s`` although there are records for it, it is taken
-    over, and the brokers answer.
+    A partition is stuck if it has made no progress for ``stuck_s`` although it has records, it is taken over,
+    and the brokers answer.
     """
 
     stuck_s: float = STUCK_S
@@ -141,9 +143,9 @@ class Pulse:
         self._at = self.now()
 
     def beat(self, vitals: Vitals) -> None:
-        """Tell how things are now."""
+        """Publish the current vitals."""
         now = self.now()
-        # A process that was stopped, or its machine, stood still for no fault of a partition.
+        # The process or its machine was stopped, so no partition is stuck.
         paused = now - self._at > LOOP_S
         self._at = now
         self.vitals = vitals
@@ -168,7 +170,7 @@ class Pulse:
         return (place.reached, now) if before is None or before[0] != place.reached else before
 
     def stop(self) -> None:
-        """Tell that the process was asked to end: from now on it is not ready."""
+        """Note that the process was asked to end. From now on it is not ready."""
         self.stopping = True
 
     def fail(self, reason: str) -> None:
@@ -177,17 +179,18 @@ class Pulse:
 
     @property
     def phase(self) -> Phase:
-        """Where the process stands."""
+        """The phase of the process."""
         return Phase.STOPPING if self.stopping else self.vitals.phase
 
     def quiet_s(self) -> float:
-        """How long the event loop has not told."""
+        """Seconds since the event loop last published its vitals."""
         return self.now() - self._at
 
     def dead(self) -> str | None:
-        """Why the process should be started anew; None: it is alive.
+        """Why the process should be restarted; None: it is alive.
 
-        A failed process ends and is started again: nobody else needs to do that, unless it does not end.
+        A failed process ends by itself and is restarted by its supervisor, so it counts as alive unless it
+        does not end.
         """
         if (quiet_s := self.quiet_s()) > LOOP_S:
             if self.failed is not None:

@@ -17,15 +17,15 @@ class Rates:
         self._seen: deque[tuple[float, Mapping[int, int]]] = deque()
 
     def note(self, now_s: float, figures: Mapping[int, int]) -> None:
-        """Take the figures of ``now_s`` into account."""
+        """Record the figures at ``now_s``."""
         seen = self._seen
         seen.append((now_s, figures))
-        # One from before the window stays: the rate is measured from there.
+        # Keep one sample from before the window, because the rate is measured from it.
         while len(seen) > 1 and seen[1][0] <= now_s - WINDOW_S:
             seen.popleft()
 
     def of(self, number: int) -> float | None:
-        """Of one figure; None where it was seen only once."""
+        """The rate of one figure; None if it was recorded only once."""
         known = [(at_s, figures[number]) for at_s, figures in self._seen if number in figures]
         if len(known) < 2 or known[-1][0] <= known[0][0]:  # noqa: PLR2004 - two points make a line
             return None

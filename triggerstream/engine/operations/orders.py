@@ -61,11 +61,11 @@ class Addressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionAfter:
-    """A session as its engine has it after an order.
+    """The state of a session in its engine after an order.
 
-    ``offset`` is the last record that it includes. ``listed``: its timeline has the order, and ``refusal`` is
-    then the reason why the order was refused, if it was. ``status`` is that of the order's instance,
-    ``clone`` the last instance made from it.
+    ``offset`` is the last record that it includes. ``listed``: its timeline has the order. ``refusal`` is
+    then the reason if the order was refused. ``status`` is that of the order's instance, ``clone`` the last
+    instance made from it.
     """
 
     offset: int
@@ -100,7 +100,7 @@ class SessionSource(Protocol):
         """The next offset of ``partition`` that its engine will fold."""
 
     async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
-        """The session of the order at ``offset``; None: nothing is known of it."""
+        """The session after the order at ``offset``; None if it is unknown."""
 
     async def dead_letter(self, position: LogPosition) -> str | None:
         """The reason why the record at ``position`` became a dead letter; None if it did not."""
@@ -207,7 +207,7 @@ async def outcomes(
 
 
 async def _reach(source: SessionSource, position: LogPosition, deadline: float) -> int | str:
-    """See :func:`wait_until_folded`; a text says why it is not known."""
+    """The result of :func:`wait_until_folded`, or a text that says why it is unknown."""
     try:
         return await wait_until_folded(source.progress, position, deadline=deadline)
     except (LogError, UsageError) as exc:
@@ -247,7 +247,7 @@ async def _outcome(
     if after is None:
         return False, UNKNOWN_SESSION
     if isinstance(to.order, Erase) and to.order.generation is not None:
-        # It erased its own entry of the timeline, too.
+        # An erase also removes its own entry from the timeline.
         return (True, None) if after.generation > to.order.generation else (None, _NO_LONGER_LISTED)
     return None, _NO_LONGER_LISTED
 

@@ -30,8 +30,8 @@ from triggerstream.wire.signature import ControlKeys
 class Redriven:
     """The result for dead letter ``number``. ``offset`` is that of its new record; None: there is none.
 
-    ``folded`` is None where no engine has come to it in time, and False, with a ``reason``, where it was not
-    appended or became a dead letter again.
+    ``folded`` is None if no engine has reached it in time. It is False, with a ``reason``, if the record was
+    not appended, or became a dead letter again.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Redriven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A dead letter whose record can be read now, as it is to be appended to ``partition``."""
+    """A dead letter whose record can be folded now, and the record to append to ``partition``."""
 
     number: int
     partition: int
@@ -62,7 +62,7 @@ async def prepare(
     if letter.last is not None:
         return _not_redriven(letter, "a range of the log that was lost: there is no record to append again")
     if letter.offset is None:
-        # A range of commands that was lost has none of their bytes.
+        # The dead letter of a lost range of commands does not have their bytes.
         return _not_redriven(letter, advice.replay_instance() if letter.value else advice.resend_stuck())
     if letter.left_out is not None:
         return await _prepare_left_out(reader, letter, app=app)
@@ -92,7 +92,7 @@ async def _prepare_left_out(reader: Reader, letter: DeadLetterRow, *, app: AppId
     except DecodeError as exc:
         return _not_redriven(letter, f"it would be refused: {exc}")
     if not isinstance(event, Event) or not isinstance(event.body, Trigger):
-        # Whoever can write dead letters would have the next redrive sign an event of the engine's own.
+        # Otherwise a program that can write dead letters could make the next redrive sign an engine event.
         return _not_redriven(letter, "only a trigger is left out, and this is none")
     row = await reader.session(event.session)
     try:

@@ -1,4 +1,4 @@
-"""From what an application says to records that the log will not have to refuse."""
+"""Builds records from an application's triggers and events, and refuses what the engine would refuse."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def trigger_record(
 
 
 def event_record(event: JsonObject) -> NewRecord:
-    """The record of one event that says itself which ``session`` it belongs to, or has a ``subject``.
+    """The record of one event whose ``session`` or ``subject`` names its session.
 
     Raises:
         DecodeError: the engine would refuse it, or its type is one of the engine's own.

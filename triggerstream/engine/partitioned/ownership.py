@@ -23,7 +23,7 @@ class Owner:
         self._past: list[Counters] = []
 
     def done(self) -> Counters:
-        """What was done since the process started, in partitions that it gave back, too."""
+        """Figures since the process started, including partitions that it has given back."""
         return _sum([*self._past, *(partition.counters for partition in self.partitions.values())])
 
     def get(self, number: int) -> Partition | None:
@@ -32,10 +32,10 @@ class Owner:
         return partition if partition is not None and partition.phase is PartitionPhase.READY else None
 
     async def open(self, numbers: Sequence[int]) -> dict[int, int]:
-        """Take partitions over; the offset from which to fetch each. Cancelled, it owns none.
+        """Take partitions over. Returns the offset from which to fetch each. If cancelled, it owns none.
 
         Raises:
-            TriggerstreamError: one of them could not be had; see ``Partition.open``.
+            TriggerstreamError: one of them could not be taken over; see ``Partition.open``.
         """
         await self.close()
         self.partitions = {number: self._made(number) for number in numbers}
@@ -56,7 +56,7 @@ class Owner:
         return partition
 
     async def close(self) -> None:
-        """Finish what is in flight and let go of all partitions."""
+        """Finish work in progress and close all partitions."""
         partitions, self.partitions = self.partitions, {}
         self._past = [_sum(self._past), *(partition.counters for partition in partitions.values())]
         await asyncio.gather(*(partition.close() for partition in partitions.values()))

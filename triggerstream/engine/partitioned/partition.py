@@ -1,15 +1,15 @@
 """One owned partition of a shared log: what the Kafka engine does, without Kafka.
 
-A :class:`Partition` folds batches in the order of the log and makes them durable through its ports. Its life
-goes opening → ready → closing → closed and never back: who gets a partition again makes a new one. How it
-is taken over: :mod:`triggerstream.engine.partitioned.takeover`.
+A :class:`Partition` folds batches in the order of the log and makes them durable through its ports. Its
+phases are opening → ready → closing → closed, never backwards: a process that gets a partition again creates
+a new object. :mod:`triggerstream.engine.partitioned.takeover` describes the take-over.
 
-A transaction takes the batches that wait, up to a bound in bytes, and goes in this order:
+A transaction takes the waiting batches, up to a bound in bytes. Its steps, in this order:
 
-1. records that belong elsewhere are appended there; a crash after it appends them again, and their origin's
-   identity makes the second ones count for nothing
+1. records that belong to other partitions are appended there; after a crash they are appended again, and the
+   second copies have no effect because they have the same origin
 2. ``Ledger.commit``: commands, states, dead letters and the mark, all or nothing
-3. the store is written; a crash before it is made good from the changelog by the next owner
+3. the store is written; after a crash before this, the next owner restores the store from the changelog
 """
 
 from __future__ import annotations
@@ -152,10 +152,10 @@ class Timing:
 
 @dataclass(slots=True, eq=False)
 class Partition:
-    """One owned partition. ``fail`` is called with what ends the process, and must not return control to it.
+    """One owned partition. ``fail`` is called with an error that must end the process.
 
-    Not thread-safe: everything happens on one event loop. ``fold`` does not await, so that what it reads and
-    writes is one moment.
+    Not thread-safe: all calls come from one event loop. ``fold`` does not await, so no other task sees a
+    half-folded batch.
     """
 
     processor: Processor
@@ -231,19 +231,19 @@ class Partition:
 
     @property
     def place(self) -> str:
-        """How messages name it."""
+        """Its name in messages."""
         return f"partition {self.number}"
 
     def has_room(self) -> bool:
-        """True if another batch may be taken in."""
+        """True if another batch may be taken."""
         return self.phase is PartitionPhase.READY and self.taken < IN_FLIGHT
 
     def timers(self) -> int:
-        """How many sessions wait for a timer."""
+        """The number of sessions that wait for a timer."""
         return len(self._timer_service)
 
     def state(self, session: SessionId) -> bytes | None:
-        """A session's state as it is durable, for people; None where there is none.
+        """The durable state of a session, for queries; None if there is none.
 
         Raises:
             UsageError: the partition is not ready.
@@ -258,7 +258,7 @@ class Partition:
     def sessions(
         self, *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[tuple[SessionId, bytes]]:
-        """Sessions whose id begins with ``prefix``, by id, beyond ``after``, as they are durable.
+        """The durable states of sessions whose id begins with ``prefix``, by id, beyond ``after``.
 
         Raises:
             UsageError: the partition is not ready.
@@ -275,10 +275,10 @@ class Partition:
     # ---- taking over ----------------------------------------------------------------------------
 
     async def open(self) -> int:
-        """Take the partition over; the offset from which to fetch.
+        """Take the partition over. Returns the offset from which to fetch.
 
         Raises:
-            TakeOverError: it cannot be had as things are.
+            TakeOverError: it cannot be taken over before something is repaired.
             IdentityError: the log is not the one that the checkpoint belongs to.
             LogError: the log failed.
         """
@@ -318,7 +318,7 @@ class Partition:
     # ---- folding --------------------------------------------------------------------------------
 
     def take(self) -> None:
-        """Count a batch that intake hands over; ``fold`` or ``drop`` comes for it."""
+        """Count a fetched batch. The caller then calls ``fold`` or ``drop`` for it."""
         self.taken += 1
 
     def drop(self) -> None:
@@ -326,12 +326,12 @@ class Partition:
         self._release(1)
 
     def fold(self, records: Sequence[Record], *, span: tuple[int, int] | None = None) -> None:
-        """Fold a batch that was taken in. Not durable yet when this returns: ``durable`` says what is.
+        """Fold a batch that was taken. It is not durable when this returns; see ``durable``.
 
-        What decides much is folded in parts, the next one when those before are durable.
+        A batch with many decisions is folded in parts. Each part waits until the previous ones are durable.
 
-        ``span``: the batch is all that the log has from its first to before its second position. Where it
-        does not follow on the batch before it, a batch was lost on the way, and the process ends.
+        ``span``: the batch has all records of the log from its first to before its second position. If it
+        does not follow the previous batch, a batch was lost, and the process ends.
         """
         if self.phase is not PartitionPhase.READY:
             self.drop()
@@ -348,10 +348,10 @@ class Partition:
         self._fold_on()
 
     def pass_over(self, span: tuple[int, int], *, first: int, reason: str) -> None:
-        """Go on after ``span``, which was taken in and cannot be read; ``reason`` says why it is given up.
+        """Continue after ``span``, which was taken and cannot be read; ``reason`` says why it is skipped.
 
-        From its offset ``first`` on it was lost: that becomes one dead letter. Like a folded batch, it is not
-        durable yet when this returns.
+        The range from ``first`` on becomes one dead letter. Like a folded batch, it is not durable when this
+        returns.
         """
         begin, end = span
         if self.phase is not PartitionPhase.READY or end <= self.next:
@@ -373,7 +373,7 @@ class Partition:
         self._fold_on()
 
     def _fold_on(self) -> None:
-        """Fold what was taken in, as far as there is room for what it decides and changes."""
+        """Fold taken batches as long as there is room for their decisions and changes."""
         batches = self._batches
         while batches and self._held < PART_BYTES:
             taken = batches[0]
@@ -418,7 +418,7 @@ class Partition:
         self._wake.set()
 
     def _take_waiting(self) -> list[_Folded]:
-        """What goes into the next transaction: the first that waits, and more up to ``TRANSACTION_BYTES``."""
+        """The batches for the next transaction: the first waiting one, and more up to a bound in bytes."""
         waiting = self._waiting
         count = size = 0
         for item in waiting:
@@ -508,7 +508,7 @@ class Partition:
         self._keep_alive_due = now + self.timing.keep_alive_s
 
     async def _bounded(self, work: Coroutine[Any, Any, _T], what: str = "a checkpoint") -> _T:
-        """The result of ``work``, which goes on while brokers answer."""
+        """The result of ``work``, which may take any time while brokers answer."""
         timing = self.timing
         patience = Patience(
             answered_at=self.answered_at, silence_s=timing.silence_s, longest_s=timing.longest_s
@@ -573,7 +573,7 @@ class Partition:
             await asyncio.gather(*(self.appender.append(p, records) for p, records in elsewhere.items()))
 
     def _shelve(self, durable: Rules) -> None:
-        """Replace past configurations whose text is in the store by ones that are read from there."""
+        """Drop parsed past configurations whose text is in the store, from where they can be read again."""
         cache = self.processor.configurations
         self._history = stored_history(durable, self._stored, cache)
         self.rules = self.rules.shelve(
@@ -627,14 +627,14 @@ class Partition:
     # ---- looking at all sessions ----------------------------------------------------------------
 
     async def _run_scans(self) -> None:
-        """After a take-over and after each configuration; then now and then, while one may be forgotten."""
+        """Scan after a take-over, after each configuration, and periodically while the history can shrink."""
         while True:
             self._rescan.clear()
             await self._scan()
             if await self._touch_stragglers():
                 continue
             try:
-                # Not asyncio.wait_for: it takes a cancellation for nothing where the event is set just then.
+                # Not asyncio.wait_for: it swallows a cancellation if the event is set at the same moment.
                 async with asyncio.timeout(self.timing.prune_s):
                     await self._rescan.wait()
             except TimeoutError:
@@ -647,7 +647,7 @@ class Partition:
         scan = Scan(rules, scanned=self._scanned, decoder=self.processor.decoder)
         # A session may have to meet the whole history before its timers' due times are known.
         limit = max(_SCAN_PAGE // len(rules.history), _LEAST_PAGE)
-        # What is only in the overlay may be written behind the place that the pages have come to.
+        # An entry that is only in the overlay may be written before the position that the scan has reached.
         for key, value in list(self._overlay.items()):
             scan.look(key, value)
         after = b"\x01"
@@ -661,7 +661,7 @@ class Partition:
                 self.counters.touches += len(touches)
             await asyncio.sleep(0)
             if self.rules.current.offset != rules.current.offset:
-                return  # a configuration arrived: all over again
+                return  # a configuration arrived: begin again
         self._scanned = rules.current.offset
         self.rules = self.rules.forget(scan.oldest)
         self._wake.set()
@@ -694,7 +694,7 @@ class Partition:
     # ---- the end --------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Finish the checkpoints that wait, then let go of everything. Cancelled, it has not."""
+        """Finish waiting checkpoints, then close everything. If cancelled, this is not complete."""
         if self.phase in {PartitionPhase.CLOSING, PartitionPhase.CLOSED}:
             return
         self.phase = PartitionPhase.CLOSING

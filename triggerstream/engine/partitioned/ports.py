@@ -13,11 +13,11 @@ from triggerstream.wire.records import NewRecord
 
 
 class FencedError(LogError):
-    """Another owner has taken the partition over. This process must not go on."""
+    """Another owner has taken the partition over. This process must not continue."""
 
 
 class TakeOverError(UsageError):
-    """The partition cannot be taken over as things are; the message says what repairs it."""
+    """The partition cannot be taken over. The message has the repair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +56,17 @@ class Extent:
 class Ledger(Protocol):
     """The partition's changelog, commands and dead letters: written by its owner alone, read once to recover.
 
-    Any method raises LogError where it is not known whether it succeeded. There is no going on after that.
+    Any method raises LogError if it is unknown whether it succeeded. The owner must not continue after that.
     """
 
     async def fence(self) -> None:
-        """Shut out every former owner. What it had not committed is undone when this returns."""
+        """Fence every former owner. Its uncommitted changes are undone when this returns."""
 
     async def extent(self) -> Extent:
-        """Where the changelog and the log begin and end now; ask only after ``fence``."""
+        """The first and end offsets of the changelog and the log now. Call it only after ``fence``."""
 
     async def committed(self) -> int | None:
-        """The offset of the group, as lag tools see it; None where there is none."""
+        """The group offset, as lag monitors see it; None if there is none."""
 
     def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         """The committed entries from ``begin`` to before ``end``, in chunks with the position after each.
@@ -80,17 +80,17 @@ class Ledger(Protocol):
 
         Raises:
             FencedError: another owner has taken the partition over.
-            LogError: not known to be durable; or the ledger was not fenced.
+            LogError: it is unknown whether it is durable; or ``fence`` was not called.
         """
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 class StateStore(Protocol):
-    """A local copy of the changelog: by key, with the position up to which it holds it. Blocking.
+    """Local copy of the changelog by key, with the position up to which it is complete. Blocking.
 
-    Opening one that another process has open raises UsageError. ``position`` is asked first, and wipes the
+    Opening a store that another process has open raises UsageError. ``position`` is called first, and wipes a
     copy of another changelog.
     """
 
@@ -101,28 +101,28 @@ class StateStore(Protocol):
         """The value under ``key``."""
 
     def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        """Take ``entries`` and ``position``, all or nothing; a key without a value goes."""
+        """Write ``entries`` and ``position``, all or nothing. An entry without a value deletes its key."""
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         """Up to ``limit`` entries with keys greater than ``after``, in the order of keys."""
 
     def wipe(self) -> None:
-        """Forget everything, the position included."""
+        """Delete everything, including the position."""
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
 
 
 class Appender(Protocol):
-    """Appends to partitions of the log, whoever owns them. At least once: never within a transaction."""
+    """Appends to any partition of the log. At least once: never within a transaction."""
 
     async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
-        """Append ``records`` in order; the offset after the last, 0 if there are none.
+        """Append ``records`` in order. Returns the offset after the last one, 0 if there are none.
 
         They are durable when this returns. Their keys do not decide the partition.
 
         Raises:
-            LogError: not known to be durable; or there is no such partition.
+            LogError: it is unknown whether they are durable; or there is no such partition.
         """
 
 

@@ -2,11 +2,11 @@
 
 Its steps have this order, and no other is safe:
 
-1. ``Ledger.fence``: from here on no former owner can commit, and what it left open is undone
-2. ``Ledger.extent``: the changelog's end, which cannot move any more
-3. the store is brought to that end; wiped first where it is not a prefix of this changelog, or where the
-   changelog was rebuilt since: of that, the mark beyond the store's position tells
-4. the checkpoint mark, read from the store, says where to go on; only then is the log fetched
+1. ``Ledger.fence``: from here on no former owner can commit, and its open transaction is undone
+2. ``Ledger.extent``: the end of the changelog, which is now fixed
+3. the store is updated to that end. It is wiped first if it is not a prefix of this changelog, or if the mark
+   after the store's position shows that the changelog was rebuilt
+4. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ async def take_over(
 ) -> TakenOver:
     """Take ``partition`` over; ``recovery`` reports the progress. ``address`` is the app's address.
 
-    ``transactions`` is held while the former owner's transaction is ended, which ``bounded`` waits for.
+    ``transactions`` is held while the former owner's transaction is ended; ``bounded`` limits this wait.
 
     Raises:
         TakeOverError: something must be repaired before the partition can be taken over.
@@ -128,7 +128,7 @@ async def _recover(
         async for entries, after in pieces:
             mark = entries.get(CHECKPOINT_KEY)
             if position is not None and mark is not None and not same_writing(mark, known):
-                break  # seen before it is written: a crash here leaves a store that is found out again
+                break  # checked before it is written: after a crash here, the same check finds it again
             store.write(entries, position=after)
             recovery.left = max(extent.end - after, 0)
             failpoint("takeover.recovering")

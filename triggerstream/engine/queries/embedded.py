@@ -94,7 +94,7 @@ class EmbeddedInspector:
             await asyncio.sleep(SAMPLE_S)
 
     async def overview(self) -> Overview:
-        """The one partition that there is."""
+        """The only partition."""
         progress = await self._reader.progress()
         row = PartitionRow(
             partition=0,
@@ -140,7 +140,7 @@ class EmbeddedInspector:
         return position
 
     async def rules(self) -> Rules:
-        """The configurations that some session may have to meet; read anew only once they have changed."""
+        """The configurations that some session may have to meet; read again only after a change."""
         rows = await self._reader.configurations()
         places = tuple(row.offset for row in rows)
         if self._rules is None or self._rules[0] != places:

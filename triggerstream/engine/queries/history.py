@@ -18,7 +18,7 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """A record under the session's key that is no event, and why."""
+    """A record with the session's key that is not a valid event, and the reason."""
 
     offset: int
     reason: str

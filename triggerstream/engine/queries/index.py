@@ -1,8 +1,9 @@
-"""Which sessions have which marks: an index beside a store, derived from it and thrown away at will.
+"""Secondary index from tags to sessions. Disposable: it can be rebuilt from the store.
 
-Whoever writes the store only notes which sessions changed. The index follows in slices of some milliseconds,
-between which the event loop does what matters more: see :func:`keep`. It holds marks as
-:func:`triggerstream.core.listing.marks` has them, under the rules of the time; new rules have it made anew.
+The engine only notes which sessions changed. :func:`keep` updates the index in slices of some milliseconds,
+between which the event loop does more urgent work. The tags come from
+:func:`triggerstream.core.listing.marks` under the current rules; after a change of the rules, the index is
+rebuilt.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _SOME = 16
 
 
 class States(Protocol):
-    """Sessions as they are stored, read while they are written. Raises LogError where the store fails."""
+    """Reads stored sessions while they are written. Raises LogError if the store fails."""
 
     async def page(
         self, *, prefix: str, after: SessionId | None, limit: int
@@ -42,35 +43,35 @@ class States(Protocol):
         """Sessions whose id begins with ``prefix``, by id, beyond ``after``."""
 
     async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
-        """Those of ``sessions`` that are there."""
+        """The stored ones of ``sessions``."""
 
 
 class Index(Protocol):
-    """Sessions by mark. Blocking, for one event loop; each call takes some milliseconds at most.
+    """Sessions by tag. Blocking, for one event loop; each call takes some milliseconds at most.
 
-    What it holds may be lost at any time, but never wrong once ``resume`` has said yes.
+    Its content may be lost at any time, but is never wrong after ``resume`` has returned True.
     """
 
     def resume(self, stamp: str) -> bool:
         """True if it was closed with ``stamp``. Otherwise it is emptied."""
 
     def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
-        """Take the marks of sessions in place of those that they had."""
+        """Replace the tags of these sessions."""
 
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[SessionId]:
-        """Sessions with each of the marks, by id, beyond ``after``."""
+        """Sessions with all of the tags, by id, beyond ``after``."""
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
 
     def close(self, stamp: str | None) -> None:
-        """Let go of it; with a ``stamp``, all that it holds is as the store is."""
+        """Close the index. With a ``stamp``, its content is equal to the store."""
 
 
 class Indexer:
-    """Keeps ``index`` after the store. ``changed``: how many sessions it notes at most."""
+    """Updates ``index`` from the store. ``changed``: the maximum number of changed sessions to remember."""
 
     def __init__(self, index: Index, rules: Callable[[], Rules], *, changed: int = CHANGED) -> None:
         self._index = index
@@ -84,7 +85,7 @@ class Indexer:
         self._turn = asyncio.Lock()
 
     def resume(self, stamp: str) -> None:
-        """Take over what the index held when it was closed with ``stamp``: a place and a configuration."""
+        """Reuse the content of the index if it was closed with ``stamp``, a position and a configuration."""
         self._made_for = self._rules().current.config.hash
         self._whole = self._index.resume(f"{stamp} {self._made_for}")
 
@@ -95,7 +96,7 @@ class Indexer:
             self.renew()
 
     def renew(self) -> None:
-        """Have the index made anew."""
+        """Rebuild the index."""
         self._made += 1
         self._changed.clear()
         self._whole = False
@@ -110,7 +111,7 @@ class Indexer:
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[SessionId]:
-        """Sessions with each of the marks, as far as it has come."""
+        """Sessions with all of the tags, among those indexed so far."""
         try:
             return self._index.find(wanted, prefix=prefix, after=after, limit=limit)
         except LogError:
@@ -118,7 +119,7 @@ class Indexer:
             raise
 
     async def work(self, source: States, *, slice_s: float = SLICE_S) -> bool:
-        """Follow for a slice of time. False: there is nothing left to do.
+        """Update the index for a slice of time. False: nothing is left to do.
 
         Raises:
             TriggerstreamError: the store or the index failed. Safe to call again.
@@ -139,7 +140,7 @@ class Indexer:
             return False
 
     async def _follow(self, rules: Rules, source: States) -> None:
-        # The newest first: to look for the oldest, a dictionary walks past all that were taken before.
+        # The newest first: a dictionary finds its oldest key only by passing all deleted ones.
         names = [self._changed.popitem()[0] for _ in range(min(_SOME, len(self._changed)))]
         try:
             found = await source.some(names)
@@ -152,7 +153,7 @@ class Indexer:
         made = self._made
         rows = await source.page(prefix="", after=self._after, limit=_SOME)
         if made != self._made:
-            return  # made anew meanwhile, from the beginning
+            return  # it was reset meanwhile, and begins again
         self._put(rules, rows)
         self._whole = len(rows) < _SOME
         self._after = rows[-1][0] if rows else self._after
@@ -168,18 +169,18 @@ class Indexer:
             raise
 
     def close(self, stamp: str) -> None:
-        """Let go of the index. It can be resumed if it has all that the store has."""
+        """Close the index. It can be resumed if it is up to date with the store."""
         self._index.close(f"{stamp} {self._made_for}" if self.complete else None)
 
 
 async def ended(task: asyncio.Task[None]) -> None:
-    """End ``task``, and wait until it has."""
+    """Cancel ``task``, and wait until it has ended."""
     task.cancel()
     await asyncio.wait([task])
 
 
 async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> None:
-    """Have indexers follow, until cancelled; together they take no more than their share of the time."""
+    """Run indexers until cancelled. Together they take no more than their share of the time."""
     at, spent = time.monotonic(), time.thread_time()
     while True:
         worked = 0.0
@@ -198,12 +199,12 @@ async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> Non
 
 
 def share(busy: float) -> float:
-    """The part of the time that indexes may have of an event loop that others keep ``busy`` for this part."""
+    """The share of an event loop's time for indexes, if other work keeps it ``busy`` for this share."""
     return min(max(LEAST_SHARE, (1 - busy) / 2), MOST_SHARE)
 
 
 def _marks(rules: Rules, session: SessionId, value: bytes) -> frozenset[str]:
-    """The marks of a session; none if its state cannot be read, which is reported when somebody opens it."""
+    """The tags of a session; none if its state cannot be read, which its page reports."""
     try:
         return marks(rules, session, states.decode(value))
     except DecodeError:

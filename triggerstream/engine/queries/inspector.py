@@ -1,7 +1,7 @@
 """The port that answers pages and programs while an engine runs, with JSON values.
 
-An :class:`Inspector` answers for what its process has. Where several share the work, one of a session that
-another process has is refused with :class:`ElsewhereError`, and whoever asked goes there.
+An :class:`Inspector` answers for the sessions of its process. If several processes share the work, a query
+for a session of another one raises :class:`ElsewhereError`, and the caller asks that process.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ class ElsewhereError(UsageError):
 
 
 class Inspector(Protocol):
-    """A view of what a process has; ``append`` is all that it does.
+    """Port: queries about the sessions of a process, and appending orders.
 
-    Any method raises LogError where the log or the store fails. ``complete`` is false in a list that may lack
-    sessions: the index follows the store, and is not there yet.
+    Any method raises LogError if the log or the store fails. ``complete`` is false in a list that may lack
+    sessions because the index is not up to date.
     """
 
     async def overview(self) -> Overview:
-        """The app's workers, and its partitions with what was done there."""
+        """The app's workers and partitions, with their figures."""
 
     async def session(self, session: SessionId) -> ExplainedSession | None:
-        """A session, explained; None: nothing is known of it.
+        """A session, explained; None if it is unknown.
 
         Raises:
             ElsewhereError: another process has it.
@@ -76,7 +76,7 @@ class Inspector(Protocol):
         """A page of sessions."""
 
     async def configuration(self) -> ShownConfiguration | None:
-        """The configuration in force; None where there is none, or nothing here that could have one."""
+        """The configuration in force; None if there is none, or this process has no partition."""
 
     async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
         """Dead letters with a number greater than ``after``, oldest first."""
@@ -92,7 +92,7 @@ class Inspector(Protocol):
         """
 
     async def append(self, to: Addressed) -> LogPosition:
-        """Append an order; its position. It is durable when this returns, and not folded yet.
+        """Append an order and return its position. It is durable when this returns, and not folded yet.
 
         Raises:
             DecodeError: it is not a valid event.
@@ -159,7 +159,7 @@ def after_shown(found: ExplainedSession, instance: InstanceId | None, offset: in
 def explained(
     rules: Rules, session: SessionId, state: bytes, *, partition: int, decoder: StateDecoder = SOMEWHERE
 ) -> ExplainedSession:
-    """A session as ``Inspector.session`` has it."""
+    """The answer of ``Inspector.session``."""
     found = explain(rules, session, decoder.read(session, state))
     return structs.replace(found, partition=partition)
 
@@ -167,7 +167,7 @@ def explained(
 def listed(
     rules: Rules, session: SessionId, state: bytes, *, wanted: Filter, decoder: StateDecoder = SOMEWHERE
 ) -> ListedSession | None:
-    """A session as ``Inspector.sessions`` has it; None where it does not pass the filter."""
+    """A session for the answer of ``Inspector.sessions``; None if it does not pass the filter."""
     known = decoder.read(session, state)
     if not wanted.passes(rules, session, known):
         return None
@@ -180,7 +180,7 @@ def listed(
 
 
 def described(applied: Applied) -> ShownConfiguration | None:
-    """A configuration as ``Inspector.configuration`` has it."""
+    """The answer of ``Inspector.configuration``."""
     config = applied.config
     if not config.hash:
         return None
@@ -202,7 +202,7 @@ def described(applied: Applied) -> ShownConfiguration | None:
 
 
 def letters(rows: Sequence[DeadLetterRow], *, limit: int) -> DeadLettersPage:
-    """A page of dead letters as ``Inspector.dead_letters`` has it."""
+    """The answer of ``Inspector.dead_letters``."""
     return DeadLettersPage(
         dead_letters=[
             ShownDeadLetter(
@@ -224,9 +224,9 @@ def letters(rows: Sequence[DeadLetterRow], *, limit: int) -> DeadLettersPage:
 
 
 def merged(pages: Sequence[SessionsPage], *, limit: int) -> SessionsPage:
-    """One page of sessions made of one of each process.
+    """Merge pages of sessions from several processes into one.
 
-    Each page has all sessions up to its ``after``: what lies beyond the first of those may be incomplete.
+    Each page has all sessions up to its ``after``, so the merged page ends at the smallest of these.
     """
     bounds = [page.after for page in pages if page.after is not None]
     rows = sorted((row for page in pages for row in page.sessions), key=lambda row: row.session)

@@ -1,7 +1,7 @@
-"""Lists of sessions in pages, by id: range reads of what is stored, and of the index where it is filtered.
+"""Lists of sessions in pages, by id: range reads of the store, and of the index if there is a filter.
 
-What a list shows is always read from the store: an index that lags behind may leave a session out, and never
-shows one that does not pass.
+The shown data is always read from the store. An index that lags behind may omit a session, but never shows
+one that does not pass.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOOK_S = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Sessions that one set of rules is for: a partition's. Without an index, filters read all."""
+    """The sessions of a partition, with its rules. Without an index, filters read all sessions."""
 
     states: States
     rules: Rules
@@ -35,7 +35,7 @@ class Part:
 
 
 async def listing(parts: Sequence[Part], query: Query) -> SessionsPage:
-    """A page as ``Inspector.sessions`` has it."""
+    """The answer of ``Inspector.sessions``."""
     loop = asyncio.get_running_loop()
     filtered = [] if query.filter.is_empty() else parts
     for part in filtered:
@@ -67,7 +67,7 @@ async def listing(parts: Sequence[Part], query: Query) -> SessionsPage:
 async def _candidates(
     parts: Sequence[Part], query: Query, after: SessionId | None
 ) -> tuple[list[tuple[SessionId, Part, bytes]], SessionId | None]:
-    """The next sessions that may pass, by id, and up to where these are all; None: to the end."""
+    """The next sessions that may pass, by id, and the id up to which these are complete; None: to the end."""
     limit = query.limit
     found: list[list[tuple[SessionId, Part, bytes]]] = []
     bounds: list[SessionId] = []

@@ -31,7 +31,7 @@ class View:
         return rules_of(self._app, stored, self._configurations)
 
     async def state(self, session: str) -> SessionState | None:
-        """What is known of one session."""
+        """The state of one session; None if it is unknown."""
         row = await self.reader.session(SessionId(session))
         return None if row is None else row.known()
 
@@ -47,7 +47,7 @@ class View:
             after = rows[-1].id
 
     async def explain(self, session: str, *, task: str | None = None) -> ExplainedSession | None:
-        """A session's conditions, leaf by leaf, and its timeline; None: not known."""
+        """A session's conditions, leaf by leaf, and its timeline; None if it is unknown."""
         state = await self.state(session)
         if state is None:
             return None

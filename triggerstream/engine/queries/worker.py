@@ -68,10 +68,10 @@ class _Shelf:
 
 
 class WorkerInspector:
-    """An :class:`triggerstream.engine.queries.inspector.Inspector` of the partitions that ``owner`` has.
+    """An :class:`triggerstream.engine.queries.inspector.Inspector` of the partitions of ``owner``.
 
-    ``lag``: what is not folded, by partition, as far as it is known. ``index`` makes the index of a
-    partition; ``reader`` reads dead letters, which nobody owns.
+    ``lag``: the number of records not folded, by partition, if known. ``index`` creates the index of a
+    partition. ``reader`` reads dead letters, which no worker owns.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class WorkerInspector:
         owner.on_durable = self.note
 
     async def run(self) -> None:
-        """Keep up with the partitions until cancelled."""
+        """Update the indexes of the partitions until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sample())
             tasks.create_task(keep(lambda: [(shelf.indexer, shelf.states) for shelf in self._ready()]))
@@ -112,7 +112,7 @@ class WorkerInspector:
             await asyncio.sleep(SAMPLE_S)
 
     async def close(self) -> None:
-        """Let go of the indexes, once the partitions are closed."""
+        """Close the indexes, after the partitions are closed."""
         for number in list(self._shelves):
             self._let_go(number)
         await self._reader.close()
@@ -124,7 +124,7 @@ class WorkerInspector:
     # ---- what is shown ----------------------------------------------------------------------------
 
     async def overview(self) -> Overview:
-        """The partitions that are here."""
+        """The partitions of this worker."""
         lag = self._lag()
         return Overview(
             app=self._app,
@@ -187,7 +187,7 @@ class WorkerInspector:
         return next((described(shelf.partition.rules.current) for shelf in self._ready()), None)
 
     async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
-        """``deadLetters`` of the whole app, oldest first."""
+        """The dead letters of the whole app, oldest first."""
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
@@ -200,7 +200,7 @@ class WorkerInspector:
         return owned.durable
 
     async def append(self, to: Addressed) -> LogPosition:
-        """Append an order, whoever has the session; its position."""
+        """Append an order for a session of any worker. Returns its position."""
         record = order_record(to)
         number = partition_of(record.key or b"", self._identity.partitions)
         try:
@@ -222,7 +222,7 @@ class WorkerInspector:
         return partition
 
     def _ready(self) -> Iterator[_Shelf]:
-        """What can be read now; indexes of partitions that went are let go of."""
+        """The partitions that can be read now. Indexes of closed partitions are closed."""
         partitions = self._owner.partitions
         for number in [number for number in self._shelves if number not in partitions]:
             if self._shelves[number].partition.phase is PartitionPhase.CLOSED:
@@ -249,5 +249,5 @@ class WorkerInspector:
         shelf.indexer.close(self._stamp(shelf.partition.durable))
 
     def _stamp(self, offset: int) -> str:
-        """Where in which log an index is as the store is."""
+        """The position and the log at which an index equals the store."""
         return f"{self._identity.cluster}/{self._identity.topic} {offset}"

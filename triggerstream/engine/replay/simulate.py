@@ -73,7 +73,8 @@ class Simulation:
         """Fold ``lines``; yields each command in the order decided, and each refusal.
 
         Raises:
-            DecodeError: a line is no event of a session: ``events.jsonl:3:14: …``. Those before are folded.
+            DecodeError: a line is not an event of a session: ``events.jsonl:3:14: …``. Earlier lines are
+                folded.
         """
         waiting: list[_Line] = []
         size = 1 if self._assume_finished else _BATCH
@@ -94,7 +95,7 @@ class Simulation:
         yield from self._fold(waiting)
 
     def sessions(self) -> Iterator[tuple[SessionId, SessionState | None]]:
-        """Every session, in the order of its first line; None where none of its events was folded."""
+        """Every session, in the order of its first line; None if none of its events was folded."""
         for session in self._appeared:
             stored = self._stored.get(session)
             yield session, None if stored is None else states.decode(stored.state)
@@ -116,7 +117,7 @@ class Simulation:
         except UnicodeEncodeError as exc:
             raise DecodeError("1 /session: must be valid Unicode") from exc
         self._appeared.setdefault(session)
-        # The line as it is: the engine judges its bytes, and ignores attributes that it does not know.
+        # The unchanged line: the engine checks its bytes, and ignores unknown attributes.
         return self._next(key, text.strip())
 
     def _arrival(self, line: JsonObject) -> int:
@@ -130,7 +131,7 @@ class Simulation:
             try:
                 return parse_instant(time)
             except DecodeError:
-                pass  # the engine will say so of the event itself
+                pass  # the engine reports this error for the event itself
         return self._arrival_us
 
     def _next(self, key: bytes, value: bytes) -> Record:

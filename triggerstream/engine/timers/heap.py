@@ -28,7 +28,7 @@ class Timers:
         return len(self._due)
 
     def update(self, session: SessionId, due_us: int | None) -> bool:
-        """Note when the folded state of ``session`` has its next timer; True if it is the soonest of all."""
+        """Set the due time of ``session``, from its folded state. True if it is the earliest of all."""
         if due_us is None:
             if session in self._due:
                 del self._due[session]
@@ -41,7 +41,7 @@ class Timers:
         return self.next_us() == due_us
 
     def next_us(self) -> int | None:
-        """When ``take`` will next return something."""
+        """The time at which ``take`` will next return a session."""
         while self._heap:
             at_us, session = self._heap[0]
             if self._wake.get(session) == at_us:
@@ -62,7 +62,7 @@ class Timers:
         return taken
 
     def again(self, sessions: Iterable[SessionId], now_us: int) -> None:
-        """Have those of ``sessions`` whose due time is still the same returned a second after ``now_us``."""
+        """Return those of ``sessions`` with an unchanged due time again, one second after ``now_us``."""
         for session in sessions:
             if self._wake.get(session) == _TAKEN:
                 self._wake[session] = now_us + AGAIN_US

@@ -20,10 +20,10 @@ _TIMER = events.encode(Timer())
 
 
 class TimerService:
-    """The timers of a partition, rung by ``run``.
+    """Appends timer events for the sessions of a partition when they are due.
 
-    ``append`` puts records into the partition's log, and returns once they are folded: an owner that is
-    behind would only append the same timers again, and fall behind further.
+    ``append`` appends records to the partition's log, and returns once they are folded. Otherwise an owner
+    that lags behind would append the same timers again.
     """
 
     def __init__(self, *, clock: Clock, append: Callable[[list[NewRecord]], Awaitable[None]]) -> None:
@@ -33,11 +33,11 @@ class TimerService:
         self._sooner = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many sessions wait for a timer."""
+        """The number of sessions that wait for a timer."""
         return len(self._timers)
 
     def set(self, due: Iterable[tuple[SessionId, int | None]]) -> None:
-        """Note when the folded states of sessions have their next timers."""
+        """Set the due times of sessions, from their folded states."""
         update = self._timers.update
         sooner = False
         for session, due_us in due:
@@ -46,7 +46,7 @@ class TimerService:
             self._sooner.set()
 
     async def run(self) -> None:
-        """Ring, until cancelled."""
+        """Append timer events until cancelled."""
         while True:
             due = self._timers.take(self._clock.now_us(), limit=_PAGE)
             if due:
