@@ -28,7 +28,7 @@ class Instant(int):
 
 
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
-    """The event that brought a trigger."""
+    """The event of a trigger."""
 
     offset: int
     time_us: Instant
@@ -69,7 +69,9 @@ class ExplainedInstance(
         "ended_us": "ended",
     },
 ):
-    """An instance; ``says`` is its case in one sentence. ``command`` to ``retries``: it has a command.
+    """An instance; ``says`` describes its status in one sentence.
+
+    ``command`` to ``retries``: it has a command.
 
     ``due_us``: when it is tried again. ``decided_at``: the offset of the event that decided its command.
     """
@@ -136,7 +138,7 @@ class ConfigurationsMet(Struct, frozen=True, kw_only=True, rename={"in_force": "
 
 
 class ReasonToDecide(Struct, frozen=True, kw_only=True):
-    """A trigger that a decided command includes, and the event that brought it."""
+    """A trigger that a decided command includes, and its event."""
 
     trigger: TriggerName
     by: Origin
@@ -206,7 +208,7 @@ class StoredInstance(
         "changed_us": "changed",
     },
 ):
-    """An instance as it is stored, without its conditions."""
+    """A stored instance, without its conditions."""
 
     status: Status
     kwargs: JsonObject
@@ -225,7 +227,7 @@ class StoredInstance(
 
 
 class StoredSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clock"}):
-    """A session as it is stored: the triggers that it has seen, and its instances by id."""
+    """A stored session: the triggers that it has seen, and its instances by id."""
 
     session: SessionId
     generation: int

@@ -33,8 +33,8 @@ class Command(Struct, frozen=True, kw_only=True):
 
     ``id`` is the same however often the command is handed over; ``attempt`` grows with each resend,
     ``retries`` with each retry of the task. ``kwargs`` maps a trigger to its arguments. ``decided_us`` is the
-    session's clock at the decision; ``expires_us`` how long after the hand-over the executor may still start
-    it.
+    session's clock at the decision. ``expires_us`` is the time after the hand-over within which the executor
+    may start it.
     """
 
     id: CommandId

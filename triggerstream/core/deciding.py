@@ -39,14 +39,14 @@ class Deciding(Draft):
             self._resolve(task.name, instance, Status.ABANDONED)
         elif (
             instance.status is Status.UNSTARTED
-            # Nearly all events leave something to wait for: a length is known sooner than a subset.
+            # Mostly a trigger is still missing, and comparing lengths is faster than a subset test.
             and len(instance.captured) >= len(task.needs)
             and instance.captured.keys() >= task.needs_set
         ):
             self._decide(task, instance, self.state.clock_us)
 
     def _judge_all(self) -> None:
-        """Judge what waits, once, after a change of configuration (R9.6)."""
+        """Judge all waiting instances once, after a change of configuration (R9.6)."""
         self.state.unjudged = False
         for task in self.config.among(self.state.tasks):
             for instance in self._waiting(task.name):
@@ -58,7 +58,7 @@ class Deciding(Draft):
             self.state.timer_count -= 1
         before = 0 if self.meter is None else self.meter.sizes.instance(instance)
         if len(instance.captured) > len(task.needs):
-            # What an earlier configuration asked for is no argument of this one's task.
+            # Triggers that only an earlier configuration required are not arguments of the current task.
             instance.captured = {n: instance.captured[n] for n in task.needs if n in instance.captured}
             self.sweep = True
         instance.status = Status.SCHEDULED
@@ -103,7 +103,7 @@ class Deciding(Draft):
         self._prevent(f"{instance_id(task, instance.number)} failed: {error}")
 
     def _send(self, task: TaskName, instance: Instance) -> None:
-        """Ask for an instance's command, as it was decided (R5.2)."""
+        """Add an instance's command, as it was decided, to the decisions (R5.2)."""
         sent = instance.sent
         if sent is None or instance.decided_us is None:
             return

@@ -102,11 +102,11 @@ class Draft:
         elif state.seen or state.tasks:
             self.config = rules.met(state.config).config
         else:
-            # No configuration means anything to a session of which nothing is known.
+            # An unknown session has no configuration to meet.
             new.config = current.offset
             self.config = current.config
 
-    # ---- what a bound prevented ---------------------------------------------------------------
+    # ---- effects that a bound prevented -------------------------------------------------------
 
     def _beyond(self) -> Beyond:
         if self.beyond is None:
@@ -129,10 +129,10 @@ class Draft:
             return None
         return bound_text("unresolvedInstances", limit, "unresolved instances")
 
-    # ---- copies that may be written to --------------------------------------------------------
+    # ---- copies that may be modified ----------------------------------------------------------
 
     def _own(self, name: TaskName) -> TaskRecord:
-        """The task's record, as a copy that this draft may write to; made where there is none."""
+        """The task's record, as a copy that this draft may modify; created if there is none."""
         tasks = self.state.tasks
         record = tasks.get(name)
         if record is None:
@@ -151,7 +151,7 @@ class Draft:
         return record
 
     def _edit(self, name: TaskName, instance: Instance) -> Instance:
-        """A copy of ``instance``, in its place, that this draft may write to."""
+        """Replace ``instance`` by a copy that this draft may modify, and return the copy."""
         record = self._own(name)
         edited = copy(instance)
         where = record.open if instance.number in record.open else record.resolved
@@ -159,7 +159,7 @@ class Draft:
         return edited
 
     def _waiting(self, name: TaskName) -> Iterator[Instance]:
-        """Owned copies of the task's waiting instances, by number; each may be resolved on the way."""
+        """Owned copies of the task's waiting instances, by number. The caller may resolve each of them."""
         for instance in list(self.state.tasks[name].open.values()):
             if instance.status in WAITING:
                 yield self._edit(name, instance)
@@ -254,14 +254,14 @@ class Draft:
         self._owned.clear()
 
     def _hold(self, arrivals: dict[TriggerName, Arrival]) -> None:
-        """Keep events that are their triggers' latest no more, for instances that captured them (R4.3)."""
+        """Hold events that are no longer the latest of their triggers, if instances captured them (R4.3)."""
         self.state.held = held = self.state.held.copy()
         for name, arrival in arrivals.items():
             held[name] = {**held.get(name, {}), arrival.offset: arrival}
         self.sweep = True
 
     def _let_go(self) -> None:
-        """Forget what is held and no instance captured (R10.9)."""
+        """Forget held events that no instance has captured (R10.9)."""
         state = self.state
         captured = {
             event

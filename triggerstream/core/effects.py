@@ -56,7 +56,7 @@ class Reason(StrEnum):
 
 
 class Applied(Struct, frozen=True):
-    """The event counts; ``says`` is a sentence for the timeline where the type alone is not enough."""
+    """The event counts. ``says`` is a sentence for the timeline if the type alone is not enough."""
 
     says: str | None = None
 
@@ -69,7 +69,7 @@ class Refused(Struct, frozen=True):
 
 
 class Ignored(Struct, frozen=True):
-    """An event that is included already."""
+    """An event that the state already includes."""
 
     why: Why
     says: str

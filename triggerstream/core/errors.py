@@ -5,7 +5,7 @@
     TriggerstreamError
     ├── DecodeError      bytes that are not what they should be; never retried
     ├── ConfigError      a tasks file that cannot be used; carries every finding
-    ├── UsageError       what a person asked for cannot be done as asked
+    ├── UsageError       a request cannot be carried out as it was made
     ├── LogError         the log did not accept or return something; safe to try again
     └── DispatchError    the executor's queue did not accept a command; safe to try again
         ├── DestinationError      its broker refuses this queue or exchange, and may accept others
@@ -21,7 +21,7 @@ from triggerstream.core import advice
 
 
 class TriggerstreamError(Exception):
-    """Whatever triggerstream raises on purpose."""
+    """Base class of all errors that triggerstream raises on purpose."""
 
 
 class DecodeError(TriggerstreamError):

@@ -163,7 +163,7 @@ class Skip(Struct, frozen=True, kw_only=True, tag="triggerstream.instance.skip")
 
 
 class Replay(Struct, frozen=True, kw_only=True, tag="triggerstream.instance.replay"):
-    """An operator has a failed instance run again as a new one."""
+    """An operator runs a failed instance again, as a new one."""
 
     instance: _Instance
     generation: _Count | None = None
@@ -183,7 +183,7 @@ class Cancel(Struct, frozen=True, kw_only=True, tag="triggerstream.instance.canc
 
 
 class Resend(Struct, frozen=True, kw_only=True, tag="triggerstream.instance.resend"):
-    """An operator has an instance's command handed over once more, under the same id.
+    """An operator orders a second hand-over of an instance's command, under the same id.
 
     ``attempt``: the instance's attempt when the order was given; at another attempt it is refused. None: any.
     """
@@ -215,14 +215,14 @@ class Erase(Struct, frozen=True, kw_only=True, tag="triggerstream.session.erase"
 
 
 class Touch(Struct, frozen=True, kw_only=True, tag="triggerstream.session.touch"):
-    """Has the session looked at again, after a change of configuration."""
+    """Makes the session meet configurations that it missed."""
 
     reason: _Text | None = None
     by: _Text | None = None
 
 
 class Timer(Struct, frozen=True, kw_only=True, tag="triggerstream.timer"):
-    """Lets time pass where nothing else arrives; decides nothing by itself."""
+    """Lets time pass when no other event arrives. It decides nothing by itself."""
 
 
 class ConfigApplied(Struct, frozen=True, kw_only=True, tag="triggerstream.config"):
@@ -254,9 +254,9 @@ TYPES: dict[type[EngineEvent], str] = {kind: kind.__struct_config__.tag for kind
 class Event(Struct, frozen=True, kw_only=True):
     """One entry of a session's log.
 
-    ``offset`` is its place in the partition, ``arrival_us`` when the log took it, ``time_us`` when it
-    happened (its ``time``, else its arrival). ``id`` and ``source`` make it idempotent; without ``id`` every
-    record counts.
+    ``offset`` is its position in the partition, ``arrival_us`` the time at which the log received it,
+    ``time_us`` the time at which it happened (its ``time``, else its arrival). ``id`` and ``source`` make it
+    idempotent; without ``id`` every record counts.
     """
 
     session: SessionId

@@ -1,4 +1,4 @@
-"""All that decides whether a task runs.
+"""The fold: all decisions whether a task runs.
 
 ``step`` folds one event into a session's state. It is a function of its arguments alone: no clock, no
 randomness, no I/O; it never raises and never changes its arguments. The same log gives the same
@@ -104,9 +104,9 @@ def step(
 
 
 def migrate(rules: Rules, state: SessionState, session: SessionId) -> Folded:
-    """The state once it has met every configuration in force so far, and what timers decided (R9.2).
+    """The state after it has met every configuration so far, and the decisions of timers (R9.2).
 
-    ``step`` does this by itself at the session's next event; done at once, the result is the same.
+    ``step`` does the same at the session's next event, with the same result.
     """
     draft = _Fold(rules, state, session)
     draft.meet_configurations()
@@ -114,7 +114,7 @@ def migrate(rules: Rules, state: SessionState, session: SessionId) -> Folded:
 
 
 def next_due(rules: Rules, state: SessionState) -> int | None:
-    """When the session's next timer is due (R8.2), in microseconds; None where it has none.
+    """The due time of the session's next timer (R8.2), in microseconds; None if it has none.
 
     A session that has not met the latest configurations is judged as if it had.
     """
@@ -133,7 +133,7 @@ def next_due(rules: Rules, state: SessionState) -> int | None:
 def needs_touch(rules: Rules, state: SessionState) -> bool:
     """True if a configuration would decide something without a further event (R11.8).
 
-    One that the session has not met, or since which its waiting instances have not been judged.
+    Such a configuration was not met by the session yet, or its waiting instances were not judged under it.
     """
     if (state.config >= rules.current.offset and not state.unjudged) or not state.open_count:
         return False
@@ -170,10 +170,10 @@ class _Fold(Deciding):
             return folded
         return replace(folded, left_out=self.beyond.left_out, prevented=self.beyond.prevented)
 
-    # ---- the order of things ------------------------------------------------------------------
+    # ---- the steps of a fold ------------------------------------------------------------------
 
     def fold(self, event: Event) -> None:
-        """Fold an event that is not included yet, in the steps of R2.1."""
+        """Fold an event that the state does not include yet, in the steps of R2.1."""
         state = self.state
         if state.config != self.rules.current.offset:
             self.meet_configurations()
@@ -183,7 +183,7 @@ class _Fold(Deciding):
             self.fire_timers(state.clock_us)
         if state.unjudged and type(event.body) is not Timer:
             self._judge_all()
-        # What was decided so far, time or a configuration decided: it belongs to no event's trace.
+        # Decisions so far were caused by time or a configuration, so they get no trace context of an event.
         self.trace = event.traceparent
         effect = self._apply(event)
         if self.follows is not None:
@@ -439,7 +439,7 @@ class _Fold(Deciding):
             self._remark("its metadata is left out: the state would be too long ($bounds.stateBytes)")
 
     def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> Effect:
-        """An outcome of an instance that is not decided: only noted, and only after a cancel (R6.2)."""
+        """Note an outcome of an instance that is not decided, after a cancel; otherwise refuse it (R6.2)."""
         name = instance_id(task, instance.number)
         if instance.status is Status.CANCELLED and isinstance(outcome, Finished):
             if instance.result is None:
@@ -470,7 +470,7 @@ class _Fold(Deciding):
             task is not None
             and task.retry is not None
             and instance.retries < task.retry.max
-            # The task did its work: only the report failed, and would fail again.
+            # The task did its work. Only the report failed, and it would fail again.
             and outcome.reason is not FailureReason.RESULT_NOT_REPORTABLE
         ):
             reason = self._why_not_retried(task, instance)
@@ -621,13 +621,13 @@ class _Fold(Deciding):
             self.decisions.pop()
             says = f"{resend.instance} is not sent again: {too_long.reason}"
             return self._refuse(Refused(Why.BOUND, says))
-        instance.started_us = None  # of the attempt before
+        instance.started_us = None  # from the previous attempt
         instance.changed_us = self.state.clock_us
         said = _said(resend.reason, resend.by)
         return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", said)
 
     def _close(self, close: Close) -> Effect:
-        """Close the session: what waits is cancelled, the generation ends (R7.8)."""
+        """Close the session: waiting instances are cancelled, and the generation ends (R7.8)."""
         state = self.state
         if close.generation not in (None, state.generation):
             return self._refuse(other_generation(state.generation, close.generation))
@@ -726,9 +726,9 @@ class _Fold(Deciding):
                 seeded.noted = {**instance.noted, **noted}
                 yield seeded
 
-    # ---- what instances captured --------------------------------------------------------------
+    # ---- captured events ----------------------------------------------------------------------
 
-    # ---- small things -------------------------------------------------------------------------
+    # ---- helpers of the steps -----------------------------------------------------------------
 
 
 def _holds(digests: bytes, digest: bytes) -> bool:
@@ -747,9 +747,9 @@ def _was_removed(record: TaskRecord) -> bool:
 
 
 def _is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
-    """True if ``outcome`` says that one message of the command came to nothing, and another is out (R6.3).
+    """True if ``outcome`` only reports that an earlier attempt did not run its task to the end (R6.3).
 
-    What the task itself did counts, whichever message it ran for.
+    An outcome of the task itself counts, whichever attempt it ran for.
     """
     match outcome:
         case Revoked():
@@ -776,7 +776,7 @@ def _with_remarks(effect: Effect, remarks: list[str]) -> Effect:
 
 
 def _note(effect: Applied | Refused | Ignored) -> Note:
-    """The effect as a timeline keeps it."""
+    """The effect in the form that the timeline stores."""
     match effect:
         case Applied():
             return None if effect.says is None else _short(effect.says)

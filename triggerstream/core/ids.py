@@ -1,4 +1,4 @@
-"""Names and identities. All are derived from the log, none is drawn."""
+"""Names and identities. All are derived from the log; none is random."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
     JsonObject: TypeAlias = dict[str, "Json"]
 else:
-    # What reads the types of a class as it runs finds no end in one that holds itself.
+    # A recursive type would make libraries that read types at run time recurse without end.
     Json = Any
     JsonObject = dict[str, Any]
 
@@ -47,7 +47,7 @@ def instance_id(task: TaskName, number: int) -> InstanceId:
 
 
 def split_instance_id(text: str) -> tuple[TaskName, int] | None:
-    """The task and number of ``text``, or None where it is no instance's id."""
+    """The task and number of ``text``; None if it is not the id of an instance."""
     task, mark, number = text.rpartition("#")
     if not mark or not task or not (number.isascii() and number.isdigit()):
         return None
@@ -74,6 +74,6 @@ DIGEST_BYTES = 8
 
 
 def event_digest(source: str | None, event_id: str) -> bytes:
-    """Eight bytes that stand for the identity (``source``, ``id``) of an event (docs/semantics.md, R4.1)."""
+    """Hash of eight bytes for the identity (``source``, ``id``) of an event (docs/semantics.md, R4.1)."""
     src = source or ""
     return blake2b(f"{len(src)}:{src}{event_id}".encode(), digest_size=DIGEST_BYTES).digest()

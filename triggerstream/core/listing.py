@@ -60,14 +60,14 @@ def in_status(status: Status | None) -> frozenset[Status] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Sessions with an instance of ``task`` in ``status``, that wait for the trigger ``waits_for``."""
+    """Filter for sessions with an instance of ``task`` in ``status`` that waits for ``waits_for``."""
 
     task: TaskName | None = None
     status: Status | None = None
     waits_for: TriggerName | None = None
 
     def is_empty(self) -> bool:
-        """True where every session passes."""
+        """True if every session passes."""
         return self == Filter()
 
     def passes(self, rules: Rules, session: SessionId, state: SessionState) -> bool:
@@ -78,7 +78,7 @@ class Filter:
         return self.waits_for is None or self.waits_for in waits_for(rules, state, session)
 
     def marks(self) -> tuple[str, ...]:
-        """The marks that a session must have; see :func:`marks`."""
+        """The tags that a session must have; see :func:`marks`."""
         found = []
         if self.task is not None or self.status is not None:
             found.append(_mark(self.task, self.status))

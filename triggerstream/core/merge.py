@@ -6,9 +6,9 @@ from triggerstream.core.ids import JsonObject
 
 
 def deep_merge(under: JsonObject, over: JsonObject) -> JsonObject:
-    """``over`` laid upon ``under``: objects are merged key by key, anything else of ``over`` wins (R5.4).
+    """Merge ``over`` into ``under``: objects are merged key by key, any other value of ``over`` wins (R5.4).
 
-    Neither argument is changed; what is not merged is shared with the result.
+    Neither argument is changed. Parts that are not merged are shared with the result.
     """
     if not under:
         return over

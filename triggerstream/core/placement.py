@@ -1,4 +1,4 @@
-"""Which partition a session belongs to."""
+"""Computes the partition that a session belongs to."""
 
 from __future__ import annotations
 

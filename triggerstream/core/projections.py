@@ -37,10 +37,10 @@ def explain(
     *,
     task: TaskName | None = None,
 ) -> ExplainedSession:
-    """Each task that the session has to do with: its instances, their conditions leaf by leaf, and why.
+    """Every task that concerns the session: its instances, their conditions leaf by leaf, and reasons.
 
-    A session that has not met the configuration in force is shown as its next event will find it. With
-    ``task`` only that one, even if it has no instance yet.
+    A session that has not met the configuration in force is shown as if it had. With ``task`` only that task
+    is returned, even if it has no instance yet.
     """
     met = rules.met(state.config).hash
     view = migrate(rules, state, session).state
@@ -77,7 +77,7 @@ def statuses(state: SessionState) -> dict[str, Instance]:
 
 
 def stored(session: SessionId, state: SessionState) -> StoredSession:
-    """A session as it is stored, whatever configurations it has still to meet."""
+    """The stored session, without configurations that it still has to meet."""
     return StoredSession(
         session=session,
         generation=state.generation,
@@ -110,7 +110,7 @@ def _stored(state: SessionState, instance: Instance) -> StoredInstance:
 
 
 def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[TriggerName, ...]:
-    """The triggers that some unstarted instance still lacks, each once (docs/semantics.md, R4.9)."""
+    """The triggers that an unstarted instance still lacks, each once (docs/semantics.md, R4.9)."""
     view = migrate(rules, state, session).state
     missing: dict[TriggerName, None] = {}
     for task in rules.current.config.among(view.tasks):
@@ -262,7 +262,7 @@ def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[
 
 
 def _says(config: Configuration, task: Task | None, instance: Instance) -> str:
-    """The instance's case in one sentence."""
+    """The status of the instance in one sentence."""
     blockers = [] if task is None else [name for name in task.unless if name not in instance.noted]
     says = _status_says(task, instance)
     if instance.status in WAITING and instance.noted and blockers:

@@ -1,4 +1,4 @@
-"""The bounds that bytes must keep. What breaks one is not folded: it becomes a dead letter.
+"""Bounds for encoded data. A record that exceeds one is not folded: it becomes a dead letter.
 
 The bounds that the fold sees are in :class:`triggerstream.core.tasks.Bounds`.
 """

@@ -35,7 +35,7 @@ _SHORTEST_S = 1 / _SECOND_US
 
 
 def fields_of(decision: Decision) -> JsonObject:
-    """``decision`` as a JSON object. Optional fields are left out where they say nothing."""
+    """``decision`` as a JSON object. Optional fields without a value are left out."""
     fields: JsonObject = {
         "kind": "run" if isinstance(decision, Command) else "revoke",
         "id": decision.id,
@@ -74,7 +74,7 @@ def encode(decision: Decision) -> bytes:
 
 
 def decode(value: bytes) -> Decision:
-    """The decision that ``value`` holds.
+    """Decode a decision.
 
     Raises:
         DecodeError: it breaks the contract.

@@ -1,4 +1,4 @@
-"""Durations as people write them: ``10s``, ``5m``, ``36h``, ``40d``, ``1h30m``."""
+"""Durations as text: ``10s``, ``5m``, ``36h``, ``40d``, ``1h30m``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _DIGITS = 18
 
 
 def parse_duration(text: str) -> int | None:
-    """Microseconds, or None where ``text`` is no duration: days, hours, minutes, seconds, in this order.
+    """Microseconds; None if ``text`` is not a duration: days, hours, minutes, seconds, in this order.
 
-    Zero and more than a hundred years are none either.
+    Zero, and more than a hundred years, are not durations either.
     """
     match = _DURATION.fullmatch(text)
     if match is None:
@@ -32,7 +32,7 @@ def parse_duration(text: str) -> int | None:
 
 
 def format_duration(micros: int) -> str:
-    """The text that :func:`parse_duration` reads as ``micros``; what is less than a second is lost."""
+    """The text that :func:`parse_duration` reads as ``micros``, without fractions of a second."""
     seconds = micros // 1_000_000
     parts: list[str] = []
     for unit, factor in _UNITS:

@@ -30,7 +30,7 @@ def read_body(kind: str, data: JsonObject) -> EngineEvent:
     """The body of an event of the engine's type ``kind``.
 
     Raises:
-        DecodeError: there is no such type, or ``data`` is not as it must be; the message names the place.
+        DecodeError: there is no such type, or ``data`` is invalid; the message names the place.
     """
     declared = _KINDS.get(kind)
     if declared is None:
@@ -44,7 +44,7 @@ def read_body(kind: str, data: JsonObject) -> EngineEvent:
     if kind == _RETRIED and "after" in fields:
         fields = fields | {"after": _microseconds(fields["after"])}
     try:
-        # Not as the union: of a union, msgspec makes a new reader at each call, in 11 µs.
+        # Not with the union as type: for a union, msgspec creates a new decoder in each call, in 11 µs.
         body = msgspec.convert(fields, declared)
     except msgspec.ValidationError as exc:
         raise DecodeError(_explain(declared, data)) from exc
@@ -97,7 +97,7 @@ def _fits(data: JsonObject, field: structs.FieldInfo) -> bool:
     try:
         msgspec.convert(value, field.type)
     except msgspec.ValidationError:
-        return field.encode_name == "after"  # it is in seconds here, and was read before
+        return field.encode_name == "after"  # its unit is seconds here, and it was read before
     return True
 
 

@@ -1,7 +1,7 @@
 """Events as bytes: a CloudEvents 1.0 JSON object of which only ``type`` is required.
 
 ``schemas/event.schema.json`` is the published form. Structured and binary (``ce_`` headers) content mode are
-taken as they are. Whatever breaks the contract raises :class:`DecodeError` and nothing else.
+accepted. Any invalid event raises :class:`DecodeError`, and nothing else is raised.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _ORIGIN = re.compile(rb"([0-9]{1,10}:[0-9]{1,19}):([0-9]{1,18})")
 
 
 def decode(record: Record) -> Event | ConfigApplied:
-    """The event that ``record`` holds.
+    """Decode the event of ``record``.
 
     Raises:
-        DecodeError: it breaks the contract; the message names the place and what would be right.
+        DecodeError: it is invalid; the message names the place and what would be right.
     """
     key, value = record.key, record.value
     headers = headers_by_name(record.headers) if record.headers else None
@@ -117,10 +117,10 @@ def encode(
     session: SessionId | None = None,
     traceparent: str | None = None,
 ) -> bytes:
-    """``body`` as an event's value. ``session`` is only needed where the record has no key.
+    """Encode ``body`` as the value of an event. ``session`` is only needed if the record has no key.
 
     Raises:
-        DecodeError: it holds what JSON cannot.
+        DecodeError: a value in it is not JSON.
     """
     if isinstance(body, Trigger):
         fields: JsonObject = {"type": body.name, "data": body.data}
@@ -146,10 +146,11 @@ def encode_trigger(trigger: Trigger, *, id: str, time_us: int) -> bytes:  # noqa
 
 
 def check_session(session: str) -> bytes:
-    """The key of ``session``.
+    """The key of records of ``session``.
 
     Raises:
-        DecodeError: it cannot be one: empty, longer than 1,024 bytes, no Unicode, or beginning with U+0000.
+        DecodeError: it is not a session id: empty, longer than 1,024 bytes, no Unicode, or beginning with
+            U+0000.
     """
     try:
         key = session.encode()
@@ -160,10 +161,10 @@ def check_session(session: str) -> bytes:
 
 
 def check_trigger_name(name: str) -> TriggerName:
-    """``name`` as a trigger that an application may fire.
+    """``name`` as the name of a trigger that an application may fire.
 
     Raises:
-        DecodeError: it is empty or one of the engine's own.
+        DecodeError: it is empty, or reserved for the engine's own events.
     """
     if not name or name.startswith(ENGINE_PREFIX):
         message = f"`{name}` is no trigger: a name is not empty and does not begin with `{ENGINE_PREFIX}`"
@@ -175,7 +176,7 @@ def check_trigger_name(name: str) -> TriggerName:
 
 
 def _structured(value: bytes) -> JsonObject:
-    """The attributes of an event in structured content mode, its data among them."""
+    """The attributes of an event in structured content mode, including its data."""
     fields = loads(value)
     if not isinstance(fields, dict):
         message = f"must be a JSON object with a `type`, is {kind_of(fields)}"
@@ -184,7 +185,7 @@ def _structured(value: bytes) -> JsonObject:
 
 
 def _odd_data(fields: JsonObject) -> JsonObject:
-    """The kwargs of an event whose ``data`` is not plainly an object."""
+    """The kwargs of an event whose ``data`` is not an object, or is missing."""
     data = fields.get("data")
     if data is not None:
         message = f"/data: must be an object, is {kind_of(data)}"
@@ -195,7 +196,7 @@ def _odd_data(fields: JsonObject) -> JsonObject:
 
 
 def _check_session(fields: JsonObject) -> None:
-    """Refuse a ``session`` or ``subject`` of another type, whether or not it decides."""
+    """Refuse a ``session`` or ``subject`` of a wrong type, even if the key decides the session."""
     if fields.get("session") is not None:
         text_of(fields, "session")
     optional_text(fields, "subject")
@@ -242,7 +243,7 @@ def headers_by_name(headers: Headers) -> dict[str, bytes]:
 
 
 def is_attribute(name: str) -> bool:
-    """True if a header is an attribute of a CloudEvent; a name with escapes, which was not UTF-8, is none."""
+    """True if a header is an attribute of a CloudEvent. A name that was not UTF-8 never is."""
     return name.startswith(BINARY_PREFIX) and "\\" not in name
 
 
@@ -287,13 +288,14 @@ def origin_of(headers: Headers) -> tuple[int, int] | None:
 
 
 def rehomed_headers(record: Record) -> Headers:
-    """The headers of the record that stands for ``record`` in its right partition.
+    """The headers of the copy of ``record`` in its right partition.
 
-    Where they are so long that no room may be left for one more, those that decide nothing are left out.
+    If they are so long that there may be no room for another one, headers that do not affect decisions are
+    left out.
     """
     headers = record.headers
     if headers and headers_bytes(headers) > _REHOMED_BYTES:
-        # No longer than an event: attributes count as its bytes.
+        # Attributes count as bytes of the event, so together they are no longer than an event.
         headers = tuple(header for header in headers if _decides(*header))
     if any(name == ORIGIN_HEADER and text is not None for name, text in headers):
         return headers

@@ -53,7 +53,7 @@ def format_instant(instant_us: int) -> str:
 
 @lru_cache(maxsize=1_000)
 def _second(since_s: int) -> str:
-    """Most of what is written in a row happened in few seconds, and to format one takes 2 µs."""
+    """Format a second. Cached: consecutive events are often of the same second, and formatting takes 2 µs."""
     return (_EPOCH + timedelta(seconds=since_s)).replace(tzinfo=None).isoformat()
 
 

@@ -1,4 +1,4 @@
-"""JSON as every language can hold it: RFC 8259, depth and integers bounded, no NaN, valid Unicode."""
+"""JSON that every language can represent: RFC 8259, bounded depth and integers, no NaN, valid Unicode."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from triggerstream.wire.bounds import INTEGER_LIMIT, JSON_DEPTH
 
 T = TypeVar("T")
 
-# orjson turns integers beyond 64 bits into floats without a word. Only a run of 19 digits can be one, and
-# nearly no text has one outside a string. To look for it so takes 0.4 µs for 100 bytes; a regular expression
-# that looks for digits takes three times as long, the walk ten times.
+# orjson silently converts integers beyond 64 bits to floats. Such an integer has at least 19 digits, and
+# nearly no text has so many outside a string. This search takes 0.4 µs for 100 bytes, a regular expression
+# that looks for digits three times as long, a walk over the values ten times.
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _RUN = b"0" * 19
 _BEFORE_A_NUMBER = b"-[:, \t\r\n"
@@ -27,10 +27,11 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]
 
 
 def loads(text: bytes, *, depth: int = JSON_DEPTH) -> Json:
-    """The value of ``text``.
+    """Parse ``text``.
 
     Raises:
-        DecodeError: not JSON, deeper than ``depth``, or with an integer beyond ±2^63. Nothing else is raised.
+        DecodeError: it is not JSON, deeper than ``depth``, or has an integer beyond ±2^63. Nothing else is
+            raised.
     """
     try:
         value = _parsed(text)
@@ -61,7 +62,7 @@ def dumps(value: object) -> bytes:
     """``value`` as compact UTF-8 JSON.
 
     Raises:
-        DecodeError: not a JSON value, or text that is no Unicode.
+        DecodeError: it is not a JSON value, or has text that is not Unicode.
     """
     try:
         return orjson.dumps(value)
@@ -97,10 +98,10 @@ def _short_number(number: float) -> str:
 
 
 def check_value(value: object) -> Json:
-    """``value`` as it comes back from the log.
+    """Check ``value``, and return it as it will be read from the log.
 
     Raises:
-        DecodeError: it breaks a bound, is no JSON value, or holds NaN or infinity.
+        DecodeError: it exceeds a bound, is not a JSON value, or contains NaN or infinity.
     """
     if _has_odd_float(value, 0):
         message = "NaN and infinity are not JSON"
@@ -123,7 +124,7 @@ def _has_odd_float(value: object, depth: int) -> bool:
 def _depth_exceeds(value: Json, limit: int) -> bool:
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
-        # What orjson makes has these very types, and to ask for them costs a third of `isinstance`.
+        # orjson creates exactly these types, and comparing types costs a third of `isinstance`.
         level = [
             item
             for holder in level
@@ -136,7 +137,7 @@ def _depth_exceeds(value: Json, limit: int) -> bool:
 
 
 def _may_be_a_number(text: bytes, digits: bytes) -> bool:
-    """True unless each long run of digits stands where it cannot be one: at the start of a string, say."""
+    """False if no long run of digits can be a number, for example because each begins a string."""
     at = digits.find(_RUN)
     while at >= 0:
         if at == 0 or text[at - 1] in _BEFORE_A_NUMBER:
@@ -158,7 +159,7 @@ def _check_integers(text: bytes) -> None:
             raise DecodeError(message)
 
 
-# ---- reading fields: each says the path and what would be right ---------------------------------
+# ---- reading fields: errors name the path and what would be right -------------------------------
 
 
 def as_object(value: Json, path: str) -> JsonObject:

@@ -26,7 +26,10 @@ VERSION = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """The log that a checkpoint belongs to: ``topic`` is the id that the cluster drew when it made it."""
+    """Identity of the log that a checkpoint belongs to.
+
+    ``topic`` is the id that the cluster gave to the topic.
+    """
 
     cluster: str
     topic: str
@@ -70,11 +73,11 @@ class CheckpointMark:
 
 
 class IdentityError(UsageError):
-    """The log is not the one that the checkpoint belongs to. Nothing may be decided from it."""
+    """The checkpoint belongs to another log. Nothing may be decided from this one."""
 
 
 def check_identity(mark: CheckpointMark, found: Identity, *, place: str, repair: str = "") -> None:
-    """Raise where ``found`` is another log than the checkpoint's.
+    """Raise if ``found`` is another log than the checkpoint's.
 
     Raises:
         IdentityError: it is; the message says which part, and ends with ``repair``.
@@ -114,10 +117,10 @@ def encode_checkpoint(mark: CheckpointMark) -> bytes:
 
 
 def decode_checkpoint(value: bytes) -> CheckpointMark:
-    """The mark that ``value`` holds.
+    """Decode a checkpoint mark.
 
     Raises:
-        DecodeError: it is none, or of a version that this release does not know.
+        DecodeError: it is invalid, or has a version that this release does not know.
     """
     fields = as_object(loads(value), "")
     check_version(integer(fields, "version", minimum=1), known=VERSION)
@@ -149,10 +152,12 @@ def _configuration(fields: JsonObject) -> InForce | None:
 
 
 def same_writing(mark: bytes, known: bytes | None) -> bool:
-    """True if no rebuild lies between two checkpoints: ``known`` is the older one, None where there is none.
+    """True if there was no rebuild between two checkpoints.
+
+    ``known`` is the older one; None if there is none.
 
     Raises:
-        DecodeError: one of them is none.
+        DecodeError: one of them is invalid.
     """
     before = -1 if known is None else decode_checkpoint(known).rebuilt
     return decode_checkpoint(mark).rebuilt == before

@@ -18,16 +18,16 @@ def headers_bytes(headers: Headers) -> int:
 
 
 class Unfit(Struct, frozen=True, kw_only=True):
-    """Offsets from ``first`` on, packed by their producer in a way that nobody may unpack, and why."""
+    """Offsets from ``first`` on in a batch that cannot be unpacked within the bounds, and the reason."""
 
     first: int
     reason: str
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """An entry as the log returns it. ``arrival_us``: when the log took it, microseconds since the epoch.
+    """An entry read from the log. ``arrival_us``: when the log received it, in microseconds since the epoch.
 
-    With ``unfit`` it stands for all offsets up to its own, and has neither key nor value.
+    With ``unfit`` it replaces all records up to its offset, and has neither key nor value.
     """
 
     partition: int

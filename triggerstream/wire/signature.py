@@ -78,7 +78,7 @@ _ORDERS = tuple(_START + kind for kind in (b"instance.", b"session.", b"config")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlKey:
-    """A key, and the instant from which on it is used, in microseconds since the epoch."""
+    """A key, and the instant from which it is used, in microseconds since the epoch."""
 
     since_us: int
     secret: bytes = field(repr=False)
@@ -213,7 +213,7 @@ def read_keys(text: str) -> ControlKeys:
     """The keys of a file's ``text``.
 
     Raises:
-        DecodeError: it has none, or a line that is none; the message names the line.
+        DecodeError: it has no key, or an invalid line; the message names the line.
     """
     keys: list[ControlKey] = []
     for number, line in enumerate(text.splitlines(), 1):

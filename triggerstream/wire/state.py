@@ -1,8 +1,8 @@
 """A session's state as bytes. ``schemas/session-state.schema.json`` is the published form.
 
 The version is in every state. An older version is upcast when it is read (:mod:`triggerstream.wire.upcasts`);
-a newer one is refused. msgspec reads, checks and writes what ``core.state`` says of the types; here stands
-what types cannot say.
+a newer one is refused. msgspec reads, checks and writes the types of ``core.state``. This module has the
+rules that types cannot express.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Record(Struct, omit_defaults=True):
 
 
 class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "clock"}):
-    """A state as it is stored. What says nothing is left out: an erased session is three numbers."""
+    """A stored state. Fields without a value are left out: an erased session is three numbers."""
 
     version: Annotated[int, Meta(ge=1)]
     generation: Count
@@ -99,10 +99,10 @@ _version_decoder = msgspec.json.Decoder(_Version)
 
 
 def encode(state: SessionState) -> bytes:
-    """``state`` as it is stored.
+    """Encode ``state`` for the store.
 
     Raises:
-        DecodeError: it holds what JSON cannot.
+        DecodeError: a value in it is not JSON.
     """
     return _encoded(_stored(state))
 
@@ -183,7 +183,7 @@ def read_header(value: bytes) -> StateHeader | None:
 
 
 def named_fields(value: bytes) -> JsonObject:
-    """The fields of a state, with each instance under its id, whether it is open or resolved.
+    """The fields of a state, with each instance under its id, open or resolved.
 
     Raises:
         DecodeError: it is no state.
@@ -202,10 +202,10 @@ def named_fields(value: bytes) -> JsonObject:
 
 
 def decode(value: bytes) -> SessionState:
-    """The state that ``value`` holds.
+    """Decode a state.
 
     Raises:
-        DecodeError: it is no state, or of a version that this release does not know.
+        DecodeError: it is not a state, or has a version that this release does not know.
     """
     try:
         stored = _decoder.decode(value)
@@ -241,11 +241,11 @@ def decode(value: bytes) -> SessionState:
 
 
 def _of_another_version(value: bytes, odd: Exception | None = None) -> _State:
-    """The state that an earlier release wrote, upcast.
+    """Upcast a state that an earlier release wrote.
 
     Raises:
-        DecodeError: it is of a later release, whatever else is odd about it; or ``odd``, where it is of this
-            one; or what is wrong with the earlier one.
+        DecodeError: it is from a later release; or ``odd``, if it is from this release; or the error in the
+            earlier state.
     """
     try:
         version = _version_decoder.decode(value).version
@@ -269,7 +269,7 @@ def _said(exc: Exception) -> str:
 
 
 def _take(state: SessionState, name: TaskName, stored: _Record) -> TaskRecord:
-    """A task's instances, which are counted in ``state``; it has all that they captured."""
+    """Convert a task's instances, and count them in ``state``, which has all events that they captured."""
     record = TaskRecord(next=stored.next, removed=stored.removed)
     for held, items, resolved in (
         (record.open, stored.open, False),

@@ -1,9 +1,9 @@
 """Upcasts: states of earlier versions, changed step by step into the form that this release reads.
 
 An upcast works on plain JSON values and is never changed again: ``tests/wire/version1`` keeps states as they
-were written. What is wrong in an old state stays wrong, and is refused when the result is read.
+were written. An error in an old state is not repaired; it is refused when the result is read.
 
-Version 2 (docs/decisions): reasons of the engine are codes, and what an operator wrote stands beside them.
+Version 2 (docs/decisions): reasons of the engine are codes, and the text of an operator is a separate field.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REASONS = {
 
 
 def upcast(state: Any, version: int) -> Any:  # noqa: ANN401 - any JSON value
-    """``state`` of the earlier ``version`` as one of this release's version."""
+    """Upcast ``state`` from the earlier ``version`` to this release's version."""
     if version == 1 and isinstance(state, dict):
         return _from_version_1(state)
     return state
