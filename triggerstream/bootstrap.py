@@ -1,4 +1,4 @@
-"""The only place that picks concrete classes. Each is imported once it is chosen."""
+"""Composition root: the only module that chooses concrete classes. Each is imported when it is chosen."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ _HEARTBEAT_S = 3.0
 
 
 class HandOverProcess(Protocol):
-    """A process that hands commands over until it is stopped, as the command that runs it knows it."""
+    """Port for the command `bridge`: a process that hands commands over until it is stopped."""
 
     @property
     def handover(self) -> HandOver:
-        """The commands that are handed over, refused and waiting."""
+        """The numbers of commands that were handed over, were refused, and wait."""
 
     async def run(self, stopping: asyncio.Event, *, start: Start | None, agreed: bool = False) -> None:
-        """Hand over until ``stopping`` is set; then finish what is in flight.
+        """Hand over until ``stopping`` is set. Then finish commands in progress.
 
         Raises:
-            UsageError: it cannot be started as things are; the message says what to do.
+            UsageError: it cannot start; the message says what to do.
             LogError: the log failed in a way that a restart may cure.
         """
 
@@ -69,11 +69,11 @@ class HandOverProcess(Protocol):
         """Monotonic time of a broker's last answer."""
 
     def vitals(self) -> Vitals:
-        """Its state, for probes."""
+        """Its health, for probes."""
 
 
 def log(address: str | Address, *, timeout_s: float = 10.0) -> Log:
-    """The log at ``address``; nothing is opened before the first append.
+    """The log at ``address``. Nothing is opened before the first append.
 
     Raises:
         UsageError: ``address`` is none, or of a kind that this release does not have.
@@ -112,7 +112,7 @@ def outcome_log(address: str | Address) -> OutcomeLog:
 
 
 def reader(address: str | Address, configurations: ConfigurationCache | None = None) -> Reader:
-    """A view of what is known at ``address``. It takes parsed tasks files from ``configurations``.
+    """A reader of the stored data at ``address``. It takes parsed tasks files from ``configurations``.
 
     Raises:
         UsageError: ``address`` is none, or cannot be looked into.
@@ -279,7 +279,7 @@ def administration(address: Address) -> Administration:
 
 
 def kafka(address: KafkaAddress) -> Connection:
-    """How the cluster of ``address`` is reached.
+    """The connection to the cluster of ``address``.
 
     Raises:
         UsageError: the extra is not installed, or the file with TLS and SASL cannot be used.
@@ -291,7 +291,7 @@ def kafka(address: KafkaAddress) -> Connection:
 
 
 def kafka_security() -> Security:
-    """TLS and SASL for Kafka, as the file says that the environment names.
+    """TLS and SASL for Kafka, from the file that the environment names.
 
     Raises:
         UsageError: the file cannot be used.
@@ -306,9 +306,9 @@ def kafka_security() -> Security:
 def probes(
     pulse: Pulse, *, host: str, port: int | None, supervision: Supervision, store: Path | None = None
 ) -> Iterator[str | None]:
-    """Answer probes and requests for metrics; the URL. None where there is no ``port``, and no answer.
+    """Serve probes and metrics. Yields the URL; None, and no server, if there is no ``port``.
 
-    ``store``: where a worker keeps states; None: it is no worker.
+    ``store``: the directory of a worker's states; None if it is not a worker.
 
     Raises:
         UsageError: it cannot listen there.
@@ -342,7 +342,7 @@ def own_worker_directory(directory: Path, app: AppId) -> IO[str]:
 
 
 def window(pages: PageSettings, *, supervision: Supervision) -> Window:
-    """The web view of a worker; it listens from now on.
+    """The web view of a worker. It listens from now on.
 
     Raises:
         UsageError: it cannot listen at the address; other machines could reach it and there are no tokens; or
@@ -369,10 +369,10 @@ def run_worker(
     pulse: Pulse,
     on_end: Callable[[str], None],
 ) -> int:
-    """Run a worker of the app at ``address`` until SIGTERM or SIGINT; its exit status.
+    """Run a worker of the app at ``address`` until SIGTERM or SIGINT. Returns the exit status.
 
-    ``directory`` keeps its states. ``instance_id``: its name as a static member of the group; ``leaves``: it
-    leaves the group at an orderly end. ``lost``: ranges of the log that an operator has given up.
+    ``directory`` stores its states. ``instance_id``: its name as a static member of the group. ``leaves``: it
+    leaves the group at an orderly end. ``lost``: ranges of the log that an operator has declared lost.
     """
     with _extra():
         from triggerstream.adapters.faust import worker
@@ -424,7 +424,7 @@ def bridge(
 
 
 def celery_app(broker: str) -> Any:  # noqa: ANN401 - as below
-    """A Celery app that knows nothing but its broker."""
+    """A Celery app with a broker and no tasks."""
     from triggerstream.adapters.celery.bare import app_at
 
     return app_at(broker)
@@ -456,10 +456,10 @@ def embedded(
     on_checkpoint: Callable[[Checkpoint], None],
     configurations: ConfigurationCache | None = None,
 ) -> tuple[EmbeddedEngine, Log]:
-    """The embedded engine of the database at ``address``, which it makes where there is none, and its log.
+    """The embedded engine of the database at ``address``, and its log. A missing database is created.
 
     Raises:
-        UsageError: ``address`` is none, or no database.
+        UsageError: ``address`` is invalid, or not a database.
     """
     from triggerstream.adapters.clock import SystemClock
     from triggerstream.adapters.sqlite.database import decoder_of, locate
@@ -484,7 +484,7 @@ def embedded(
 
 @contextmanager
 def _extra() -> Iterator[None]:
-    """Say what is missing where the packages of the extra are not installed."""
+    """Raise an error with the repair if the packages of the extra are not installed."""
     try:
         yield
     except ModuleNotFoundError as exc:

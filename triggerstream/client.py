@@ -48,8 +48,8 @@ class Client:
     ) -> str:
         """Fire ``trigger`` for ``session``, with ``data`` as kwargs. The event is durable when this returns.
 
-        Returns the event's id: ``id``, else one that is drawn once and kept over every retry made here.
-        ``time`` is when it happened (RFC 3339, or a datetime with a time zone); without it, when it arrives.
+        Returns the event's id: ``id``, or a random one that is the same in every retry made here. ``time`` is
+        when it happened (RFC 3339, or a datetime with a time zone). Default: the time of its arrival.
 
         Raises:
             UsageError: the event would not be accepted; the message says what would be right.
@@ -116,7 +116,7 @@ class SyncClient:
         id: str | None = None,  # noqa: A002 - the attribute's name in CloudEvents
         time: datetime | str | None = None,
     ) -> str:
-        """As :meth:`Client.fire`: the event is durable when this returns."""
+        """Fire a trigger like :meth:`Client.fire`. The event is durable when this returns."""
         loop, client = self._connected()
         return loop.run(client.fire(session, trigger, data, id=id, time=time))
 
@@ -150,7 +150,7 @@ class SyncClient:
 
 
 class _Loop:
-    """An event loop in a thread of its own."""
+    """An event loop in its own thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

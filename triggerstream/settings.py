@@ -28,12 +28,12 @@ class SqliteAddress:
 
     @property
     def state_directory(self) -> Path | None:
-        """The state directory that it is in; None if the file has a name of its own."""
+        """Its state directory; None if the file has another name than the default."""
         return self.path.parent if self.path.name == DATABASE else None
 
     @property
     def missing_file(self) -> Path | None:
-        """The file, if it is not there."""
+        """The file, if it does not exist."""
         return None if self.path.is_file() else self.path
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ def parse_address(text: str) -> Address:
     """The address that ``text`` names.
 
     Raises:
-        UsageError: it is no address; the message says what one looks like.
+        UsageError: it is not an address; the message shows a valid one.
     """
     match = _SCHEME.match(text)
     if match is None:

@@ -53,10 +53,11 @@ _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 class Policy:
     """Rules for restarts of a child.
 
-    ``calm_s``: a child that ran so long had recovered, and its end is a first one. ``most``: so many ends
-    ``within_s`` with Kafka there are no outage of Kafka. Pauses begin with ``first_pause_s`` and double; the
-    longest leaves room for that many ends within that time. ``end_s``: how long a child may take to end. A
-    worker gives itself 100 s; one that is stopped, or hangs in the kernel, never would.
+    ``calm_s``: a child that ran for this time had recovered, so its end counts as the first one. ``most``:
+    this number of ends ``within_s`` while Kafka is available is not caused by an outage of Kafka. Pauses
+    begin with ``first_pause_s`` and double; the longest one allows that number of ends within that time.
+    ``end_s``: the time that a child may take to end. A worker limits itself to 100 s, but one that is
+    stopped, or hangs in the kernel, would never end.
     """
 
     calm_s: float = 60.0
@@ -318,9 +319,9 @@ class _Supervisor:
     def _answer(self, name: str, path: str) -> tuple[int, str]:
         """The answer to a request while no child serves the socket.
 
-        A start that waits for Kafka is no slow start that somebody should end, so `/startedz` answers 200
-        once the child has failed: from then on `/livez` is asked, and `/readyz` says that nothing is done.
-        Why it failed is for the probes' port: people who have not logged in come to the pages.
+        A child that waits for Kafka must not be killed as a slow start. So `/startedz` answers 200 once the
+        child has failed: from then on Kubernetes asks `/livez`, and `/readyz` reports that the process is not
+        ready. The reason is shown on the probes' port only, because the pages can be opened without a login.
         """
         if name != PROBES:
             return 503, f"the {self._name} is starting: its log and /readyz at its probes' port say more"

@@ -118,7 +118,7 @@ async def form_of(request: web.Request) -> dict[str, str]:
 
 @web.middleware
 async def with_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Put the headers on whatever is answered."""
+    """Middleware: adds the common headers to every answer."""
     answer = await handler(request)
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
@@ -127,7 +127,7 @@ async def with_headers(request: web.Request, handler: Handler) -> web.StreamResp
 
 @web.middleware
 async def with_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Say what went wrong, as JSON or as a page."""
+    """Middleware: answers errors as JSON or as a page."""
     more: Mapping[str, str] = {}
     try:
         return await handler(request)

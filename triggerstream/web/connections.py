@@ -81,7 +81,7 @@ class Connection(web.RequestHandler):
         self.since = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Start the timer of the first phase."""
         self.enter(Phase.IDLE)
         super().connection_made(transport)
 

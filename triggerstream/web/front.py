@@ -62,7 +62,7 @@ class PageSettings:
 
 
 class Front:
-    """A :class:`triggerstream.adapters.faust.web.Front`: it listens before there are pages."""
+    """A :class:`triggerstream.adapters.faust.web.Front`, which listens before there are pages."""
 
     def __init__(self, settings: PageSettings, *, supervision: Supervision | None = None) -> None:
         """Listen.
@@ -100,11 +100,14 @@ class Front:
         )
 
     def close(self) -> None:
-        """Listen no more; for one that never served."""
+        """Stop listening, if it never served."""
         self.listening.close()
 
     def pages(self, here: Inspector, others: Callable[[], Mapping[int, str]]) -> Server:
-        """What serves pages that show ``here``. ``others``: the addresses of other workers, by partition."""
+        """A service for pages that show ``here``.
+
+        ``others``: the addresses of other workers, by partition.
+        """
         peers = Peers(lambda: group(others(), self._key), self._key)
         app = site(here, Everywhere(here, peers), self._access)
         sharing: list[asyncio.Task[None]] = []

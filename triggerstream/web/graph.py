@@ -40,7 +40,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrow:
-    """From what must arrive to the task that waits for it; ``kind``: after, every or unless."""
+    """An arrow from a trigger or task to the task that waits for it. ``kind``: after, every or unless."""
 
     kind: str
     path: str
@@ -49,7 +49,7 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """All of it."""
+    """The whole drawing."""
 
     width: float
     height: float
@@ -98,7 +98,7 @@ def _links(task: TaskRow) -> list[_Link]:
 
 
 def _depths(names: Sequence[str], links: Sequence[_Link]) -> dict[str, int]:
-    """By the longest way to each; a circle is cut where it was entered."""
+    """The depth of each node: its longest path. A cycle is cut at the node where it was entered."""
     sources: dict[str, list[str]] = {name: [] for name in names}
     for source, target, _ in links:
         sources[target].append(source)

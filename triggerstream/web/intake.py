@@ -1,7 +1,7 @@
 """HTTP intake: events in, answered once they are durable. For this machine only: it has no accounts.
 
-Browsers reach 127.0.0.1 too. What a page of another origin sends is refused by its ``Origin``, and what a
-name that was pointed at this machine sends by its ``Host``.
+Browsers can reach 127.0.0.1 too. Requests from pages of other origins are refused by their ``Origin``, and
+requests after DNS rebinding by their ``Host``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def add_intake(app: web.Application, log: Log) -> None:
 
 
 def _alone(handler: Handler) -> Handler:
-    """``handler`` with this module's middlewares, whatever application it is in."""
+    """``handler`` with this module's middlewares, in any application."""
 
     async def checked(request: web.Request) -> web.StreamResponse:
         return await _this_machine_only(request, handler)
@@ -111,7 +111,7 @@ def _loads(body: bytes) -> Json:
 
 @web.middleware
 async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whatever goes wrong is answered as ``{"error": …}``."""
+    """Answer all errors as ``{"error": …}``."""
     try:
         return await handler(request)
     except RefusedError as exc:

@@ -23,7 +23,7 @@ _PLACE = ("partition", "topic")
 
 
 def worker_registry(pulse: Pulse, *, store: Path) -> CollectorRegistry:
-    """A worker's metrics; ``store``: where it keeps states."""
+    """A worker's metrics. ``store``: the directory of its states."""
     size = Figure("store_bytes", "What its copy of the states takes on disk.", lambda _: _size(store))
     return _registry(pulse, (*COMMON, *WORKER, size))
 

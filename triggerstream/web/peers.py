@@ -72,7 +72,7 @@ class Group:
     others: Mapping[int, Worker]
 
     def workers(self) -> list[Worker]:
-        """Each of them once."""
+        """Each worker once."""
         return list({worker.name: worker for worker in self.others.values()}.values())
 
 
@@ -181,7 +181,7 @@ class Everywhere:
         )
 
     async def session(self, session: SessionId) -> ExplainedSession | None:
-        """A session, of the worker that has it."""
+        """A session, from the worker that has it."""
         try:
             return await self._here.session(session)
         except ElsewhereError as exc:
@@ -223,11 +223,11 @@ class Everywhere:
         return None
 
     async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
-        """They are in a topic that each worker can read."""
+        """Dead letters, which every worker can read from their topic."""
         return await self._here.dead_letters(after=after, limit=limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
-        """See ``dead_letters``."""
+        """A dead letter, which every worker can read from its topic."""
         return await self._here.dead_letter(position)
 
     async def progress(self, partition: int) -> int:
@@ -242,7 +242,7 @@ class Everywhere:
         raise UsageError(f"partition {partition} is changing hands: ask again in a moment")
 
     async def append(self, to: Addressed) -> LogPosition:
-        """Each worker can append for each session."""
+        """Append an order. Every worker can append for every session."""
         return await self._here.append(to)
 
     def _owner(self, elsewhere: ElsewhereError) -> Worker:

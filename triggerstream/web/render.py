@@ -28,7 +28,7 @@ _ODD = re.compile(f"(?![\t\n])[{STEERING}]")
 
 
 def page(name: str, values: Mapping[str, object]) -> str:
-    """The page that the template ``name`` makes of ``values``."""
+    """Render the template ``name`` with ``values``."""
     made = _environment()
     # Values may come from another worker's answer: none may replace a function of the templates.
     own = {key: value for key, value in values.items() if key not in made.globals}
@@ -63,12 +63,12 @@ def _environment() -> Environment:
 
 
 def plain(value: object) -> str:
-    """``value`` with what steers text written out."""
+    """``value`` with control characters escaped."""
     return _ODD.sub(lambda match: f"\\u{ord(match[0]):04x}", str(value))
 
 
 def brief(value: Json) -> str:
-    """``value`` as JSON, cut where it is too long for a page."""
+    """``value`` as JSON, cut if it is too long for a page."""
     text = plain(dumps(value).decode())
     if len(text) <= MOST_CHARACTERS:
         return text
@@ -95,5 +95,5 @@ def session_url(session: str) -> str:
 
 
 def query(**values: str | None) -> str:
-    """A query of those that have a value."""
+    """A query string of the parameters that have a value."""
     return urlencode({name.rstrip("_"): value for name, value in values.items() if value})

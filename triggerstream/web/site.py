@@ -1,4 +1,4 @@
-"""The pages and the JSON of an engine: what it knows of sessions, and orders for instances."""
+"""Pages and JSON API of an engine: its sessions, and orders for instances."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def _static(name: str, content_type: str) -> Handler:
 
 
 class _Guard:
-    """Lets in who may come in."""
+    """Middleware that authenticates and authorises callers."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        # A middleware of aiohttp is told by a mark, which a method cannot bear.
+        # aiohttp recognises a middleware by an attribute, which a bound method cannot have.
 
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -241,7 +241,7 @@ class _Site:
     # ---- orders -----------------------------------------------------------------------------------
 
     async def order(self, request: web.Request) -> web.Response:
-        """An order as JSON; the answer says what became of it."""
+        """Append an order given as JSON. The answer has its outcome."""
         if request.content_type != "application/json" or not self._access.is_our_page(request):
             raise RefusedError(415, "send the order as application/json, and from no other page")
         fields = as_object(loads(await answers.body_of(request, most=answers.FORM_BYTES)), "")
@@ -257,7 +257,7 @@ class _Site:
         return answers.json(outcome, status=200 if answer.folded else 202)
 
     async def order_form(self, request: web.Request) -> web.StreamResponse:
-        """An order from a page, which is then shown again."""
+        """Append an order from a page, and show the page again."""
         form = await answers.form_of(request)
         names = ("order", "instance", "reason", "form", "generation", "attempt")
         fields = {name: form.get(name, "") for name in names}

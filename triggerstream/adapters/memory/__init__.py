@@ -1,7 +1,7 @@
-"""Every port in memory: for tests, and for trying things out. Nothing outlasts the process.
+"""In-memory adapters of all ports, for tests and experiments. Nothing outlasts the process.
 
-A :class:`MemoryDatabase` stands for what is durable: an engine that is started again on it finds what the one
-before made durable, and nothing else. A :class:`MemoryPartition` is the same for a partition of a shared log.
+A :class:`MemoryDatabase` holds durable data: an engine that is restarted on it finds exactly what the
+previous one made durable. A :class:`MemoryPartition` is the same for a partition of a shared log.
 """
 
 from triggerstream.adapters.memory.archive import MemoryArchive, MemoryRecords

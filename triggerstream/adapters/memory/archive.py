@@ -1,4 +1,4 @@
-"""A log and what is kept beside it, as replay finds them, in memory."""
+"""Archive for a replay, in memory: a log and the stored data of its engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MemoryRecords:
         self._records = records
 
     async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
-        """The records from ``begin`` to before ``end``, two in a piece."""
+        """The records from ``begin`` to before ``end``, two in a chunk."""
         for at in range(begin, end, _PIECE):
             if piece := self._records[at : min(at + _PIECE, end)]:
                 yield piece
@@ -38,7 +38,7 @@ class MemoryRecords:
 
 
 class MemoryArchive:
-    """An :class:`triggerstream.engine.replay.archive.Archive` of a database: the only partition there is."""
+    """An :class:`triggerstream.engine.replay.archive.Archive` of a database, which has one partition."""
 
     number = 0
     partitions = 1
@@ -52,7 +52,7 @@ class MemoryArchive:
         self._fenced = False
 
     async def fence(self) -> None:
-        """Take the database, so that no engine starts on it.
+        """Lock the database, so that no engine starts on it.
 
         Raises:
             UsageError: an engine runs on it.
@@ -64,7 +64,7 @@ class MemoryArchive:
         self._database.owned = self._fenced = True
 
     async def kept(self) -> Kept:
-        """What the database has now."""
+        """The data stored in the database now."""
         database = self._database
         if database.app not in {None, self.app}:
             raise UsageError(f"this database belongs to the app `{database.app}`, not to `{self.app}`")
@@ -91,7 +91,7 @@ class MemoryArchive:
         return {row.decision.id: number for number, row in rows.items() if isinstance(row.decision, Command)}
 
     def _refused(self) -> frozenset[CommandId]:
-        """The commands that could not be handed over: an event that says so follows in the log."""
+        """The commands that could not be handed over, each with the event that reports this in the log."""
         found = set()
         for letter in self._database.dead_letters:
             if letter.offset is not None:
@@ -106,11 +106,11 @@ class MemoryArchive:
         return MemoryRecords(self._database.records).records(begin, end)
 
     async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags
-        """Nothing: the checkpoint is in the same database."""
+        """No decisions, because the checkpoint is in the same database."""
         return ()
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
-        """Keep what the log came to. Revocations that wait stay, and so do commands that are settled."""
+        """Store the result of the log. Waiting revocations and settled commands stay."""
         if not self._fenced:
             raise LogError("this archive was not fenced")
         database = self._database
@@ -143,6 +143,6 @@ class MemoryArchive:
                 database.outbox[last] = OutboxEntry(decision=item.decision, value=item.value)
 
     async def close(self) -> None:
-        """Leave the database to the next engine."""
+        """Unlock the database for the next engine."""
         if self._fenced:
             self._database.owned = self._fenced = False

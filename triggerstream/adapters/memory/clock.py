@@ -22,7 +22,7 @@ class ManualClock:
         return self._now_us
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and wake those whose sleep is over. Negative: the clock steps back."""
+        """Advance the clock, and wake callers whose sleep is over. Negative: the clock steps back."""
         step_us = round(seconds * 1_000_000)
         self._now_us += step_us
         self._passed_us += max(step_us, 0)

@@ -14,7 +14,7 @@ from triggerstream.wire.records import NewRecord, Record
 
 @dataclass(slots=True)
 class OutboxEntry:
-    """A decision in the outbox. ``settled``: it need not be kept once it was handed over."""
+    """A decision in the outbox. ``settled``: it is deleted once it was handed over."""
 
     decision: Decision
     value: bytes
@@ -56,7 +56,7 @@ class MemoryDatabase:
             appended()
 
     def restarted(self) -> MemoryDatabase:
-        """This database as the next process finds it: owned by no engine, heard by none."""
+        """This database as the next process finds it: without an engine and listeners."""
         return replace(
             self,
             records=list(self.records),

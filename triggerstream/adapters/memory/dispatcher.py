@@ -1,4 +1,4 @@
-"""An executor that keeps what it was given."""
+"""A dispatcher that records decisions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from triggerstream.core.errors import DispatchError
 
 
 class MemoryDispatcher:
-    """A :class:`triggerstream.engine.ports.Dispatcher` that keeps the decisions it is given.
+    """A :class:`triggerstream.engine.ports.Dispatcher` that records its decisions.
 
     ``answer`` is called with each decision first, and may raise. ``destination`` returns that of a decision.
     """
@@ -28,7 +28,7 @@ class MemoryDispatcher:
         self._changed = asyncio.Condition()
 
     async def dispatch(self, decision: Decision) -> None:
-        """Take one decision."""
+        """Record one decision."""
         if self.closed:
             raise DispatchError("the dispatcher is closed")
         if self._answer is not None:
@@ -38,11 +38,11 @@ class MemoryDispatcher:
             self._changed.notify_all()
 
     def destination(self, decision: Decision) -> str | None:
-        """As the argument of that name says; None: not known."""
+        """The result of the function ``destination``; None without one."""
         return self._destination(decision)
 
     async def wait_for(self, count: int, *, timeout_s: float = 10.0) -> list[Decision]:
-        """What was dispatched, once it is at least ``count`` decisions."""
+        """Wait until at least ``count`` decisions were dispatched, and return them."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: len(self.dispatched) >= count)
         return self.dispatched

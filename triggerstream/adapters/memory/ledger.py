@@ -53,7 +53,7 @@ class MemoryLedger:
         return len(partition.changelog) if entries else 0
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
 
 class MemoryAppender:

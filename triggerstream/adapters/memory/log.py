@@ -24,4 +24,4 @@ class MemoryLog:
         self.database.append([NewRecord(key=session.encode(), value=value)], now_us=self._clock.now_us())
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""

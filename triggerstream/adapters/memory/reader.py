@@ -1,4 +1,4 @@
-"""The view for people of a :class:`MemoryDatabase`."""
+"""Reader of a :class:`MemoryDatabase`."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ class MemoryReader:
         )
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
 def _check(session: str) -> None:
-    """Refuse what can be no session's id.
+    """Refuse an invalid session id.
 
     Raises:
-        UsageError: it is no valid Unicode.
+        UsageError: it is not valid Unicode.
     """
     try:
         session.encode()

@@ -21,8 +21,8 @@ class MemoryStateFiles:
 class MemoryStateStore:
     """A :class:`triggerstream.engine.partitioned.ports.StateStore`.
 
-    ``files`` are what the store before left behind. ``changelog`` names the changelog that the store is a
-    copy of: files of another one are wiped.
+    ``files`` has the data of the previous store. ``changelog`` names the changelog that the store is a copy
+    of; files of another one are wiped.
 
     Raises:
         UsageError: another store has the files open.

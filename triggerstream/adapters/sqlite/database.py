@@ -1,4 +1,4 @@
-"""The file: where it is, what is in it, how it is opened and written."""
+"""The database file: its location, its schema, opening it, and appending to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RETRY_S = 0.001
 PAGE_BYTES = 8192
 """Most states fit in a page. Upserts of 600-byte states: 6.6 µs, with SQLite's default of 4,096 10.2 µs."""
 
-# Offsets are given by hand in the transaction that appends, so they have no gaps and follow commit order.
+# Offsets are assigned in the appending transaction, so they have no gaps and follow commit order.
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta VALUES ('offset', 0), ('scanned', -1);
@@ -81,7 +81,7 @@ UPDATE configurations AS one SET number = (SELECT count(*) FROM configurations W
 
 
 def locate(path: Path | str) -> Path:
-    """The database file that ``path`` means: itself, or the one in this directory."""
+    """The database file for ``path``: a file, or the database in a directory."""
     return database_file(Path(path).expanduser().absolute())
 
 
@@ -94,7 +94,7 @@ def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sql
     """A connection in autocommit mode to a database of this release's schema.
 
     Raises:
-        UsageError: there is none, or it is none of ours, or a newer release's.
+        UsageError: there is no database, it is not triggerstream's, or it is from a newer release.
         LogError: the file system or SQLite failed.
     """
     try:
@@ -112,7 +112,7 @@ def connect(file: Path, *, create: bool = False, read_only: bool = False) -> sql
             else:
                 _upgrade(connection)
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA fullfsync = ON")  # else macOS calls it done before the disk does
+        connection.execute("PRAGMA fullfsync = ON")  # else macOS returns before the data is on the disk
     except sqlite3.Error as exc:
         connection.close()
         raise _not_ours(file, exc) from exc
@@ -133,9 +133,10 @@ def _open(file: Path, *, mode: str) -> sqlite3.Connection:
 
 
 def _create(file: Path) -> None:
-    """Make an empty database of ours, unless another process does so first.
+    """Create an empty database, unless another process does so first.
 
-    It is made complete under another name: SQLite cannot have two processes make one and the same.
+    It is created under another name and then renamed, because two processes cannot create the same SQLite
+    file.
     """
     make_private_directory(file.parent)
     orphan = file.with_name(f"{file.name}-wal")
@@ -161,7 +162,7 @@ def _create(file: Path) -> None:
         draft.unlink(missing_ok=True)
     directory = os.open(file.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # else a power failure could take the name, and all events with it
+        os.fsync(directory)  # else a power failure could lose the file's name, and all events with it
     finally:
         os.close(directory)
 
@@ -207,7 +208,7 @@ def _not_ours(file: Path, exc: sqlite3.Error) -> UsageError | LogError:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, *, patience_s: float) -> Iterator[None]:
-    """A write transaction: durable when the block has ended, undone where it raised."""
+    """A write transaction: durable when the block has ended, undone if the block raises."""
     _begin(connection, patience_s)
     try:
         yield
@@ -234,7 +235,7 @@ def _begin(connection: sqlite3.Connection, patience_s: float) -> None:
 def append(connection: sqlite3.Connection, records: Sequence[NewRecord], now_us: int) -> int:
     """Append ``records`` inside the transaction; the offset after the last one.
 
-    They arrive at ``now_us``, or with the last record where the clock stepped back.
+    They arrive at ``now_us``, or at the time of the last record if the clock stepped back.
     """
     last = connection.execute("SELECT offset, arrival_us FROM log ORDER BY offset DESC LIMIT 1").fetchone()
     if last is None:

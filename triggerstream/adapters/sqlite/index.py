@@ -1,4 +1,4 @@
-"""An index of sessions in a file of its own. It is thrown away whenever it may be wrong."""
+"""An index of sessions in a separate file. It is deleted whenever it may be wrong."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _BEYOND = "\U0010ffff"
 
 
 class SqliteIndex:
-    """A :class:`triggerstream.engine.queries.index.Index`, not synced to disk: it can be made again.
+    """A :class:`triggerstream.engine.queries.index.Index`, not synced to disk, because it can be rebuilt.
 
-    ``of``: how many the process may have, which share the memory for them.
+    ``of``: the number of indexes in the process, which share the memory for caches.
     """
 
     def __init__(self, path: Path, *, of: int = 1) -> None:
@@ -43,7 +43,7 @@ class SqliteIndex:
             if found != [(_VERSION, stamp)]:
                 self.clear()
                 return False
-            # On the disk before anything changes: after a crash, the index is made anew.
+            # On the disk before anything changes, so that the index is rebuilt after a crash.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("DELETE FROM stamp")
             connection.execute("PRAGMA synchronous = OFF")

@@ -1,4 +1,4 @@
-"""The events, in a table: any number of processes append to it at once."""
+"""The log: a table of events, to which any number of processes append at once."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _PRODUCER_CHECKPOINT_PAGES = 32_768
 class SqliteLog:
     """Log and outcome log of one state directory.
 
-    Appends that wait at the same time go into one transaction. Each process and thread that reports has a
-    connection of its own; one that was inherited through a fork is never used.
+    Concurrent appends share one transaction. Each process and thread that reports has its own connection. A
+    connection that was inherited through a fork is never used.
     """
 
     def __init__(self, path: Path | str, *, create: bool = False, clock: Clock | None = None) -> None:
@@ -115,7 +115,7 @@ class SqliteLog:
         return connection
 
     async def close(self) -> None:
-        """Finish what was appended, then let go of the database."""
+        """Finish appends, then close the database."""
         while self._writing is not None:
             await asyncio.wait([self._writing])
         await asyncio.get_running_loop().run_in_executor(self._executor, self._disconnect)

@@ -110,7 +110,7 @@ class SqliteReader:
         return await self._read(read)
 
     async def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         if self._connection is not None:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._connection.close)
             self._connection = None
@@ -134,7 +134,7 @@ class SqliteReader:
 
 
 def _count(connection: sqlite3.Connection, what: str) -> int:
-    """How many rows ``what`` has. SQLite counts in the smallest index there is, not in the rows."""
+    """The number of rows of ``what``. SQLite counts in the smallest index, not in the rows."""
     (count,) = connection.execute(f"SELECT count(*) FROM {what}").fetchone()  # noqa: S608 - a constant
     return int(count)
 

@@ -1,4 +1,4 @@
-"""A state directory as replay finds it: its log, and the states, configurations and outbox beside it."""
+"""Archive of a state directory: its log, states, configurations and outbox."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _PIECE = 1_000
 
 
 class SqliteArchive:
-    """An :class:`triggerstream.engine.replay.archive.Archive`: the only partition there is.
+    """An :class:`triggerstream.engine.replay.archive.Archive` of the only partition.
 
-    All of it is in one database, so it is replaced in one transaction. Of the outbox, the log says which
-    commands are open: a missing row comes back, and is handed over again under the same id; a row that is not
-    settled goes where the log has the outcome, or no such command. Revocations that wait stay.
+    All data is in one database, so it is replaced in one transaction. The log determines which commands are
+    open. A missing row of the outbox is restored, and handed over again under the same id. A row that is not
+    settled is deleted if the log has its outcome, or no such command. Waiting revocations stay.
     """
 
     number = 0
@@ -51,7 +51,7 @@ class SqliteArchive:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-replay")
 
     async def fence(self) -> None:
-        """Take the directory, so that no engine starts on it.
+        """Lock the directory, so that no engine starts on it.
 
         Raises:
             UsageError: an engine runs on it.
@@ -64,7 +64,7 @@ class SqliteArchive:
             raise LogError(f"{self._file.parent}: cannot be used: {exc}") from exc
 
     async def kept(self) -> Kept:
-        """What the database has now."""
+        """The data stored in the database now."""
         return await self._run(partial(_kept, file=self._file, app=self.app))
 
     async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
@@ -76,11 +76,11 @@ class SqliteArchive:
             begin = records[-1].offset + 1
 
     async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags
-        """Nothing: the checkpoint is in the same database."""
+        """No decisions, because the checkpoint is in the same database."""
         return ()
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
-        """Put what the log came to in the place of what was kept, in one transaction."""
+        """Replace the stored data by the result of the log, in one transaction."""
 
         def write(connection: sqlite3.Connection) -> None:
             with transaction(connection, patience_s=_PATIENCE_S):
@@ -89,7 +89,7 @@ class SqliteArchive:
         await self._run(write)
 
     async def close(self) -> None:
-        """Let go of the database, and of the directory."""
+        """Close the database, and unlock the directory."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await asyncio.get_running_loop().run_in_executor(self._executor, connection.close)
@@ -120,7 +120,7 @@ def _records(connection: sqlite3.Connection, *, begin: int, end: int) -> list[Re
 
 
 def _kept(connection: sqlite3.Connection, *, file: Path, app: AppId) -> Kept:
-    connection.execute("BEGIN")  # all of one moment
+    connection.execute("BEGIN")  # one consistent snapshot
     try:
         meta = dict(connection.execute("SELECT name, value FROM meta"))
         if (found := meta.get("app", app)) != app:
@@ -155,7 +155,7 @@ def _waiting(connection: sqlite3.Connection) -> list[CommandId]:
 
 
 def _refused(connection: sqlite3.Connection) -> frozenset[CommandId]:
-    """The commands that could not be handed over: an event that says so follows in the log."""
+    """The commands that could not be handed over, each with the event that reports this in the log."""
     found = set()
     for (value,) in connection.execute("SELECT value FROM dead_letters WHERE offset IS NULL"):
         try:
@@ -183,7 +183,7 @@ def _replace(connection: sqlite3.Connection, refolded: Refolded, offset: int) ->
 
 def _replace_outbox(connection: sqlite3.Connection, open_: Mapping[CommandId, Decided]) -> None:
     known = set(_waiting(connection))
-    # A row that is settled is there because it was not handed over yet, which is due to it all the same.
+    # A settled row exists because it was not handed over yet, and it still must be.
     connection.executemany(
         "DELETE FROM outbox WHERE command = ? AND NOT revoke AND NOT settled",
         [(command,) for command in known if command not in open_],

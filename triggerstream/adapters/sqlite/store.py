@@ -61,10 +61,10 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_us = excluded.due_us,
 class SqliteStore:
     """A :class:`triggerstream.engine.ports.Store`: the engine's side of one state directory.
 
-    The directory belongs to it alone while it is open.
+    It locks the directory while it is open.
 
-    Reads are short and come from what the system has of the file in memory, so they are made in the event
-    loop: handing one to a thread would cost more. Writes, which wait for the disk, are made in one thread.
+    Reads are short and come from the system's cache, so they run in the event loop; a thread would cost more.
+    Writes, which wait for the disk, run in one thread.
     """
 
     def __init__(
@@ -83,10 +83,11 @@ class SqliteStore:
         self._next_row = 1
 
     async def open(self) -> Resumed:
-        """Take the directory for this engine alone, until ``close`` or the end of the process.
+        """Lock the directory for this engine, until ``close`` or the end of the process.
 
         Raises:
-            UsageError: another engine has it, it is another app's, or what lies there is no database of ours.
+            UsageError: another engine has it, it belongs to another app, or its file is not a triggerstream
+                database.
         """
         try:
             make_private_directory(self._file.parent)
@@ -225,7 +226,7 @@ class SqliteStore:
             execute = self._writer.execute
             for letter in checkpoint.dead_letters:
                 record, left_out = letter.record, letter.left_out
-                # The log has the bytes of a record that is a dead letter itself.
+                # The bytes of a record that became a dead letter are in the log.
                 key, value = (None, None) if left_out is None else (record.key, record.value)
                 execute(
                     "INSERT OR IGNORE INTO dead_letters (at_us, offset, left_out, key, value, reason)"
@@ -368,7 +369,7 @@ class SqliteStore:
         return await self._write(write)
 
     async def close(self) -> None:
-        """Let go of the directory, so that another engine may take it."""
+        """Close and unlock the directory, so that another engine may open it."""
         if self._owner is not None:
             fd = self._bell.open()
             if fd is not None:
@@ -433,7 +434,7 @@ def note_fold(connection: sqlite3.Connection) -> None:
 
 
 def configurations(connection: sqlite3.Connection) -> tuple[ConfigurationText, ...]:
-    """The configurations that are kept, oldest first."""
+    """The stored configurations, oldest first."""
     rows = connection.execute(
         "SELECT offset, arrival_us, hash, text, number FROM configurations ORDER BY offset"
     )
@@ -462,7 +463,7 @@ def outbox(
     if sent_before_us is None:
         rows = connection.execute(f"{query} WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
     else:
-        # The `+` has SQLite search by `sent_us`, and sort the few rows that are so old.
+        # The `+` makes SQLite search by `sent_us`, and sort the few rows that are so old.
         rows = connection.execute(
             f"{query} WHERE +number > ? AND sent_us < ? ORDER BY number LIMIT ?",
             (after, sent_before_us, limit),

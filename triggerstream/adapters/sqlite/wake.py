@@ -1,6 +1,6 @@
 """Wakes the engine in another process after an append: one byte through a FIFO beside the database.
 
-Nothing depends on a byte arriving: the engine looks for itself every ``POLL_S`` as well.
+A byte may be lost: the engine also polls every ``POLL_S``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Bell:
         self._fd: int | None = None
 
     def open(self, *, create: bool = False) -> int | None:
-        """The file descriptor, None where there is no FIFO."""
+        """The file descriptor; None if there is no FIFO."""
         if self._fd is None:
             with suppress(OSError):
                 if create:
@@ -33,20 +33,20 @@ class Bell:
         return self._fd
 
     def ring(self) -> None:
-        """Wake whoever listens. A full FIFO has woken it already."""
+        """Wake the listener. If the FIFO is full, it was woken already."""
         fd = self.open()
         if fd is not None:
             with suppress(OSError):
                 os.write(fd, b"\0")
 
     def drain(self) -> None:
-        """Take what has rung so far."""
+        """Read all bytes."""
         if self._fd is not None:
             with suppress(OSError):
                 os.read(self._fd, 4096)
 
     def close(self) -> None:
-        """Let go of the FIFO."""
+        """Close the FIFO."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
