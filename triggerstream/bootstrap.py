@@ -76,7 +76,7 @@ def log(address: str | Address, *, timeout_s: float = 10.0) -> Log:
     """The log at ``address``. Nothing is opened before the first append.
 
     Raises:
-        UsageError: ``address`` is none, or of a kind that this release does not have.
+        UsageError: ``address`` is invalid, or of a kind that this release does not have.
     """
     match _parsed(address):
         case SqliteAddress(path=path):
@@ -98,7 +98,7 @@ def outcome_log(address: str | Address) -> OutcomeLog:
     """The log to which a Celery worker reports outcomes.
 
     Raises:
-        UsageError: ``address`` is none, or outcomes cannot be reported there.
+        UsageError: ``address`` is invalid, or outcomes cannot be reported there.
     """
     parsed = _parsed(address)
     if isinstance(parsed, KafkaAddress):
@@ -115,7 +115,7 @@ def reader(address: str | Address, configurations: ConfigurationCache | None = N
     """A reader of the stored data at ``address``. It takes parsed tasks files from ``configurations``.
 
     Raises:
-        UsageError: ``address`` is none, or cannot be looked into.
+        UsageError: ``address`` is invalid, or has no reader.
     """
     parsed = _parsed(address)
     if isinstance(parsed, KafkaAddress):

@@ -116,7 +116,7 @@ class SyncClient:
         id: str | None = None,  # noqa: A002 - the attribute's name in CloudEvents
         time: datetime | str | None = None,
     ) -> str:
-        """Fire a trigger like :meth:`Client.fire`. The event is durable when this returns."""
+        """Fire a trigger, like :meth:`Client.fire`. The event is durable when this returns."""
         loop, client = self._connected()
         return loop.run(client.fire(session, trigger, data, id=id, time=time))
 

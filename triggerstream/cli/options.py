@@ -32,7 +32,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _name_kafka_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Have the environment name it for as long as the command runs: that is where every client looks."""
+    """Set the environment variable while the command runs, because every client reads it."""
     if path is None:
         return
     before = os.environ.get(variables.KAFKA_CONFIG)
@@ -278,7 +278,7 @@ def existing(at: str) -> Address:
     """The address that ``--at`` names; a database must be there already.
 
     Raises:
-        UsageError: there is none; nothing is made by looking.
+        UsageError: there is no database; a command that reads never creates one.
     """
     address = locate(at)
     quiet()

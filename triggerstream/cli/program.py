@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, found when they are asked for, and how errors are told."""
+"""The command line: its commands, imported when they are run, and the printing of errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _INTERRUPTED = 130
 
 
 class Program(click.Group):
-    """A group that imports a command when it is run, and tells every error in one line on stderr."""
+    """A group that imports a command when it is run, and prints every error in one line on stderr."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)

@@ -102,8 +102,8 @@ _FailureReason: TypeAlias = Annotated[
 class Failed(Struct, frozen=True, kw_only=True, tag="triggerstream.task.failed"):
     """``command`` ended with an error, or could never be handed over.
 
-    ``reason`` is None where the task itself raised. ``attempt``: see :class:`Revoked`; it counts only where
-    ``reason`` says that nobody ran the task to its end.
+    ``reason`` is None if the task itself raised an error. ``attempt``: see :class:`Revoked`; it counts only
+    if ``reason`` says that no worker ran the task to its end.
     """
 
     instance: _Instance

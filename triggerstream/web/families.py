@@ -35,7 +35,7 @@ class Figure:
 
     @property
     def kind(self) -> str:
-        """What Prometheus calls it."""
+        """The type of the metric in Prometheus."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
     def family(self, pulse: Pulse | None) -> Metric:
@@ -72,7 +72,7 @@ Described: TypeAlias = Figure | Distribution
 
 
 class Metrics(Collector):
-    """Those of ``described``, of what ``pulse`` tells."""
+    """The metrics ``described``, with values from ``pulse``."""
 
     def __init__(self, pulse: Pulse, described: tuple[Described, ...]) -> None:
         self._pulse = pulse

@@ -11,7 +11,7 @@ from triggerstream.core.state import Status
 
 
 def filter_of(parameters: Mapping[str, str]) -> Filter:
-    """The filter that a request asks for; an empty parameter is none.
+    """The filter of a request; an empty parameter is ignored.
 
     Raises:
         DecodeError: there is no such status.

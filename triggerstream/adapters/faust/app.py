@@ -1,4 +1,4 @@
-"""The Faust application, made by a function: there is none at import."""
+"""Creates the Faust application. Importing this module creates none."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class WorkerApp(faust.App):
             self.fail(exc)
 
     async def close_clients(self) -> None:
-        """Let go of what outlasts the partitions."""
+        """Close the clients that outlast the partitions."""
         await self.appender.close()
 
     def answered_at(self) -> float:

@@ -69,7 +69,7 @@ flight. Kubernetes kills a worker after 120 s; the next owner undoes what is not
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The web view, and the factory of the index of a partition in a file, one of so many."""
+    """The web view, and the factory for the index of a partition in a file."""
 
     front: Front
     index: Callable[[Path, int], Index]

@@ -32,7 +32,7 @@ class CeleryApp(Protocol):
     amqp: Any
 
     def worker_main(self, argv: list[str]) -> None:
-        """Run a worker until it is told to end."""
+        """Run a worker until it is stopped."""
 
 
 def load_app(spec: str) -> CeleryApp:
@@ -79,13 +79,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _install(app: CeleryApp) -> None:
-    """Have the worker report, where the app does not see to it itself, under settings that lose nothing."""
+    """Install reporting with settings that lose nothing, unless the app installs it itself."""
     from triggerstream.celery import install
 
     try:
         install(cast("Any", app))
     except UsageError:
-        return  # the app's own module has done it, and its settings are its own
+        return  # the app's module calls `install` itself, with its own settings
     app.conf.update(
         task_acks_late=True,
         task_reject_on_worker_lost=True,
@@ -97,12 +97,12 @@ def _install(app: CeleryApp) -> None:
 
 
 def use_broker(app: CeleryApp, url: str) -> None:
-    """Have ``app`` use the broker at ``url`` for everything."""
+    """Make ``app`` use the broker at ``url`` for everything."""
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url
 
 
 def own_broker(app: CeleryApp) -> str | None:
-    """The broker that ``app`` is configured to use; None where nobody said."""
+    """The broker that ``app`` is configured to use; None if none is configured."""
     return app.conf.broker_write_url or app.conf.broker_url or os.environ.get(variables.CELERY_BROKER)
 
 

@@ -107,7 +107,7 @@ class Child:
         return status
 
     async def stop(self) -> None:
-        """Ask it to end, and see to it that it does; nothing of it is left when this returns."""
+        """End the command and all its processes. None of them is left when this returns."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
@@ -128,7 +128,7 @@ class Child:
         while True:
             try:
                 line = await stream.readline()
-            except ValueError:  # a line beyond the reader's limit; what it holds of it is dropped
+            except ValueError:  # a line beyond the reader's limit is dropped
                 continue
             if not line:
                 return
@@ -137,7 +137,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """A server of our own; ``lines`` has the last of what it said."""
+    """A broker started here. ``lines`` has its last lines of output."""
 
     child: Child
     url: str

@@ -34,7 +34,7 @@ Tell = Callable[[JsonObject], None]
 
 
 class Narrator:
-    """Takes checkpoints as they become durable, and tells of them from a task of its own."""
+    """Takes durable checkpoints, and prints their lines in a separate task."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -48,7 +48,7 @@ class Narrator:
         self._came.set()
 
     async def run(self, reader: Reader, *, since: int) -> None:
-        """Tell of the checkpoints beyond offset ``since``, until cancelled."""
+        """Print the checkpoints beyond offset ``since``, until cancelled."""
         self._told = since
         while True:
             await self._came.wait()

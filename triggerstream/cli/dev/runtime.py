@@ -67,10 +67,10 @@ async def until_first_ends(tasks: Sequence[asyncio.Future[None]], *, kept: int) 
 
 
 class Runtime:
-    """All of it as one async context manager: up when it is entered, and gone when it is left.
+    """Async context manager: all processes run after it is entered, and have ended after it is left.
 
-    It starts what comes first first: the directory is taken before anything else happens, the worker comes
-    last. It stops in the opposite order, so that the outcomes of the last tasks are still folded.
+    It locks the directory first and starts the worker last. It stops in the opposite order, so that the
+    outcomes of the last tasks are still folded.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Runtime:
         self._on_checkpoint(checkpoint)
 
     async def start_worker(self, queues: Sequence[str]) -> None:
-        """Start the Celery worker, or have it consume from ``queues`` as well."""
+        """Start the Celery worker, or make it consume from ``queues`` as well."""
         if self._setup.celery is None:
             return
         if self._worker is None:
@@ -209,7 +209,7 @@ class Runtime:
             use_broker(app, self.broker)
 
     async def _folded(self) -> int | None:
-        """How far the engine was when it ended last; None where there is none yet."""
+        """The next offset of the engine when it last ended; None if it has never run."""
         try:
             return (await self.reader.progress()).offset
         except UsageError:
@@ -249,10 +249,10 @@ class Runtime:
         if self._engine is None or self._running is None:
             return
         self._engine.stop()
-        # Whoever waits for an executor that does not exist is let go; that it was in vain is no news.
+        # Calls that wait for an executor that does not exist raise an error, which is expected.
         logging.getLogger("triggerstream.engine.handover.pacing").disabled = self._app is None
         self._nowhere.release()
-        # What it failed with was raised to whoever waited for `ended`.
+        # Its error was raised in the call of `ended`.
         await asyncio.wait([self._running])
 
 
@@ -287,7 +287,7 @@ class Worker:
         await asyncio.shield(self._failed)
 
     async def consume(self, queues: Sequence[str]) -> None:
-        """Start, or start again, where it does not consume from all of ``queues`` yet."""
+        """Start or restart the worker if it does not consume from all of ``queues`` yet."""
         if self._background is not None and set(queues) <= set(self._queues):
             return
         await self.stop()
@@ -297,7 +297,7 @@ class Worker:
         self._background.start("the Celery worker's process", self._keep())
 
     async def stop(self) -> None:
-        """Let it finish what it runs, for a while, and end it."""
+        """Let the worker finish its tasks within a time limit, and end it."""
         if self._background is not None:
             await self._background.close()
             self._background = None

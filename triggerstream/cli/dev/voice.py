@@ -68,12 +68,12 @@ class PlainVoice:
         )
 
     def aside(self, who: str, line: str) -> None:
-        """The line, and whose it is."""
+        """The line, with its source."""
         if line.strip():
             say(Styled(text=f"{who:<6} │ ", dim=True), _hidden(line))
 
     def ready(self, ready: JsonObject) -> None:
-        """What runs, where, and what to do now."""
+        """The running processes, their addresses, and the next steps."""
         say(Styled(text="triggerstream dev", bold=True))
         say(f"  tasks    {ready['tasks']} ({_count(ready['count'], 'task')}), applied when it changes")
         say(f"  state    {ready['directory']}")

@@ -1,4 +1,7 @@
-"""Whose timers are due. The heap decides nothing: it says for whom a timer event is worth appending."""
+"""Heap of sessions by due time.
+
+It decides nothing: it selects sessions for which timer events are appended.
+"""
 
 from __future__ import annotations
 

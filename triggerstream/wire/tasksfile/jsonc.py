@@ -32,7 +32,7 @@ MAX_FINDINGS: Final = 1_000
 
 
 def parse(text: str | bytes) -> Document:
-    """Read ``text``; whatever is wrong with it stands in the document's findings, in the file's order."""
+    """Read ``text``. The document's findings have all errors, in the order of the file."""
     return _Parser(text).run()
 
 
@@ -57,7 +57,7 @@ class _State(Enum):
 
 
 class _TooManyError(Exception):
-    """There are more findings than anybody wants to read."""
+    """There are too many findings to read."""
 
 
 class _Parser:
@@ -79,7 +79,7 @@ class _Parser:
             self.document = Document(text)
             self.patch(from_bytes=False, utf16=False)
 
-    # What surrounds the values
+    # Around the values
 
     def patch(self, *, from_bytes: bool, utf16: bool) -> None:
         """Report what is no Unicode text and put U+FFFD in its place, so that places stay what they are."""
@@ -127,7 +127,7 @@ class _Parser:
             raise _TooManyError
 
     def path(self) -> Path:
-        """Where the reader is: from the root to the value that it is about to read."""
+        """The path from the root to the value that is read next."""
         parts: list[str | int] = []
         for node, child in pairwise([*self.stack, None]):
             match node:
@@ -190,7 +190,7 @@ class _Parser:
                 pos = self.read_value(char, pos)
 
     def end(self) -> None:
-        """The text is at its end: say what is missing."""
+        """Report what is missing at the end of the text."""
         text = self.document.text
         if not self.stack:
             if self.state is not _State.AFTER and not self.hurt and not self.document.findings:
@@ -229,7 +229,7 @@ class _Parser:
         return end
 
     def no_value(self, char: str, pos: int) -> int:
-        """A value was due, and ``char`` begins none."""
+        """Report that a value was expected, and ``char`` does not begin one."""
         if self.state is _State.ITEM:
             if char == "]":
                 return self.close(pos)
@@ -249,7 +249,7 @@ class _Parser:
         self.attach(Scalar(pos, BROKEN))
 
     def attach(self, value: Value) -> None:
-        """Put a value where it belongs: under the pending key, at the end of the list, or at the root."""
+        """Add a value under the pending key, at the end of the list, or as the root."""
         self.state = _State.AFTER
         if not self.stack:
             self.document.root = value
@@ -277,7 +277,7 @@ class _Parser:
         return pos + 1
 
     def skip_bracket(self, pos: int) -> int:
-        """Where the bracket that opens at ``pos`` is closed again, or the end of the text."""
+        """The position after the bracket that closes the one at ``pos``, or the end of the text."""
         depth = 0
         for match in _BRACKETS.finditer(self.document.text, pos):
             bracket = match.group()
@@ -342,7 +342,7 @@ class _Parser:
             return pos
         return self.pass_over(char, pos, "`:`")
 
-    # What stands between values
+    # Between the values
 
     def read_separator(self, char: str, pos: int) -> int:
         text = self.document.text
@@ -428,7 +428,7 @@ class _Parser:
         return self.close(pos)
 
     def pass_over(self, char: str, pos: int, due: str) -> int:
-        """Report what stands where ``due`` was expected, and go past it."""
+        """Report that ``due`` was expected, and skip the text found in its place."""
         text = self.document.text
         if char == "/" and text.startswith("/*", pos):
             self.report(pos, "unterminated-comment", "this comment is never closed: its `*/` is missing")
@@ -437,7 +437,7 @@ class _Parser:
             self.report(pos, "stray-token", "comments begin with `//`, not with `#`")
             end = _end(_REST_OF_LINE, text, pos)
         elif char == "\ufffd" and self.patched:
-            end = pos + 1  # reported as what it was
+            end = pos + 1  # already reported
         else:
             self.report(pos, "stray-token", f"{describe(char)} means nothing here: {due} is due")
             end = _end(_STRAY, text, pos)

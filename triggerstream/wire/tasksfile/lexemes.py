@@ -48,7 +48,7 @@ _INTEGER_DIGITS = 19
 
 
 class Broken:
-    """Stands for a value that could not be made out."""
+    """Placeholder for a value that could not be read."""
 
     __slots__ = ()
 
@@ -58,7 +58,7 @@ ScalarValue: TypeAlias = "str | int | float | bool | Broken | None"
 
 
 def describe(char: str) -> str:
-    """``char`` as a person can recognise it: in backticks, with its Unicode name where it is invisible."""
+    """``char`` in backticks, with its Unicode name if it is invisible."""
     if char.isprintable() and char.strip():
         return f"`{char}`"
     return f"U+{ord(char):04X} ({character_name(char, 'a control character').lower()})"

@@ -24,7 +24,7 @@ class Findings:
     def add(
         self, code: str, at: int, path: Path, message: str, *, severity: Literal["error", "warning"] = "error"
     ) -> None:
-        """One finding at a place."""
+        """Add a finding at a position."""
         line, column = self._document.position(at)
         self.errors += severity == "error"
         finding = Finding(
@@ -37,7 +37,7 @@ class Findings:
         return self._document.where(at)
 
     def sorted(self) -> list[Finding]:
-        """All of them, in the order of the file."""
+        """All findings, in the order of the file."""
         return [finding for _, finding in sorted(self._found, key=lambda pair: pair[0])]
 
 
@@ -50,11 +50,11 @@ class Name:
     path: Path
 
     def error(self, findings: Findings, code: str, message: str) -> None:
-        """What is wrong with the name."""
+        """Report an error in the name."""
         findings.add(code, self.at, self.path, message)
 
     def warn(self, findings: Findings, code: str, message: str) -> None:
-        """What is doubtful about the name."""
+        """Report a doubt about the name."""
         findings.add(code, self.at, self.path, message, severity="warning")
 
 
@@ -74,17 +74,17 @@ class Spot:
         return self.value.at
 
     def error(self, code: str, message: str) -> None:
-        """What is wrong with the value; nothing about one that could not be made out: that is reported."""
+        """Report an error in the value, unless it could not be read, which was reported before."""
         if not self.is_broken:
             self.findings.add(code, self.value.at, self.path, message)
 
     def warn(self, code: str, message: str) -> None:
-        """What is doubtful about the value."""
+        """Report a doubt about the value."""
         self.findings.add(code, self.value.at, self.path, message, severity="warning")
 
     @property
     def is_broken(self) -> bool:
-        """Could not be made out."""
+        """True if the value could not be read."""
         return isinstance(self.value, Scalar) and isinstance(self.value.value, Broken)
 
     @property
@@ -123,7 +123,7 @@ class Spot:
 
     @property
     def kind(self) -> str:
-        """What it is, for people."""
+        """The type of the value, in words for messages."""
         match self.value:
             case Array():
                 return "a list"

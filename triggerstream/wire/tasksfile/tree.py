@@ -75,7 +75,7 @@ class Document:
         self._starts: list[int] | None = None
 
     def position(self, at: int) -> tuple[int, int]:
-        """The line and column of a place, both from 1; columns count characters, a BOM is none."""
+        """The line and column of a position, both from 1. Columns count characters, without a BOM."""
         if self._starts is None:
             first = 1 if self.text.startswith("\ufeff") else 0
             self._starts = [first, *(m.end() for m in _LINE_END.finditer(self.text))]

@@ -1,4 +1,4 @@
-"""The SQL guard: claim in a transaction of its own, effect and record in one.
+"""SQL guard: the claim is a separate transaction; effect and record are one transaction.
 
 Two tables. ``triggerstream_claims`` holds leases: who runs a command, until when, taken over how often. It is
 written in short transactions of its own, so it survives a crash and a renewal never meets the effect's
@@ -105,8 +105,8 @@ class SqlGuard:
 
     Args:
         database: an SQLAlchemy engine, or a URL such as ``postgresql+psycopg://app@db/shop``.
-        lease_s: how long a worker that died keeps others from running its command.
-        keep_s: how long a record is kept; longer than anything that could send its command again.
+        lease_s: how long, after a worker died, no other worker runs its command.
+        keep_s: how long a record is kept. It must be longer than any message of the command can exist.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class SqlGuard:
         token = uuid4().hex
         with self._transaction() as connection:
             granted = self._upsert(connection, command, token=token, holder=holder)
-            # Asked after the claim: whoever settled it has committed before its lease could be had.
+            # Read after the claim: a settlement was committed before the lease could be taken over.
             value = connection.scalar(select(outcomes.c.value).where(outcomes.c.command == command))
             if value is not None:
                 connection.rollback()
@@ -175,7 +175,7 @@ class SqlGuard:
         return self._here().connect()
 
     def holds_whole_database(self) -> bool:
-        """True where one transaction that writes keeps all others from writing."""
+        """True if a transaction that writes prevents all other transactions from writing."""
         return self._one_writer
 
     def record(self, command: CommandId, value: bytes) -> Insert:
@@ -183,7 +183,7 @@ class SqlGuard:
         return insert(outcomes).values(command=command, value=value.decode(), recorded=self._now)
 
     def renew(self, command: CommandId, *, token: str) -> bool:
-        """Prolong the lease under ``token``."""
+        """Extend the lease of the claim with ``token``."""
         with self._transaction() as connection:
             result = connection.execute(
                 update(claims)
@@ -193,7 +193,10 @@ class SqlGuard:
         return result.rowcount == 1
 
     def give_back(self, command: CommandId, *, token: str, forget: bool) -> None:
-        """End the lease under ``token``; unless ``forget``, the next one counts as a take-over."""
+        """End the lease of the claim with ``token``.
+
+        Unless ``forget``, the next claim counts as a take-over.
+        """
         mine = (claims.c.command == command, claims.c.token == token)
         with self._transaction() as connection:
             connection.execute(
@@ -304,7 +307,7 @@ class _SqlHeld:
             self._may_commit = True
             connection.commit()
         except _UNREACHABLE as exc:
-            # The commit may have come through although its answer did not.
+            # The commit may have succeeded although its answer was lost.
             self._close()
             if self._guard.recorded(self._command) == value:
                 return value

@@ -16,7 +16,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
 )
-install(app)  # reports what becomes of each task to the log of triggerstream
+install(app)  # reports the outcome of each task to the log of triggerstream
 
 
 @app.task(name="my_app.tasks.ProcessStepData")
