@@ -52,7 +52,7 @@ if sys.platform != "win32":
 
 logger = logging.getLogger(__name__)
 
-tell = partial(write_process_line, "worker")
+write_line = partial(write_process_line, "worker")
 _T = TypeVar("_T")
 
 DRAINED = 0
@@ -114,7 +114,7 @@ async def _run(
     try:
         layout = await _unless(stopping, _look(settings))
     except LogError as exc:
-        tell(f"ending with status {FAILED}: {exc}")
+        write_line(f"ending with status {FAILED}: {exc}")
         on_end(str(exc))
         return FAILED
     finally:
@@ -127,7 +127,7 @@ async def _run(
 
     def ready(partitions: list[int]) -> None:
         took = time.monotonic() - started
-        tell(f"ready: partitions {_ranges(partitions)}, {took:.1f} s after the start")
+        write_line(f"ready: partitions {_ranges(partitions)}, {took:.1f} s after the start")
 
     collect_less_often()
     app = build_app(
@@ -138,7 +138,7 @@ async def _run(
         on_ready=ready,
         on_recovery=_tell_recovery,
     )
-    loop.add_signal_handler(signal.SIGUSR1, _tell_progress, app)
+    loop.add_signal_handler(signal.SIGUSR1, _print_progress, app)
     beats, silence = Background(fail), Silence()
 
     def how_it_is() -> Vitals:
@@ -152,11 +152,11 @@ async def _run(
         if window is not None:
             showing = shown(app, settings, identity=identity, front=window.front, index=window.index)
             await stack.enter_async_context(showing)
-            tell(f"web view: {window.front.address}")
+            write_line(f"web view: {window.front.address}")
         starting = asyncio.create_task(_start(app, fail))
         beats.start("look at the topics", _watch(settings, layout))
         await stopping.wait()
-        tell("stopping: finishing what is in flight")
+        write_line("stopping: finishing what is in flight")
         patience = Patience(answered_at=app.answered_at, silence_s=_END_SILENCE_S, longest_s=END_S)
         never = asyncio.Event()
         beats.start("end", patience.wait(never.wait(), place="worker", what="its orderly end"))
@@ -226,7 +226,7 @@ async def _leave(settings: WorkerSettings, member_id: str) -> None:
             settings.connection(), worker_group(settings.app), name=settings.instance_id, member_id=member_id
         )
     except LogError as exc:
-        tell(f"warning: {exc}: its partitions wait until its session has timed out")
+        write_line(f"warning: {exc}: its partitions wait until its session has timed out")
 
 
 async def _start(app: WorkerApp, fail: Callable[[BaseException], None]) -> None:
@@ -248,7 +248,7 @@ async def _watch(settings: WorkerSettings, layout: Layout) -> None:
         if events.partitions > known:
             known = events.partitions
             grown = replace(layout, events=events)
-            tell(f"warning: {added(grown, await strays(connection, settings.app, grown), at)}")
+            write_line(f"warning: {added(grown, await strays(connection, settings.app, grown), at)}")
 
     with suppress(LogError):  # it is looked for again
         await look(layout.cluster.topics)
@@ -276,7 +276,7 @@ async def _look(settings: WorkerSettings) -> Layout:
     for finding in await check(connection, settings.app):
         if finding.severity is Severity.ERROR:
             raise UsageError(str(finding))
-        tell(f"warning: {finding}")
+        write_line(f"warning: {finding}")
     return await layout_of(connection, settings.app, timeout_s=_LOOK_S)
 
 
@@ -293,7 +293,7 @@ def end_process(
     status = FENCED if isinstance(exc, FencedError) else REFUSED if is_refusal(exc) else FAILED
     if status == FAILED:
         logger.critical("worker ends", exc_info=exc)
-    tell(f"ending with status {status}: {type(exc).__name__}: {exc}")
+    write_line(f"ending with status {status}: {type(exc).__name__}: {exc}")
     on_end(str(exc) or type(exc).__name__)
     if status == REFUSED:
         on_refusal()
@@ -303,12 +303,12 @@ def end_process(
     os._exit(status)
 
 
-def _tell_progress(app: WorkerApp) -> None:
+def _print_progress(app: WorkerApp) -> None:
     """Print the progress of each partition: SIGUSR1 asks for it."""
-    tell(f"{'fetching' if app.fetching() else 'not fetching'}, rebalancing: {app.rebalancing}")
+    write_line(f"{'fetching' if app.fetching() else 'not fetching'}, rebalancing: {app.rebalancing}")
     for one in app.progress():
         partition = app.owner.partitions[one.partition]
-        tell(
+        write_line(
             f"partition {one.partition}: {partition.phase.value}, next {partition.next}, "
             f"durable {partition.durable}, {partition.taken} batches in flight, lag {one.lag}, "
             f"{one.timers} timers, {one.counters}"
@@ -320,7 +320,7 @@ def _tell_recovery(left: dict[int, tuple[int, int]]) -> None:
     total = sum(total for _, total in left.values())
     if total:
         done = 100 * (total - remaining) // total
-        tell(f"recovering {len(left)} partitions: {done} %, {remaining:,} changelog records left")
+        write_line(f"recovering {len(left)} partitions: {done} %, {remaining:,} changelog records left")
 
 
 def _ranges(numbers: list[int]) -> str:

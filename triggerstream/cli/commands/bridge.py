@@ -193,7 +193,7 @@ async def _run(
         on_ready=_tell_ready,
         on_failure=pulse.fail,
     )
-    loop.add_signal_handler(signal.SIGUSR1, _tell_progress, made)
+    loop.add_signal_handler(signal.SIGUSR1, _print_progress, made)
     beats, silence = Background(made.fail), Silence()
 
     def how_it_is() -> Vitals:
@@ -268,7 +268,7 @@ def _tell_ready(partitions: Collection[int]) -> None:
     _tell(f"ready: partitions {', '.join(map(str, partitions)) or 'none'}")
 
 
-def _tell_progress(bridge: HandOverProcess) -> None:
+def _print_progress(bridge: HandOverProcess) -> None:
     """Print the bridge's progress: SIGUSR1 asks for it."""
     from triggerstream.engine.handover.destinations import NAMED
 
