@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.dev import TRIGGERSTREAM, Project, alive, dev, wait_gone
+from tests.support.dev import TRIGGERSTREAM, Project, alive, dev, is_celery, wait_gone
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.celery]
@@ -295,9 +295,7 @@ def test_a_worker_that_dies_is_started_again(project: Project) -> None:
         running.wait_said("ready")
         project.fire_both("before")
         running.wait_said("finished")
-        main = next(
-            pid for pid in running.below() if "triggerstream.cli.dev.celery_app\0my_app" in _command(pid)
-        )
+        main = min(pid for pid in running.below() if is_celery(_command(pid)))
         os.kill(main, signal.SIGKILL)
         project.fire_both("after")
         running.wait_said("finished", 2)
@@ -316,11 +314,16 @@ def test_what_is_below_a_killed_guardian_ends_too(project: Project, which: str) 
         running.wait_said("ready")
         project.fire_both("s")
         running.wait_said("finished")
+        below = [
+            pid
+            for pid in running.below()
+            if which in _command(pid) or (which != "valkey-server" and is_celery(_command(pid)))
+        ]
+        assert below
         for pid in running.below():
             command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
             if "guardian.py" in command and which in command:
                 os.kill(pid, signal.SIGKILL)
-        below = [pid for pid in running.below() if which in _command(pid)]
         wait_gone(below)
 
 

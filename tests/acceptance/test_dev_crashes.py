@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, select
 from tests.acceptance.crashing.plan import TASKS, complete
 from tests.acceptance.crashing.table import EFFECTS_VARIABLE, effects, metadata
 from tests.support.descendants import descendants
+from tests.support.dev import is_celery
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,8 +75,7 @@ class Dev:
 
     def kill_a_worker(self, chance: Random) -> bool:
         """Kill one of the Celery worker's processes; False if none lives at the moment."""
-        workers = [pid for pid, line in descendants(self.process.pid).items() if "celery_app" in line]
-        workers = [pid for pid in workers if "guardian" not in _command(pid)]
+        workers = [pid for pid, line in descendants(self.process.pid).items() if is_celery(line)]
         if not workers:
             return False
         with suppress(ProcessLookupError):
@@ -92,13 +92,6 @@ class Dev:
 
     def text(self) -> str:
         return self.output.read_text(errors="replace")[-5_000:]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return "guardian"
 
 
 @contextmanager

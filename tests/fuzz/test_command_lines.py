@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tests.fuzz.harness import INPUTS, Fuzzer, Parser, fuzz, mutate_bytes
 from tests.support.engines import running_engine
-from triggerstream import settings
+from triggerstream import settings, variables
 from triggerstream.cli import main, options, program
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.events import Failed, Trigger
@@ -176,21 +176,23 @@ def test_the_words_of_a_command_line_are_parsed_or_refused(
 ) -> None:
     """The commands themselves are not run: that takes a hundred times as long."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variables.KAFKA_CONFIG, "")  # an option sets it while its command runs
     monkeypatch.setenv("TRIGGERSTREAM_AT", str(tmp_path / "state"))
     (tmp_path / "tasks.json").write_text(TASKS)
 
     def parse(words: tuple[str, ...]) -> None:
         command: click.Command = main
         name, rest, parent = "triggerstream", list(words), None
-        while True:
-            context = command.make_context(name, rest, parent=parent)
-            words_left = [*context._protected_args, *context.args]  # noqa: SLF001 - as click's own invoke
-            if not isinstance(command, click.Group) or not words_left:
-                return
-            found, subcommand, rest = command.resolve_command(context, words_left)
-            assert found is not None
-            assert subcommand is not None
-            name, command, parent = found, subcommand, context
+        with ExitStack() as stack:
+            while True:
+                context = stack.enter_context(command.make_context(name, rest, parent=parent))
+                words_left = [*context._protected_args, *context.args]  # noqa: SLF001 - as click's own invoke
+                if not isinstance(command, click.Group) or not words_left:
+                    return
+                found, subcommand, rest = command.resolve_command(context, words_left)
+                assert found is not None
+                assert subcommand is not None
+                name, command, parent = found, subcommand, context
 
     with redirect_stdout(io.StringIO()):  # of --help
         fuzz(_words_fuzzer(parse))

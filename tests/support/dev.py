@@ -146,6 +146,16 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def is_celery(command: str) -> bool:
+    """True for a command line of the Celery worker of `dev`, or of one of its processes.
+
+    With the package `setproctitle`, Celery gives its processes titles instead.
+    """
+    return "guardian.py" not in command and (
+        "triggerstream.cli.dev.celery_app" in command or command.startswith("[celeryd: triggerstream-dev@")
+    )
+
+
 def alive(pids: list[int]) -> list[int]:
     """Those of ``pids`` that run."""
     left = []
