@@ -79,7 +79,7 @@ def _mutate(chance: random.Random, headers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parser() -> Any:  # noqa: ANN401 - a class that Celery's types do not know
-    waits = SimpleNamespace(waits=lambda _: None)
+    waits = SimpleNamespace(add_waiting=lambda _: None)
     made = request.reporting_request(Request, cast("Any", None), cast("Any", waits))
 
     def parse(headers: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ _PLACE = ("partition", "topic")
 
 def worker_registry(pulse: Pulse, *, store: Path) -> CollectorRegistry:
     """A worker's metrics. ``store``: the directory of its states."""
-    size = Figure("store_bytes", "What its copy of the states takes on disk.", lambda _: _size(store))
+    size = Figure("store_bytes", "Size of its copy of the states on disk.", lambda _: _size(store))
     return _registry(pulse, (*COMMON, *WORKER, size))
 
 
@@ -209,7 +209,7 @@ BRIDGE = (
     ),
     Distribution(
         "hand_over_seconds",
-        "What the Celery broker took to confirm each.",
+        "Time until the Celery broker confirmed each.",
         _hand_overs,
     ),
     Figure(

@@ -12,7 +12,8 @@ from triggerstream import SyncClient
 def main(address: str, events: list[tuple[str, str]], *, seconds: float) -> None:
     """Fire ``events``."""
     start = time.monotonic()
-    with SyncClient(address) as client:
+    # A process that was killed while it wrote, on a machine with other work: SQLite is locked for a while.
+    with SyncClient(address, timeout_s=60) as client:
         for done, (session, trigger) in enumerate(events):
             ahead = start + seconds * done / len(events) - time.monotonic()
             if ahead > 0:
