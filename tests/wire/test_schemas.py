@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
@@ -332,4 +332,6 @@ def test_schema_and_parser_agree_about_changed_commands(document: object) -> Non
 @pytest.mark.laws
 @given(mutated("states"))
 def test_schema_and_parser_agree_about_changed_states(document: object) -> None:
+    # The schema is that of this version; an earlier one is upcast.
+    assume(not (isinstance(document, dict) and document.get("version") == 1))
     agree(KINDS["states"], document)
