@@ -36,19 +36,18 @@ from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.events import Failed, FailureReason
 from triggerstream.core.ids import AppId
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import LostRange, dead_letter_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover.destinations import NAMED
 from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane, Reached
+from triggerstream.engine.handover.pacing import not_dispatchable
 from triggerstream.engine.handover.start import Start
 from triggerstream.engine.health.liveness import BridgeFigures, Phase, Place, Vitals
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.ports import Clock, Dispatcher
-from triggerstream.wire import events
-from triggerstream.wire.records import NewRecord, Record, Unfit
+from triggerstream.wire.records import Record, Unfit
 
 logger = logging.getLogger(__name__)
 
@@ -317,14 +316,7 @@ class Bridge:
         await self._graveyard.bury(dead_letter_of(record, reason), topic=self._topics.commands)
         failpoint("bridge.buried")
         if decision is not None:
-            failed = Failed(
-                instance=decision.instance,
-                command=decision.id,
-                error=reason,
-                reason=FailureReason.NOT_DISPATCHABLE,
-                attempt=decision.attempt,
-            )
-            await self._log.append([NewRecord(key=decision.session.encode(), value=events.encode(failed))])
+            await self._log.append([not_dispatchable(decision, reason)])
         failpoint("bridge.reported")
 
     # ---- what is done -------------------------------------------------------------------------

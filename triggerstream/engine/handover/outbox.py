@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from triggerstream.core.commands import Command, Decision, Revoke
-from triggerstream.core.events import Failed, FailureReason
 from triggerstream.core.ids import CommandId
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.handover.destinations import RefusedDestination
-from triggerstream.engine.handover.pacing import Entry, Pacing
+from triggerstream.engine.handover.pacing import Entry, Pacing, not_dispatchable
 from triggerstream.engine.ports import Clock, Dispatcher, Refused, Sent, Store
-from triggerstream.wire import commands, events
-from triggerstream.wire.records import NewRecord
+from triggerstream.wire import commands
 
 logger = logging.getLogger(__name__)
 
@@ -140,15 +138,8 @@ class Outbox:
         if isinstance(decision, Revoke):
             self._note(row)
             return
-        failed = Failed(
-            instance=decision.instance,
-            command=decision.id,
-            error=reason,
-            reason=FailureReason.NOT_DISPATCHABLE,
-            attempt=decision.attempt,
-        )
-        record = NewRecord(key=decision.session.encode(), value=events.encode(failed))
-        await self._store.refuse(Refused(number=row.number, reason=reason, failed=record))
+        failed = not_dispatchable(decision, reason)
+        await self._store.refuse(Refused(number=row.number, reason=reason, failed=failed))
         self.refused += 1
 
     async def _mark(self) -> None:

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, Generic, TypeVar
 
-from triggerstream.core.commands import Decision, Revoke
+from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import DestinationError, DispatchError, UndispatchableError
+from triggerstream.core.events import Failed, FailureReason
 from triggerstream.engine.handover.destinations import Destinations
 from triggerstream.engine.ports import Clock, Dispatcher
+from triggerstream.wire import events
+from triggerstream.wire.records import NewRecord
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,18 @@ class Entry:
 
 
 _E = TypeVar("_E", bound=Entry)
+
+
+def not_dispatchable(command: Command, reason: str) -> NewRecord:
+    """The outcome of a command that can never be handed over, as a record for the log."""
+    failed = Failed(
+        instance=command.instance,
+        command=command.id,
+        error=reason,
+        reason=FailureReason.NOT_DISPATCHABLE,
+        attempt=command.attempt,
+    )
+    return NewRecord(key=command.session.encode(), value=events.encode(failed))
 
 
 class Pacing(Generic[_E]):
