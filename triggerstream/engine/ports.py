@@ -13,7 +13,7 @@ from typing import Protocol
 from triggerstream.core.commands import Decision
 from triggerstream.core.ids import CommandId, ConfigHash, SessionId
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import Rules
+from triggerstream.core.tasks import Rules, Version
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.records import Headers, NewRecord, Record
@@ -91,6 +91,17 @@ class ConfigurationText:
     hash: ConfigHash
     text: str
     number: int = 0
+
+    @classmethod
+    def of(cls, version: Version) -> ConfigurationText:
+        """The text of a configuration in a partition's history."""
+        return cls(
+            offset=version.offset,
+            arrival_us=version.arrival_us,
+            hash=version.hash,
+            text=version.config.text,
+            number=version.number,
+        )
 
     @property
     def size(self) -> int:

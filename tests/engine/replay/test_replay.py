@@ -90,17 +90,7 @@ class Lived:
             log_begin=0,
             log_end=len(self.log),
             states={session.encode(): stored.state for session, stored in self.states.items()},
-            configurations=[
-                ConfigurationText(
-                    offset=one.offset,
-                    arrival_us=one.arrival_us,
-                    hash=one.config.hash,
-                    text=one.config.text,
-                    number=one.number,
-                )
-                for one in rules.history
-                if one.offset >= 0
-            ],
+            configurations=[ConfigurationText.of(one) for one in rules.history if one.offset >= 0],
             commands=frozenset(self.open),
         )
 

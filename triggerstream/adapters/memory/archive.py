@@ -116,15 +116,7 @@ class MemoryArchive:
         database = self._database
         database.sessions = dict(refolded.states)
         database.configurations = tuple(
-            ConfigurationText(
-                offset=one.offset,
-                arrival_us=one.arrival_us,
-                hash=one.hash,
-                text=one.config.text,
-                number=one.number,
-            )
-            for one in refolded.rules.history
-            if one.offset >= 0
+            ConfigurationText.of(one) for one in refolded.rules.history if one.offset >= 0
         )
         database.offset = offset
         database.scanned = min(database.scanned, refolded.rules.current.offset)

@@ -112,15 +112,7 @@ class MemoryStore:
         if checkpoint.rules is not None:
             last = database.configurations[-1].offset if database.configurations else -1
             database.configurations += tuple(
-                ConfigurationText(
-                    offset=applied.offset,
-                    arrival_us=applied.arrival_us,
-                    hash=applied.hash,
-                    text=applied.config.text,
-                    number=applied.number,
-                )
-                for applied in checkpoint.rules.history
-                if applied.offset > last
+                ConfigurationText.of(applied) for applied in checkpoint.rules.history if applied.offset > last
             )
         database.offset = checkpoint.offset
         if checkpoint.rehomed:
