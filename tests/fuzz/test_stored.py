@@ -64,7 +64,9 @@ def test_states_are_read_or_refused_with_one_error() -> None:
             parsers=(
                 Parser(
                     module=state,
-                    functions=frozenset({"decode", "_of_another_version", "_said", "_take", "_wrong"}),
+                    functions=frozenset(
+                        {"decode", "_decode_stored", "_version_of", "_said", "_take", "_wrong"}
+                    ),
                 ),
             ),
         )

@@ -207,12 +207,7 @@ def decode(value: bytes) -> SessionState:
     Raises:
         DecodeError: it is not a state, or has a version that this release does not know.
     """
-    try:
-        stored = _decoder.decode(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        stored = _of_another_version(value, exc)
-    if stored.version != VERSION:
-        stored = _of_another_version(value)
+    stored = _decode_stored(value)
     state = SessionState(
         generation=stored.generation,
         offset=stored.offset,
@@ -240,22 +235,40 @@ def decode(value: bytes) -> SessionState:
     return state
 
 
-def _of_another_version(value: bytes, odd: Exception | None = None) -> _State:
-    """Upcast a state that an earlier release wrote.
+def _decode_stored(value: bytes) -> _State:
+    """The stored form of a state; one that an earlier release wrote is upcast.
 
     Raises:
-        DecodeError: it is from a later release; or ``odd``, if it is from this release; or the error in the
-            earlier state.
+        DecodeError: it is from a later release, whatever else is wrong with it; or what is wrong with it.
+    """
+    try:
+        stored = _decoder.decode(value)
+        version = stored.version
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        stored, version = None, _version_of(value, exc)
+    if version > VERSION:
+        raise DecodeError(f"/version: {version} is newer than this release, which reads up to {VERSION}")
+    if stored is not None and version == VERSION:
+        return stored
+    try:
+        return msgspec.convert(upcast(msgspec.json.decode(value), version), _State)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise DecodeError(_said(exc)) from exc
+
+
+def _version_of(value: bytes, odd: Exception) -> int:
+    """The version of a state that this release cannot decode as it is: an earlier or a later one.
+
+    Raises:
+        DecodeError: ``odd``: it has this release's version, or none.
     """
     try:
         version = _version_decoder.decode(value).version
-        if version < 1 or version == VERSION:
-            raise DecodeError(_said(odd or ValueError("of no version")))
-        if version > VERSION:
-            raise DecodeError(f"/version: {version} is newer than this release, which reads up to {VERSION}")
-        return msgspec.convert(upcast(msgspec.json.decode(value), version), _State)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise DecodeError(_said(odd or exc)) from exc
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        version = VERSION
+    if version < 1 or version == VERSION:
+        raise DecodeError(_said(odd)) from odd
+    return version
 
 
 def _said(exc: Exception) -> str:
