@@ -364,8 +364,6 @@ class _Fold(Deciding):
         self.created += 1
         return instance
 
-    # ---- judging and deciding -----------------------------------------------------------------
-
     # ---- outcomes -----------------------------------------------------------------------------
 
     def _outcome(self, outcome: Outcome) -> Effect:
@@ -655,8 +653,6 @@ class _Fold(Deciding):
         )
         return NOTHING
 
-    # ---- time ---------------------------------------------------------------------------------
-
     # ---- configuration ------------------------------------------------------------------------
 
     def meet_configurations(self) -> None:
@@ -725,10 +721,6 @@ class _Fold(Deciding):
                 seeded.captured = {**instance.captured, **captured}
                 seeded.noted = {**instance.noted, **noted}
                 yield seeded
-
-    # ---- captured events ----------------------------------------------------------------------
-
-    # ---- helpers of the steps -----------------------------------------------------------------
 
 
 def _holds(digests: bytes, digest: bytes) -> bool:
