@@ -145,6 +145,14 @@ class Bench:
     def fire(self, session: str, *names: str) -> None:
         self.durable.add(*(NewRecord(key=session.encode(), value=dumps({"type": n})) for n in names))
 
+    async def live(self) -> Partition:
+        """A partition that was opened, has folded the log, and is closed."""
+        partition = self.partition()
+        await partition.open()
+        await self.fold(partition)
+        await partition.close()
+        return partition
+
     async def fold(self, partition: Partition) -> None:
         """Fold what is in the log and is not yet, and wait until it is durable."""
         records = self.durable.log[partition.next :]

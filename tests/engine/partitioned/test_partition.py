@@ -54,10 +54,7 @@ def bench() -> Bench:
 async def test_take_over_fences_before_it_measures_and_measures_before_it_reads(bench: Bench) -> None:
     bench.configure()
     bench.fire("s", "a", "b")
-    first = bench.partition()
-    await first.open()
-    await bench.fold(first)
-    await first.close()
+    await bench.live()
     bench.durable.calls.clear()
     second = bench.partition(store=BenchStore())
     assert await second.open() == 3
@@ -68,10 +65,7 @@ async def test_take_over_fences_before_it_measures_and_measures_before_it_reads(
 async def test_a_store_that_is_up_to_date_reads_nothing_again(bench: Bench) -> None:
     bench.configure()
     bench.fire("s", "a", "b")
-    first = bench.partition()
-    await first.open()
-    await bench.fold(first)
-    await first.close()
+    await bench.live()
     bench.durable.calls.clear()
     second = bench.partition()
     await second.open()
@@ -92,10 +86,7 @@ async def test_a_store_ahead_of_the_changelog_is_wiped(bench: Bench) -> None:
 async def test_a_store_of_before_a_rebuild_is_read_anew(bench: Bench, behind: int) -> None:
     bench.configure()
     bench.fire("s", "a")
-    first = bench.partition()
-    await first.open()
-    await bench.fold(first)
-    await first.close()
+    await bench.live()
     states = dict(bench.store.entries)
     bench.store.write({b"ghost": b"{}"}, position=len(bench.durable.changelog) - behind)
     mark = decode_checkpoint(states[CHECKPOINT_KEY])
@@ -522,10 +513,7 @@ async def failed(bench: Bench) -> None:
 )
 async def test_another_log_is_refused(bench: Bench, found: Identity, says: str) -> None:
     bench.configure()
-    first = bench.partition()
-    await first.open()
-    await bench.fold(first)
-    await first.close()
+    await bench.live()
     with pytest.raises(IdentityError, match=says) as refused:
         await bench.partition(identity=found).open()
     assert "triggerstream replay --rebuild" in str(refused.value)
@@ -540,10 +528,7 @@ async def test_a_group_that_has_read_without_a_checkpoint_is_refused(bench: Benc
 async def test_a_log_that_ends_before_the_checkpoint_is_refused(bench: Bench) -> None:
     bench.configure()
     bench.fire("s", "a")
-    first = bench.partition()
-    await first.open()
-    await bench.fold(first)
-    await first.close()
+    await bench.live()
     bench.durable.log.pop()
     with pytest.raises(TakeOverError, match="records were lost"):
         await bench.partition().open()
@@ -621,10 +606,7 @@ async def test_timers_are_found_again_by_the_next_owner(bench: Bench) -> None:
 async def test_an_opening_that_is_given_up_lets_go_of_everything(bench: Bench) -> None:
     bench.configure()
     bench.fire("s", "a", "b")
-    first = bench.partition()
-    await first.open()
-    await bench.fold(first)
-    await first.close()
+    await bench.live()
     bench.durable.calls.clear()
     store = BenchStore()
     owner = Owner(lambda _number: bench.partition(store=store))
@@ -885,10 +867,7 @@ async def test_a_history_in_the_former_format_is_taken_over_and_replaced(bench: 
 
 async def test_configurations_that_are_gone_are_refused_with_what_brings_them_back(bench: Bench) -> None:
     bench.configure()
-    first = bench.partition()
-    await first.open()
-    await bench.fold(first)
-    await first.close()
+    await bench.live()
     (text,) = (key for key in bench.store.entries if key.startswith(TEXT_PREFIX))
     bench.durable.changelog.append((text, None))
     with pytest.raises(
