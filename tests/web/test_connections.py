@@ -91,7 +91,7 @@ WRONG = {
     "a multipart without a boundary": request(
         "POST", "{path}", b"Content-Type: multipart/form-data\r\n", b"--x"
     ),
-    "a multipart that is none": request(
+    "an invalid multipart": request(
         "POST", "{path}", b"Content-Type: multipart/form-data; boundary=x\r\n", b"--y\r\n\r\n--x--"
     ),
     "a multipart part without a name": request(
@@ -109,15 +109,15 @@ WRONG = {
     "a query that is not UTF-8": request("POST", "{path}?id=%C3"),
     "a path of raw bytes": request("POST", "{path}/X").replace(b"X", b"\xfc"),
     "an expectation": request("POST", "{path}", b"Expect: everything\r\n" + FORM, b"form=x"),
-    "an origin that is none": request("POST", "{path}", FORM + b"Origin: http://[\r\n", b"form=x"),
-    "an origin that is none, with JSON": request(
+    "an invalid origin": request("POST", "{path}", FORM + b"Origin: http://[\r\n", b"form=x"),
+    "an invalid origin, with JSON": request(
         "POST", "{path}", b"Content-Type: application/json\r\nOrigin: http://[\r\n", b"{}"
     ),
     "a header that is not UTF-8": request("POST", "{path}", FORM + b"ce-id: \xff\r\n", b"form=x"),
-    "a content type that is none": request("POST", "{path}", b'Content-Type: ;;="\r\n', b"form=x"),
+    "an invalid content type": request("POST", "{path}", b'Content-Type: ;;="\r\n', b"form=x"),
     "two lengths": request("POST", "{path}", b"Content-Length: 3\r\n", b"form=x"),
-    "a method that is none": request("BREW", "{path}"),
-    "a header that is none": request("POST", "{path}", b"no colon\r\n"),
+    "an unknown method": request("BREW", "{path}"),
+    "an invalid header": request("POST", "{path}", b"no colon\r\n"),
     "a line that is too long": request("POST", "{path}/" + "x" * 20_000),
     "a header that is too long": request("POST", "{path}", b"X: " + b"x" * 20_000 + b"\r\n"),
     "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
@@ -322,7 +322,7 @@ async def test_what_strangers_send_logs_a_bounded_number_of_lines(caplog: pytest
                 answer = await made.ask(request("GET", "/v1/broken"))
                 assert answer is not None
                 assert (answer.status, answer.is_json(), answer.has_security_headers()) == (500, True, True)
-                for what in ("no HTTP at all", "a header that is none", "a chunk without a length"):
+                for what in ("no HTTP at all", "an invalid header", "a chunk without a length"):
                     await made.ask(WRONG[what].replace(b"{path}", b"/v1/nowhere"))
     lines = [
         record for record in caplog.records if record.name != "asyncio" or record.levelno > logging.DEBUG

@@ -27,7 +27,7 @@ _POSITION_KEY = RESERVED + RESERVED + b"position"
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 """Cache of data blocks, shared by all partitions of the process."""
 WRITE_BUFFERS_BYTES = 48 * 1024 * 1024
-"""Likewise: what is not in a file yet. RocksDB's default is twice 64 MiB for each partition."""
+"""Entries of all partitions that are in no file yet. RocksDB's default is twice 64 MiB for each partition."""
 _WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 """The most for one partition."""
 _ARENA_BYTES = 64 * 1024

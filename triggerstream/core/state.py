@@ -75,7 +75,7 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Instant: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """Microseconds since the Unix epoch."""
 EventTime: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-"""Likewise; what happened before 1970 can be told later."""
+"""Microseconds since the Unix epoch; negative for an event that happened before 1970."""
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 

@@ -100,7 +100,7 @@ def _raw(data: bytes) -> bytes:
 
 
 def folded(sessions: Sessions, turn: int) -> Iterator[Sent]:
-    """What is odd, and as good as any other trigger."""
+    """Unusual records that are folded like any other trigger."""
     key = sessions.any.encode()
     plain = RawRecord(key=key, value=_event())
     values = {
@@ -121,7 +121,7 @@ def folded(sessions: Sessions, turn: int) -> Iterator[Sent]:
             (b"triggerstream-place", b"x:0:0:0"),
             (b"triggerstream-lost", b"9"),
         ],
-        "a traceparent that is none": [(b"traceparent", b"0" * 1_000)],
+        "an invalid traceparent": [(b"traceparent", b"0" * 1_000)],
         "an origin of its own": [(b"triggerstream-origin", b"0:%d:1700000000000000" % turn)],
     }
     yield from (
@@ -145,7 +145,7 @@ def folded(sessions: Sessions, turn: int) -> Iterator[Sent]:
 
 
 def refused(sessions: Sessions) -> Iterator[Sent]:
-    """What no event may be."""
+    """Records that break a rule for events, and become dead letters."""
     key = sessions.any.encode()
     values: dict[str, bytes | None] = {
         "integer too great": _raw(b"9223372036854775808"),
@@ -169,7 +169,7 @@ def refused(sessions: Sessions) -> Iterator[Sent]:
         "an empty type": b'{"type": ""}',
         "data that are no object": b'{"type": "odd", "data": [1]}',
         "another session than the key": b'{"type": "odd", "session": "other"}',
-        "an engine event that there is none of": _event(f"{ENGINE_PREFIX}{HOSTILE}"),
+        "an unknown type of engine event": _event(f"{ENGINE_PREFIX}{HOSTILE}"),
     }
     yield from (
         Sent(kind=kind, record=RawRecord(key=key, value=value), refused=True)
@@ -187,9 +187,9 @@ def refused(sessions: Sessions) -> Iterator[Sent]:
         for kind, found in keys.items()
     )
     headers: dict[str, tuple[bytes, Sequence[tuple[bytes, bytes | None]]]] = {
-        "an origin that is none": (_event(), [(b"triggerstream-origin", HOSTILE.encode())]),
+        "an invalid origin": (_event(), [(b"triggerstream-origin", HOSTILE.encode())]),
         "a type that is not UTF-8": (b"{}", [(b"ce_type", b"\xff")]),
-        "a time that is none": (b"{}", [(b"ce_type", b"odd"), (b"ce_time", HOSTILE.encode())]),
+        "an invalid time": (b"{}", [(b"ce_type", b"odd"), (b"ce_time", HOSTILE.encode())]),
     }
     yield from (
         Sent(kind=kind, record=RawRecord(key=key, value=value, headers=found), refused=True)
