@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -30,11 +31,15 @@ from tests.support.ports import free_port
 from tests.support.probes import Probes
 from tests.support.valkey import valkey_server
 from tests.support.waiting import eventually, wait_until
+from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.kafka.bridge import Bridge
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.deadletters import buried
 from triggerstream.adapters.kafka.topics import Topics, bridge_group, create
 from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES, ZSTD
+from triggerstream.adapters.kafka.watch import TopicGoneError
+from triggerstream.adapters.memory.dispatcher import MemoryDispatcher
 from triggerstream.core import advice
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Event, Failed
@@ -376,6 +381,34 @@ async def test_a_topic_that_is_made_again_beneath_it_ends_it_and_nothing_of_the_
     again.terminate()
     assert await again.ended() == 0
     assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(40))}
+
+
+async def test_a_rebalance_after_its_topic_was_made_again_names_the_topic_as_the_cause(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    ready, stopping = asyncio.Event(), asyncio.Event()
+    bridge = Bridge(
+        connection,
+        kafka_app,
+        dispatcher=MemoryDispatcher(),
+        clock=SystemClock(),
+        on_ready=lambda _partitions: ready.set(),
+    )
+    running = asyncio.create_task(bridge.run(stopping, start="earliest"))
+    await asyncio.wait_for(ready.wait(), 60)
+    await made_again(connection, kafka_app)
+
+    async def rebalanced() -> None:
+        # Kafka deletes the group's offsets a moment after the topic.
+        while not running.done():
+            await bridge.assigned([TopicPartition(topics.commands, 0)])
+        await running
+
+    with pytest.raises(TopicGoneError, match=f"{topics.commands} was deleted and made again"):
+        await asyncio.wait_for(rebalanced(), 60)
+    stopping.set()
+    with suppress(TopicGoneError):
+        await running
 
 
 @pytest.mark.parametrize(

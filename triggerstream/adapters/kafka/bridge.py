@@ -32,7 +32,7 @@ from triggerstream.adapters.kafka.progress import metadata_of, reached_in, topic
 from triggerstream.adapters.kafka.records import read_range, reader_of, record_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group, no_topic
 from triggerstream.adapters.kafka.upkeep import check_tasks
-from triggerstream.adapters.kafka.watch import watch_topics
+from triggerstream.adapters.kafka.watch import TopicGoneError, check_topics, watch_topics
 from triggerstream.core import advice
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
@@ -183,8 +183,6 @@ class Bridge:
             UsageError: the topic is another one; the message says what to do.
         """
         topic = self._topics.commands
-        lost = f"commands that were in {topic} and not handed over are lost: {advice.resend_stuck()}"
-        repair = f"{lost}; {_where_to_begin(self._app, 'the topic is another one')}"
         consumer = self._started()
 
         async def look(found: Mapping[str, Topic]) -> None:
@@ -192,7 +190,26 @@ class Bridge:
                 # aiokafka looks for added partitions every 5 minutes.
                 await consumer._client.force_metadata_update()  # noqa: SLF001 - nothing public does
 
-        await watch_topics(self._connection, {topic: self._topic_id}, repair=repair, look=look)
+        await watch_topics(self._connection, {topic: self._topic_id}, repair=self._begin_again(), look=look)
+
+    async def _check_topic(self) -> None:
+        """Offsets have vanished, or do not fit: report a topic that was deleted or recreated as the cause.
+
+        The watch would report it too, but only at its next check.
+
+        Raises:
+            UsageError: the topic is another one, or there is none; the message says what to do.
+            LogError: the brokers cannot be asked.
+        """
+        topic, repair = self._topics.commands, self._begin_again()
+        if topic not in await check_topics(self._connection, {topic: self._topic_id}, repair=repair):
+            raise TopicGoneError(f"{topic} was deleted; {repair}")
+
+    def _begin_again(self) -> str:
+        """What to do after the topic was deleted or recreated."""
+        topic = self._topics.commands
+        lost = f"commands that were in {topic} and not handed over are lost: {advice.resend_stuck()}"
+        return f"{lost}; {_where_to_begin(self._app, 'the topic is another one')}"
 
     async def _leave(self, member_id: str) -> None:
         """Leave the group, so that others get the partitions at once."""
@@ -229,6 +246,7 @@ class Bridge:
                 await asyncio.sleep(_NO_OFFSET_S)
                 continue
             except OffsetOutOfRangeError as exc:
+                await self._check_topic()
                 raise UsageError(_where_to_begin(self._app, str(exc))) from exc
             except InvalidSessionTimeoutError as exc:
                 raise session_timeout_refused(self._session_timeout_ms / 1000) from exc
@@ -379,6 +397,8 @@ class Bridge:
                 reached = None
                 offset = await self._begin_added(consumer, place)
             else:
+                if topic_in(at.metadata) not in {"", self._topic_id}:
+                    await self._check_topic()
                 offset, reached = at.offset, reached_in(at.offset, at.metadata)
             # Records fetched earlier were dropped, because there was no lane. The seek fetches them again.
             consumer.seek(place, offset)
@@ -397,6 +417,7 @@ class Bridge:
             for number in consumer.partitions_for_topic(place.topic) or {place.partition}
         ]
         if place not in _added({one: await consumer.committed(one) for one in places}):
+            await self._check_topic()
             raise UsageError(_where_to_begin(self._app, f"partition {place.partition} has none"))
         offset: int = (await consumer.beginning_offsets([place]))[place]
         logger.warning(

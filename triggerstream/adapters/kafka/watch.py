@@ -23,6 +23,26 @@ class TopicGoneError(UsageError):
     """A topic was deleted or recreated since the process started, so its offsets are no longer valid."""
 
 
+async def check_topics(
+    connection: Connection, ids: Mapping[str, str], *, repair: str, timeout_s: float = EVERY_S
+) -> Mapping[str, Topic]:
+    """The topics of ``ids`` that the brokers know.
+
+    Raises:
+        TopicGoneError: a topic has another id than in ``ids``; the message ends with ``repair``.
+        LogError: the brokers cannot be asked.
+        UsageError: they refuse the client.
+    """
+    async with translated("cannot look at topics", timeout_s=timeout_s), connection.client() as client:
+        found = (await describe(client, list(ids))).topics
+    for name, topic in found.items():
+        if topic.id != ids[name]:
+            raise TopicGoneError(
+                f"{name} was deleted and made again: its id was {ids[name]}, is {topic.id}; {repair}"
+            )
+    return found
+
+
 async def watch_topics(
     connection: Connection,
     ids: Mapping[str, str],
@@ -41,13 +61,7 @@ async def watch_topics(
     while True:
         await asyncio.sleep(every_s)
         with suppress(LogError):  # Kafka is not available; other clients report it
-            async with translated("cannot look at topics", timeout_s=every_s), connection.client() as client:
-                found = (await describe(client, list(ids))).topics
-            for name, topic in found.items():
-                if topic.id != ids[name]:
-                    raise TopicGoneError(
-                        f"{name} was deleted and made again: its id was {ids[name]}, is {topic.id}; {repair}"
-                    )
+            found = await check_topics(connection, ids, repair=repair, timeout_s=every_s)
             gone = [name for name in ids if name not in found]
             missed = missed + 1 if gone else 0
             if missed == _MISSED:
