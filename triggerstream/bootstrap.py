@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.embedded.engine import EmbeddedEngine
     from triggerstream.engine.handover.lanes import HandOver
     from triggerstream.engine.handover.start import Start
-    from triggerstream.engine.health.liveness import Pulse, Vitals
+    from triggerstream.engine.health.liveness import HealthSnapshot, PublishedHealth
     from triggerstream.engine.operations.administration import Administration, TopicFinding
     from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
@@ -68,7 +68,7 @@ class HandOverProcess(Protocol):
     def answered_at(self) -> float:
         """Monotonic time of a broker's last answer."""
 
-    def vitals(self) -> Vitals:
+    def health(self) -> HealthSnapshot:
         """Its health, for probes."""
 
 
@@ -304,7 +304,12 @@ def kafka_security() -> Security:
 
 @contextmanager
 def probes(
-    pulse: Pulse, *, host: str, port: int | None, supervision: Supervision, store: Path | None = None
+    health: PublishedHealth,
+    *,
+    host: str,
+    port: int | None,
+    supervision: Supervision,
+    store: Path | None = None,
 ) -> Iterator[str | None]:
     """Serve probes and metrics. Yields the URL; None, and no server, if there is no ``port``.
 
@@ -319,9 +324,9 @@ def probes(
     from triggerstream.web.metrics import bridge_registry, worker_registry
     from triggerstream.web.probes import probes, served
 
-    registry = bridge_registry(pulse) if store is None else worker_registry(pulse, store=store)
+    registry = bridge_registry(health) if store is None else worker_registry(health, store=store)
     served_probes = served(
-        probes(pulse, registry), host=host, port=port, supervision=supervision, on_end=pulse.fail
+        probes(health, registry), host=host, port=port, supervision=supervision, on_end=health.fail
     )
     with served_probes as url:
         yield url
@@ -366,7 +371,7 @@ def run_worker(
     leaves: bool,
     lost: Sequence[LostRange],
     window: Window | None,
-    pulse: Pulse,
+    health: PublishedHealth,
     on_end: Callable[[str], None],
 ) -> int:
     """Run a worker of the app at ``address`` until SIGTERM or SIGINT. Returns the exit status.
@@ -390,7 +395,7 @@ def run_worker(
         security=kafka_security(),
         lost=lost,
     )
-    return worker.run_worker(settings, pulse=pulse, window=window, on_end=on_end)
+    return worker.run_worker(settings, health=health, window=window, on_end=on_end)
 
 
 def bridge(

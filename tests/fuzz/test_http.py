@@ -160,7 +160,7 @@ def check(found: bytes, *, supervised: bool) -> None:
     """Hold all that a connection answered against the promise."""
     for head in re.findall(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n(.*?)\r\n\r\n", found, re.DOTALL):
         status, headers = int(head[0]), head[1].lower()
-        # A probe's own answer, in a run of more than a minute: nobody feels this pulse.
+        # A probe's own answer, in a run of more than a minute: nothing publishes this health.
         unready = b"\r\ncontent-type: text/plain" in b"\r\n" + headers
         away = supervised and status == 503 and b"\r\nretry-after: " in b"\r\n" + headers
         assert status < 500 or unready or away, found[:3000]

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.k8s.rendering import of_kind, render
-from triggerstream.engine.health.liveness import Pulse
+from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.web.metrics import bridge_registry, worker_registry
 
 _OTHERS = {
@@ -47,7 +47,11 @@ def _asked(expression: str) -> set[str]:
 
 
 def test_alerts_ask_for_metrics_that_there_are(tmp_path: Path) -> None:
-    there = _names(worker_registry(Pulse(), store=tmp_path)) | _names(bridge_registry(Pulse())) | _OTHERS
+    there = (
+        _names(worker_registry(PublishedHealth(), store=tmp_path))
+        | _names(bridge_registry(PublishedHealth()))
+        | _OTHERS
+    )
     asked = {rule["alert"]: _asked(rule["expr"]) for rule in _rules()}
     assert all(asked.values())
     assert {alert: names - there for alert, names in asked.items()} == {alert: set() for alert in asked}
@@ -68,4 +72,4 @@ def test_an_expression_that_is_none_is_found() -> None:
 def test_a_metric_that_is_none_is_found(tmp_path: Path) -> None:
     asked = _asked('sum by (namespace, topic) (triggerstream_lags{phase="x"}) > 3')
     assert asked == {"triggerstream_lags"}
-    assert not asked <= _names(worker_registry(Pulse(), store=tmp_path))
+    assert not asked <= _names(worker_registry(PublishedHealth(), store=tmp_path))

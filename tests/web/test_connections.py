@@ -18,7 +18,7 @@ from tests.support.rawhttp import Answer, Served, close, read_answer, served
 from tests.support.waiting import eventually
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
 from triggerstream.core.ids import AppId
-from triggerstream.engine.health.liveness import Pulse
+from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.web.access import Access, Role
 from triggerstream.web.answers import json_refusal
@@ -39,8 +39,8 @@ DOORS = ["dev", "worker", "probes"]
 async def door(name: str, bounds: Bounds | None = None) -> AsyncIterator[Served]:
     """One of the three doors: dev's intake and pages, a worker's pages with tokens, the probes."""
     if name == "probes":
-        pulse = Pulse()
-        app = probes(pulse, bridge_registry(pulse))
+        health = PublishedHealth()
+        app = probes(health, bridge_registry(health))
         async with served(app, refuse=json_refusal, bounds=bounds or BOUNDS) as made:
             yield made
         return
@@ -333,13 +333,13 @@ async def test_what_strangers_send_logs_a_bounded_number_of_lines(caplog: pytest
 
 FILES_RUN_OUT = """
 import asyncio, os, resource, socket, sys, time
-from triggerstream.engine.health.liveness import Pulse
+from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.web.metrics import bridge_registry
 from triggerstream.web.probes import probes, served
 import logging
 logging.basicConfig(stream=sys.stderr)
-pulse = Pulse()
-with served(probes(pulse, bridge_registry(pulse)), host="127.0.0.1", port=0) as url:
+health = PublishedHealth()
+with served(probes(health, bridge_registry(health)), host="127.0.0.1", port=0) as url:
     resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
     print(url, flush=True)
     held = []

@@ -15,10 +15,10 @@ from tests.support.waiting import wait_until
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.health.liveness import (
     BridgeFigures,
+    HealthSnapshot,
+    PartitionHealth,
     Phase,
-    Place,
-    Pulse,
-    Vitals,
+    PublishedHealth,
     WorkerFigures,
 )
 from triggerstream.engine.histogram import Durations
@@ -29,14 +29,14 @@ from triggerstream.web.probes import probes, served
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 
-WORKS = Vitals(
+WORKS = HealthSnapshot(
     phase=Phase.READY,
     joined=True,
     silent_s=0.5,
     topic="app.events",
-    places=(
-        Place(partition=0, ready=True, reached=12, lag=3),
-        Place(partition=7, ready=True, reached=4, lag=None),
+    partitions=(
+        PartitionHealth(partition=0, ready=True, reached=12, lag=3),
+        PartitionHealth(partition=7, ready=True, reached=4, lag=None),
     ),
     figures=WorkerFigures(
         done=Counters(events=10, decided=2, dead_letters=1),
@@ -49,33 +49,33 @@ WORKS = Vitals(
 
 
 def test_each_probe_answers_for_itself_while_the_main_thread_is_busy(tmp_path: Path) -> None:
-    pulse = Pulse()
-    with served(probes(pulse, worker_registry(pulse, store=tmp_path)), host="127.0.0.1", port=0) as url:
+    health = PublishedHealth()
+    with served(probes(health, worker_registry(health, store=tmp_path)), host="127.0.0.1", port=0) as url:
         starting = "starting: not in its consumer group yet\n"
         assert answer(f"{url}/livez") == (200, "ok\n")
         assert answer(f"{url}/startedz") == answer(f"{url}/readyz") == (503, starting)
-        pulse.beat(WORKS)
+        health.publish(WORKS)
         for path in ("livez", "startedz", "readyz"):
             assert answer(f"{url}/{path}") == (200, "ok\n")
-        pulse.stop()
+        health.stop()
         assert answer(f"{url}/readyz") == (503, "stopping: finishing what is in flight\n")
         assert answer(f"{url}/livez") == (200, "ok\n")
         assert answer(f"{url}/v1/sessions")[0] == 404
 
 
 def test_a_port_that_is_taken_is_refused_in_a_line() -> None:
-    pulse = Pulse()
-    app = probes(pulse, bridge_registry(pulse))
+    health = PublishedHealth()
+    app = probes(health, bridge_registry(health))
     with served(app, host="127.0.0.1", port=0) as url:
         port = int(url.rpartition(":")[2])
-        second = served(probes(pulse, bridge_registry(pulse)), host="127.0.0.1", port=port)
+        second = served(probes(health, bridge_registry(health)), host="127.0.0.1", port=port)
         with pytest.raises(UsageError, match=rf"^--probes-port {port}: .*: choose another one"), second:
             pass
 
 
 def test_what_was_served_is_gone_at_the_end() -> None:
-    pulse = Pulse()
-    with served(probes(pulse, bridge_registry(pulse)), host="127.0.0.1", port=0) as url:
+    health = PublishedHealth()
+    with served(probes(health, bridge_registry(health)), host="127.0.0.1", port=0) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         kept = http.client.HTTPConnection(host, int(port), timeout=30)
         kept.request("GET", "/livez")
@@ -89,12 +89,12 @@ def test_what_was_served_is_gone_at_the_end() -> None:
 
 
 def test_a_worker_s_metrics_are_what_it_told(tmp_path: Path) -> None:
-    pulse = Pulse()
+    health = PublishedHealth()
     (tmp_path / "app-sessions" / "0").mkdir(parents=True)
     (tmp_path / "app-sessions" / "0" / "1.sst").write_bytes(b"x" * 1_000)
-    with served(probes(pulse, worker_registry(pulse, store=tmp_path)), host="127.0.0.1", port=0) as url:
+    with served(probes(health, worker_registry(health, store=tmp_path)), host="127.0.0.1", port=0) as url:
         assert samples(url)["phase", ("starting",)] == 1
-        pulse.beat(WORKS)
+        health.publish(WORKS)
         found = samples(url)
         text = answer(f"{url}/metrics")[1]
     assert found["events_total", ()] == 10
@@ -111,18 +111,23 @@ def test_a_worker_s_metrics_are_what_it_told(tmp_path: Path) -> None:
 
 
 def test_a_bridge_s_metrics_are_what_it_told() -> None:
-    pulse = Pulse()
+    health = PublishedHealth()
     took = Durations()
     for seconds in (0.0004, 0.02, 0.025, 0.3, 60.0):
         took.note(seconds)
     figures = BridgeFigures(handed_over=5, refused=1, unconfirmed=2, away=True, took=took)
-    place = Place(partition=1, ready=True, reached=9, lag=2)
-    pulse.beat(
-        Vitals(
-            phase=Phase.READY, joined=True, silent_s=0, topic="app.commands", places=(place,), figures=figures
+    one = PartitionHealth(partition=1, ready=True, reached=9, lag=2)
+    health.publish(
+        HealthSnapshot(
+            phase=Phase.READY,
+            joined=True,
+            silent_s=0,
+            topic="app.commands",
+            partitions=(one,),
+            figures=figures,
         )
     )
-    with served(probes(pulse, bridge_registry(pulse)), host="127.0.0.1", port=0) as url:
+    with served(probes(health, bridge_registry(health)), host="127.0.0.1", port=0) as url:
         found = samples(url)
     assert found["commands_handed_over_total", ()] == 5
     buckets = {
@@ -147,7 +152,11 @@ def test_the_docs_have_each_metric_with_its_kind_and_meaning(tmp_path: Path) -> 
             re.MULTILINE,
         )
     }
-    size = [family for family in worker_registry(Pulse(), store=tmp_path).collect() if "store" in family.name]
+    size = [
+        family
+        for family in worker_registry(PublishedHealth(), store=tmp_path).collect()
+        if "store" in family.name
+    ]
     there = {(one.name, one.kind): one.text for one in (*COMMON, *WORKER, *BRIDGE)}
     there["store_bytes", "gauge"] = size[0].documentation
     assert documented == there
@@ -158,10 +167,10 @@ def test_a_server_of_probes_that_ends_ends_the_process(monkeypatch: pytest.Monke
         raise ValueError("odd")
 
     monkeypatch.setattr(serving, "_accept_for_ever", ends)
-    pulse = Pulse()
-    app = probes(pulse, bridge_registry(pulse))
-    with served(app, host="127.0.0.1", port=0, on_end=pulse.fail):
-        wait_until(lambda: pulse.failed)
-    assert pulse.failed is not None
-    assert pulse.failed.startswith("the background task `probes` has ended: TaskEndedError: ")
-    assert "ValueError: odd" in pulse.failed
+    health = PublishedHealth()
+    app = probes(health, bridge_registry(health))
+    with served(app, host="127.0.0.1", port=0, on_end=health.fail):
+        wait_until(lambda: health.failed)
+    assert health.failed is not None
+    assert health.failed.startswith("the background task `probes` has ended: TaskEndedError: ")
+    assert "ValueError: odd" in health.failed

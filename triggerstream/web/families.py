@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from triggerstream.engine.health.liveness import Pulse
+from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.engine.histogram import BOUNDS_S, Durations
 
 PREFIX = "triggerstream_"
@@ -30,7 +30,7 @@ class Figure:
 
     name: str
     text: str
-    rows: Callable[[Pulse], Rows]
+    rows: Callable[[PublishedHealth], Rows]
     labels: tuple[str, ...] = ()
 
     @property
@@ -38,11 +38,11 @@ class Figure:
         """The type of the metric in Prometheus."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
-    def family(self, pulse: Pulse | None) -> Metric:
+    def family(self, health: PublishedHealth | None) -> Metric:
         """The metric as things are now; for None without values."""
         made = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         family = made(PREFIX + self.name, self.text, labels=self.labels)
-        for labels, value in [] if pulse is None else self.rows(pulse):
+        for labels, value in [] if health is None else self.rows(health):
             family.add_metric(labels, value)
         return family
 
@@ -53,13 +53,13 @@ class Distribution:
 
     name: str
     text: str
-    durations: Callable[[Pulse], Durations | None]
+    durations: Callable[[PublishedHealth], Durations | None]
     kind: str = "histogram"
 
-    def family(self, pulse: Pulse | None) -> Metric:
+    def family(self, health: PublishedHealth | None) -> Metric:
         """The metric as things are now; for None without values."""
         family = HistogramMetricFamily(PREFIX + self.name, self.text)
-        durations = None if pulse is None else self.durations(pulse)
+        durations = None if health is None else self.durations(health)
         if durations is not None:
             # Prometheus counts in each bucket those of the ones before, too.
             counts = list(accumulate(durations.counts))
@@ -72,10 +72,10 @@ Described: TypeAlias = Figure | Distribution
 
 
 class Metrics(Collector):
-    """The metrics ``described``, with values from ``pulse``."""
+    """The metrics ``described``, with values from ``health``."""
 
-    def __init__(self, pulse: Pulse, described: tuple[Described, ...]) -> None:
-        self._pulse = pulse
+    def __init__(self, health: PublishedHealth, described: tuple[Described, ...]) -> None:
+        self._health = health
         self._described = described
 
     def describe(self) -> Iterator[Metric]:
@@ -84,4 +84,4 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, as things are now."""
-        return (one.family(self._pulse) for one in self._described)
+        return (one.family(self._health) for one in self._described)

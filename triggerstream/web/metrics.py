@@ -13,31 +13,37 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from triggerstream.engine.health.liveness import BridgeFigures, Phase, Place, Pulse, WorkerFigures
+from triggerstream.engine.health.liveness import (
+    BridgeFigures,
+    PartitionHealth,
+    Phase,
+    PublishedHealth,
+    WorkerFigures,
+)
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.partitioned.partition import Counters
 from triggerstream.web.families import Described, Distribution, Figure, Metrics, Rows
 
 _F = TypeVar("_F", WorkerFigures, BridgeFigures)
-_PLACE = ("partition", "topic")
+_PARTITION = ("partition", "topic")
 
 
-def worker_registry(pulse: Pulse, *, store: Path) -> CollectorRegistry:
+def worker_registry(health: PublishedHealth, *, store: Path) -> CollectorRegistry:
     """A worker's metrics. ``store``: the directory of its states."""
     size = Figure("store_bytes", "Size of its copy of the states on disk.", lambda _: _size(store))
-    return _registry(pulse, (*COMMON, *WORKER, size))
+    return _registry(health, (*COMMON, *WORKER, size))
 
 
-def bridge_registry(pulse: Pulse) -> CollectorRegistry:
+def bridge_registry(health: PublishedHealth) -> CollectorRegistry:
     """A bridge's metrics."""
-    return _registry(pulse, (*COMMON, *BRIDGE))
+    return _registry(health, (*COMMON, *BRIDGE))
 
 
-def _registry(pulse: Pulse, described: tuple[Described, ...]) -> CollectorRegistry:
+def _registry(health: PublishedHealth, described: tuple[Described, ...]) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    registry.register(Metrics(pulse, described))
+    registry.register(Metrics(health, described))
     return registry
 
 
@@ -45,61 +51,61 @@ def _one(value: float | None) -> Rows:
     return [] if value is None else [((), value)]
 
 
-def _places(of: Callable[[Place], float | None]) -> Callable[[Pulse], Rows]:
-    def rows(pulse: Pulse) -> Rows:
-        vitals = pulse.vitals
+def _by_partition(of: Callable[[PartitionHealth], float | None]) -> Callable[[PublishedHealth], Rows]:
+    def rows(health: PublishedHealth) -> Rows:
+        snapshot = health.snapshot
         return [
-            ((str(place.partition), vitals.topic), value)
-            for place in vitals.places
-            if (value := of(place)) is not None
+            ((str(one.partition), snapshot.topic), value)
+            for one in snapshot.partitions
+            if (value := of(one)) is not None
         ]
 
     return rows
 
 
-def _of(kind: type[_F], value: Callable[[_F], float]) -> Callable[[Pulse], Rows]:
+def _of(kind: type[_F], value: Callable[[_F], float]) -> Callable[[PublishedHealth], Rows]:
     """A figure of a worker, or of a bridge."""
 
-    def rows(pulse: Pulse) -> Rows:
-        figures = pulse.vitals.figures
+    def rows(health: PublishedHealth) -> Rows:
+        figures = health.snapshot.figures
         return _one(value(figures)) if isinstance(figures, kind) else []
 
     return rows
 
 
-def _done(value: Callable[[Counters], float]) -> Callable[[Pulse], Rows]:
+def _done(value: Callable[[Counters], float]) -> Callable[[PublishedHealth], Rows]:
     return _of(WorkerFigures, lambda figures: value(figures.done))
 
 
-def _checkpoints(pulse: Pulse) -> Durations | None:
-    figures = pulse.vitals.figures
+def _checkpoints(health: PublishedHealth) -> Durations | None:
+    figures = health.snapshot.figures
     return figures.done.took if isinstance(figures, WorkerFigures) else None
 
 
-def _hand_overs(pulse: Pulse) -> Durations | None:
-    figures = pulse.vitals.figures
+def _hand_overs(health: PublishedHealth) -> Durations | None:
+    figures = health.snapshot.figures
     return figures.took if isinstance(figures, BridgeFigures) else None
 
 
-def _phases(pulse: Pulse) -> Rows:
-    phase = pulse.phase
+def _phases(health: PublishedHealth) -> Rows:
+    phase = health.phase
     return [((one.value,), one is phase) for one in Phase]
 
 
-def _silence(pulse: Pulse) -> Rows:
-    silent_s = pulse.vitals.silent_s
+def _silence(health: PublishedHealth) -> Rows:
+    silent_s = health.snapshot.silent_s
     return [] if math.isinf(silent_s) else _one(silent_s)
 
 
-def _configurations(pulse: Pulse) -> Rows:
-    figures = pulse.vitals.figures
+def _configurations(health: PublishedHealth) -> Rows:
+    figures = health.snapshot.figures
     if not isinstance(figures, WorkerFigures):
         return []
     return [((name,), partitions) for name, partitions in sorted(figures.configurations.items())]
 
 
-def _destinations(pulse: Pulse) -> Rows:
-    figures = pulse.vitals.figures
+def _destinations(health: PublishedHealth) -> Rows:
+    figures = health.snapshot.figures
     if not isinstance(figures, BridgeFigures):
         return []
     return [((one.destination,), one.waiting) for one in figures.destinations]
@@ -117,30 +123,34 @@ def _size(store: Path) -> Rows:
 
 COMMON = (
     Figure("build_info", "Always 1.", lambda _: [((version("triggerstream"),), 1)], ("version",)),
-    Figure("ready", "1 where /readyz answers 200.", lambda pulse: _one(pulse.unready() is None)),
+    Figure("ready", "1 where /readyz answers 200.", lambda health: _one(health.unready() is None)),
     Figure("phase", "1 for the phase that the process is in, 0 for the others.", _phases, ("phase",)),
-    Figure("partitions", "Partitions that it has.", lambda pulse: _one(len(pulse.vitals.places))),
+    Figure("partitions", "Partitions that it has.", lambda health: _one(len(health.snapshot.partitions))),
     Figure(
         "partitions_ready",
         "Those of them that are taken over.",
-        lambda pulse: _one(sum(place.ready for place in pulse.vitals.places)),
+        lambda health: _one(sum(one.ready for one in health.snapshot.partitions)),
     ),
     Figure(
         "lag_records",
         "Offsets of the topic that are not done: not folded and durable, or not handed over.",
-        _places(lambda place: place.lag),
-        _PLACE,
+        _by_partition(lambda one: one.lag),
+        _PARTITION,
     ),
     Figure(
         "lag_seconds",
         "For how long this process has seen the oldest of them wait.",
-        lambda pulse: [
-            ((str(partition), pulse.vitals.topic), waits_s) for partition, waits_s in pulse.waits_s.items()
+        lambda health: [
+            ((str(partition), health.snapshot.topic), waits_s)
+            for partition, waits_s in health.waits_s.items()
         ],
-        _PLACE,
+        _PARTITION,
     ),
     Figure(
-        "done_offset", "The offset below which all is done.", _places(lambda place: place.reached), _PLACE
+        "done_offset",
+        "The offset below which all is done.",
+        _by_partition(lambda one: one.reached),
+        _PARTITION,
     ),
     Figure("stuck_partitions", "Partitions that the watchdog finds stuck.", lambda p: _one(len(p.stuck))),
     Figure("watchdog_trips_total", "Partitions that it found stuck so far.", lambda p: _one(p.trips)),
@@ -190,8 +200,8 @@ WORKER = (
     Figure(
         "recovery_remaining_records",
         "Offsets of the changelog still to be read.",
-        _places(lambda place: place.recovery_left),
-        _PLACE,
+        _by_partition(lambda one: one.recovery_left),
+        _PARTITION,
     ),
     Figure(
         "timers_pending",

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from triggerstream.core.errors import UsageError
-from triggerstream.engine.health.liveness import Pulse
+from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.supervision.channel import PROBES
 from triggerstream.supervision.child import Supervision
 from triggerstream.web.answers import json_refusal
@@ -28,8 +28,8 @@ BOUNDS = Bounds(connections=16, requests=8, body_bytes=1024)
 """Limits of the port: a kubelet and two Prometheus servers need three connections; no client sends a body."""
 
 
-def probes(pulse: Pulse, registry: CollectorRegistry) -> web.Application:
-    """The application that answers for ``pulse``: 200, or 503 and in a line why."""
+def probes(health: PublishedHealth, registry: CollectorRegistry) -> web.Application:
+    """The application that answers for ``health``: 200, or 503 and in a line why."""
     app = web.Application(client_max_size=BOUNDS.body_bytes, middlewares=[_answer_in_json])
 
     def add(path: str, why_not: Callable[[], str | None]) -> None:
@@ -39,9 +39,9 @@ def probes(pulse: Pulse, registry: CollectorRegistry) -> web.Application:
 
         app.router.add_get(path, answer)
 
-    add("/livez", pulse.dead)
-    add("/startedz", pulse.unstarted)
-    add("/readyz", pulse.unready)
+    add("/livez", health.dead)
+    add("/startedz", health.unstarted)
+    add("/readyz", health.unready)
 
     async def metrics(request: web.Request) -> web.Response:
         try:

@@ -28,8 +28,8 @@ from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.topics import Topics, address_of, worker_group
 from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.core.ids import AppId
-from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import end_of
+from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
@@ -183,11 +183,11 @@ class WorkerApp(faust.App):
     async def close_partitions(self) -> None:
         """Finish work in progress and close all partitions, while brokers answer."""
         await self.tables.recovery.settled()  # type: ignore[attr-defined] # our TableManager has it
-        patience = Patience(
+        limit = BrokerWait(
             answered_at=self.answered_at, silence_s=_CLOSE_SILENCE_S, longest_s=self._rebalance_timeout_s
         )
         try:
-            await patience.wait(self.owner.close(), place="worker", what="the return of its partitions")
+            await limit.wait(self.owner.close(), place="worker", what="the return of its partitions")
         except Exception as exc:  # noqa: BLE001 - the next owner fences whatever it was
             self.fail(exc)
 

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
+from triggerstream.adapters.faust.health import read_health
 from triggerstream.adapters.faust.shown import shown
-from triggerstream.adapters.faust.vitals import vitals_of
 from triggerstream.adapters.faust.web import Front
 from triggerstream.adapters.kafka.check import added, check
 from triggerstream.adapters.kafka.cluster import Topic
@@ -37,10 +37,15 @@ from triggerstream.adapters.kafka.topics import Topics, address_of, worker_group
 from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import Background
+from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.garbage import collect_less_often
-from triggerstream.engine.health.liveness import Pulse, Silence, Vitals, keep_beating
+from triggerstream.engine.health.liveness import (
+    BrokerTimeout,
+    HealthSnapshot,
+    PublishedHealth,
+    publish_health,
+)
 from triggerstream.engine.operations.administration import Severity
 from triggerstream.engine.partitioned.ports import FencedError, is_refusal
 from triggerstream.engine.private_files import make_private_directory
@@ -78,13 +83,13 @@ class Window:
 def run_worker(
     settings: WorkerSettings,
     *,
-    pulse: Pulse | None = None,
+    health: PublishedHealth | None = None,
     window: Window | None = None,
     on_end: Callable[[str], None] = lambda _reason: None,
 ) -> int:
     """Run a worker until SIGTERM or SIGINT; return its exit status. A failure ends the process.
 
-    ``pulse`` publishes its health; ``window`` serves its pages; ``on_end`` is called with the reason before
+    It publishes its health in ``health``. ``on_end`` is called with the reason before
     the process ends with a failure.
 
     Raises:
@@ -94,22 +99,22 @@ def run_worker(
     # With uvloop, which does not run on Windows, a full log takes a tenth less time.
     factory = None if sys.platform == "win32" else uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_run(settings, pulse or Pulse(), window, on_end))
+        return runner.run(_run(settings, health or PublishedHealth(), window, on_end))
 
 
 async def _run(
-    settings: WorkerSettings, pulse: Pulse, window: Window | None, on_end: Callable[[str], None]
+    settings: WorkerSettings, health: PublishedHealth, window: Window | None, on_end: Callable[[str], None]
 ) -> int:
     app: WorkerApp | None = None
 
     def fail(exc: BaseException) -> NoReturn:
-        pulse.fail(str(exc))
+        health.fail(str(exc))
         end_process(exc, on_end=on_end, on_refusal=lambda: leave_at_once(settings, app))
 
     loop = asyncio.get_running_loop()
-    stopping = _stopping(pulse, fail)
-    beats = Background(fail)
-    beats.start("beats", keep_beating(pulse, Vitals))
+    stopping = _stopping(health, fail)
+    tasks = Background(fail)
+    tasks.start("publish health", publish_health(health, HealthSnapshot))
     topics = Topics.of(settings.app)
     try:
         layout = await _unless(stopping, _look(settings))
@@ -118,7 +123,7 @@ async def _run(
         on_end(str(exc))
         return FAILED
     finally:
-        await beats.close()
+        await tasks.close()
     if layout is None:
         return DRAINED  # it has had nothing yet
     identity, changelog = layout.identity, layout.cluster.topics[topics.changelog]
@@ -139,39 +144,39 @@ async def _run(
         on_recovery=_tell_recovery,
     )
     loop.add_signal_handler(signal.SIGUSR1, _print_progress, app)
-    beats, silence = Background(fail), Silence()
+    tasks, timeout = Background(fail), BrokerTimeout()
 
-    def how_it_is() -> Vitals:
-        silence.look(app.answered_at(), now=time.monotonic())
-        return vitals_of(app)
+    def current_health() -> HealthSnapshot:
+        timeout.check(app.answered_at(), now=time.monotonic())
+        return read_health(app)
 
-    beats.start("beats", keep_beating(pulse, how_it_is))
+    tasks.start("publish health", publish_health(health, current_health))
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(beats.close)
+        stack.push_async_callback(tasks.close)
         stack.push_async_callback(app.close_clients)
         if window is not None:
             showing = shown(app, settings, identity=identity, front=window.front, index=window.index)
             await stack.enter_async_context(showing)
             write_line(f"web view: {window.front.address}")
         starting = asyncio.create_task(_start(app, fail))
-        beats.start("look at the topics", _watch(settings, layout))
+        tasks.start("look at the topics", _watch(settings, layout))
         await stopping.wait()
         write_line("stopping: finishing what is in flight")
-        patience = Patience(answered_at=app.answered_at, silence_s=_END_SILENCE_S, longest_s=END_S)
+        limit = BrokerWait(answered_at=app.answered_at, silence_s=_END_SILENCE_S, longest_s=END_S)
         never = asyncio.Event()
-        beats.start("end", patience.wait(never.wait(), place="worker", what="its orderly end"))
+        tasks.start("end", limit.wait(never.wait(), place="worker", what="its orderly end"))
         await _stop_and_leave(app, settings)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
     return DRAINED
 
 
-def _stopping(pulse: Pulse, fail: Callable[[BaseException], None]) -> asyncio.Event:
+def _stopping(health: PublishedHealth, fail: Callable[[BaseException], None]) -> asyncio.Event:
     """An event that SIGTERM or SIGINT sets; the process ends if it has not stopped ``END_S`` later."""
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop() -> None:
-        pulse.stop()
+        health.stop()
         if not stopping.is_set():
             late = LogError(f"work in progress was not finished within {END_S:g} s")
             loop.call_later(END_S, fail, late)

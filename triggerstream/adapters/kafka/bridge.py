@@ -44,7 +44,7 @@ from triggerstream.engine.handover.destinations import NAMED
 from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane, Reached
 from triggerstream.engine.handover.pacing import not_dispatchable
 from triggerstream.engine.handover.start import Start
-from triggerstream.engine.health.liveness import BridgeFigures, Phase, Place, Vitals
+from triggerstream.engine.health.liveness import BridgeFigures, HealthSnapshot, PartitionHealth, Phase
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire.records import Record, Unfit
@@ -437,7 +437,7 @@ class Bridge:
         await self.handover.settled(lanes, within_s=within_s)
         await self._commit(lanes)
 
-    def vitals(self) -> Vitals:
+    def health(self) -> HealthSnapshot:
         """The bridge's health, for probes and metrics.
 
         Raises:
@@ -455,14 +455,14 @@ class Bridge:
         if self._consumer is not None:
             check_tasks(self._consumer)
         if self._phase is Phase.STARTING:
-            return Vitals(figures=figures)
-        return Vitals(
+            return HealthSnapshot(figures=figures)
+        return HealthSnapshot(
             phase=self._phase,
             joined=True,
             silent_s=time.monotonic() - self.answered_at(),
             waits=handover.waiting > 0,
             topic=self._topics.commands,
-            places=tuple(self._place(lane) for _, lane in sorted(self._lanes.items())),
+            partitions=tuple(self._partition_health(lane) for _, lane in sorted(self._lanes.items())),
             figures=figures,
         )
 
@@ -472,11 +472,11 @@ class Bridge:
             self._answered_at = max(self._answered_at, answered_at(self._consumer))
         return self._answered_at
 
-    def _place(self, lane: Lane) -> Place:
+    def _partition_health(self, lane: Lane) -> PartitionHealth:
         consumer, place = self._started(), TopicPartition(self._topics.commands, lane.partition)
         end = consumer.last_stable_offset(place) if place in consumer.assignment() else None
         lag = None if end is None else max(end - lane.position, 0)
-        return Place(partition=lane.partition, ready=True, reached=lane.position, lag=lag)
+        return PartitionHealth(partition=lane.partition, ready=True, reached=lane.position, lag=lag)
 
     def fail(self, exc: BaseException) -> None:
         """End the bridge; probes report the end at once."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from triggerstream.bootstrap import HandOverProcess
     from triggerstream.engine.checkpoint import LostRange
     from triggerstream.engine.handover.start import Start
-    from triggerstream.engine.health.liveness import Pulse
+    from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.ports import Dispatcher
 
 _FAILED = 70
@@ -129,13 +129,13 @@ def bridge(
     allow = _allow_list(allowed, allow_file, allow_any=allow_any)
     from triggerstream import bootstrap
     from triggerstream.engine.background import TaskEndedError
-    from triggerstream.engine.health.liveness import Pulse
+    from triggerstream.engine.health.liveness import PublishedHealth
 
     dispatcher = bootstrap.dispatcher(_celery_app(spec, broker), allow=allow)
-    pulse = Pulse(stuck_s=stuck_us / 1_000_000)
+    health = PublishedHealth(stuck_s=stuck_us / 1_000_000)
     session_timeout_s = session_timeout_us / 1_000_000
     try:
-        answering = bootstrap.probes(pulse, host=probes_host, port=probes_port, supervision=supervision)
+        answering = bootstrap.probes(health, host=probes_host, port=probes_port, supervision=supervision)
         with answering as url:
             if url is not None:
                 _tell(f"probes and metrics: {url}")
@@ -143,7 +143,7 @@ def bridge(
                 _run(
                     address,
                     dispatcher,
-                    pulse,
+                    health,
                     start=start,
                     agreed=agreed,
                     lost=lost,
@@ -160,7 +160,7 @@ def bridge(
 async def _run(
     address: KafkaAddress,
     dispatcher: Dispatcher,
-    pulse: Pulse,
+    health: PublishedHealth,
     *,
     start: Start | None,
     agreed: bool,
@@ -170,14 +170,14 @@ async def _run(
 ) -> None:
     from triggerstream import bootstrap
     from triggerstream.engine.background import Background
-    from triggerstream.engine.health.liveness import Silence, Vitals, keep_beating
+    from triggerstream.engine.health.liveness import BrokerTimeout, HealthSnapshot, publish_health
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         _tell("stopping: finishing what is in flight")
-        pulse.stop()
+        health.stop()
         if not stopping.is_set():
             loop.call_later(_END_S, _end_late)
         stopping.set()
@@ -191,20 +191,20 @@ async def _run(
         member=member,
         lost=lost,
         on_ready=_tell_ready,
-        on_failure=pulse.fail,
+        on_failure=health.fail,
     )
     loop.add_signal_handler(signal.SIGUSR1, _print_progress, made)
-    beats, silence = Background(made.fail), Silence()
+    publishing, timeout = Background(made.fail), BrokerTimeout()
 
-    def how_it_is() -> Vitals:
-        silence.look(made.answered_at(), now=time.monotonic())
-        return made.vitals()
+    def current_health() -> HealthSnapshot:
+        timeout.check(made.answered_at(), now=time.monotonic())
+        return made.health()
 
-    beats.start("beats", keep_beating(pulse, how_it_is))
+    publishing.start("publish health", publish_health(health, current_health))
     try:
         await made.run(stopping, start=start, agreed=agreed)
     finally:
-        await beats.close()
+        await publishing.close()
 
 
 def _end_late() -> None:

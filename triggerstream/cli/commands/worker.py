@@ -82,7 +82,7 @@ def worker(
     """
     address = kafka_address(kafka, app)
     from triggerstream import bootstrap
-    from triggerstream.engine.health.liveness import Pulse
+    from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.web.front import PageSettings
 
     if stay and instance_id is None:
@@ -110,9 +110,9 @@ def worker(
             lasting=instance_id is not None,
         )
         window = bootstrap.window(pages, supervision=supervision)
-    pulse = Pulse(stuck_s=stuck_us / 1_000_000)
+    health = PublishedHealth(stuck_s=stuck_us / 1_000_000)
     answering = bootstrap.probes(
-        pulse, host=probes_host, port=probes_port, supervision=supervision, store=directory
+        health, host=probes_host, port=probes_port, supervision=supervision, store=directory
     )
     with owned, answering as url:
         if url is not None:
@@ -125,7 +125,7 @@ def worker(
             leaves=not stay,
             lost=lost,
             window=window,
-            pulse=pulse,
+            health=health,
             on_end=supervision.ending,
         )
     sys.exit(status)

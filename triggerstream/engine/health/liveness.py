@@ -25,7 +25,7 @@ from triggerstream.engine.health.lag import Wait
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.partitioned.partition import Counters
 
-BEAT_S = 1.0
+PUBLISH_EVERY_S = 1.0
 """Seconds between two updates of the health by an event loop."""
 LOOP_S = 60.0
 """An event loop that has not told for so long hangs. The longest that it may be busy, with one batch or one
@@ -57,7 +57,7 @@ _WHILE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class PartitionHealth:
     """Health of a partition that the process has.
 
     All records below ``reached`` are done. ``lag`` is the number of records that are not; None: unknown.
@@ -99,7 +99,7 @@ class BridgeFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vitals:
+class HealthSnapshot:
     """Snapshot of the health of a process.
 
     ``silent_s``: seconds since a broker's last answer. ``waits``: the remaining work waits neither for this
@@ -111,13 +111,13 @@ class Vitals:
     silent_s: float = math.inf
     waits: bool = False
     topic: str = ""
-    places: tuple[Place, ...] = ()
+    partitions: tuple[PartitionHealth, ...] = ()
     figures: WorkerFigures | BridgeFigures | None = None
 
 
 @dataclass(slots=True, kw_only=True)
-class Pulse:
-    """The newest vitals of a process. ``beat`` is called by one event loop, all other methods by any thread.
+class PublishedHealth:
+    """The newest health of a process. One event loop calls ``publish``; any thread may call the rest.
 
     A partition is stuck if it has made no progress for ``stuck_s`` although it has records, it is taken over,
     and the brokers answer.
@@ -125,7 +125,7 @@ class Pulse:
 
     stuck_s: float = STUCK_S
     now: Callable[[], float] = time.monotonic
-    vitals: Vitals = field(default_factory=Vitals)
+    snapshot: HealthSnapshot = field(default_factory=HealthSnapshot)
     stuck: tuple[int, ...] = ()
     trips: int = 0
     """The number of times that a partition was found stuck."""
@@ -142,32 +142,32 @@ class Pulse:
     def __post_init__(self) -> None:
         self._at = self.now()
 
-    def beat(self, vitals: Vitals) -> None:
-        """Publish the current vitals."""
+    def publish(self, snapshot: HealthSnapshot) -> None:
+        """Publish the current snapshot."""
         now = self.now()
         # The process or its machine was stopped, so no partition is stuck.
         paused = now - self._at > LOOP_S
         self._at = now
-        self.vitals = vitals
-        if paused or self.phase is not Phase.READY or vitals.waits or vitals.silent_s > AWAY_S:
+        self.snapshot = snapshot
+        if paused or self.phase is not Phase.READY or snapshot.waits or snapshot.silent_s > AWAY_S:
             self._still = {}
         else:
-            self._still = {place.partition: self._since(place, now) for place in vitals.places if place.lag}
+            self._still = {one.partition: self._since(one, now) for one in snapshot.partitions if one.lag}
         stuck = tuple(n for n, (_, since) in sorted(self._still.items()) if now - since >= self.stuck_s)
         self.trips += len(set(stuck) - set(self.stuck))
         self.stuck = stuck
-        self._waits = {place.partition: self._waits.get(place.partition) or Wait() for place in vitals.places}
+        self._waits = {one.partition: self._waits.get(one.partition) or Wait() for one in snapshot.partitions}
         self.waits_s = {
-            place.partition: self._waits[place.partition].look(
-                done=place.reached, end=place.reached + place.lag, now=now
+            one.partition: self._waits[one.partition].look(
+                done=one.reached, end=one.reached + one.lag, now=now
             )
-            for place in vitals.places
-            if place.lag is not None
+            for one in snapshot.partitions
+            if one.lag is not None
         }
 
-    def _since(self, place: Place, now: float) -> tuple[int, float]:
-        before = self._still.get(place.partition)
-        return (place.reached, now) if before is None or before[0] != place.reached else before
+    def _since(self, health: PartitionHealth, now: float) -> tuple[int, float]:
+        before = self._still.get(health.partition)
+        return (health.reached, now) if before is None or before[0] != health.reached else before
 
     def stop(self) -> None:
         """Note that the process was asked to end. From now on it is not ready."""
@@ -180,10 +180,10 @@ class Pulse:
     @property
     def phase(self) -> Phase:
         """The phase of the process."""
-        return Phase.STOPPING if self.stopping else self.vitals.phase
+        return Phase.STOPPING if self.stopping else self.snapshot.phase
 
     def quiet_s(self) -> float:
-        """Seconds since the event loop last published its vitals."""
+        """Seconds since the event loop last published its snapshot."""
         return self.now() - self._at
 
     def dead(self) -> str | None:
@@ -197,60 +197,60 @@ class Pulse:
                 return f"has not ended for {quiet_s:.0f} s: {self.failed}"
             return f"the event loop has not run for {quiet_s:.0f} s"
         if self.stuck:
-            places = ", ".join(map(str, self.stuck))
-            return f"no progress for {self.stuck_s:g} s in partitions {places}, which have records to read"
+            partitions = ", ".join(map(str, self.stuck))
+            return f"no progress for {self.stuck_s:g} s in partitions {partitions} with records to read"
         return None
 
     def unstarted(self) -> str | None:
         """Why it has not started yet; None: it has."""
-        return None if self.vitals.joined else _WHILE[Phase.STARTING]
+        return None if self.snapshot.joined else _WHILE[Phase.STARTING]
 
     def unready(self) -> str | None:
         """Why nothing should depend on it now; None: it is ready."""
         if self.failed is not None:
             return f"ending: {self.failed}"
-        vitals, phase = self.vitals, self.phase
+        snapshot, phase = self.snapshot, self.phase
         if phase is not Phase.READY:
-            return _WHILE[phase].format(left=sum(place.recovery_left for place in vitals.places))
-        if vitals.silent_s > AWAY_S:
-            return f"no answer from Kafka for {vitals.silent_s:.0f} s"
+            return _WHILE[phase].format(left=sum(one.recovery_left for one in snapshot.partitions))
+        if snapshot.silent_s > AWAY_S:
+            return f"no answer from Kafka for {snapshot.silent_s:.0f} s"
         return self.dead()
 
 
 @dataclass(slots=True)
-class Silence:
-    """Measures how long no broker has answered; time during which the process was stopped does not count."""
+class BrokerTimeout:
+    """Time since the last answer of a broker, with a limit; a pause of the process does not count."""
 
     limit_s: float = SILENT_S
     seconds: float = 0.0
     _answered_at: float = -math.inf
-    _looked_at: float | None = None
+    _checked_at: float | None = None
 
-    def look(self, answered_at: float, *, now: float) -> None:
-        """Record that the newest answer came at ``answered_at``; call this every :data:`BEAT_S`.
+    def check(self, answered_at: float, *, now: float) -> None:
+        """Record that the newest answer came at ``answered_at``; call this every :data:`PUBLISH_EVERY_S`.
 
         Raises:
             LogError: no answer has come for too long.
         """
-        elapsed_s = 0.0 if self._looked_at is None else now - self._looked_at
-        self._looked_at = now
+        elapsed_s = 0.0 if self._checked_at is None else now - self._checked_at
+        self._checked_at = now
         if answered_at > self._answered_at:
             self._answered_at = answered_at
             self.seconds = 0.0
             return
-        self.seconds += min(elapsed_s, 2 * BEAT_S)
+        self.seconds += min(elapsed_s, 2 * PUBLISH_EVERY_S)
         if self.seconds > self.limit_s:
             raise LogError(f"no broker has answered for {self.limit_s:g} s")
 
 
-async def keep_beating(pulse: Pulse, look: Callable[[], Vitals]) -> None:
-    """Update ``pulse`` from ``look`` until cancelled; while the process stops, only its liveness.
+async def publish_health(health: PublishedHealth, look: Callable[[], HealthSnapshot]) -> None:
+    """Update ``health`` from ``look`` until cancelled; while the process stops, only its liveness.
 
     Raises:
         TaskEndedError: a thread has reported that its work has ended.
     """
     while True:
-        if pulse.failed is not None:
-            raise TaskEndedError(pulse.failed)
-        pulse.beat(pulse.vitals if pulse.stopping else look())
-        await asyncio.sleep(BEAT_S)
+        if health.failed is not None:
+            raise TaskEndedError(health.failed)
+        health.publish(health.snapshot if health.stopping else look())
+        await asyncio.sleep(PUBLISH_EVERY_S)

@@ -29,8 +29,8 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.answering import Patience
 from triggerstream.engine.background import Background
+from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.histogram import Durations
@@ -510,10 +510,10 @@ class Partition:
     async def _bounded(self, work: Coroutine[Any, Any, _T], what: str = "a checkpoint") -> _T:
         """The result of ``work``, which may take any time while brokers answer."""
         timing = self.timing
-        patience = Patience(
+        limit = BrokerWait(
             answered_at=self.answered_at, silence_s=timing.silence_s, longest_s=timing.longest_s
         )
-        return await patience.wait(work, place=self.place, what=what)
+        return await limit.wait(work, place=self.place, what=what)
 
     async def _append(self, records: Sequence[NewRecord]) -> int:
         """Append ``records`` to the partition's own log; the offset after the last."""

@@ -16,7 +16,7 @@ _TICKS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class BrokerWait:
     """Time limits for work that depends on brokers.
 
     ``answered_at``: monotonic time of the last answer of a broker. ``silence_s``: the time without an answer

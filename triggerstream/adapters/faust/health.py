@@ -13,11 +13,11 @@ from triggerstream.adapters.faust.recovery import TableManager
 from triggerstream.adapters.faust.transport import Consumer
 from triggerstream.adapters.kafka.group import session_timeout_refused
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.engine.health.liveness import Phase, Place, Vitals, WorkerFigures
+from triggerstream.engine.health.liveness import HealthSnapshot, PartitionHealth, Phase, WorkerFigures
 from triggerstream.engine.partitioned.partition import PartitionPhase
 
 
-def vitals_of(app: WorkerApp) -> Vitals:
+def read_health(app: WorkerApp) -> HealthSnapshot:
     """The worker's health, for probes and metrics.
 
     Raises:
@@ -29,10 +29,10 @@ def vitals_of(app: WorkerApp) -> Vitals:
     thread.check()
     if not take_over.joined:
         _raise_trouble(app, thread.trouble())
-        return Vitals()
+        return HealthSnapshot()
     partitions = app.owner.partitions
-    places = tuple(
-        Place(
+    assigned = tuple(
+        PartitionHealth(
             partition=one.partition,
             ready=one.ready,
             reached=partitions[one.partition].durable,
@@ -46,13 +46,13 @@ def vitals_of(app: WorkerApp) -> Vitals:
     if take_over.complete and not app.rebalancing:
         phase = Phase.READY
     else:
-        phase = Phase.RECOVERING if any(not place.ready for place in places) else Phase.REBALANCING
-    return Vitals(
+        phase = Phase.RECOVERING if any(not one.ready for one in assigned) else Phase.REBALANCING
+    return HealthSnapshot(
         phase=phase,
         joined=True,
         silent_s=time.monotonic() - thread.answered_at(),
         topic=app.events_topic,
-        places=places,
+        partitions=assigned,
         figures=WorkerFigures(
             done=app.owner.done(),
             rebalances=app.rebalancing_count,
