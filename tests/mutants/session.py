@@ -20,10 +20,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import libcst as cst
 import msgspec
 import mutmut
 import pytest
-from mutmut.mutation.file_mutation import MutatedFile, mutate_file_contents
+from mutmut.mutation import file_mutation
+from mutmut.mutation.file_mutation import MutatedFile, MutationVisitor, mutate_file_contents
 
 ROOT = Path(__file__).parents[2]
 WORKSPACES = ROOT / ".mutants"
@@ -53,6 +55,24 @@ class Results(msgspec.Struct):
     survivors: list[Mutant] = []
     unknown: int = 0
     """How many were not run yet."""
+
+
+class DataclassVisitor(MutationVisitor):
+    """mutmut's visitor, but it also visits dataclasses: mutmut skips all decorated classes."""
+
+    def _skip_node_and_children(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.ClassDef) and all(map(_is_dataclass, node.decorators)):
+            return False
+        return super()._skip_node_and_children(node)
+
+
+def _is_dataclass(decorator: cst.Decorator) -> bool:
+    called = decorator.decorator
+    named = called.func if isinstance(called, cst.Call) else called
+    return isinstance(named, cst.Name) and named.value == "dataclass"
+
+
+file_mutation.MutationVisitor = DataclassVisitor  # type: ignore[misc]  # it has no other door
 
 
 def results_of(module: str) -> Path:
