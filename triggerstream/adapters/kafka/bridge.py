@@ -6,34 +6,28 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Collection
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
-    CommitFailedError,
     IllegalStateError,
     InvalidSessionTimeoutError,
     KafkaError,
     NoOffsetForPartitionError,
-    OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
 )
-from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, unreadable
-from triggerstream.adapters.kafka.cluster import Topic, describe
+from triggerstream.adapters.kafka.bridge_offsets import GroupOffsets, begin
+from triggerstream.adapters.kafka.commands_topic import CommandsTopic, where_to_begin
 from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.group import leave, member_id, session_timeout_refused, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
-from triggerstream.adapters.kafka.progress import metadata_of, reached_in, topic_in
-from triggerstream.adapters.kafka.records import read_range, reader_of, record_of
-from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group, no_topic
+from triggerstream.adapters.kafka.records import record_of
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group
 from triggerstream.adapters.kafka.upkeep import check_tasks
-from triggerstream.adapters.kafka.watch import TopicGoneError, check_topics, watch_topics
-from triggerstream.core import advice
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
@@ -41,7 +35,7 @@ from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import LostRange, dead_letter_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover.destinations import NAMED
-from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane, Reached
+from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane
 from triggerstream.engine.handover.pacing import not_dispatchable
 from triggerstream.engine.handover.start import Start
 from triggerstream.engine.health.liveness import BridgeFigures, HealthSnapshot, PartitionHealth, Phase
@@ -50,8 +44,6 @@ from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire.records import Record, Unfit
 
 logger = logging.getLogger(__name__)
-
-"""The start of a group without an offset: the first command there is, the next to come, or an offset."""
 
 _FETCH_MS = 200
 """A fetch of control records alone wakes no reader, so the position is looked at this often."""
@@ -104,9 +96,6 @@ class Bridge:
         self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
         self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
         self._lanes: dict[int, Lane] = {}
-        self._topic_id = ""
-        self._records_gaps = True
-        """False once the brokers have refused metadata as too long."""
         self._consumer: AIOKafkaConsumer | None = None
         self._phase = Phase.STARTING
         self._answered_at = -math.inf
@@ -120,9 +109,11 @@ class Bridge:
             UsageError: it cannot start; the message says what to do.
             LogError: the log failed in a way that a restart may cure.
         """
-        self._topic_id = await begin(self._connection, self._app, start, agreed=agreed)
-        await self._check_lost()
+        topic_id = await begin(self._connection, self._app, start, agreed=agreed)
+        self._topic = CommandsTopic(self._connection, self._app, topic_id)
+        await self._topic.refuse_unknown_partitions(self._lost)
         consumer = self._consumer = self._new_consumer()
+        self._offsets = GroupOffsets(consumer, self._topic)
         handing, intake = Background(self.fail), Background(self.fail)
         ending, left = asyncio.create_task(stopping.wait()), ""
         try:
@@ -134,7 +125,7 @@ class Bridge:
             handing.start("hand-over", self.handover.run())
             intake.start("fetches", self._fetch())
             intake.start("commits", self._commit_all())
-            intake.start("topics", self._watch())
+            intake.start("topics", self._topic.watch(consumer))
             ends: list[asyncio.Future[Any]] = [ending, self._failed]
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
@@ -156,60 +147,6 @@ class Bridge:
             await self._log.close()
             await self._graveyard.close()
             await self._leave(left)
-
-    async def _check_lost(self) -> None:
-        """Refuse ranges of partitions that the topic does not have.
-
-        Raises:
-            UsageError: there is one.
-            LogError: the cluster cannot be reached.
-        """
-        if not self._lost:
-            return
-        topic = self._topics.commands
-        async with (
-            translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
-            self._connection.client() as client,
-        ):
-            partitions = (await describe(client, [topic])).topics[topic].partitions
-        for lost in self._lost:
-            if lost.partition >= partitions:
-                raise UsageError(f"--skip {lost}: {topic} has partitions 0 to {partitions - 1}")
-
-    async def _watch(self) -> None:
-        """End the bridge if its topic was deleted or recreated: a consumer would continue by name, or wait.
-
-        Raises:
-            UsageError: the topic is another one; the message says what to do.
-        """
-        topic = self._topics.commands
-        consumer = self._started()
-
-        async def look(found: Mapping[str, Topic]) -> None:
-            if found[topic].partitions > len(consumer.partitions_for_topic(topic) or ()):
-                # aiokafka looks for added partitions every 5 minutes.
-                await consumer._client.force_metadata_update()  # noqa: SLF001 - nothing public does
-
-        await watch_topics(self._connection, {topic: self._topic_id}, repair=self._begin_again(), look=look)
-
-    async def _check_topic(self) -> None:
-        """Offsets have vanished, or do not fit: report a topic that was deleted or recreated as the cause.
-
-        The watch would report it too, but only at its next check.
-
-        Raises:
-            UsageError: the topic is another one, or there is none; the message says what to do.
-            LogError: the brokers cannot be asked.
-        """
-        topic, repair = self._topics.commands, self._begin_again()
-        if topic not in await check_topics(self._connection, {topic: self._topic_id}, repair=repair):
-            raise TopicGoneError(f"{topic} was deleted; {repair}")
-
-    def _begin_again(self) -> str:
-        """What to do after the topic was deleted or recreated."""
-        topic = self._topics.commands
-        lost = f"commands that were in {topic} and not handed over are lost: {advice.resend_stuck()}"
-        return f"{lost}; {_where_to_begin(self._app, 'the topic is another one')}"
 
     async def _leave(self, member_id: str) -> None:
         """Leave the group, so that others get the partitions at once."""
@@ -246,8 +183,8 @@ class Bridge:
                 await asyncio.sleep(_NO_OFFSET_S)
                 continue
             except OffsetOutOfRangeError as exc:
-                await self._check_topic()
-                raise UsageError(_where_to_begin(self._app, str(exc))) from exc
+                await self._topic.check()
+                raise UsageError(where_to_begin(self._app, str(exc))) from exc
             except InvalidSessionTimeoutError as exc:
                 raise session_timeout_refused(self._session_timeout_ms / 1000) from exc
             # No await from here on: records must be taken under the assignment for which they were fetched.
@@ -343,47 +280,8 @@ class Bridge:
         while True:
             await self.handover.moved.wait()
             self.handover.moved.clear()
-            await self._commit(self._lanes.values())
+            await self._offsets.commit(self._lanes.values(), holds=self.handover.holds)
             self._room.set()
-
-    async def _commit(self, lanes: Collection[Lane]) -> None:
-        moved: dict[Lane, Reached] = {}
-        offsets: dict[TopicPartition, tuple[int, str]] = {}
-        for lane in lanes:
-            position = lane.position
-            if (self.handover.holds or lane.resuming) and lane.changed:
-                metadata, moved[lane] = self._topic_id, lane.reached()
-                if self._records_gaps:
-                    metadata, moved[lane] = metadata_of(self._topic_id, moved[lane])
-            elif position > lane.committed:
-                metadata, moved[lane] = self._topic_id, Reached(position=position, upto=position)
-            else:
-                continue
-            offsets[TopicPartition(self._topics.commands, lane.partition)] = (position, metadata)
-        if not moved:
-            return
-        try:
-            await self._commit_offsets(offsets)
-        except (CommitFailedError, IllegalStateError) as exc:
-            # Another process has the partitions, or will have them. It continues from the previous commit.
-            logger.warning("offsets not committed", extra={"error": str(exc)})
-            return
-        for lane, reached in moved.items():
-            lane.commit(reached)
-
-    async def _commit_offsets(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
-        consumer = self._started()
-        try:
-            await consumer.commit(offsets)
-        except OffsetMetadataTooLargeError:
-            # An end must not wait for a refused destination, so commands may be repeated.
-            logger.warning(
-                "the brokers take less than 4 KiB with an offset: while a destination is refused, a restart "
-                "hands over again what was handed over since",
-                extra={"setting": "offset.metadata.max.bytes"},
-            )
-            self._records_gaps = False
-            await consumer.commit({place: (offset, self._topic_id) for place, (offset, _) in offsets.items()})
 
     # ---- partitions that come and go ----------------------------------------------------------
 
@@ -391,40 +289,12 @@ class Bridge:
         """Continue at the group's offsets."""
         consumer = self._started()
         for place in places:
-            # aiokafka's public methods do not take metadata.
-            at = (await consumer._coordinator.fetch_committed_offsets([place])).get(place)  # noqa: SLF001
-            if at is None or at.offset < 0:
-                reached = None
-                offset = await self._begin_added(consumer, place)
-            else:
-                if topic_in(at.metadata) not in {"", self._topic_id}:
-                    await self._check_topic()
-                offset, reached = at.offset, reached_in(at.offset, at.metadata)
+            offset, reached = await self._offsets.read(place)
             # Records fetched earlier were dropped, because there was no lane. The seek fetches them again.
             consumer.seek(place, offset)
             self._lanes[place.partition] = Lane(place.partition, offset, reached)
         self._phase = Phase.READY
         self._on_ready(sorted(self._lanes))
-
-    async def _begin_added(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
-        """The first offset of a partition without a committed offset, after the bridge has begun.
-
-        Raises:
-            UsageError: other partitions have no offset either, so it is unknown what was handed over.
-        """
-        places = [
-            TopicPartition(place.topic, number)
-            for number in consumer.partitions_for_topic(place.topic) or {place.partition}
-        ]
-        if place not in _added({one: await consumer.committed(one) for one in places}):
-            await self._check_topic()
-            raise UsageError(_where_to_begin(self._app, f"partition {place.partition} has none"))
-        offset: int = (await consumer.beginning_offsets([place]))[place]
-        logger.warning(
-            "partition was added: it begins at its first command",
-            extra={"topic": place.topic, "partition": place.partition, "offset": offset},
-        )
-        return offset
 
     async def release(self, *, within_s: float = _REVOKE_S) -> None:
         """Give up all partitions: start no command, wait for confirmations, commit."""
@@ -435,7 +305,7 @@ class Bridge:
         self.handover.leave(lanes)
         self._room.set()
         await self.handover.settled(lanes, within_s=within_s)
-        await self._commit(lanes)
+        await self._offsets.commit(lanes, holds=self.handover.holds)
 
     def health(self) -> HealthSnapshot:
         """The bridge's health, for probes and metrics.
@@ -506,112 +376,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is 
             await self._bridge.release()
         except Exception as exc:  # noqa: BLE001 - likewise
             self._bridge.fail(exc)
-
-
-# ---- where to begin ---------------------------------------------------------------------------
-
-
-async def begin(connection: Connection, app: AppId, start: Start | None, *, agreed: bool = False) -> str:
-    """Ensure that the group has a usable offset for each partition, before any command is handed over.
-
-    ``start`` is used for partitions without an offset, with one outside of the log, or with one of a deleted
-    topic of this name. It is committed at once. ``agreed``: stored commands may be skipped. Partitions that
-    were added to the topic always begin at their first command (:meth:`Bridge.assigned`). Returns the id of
-    the topic, which is committed with each offset.
-
-    Raises:
-        UsageError: a partition has no offset and there is no ``start``; or commands would be skipped without
-            ``agreed``; or the topic is missing.
-        LogError: the cluster cannot be reached, or another bridge came between.
-    """
-    topic = Topics.of(app).commands
-    async with translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
-        async with connection.client() as client:
-            found = (await describe(client, [topic])).topics.get(topic)
-        if found is None:
-            raise no_topic(topic, connection, app)
-        places = [TopicPartition(topic, partition) for partition in range(found.partitions)]
-        async with connection.running(_outsider(connection, app)) as consumer:
-            consumer.assign(places)
-            first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-            # aiokafka's public methods take no metadata, and do not wait for a coordinator that is starting.
-            committed = await consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001
-    lacking = {
-        place: why
-        for place in places
-        if (why := _lack(committed.get(place), first[place], end[place], topic=found.id)) is not None
-    }
-    known = {place: at.offset for place, at in committed.items() if at.offset >= 0}
-    for place in _added({place: known.get(place) for place in places}):
-        del lacking[place]  # its owner begins it
-    if not lacking:
-        return found.id
-    if start is None:
-        place, why = next(iter(lacking.items()))
-        more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
-        raise UsageError(_where_to_begin(app, f"partition {place.partition} of {topic} {why}{more}"))
-    begins = {place: _first(start, first[place], end[place]) for place in lacking}
-    if not agreed:
-        passed = {place: (first[place], offset) for place, offset in begins.items() if offset > first[place]}
-        if count := await _count(connection, passed):
-            raise UsageError(advice.agree_to_pass_over(count))
-    async with (
-        translated(f"cannot begin in {topic}", timeout_s=TIMEOUT_S),
-        connection.running(_outsider(connection, app)) as consumer,
-    ):
-        consumer.assign(places)
-        await consumer.commit({place: (offset, found.id) for place, offset in begins.items()})
-    return found.id
-
-
-def _added(offsets: Mapping[TopicPartition, int | None]) -> Sequence[TopicPartition]:
-    """The partitions that a topic did not have when the group began.
-
-    A first start commits an offset for every partition, and Kafka deletes a group's offsets together. So the
-    partitions after the last one with an offset are new.
-    """
-    known = [place.partition for place, offset in offsets.items() if offset is not None]
-    return [place for place in offsets if known and place.partition > max(known)]
-
-
-async def _count(connection: Connection, spans: Mapping[TopicPartition, tuple[int, int]]) -> int:
-    """The number of committed records in ``spans``: marks of transactions have offsets as well."""
-    count = 0
-    if not spans:
-        return count
-    topic = next(iter(spans)).topic
-    async with reader_of(connection, topic) as reader:
-        for place, (begin, end) in spans.items():
-            async with aclosing(read_range(reader, place, begin, end)) as found:
-                async for records, _ in found:
-                    count += len(records)
-    return count
-
-
-def _lack(at: OffsetAndMetadata | None, first: int, end: int, *, topic: str) -> str | None:
-    """Why the bridge cannot continue at the committed ``at`` with the id of its topic; None: it can."""
-    if at is None or at.offset < 0:
-        return "has none"
-    offset = at.offset
-    if topic_in(at.metadata) not in {"", topic}:
-        return f"has {offset}, of a topic that had this name before: it was deleted and made again"
-    if offset < first:
-        return f"has {offset}, but begins at {first}: commands were deleted that nobody handed over"
-    if offset > end:
-        return f"has {offset}, but ends at {end}: the topic is another one, or records were lost"
-    return None
-
-
-def _first(start: Start, first: int, end: int) -> int:
-    if start == "earliest":
-        return first
-    return end if start == "latest" else min(max(start, first), end)
-
-
-def _where_to_begin(app: AppId, why: str) -> str:
-    return advice.begin_bridge(bridge_group(app), why)
-
-
-def _outsider(connection: Connection, app: AppId) -> AIOKafkaConsumer:
-    """A consumer that may commit offsets of the group while the group has no members."""
-    return connection.member(bridge_group(app))
