@@ -16,7 +16,7 @@ from tests.support.ports import HOST, free_port
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.partition import Timing
+from triggerstream.engine.partitioned.timing import Timing
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.usefixtures("needs_kafka")]
 

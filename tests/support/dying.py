@@ -19,6 +19,7 @@ from triggerstream.adapters.kafka import bridge
 from triggerstream.cli import main
 from triggerstream.engine.handover.lanes import HandOver
 from triggerstream.engine.partitioned.partition import Partition
+from triggerstream.engine.partitioned.scans import SessionScans
 from triggerstream.engine.queries import worker
 from triggerstream.engine.timers.service import TimerService
 from triggerstream.web import serving
@@ -109,7 +110,7 @@ DEATHS: dict[str, Callable[[], None]] = {
     "take-overs": partial(replace, TakeOver, "_run_all"),
     "checkpoints": partial(replace, Partition, "_commit_all"),
     "timers": partial(replace, TimerService, "run", returns=True),
-    "scans": partial(replace, Partition, "_run_scans"),
+    "scans": partial(replace, SessionScans, "run"),
     "indexes": partial(replace, worker.WorkerInspector, "run"),
     "pages": partial(replace, serving, "_accept_for_ever"),
     "fetches-of-the-client": partial(client_task, "_fetcher._fetch_task"),

@@ -22,7 +22,7 @@ from triggerstream.engine.health.liveness import (
     WorkerFigures,
 )
 from triggerstream.engine.histogram import Durations
-from triggerstream.engine.partitioned.partition import Counters
+from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.web import serving
 from triggerstream.web.metrics import BRIDGE, COMMON, WORKER, bridge_registry, worker_registry
 from triggerstream.web.probes import probes, served

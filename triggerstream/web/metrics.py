@@ -21,7 +21,7 @@ from triggerstream.engine.health.liveness import (
     WorkerFigures,
 )
 from triggerstream.engine.histogram import Durations
-from triggerstream.engine.partitioned.partition import Counters
+from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.web.families import Described, Distribution, Figure, Metrics, Rows
 
 _F = TypeVar("_F", WorkerFigures, BridgeFigures)

@@ -24,7 +24,8 @@ from triggerstream.adapters.rocksdb import Memory, RocksStore
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
-from triggerstream.engine.partitioned.partition import Partition, Timing
+from triggerstream.engine.partitioned.partition import Partition
+from triggerstream.engine.partitioned.timing import Timing
 from triggerstream.engine.processor import Processor
 from triggerstream.wire.records import Record
 

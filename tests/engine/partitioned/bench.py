@@ -15,8 +15,9 @@ from triggerstream.adapters.memory import (
 )
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.engine.configure import configuration_record
-from triggerstream.engine.partitioned.partition import Partition, Timing
+from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Commit, Extent
+from triggerstream.engine.partitioned.timing import Timing
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps

@@ -9,8 +9,9 @@ import pytest
 
 from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore
 from triggerstream.core.ids import SessionId
+from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import Counters, Partition, PartitionPhase
+from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import TakeOverError
 
 

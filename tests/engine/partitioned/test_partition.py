@@ -28,8 +28,9 @@ from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.partitioned import partition as partitions
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase, Timing
+from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import FencedError, TakeOverError
+from triggerstream.engine.partitioned.timing import Timing
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.processor import Processor
 from triggerstream.wire.engine_events import text_hash

@@ -33,15 +33,11 @@ from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
+from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import (
-    TRANSACTIONS,
-    Counters,
-    Partition,
-    PartitionPhase,
-    Timing,
-)
+from triggerstream.engine.partitioned.partition import TRANSACTIONS, Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import StateStore
+from triggerstream.engine.partitioned.timing import Timing
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.marks import Identity

@@ -9,7 +9,8 @@ from functools import partial, reduce
 from operator import add, attrgetter
 
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.partitioned.partition import Counters, Partition, PartitionPhase
+from triggerstream.engine.partitioned.counters import Counters
+from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 
 
 class Owner:

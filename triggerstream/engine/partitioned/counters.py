@@ -1,0 +1,41 @@
+"""Counters of a partition, for metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.histogram import Durations
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counters of a partition since it was taken over."""
+
+    events: int = 0
+    decided: int = 0
+    dead_letters: int = 0
+    left_out: int = 0
+    """Dead letters that are triggers which a bound left out."""
+    prevented: int = 0
+    """Instances and seeds that bounds prevented."""
+    rehomed: int = 0
+    checkpoints: int = 0
+    took: Durations = field(default_factory=Durations)
+    """The checkpoints, from the batches that wait to their states being stored."""
+    batches: int = 0
+    timers: int = 0
+    touches: int = 0
+
+    def note(self, checkpoints: Iterable[Checkpoint], *, batches: int) -> None:
+        """Count ``checkpoints``, which one transaction made durable, and the batches that they end."""
+        self.checkpoints += 1
+        self.batches += batches
+        for checkpoint in checkpoints:
+            self.events += checkpoint.events
+            self.decided += len(checkpoint.decided)
+            self.dead_letters += len(checkpoint.dead_letters)
+            self.left_out += checkpoint.left_out
+            self.prevented += checkpoint.prevented
+            self.rehomed += len(checkpoint.rehomed)

@@ -1,0 +1,111 @@
+"""Looks at all sessions of a partition: for timers, and for configurations that they have not met."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from triggerstream.engine.migration import Pace, overdue_before
+from triggerstream.engine.partitioned.configurations import PartitionConfigurations
+from triggerstream.engine.partitioned.counters import Counters
+from triggerstream.engine.partitioned.states import FIRST, PartitionStates
+from triggerstream.engine.scan import Scan, has_met
+from triggerstream.engine.stored_states import StateDecoder
+from triggerstream.engine.timers.service import TimerService
+from triggerstream.wire.records import NewRecord
+
+_PAGE = 500
+_LEAST_PAGE = 16
+"""Sessions evaluated in a row: some 10 ms, during which the event loop is blocked."""
+
+
+@dataclass(slots=True)
+class _Pass:
+    """Progress of a pass that touches sessions: the last key, and the offset after the last touch."""
+
+    after: bytes = FIRST
+    touched: int = 0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class SessionScans:
+    """The scans of a partition's sessions, which run beside the folding."""
+
+    configurations: PartitionConfigurations
+    states: PartitionStates
+    decoder: StateDecoder
+    timers: TimerService
+    counters: Counters
+    pace: Pace
+    append: Callable[[Sequence[NewRecord]], Awaitable[int]]
+    """Appends records to the partition's own log and returns the offset after the last one."""
+    reached: Callable[[int], Awaitable[None]]
+    """Returns once every record below an offset is durable."""
+    on_scanned: Callable[[], None]
+    """Called after a complete scan: the next checkpoint says so, and has a shorter history."""
+    prune_s: float
+    _again: asyncio.Event = field(default_factory=asyncio.Event)
+    _pass: _Pass = field(default_factory=_Pass)
+
+    def scan_again(self) -> None:
+        """Scan for a configuration that was just folded."""
+        self._again.set()
+
+    async def run(self) -> None:
+        """Scan after a take-over, after each configuration, and periodically while the history can shrink."""
+        while True:
+            self._again.clear()
+            await self._scan()
+            if await self._touch_stragglers():
+                continue
+            try:
+                # Not asyncio.wait_for: it swallows a cancellation if the event is set at the same moment.
+                async with asyncio.timeout(self.prune_s):
+                    await self._again.wait()
+            except TimeoutError:
+                if len(self.configurations.rules.history) == 1:
+                    await self._again.wait()
+
+    async def _scan(self) -> None:
+        configurations = self.configurations
+        rules = configurations.rules
+        scan = Scan(rules, scanned=configurations.scanned, decoder=self.decoder)
+        # A session may have to meet the whole history before its timers' due times are known.
+        limit = max(_PAGE // len(rules.history), _LEAST_PAGE)
+        # An entry that is only in the overlay may be written before the position that the scan has reached.
+        for key, value in self.states.not_durable():
+            scan.look(key, value)
+        for page in self.states.pages(limit=limit):
+            for key, value in page:
+                scan.look(key, value)
+            self.timers.set((one.session, one.due_us) for one in scan.take_found())
+            if touches := scan.take_touches():
+                await self.append(touches)
+                self.counters.touches += len(touches)
+            await asyncio.sleep(0)
+            if configurations.rules.current.offset != rules.current.offset:
+                return  # a configuration arrived: begin again
+        configurations.scanned = rules.current.offset
+        configurations.rules = configurations.rules.forget(scan.oldest)
+        self.on_scanned()
+
+    async def _touch_stragglers(self) -> bool:
+        """Touch the sessions that keep the history long; return whether to scan again for old versions."""
+        limit = overdue_before(self.configurations.rules)
+        if limit is None:
+            self._pass = _Pass()
+            return False
+        going = self._pass
+        for page in self.states.pages(after=going.after, limit=_PAGE):
+            behind = [key for key, value in page if not has_met(key, value, limit, decoder=self.decoder)]
+            if behind:
+                going.touched = await self.pace.touch(behind, self.append)
+                self.counters.touches += len(behind)
+            going.after = page[-1][0]
+            await asyncio.sleep(0)
+            if self._again.is_set():
+                return True  # a new configuration: first the sessions in which it decides something
+        self._pass = _Pass()
+        await self.reached(going.touched)
+        return going.touched > 0
