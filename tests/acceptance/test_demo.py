@@ -41,7 +41,7 @@ def test_the_demo_shows_why_one_ran_and_what_the_other_waits_for(tmp_path: Path)
         "because of module4Received",
         'returned {"participant":"Ada","steps":20204,"device":"unknown"}',
         "waits for module1Received",
-        "so it ran once",
+        "It ran once",
     ):
         assert said in ran.stdout
     assert list(tmp_path.iterdir()) == []

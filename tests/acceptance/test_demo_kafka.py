@@ -52,7 +52,7 @@ def test_the_whole_chain_runs_the_task_once_and_says_why(kafka: str, tmp_path: P
         "because of module4Received",
         'returned {"participant":"Ada","steps":20204,"device":"unknown"}',
         "waits for module1Received",
-        "so it ran once",
+        "It ran once",
     ):
         assert said in ran.stdout
     assert list(tmp_path.iterdir()) == []
@@ -82,7 +82,7 @@ def test_a_demo_that_is_killed_leaves_no_process(kafka: str, tmp_path: Path) -> 
     with subprocess.Popen(
         COMMAND, cwd=ROOT, env=environment(kafka, tmp_path), stdout=subprocess.DEVNULL
     ) as process:
-        # The broker, two workers, the bridge and the Celery worker, each below its guardian.
+        # The broker, two workers, the bridge and the Celery worker, each below its watchdog.
         below = wait_until(
             lambda: found if len(found := descendants(process.pid)) >= 10 else None,
             within_s=90,

@@ -151,7 +151,7 @@ def test_a_kill_takes_every_process_with_it(project: Project) -> None:
         project.fire_both("s")
         running.wait_said("finished")
         below = running.below()
-        # Two guardians, the broker, the worker's main process and its two pool processes.
+        # Two watchdogs, the broker, the worker's main process and its two pool processes.
         assert len(below) >= 6
         running.kill()
         wait_gone(below)
@@ -225,10 +225,9 @@ def test_a_changed_file_is_applied_and_a_bad_one_changes_nothing(project: Projec
         running.wait_said("ready")
         replace('{\n  "a": {"after": "x", "run": "r"},\n  "b": {"unles": [], "run": 1}\n}')
         (refused,) = running.wait_said("refused")
-        places = [finding.split(" ")[0] for finding in refused["findings"]]
-        assert len(places) >= 3
-        assert all(place.startswith(f"{project.tasks}:") for place in places)
-        assert {int(place.split(":")[1]) for place in places} == {2, 3}
+        found = [(finding["file"], finding["line"]) for finding in refused["findings"]]
+        assert len(found) >= 3
+        assert set(found) == {(str(project.tasks), 2), (str(project.tasks), 3)}
         project.fire_both("s")
         assert running.wait_said("decided")[0]["instance"] == "t_processStepData#0"
         project.tasks.unlink()
@@ -305,11 +304,11 @@ def test_a_worker_that_dies_is_started_again(project: Project) -> None:
 def _command(pid: int) -> str:
     path = Path(f"/proc/{pid}/cmdline")
     command = path.read_text(errors="replace") if path.exists() else ""
-    return "" if "guardian.py" in command else command
+    return "" if "watchdog.py" in command else command
 
 
 @pytest.mark.parametrize("which", ["valkey-server", "triggerstream.cli.dev.celery_app"])
-def test_what_is_below_a_killed_guardian_ends_too(project: Project, which: str) -> None:
+def test_what_is_below_a_killed_watchdog_ends_too(project: Project, which: str) -> None:
     with dev(project) as running:
         running.wait_said("ready")
         project.fire_both("s")
@@ -322,7 +321,7 @@ def test_what_is_below_a_killed_guardian_ends_too(project: Project, which: str) 
         assert below
         for pid in running.below():
             command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-            if "guardian.py" in command and which in command:
+            if "watchdog.py" in command and which in command:
                 os.kill(pid, signal.SIGKILL)
         wait_gone(below)
 

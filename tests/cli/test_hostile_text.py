@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from tests.cli.conftest import Cli
 from tests.support.engines import RunningEngine
 from triggerstream import cli as commands
-from triggerstream.cli.dev.voice import LogLines, PlainVoice
+from triggerstream.cli.dev.output import LogLines, PlainOutput
 from triggerstream.cli.logs import ConsoleFormatter
 from triggerstream.core.events import Failed, Trigger
 from triggerstream.core.ids import InstanceId, JsonObject, TriggerName
@@ -134,12 +134,12 @@ def test_a_simulation_of_hostile_lines_is_told_in_one_line_each(tmp_path: Path) 
 
 def test_dev_tells_of_a_hostile_session_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     said: JsonObject = {"session": HOSTILE, "instance": HOSTILE, "run": HOSTILE, "because": [HOSTILE]}
-    voice = PlainVoice()
+    output = PlainOutput()
     for kind in ("decided", "started", "failed", "dead letter", "finished"):
         more: JsonObject = {"error": HOSTILE, "reason": HOSTILE, "offset": 1, "result": HOSTILE}
-        voice.tell({"event": kind, **said, **more})
-    voice.aside("worker", HOSTILE)
-    voice.refused(Path("tasks.json"), ValueError(HOSTILE))
+        output.write_event({"event": kind, **said, **more})
+    output.write_line("worker", HOSTILE)
+    output.write_refused(Path("tasks.json"), ValueError(HOSTILE))
     printed = capsys.readouterr()
     assert len(lines(printed.out)) == 6
     assert len(lines(printed.err)) == 2
@@ -168,12 +168,12 @@ def test_a_log_line_of_a_worker_begins_with_its_time() -> None:
 
 
 def test_a_log_line_of_dev_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    logged(LogLines(PlainVoice().aside))
+    logged(LogLines(PlainOutput().write_line))
     assert len(lines(capsys.readouterr().out)) == 1
 
 
 def test_every_command_prints_through_the_functions_that_escape() -> None:
-    """`say`, `say_lines`, `table` and `json_line`: an echo of its own would forget it one day."""
+    """`print_line`, `print_lines`, `table` and `json_line` escape; `click.echo` does not."""
     folder = Path(commands.__file__).parent
     calls = {
         (file.name, ast.unparse(node.func))

@@ -37,7 +37,7 @@ async def test_a_part_that_ends_is_raised_to_who_waits(
 ) -> None:
     monkeypatch.setattr(owner, name, ends)
     setup = Setup(directory=tmp_path / "state", celery=None, broker=None, port=0, concurrency=1)
-    async with Runtime(setup, on_checkpoint=lambda _: None, say=lambda _who, _line: None) as runtime:
+    async with Runtime(setup, on_checkpoint=lambda _: None, write_line=lambda _who, _line: None) as runtime:
         with pytest.raises(TaskEndedError, match=says):
             async with asyncio.timeout(60):
                 await runtime.ended()
@@ -57,7 +57,7 @@ async def test_a_tasks_file_is_parsed_once_in_the_process_of_dev(
     file = tmp_path / "tasks.json"
     file.write_text('{"t": {"after": ["a"], "run": "f"}}', encoding="utf-8")
     setup = Setup(directory=tmp_path / "state", celery=None, broker=None, port=0, concurrency=1)
-    starting = Runtime(setup, on_checkpoint=lambda _: None, say=lambda _who, _line: None)
+    starting = Runtime(setup, on_checkpoint=lambda _: None, write_line=lambda _who, _line: None)
     config = load(file, starting.configurations)
     async with starting as runtime:
         assert await runtime.engine.apply(config.text, name=str(file))

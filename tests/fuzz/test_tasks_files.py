@@ -10,7 +10,7 @@ import orjson
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
 from triggerstream.core.errors import ConfigError
 from triggerstream.wire import tasksfile
-from triggerstream.wire.tasksfile import jsonc, lexemes, spots, tree
+from triggerstream.wire.tasksfile import jsonc, lexemes, nodes, tree
 from triggerstream.wire.tasksfile import keys as taskkeys
 from triggerstream.wire.tasksfile import rules as taskrules
 
@@ -100,7 +100,7 @@ def test_tasks_files_are_read_or_refused_with_their_findings() -> None:
             mutate=_mutate,
             parsers=tuple(
                 Parser(module=module)
-                for module in (jsonc, lexemes, spots, taskkeys, taskrules, tasksfile, tree)
+                for module in (jsonc, lexemes, nodes, taskkeys, taskrules, tasksfile, tree)
             ),
         )
     )

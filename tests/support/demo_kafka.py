@@ -106,7 +106,7 @@ class Demo:
             self.title("4. A producer that is not ours fires triggers, out of order")
             await asyncio.to_thread(self.fire)
             await self.settled()
-            self.title("5. What came of it: why the task ran for the one, and what the other waits for")
+            self.title("5. The result: why the task ran for one session, and what the other one waits for")
             for session in (COMPLETE, LACKING):
                 await self.command("sessions", "explain", session, shown=True)
             for part in reversed(self.parts):
@@ -205,11 +205,11 @@ class Demo:
             said = {"app": self.address.app, **counts, "ok": ran}
             click.echo(json.dumps(said))
             return ran
-        self.title("6. The task's own word")
+        self.title("6. The file that the task itself wrote")
         for line in lines:
             self.say(f"it wrote {line}")
         if ran:
-            self.say("so it ran once, for the session that has both triggers. All processes have ended.")
+            self.say("It ran once, for the session that has both triggers. All processes have ended.")
         else:
             click.echo(f"expected one run, for {COMPLETE}; the task wrote {len(lines)} lines", err=True)
         return ran

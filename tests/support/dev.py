@@ -151,7 +151,7 @@ def is_celery(command: str) -> bool:
 
     With the package `setproctitle`, Celery gives its processes titles instead.
     """
-    return "guardian.py" not in command and (
+    return "watchdog.py" not in command and (
         "triggerstream.cli.dev.celery_app" in command or command.startswith("[celeryd: triggerstream-dev@")
     )
 

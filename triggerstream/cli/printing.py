@@ -46,12 +46,12 @@ class Styled:
     dim: bool = False
 
 
-def say(*parts: str | Styled, err: bool = False) -> None:
+def print_line(*parts: str | Styled, err: bool = False) -> None:
     """Print one line for people, with control characters escaped; with ``err`` on standard error."""
     click.echo("".join(_shown(part) for part in parts), err=err)
 
 
-def say_lines(document: str) -> None:
+def print_lines(document: str) -> None:
     """Print a document of several lines, such as a tasks file."""
     for line in document.replace("\r\n", "\n").removesuffix("\n").split("\n"):
         click.echo("\t".join(escape(piece) for piece in line.split("\t")))

@@ -67,15 +67,15 @@ class Program(click.Group):
             click.echo(exc.ctx.get_help(), err=True)
             status = _UNUSABLE
         except click.ClickException as exc:
-            status = _tell(_usage(exc))
+            status = _print_error(_usage(exc))
         except TriggerstreamError as exc:
-            status = _tell(str(exc))
+            status = _print_error(str(exc))
         except BrokenPipeError:
             # Whoever read the output has read enough. Python must not find the pipe broken again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
         except OSError as exc:
-            status = _tell(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
+            status = _print_error(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
         except (click.Abort, KeyboardInterrupt):
             status = _INTERRUPTED
         sys.exit(status if isinstance(status, int) else 0)
@@ -87,10 +87,10 @@ def main() -> None:
     """Fire Celery tasks when the triggers of a session have arrived."""
 
 
-def _tell(message: str) -> int:
-    from triggerstream.cli.printing import say  # imported only when needed
+def _print_error(message: str) -> int:
+    from triggerstream.cli.printing import print_line  # imported only when needed
 
-    say(" ".join(message.split("\n")), err=True)
+    print_line(" ".join(message.split("\n")), err=True)
     return _UNUSABLE
 
 

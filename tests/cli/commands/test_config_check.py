@@ -29,7 +29,7 @@ def test_a_clean_file_is_0(cli: Cli, file: Path) -> None:
     file.write_text(SURVEY, encoding="utf-8")
     ran = cli("config", "check", str(file))
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out == f"{file}: usable, 2 tasks: nothing to complain of\n"
+    assert ran.out == f"{file}: usable, 2 tasks: no problems found\n"
 
 
 def test_errors_are_1_with_a_line_each(cli: Cli, file: Path) -> None:

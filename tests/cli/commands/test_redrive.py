@@ -156,7 +156,7 @@ def test_without_an_engine_the_record_waits_in_the_log(cli: Cli, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [([], "or say --all"), (["1", "--all"], "or say --all"), (["7"], "there is no dead letter 7")],
+    [([], "or give --all"), (["1", "--all"], "or give --all"), (["7"], "there is no dead letter 7")],
 )
 def test_what_cannot_be_chosen_is_wrong_usage(
     cli: Cli, engine: RunningEngine, arguments: list[str], says: str

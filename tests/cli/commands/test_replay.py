@@ -293,8 +293,8 @@ def test_a_terminal_shows_a_bar_and_the_output_stays_clean(lived: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "say --check or --rebuild"),
-        (("--check", "--rebuild"), "say --check or --rebuild, not both"),
+        ((), "give --check or --rebuild"),
+        (("--check", "--rebuild"), "give --check or --rebuild, not both"),
         (("--check", "--dry-run"), "go with --rebuild"),
         (
             ("--rebuild", "--from-offset", "x"),

@@ -22,8 +22,8 @@ from triggerstream.core.tasks import Applied, Configuration, Rules, Task
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.keys import read_tasks
+from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rules import check_rules
-from triggerstream.wire.tasksfile.spots import Findings
 
 
 def findings_of(tasks: JsonObject) -> list[Finding]:

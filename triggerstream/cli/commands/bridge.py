@@ -35,7 +35,7 @@ _FAILED = 70
 _END_S = 40.0
 """Time for an orderly end, with or without Kafka: 15 s for pending confirmations, 10 s for each client."""
 _COMMENT = "#"
-_tell = partial(write_process_line, "bridge")
+_write_line = partial(write_process_line, "bridge")
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
@@ -138,7 +138,7 @@ def bridge(
         answering = bootstrap.probes(health, host=probes_host, port=probes_port, supervision=supervision)
         with answering as url:
             if url is not None:
-                _tell(f"probes and metrics: {url}")
+                _write_line(f"probes and metrics: {url}")
             asyncio.run(
                 _run(
                     address,
@@ -152,7 +152,7 @@ def bridge(
                 )
             )
     except (LogError, TaskEndedError) as exc:
-        _tell(f"ending with status {_FAILED}: {exc}")
+        _write_line(f"ending with status {_FAILED}: {exc}")
         supervision.ending(str(exc))
         sys.exit(_FAILED)
 
@@ -176,7 +176,7 @@ async def _run(
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        _tell("stopping: finishing what is in flight")
+        _write_line("stopping: finishing what is in flight")
         health.stop()
         if not stopping.is_set():
             loop.call_later(_END_S, _end_late)
@@ -190,7 +190,7 @@ async def _run(
         session_timeout_s=session_timeout_s,
         member=member,
         lost=lost,
-        on_ready=_tell_ready,
+        on_ready=_write_ready,
         on_failure=health.fail,
     )
     loop.add_signal_handler(signal.SIGUSR1, _print_progress, made)
@@ -209,7 +209,7 @@ async def _run(
 
 def _end_late() -> None:
     """End a bridge that does not stop in time; commands without a committed offset are handed over again."""
-    _tell(f"ending with status {_FAILED}: work in progress was not finished within {_END_S:g} s")
+    _write_line(f"ending with status {_FAILED}: work in progress was not finished within {_END_S:g} s")
     sys.stderr.flush()
     os._exit(_FAILED)
 
@@ -257,15 +257,15 @@ def _allow_list(names: Collection[str], file: Path | None, *, allow_any: bool) -
 
 
 def _log_to_stderr(*, verbose: bool) -> None:
-    from triggerstream.cli.dev.voice import LogLines
+    from triggerstream.cli.dev.output import LogLines
 
-    lines = LogLines(lambda _, line: _tell(_PASSWORD.sub(r"\1:…@", line)))
+    lines = LogLines(lambda _, line: _write_line(_PASSWORD.sub(r"\1:…@", line)))
     lines.setLevel(logging.INFO if verbose else logging.WARNING)
     logging.basicConfig(level=lines.level, handlers=[lines])
 
 
-def _tell_ready(partitions: Collection[int]) -> None:
-    _tell(f"ready: partitions {', '.join(map(str, partitions)) or 'none'}")
+def _write_ready(partitions: Collection[int]) -> None:
+    _write_line(f"ready: partitions {', '.join(map(str, partitions)) or 'none'}")
 
 
 def _print_progress(bridge: HandOverProcess) -> None:
@@ -273,6 +273,7 @@ def _print_progress(bridge: HandOverProcess) -> None:
     from triggerstream.engine.handover.destinations import NAMED
 
     done = bridge.handover
-    _tell(f"{done.handed_over} handed over, {done.refused} refused, {done.waiting} not confirmed yet")
+    _write_line(f"{done.handed_over} handed over, {done.refused} refused, {done.waiting} not confirmed yet")
     for one in done.refused_destinations()[:NAMED]:
-        _tell(f"{one.waiting} wait for {one.destination}, which the Celery broker refuses: {one.reason}")
+        refusal = f"which the Celery broker refuses: {one.reason}"
+        _write_line(f"{one.waiting} wait for {one.destination}, {refusal}")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
+from triggerstream.cli.findings import finding_fields, finding_line
 from triggerstream.cli.options import administered, at_option, existing, json_option, reading, run
-from triggerstream.cli.printing import Styled, json_line, say, say_lines
+from triggerstream.cli.printing import Styled, json_line, print_line, print_lines
 from triggerstream.core import advice
 from triggerstream.core.errors import Finding
 from triggerstream.core.printable import escape
@@ -28,7 +29,6 @@ _EXCERPT = 100
 _SHORT = 12
 """Characters of a hash that people compare."""
 _DIFF_COLOURS = {"+": "green", "-": "red"}
-_COLOURS = {"error": "red", "warning": "yellow"}
 
 
 @click.group()
@@ -58,10 +58,10 @@ def apply_file(*, file: Path, at: str, as_json: bool) -> None:
             }
         )
     elif change is None:
-        say(f"{file}: is in force already ({found.hash[:_SHORT]})")
+        print_line(f"{file}: is in force already ({found.hash[:_SHORT]})")
     else:
         before = "" if change.replaced is None else f" in place of {change.replaced[:_SHORT]}"
-        say(f"{file}: applied ({_count(len(found.tasks), 'task')}, {found.hash[:_SHORT]}{before})")
+        print_line(f"{file}: applied ({_count(len(found.tasks), 'task')}, {found.hash[:_SHORT]}{before})")
 
 
 @config.command()
@@ -84,7 +84,7 @@ def show(*, at: str, as_json: bool) -> None:
             }
         )
     else:
-        say_lines(current.text)
+        print_lines(current.text)
 
 
 @config.command()
@@ -125,14 +125,14 @@ def diff(*, file: Path, at: str, as_json: bool) -> None:
             lineterm="",
         )
         for line in lines:
-            say(Styled(text=line.replace("\t", "    "), colour=_DIFF_COLOURS.get(line[:1])))
+            print_line(Styled(text=line.replace("\t", "    "), colour=_DIFF_COLOURS.get(line[:1])))
         tasks = [
             f"{_count(len(names), 'task')} {what}: {', '.join(names)}"
             for names, what in ((added, "added"), (removed, "removed"), (changed, "changed"))
             if names
         ]
         same = "nothing would change" if old.hash == new.hash else "no task would change"
-        say("; ".join(tasks) or same)
+        print_line("; ".join(tasks) or same)
     sys.exit(0 if old.hash == new.hash else 1)
 
 
@@ -149,7 +149,7 @@ async def _in_force(at: str) -> ConfigurationText | None:
 
 def _none(at: str) -> None:
     how = advice.apply_first_file(at, kafka=existing(at).administered)
-    say(f"{at}: no tasks file is in force yet: {how}", err=True)
+    print_line(f"{at}: no tasks file is in force yet: {how}", err=True)
 
 
 @config.command("check")
@@ -157,7 +157,7 @@ def _none(at: str) -> None:
 @click.option("--strict", is_flag=True, help="Count warnings like errors.")
 @json_option
 def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
-    """Report every error and doubt in each FILE (- reads standard input).
+    """Report every error and warning about each FILE (- reads standard input).
 
     Exits with 0 if every file is usable, 1 if a finding counts, 2 if a file cannot be read.
     """
@@ -166,7 +166,7 @@ def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
         try:
             data = sys.stdin.buffer.read() if name == _STANDARD_INPUT else Path(name).read_bytes()
         except OSError as exc:
-            say(f"{name}: cannot be read: {exc.strerror}", err=True)
+            print_line(f"{name}: cannot be read: {exc.strerror}", err=True)
             status = 2
             continue
         found, findings = check(data, name=name)
@@ -174,41 +174,21 @@ def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
             status = max(status, 1)
         if as_json:
             for finding in findings:
-                _print_json(name, finding)
+                json_line(finding_fields(name, finding))
         else:
             _print_findings(name, data, findings)
-            say(_summary(name, found, findings))
+            print_line(_summary(name, found, findings))
     sys.exit(status)
-
-
-def _print_json(name: str, finding: Finding) -> None:
-    json_line(
-        {
-            "file": name,
-            "line": finding.line,
-            "column": finding.column,
-            "path": finding.path,
-            "severity": finding.severity,
-            "code": finding.code,
-            "message": finding.message,
-        }
-    )
 
 
 def _print_findings(name: str, data: bytes, findings: Sequence[Finding]) -> None:
     """One line each, so that they can be searched; on a terminal with the place in the file beneath."""
     lines = _LINE_END.split(data.decode("utf-8-sig", errors="replace")) if sys.stdout.isatty() else []
     for finding in findings:
-        place = f"{finding.path}: " if finding.path else ""
-        say(
-            f"{name}:{finding.line}:{finding.column}: ",
-            Styled(text=finding.severity, colour=_COLOURS[finding.severity], bold=True),
-            f": {place}{finding.message} ",
-            Styled(text=f"[{finding.code}]", dim=True),
-        )
+        print_line(*finding_line(name, finding))
         if finding.line <= len(lines):
             for shown in excerpt(lines[finding.line - 1], finding.column):
-                say(shown)
+                print_line(shown)
 
 
 def excerpt(line: str, column: int) -> tuple[str, str]:
@@ -227,7 +207,7 @@ def _summary(name: str, found: Configuration | None, findings: Sequence[Finding]
         if count
     ]
     tasks = "not usable" if found is None else f"usable, {_count(len(found.tasks), 'task')}"
-    return f"{name}: {tasks}: {', '.join(counts) or 'nothing to complain of'}"
+    return f"{name}: {tasks}: {', '.join(counts) or 'no problems found'}"
 
 
 def _count(count: int, noun: str) -> str:

@@ -11,7 +11,7 @@ import orjson
 
 from triggerstream.cli.options import appending, at_option, existing, json_option, reading, run
 from triggerstream.cli.orders import unfolded, wait_option
-from triggerstream.cli.printing import compact, json_line, say, table, text
+from triggerstream.cli.printing import compact, json_line, print_line, table, text
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
@@ -47,12 +47,12 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
 
     letters, waiting = run(work())
     if waiting:
-        say(f"this is not all: {waiting}", err=True)
+        print_line(f"this is not all: {waiting}", err=True)
     if as_json:
         for letter in letters[:limit]:
             json_line(_fields(letter))
     elif not letters:
-        say("no dead letters")
+        print_line("no dead letters")
     else:
         table(
             ["number", "when", "offset", "session", "reason"],
@@ -68,7 +68,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
             ],
         )
     if len(letters) > limit:
-        say(f"there are more: --after {letters[limit - 1].number} goes on", err=True)
+        print_line(f"there are more: --after {letters[limit - 1].number} goes on", err=True)
 
 
 @deadletters.command()
@@ -85,27 +85,27 @@ def show(*, number: int, at: str, as_json: bool) -> None:
 
     letter = run(work())
     if letter is None:
-        say(f"there is no dead letter {number}: {advice.list_letters()}", err=True)
+        print_line(f"there is no dead letter {number}: {advice.list_letters()}", err=True)
         sys.exit(1)
     if as_json:
         json_line(_fields(letter))
         return
-    say(f"dead letter {letter.number}, {words.seconds(letter.at_us)}")
-    say(f"reason   {letter.reason}")
-    say(f"session  {_decoded(letter.key) or 'none'}")
-    say(f"offset   {_place(letter) or 'a command, not handed over'}")
+    print_line(f"dead letter {letter.number}, {words.seconds(letter.at_us)}")
+    print_line(f"reason   {letter.reason}")
+    print_line(f"session  {_decoded(letter.key) or 'none'}")
+    print_line(f"offset   {_place(letter) or 'a command, not handed over'}")
     for name, value in letter.headers:
-        say(f"header   {name}: {_decoded(value)}")
+        print_line(f"header   {name}: {_decoded(value)}")
     if letter.last is not None:
         return
-    say("value")
-    say(_decoded(letter.value) or "none")
+    print_line("value")
+    print_line(_decoded(letter.value) or "none")
 
 
 @deadletters.command()
 @click.argument("numbers", metavar="[NUMBER]…", nargs=-1, type=click.IntRange(min=1))
 @click.option("--all", "every", is_flag=True, help="Every dead letter.")
-@click.option("--dry-run", is_flag=True, help="Only say which can be read now.")
+@click.option("--dry-run", is_flag=True, help="Only report which can be read now.")
 @wait_option
 @at_option
 @json_option
@@ -118,7 +118,7 @@ def redrive(
     dead letter, or becomes one again.
     """
     if bool(numbers) == every:
-        raise click.UsageError("name the dead letters by NUMBER, or say --all")
+        raise click.UsageError("name the dead letters by NUMBER, or give --all")
 
     async def work() -> list[Redriven]:
         from triggerstream import bootstrap
@@ -148,9 +148,9 @@ def redrive(
             json_line(_answer_fields(answer))
         else:
             line = f"dead letter {answer.number}: {_sentence(answer)}"
-            say(line, err=not (answer.folded or (dry_run and answer.folded is None)))
+            print_line(line, err=not (answer.folded or (dry_run and answer.folded is None)))
     if not answers and not as_json:
-        say("no dead letters")
+        print_line("no dead letters")
     if not all(answer.folded or (dry_run and answer.folded is None) for answer in answers):
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""`triggerstream demo`: the whole of it at work, with real processes, on this machine."""
+"""`triggerstream demo`: the demonstration, with real processes, on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import click
 
 from triggerstream import variables
 from triggerstream.cli.options import json_option
-from triggerstream.cli.printing import brief, console, json_line, say, text
+from triggerstream.cli.printing import brief, console, json_line, print_line, text
 from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import JsonObject
@@ -44,13 +44,13 @@ _POLL_S = 0.02
 def demo(*, as_json: bool) -> None:
     """Run the demonstration: a real broker, a real Celery worker, the survey's tasks file.
 
-    It fires two triggers out of order for one session, only one of them for another, and shows what came of
-    it. The exit status is 0 only if the task really ran, once. Nothing is left behind.
+    It fires two triggers out of order for one session, only one of them for another, and shows the
+    result. The exit status is 0 only if the task really ran, once. Nothing is left behind.
     """
     try:
         ran = asyncio.run(_Demo(as_json=as_json).run())
     except TimeoutError:
-        say(f"the task has not finished within {_DEADLINE_S:g} s", err=True)
+        print_line(f"the task has not finished within {_DEADLINE_S:g} s", err=True)
         ran = False
     sys.exit(0 if ran else 1)
 
@@ -61,7 +61,7 @@ class _Demo:
     worker: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
     async def run(self) -> bool:
-        """True if the task ran once, as its own file says."""
+        """True if the task ran once, according to the file that it writes."""
         from triggerstream.demo import SURVEY
 
         with TemporaryDirectory(prefix="triggerstream-demo-") as name:
@@ -76,8 +76,8 @@ class _Demo:
     async def _act(self, place: Path, results: Path) -> bool:
         self._title("2. An engine, a broker and a Celery worker start")
         async with self._runtime(place) as runtime:
-            self._say(f"engine and HTTP intake at {runtime.url}, state in {place}")
-            self._say("broker: a Valkey server; worker: a Celery process with my_app.tasks")
+            self._write_line(f"engine and HTTP intake at {runtime.url}, state in {place}")
+            self._write_line("broker: a Valkey server; worker: a Celery process with my_app.tasks")
             self._title("3. An application fires triggers, out of order")
             for session, trigger, data in FIRES:
                 await self._fire(runtime, session, trigger, data)
@@ -96,9 +96,7 @@ class _Demo:
         setup = Setup(
             directory=place / "state", celery="my_app.tasks:app", broker=None, port=0, concurrency=1
         )
-        runtime = Runtime(
-            setup, on_checkpoint=lambda _: None, say=lambda who, line: self.worker.append(f"{who}: {line}")
-        )
+        runtime = Runtime(setup, on_checkpoint=lambda _: None, write_line=self._keep_line)
         try:
             async with runtime:
                 config = load(place / "survey.json", runtime.configurations)
@@ -107,18 +105,21 @@ class _Demo:
                 yield runtime
         except (TriggerstreamError, TimeoutError):
             for line in self.worker:
-                say(line, err=True)
+                print_line(line, err=True)
             raise
+
+    def _keep_line(self, source: str, line: str) -> None:
+        self.worker.append(f"{source}: {line}")
 
     async def _fire(self, runtime: Runtime, session: str, trigger: str, data: JsonObject) -> None:
         from triggerstream.client import Client
 
         async with Client(str(runtime.url), source="demo") as client:
             await client.fire(session, trigger, data)
-        self._say(f"{session}  {trigger}  {brief(data)}")
+        self._write_line(f"{session}  {trigger}  {brief(data)}")
 
     async def _settled(self, runtime: Runtime) -> None:
-        """Return once every decided command has its outcome, and all that was reported is folded."""
+        """Return once every decided command has its outcome, and every outcome is folded."""
         ended = asyncio.create_task(runtime.ended())
         try:
             while not await self._is_settled(runtime):
@@ -134,8 +135,6 @@ class _Demo:
         progress = await runtime.reader.progress()
         return ran and progress.outbox == 0 and progress.lag == 0
 
-    # ---- showing ------------------------------------------------------------------------------
-
     def _show(self, explained: Sequence[ExplainedSession]) -> None:
         from triggerstream.cli.commands.sessions import timeline, tree
 
@@ -143,7 +142,7 @@ class _Demo:
             for found in explained:
                 json_line(to_json(found))
             return
-        self._title("4. What came of it: why the task ran for the one, and what the other waits for")
+        self._title("4. The result: why the task ran for one session, and what the other one waits for")
         out = console()
         for found in explained:
             out.print(tree(found))
@@ -152,19 +151,19 @@ class _Demo:
             out.print()
 
     def _verdict(self, lines: list[JsonObject]) -> bool:
-        """True if the file that the task itself writes has one line, and it is the right one."""
+        """True if the file that the task itself writes has exactly the expected line."""
         sessions = [line.get("session") for line in lines]
         ran = sessions == [COMPLETE]
         if self.as_json:
             json_line({"ran": sessions.count(COMPLETE), "ranForTheOther": sessions.count(LACKING), "ok": ran})
             return ran
-        self._title("5. The task's own word")
+        self._title("5. The file that the task itself wrote")
         for line in lines:
-            self._say(f"it wrote {json.dumps(line)}")
+            self._write_line(f"it wrote {json.dumps(line)}")
         if ran:
-            self._say("so it ran once, for the session that has both triggers. All processes have ended.")
+            self._write_line("It ran once, for the session that has both triggers. All processes have ended.")
         else:
-            say(f"expected one run, for {COMPLETE}; the task wrote {len(lines)} lines", err=True)
+            print_line(f"expected one run, for {COMPLETE}; the task wrote {len(lines)} lines", err=True)
         return ran
 
     def _title(self, title: str) -> None:
@@ -172,7 +171,7 @@ class _Demo:
             console().print()
             console().print(text(title, "bold"))
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         if not self.as_json:
             console().print(text(f"   {line}"))
 
@@ -183,7 +182,7 @@ class _Demo:
         if not self.as_json:
             if not console().is_terminal:
                 for line in source.splitlines():
-                    self._say(line)
+                    self._write_line(line)
                 return
             shown = Syntax(source, "javascript", background_color="default", word_wrap=True)
             console().print(Padding(shown, (0, 0, 0, 3)))
@@ -191,7 +190,7 @@ class _Demo:
 
 @contextmanager
 def _moved_to(place: Path, results: Path) -> Iterator[None]:
-    """Work in ``place``, as who develops `my_app` would; the broker is the demo's own, whatever is set."""
+    """Work in the directory ``place``, as a developer of `my_app` would, with the demo's own broker."""
     before, environment = Path.cwd(), dict(os.environ)
     os.chdir(place)
     os.environ["SURVEY_RESULTS"] = str(results)

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import json_option, state_directory_option
-from triggerstream.cli.printing import say
 from triggerstream.core.errors import ConfigError, UsageError
 from triggerstream.settings import DEFAULT_PORT, locate
 
 if TYPE_CHECKING:
+    from triggerstream.cli.dev.output import DevOutput
     from triggerstream.cli.dev.runtime import Runtime, Setup
-    from triggerstream.cli.dev.voice import Voice
     from triggerstream.core.tasks import Configuration
 
 _POLL_S = 0.2
@@ -70,8 +69,8 @@ def dev(
     in the directory that --dir names: a restart goes on where it was. Without --celery, decisions are made
     and kept, and nothing is run. Ctrl-C ends it and all that it started.
     """
+    from triggerstream.cli.dev.output import JsonOutput, LogLines, PlainOutput, print_findings
     from triggerstream.cli.dev.runtime import Setup
-    from triggerstream.cli.dev.voice import JsonVoice, LogLines, PlainVoice, findings
     from triggerstream.engine.garbage import collect_less_often
 
     directory = locate(at).state_directory
@@ -80,14 +79,13 @@ def dev(
     if broker is not None and celery is None:
         raise click.UsageError("--broker is that of a Celery app: name it with --celery module:app")
     setup = Setup(directory=directory, celery=celery, broker=broker, port=port, concurrency=concurrency)
-    voice = JsonVoice() if as_json else PlainVoice()
+    output = JsonOutput() if as_json else PlainOutput()
     collect_less_often()
-    logging.getLogger().addHandler(LogLines(voice.aside))
+    logging.getLogger().addHandler(LogLines(output.write_line))
     try:
-        asyncio.run(until_signalled(_Dev(file, setup, voice)))
+        asyncio.run(until_signalled(_Dev(file, setup, output)))
     except ConfigError as exc:
-        for line in findings(exc):
-            say(line, err=True)
+        print_findings(exc)
         sys.exit(_UNUSABLE)
 
 
@@ -102,7 +100,7 @@ async def until_signalled(dev_: _Dev) -> None:
         if asked:
             os._exit(_INTERRUPTED)  # the children end with this process
         asked = True
-        dev_.voice.aside("dev", "stopping; once more ends it at once")
+        dev_.output.write_line("dev", "stopping; press Ctrl-C again to end at once")
         work.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -115,27 +113,27 @@ async def until_signalled(dev_: _Dev) -> None:
 
 
 class _Dev:
-    def __init__(self, file: Path, setup: Setup, voice: Voice) -> None:
+    def __init__(self, file: Path, setup: Setup, output: DevOutput) -> None:
         self._file = file
         self._setup = setup
-        self.voice = voice
+        self.output = output
 
     async def run(self) -> None:
         """Run until something ends that should not; raises what it ended with."""
-        from triggerstream.cli.dev.narrator import Narrator
+        from triggerstream.cli.dev.checkpoint_lines import CheckpointLines
         from triggerstream.cli.dev.runtime import Runtime, until_first_ends
         from triggerstream.cli.tasks_file import load
 
         stamp = _stamp(self._file)
-        narrator = Narrator(self.voice.tell)
-        starting = Runtime(self._setup, on_checkpoint=narrator.take, say=self.voice.aside)
+        lines = CheckpointLines(self.output.write_event)
+        starting = Runtime(self._setup, on_checkpoint=lines.take, write_line=self.output.write_line)
         config = load(self._file, starting.configurations)
         async with starting as runtime:
             await runtime.engine.apply(config.text, name=str(self._file))
             await runtime.start_worker(_queues(config))
             self._ready(runtime, config)
             tasks = [
-                asyncio.create_task(narrator.run(runtime.reader, since=runtime.since)),
+                asyncio.create_task(lines.run(runtime.reader, since=runtime.since)),
                 asyncio.create_task(runtime.ended()),
                 asyncio.create_task(self._watch(runtime, stamp)),
             ]
@@ -159,16 +157,16 @@ class _Dev:
         try:
             config = load(self._file, runtime.configurations)
         except (ConfigError, UsageError) as exc:
-            self.voice.refused(self._file, exc)
+            self.output.write_refused(self._file, exc)
             return
         if await runtime.engine.apply(config.text, name=str(self._file)):
-            self.voice.applied(self._file, len(config.tasks))
+            self.output.write_applied(self._file, len(config.tasks))
             await runtime.start_worker(_queues(config))
 
     def _ready(self, runtime: Runtime, config: Configuration) -> None:
         setup = self._setup
         names: list[str] = [name for task in config.tasks for name in task.needs] or ["TRIGGER"]
-        self.voice.ready(
+        self.output.write_ready(
             {
                 "tasks": str(self._file),
                 "count": len(config.tasks),

@@ -14,7 +14,7 @@ import click
 
 from triggerstream import variables
 from triggerstream.cli.options import at_option, existing, json_option, quiet, run
-from triggerstream.cli.printing import json_line, say
+from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core import advice
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import JsonObject
@@ -61,19 +61,19 @@ def doctor(*, broker: str | None, at: str, as_json: bool) -> None:
         well = True
         async for finding in _findings(at, broker):
             well = well and finding.well
-            _tell(finding, as_json=as_json)
+            _print_finding(finding, as_json=as_json)
         return well
 
     if not run(work()):
         sys.exit(1)
 
 
-def _tell(finding: Finding, *, as_json: bool) -> None:
+def _print_finding(finding: Finding, *, as_json: bool) -> None:
     if as_json:
         fields: JsonObject = {"what": finding.what, "well": finding.well, "says": finding.says}
         json_line(fields)
     else:
-        say(f"{'ok ' if finding.well else 'NOT'} {finding.what:<13} {finding.says}")
+        print_line(f"{'ok ' if finding.well else 'NOT'} {finding.what:<13} {finding.says}")
 
 
 async def _findings(at: str, broker: str | None) -> AsyncIterator[Finding]:

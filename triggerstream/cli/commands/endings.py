@@ -10,7 +10,7 @@ import click
 
 from triggerstream.cli.options import appending, at_option, json_option, reading, run
 from triggerstream.cli.orders import giver_options, not_known
-from triggerstream.cli.printing import compact, json_line, say
+from triggerstream.cli.printing import compact, json_line, print_line
 from triggerstream.core.events import Close, Erase
 from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.core.orders import order_name
@@ -60,7 +60,7 @@ def export(*, session: str, at: str) -> None:
         async with reading(at) as reader:
             async for line in history(reader, SessionId(session)):
                 if isinstance(line, Unread):
-                    say(f"offset {line.offset}: left out: {line.reason}", err=True)
+                    print_line(f"offset {line.offset}: left out: {line.reason}", err=True)
                 else:
                     json_line(line)
                     count += 1
@@ -94,7 +94,7 @@ def _end(
         if as_json:
             json_line(_fields(answer))
         else:
-            say(f"{answer.to.session}: {_outcome(answer)}", err=answer.applied is not True)
+            print_line(f"{answer.to.session}: {_outcome(answer)}", err=answer.applied is not True)
     if not all(answer.applied for answer in answers):
         sys.exit(1)
 
@@ -120,5 +120,5 @@ def _outcome(answer: Answer) -> str:
 def _unknown(session: str) -> None:
     from triggerstream.engine.operations.orders import UNKNOWN_SESSION
 
-    say(f"{session}: {UNKNOWN_SESSION}", err=True)
+    print_line(f"{session}: {UNKNOWN_SESSION}", err=True)
     sys.exit(1)

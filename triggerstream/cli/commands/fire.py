@@ -12,7 +12,7 @@ from triggerstream.cli.options import (
     run,
     to_option,
 )
-from triggerstream.cli.printing import json_line, say
+from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core.ids import Json, JsonObject
 
 
@@ -68,7 +68,7 @@ def fire(
     if as_json:
         json_line({"session": session, "type": trigger, "id": done})
     else:
-        say(f"fired {trigger} for {session} (id {done})")
+        print_line(f"fired {trigger} for {session} (id {done})")
 
 
 def _data(text: str | None) -> JsonObject:

@@ -12,7 +12,7 @@ import click
 from triggerstream.cli.commands.sessions import STATUSES
 from triggerstream.cli.options import Duration, appending, at_option, json_option, json_value, run, viewing
 from triggerstream.cli.orders import giver_options, not_known
-from triggerstream.cli.printing import compact, json_line, say, status_text, table
+from triggerstream.cli.printing import compact, json_line, print_line, status_text, table
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, instance_id, split_instance_id
 from triggerstream.core.listing import InstanceFilter, in_status
@@ -176,7 +176,7 @@ def _carry_out(
         if as_json:
             json_line(_fields(answer))
         else:
-            say(_sentence(answer), err=answer.applied is not True)
+            print_line(_sentence(answer), err=answer.applied is not True)
     if not all(answer.applied for answer in answers):
         sys.exit(1)
 
@@ -207,7 +207,7 @@ def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
         for one in chosen:
             json_line(compact({"session": one.session, "instance": one.instance, "status": one.status}))
     elif not chosen:
-        say("no instance matches")
+        print_line("no instance matches")
     else:
         table(
             ["session", "instance", "status", "since"],
@@ -221,7 +221,7 @@ def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
                 for one in chosen
             ],
         )
-        say(f"{len(chosen)} instances; nothing was done")
+        print_line(f"{len(chosen)} instances; nothing was done")
 
 
 def _fields(answer: Answer) -> JsonObject:

@@ -13,7 +13,7 @@ import click
 import orjson
 
 from triggerstream.cli.options import at_option, existing, json_option, run
-from triggerstream.cli.printing import compact, json_line, say, table
+from triggerstream.cli.printing import compact, json_line, print_line, table
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
@@ -97,7 +97,7 @@ def replay(
     workers, or the engine; one that was interrupted is repeated.
     """
     if check == rebuild:
-        raise click.UsageError(f"say --check or --rebuild{', not both' if check else ''}")
+        raise click.UsageError(f"give --check or --rebuild{', not both' if check else ''}")
     if check:
         if given or incomplete or dry_run or yes or partitions is not None:
             options = "--from-offset, --partitions, --incomplete, --dry-run and --yes"
@@ -145,7 +145,7 @@ async def _check(at: str, *, as_json: bool) -> bool:
             json_line({"partition": partition, "offset": offset, "session": session, "misplaced": True})
     if lost and not as_json:
         (partition, offset), session = min(lost.items())
-        say(
+        print_line(
             f"{len(lost):,} records of {len(set(lost.values())):,} sessions are not where {len(found)} "
             f"partitions would place them and have no copy there, the first in partition {partition} at "
             f"offset {offset}, of session {session}: their producers must send them again"
@@ -154,14 +154,14 @@ async def _check(at: str, *, as_json: bool) -> bool:
         if as_json:
             json_line({"topic": stray.topic, "message": stray.message, "repair": stray.repair})
         else:
-            say(str(stray))
+            print_line(str(stray))
     if not as_json:
         _show_checked(found)
         events = sum(one.events for one in found)
         said = "everything is as the log has it" if agrees else "not everything is as the log has it"
-        say(f"{said}: {_pace(events, started)}")
+        print_line(f"{said}: {_pace(events, started)}")
         if any(one.differing for one in found):
-            say(advice.rebuild(at))
+            print_line(advice.rebuild(at))
     return agrees
 
 
@@ -197,7 +197,7 @@ async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
         _show_fold(one)
     _show_rebuilt(found)
     said = "nothing was changed" if dry_run else "rebuilt: engines may start again"
-    say(f"{said}: {_pace(sum(one.events for one in found), started)}")
+    print_line(f"{said}: {_pace(sum(one.events for one in found), started)}")
 
 
 @asynccontextmanager
@@ -288,12 +288,12 @@ def _rebuilt_fields(one: Rebuilt, *, dry_run: bool) -> JsonObject:
 
 def _show_differences(one: Checked) -> None:
     if one.refused is not None:
-        say(f"partition {one.partition}: {one.refused}")
+        print_line(f"partition {one.partition}: {one.refused}")
     for difference in one.differences[:_LINES]:
         line = str(difference)
-        say(f"partition {one.partition}: {line if len(line) <= _LONG else line[: _LONG - 1] + '…'}")
+        print_line(f"partition {one.partition}: {line if len(line) <= _LONG else line[: _LONG - 1] + '…'}")
     if len(one.differences) > _LINES:
-        say(f"partition {one.partition}: there are more: --json has up to 1,000")
+        print_line(f"partition {one.partition}: there are more: --json has up to 1,000")
 
 
 def _json_new_commands(one: Checked | Rebuilt) -> None:
@@ -315,12 +315,13 @@ def _show_fold(one: Checked | Rebuilt) -> None:
     if one.fold is None:
         return
     which = f"version {one.fold} of the fold, and this release has {FOLD_VERSION}"
-    say(f"partition {one.partition}: its sessions were folded with {which}")
+    print_line(f"partition {one.partition}: its sessions were folded with {which}")
     for new in one.new_commands[:_LINES]:
         said = f"only this release decides {new.instance} of session {new.session}, command {new.command}"
-        say(f"partition {one.partition}: {said}")
+        print_line(f"partition {one.partition}: {said}")
     if len(one.new_commands) > _LINES:
-        say(f"partition {one.partition}: there are {len(one.new_commands):,} such commands: --json has all")
+        more = f"there are {len(one.new_commands):,} such commands: --json has all"
+        print_line(f"partition {one.partition}: {more}")
 
 
 def _show_checked(found: Sequence[Checked]) -> None:

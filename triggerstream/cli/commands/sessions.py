@@ -16,7 +16,7 @@ from triggerstream.cli.printing import (
     console,
     hanging,
     json_line,
-    say,
+    print_line,
     status_text,
     table,
     text,
@@ -107,11 +107,11 @@ def list_sessions(
 
     rows, more, waiting = run(work())
     if waiting:
-        say(f"this is not all: {waiting}", err=True)
+        print_line(f"this is not all: {waiting}", err=True)
     if as_json:
         pass
     elif not rows:
-        say("no sessions" if not (prefix or task or status or stuck) else "no session matches")
+        print_line("no sessions" if not (prefix or task or status or stuck) else "no session matches")
     else:
         table(
             ["session", "waiting", "running", "failed", "done", "last event", "next timer"],
@@ -126,7 +126,7 @@ def list_sessions(
             ],
         )
     if more:
-        say(f"there are more: --limit 0 lists all, --limit {2 * limit} twice as many", err=True)
+        print_line(f"there are more: --limit 0 lists all, --limit {2 * limit} twice as many", err=True)
 
 
 @sessions.command()
@@ -150,9 +150,10 @@ def show(*, session: str, at: str, as_json: bool) -> None:
     if as_json:
         json_line(to_json(found))
         return
-    say(f"{session}: {'closed, ' if found.closed else ''}last event: {words.last_event(found.clock_us)}")
+    closed = "closed, " if found.closed else ""
+    print_line(f"{session}: {closed}last event: {words.last_event(found.clock_us)}")
     if not found.instances:
-        say(f"no instance: {_no_task(arrived=bool(found.seen))}")
+        print_line(f"no instance: {_no_task(arrived=bool(found.seen))}")
         return
     table(
         ["instance", "status", "since", "kwargs", "result or reason"],
@@ -282,5 +283,5 @@ def _unknown(session: str, waiting: str) -> NoReturn:
     from triggerstream.engine.operations.orders import UNKNOWN_SESSION
 
     says = f"{UNKNOWN_SESSION} yet: {waiting}" if waiting else UNKNOWN_SESSION
-    say(f"{session}: {says}", err=True)
+    print_line(f"{session}: {says}", err=True)
     sys.exit(1)

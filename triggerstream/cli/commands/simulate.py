@@ -11,7 +11,7 @@ from typing import IO
 import click
 
 from triggerstream.cli.options import json_option
-from triggerstream.cli.printing import brief, json_line, say
+from triggerstream.cli.printing import brief, json_line, print_line
 from triggerstream.core.errors import UsageError
 from triggerstream.settings import DEFAULT_APP
 
@@ -53,13 +53,13 @@ def simulate(
     with _lines(events) as lines:
         for shown in simulation.run(lines):
             if not isinstance(shown, Command):
-                say(f"{name}:{shown.line}:1: dead letter: {shown.reason}", err=True)
+                print_line(f"{name}:{shown.line}:1: dead letter: {shown.reason}", err=True)
             elif state:
                 continue
             elif as_json:
                 json_line(fields_of(shown))
             else:
-                say(f"{shown.session}  {shown.instance}  runs {shown.run}  {brief(shown.kwargs)}")
+                print_line(f"{shown.session}  {shown.instance}  runs {shown.run}  {brief(shown.kwargs)}")
     if not state:
         return
     for session, folded in simulation.sessions():
@@ -67,9 +67,9 @@ def simulate(
         if as_json:
             json_line({"session": session, "instances": instances})
         else:
-            say(session)
+            print_line(session)
             for instance, fields in instances.items():
-                say(f"  {instance}  {brief(fields)}")
+                print_line(f"  {instance}  {brief(fields)}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import administered, at_option, json_option, run
-from triggerstream.cli.printing import json_line, say
+from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core.errors import LogError
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
         json_line({"made": [*made], "repaired": [*repaired]})
         return
     for name in made:
-        say(f"{name}: made")
+        print_line(f"{name}: made")
     for name in repaired:
-        say(f"{name}: put right")
+        print_line(f"{name}: put right")
     if not made and not repaired:
-        say(f"{administration.address}: all topics are there")
+        print_line(f"{administration.address}: all topics are there")
 
 
 @topics.command()
@@ -76,7 +76,7 @@ def check(*, wait: bool, at: str, as_json: bool) -> None:
             except LogError as exc:
                 if not wait:
                     raise
-                say(f"waiting: {exc}", err=True)
+                print_line(f"waiting: {exc}", err=True)
                 await asyncio.sleep(_WAIT_S)
 
     findings = run(work())
@@ -91,9 +91,9 @@ def check(*, wait: bool, at: str, as_json: bool) -> None:
                 }
             )
         else:
-            say(f"{finding.severity.value}: {finding}")
+            print_line(f"{finding.severity.value}: {finding}")
     if not findings and not as_json:
-        say(f"{administration.address}: nothing to complain of")
+        print_line(f"{administration.address}: no problems found")
     sys.exit(1 if any(finding.severity.value == "error" for finding in findings) else 0)
 
 
@@ -127,7 +127,7 @@ def rehome(*, partitions: int | None, dry_run: bool, at: str, as_json: bool) -> 
         )
         return
     if not done.added:
-        say(f"{administration.address}: no partitions were added to its {done.partitions}")
+        print_line(f"{administration.address}: no partitions were added to its {done.partitions}")
         return
     said = f"{done.records:,} records of {done.sessions:,} sessions {'would be ' if dry_run else ''}appended"
-    say(f"{said} to the app's {done.partitions} partitions")
+    print_line(f"{said} to the app's {done.partitions} partitions")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import administered, at_option, json_option, run
-from triggerstream.cli.printing import json_line, say
+from triggerstream.cli.printing import json_line, print_line
 
 if TYPE_CHECKING:
     from triggerstream.engine.operations.administration import Member
@@ -46,11 +46,11 @@ def list_(*, at: str, as_json: bool) -> None:
                     }
                 )
             else:
-                say(_line(group.kind, member))
+                print_line(_line(group.kind, member))
         if not as_json:
             count = len(group.members)
             state = _STATES.get(group.state, group.state)
-            say(f"{count} {group.kind}{'' if count == 1 else 's'}; the group is {state}")
+            print_line(f"{count} {group.kind}{'' if count == 1 else 's'}; the group is {state}")
 
 
 _STATES = {
@@ -73,12 +73,12 @@ def remove(*, name: str, at: str) -> None:
     administration = administered(at, _KAFKA_ONLY)
     removed = run(administration.remove_member(name))
     for left in removed:
-        say(f"{name} has left the group {left}")
+        print_line(f"{name} has left the group {left}")
     if not removed:
         known = [
             member.name for group in run(administration.groups()) for member in group.members if member.name
         ]
-        say(
+        print_line(
             f"no member of {administration.address} has the name {name}: "
             f"there are {', '.join(known) or 'none'}",
             err=True,

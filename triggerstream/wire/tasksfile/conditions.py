@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from triggerstream.core.events import ENGINE_PREFIX
-from triggerstream.wire.tasksfile.spots import Findings, Name, Spot
+from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, Node
 
 UNSUPPORTED: Final = "is not supported by this version"
 _CONDITION_KEYS = frozenset({"all", "any", "atLeast", "of", "sequence", "covers", "trigger", "where"})
@@ -17,11 +17,11 @@ _CONDITION_KEYS = frozenset({"all", "any", "atLeast", "of", "sequence", "covers"
 class Triggers:
     """The names of a condition. ``clear`` is false where some of it could not be made out."""
 
-    names: tuple[Name, ...] = ()
+    names: tuple[LocatedName, ...] = ()
     clear: bool = True
 
 
-def check_name(name: Name, findings: Findings, *, what: str) -> bool:
+def check_name(name: LocatedName, findings: Findings, *, what: str) -> bool:
     """True if ``name`` may name a task or a trigger."""
     if not name.text:
         name.error(findings, "empty-name", f"a {what}'s name must not be empty")
@@ -33,19 +33,19 @@ def check_name(name: Name, findings: Findings, *, what: str) -> bool:
     return False
 
 
-def read_triggers(spot: Spot) -> Triggers:
+def read_triggers(node: Node) -> Triggers:
     """The names of a list of triggers."""
-    if not spot.is_list:
-        if spot.is_object:
-            _refuse_condition(spot)
+    if not node.is_list:
+        if node.is_object:
+            _refuse_condition(node)
         else:
-            hint = "" if spot.text is None else f": write `[{_quoted(spot.text)}]`"
-            spot.error("wrong-type", f"must be a list of triggers, not {spot.kind}{hint}")
+            hint = "" if node.text is None else f": write `[{_quoted(node.text)}]`"
+            node.error("wrong-type", f"must be a list of triggers, not {node.kind}{hint}")
         return Triggers(clear=False)
-    clear = spot.is_whole
-    first: dict[str, Name] = {}
-    names: list[Name] = []
-    for item in spot.items():
+    clear = node.is_whole
+    first: dict[str, LocatedName] = {}
+    names: list[LocatedName] = []
+    for item in node.items():
         if item.text is None:
             if item.is_object or item.is_list:
                 _refuse_condition(item)
@@ -53,36 +53,36 @@ def read_triggers(spot: Spot) -> Triggers:
                 item.error("wrong-type", f"must be a trigger's name, not {item.kind}")
             clear = False
             continue
-        name = Name(text=item.text, at=item.at, path=item.path)
-        if not check_name(name, spot.findings, what="trigger"):
+        name = LocatedName(text=item.text, at=item.at, path=item.path)
+        if not check_name(name, node.findings, what="trigger"):
             clear = False
             continue
         if first.setdefault(name.text, name) is not name:
-            where = spot.findings.where(first[name.text].at)
+            where = node.findings.where(first[name.text].at)
             item.warn("repeated-trigger", f"`{name.text}` stands in this list already, at {where}")
         names.append(name)
     return Triggers(names=tuple(names), clear=clear)
 
 
-def read_trigger(spot: Spot) -> Triggers:
+def read_trigger(node: Node) -> Triggers:
     """The one name of ``andEvery``."""
-    if spot.text is not None:
-        name = Name(text=spot.text, at=spot.at, path=spot.path)
-        if check_name(name, spot.findings, what="trigger"):
+    if node.text is not None:
+        name = LocatedName(text=node.text, at=node.at, path=node.path)
+        if check_name(name, node.findings, what="trigger"):
             return Triggers(names=(name,))
-    elif any(key.text in _CONDITION_KEYS for key, _ in spot.members()):
-        _refuse_condition(spot)
+    elif any(key.text in _CONDITION_KEYS for key, _ in node.members()):
+        _refuse_condition(node)
     else:
-        only = [item.text for item in spot.items()]
+        only = [item.text for item in node.items()]
         hint = f": write `{_quoted(only[0])}`" if len(only) == 1 and only[0] is not None else ""
-        spot.error("wrong-type", f"must be one trigger's name, not {spot.kind}{hint}")
+        node.error("wrong-type", f"must be one trigger's name, not {node.kind}{hint}")
     return Triggers(clear=False)
 
 
-def _refuse_condition(spot: Spot) -> None:
-    key = next((key.text for key, _ in spot.members() if key.text in _CONDITION_KEYS), None)
+def _refuse_condition(node: Node) -> None:
+    key = next((key.text for key, _ in node.members() if key.text in _CONDITION_KEYS), None)
     what = "a condition other than a trigger's name" if key is None else f"a condition with `{key}`"
-    spot.error("unsupported-condition", f"{what} {UNSUPPORTED}: list the names of triggers; all must arrive")
+    node.error("unsupported-condition", f"{what} {UNSUPPORTED}: list the names of triggers; all must arrive")
 
 
 def _quoted(text: str) -> str:

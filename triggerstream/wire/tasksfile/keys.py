@@ -22,7 +22,14 @@ from triggerstream.wire.tasksfile.conditions import (
     read_trigger,
     read_triggers,
 )
-from triggerstream.wire.tasksfile.spots import Findings, Name, Spot, listed, meant, unknown_key
+from triggerstream.wire.tasksfile.nodes import (
+    Findings,
+    LocatedName,
+    Node,
+    listed,
+    meant,
+    unknown_key,
+)
 from triggerstream.wire.tasksfile.tree import Value, plain
 
 TaskKey: TypeAlias = Literal[
@@ -70,17 +77,17 @@ class Entry:
     concluded from what is missing there. ``unless_at`` is the place of the ``unless`` list.
     """
 
-    name: Name
-    after: tuple[Name, ...]
-    unless: tuple[Name, ...]
-    and_every: Name | None
-    params: tuple[Name, ...]
+    name: LocatedName
+    after: tuple[LocatedName, ...]
+    unless: tuple[LocatedName, ...]
+    and_every: LocatedName | None
+    params: tuple[LocatedName, ...]
     unless_at: int
     clear: bool
     task: Task | None
 
     @property
-    def needs(self) -> tuple[Name, ...]:
+    def needs(self) -> tuple[LocatedName, ...]:
         """``after`` plus ``andEvery``."""
         return self.after if self.and_every is None else (*self.after, self.and_every)
 
@@ -95,43 +102,43 @@ class TasksFile:
 
 def read_tasks(root: Value, findings: Findings, *, name: str) -> TasksFile:
     """Read ``root``; whatever is wrong with it goes to ``findings``. ``name`` is the file's."""
-    top = Spot(root, (), findings)
+    top = Node(root, (), findings)
     if not top.is_object:
         top.error("wrong-type", f'{name} must hold an object of task name → task: `{{"t_report": {{…}}}}`')
         return TasksFile()
-    keep = any(key.text == "$extras" and spot.text == "keep" for key, spot in top.members())
+    keep = any(key.text == "$extras" and node.text == "keep" for key, node in top.members())
     bounds = Bounds()
     entries: list[Entry] = []
-    for key, spot in top.members():
+    for key, node in top.members():
         if key.text == "$bounds":
-            bounds = _read_bounds(spot)
+            bounds = _read_bounds(node)
         elif key.text == "$extras":
-            if spot.text != "keep":
-                spot.error("wrong-value", 'must be `"keep"`, the only choice there is; or leave the key out')
+            if node.text != "keep":
+                node.error("wrong-value", 'must be `"keep"`, the only choice there is; or leave the key out')
         elif key.text == "$schema":
-            if spot.text is None:
-                spot.error("wrong-type", f"must be a string, the schema's address, not {spot.kind}")
+            if node.text is None:
+                node.error("wrong-type", f"must be a string, the schema's address, not {node.kind}")
         elif key.text.startswith("$"):
             message = unknown_key(key.text, TOP_KEYS, "names beginning with `$` are reserved")
             key.error(findings, "unknown-key", message)
         elif key.text.startswith(NOTE_PREFIX):
-            if any(inner.text == "run" for inner, _ in spot.members()):
+            if any(inner.text == "run" for inner, _ in node.members()):
                 message = f"names beginning with `{NOTE_PREFIX}` are notes: this is no task and never runs"
                 key.warn(findings, "note-like-task", message)
         else:
-            entries.append(_read_task(key, spot, keep=keep))
+            entries.append(_read_task(key, node, keep=keep))
     return TasksFile(entries=tuple(entries), bounds=bounds)
 
 
-def _read_bounds(spot: Spot) -> Bounds:
-    if not spot.is_object:
-        spot.error("wrong-type", f"must be an object of bounds, not {spot.kind}")
+def _read_bounds(node: Node) -> Bounds:
+    if not node.is_object:
+        node.error("wrong-type", f"must be an object of bounds, not {node.kind}")
     given: dict[str, int] = {}
-    for key, value in spot.members():
+    for key, value in node.members():
         bound = BOUND_KEYS.get(key.text)
         if bound is None:
             message = unknown_key(key.text, BOUND_KEYS, f"the bounds are {listed(BOUND_KEYS)}")
-            key.error(spot.findings, "unknown-key", message)
+            key.error(node.findings, "unknown-key", message)
             continue
         most: int = getattr(Bounds(), bound)
         number = value.number
@@ -152,7 +159,7 @@ class _Draft:
     unless: Triggers = field(default_factory=Triggers)
     unless_at: int = 0
     and_every: Triggers = field(default_factory=Triggers)
-    params: tuple[Name, ...] = ()
+    params: tuple[LocatedName, ...] = ()
     run: str | None = None
     with_params: JsonObject = field(default_factory=dict)
     retry: Retry | None = None
@@ -161,28 +168,28 @@ class _Draft:
     extras: JsonObject = field(default_factory=dict)
 
 
-def _read_task(name: Name, spot: Spot, *, keep: bool) -> Entry:
-    findings = spot.findings
+def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
+    findings = node.findings
     errors_before = findings.errors
     check_name(name, findings, what="task")
-    if not spot.is_object:
-        message = f'a task must be an object, `{{"after": […], "run": "…"}}`, not {spot.kind}'
-        spot.error("wrong-type", message)
+    if not node.is_object:
+        message = f'a task must be an object, `{{"after": […], "run": "…"}}`, not {node.kind}'
+        node.error("wrong-type", message)
     draft = _Draft()
-    values: dict[str, Spot] = {}
-    for key, value in spot.members():
+    values: dict[str, Node] = {}
+    for key, value in node.members():
         if key.text in TASK_KEYS:
             values[key.text] = value
             _read_key(key.text, value, draft)
         else:
             _read_other_key(key, value, draft, keep=keep)
-    if spot.is_object and spot.is_whole:
+    if node.is_object and node.is_whole:
         _check_missing(name, values, draft, findings)
     _check_after(values, draft)
     _check_params(values, draft)
     after = draft.after or Triggers(clear=False)
     every = draft.and_every.names[0] if draft.and_every.names else None
-    usable = findings.errors == errors_before and spot.is_whole and draft.run is not None
+    usable = findings.errors == errors_before and node.is_whole and draft.run is not None
     return Entry(
         name=name,
         after=after.names,
@@ -190,12 +197,12 @@ def _read_task(name: Name, spot: Spot, *, keep: bool) -> Entry:
         and_every=every,
         params=draft.params,
         unless_at=draft.unless_at,
-        clear=spot.is_whole and after.clear and draft.unless.clear and draft.and_every.clear,
+        clear=node.is_whole and after.clear and draft.unless.clear and draft.and_every.clear,
         task=_task(name, after, draft) if usable and after.clear else None,
     )
 
 
-def _task(name: Name, after: Triggers, draft: _Draft) -> Task:
+def _task(name: LocatedName, after: Triggers, draft: _Draft) -> Task:
     every = draft.and_every.names
     return Task(
         name=TaskName(name.text),
@@ -211,7 +218,7 @@ def _task(name: Name, after: Triggers, draft: _Draft) -> Task:
     )
 
 
-def _read_key(key: TaskKey, value: Spot, draft: _Draft) -> None:
+def _read_key(key: TaskKey, value: Node, draft: _Draft) -> None:
     match key:
         case "after":
             draft.after = read_triggers(value)
@@ -227,7 +234,7 @@ def _read_key(key: TaskKey, value: Spot, draft: _Draft) -> None:
             if not value.is_object:
                 value.error("wrong-type", f"must be an object of trigger → arguments, not {value.kind}")
             draft.params = tuple(name for name, _ in value.members())
-            draft.with_params = {name.text: plain(spot.value) for name, spot in value.members()}
+            draft.with_params = {name.text: plain(node.value) for name, node in value.members()}
         case "using":
             _read_using(value)
         case "retry":
@@ -240,7 +247,7 @@ def _read_key(key: TaskKey, value: Spot, draft: _Draft) -> None:
             assert_never(key)
 
 
-def _read_other_key(key: Name, value: Spot, draft: _Draft, *, keep: bool) -> None:
+def _read_other_key(key: LocatedName, value: Node, draft: _Draft, *, keep: bool) -> None:
     findings = value.findings
     if key.text in LATER_KEYS:
         key.error(findings, "unsupported-key", f"`{key.text}` {UNSUPPORTED}")
@@ -256,7 +263,7 @@ def _read_other_key(key: Name, value: Spot, draft: _Draft, *, keep: bool) -> Non
     key.error(findings, "unknown-key", unknown_key(key.text, TASK_KEYS, keys))
 
 
-def _check_missing(name: Name, values: Mapping[str, Spot], draft: _Draft, findings: Findings) -> None:
+def _check_missing(name: LocatedName, values: Mapping[str, Node], draft: _Draft, findings: Findings) -> None:
     if "after" not in values:
         write = '`"after": []`, as `andEvery` is enough' if draft.and_every.names else '`"after": ["…"]`'
         name.error(findings, "missing-key", f"`after` is missing: write {write}")
@@ -265,14 +272,14 @@ def _check_missing(name: Name, values: Mapping[str, Spot], draft: _Draft, findin
         name.error(findings, "missing-key", message)
 
 
-def _check_after(values: Mapping[str, Spot], draft: _Draft) -> None:
+def _check_after(values: Mapping[str, Node], draft: _Draft) -> None:
     empty = draft.after == Triggers()
     if empty and draft.and_every == Triggers():
         message = "must name at least one trigger: only a task with `andEvery` may leave it empty"
         values["after"].error("empty-after", message)
 
 
-def _check_params(values: Mapping[str, Spot], draft: _Draft) -> None:
+def _check_params(values: Mapping[str, Node], draft: _Draft) -> None:
     after = draft.after.names if draft.after is not None else ()
     triggers = {name.text for name in (*after, *draft.and_every.names)}
     given = values.get("withParams")
@@ -282,58 +289,58 @@ def _check_params(values: Mapping[str, Spot], draft: _Draft) -> None:
             value.error("wrong-type", message)
 
 
-def _read_text(spot: Spot, of: str) -> str | None:
-    if spot.text is None:
-        spot.error("wrong-type", f"must be a string, {of}, not {spot.kind}")
-    elif not spot.text:
-        spot.error("wrong-value", f"must not be empty: {of}")
-    return spot.text or None
+def _read_text(node: Node, of: str) -> str | None:
+    if node.text is None:
+        node.error("wrong-type", f"must be a string, {of}, not {node.kind}")
+    elif not node.text:
+        node.error("wrong-value", f"must not be empty: {of}")
+    return node.text or None
 
 
-def _read_run(spot: Spot) -> str | None:
-    run = _read_text(spot, "the registered name of a Celery task")
+def _read_run(node: Node) -> str | None:
+    run = _read_text(node, "the registered name of a Celery task")
     if run is not None and run.startswith(CELERY_PREFIX):
         message = f"tasks beginning with `{CELERY_PREFIX}` are Celery's own and never dispatched"
-        spot.error("reserved-run", message)
+        node.error("reserved-run", message)
     return run
 
 
-def _read_using(spot: Spot) -> None:
-    if spot.text is None:
-        spot.error("wrong-type", f"must be an executor's name, not {spot.kind}")
-    elif spot.text not in EXECUTORS:
-        message = f'there is no executor `{spot.text}`: write `"celery"`, the only one, or leave the key out'
-        spot.error("unknown-executor", message)
+def _read_using(node: Node) -> None:
+    if node.text is None:
+        node.error("wrong-type", f"must be an executor's name, not {node.kind}")
+    elif node.text not in EXECUTORS:
+        message = f'there is no executor `{node.text}`: write `"celery"`, the only one, or leave the key out'
+        node.error("unknown-executor", message)
 
 
-def _read_duration(spot: Spot) -> int | None:
-    if spot.text is None:
-        seconds = spot.number
+def _read_duration(node: Node) -> int | None:
+    if node.text is None:
+        seconds = node.number
         hint = f': write `"{seconds}s"` for seconds' if isinstance(seconds, int) and seconds > 0 else ""
-        message = f"must be a duration such as `10s`, `5m`, `36h`, `40d` or `1h30m`, not {spot.kind}{hint}"
-        spot.error("wrong-type", message)
+        message = f"must be a duration such as `10s`, `5m`, `36h`, `40d` or `1h30m`, not {node.kind}{hint}"
+        node.error("wrong-type", message)
         return None
-    micros = parse_duration(spot.text)
+    micros = parse_duration(node.text)
     if micros is None:
         message = (
-            f"`{spot.text[:40]}` is no duration: write days, hours, minutes and seconds in this order, as in "
+            f"`{node.text[:40]}` is no duration: write days, hours, minutes and seconds in this order, as in "
             "`40d`, `1h30m` or `10s`; more than zero, and no more than a hundred years"
         )
-        spot.error("bad-duration", message)
+        node.error("bad-duration", message)
     return micros
 
 
-def _read_retry(spot: Spot) -> Retry | None:
-    if not spot.is_object:
-        spot.error("wrong-type", f'must be an object, `{{"max": 3, "backoff": "10s"}}`, not {spot.kind}')
+def _read_retry(node: Node) -> Retry | None:
+    if not node.is_object:
+        node.error("wrong-type", f'must be an object, `{{"max": 3, "backoff": "10s"}}`, not {node.kind}')
         return None
     most, backoff_us, factor = 0, 0, 1.0
     longest_us: int | None = None
-    given: dict[str, Spot] = {}
-    for key, value in spot.members():
+    given: dict[str, Node] = {}
+    for key, value in node.members():
         if key.text not in RETRY_KEYS:
             message = unknown_key(key.text, RETRY_KEYS, f"the keys of `retry` are {listed(RETRY_KEYS)}")
-            key.error(spot.findings, "unknown-key", message)
+            key.error(node.findings, "unknown-key", message)
             continue
         if value.is_null and key.text != "max":
             continue  # equals leaving the key out
@@ -349,33 +356,33 @@ def _read_retry(spot: Spot) -> Retry | None:
                 longest_us = _read_duration(value)
             case _:
                 assert_never(key.text)
-    if "max" not in given and spot.is_whole:
-        spot.error("missing-key", "`max` is missing: how many further attempts there may be")
+    if "max" not in given and node.is_whole:
+        node.error("missing-key", "`max` is missing: how many further attempts there may be")
     _check_retry(given, backoff_us=backoff_us, longest_us=longest_us)
     return Retry(max=most, backoff_us=backoff_us, factor=factor, max_backoff_us=longest_us)
 
 
-def _read_max(spot: Spot) -> int:
-    number = spot.number
+def _read_max(node: Node) -> int:
+    number = node.number
     if not isinstance(number, int):
-        spot.error("wrong-type", f"must be an integer, 0 or more, not {_of_number(spot)}")
+        node.error("wrong-type", f"must be an integer, 0 or more, not {_of_number(node)}")
         return 0
     if not 0 <= number <= MOST_RETRIES:
-        spot.error("wrong-value", f"must be from 0 to {MOST_RETRIES}, not {number}")
+        node.error("wrong-value", f"must be from 0 to {MOST_RETRIES}, not {number}")
     return number
 
 
-def _read_factor(spot: Spot) -> float:
-    number = spot.number
+def _read_factor(node: Node) -> float:
+    number = node.number
     if number is None:
-        spot.error("wrong-type", f"must be a number, 1 or more, not {spot.kind}")
+        node.error("wrong-type", f"must be a number, 1 or more, not {node.kind}")
         return 1.0
     if number < 1:
-        spot.error("wrong-value", f"must be 1 or more, not {number}: waits do not shrink")
+        node.error("wrong-value", f"must be 1 or more, not {number}: waits do not shrink")
     return float(number)
 
 
-def _check_retry(given: Mapping[str, Spot], *, backoff_us: int, longest_us: int | None) -> None:
+def _check_retry(given: Mapping[str, Node], *, backoff_us: int, longest_us: int | None) -> None:
     """Doubts about the members of a ``retry`` together."""
     if "backoff" not in given:
         for key in ("factor", "maxBackoff"):
@@ -385,5 +392,5 @@ def _check_retry(given: Mapping[str, Spot], *, backoff_us: int, longest_us: int 
         given["maxBackoff"].warn("no-effect", "is shorter than `backoff`, so every wait is this long")
 
 
-def _of_number(spot: Spot) -> str:
-    return spot.kind if spot.number is None else f"{spot.number}"
+def _of_number(node: Node) -> str:
+    return node.kind if node.number is None else f"{node.number}"

@@ -15,8 +15,8 @@ from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.durations import format_duration
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX, TasksFile, read_tasks
+from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rules import check_rules
-from triggerstream.wire.tasksfile.spots import Findings
 
 _EVENT_BYTES = 1_024
 """The most bytes that the event of a configuration has beside the file's text."""

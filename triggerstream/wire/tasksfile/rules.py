@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from itertools import combinations
 
 from triggerstream.wire.tasksfile.keys import Entry
-from triggerstream.wire.tasksfile.spots import Findings, Name, listed
+from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, listed
 
 _CLOSE = 0.85
 """How alike a parameter's key and a trigger must be to look like a slip: one letter in seven."""
@@ -156,7 +156,7 @@ def _alternatives(entry: Entry, findings: Findings) -> None:
         f"all of these must arrive to abandon the task, yet {listed(alike)} look like alternatives: if any "
         "one should abandon it, have the application fire one trigger for all of them and name that"
     )
-    at = Name(text="", at=entry.unless_at, path=(entry.name.text, "unless"))
+    at = LocatedName(text="", at=entry.unless_at, path=(entry.name.text, "unless"))
     at.warn(findings, "unless-alternatives", message)
 
 

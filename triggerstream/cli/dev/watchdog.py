@@ -1,9 +1,9 @@
 """Runs one command so that it, and all that it starts, ends with the process that asked for it.
 
-    python -I -S guardian.py FD GRACE COMMAND [ARGUMENT …]
+    python -I -S watchdog.py FD GRACE COMMAND [ARGUMENT …]
 
 FD is the read end of a pipe whose write end the asking process holds: when that process ends, however it
-ends, the pipe does too, and everything below the guardian is killed at once. SIGTERM is passed on to the
+ends, the pipe does too, and everything below the watchdog is killed at once. SIGTERM is passed on to the
 command, which has GRACE seconds before the same happens. The exit status is the command's.
 
 Only the standard library, and run as a script: it has to start in milliseconds and to stay small.
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, lambda received, _frame: signals.append(received))
-    child = subprocess.Popen(arguments[2:], preexec_fn=_die_with_the_guardian, process_group=0)  # noqa: S603, PLW1509 - one thread only
+    child = subprocess.Popen(arguments[2:], preexec_fn=_die_with_the_watchdog, process_group=0)  # noqa: S603, PLW1509 - one thread only
     poll = select.poll()
     poll.register(parent, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
@@ -67,8 +67,8 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _die_with_the_guardian() -> None:
-    """In the child, before it becomes the command: nothing must outlive a guardian that is itself killed."""
+def _die_with_the_watchdog() -> None:
+    """In the child, before it becomes the command: nothing must outlive a watchdog that is itself killed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

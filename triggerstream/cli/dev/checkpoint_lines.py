@@ -1,4 +1,4 @@
-"""Tells what an engine does: a line for each decision and each outcome, in the order of the log."""
+"""Output lines of `dev` for each decision, outcome and dead letter, in the order of the log."""
 
 from __future__ import annotations
 
@@ -28,89 +28,86 @@ from triggerstream.wire.instants import format_instant
 from triggerstream.wire.records import Record
 
 _DETAILED = 200
-"""Records up to which each is told of; of more that came meanwhile only the sum. Nobody reads faster."""
+"""The most records that are printed one by one; if more have come meanwhile, only their sums are printed:
+nobody can read faster."""
 
-Tell = Callable[[JsonObject], None]
 
+class CheckpointLines:
+    """A queue of durable checkpoints, and the task that writes their lines with ``write_event``."""
 
-class Narrator:
-    """Takes durable checkpoints, and prints their lines in a separate task."""
-
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, write_event: Callable[[JsonObject], None]) -> None:
+        self._write_event = write_event
         self._checkpoints: deque[Checkpoint] = deque()
         self._came = asyncio.Event()
-        self._told: int | None = None
 
     def take(self, checkpoint: Checkpoint) -> None:
-        """Note a checkpoint; returns at once."""
+        """Add a checkpoint to the queue; returns at once."""
         self._checkpoints.append(checkpoint)
         self._came.set()
 
     async def run(self, reader: Reader, *, since: int) -> None:
-        """Print the checkpoints beyond offset ``since``, until cancelled."""
-        self._told = since
+        """Write the lines of the checkpoints beyond offset ``since``, until cancelled."""
+        written = since
         while True:
             await self._came.wait()
             self._came.clear()
             while self._checkpoints:
-                await self._tell_some(reader)
+                written = await self._write_waiting(reader, written)
 
-    async def _tell_some(self, reader: Reader) -> None:
-        told = self._told or 0
+    async def _write_waiting(self, reader: Reader, written: int) -> int:
+        """Write the lines of all waiting checkpoints beyond offset ``written``; return the offset reached."""
         checkpoints = list(self._checkpoints)
         self._checkpoints.clear()
         end = checkpoints[-1].offset
-        if end - told > _DETAILED:
-            self._tell(
+        if end - written > _DETAILED:
+            self._write_event(
                 {
                     "event": "sum",
-                    "events": end - told,
+                    "events": end - written,
                     "decided": sum(len(c.decided) for c in checkpoints),
                     "deadLetters": sum(len(c.dead_letters) for c in checkpoints),
                 }
             )
-            self._told = end
-            return
-        records = await reader.records(after=told - 1, limit=_DETAILED)
+            return end
+        records = await reader.records(after=written - 1, limit=_DETAILED)
         for checkpoint in checkpoints:
             for record in records:
-                if told <= record.offset < checkpoint.offset:
-                    self._tell_outcome(record)
-            told = max(told, checkpoint.offset)
+                if written <= record.offset < checkpoint.offset:
+                    self._write_outcome(record)
+            written = max(written, checkpoint.offset)
             for decided in checkpoint.decided:
-                self._tell(_decided(decided.decision))
+                self._write_event(_decision_fields(decided.decision))
             for letter in checkpoint.dead_letters:
-                self._tell(_dead(letter))
-        self._told = told
+                self._write_event(_dead_letter_fields(letter))
+        return written
 
-    def _tell_outcome(self, record: Record) -> None:
+    def _write_outcome(self, record: Record) -> None:
         try:
             event = decode(record)
         except DecodeError:
             return
         if not isinstance(event, ConfigApplied) and isinstance(event.body, Outcome):
-            self._tell(_outcome(event, event.body))
+            self._write_event(_outcome_fields(event, event.body))
 
 
-def _decided(decision: Decision) -> JsonObject:
-    said: JsonObject = {
+def _decision_fields(decision: Decision) -> JsonObject:
+    fields: JsonObject = {
         "event": "revoked" if isinstance(decision, Revoke) else "decided",
         "session": decision.session,
         "instance": decision.instance,
         "command": decision.id,
     }
     if isinstance(decision, Command):
-        said["time"] = format_instant(decision.decided_us)
-        said["run"] = decision.run
-        said["because"] = [cause.trigger for cause in decision.causes]
+        fields["time"] = format_instant(decision.decided_us)
+        fields["run"] = decision.run
+        fields["because"] = [cause.trigger for cause in decision.causes]
         if decision.attempt:
-            said["attempt"] = decision.attempt
-    return said
+            fields["attempt"] = decision.attempt
+    return fields
 
 
-def _outcome(event: Event, outcome: Outcome) -> JsonObject:
-    said: JsonObject = {
+def _outcome_fields(event: Event, outcome: Outcome) -> JsonObject:
+    fields: JsonObject = {
         "event": type(outcome).__name__.lower(),
         "session": event.session,
         "instance": outcome.instance,
@@ -119,21 +116,21 @@ def _outcome(event: Event, outcome: Outcome) -> JsonObject:
     }
     match outcome:
         case Finished(result=result):
-            said["result"] = result
+            fields["result"] = result
         case Failed(error=error, reason=reason):
-            said["error"] = error
+            fields["error"] = error
             if reason is not None:
-                said["reason"] = reason
+                fields["reason"] = reason
         case Retried(after_us=after_us):
-            said["after"] = after_us / 1_000_000
+            fields["after"] = after_us / 1_000_000
         case Started() | Skipped() | Revoked():
             pass
         case _:
             assert_never(outcome)
-    return said
+    return fields
 
 
-def _dead(letter: DeadLetter) -> JsonObject:
+def _dead_letter_fields(letter: DeadLetter) -> JsonObject:
     record = letter.record
     return {
         "event": "dead letter",

@@ -14,7 +14,7 @@ from triggerstream.wire.tasksfile.tree import Array, Document, Object, Path, Sca
 
 
 class Findings:
-    """Gathers what is wrong with a document. ``errors`` counts those that are no mere doubts."""
+    """The findings about a document. ``errors`` is the number of those that are errors, not warnings."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -33,7 +33,7 @@ class Findings:
         self._found.append((at, finding))
 
     def where(self, at: int) -> str:
-        """``line:column`` of a place."""
+        """A position as ``line:column``."""
         return self._document.where(at)
 
     def sorted(self) -> list[Finding]:
@@ -42,24 +42,24 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Name:
-    """A name as it stands in the file: a key, or the name of a trigger."""
+class LocatedName:
+    """A name of the file, a key or a trigger, with its path and position."""
 
     text: str
     at: int
     path: Path
 
     def error(self, findings: Findings, code: str, message: str) -> None:
-        """Report an error in the name."""
+        """Add an error about the name."""
         findings.add(code, self.at, self.path, message)
 
     def warn(self, findings: Findings, code: str, message: str) -> None:
-        """Report a doubt about the name."""
+        """Add a warning about the name."""
         findings.add(code, self.at, self.path, message, severity="warning")
 
 
-class Spot:
-    """A value with its path, and where to report what is wrong with it."""
+class Node:
+    """A value with its path and position, and the list to which findings about it are added."""
 
     __slots__ = ("findings", "path", "value")
 
@@ -70,16 +70,16 @@ class Spot:
 
     @property
     def at(self) -> int:
-        """The place of its first character."""
+        """The position of its first character."""
         return self.value.at
 
     def error(self, code: str, message: str) -> None:
-        """Report an error in the value, unless it could not be read, which was reported before."""
+        """Add an error about the value, unless it could not be read: that is a finding already."""
         if not self.is_broken:
             self.findings.add(code, self.value.at, self.path, message)
 
     def warn(self, code: str, message: str) -> None:
-        """Report a doubt about the value."""
+        """Add a warning about the value."""
         self.findings.add(code, self.value.at, self.path, message, severity="warning")
 
     @property
@@ -89,33 +89,33 @@ class Spot:
 
     @property
     def is_null(self) -> bool:
-        """``null``."""
+        """True for ``null``."""
         return isinstance(self.value, Scalar) and self.value.value is None
 
     @property
     def is_object(self) -> bool:
-        """An object."""
+        """True for an object."""
         return isinstance(self.value, Object)
 
     @property
     def is_list(self) -> bool:
-        """A list."""
+        """True for a list."""
         return isinstance(self.value, Array)
 
     @property
     def is_whole(self) -> bool:
-        """No mistake can have hidden some of it."""
+        """True if no syntax error can have hidden a part of the value."""
         return not self.is_broken if isinstance(self.value, Scalar) else self.value.whole
 
     @property
     def text(self) -> str | None:
-        """The value of a string."""
+        """The value of a string; None for any other type."""
         value = self.value
         return value.value if isinstance(value, Scalar) and isinstance(value.value, str) else None
 
     @property
     def number(self) -> int | float | None:
-        """The value of a number. JSON has one kind of them: 5.0 is 5, as in JSON Schema."""
+        """The value of a number; None for any other type. 5.0 equals 5, as in JSON Schema."""
         value = self.value.value if isinstance(self.value, Scalar) else None
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
@@ -138,18 +138,21 @@ class Spot:
             case _:
                 return "a number"
 
-    def members(self) -> Iterator[tuple[Name, Spot]]:
-        """The keys and values of an object, repeated ones included; none of anything else."""
+    def members(self) -> Iterator[tuple[LocatedName, Node]]:
+        """The keys and values of an object, repeated keys included; nothing for any other type."""
         if isinstance(self.value, Object):
             for member in self.value.members:
                 path = (*self.path, member.key)
-                yield Name(text=member.key, at=member.at, path=path), Spot(member.value, path, self.findings)
+                yield (
+                    LocatedName(text=member.key, at=member.at, path=path),
+                    Node(member.value, path, self.findings),
+                )
 
-    def items(self) -> Iterator[Spot]:
-        """The values of a list; none of anything else."""
+    def items(self) -> Iterator[Node]:
+        """The values of a list; nothing for any other type."""
         if isinstance(self.value, Array):
             for index, item in enumerate(self.value.items):
-                yield Spot(item, (*self.path, index), self.findings)
+                yield Node(item, (*self.path, index), self.findings)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -159,7 +162,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def meant(key: str, known: Iterable[str]) -> str | None:
-    """The known name that ``key`` was meant to be: one of another case or style, or a likely slip."""
+    """The known name that ``key`` probably stands for: it differs in case, style or by a typing error."""
     folded: Mapping[str, str] = {_fold(name): name for name in known}
     close = get_close_matches(_fold(key[:80]), folded, n=1, cutoff=0.7)
     return folded[close[0]] if close else None

@@ -1,0 +1,192 @@
+"""Output of `dev`: lines for people, or JSON lines for programs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from triggerstream.cli.findings import finding_fields, finding_line
+from triggerstream.cli.printing import Styled, brief, json_line, print_line
+from triggerstream.core.errors import ConfigError
+from triggerstream.core.ids import Json, JsonObject
+from triggerstream.engine.loglimit import LibraryLimit
+
+_SECRET = re.compile(r"(://[^:/@]*):[^@/]*@")
+
+
+def _without_passwords(line: str) -> str:
+    """``line`` without the passwords of URLs."""
+    return _SECRET.sub(r"\1:…@", line)
+
+
+_COLOURS = {
+    "decided": "cyan",
+    "started": "blue",
+    "finished": "green",
+    "failed": "red",
+    "dead letter": "red",
+    "retried": "yellow",
+    "revoked": "yellow",
+}
+
+
+class DevOutput(Protocol):
+    """The output of `dev`."""
+
+    def write_event(self, event: JsonObject) -> None:
+        """Write a decision, an outcome or a dead letter."""
+
+    def write_line(self, source: str, line: str) -> None:
+        """Write a line of the worker, the broker or the engine's log."""
+
+    def write_ready(self, ready: JsonObject) -> None:
+        """Write that all processes run."""
+
+    def write_applied(self, file: Path, tasks: int) -> None:
+        """Write that a changed tasks file is in force."""
+
+    def write_refused(self, file: Path, error: Exception) -> None:
+        """Write why a changed tasks file cannot be used."""
+
+
+class PlainOutput:
+    """Lines for people."""
+
+    def write_event(self, event: JsonObject) -> None:
+        """One line with time, session, instance and event."""
+        kind = str(event["event"])
+        if kind == "sum":
+            counts = f"{event['decided']} decisions, {event['deadLetters']} dead letters"
+            print_line(f"… {event['events']} events, {counts}")
+            return
+        print_line(
+            Styled(text=_clock(event.get("time")), dim=True),
+            f"  {event.get('session') or '-'}  {event.get('instance', '')}  ",
+            Styled(text=kind, colour=_COLOURS.get(kind), bold=kind in {"failed", "dead letter"}),
+            _details(kind, event),
+        )
+
+    def write_line(self, source: str, line: str) -> None:
+        """The line, after its source."""
+        if line.strip():
+            print_line(Styled(text=f"{source:<6} │ ", dim=True), _without_passwords(line))
+
+    def write_ready(self, ready: JsonObject) -> None:
+        """The running processes, their addresses, and the next steps."""
+        print_line(Styled(text="triggerstream dev", bold=True))
+        print_line(f"  tasks    {ready['tasks']} ({_count(ready['count'], 'task')}), applied when it changes")
+        print_line(f"  state    {ready['directory']}")
+        print_line(f"  intake   {ready['url']}")
+        print_line(f"  pages    {ready['url']}/")
+        if ready["celery"] is None:
+            print_line("  worker   none: decisions are kept until there is one (--celery module:app)")
+        else:
+            broker = "a Valkey server of dev" if ready["ownBroker"] else "from the app's configuration"
+            if ready["broker"] and not ready["ownBroker"]:
+                broker = _without_passwords(str(ready["broker"]))
+            print_line(f"  worker   {ready['celery']}, broker: {broker}")
+        print_line(f"  try      {ready['try']}")
+        print_line("Press Ctrl-C to stop dev and all its processes.")
+        print_line()
+
+    def write_applied(self, file: Path, tasks: int) -> None:
+        """One line."""
+        print_line(Styled(text=f"{file}: applied ({_count(tasks, 'task')})", colour="green"))
+
+    def write_refused(self, file: Path, error: Exception) -> None:
+        """One line for every finding, as `config check` prints it, and one that nothing has changed."""
+        print_findings(error)
+        print_line(f"{file}: nothing has changed; the file that was applied before stays in force", err=True)
+
+
+class JsonOutput:
+    """JSON lines on standard output; lines of other sources on standard error."""
+
+    def write_event(self, event: JsonObject) -> None:
+        """The object itself."""
+        json_line(event)
+
+    def write_line(self, source: str, line: str) -> None:
+        """The line on standard error, after its source."""
+        print_line(f"{source}: {_without_passwords(line)}", err=True)
+
+    def write_ready(self, ready: JsonObject) -> None:
+        """The addresses."""
+        json_line({"event": "ready", **{name: value for name, value in ready.items() if name != "try"}})
+
+    def write_applied(self, file: Path, tasks: int) -> None:
+        """The file and its number of tasks."""
+        json_line({"event": "applied", "file": str(file), "tasks": tasks})
+
+    def write_refused(self, file: Path, error: Exception) -> None:
+        """The file and every finding, as `config check --json` prints it; or why it cannot be read."""
+        refused: JsonObject = {"event": "refused", "file": str(file)}
+        if isinstance(error, ConfigError):
+            refused["findings"] = [finding_fields(error.name, finding) for finding in error.findings]
+        else:
+            refused |= {"findings": [], "error": str(error)}
+        json_line(refused)
+
+
+def print_findings(error: Exception) -> None:
+    """Print on standard error one line for every finding of a tasks file, or why it cannot be read."""
+    if not isinstance(error, ConfigError):
+        print_line(str(error), err=True)
+        return
+    for finding in error.findings:
+        print_line(*finding_line(error.name, finding), err=True)
+
+
+class LogLines(logging.Handler):
+    """Log handler that writes each record as one line: the message, then its fields.
+
+    The number of lines from libraries is limited.
+    """
+
+    def __init__(self, write_line: Callable[[str, str], None]) -> None:
+        super().__init__(level=logging.WARNING)
+        self.addFilter(LibraryLimit())
+        self._write_line = write_line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; an exception adds its type and message."""
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        pairs = " ".join(f"{name}={value}" for name, value in fields.items())
+        cause = record.exc_info[1] if record.exc_info else None
+        error = f": {type(cause).__name__}: {cause}" if cause is not None else ""
+        first = record.getMessage().partition("\n")[0]
+        self._write_line("engine", f"{first}{error}{f' ({pairs})' if pairs else ''}")
+
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _clock(instant: Json) -> str:
+    """The time of day of an RFC 3339 instant, UTC."""
+    return str(instant)[11:19] if isinstance(instant, str) else " " * 8
+
+
+def _count(number: Json, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _details(kind: str, event: JsonObject) -> str:
+    because = event.get("because")
+    match kind:
+        case "decided":
+            names = ", ".join(str(name) for name in because) if isinstance(because, list) else ""
+            again = f" (attempt {event['attempt']})" if "attempt" in event else ""
+            return f" to run {event['run']}{again}" + (f": {names} arrived" if names else "")
+        case "finished":
+            return f" {brief(event.get('result'))}"
+        case "failed":
+            return f": {event['error']}"
+        case "retried":
+            return f" in {event['after']:g} s" if isinstance(event.get("after"), float) else ""
+        case "dead letter":
+            return f" offset {event['offset']}: {event['reason']}"
+        case _:
+            return ""
