@@ -19,6 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+	@echo "Installed: .venv/bin/triggerstream --help lists the commands"
 
 hooks: install ## Have git run the checks of .pre-commit-config.yaml before each commit and push
 	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push

@@ -23,8 +23,9 @@ class Cli:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def __call__(self, *arguments: str, stdin: bytes = b"", at: str | None = None) -> Ran:
-        env = {"TRIGGERSTREAM_AT": at or str(self.directory)}
+    def __call__(self, *arguments: str, stdin: bytes = b"", at: str | None = None, bare: bool = False) -> Ran:
+        """Run the command; ``bare``: with no address in the environment."""
+        env = {"TRIGGERSTREAM_AT": None if bare else at or str(self.directory)}
         ran = CliRunner().invoke(main, list(arguments), input=stdin, env=env)
         if ran.exception is not None and not isinstance(ran.exception, SystemExit):
             raise ran.exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.k8s.rendering import of_kind, render
+from tests.support.kafka.server import ROOT
 from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.web.metrics import bridge_registry, worker_registry
 
+_ROW = re.compile(r"^\| `(Triggerstream\w+)` \| (\w+) \| (.*?)(?<!\\) \| ", re.MULTILINE)
+"""A row of the table of alerts: name, severity, condition."""
 _OTHERS = {
     "kube_pod_container_status_restarts_total",
     "kubelet_volume_stats_used_bytes",
     "kubelet_volume_stats_capacity_bytes",
 }
-"""What the cluster measures itself."""
+"""Metrics of the cluster itself."""
 
 
 def _rules() -> list[dict[str, Any]]:
@@ -27,7 +31,7 @@ def _rules() -> list[dict[str, Any]]:
 
 
 def _names(registry: CollectorRegistry) -> set[str]:
-    """As they stand in a query: a counter's ends in ``_total``, a histogram's in what it counts."""
+    """Names in queries: those of counters end in ``_total``, those of histograms in ``_bucket`` etc."""
     ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
     return {f"{family.name}{end}" for family in registry.collect() for end in ends.get(family.type, ("",))}
 
@@ -55,6 +59,21 @@ def test_alerts_ask_for_metrics_that_there_are(tmp_path: Path) -> None:
     asked = {rule["alert"]: _asked(rule["expr"]) for rule in _rules()}
     assert all(asked.values())
     assert {alert: names - there for alert, names in asked.items()} == {alert: set() for alert in asked}
+
+
+def _documented() -> dict[str, tuple[str, str]]:
+    """Severity and condition of each alert in docs/operations.md."""
+    rows = _ROW.findall((ROOT / "docs" / "operations.md").read_text(encoding="utf-8"))
+    return {alert: (severity, condition.replace("\\|", "|")) for alert, severity, condition in rows}
+
+
+def _condition(rule: dict[str, Any]) -> str:
+    return f"`{rule['expr']}`" + (f" for {rule['for']}" if "for" in rule else "")
+
+
+def test_operations_page_lists_the_alerts_with_their_thresholds() -> None:
+    alerts = {rule["alert"]: (rule["labels"]["severity"], _condition(rule)) for rule in _rules()}
+    assert _documented() == alerts
 
 
 def test_an_alert_says_how_bad_it_is_and_what_it_means() -> None:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +19,14 @@ from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json
 from triggerstream.engine.ports import Log, Reader
-from triggerstream.settings import DEFAULT_APP, DEFAULT_DIRECTORY, Address, locate
+from triggerstream.settings import (
+    DEFAULT_APP,
+    DEFAULT_DIRECTORY,
+    Address,
+    KafkaAddress,
+    kafka_address,
+    locate,
+)
 
 if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
@@ -85,7 +93,7 @@ def _place_option(*names: str, where: str) -> Callable[[_F], _F]:
 
 
 def skip_option(command: _F) -> _F:
-    """The option for ranges of a log that an operator has given up."""
+    """The option for offsets that an operator has declared lost."""
     return click.option(
         "--skip",
         "lost",
@@ -114,27 +122,81 @@ def state_directory_option(command: _F) -> _F:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 
 
-def kafka_app_options(command: _F) -> _F:
-    """The options that name an app in Kafka, of a process that works on it."""
+def kafka_at_option(command: _F) -> _F:
+    """The options of a command that works on apps in Kafka only: the app's address, and how Kafka is reached.
+
+    ``at`` is None if neither the option nor the environment names an address.
+    """
+    return click.option(
+        "--at",
+        metavar="ADDRESS",
+        envvar=variables.AT,
+        show_envvar=True,
+        help="The app's address: kafka://127.0.0.1:9092/app.",
+    )(kafka_config_option(command))
+
+
+def kafka_app_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that name an app in Kafka, of a process that works on it: passed on as ``address``."""
+
+    @wraps(command)
+    def with_address(
+        *arguments: object, at: str | None, kafka: str | None, app: str, **others: object
+    ) -> None:
+        command(*arguments, address=_kafka_app(at, kafka, app), **others)
+
+    decorated: Callable[..., None] = with_address
     for option in (
         click.option(
             "--app",
             default=DEFAULT_APP,
             show_default=True,
-            help="The app's name, with which its topics begin.",
+            help="With --kafka: the app's name, with which its topics begin.",
         ),
-        kafka_config_option,
         click.option(
             "--kafka",
             metavar="HOST:PORT",
             envvar=variables.KAFKA,
             show_envvar=True,
-            required=True,
-            help="A broker of the cluster, or several with commas between them.",
+            help="Instead of --at: a broker of the cluster, or several with commas between them.",
         ),
+        kafka_at_option,
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
+
+
+def _kafka_app(at: str | None, kafka: str | None, app: str) -> KafkaAddress:
+    """The address that ``--at``, or ``--kafka`` and ``--app``, name for the current command.
+
+    An argument counts more than the environment; there, the brokers count more than the address, which may be
+    that of a state directory.
+
+    Raises:
+        UsageError: they name no app in Kafka, or more than one.
+    """
+    context = click.get_current_context()
+    given = {
+        name
+        for name in ("at", "kafka", "app")
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if "at" in given and len(given) > 1:
+        raise UsageError("--at names the brokers and the app: leave out --kafka and --app")
+    if kafka is not None and "at" not in given:
+        return kafka_address(kafka, app)
+    address = None if at is None else locate(at)
+    if not isinstance(address, KafkaAddress):
+        raise _no_kafka(address, f"a {context.info_name} works on an app in Kafka")
+    if "app" in given:
+        raise UsageError(f"{variables.AT} names the app already: leave out --app, or add --kafka")
+    return address
+
+
+def _no_kafka(address: Address | None, why: str) -> UsageError:
+    """The error of a command for apps in Kafka if ``address`` is none of them; ``why``: the reason."""
+    named = "" if address is None else f"{address}: "
+    return UsageError(f"{named}{why}: name one with --at kafka://HOST:PORT/APP or {variables.AT}")
 
 
 def session_timeout_option(others: str) -> Callable[[_F], _F]:
@@ -174,9 +236,9 @@ def probes_options(command: _F) -> _F:
 
 
 def web_options(command: _F) -> _F:
-    """The options of a worker that shows pages."""
+    """The options of a worker's pages."""
     for option in (
-        click.option("--without-web", is_flag=True, help="Show no pages."),
+        click.option("--without-web", is_flag=True, help="Serve no pages."),
         click.option(
             "--web-url",
             metavar="URL",
@@ -291,9 +353,9 @@ def existing(at: str) -> Address:
 
 
 def quiet() -> None:
-    """Keep what libraries log from standard error: what goes wrong is raised, and told in one line.
+    """Limit what libraries log to standard error: nothing of aiokafka, a bounded number of lines of others.
 
-    Of aiokafka's lines none is written, of others' a bounded number.
+    A command prints the error that it raises, in one line.
     """
     from triggerstream.engine.loglimit import LIMIT
 
@@ -303,24 +365,24 @@ def quiet() -> None:
         logging.lastResort.addFilter(LIMIT)
 
 
-def administered(at: str, what: str) -> Administration:
-    """The administration of the app that ``--at`` names, where ``what`` can be done in Kafka only.
+def administered(at: str | None, why: str) -> Administration:
+    """The administration of the app that ``--at`` names; ``why``: the reason why it must be in Kafka.
 
     Raises:
-        UsageError: it names something else.
+        UsageError: it names no app in Kafka.
     """
     from triggerstream import bootstrap
 
-    address = locate(at)
-    if not address.administered:
-        raise UsageError(f"{address}: {what}: name one with --at kafka://HOST:PORT/APP or {variables.AT}")
+    address = None if at is None else locate(at)
+    if address is None or not address.administered:
+        raise _no_kafka(address, why)
     quiet()
     return bootstrap.administration(address)
 
 
 @asynccontextmanager
 async def viewing(at: str) -> AsyncIterator[View]:
-    """A view of the sessions at what ``--at`` names."""
+    """A view of the sessions at the address that ``--at`` names."""
     from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.queries.view import View
 
@@ -331,7 +393,7 @@ async def viewing(at: str) -> AsyncIterator[View]:
 
 @asynccontextmanager
 async def reading(at: str, configurations: ConfigurationCache | None = None) -> AsyncIterator[Reader]:
-    """A reader of what ``--at`` names, which takes parsed tasks files from ``configurations``."""
+    """A reader at the address that ``--at`` names, which takes parsed tasks files from ``configurations``."""
     from triggerstream import bootstrap
 
     reader = bootstrap.reader(existing(at), configurations)
@@ -343,7 +405,7 @@ async def reading(at: str, configurations: ConfigurationCache | None = None) -> 
 
 @asynccontextmanager
 async def appending(at: str) -> AsyncIterator[Log]:
-    """The log of what ``--at`` names, to append to."""
+    """The log at the address that ``--at`` names, to append to."""
     from triggerstream import bootstrap
 
     log = bootstrap.log(existing(at))

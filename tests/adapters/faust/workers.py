@@ -63,8 +63,8 @@ class WorkerProcess:
         directory.parent.mkdir(parents=True, exist_ok=True)
         self.output = directory.with_suffix(".log")
         self._from = self.output.stat().st_size if self.output.exists() else 0
-        command = [sys.executable, *program, "worker", "--kafka", connection.bootstrap]
-        command += ["--app", app, "--dir", str(directory), "--session-timeout", session_timeout, *arguments]
+        command = [sys.executable, *program, "worker", "--at", f"kafka://{connection.bootstrap}/{app}"]
+        command += ["--dir", str(directory), "--session-timeout", session_timeout, *arguments]
         with self.output.open("ab") as stream:
             self._process = subprocess.Popen(
                 command,

@@ -69,8 +69,8 @@ class BridgeProcess:
         program: Sequence[str] = ("-m", "triggerstream"),
     ) -> None:
         self.output = output
-        command = [sys.executable, *program, "bridge", "--kafka", connection.bootstrap]
-        command += ["--app", app, "--broker", broker, "--session-timeout", "6s", *arguments]
+        command = [sys.executable, *program, "bridge", "--at", f"kafka://{connection.bootstrap}/{app}"]
+        command += ["--broker", broker, "--session-timeout", "6s", *arguments]
         with output.open("wb") as stream:
             self._process = subprocess.Popen(
                 command,

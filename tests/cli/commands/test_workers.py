@@ -64,7 +64,7 @@ async def test_workers_are_listed_and_one_that_was_killed_is_removed(app: Stage,
     assert "two at 127.0.0.1" in refused.err
     program, *words = printed_command(advice.remove_member(at, "one"), refused.err)
     assert program == "triggerstream"
-    assert "has left the group" in (await asyncio.to_thread(cli, *words)).out
+    assert "removed one from the group" in (await asyncio.to_thread(cli, *words)).out
     # Its session would have lasted longer than this.
     await two.ready(times=2)
     assert members(await asyncio.to_thread(cli, "workers", "list", "--json", at=at)) == {"two": [0, 1]}

@@ -106,7 +106,7 @@ async def leave(
                 raise for_code(code)(group)
         return True
 
-    async with translated(f"cannot leave the group {group} as {name}", timeout_s=timeout_s):
+    async with translated(f"cannot remove {name} from the group {group}", timeout_s=timeout_s):
         return await _of_coordinator(connection, group, ask)
 
 

@@ -21,7 +21,7 @@ from triggerstream.cli.options import kafka_app_options, probes_options, session
 from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.process_output import write_process_line
-from triggerstream.settings import KafkaAddress, kafka_address
+from triggerstream.settings import KafkaAddress
 from triggerstream.supervision.child import Supervision
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ class _From(click.ParamType):
 def bridge(
     supervision: Supervision | None,
     *,
-    kafka: str,
-    app: str,
+    address: KafkaAddress,
     spec: str | None,
     broker: str | None,
     allowed: tuple[str, ...],
@@ -123,9 +122,8 @@ def bridge(
     the child fails repeatedly although Kafka is available.
     """
     _log_to_stderr(verbose=verbose)
-    address = kafka_address(kafka, app)
     supervision = supervision or Supervision()
-    supervision.connecting(kafka)
+    supervision.connecting(address.bootstrap)
     allow = _allow_list(allowed, allow_file, allow_any=allow_any)
     from triggerstream import bootstrap
     from triggerstream.engine.background import TaskEndedError

@@ -11,7 +11,15 @@ from pathlib import Path
 import click
 
 from triggerstream.cli.findings import finding_fields, finding_line
-from triggerstream.cli.options import administered, at_option, existing, json_option, reading, run
+from triggerstream.cli.options import (
+    administered,
+    at_option,
+    existing,
+    json_option,
+    kafka_at_option,
+    reading,
+    run,
+)
 from triggerstream.cli.printing import Styled, json_line, print_line, print_lines
 from triggerstream.core import advice
 from triggerstream.core.errors import Finding
@@ -38,9 +46,9 @@ def config() -> None:
 
 @config.command("apply")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@at_option
+@kafka_at_option
 @json_option
-def apply_file(*, file: Path, at: str, as_json: bool) -> None:
+def apply_file(*, file: Path, at: str | None, as_json: bool) -> None:
     """Apply FILE to all sessions from now on, in every partition or in none."""
     from triggerstream.cli.tasks_file import load
 

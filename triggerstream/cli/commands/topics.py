@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import administered, at_option, json_option, run
+from triggerstream.cli.options import administered, json_option, kafka_at_option, run
 from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core.errors import LogError
 
@@ -36,9 +36,11 @@ def topics() -> None:
     is_flag=True,
     help="Also correct settings that `topics check` reports, and add missing partitions.",
 )
-@at_option
+@kafka_at_option
 @json_option
-def create(*, partitions: int | None, replicas: int | None, repair: bool, at: str, as_json: bool) -> None:
+def create(
+    *, partitions: int | None, replicas: int | None, repair: bool, at: str | None, as_json: bool
+) -> None:
     """Create missing topics, with the settings that an app needs.
 
     Without --repair, existing topics are not changed. The app's number of partitions never changes.
@@ -63,9 +65,9 @@ def create(*, partitions: int | None, replicas: int | None, repair: bool, at: st
 
 @topics.command()
 @click.option("--wait", is_flag=True, help="Wait until the cluster can be reached.")
-@at_option
+@kafka_at_option
 @json_option
-def check(*, wait: bool, at: str, as_json: bool) -> None:
+def check(*, wait: bool, at: str | None, as_json: bool) -> None:
     """Report what is wrong with the topics, and what repairs it. Exit status 1: no worker would start."""
     administration = administered(at, _KAFKA_ONLY)
 
@@ -104,9 +106,9 @@ def check(*, wait: bool, at: str, as_json: bool) -> None:
     help="The app's number of partitions, if no checkpoint has it.",
 )
 @click.option("--dry-run", is_flag=True, help="Append nothing; print what would be appended.")
-@at_option
+@kafka_at_option
 @json_option
-def rehome(*, partitions: int | None, dry_run: bool, at: str, as_json: bool) -> None:
+def rehome(*, partitions: int | None, dry_run: bool, at: str | None, as_json: bool) -> None:
     """Append records of partitions that were added to the events topic to the app's own partitions.
 
     Each copy keeps the original's identity and time, so repeating this duplicates nothing: repeat it until

@@ -19,7 +19,7 @@ from triggerstream.cli.options import (
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.process_output import write_process_line
-from triggerstream.settings import DEFAULT_DIRECTORY, kafka_address
+from triggerstream.settings import DEFAULT_DIRECTORY, KafkaAddress
 from triggerstream.supervision.child import Supervision
 
 
@@ -54,8 +54,7 @@ from triggerstream.supervision.child import Supervision
 def worker(
     supervision: Supervision | None,
     *,
-    kafka: str,
-    app: str,
+    address: KafkaAddress,
     directory: Path,
     web_host: str,
     web_port: int | None,
@@ -80,7 +79,6 @@ def worker(
     with all work in progress durable; 2 if you must repair something first; 70 or 75 if the child fails
     repeatedly although Kafka is available.
     """
-    address = kafka_address(kafka, app)
     from triggerstream import bootstrap
     from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.web.front import PageSettings
@@ -90,7 +88,7 @@ def worker(
             "--stay: a worker that stays in the group must come back under the same name: add --instance-id"
         )
     supervision = supervision or Supervision()
-    supervision.connecting(kafka)
+    supervision.connecting(address.bootstrap)
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         handlers=[console_handler()],

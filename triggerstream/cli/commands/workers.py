@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import administered, at_option, json_option, run
+from triggerstream.cli.options import administered, json_option, kafka_at_option, run
 from triggerstream.cli.printing import json_line, print_line
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def workers() -> None:
 
 
 @workers.command(name="list")
-@at_option
+@kafka_at_option
 @json_option
-def list_(*, at: str, as_json: bool) -> None:
+def list_(*, at: str | None, as_json: bool) -> None:
     """List the members of the groups of workers and bridges, with their partitions.
 
     A killed member is listed until its session times out: Kafka does not report when it last heard from a
@@ -64,8 +64,8 @@ _STATES = {
 
 @workers.command()
 @click.argument("name")
-@at_option
-def remove(*, name: str, at: str) -> None:
+@kafka_at_option
+def remove(*, name: str, at: str | None) -> None:
     """Remove the member NAME, whose process will not come back, so that others get its partitions at once.
 
     Removing a running member does no harm: it joins again. Exit status 1: there is no such member.
@@ -73,7 +73,7 @@ def remove(*, name: str, at: str) -> None:
     administration = administered(at, _KAFKA_ONLY)
     removed = run(administration.remove_member(name))
     for left in removed:
-        print_line(f"{name} has left the group {left}")
+        print_line(f"removed {name} from the group {left}")
     if not removed:
         known = [
             member.name for group in run(administration.groups()) for member in group.members if member.name
