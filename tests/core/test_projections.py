@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.core.story import SECOND, START_US, Story, task
+from triggerstream.core.events import FailureReason
 from triggerstream.core.ids import TaskName
-from triggerstream.core.projections import explain, timeline, waits_for
+from triggerstream.core.projections import explain, stored, timeline, waits_for
+from triggerstream.core.tasks import Rules
 from triggerstream.wire.answers import to_json
 from triggerstream.wire.instants import format_instant
 
@@ -217,3 +219,250 @@ def test_closed_session_is_explained_with_the_commands_that_it_had() -> None:
     shown = explained(story)
     assert (shown["closed"], shown["generation"]) == (True, 1)
     assert shown["tasks"][0]["instances"][0]["command"] == story.commands[0].id
+
+
+def at(seconds: int) -> str:
+    return format_instant(START_US + seconds * SECOND)
+
+
+def full_story() -> Story:
+    """A retried and resent instance, a cancelled, a skipped and a finished one; times tell facts apart."""
+    story = Story(
+        {
+            "t": task(
+                "a", "b", unless=["no"], retry={"max": 1, "backoff": "10s"}, withParams={"a": {"m": 2}}
+            ),
+            "u": task("a", andEvery="c"),
+            "w": task("a"),
+            "x": task("a"),
+        }
+    )
+    story.fire("a", {"n": 1}, id="e-1", source="shop", at=1)
+    story.fire("b", at=3)
+    story.started("t#0", at=4)
+    story.failed("t#0", "KeyError: 'x'", at=5)
+    story.timer(at=15)
+    story.resend("t#1")
+    story.started("t#1", at=17)
+    story.fire("no", at=18)
+    story.failed("t#1", "ValueError", reason=FailureReason.WORKER_LOST, at=19)
+    story.skipped("w#0", {"why": "empty"}, at=20)
+    story.cancel("u#0", reason="wrong order", by="ada")
+    story.finished("x#0", {"rows": 3}, at=21)
+    return story
+
+
+ORIGIN_A = {"offset": 0, "time": at(1), "id": "e-1", "source": "shop"}
+ORIGIN_B = {"offset": 1, "time": at(3)}
+LEAF_A = {"trigger": "a", "met": True, "by": ORIGIN_A, "data": {"n": 1}}
+LEAF_B = {"trigger": "b", "met": True, "by": ORIGIN_B, "data": {}}
+
+
+def test_retried_instance_is_explained_with_all_its_facts() -> None:
+    story = full_story()
+    shown = explained(story)["tasks"][0]
+    assert {key: value for key, value in shown.items() if key != "instances"} == {
+        "task": "t",
+        "inForce": True,
+        "run": "my_app.tasks.run",
+        "after": ["a", "b"],
+        "unless": ["no"],
+    }
+    assert shown["instances"][1] == {
+        "instance": "t#1",
+        "status": "failed",
+        "says": "failed: ValueError (worker lost)",
+        "after": [LEAF_A, LEAF_B],
+        "created": at(5),
+        "changed": at(19),
+        "unless": [{"trigger": "no", "arrived": True, "offset": 7}],
+        "command": story.command("t#1"),
+        "run": "my_app.tasks.run",
+        "kwargs": {"a": {"m": 2, "n": 1}, "b": {}},
+        "config": story.rules.current.hash,
+        "attempt": 1,
+        "retries": 1,
+        "cloneOf": "t#0",
+        "decided": at(15),
+        "decidedAt": 4,
+        "started": at(17),
+        "ended": at(19),
+        "reason": "worker lost",
+        "error": "ValueError",
+    }
+
+
+def test_ended_instances_are_explained_with_what_their_end_left() -> None:
+    story = full_story()
+    _, cancelled, skipped, finished = explained(story)["tasks"]
+    assert cancelled["instances"] == [
+        {
+            "instance": "u#0",
+            "status": "cancelled",
+            "says": "was cancelled (wrong order (ada))",
+            "after": [LEAF_A, {"trigger": "c", "met": False}],
+            "created": at(1),
+            "changed": at(20),
+            "ended": at(20),
+            "said": "wrong order (ada)",
+        }
+    ]
+    common = {
+        "after": [LEAF_A],
+        "created": at(1),
+        "run": "my_app.tasks.run",
+        "kwargs": {"a": {"n": 1}},
+        "config": story.rules.current.hash,
+        "attempt": 0,
+        "retries": 0,
+        "decided": at(1),
+        "decidedAt": 0,
+    }
+    assert skipped["instances"] == [
+        {
+            "instance": "w#0",
+            "status": "skipped",
+            "says": "was skipped",
+            "command": story.command("w#0"),
+            "changed": at(20),
+            "ended": at(20),
+            "metadata": {"why": "empty"},
+            **common,
+        }
+    ]
+    assert finished["instances"] == [
+        {
+            "instance": "x#0",
+            "status": "finished",
+            "says": "finished",
+            "command": story.command("x#0"),
+            "changed": at(21),
+            "ended": at(21),
+            "result": {"rows": 3},
+            **common,
+        }
+    ]
+
+
+def test_explained_session_has_its_own_facts() -> None:
+    story = full_story()
+    story.finished("x#0")
+    shown = explained(story)
+    assert {key: shown[key] for key in shown.keys() - {"tasks", "timeline"}} == {
+        "session": "s",
+        "generation": 0,
+        "closed": False,
+        "clock": at(21),
+        "offset": 12,
+        "config": {"met": story.rules.current.hash, "inForce": story.rules.current.hash},
+        "waitsFor": [],
+        "seen": [
+            {"trigger": "a", "by": ORIGIN_A, "usedBy": ["t", "u", "w", "x"]},
+            {"trigger": "b", "by": ORIGIN_B, "usedBy": ["t"]},
+            {"trigger": "no", "by": {"offset": 7, "time": at(18)}, "usedBy": ["t"]},
+            {"trigger": "x", "by": {"offset": 11, "time": at(21)}, "usedBy": []},
+        ],
+        "refused": 1,
+    }
+
+
+def test_session_that_waits_says_for_what_and_has_met_no_configuration_before_the_first() -> None:
+    story = Story({"t": task("a", "b")})
+    assert story.fire("a") == []
+    assert explained(story)["waitsFor"] == ["b"]
+    story.rules = Rules(app=story.app)
+    shown = explained(story)
+    assert shown["config"] == {"met": None, "inForce": None}
+
+
+def test_rows_of_the_timeline_have_all_their_facts() -> None:
+    story = full_story()
+    story.finished("x#0")
+    rows = explained(story)["timeline"]
+    assert rows[0] == {"offset": 0, "time": at(1), "what": "arrived", "type": "a"}
+    assert [row for row in rows if row.get("instance") in {"t#0", "t#1"}] == [
+        {
+            "offset": offset,
+            "time": at(seconds),
+            "what": "decided",
+            "instance": instance,
+            "run": "my_app.tasks.run",
+            "command": story.command(instance),
+            "because": [{"trigger": "a", "by": ORIGIN_A}, {"trigger": "b", "by": ORIGIN_B}],
+        }
+        for offset, seconds, instance in ((1, 3, "t#0"), (4, 15, "t#1"))
+    ]
+    assert rows[-2:] == [
+        {
+            "offset": 11,
+            "time": at(21),
+            "what": "reported",
+            "type": "triggerstream.task.finished",
+            "note": "x#0 finished",
+        },
+        {
+            "offset": 12,
+            "time": at(21),
+            "what": "refused",
+            "type": "triggerstream.task.finished",
+            "why": "wrong status",
+            "note": "x#0 is finished: a second outcome changes nothing",
+        },
+    ]
+
+
+def test_stored_session_has_the_facts_of_its_instances() -> None:
+    story = full_story()
+    assert story.state is not None
+    shown: Any = to_json(stored(story.session, story.state))
+    instances = shown.pop("instances")
+    assert shown == {
+        "session": "s",
+        "generation": 0,
+        "closed": False,
+        "offset": 11,
+        "clock": at(21),
+        "refused": 0,
+        "seen": ["a", "b", "no", "x"],
+    }
+    assert list(instances) == ["t#0", "t#1", "u#0", "w#0", "x#0"]
+    decided = {"kwargs": {"a": {"n": 1}}, "attempt": 0, "retries": 0, "created": at(1), "decided": at(1)}
+    assert instances["t#1"] == {
+        "status": "failed",
+        "kwargs": {"a": {"n": 1}, "b": {}},
+        "error": "ValueError",
+        "reason": "worker lost",
+        "attempt": 1,
+        "retries": 1,
+        "created": at(5),
+        "decided": at(15),
+        "started": at(17),
+        "ended": at(19),
+        "changed": at(19),
+    }
+    assert instances["u#0"] == {
+        "status": "cancelled",
+        "kwargs": {"a": {"n": 1}},
+        "said": "wrong order (ada)",
+        "attempt": 0,
+        "retries": 0,
+        "created": at(1),
+        "ended": at(20),
+        "changed": at(20),
+    }
+    assert instances["w#0"] == decided | {
+        "status": "skipped",
+        "metadata": {"why": "empty"},
+        "ended": at(20),
+        "changed": at(20),
+    }
+    assert instances["x#0"] == decided | {
+        "status": "finished",
+        "result": {"rows": 3},
+        "ended": at(21),
+        "changed": at(21),
+    }
+    story.finished("x#0")
+    story.close()
+    closed: Any = to_json(stored(story.session, story.state))
+    assert (closed["generation"], closed["closed"], closed["refused"]) == (1, True, 1)

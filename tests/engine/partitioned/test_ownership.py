@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore
+from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore, Durable
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.engine.partitioned.ownership import Owner
@@ -100,6 +100,46 @@ async def test_where_one_partition_cannot_be_had_the_take_over_of_the_others_end
     assert "fence" not in slow.durable.calls
     await owner.close()
     assert [made.phase for made in benches.made] == [PartitionPhase.CLOSED, PartitionPhase.CLOSED]
+
+
+class SlowEndLedger(BenchLedger):
+    """A ledger whose fence, once cancelled, ends only at its gate."""
+
+    def __init__(self, durable: Durable) -> None:
+        super().__init__(durable)
+        self.cancelled = asyncio.Event()
+
+    async def fence(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+            await self.fence_gate.wait()
+
+
+async def test_a_failed_take_over_returns_once_those_of_the_other_partitions_have_ended(
+    benches: Benches,
+) -> None:
+    refused, slow = benches.benches[0], benches.benches[1] = Bench(), Bench()
+    refused.durable.group_offset = 5
+    ledger = SlowEndLedger(slow.durable)
+    ledger.fence_gate.clear()
+    make = benches.make
+
+    def made(number: int) -> Partition:
+        partition = make(number)
+        if number == 1:
+            partition.ledger = ledger
+        return partition
+
+    async with asyncio.timeout(30):
+        opening = asyncio.create_task(Owner(made).open([0, 1]))
+        await ledger.cancelled.wait()
+        done, _ = await asyncio.wait([opening], timeout=0.1)
+        assert not done
+        ledger.fence_gate.set()
+        with pytest.raises(TakeOverError, match="has read up to offset 5"):
+            await opening
 
 
 async def test_counters_go_on_over_assignments(benches: Benches) -> None:
