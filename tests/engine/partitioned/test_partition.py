@@ -13,6 +13,7 @@ import pytest
 
 from tests.engine.partitioned.bench import (
     APP,
+    IDENTITY,
     TASKS,
     Bench,
     BenchAppender,
@@ -21,9 +22,12 @@ from tests.engine.partitioned.bench import (
     Durable,
 )
 from tests.support.waiting import eventually
+from triggerstream.adapters.memory import MemoryAppender
+from triggerstream.core import tasks as core_tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.partitioned import partition as partitions
@@ -38,13 +42,14 @@ from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     RESERVED,
+    CheckpointMark,
     Identity,
     IdentityError,
     InForce,
     decode_checkpoint,
     encode_checkpoint,
 )
-from triggerstream.wire.records import NewRecord
+from triggerstream.wire.records import NewRecord, Record
 
 
 @pytest.fixture
@@ -336,7 +341,9 @@ async def test_a_checkpoint_that_no_broker_answers_ends_the_process(bench: Bench
     await partition.open()
     held(partition)
     await failed(bench)
-    assert str(bench.failures[0]).startswith("partition 0: no broker has answered for 0.02 s")
+    assert str(bench.failures[0]).startswith(
+        "partition 0: no broker has answered for 0.02 s during a checkpoint"
+    )
 
 
 async def test_a_checkpoint_that_takes_long_goes_on_while_brokers_answer(bench: Bench) -> None:
@@ -626,8 +633,168 @@ def _json(value: bytes) -> dict[str, object]:
     return dict(as_object(loads(value), ""))
 
 
+async def test_a_partition_has_room_for_as_many_batches_as_may_be_in_flight(bench: Bench) -> None:
+    partition = bench.partition()
+    rooms: list[bool] = []
+    partition.on_room = lambda: rooms.append(partition.has_room())
+    assert not partition.has_room(), "it is not open"
+    await partition.open()
+    for taken in range(IN_FLIGHT):
+        assert partition.has_room(), taken
+        partition.take()
+    assert not partition.has_room()
+    partition.drop()
+    assert (rooms, partition.taken) == ([True], IN_FLIGHT - 1)
+    await partition.close()
+    assert not partition.has_room()
+
+
+async def test_a_closed_partition_answers_nothing_and_is_closed_once(bench: Bench) -> None:
+    partition = bench.partition()
+    await partition.open()
+    await partition.close()
+    with pytest.raises(UsageError, match=r"^partition 0 is closed: ask again in a moment$"):
+        partition.state(SessionId("s"))
+    bench.durable.calls.clear()
+    await partition.close()
+    assert bench.durable.calls == []
+
+
+async def test_background_tasks_are_named_after_their_partition(bench: Bench) -> None:
+    partition = bench.partition()
+    partition.processor.partition = 7
+    partition.appender = MemoryAppender([])
+    await partition.open()
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert names >= {"checkpoints of partition 7", "timers of partition 7", "scans of partition 7"}
+    await partition.close()
+
+
+AT = "kafka://broker:9092/shop"
+
+
+@pytest.mark.parametrize("lost", ["checkpoint", "log", "records", "history", "identity"])
+async def test_a_refused_take_over_names_the_partition_and_the_address_of_the_app(
+    bench: Bench, lost: str
+) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    identity = IDENTITY
+    match lost:
+        case "checkpoint":
+            bench.durable.changelog.clear()
+        case "log":
+            bench.durable.log.pop()
+        case "records":
+            bench.durable.log_begin = 3
+        case "history":
+            bench.durable.changelog.append((VERSIONS_KEY, b"{"))
+        case _:
+            identity = replace(IDENTITY, topic="other")
+    partition = bench.partition(store=BenchStore(), identity=identity)
+    partition.address = AT
+    partition.processor.partition = 7
+    with pytest.raises((TakeOverError, IdentityError), match=r"^partition 7: ") as refused:
+        await partition.open()
+    assert f" --at {AT}`" in str(refused.value)
+    await partition.close()
+    assert partition.phase is PartitionPhase.CLOSED
+
+
+async def test_the_mark_has_the_oldest_version_of_the_fold_that_its_states_had(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mark(bench: Bench) -> CheckpointMark:
+        return decode_checkpoint(bench.store.entries[CHECKPOINT_KEY])
+
+    bench.configure()
+    await bench.live()
+    assert mark(bench).fold == 1
+    monkeypatch.setattr(core_tasks, "FOLD_VERSION", 2)
+    bench.fire("s", "a")
+    await bench.live()
+    assert mark(bench).fold == 1
+    fresh = Bench()
+    fresh.configure()
+    await fresh.live()
+    assert mark(fresh).fold == 2
+    monkeypatch.setattr(core_tasks, "FOLD_VERSION", 1)
+    fresh.fire("s", "a")
+    await fresh.live()
+    assert mark(fresh).fold == 1
+
+
+async def test_the_mark_has_the_identity_of_the_log_also_where_the_checkpoint_was_the_first(
+    bench: Bench,
+) -> None:
+    bench.configure()
+    await bench.live()
+    assert decode_checkpoint(bench.store.entries[CHECKPOINT_KEY]).identity == IDENTITY
+
+
+async def test_a_lost_range_is_a_dead_letter_of_its_partition_at_the_time_of_its_loss(bench: Bench) -> None:
+    partition = bench.partition()
+    partition.processor.partition = 7
+    partition.appender = MemoryAppender([])
+    await partition.open()
+    partition.take()
+    partition.pass_over((0, 3), first=1, reason="CRC")
+    await partition.reached(3)
+    (letter,) = bench.durable.dead_letters
+    assert letter == DeadLetter(
+        record=Record(partition=7, offset=1, arrival_us=bench.clock.now_us(), key=None, value=None),
+        reason="lost: CRC",
+        last=2,
+    )
+    await partition.close()
+
+
+async def test_a_lost_range_that_is_already_folded_is_dropped_and_the_next_batch_is_folded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    monkeypatch.setattr(partitions, "PART_BYTES", 1)
+    partition = bench.partition()
+    await partition.open()
+    ledger = partition.ledger
+    assert isinstance(ledger, BenchLedger)
+    ledger.gate.clear()
+    log = bench.durable.log
+    partition.take()
+    partition.fold(log[:2], span=(0, 2))
+    for _ in range(2):  # they wait, because only the first record is folded
+        partition.take()
+        partition.pass_over((1, 2), first=1, reason="CRC")
+    partition.take()
+    partition.fold(log[2:], span=(2, 3))
+    ledger.gate.set()
+    await partition.reached(3)
+    assert (partition.taken, bench.durable.dead_letters, bench.failures) == (0, [], [])
+    assert len(bench.durable.commands) == 1
+    await partition.close()
+
+
+async def test_a_lost_range_that_is_already_folded_does_not_set_the_position_back(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    log = bench.durable.log
+    partition.take()
+    partition.fold(log[:2], span=(0, 3))  # a control record follows
+    partition.take()
+    partition.pass_over((1, 2), first=1, reason="CRC")
+    partition.take()
+    partition.fold(log[2:], span=(3, 4))
+    await partition.reached(3)
+    assert not bench.failures
+    await partition.close()
+
+
 async def test_sessions_are_read_in_pages_by_id(bench: Bench) -> None:
-    names = ["a", "b/1", "b/2", "b/3", "c", "é"]
+    names = ["A", "b/1", "b/2", "b/3", "c", "é"]
     bench.configure()
     for name in names:
         bench.fire(name, "a")
@@ -650,6 +817,12 @@ async def test_sessions_are_read_in_pages_by_id(bench: Bench) -> None:
     assert page("b/", after="b/1", limit=1) == ["b/2"]
     assert page("b/2") == page("b/2", after="a") == ["b/2"]
     assert page("b/2", after="b/2") == page("d") == []
+    assert page("A") == ["A"]
+    assert page("b/1", limit=1) == ["b/1"]
+    bench.fire("b/", "a")
+    await bench.fold(partition)
+    assert page("b/") == ["b/", "b/1", "b/2"]
+    assert page("b/", limit=1) == ["b/"]
     await partition.close()
 
 
