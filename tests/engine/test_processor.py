@@ -53,8 +53,8 @@ from triggerstream.core.ids import (
 from triggerstream.core.placement import partition_of
 from triggerstream.core.results import Folded
 from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
-from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import NEVER_APPLIED, Applied, Bounds, Rules
+from triggerstream.core.state import Arrival, SessionState
+from triggerstream.core.tasks import NEVER_APPLIED, Applied, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.processor import FoldVersionError, Processor
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
@@ -63,6 +63,7 @@ from triggerstream.wire import state as states
 from triggerstream.wire.bounds import EVENT_BYTES
 from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.events import ORIGIN_HEADER, decode, encode
+from triggerstream.wire.json import dumps
 from triggerstream.wire.records import Headers, NewRecord, Record
 from triggerstream.wire.signature import ControlKey, ControlKeys
 
@@ -887,3 +888,59 @@ def test_what_is_remembered_is_bounded_for_all_partitions_together() -> None:
             processor.encode(SessionId(f"s{number}"), SessionState(offset=number))
         kept += len(processor._encoded)  # noqa: SLF001 - nothing else tells
     assert kept == 4_096
+
+
+@pytest.mark.parametrize("partitions", [4_096, 100_000])
+def test_however_many_partitions_there_are_one_state_is_remembered(partitions: int) -> None:
+    processor = Processor(app=APP, partitions=partitions)
+    first, second = SessionState(offset=1), SessionState(offset=2)
+    stored = [processor.encode(SessionId(name), known) for name, known in (("a", first), ("b", second))]
+    assert processor.recall(SessionId("b"), stored[1]) is second
+    recalled = processor.recall(SessionId("a"), stored[0])
+    assert recalled is not first, "the oldest is forgotten first"
+    assert recalled == first
+
+
+def test_remembered_state_is_used_only_for_the_bytes_that_it_was_encoded_to() -> None:
+    processor, session = Processor(app=APP), SessionId("s")
+    remembered, other = SessionState(offset=1), SessionState(offset=2)
+    stored = processor.encode(session, remembered)
+    assert processor.recall(session, states.encode(other)) == other
+    processor.encode(session, remembered)
+    assert processor.recall(session, stored) is remembered
+
+
+@pytest.mark.parametrize(("more", "is_remembered"), [(0, True), (1, False)])
+def test_long_state_is_not_remembered(*, more: int, is_remembered: bool) -> None:
+    def state_of(length: int) -> SessionState:
+        arrival = Arrival(data={"text": "x" * length}, offset=0, time_us=0)
+        return SessionState(offset=0, seen={TriggerName("a"): arrival})
+
+    processor, session = Processor(app=APP), SessionId("s")
+    known = state_of(4_096 + more - len(states.encode(state_of(0))))
+    stored = processor.encode(session, known)
+    assert len(stored) == 4_096 + more
+    assert (processor.recall(session, stored) is known) == is_remembered
+
+
+def test_longest_parameters_are_those_of_the_configuration_asked_for() -> None:
+    def config(**named: dict[str, object]) -> Configuration:
+        return tasksfile.read(json.dumps(named), name="tasks.json")
+
+    processor = Processor(app=APP)
+    short, long = {"a": {"x": 1}}, {"a": {"x": 1000}}
+    two = config(t=task("a", withParams=short), u=task("a", withParams=long))
+    assert processor.params_bytes(two) == len(dumps(long))
+    assert processor.params_bytes(config(t=task("a", withParams=short))) == len(dumps(short))
+    assert processor.params_bytes(config()) == 0
+    assert processor.params_bytes(two) == len(dumps(long))
+
+
+def test_part_ends_with_the_record_that_makes_it_as_long_as_allowed() -> None:
+    log = Log({})
+    for _ in range(3):
+        log.add(b"{" * 100)
+    bad = log.records[1:]
+    for most, count in ((99, 1), (100, 1), (101, 2), (200, 2), (201, 3)):
+        checkpoint = Processor(app=APP).process(Rules(app=APP), bad, lambda _: None, most=most)
+        assert (checkpoint.records, checkpoint.offset) == (count, count + 1), most
