@@ -14,12 +14,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaError, UnknownMemberIdError, for_code
-from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.group import HeartbeatRequest
-from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
 from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.protocol import DESCRIBE_GROUPS, HEARTBEAT, LEAVE_GROUP, Call
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.operations.administration import Member
 
@@ -54,7 +53,8 @@ async def members_of(
     """
 
     async def ask(admin: AIOKafkaAdminClient, coordinator: int) -> tuple[str, Sequence[Member]]:
-        answer = await admin._send_request(_DescribeRequest(group), coordinator)  # noqa: SLF001 - no public way
+        call = Call(DESCRIBE_GROUPS, groups=[group], include_authorized_operations=False)
+        answer = await admin._send_request(call, coordinator)  # noqa: SLF001 - no public way
         ((code, _group, state, _type, _protocol, members, _operations),) = answer.groups
         if code:
             raise for_code(code)(group)
@@ -96,7 +96,7 @@ async def leave(
 
     async def ask(admin: AIOKafkaAdminClient, coordinator: int) -> bool:
         answer = await admin._send_request(  # noqa: SLF001 - no public way
-            _LeaveRequest(group, [(member_id, name)]), coordinator
+            Call(LEAVE_GROUP, group_id=group, members=[(member_id, name)]), coordinator
         )
         codes = [answer.error_code, *(code for _id, _name, code in answer.members)]
         for code in codes:
@@ -171,10 +171,14 @@ def watch_name(consumer: AIOKafkaConsumer, fenced: Callable[[NameTakenError], No
     name = consumer._group_instance_id  # noqa: SLF001 - nothing public
     send = coordinator._send_req  # noqa: SLF001 - nothing public
 
-    async def send_with_name(request: Request[Any]) -> Response:
+    async def send_with_name(request: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
         if isinstance(request, HeartbeatRequest):
-            request = _HeartbeatRequest(
-                coordinator.group_id, coordinator.generation, coordinator.member_id, name
+            request = Call(
+                HEARTBEAT,
+                group_id=coordinator.group_id,
+                generation_id=coordinator.generation,
+                member_id=coordinator.member_id,
+                group_instance_id=name,
             )
         answer = await send(request)
         if getattr(answer, "error_code", 0) == FENCED_INSTANCE_ID:
@@ -187,125 +191,3 @@ def watch_name(consumer: AIOKafkaConsumer, fenced: Callable[[NameTakenError], No
         return answer
 
     coordinator._send_req = send_with_name  # noqa: SLF001 - nothing public
-
-
-# ---- the requests -----------------------------------------------------------------------------
-
-
-class _LeaveResponse(Response):  # type: ignore[misc] # aiokafka is not typed
-    API_KEY = 13
-    API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        ("error_code", Int16),
-        (
-            "members",
-            Array(
-                ("member_id", String("utf-8")),
-                ("group_instance_id", String("utf-8")),
-                ("error_code", Int16),
-            ),
-        ),
-    )
-
-
-class _LeaveStruct(RequestStruct):  # type: ignore[misc] # as above
-    API_KEY = 13
-    API_VERSION = 3
-    RESPONSE_TYPE = _LeaveResponse
-    SCHEMA = Schema(
-        ("group_id", String("utf-8")),
-        ("members", Array(("member_id", String("utf-8")), ("group_instance_id", String("utf-8")))),
-    )
-
-
-class _LeaveRequest(Request[_LeaveStruct]):  # type: ignore[misc] # as above
-    """LeaveGroup of static members; an empty member id means any process with the name."""
-
-    API_KEY = 13
-
-    def __init__(self, group: str, members: Sequence[tuple[str, str]]) -> None:
-        self._group = group
-        self._members = members
-
-    def build(self, request_struct_class: type[_LeaveStruct]) -> _LeaveStruct:
-        return request_struct_class(group_id=self._group, members=list(self._members))
-
-
-class _HeartbeatResponse(Response):  # type: ignore[misc] # as above
-    API_KEY = 12
-    API_VERSION = 3
-    SCHEMA = Schema(("throttle_time_ms", Int32), ("error_code", Int16))
-
-
-class _HeartbeatStruct(RequestStruct):  # type: ignore[misc] # as above
-    API_KEY = 12
-    API_VERSION = 3
-    RESPONSE_TYPE = _HeartbeatResponse
-    SCHEMA = Schema(
-        ("group_id", String("utf-8")),
-        ("generation_id", Int32),
-        ("member_id", String("utf-8")),
-        ("group_instance_id", String("utf-8")),
-    )
-
-
-class _HeartbeatRequest(Request[_HeartbeatStruct]):  # type: ignore[misc] # as above
-    """Heartbeat of a static member."""
-
-    API_KEY = 12
-
-    def __init__(self, group: str, generation: int, member: str, name: str) -> None:
-        self._values = (group, generation, member, name)
-
-    def build(self, request_struct_class: type[_HeartbeatStruct]) -> _HeartbeatStruct:
-        return request_struct_class(*self._values)
-
-
-class _DescribeResponse(Response):  # type: ignore[misc] # as above
-    API_KEY = 15
-    API_VERSION = 4
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "groups",
-            Array(
-                ("error_code", Int16),
-                ("group_id", String("utf-8")),
-                ("state", String("utf-8")),
-                ("protocol_type", String("utf-8")),
-                ("protocol", String("utf-8")),
-                (
-                    "members",
-                    Array(
-                        ("member_id", String("utf-8")),
-                        ("group_instance_id", String("utf-8")),
-                        ("client_id", String("utf-8")),
-                        ("client_host", String("utf-8")),
-                        ("metadata", Bytes),
-                        ("assignment", Bytes),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-            ),
-        ),
-    )
-
-
-class _DescribeStruct(RequestStruct):  # type: ignore[misc] # as above
-    API_KEY = 15
-    API_VERSION = 4
-    RESPONSE_TYPE = _DescribeResponse
-    SCHEMA = Schema(("groups", Array(String("utf-8"))), ("include_authorized_operations", Boolean))
-
-
-class _DescribeRequest(Request[_DescribeStruct]):  # type: ignore[misc] # as above
-    """DescribeGroups with the names of static members."""
-
-    API_KEY = 15
-
-    def __init__(self, group: str) -> None:
-        self._group = group
-
-    def build(self, request_struct_class: type[_DescribeStruct]) -> _DescribeStruct:
-        return request_struct_class(groups=[self._group], include_authorized_operations=False)
