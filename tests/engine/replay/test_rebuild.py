@@ -20,7 +20,8 @@ from triggerstream.engine.partitioned.ports import Extent, FencedError
 from triggerstream.engine.partitioned.versions import TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.engine.replay.check import Checked, check, uncopied
-from triggerstream.engine.replay.rebuild import DECIDED, LATEST, RebuildOptions, Rebuilt, Source, rebuild
+from triggerstream.engine.replay.rebuild import Rebuilt, rebuild
+from triggerstream.engine.replay.starts import DECIDED, LATEST, RebuildOptions, Source
 from triggerstream.wire import tasksfile
 from triggerstream.wire.events import rehomed_headers
 from triggerstream.wire.marks import (

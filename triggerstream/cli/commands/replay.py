@@ -42,7 +42,7 @@ class FromOffset(click.ParamType):
         ctx: click.Context | None,
     ) -> tuple[int | None, int]:
         """The partition and the offset."""
-        from triggerstream.engine.replay.rebuild import DECIDED, LATEST
+        from triggerstream.engine.replay.starts import DECIDED, LATEST
 
         if isinstance(value, tuple):
             return value
@@ -167,7 +167,8 @@ async def _check(at: str, *, as_json: bool) -> bool:
 
 async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
     from triggerstream import bootstrap
-    from triggerstream.engine.replay.rebuild import RebuildOptions, rebuild
+    from triggerstream.engine.replay.rebuild import rebuild
+    from triggerstream.engine.replay.starts import RebuildOptions
 
     started = time.monotonic()
     given, dry_run = wanted.given, wanted.dry_run

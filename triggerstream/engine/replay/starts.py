@@ -1,0 +1,151 @@
+"""The offset at which the engine of each rebuilt partition continues."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+
+from triggerstream.core import advice
+from triggerstream.core.errors import UsageError
+from triggerstream.engine.replay.archive import Archive, OnProgress, fold_on, lost_beginning, refold_of
+from triggerstream.engine.replay.misplaced import Span
+from triggerstream.engine.replay.refold import Kept
+
+LATEST = -1
+"""As an offset: the end of the log."""
+DECIDED = -2
+"""Value for an offset: after the last record whose command is in the commands topic."""
+
+
+class Source(StrEnum):
+    """The source of the offset at which a partition continues."""
+
+    CHECKPOINT = "checkpoint"
+    GROUP = "group"
+    GIVEN = "given"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildOptions:
+    """Options of a rebuild. ``given``: offsets of partitions whose position is unknown; key None: all others.
+
+    ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning. ``agreed``: the
+    operator accepts losses, and that commands which only this release decides may count as decided.
+    """
+
+    given: Mapping[int | None, int]
+    dry_run: bool = False
+    incomplete: bool = False
+    agreed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where the engine of a partition continues. ``span`` is its log up to there and beyond."""
+
+    offset: int
+    source: Source
+    span: Span
+
+
+async def find_starts(
+    archives: Sequence[Archive], options: RebuildOptions, on_progress: OnProgress
+) -> Sequence[Start]:
+    """Where the engine of each archive continues.
+
+    Raises:
+        UsageError: it is unknown for one, or a log has lost its beginning.
+        LogError: a log failed.
+    """
+    starts: list[Start] = []
+    unknown: list[tuple[Archive, Kept]] = []
+    for archive in archives:
+        kept = await archive.kept()
+        if kept.log_begin > 0 and not options.incomplete:
+            raise UsageError(
+                f"partition {archive.number}: {lost_beginning(kept)}; "
+                f"{advice.rebuild_from_rest(archive.address)}"
+            )
+        if kept.partitions not in {None, archive.partitions}:
+            raise UsageError(
+                f"partition {archive.number}: its checkpoint was made with {kept.partitions} partitions, "
+                f"those of others with {archive.partitions}"
+            )
+        start = _start(archive, kept, options.given)
+        if start is None:
+            unknown.append((archive, kept))
+            continue
+        offset, source = start
+        by_commands = _given(archive, options.given) == DECIDED and source is Source.GIVEN
+        if source is Source.GROUP or by_commands:
+            offset = await _decided_up_to(archive, kept, offset, on_progress)
+        folded = kept.log_begin if kept.offset is not None else offset
+        span = Span(begin=kept.log_begin, folded=folded, end=kept.log_end)
+        starts.append(Start(offset=offset, source=source, span=span))
+    if unknown:
+        raise await _ask(unknown, on_progress)
+    return starts
+
+
+def _given(archive: Archive, given: Mapping[int | None, int]) -> int | None:
+    return given.get(archive.number, given.get(None))
+
+
+def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tuple[int, Source] | None:
+    """The offset at which the engine continues, or None. Records before the log's start or end are lost."""
+    asked = _given(archive, given)
+    if asked == DECIDED:
+        asked = kept.log_begin  # a lower bound; the commands topic may give a higher one
+    if kept.offset is not None:
+        offset, source = kept.offset, Source.CHECKPOINT
+    elif kept.group is not None:
+        offset, source = kept.group, Source.GROUP
+    elif kept.log_end == 0:
+        offset, source = 0, Source.EMPTY
+    elif asked is None:
+        return None
+    elif asked > kept.log_end:
+        raise UsageError(
+            f"partition {archive.number}: its log ends at offset {kept.log_end}: it cannot go on from {asked}"
+        )
+    else:
+        offset, source = kept.log_end if asked == LATEST else asked, Source.GIVEN
+    return max(min(offset, kept.log_end), kept.log_begin), source
+
+
+async def _decided_up_to(archive: Archive, kept: Kept, offset: int, on_progress: OnProgress) -> int:
+    """The offset up to which the log was surely folded: the group's may lag behind the last checkpoint.
+
+    A decision is durable together with everything before it, so the last durable decision gives the bound.
+    """
+    if offset >= kept.log_end:
+        return offset
+    refold = refold_of(archive, kept)
+    await fold_on(archive, refold, kept.log_begin, offset, on_progress)
+    decided: Collection[bytes] | None = None
+    async with aclosing(archive.records(offset, kept.log_end)) as pieces:
+        async for records in pieces:
+            if decided is None:
+                decided = await archive.decided(records[0].arrival_us)
+            if not decided:
+                break
+            for record in records:
+                if any(item.value in decided for item in refold.fold([record])):
+                    offset = record.offset + 1
+    return offset
+
+
+async def _ask(unknown: Sequence[tuple[Archive, Kept]], on_progress: OnProgress) -> UsageError:
+    decided = 0
+    for archive, kept in unknown:
+        refold = refold_of(archive, kept)
+        await fold_on(archive, refold, kept.log_begin, kept.log_end, on_progress)
+        decided += refold.decided
+    numbers = ", ".join(str(archive.number) for archive, _ in unknown)
+    return UsageError(
+        f"partition {numbers}: {unknown[0][1].why}, so nothing says how far it was folded: "
+        f"{advice.rebuild_from_offset(unknown[0][0].address, commands=decided)}"
+    )
