@@ -338,12 +338,12 @@ def own_worker_directory(directory: Path, app: AppId) -> IO[str]:
     Raises:
         UsageError: another worker holds it.
     """
-    from triggerstream.adapters.sqlite.store import own
+    from triggerstream.adapters.directory_lock import lock_directory
     from triggerstream.engine.private_files import make_private_directory
 
     make_private_directory(directory)
     taken = "another worker{by} keeps its states here: give each worker a directory of its own with --dir"
-    return own(directory / f"{app}-worker.lock", taken=taken)
+    return lock_directory(directory / f"{app}-worker.lock", taken=taken)
 
 
 def window(pages: PageSettings, *, supervision: Supervision) -> Window:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from triggerstream.adapters.sqlite import database
+from triggerstream.adapters.sqlite.configurations import read_configurations
 from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, decoder_of, locate
-from triggerstream.adapters.sqlite.store import configurations, outbox
+from triggerstream.adapters.sqlite.outbox import read_outbox
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
@@ -75,13 +76,15 @@ class SqliteReader:
         return _dead_letter_row(rows[0]) if rows else None
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
-        return await self._read(configurations)
+        return await self._read(read_configurations)
 
     async def outbox(
         self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
     ) -> Sequence[OutboxRow]:
         return await self._read(
-            lambda connection: outbox(connection, after=after, limit=limit, sent_before_us=sent_before_us)
+            lambda connection: read_outbox(
+                connection, after=after, limit=limit, sent_before_us=sent_before_us
+            )
         )
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:  # noqa: ARG002 - there is one

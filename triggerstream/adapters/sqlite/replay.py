@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
+from triggerstream.adapters.directory_lock import lock_directory
 from triggerstream.adapters.sqlite import database
+from triggerstream.adapters.sqlite.configurations import add_configurations, read_configurations
 from triggerstream.adapters.sqlite.database import connect, locate, transaction
-from triggerstream.adapters.sqlite.store import INSERT_CONFIGURATION, configuration_rows, configurations, own
 from triggerstream.core import tasks
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId
@@ -59,7 +60,7 @@ class SqliteArchive:
         if self._owner is not None:
             return
         try:
-            self._owner = own(self._file)
+            self._owner = lock_directory(self._file)
         except OSError as exc:
             raise LogError(f"{self._file.parent}: cannot be used: {exc}") from exc
 
@@ -140,7 +141,7 @@ def _kept(connection: sqlite3.Connection, *, file: Path, app: AppId) -> Kept:
             log_begin=begin,
             log_end=end,
             states=states,
-            configurations=configurations(connection),
+            configurations=read_configurations(connection),
             scanned=meta["scanned"],
             due=due,
             commands=frozenset(_waiting(connection)) | _refused(connection),
@@ -172,7 +173,7 @@ def _replace(connection: sqlite3.Connection, refolded: Refolded, offset: int) ->
         ((session, one.state, one.due_us, one.config) for session, one in refolded.states.items()),
     )
     connection.execute("DELETE FROM configurations")
-    connection.executemany(INSERT_CONFIGURATION, configuration_rows(refolded.rules))
+    add_configurations(connection, refolded.rules)
     connection.execute("UPDATE meta SET value = ? WHERE name = 'offset'", (offset,))
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('fold', ?)", (tasks.FOLD_VERSION,))
     connection.execute(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +11,19 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.directory_lock import lock_directory
 from triggerstream.adapters.sqlite import database
+from triggerstream.adapters.sqlite.configurations import add_configurations, note_fold, read_configurations
 from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, locate, transaction
 from triggerstream.adapters.sqlite.log import SqliteLog
+from triggerstream.adapters.sqlite.outbox import add_decided, note_sent, read_outbox, settle
 from triggerstream.adapters.sqlite.wake import POLL_S, Bell
-from triggerstream.core import tasks
-from triggerstream.core.commands import Revoke
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
+from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.checkpoint import Checkpoint, Decided
+from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.ports import (
     Clock,
-    ConfigurationText,
     OutboxRow,
     Refused,
     Rescheduled,
@@ -33,7 +31,7 @@ from triggerstream.engine.ports import (
     Sent,
     Unmigrated,
 )
-from triggerstream.engine.private_files import make_private_directory, open_private
+from triggerstream.engine.private_files import make_private_directory
 from triggerstream.wire.records import Record
 
 _T = TypeVar("_T")
@@ -49,9 +47,6 @@ _CHECKPOINT_PAGES = 2_000
 """16 MiB: above that a write-ahead log is moved into the database."""
 _CACHE_KIB = 65_536
 
-INSERT_CONFIGURATION = (
-    "INSERT INTO configurations (offset, arrival_us, hash, text, number) VALUES (?, ?, ?, ?, ?)"
-)
 _UPSERT_SESSION = """
 INSERT INTO sessions (id, state, due_us, config) VALUES (?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_us = excluded.due_us, config = excluded.config
@@ -91,7 +86,7 @@ class SqliteStore:
         """
         try:
             make_private_directory(self._file.parent)
-            self._owner = own(self._file)
+            self._owner = lock_directory(self._file)
         except OSError as exc:
             raise LogError(f"{self._file.parent}: cannot be used: {exc}") from exc
         try:
@@ -123,7 +118,7 @@ class SqliteStore:
         (last_row,) = self._reader.execute("SELECT coalesce(max(number), 0) FROM outbox").fetchone()
         return Resumed(
             offset=meta["offset"],
-            configurations=configurations(self._reader),
+            configurations=read_configurations(self._reader),
             outbox=last_row,
             due={
                 SessionId(session): due_us
@@ -216,13 +211,13 @@ class SqliteStore:
     def _commit(self, checkpoint: Checkpoint, sent: Sequence[Sent], first: int) -> None:
         with transaction(self._writer, patience_s=_PATIENCE_S):
             if sent:
-                self._note_sent(sent)
+                note_sent(self._writer, sent)
             if checkpoint.states:
                 self._put_states(checkpoint)
             if checkpoint.decided:
-                self._put_decided(checkpoint.decided, first)
+                add_decided(self._writer, checkpoint.decided, first)
             if checkpoint.settled:
-                self._settle(checkpoint.settled)
+                settle(self._writer, checkpoint.settled)
             execute = self._writer.execute
             for letter in checkpoint.dead_letters:
                 record, left_out = letter.record, letter.left_out
@@ -241,14 +236,10 @@ class SqliteStore:
                     ),
                 )
             if checkpoint.rules is not None:
-                self._put_configurations(checkpoint.rules)
+                add_configurations(self._writer, checkpoint.rules)
             if checkpoint.rehomed:
                 database.append(self._writer, checkpoint.rehomed, self._clock.now_us())
             execute("UPDATE meta SET value = ? WHERE name = 'offset'", (checkpoint.offset,))
-
-    def _put_configurations(self, rules: Rules) -> None:
-        (last,) = self._writer.execute("SELECT coalesce(max(offset), -1) FROM configurations").fetchone()
-        self._writer.executemany(INSERT_CONFIGURATION, configuration_rows(rules, after=last))
 
     def _put_states(self, checkpoint: Checkpoint) -> None:
         self._writer.executemany(
@@ -256,53 +247,12 @@ class SqliteStore:
             [(session, s.state, s.due_us, s.config) for session, s in checkpoint.states.items()],
         )
 
-    def _put_decided(self, decided: Sequence[Decided], first: int) -> None:
-        self._writer.executemany(
-            "DELETE FROM outbox WHERE command = ? AND (sent_us IS NULL OR NOT ?)",
-            [
-                (item.decision.id, isinstance(item.decision, Revoke))
-                for item in decided
-                if isinstance(item.decision, Revoke) or item.decision.attempt
-            ],
-        )
-        # A command that the same checkpoint revokes or sends again was not handed over: it needs no row.
-        last = {item.decision.id: number for number, item in enumerate(decided, first)}
-        self._writer.executemany(
-            "INSERT INTO outbox (number, command, revoke, session, value) VALUES (?, ?, ?, ?, ?)",
-            [
-                (
-                    number,
-                    item.decision.id,
-                    isinstance(item.decision, Revoke),
-                    item.decision.session,
-                    item.value,
-                )
-                for number, item in enumerate(decided, first)
-                if last[item.decision.id] == number
-            ],
-        )
-
-    def _settle(self, settled: Sequence[CommandId]) -> None:
-        commands = [(command,) for command in settled]
-        self._writer.executemany(
-            "DELETE FROM outbox WHERE command = ? AND NOT revoke AND sent_us IS NOT NULL", commands
-        )
-        self._writer.executemany("UPDATE outbox SET settled = 1 WHERE command = ? AND NOT revoke", commands)
-
     async def sent(self, sent: Sequence[Sent]) -> None:
         def write() -> None:
             with transaction(self._writer, patience_s=_PATIENCE_S):
-                self._note_sent(sent)
+                note_sent(self._writer, sent)
 
         await self._write(write)
-
-    def _note_sent(self, sent: Sequence[Sent]) -> None:
-        self._writer.executemany(
-            "DELETE FROM outbox WHERE number = ? AND (settled OR revoke)", [(one.number,) for one in sent]
-        )
-        self._writer.executemany(
-            "UPDATE outbox SET sent_us = ? WHERE number = ?", [(one.sent_us, one.number) for one in sent]
-        )
 
     async def refuse(self, refused: Refused) -> None:
         def write() -> None:
@@ -324,7 +274,7 @@ class SqliteStore:
 
     async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
         try:
-            return outbox(self._reader, after=after, limit=limit)
+            return read_outbox(self._reader, after=after, limit=limit)
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 
@@ -400,81 +350,3 @@ class SqliteStore:
 
     def _failed(self, exc: sqlite3.Error) -> LogError:
         return LogError(f"{self._file}: {exc}")
-
-
-def own(file: Path, *, taken: str = "another engine{by} runs on this directory") -> IO[str]:
-    """The lock on the directory of ``file``, held until it is closed or the process ends.
-
-    Raises:
-        UsageError: another process holds it. ``taken`` says so; ``{by}`` is that process.
-    """
-    path = file.with_suffix(".lock")
-    lock = open(path, "a+", opener=open_private)  # noqa: SIM115 - Path.open takes no opener; kept open
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        lock.seek(0)
-        holder = lock.read().strip()
-        lock.close()
-        by = f" (process {holder})" if holder else ""
-        raise UsageError(f"{file.parent}: {taken.format(by=by)}") from exc
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
-
-
-def note_fold(connection: sqlite3.Connection) -> None:
-    """Store the oldest fold version of the sessions; a database without this entry has version 1."""
-    (offset,) = connection.execute("SELECT value FROM meta WHERE name = 'offset'").fetchone()
-    if offset > 0:
-        connection.execute("INSERT OR IGNORE INTO meta VALUES ('fold', 1)")
-    connection.execute("INSERT OR IGNORE INTO meta VALUES ('fold', ?)", (tasks.FOLD_VERSION,))
-    connection.execute("UPDATE meta SET value = min(value, ?) WHERE name = 'fold'", (tasks.FOLD_VERSION,))
-
-
-def configurations(connection: sqlite3.Connection) -> tuple[ConfigurationText, ...]:
-    """The stored configurations, oldest first."""
-    rows = connection.execute(
-        "SELECT offset, arrival_us, hash, text, number FROM configurations ORDER BY offset"
-    )
-    return tuple(
-        ConfigurationText(
-            offset=offset, arrival_us=arrival_us, hash=ConfigHash(hash_), text=text, number=number
-        )
-        for offset, arrival_us, hash_, text, number in rows
-    )
-
-
-def configuration_rows(rules: Rules, *, after: int = -1) -> list[tuple[int, int, str, str, int]]:
-    """The history of ``rules`` after the offset ``after``, as rows for ``INSERT_CONFIGURATION``."""
-    return [
-        (one.offset, one.arrival_us, one.hash, one.config.text, one.number)
-        for one in rules.history
-        if one.offset > after
-    ]
-
-
-def outbox(
-    connection: sqlite3.Connection, *, after: int, limit: int, sent_before_us: int | None = None
-) -> Sequence[OutboxRow]:
-    """Rows of the outbox with a number greater than ``after``, in order."""
-    query = "SELECT number, command, session, value, sent_us FROM outbox"
-    if sent_before_us is None:
-        rows = connection.execute(f"{query} WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
-    else:
-        # The `+` makes SQLite search by `sent_us`, and sort the few rows that are so old.
-        rows = connection.execute(
-            f"{query} WHERE +number > ? AND sent_us < ? ORDER BY number LIMIT ?",
-            (after, sent_before_us, limit),
-        )
-    return [
-        OutboxRow(
-            number=number,
-            command=CommandId(command),
-            session=SessionId(session),
-            value=value,
-            sent_us=sent_us,
-        )
-        for number, command, session, value, sent_us in rows
-    ]
