@@ -16,8 +16,9 @@ from aiokafka.errors import CorruptRecordException
 
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes
 from tests.support.kafka.raw import RawRecord, batch, packed, sealed
-from triggerstream.adapters.kafka import batches, unpacking
-from triggerstream.adapters.kafka.batches import BatchResult, RecordBatches
+from triggerstream.adapters.kafka import batches, fetches, unpacking
+from triggerstream.adapters.kafka.batches import RecordBatches
+from triggerstream.adapters.kafka.fetches import BatchResult
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.unpacking import GZIP, LZ4, SNAPPY, ZSTD
 
@@ -115,7 +116,6 @@ def test_record_batches_are_read_or_noted_as_unreadable() -> None:
             "_varint",
             "EscapingBatch._read_msg",
             "_nullable",
-            "BatchResult.getall",
         }
     )
     fuzz(
@@ -126,6 +126,7 @@ def test_record_batches_are_read_or_noted_as_unreadable() -> None:
             mutate=_mutate,
             parsers=(
                 Parser(module=batches, functions=reading),
+                Parser(module=fetches, functions=frozenset({"BatchResult.getall"})),
                 Parser(
                     module=unpacking,
                     functions=frozenset({"unpack", "_gunzip", "_member", "_unsnap", "_stream"}),

@@ -28,8 +28,8 @@ from tests.acceptance.chain import hostile_records as records
 from tests.acceptance.chain.hostile_records import Sent, Sessions
 from tests.acceptance.chain.plan import Plan
 from tests.support.kafka.raw import batch, produce
-from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fetches import fetched
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of

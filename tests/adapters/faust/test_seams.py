@@ -21,7 +21,8 @@ from triggerstream.adapters.faust.app import WorkerApp
 from triggerstream.adapters.faust.recovery import TableManager, TakeOver
 from triggerstream.adapters.faust.table import Router
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, ConsumerThread, Fetcher, Transport
-from triggerstream.adapters.kafka.batches import BatchResult, EscapingBatch
+from triggerstream.adapters.kafka.batches import EscapingBatch
+from triggerstream.adapters.kafka.fetches import BatchResult
 
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:

@@ -21,8 +21,8 @@ from tests.support.supervised import at_work, lives, state
 from tests.support.waiting import eventually, wait_until
 from triggerstream import variables
 from triggerstream.adapters.kafka import config
-from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fetches import fetched
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId, SessionId

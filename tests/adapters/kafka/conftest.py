@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from triggerstream.adapters.kafka.batches import fetched
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fetches import fetched
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 

@@ -15,9 +15,10 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
 from tests.support.kafka.raw import RawRecord, batch, packed, produce, sealed
-from triggerstream.adapters.kafka import batches
-from triggerstream.adapters.kafka.batches import RETRY_S, TRIES, BatchResult, RecordBatches, UnreadableError
+from triggerstream.adapters.kafka import batches, fetches
+from triggerstream.adapters.kafka.batches import RecordBatches
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fetches import RETRY_S, TRIES, BatchResult, UnreadableError
 from triggerstream.adapters.kafka.topics import Topics
 
 PLACE = TopicPartition("app.events", 3)
@@ -32,7 +33,7 @@ class Position:
 
     def __init__(self) -> None:
         self.position, self.paused, self.has_valid_position = 0, False, True
-        self.unreadable: batches.Unreadable | None = None
+        self.unreadable: fetches.Unreadable | None = None
 
     def consumed_to(self, position: int) -> None:
         self.position = position
@@ -148,7 +149,7 @@ def test_what_cannot_be_read_is_noted_and_tried_again(fault: str, monkeypatch: p
 
 async def test_an_unreadable_batch_takes_nothing_from_other_partitions() -> None:
     """Else what the same call has taken before would be lost: positions have moved, and the call raises."""
-    batches.use_batch_reader()
+    fetches.use_batch_reader()
     state, other = Position(), Position()
     found = {
         OTHER: result(batch([PLAIN]), other),
@@ -205,13 +206,13 @@ async def test_real_brokers_take_such_names_and_they_are_read(connection: Connec
         found: list[Any] = []
         deadline = time.monotonic() + 30
         while len(found) < 3 and time.monotonic() < deadline:
-            found += (await batches.fetched(reader, place, timeout_ms=20)).get(place, [])
+            found += (await fetches.fetched(reader, place, timeout_ms=20)).get(place, [])
         assert names(found) == [["ok"], ["caf\\xe9", "ok", "ä"], ["ok"]]
     finally:
         await reader.stop()
 
 
 def test_the_error_carries_the_place() -> None:
-    known = batches.Unreadable(topic="t", partition=1, offset=5, last=9, reason="CRC", tries=5)
+    known = fetches.Unreadable(topic="t", partition=1, offset=5, last=9, reason="CRC", tries=5)
     assert UnreadableError(known).batch is known
     assert "offset 5 to 9" in str(UnreadableError(known))

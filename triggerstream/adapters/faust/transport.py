@@ -20,8 +20,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, EventT, Message
 from mode import Service, ServiceT
 
-from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, unreadable, use_batch_reader
 from triggerstream.adapters.kafka.connection import answered_at, stop
+from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, unreadable, use_batch_reader
 from triggerstream.adapters.kafka.group import member_id, watch_name
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.upkeep import check_tasks

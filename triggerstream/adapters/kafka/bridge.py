@@ -18,11 +18,11 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from triggerstream.adapters.kafka.batches import Unreadable, UnreadableError, unreadable
 from triggerstream.adapters.kafka.bridge_offsets import GroupOffsets, begin
 from triggerstream.adapters.kafka.commands_topic import CommandsTopic, where_to_begin
 from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
+from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, unreadable
 from triggerstream.adapters.kafka.group import leave, member_id, session_timeout_refused, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of

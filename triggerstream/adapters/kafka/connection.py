@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 
 from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, note_answers, watch_answers
-from triggerstream.adapters.kafka.batches import use_batch_reader
+from triggerstream.adapters.kafka.fetches import use_batch_reader
 from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.core.errors import LogError, UsageError

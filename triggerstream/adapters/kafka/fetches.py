@@ -1,0 +1,188 @@
+"""Fetches of record batches, in which no record ends a consumer.
+
+aiokafka parses the batches of a fetch when the caller takes records. An exception there has two bad effects:
+records that the same call has already taken from other partitions are lost, because their positions have
+moved; and the same record fails again after each restart. :func:`use_batch_reader` replaces two classes of
+aiokafka, for every consumer of the process: its parser of batches by
+:class:`triggerstream.adapters.kafka.batches.RecordBatches`, its part of a fetch by :class:`BatchResult`.
+
+A batch that cannot be read (a wrong CRC, a codec that is not installed, an unknown format, a batch that is
+cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside the
+partition's position and fetched again. After ``TRIES`` times :func:`fetched` raises :class:`UnreadableError`.
+No position passes over such a batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher
+
+from triggerstream.adapters.kafka.batches import RecordBatches
+from triggerstream.core.errors import LogError
+
+TRIES = 5
+RETRY_S = 1.0
+"""Long enough for another replica to take over, or for a switch to drop a damaged packet."""
+
+_PIECE_BYTES = 8 * 1024 * 1024
+"""As objects, what is handed out at once of compressed batches; it ends with the record that reaches it."""
+_RECORD_BYTES = 512
+_HEADER_BYTES = 128
+"""Bytes of a record and of a header as objects, beside their own bytes."""
+
+_Result: Any = fetcher.FetchResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A batch at ``offset`` that could not be read in ``tries`` consecutive fetches.
+
+    ``last``: its last offset, if its header can be read.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    last: int | None
+    reason: str
+    tries: int = 1
+
+    @property
+    def settled(self) -> bool:
+        """True if the number of attempts has reached the limit."""
+        return self.tries >= TRIES
+
+    def __str__(self) -> str:
+        """One line with topic, partition and offset."""
+        upto = f" to {self.last}" if self.last is not None else ""
+        return (
+            f"{self.topic}, partition {self.partition}: the record batch at offset {self.offset}{upto} "
+            f"cannot be read: {self.reason} (tried {self.tries} times)"
+        )
+
+
+class UnreadableError(LogError):
+    """A record batch cannot be read, even after repeated fetches."""
+
+    def __init__(self, batch: Unreadable) -> None:
+        super().__init__(str(batch))
+        self.batch = batch
+
+
+def use_batch_reader() -> None:
+    """Make all consumers that this process starts from now on use this module's classes."""
+    fetcher.MemoryRecords = RecordBatches
+    fetcher.FetchResult = BatchResult
+
+
+async def fetched(
+    consumer: AIOKafkaConsumer, *places: TopicPartition, timeout_ms: int, max_records: int | None = None
+) -> dict[TopicPartition, list[Any]]:
+    """The records that ``consumer.getmany`` returns for ``places`` (none: all assigned partitions).
+
+    Raises:
+        UnreadableError: a batch could not be read, even after repeated fetches.
+    """
+    found: dict[TopicPartition, list[Any]] = await consumer.getmany(
+        *places, timeout_ms=timeout_ms, max_records=max_records
+    )
+    for batch in unreadable(consumer, places or consumer.assignment()):
+        # The records before it were returned by the same call. An error now would lose them.
+        if batch.settled and not found.get(TopicPartition(batch.topic, batch.partition)):
+            raise UnreadableError(batch)
+    return found
+
+
+def unreadable(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> list[Unreadable]:
+    """The batches at the positions of ``places`` that could not be read."""
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - nothing public
+    assignment = None if subscription is None else subscription.assignment
+    if assignment is None:
+        return []
+    found = []
+    for place in places:
+        if place in assignment.tps:
+            state = assignment.state_value(place)
+            batch: Unreadable | None = getattr(state, "unreadable", None)
+            if batch is not None and state.has_valid_position and state.position == batch.offset:
+                found.append(batch)
+    return found
+
+
+class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
+    """Part of a fetch for one partition. It records an unreadable batch and never raises."""
+
+    _assignment: Any
+    _partition_records: Any
+    _topic_partition: TopicPartition
+    _again_at = 0.0
+    """Time until which a partition with an unreadable batch is not fetched; other partitions are fetched."""
+
+    def check_assignment(self, tp: TopicPartition) -> bool:
+        return self._partition_records is not None and bool(super().check_assignment(tp))
+
+    def calculate_backoff(self) -> float:
+        # A partition that waits for its next attempt must not delay the other partitions of its broker.
+        return 0.0 if self._again_at else float(super().calculate_backoff())
+
+    def has_more(self) -> bool:
+        if self._partition_records is not None:
+            return True
+        return bool(self._again_at) and self._assignment.active and time.monotonic() < self._again_at
+
+    def getone(self) -> Any:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
+        found = self.getall(1)
+        return found[0] if found else None
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        tp = self._topic_partition
+        if not self.check_assignment(tp):
+            return []
+        state = self._assignment.state_value(tp)
+        records, found = self._partition_records, []
+        batches, held = records._records, 0  # noqa: SLF001 - it is a RecordBatches
+        try:
+            for record in records:
+                found.append(record)
+                if max_records is not None and len(found) >= max_records:
+                    break
+                if batches.packed:
+                    held += (
+                        len(record.value or b"")
+                        + len(record.key or b"")
+                        + len(record.headers) * _HEADER_BYTES
+                        + _RECORD_BYTES
+                    )
+                    if held >= _PIECE_BYTES:
+                        break
+            else:
+                self._partition_records = None
+        except Exception as exc:  # noqa: BLE001 - whatever a parser raises: the batch cannot be read
+            self._partition_records = None
+            self._again_at = time.monotonic() + RETRY_S
+            offset = records.next_fetch_offset
+            before = getattr(state, "unreadable", None)
+            tries = before.tries + 1 if before is not None and before.offset == offset else 1
+            last = batches.last
+            state.unreadable = Unreadable(
+                topic=tp.topic,
+                partition=tp.partition,
+                offset=offset,
+                last=last if last is not None and last >= offset else None,
+                reason=_reason(exc),
+                tries=tries,
+            )
+        else:
+            state.unreadable = None
+        state.consumed_to(records.next_fetch_offset)
+        return found
+
+
+def _reason(exc: Exception) -> str:
+    """The message of ``exc`` without the prefix that aiokafka adds to all its messages."""
+    return f"{type(exc).__name__}: {exc.args[0] if exc.args else exc}"
