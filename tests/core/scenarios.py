@@ -171,7 +171,7 @@ class Partition:
                 instance = found[name]
                 assert instance.status == expected["status"], name
                 assert state.stored_kwargs(instance) == expected["kwargs"], name
-                for key in ("result", "error", "metadata", "reason", "said"):
+                for key in ("result", "error", "metadata", "reason", "note"):
                     if key in expected:
                         assert getattr(instance, key) == expected[key], name
         for session, names in check.waits_for.items():

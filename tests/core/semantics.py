@@ -447,8 +447,8 @@ def _changes(before: Instance, after: Instance | None) -> Iterator[str]:
         yield "error kept"
     if after.reason != before.reason:
         yield "no reason" if after.reason is None else f"reason `{after.reason}`"
-    if after.said != before.said:
-        yield f"said `{after.said}`"
+    if after.note != before.note:
+        yield f"note `{after.note}`"
 
 
 # ---- the parts of the page ----------------------------------------------------------------------

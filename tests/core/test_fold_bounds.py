@@ -299,8 +299,8 @@ def test_texts_are_cut(character: str) -> None:
     assert error.endswith("…")
     assert TEXT_BYTES - 6 <= json_bytes(error) <= TEXT_BYTES
     for text in (
-        story.instance("u#0").said,
-        story.instance("v#0").said,
+        story.instance("u#0").note,
+        story.instance("v#0").note,
         *(note for _, note in story.notes() if note),
     ):
         assert text is not None

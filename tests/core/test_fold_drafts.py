@@ -1,4 +1,4 @@
-"""What a state keeps beside its instances while events are folded: counts, held events, clock, judged or not.
+"""What a state keeps beside its instances while events are folded: counts, kept events, clock, judged or not.
 
 The rules: docs/semantics.md, R4.3, R4.6, R8.1, R9.2, R9.6, R10.6 and R10.9.
 """
@@ -53,11 +53,11 @@ def test_a_decided_instance_keeps_no_event_that_its_task_no_longer_needs() -> No
     story = Story({"t": task("a", "b")})
     story.fire("a")
     story.fire("a")
-    assert TriggerName("a") in state_of(story).held
+    assert TriggerName("a") in state_of(story).kept
     story.apply({"t": task("b")})
     assert names(story.fire("b")) == ["t#0"]
     assert set(story.instance("t#0").captured) == {"b"}
-    assert state_of(story).held == {}
+    assert state_of(story).kept == {}
 
 
 def test_a_replay_has_only_what_its_task_needs_now() -> None:
@@ -184,7 +184,7 @@ def test_an_event_is_forgotten_with_the_last_instance_that_captured_it() -> None
         story.fire("a")
         story.skipped(f"t#{number}")
     assert story.statuses() == {"t#2": "skipped"}
-    assert state_of(story).held == {}
+    assert state_of(story).kept == {}
 
 
 def test_the_instance_that_was_resolved_first_is_forgotten_first_whatever_its_task() -> None:
@@ -211,7 +211,7 @@ def test_events_of_instances_that_are_forgotten_for_their_length_are_not_kept_ei
     kept = state.tasks[TaskName("t")].resolved.values()
     captured = {offset for instance in kept for offset in instance.captured.values()}
     latest = state.seen[TriggerName("a")].offset
-    assert {offset for held in state.held.values() for offset in held} == captured - {latest}
+    assert {offset for kept in state.kept.values() for offset in kept} == captured - {latest}
     assert resolved_bytes(state, SIZES) <= 1_500
     assert "t#0" not in story.statuses()
     assert "t#5" in story.statuses()

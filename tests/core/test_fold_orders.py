@@ -42,7 +42,7 @@ def test_order_keeps_who_gave_it_and_why() -> None:
     story.fire("a")
     story.failed("t#0")
     story.tell(Skip(instance=InstanceId("t#0"), reason="not needed", by="ada"))
-    assert story.instance("t#0").said == "not needed (ada)"
+    assert story.instance("t#0").note == "not needed (ada)"
     assert story.notes()[-1] == ("ordered", "t#0 skipped: not needed (ada)")
 
 

@@ -238,7 +238,7 @@ def test_an_instance_that_an_order_ends_keeps_its_reason_and_author(
 ) -> None:
     story = before()
     story.tell(order)
-    assert story.instance("t#0").said == "disk full (ann)"
+    assert story.instance("t#0").note == "disk full (ann)"
 
 
 def test_digests_are_compared_where_they_begin() -> None:

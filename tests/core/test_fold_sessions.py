@@ -29,7 +29,7 @@ def test_close_cancels_what_waits_and_lets_go_on_what_was_decided() -> None:
         "runs#0": "scheduled",
     }
     waits = story.instance("waits#0")
-    assert (waits.reason, waits.said) == ("session closed", "moved away")
+    assert (waits.reason, waits.note) == ("session closed", "moved away")
     assert story.timer(at=7200) == []
     story.started("runs#0")
     story.finished("runs#0")

@@ -385,9 +385,9 @@ def test_what_is_derived_of_a_state_is_always_true(history: History) -> None:
             assert all(i.decided_us is None for i in instances if i.status in WAITING)
             captured = {(name, offset) for i in instances for name, offset in i.captured.items()}
             latest = {(name, arrival.offset) for name, arrival in state.seen.items()}
-            held = {(name, offset) for name, arrivals in state.held.items() for offset in arrivals}
-            assert held == captured - latest
-            assert all(state.held.values())
+            kept = {(name, offset) for name, arrivals in state.kept.items() for offset in arrivals}
+            assert kept == captured - latest
+            assert all(state.kept.values())
 
 
 @given(histories(kinds=EVERYTHING, max_size=40))

@@ -12,7 +12,7 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.wire import commands, state
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
-STATE_NAMES = ("open", "resolved", "removed", "captured", "held", "seen", "digests", "waitsFrom", "version")
+STATE_NAMES = ("open", "resolved", "removed", "captured", "kept", "seen", "digests", "waitsFrom", "version")
 COMMAND_NAMES = ("kind", "id", "instance", "task", "kwargs", "causes", "expires", "decided", "offset")
 
 

@@ -256,7 +256,7 @@ ODD: list[Any] = [
 FIELDS = [
     *("type", "data", "id", "time", "session", "specversion", "data_base64", "instance", "command", "kind"),
     *("after", "kwargs", "force", "status", "waitsFrom", "sent", "config", "seen", "tasks", "open", "x"),
-    *("held", "captured"),
+    *("kept", "captured"),
 ]
 
 

@@ -101,7 +101,7 @@ def test_an_event_stands_once_however_many_instances_hold_it() -> None:
     full = SessionState(
         config=0,
         seen={a: latest, b: other},
-        held={a: {1: earlier}},
+        kept={a: {1: earlier}},
         tasks={TaskName("t"): record},
         open_count=3,
     )
@@ -217,7 +217,7 @@ def test_a_count_or_an_instant_of_an_instance_is_an_integer(field: str, value: o
     [
         *(("kwargs", "object | null"), ("metadata", "object | null"), ("sent", "object | null")),
         *(("captured", "object"), ("noted", "object")),
-        *(("reason", "str | null"), ("said", "str | null"), ("error", "str | null"), ("status", "str")),
+        *(("reason", "str | null"), ("note", "str | null"), ("error", "str | null"), ("status", "str")),
     ],
 )
 def test_other_fields_of_an_instance_have_their_types(field: str, wanted: str) -> None:

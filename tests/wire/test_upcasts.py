@@ -45,7 +45,7 @@ def test_the_engine_s_reason_and_an_operator_s_words_are_told_apart(
     status: str, reason: str, expected: tuple[Reason | None, str | None]
 ) -> None:
     instance = upcast_instance({"status": status, "reason": reason})
-    assert (instance.reason, instance.said) == expected
+    assert (instance.reason, instance.note) == expected
 
 
 def test_the_effects_in_a_timeline_of_version_1_have_a_code() -> None:

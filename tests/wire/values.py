@@ -136,7 +136,7 @@ def _instances() -> st.SearchStrategy[Instance]:
         ended_us=count,
         sent=st.none() | sent,
         reason=st.none() | st.sampled_from(Reason),
-        said=text,
+        note=text,
         result=json_values(),
         error=text,
         metadata=st.none() | flat_objects(),
@@ -197,7 +197,7 @@ def states(draw: st.DrawFn) -> SessionState:
                 instance.captured[name] = arrival.offset
                 latest = known.seen.get(name)
                 if latest is None or latest.offset != arrival.offset:
-                    known.held.setdefault(name, {}).setdefault(arrival.offset, arrival)
+                    known.kept.setdefault(name, {}).setdefault(arrival.offset, arrival)
         known.open_count += len(record.open)
         known.timer_count += sum(one.status is Status.DELAYED for one in record.open.values())
     if known.is_empty():

@@ -96,7 +96,7 @@ class ExplainedInstance(
     started_us: Instant | None = None
     ended_us: Instant | None = None
     reason: str | None = None
-    said: str | None = None
+    note: str | None = None
     result: Json = None
     error: str | None = None
     metadata: JsonObject | None = None
@@ -215,7 +215,7 @@ class StoredInstance(
     result: Json = None
     error: str | None = None
     reason: str | None = None
-    said: str | None = None
+    note: str | None = None
     metadata: JsonObject | None = None
     attempt: int
     retries: int

@@ -29,7 +29,7 @@ from triggerstream.core.ids import (
 )
 from triggerstream.core.meter import Beyond, BoundError, Meter
 from triggerstream.core.results import Follows
-from triggerstream.core.sizes import Sizes, held_by_resolved_alone
+from triggerstream.core.sizes import Sizes, captured_by_resolved_alone
 from triggerstream.core.state import (
     WAITING,
     Arrival,
@@ -221,14 +221,14 @@ class Draft:
     def _forget_resolved(self, sizes: Sizes, limit: int) -> None:
         """Forget the oldest resolved instances until the rest is within the bound in bytes (R10.9)."""
         state = self.state
-        spans = held_by_resolved_alone(state)
-        held = {(name, offset): sizes.arrival(state.held[name][offset]) for name, offset in spans}
+        spans = captured_by_resolved_alone(state)
+        sizes_of_kept = {(name, offset): sizes.arrival(state.kept[name][offset]) for name, offset in spans}
         kept = [
             (instance.ended_us or 0, place, number, name, sizes.instance(instance))
             for place, (name, record) in enumerate(state.tasks.items())
             for number, instance in record.resolved.items()
         ]
-        total = sum(held.values()) + sum(size for *_, size in kept)
+        total = sum(sizes_of_kept.values()) + sum(size for *_, size in kept)
         if total <= limit:
             return
         for _, _, number, name, size in sorted(kept):
@@ -239,7 +239,7 @@ class Draft:
                 if event in spans:
                     spans[event] -= 1
                     if not spans[event]:
-                        total -= held[event]
+                        total -= sizes_of_kept[event]
             if total <= limit:
                 break
         self._let_go()
@@ -249,19 +249,19 @@ class Draft:
         state = self.state
         state.closed = False
         state.tasks = {}
-        state.held = {}
+        state.kept = {}
         state.open_count = state.timer_count = 0
         self._owned.clear()
 
     def _hold(self, arrivals: dict[TriggerName, Arrival]) -> None:
         """Hold events that are no longer the latest of their triggers, if instances captured them (R4.3)."""
-        self.state.held = held = self.state.held.copy()
+        self.state.kept = earlier = self.state.kept.copy()
         for name, arrival in arrivals.items():
-            held[name] = {**held.get(name, {}), arrival.offset: arrival}
+            earlier[name] = {**earlier.get(name, {}), arrival.offset: arrival}
         self.sweep = True
 
     def _let_go(self) -> None:
-        """Forget held events that no instance has captured (R10.9)."""
+        """Forget kept events that no instance has captured (R10.9)."""
         state = self.state
         captured = {
             event
@@ -270,11 +270,11 @@ class Draft:
             for event in instance.captured.items()
         }
         kept = {}
-        for name, arrivals in state.held.items():
+        for name, arrivals in state.kept.items():
             left = {offset: arrival for offset, arrival in arrivals.items() if (name, offset) in captured}
             if left:
                 kept[name] = left
-        state.held = kept
+        state.kept = kept
 
 
 def other_generation(generation: int, given_for: int | None) -> Refused:

@@ -69,9 +69,9 @@ from triggerstream.core.state import (
     Arrival,
     Inert,
     Instance,
-    Note,
     SessionState,
     Status,
+    StoredEffect,
     TaskRecord,
 )
 from triggerstream.core.tasks import Rules, Task, Version
@@ -155,7 +155,7 @@ class _Fold(Deciding):
     __slots__ = ()
 
     def folded(self) -> Folded:
-        if self.sweep and self.state.held:
+        if self.sweep and self.state.kept:
             self._let_go()
         folded = Folded(
             state=self.state,
@@ -196,7 +196,7 @@ class _Fold(Deciding):
             effect = _with_remarks(effect, self.beyond.remarks)
         self.effect = effect
         if not isinstance(effect, Nothing):
-            note = None if effect is APPLIED else _note(effect)
+            note = None if effect is APPLIED else _stored_effect(effect)
             positions = [*state.positions, (event.offset, event.type, event.time_us, note)]
             limit = self.config.bounds.positions
             state.positions = positions if len(positions) <= limit else positions[-limit:]
@@ -206,7 +206,7 @@ class _Fold(Deciding):
     def _keep_bounds_in_bytes(self, event: Event, sizes: Sizes) -> None:
         """Forget the oldest resolved instances (R10.9); refuse a trigger beyond the state's bound (R10.4)."""
         state, bounds = self.state, self.config.bounds
-        if self.sweep and state.held:
+        if self.sweep and state.kept:
             self._let_go()
             self.sweep = False
         self._forget_resolved(sizes, bounds.resolved_bytes)
@@ -539,13 +539,13 @@ class _Fold(Deciding):
             says = f"{skip.instance} is not skipped, its result does not fit: {self.barred}"
             return self._refuse(Refused(Why.BOUND, says))
         instance = self._edit(task, instance)
-        instance.said = _said(skip.reason, skip.by)
+        instance.note = _join_reason_and_author(skip.reason, skip.by)
         if skip.cascade:
             instance.result = skip.result
         self._resolve(task, instance, Status.SKIPPED)
         if skip.cascade:
             self._cascade(task, self._command_id(task, instance.number), skip.result)
-        return _noted(f"{skip.instance} skipped", instance.said)
+        return _noted(f"{skip.instance} skipped", instance.note)
 
     def _replay(self, replay: Replay) -> Effect:
         """Run a failed instance again as a new one (R7.4, R7.5)."""
@@ -571,10 +571,10 @@ class _Fold(Deciding):
             return self._refuse(Refused(Why.BOUND, f"{replay.instance} is not replayed: {unfit}"))
         if instance.status in DECIDED:
             self.settled.append(self._command_id(name, instance.number))
-        instance.said = _said(replay.reason, replay.by)
+        instance.note = _join_reason_and_author(replay.reason, replay.by)
         clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
         self._decide(task, clone, self.state.clock_us, fits=True)
-        return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.said)
+        return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.note)
 
     def _cancel(self, cancel: Cancel) -> Effect:
         """End an instance that waits or runs (R7.6)."""
@@ -592,9 +592,9 @@ class _Fold(Deciding):
             self.decisions.append(
                 Revoke(id=command, session=self.session, task=task, instance=cancel.instance)
             )
-        instance.said = _said(cancel.reason, cancel.by)
+        instance.note = _join_reason_and_author(cancel.reason, cancel.by)
         self._resolve(task, instance, Status.CANCELLED)
-        return _noted(f"{cancel.instance} cancelled", instance.said)
+        return _noted(f"{cancel.instance} cancelled", instance.note)
 
     def _resend(self, resend: Resend) -> Effect:
         """Decide an instance's command once more, with the next attempt (R7.7)."""
@@ -621,8 +621,8 @@ class _Fold(Deciding):
             return self._refuse(Refused(Why.BOUND, says))
         instance.started_us = None  # from the previous attempt
         instance.changed_us = self.state.clock_us
-        said = _said(resend.reason, resend.by)
-        return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", said)
+        note = _join_reason_and_author(resend.reason, resend.by)
+        return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", note)
 
     def _close(self, close: Close) -> Effect:
         """Close the session: waiting instances are cancelled, and the generation ends (R7.8)."""
@@ -631,16 +631,16 @@ class _Fold(Deciding):
             return self._refuse(other_generation(state.generation, close.generation))
         if state.closed:
             return self._refuse(Refused(Why.SESSION_CLOSED, "the session is closed already"))
-        said = _said(close.reason, close.by)
+        note = _join_reason_and_author(close.reason, close.by)
         for name in list(state.tasks):
             for instance in self._waiting(name):
-                instance.reason, instance.said = Reason.SESSION_CLOSED, said
+                instance.reason, instance.note = Reason.SESSION_CLOSED, note
                 self._resolve(name, instance, Status.CANCELLED)
         state.generation += 1
         state.closed = True
         self._hold(state.seen)
         state.seen = {}
-        return _noted("session closed", said)
+        return _noted("session closed", note)
 
     def _erase(self, erase: Erase) -> Effect:
         """Forget all but the generation and the offset (R7.9)."""
@@ -767,7 +767,7 @@ def _with_remarks(effect: Effect, remarks: list[str]) -> Effect:
             assert_never(never)
 
 
-def _note(effect: Applied | Refused | Ignored) -> Note:
+def _stored_effect(effect: Applied | Refused | Ignored) -> StoredEffect:
     """The effect in the form that the timeline stores."""
     match effect:
         case Applied():
@@ -784,11 +784,11 @@ def _short(text: str) -> str:
     return text if len(text) <= SHORT_TEXT else cut_text(text)
 
 
-def _noted(what: str, said: str | None) -> Applied:
-    return Applied(f"{what}: {said}" if said else what)
+def _noted(what: str, note: str | None) -> Applied:
+    return Applied(f"{what}: {note}" if note else what)
 
 
-def _said(reason: str | None, by: str | None) -> str | None:
+def _join_reason_and_author(reason: str | None, by: str | None) -> str | None:
     """An order's reason and author as one text (R7.2)."""
     reason = None if reason is None else cut_text(reason)
     if reason and by:

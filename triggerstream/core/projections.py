@@ -97,7 +97,7 @@ def _stored(state: SessionState, instance: Instance) -> StoredInstance:
         result=instance.result,
         error=instance.error,
         reason=None if instance.reason is None else instance.reason.value,
-        said=instance.said,
+        note=instance.note,
         metadata=instance.metadata,
         attempt=instance.attempt,
         retries=instance.retries,
@@ -219,7 +219,7 @@ def _instance(
         started_us=_instant(instance.started_us),
         ended_us=_instant(instance.ended_us),
         reason=None if instance.reason is None else instance.reason.value,
-        said=instance.said,
+        note=instance.note,
         result=instance.result,
         error=instance.error,
         metadata=instance.metadata,
@@ -269,8 +269,8 @@ def _says(config: Configuration, task: Task | None, instance: Instance) -> str:
         says += f"; abandoned once {_and(blockers)} arrives too"
     if instance.reason is Reason.UNLESS and instance.status is Status.FAILED:
         says += "; not tried again, because its `unless` was fulfilled"
-    elif instance.said is not None and instance.status not in WAITING:
-        says += f" ({instance.said})"
+    elif instance.note is not None and instance.status not in WAITING:
+        says += f" ({instance.note})"
     elif instance.reason is not None and instance.status in {Status.FAILED, Status.CANCELLED}:
         says += f" ({instance.reason})"
     if task is not None and instance.status in DECIDED and instance.sent is not None:

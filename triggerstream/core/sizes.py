@@ -53,9 +53,9 @@ def _json_bytes(text: str) -> int:
     return len(json.dumps(text, ensure_ascii=False).encode(errors="surrogatepass")) - 2
 
 
-def held_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, int], int]:
+def captured_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, int], int]:
     """Stored events captured by resolved instances only, with the number of instances that captured each."""
-    if not state.held:
+    if not state.kept:
         return {}
     open_ones = {
         event
@@ -68,7 +68,7 @@ def held_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, int],
         for instance in record.resolved.values():
             for event in instance.captured.items():
                 name, offset = event
-                if event not in open_ones and offset in state.held.get(name, ()):
+                if event not in open_ones and offset in state.kept.get(name, ()):
                     counts[event] = counts.get(event, 0) + 1
     return counts
 
@@ -79,5 +79,5 @@ def resolved_bytes(state: SessionState, sizes: Sizes) -> int:
         sizes.instance(instance) for record in state.tasks.values() for instance in record.resolved.values()
     )
     return instances + sum(
-        sizes.arrival(state.held[name][offset]) for name, offset in held_by_resolved_alone(state)
+        sizes.arrival(state.kept[name][offset]) for name, offset in captured_by_resolved_alone(state)
     )

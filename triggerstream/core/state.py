@@ -86,10 +86,10 @@ class Inert(StrEnum):
     IGNORED = "ignored"
 
 
-Note: TypeAlias = str | tuple[Inert, Why, str] | None
+StoredEffect: TypeAlias = str | tuple[Inert, Why, str] | None
 """Effect of an event if its type is not enough: text for people; or why the event changed nothing, and that
 as text."""
-Position: TypeAlias = tuple[Count, str, EventTime, Note]
+Position: TypeAlias = tuple[Count, str, EventTime, StoredEffect]
 """An entry of a session's timeline: offset, type, event time, effect. A bare tuple, as on the wire: 50
 objects would cost 7 µs to encode."""
 
@@ -136,7 +136,7 @@ class Instance(
     of each ``unless`` trigger seen. ``kwargs`` replaces what was captured, where an operator or the task said
     so. ``waits_from_us`` is the start instant of the wait of a delayed instance; the wait is ``waits_us``
     where the task named it, else derived from the configuration. ``decided_at`` is the offset of the event in
-    whose fold the command was decided. ``reason`` is the engine's, ``said`` what an operator wrote, and who.
+    whose fold the command was decided. ``reason`` is the engine's, ``note`` an operator's, with the name.
     """
 
     number: Count
@@ -157,7 +157,7 @@ class Instance(
     ended_us: Instant | None = None
     sent: Sent | None = None
     reason: Reason | None = None
-    said: str | None = None
+    note: str | None = None
     result: Json = None
     error: str | None = None
     metadata: JsonObject | None = None
@@ -191,7 +191,7 @@ class SessionState(Struct, kw_only=True):
     greatest arrival so far, ``config`` the position of the configuration met last. ``closed``: the instances
     are those of the generation before, and the next trigger starts anew. ``unjudged``: a configuration came
     since the waiting instances were judged. ``refused`` counts the events that applied to nothing. ``seen``
-    holds each trigger's latest event, ``held`` by offset the earlier ones that an instance captured.
+    holds each trigger's latest event, ``kept`` by offset the earlier ones that an instance captured.
     """
 
     generation: int = 0
@@ -202,7 +202,7 @@ class SessionState(Struct, kw_only=True):
     unjudged: bool = False
     refused: int = 0
     seen: dict[TriggerName, Arrival] = {}
-    held: dict[TriggerName, dict[int, Arrival]] = {}
+    kept: dict[TriggerName, dict[int, Arrival]] = {}
     tasks: dict[TaskName, TaskRecord] = {}
     digests: dict[TriggerName, bytes] = {}
     positions: list[Position] = []
@@ -223,7 +223,7 @@ class SessionState(Struct, kw_only=True):
     def arrival(self, name: TriggerName, offset: int) -> Arrival:
         """The event of a trigger that an instance captured."""
         latest = self.seen.get(name)
-        return latest if latest is not None and latest.offset == offset else self.held[name][offset]
+        return latest if latest is not None and latest.offset == offset else self.kept[name][offset]
 
     def refusal(self, offset: int) -> str | None:
         """Why the event at ``offset`` was refused; None if it was not, or is no longer in the timeline."""

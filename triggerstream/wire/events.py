@@ -203,17 +203,17 @@ def _check_session(fields: JsonObject) -> None:
 
 
 def _session(key: bytes | None, fields: JsonObject) -> SessionId:
-    said = fields.get("session")
-    if said is not None or "subject" in fields:
+    named = fields.get("session")
+    if named is not None or "subject" in fields:
         _check_session(fields)
     if not key:
         # Some clients write an empty key for no key.
-        said = said or fields.get("subject")
-        if not isinstance(said, str) or not said:
+        named = named or fields.get("subject")
+        if not isinstance(named, str) or not named:
             found = "no key" if key is None else "an empty key"
             raise DecodeError(f"{found}, and no `session`: an event belongs to a session")
-        check_session(said)
-        return SessionId(said)
+        check_session(named)
+        return SessionId(named)
     if len(key) > KEY_BYTES or key[0] == 0:
         _check_key(key)
     try:
@@ -221,8 +221,8 @@ def _session(key: bytes | None, fields: JsonObject) -> SessionId:
     except UnicodeDecodeError as exc:
         message = f"the key must be UTF-8: byte {exc.start} is not"
         raise DecodeError(message) from exc
-    if said is not None and said != session:
-        message = f"/session: must equal the key `{session[:80]}`, is `{str(said)[:80]}`"
+    if named is not None and named != session:
+        message = f"/session: must equal the key `{session[:80]}`, is `{str(named)[:80]}`"
         raise DecodeError(message)
     return SessionId(session)
 

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import DIGEST_BYTES, JsonObject, TaskName, TriggerName
-from triggerstream.core.sizes import held_by_resolved_alone
+from triggerstream.core.sizes import captured_by_resolved_alone
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -61,7 +61,7 @@ class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "cloc
     refused: Count = 0
     seen: dict[TriggerName, Arrival] = {}
     tasks: dict[TaskName, _Record] = {}
-    held: dict[TriggerName, list[Arrival]] = {}
+    kept: dict[TriggerName, list[Arrival]] = {}
     digests: dict[TriggerName, bytes] = {}
     positions: list[Position] = []
 
@@ -127,9 +127,9 @@ def _stored(state: SessionState) -> _State:
         digests=state.digests,
         positions=state.positions,
     )
-    if state.held:
-        stored.held = {
-            name: [arrivals[offset] for offset in sorted(arrivals)] for name, arrivals in state.held.items()
+    if state.kept:
+        stored.kept = {
+            name: [arrivals[offset] for offset in sorted(arrivals)] for name, arrivals in state.kept.items()
         }
     return stored
 
@@ -161,12 +161,12 @@ class EncodedSizes:
         stored = _stored(state)
         for record in stored.tasks.values():
             record.resolved = []
-        if over := held_by_resolved_alone(state):
-            held = {
+        if over := captured_by_resolved_alone(state):
+            needed = {
                 name: [arrival for arrival in arrivals if (name, arrival.offset) not in over]
-                for name, arrivals in stored.held.items()
+                for name, arrivals in stored.kept.items()
             }
-            stored.held = {name: arrivals for name, arrivals in held.items() if arrivals}
+            stored.kept = {name: arrivals for name, arrivals in needed.items() if arrivals}
         return len(_encoded(stored))
 
 
@@ -222,12 +222,12 @@ def decode(value: bytes) -> SessionState:
     for digests in stored.digests.values():
         if len(digests) % DIGEST_BYTES:
             raise DecodeError("/digests: must be whole digests of 8 bytes")
-    if stored.held:
-        state.held = {
-            name: {arrival.offset: arrival for arrival in arrivals} for name, arrivals in stored.held.items()
+    if stored.kept:
+        state.kept = {
+            name: {arrival.offset: arrival for arrival in arrivals} for name, arrivals in stored.kept.items()
         }
     for name, record in stored.tasks.items():
-        state.tasks[name] = _take(state, name, record)
+        state.tasks[name] = _read_record(state, name, record)
     if not state.is_empty():
         if stored.config is UNSET:
             raise DecodeError("/config: must be an integer of at least -1, is missing")
@@ -253,7 +253,7 @@ def _decode_stored(value: bytes) -> _State:
     try:
         return msgspec.convert(upcast(msgspec.json.decode(value), version), _State)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise DecodeError(_said(exc)) from exc
+        raise DecodeError(_error_text(exc)) from exc
 
 
 def _version_of(value: bytes, odd: Exception) -> int:
@@ -267,12 +267,12 @@ def _version_of(value: bytes, odd: Exception) -> int:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         version = VERSION
     if version < 1 or version == VERSION:
-        raise DecodeError(_said(odd)) from odd
+        raise DecodeError(_error_text(odd)) from odd
     return version
 
 
-def _said(exc: Exception) -> str:
-    """The error of msgspec, with the place as everywhere else: ``/tasks/…/open/0/number: Expected `int```."""
+def _error_text(exc: Exception) -> str:
+    """Msgspec's error, after the path as in other messages: ``/tasks/…/open/0/number: Expected `int```."""
     what, _, place = str(exc).partition(" - at `$")
     if not place:
         return f"not a session's state: {what}"
@@ -281,35 +281,35 @@ def _said(exc: Exception) -> str:
     return f"{place}: {what}"
 
 
-def _take(state: SessionState, name: TaskName, stored: _Record) -> TaskRecord:
+def _read_record(state: SessionState, name: TaskName, stored: _Record) -> TaskRecord:
     """Convert a task's instances, and count them in ``state``, which has all events that they captured."""
     record = TaskRecord(next=stored.next, removed=stored.removed)
-    for held, items, resolved in (
+    for group, items, resolved in (
         (record.open, stored.open, False),
         (record.resolved, stored.resolved, True),
     ):
         for instance in items:
             number = instance.number
             if number >= record.next or number in record.open or number in record.resolved:
-                raise _wrong(name, instance, "is not below `next`, or stands twice")
+                raise _error(name, instance, "is not below `next`, or stands twice")
             if (instance.status in RESOLVED) is not resolved:
                 where = "resolved" if resolved else "open"
-                raise _wrong(name, instance, f"cannot be {instance.status} among the {where}")
+                raise _error(name, instance, f"cannot be {instance.status} among the {where}")
             if instance.status is Status.DELAYED:
                 if instance.waits_from_us is None:
-                    raise _wrong(name, instance, "is delayed and does not say since when (`waitsFrom`)")
+                    raise _error(name, instance, "is delayed and does not say since when (`waitsFrom`)")
                 state.timer_count += 1
             for trigger, offset in instance.captured.items():
                 latest = state.seen.get(trigger)
                 if latest is not None and latest.offset == offset:
                     continue
-                if offset not in state.held.get(trigger, ()):
+                if offset not in state.kept.get(trigger, ()):
                     what = f"captured `{trigger[:80]}` at offset {offset}"
-                    raise _wrong(name, instance, f"{what}, which neither `seen` nor `held` has")
-            held[number] = instance
+                    raise _error(name, instance, f"{what}, which neither `seen` nor `kept` has")
+            group[number] = instance
     state.open_count += len(record.open)
     return record
 
 
-def _wrong(task: TaskName, instance: Instance, what: str) -> DecodeError:
+def _error(task: TaskName, instance: Instance, what: str) -> DecodeError:
     return DecodeError(f"/tasks/{task[:80]}: instance {instance.number} {what}")

@@ -3,7 +3,8 @@
 An upcast works on plain JSON values and is never changed again: ``tests/wire/version1`` keeps states as they
 were written. An error in an old state is not repaired; it is refused when the result is read.
 
-Version 2 (docs/decisions): reasons of the engine are codes, and the text of an operator is a separate field.
+Version 2 (docs/decisions): reasons of the engine are codes, the text of an operator is a separate field, and
+earlier events that an instance captured are in `kept`, in version 1 in `held`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def upcast(state: Any, version: int) -> Any:  # noqa: ANN401 - any JSON value
 
 def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
     state["version"] = 2
+    if "held" in state:
+        state["kept"] = state.pop("held")
     positions = state.get("positions")
     if isinstance(positions, list):
         state["positions"] = [_position(position) for position in positions]
@@ -54,4 +57,4 @@ def _position(position: Any) -> Any:  # noqa: ANN401 - any JSON value
 def _split_reason(instance: dict[str, Any]) -> None:
     reason, status = instance["reason"], instance.get("status")
     if reason not in _REASONS.get(status, ()):  # type: ignore[arg-type]  # a status is a string, too
-        instance["said"] = instance.pop("reason")
+        instance["note"] = instance.pop("reason")

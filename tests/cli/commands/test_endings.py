@@ -20,7 +20,7 @@ def test_a_closed_session_waits_for_nothing_and_starts_anew(cli: Cli, engine: Ru
     shown = cli("sessions", "show", "s", "--json").row()
     assert (shown["closed"], shown["generation"]) == (True, 1)
     assert shown["instances"]["t_process#0"]["status"] == "cancelled"
-    assert shown["instances"]["t_process#0"]["said"] == "withdrawn (ada)"
+    assert shown["instances"]["t_process#0"]["note"] == "withdrawn (ada)"
     engine.append("s", trigger("module4"), trigger("module1"))
     (command,) = engine.commands(1)
     assert (command.instance, command.session) == ("t_process#0", "s")

@@ -38,7 +38,7 @@ def test_skip_ends_a_failed_instance(cli: Cli, failed: Command) -> None:
         "status": "skipped",
     }
     shown = cli("sessions", "show", "s", "--json").row()["instances"]
-    assert shown["t_process#0"]["said"] == "not needed (ada)"
+    assert shown["t_process#0"]["note"] == "not needed (ada)"
     assert "t_mail#0" not in shown
 
 

@@ -136,7 +136,7 @@ async def test_a_check_of_what_an_owner_kept_finds_nothing(bench: Bench) -> None
 async def test_a_damaged_state_is_named_by_session_and_field(bench: Bench) -> None:
     state = json.loads(kept(bench)[b"s"].replace(b'"scheduled"', b'"running"'))
     arrival = state["seen"].pop("a")
-    state["seen"]["x"], state["held"] = arrival, {"a": [arrival]}
+    state["seen"]["x"], state["kept"] = arrival, {"a": [arrival]}
     damaged = json.dumps(state).encode()
     bench.durable.changelog.append((b"s", damaged))
     found = await checked(bench)

@@ -263,11 +263,11 @@ def _unless(leaf: UnlessLeaf, status: Status) -> Text:
 
 def _end(instance: StoredInstance) -> str:
     if instance.error is not None:
-        because = instance.said or instance.reason
+        because = instance.note or instance.reason
         return f"{instance.error} ({because})" if because else instance.error
     if instance.status is Status.FINISHED:
         return brief(instance.result)
-    return instance.said or instance.reason or ""
+    return instance.note or instance.reason or ""
 
 
 async def _waiting(view: View, session: str) -> str:
