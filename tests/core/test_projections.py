@@ -55,7 +55,7 @@ def test_decided_instance_shows_its_command_and_its_arguments() -> None:
     assert instance["kwargs"] == {"a": {"m": 2, "n": 1}}
     assert instance["run"] == "my_app.tasks.run"
     assert instance["decided"] == format_instant(START_US + SECOND)
-    assert instance["says"] == "was decided and handed over; no worker has reported yet"
+    assert instance["says"] == "was decided; no worker has started it yet"
 
 
 def test_each_status_is_said_in_words() -> None:
@@ -91,7 +91,7 @@ def test_each_status_is_said_in_words() -> None:
         "fails#0": "failed: KeyError: 'x'",
         "runs#0": "is running",
         "ends#0": "finished",
-        "drops#0": "expired: the executor dropped it before it ran",
+        "drops#0": "expired before a worker started it",
         "stops#0": "was cancelled (wrong order (ada))",
         "passes#0": "was skipped",
     }
@@ -119,7 +119,7 @@ def test_task_without_an_instance_can_be_asked_for_by_name() -> None:
     story.fire("a")
     assert [t["task"] for t in explained(story)["tasks"]] == ["t"]
     (shown,) = explained(story, task=TaskName("u"))["tasks"]
-    assert shown["says"] == "no instance: none of its triggers has arrived since it exists"
+    assert shown["says"] == "no instance yet: none of its triggers has arrived since the task was added"
     (shown,) = explained(story, task=TaskName("nowhere"))["tasks"]
     assert shown["says"] == "no such task"
     assert shown["inForce"] is False
@@ -132,7 +132,7 @@ def test_removed_task_is_still_shown() -> None:
     shown = explained(story)["tasks"]
     assert [(t["task"], t["inForce"]) for t in shown] == [("t", False), ("u", False)]
     assert says(story) == {
-        "t#0": "was decided and handed over; no worker has reported yet",
+        "t#0": "was decided; no worker has started it yet",
         "u#0": "was cancelled (task removed)",
     }
 
@@ -145,7 +145,7 @@ def test_session_is_shown_as_its_next_event_will_find_it() -> None:
     story.apply({"t": task("a", "c")})
     shown = explained(story)
     assert shown["config"] == {"met": before, "inForce": story.rules.current.config.hash}
-    assert says(story) == {"t#0": "has all it needs and is judged at the session's next event"}
+    assert says(story) == {"t#0": "has all its triggers; it is decided at the session's next event"}
     assert shown["waitsFor"] == []
 
 

@@ -102,15 +102,32 @@ async def test_a_session_is_told_in_words_and_as_a_tree(http: Http, engine: Runn
     text = await page(http, "/sessions/survey%2F42")
     plain = re.sub(r"<[^>]+>", "", text)
     assert "It waits for module4" in plain
-    assert "module1 offset 1" in plain
+    assert "module1 event 1" in plain
     assert "{&#34;score&#34;:3}" in plain
     assert "not arrived" in plain
     engine.append("survey/42", trigger("module4"))
     plain = re.sub(r"<[^>]+>", "", await page(http, "/sessions/survey%2F42"))
-    assert "t_process#0 runs app.process, because of module1 (offset 1), module4 (offset 2)" in plain
+    assert "t_process#0 runs app.process, because of module1 (event 1), module4 (event 2)" in plain
     found = await asked(http, "/sessions/survey%2F42")
     assert [row["what"] for row in found["timeline"]] == ["arrived", "arrived", "decided"]
     assert found["partition"] == 0
+
+
+async def test_pages_of_sessions_are_in_the_words_of_an_administrator(
+    http: Http, engine: RunningEngine
+) -> None:
+    engine.append("waits", trigger("module1"))
+    engine.append("s", trigger("module1"), trigger("unsubscribed"), trigger("module4"))
+    (command,) = engine.commands(1)
+    engine.append("s", Failed(instance=InstanceId("t_process#0"), command=command.id, error="no"))
+    engine.append("s", Failed(instance=InstanceId("t_process#1"), command=command.id, error="no"))
+    for path in ("/sessions", "/sessions?task=t_process&status=failed", "/sessions/s", "/sessions/waits"):
+        content = re.sub(r"<[^>]+>", " ", (await page(http, path)).partition("<main")[2]).lower()
+        assert _words_of_the_engine(content) == [], path
+
+
+def _words_of_the_engine(text: str) -> list[str]:
+    return [word for word in ("fold", "offset", "partition", "dead letter") if word in text]
 
 
 @pytest.mark.parametrize("session", [".", "..", "a?b#c", "%2F", "é\u202e", "<b>", "x" * 1000, "a\nb", "'\"&"])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from triggerstream.present.words import event_number
+
 if TYPE_CHECKING:
     from triggerstream.engine.operations.orders import Answer
 
@@ -26,11 +28,13 @@ wait_option = click.option(
 
 
 def giver_options(command: _F) -> _F:
-    """The options of whatever appends an order, in this order: ``--reason``, ``--by``, ``--wait``."""
+    """The options of a command that appends an order: ``--reason``, ``--by``, ``--wait``."""
     for option in (
         wait_option,
-        click.option("--by", default=_user, show_default="the user", help="Who gives the order."),
-        click.option("--reason", help="Why; kept with the order."),
+        click.option(
+            "--by", default=_user, show_default="the user", help="Name of the person who orders it."
+        ),
+        click.option("--reason", help="The reason; kept with the order."),
     ):
         command = option(command)
     return command
@@ -39,7 +43,7 @@ def giver_options(command: _F) -> _F:
 def unfolded(what: str, offset: int) -> str:
     """The message about ``what`` that was appended and that no engine has folded in time."""
     return (
-        f"{what} is in the log at offset {offset}, but no engine has folded it yet: "
+        f"{what} is stored as {event_number(offset)}, but no engine has processed it yet: "
         "start one (triggerstream dev, or a worker)"
     )
 
@@ -47,7 +51,7 @@ def unfolded(what: str, offset: int) -> str:
 def not_known(answer: Answer) -> str:
     """Text for an order whose outcome is not known."""
     if answer.reason is not None:
-        return f"the order is in the log at offset {answer.position.offset}; {answer.reason}"
+        return f"the order is stored as {event_number(answer.position.offset)}; {answer.reason}"
     return f"{unfolded('the order', answer.position.offset)}, and it will be carried out"
 
 

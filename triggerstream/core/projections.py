@@ -180,7 +180,7 @@ def _task(rules: Rules, session: SessionId, state: SessionState, name: TaskName)
     elif task is None:
         says = "no such task"
     else:
-        says = "no instance: none of its triggers has arrived since it exists"
+        says = "no instance yet: none of its triggers has arrived since the task was added"
     return ExplainedTask(
         task=name,
         in_force=task is not None,
@@ -287,13 +287,13 @@ def _status_says(task: Task | None, instance: Instance) -> str:
         case Status.UNSTARTED if missing:
             return f"waits for {_and(missing)}"
         case Status.UNSTARTED:
-            return "has all it needs and is judged at the session's next event"
+            return "has all its triggers; it is decided at the session's next event"
         case Status.DELAYED:
             return "waits to be tried again"
         case Status.HELD:
             return "is held"
         case Status.SCHEDULED:
-            return "was decided and handed over; no worker has reported yet"
+            return "was decided; no worker has started it yet"
         case Status.RUNNING:
             return "is running"
         case Status.FAILED:
@@ -307,7 +307,7 @@ def _status_says(task: Task | None, instance: Instance) -> str:
         case Status.ABANDONED:
             return f"is blocked by `unless`: {_and(list(instance.noted))} arrived first"
         case Status.EXPIRED:
-            return "expired: the executor dropped it before it ran"
+            return "expired before a worker started it"
         case Status.CANCELLED:
             return "was cancelled"
         case _ as never:

@@ -37,23 +37,29 @@ def status_kind(status: Status) -> StatusKind:
             assert_never(status)
 
 
+def event_number(offset: int) -> str:
+    """The name of an event for people: its number in the log. An administrator need not know offsets."""
+    return f"event {offset}"
+
+
 def event(row: TimelineRow) -> str:
     """A row of the timeline, without its time and kind."""
     if row.instance is not None:
-        because = ", ".join(f"{one.trigger} (offset {one.by.offset})" for one in row.because or ())
+        because = ", ".join(f"{one.trigger} ({event_number(one.by.offset)})" for one in row.because or ())
         return f"{row.instance} runs {row.run}, because of {because}"
     return f"{row.type}: {row.note}" if row.note else f"{row.type}"
 
 
 def aside(instance: ExplainedInstance) -> str:
-    """The case of an instance in one sentence; empty if its status says it all."""
+    """A sentence about an instance; empty if it would only repeat the status."""
     return "" if instance.says == instance.status else instance.says
 
 
 def unless(leaf: UnlessLeaf, status: Status) -> str:
     """A trigger of ``unless``, for an instance in ``status``."""
     if leaf.arrived:
-        return f"unless {leaf.trigger}: arrived at offset {leaf.offset}"
+        number = "" if leaf.offset is None else f" ({event_number(leaf.offset)})"
+        return f"unless {leaf.trigger}: arrived{number}"
     return f"unless {leaf.trigger}: {'not arrived' if status in WAITING else 'had not arrived'}"
 
 
@@ -63,7 +69,7 @@ def by(origin: Origin | None) -> str:
         return ""
     named = f", id {origin.id}" if origin.id is not None else ""
     source = f", from {origin.source}" if origin.source is not None else ""
-    return f"offset {origin.offset}, {seconds(origin.time_us)}{named}{source}"
+    return f"{event_number(origin.offset)}, {seconds(origin.time_us)}{named}{source}"
 
 
 def seconds(instant: int | str | None) -> str:

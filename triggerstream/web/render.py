@@ -54,6 +54,7 @@ def _environment() -> Environment:
         happened=words.event,
         aside=words.aside,
         by=words.by,
+        event_number=words.event_number,
         kind=words.status_kind,
         number=number,
         session_url=session_url,

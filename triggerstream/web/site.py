@@ -32,6 +32,7 @@ from triggerstream.engine.queries.inspector import (
     give_order,
     target_shown,
 )
+from triggerstream.present.words import event_number
 from triggerstream.web import answers, render
 from triggerstream.web.access import CALLER, Access
 from triggerstream.web.answers import RefusedError
@@ -217,9 +218,8 @@ class _Site:
         session = _session(request)
         found = await self._inspector(request).session(session)
         if found is None:
-            raise RefusedError(
-                404, f"no session `{render.plain(session)}`: nothing was fired for it, or not yet folded"
-            )
+            name = render.plain(session)
+            raise RefusedError(404, f"no session `{name}`: no trigger was fired for it, or not processed yet")
         return found
 
     async def configuration(self, request: web.Request) -> ShownConfiguration | JsonObject:
@@ -344,7 +344,7 @@ def _integer(request: web.Request, name: str, default: int, *, most: int) -> int
 def _said(order: str, instance: str, answer: Answer) -> str:
     what = f"{order} {instance}"
     if not answer.folded:
-        return f"{what}: in the log at offset {answer.position.offset}, not seen folded yet"
+        return f"{what}: stored as {event_number(answer.position.offset)}, and not carried out yet"
     if answer.applied is None:
-        return f"{what}: in the log at offset {answer.position.offset}; {answer.reason}"
+        return f"{what}: stored as {event_number(answer.position.offset)}; {answer.reason}"
     return f"{what}: done" if answer.applied else f"{what}: not done: {answer.reason}"

@@ -112,7 +112,7 @@ def test_without_an_engine_the_order_waits_in_the_log(cli: Cli, tmp_path: Path) 
         engine.append("s", trigger("module1"))
     ran = cli("sessions", "erase", "s", "--wait", "0.1")
     assert ran.status == 1
-    assert "s: the order is in the log at offset 2, but no engine has folded it yet" in ran.err
+    assert "s: the order is stored as event 2, but no engine has processed it yet" in ran.err
     with running_engine(tmp_path / "state") as engine:
         engine.append("w", trigger("other"))
         assert cli("sessions", "show", "s", "--json").row()["seen"] == []

@@ -112,7 +112,7 @@ def test_without_an_engine_the_order_waits_in_the_log(cli: Cli, tmp_path: Path) 
         engine.append("w", trigger("module1"))
     ran = cli("instances", "cancel", "w", "t_process#0", "--wait", "0.1")
     assert ran.status == 1
-    assert "the order is in the log at offset 2, but no engine has folded it yet" in ran.err
+    assert "the order is stored as event 2, but no engine has processed it yet" in ran.err
     with running_engine(tmp_path / "state") as engine:
         engine.append("w", trigger("other"))
         shown = cli("sessions", "show", "w", "--json").row()["instances"]

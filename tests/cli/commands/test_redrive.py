@@ -151,7 +151,7 @@ def test_without_an_engine_the_record_waits_in_the_log(cli: Cli, tmp_path: Path)
         (number,) = [row["number"] for row in cli("deadletters", "list", "--json").rows()]
     ran = cli("deadletters", "redrive", str(number), "--wait", "0.1")
     assert ran.status == 1
-    assert "but no engine has folded it yet" in ran.err
+    assert "but no engine has processed it yet" in ran.err
 
 
 @pytest.mark.parametrize(

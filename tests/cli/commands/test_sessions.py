@@ -103,10 +103,18 @@ def test_explain_for_people_has_conditions_and_a_timeline(cli: Cli) -> None:
         "t_mail#0 scheduled",
         "unless unsubscribed",
         "timeline",
-        "because of module4 (offset 4), module1 (offset 5)",
+        "because of module4 (event 4), module1 (event 5)",
     ):
         assert said in out
     assert "○ module4: not arrived" in cli("sessions", "explain", "a-waits").out
+
+
+def test_sessions_are_explained_in_the_words_of_an_administrator(cli: Cli, engine: RunningEngine) -> None:
+    engine.append("c-finished", trigger("unsubscribed"), trigger("module1", id="again"))
+    for session in ("a-waits", "b-failed", "c-finished"):
+        for command in ("show", "explain"):
+            out = cli("sessions", command, session).out.lower()
+            assert [word for word in ("fold", "offset", "partition", "dead letter") if word in out] == []
 
 
 def test_explain_of_one_task_shows_it_even_without_an_instance(cli: Cli) -> None:
@@ -137,13 +145,13 @@ def test_what_is_not_folded_yet_is_not_said_to_be_nothing(tmp_path: Path) -> Non
         await log.close()
 
     asyncio.run(append())
-    waits = "1 record of partition 0 is not folded yet"
+    waits = "1 event is not processed yet"
     for command in ("show", "explain"):
         ran = cli("sessions", command, "s")
         assert (ran.status, ran.err) == (1, f"s: nothing is known of this session yet: {waits}\n")
     for command in ("sessions", "deadletters"):
         ran = cli(command, "list")
-        assert (ran.status, ran.err) == (0, f"this is not all: {waits}\n")
+        assert (ran.status, ran.err) == (0, f"the list is not complete: {waits}\n")
 
 
 def test_a_session_that_was_erased_has_no_last_event(cli: Cli, engine: RunningEngine) -> None:

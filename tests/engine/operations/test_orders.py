@@ -264,7 +264,7 @@ async def test_an_order_that_is_no_longer_in_the_timeline(world: World, entrance
     world.log.more = [event(fire("other")) for _ in range(60)]
     found, reason = await given(entrance, world, Cancel(instance=T0))
     assert found == (True, None, "failed", None)
-    assert str(reason).startswith("it was folded, but is no longer in the session's timeline")
+    assert str(reason).startswith("it was processed, but is no longer in the session's timeline")
 
 
 @both_entrances

@@ -47,7 +47,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
 
     letters, waiting = run(work())
     if waiting:
-        print_line(f"this is not all: {waiting}", err=True)
+        print_line(f"the list is not complete: {waiting}", err=True)
     if as_json:
         for letter in letters[:limit]:
             json_line(_fields(letter))

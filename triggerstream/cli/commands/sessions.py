@@ -1,4 +1,4 @@
-"""`triggerstream sessions`: what is known of sessions, and why."""
+"""`triggerstream sessions`: show, explain and end sessions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STATUSES = [status.value for status in Status]
 
 @click.group(invoke_without_command=False)
 def sessions() -> None:
-    """List and explain what is known of sessions; close, erase and export them."""
+    """List and explain sessions; close, erase and export them."""
 
 
 for _command in (close, erase, export):
@@ -107,7 +107,7 @@ def list_sessions(
 
     rows, more, waiting = run(work())
     if waiting:
-        print_line(f"this is not all: {waiting}", err=True)
+        print_line(f"the list is not complete: {waiting}", err=True)
     if as_json:
         pass
     elif not rows:
@@ -176,7 +176,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
 @at_option
 @json_option
 def explain(*, session: str, task: str | None, at: str, as_json: bool) -> None:
-    """Explain SESSION: each condition leaf by leaf, and what happened in which order."""
+    """Explain SESSION: each condition trigger by trigger, and the events and decisions in their order."""
 
     async def work() -> tuple[ExplainedSession | None, str]:
         async with viewing(at) as view:

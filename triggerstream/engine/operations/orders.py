@@ -33,7 +33,8 @@ from triggerstream.wire.records import NewRecord, Record
 
 UNKNOWN_SESSION = "nothing is known of this session"
 _NO_LONGER_LISTED = (
-    "it was folded, but is no longer in the session's timeline: look at the session to see whether it applied"
+    "it was processed, but is no longer in the session's timeline: "
+    "look at the session to see whether it applied"
 )
 
 

@@ -29,7 +29,4 @@ def describe_unfolded(waiting: Mapping[int, int]) -> str:
     if not waiting:
         return ""
     count = sum(waiting.values())
-    numbers = ", ".join(map(str, sorted(waiting)))
-    places = f"partition{'s' if len(waiting) > 1 else ''} {numbers}"
-    records = f"{count:,} records" if count > 1 else "1 record"
-    return f"{records} of {places} {'are' if count > 1 else 'is'} not folded yet"
+    return f"{count:,} events are not processed yet" if count > 1 else "1 event is not processed yet"
