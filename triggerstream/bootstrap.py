@@ -161,7 +161,7 @@ async def archives(
     return [SqliteArchive(_readable(parsed).path, app=DEFAULT_APP)]
 
 
-async def strays(address: str | Address, *, partitions: int | None = None) -> TopicFinding | None:
+async def find_misplaced(address: str | Address, *, partitions: int | None = None) -> TopicFinding | None:
     """Finding about records in partitions that were added to the log; None if there are none.
 
     Raises:
@@ -177,8 +177,10 @@ async def strays(address: str | Address, *, partitions: int | None = None) -> To
     from triggerstream.adapters.kafka.topics import address_of
 
     layout = await layout_of(connection, parsed.app, partitions=partitions)
-    found = await rehome.strays(connection, parsed.app, layout)
-    return check.added(layout, found, address_of(connection, parsed.app)) if found.records else None
+    found = await rehome.count_misplaced(connection, parsed.app, layout)
+    if not found.records:
+        return None
+    return check.added_partitions(layout, found, address_of(connection, parsed.app))
 
 
 async def added_logs(address: str | Address, *, partitions: int | None = None) -> Mapping[int, RecordReader]:

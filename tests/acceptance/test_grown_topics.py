@@ -107,10 +107,10 @@ async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage)
     assert len(before[0]) == len(SESSIONS)
     assert len(before[1]) == 10
     await grow(app, app.topics.events)
-    strays = stray_sessions(SESSIONS)
+    misplaced = stray_sessions(SESSIONS)
     await fire(app, "d", SESSIONS, partitions=GROWN)
     # Everything that looks says how many records lie elsewhere, and the worker serves its own meanwhile.
-    said = f"{len(strays)} records of {len(strays)} sessions lie in those that were added"
+    said = f"{len(misplaced)} records of {len(misplaced)} sessions lie in those that were added"
     worker = app.start("w2")
     await worker.ready()
     await eventually(lambda: said in worker.text(), what=worker.text)
@@ -119,7 +119,7 @@ async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage)
     assert said in checked.out
     assert said in doctor.out
     await app.settled()
-    reached = {f"s{n}" for n in SESSIONS if f"s{n}" not in strays}
+    reached = {f"s{n}" for n in SESSIONS if f"s{n}" not in misplaced}
     sessions, decided = await kept(app)
     assert len(sessions) == len(SESSIONS)
     assert len(decided) == len(reached | {f"s{n}" for n in range(10)})
@@ -131,7 +131,7 @@ async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage)
     # Carry the printed command out twice: the second time, nothing is left to do.
     said = checked.out + doctor.out + refused.err + worker.text()
     assert [words[:2] for words in printed(said)] == [["topics", "rehome"]]
-    for counts in (len(strays), 0):
+    for counts in (len(misplaced), 0):
         ran = await carry_out(advice.rehome_added(address(app), partitions=OWN), said, "--json")
         assert ran.row()["records"] == counts
     worker = app.start("w3")
@@ -145,7 +145,7 @@ async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage)
     assert (await replay(app, "--rebuild")).status == 0
     assert (await kept(app))[0] == sessions
     # Our own clients go on placing by the app's number.
-    fired = await ours(app, "fire", f"s{min(int(s[1:]) for s in strays)}", "a")
+    fired = await ours(app, "fire", f"s{min(int(s[1:]) for s in misplaced)}", "a")
     assert fired.status == 0
     assert (await ours(app, "topics", "rehome", "--json")).row()["records"] == 0
     applied = app.folder / "tasks.json"
@@ -153,7 +153,7 @@ async def test_doing_what_is_printed_loses_no_session_and_no_command(app: Stage)
     ran = await ours(app, "config", "apply", str(applied), "--json")
     assert ran.status == 0, ran.err
     assert len((await read_all(app.connection, app.topics.events, GROWN))[GROWN - 1]) == len(
-        [s for s in strays if partition_of(s.encode(), GROWN) == GROWN - 1]
+        [s for s in misplaced if partition_of(s.encode(), GROWN) == GROWN - 1]
     )
 
 

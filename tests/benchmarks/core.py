@@ -20,7 +20,7 @@ from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, ConfigHash, SessionId, TaskName, TriggerName
 from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import Applied, Configuration, Rules, Task
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.wire import commands, events, state
 from triggerstream.wire.records import Record
 
@@ -41,7 +41,7 @@ def rules_with(used: int) -> Rules:
         for n in range(TASKS)
     )
     config = Configuration(hash=ConfigHash("0" * 64), text="{}", tasks=tasks)
-    return Rules(app=AppId("bench"), history=(Applied(config=config, offset=-1, arrival_us=0),))
+    return Rules(app=AppId("bench"), history=(AppliedConfiguration(config=config, offset=-1, arrival_us=0),))
 
 
 def records(used: int) -> list[Record]:

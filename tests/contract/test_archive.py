@@ -25,7 +25,7 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Cancel, Failed
 from triggerstream.core.ids import CommandId, InstanceId, SessionId
 from triggerstream.engine.partitioned.ports import FencedError
-from triggerstream.engine.ports import Refused, Sent
+from triggerstream.engine.ports import RefusedRow, SentRow
 from triggerstream.engine.replay.archive import Archive, RecordReader, fold_on, refold_of
 from triggerstream.engine.replay.refold import Kept, Refolded, differences
 from triggerstream.wire import commands
@@ -230,7 +230,7 @@ async def test_a_command_that_was_refused_does_not_come_back(place: Place) -> No
     assert isinstance(place, EmbeddedPlace)
     store = await place.running()
     (row,) = (r for r in await store.outbox(after=0, limit=9) if commands.decode(r.value).instance == "u#0")
-    await store.refuse(Refused(number=row.number, reason="not on the list", failed=None))
+    await store.refuse(RefusedRow(number=row.number, reason="not on the list", failed=None))
     await place.stop()
     archive = place.archive()
     await archive.fence()
@@ -246,7 +246,7 @@ async def test_a_revocation_that_waits_stays(place: Place) -> None:
     assert isinstance(place, EmbeddedPlace)
     store = await place.running()
     rows = await store.outbox(after=0, limit=9)
-    await store.sent([Sent(number=row.number, sent_us=1) for row in rows])
+    await store.sent([SentRow(number=row.number, sent_us=1) for row in rows])
     cancel = Cancel(instance=InstanceId("u#0"), reason="r", by="me", generation=0)
     await place.log.append([NewRecord(key=b"s", value=encode(cancel))])
     await place.fold()

@@ -31,7 +31,7 @@ from triggerstream.core.commands import Decision
 from triggerstream.core.ids import AppId, CommandId, SessionId
 from triggerstream.engine.checkpoint import Checkpoint, Stored
 from triggerstream.engine.partitioned.ports import StateStore
-from triggerstream.engine.ports import Reader, Refused, Rescheduled, Sent, Store
+from triggerstream.engine.ports import Reader, RefusedRow, RescheduledRow, SentRow, Store
 from triggerstream.engine.queries.index import Index
 from triggerstream.wire.records import NewRecord
 
@@ -93,18 +93,18 @@ class _Engine:
 
     async def sent(self, which: Sequence[int]) -> None:
         rows = await self.rows()
-        await self.store.sent([Sent(number=rows[n], sent_us=n) for n in which if n < len(rows)])
+        await self.store.sent([SentRow(number=rows[n], sent_us=n) for n in which if n < len(rows)])
 
     async def refuse(self, which: int) -> None:
         rows = await self.rows()
         number = rows[which] if which < len(rows) else 10**6
         failed = NewRecord(key=b"s", value=b"{}") if which % 2 else None
-        await self.store.refuse(Refused(number=number, reason=f"no {which}", failed=failed))
+        await self.store.refuse(RefusedRow(number=number, reason=f"no {which}", failed=failed))
 
     async def reschedule(self, which: int) -> None:
         names = {row.id for row in await self.reader.sessions()}
         new = [
-            Rescheduled(session=name, due_us=which or None, config=which)
+            RescheduledRow(session=name, due_us=which or None, config=which)
             for n in range(which)
             if (name := SessionId(f"s{n}")) in names
         ]

@@ -15,9 +15,9 @@ from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
 from triggerstream.core.commands import Decision
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
-from triggerstream.core.tasks import Applied, Configuration, Rules
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
-from triggerstream.engine.ports import Log, Reader, Refused, Rescheduled, Resumed, Sent, Store
+from triggerstream.engine.ports import Log, Reader, RefusedRow, RescheduledRow, Resumed, SentRow, Store
 from triggerstream.wire import commands
 from triggerstream.wire.records import NewRecord, Record
 
@@ -76,8 +76,8 @@ def stored(state: bytes, *, due_us: int | None = None, config: int = 0) -> Store
     return Stored(state=state, due_us=due_us, config=config)
 
 
-def config(text: str, offset: int) -> Applied:
-    return Applied(
+def config(text: str, offset: int) -> AppliedConfiguration:
+    return AppliedConfiguration(
         config=Configuration(hash=ConfigHash(f"hash {text}"), text=text, tasks=()),
         offset=offset,
         arrival_us=offset,
@@ -215,17 +215,17 @@ async def test_rows_are_numbered_in_the_order_decided_and_paged(store: Store) ->
 
 async def test_row_stays_until_it_is_sent_and_settled(store: Store) -> None:
     first = await store.commit(checkpoint(command(1), command(2)))
-    await store.sent([Sent(number=first, sent_us=9)])
+    await store.sent([SentRow(number=first, sent_us=9)])
     assert [(r.command, r.sent_us) for r in await store.outbox(after=0, limit=9)] == [("c1", 9), ("c2", None)]
     await store.commit(checkpoint(settled=["c1", "c2"]))
     assert await outbox(store) == ["c2"]
-    await store.sent([Sent(number=first + 1, sent_us=9)])
+    await store.sent([SentRow(number=first + 1, sent_us=9)])
     assert await outbox(store) == []
 
 
 async def test_hand_over_noted_with_the_checkpoint_that_settles_it_ends_the_row(store: Store) -> None:
     first = await store.commit(checkpoint(command(1)))
-    await store.commit(checkpoint(settled=["c1"]), sent=[Sent(number=first, sent_us=9)])
+    await store.commit(checkpoint(settled=["c1"]), sent=[SentRow(number=first, sent_us=9)])
     assert await outbox(store) == []
 
 
@@ -236,18 +236,18 @@ async def test_command_settled_by_the_batch_that_decided_it_is_still_handed_over
 
 async def test_resend_takes_the_place_of_the_row_at_the_end(store: Store) -> None:
     first = await store.commit(checkpoint(command(1), command(2)))
-    await store.sent([Sent(number=first, sent_us=9)])
+    await store.sent([SentRow(number=first, sent_us=9)])
     await store.commit(checkpoint(command(1, attempt=1)))
     assert await outbox(store) == ["c2", "c1"]
 
 
 async def test_revocation_ends_a_command_that_was_not_sent_and_goes_once_sent(store: Store) -> None:
     first = await store.commit(checkpoint(command(1), command(2)))
-    await store.sent([Sent(number=first, sent_us=9)])
+    await store.sent([SentRow(number=first, sent_us=9)])
     number = await store.commit(checkpoint(revoke(1), revoke(2), settled=["c1", "c2"]))
     rows = await store.outbox(after=0, limit=9)
     assert [commands.decode(row.value) for row in rows] == [revoke(1), revoke(2)]
-    await store.sent([Sent(number=number, sent_us=9), Sent(number=number + 1, sent_us=9)])
+    await store.sent([SentRow(number=number, sent_us=9), SentRow(number=number + 1, sent_us=9)])
     assert await outbox(store) == []
 
 
@@ -267,7 +267,7 @@ async def test_command_sent_again_by_the_batch_that_decided_it_has_one_row(store
 async def test_refused_command_is_a_dead_letter_and_a_failed_event(place: Place, store: Store) -> None:
     first = await store.commit(checkpoint(command(1)))
     failed = NewRecord(key=b"s1", value=b'{"type":"triggerstream.task.failed"}')
-    refused = Refused(number=first, reason="not on the list", failed=failed)
+    refused = RefusedRow(number=first, reason="not on the list", failed=failed)
     await store.refuse(refused)
     await store.refuse(refused)
     assert await outbox(store) == []
@@ -314,8 +314,8 @@ async def test_rescheduled_timers_and_the_end_of_the_scan_outlive_the_engine(
 ) -> None:
     states = {SessionId("a"): stored(b"A", due_us=70), SessionId("b"): stored(b"B", due_us=80)}
     await store.commit(Checkpoint(partition=0, offset=10, states=states))
-    await store.reschedule([Rescheduled(session=SessionId("a"), due_us=75, config=0)])
-    await store.reschedule([Rescheduled(session=SessionId("b"), due_us=None, config=6)], scanned=6)
+    await store.reschedule([RescheduledRow(session=SessionId("a"), due_us=75, config=0)])
+    await store.reschedule([RescheduledRow(session=SessionId("b"), due_us=None, config=6)], scanned=6)
     store, resumed = await reopened(place, store)
     assert (dict(resumed.due), resumed.scanned) == ({"a": 75}, 6)
     assert (await store.load([]))(SessionId("b")) == b"B"
@@ -337,7 +337,7 @@ async def test_reader_finds_a_session(place: Place, store: Store) -> None:
 
 async def test_reader_shows_what_was_sent_long_ago(place: Place, store: Store) -> None:
     first = await store.commit(checkpoint(command(1), command(2), command(3)))
-    await store.sent([Sent(number=first, sent_us=50), Sent(number=first + 1, sent_us=90)])
+    await store.sent([SentRow(number=first, sent_us=50), SentRow(number=first + 1, sent_us=90)])
     assert ids(await place.reader.outbox()) == ["c1", "c2", "c3"]
     assert ids(await place.reader.outbox(sent_before_us=60)) == ["c1"]
     assert ids(await place.reader.outbox(sent_before_us=100, after=first)) == ["c2"]
@@ -350,7 +350,7 @@ async def test_reader_shows_progress(place: Place, store: Store) -> None:
     first = await store.commit(
         Checkpoint(partition=0, offset=3, decided=decided(command(1), command(2)), dead_letters=(letter,))
     )
-    await store.sent([Sent(number=first, sent_us=50)])
+    await store.sent([SentRow(number=first, sent_us=50)])
     progress = await place.reader.progress()
     assert (progress.offset, progress.end, progress.lag) == (3, 5, 2)
     assert (progress.outbox, progress.dead_letters) == (2, 1)

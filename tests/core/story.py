@@ -43,7 +43,7 @@ from triggerstream.core.projections import statuses, timeline
 from triggerstream.core.results import Folded, LeftOut
 from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import Instance, SessionState
-from triggerstream.core.tasks import Applied, Configuration, Rules
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.wire import tasksfile
 
 SECOND = 1_000_000
@@ -80,7 +80,9 @@ class Story:
 
     def __post_init__(self) -> None:
         config = read(self.tasks)
-        self.rules = Rules(app=self.app, history=(Applied(config=config, offset=-1, arrival_us=START_US),))
+        self.rules = Rules(
+            app=self.app, history=(AppliedConfiguration(config=config, offset=-1, arrival_us=START_US),)
+        )
 
     # ---- telling
 
@@ -128,7 +130,9 @@ class Story:
         """Put another tasks file in force."""
         self.now_s = self.now_s if at is None else at
         arrival_us = START_US + round(self.now_s * SECOND)
-        self.rules = self.rules.apply(Applied(config=read(tasks), offset=self.offset, arrival_us=arrival_us))
+        self.rules = self.rules.apply(
+            AppliedConfiguration(config=read(tasks), offset=self.offset, arrival_us=arrival_us)
+        )
         self.offset += 1
 
     def fire(

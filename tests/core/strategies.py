@@ -53,7 +53,7 @@ from triggerstream.core.ids import (
 )
 from triggerstream.core.results import Folded, LeftOut
 from triggerstream.core.state import DECIDED, WAITING, SessionState, Status
-from triggerstream.core.tasks import Applied, Bounds, Configuration, Retry, Rules, Task
+from triggerstream.core.tasks import AppliedConfiguration, Bounds, Configuration, Retry, Rules, Task
 
 APP = AppId("laws")
 SECOND = 1_000_000
@@ -63,7 +63,7 @@ TASKS = tuple(TaskName(name) for name in ("t", "u", "v"))
 NAMES = (*TRIGGERS, *(TriggerName(task) for task in TASKS))
 SESSIONS = (SessionId("s1"), SessionId("s2"))
 
-Entry: TypeAlias = Event | Applied
+Entry: TypeAlias = Event | AppliedConfiguration
 
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ class Move:
 
 OUTCOMES = ("started", "finished", "failed", "skipped", "retried", "revoked")
 ORDERS = ("skip", "replay", "cancel", "resend")
-LIFE = ("close", "erase")
+ENDINGS = ("close", "erase")
 BUSY = ("fire",) * 16 + ("started",) * 4 + ("finished",) * 3 + ("failed",) * 5 + OUTCOMES + ORDERS
 """Kinds of moves, as often as they should come: mostly triggers, then outcomes."""
 CHANGING = ("fire",) * 8 + ("failed",) * 4 + ("started", "retried", "finished", "replay") + ("apply",) * 5
@@ -274,7 +274,7 @@ class World:
 
     def take(self, entry: Entry) -> None:
         """Fold one entry."""
-        if isinstance(entry, Applied):
+        if isinstance(entry, AppliedConfiguration):
             self.rules = self.rules.apply(entry)
             return
         folded = step(self.rules, self.states.get(entry.session), entry)
@@ -296,7 +296,7 @@ class World:
 
 def rules_of(config: Configuration) -> Rules:
     """Rules under which ``config`` has been in force from the start."""
-    return Rules(app=APP, history=(Applied(config=config, offset=-1, arrival_us=0),))
+    return Rules(app=APP, history=(AppliedConfiguration(config=config, offset=-1, arrival_us=0),))
 
 
 def play(rules: Rules, entries: Iterable[Entry]) -> World:
@@ -318,7 +318,7 @@ def concrete(rules: Rules, drawn: Iterable[Move], *, first: int = 0) -> list[Ent
         if move.kind == "apply":
             if move.config is None:
                 continue
-            entry = Applied(config=move.config, offset=offset, arrival_us=now_us)
+            entry = AppliedConfiguration(config=move.config, offset=offset, arrival_us=now_us)
         else:
             body = _body(move, world.states.get(move.session), world.rules.current.config)
             entry = Event(

@@ -13,7 +13,7 @@ from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName
 from triggerstream.core.listing import marks
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.results import Folded
-from triggerstream.core.tasks import Applied, Rules, Task
+from triggerstream.core.tasks import AppliedConfiguration, Rules, Task
 
 TASKS: JsonObject = {
     "t_retried": {"after": ["a"], "run": "x.y", "retry": {"max": 3, "backoff": "1h"}},
@@ -39,7 +39,7 @@ def test_nothing_goes_through_all_tasks_of_the_file() -> None:
     assert state.timer_count == 1
     config = copy(story.rules.current.config)
     object.__setattr__(config, "tasks", Untouched(config.tasks))
-    later = Applied(config=config, offset=state.offset + 1, arrival_us=START_US)
+    later = AppliedConfiguration(config=config, offset=state.offset + 1, arrival_us=START_US)
     rules = replace(story.rules, history=(*story.rules.history, later))
     session = SessionId("s")
 

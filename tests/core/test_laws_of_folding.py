@@ -15,7 +15,7 @@ from tests.core.strategies import (
     APP,
     BUSY,
     CHANGING,
-    LIFE,
+    ENDINGS,
     SECOND,
     SESSIONS,
     SMALL,
@@ -47,14 +47,14 @@ from triggerstream.core.ids import (
 from triggerstream.core.projections import explain, statuses, timeline, waits_for
 from triggerstream.core.results import Folded
 from triggerstream.core.state import WAITING, SessionState, Status
-from triggerstream.core.tasks import Applied
+from triggerstream.core.tasks import AppliedConfiguration
 from triggerstream.wire import state as wire
 from triggerstream.wire.answers import from_json, to_json
 from triggerstream.wire.json import check_value
 
 pytestmark = pytest.mark.laws
 
-EVERYTHING = (*BUSY, *LIFE, "touch", "timer", "apply", "apply")
+EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply", "apply")
 FINISHING = ("fire",) * 6 + ("finished",) * 6 + ("failed", "failed", "skip", "skip", "retried", "replay")
 """Many outcomes that have a trigger follow."""
 SIZES = wire.EncodedSizes()
@@ -101,8 +101,10 @@ def event_of(state: SessionState, session: SessionId, body: Timer | Touch, arriv
 
 @given(
     st.one_of(
-        histories(kinds=(*BUSY, *LIFE, "timer", "touch"), max_size=40),
-        histories(kinds=(*BUSY, *LIFE, "timer", "touch"), configs=configurations(bounds=TIGHT), max_size=40),
+        histories(kinds=(*BUSY, *ENDINGS, "timer", "touch"), max_size=40),
+        histories(
+            kinds=(*BUSY, *ENDINGS, "timer", "touch"), configs=configurations(bounds=TIGHT), max_size=40
+        ),
         histories(kinds=FINISHING, configs=configurations(bounds=TIGHT), max_size=40),
     )
 )
@@ -175,7 +177,7 @@ def test_redelivered_events_change_nothing_and_decide_nothing(history: History, 
 def test_step_never_raises_and_never_changes_its_arguments(history: History) -> None:
     world = World(history.rules)
     for entry in history.entries:
-        if isinstance(entry, Applied):
+        if isinstance(entry, AppliedConfiguration):
             world.take(entry)
             continue
         state = world.states.get(entry.session)
@@ -218,7 +220,7 @@ def test_lazy_migration_equals_migration_at_once(history: History) -> None:
     eager = World(history.rules)
     for entry in history.entries:
         eager.take(entry)
-        if isinstance(entry, Applied):
+        if isinstance(entry, AppliedConfiguration):
             for session, state in eager.states.items():
                 folded = migrate(eager.rules, state, session)
                 eager.states[session] = folded.state
@@ -275,7 +277,7 @@ def test_every_order_of_triggers_and_results_finishes_the_same_commands(
 
 @given(
     st.one_of(
-        histories(kinds=(*BUSY, *LIFE, "touch", "timer"), back_in_time=False),
+        histories(kinds=(*BUSY, *ENDINGS, "touch", "timer"), back_in_time=False),
         histories(kinds=(*CHANGING, "timer"), back_in_time=False),
         histories(kinds=EVERYTHING, back_in_time=False),
     ),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.core.strategies import BUSY, LIFE, History, histories, play
+from tests.core.strategies import BUSY, ENDINGS, History, histories, play
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event, Touch
 from triggerstream.core.fold import next_due, step
@@ -22,7 +22,7 @@ from triggerstream.wire import state as wire
 
 pytestmark = pytest.mark.laws
 
-EVERYTHING = (*BUSY, *LIFE, "touch", "timer", "apply")
+EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply")
 _junk: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.booleans(),

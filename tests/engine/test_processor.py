@@ -15,7 +15,7 @@ from tests.core.strategies import (
     APP,
     BUSY,
     CHANGING,
-    LIFE,
+    ENDINGS,
     SMALL,
     TIGHT,
     History,
@@ -54,7 +54,7 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.results import Folded
 from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
 from triggerstream.core.state import Arrival, SessionState
-from triggerstream.core.tasks import NEVER_APPLIED, Applied, Bounds, Configuration, Rules
+from triggerstream.core.tasks import NEVER_APPLIED, AppliedConfiguration, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.processor import FoldVersionError, Processor
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
@@ -133,7 +133,7 @@ def decided(checkpoint: Checkpoint) -> list[str]:
 
 def records_of(history: History) -> list[Record]:
     """A drawn log as the broker would hold it, the first configuration at its head."""
-    first = Applied(config=history.rules.current.config, offset=0, arrival_us=0)
+    first = AppliedConfiguration(config=history.rules.current.config, offset=0, arrival_us=0)
     records: list[Record] = []
     for entry in (first, *history.entries):
         key = None
@@ -159,7 +159,7 @@ def batches(records: list[Record], data: st.DataObject) -> list[list[Record]]:
     return [records[a:b] for a, b in pairwise(edges)]
 
 
-EVERYTHING = (*BUSY, *LIFE, "touch", "timer", "apply", "apply")
+EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply", "apply")
 
 
 @pytest.mark.laws

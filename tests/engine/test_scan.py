@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.story import SECOND, START_US, Story
-from tests.core.strategies import BUSY, CHANGING, LIFE, History, World, histories
+from tests.core.strategies import BUSY, CHANGING, ENDINGS, History, World, histories
 from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import AppId, JsonObject, SessionId, TaskName
 from triggerstream.core.state import SessionState, TaskRecord
-from triggerstream.core.tasks import Applied, Rules
+from triggerstream.core.tasks import AppliedConfiguration, Rules
 from triggerstream.engine.scan import Scan, changed_tasks, has_met, may_decide
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
 from triggerstream.wire import state as states
 from triggerstream.wire.marks import CHECKPOINT_KEY
 
-EVERYTHING = (*BUSY, *LIFE, "touch", "timer", "apply", "apply")
+EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply", "apply")
 
 
 @given(st.one_of(histories(kinds=CHANGING), histories(kinds=EVERYTHING)))
@@ -31,7 +31,7 @@ def test_a_session_that_a_configuration_decides_something_in_is_looked_at(histor
     """After each configuration: its offset, and the sessions that were touched for it."""
     for entry in history.entries:
         world.take(entry)
-        if not isinstance(entry, Applied):
+        if not isinstance(entry, AppliedConfiguration):
             continue
         asking = {name: one for name, one in world.states.items() if needs_touch(world.rules, one)}
         for since, touched in looks:
@@ -64,7 +64,7 @@ def test_a_scan_finds_what_decoding_every_session_finds(history: History) -> Non
     for entry in history.entries:
         before = world.rules.current.offset
         world.take(entry)
-        if not isinstance(entry, Applied):
+        if not isinstance(entry, AppliedConfiguration):
             continue
         rules = world.rules
         changed = changed_tasks(rules, since=before)

@@ -18,13 +18,18 @@ from hashlib import sha256
 from typing import Any
 
 from triggerstream.core import events as kinds
+from triggerstream.core import tasks as configurations
 from triggerstream.core.commands import Command
 from triggerstream.core.fold import migrate, step
 from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
-from triggerstream.core.tasks import Applied, Rules
+from triggerstream.core.tasks import Rules
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as states
 
+AppliedConfiguration: Any = (
+    vars(configurations).get("AppliedConfiguration") or vars(configurations)["Applied"]
+)
+"""``Applied`` in earlier releases."""
 SECOND = 1_000_000
 TRIGGERS = ("a", "b", "c", "d", "e")
 TASKS = ("t", "u", "v", "w")
@@ -110,7 +115,9 @@ def log_lines(seed: int) -> Iterator[object]:
     chance = random.Random(seed)
     now_us = 1_767_225_600 * SECOND
     read = tasksfile.read(tasks_file(chance), name="tasks")
-    rules = Rules(app=AppId("app"), history=(Applied(config=read, offset=-1, arrival_us=now_us),))
+    rules = Rules(
+        app=AppId("app"), history=(AppliedConfiguration(config=read, offset=-1, arrival_us=now_us),)
+    )
     sizes = states.EncodedSizes() if seed % 2 else None
     session, state = SessionId(f"s{seed}"), None
     decided: list[Command] = []
@@ -118,7 +125,7 @@ def log_lines(seed: int) -> Iterator[object]:
         now_us += chance.choice([0, 0, 1, 4, 30, -2]) * SECOND
         if chance.random() < 0.06:
             config = tasksfile.read(tasks_file(chance), name="tasks")
-            rules = rules.apply(Applied(config=config, offset=offset, arrival_us=now_us))
+            rules = rules.apply(AppliedConfiguration(config=config, offset=offset, arrival_us=now_us))
             if chance.random() < 0.5 and state is not None:
                 met = migrate(rules, state, session)
                 state = met.state

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId, ConfigHash
-from triggerstream.core.tasks import Applied, Rules
+from triggerstream.core.tasks import AppliedConfiguration, Rules
 from triggerstream.wire import tasksfile
 from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.json import as_object, dumps, loads
@@ -94,7 +94,7 @@ def test_a_mark_that_is_no_object_is_named_so() -> None:
 
 def test_a_mark_names_the_configuration_in_force() -> None:
     text = '{"t": {"after": ["a"], "run": "r"}}'
-    applied = Applied(config=tasksfile.read(text, name="t"), offset=0, arrival_us=7, number=4)
+    applied = AppliedConfiguration(config=tasksfile.read(text, name="t"), offset=0, arrival_us=7, number=4)
     rules = Rules(app=AppId("app"))
     assert in_force(rules) == InForce(offset=-1, number=0, hash=None)
     assert in_force(rules.apply(applied)) == InForce(offset=0, number=4, hash=text_hash(text))

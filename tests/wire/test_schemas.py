@@ -244,7 +244,7 @@ def test_states_as_written_satisfy_the_schema(known: SessionState) -> None:
 
 BEYOND_SCHEMA = re.compile(
     r"nested deeper|beyond ±2|RFC 3339 instant|SHA-256|`next`, or stands twice|whole digests of 8"
-    r"|/instance: must be `.*` and a number, is|a session id of|neither `seen` nor `held` has"
+    r"|/instance: must be `.*` and a number, is|a session id of|neither `seen` nor `kept` has"
 )
 """What the parsers say about rules that no schema can express."""
 

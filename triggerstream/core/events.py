@@ -241,10 +241,10 @@ class ConfigApplied(Struct, frozen=True, kw_only=True, tag="triggerstream.config
 
 Outcome: TypeAlias = Started | Finished | Failed | Skipped | Retried | Revoked
 Order: TypeAlias = Skip | Replay | Cancel | Resend
-Life: TypeAlias = Close | Erase | Touch | Timer
-Body: TypeAlias = Trigger | Outcome | Order | Life
+SessionEvent: TypeAlias = Close | Erase | Touch | Timer
+Body: TypeAlias = Trigger | Outcome | Order | SessionEvent
 
-EngineEvent: TypeAlias = Outcome | Order | Life | ConfigApplied
+EngineEvent: TypeAlias = Outcome | Order | SessionEvent | ConfigApplied
 """The engine's own events."""
 
 TYPES: dict[type[EngineEvent], str] = {kind: kind.__struct_config__.tag for kind in get_args(EngineEvent)}

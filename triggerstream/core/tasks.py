@@ -117,7 +117,7 @@ NO_CONFIGURATION = Configuration(hash=ConfigHash(""), text="{}", tasks=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class AppliedConfiguration:
     """A configuration and the offset at which it took force; offset -1 is before the first record.
 
     ``number`` counts the configurations that have been in force in the partition.
@@ -159,7 +159,7 @@ class StoredVersion(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class PastConfiguration:
     """A past configuration. ``read`` returns it, the same each time.
 
     It is not kept in parsed form, because many parsed configurations take much memory.
@@ -173,7 +173,7 @@ class Past:
     read: Callable[[], Configuration] = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, version: StoredVersion, *, read: Callable[[], Configuration]) -> Past:
+    def of(cls, version: StoredVersion, *, read: Callable[[], Configuration]) -> PastConfiguration:
         """``version``, with its configuration returned by ``read``."""
         return cls(
             hash=version.hash,
@@ -190,10 +190,10 @@ class Past:
         return self.read()
 
 
-Version: TypeAlias = Applied | Past
+Version: TypeAlias = AppliedConfiguration | PastConfiguration
 """A configuration in the history of a partition."""
 
-NEVER_APPLIED = Applied(config=NO_CONFIGURATION, offset=-1, arrival_us=0)
+NEVER_APPLIED = AppliedConfiguration(config=NO_CONFIGURATION, offset=-1, arrival_us=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,13 +206,13 @@ class Rules:
 
     app: AppId
     history: tuple[Version, ...] = (NEVER_APPLIED,)
-    current: Applied = field(init=False, repr=False, compare=False)
+    current: AppliedConfiguration = field(init=False, repr=False, compare=False)
     """The configuration in force."""
 
     def __post_init__(self) -> None:
         last = self.history[-1]
-        if isinstance(last, Past):
-            last = Applied(
+        if isinstance(last, PastConfiguration):
+            last = AppliedConfiguration(
                 config=last.config, offset=last.offset, arrival_us=last.arrival_us, number=last.number
             )
         object.__setattr__(self, "current", last)
@@ -228,7 +228,7 @@ class Rules:
         """The configurations that took force after ``offset``, in log order."""
         return [applied for applied in self.history if applied.offset > offset]
 
-    def apply(self, applied: Applied) -> Rules:
+    def apply(self, applied: AppliedConfiguration) -> Rules:
         """These rules with one more configuration in force."""
         return Rules(app=self.app, history=(*self.history, applied))
 
@@ -238,17 +238,22 @@ class Rules:
         return self if len(keep) == len(self.history) else Rules(app=self.app, history=tuple(keep))
 
     def shelve(
-        self, reader: Callable[[Applied], Callable[[], Configuration]], *, below: int | None = None
+        self,
+        reader: Callable[[AppliedConfiguration], Callable[[], Configuration]],
+        *,
+        below: int | None = None,
     ) -> Rules:
         """These rules, with past configurations parsed again when needed by the function from ``reader``.
 
         ``below``: only configurations that took force before this offset.
         """
         limit = self.current.offset if below is None else min(below, self.current.offset)
-        if not any(isinstance(one, Applied) and 0 <= one.offset < limit for one in self.history):
+        if not any(isinstance(one, AppliedConfiguration) and 0 <= one.offset < limit for one in self.history):
             return self
         history = tuple(
-            Past.of(one, read=reader(one)) if isinstance(one, Applied) and 0 <= one.offset < limit else one
+            PastConfiguration.of(one, read=reader(one))
+            if isinstance(one, AppliedConfiguration) and 0 <= one.offset < limit
+            else one
             for one in self.history
         )
         return Rules(app=self.app, history=history)

@@ -8,7 +8,14 @@ from functools import partial
 from hashlib import sha256
 
 from triggerstream.core.ids import AppId, ConfigHash
-from triggerstream.core.tasks import NEVER_APPLIED, Applied, Configuration, Past, Rules, Version
+from triggerstream.core.tasks import (
+    NEVER_APPLIED,
+    AppliedConfiguration,
+    Configuration,
+    PastConfiguration,
+    Rules,
+    Version,
+)
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire import tasksfile
 
@@ -75,15 +82,17 @@ def rules_of(app: AppId, stored: Sequence[ConfigurationText], cache: Configurati
     Raises:
         ConfigError: this release cannot read the one in force.
     """
-    return with_history(app, [Past.of(one, read=_reader(cache, one.hash, one.text)) for one in stored])
+    return with_history(
+        app, [PastConfiguration.of(one, read=_reader(cache, one.hash, one.text)) for one in stored]
+    )
 
 
-def with_history(app: AppId, past: Sequence[Past]) -> Rules:
+def with_history(app: AppId, past: Sequence[PastConfiguration]) -> Rules:
     """The rules with the configurations ``past``, oldest first; the last is in force, and parsed at once."""
     history: tuple[Version, ...] = (NEVER_APPLIED, *past)
     if past:
         last = past[-1]
-        current = Applied(
+        current = AppliedConfiguration(
             config=last.config, offset=last.offset, arrival_us=last.arrival_us, number=last.number
         )
         history = (*history[:-1], current)

@@ -125,7 +125,7 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class SentRow:
     """The executor confirmed row ``number`` at ``sent_us``."""
 
     number: int
@@ -133,7 +133,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class RefusedRow:
     """The executor can never accept row ``number``.
 
     ``failed`` is the outcome that reports it, if there is one.
@@ -170,7 +170,7 @@ class Unmigrated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rescheduled:
+class RescheduledRow:
     """A session's next due time under the current rules, and the oldest configuration that it still needs."""
 
     session: SessionId
@@ -210,7 +210,7 @@ class Store(Protocol):
         The states of ``expected`` sessions are read at once.
         """
 
-    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
+    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[SentRow] = ()) -> int:
         """Make ``checkpoint`` durable, all or nothing. Returns the number of its first row.
 
         The steps, in order: ``sent`` is noted, and sent revocations and settled rows are deleted. Each
@@ -218,10 +218,10 @@ class Store(Protocol):
         one). A settled row is deleted once it was sent. Re-homed records are appended to the log.
         """
 
-    async def sent(self, sent: Sequence[Sent]) -> None:
+    async def sent(self, sent: Sequence[SentRow]) -> None:
         """Note rows that were handed over, between checkpoints."""
 
-    async def refuse(self, refused: Refused) -> None:
+    async def refuse(self, refused: RefusedRow) -> None:
         """Move a row to the dead letters and append the outcome with the reason, all or nothing."""
 
     async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
@@ -232,7 +232,7 @@ class Store(Protocol):
     ) -> Sequence[Unmigrated]:
         """Sessions that have not met the configuration at offset ``config``, by place, beyond ``after``."""
 
-    async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
+    async def reschedule(self, sessions: Sequence[RescheduledRow], *, scanned: int | None = None) -> None:
         """Set the due times of timers. With ``scanned``, note that all sessions were scanned for it."""
 
     async def forget(self, rules: Rules) -> Rules:

@@ -17,7 +17,7 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.results import Folded, LeftOut, Rejected
 from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import FOLD_VERSION, Applied, Bounds, Configuration, Rules
+from triggerstream.core.tasks import FOLD_VERSION, AppliedConfiguration, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored, dead_letter_of
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession
@@ -241,7 +241,9 @@ class _Batch:
         current = self.rules.current
         number = check_succession(event, replaces=current.config.hash or None, number=current.number)
         config = self.processor.configurations.read(event.text)
-        applied = Applied(config=config, offset=record.offset, arrival_us=record.arrival_us, number=number)
+        applied = AppliedConfiguration(
+            config=config, offset=record.offset, arrival_us=record.arrival_us, number=number
+        )
         self.rules = self.rules.apply(applied)
         self.configured = True
         self.made += len(event.text)

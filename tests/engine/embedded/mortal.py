@@ -19,7 +19,7 @@ from triggerstream.core.ids import AppId, CommandId, SessionId, split_instance_i
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded.engine import EmbeddedEngine
-from triggerstream.engine.ports import OutboxRow, Refused, Rescheduled, Resumed, Sent, Unmigrated
+from triggerstream.engine.ports import OutboxRow, RefusedRow, RescheduledRow, Resumed, SentRow, Unmigrated
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord, Record
@@ -98,13 +98,13 @@ class MortalStore:
     async def load(self, expected: Collection[SessionId]) -> Callable[[SessionId], bytes | None]:
         return await self._store.load(expected)
 
-    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
+    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[SentRow] = ()) -> int:
         return await self._fuse.effect(lambda: self._store.commit(checkpoint, sent=sent))
 
-    async def sent(self, sent: Sequence[Sent]) -> None:
+    async def sent(self, sent: Sequence[SentRow]) -> None:
         await self._fuse.effect(lambda: self._store.sent(sent))
 
-    async def refuse(self, refused: Refused) -> None:
+    async def refuse(self, refused: RefusedRow) -> None:
         await self._fuse.effect(lambda: self._store.refuse(refused))
 
     async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
@@ -115,7 +115,7 @@ class MortalStore:
     ) -> Sequence[Unmigrated]:
         return await self._store.unmigrated(config, after=after, limit=limit)
 
-    async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
+    async def reschedule(self, sessions: Sequence[RescheduledRow], *, scanned: int | None = None) -> None:
         await self._fuse.effect(lambda: self._store.reschedule(sessions, scanned=scanned))
 
     async def forget(self, rules: Rules) -> Rules:

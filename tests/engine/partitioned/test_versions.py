@@ -9,7 +9,7 @@ import pytest
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
-from triggerstream.core.tasks import Applied, Past, Rules
+from triggerstream.core.tasks import AppliedConfiguration, PastConfiguration, Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache, shelve
 from triggerstream.engine.migration import MOST_TEXT_BYTES, MOST_VERSIONS, overdue_before
 from triggerstream.engine.partitioned import versions
@@ -34,9 +34,9 @@ def text_of(number: int, *, padding: int = 0) -> str:
     return f'{{"t": {{"after": ["a", "b{number}"], "run": "tasks.t"}}}} // {"x" * padding}'
 
 
-def applied(offset: int, number: int, *, padding: int = 0) -> Applied:
+def applied(offset: int, number: int, *, padding: int = 0) -> AppliedConfiguration:
     config = tasksfile.read(text_of(number, padding=padding), name="t")
-    return Applied(config=config, offset=offset, arrival_us=offset * 10)
+    return AppliedConfiguration(config=config, offset=offset, arrival_us=offset * 10)
 
 
 def put(kept: dict[bytes, bytes], entries: Mapping[bytes, bytes | None]) -> None:
@@ -160,7 +160,13 @@ def test_a_past_configuration_is_parsed_when_a_session_meets_it() -> None:
         rules = rules.apply(applied(offset, offset))
     cache = ConfigurationCache()
     shelved = shelve(rules, cache)
-    assert [type(one) for one in shelved.history[1:]] == [Past, Past, Past, Past, Applied]
+    assert [type(one) for one in shelved.history[1:]] == [
+        PastConfiguration,
+        PastConfiguration,
+        PastConfiguration,
+        PastConfiguration,
+        AppliedConfiguration,
+    ]
     assert cache.parsed == 0
     assert [one.config for one in shelved.missed(2)] == [one.config for one in rules.missed(2)]
     assert cache.parsed == 1, "the last one is in force"
@@ -183,7 +189,7 @@ def test_a_history_is_overdue_where_it_is_long_or_has_much_text(count: int, padd
     for offset in range(count):
         config = applied(offset, offset).config
         object.__setattr__(config, "text", config.text + "x" * padding)
-        rules = rules.apply(Applied(config=config, offset=offset, arrival_us=0))
+        rules = rules.apply(AppliedConfiguration(config=config, offset=offset, arrival_us=0))
     limit = overdue_before(rules)
     kept = rules if limit is None else rules.forget(limit)
     assert len(kept.history) == left

@@ -18,7 +18,7 @@ from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, SessionId, TriggerName
 from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import Applied, Configuration, Rules, Task
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.keys import read_tasks
@@ -214,7 +214,7 @@ def configurations(
 def commands(tasks: tuple[Task, ...], triggers: Iterable[str]) -> list[Command]:
     """What is decided if the triggers are fired in turn and every command finishes at once."""
     config = Configuration(hash=ConfigHash(""), text="", tasks=tasks)
-    rules = Rules(app=AppId("app"), history=(Applied(config=config, offset=-1, arrival_us=0),))
+    rules = Rules(app=AppId("app"), history=(AppliedConfiguration(config=config, offset=-1, arrival_us=0),))
     state: SessionState | None = None
     decided: list[Command] = []
     offset = 0

@@ -28,11 +28,11 @@ from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_ap
 from triggerstream.adapters.faust.health import read_health
 from triggerstream.adapters.faust.shown import shown
 from triggerstream.adapters.faust.web import Front
-from triggerstream.adapters.kafka.check import added, check
+from triggerstream.adapters.kafka.check import added_partitions, check
 from triggerstream.adapters.kafka.cluster import Topic
 from triggerstream.adapters.kafka.group import LEAVE_S, leave
 from triggerstream.adapters.kafka.layout import Layout, layout_of
-from triggerstream.adapters.kafka.rehome import strays
+from triggerstream.adapters.kafka.rehome import count_misplaced
 from triggerstream.adapters.kafka.topics import Topics, address_of, worker_group
 from triggerstream.adapters.kafka.watch import watch_topics
 from triggerstream.core import advice
@@ -253,7 +253,8 @@ async def _watch(settings: WorkerSettings, layout: Layout) -> None:
         if events.partitions > known:
             known = events.partitions
             grown = replace(layout, events=events)
-            write_line(f"warning: {added(grown, await strays(connection, settings.app, grown), at)}")
+            misplaced = await count_misplaced(connection, settings.app, grown)
+            write_line(f"warning: {added_partitions(grown, misplaced, at)}")
 
     with suppress(LogError):  # it is looked for again
         await look(layout.cluster.topics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from triggerstream.adapters.kafka import check, config, layout, rehome, survey, topics
 from triggerstream.adapters.kafka.connection import Connection
@@ -20,7 +20,7 @@ from triggerstream.engine.operations.administration import (
     TopicFinding,
     UnhandedCommands,
 )
-from triggerstream.engine.operations.rehome import Strays
+from triggerstream.engine.operations.rehome import MisplacedRecords
 from triggerstream.engine.ports import ConfigurationText
 
 _GROUPS_S = 30.0
@@ -63,10 +63,10 @@ class KafkaAdministration:
 
     async def check_topics(self) -> Sequence[TopicFinding]:
         """All errors and doubts about the topics."""
-        return await check.check(self._connection, self._app, strays=self._strays())
+        return await check.check(self._connection, self._app, count_misplaced=self._count_misplaced)
 
-    def _strays(self) -> Callable[[Layout], Awaitable[Strays]]:
-        return lambda found: rehome.strays(self._connection, self._app, found)
+    async def _count_misplaced(self, layout: Layout) -> MisplacedRecords:
+        return await rehome.count_misplaced(self._connection, self._app, layout)
 
     async def rehome(self, *, partitions: int | None, dry_run: bool) -> Rehomed:
         """Append records of added partitions to the app's own partitions."""

@@ -24,7 +24,7 @@ from triggerstream.core import advice
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.operations.administration import Severity, TopicFinding
-from triggerstream.engine.operations.rehome import Strays
+from triggerstream.engine.operations.rehome import MisplacedRecords
 
 _POLL_S = 0.05
 
@@ -33,12 +33,12 @@ async def check(
     connection: Connection,
     app: AppId,
     *,
-    strays: Callable[[Layout], Awaitable[Strays]] | None = None,
+    count_misplaced: Callable[[Layout], Awaitable[MisplacedRecords]] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Sequence[TopicFinding]:
     """All faults of the topics of ``app``, errors first.
 
-    ``strays`` counts records in added partitions; without it, they are not checked.
+    ``count_misplaced`` counts records in added partitions; without it, they are not checked.
 
     Raises:
         LogError: the cluster cannot be reached.
@@ -53,8 +53,8 @@ async def check(
     if topics.events in cluster.topics:
         layout = await layout_of(connection, app, timeout_s=timeout_s)
         partitions = layout.partitions
-        if layout.added and strays is not None:
-            findings.append(added(layout, await strays(layout), address))
+        if layout.added and count_misplaced is not None:
+            findings.append(added_partitions(layout, await count_misplaced(layout), address))
     for wanted in wanted_of(topics):
         findings += _missing(wanted, cluster, address)
         if wanted.name in settings:
@@ -114,9 +114,9 @@ async def _add_partitions(
                 await asyncio.sleep(_POLL_S)
 
 
-def added(layout: Layout, strays: Strays, address: str) -> TopicFinding:
+def added_partitions(layout: Layout, misplaced: MisplacedRecords, address: str) -> TopicFinding:
     """The finding that the events topic has more partitions than the app, with their number of records."""
-    lies = f"{counted(strays)} in those that were added"
+    lies = f"{count_text(misplaced)} in those that were added"
     return TopicFinding(
         severity=Severity.WARNING,
         topic=layout.events.name,
@@ -125,11 +125,11 @@ def added(layout: Layout, strays: Strays, address: str) -> TopicFinding:
     )
 
 
-def counted(strays: Strays) -> str:
+def count_text(misplaced: MisplacedRecords) -> str:
     """``12 records of 3 sessions lie``."""
-    records = "1 record" if strays.records == 1 else f"{strays.records:,} records"
-    sessions = "1 session" if len(strays.sessions) == 1 else f"{len(strays.sessions):,} sessions"
-    return f"{records} of {sessions} {'lies' if strays.records == 1 else 'lie'}"
+    records = "1 record" if misplaced.records == 1 else f"{misplaced.records:,} records"
+    sessions = "1 session" if len(misplaced.sessions) == 1 else f"{len(misplaced.sessions):,} sessions"
+    return f"{records} of {sessions} {'lies' if misplaced.records == 1 else 'lie'}"
 
 
 def _missing(wanted: Wanted, cluster: Cluster, address: str) -> list[TopicFinding]:

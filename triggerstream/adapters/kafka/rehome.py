@@ -17,7 +17,7 @@ from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.operations.administration import Rehomed
-from triggerstream.engine.operations.rehome import Place, Stray, Strays, stray_of
+from triggerstream.engine.operations.rehome import MisplacedRecord, MisplacedRecords, Origin, copy_misplaced
 from triggerstream.wire import events
 
 _PIECE = 1_000
@@ -49,7 +49,7 @@ async def rehome(
             f"many the app has; {advice.name_partitions_to_rehome(address)}"
         )
     if dry_run:
-        found = await strays(connection, app, layout)
+        found = await count_misplaced(connection, app, layout)
     else:
         async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
             producer = connection.producer(transactional_id=f"{app}-rehome")
@@ -66,7 +66,7 @@ async def rehome(
     )
 
 
-async def strays(connection: Connection, app: AppId, layout: Layout) -> Strays:
+async def count_misplaced(connection: Connection, app: AppId, layout: Layout) -> MisplacedRecords:
     """Count the records of added partitions that have no copy.
 
     Raises:
@@ -77,9 +77,9 @@ async def strays(connection: Connection, app: AppId, layout: Layout) -> Strays:
 
 async def _walk(
     connection: Connection, app: AppId, layout: Layout, producer: AIOKafkaProducer | None
-) -> Strays:
+) -> MisplacedRecords:
     """Count records without a copy; with a ``producer``, append them."""
-    counted = Strays()
+    counted = MisplacedRecords()
     if not layout.added:
         return counted
     topic = Topics.of(app).events
@@ -89,7 +89,7 @@ async def _walk(
             async with aclosing(_records(reader, TopicPartition(topic, partition))) as found:
                 async for records in found:
                     made = (
-                        stray_of(
+                        copy_misplaced(
                             record_of(one),
                             app=app,
                             control=connection.security.control,
@@ -100,13 +100,13 @@ async def _walk(
                     missing = [one for one in made if one is not None and one.origin not in copied]
                     if producer is not None and missing:
                         await _append(connection, app, producer, topic, missing)
-                    for stray in missing:
-                        counted.count(stray)
-                        copied.add(stray.origin)
+                    for misplaced in missing:
+                        counted.count(misplaced)
+                        copied.add(misplaced.origin)
     return counted
 
 
-async def _find_copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> set[Place]:
+async def _find_copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> set[Origin]:
     """The positions in added partitions whose records have a copy."""
     oldest_ms: int | None = None
     for partition in layout.added:
@@ -116,7 +116,7 @@ async def _find_copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> 
                     first = int(records[0].timestamp)
                     oldest_ms = first if oldest_ms is None else min(oldest_ms, first)
                     break
-    copied: set[Place] = set()
+    copied: set[Origin] = set()
     if oldest_ms is None:
         return copied
     places = [TopicPartition(topic, partition) for partition in range(layout.partitions)]
@@ -143,7 +143,11 @@ async def _records(
 
 
 async def _append(
-    connection: Connection, app: AppId, producer: AIOKafkaProducer, topic: str, missing: Sequence[Stray]
+    connection: Connection,
+    app: AppId,
+    producer: AIOKafkaProducer,
+    topic: str,
+    missing: Sequence[MisplacedRecord],
 ) -> None:
     """Append ``missing`` in order; they are durable when this returns."""
     async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
@@ -156,17 +160,21 @@ async def _append(
 
 
 async def _sent(
-    connection: Connection, app: AppId, producer: AIOKafkaProducer, topic: str, missing: Sequence[Stray]
+    connection: Connection,
+    app: AppId,
+    producer: AIOKafkaProducer,
+    topic: str,
+    missing: Sequence[MisplacedRecord],
 ) -> list[Any]:
     sent = []
-    for stray in missing:
+    for misplaced in missing:
         # A record without a valid signature is not signed: its owner must refuse the copy.
-        record = connection.signed(app, stray.record) if stray.trusted else stray.record
+        record = connection.signed(app, misplaced.record) if misplaced.trusted else misplaced.record
         answer = await producer.send(
             topic,
             record.value,
             key=record.key,
-            partition=stray.partition,
+            partition=misplaced.partition,
             headers=list(record.headers),
         )
         answer.add_done_callback(seen)

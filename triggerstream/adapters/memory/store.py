@@ -18,10 +18,10 @@ from triggerstream.engine.ports import (
     ConfigurationText,
     DeadLetterRow,
     OutboxRow,
-    Refused,
-    Rescheduled,
+    RefusedRow,
+    RescheduledRow,
     Resumed,
-    Sent,
+    SentRow,
     Unmigrated,
 )
 from triggerstream.wire.records import Record
@@ -87,7 +87,7 @@ class MemoryStore:
 
         return state_of
 
-    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
+    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[SentRow] = ()) -> int:
         database = self._database
         first = self._next_row
         self._note_sent(sent)
@@ -137,10 +137,10 @@ class MemoryStore:
     def _rows_of(self, command: CommandId) -> list[int]:
         return [number for number, row in self._database.outbox.items() if row.decision.id == command]
 
-    async def sent(self, sent: Sequence[Sent]) -> None:
+    async def sent(self, sent: Sequence[SentRow]) -> None:
         self._note_sent(sent)
 
-    def _note_sent(self, sent: Sequence[Sent]) -> None:
+    def _note_sent(self, sent: Sequence[SentRow]) -> None:
         for one in sent:
             row = self._database.outbox.get(one.number)
             if row is None:
@@ -150,7 +150,7 @@ class MemoryStore:
             else:
                 row.sent_us = one.sent_us
 
-    async def refuse(self, refused: Refused) -> None:
+    async def refuse(self, refused: RefusedRow) -> None:
         database = self._database
         row = database.outbox.pop(refused.number, None)
         if row is None:
@@ -182,7 +182,7 @@ class MemoryStore:
         ]
         return sorted(found, key=lambda one: one.place)[:limit]
 
-    async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
+    async def reschedule(self, sessions: Sequence[RescheduledRow], *, scanned: int | None = None) -> None:
         stored = self._database.sessions
         for one in sessions:
             stored[one.session] = structs.replace(stored[one.session], due_us=one.due_us, config=one.config)

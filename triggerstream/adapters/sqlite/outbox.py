@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from triggerstream.core.commands import Revoke
 from triggerstream.core.ids import CommandId, SessionId
 from triggerstream.engine.checkpoint import Decided
-from triggerstream.engine.ports import OutboxRow, Sent
+from triggerstream.engine.ports import OutboxRow, SentRow
 
 
 def read_outbox(
@@ -73,7 +73,7 @@ def settle(connection: sqlite3.Connection, settled: Sequence[CommandId]) -> None
     connection.executemany("UPDATE outbox SET settled = 1 WHERE command = ? AND NOT revoke", commands)
 
 
-def note_sent(connection: sqlite3.Connection, sent: Sequence[Sent]) -> None:
+def note_sent(connection: sqlite3.Connection, sent: Sequence[SentRow]) -> None:
     """Note what was handed over, and delete rows that are not needed any more."""
     connection.executemany(
         "DELETE FROM outbox WHERE number = ? AND (settled OR revoke)", [(one.number,) for one in sent]

@@ -25,10 +25,10 @@ from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.ports import (
     Clock,
     OutboxRow,
-    Refused,
-    Rescheduled,
+    RefusedRow,
+    RescheduledRow,
     Resumed,
-    Sent,
+    SentRow,
     Unmigrated,
 )
 from triggerstream.engine.private_files import make_private_directory
@@ -200,7 +200,7 @@ class SqliteStore:
             raise self._failed(exc) from exc
         return None if row is None else row[0]
 
-    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[Sent] = ()) -> int:
+    async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[SentRow] = ()) -> int:
         first = self._next_row
         await self._write(lambda: self._commit(checkpoint, sent, first))
         self._next_row = first + len(checkpoint.decided)
@@ -208,7 +208,7 @@ class SqliteStore:
             self._rung.set()
         return first
 
-    def _commit(self, checkpoint: Checkpoint, sent: Sequence[Sent], first: int) -> None:
+    def _commit(self, checkpoint: Checkpoint, sent: Sequence[SentRow], first: int) -> None:
         with transaction(self._writer, patience_s=_PATIENCE_S):
             if sent:
                 note_sent(self._writer, sent)
@@ -247,14 +247,14 @@ class SqliteStore:
             [(session, s.state, s.due_us, s.config) for session, s in checkpoint.states.items()],
         )
 
-    async def sent(self, sent: Sequence[Sent]) -> None:
+    async def sent(self, sent: Sequence[SentRow]) -> None:
         def write() -> None:
             with transaction(self._writer, patience_s=_PATIENCE_S):
                 note_sent(self._writer, sent)
 
         await self._write(write)
 
-    async def refuse(self, refused: Refused) -> None:
+    async def refuse(self, refused: RefusedRow) -> None:
         def write() -> None:
             with transaction(self._writer, patience_s=_PATIENCE_S):
                 row = self._writer.execute(
@@ -294,7 +294,7 @@ class SqliteStore:
             for met, number, session, state in rows
         ]
 
-    async def reschedule(self, sessions: Sequence[Rescheduled], *, scanned: int | None = None) -> None:
+    async def reschedule(self, sessions: Sequence[RescheduledRow], *, scanned: int | None = None) -> None:
         def write() -> None:
             with transaction(self._writer, patience_s=_PATIENCE_S):
                 self._writer.executemany(

@@ -126,7 +126,7 @@ async def _check(at: str, *, as_json: bool) -> bool:
 
     started = time.monotonic()
     async with _archives(at, to_rebuild=False) as archives:
-        stray = await bootstrap.strays(locate(at))
+        misplaced = await bootstrap.find_misplaced(locate(at))
         with _progress(len(archives)) as on_progress:
             found = [await check(archive, on_progress) for archive in archives]
         lost = await uncopied(archives, found)
@@ -139,7 +139,7 @@ async def _check(at: str, *, as_json: bool) -> bool:
         else:
             _show_differences(one)
             _show_fold(one)
-    agrees = all(one.agrees for one in found) and stray is None and not lost
+    agrees = all(one.agrees for one in found) and misplaced is None and not lost
     for (partition, offset), session in sorted(lost.items()):
         if as_json:
             json_line({"partition": partition, "offset": offset, "session": session, "misplaced": True})
@@ -150,11 +150,11 @@ async def _check(at: str, *, as_json: bool) -> bool:
             f"partitions would place them and have no copy there, the first in partition {partition} at "
             f"offset {offset}, of session {session}: their producers must send them again"
         )
-    if stray is not None:
+    if misplaced is not None:
         if as_json:
-            json_line({"topic": stray.topic, "message": stray.message, "repair": stray.repair})
+            json_line({"topic": misplaced.topic, "message": misplaced.message, "repair": misplaced.repair})
         else:
-            print_line(str(stray))
+            print_line(str(misplaced))
     if not as_json:
         _show_checked(found)
         events = sum(one.events for one in found)
@@ -175,9 +175,9 @@ async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
     async with _archives(at, to_rebuild=not dry_run, partitions=wanted.partitions) as archives:
         beyond = await bootstrap.added_logs(locate(at), partitions=wanted.partitions)
         if not beyond:
-            stray = await bootstrap.strays(locate(at), partitions=wanted.partitions)
-            if stray is not None:
-                raise UsageError(str(stray))
+            misplaced = await bootstrap.find_misplaced(locate(at), partitions=wanted.partitions)
+            if misplaced is not None:
+                raise UsageError(str(misplaced))
         numbers = {archive.number for archive in archives}
         for partition in given:
             if partition is not None and partition not in numbers:

@@ -24,7 +24,7 @@ from triggerstream.engine.configuration_cache import ConfigurationCache, rules_o
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import TOUCHES, Pace, overdue_before
-from triggerstream.engine.ports import Clock, Dispatcher, Log, Rescheduled, Store
+from triggerstream.engine.ports import Clock, Dispatcher, Log, RescheduledRow, Store
 from triggerstream.engine.processor import PART_BYTES, Processor
 from triggerstream.engine.scan import Scan
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
@@ -309,7 +309,7 @@ class EmbeddedEngine:
             await self._log.append(touches)
             self.counters.touches += len(touches)
         rescheduled = [
-            Rescheduled(session=session, due_us=due_us, config=config if met is None else met)
+            RescheduledRow(session=session, due_us=due_us, config=config if met is None else met)
             for session, due_us, met in scan.take_found()
         ]
         complete = len(page) < _SCAN_PAGE

@@ -12,7 +12,7 @@ from triggerstream.core.ids import CommandId
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.handover.destinations import RefusedDestination
 from triggerstream.engine.handover.pacing import Entry, Pacing, not_dispatchable
-from triggerstream.engine.ports import Clock, Dispatcher, Refused, Sent, Store
+from triggerstream.engine.ports import Clock, Dispatcher, RefusedRow, SentRow, Store
 from triggerstream.wire import commands
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Outbox:
             ended=self._ended,
             refill=self._refill,
         )
-        self._sent: list[Sent] = []
+        self._sent: list[SentRow] = []
         self._to_mark = asyncio.Event()
         self.handed_over = 0
         self.refused = 0
@@ -94,7 +94,7 @@ class Outbox:
         """Destinations that the executor's broker refuses, those with the most waiting commands first."""
         return self._pacing.destinations.report()
 
-    def take_sent(self) -> list[Sent]:
+    def take_sent(self) -> list[SentRow]:
         """The rows handed over since the last call, for the next checkpoint to note."""
         sent, self._sent = self._sent, []
         return sent
@@ -129,7 +129,7 @@ class Outbox:
             del self._rows[row.decision.id]
 
     def _note(self, row: _Row) -> None:
-        self._sent.append(Sent(number=row.number, sent_us=self._clock.now_us()))
+        self._sent.append(SentRow(number=row.number, sent_us=self._clock.now_us()))
         self._to_mark.set()
 
     async def _refuse(self, row: _Row, reason: str) -> None:
@@ -139,7 +139,7 @@ class Outbox:
             self._note(row)
             return
         failed = not_dispatchable(decision, reason)
-        await self._store.refuse(Refused(number=row.number, reason=reason, failed=failed))
+        await self._store.refuse(RefusedRow(number=row.number, reason=reason, failed=failed))
         self.refused += 1
 
     async def _mark(self) -> None:

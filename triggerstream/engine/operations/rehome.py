@@ -8,6 +8,7 @@ own, with the identity of the original, so that a second copy has no effect.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ConfigApplied
@@ -17,12 +18,12 @@ from triggerstream.wire import events
 from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import ControlKeys
 
-Place = tuple[int, int]
+Origin: TypeAlias = tuple[int, int]
 """Partition and offset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stray:
+class MisplacedRecord:
     """Copy of a record of an added partition, to be appended to ``partition``.
 
     ``origin`` is its identity. ``session`` is None for a record that is not a valid event: the owner of
@@ -31,26 +32,28 @@ class Stray:
 
     partition: int
     record: NewRecord
-    origin: Place
+    origin: Origin
     session: SessionId | None
     trusted: bool
 
 
 @dataclass(slots=True)
-class Strays:
+class MisplacedRecords:
     """Counts records in added partitions without a copy, and their sessions."""
 
     records: int = 0
     sessions: set[SessionId] = field(default_factory=set)
 
-    def count(self, stray: Stray) -> None:
+    def count(self, misplaced: MisplacedRecord) -> None:
         """Count one."""
         self.records += 1
-        if stray.session is not None:
-            self.sessions.add(stray.session)
+        if misplaced.session is not None:
+            self.sessions.add(misplaced.session)
 
 
-def stray_of(record: Record, *, app: AppId, control: ControlKeys | None, partitions: int) -> Stray | None:
+def copy_misplaced(
+    record: Record, *, app: AppId, control: ControlKeys | None, partitions: int
+) -> MisplacedRecord | None:
     """The copy to append for ``record``; None for a configuration, which is already in every partition."""
     origin = events.origin_of(record.headers) or (record.partition, record.offset)
     session, trusted = None, False
@@ -65,7 +68,7 @@ def stray_of(record: Record, *, app: AppId, control: ControlKeys | None, partiti
     except DecodeError:
         pass
     key = record.key if session is None else session.encode()
-    return Stray(
+    return MisplacedRecord(
         partition=partition_of(key or b"", partitions),
         record=NewRecord(key=key, value=record.value or b"", headers=events.rehomed_headers(record)),
         origin=origin,

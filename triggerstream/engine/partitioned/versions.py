@@ -18,7 +18,7 @@ from hashlib import sha256
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject
-from triggerstream.core.tasks import Applied, Configuration, Past, Rules
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, PastConfiguration, Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache, with_history
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire.json import as_object, dumps, integer, loads, optional_integer, text_of
@@ -39,7 +39,7 @@ Get = Callable[[bytes], bytes | None]
 class StoredHistory:
     """The history stored in a changelog. ``former``: in the former format."""
 
-    versions: tuple[Past, ...] = ()
+    versions: tuple[PastConfiguration, ...] = ()
     former: bool = False
 
     @property
@@ -66,7 +66,7 @@ def read_history(get: Get, cache: ConfigurationCache) -> StoredHistory:
     value = get(VERSIONS_KEY)
     if value is None:
         return _former(get, cache)
-    versions: list[Past] = []
+    versions: list[PastConfiguration] = []
     more = 0
     while value is not None:
         fields = as_object(loads(value), "")
@@ -78,7 +78,7 @@ def read_history(get: Get, cache: ConfigurationCache) -> StoredHistory:
             entry = as_object(item, "/versions")
             wanted = ConfigHash(text_of(entry, "hash", "/versions"))
             versions.append(
-                Past(
+                PastConfiguration(
                     hash=wanted,
                     offset=integer(entry, "offset", "/versions"),
                     arrival_us=integer(entry, "arrival", "/versions"),
@@ -150,7 +150,7 @@ def stored_history(rules: Rules, get: Get, cache: ConfigurationCache) -> StoredH
     """The stored history of a changelog after the history of ``rules`` is written."""
     return StoredHistory(
         versions=tuple(
-            Past.of(one, read=configuration_reader(get, cache, one.hash))
+            PastConfiguration.of(one, read=configuration_reader(get, cache, one.hash))
             for one in rules.history
             if one.offset >= 0
         )
@@ -165,11 +165,11 @@ def _text_key(name: ConfigHash) -> bytes:
     return TEXT_PREFIX + name.encode()
 
 
-def _place(version: Applied | Past) -> tuple[int, ConfigHash]:
+def _place(version: AppliedConfiguration | PastConfiguration) -> tuple[int, ConfigHash]:
     return version.offset, version.hash
 
 
-def _encode(versions: list[Applied | Past]) -> bytes:
+def _encode(versions: list[AppliedConfiguration | PastConfiguration]) -> bytes:
     items: list[JsonObject] = [
         {
             "offset": one.offset,
@@ -198,7 +198,8 @@ def _text(get: Get, wanted: ConfigHash) -> str:
 def _former(get: Get, cache: ConfigurationCache) -> StoredHistory:
     return StoredHistory(
         versions=tuple(
-            Past.of(one, read=configuration_reader(get, cache, one.hash)) for one in _former_texts(get)
+            PastConfiguration.of(one, read=configuration_reader(get, cache, one.hash))
+            for one in _former_texts(get)
         ),
         former=get(FORMER_KEY) is not None,
     )

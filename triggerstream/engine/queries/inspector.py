@@ -19,7 +19,7 @@ from triggerstream.core.ids import InstanceId, SessionId
 from triggerstream.core.listing import Filter, count, failures
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import Inert
-from triggerstream.core.tasks import Applied, Rules
+from triggerstream.core.tasks import AppliedConfiguration, Rules
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, Answer, SessionAfter, Target, outcomes
 from triggerstream.engine.ports import DeadLetterRow
@@ -179,7 +179,7 @@ def listed(
     )
 
 
-def described(applied: Applied) -> ShownConfiguration | None:
+def described(applied: AppliedConfiguration) -> ShownConfiguration | None:
     """The answer of ``Inspector.configuration``."""
     config = applied.config
     if not config.hash:

@@ -20,7 +20,7 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Finished
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import Applied, Configuration, Rules
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, Stored
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import state as states
@@ -34,14 +34,14 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class RefusedLine:
     """A line whose event the engine would put into the dead letters, and why."""
 
     line: int
     reason: str
 
 
-Shown: TypeAlias = Command | Refused
+Shown: TypeAlias = Command | RefusedLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Simulation:
     def __init__(
         self, config: Configuration, *, app: AppId, name: str, assume_finished: bool = False
     ) -> None:
-        self._rules = Rules(app=app, history=(Applied(config=config, offset=-1, arrival_us=0),))
+        self._rules = Rules(app=app, history=(AppliedConfiguration(config=config, offset=-1, arrival_us=0),))
         self._processor = Processor(app=app)
         self._name = name
         self._assume_finished = assume_finished
@@ -149,7 +149,7 @@ class Simulation:
             checkpoint = self._process(records)
             for letter in checkpoint.dead_letters:
                 number = numbers.get(letter.record.offset, lines[-1].number)
-                yield Refused(line=number, reason=letter.reason)
+                yield RefusedLine(line=number, reason=letter.reason)
             for decided in checkpoint.decided:
                 command = decided.decision
                 if isinstance(command, Command):
