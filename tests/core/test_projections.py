@@ -304,7 +304,7 @@ def test_ended_instances_are_explained_with_what_their_end_left() -> None:
             "created": at(1),
             "changed": at(20),
             "ended": at(20),
-            "said": "wrong order (ada)",
+            "note": "wrong order (ada)",
         }
     ]
     common = {
@@ -443,7 +443,7 @@ def test_stored_session_has_the_facts_of_its_instances() -> None:
     assert instances["u#0"] == {
         "status": "cancelled",
         "kwargs": {"a": {"n": 1}},
-        "said": "wrong order (ada)",
+        "note": "wrong order (ada)",
         "attempt": 0,
         "retries": 0,
         "created": at(1),
