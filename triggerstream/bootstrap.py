@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
     from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.embedded.engine import EmbeddedEngine
-    from triggerstream.engine.handover.lanes import HandOver
+    from triggerstream.engine.handover.partitions import HandOver
     from triggerstream.engine.handover.start import Start
     from triggerstream.engine.health.liveness import HealthSnapshot, PublishedHealth
     from triggerstream.engine.operations.administration import Administration, TopicFinding

@@ -17,7 +17,7 @@ from triggerstream.adapters.faust.recovery import TakeOver
 from triggerstream.adapters.faust.transport import Consumer, ConsumerThread
 from triggerstream.adapters.kafka import bridge
 from triggerstream.cli import main
-from triggerstream.engine.handover.lanes import HandOver
+from triggerstream.engine.handover.partitions import HandOver
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.scans import SessionScans
 from triggerstream.engine.queries import worker

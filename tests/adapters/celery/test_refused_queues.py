@@ -23,7 +23,7 @@ from triggerstream.adapters.celery.refusal import Scope, refusal_of
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import DestinationError, DispatchError, UndispatchableError
-from triggerstream.engine.handover.lanes import HandOver, Lane
+from triggerstream.engine.handover.partitions import HandOver, PartitionProgress
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 
@@ -240,10 +240,13 @@ async def test_a_real_worker_runs_the_others_at_once_and_those_that_waited_once_
     broker.declare(bad, **{"x-max-length": 7})
     farm.worker("-c", "2", "-Q", farm.queue)
     sent = [replace(command("echo"), queue=bad if n % 4 == 0 else None) for n in range(24)]
-    lane, handover = Lane(0, 0), HandOver(dispatcher=farm.dispatcher, clock=SystemClock(), refuse=never)
+    progress, handover = (
+        PartitionProgress(0, 0),
+        HandOver(dispatcher=farm.dispatcher, clock=SystemClock(), refuse=never),
+    )
     for offset, one in enumerate(sent):
         record = Record(partition=0, offset=offset, arrival_us=0, key=one.session.encode(), value=encode(one))
-        handover.take(lane, record)
+        handover.take(progress, record)
     running = asyncio.create_task(handover.run())
     try:
         for one in sent:
@@ -252,9 +255,9 @@ async def test_a_real_worker_runs_the_others_at_once_and_those_that_waited_once_
         (refused,) = handover.refused_destinations()
         assert (refused.destination, refused.waiting) == (f"queue {bad}", 6)
         assert not handover.away
-        assert lane.position == 0
+        assert progress.position == 0
         broker.delete(bad)
-        await eventually(lambda: lane.position == len(sent), within_s=90)
+        await eventually(lambda: progress.position == len(sent), within_s=90)
         farm.worker("-c", "1", "-Q", bad)
         for one in sent:
             await farm.outcome(one)

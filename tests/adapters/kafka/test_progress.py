@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triggerstream.adapters.kafka.progress import TEXT_CHARS, metadata_of, reached_in, topic_in
-from triggerstream.engine.handover.lanes import Reached
+from triggerstream.engine.handover.partitions import Reached
 
 TOPIC = "k3yC7WwYQ0iM7p3sZ1o8bQ"
 

@@ -19,8 +19,8 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.handover import destinations
 from triggerstream.engine.handover.destinations import PATIENCE_S, WAITING, RefusedDestination
-from triggerstream.engine.handover.lanes import HandOver, Lane, Reached
 from triggerstream.engine.handover.outbox import Outbox
+from triggerstream.engine.handover.partitions import HandOver, PartitionProgress, Reached
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 
@@ -56,12 +56,12 @@ class Broker:
 
 
 class Bridge:
-    """A hand-over with one lane, whose position is committed as a bridge does it."""
+    """A hand-over with one partition, whose position is committed as a bridge does it."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.broker = Broker()
-        self.lane = Lane(0, 0)
+        self.progress = PartitionProgress(0, 0)
         self.refused: list[tuple[int, str]] = []
         self.log_is_away = False
         self.handover = HandOver(dispatcher=self.broker.dispatcher, clock=self.clock, refuse=self._refuse)
@@ -76,9 +76,9 @@ class Bridge:
     async def decide(self, *decisions: Decision) -> None:
         for decision in decisions:
             record = Record(
-                partition=0, offset=self.lane.next, arrival_us=0, key=b"s", value=encode(decision)
+                partition=0, offset=self.progress.next, arrival_us=0, key=b"s", value=encode(decision)
             )
-            self.handover.take(self.lane, record)
+            self.handover.take(self.progress, record)
         await settle()
 
     def report(self) -> Sequence[RefusedDestination]:
@@ -279,9 +279,9 @@ async def test_lines_in_the_log_are_few_and_name_the_destination(
 # ---- the offset that is committed -------------------------------------------------------------
 
 
-def reached_after(lane: Lane) -> Reached:
-    reached = lane.reached()
-    lane.commit(reached)
+def reached_after(progress: PartitionProgress) -> Reached:
+    reached = progress.reached()
+    progress.commit(reached)
     return reached
 
 
@@ -291,25 +291,25 @@ async def test_what_is_done_beyond_a_waiting_command_does_not_count_and_is_not_d
     async with running(bridge):
         await bridge.decide(*(at(n, "bad" if n in {3, 7} else "good") for n in range(2_000)))
         await eventually(lambda: bridge.handover.waiting == 2)
-        reached = reached_after(bridge.lane)
+        reached = reached_after(bridge.progress)
     assert reached == Reached(position=3, upto=2_000, open=(3, 7))
-    assert bridge.lane.uncommitted == 2
+    assert bridge.progress.uncommitted == 2
 
     again = Bridge()
-    again.lane = Lane(0, reached.position, reached)
+    again.progress = PartitionProgress(0, reached.position, reached)
     async with running(again):
         for offset in range(3, 2_010):
-            if not (again.lane.resuming and again.lane.skip_known(offset)):
+            if not (again.progress.resuming and again.progress.skip_known(offset)):
                 value = encode(at(offset, "good"))
                 again.handover.take(
-                    again.lane, Record(partition=0, offset=offset, arrival_us=0, key=b"s", value=value)
+                    again.progress, Record(partition=0, offset=offset, arrival_us=0, key=b"s", value=value)
                 )
             if offset == 5:
                 # Committed in the middle of it, nothing is forgotten.
-                assert again.lane.reached() == Reached(position=3, upto=2_000, open=(3, 7))
+                assert again.progress.reached() == Reached(position=3, upto=2_000, open=(3, 7))
         await eventually(lambda: again.handover.waiting == 0)
     assert again.broker.taken() == ["C3", "C7", *(f"C{n}" for n in range(2_000, 2_010))]
-    assert again.lane.reached() == Reached(position=2_010, upto=2_010)
+    assert again.progress.reached() == Reached(position=2_010, upto=2_010)
 
 
 async def test_commands_of_a_partition_that_is_left_are_not_tried_any_more() -> None:
@@ -317,13 +317,13 @@ async def test_commands_of_a_partition_that_is_left_are_not_tried_any_more() -> 
     bridge.broker.refused["queue bad"] = "refused"
     async with running(bridge):
         await bridge.decide(*(at(n, "bad") for n in range(10)))
-        bridge.handover.leave([bridge.lane])
+        bridge.handover.leave([bridge.progress])
         bridge.broker.refused.clear()
         await pass_time(bridge, 100)
         assert bridge.broker.taken() == []
         assert bridge.handover.waiting == 0
-        assert bridge.lane.position == 0
-        bridge.lane = Lane(1, 0)
+        assert bridge.progress.position == 0
+        bridge.progress = PartitionProgress(1, 0)
         await bridge.decide(at(20, "bad"))
         assert bridge.broker.taken() == ["C20"]
 
@@ -335,9 +335,9 @@ async def test_giving_up_is_tried_again_while_the_log_is_away() -> None:
     async with running(bridge):
         await bridge.decide(*(at(n, "bad") for n in range(WAITING + 5)))
         await pass_time(bridge, 2 * PATIENCE_S)
-        assert bridge.lane.position == 0
+        assert bridge.progress.position == 0
         bridge.log_is_away = False
         await pass_time(bridge, 70)
         assert sorted(bridge.given_up()) == list(range(5))
-        assert bridge.lane.position == 5
+        assert bridge.progress.position == 5
         assert f"more than {WAITING} commands wait: refused" in bridge.refused[0][1]

@@ -35,8 +35,8 @@ from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import LostRange, dead_letter_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover.destinations import NAMED
-from triggerstream.engine.handover.lanes import TAKEN, HandOver, Lane
 from triggerstream.engine.handover.pacing import not_dispatchable
+from triggerstream.engine.handover.partitions import TAKEN, HandOver, PartitionProgress
 from triggerstream.engine.handover.start import Start
 from triggerstream.engine.health.liveness import BridgeFigures, HealthSnapshot, PartitionHealth, Phase
 from triggerstream.engine.histogram import Durations
@@ -95,7 +95,7 @@ class Bridge:
         self._log = KafkaLog(connection, app)
         self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
         self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
-        self._lanes: dict[int, Lane] = {}
+        self._partitions: dict[int, PartitionProgress] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._phase = Phase.STARTING
         self._answered_at = -math.inf
@@ -173,7 +173,7 @@ class Bridge:
     async def _fetch(self) -> None:
         consumer = self._started()
         while True:
-            while (room := TAKEN - sum(lane.uncommitted for lane in self._lanes.values())) <= 0:
+            while (room := TAKEN - sum(progress.uncommitted for progress in self._partitions.values())) <= 0:
                 self._room.clear()
                 await self._room.wait()
             try:
@@ -189,11 +189,11 @@ class Bridge:
                 raise session_timeout_refused(self._session_timeout_ms / 1000) from exc
             # No await from here on: records must be taken under the assignment for which they were fetched.
             for place, records in found.items():
-                # If there is no lane yet, `assigned` seeks back to records fetched too early.
-                if (lane := self._lanes.get(place.partition)) is not None:
+                # Before `assigned`, records are dropped; it seeks back to them.
+                if (progress := self._partitions.get(place.partition)) is not None:
                     for record in records:
-                        if not (lane.resuming and lane.skip_known(record.offset)):
-                            self.handover.take(lane, record_of(record))
+                        if not (progress.resuming and progress.skip_known(record.offset)):
+                            self.handover.take(progress, record_of(record))
             for batch in unreadable(consumer, consumer.assignment()):
                 if batch.settled:
                     self._skip_lost(consumer, batch)
@@ -208,8 +208,8 @@ class Bridge:
             UnreadableError: no operator has declared it lost.
             UsageError: the range ends beyond the topic.
         """
-        lane = self._lanes.get(batch.partition)
-        if lane is None:
+        progress = self._partitions.get(batch.partition)
+        if progress is None:
             return  # it changes hands
         covering = (one for one in self._lost if one.partition == batch.partition)
         lost = next((one for one in covering if one.first <= batch.offset <= one.last), None)
@@ -226,7 +226,7 @@ class Bridge:
         named = f"offsets {batch.offset} to {lost.last} of {batch.topic}, given up with --skip"
         unfit = Unfit(first=batch.offset, reason=f"{named}: {batch.reason}")
         self.handover.take(
-            lane,
+            progress,
             Record(
                 partition=lost.partition,
                 offset=lost.last,
@@ -239,16 +239,16 @@ class Bridge:
 
     async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
         """Note offsets after the last command: transaction markers, which lag monitors count as well."""
-        for partition, lane in list(self._lanes.items()):
-            if not lane.idle:
+        for partition, progress in list(self._partitions.items()):
+            if not progress.idle:
                 continue
             try:
                 position = await consumer.position(TopicPartition(self._topics.commands, partition))
             except IllegalStateError:
                 continue  # it changes hands
-            if self._lanes.get(partition) is lane:
-                lane.passed(position)
-                if lane.position > lane.committed:
+            if self._partitions.get(partition) is progress:
+                progress.passed(position)
+                if progress.position > progress.committed:
                     self.handover.moved.set()
 
     async def _refuse(self, record: Record, decision: Decision | None, reason: str) -> None:
@@ -280,7 +280,7 @@ class Bridge:
         while True:
             await self.handover.moved.wait()
             self.handover.moved.clear()
-            await self._offsets.commit(self._lanes.values(), holds=self.handover.holds)
+            await self._offsets.commit(self._partitions.values(), holds=self.handover.holds)
             self._room.set()
 
     # ---- partitions that come and go ----------------------------------------------------------
@@ -290,22 +290,22 @@ class Bridge:
         consumer = self._started()
         for place in places:
             offset, reached = await self._offsets.read(place)
-            # Records fetched earlier were dropped, because there was no lane. The seek fetches them again.
+            # Records fetched before the assignment were dropped. The seek fetches them again.
             consumer.seek(place, offset)
-            self._lanes[place.partition] = Lane(place.partition, offset, reached)
+            self._partitions[place.partition] = PartitionProgress(place.partition, offset, reached)
         self._phase = Phase.READY
-        self._on_ready(sorted(self._lanes))
+        self._on_ready(sorted(self._partitions))
 
     async def release(self, *, within_s: float = _REVOKE_S) -> None:
         """Give up all partitions: start no command, wait for confirmations, commit."""
         if self._phase is Phase.READY:
             self._phase = Phase.REBALANCING
-        lanes = list(self._lanes.values())
-        self._lanes.clear()
-        self.handover.leave(lanes)
+        partitions = list(self._partitions.values())
+        self._partitions.clear()
+        self.handover.leave(partitions)
         self._room.set()
-        await self.handover.settled(lanes, within_s=within_s)
-        await self._offsets.commit(lanes, holds=self.handover.holds)
+        await self.handover.settled(partitions, within_s=within_s)
+        await self._offsets.commit(partitions, holds=self.handover.holds)
 
     def health(self) -> HealthSnapshot:
         """The bridge's health, for probes and metrics.
@@ -332,7 +332,9 @@ class Bridge:
             silent_s=time.monotonic() - self.answered_at(),
             waits=handover.waiting > 0,
             topic=self._topics.commands,
-            partitions=tuple(self._partition_health(lane) for _, lane in sorted(self._lanes.items())),
+            partitions=tuple(
+                self._partition_health(progress) for _, progress in sorted(self._partitions.items())
+            ),
             figures=figures,
         )
 
@@ -342,11 +344,11 @@ class Bridge:
             self._answered_at = max(self._answered_at, answered_at(self._consumer))
         return self._answered_at
 
-    def _partition_health(self, lane: Lane) -> PartitionHealth:
-        consumer, place = self._started(), TopicPartition(self._topics.commands, lane.partition)
+    def _partition_health(self, progress: PartitionProgress) -> PartitionHealth:
+        consumer, place = self._started(), TopicPartition(self._topics.commands, progress.partition)
         end = consumer.last_stable_offset(place) if place in consumer.assignment() else None
-        lag = None if end is None else max(end - lane.position, 0)
-        return PartitionHealth(partition=lane.partition, ready=True, reached=lane.position, lag=lag)
+        lag = None if end is None else max(end - progress.position, 0)
+        return PartitionHealth(partition=progress.partition, ready=True, reached=progress.position, lag=lag)
 
     def fail(self, exc: BaseException) -> None:
         """End the bridge; probes report the end at once."""

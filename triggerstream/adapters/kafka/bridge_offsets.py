@@ -19,7 +19,7 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group,
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.handover.lanes import Lane, Reached
+from triggerstream.engine.handover.partitions import PartitionProgress, Reached
 from triggerstream.engine.handover.start import Start
 
 logger = logging.getLogger(__name__)
@@ -49,24 +49,24 @@ class GroupOffsets:
             await self._topic.check()
         return at.offset, reached_in(at.offset, at.metadata)
 
-    async def commit(self, lanes: Iterable[Lane], *, holds: bool) -> None:
-        """Commit the progress of ``lanes``; ``holds``: commands wait for a destination that is refused.
+    async def commit(self, partitions: Iterable[PartitionProgress], *, holds: bool) -> None:
+        """Commit the progress of ``partitions``; ``holds``: commands wait for a destination that is refused.
 
         If another process has the partitions, or will have them, nothing is committed.
         """
-        moved: dict[Lane, Reached] = {}
+        moved: dict[PartitionProgress, Reached] = {}
         offsets: dict[TopicPartition, tuple[int, str]] = {}
-        for lane in lanes:
-            position = lane.position
-            if (holds or lane.resuming) and lane.changed:
-                metadata, moved[lane] = self._topic.id, lane.reached()
+        for progress in partitions:
+            position = progress.position
+            if (holds or progress.resuming) and progress.changed:
+                metadata, moved[progress] = self._topic.id, progress.reached()
                 if self._records_gaps:
-                    metadata, moved[lane] = metadata_of(self._topic.id, moved[lane])
-            elif position > lane.committed:
-                metadata, moved[lane] = self._topic.id, Reached(position=position, upto=position)
+                    metadata, moved[progress] = metadata_of(self._topic.id, moved[progress])
+            elif position > progress.committed:
+                metadata, moved[progress] = self._topic.id, Reached(position=position, upto=position)
             else:
                 continue
-            offsets[TopicPartition(self._topic.name, lane.partition)] = (position, metadata)
+            offsets[TopicPartition(self._topic.name, progress.partition)] = (position, metadata)
         if not moved:
             return
         try:
@@ -75,8 +75,8 @@ class GroupOffsets:
             # Another process has the partitions, or will have them. It continues from the previous commit.
             logger.warning("offsets not committed", extra={"error": str(exc)})
             return
-        for lane, reached in moved.items():
-            lane.commit(reached)
+        for progress, reached in moved.items():
+            progress.commit(reached)
 
     async def _commit_offsets(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         consumer = self._consumer

@@ -18,7 +18,7 @@ from triggerstream.wire import commands
 from triggerstream.wire.records import Record
 
 TAKEN = 1_000
-"""How many are taken from the log and not committed as done: so many a crash repeats at the most."""
+"""The most commands that are taken from the log and not committed as done. A crash repeats at most these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Reached:
     open: tuple[int, ...] = ()
 
 
-class Lane:
+class PartitionProgress:
     """Progress of one partition. ``next`` is the next offset to take.
 
     ``resumed``: the progress that was committed last. Commands that it includes are not repeated.
@@ -107,7 +107,7 @@ class Lane:
         return True
 
     def done(self, offset: int) -> None:
-        """Count a record as done."""
+        """Count a record as done: handed over, or made a dead letter."""
         self._open.pop(offset, None)
         self._changed = True
 
@@ -119,24 +119,24 @@ class Lane:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Taken(Entry):
-    lane: Lane
+    progress: PartitionProgress
     record: Record
 
     @property
     def dropped(self) -> bool:
-        return self.lane.left
+        return self.progress.left
 
     @property
     def fields(self) -> Mapping[str, object]:
-        return {"partition": self.lane.partition, "offset": self.record.offset}
+        return {"partition": self.progress.partition, "offset": self.record.offset}
 
 
 Refuse = Callable[[Record, Decision | None, str], Awaitable[None]]
-"""Makes it durable that a record is never handed over, and why; LogError: not known to be durable."""
+"""Records durably that a record is never handed over, with the reason; LogError: not known to be durable."""
 
 
 class HandOver:
-    """Hands over commands of several lanes, in the order in which they were taken.
+    """Hands over commands of several partitions, in the order in which they were taken.
 
     :class:`triggerstream.engine.handover.pacing.Pacing` decides how many at once. If the log does not accept
     a refusal, it is repeated, like a hand-over that the executor does not confirm.
@@ -154,7 +154,7 @@ class HandOver:
             retried=(DispatchError, LogError),
         )
         self.moved = asyncio.Event()
-        """Set when some lane's position may have moved."""
+        """Set when the position of a partition may have moved."""
         self.handed_over = 0
         self.refused = 0
         self.took = Durations()
@@ -178,9 +178,9 @@ class HandOver:
         """True if the last hand-over failed and is being repeated."""
         return self._pacing.away
 
-    def take(self, lane: Lane, record: Record) -> None:
-        """Take the next record of a lane."""
-        lane.take(record.offset)
+    def take(self, progress: PartitionProgress, record: Record) -> None:
+        """Take the next record of a partition."""
+        progress.take(record.offset)
         self._number += 1
         decision, reason = None, ""
         try:
@@ -188,19 +188,19 @@ class HandOver:
         except DecodeError as exc:
             reason = f"no command: {exc}"
         self._pacing.add(
-            _Taken(number=self._number, lane=lane, record=record, decision=decision, reason=reason)
+            _Taken(number=self._number, progress=progress, record=record, decision=decision, reason=reason)
         )
         self._pacing.wake()
 
-    def leave(self, lanes: Collection[Lane]) -> None:
-        """Start no more commands of ``lanes``. Commands in progress still count when they are confirmed."""
-        for lane in lanes:
-            lane.left = True
+    def leave(self, partitions: Collection[PartitionProgress]) -> None:
+        """Start no more commands of ``partitions``. Those in progress still count once they are confirmed."""
+        for progress in partitions:
+            progress.left = True
         self._pacing.forget_dropped()
 
-    async def settled(self, lanes: Collection[Lane], *, within_s: float) -> None:
-        """Return once no command of ``lanes`` is in progress, or after ``within_s``."""
-        tasks = [taken.task for taken in self._pacing.flying() if taken.task and taken.lane in lanes]
+    async def settled(self, partitions: Collection[PartitionProgress], *, within_s: float) -> None:
+        """Return once no command of ``partitions`` is in progress, or after ``within_s``."""
+        tasks = [taken.task for taken in self._pacing.flying() if taken.task and taken.progress in partitions]
         if tasks:
             await asyncio.wait(tasks, timeout=within_s)
 
@@ -223,5 +223,5 @@ class HandOver:
 
     def _ended(self, taken: _Taken, done: bool) -> None:  # noqa: FBT001 - a callback
         if done:
-            taken.lane.done(taken.record.offset)
+            taken.progress.done(taken.record.offset)
         self.moved.set()

@@ -13,8 +13,8 @@ from triggerstream.adapters.memory import ManualClock, MemoryDispatcher
 from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.errors import DispatchError, LogError, UndispatchableError
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName, TriggerName
-from triggerstream.engine.handover.lanes import HandOver, Lane, Reached
 from triggerstream.engine.handover.pacing import UNCONFIRMED
+from triggerstream.engine.handover.partitions import HandOver, PartitionProgress, Reached
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 
@@ -43,7 +43,7 @@ def record(offset: int, decision: Decision | bytes) -> Record:
 
 
 class Stage:
-    """A lane, an executor that answers as the test says, and the refusals."""
+    """A partition, an executor that answers as the test says, and the refusals."""
 
     def __init__(self, answer: Callable[[Decision], Awaitable[None]] | None = None) -> None:
         self.clock = ManualClock()
@@ -51,7 +51,7 @@ class Stage:
         self.refused: list[tuple[int, str]] = []
         self.log_is_away = False
         self._answer = answer
-        self.lane = Lane(0, 0)
+        self.progress = PartitionProgress(0, 0)
         self.handover = HandOver(
             dispatcher=MemoryDispatcher(self._ask), clock=self.clock, refuse=self._refuse
         )
@@ -88,17 +88,17 @@ async def test_the_position_is_below_the_first_that_is_not_done() -> None:
 
     stage = Stage(answer)
     for offset, name in ((3, "a"), (5, "b"), (6, "c")):
-        stage.handover.take(stage.lane, record(offset, command(name)))
+        stage.handover.take(stage.progress, record(offset, command(name)))
     async with stage.running():
         gates["b"].set()
         gates["c"].set()
         await eventually(lambda: stage.handover.waiting == 1)
-        assert stage.lane.position == 3
+        assert stage.progress.position == 3
         gates["a"].set()
-        await eventually(lambda: stage.lane.position == 7)
-    assert stage.lane.uncommitted == 3
-    stage.lane.commit(Reached(position=7, upto=7))
-    assert stage.lane.uncommitted == 0
+        await eventually(lambda: stage.progress.position == 7)
+    assert stage.progress.uncommitted == 3
+    stage.progress.commit(Reached(position=7, upto=7))
+    assert stage.progress.uncommitted == 0
 
 
 async def test_no_more_wait_for_confirmation_than_may() -> None:
@@ -110,12 +110,12 @@ async def test_no_more_wait_for_confirmation_than_may() -> None:
 
     stage = Stage(answer)
     for offset in range(3 * UNCONFIRMED):
-        stage.handover.take(stage.lane, record(offset, command(f"c{offset}")))
+        stage.handover.take(stage.progress, record(offset, command(f"c{offset}")))
     async with stage.running():
         await eventually(lambda: len(stage.asked) >= UNCONFIRMED)
         assert len(stage.asked) == UNCONFIRMED
         gate.set()
-        await eventually(lambda: stage.lane.position == 3 * UNCONFIRMED)
+        await eventually(lambda: stage.progress.position == 3 * UNCONFIRMED)
     assert stage.names() == [f"c{offset}" for offset in range(3 * UNCONFIRMED)]
 
 
@@ -129,17 +129,17 @@ async def test_while_the_executor_is_away_the_oldest_alone_is_tried_and_none_is_
 
     stage = Stage(answer)
     for offset in range(5):
-        stage.handover.take(stage.lane, record(offset, command(f"c{offset}")))
+        stage.handover.take(stage.progress, record(offset, command(f"c{offset}")))
     async with stage.running():
         await eventually(lambda: len(stage.asked) == 5)
         for tries in range(6, 9):
             stage.clock.advance(10)
             await eventually(lambda tries=tries: len(stage.asked) == tries)  # type: ignore[misc] # a bound default
         assert stage.names()[5:] == ["c0", "c0", "c0"]
-        assert stage.lane.position == 0
+        assert stage.progress.position == 0
         away = False
         stage.clock.advance(10)
-        await eventually(lambda: stage.lane.position == 5)
+        await eventually(lambda: stage.progress.position == 5)
     assert stage.names()[8:] == [f"c{offset}" for offset in range(5)]
 
 
@@ -151,12 +151,12 @@ async def test_a_revocation_waits_for_its_command() -> None:
             await gate.wait()
 
     stage = Stage(answer)
-    stage.handover.take(stage.lane, record(0, command("a")))
-    stage.handover.take(stage.lane, record(1, revoke("a")))
+    stage.handover.take(stage.progress, record(0, command("a")))
+    stage.handover.take(stage.progress, record(1, revoke("a")))
     async with stage.running():
         await eventually(lambda: len(stage.asked) == 1)
         gate.set()
-        await eventually(lambda: stage.lane.position == 2)
+        await eventually(lambda: stage.progress.position == 2)
     assert [type(decision) for decision in stage.asked] == [Command, Revoke]
 
 
@@ -169,12 +169,12 @@ async def test_what_is_refused_counts_as_done_once_that_is_durable() -> None:
     stage.log_is_away = True
     values: list[Decision | bytes] = [command("a"), command("b"), b"junk"]
     for offset, value in enumerate(values):
-        stage.handover.take(stage.lane, record(offset, value))
+        stage.handover.take(stage.progress, record(offset, value))
     async with stage.running():
-        await eventually(lambda: stage.lane.position == 1)
+        await eventually(lambda: stage.progress.position == 1)
         stage.log_is_away = False
         stage.clock.advance(10)
-        await eventually(lambda: stage.lane.position == 3)
+        await eventually(lambda: stage.progress.position == 3)
     assert [offset for offset, _ in stage.refused] == [1, 2]
     assert stage.refused[0][1] == "never"
     assert stage.refused[1][1].startswith("no command: ")
@@ -189,14 +189,14 @@ async def test_of_partitions_that_are_left_nothing_more_is_started() -> None:
 
     stage = Stage(answer)
     for offset in range(UNCONFIRMED + 50):
-        stage.handover.take(stage.lane, record(offset, command(f"c{offset}")))
+        stage.handover.take(stage.progress, record(offset, command(f"c{offset}")))
     async with stage.running():
         await eventually(lambda: len(stage.asked) == UNCONFIRMED)
-        stage.handover.leave([stage.lane])
+        stage.handover.leave([stage.progress])
         gate.set()
-        await stage.handover.settled([stage.lane], within_s=20)
+        await stage.handover.settled([stage.progress], within_s=20)
         # What was being handed over is done, and may be committed.
-        assert stage.lane.position == UNCONFIRMED
+        assert stage.progress.position == UNCONFIRMED
     assert len(stage.asked) == UNCONFIRMED
 
 
@@ -206,7 +206,7 @@ async def test_an_error_that_nobody_knows_ends_it_and_is_not_done() -> None:
         raise ZeroDivisionError
 
     stage = Stage(answer)
-    stage.handover.take(stage.lane, record(0, command("a")))
+    stage.handover.take(stage.progress, record(0, command("a")))
     with pytest.raises(ZeroDivisionError):
         await stage.handover.run()
-    assert stage.lane.position == 0
+    assert stage.progress.position == 0
