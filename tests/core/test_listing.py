@@ -6,9 +6,11 @@ from itertools import product
 
 import pytest
 
-from tests.core.story import Story, task
-from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName
-from triggerstream.core.listing import Filter, InstanceFilter, marks, stuck_since
+from tests.core.story import SECOND, START_US, Story, task
+from triggerstream.core.answers import CountedSession, FailedInstance, Instant
+from triggerstream.core.events import FailureReason
+from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName
+from triggerstream.core.listing import Filter, InstanceFilter, count, failures, marks, stuck_since
 from triggerstream.core.state import Status
 
 TASKS: JsonObject = {"t": task(andEvery="a"), "u": task("t", "b"), "v": task("c", "d")}
@@ -60,3 +62,65 @@ def test_empty_filter_passes_a_session_without_instances() -> None:
     assert told.state is not None
     assert InstanceFilter().has_one(told.state)
     assert not InstanceFilter(task=TaskName("t")).has_one(told.state)
+
+
+def test_filters_are_empty_without_any_wish() -> None:
+    assert InstanceFilter().is_empty()
+    assert not InstanceFilter(task=TaskName("t")).is_empty()
+    assert not InstanceFilter(statuses=frozenset({Status.HELD})).is_empty()
+    assert not InstanceFilter(changed_before_us=0).is_empty()
+    assert Filter().is_empty()
+    assert not Filter(task=TaskName("t")).is_empty()
+    assert not Filter(status=Status.HELD).is_empty()
+    assert not Filter(waits_for=TriggerName("a")).is_empty()
+    assert Filter().marks() == ()
+
+
+def test_instances_are_counted_by_the_stage_of_their_status() -> None:
+    told = Story({"k": task(andEvery="a"), **{name: task("a", *more) for name, more in MORE.items()}})
+    told.fire("a", at=5)
+    for name in ("failed1", "failed2"):
+        told.failed(f"{name}#0")
+    told.started("run1#0")
+    told.finished("done1#0")
+    told.finished("k#0")
+    told.fire("a", at=9)
+    told.finished("k#1")
+    assert told.state is not None
+    assert count(SessionId("s"), told.state) == CountedSession(
+        session=SessionId("s"),
+        waiting=4,
+        running=3,
+        failed=2,
+        done=3,
+        closed=False,
+        clock_us=Instant(START_US + 9 * SECOND),
+    )
+    told.close()
+    assert count(SessionId("s"), told.state).closed
+
+
+MORE: dict[str, list[str]] = {
+    **{f"wait{n}": ["b"] for n in range(4)},
+    **{f"run{n}": [] for n in range(3)},
+    **{name: [] for name in ("failed1", "failed2", "done1")},
+}
+
+
+def test_failed_instances_are_listed_with_their_error_and_reason() -> None:
+    told = Story({name: task("a") for name in ("t", "u", "v")})
+    told.fire("a")
+    told.failed("u#0", "lost", reason=FailureReason.WORKER_LOST, at=3)
+    told.failed("v#0", "boom", at=4)
+    assert told.state is not None
+    assert failures(told.state) == [
+        FailedInstance(
+            instance=InstanceId("u#0"),
+            error="lost",
+            reason="worker lost",
+            changed_us=Instant(START_US + 3 * SECOND),
+        ),
+        FailedInstance(
+            instance=InstanceId("v#0"), error="boom", reason=None, changed_us=Instant(START_US + 4 * SECOND)
+        ),
+    ]

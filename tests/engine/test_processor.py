@@ -944,3 +944,170 @@ def test_part_ends_with_the_record_that_makes_it_as_long_as_allowed() -> None:
     for most, count in ((99, 1), (100, 1), (101, 2), (200, 2), (201, 3)):
         checkpoint = Processor(app=APP).process(Rules(app=APP), bad, lambda _: None, most=most)
         assert (checkpoint.records, checkpoint.offset) == (count, count + 1), most
+
+
+def test_configuration_counts_with_its_text_towards_the_length_of_a_part() -> None:
+    log = Log({})
+    log.add(b"{" * 100)
+    text = json.dumps(tasks(t=task("a")))
+    log.apply(text)
+    log.add(b"{" * 100)
+    for most, count in ((100 + len(text), 2), (101 + len(text), 3)):
+        checkpoint = Processor(app=APP).process(Rules(app=APP), log.records[1:], lambda _: None, most=most)
+        assert checkpoint.records == count
+
+
+class NoDecoder(StateDecoder):
+    """Fails for every state: none has to be decoded."""
+
+    def read(self, session: SessionId, value: bytes) -> SessionState:
+        raise AssertionError(session, value)
+
+
+def test_state_that_was_just_folded_is_not_decoded_again() -> None:
+    log = Log(tasks(t=task("a", "b")))
+    processor = Processor(app=APP, decoder=NoDecoder())
+    first, second = log.fire("a"), log.fire("b")
+    checkpoint = processor.process(Rules(app=APP), [log.records[0], first], lambda _: None)
+    assert checkpoint.rules is not None
+    stored = {session: one.state for session, one in checkpoint.states.items()}
+    assert decided(processor.process(checkpoint.rules, [second], stored.get)) == ["t#0"]
+
+
+def test_events_count_about_as_often_as_a_state_holds_them_towards_the_length_of_a_part() -> None:
+    log = Log(tasks(t=task("a", "b")))
+    first = log.fire("spare", text="x" * 100)
+    second = log.fire("spare", text="x" * 100)
+    third = log.fire("a", session="other")
+    length = len(first.value or b"")
+    processor = Processor(app=APP)
+    rules = processor.process(Rules(app=APP), log.records[:1], lambda _: None).rules
+    assert rules is not None
+
+    def folded(most: int, load: dict[SessionId, bytes]) -> int:
+        records = [first, second, third]
+        return Processor(app=APP).process(rules, records, load.get, most=most).records
+
+    # The session's latest event and the timeline: twice. With a state, its length.
+    for most, count in ((2 * length, 1), (2 * length + 1, 2), (4 * length, 2), (4 * length + 1, 3)):
+        assert folded(most, {}) == count
+    stored = states.encode(SessionState(offset=0, config=0))
+    load = {SessionId("s"): stored, SessionId("other"): stored}
+    for most, count in (
+        (len(stored) + 2 * length, 1),
+        (len(stored) + 2 * length + 1, 2),
+        (len(stored) + 4 * length, 2),
+        (len(stored) + 4 * length + 1, 3),
+    ):
+        assert folded(most, load) == count
+    records = [first, third, second]
+    length_a = len(third.value or b"")
+    both = 2 * len(stored) + 2 * length + 3 * length_a  # its event is taken by `t`, and it creates `t#0`
+    for most, count in ((both + len(stored), 2), (both + len(stored) + 1, 3)):
+        assert Processor(app=APP).process(rules, records, load.get, most=most).records == count
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_state_is_full_at_its_bound_whatever_it_held_before_the_batch(*, at_once: bool) -> None:
+    log = Log({"$bounds": {"stateBytes": 20_000}, **tasks(t=task("a", "b"))})
+    log.fire("a", text="x" * 19_600)
+    beyond = log.fire("spare", text="x" * 300)
+    partition = Partition(Rules(app=APP))
+    for batch in [log.records] if at_once else [[record] for record in log.records]:
+        partition.process(batch)
+    assert [letter.record for letter in partition.dead_letters] == [beyond]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_resolved_instances_keep_their_bound_whatever_they_held_before_the_batch(*, at_once: bool) -> None:
+    log = Log({"$bounds": {"resolvedBytes": 20_000}, **tasks(t=task(andEvery="a"))})
+    for number, length in enumerate((9_000, 9_000, 2_500)):
+        log.fire("a")
+        log.tell(Finished(instance=InstanceId(f"t#{number}"), command=command(number), result="r" * length))
+    partition = Partition(Rules(app=APP))
+    for batch in [log.records] if at_once else [[record] for record in log.records]:
+        partition.process(batch)
+    assert list(partition.state("s").tasks[TaskName("t")].resolved) == [1, 2]
+
+
+def test_retries_whose_kwargs_would_make_their_commands_too_long_fail_at_once() -> None:
+    log = Log({"$bounds": {"commandBytes": 1_000}, **tasks(t=task("a"), u=task("a"), v=task("a"))})
+    log.fire("a")
+    for name, length in (("t", 1_000), ("u", 1_000), ("v", 1)):
+        instance, id_ = InstanceId(f"{name}#0"), command(task=name)
+        log.tell(Started(instance=instance, command=id_))
+        kwargs: JsonObject = {"a": {"text": "x" * length}}
+        log.tell(Retried(instance=instance, command=id_, after_us=3_600 * SECOND, kwargs=kwargs))
+    partition = Partition(Rules(app=APP))
+    checkpoint = partition.process(log.records)
+    state = partition.state("s")
+    assert [list(state.tasks[TaskName(name)].open) for name in "tuv"] == [[0], [0], [1]]
+    assert [state.tasks[TaskName(name)].open[0].status for name in "tu"] == ["failed", "failed"]
+    assert (state.timer_count, checkpoint.prevented) == (1, 2)
+
+
+def test_record_of_the_other_of_two_partitions_is_moved_and_counts_with_its_value() -> None:
+    elsewhere = next(f"s{n}" for n in range(99) if partition_of(f"s{n}".encode(), 2) == 1)
+    log = Log({})
+    strays = [log.fire("a", session=elsewhere) for _ in range(3)]
+    length = len(strays[0].value or b"")
+    for most, count in ((length, 1), (length + 1, 2), (2 * length, 2), (2 * length + 1, 3)):
+        processor = Processor(app=APP, partition=0, partitions=2)
+        checkpoint = processor.process(Rules(app=APP), strays, lambda _: None, most=most)
+        assert len(checkpoint.rehomed) == checkpoint.records == count
+        assert checkpoint.states == {}
+
+
+def test_two_commands_beyond_the_bound_of_one_event_are_noticed() -> None:
+    log = Log({"$bounds": {"decidedBytes": 1_000, "commandBytes": 900}, **tasks(t=task("a"), u=task("a"))})
+    log.fire("a", text="x" * 300)
+    (letter,) = log.folded().dead_letters
+    assert letter.reason.startswith("one event would decide ")
+
+
+@pytest.mark.parametrize("name", ["spare", "a"])
+def test_event_that_is_longer_in_a_state_than_on_the_wire_is_measured_there(name: str) -> None:
+    log = Log({"$bounds": {"stateBytes": 20_000}, **tasks(t=task("a", "b"))})
+    value = encode(Trigger(name=TriggerName(name), data={"x": "X"}))
+    numbers = b"[" + b",".join([b"1e15"] * 1_200) + b"]"
+    record = log.add(value.replace(b'"X"', numbers))
+    assert len(record.value or b"") < 7_000
+    (letter,) = log.folded().dead_letters
+    assert letter.reason.endswith(" bytes: at most 20,000 ($bounds.stateBytes)")
+
+
+def test_new_instance_counts_with_the_names_of_all_that_it_takes() -> None:
+    names = [f"{number:02}" + "n" * 240 for number in range(42)]
+
+    def log_of(**bounds: int) -> Log:
+        log = Log({"$bounds": dict(bounds), **tasks(t=task(*names, "never", andEvery="a"))})
+        for name in (*names, "a", "a"):
+            log.fire(name)
+        return log
+
+    unbounded = log_of()
+    partition = Partition(Rules(app=APP))
+    partition.process(unbounded.records)
+    after = SIZES.state(partition.state("s"))
+    (letter,) = log_of(stateBytes=after - 1).folded().dead_letters
+    assert letter.record.offset == len(unbounded.records) - 1
+    assert log_of(stateBytes=after).folded().dead_letters == ()
+
+
+def test_size_of_a_checkpoint_is_that_of_all_that_it_makes_durable() -> None:
+    log = Log({"$bounds": {"unresolvedInstances": 1}, **PAGES})
+    log.add(b"{" * 100)
+    for session in ("s", "other"):
+        log.fire("page", session=session)
+        page = command(task="t_page", session=session)
+        log.tell(Finished(instance=InstanceId("t_page#0"), command=page, result={}), session=session)
+    partition = Partition(Rules(app=APP))
+    partition.process(log.records[:1])
+    checkpoint = partition.process(log.records[1:])
+    assert len(checkpoint.dead_letters) == 3
+    assert len(checkpoint.decided) == 2
+    assert checkpoint.size == (
+        sum(len(letter.record.value or b"") for letter in checkpoint.dead_letters)
+        + sum(len(item.value) for item in checkpoint.decided)
+        + sum(len(stored.state) for stored in checkpoint.states.values())
+    )

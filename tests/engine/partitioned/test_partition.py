@@ -22,11 +22,12 @@ from tests.engine.partitioned.bench import (
     Durable,
 )
 from tests.support.waiting import eventually
-from triggerstream.adapters.memory import MemoryAppender
+from triggerstream.adapters.memory import MemoryAppender, MemoryPartition
 from triggerstream.core import tasks as core_tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
-from triggerstream.core.tasks import Rules
+from triggerstream.core.placement import partition_of
+from triggerstream.core.tasks import Past, Rules
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
@@ -791,6 +792,69 @@ async def test_a_lost_range_that_is_already_folded_does_not_set_the_position_bac
     await partition.reached(3)
     assert not bench.failures
     await partition.close()
+
+
+async def test_records_of_other_partitions_are_there_before_the_checkpoint_is_durable(bench: Bench) -> None:
+    partitions_ = 3
+    keys = {
+        number: next(k for k in (b"s%d" % n for n in range(99)) if partition_of(k, partitions_) == number)
+        for number in range(partitions_)
+    }
+    bench.configure()
+    for number in (2, 0, 1, 2):
+        bench.fire(keys[number].decode(), "a")
+    others = [MemoryPartition(number=number) for number in (1, 2)]
+    partition = bench.partition()
+    partition.processor = Processor(app=APP, partition=0, partitions=partitions_)
+    partition.appender = MemoryAppender(others)
+    await partition.open()
+    ledger = held(partition)
+    await eventually(lambda: ledger.begun, within_s=30, what="no commit")
+    assert [[record.key for record in other.log] for other in others] == [[keys[1]], [keys[2]] * 2]
+    assert bench.durable.changelog == []
+    ledger.gate.set()
+    await partition.reached(5)
+    assert partition.counters.rehomed == 3
+    assert list(states_of(bench)) == [keys[0]]
+    await partition.close()
+
+
+async def test_a_past_configuration_is_read_from_the_store_once_its_parsed_form_is_gone(bench: Bench) -> None:
+    cache = ConfigurationCache(most_bytes=1)
+    bench.configure(tasks_file(0))
+    bench.fire("s", "a")
+    partition = bench.partition()
+    partition.processor = Processor(app=APP, configurations=cache)
+    await partition.open()
+    async with folding(bench, partition):
+        for number in (1, 2):
+            bench.configure(tasks_file(number))
+            await partition.reached(len(bench.durable.log))
+    past = [version for version in partition.rules.history if isinstance(version, Past)]
+    parsed = cache.parsed
+    assert [version.config.text for version in past] == [tasks_file(0), tasks_file(1)]
+    assert cache.parsed == parsed + 2
+    await partition.close()
+
+
+async def test_configurations_that_every_session_has_met_are_forgotten_now_and_then(bench: Bench) -> None:
+    bench.configure(tasks_file(0))
+    bench.fire("s", "a")
+    partition = bench.partition(timing=Timing(prune_s=0.01))
+    await partition.open()
+    await bench.fold(partition)
+    bench.configure(tasks_file(1))
+    await bench.fold(partition)
+    bench.fire("s", "b")
+    await bench.fold(partition)
+    await shortened(partition, to=1)
+    await eventually(
+        lambda: [one.text for one in history_texts(dict(bench.durable.changelog).get)] == [tasks_file(1)],
+        within_s=30,
+        what="the changelog still has the history",
+    )
+    await partition.close()
+    assert not bench.failures
 
 
 async def test_sessions_are_read_in_pages_by_id(bench: Bench) -> None:

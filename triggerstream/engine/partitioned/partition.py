@@ -233,7 +233,7 @@ class Partition:
 
     def _set_up(self, taken: TakenOver) -> CheckpointMark:
         """Make the parts that need the result of the take-over; return the mark to continue with."""
-        mark = replace(taken.mark, identity=self.identity, fold=min(taken.mark.fold, tasks.FOLD_VERSION))
+        mark = replace(taken.mark, fold=min(taken.mark.fold, tasks.FOLD_VERSION))
         states = self._states = PartitionStates(taken.store)
         configurations = self._configurations = PartitionConfigurations(
             rules=taken.rules,
