@@ -10,9 +10,9 @@ from triggerstream.core.ids import AppId, ConfigHash, TaskName, TriggerName
 from triggerstream.core.tasks import (
     NEVER_APPLIED,
     NO_CONFIGURATION,
-    Applied,
+    AppliedConfiguration,
     Configuration,
-    Past,
+    PastConfiguration,
     Rules,
     Task,
 )
@@ -60,12 +60,12 @@ def test_configuration_finds_tasks_by_name_by_place_and_by_trigger() -> None:
 
 
 def test_size_of_a_configuration_is_that_of_its_text_in_bytes() -> None:
-    assert Applied(config=configuration('{"ä": 1}'), offset=0, arrival_us=0).size == 9
+    assert AppliedConfiguration(config=configuration('{"ä": 1}'), offset=0, arrival_us=0).size == 9
 
 
-def applied(number: int, *, offset: int) -> Applied:
+def applied(number: int, *, offset: int) -> AppliedConfiguration:
     config = configuration(f"file {number}")
-    return Applied(config=config, offset=offset, arrival_us=1_000 + offset, number=number)
+    return AppliedConfiguration(config=config, offset=offset, arrival_us=1_000 + offset, number=number)
 
 
 FIRST, SECOND, THIRD = applied(1, offset=3), applied(2, offset=7), applied(3, offset=9)
@@ -73,7 +73,7 @@ RULES = Rules(app=APP, history=(NEVER_APPLIED, FIRST, SECOND, THIRD))
 
 
 def test_past_configuration_has_all_facts_of_the_applied_one() -> None:
-    past = Past.of(SECOND, read=lambda: SECOND.config)
+    past = PastConfiguration.of(SECOND, read=lambda: SECOND.config)
     facts = (past.hash, past.offset, past.arrival_us, past.number, past.size, past.config)
     assert facts == ("hash of file 2", 7, 1_007, 2, 6, SECOND.config)
 
@@ -87,7 +87,7 @@ def test_rules_without_a_configuration_have_the_empty_one_in_force() -> None:
 
 def test_configuration_in_force_is_the_last_one_also_if_it_is_parsed_only_now() -> None:
     assert RULES.current is THIRD
-    past = Past.of(THIRD, read=lambda: THIRD.config)
+    past = PastConfiguration.of(THIRD, read=lambda: THIRD.config)
     assert Rules(app=APP, history=(FIRST, past)).current == THIRD
 
 
@@ -104,7 +104,7 @@ def test_configuration_in_force_is_the_last_one_also_if_it_is_parsed_only_now() 
     ],
 )
 def test_session_has_met_the_last_configuration_up_to_its_offset(
-    offset: int, met: Applied, missed: list[Applied]
+    offset: int, met: AppliedConfiguration, missed: list[AppliedConfiguration]
 ) -> None:
     assert RULES.met(offset) == met
     assert RULES.missed(offset) == missed
@@ -130,9 +130,9 @@ def test_configurations_that_every_session_is_past_are_forgotten() -> None:
 
 
 def test_past_configurations_are_shelved_and_read_again_by_their_own_reader() -> None:
-    read: list[Applied] = []
+    read: list[AppliedConfiguration] = []
 
-    def reader(one: Applied) -> Callable[[], Configuration]:
+    def reader(one: AppliedConfiguration) -> Callable[[], Configuration]:
         def noted() -> Configuration:
             read.append(one)
             return one.config
@@ -144,7 +144,7 @@ def test_past_configurations_are_shelved_and_read_again_by_their_own_reader() ->
         assert after.app == APP
         assert [one.offset for one in after.history] == [one.offset for one in rules.history]
         assert [one.config for one in after.history] == [one.config for one in rules.history]
-        return [f"{one.number}" for one in after.history if isinstance(one, Past)]
+        return [f"{one.number}" for one in after.history if isinstance(one, PastConfiguration)]
 
     assert shelved(RULES) == ["1", "2"]
     assert read == [FIRST, SECOND]

@@ -27,7 +27,7 @@ from triggerstream.core import tasks as core_tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
-from triggerstream.core.tasks import Past, Rules
+from triggerstream.core.tasks import PastConfiguration, Rules
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
@@ -830,7 +830,7 @@ async def test_a_past_configuration_is_read_from_the_store_once_its_parsed_form_
         for number in (1, 2):
             bench.configure(tasks_file(number))
             await partition.reached(len(bench.durable.log))
-    past = [version for version in partition.rules.history if isinstance(version, Past)]
+    past = [version for version in partition.rules.history if isinstance(version, PastConfiguration)]
     parsed = cache.parsed
     assert [version.config.text for version in past] == [tasks_file(0), tasks_file(1)]
     assert cache.parsed == parsed + 2
