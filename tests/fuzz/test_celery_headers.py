@@ -115,7 +115,7 @@ def test_headers_are_taken_or_the_message_is_refused() -> None:
                 Parser(module=delivery, functions=frozenset({"delivery_of", "read_delivery", "_causes"})),
                 Parser(
                     module=request,
-                    functions=frozenset({"reporting_request.ReportingRequest.__init__"}),
+                    functions=frozenset({"ReportingRequest.__init__"}),
                 ),
             ),
         )
