@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -66,57 +67,71 @@ def install(
         reporter=Reporter(opened, timeout_s=outcome_timeout_s), guard=guard, republisher=republisher
     )
     redelivery = Redelivery(execution, republisher)
+    installed = _Installed(
+        app=app, execution=execution, redelivery=redelivery, open_log=opened, allow_loss=allow_loss
+    )
+    uid = f"triggerstream-{id(app)}"
+    signals.worker_init.connect(installed.on_worker_init, weak=False, dispatch_uid=uid)
+    signals.worker_process_init.connect(installed.on_worker_process_init, weak=False, dispatch_uid=uid)
+    signals.task_postrun.connect(installed.on_postrun, weak=False, dispatch_uid=uid)
+    app.steps["consumer"].add(_rejections_step(execution))
+    app.steps["consumer"].add(hand_back_step(redelivery))
 
-    def on_worker_init(sender: Any, **_: object) -> None:  # noqa: ANN401 - a Celery WorkController
-        if sender.app is not app:
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Installed:
+    """The receivers of Celery's signals for one app."""
+
+    app: Celery
+    execution: Execution
+    redelivery: Redelivery
+    open_log: Callable[[], OutcomeLog]
+    allow_loss: bool | Collection[str]
+
+    def on_worker_init(self, sender: Any, **_: object) -> None:  # noqa: ANN401 - a Celery WorkController
+        """Refuse a worker that could lose outcomes; have all others report."""
+        if sender.app is not self.app:
             return
         try:
-            opened()
+            self.open_log()
         except UsageError as exc:
             _refuse(str(exc))
-        wrong = unsafe_always(app)
-        if wrong is None and allow_loss is not True:
-            allowed = allow_loss or ()
-            wrong = could_lose(app, prefetch_multiplier=sender.prefetch_multiplier, allowed=allowed)
+        wrong = unsafe_always(self.app)
+        if wrong is None and self.allow_loss is not True:
+            allowed = self.allow_loss or ()
+            wrong = could_lose(self.app, prefetch_multiplier=sender.prefetch_multiplier, allowed=allowed)
         if wrong is not None:
             _refuse(wrong)
-        for task in own_tasks(app):
-            if _adopt(task, execution):
-                _take_messages(task, execution, redelivery)
+        for task in own_tasks(self.app):
+            if _adopt(task, self.execution):
+                _take_messages(task, self.execution, self.redelivery)
 
-    def is_ours(other: object) -> bool:
-        """True for ``app``, and for the copy of it that Celery makes in a process that was not forked."""
-        copied = "FORKED_BY_MULTIPROCESSING" in os.environ and getattr(other, "main", None) == app.main
-        return other is app or copied
-
-    def on_worker_process_init(**_: object) -> None:
+    def on_worker_process_init(self, **_: object) -> None:
         """Adopt again in a process that was not forked from the main one."""
         here = get_current_app()
-        if not is_ours(here):
+        if not self._is_ours(here):
             return
         for task in own_tasks(here):
-            if _adopt(task, execution):
+            if _adopt(task, self.execution):
                 task.__trace__ = build_tracer(task.name, task, here.loader, app=here)
 
-    def on_postrun(sender: Task[Any, Any], retval: object, **_: object) -> None:
+    def on_postrun(self, sender: Task[Any, Any], retval: object, **_: object) -> None:
         """Report what ended outside of the body: an error of Celery or of the task's own hooks.
 
         The exception is in flight where Celery has no state for it yet.
         """
         request = sender.request
         delivery = delivery_of(vars(request))
-        if delivery is None or handled(request) or not is_ours(sender.app):
+        if delivery is None or handled(request) or not self._is_ours(sender.app):
             return
         exc = retval if isinstance(retval, Exception) else sys.exception()
         if isinstance(exc, Exception) and not isinstance(exc, MemoryError | Reject):
-            execution.settle_unrun(sender, delivery, exc)
+            self.execution.settle_unrun(sender, delivery, exc)
 
-    uid = f"triggerstream-{id(app)}"
-    signals.worker_init.connect(on_worker_init, weak=False, dispatch_uid=uid)
-    signals.worker_process_init.connect(on_worker_process_init, weak=False, dispatch_uid=uid)
-    signals.task_postrun.connect(on_postrun, weak=False, dispatch_uid=uid)
-    app.steps["consumer"].add(_rejections_step(execution))
-    app.steps["consumer"].add(hand_back_step(redelivery))
+    def _is_ours(self, other: object) -> bool:
+        """True for the app, and for the copy of it that Celery makes in a process that was not forked."""
+        copied = "FORKED_BY_MULTIPROCESSING" in os.environ and getattr(other, "main", None) == self.app.main
+        return other is self.app or copied
 
 
 def _address(log: str | None) -> str:
