@@ -383,7 +383,7 @@ def run_worker(
     """
     with _extra():
         from triggerstream.adapters.faust import worker
-        from triggerstream.adapters.faust.app import WorkerSettings
+        from triggerstream.adapters.faust.settings import WorkerSettings
 
     settings = WorkerSettings(
         bootstrap=address.bootstrap,

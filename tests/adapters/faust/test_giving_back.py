@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from triggerstream.adapters.faust import app as faust_app
-from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
+from triggerstream.adapters.faust.app import WorkerApp, build_app
+from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.wire.marks import Identity

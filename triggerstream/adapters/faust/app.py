@@ -4,87 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, cast
 
 import faust
 from faust.types import TP, StreamT
 
-from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.faust.assignor import PartitionAssignor
-from triggerstream.adapters.faust.credentials import credentials
+from triggerstream.adapters.faust.partitions import PartitionFactory
 from triggerstream.adapters.faust.recovery import TableManager
+from triggerstream.adapters.faust.settings import WorkerSettings, faust_settings
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.faust.web import AgentWeb, Pages
 from triggerstream.adapters.kafka.answers import Answers
-from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
-from triggerstream.adapters.kafka.security import NOTHING, Security
-from triggerstream.adapters.kafka.topics import Topics, address_of, worker_group
-from triggerstream.adapters.rocksdb import Memory, RocksStore
-from triggerstream.core.ids import AppId
+from triggerstream.adapters.kafka.ledger import KafkaAppender
+from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.engine.background import end_of
 from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.checkpoint import LostRange
-from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.migration import Pace
 from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import TRANSACTIONS, Partition, PartitionPhase
-from triggerstream.engine.partitioned.ports import StateStore
-from triggerstream.engine.partitioned.timing import Timing
-from triggerstream.engine.processor import Processor
-from triggerstream.engine.stored_states import StateDecoder
+from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.wire.marks import Identity
 
 logger = logging.getLogger(__name__)
 
-MAX_POLL_RECORDS = 1_000
-"""Records of all partitions in one fetch: some 15 ms in which the event loop serves nothing else.
-
-With twice as many a full log takes no less time."""
-_NO_PORT = 1
-_REQUEST_S = 90.0
-"""Faust's own; it refuses to wait less for an answer than a session may last."""
-_NEVER_S = (2**31 - 1) / 1_000
-"""A recovery, in which nothing is fetched, takes as long as there is a changelog to read: after Faust's own
-1,000 s without a fetch, aiokafka would leave the group. A worker that hangs is found by its probes."""
 _CLOSE_SILENCE_S = 20.0
 """A rebalance or a stop waits for checkpoints in flight until no broker has answered for so long, which is
 longer than a client takes to stop without Kafka; or until Kafka's limit for a rebalance, as the group then
 goes on without this member. Each checkpoint has a bound of its own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
-    """Settings of a worker. ``web_url``: the address of its pages for other workers; None: no address.
-
-    ``instance_id``: its name as a static member of the group; None: a dynamic member. ``leaves``: it leaves
-    the group at an orderly end.
-    """
-
-    bootstrap: str
-    app: AppId
-    directory: Path
-    web_url: str | None = None
-    session_timeout_s: float = 30.0
-    heartbeat_s: float = 3.0
-    rebalance_timeout_s: float = 60.0
-    instance_id: str | None = None
-    leaves: bool = True
-    timing: Timing = field(default_factory=Timing)
-    security: Security = NOTHING
-    lost: Sequence[LostRange] = ()
-    """Ranges of the log that an operator has given up: unreadable offsets in them are skipped."""
-
-    def connection(self) -> Connection:
-        """The connection of its own clients to the cluster."""
-        return Connection(bootstrap=self.bootstrap, client_id=f"{self.app}-worker", security=self.security)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,77 +211,23 @@ def build_app(
     topics = Topics.of(settings.app)
     app = WorkerApp(
         worker_group(settings.app),
-        broker=f"kafka://{settings.bootstrap}",
-        autodiscover=False,
-        origin=None,
-        datadir=str(settings.directory),
-        store="memory://",
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        topic_partitions=identity.partitions,
-        table_standby_replicas=0,
-        stream_wait_empty=True,
-        processing_guarantee="at_least_once",
-        broker_credentials=credentials(settings.security),
-        broker_client_id=f"{settings.app}-worker",
-        broker_max_poll_records=MAX_POLL_RECORDS,
-        broker_max_poll_interval=_NEVER_S,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_request_timeout=max(_REQUEST_S, settings.session_timeout_s),
-        broker_heartbeat_interval=settings.heartbeat_s,
-        broker_rebalance_timeout=settings.rebalance_timeout_s,
-        consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=settings.instance_id,
-        consumer_max_fetch_size=4 * 1024 * 1024,
-        worker_redirect_stdouts=False,
-        web_enabled=False,  # until `show` says what
-        # Faust's assignor tells workers apart by their address, pages or not; one with a name of its own is
-        # given its last assignment again, with the address that it had.
-        web_host=settings.instance_id or socket.gethostname(),
-        web_port=os.getpid() if settings.instance_id is None else _NO_PORT,
-        canonical_url=settings.web_url,
+        **faust_settings(settings, partitions=identity.partitions),
         TableManager=TableManager,
         PartitionAssignor=PartitionAssignor,
         Router=Router,
     )
     connection = settings.connection()
     appender = KafkaAppender(connection=connection, app=settings.app)
-    memory = Memory()
-    changelog = f"{identity.cluster}/{changelog_id}"
-    transactions, pace = asyncio.Semaphore(TRANSACTIONS), Pace()
-    configurations = ConfigurationCache()
-
-    def make(number: int) -> Partition:
-        def open_store() -> StateStore:
-            path = settings.directory / f"{settings.app}-sessions" / str(number)
-            return RocksStore(path, changelog=changelog, memory=memory)
-
-        return Partition(
-            processor=Processor(
-                app=settings.app,
-                partition=number,
-                partitions=identity.partitions,
-                control=connection.security.control,
-                configurations=configurations,
-                decoder=StateDecoder(
-                    name=f"{topics.changelog}, partition {number}",
-                    address=address_of(connection, settings.app),
-                ),
-            ),
-            ledger=KafkaLedger(connection=connection, app=settings.app, topics=topics, partition=number),
-            open_store=open_store,
-            appender=appender,
-            clock=SystemClock(),
-            identity=identity,
-            fail=fail,
-            on_room=app.room,
-            answered_at=app.answered_at,
-            transactions=transactions,
-            pace=pace,
-            timing=settings.timing,
-            address=address_of(connection, settings.app),
-        )
-
+    make = PartitionFactory(
+        settings=settings,
+        connection=connection,
+        appender=appender,
+        identity=identity,
+        changelog_id=changelog_id,
+        fail=fail,
+        on_room=app.room,
+        answered_at=app.answered_at,
+    )
     app.attach(
         make=make,
         appender=appender,

@@ -9,7 +9,8 @@ from typing import cast
 
 from faust.assignor.partition_assignor import PartitionAssignor
 
-from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings
+from triggerstream.adapters.faust.app import WorkerApp
+from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.adapters.faust.web import Front
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.topics import Topics

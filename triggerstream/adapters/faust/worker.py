@@ -24,8 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from triggerstream.adapters.faust.app import WorkerApp, WorkerSettings, build_app
+from triggerstream.adapters.faust.app import WorkerApp, build_app
 from triggerstream.adapters.faust.health import read_health
+from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.adapters.faust.shown import shown
 from triggerstream.adapters.faust.web import Front
 from triggerstream.adapters.kafka.check import added_partitions, check

@@ -1,0 +1,69 @@
+"""Makes the partitions of a worker, on Kafka and RocksDB."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.faust.settings import WorkerSettings
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
+from triggerstream.adapters.kafka.topics import Topics, address_of
+from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.migration import Pace
+from triggerstream.engine.partitioned.partition import TRANSACTIONS, Partition
+from triggerstream.engine.processor import Processor
+from triggerstream.engine.stored_states import StateDecoder
+from triggerstream.wire.marks import Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionFactory:
+    """Makes partitions, which share memory, parsed tasks files, and limits of transactions and touches."""
+
+    settings: WorkerSettings
+    connection: Connection
+    appender: KafkaAppender
+    identity: Identity
+    changelog_id: str
+    fail: Callable[[BaseException], None]
+    on_room: Callable[[], None]
+    answered_at: Callable[[], float]
+    memory: Memory = field(default_factory=Memory)
+    configurations: ConfigurationCache = field(default_factory=ConfigurationCache)
+    pace: Pace = field(default_factory=Pace)
+    transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
+
+    def __call__(self, number: int) -> Partition:
+        """The partition with this number; nothing is opened yet."""
+        settings, topics = self.settings, Topics.of(self.settings.app)
+        address = address_of(self.connection, settings.app)
+        return Partition(
+            processor=Processor(
+                app=settings.app,
+                partition=number,
+                partitions=self.identity.partitions,
+                control=self.connection.security.control,
+                configurations=self.configurations,
+                decoder=StateDecoder(name=f"{topics.changelog}, partition {number}", address=address),
+            ),
+            ledger=KafkaLedger(connection=self.connection, app=settings.app, topics=topics, partition=number),
+            open_store=lambda: self._open_store(number),
+            appender=self.appender,
+            clock=SystemClock(),
+            identity=self.identity,
+            fail=self.fail,
+            on_room=self.on_room,
+            answered_at=self.answered_at,
+            transactions=self.transactions,
+            pace=self.pace,
+            timing=settings.timing,
+            address=address,
+        )
+
+    def _open_store(self, number: int) -> RocksStore:
+        path = self.settings.directory / f"{self.settings.app}-sessions" / str(number)
+        return RocksStore(path, changelog=f"{self.identity.cluster}/{self.changelog_id}", memory=self.memory)
