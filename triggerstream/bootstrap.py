@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 from triggerstream import variables
 from triggerstream.core import advice
@@ -26,8 +26,6 @@ from triggerstream.settings import (
 )
 
 if TYPE_CHECKING:
-    import asyncio
-
     from triggerstream.adapters.faust.worker import Window
     from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.kafka.security import Security
@@ -35,9 +33,8 @@ if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
     from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.embedded.engine import EmbeddedEngine
-    from triggerstream.engine.handover.partitions import HandOver
-    from triggerstream.engine.handover.start import Start
-    from triggerstream.engine.health.liveness import HealthSnapshot, PublishedHealth
+    from triggerstream.engine.handover_process import HandOverProcess
+    from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.operations.administration import Administration, TopicFinding
     from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
@@ -45,31 +42,6 @@ if TYPE_CHECKING:
     from triggerstream.wire.signature import ControlKeys
 
 _HEARTBEAT_S = 3.0
-
-
-class HandOverProcess(Protocol):
-    """Port for the command `bridge`: a process that hands commands over until it is stopped."""
-
-    @property
-    def handover(self) -> HandOver:
-        """The numbers of commands that were handed over, were refused, and wait."""
-
-    async def run(self, stopping: asyncio.Event, *, start: Start | None, agreed: bool = False) -> None:
-        """Hand over until ``stopping`` is set. Then finish commands in progress.
-
-        Raises:
-            UsageError: it cannot start; the message says what to do.
-            LogError: the log failed in a way that a restart may cure.
-        """
-
-    def fail(self, exc: BaseException) -> None:
-        """End ``run`` with ``exc``."""
-
-    def answered_at(self) -> float:
-        """Monotonic time of a broker's last answer."""
-
-    def health(self) -> HealthSnapshot:
-        """Its health, for probes."""
 
 
 def log(address: str | Address, *, timeout_s: float = 10.0) -> Log:
@@ -155,7 +127,10 @@ async def archives(
     """
     parsed = _parsed(address)
     if isinstance(parsed, KafkaAddress):
-        return await _kafka_archives(parsed, to_rebuild=to_rebuild, partitions=partitions)
+        connection = kafka(parsed)
+        from triggerstream.adapters.kafka.archives import archives_of
+
+        return await archives_of(connection, parsed.app, to_rebuild=to_rebuild, partitions=partitions)
     from triggerstream.adapters.sqlite.replay import SqliteArchive
 
     return [SqliteArchive(_readable(parsed).path, app=DEFAULT_APP)]
@@ -172,15 +147,9 @@ async def find_misplaced(address: str | Address, *, partitions: int | None = Non
     if not isinstance(parsed, KafkaAddress):
         return None
     connection = kafka(parsed)
-    from triggerstream.adapters.kafka import check, rehome
-    from triggerstream.adapters.kafka.layout import layout_of
-    from triggerstream.adapters.kafka.topics import address_of
+    from triggerstream.adapters.kafka import archives
 
-    layout = await layout_of(connection, parsed.app, partitions=partitions)
-    found = await rehome.count_misplaced(connection, parsed.app, layout)
-    if not found.records:
-        return None
-    return check.added_partitions(layout, found, address_of(connection, parsed.app))
+    return await archives.find_misplaced(connection, parsed.app, partitions=partitions)
 
 
 async def added_logs(address: str | Address, *, partitions: int | None = None) -> Mapping[int, RecordReader]:
@@ -193,67 +162,10 @@ async def added_logs(address: str | Address, *, partitions: int | None = None) -
     parsed = _parsed(address)
     if not isinstance(parsed, KafkaAddress) or partitions is not None:
         return {}
-    connection, app = kafka(parsed), parsed.app
-    from triggerstream.adapters.kafka.layout import layout_of
-    from triggerstream.adapters.kafka.replay import KafkaRecords
+    connection = kafka(parsed)
+    from triggerstream.adapters.kafka.archives import added_partitions
 
-    layout = await layout_of(connection, app)
-    if layout.marked:
-        return {}
-    return {
-        number: KafkaRecords(connection, topic=layout.events.name, partition=number)
-        for number in layout.added
-    }
-
-
-async def _kafka_archives(
-    address: KafkaAddress, *, to_rebuild: bool, partitions: int | None
-) -> Sequence[Archive]:
-    connection, app = kafka(address), address.app
-    with _extra():
-        from triggerstream.adapters.kafka import replay
-        from triggerstream.adapters.kafka.layout import layout_of
-        from triggerstream.adapters.kafka.ledger import KafkaLedger
-        from triggerstream.adapters.kafka.lost import LostRanges
-        from triggerstream.adapters.kafka.topics import Topics
-    from triggerstream.engine.configuration_cache import ConfigurationCache
-    from triggerstream.engine.replay.changelog import ChangelogArchive
-
-    await replay.refuse_wrong_topics(connection, app)
-    if to_rebuild:
-        await replay.refuse_members(connection, app)
-    configurations = ConfigurationCache()
-    topics, log = Topics.of(app), (await layout_of(connection, app, partitions=partitions)).identity
-    return [
-        ChangelogArchive(
-            app=app,
-            number=number,
-            identity=log,
-            ledger=KafkaLedger(
-                connection=connection,
-                app=app,
-                topics=topics,
-                partition=number,
-                transaction_s=replay.TRANSACTION_S,
-            ),
-            log=replay.KafkaRecords(
-                connection,
-                topic=topics.events,
-                partition=number,
-                lost=LostRanges(connection, app, number),
-            ),
-            commands=replay.KafkaRecords(
-                connection,
-                topic=topics.commands,
-                partition=number,
-                lost=LostRanges(connection, app, number, topic=topics.commands),
-            ),
-            address=str(address),
-            control=connection.security.control,
-            configurations=configurations,
-        )
-        for number in range(log.partitions)
-    ]
+    return await added_partitions(connection, parsed.app)
 
 
 def control_keys(address: Address) -> ControlKeys | None:

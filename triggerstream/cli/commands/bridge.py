@@ -25,9 +25,9 @@ from triggerstream.settings import KafkaAddress
 from triggerstream.supervision.child import Supervision
 
 if TYPE_CHECKING:
-    from triggerstream.bootstrap import HandOverProcess
     from triggerstream.engine.checkpoint import LostRange
     from triggerstream.engine.handover.start import Start
+    from triggerstream.engine.handover_process import HandOverProcess
     from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.ports import Dispatcher
 

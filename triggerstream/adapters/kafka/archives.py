@@ -1,0 +1,90 @@
+"""The archives of an app's partitions on Kafka, for replays, and partitions that the app does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from triggerstream.adapters.kafka import check, rehome
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.ledger import KafkaLedger
+from triggerstream.adapters.kafka.lost import LostRanges
+from triggerstream.adapters.kafka.replay import (
+    TRANSACTION_S,
+    KafkaRecords,
+    refuse_members,
+    refuse_wrong_topics,
+)
+from triggerstream.adapters.kafka.topics import Topics, address_of
+from triggerstream.core.ids import AppId
+from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.operations.administration import TopicFinding
+from triggerstream.engine.replay.archive import Archive, RecordReader
+from triggerstream.engine.replay.changelog import ChangelogArchive
+
+
+async def archives_of(
+    connection: Connection, app: AppId, *, to_rebuild: bool, partitions: int | None
+) -> Sequence[Archive]:
+    """Archives of all partitions of ``app``; ``partitions``: their number, if no checkpoint has it.
+
+    Raises:
+        UsageError: the topics are wrong; with ``to_rebuild``, also if workers run.
+        LogError: the cluster cannot be reached.
+    """
+    await refuse_wrong_topics(connection, app)
+    if to_rebuild:
+        await refuse_members(connection, app)
+    configurations = ConfigurationCache()
+    topics, log = Topics.of(app), (await layout_of(connection, app, partitions=partitions)).identity
+
+    def records(topic: str, number: int) -> KafkaRecords:
+        lost = LostRanges(connection, app, number, topic=topic)
+        return KafkaRecords(connection, topic=topic, partition=number, lost=lost)
+
+    return [
+        ChangelogArchive(
+            app=app,
+            number=number,
+            identity=log,
+            ledger=KafkaLedger(
+                connection=connection, app=app, topics=topics, partition=number, transaction_s=TRANSACTION_S
+            ),
+            log=records(topics.events, number),
+            commands=records(topics.commands, number),
+            address=address_of(connection, app),
+            control=connection.security.control,
+            configurations=configurations,
+        )
+        for number in range(log.partitions)
+    ]
+
+
+async def find_misplaced(
+    connection: Connection, app: AppId, *, partitions: int | None
+) -> TopicFinding | None:
+    """Finding about records in partitions that were added to the log; None if there are none.
+
+    Raises:
+        UsageError: there is no log.
+        LogError: the cluster cannot be reached.
+    """
+    layout = await layout_of(connection, app, partitions=partitions)
+    found = await rehome.count_misplaced(connection, app, layout)
+    return check.added_partitions(layout, found, address_of(connection, app)) if found.records else None
+
+
+async def added_partitions(connection: Connection, app: AppId) -> Mapping[int, RecordReader]:
+    """Readers of partitions beyond the app's, if no checkpoint gives the app's number.
+
+    Raises:
+        UsageError: there is no log.
+        LogError: the cluster cannot be reached.
+    """
+    layout = await layout_of(connection, app)
+    if layout.marked:
+        return {}
+    return {
+        number: KafkaRecords(connection, topic=layout.events.name, partition=number)
+        for number in layout.added
+    }

@@ -1,0 +1,35 @@
+"""Port of a process that hands commands over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from triggerstream.engine.handover.partitions import HandOver
+from triggerstream.engine.handover.start import Start
+from triggerstream.engine.health.liveness import HealthSnapshot
+
+
+class HandOverProcess(Protocol):
+    """A process that hands commands over until it is stopped."""
+
+    @property
+    def handover(self) -> HandOver:
+        """The numbers of commands that were handed over, were refused, and wait."""
+
+    async def run(self, stopping: asyncio.Event, *, start: Start | None, agreed: bool = False) -> None:
+        """Hand over until ``stopping`` is set. Then finish commands in progress.
+
+        Raises:
+            UsageError: it cannot start; the message says what to do.
+            LogError: the log failed in a way that a restart may cure.
+        """
+
+    def fail(self, exc: BaseException) -> None:
+        """End ``run`` with ``exc``."""
+
+    def answered_at(self) -> float:
+        """Monotonic time of a broker's last answer."""
+
+    def health(self) -> HealthSnapshot:
+        """Its health, for probes."""
