@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from triggerstream.cli.printing import compact
+from triggerstream.core.ids import JsonObject
+from triggerstream.core.orders import order_name
 from triggerstream.present.words import event_number
 
 if TYPE_CHECKING:
@@ -46,6 +49,19 @@ def unfolded(what: str, offset: int) -> str:
         f"{what} is stored as {event_number(offset)}, but no engine has processed it yet: "
         "start one (triggerstream dev, or a worker)"
     )
+
+
+def answer_fields(answer: Answer) -> JsonObject:
+    """The outcome of an order, for programs; ``applied`` null: it is not known."""
+    more: JsonObject = {"reason": answer.reason, "status": answer.status, "clone": answer.clone}
+    return {
+        "session": answer.to.session,
+        **compact({"instance": answer.to.instance}),
+        "order": order_name(type(answer.to.order)),
+        "offset": answer.position.offset,
+        "applied": answer.applied,
+        **compact(more),
+    }
 
 
 def not_known(answer: Answer) -> str:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import appending, at_option, json_option, reading, run
-from triggerstream.cli.orders import giver_options, not_known
-from triggerstream.cli.printing import compact, json_line, print_line
+from triggerstream.cli.orders import answer_fields, giver_options, not_known
+from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core.events import Close, Erase
-from triggerstream.core.ids import JsonObject, SessionId
-from triggerstream.core.orders import order_name
+from triggerstream.core.ids import SessionId
 
 if TYPE_CHECKING:
     from triggerstream.engine.operations.orders import Answer
@@ -92,21 +91,11 @@ def _end(
     answers = run(work())
     for answer in answers:
         if as_json:
-            json_line(_fields(answer))
+            json_line(answer_fields(answer))
         else:
             print_line(f"{answer.to.session}: {_outcome(answer)}", err=answer.applied is not True)
     if not all(answer.applied for answer in answers):
         sys.exit(1)
-
-
-def _fields(answer: Answer) -> JsonObject:
-    return {
-        "session": answer.to.session,
-        "order": order_name(type(answer.to.order)),
-        "offset": answer.position.offset,
-        "applied": answer.applied,
-        **compact({"reason": answer.reason}),
-    }
 
 
 def _outcome(answer: Answer) -> str:

@@ -11,12 +11,12 @@ import click
 
 from triggerstream.cli.commands.sessions import STATUSES
 from triggerstream.cli.options import Duration, appending, at_option, json_option, json_value, run, viewing
-from triggerstream.cli.orders import giver_options, not_known
+from triggerstream.cli.orders import answer_fields, giver_options, not_known
 from triggerstream.cli.printing import compact, json_line, print_line, status_text, table
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
-from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, instance_id, split_instance_id
+from triggerstream.core.ids import InstanceId, SessionId, TaskName, instance_id, split_instance_id
 from triggerstream.core.listing import InstanceFilter, in_status
-from triggerstream.core.orders import applicable_statuses, order_name
+from triggerstream.core.orders import applicable_statuses
 from triggerstream.core.state import SessionState, Status
 from triggerstream.present import words
 
@@ -132,16 +132,7 @@ def _carry_out(
     at: str,
     as_json: bool,
 ) -> None:
-    many = task is not None or status is not None or older_than is not None
-    if names and many:
-        raise click.UsageError("name the instances, or choose them by --task, --status and --older-than")
-    if not names and not many:
-        raise click.UsageError("name SESSION and INSTANCE, or choose by --task, --status or --older-than")
-    for name in names:
-        if split_instance_id(name) is None:
-            raise click.BadParameter(
-                f"{name!r}: write task#number, such as t_report#0", param_hint="INSTANCE"
-            )
+    _check_choice(names, many=task is not None or status is not None or older_than is not None)
     wanted = InstanceFilter(
         task=None if task is None else TaskName(task),
         statuses=applicable_statuses(order(_EXAMPLE, None, ""))
@@ -174,11 +165,24 @@ def _carry_out(
         return
     for answer in answers:
         if as_json:
-            json_line(_fields(answer))
+            json_line(answer_fields(answer))
         else:
             print_line(_sentence(answer), err=answer.applied is not True)
     if not all(answer.applied for answer in answers):
         sys.exit(1)
+
+
+def _check_choice(names: tuple[str, ...], *, many: bool) -> None:
+    """Raise unless instances are either named, with names that can be, or chosen by options."""
+    if names and many:
+        raise click.UsageError("name the instances, or choose them by --task, --status and --older-than")
+    if not names and not many:
+        raise click.UsageError("name SESSION and INSTANCE, or choose by --task, --status or --older-than")
+    for name in names:
+        if split_instance_id(name) is None:
+            raise click.BadParameter(
+                f"{name!r}: write task#number, such as t_report#0", param_hint="INSTANCE"
+            )
 
 
 class _Chosen(NamedTuple):
@@ -222,17 +226,6 @@ def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
             ],
         )
         print_line(f"{len(chosen)} instances; nothing was done")
-
-
-def _fields(answer: Answer) -> JsonObject:
-    return {
-        "session": answer.to.session,
-        "instance": answer.to.instance,
-        "order": order_name(type(answer.to.order)),
-        "offset": answer.position.offset,
-        "applied": answer.applied,
-        **compact({"reason": answer.reason, "status": answer.status, "clone": answer.clone}),
-    }
 
 
 def _sentence(answer: Answer) -> str:

@@ -34,6 +34,8 @@ from triggerstream.present import words
 from triggerstream.wire.answers import to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.text import Text
     from rich.tree import Tree
 
@@ -108,25 +110,28 @@ def list_sessions(
     rows, more, waiting = run(work())
     if waiting:
         print_line(f"the list is not complete: {waiting}", err=True)
-    if as_json:
-        pass
-    elif not rows:
-        print_line("no sessions" if not (prefix or task or status or stuck) else "no session matches")
-    else:
-        table(
-            ["session", "waiting", "running", "failed", "done", "last event", "next timer"],
-            [
-                [
-                    row.session,
-                    *map(str, (row.waiting, row.running, row.failed, row.done)),
-                    words.last_event(row.clock_us),
-                    words.seconds(row.due_us),
-                ]
-                for row in rows
-            ],
-        )
+    if not as_json:
+        _show_counted(rows, all_=not (prefix or task or status or stuck))
     if more:
         print_line(f"there are more: --limit 0 lists all, --limit {2 * limit} twice as many", err=True)
+
+
+def _show_counted(rows: Sequence[TimedSession], *, all_: bool) -> None:
+    if not rows:
+        print_line("no sessions" if all_ else "no session matches")
+        return
+    table(
+        ["session", "waiting", "running", "failed", "done", "last event", "next timer"],
+        [
+            [
+                row.session,
+                *map(str, (row.waiting, row.running, row.failed, row.done)),
+                words.last_event(row.clock_us),
+                words.seconds(row.due_us),
+            ]
+            for row in rows
+        ],
+    )
 
 
 @sessions.command()
