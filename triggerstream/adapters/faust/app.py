@@ -244,6 +244,12 @@ def build_app(
     app.tables.add(
         SessionTable(app, name=TABLE, key_type=bytes, value_type=bytes, partitions=identity.partitions)
     )
+    _fold(app, events, fail)
+    return app
+
+
+def _fold(app: WorkerApp, events: BatchTopic, fail: Callable[[BaseException], None]) -> None:
+    """Fold the batches of ``events`` in an agent of ``app``."""
 
     async def fold(batches: StreamT[PartitionBatch]) -> None:
         async for batch in batches:
@@ -255,4 +261,3 @@ def build_app(
             fail(end_of("fold", None))
 
     app.agent(events, name="fold")(fold)
-    return app

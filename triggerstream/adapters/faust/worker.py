@@ -145,6 +145,21 @@ async def _run(
         on_recovery=_tell_recovery,
     )
     loop.add_signal_handler(signal.SIGUSR1, _print_progress, app)
+    await _work(app, settings, layout, health=health, window=window, stopping=stopping, fail=fail)
+    return DRAINED
+
+
+async def _work(
+    app: WorkerApp,
+    settings: WorkerSettings,
+    layout: Layout,
+    *,
+    health: PublishedHealth,
+    window: Window | None,
+    stopping: asyncio.Event,
+    fail: Callable[[BaseException], NoReturn],
+) -> None:
+    """Run ``app`` until ``stopping`` is set, then end it in an orderly way."""
     tasks, timeout = Background(fail), BrokerTimeout()
 
     def current_health() -> HealthSnapshot:
@@ -156,7 +171,7 @@ async def _run(
         stack.push_async_callback(tasks.close)
         stack.push_async_callback(app.close_clients)
         if window is not None:
-            showing = shown(app, settings, identity=identity, front=window.front, index=window.index)
+            showing = shown(app, settings, identity=layout.identity, front=window.front, index=window.index)
             await stack.enter_async_context(showing)
             write_line(f"web view: {window.front.address}")
         starting = asyncio.create_task(_start(app, fail))
@@ -169,7 +184,6 @@ async def _run(
         await _stop_and_leave(app, settings)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-    return DRAINED
 
 
 def _stopping(health: PublishedHealth, fail: Callable[[BaseException], None]) -> asyncio.Event:
