@@ -1111,3 +1111,43 @@ def test_size_of_a_checkpoint_is_that_of_all_that_it_makes_durable() -> None:
         + sum(len(item.value) for item in checkpoint.decided)
         + sum(len(stored.state) for stored in checkpoint.states.values())
     )
+
+
+def test_session_whose_instances_a_timer_left_unjudged_has_not_met_the_configuration() -> None:
+    log = Log(tasks(t=task("a", "b")))
+    log.fire("a")
+    log.apply(tasks(t=task("a", "c")))
+    log.apply(tasks(t=task("a", "d")))
+    assert log.folded().states[SessionId("s")].config == 0
+    log.tell(Timer())
+    assert log.folded().states[SessionId("s")].config == 2, "one offset before that of the configuration"
+    log.tell(Touch())
+    assert log.folded().states[SessionId("s")].config == 3
+
+
+def test_new_instance_counts_with_the_parameters_of_its_task() -> None:
+    def log_of(**bounds: int) -> Log:
+        log = Log({"$bounds": dict(bounds), **tasks(t=task("a", withParams={"a": {"text": "p" * 8_500}}))})
+        log.fire("a")
+        return log
+
+    partition = Partition(Rules(app=APP))
+    partition.process(log_of().records)
+    after = SIZES.state(partition.state("s"))
+    assert len(log_of(stateBytes=after - 1).folded().dead_letters) == 1
+    assert log_of(stateBytes=after).folded().dead_letters == ()
+
+
+def test_each_instance_that_an_event_resolves_counts_with_what_the_event_leaves_in_it() -> None:
+    count = 50
+    many = {f"t{number}": task("a", "b") for number in range(count)}
+    log = Log({"$bounds": {"resolvedBytes": 100_000}, **tasks(**many)})
+    log.fire("a")
+    log.tell(Close(reason="x" * 3_000))
+    partition = Partition(Rules(app=APP))
+    for record in log.records:
+        partition.process([record])
+    state = partition.state("s")
+    kept = sum(len(record.resolved) for record in state.tasks.values())
+    assert 20 < kept < count
+    assert resolved_bytes(state, SIZES) <= 100_000

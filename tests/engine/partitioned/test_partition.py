@@ -25,6 +25,7 @@ from tests.support.waiting import eventually
 from triggerstream.adapters.memory import MemoryAppender, MemoryPartition
 from triggerstream.core import tasks as core_tasks
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import PastConfiguration, Rules
@@ -37,7 +38,8 @@ from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, Par
 from triggerstream.engine.partitioned.ports import FencedError, TakeOverError
 from triggerstream.engine.partitioned.timing import Timing
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
-from triggerstream.engine.processor import Processor
+from triggerstream.engine.processor import FoldVersionError, Processor
+from triggerstream.wire import events
 from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.marks import (
@@ -855,6 +857,113 @@ async def test_configurations_that_every_session_has_met_are_forgotten_now_and_t
     )
     await partition.close()
     assert not bench.failures
+
+
+async def test_batches_may_overlap_and_each_record_is_folded_once(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    partition = bench.partition()
+    await partition.open()
+    log = bench.durable.log
+    for batch in (log[:2], log[1:3], log[:2]):
+        partition.take()
+        partition.fold(batch)
+    assert partition.next == 3
+    await partition.reached(3)
+    assert (partition.counters.events, partition.taken) == (2, 0)
+    assert len(bench.durable.commands) == 1
+    await partition.close()
+
+
+async def test_a_batch_that_is_folded_meanwhile_holds_up_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b")
+    monkeypatch.setattr(partitions, "PART_BYTES", 1)
+    partition = bench.partition()
+    await partition.open()
+    log = bench.durable.log
+    for batch in (log[:2], log[:2], log[2:]):  # of the first one, only the first record is folded at once
+        partition.take()
+        partition.fold(batch)
+    async with asyncio.timeout(30):
+        await partition.reached(3)
+    assert partition.taken == 0
+    await partition.close()
+
+
+async def test_no_more_is_folded_once_as_much_as_a_part_waits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "PART_BYTES", 100)
+    bench.durable.add(*(NewRecord(key=b"s", value=b"{" * 100) for _ in range(2)))
+    partition = bench.partition()
+    await partition.open()
+    ledger = held(partition)
+    assert partition.next == 1
+    ledger.gate.set()
+    await partition.reached(2)
+    assert [letter.record.offset for letter in bench.durable.dead_letters] == [0, 1]
+    await partition.close()
+
+
+async def test_a_lost_range_waits_for_room_and_what_follows_it_goes_with_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "PART_BYTES", 100)
+    bench.durable.add(*(NewRecord(key=b"s", value=b"{" * 100) for _ in range(3)))
+    partition = bench.partition()
+    await partition.open()
+    log = bench.durable.log
+    partition.take()
+    partition.fold(log[:1], span=(0, 1))
+    partition.take()
+    partition.pass_over((1, 2), first=1, reason="CRC")
+    partition.take()
+    partition.fold(log[2:], span=(2, 3))
+    assert partition.next == 1
+    await partition.reached(3)
+    assert [letter.record.offset for letter in bench.durable.dead_letters] == [0, 1, 2]
+    assert partition.counters.checkpoints == 2
+    await partition.close()
+
+
+@pytest.mark.parametrize(("most", "transactions"), [(99, 5), (199, 5), (200, 3), (499, 2), (500, 1)])
+async def test_a_transaction_takes_what_waits_up_to_its_bound(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, most: int, transactions: int
+) -> None:
+    monkeypatch.setattr(partitions, "TRANSACTION_BYTES", most)
+    bench.durable.add(*(NewRecord(key=b"s", value=b"{" * 100) for _ in range(5)))
+    partition = bench.partition()
+    await partition.open()
+    for record in bench.durable.log:
+        partition.take()
+        partition.fold([record])
+    async with asyncio.timeout(30):
+        await partition.reached(5)
+    assert [letter.record.offset for letter in bench.durable.dead_letters] == list(range(5))
+    assert (partition.counters.checkpoints, partition.counters.batches) == (transactions, 5)
+    await partition.close()
+
+
+async def test_an_error_of_the_fold_ends_the_process_and_nothing_of_its_part_is_durable(bench: Bench) -> None:
+    bench.configure()
+    await bench.live()
+    written = len(bench.durable.changelog)
+    text = tasks_file(1)
+    body = ConfigApplied(
+        text=text, hash=text_hash(text), replaces=bench.configuration, fold=core_tasks.FOLD_VERSION + 1
+    )
+    bench.fire("s", "a")
+    bench.durable.add(NewRecord(key=None, value=events.encode(body)))
+    partition = bench.partition()
+    await partition.open()
+    partition.take()
+    partition.fold(bench.durable.log[1:])
+    assert [type(failure) for failure in bench.failures] == [FoldVersionError]
+    await partition.close()
+    assert len(bench.durable.changelog) == written
 
 
 async def test_sessions_are_read_in_pages_by_id(bench: Bench) -> None:
