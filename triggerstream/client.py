@@ -52,7 +52,7 @@ class Client:
         when it happened (RFC 3339, or a datetime with a time zone). Default: the time of its arrival.
 
         Raises:
-            UsageError: the event would not be accepted; the message says what would be right.
+            UsageError: the event would not be accepted; the message has the reason.
             LogError: not known to be durable within ``timeout_s``. Safe to call again with the same ``id``.
         """
         event_id = str(uuid4()) if id is None else id
@@ -77,7 +77,7 @@ class Client:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def close(self) -> None:
-        """Let go of the connection. What was fired is durable already."""
+        """Close the connection. All fired events are durable already."""
         await self._log.close()
 
     async def __aenter__(self) -> Self:
@@ -121,7 +121,7 @@ class SyncClient:
         return loop.run(client.fire(session, trigger, data, id=id, time=time))
 
     def close(self) -> None:
-        """Let go of the connection. What was fired is durable already."""
+        """Close the connection. All fired events are durable already."""
         with self._lock:
             self._closed = True
             loop, client = self._loop, self._client

@@ -95,7 +95,7 @@ def parse_address(text: str) -> Address:
     """
     match = _SCHEME.match(text)
     if match is None:
-        raise UsageError(f"{text!r} is no address: write {_EXAMPLES}")
+        raise UsageError(f"{text!r} is not an address: write {_EXAMPLES}")
     scheme = match[1].lower()
     if scheme == "sqlite":
         return _sqlite(text, text[match.end() :])
@@ -165,7 +165,7 @@ def _kafka(text: str, rest: str) -> KafkaAddress:
         match = _BROKER.fullmatch(broker)
         if match is None or not 0 < int(match[2]) <= _LAST_PORT:
             raise UsageError(
-                f"{text}: {broker!r} is no broker: write hosts with their ports and the app, such as "
+                f"{text}: {broker!r} is not a broker: write hosts with their ports and the app, such as "
                 f"kafka://127.0.0.1:9092/{DEFAULT_APP} or kafka://one:9092,two:9092/{DEFAULT_APP}"
             )
     app = app.removesuffix("/") or DEFAULT_APP

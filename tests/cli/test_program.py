@@ -90,7 +90,7 @@ def test_a_directory_without_state_is_said_and_not_made(cli: Cli, arguments: lis
     ("address", "says"),
     [
         pytest.param("kafka://127.0.0.1:1/app", "no Kafka answers at 127.0.0.1:1", marks=pytest.mark.slow),
-        ("kafka://localhost/app", "'localhost' is no broker: write hosts with their ports"),
+        ("kafka://localhost/app", "'localhost' is not a broker: write hosts with their ports"),
         ("kafka://localhost:9092/an app", "an app's name has up to 200 of the characters"),
         ("redis://localhost", "no scheme 'redis'"),
         ("sqlite://relative.db", "three slashes"),
@@ -122,7 +122,7 @@ def test_an_address_that_is_none_is_one_line(cli: Cli, command: str, kafka: str)
     ran = cli(command, "--kafka", kafka, *more)
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.count("\n") == 1
-    assert "is no broker" in ran.err
+    assert "is not a broker" in ran.err
 
 
 def test_an_http_address_that_is_none_is_one_line(cli: Cli) -> None:

@@ -208,7 +208,7 @@ def test_a_child_that_cannot_end_is_killed(supervised: Supervised) -> None:
     supervised.await_running()
     supervised.signal(signal.SIGTERM)
     assert supervised.status() == -signal.SIGKILL
-    assert "has not ended 0.2 s after it was told to: killed" in supervised.text()
+    assert "has not ended 0.2 s after it was asked to: killed" in supervised.text()
     assert not lives(supervised.child())
 
 

@@ -287,7 +287,7 @@ class Duration(click.ParamType):
             return value
         micros = parse_duration(value)
         if micros is None:
-            self.fail(f"{value!r} is no duration: write 90s, 5m, 36h, 40d or 1h30m", param, ctx)
+            self.fail(f"{value!r} is not a duration: write 90s, 5m, 36h, 40d or 1h30m", param, ctx)
         return micros
 
 
@@ -309,7 +309,7 @@ class LostOffsets(click.ParamType):
 
 
 class NotJsonError(click.BadParameter):
-    """A value that is no JSON at all."""
+    """A value that is not JSON."""
 
 
 def json_value(text: str, option: str) -> Json:

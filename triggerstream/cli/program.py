@@ -71,7 +71,7 @@ class Program(click.Group):
         except TriggerstreamError as exc:
             status = _print_error(str(exc))
         except BrokenPipeError:
-            # Whoever read the output has read enough. Python must not find the pipe broken again at exit.
+            # The reader of the output has closed it. Python must not find the pipe broken again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
         except OSError as exc:

@@ -37,22 +37,22 @@ class Supervision:
         if inherited is not None:
             return inherited
         made = self.sockets[name] = bind()
-        self._tell({"listening": name}, attached=made)
+        self._send({"listening": name}, attached=made)
         return made
 
     def serving(self, name: str) -> None:
         """Report that from now on this process, not the supervisor, accepts the connections of ``name``."""
-        self._tell({"serving": name})
+        self._send({"serving": name})
 
     def connecting(self, bootstrap: str) -> None:
         """Report the brokers that this process needs: ``host:port``, or several with commas."""
-        self._tell({"brokers": [broker.strip() for broker in bootstrap.split(",")]})
+        self._send({"brokers": [broker.strip() for broker in bootstrap.split(",")]})
 
     def ending(self, reason: str) -> None:
         """Report why this process is about to end."""
-        self._tell({"ending": reason})
+        self._send({"ending": reason})
 
-    def _tell(self, message: dict[str, object], *, attached: socket.socket | None = None) -> None:
+    def _send(self, message: dict[str, object], *, attached: socket.socket | None = None) -> None:
         if self.channel is not None:
             # Without its supervisor, this process is about to be killed.
             with suppress(OSError):

@@ -103,7 +103,7 @@ class _Supervisor:
         self._start_at: float | None = None
         """When to look for a broker, or to start the child where no broker is known; None: not now."""
         self._kill_at: float | None = None
-        """When the child is killed that was told to end; None: it was not."""
+        """Deadline after which a child that was asked to end is killed; None: it was not asked."""
         self._looking = False
         self._away = False
         """True if no broker has accepted a connection since the child ended."""
@@ -117,7 +117,7 @@ class _Supervisor:
         limit = resource.getrlimit(resource.RLIMIT_CORE)
         self._listen_to_signals()
         os.set_blocking(self._woken, False)
-        self._selector.register(self._woken, selectors.EVENT_READ, self._hear_of_brokers)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._take_broker_search)
         self._start()
         while self._result is None:
             for key, _ in self._selector.select(self._timeout_s()):
@@ -163,12 +163,13 @@ class _Supervisor:
             with suppress(ProcessLookupError):
                 os.kill(self._child, number)
         elif self._stopping:
-            self._say("ended while no process ran")
+            self._write_line("ended while no process ran")
             self._result = 0
 
     def _kill_if_due(self) -> None:
         if self._kill_at is not None and self._child is not None and time.monotonic() >= self._kill_at:
-            self._say(f"the {self._name} has not ended {self._policy.end_s:g} s after it was told to: killed")
+            late = f"has not ended {self._policy.end_s:g} s after it was asked to"
+            self._write_line(f"the {self._name} {late}: killed")
             self._kill_at = None
             os.kill(self._child, signal.SIGKILL)
 
@@ -212,14 +213,14 @@ class _Supervisor:
             theirs.close()
         ours.setblocking(False)  # noqa: FBT003 - the function's own signature
         self._receiver = Receiver(ours)
-        self._selector.register(ours, selectors.EVENT_READ, self._hear)
+        self._selector.register(ours, selectors.EVENT_READ, self._receive)
         self._started_at = time.monotonic()
         self._start_at = None
         self._ending = ""
         # A test's failpoint is for one process: otherwise the next child would die there as well.
         self._environment.pop(variables.FAILPOINT, None)
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         """Act on the child's messages."""
         receiver = self._receiver
         if receiver is None:
@@ -244,7 +245,7 @@ class _Supervisor:
             self._receiver = None
 
     def _ended(self, status: int) -> None:
-        self._hear()  # the child's last messages
+        self._receive()  # the child's last messages
         if self._receiver is not None:  # a process started by the child still has the other end
             self._selector.unregister(self._receiver.channel)
             self._receiver.close()
@@ -265,7 +266,7 @@ class _Supervisor:
             f": {self._ending}" if self._ending else ""
         )
         if self._failures == 1:
-            self._say(f"the {self._name} ended with status {code}: starting it again")
+            self._write_line(f"the {self._name} ended with status {code}: starting it again")
             self._start_at = now
         else:
             pause_s = min(
@@ -285,7 +286,7 @@ class _Supervisor:
             self._start_at = None
             brokers.look_up(self._brokers, lambda found: _post(self._news, found=found))
 
-    def _hear_of_brokers(self) -> None:
+    def _take_broker_search(self) -> None:
         found = os.read(self._woken, 1) == b"\1"
         self._looking = False
         if self._result is not None:
@@ -298,23 +299,24 @@ class _Supervisor:
             if self._ends:
                 self._ends.pop()  # Kafka's outage caused this end: a restart of the container would not help
             where = ", ".join(self._brokers)
-            self._say(f"the {self._name} ended with status {self._status}: waiting for Kafka at {where}")
+            ended = f"the {self._name} ended with status {self._status}"
+            self._write_line(f"{ended}: waiting for Kafka at {where}")
             self._reason += f"; no broker accepts a connection at {where}"
         self._start_at = time.monotonic() + self._policy.longest_pause_s / 2
 
     def _start_or_give_up(self) -> None:
         ends, policy = self._ends, self._policy
         if len(ends) == policy.most and ends[-1] - ends[0] < policy.within_s:
-            self._say(
+            self._write_line(
                 f"the {self._name} ended {policy.most} times within {policy.within_s:g} s although Kafka is "
                 f"there: ending with its status {self._status}"
             )
             self._result = self._status
             return
-        self._say(f"the {self._name} ended with status {self._status}: starting it again")
+        self._write_line(f"the {self._name} ended with status {self._status}: starting it again")
         self._start()
 
-    # ---- words ------------------------------------------------------------------------------------
+    # ---- output ------------------------------------------------------------------------------------
 
     def _answer(self, name: str, path: str) -> tuple[int, str]:
         """The answer to a request while no child serves the socket.
@@ -329,7 +331,7 @@ class _Supervisor:
             return 200, "ok"
         return 503, self._reason
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         with suppress(OSError, ValueError):
             sys.stderr.write(f"triggerstream {self._name} {os.getpid()} (supervisor): {line}\n")
             sys.stderr.flush()

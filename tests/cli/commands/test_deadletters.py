@@ -34,7 +34,7 @@ def test_list_has_the_place_and_the_reason(cli: Cli) -> None:
 def test_list_goes_on_after_a_number(cli: Cli) -> None:
     ran = cli("deadletters", "list", "--json", "--limit", "1")
     assert ran.row()["number"] == 1
-    assert ran.err == "there are more: --after 1 goes on\n"
+    assert ran.err == "there are more: continue with --after 1\n"
     assert cli("deadletters", "list", "--json", "--after", "1").row()["offset"] == 3
 
 

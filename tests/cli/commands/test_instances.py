@@ -129,7 +129,7 @@ def test_without_an_engine_the_order_waits_in_the_log(cli: Cli, tmp_path: Path) 
         (["skip", "s", "t#0", "--result", "{}"], "give both"),
         (["skip", "s", "t#0", "--cascade", "--result", "{"], "not JSON"),
         (["replay", "s", "t#0", "--kwargs", "[]"], "must be a JSON object"),
-        (["skip", "--older-than", "soon"], "is no duration"),
+        (["skip", "--older-than", "soon"], "is not a duration"),
     ],
 )
 def test_an_order_that_says_too_little_or_too_much_is_wrong_usage(

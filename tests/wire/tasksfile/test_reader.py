@@ -153,7 +153,7 @@ def test_tasks_keep_the_order_of_the_file() -> None:
             "1:54 /t_report/unless/0: a condition with `any` is not supported",
         ),
         (one('"expires": 30'), "1:54 /t_report/expires: must be a duration such as `10s`"),
-        (one('"expires": "0s"'), "1:54 /t_report/expires: `0s` is no duration"),
+        (one('"expires": "0s"'), "1:54 /t_report/expires: `0s` is not a duration"),
         (one('"using": "airflow"'), '1:52 /t_report/using: there is no executor `airflow`: write `"celery"`'),
         (
             one('"withParams": {"a": 1}'),

@@ -1,4 +1,4 @@
-"""`triggerstream config`: tasks files before they are applied, brought into force, and compared."""
+"""`triggerstream config`: check, apply, show and compare tasks files."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
 
 
 def _print_findings(name: str, data: bytes, findings: Sequence[Finding]) -> None:
-    """One line each, so that they can be searched; on a terminal with the place in the file beneath."""
+    """One line each, so that they can be searched; on a terminal with the source line below."""
     lines = _LINE_END.split(data.decode("utf-8-sig", errors="replace")) if sys.stdout.isatty() else []
     for finding in findings:
         print_line(*finding_line(name, finding))

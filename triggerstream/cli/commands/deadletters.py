@@ -68,7 +68,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
             ],
         )
     if len(letters) > limit:
-        print_line(f"there are more: --after {letters[limit - 1].number} goes on", err=True)
+        print_line(f"there are more: continue with --after {letters[limit - 1].number}", err=True)
 
 
 @deadletters.command()

@@ -1,4 +1,4 @@
-"""`triggerstream dev`: a tasks file at work on this machine."""
+"""`triggerstream dev`: run a tasks file on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from triggerstream.core.tasks import Configuration
 
 _POLL_S = 0.2
-"""How often the tasks file is looked at: by its name, so that editors may replace it and links may move."""
+"""How often the tasks file is checked for changes, by its name: editors may replace it, links may move."""
 _UNUSABLE = 2
 _INTERRUPTED = 130
 
@@ -63,11 +63,11 @@ def dev(
     at: str,
     as_json: bool,
 ) -> None:
-    """Run TASKS.json: embedded engine, HTTP intake and Celery worker in one go.
+    """Run TASKS.json: embedded with engine, HTTP intake and Celery worker.
 
     The file is applied at the start and whenever it changes; one with errors changes nothing. All state is
-    in the directory that --dir names: a restart goes on where it was. Without --celery, decisions are made
-    and kept, and nothing is run. Ctrl-C ends it and all that it started.
+    in the directory that --dir names: a restart continues with it. Without --celery, decisions are made
+    and kept, and nothing is run. Ctrl-C ends dev and all its processes.
     """
     from triggerstream.cli.dev.output import JsonOutput, LogLines, PlainOutput, print_findings
     from triggerstream.cli.dev.runtime import Setup

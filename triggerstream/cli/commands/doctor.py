@@ -1,4 +1,4 @@
-"""`triggerstream doctor`: whether what an engine needs is there."""
+"""`triggerstream doctor`: check everything that an engine needs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from triggerstream.settings import Address, locate
 
 _PACKAGES = ("celery", "kombu", "faust-streaming", "aiokafka", "rocksdict", "redis", "sqlalchemy", "psycopg")
 _AHEAD_S = 1.0
-"""By how much an event's arrival may be later than now before it is the clocks' doing."""
+"""The most by which an event's arrival may be later than now if the clocks are right."""
 _TAIL = 50
-"""Offsets to look back for the newest event: the last few may be those of transactions' marks."""
+"""Offsets to search back for the newest event: the last ones may be transaction markers."""
 _COUNTED = 1_000
 """The most events that are counted in a partition."""
 _BROKER_TIMEOUT_S = 5.0
@@ -197,7 +197,7 @@ def _configuration(hashes: set[str | None], apply: str) -> Finding:
 
 
 def _celery(broker: str) -> Finding:
-    """True if the Celery broker answers. What it is asked with may hold a password, so it is not repeated."""
+    """Whether the Celery broker answers. The URL may contain a password, so only its masked form is shown."""
     from triggerstream import bootstrap
 
     app: Any = bootstrap.celery_app(broker)

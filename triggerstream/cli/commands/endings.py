@@ -1,4 +1,4 @@
-"""`triggerstream sessions close | erase | export`: the end of a session, and all that was said of it."""
+"""`triggerstream sessions close | erase | export`: end sessions, and print their events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def close(
     *, sessions: tuple[str, ...], reason: str | None, by: str, wait_s: float, at: str, as_json: bool
 ) -> None:
-    """Close sessions: waiting instances are cancelled, and later triggers start anew."""
+    """Close sessions: waiting instances are cancelled, and later triggers begin a new generation."""
     _end(lambda: Close(reason=reason, by=by), sessions, wait_s=wait_s, at=at, as_json=as_json)
 
 

@@ -343,7 +343,7 @@ def _show_checked(found: Sequence[Checked]) -> None:
 
 def _show_rebuilt(found: Sequence[Rebuilt]) -> None:
     table(
-        ["partition", "goes on at", "said by", "events", "sessions", "commands to decide"],
+        ["partition", "continues at", "according to", "events", "sessions", "commands to decide"],
         [
             [
                 str(one.partition),

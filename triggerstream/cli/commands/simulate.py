@@ -40,7 +40,7 @@ def simulate(
     are required. An event arrives at `received`, else at `time`, else with the line before (the first line:
     in 1970). Prints the commands in the order in which they are decided, as JSON lines unless standard output
     is a terminal. An event that the engine would make a dead letter is reported on standard error, and the
-    run goes on.
+    simulation continues.
     """
     from triggerstream.cli.tasks_file import load
     from triggerstream.core.commands import Command

@@ -56,9 +56,9 @@ def create(
         json_line({"made": [*made], "repaired": [*repaired]})
         return
     for name in made:
-        print_line(f"{name}: made")
+        print_line(f"{name}: created")
     for name in repaired:
-        print_line(f"{name}: put right")
+        print_line(f"{name}: repaired")
     if not made and not repaired:
         print_line(f"{administration.address}: all topics are there")
 

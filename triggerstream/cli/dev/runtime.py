@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from triggerstream.engine.embedded.engine import EmbeddedEngine
 
 _WORKER_GRACE_S = 10.0
-"""How long a stop lets tasks that run finish. What is cut short is handed over again at the next start."""
+"""Time for running tasks to finish at a stop. Others are handed over again at the next start."""
 _INDEX_S = 1.0
-"""How long a stop lets the index of sessions catch up; else it is made anew at the next start."""
+"""Time for the index of sessions to catch up at a stop; otherwise it is rebuilt at the next start."""
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 
@@ -105,12 +105,12 @@ class Runtime:
 
     @property
     def has_own_broker(self) -> bool:
-        """True where the broker is one that was started here."""
+        """True if this runtime has started the broker."""
         return self._valkey is not None
 
     @property
     def engine(self) -> EmbeddedEngine:
-        """The engine, once it runs."""
+        """The engine; it must run."""
         if self._engine is None:
             raise UsageError("the engine does not run yet")
         return self._engine

@@ -1,7 +1,7 @@
-"""JSON with ``//`` and ``/* */`` comments and trailing commas, read with the place of everything.
+"""Reader of JSON with ``//`` and ``/* */`` comments and trailing commas, with the position of every value.
 
-Libraries stop at the first mistake or forget where values stood. This reader goes on after a mistake, so
-that a person who edits a file by hand sees all of them at once.
+Libraries stop at the first mistake or forget the positions of values. This reader continues after a mistake,
+so that a person who edits a file by hand sees all mistakes at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from triggerstream.wire.tasksfile.lexemes import (
 from triggerstream.wire.tasksfile.tree import Array, Document, Member, Object, Path, Scalar, Value, pointer
 
 MAX_FINDINGS: Final = 1_000
-"""Where reading stops: a file with more mistakes is no JSON, and nobody reads on."""
+"""Number of mistakes at which reading stops: such a file is not JSON."""
 
 
 def parse(text: str | bytes) -> Document:

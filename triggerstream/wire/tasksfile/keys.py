@@ -323,7 +323,7 @@ def _read_duration(node: Node) -> int | None:
     micros = parse_duration(node.text)
     if micros is None:
         message = (
-            f"`{node.text[:40]}` is no duration: write days, hours, minutes and seconds in this order, as in "
+            f"`{node.text[:40]}` is not a duration: write days, hours, minutes and seconds in order, as in "
             "`40d`, `1h30m` or `10s`; more than zero, and no more than a hundred years"
         )
         node.error("bad-duration", message)

@@ -26,7 +26,7 @@ CLOSERS: Final = {
     "\u2018": "\u2018\u2019'",
     "\u2019": "\u2018\u2019'",
 }
-"""What begins a string, by mistake or not, and what may end it. Word processors make the curly ones."""
+"""Characters that begin a string, by mistake or not, and may end it. Word processors insert curly ones."""
 
 WORD_START: Final = re.compile(r"[^\W\d]|\$")
 NUMBER_START: Final = re.compile(r"[-+.]?[0-9]|[-+.]")

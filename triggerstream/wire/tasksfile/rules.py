@@ -60,7 +60,7 @@ def _endless_loops(tasks: Mapping[str, Entry], findings: Findings) -> set[str]:
         if every is None:  # never: it is in the ring
             continue
         if len(loop) == 1:
-            message = f"`{name}` would start itself for ever: each time it finishes, its name starts it anew"
+            message = f"`{name}` would start itself for ever: each time it finishes, its name starts it again"
         else:
             ring = listed(sorted(loop, key=lambda member: tasks[member].name.at))
             message = f"{ring} would start one another for ever: each one's `andEvery` is another one's name"
@@ -147,7 +147,7 @@ def _after_and_unless(entry: Entry, findings: Findings) -> None:
 
 
 def _alternatives(entry: Entry, findings: Findings) -> None:
-    """An ``unless`` list means all. Of two names for ends of one thing, any is usually meant."""
+    """Warn about an ``unless`` list of alternatives: all its names must arrive, but usually any is meant."""
     names = list(dict.fromkeys(name.text for name in entry.unless))
     alike = next((pair for pair in combinations(names, 2) if _are_alternatives(*pair)), None)
     if alike is None:
