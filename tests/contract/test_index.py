@@ -33,8 +33,8 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         index.close(None)
 
 
-def put(index: Index, **marks: str) -> None:
-    index.put([(SessionId(name), frozenset(text.split())) for name, text in marks.items()])
+def put(index: Index, **tags: str) -> None:
+    index.put([(SessionId(name), frozenset(text.split())) for name, text in tags.items()])
 
 
 def found(
@@ -44,7 +44,7 @@ def found(
     return [*index.find(wanted, prefix=prefix, after=last, limit=limit)]
 
 
-def test_sessions_are_found_by_a_mark_in_the_order_of_their_ids(opened: Open) -> None:
+def test_sessions_are_found_by_a_tag_in_the_order_of_their_ids(opened: Open) -> None:
     index = opened()
     put(index, c="x", a="x y", b="y", d="x")
     assert found(index, "x") == ["a", "c", "d"]
@@ -52,7 +52,7 @@ def test_sessions_are_found_by_a_mark_in_the_order_of_their_ids(opened: Open) ->
     assert found(index, "z") == []
 
 
-def test_each_of_several_marks_is_asked_for(opened: Open) -> None:
+def test_each_of_several_tags_is_asked_for(opened: Open) -> None:
     index = opened()
     put(index, a="x y z", b="x y", c="x z")
     assert found(index, "x", "y") == ["a", "b"]
@@ -79,7 +79,7 @@ def test_odd_ids_keep_their_order(opened: Open) -> None:
     assert found(index, "x", after="é") == ["ﬀ", "𝒳"]
 
 
-def test_new_marks_take_the_place_of_old_ones(opened: Open) -> None:
+def test_new_tags_replace_old_ones(opened: Open) -> None:
     index = opened()
     put(index, a="x y", b="x")
     put(index, a="y z")
@@ -113,7 +113,7 @@ def test_one_that_was_not_closed_is_not_resumed(opened: Open) -> None:
     assert not opened().resume("1"), "the one that was resumed was never closed"
 
 
-def test_one_that_was_cleared_takes_marks_again(opened: Open) -> None:
+def test_one_that_was_cleared_takes_tags_again(opened: Open) -> None:
     index = opened()
     put(index, a="x")
     index.clear()

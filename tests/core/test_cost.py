@@ -10,7 +10,7 @@ from tests.core.story import START_US, Story
 from triggerstream.core.events import Event, Timer, Trigger
 from triggerstream.core.fold import migrate, next_due, step
 from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName
-from triggerstream.core.listing import marks
+from triggerstream.core.listing import tags_of
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.results import Folded
 from triggerstream.core.tasks import AppliedConfiguration, Rules, Task
@@ -46,7 +46,7 @@ def test_nothing_goes_through_all_tasks_of_the_file() -> None:
     assert next_due(rules, state) is not None
     assert migrate(rules, state, session).state.unjudged
     assert waits_for(rules, state, session) == ("b",)
-    assert marks(rules, session, state)
+    assert tags_of(rules, session, state)
     assert explain(rules, session, state).tasks
     for name in ("d", "b"):
         body = Trigger(name=TriggerName(name), data={})

@@ -10,7 +10,7 @@ from tests.core.story import SECOND, START_US, Story, task
 from triggerstream.core.answers import CountedSession, FailedInstance, Instant
 from triggerstream.core.events import FailureReason
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName
-from triggerstream.core.listing import Filter, InstanceFilter, count, failures, marks, stuck_since
+from triggerstream.core.listing import Filter, InstanceFilter, count, failures, stuck_since, tags_of
 from triggerstream.core.state import Status
 
 TASKS: JsonObject = {"t": task(andEvery="a"), "u": task("t", "b"), "v": task("c", "d")}
@@ -28,14 +28,14 @@ def story() -> Story:
 
 def test_index_and_filter_agree(story: Story) -> None:
     assert story.state is not None
-    has = marks(story.rules, SessionId("s"), story.state)
+    has = tags_of(story.rules, SessionId("s"), story.state)
     tasks = [None, *map(TaskName, ("t", "u", "v"))]
     triggers = [None, *map(TriggerName, ("b", "c", "t"))]
     passed = 0
     for name, status, trigger in product(tasks, [None, *Status], triggers):
         wanted = Filter(task=name, status=status, waits_for=trigger)
         passes = wanted.passes(story.rules, SessionId("s"), story.state)
-        assert passes == has.issuperset(wanted.marks()), wanted
+        assert passes == has.issuperset(wanted.tags()), wanted
         passed += passes
     assert 0 < passed < len(tasks) * (len(Status) + 1) * len(triggers)
 
@@ -73,7 +73,7 @@ def test_filters_are_empty_without_any_wish() -> None:
     assert not Filter(task=TaskName("t")).is_empty()
     assert not Filter(status=Status.HELD).is_empty()
     assert not Filter(waits_for=TriggerName("a")).is_empty()
-    assert Filter().marks() == ()
+    assert Filter().tags_of() == ()
 
 
 def test_instances_are_counted_by_the_stage_of_their_status() -> None:

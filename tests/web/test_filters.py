@@ -20,7 +20,7 @@ def test_every_field_of_a_filter_counts_and_is_sent_to_other_workers(name: str) 
     wanted = replace(Filter(), **{name: getattr(FULL, name)})
     assert wanted != Filter(), f"give {name} a value in FULL"
     assert not wanted.is_empty()
-    assert wanted.marks()
+    assert wanted.tags()
     assert filter_of({k: v for k, v in parameters_of(wanted).items() if v is not None}) == wanted
 
 

@@ -77,11 +77,11 @@ class Filter:
             return False
         return self.waits_for is None or self.waits_for in waits_for(rules, state, session)
 
-    def marks(self) -> tuple[str, ...]:
-        """The tags that a session must have; see :func:`marks`."""
+    def tags(self) -> tuple[str, ...]:
+        """The tags that a session must have; see :func:`tags_of`."""
         found = []
         if self.task is not None or self.status is not None:
-            found.append(_mark(self.task, self.status))
+            found.append(_status_tag(self.task, self.status))
         if self.waits_for is not None:
             found.append(_WAITS + self.waits_for)
         return tuple(found)
@@ -90,18 +90,18 @@ class Filter:
 _WAITS = "waits\0"
 
 
-def _mark(task: TaskName | None, status: Status | None) -> str:
+def _status_tag(task: TaskName | None, status: Status | None) -> str:
     return f"is\0{status.value if status is not None else ''}\0{task if task is not None else ''}"
 
 
-def marks(rules: Rules, session: SessionId, state: SessionState) -> frozenset[str]:
+def tags_of(rules: Rules, session: SessionId, state: SessionState) -> frozenset[str]:
     """The tags of a session in the index: a session passes a filter if it has each of the filter's."""
     found: set[str] = {_WAITS + name for name in waits_for(rules, state, session)}
     for name, record in state.tasks.items():
         for instance in (*record.open.values(), *record.resolved.values()):
-            found.add(_mark(name, None))
-            found.add(_mark(None, instance.status))
-            found.add(_mark(name, instance.status))
+            found.add(_status_tag(name, None))
+            found.add(_status_tag(None, instance.status))
+            found.add(_status_tag(name, instance.status))
     return frozenset(found)
 
 

@@ -175,7 +175,7 @@ async def test_more_changes_than_are_noted_have_the_index_made_anew() -> None:
     indexer.note([known.put(f"s{number}", "a") for number in range(5)])
     while await indexer.work(known):
         pass
-    found = indexer.find(waits("b").marks(), prefix="", after=None, limit=10)
+    found = indexer.find(waits("b").tags(), prefix="", after=None, limit=10)
     assert [*found] == [f"s{number}" for number in range(5)]
 
 
@@ -198,7 +198,7 @@ async def test_an_index_that_failed_is_made_anew() -> None:
     with pytest.raises(LogError):
         await indexer.work(known)
     assert not await indexer.work(known)
-    assert [*indexer.find(waits("b").marks(), prefix="", after=None, limit=10)] == ["s"]
+    assert [*indexer.find(waits("b").tags(), prefix="", after=None, limit=10)] == ["s"]
 
 
 async def test_what_could_not_be_read_is_read_again() -> None:
@@ -221,7 +221,7 @@ async def test_what_could_not_be_read_is_read_again() -> None:
     assert not indexer.complete
     known.closed = False
     assert not await indexer.work(known)
-    assert [*indexer.find(waits("b").marks(), prefix="", after=None, limit=10)] == ["s"]
+    assert [*indexer.find(waits("b").tags(), prefix="", after=None, limit=10)] == ["s"]
 
 
 async def test_an_index_that_is_made_anew_while_it_reads_begins_at_the_beginning() -> None:
@@ -242,7 +242,7 @@ async def test_an_index_that_is_made_anew_while_it_reads_begins_at_the_beginning
     await asyncio.sleep(0)
     indexer.renew()
     await working
-    assert len(indexer.find(waits("b").marks(), prefix="", after=None, limit=100)) == 40
+    assert len(indexer.find(waits("b").tags(), prefix="", after=None, limit=100)) == 40
 
 
 def test_merged_pages_stop_where_one_of_them_may_lack_something() -> None:

@@ -12,28 +12,28 @@ class MemoryIndex:
 
     def __init__(self, stamps: dict[str, dict[SessionId, frozenset[str]]] | None = None) -> None:
         self._stamps = {} if stamps is None else stamps
-        self._marks: dict[SessionId, frozenset[str]] = {}
+        self._tags: dict[SessionId, frozenset[str]] = {}
 
     def resume(self, stamp: str) -> bool:
         known = self._stamps.get(stamp)
         self.clear()
         if known is not None:
-            self._marks = known
+            self._tags = known
         return known is not None
 
     def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
-        self._marks.update(entries)
+        self._tags.update(entries)
 
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[SessionId]:
-        names = (name for name, marks in self._marks.items() if marks.issuperset(wanted))
+        names = (name for name, tags in self._tags.items() if tags.issuperset(wanted))
         return sorted(n for n in names if n.startswith(prefix) and (after is None or n > after))[:limit]
 
     def clear(self) -> None:
-        self._marks = {}
+        self._tags = {}
         self._stamps.clear()
 
     def close(self, stamp: str | None) -> None:
         if stamp is not None:
-            self._stamps[stamp] = self._marks
+            self._stamps[stamp] = self._tags

@@ -13,11 +13,11 @@ from triggerstream.engine.private_files import make_private_directory, make_priv
 
 _TABLES = """
 CREATE TABLE stamp (version INTEGER NOT NULL, text TEXT NOT NULL);
-CREATE TABLE marks (number INTEGER PRIMARY KEY, mark TEXT NOT NULL UNIQUE);
-CREATE TABLE sessions (id TEXT PRIMARY KEY, marks TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE entries (mark INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (mark, id)) WITHOUT ROWID;
+CREATE TABLE tags (number INTEGER PRIMARY KEY, tag TEXT NOT NULL UNIQUE);
+CREATE TABLE sessions (id TEXT PRIMARY KEY, tags TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE entries (tag INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
 """
-_VERSION = 1
+_VERSION = 2
 _CACHE_KIB = 16_384
 """For all indexes of the process together."""
 _LEAST_CACHE_KIB = 256
@@ -47,7 +47,7 @@ class SqliteIndex:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("DELETE FROM stamp")
             connection.execute("PRAGMA synchronous = OFF")
-            self._numbers = dict(connection.execute("SELECT mark, number FROM marks"))
+            self._numbers = dict(connection.execute("SELECT tag, number FROM tags"))
         except sqlite3.Error:
             self.clear()
             return False
@@ -57,19 +57,19 @@ class SqliteIndex:
         try:
             connection = self._open()
             connection.execute("BEGIN")
-            for session, marks in entries:
-                self._put(connection, session, {self._number(connection, mark) for mark in marks})
+            for session, tags in entries:
+                self._put(connection, session, {self._number(connection, tag) for tag in tags})
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 
     def _put(self, connection: sqlite3.Connection, session: SessionId, new: set[int]) -> None:
-        row = connection.execute("SELECT marks FROM sessions WHERE id = ?", (session,)).fetchone()
+        row = connection.execute("SELECT tags FROM sessions WHERE id = ?", (session,)).fetchone()
         old = set(map(int, row[0].split())) if row is not None else set()
         if old == new:
             return
         connection.executemany(
-            "DELETE FROM entries WHERE mark = ? AND id = ?", [(number, session) for number in old - new]
+            "DELETE FROM entries WHERE tag = ? AND id = ?", [(number, session) for number in old - new]
         )
         connection.executemany(
             "INSERT OR IGNORE INTO entries VALUES (?, ?)", [(number, session) for number in new - old]
@@ -83,13 +83,13 @@ class SqliteIndex:
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[SessionId]:
-        numbers = [self._numbers.get(mark) for mark in wanted]
+        numbers = [self._numbers.get(tag) for tag in wanted]
         if None in numbers:
             return []
         first, *others = numbers
-        more = " AND EXISTS (SELECT 1 FROM entries o WHERE o.mark = ? AND o.id = e.id)" * len(others)
+        more = " AND EXISTS (SELECT 1 FROM entries o WHERE o.tag = ? AND o.id = e.id)" * len(others)
         on_from = "e.id >= ?" if after is None or after < prefix else "e.id > ?"
-        where = f"e.mark = ? AND {on_from} AND e.id < ?{more}"
+        where = f"e.tag = ? AND {on_from} AND e.id < ?{more}"
         query = f"SELECT e.id FROM entries e WHERE {where} ORDER BY e.id LIMIT ?"  # noqa: S608 - constants
         values = (first, max(prefix, after or ""), prefix + _BEYOND, *others, limit)
         try:
@@ -112,12 +112,12 @@ class SqliteIndex:
                 connection.execute("INSERT INTO stamp VALUES (?, ?)", (_VERSION, stamp))
         self._let_go()
 
-    def _number(self, connection: sqlite3.Connection, mark: str) -> int:
-        number = self._numbers.get(mark)
+    def _number(self, connection: sqlite3.Connection, tag: str) -> int:
+        number = self._numbers.get(tag)
         if number is None:
             number = len(self._numbers) + 1
-            connection.execute("INSERT INTO marks VALUES (?, ?)", (number, mark))
-            self._numbers[mark] = number
+            connection.execute("INSERT INTO tags VALUES (?, ?)", (number, tag))
+            self._numbers[tag] = number
         return number
 
     def _open(self) -> sqlite3.Connection:

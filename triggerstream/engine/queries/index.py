@@ -2,7 +2,7 @@
 
 The engine only notes which sessions changed. :func:`keep` updates the index in slices of some milliseconds,
 between which the event loop does more urgent work. The tags come from
-:func:`triggerstream.core.listing.marks` under the current rules; after a change of the rules, the index is
+:func:`triggerstream.core.listing.tags_of` under the current rules; after a change of the rules, the index is
 rebuilt.
 """
 
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from triggerstream.core.errors import DecodeError, LogError, TriggerstreamError
 from triggerstream.core.ids import SessionId
-from triggerstream.core.listing import marks
+from triggerstream.core.listing import tags_of
 from triggerstream.core.tasks import Rules
 from triggerstream.wire import state as states
 
@@ -160,7 +160,7 @@ class Indexer:
 
     def _put(self, rules: Rules, rows: Iterable[tuple[SessionId, bytes | None]]) -> None:
         entries = [
-            (name, frozenset[str]() if value is None else _marks(rules, name, value)) for name, value in rows
+            (name, frozenset[str]() if value is None else _tags(rules, name, value)) for name, value in rows
         ]
         try:
             self._index.put(entries)
@@ -203,9 +203,9 @@ def share(busy: float) -> float:
     return min(max(LEAST_SHARE, (1 - busy) / 2), MOST_SHARE)
 
 
-def _marks(rules: Rules, session: SessionId, value: bytes) -> frozenset[str]:
+def _tags(rules: Rules, session: SessionId, value: bytes) -> frozenset[str]:
     """The tags of a session; none if its state cannot be read, which its page reports."""
     try:
-        return marks(rules, session, states.decode(value))
+        return tags_of(rules, session, states.decode(value))
     except DecodeError:
         return frozenset()

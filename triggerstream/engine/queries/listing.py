@@ -76,7 +76,7 @@ async def _candidates(
             rows = await part.states.page(prefix=query.prefix, after=after, limit=limit)
             names: Sequence[SessionId] = [name for name, _ in rows]
         else:
-            names = part.indexer.find(query.filter.marks(), prefix=query.prefix, after=after, limit=limit)
+            names = part.indexer.find(query.filter.tags(), prefix=query.prefix, after=after, limit=limit)
             states = await part.states.some(names)
             rows = [(name, states[name]) for name in names if name in states]
         if len(names) == limit:
