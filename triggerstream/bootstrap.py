@@ -26,7 +26,7 @@ from triggerstream.settings import (
 )
 
 if TYPE_CHECKING:
-    from triggerstream.adapters.faust.worker import Window
+    from triggerstream.adapters.faust.worker import WebParts
     from triggerstream.adapters.kafka.connection import Connection
     from triggerstream.adapters.kafka.security import Security
     from triggerstream.adapters.nowhere import NowhereDispatcher
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.operations.administration import Administration, TopicFinding
     from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
-    from triggerstream.web.front import PageSettings
+    from triggerstream.web.view import PageSettings
     from triggerstream.wire.signature import ControlKeys
 
 _HEARTBEAT_S = 3.0
@@ -260,7 +260,7 @@ def own_worker_directory(directory: Path, app: AppId) -> IO[str]:
     return lock_directory(directory / f"{app}-worker.lock", taken=taken)
 
 
-def window(pages: PageSettings, *, supervision: Supervision) -> Window:
+def web_parts(pages: PageSettings, *, supervision: Supervision) -> WebParts:
     """The web view of a worker. It listens from now on.
 
     Raises:
@@ -268,12 +268,12 @@ def window(pages: PageSettings, *, supervision: Supervision) -> Window:
             a file with secrets cannot be used.
     """
     with _extra():
-        from triggerstream.adapters.faust.worker import Window
+        from triggerstream.adapters.faust.worker import WebParts
     from triggerstream.adapters.sqlite.index import SqliteIndex
-    from triggerstream.web.front import Front
+    from triggerstream.web.view import WebView
 
-    front = Front(pages, supervision=supervision)
-    return Window(front=front, index=lambda path, of: SqliteIndex(path, of=of))
+    view = WebView(pages, supervision=supervision)
+    return WebParts(view=view, index=lambda path, of: SqliteIndex(path, of=of))
 
 
 def run_worker(
@@ -284,7 +284,7 @@ def run_worker(
     instance_id: str | None,
     leaves: bool,
     lost: Sequence[LostRange],
-    window: Window | None,
+    web_parts: WebParts | None,
     health: PublishedHealth,
     on_end: Callable[[str], None],
 ) -> int:
@@ -301,7 +301,7 @@ def run_worker(
         bootstrap=address.bootstrap,
         app=address.app,
         directory=directory,
-        web_url=None if window is None else window.front.url,
+        web_url=None if web_parts is None else web_parts.view.url,
         session_timeout_s=session_timeout_s,
         heartbeat_s=min(_HEARTBEAT_S, session_timeout_s / 6),
         instance_id=instance_id,
@@ -309,7 +309,7 @@ def run_worker(
         security=kafka_security(),
         lost=lost,
     )
-    return worker.run_worker(settings, health=health, window=window, on_end=on_end)
+    return worker.run_worker(settings, health=health, web_parts=web_parts, on_end=on_end)
 
 
 def bridge(

@@ -73,7 +73,7 @@ def test_filters_are_empty_without_any_wish() -> None:
     assert not Filter(task=TaskName("t")).is_empty()
     assert not Filter(status=Status.HELD).is_empty()
     assert not Filter(waits_for=TriggerName("a")).is_empty()
-    assert Filter().tags_of() == ()
+    assert Filter().tags() == ()
 
 
 def test_instances_are_counted_by_the_stage_of_their_status() -> None:

@@ -97,7 +97,7 @@ class Page:
 
 _COMMON: dict[str, Any] = {
     "nav": "x",
-    "note": None,
+    "message": None,
     "args": {},
     "may_order": True,
     "may_leave": True,

@@ -83,11 +83,11 @@ async def test_bad_ones_are_told_by_index_and_none_is_accepted(
     ]
     async with http.post("/v1/events", json=events) as answer:
         assert answer.status == 422
-        said = await answer.json()
-    assert said["error"] == "9 of 10 events refused, none accepted"
-    assert [error["index"] for error in said["errors"]] == list(range(1, 10))
-    assert said["errors"][2]["reason"] == "/data: must be an object, is an array"
-    assert "the engine's own" in said["errors"][3]["reason"]
+        answered = await answer.json()
+    assert answered["error"] == "9 of 10 events refused, none accepted"
+    assert [error["index"] for error in answered["errors"]] == list(range(1, 10))
+    assert answered["errors"][2]["reason"] == "/data: must be an object, is an array"
+    assert "the engine's own" in answered["errors"][3]["reason"]
     assert stored(database) == []
 
 

@@ -26,11 +26,11 @@ from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query
 from triggerstream.settings import SqliteAddress
 from triggerstream.web.access import COOKIE, Access, Role
-from triggerstream.web.front import group, learn_logouts_for_ever
 from triggerstream.web.peerkey import LONGEST_S, SCHEME, Asked, PeerKey
 from triggerstream.web.peers import NO_KEY, Everywhere, Peers
 from triggerstream.web.serving import listening_socket, url_of
 from triggerstream.web.site import site
+from triggerstream.web.view import group, learn_logouts
 
 OPERATOR, VIEWER = "an-operator-s-token", "a-viewer-s-token-1"
 TOKENS = {OPERATOR: Role.OPERATOR, VIEWER: Role.VIEWER}
@@ -163,7 +163,7 @@ async def together(
 
 @pytest.fixture(autouse=True)
 def same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triggerstream.web.front.socket.gethostname", lambda: "here")
+    monkeypatch.setattr("triggerstream.web.view.socket.gethostname", lambda: "here")
 
 
 async def test_a_worker_shows_what_another_one_has_and_no_token_leaves_it(engine: RunningEngine) -> None:
@@ -323,7 +323,7 @@ async def test_an_order_is_appended_here_whoever_has_the_session(engine: Running
 async def test_a_logout_at_one_worker_is_known_to_the_others(
     engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("triggerstream.web.front.LEARN_S", 0.01)
+    monkeypatch.setattr("triggerstream.web.view.LEARN_S", 0.01)
     async with together(engine) as made:
         asking, owner = made.access
         for access in made.access:
@@ -338,7 +338,7 @@ async def test_a_logout_at_one_worker_is_known_to_the_others(
 
         assert [await status(one) for one in (made.asking, made.owner)] == [200, 200]
         owner.logins.end(cookie)
-        learning = asyncio.create_task(learn_logouts_for_ever(made.peers, asking.logins))
+        learning = asyncio.create_task(learn_logouts(made.peers, asking.logins))
         await eventually(lambda: asking.logins.token_of(cookie, TOKENS) is None)
         learning.cancel()
         assert [await status(one) for one in (made.asking, made.owner)] == [401, 401]

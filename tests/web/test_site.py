@@ -175,7 +175,7 @@ async def test_what_applications_send_is_only_text(http: Http, engine: RunningEn
     engine.append_raw([NewRecord(key=hostile.encode(), value=hostile.encode(), headers=((hostile, b"x"),))])
     quoted = quote(hostile, safe="")
     queries = [f"/sessions?prefix={quoted}&task={quoted}&waitsFor={quoted}&after={quoted}"]
-    for path in [*PAGES, *queries, f"/sessions/{quoted}", f"/sessions/{quoted}?said={quoted}"]:
+    for path in [*PAGES, *queries, f"/sessions/{quoted}", f"/sessions/{quoted}?message={quoted}"]:
         text = await page(http, path)
         looked = Looked(text)
         assert looked.wrong == [], path
@@ -194,8 +194,8 @@ async def failures_as_text(http: Http) -> str:
 
 async def test_a_notice_is_shown_only_if_this_process_gave_it(http: Http, engine: RunningEngine) -> None:
     engine.append("s", trigger("module1"))
-    assert "all is well" not in await page(http, "/sessions/s?said=all+is+well")
-    assert "all is well" not in await page(http, "/sessions/s?said=all+is+well&mark=00")
+    assert "all is well" not in await page(http, "/sessions/s?message=all+is+well")
+    assert "all is well" not in await page(http, "/sessions/s?message=all+is+well&mac=00")
 
 
 async def test_a_session_that_was_erased_has_no_last_event(http: Http, engine: RunningEngine) -> None:
@@ -249,7 +249,7 @@ async def test_a_wrong_question_is_refused_in_one_line(http: Http, query: str, s
         assert (answer.status, set(await answer.json())) == (400, {"error"})
 
 
-async def test_what_is_not_there_is_said(http: Http) -> None:
+async def test_a_missing_page_or_session_is_named(http: Http) -> None:
     assert "no session `nobody`" in await page(http, "/sessions/nobody", status=404)
     async with http.get("/v1/sessions/nobody") as answer:
         assert answer.status == 404

@@ -148,13 +148,13 @@ class Access:
         """CSRF token for a form's hidden field, derived from the workers' key and the browser's cookie."""
         return hmac.new(self._key, request.cookies.get(COOKIE, "").encode(), sha256).hexdigest()
 
-    def mark(self, text: str) -> str:
+    def message_mac(self, text: str) -> str:
         """MAC that shows later that one of these workers wrote ``text``."""
-        return hmac.new(self._key, f"said {text}".encode(), sha256).hexdigest()
+        return hmac.new(self._key, f"message {text}".encode(), sha256).hexdigest()
 
-    def is_mark(self, text: str, given: str) -> bool:
+    def is_message_mac(self, text: str, given: str) -> bool:
         """True if the MAC proves that one of these workers wrote ``text``."""
-        return hmac.compare_digest(self.mark(text).encode(), given.encode(errors="replace"))
+        return hmac.compare_digest(self.message_mac(text).encode(), given.encode(errors="replace"))
 
     def is_our_form(self, request: web.Request, key: str) -> bool:
         """True if a form with this CSRF token comes from one of these workers."""

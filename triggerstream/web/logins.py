@@ -80,19 +80,19 @@ class Logins:
         self._forget()
         return {"ended": dict(self._ended), "madeAfter": self._made_after}
 
-    def learn(self, told: JsonObject) -> None:
+    def learn(self, found: JsonObject) -> None:
         """Add the ended logins of another worker.
 
         Raises:
-            DecodeError: ``told`` does not have the form that ``ended`` returns.
+            DecodeError: ``found`` does not have the form that ``ended`` returns.
         """
-        ended = as_object(told.get("ended"), "/ended")
+        ended = as_object(found.get("ended"), "/ended")
         for nonce in ended:
             if _NONCE.fullmatch(nonce) is None:
                 raise DecodeError("/ended: has a name that is no login")
             if integer(ended, nonce, "/ended") > _LATEST:
                 raise DecodeError(f"/ended/{nonce}: is too late")
-        made_after = integer(told, "madeAfter")
+        made_after = integer(found, "madeAfter")
         if made_after > self._clock() + LOGGED_IN_S:
             raise DecodeError("/madeAfter: is too late")
         self._learn(cast("dict[str, int]", ended), made_after)

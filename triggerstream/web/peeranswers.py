@@ -18,7 +18,7 @@ OK = 200
 NOT_FOUND = 404
 
 
-class ToldLogouts(Struct, frozen=True, kw_only=True, rename={"made_after": "madeAfter"}):
+class EndedLogins(Struct, frozen=True, kw_only=True, rename={"made_after": "madeAfter"}):
     """The ended logins of a worker, by login, and the time from which on it knows them."""
 
     ended: dict[str, int]

@@ -159,7 +159,7 @@ def _as_json(answer: _Answer) -> Handler:
     return handler
 
 
-GivenFor: TypeAlias = tuple[int | None, int | None]
+SeenTarget: TypeAlias = tuple[int | None, int | None]
 """The session's generation and the instance's attempt that the caller of an order has seen, if known."""
 _DIGITS = 18
 
@@ -183,10 +183,12 @@ class _Site:
 
     def _common(self, request: web.Request, name: str) -> dict[str, object]:
         caller = request[CALLER]
-        said = request.query.get("said", "")
+        message = request.query.get("message", "")
         return {
             "nav": name,
-            "said": said if self._access.is_mark(said, request.query.get("mark", "")) else None,
+            "message": message
+            if self._access.is_message_mac(message, request.query.get("mac", ""))
+            else None,
             "args": request.query,
             "may_order": caller.may_order,
             "may_leave": caller.logged_in,
@@ -245,9 +247,9 @@ class _Site:
         if request.content_type != "application/json" or not self._access.is_our_page(request):
             raise RefusedError(415, "send the order as application/json, and from no other page")
         fields = as_object(loads(await answers.body_of(request, most=answers.FORM_BYTES)), "")
-        given_for = (optional_integer(fields, "generation"), optional_integer(fields, "attempt"))
+        seen = (optional_integer(fields, "generation"), optional_integer(fields, "attempt"))
         order, instance, reason = (text_of(fields, name) for name in ("order", "instance", "reason"))
-        answer = await self._give(request, order, instance, reason, given_for)
+        answer = await self._give(request, order, instance, reason, seen)
         outcome: JsonObject = {
             "offset": answer.position.offset,
             "folded": answer.folded,
@@ -264,16 +266,16 @@ class _Site:
         if not self._access.is_our_form(request, fields["form"]):
             raise RefusedError(403, "this form is from another page, or too old: open the session again")
         session = _session(request)
-        given_for = (_shown_number(fields["generation"]), _shown_number(fields["attempt"]))
+        seen = (_shown_number(fields["generation"]), _shown_number(fields["attempt"]))
         order, instance, reason = fields["order"], fields["instance"], fields["reason"]
-        answer = await self._give(request, order, instance, reason, given_for)
-        says = _said(order, instance, answer)
+        answer = await self._give(request, order, instance, reason, seen)
+        message = _order_message(order, instance, answer)
         address = render.session_url(session)
-        query = render.query(said=says, mark=self._access.mark(says))
+        query = render.query(message=message, mac=self._access.message_mac(message))
         return answers.see_other(f"{address}{'&' if '?' in address else '?'}{query}")
 
     async def _give(
-        self, request: web.Request, name: str, instance: str, reason: str, given_for: GivenFor
+        self, request: web.Request, name: str, instance: str, reason: str, seen: SeenTarget
     ) -> Answer:
         if not request[CALLER].may_order:
             raise RefusedError(403, "a viewer gives no orders: it takes an operator's token")
@@ -285,16 +287,16 @@ class _Site:
             order = named_order(name, InstanceId(instance), reason=reason, by="web")
         except (DecodeError, UsageError) as exc:
             raise RefusedError(422, str(exc)) from exc
-        to = await self._addressed(order, _session(request), given_for)
+        to = await self._addressed(order, _session(request), seen)
         return await give_order(self._everywhere, to)
 
-    async def _addressed(self, order: Order, session: SessionId, given_for: GivenFor) -> Addressed:
+    async def _addressed(self, order: Order, session: SessionId, seen: SeenTarget) -> Addressed:
         """``order`` with the generation and attempt that the caller saw; the current ones if it named none.
 
         If the session cannot be read from here, the order expects nothing; an app with a control key then
         refuses it.
         """
-        generation, attempt = given_for
+        generation, attempt = seen
         if generation is None or (attempt is None and isinstance(order, Resend)):
             try:
                 target = target_shown(await self._everywhere.session(session), order.instance)
@@ -341,7 +343,7 @@ def _integer(request: web.Request, name: str, default: int, *, most: int) -> int
     return int(text)
 
 
-def _said(order: str, instance: str, answer: Answer) -> str:
+def _order_message(order: str, instance: str, answer: Answer) -> str:
     what = f"{order} {instance}"
     if not answer.folded:
         return f"{what}: stored as {event_number(answer.position.offset)}, and not carried out yet"

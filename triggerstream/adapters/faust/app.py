@@ -106,7 +106,7 @@ class WorkerApp(faust.App):
         self._answers, self._rebalance_timeout_s = answers, rebalance_timeout_s
         self._room = asyncio.Event()
 
-    def show(self, pages: Pages) -> None:
+    def serve_pages(self, pages: Pages) -> None:
         """Have Faust's web server serve ``pages`` once the app starts."""
         self._web = AgentWeb(self, pages=pages, fail=self.fail)
         self.boot_strategy.enable_web = True

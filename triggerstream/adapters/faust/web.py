@@ -23,11 +23,11 @@ class Pages(Protocol):
         """Start to answer. ``fail`` is called if the server ends before ``stop``."""
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
 
 
-class Front(Protocol):
-    """The pages' application. It gets its inspector once there is a worker."""
+class WebListener(Protocol):
+    """A port that listens for the web view. Its pages are made once there is a worker to inspect."""
 
     @property
     def address(self) -> str:

@@ -27,8 +27,8 @@ from typing import Any, NoReturn, TypeVar
 from triggerstream.adapters.faust.app import WorkerApp, build_app
 from triggerstream.adapters.faust.health import read_health
 from triggerstream.adapters.faust.settings import WorkerSettings
-from triggerstream.adapters.faust.shown import shown
-from triggerstream.adapters.faust.web import Front
+from triggerstream.adapters.faust.web import WebListener
+from triggerstream.adapters.faust.web_view import serve_web_view
 from triggerstream.adapters.kafka.check import added_partitions, check
 from triggerstream.adapters.kafka.cluster import Topic
 from triggerstream.adapters.kafka.group import LEAVE_S, leave
@@ -74,10 +74,10 @@ flight. Kubernetes kills a worker after 120 s; the next owner undoes what is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """The web view, and the factory for the index of a partition in a file."""
+class WebParts:
+    """The parts of the web view: its listener, and the factory for the index of a partition in a file."""
 
-    front: Front
+    view: WebListener
     index: Callable[[Path, int], Index]
 
 
@@ -85,7 +85,7 @@ def run_worker(
     settings: WorkerSettings,
     *,
     health: PublishedHealth | None = None,
-    window: Window | None = None,
+    web_parts: WebParts | None = None,
     on_end: Callable[[str], None] = lambda _reason: None,
 ) -> int:
     """Run a worker until SIGTERM or SIGINT; return its exit status. A failure ends the process.
@@ -100,11 +100,14 @@ def run_worker(
     # With uvloop, which does not run on Windows, a full log takes a tenth less time.
     factory = None if sys.platform == "win32" else uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_run(settings, health or PublishedHealth(), window, on_end))
+        return runner.run(_run(settings, health or PublishedHealth(), web_parts, on_end))
 
 
 async def _run(
-    settings: WorkerSettings, health: PublishedHealth, window: Window | None, on_end: Callable[[str], None]
+    settings: WorkerSettings,
+    health: PublishedHealth,
+    web_parts: WebParts | None,
+    on_end: Callable[[str], None],
 ) -> int:
     app: WorkerApp | None = None
 
@@ -145,7 +148,7 @@ async def _run(
         on_recovery=_tell_recovery,
     )
     loop.add_signal_handler(signal.SIGUSR1, _print_progress, app)
-    await _work(app, settings, layout, health=health, window=window, stopping=stopping, fail=fail)
+    await _work(app, settings, layout, health=health, web_parts=web_parts, stopping=stopping, fail=fail)
     return DRAINED
 
 
@@ -155,7 +158,7 @@ async def _work(
     layout: Layout,
     *,
     health: PublishedHealth,
-    window: Window | None,
+    web_parts: WebParts | None,
     stopping: asyncio.Event,
     fail: Callable[[BaseException], NoReturn],
 ) -> None:
@@ -170,10 +173,12 @@ async def _work(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(tasks.close)
         stack.push_async_callback(app.close_clients)
-        if window is not None:
-            showing = shown(app, settings, identity=layout.identity, front=window.front, index=window.index)
-            await stack.enter_async_context(showing)
-            write_line(f"web view: {window.front.address}")
+        if web_parts is not None:
+            web_view = serve_web_view(
+                app, settings, identity=layout.identity, view=web_parts.view, index=web_parts.index
+            )
+            await stack.enter_async_context(web_view)
+            write_line(f"web view: {web_parts.view.address}")
         starting = asyncio.create_task(_start(app, fail))
         tasks.start("look at the topics", _watch(settings, layout))
         await stopping.wait()

@@ -81,7 +81,7 @@ def worker(
     """
     from triggerstream import bootstrap
     from triggerstream.engine.health.liveness import PublishedHealth
-    from triggerstream.web.front import PageSettings
+    from triggerstream.web.view import PageSettings
 
     if stay and instance_id is None:
         raise UsageError(
@@ -94,7 +94,7 @@ def worker(
         handlers=[console_handler()],
     )
     owned = bootstrap.own_worker_directory(directory, address.app)
-    window = None
+    web_parts = None
     if not without_web:
         pages = PageSettings(
             app=address.app,
@@ -107,7 +107,7 @@ def worker(
             public_url=web_public_url,
             lasting=instance_id is not None,
         )
-        window = bootstrap.window(pages, supervision=supervision)
+        web_parts = bootstrap.web_parts(pages, supervision=supervision)
     health = PublishedHealth(stuck_s=stuck_us / 1_000_000)
     answering = bootstrap.probes(
         health, host=probes_host, port=probes_port, supervision=supervision, store=directory
@@ -122,7 +122,7 @@ def worker(
             instance_id=instance_id or supervision.member,
             leaves=not stay,
             lost=lost,
-            window=window,
+            web_parts=web_parts,
             health=health,
             on_end=supervision.ending,
         )

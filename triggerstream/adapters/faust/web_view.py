@@ -1,4 +1,4 @@
-"""A worker as people see it."""
+"""Serves the web view of a worker: its inspector, its index of sessions and its pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faust.assignor.partition_assignor import PartitionAssignor
 
 from triggerstream.adapters.faust.app import WorkerApp
 from triggerstream.adapters.faust.settings import WorkerSettings
-from triggerstream.adapters.faust.web import Front
+from triggerstream.adapters.faust.web import WebListener
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
@@ -22,15 +22,15 @@ from triggerstream.wire.marks import Identity
 
 
 @asynccontextmanager
-async def shown(
+async def serve_web_view(
     app: WorkerApp,
     settings: WorkerSettings,
     *,
     identity: Identity,
-    front: Front,
+    view: WebListener,
     index: Callable[[Path, int], Index],
 ) -> AsyncIterator[None]:
-    """Show the sessions of ``app`` in its web view. Enter before the app starts; leave after it has stopped.
+    """Serve the pages of ``app``. Enter before the app starts; leave after it has stopped.
 
     ``index`` creates an index in a file; its argument is the number of indexes that share memory. If the file
     is missing, the index is built again.
@@ -39,14 +39,14 @@ async def shown(
     inspector = WorkerInspector(
         app.owner,
         app=settings.app,
-        url=front.address,
+        url=view.address,
         identity=identity,
         lag=lambda: {one.partition: one.lag for one in app.progress()},
         index=lambda number: index(folder / f"{number}.db", identity.partitions),
         appender=app.appender,
         reader=KafkaReader(settings.connection(), settings.app),
     )
-    app.show(front.pages(inspector, lambda: others(app)))
+    app.serve_pages(view.pages(inspector, lambda: addresses_of_others(app)))
     following = Background(app.fail)
     following.start("indexes of sessions", inspector.run())
     try:
@@ -56,7 +56,7 @@ async def shown(
         await inspector.close()
 
 
-def others(app: WorkerApp) -> Mapping[int, str]:
+def addresses_of_others(app: WorkerApp) -> Mapping[int, str]:
     """The announced addresses of other workers, by partition, from the group's last assignment."""
     changelog = Topics.of(AppId(app.conf.id)).changelog
     places = cast("PartitionAssignor", app.assignor)._tps_url  # noqa: SLF001 - Faust asks for one at a time only

@@ -21,7 +21,7 @@ from triggerstream.supervision.child import Supervision
 from triggerstream.web.access import Access, tokens_for
 from triggerstream.web.logins import Logins
 from triggerstream.web.loopback import is_loopback
-from triggerstream.web.peeranswers import ToldLogouts
+from triggerstream.web.peeranswers import EndedLogins
 from triggerstream.web.peerkey import PeerKey, read_peer_key
 from triggerstream.web.peers import NO_KEY, Everywhere, Group, Peers, Worker
 from triggerstream.web.serving import Server, listening_socket, url_of
@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 PORT = 6066
 _ON = "on"
-"""The parameter of an announced address that says on which machine it is: 127.0.0.1 is another on each."""
+"""Parameter of an announced address with the name of its machine: 127.0.0.1 differs on each."""
 LEARN_S = 5.0
-"""How often a worker asks the others for logouts: an ended login may be valid there for this long."""
+"""How often a worker asks the others for logouts. A login ended elsewhere stays valid for this long."""
 _WEB = "web"
 """Name of the socket, which the supervisor keeps open during restarts."""
 _ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
@@ -61,8 +61,8 @@ class PageSettings:
     lasting: bool = False
 
 
-class Front:
-    """A :class:`triggerstream.adapters.faust.web.Front`, which listens before there are pages."""
+class WebView:
+    """A :class:`triggerstream.adapters.faust.web.WebListener` that listens before there are pages."""
 
     def __init__(self, settings: PageSettings, *, supervision: Supervision | None = None) -> None:
         """Listen.
@@ -83,14 +83,14 @@ class Front:
         bound = self.listening.getsockname()
         machine = socket.gethostname()
         self.address = url_of(self.listening)
-        """Where it listens."""
+        """The address at which it listens."""
         seen = url or (str(URL(self.address).with_host(machine)) if bound[0] in _ANY else self.address)
         stays = url is not None or (bool(settings.port) and is_loopback(self.address))
         announced = str(URL(seen).with_query({_ON: machine}))
         if self._key is not None:
             announced = self._key.announced(announced)
         self.url = announced if stays or not settings.lasting else None
-        """The address that other workers have for it, which the group is told; None: they have none."""
+        """The address that other workers have for it, which the group is found; None: they have none."""
         self._access = Access(
             roles,
             peer_key=self._key,
@@ -114,7 +114,7 @@ class Front:
 
         async def share(_: web.Application) -> None:
             if self._key is not None and self._access.tokens is not None:
-                sharing.append(asyncio.create_task(learn_logouts_for_ever(peers, self._access.logins)))
+                sharing.append(asyncio.create_task(learn_logouts(peers, self._access.logins)))
 
         async def close(_: web.Application) -> None:
             for task in sharing:
@@ -146,13 +146,13 @@ def group(others: Mapping[int, str], key: PeerKey | None) -> Group:
 def _worker(announced: str, key: PeerKey | None) -> Worker:
     """The worker with the address ``announced``, which any member of the group may have announced."""
     try:
-        said = URL(announced)
-        name = f"the worker that says {said.host}:{said.port}"
+        given = URL(announced)
+        name = f"the worker that says {given.host}:{given.port}"
     except ValueError:
-        said, name = URL(), "a worker without an address"
+        given, name = URL(), "a worker without an address"
     if key is None:
         return Worker(name=name, url=None, says=NO_KEY)
-    if _ON not in said.query:
+    if _ON not in given.query:
         return Worker(name=name, url=None, says="it has no pages that others can reach")
     proven = key.proven(announced)
     if proven is None:
@@ -169,15 +169,15 @@ def _base_of(url: URL) -> str:
     return str(url.with_query(None)).removesuffix("/")
 
 
-async def learn_logouts_for_ever(peers: Peers, logins: Logins) -> None:
+async def learn_logouts(peers: Peers, logins: Logins) -> None:
     """Ask the other workers for logouts periodically, without end."""
     log = LogLimit(logger)
     while True:
         for worker in peers.group().workers():
             try:
-                told = await peers.ask(worker, "/v1/logouts", ToldLogouts)
-                if told is not None:
-                    logins.learn(to_json(told))
+                found = await peers.ask(worker, "/v1/logouts", EndedLogins)
+                if found is not None:
+                    logins.learn(to_json(found))
             except LogError:
                 continue  # The pages name workers that do not answer, so no log line is needed.
             except Exception as exc:  # noqa: BLE001 - without this task, ended logins would stay valid here

@@ -10,8 +10,8 @@ import pytest
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.web.front import PORT, Front, PageSettings, group
 from triggerstream.web.peerkey import PeerKey
+from triggerstream.web.view import PORT, PageSettings, WebView, group
 
 MACHINE = socket.gethostname()
 APP = AppId("app")
@@ -26,15 +26,15 @@ def key_file(tmp_path: Path) -> Path:
     return path
 
 
-def front(
+def view(
     *,
     host: str = "127.0.0.1",
     port: int | None = 0,
     url: str | None = None,
     lasting: bool = False,
     peer_key: Path | None = None,
-) -> Front:
-    return Front(
+) -> WebView:
+    return WebView(
         PageSettings(
             app=APP,
             host=host,
@@ -48,7 +48,7 @@ def front(
 
 
 def test_without_a_key_it_announces_an_address_that_nobody_connects_to() -> None:
-    made = front()
+    made = view()
     assert made.url == f"{made.address}/?on={MACHINE}"
     for key in (None, KEY):
         (worker,) = group({3: made.url}, key).others.values()
@@ -57,7 +57,7 @@ def test_without_a_key_it_announces_an_address_that_nobody_connects_to() -> None
 
 
 def test_it_announces_where_it_listens_and_on_which_machine_and_proves_it(key_file: Path) -> None:
-    made = front(peer_key=key_file)
+    made = view(peer_key=key_file)
     assert made.url is not None
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", made.address)
     assert KEY.proven(made.url) == f"{made.address}/?on={MACHINE}"
@@ -67,14 +67,14 @@ def test_it_announces_where_it_listens_and_on_which_machine_and_proves_it(key_fi
 
 
 def test_it_announces_the_address_that_it_was_given() -> None:
-    made = front(url="http://w-0.workers:6066", lasting=True)
+    made = view(url="http://w-0.workers:6066", lasting=True)
     assert made.url == f"http://w-0.workers:6066/?on={MACHINE}"
     made.close()
 
 
 def test_one_with_a_name_announces_nothing_that_may_change() -> None:
     """The group gives it its last assignment again, with the address that it had."""
-    made = front(lasting=True)
+    made = view(lasting=True)
     assert made.url is None
     made.close()
 
@@ -82,13 +82,13 @@ def test_one_with_a_name_announces_nothing_that_may_change() -> None:
 def test_one_with_a_name_announces_a_port_that_it_keeps() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    made = front(port=port, lasting=True)
+    made = view(port=port, lasting=True)
     assert made.url == f"http://127.0.0.1:{port}/?on={MACHINE}"
     made.close()
 
 
 def test_without_a_port_it_takes_a_free_one_where_the_usual_one_is_taken() -> None:
-    first, second = front(port=None), front(port=None)
+    first, second = view(port=None), view(port=None)
     assert first.address != second.address
     assert not second.address.endswith(f":{PORT}")
     first.close()
@@ -96,25 +96,25 @@ def test_without_a_port_it_takes_a_free_one_where_the_usual_one_is_taken() -> No
 
 
 def test_a_port_that_is_taken_is_refused_in_a_line() -> None:
-    first = front()
+    first = view()
     port = int(first.address.rpartition(":")[2])
     with pytest.raises(UsageError, match=rf"^--web-host 127.0.0.1 --web-port {port}: .*--without-web$"):
-        front(port=port)
+        view(port=port)
     first.close()
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "w-0:6066", "http://", "http://w:99999"])
 def test_an_address_that_is_none_is_refused_in_a_line(url: str) -> None:
     with pytest.raises(UsageError, match=f"^--web-url {url}: write http"):
-        front(url=url)
+        view(url=url)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - refused
 def test_other_machines_are_let_in_with_tokens_only(host: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"^--web-host {host}: "):
-        front(host=host)
+        view(host=host)
     with pytest.raises(UsageError, match=str(tmp_path / "none")):
-        Front(PageSettings(app=APP, host=host, port=0, tokens=tmp_path / "none", directory=tmp_path))
+        WebView(PageSettings(app=APP, host=host, port=0, tokens=tmp_path / "none", directory=tmp_path))
 
 
 def test_a_worker_that_cannot_be_reached_is_there_with_a_reason() -> None:
