@@ -7,20 +7,13 @@ takes one round trip with Redis. ``docs/celery.md`` has the figures.
 from __future__ import annotations
 
 import asyncio
-import queue
-import struct
-import threading
 from collections.abc import Collection
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
-from triggerstream.adapters.celery.connection import ConfirmedConnection
-from triggerstream.adapters.celery.delivery import HEADER, HEADER_BYTES, header_of
 from triggerstream.adapters.celery.outcomes import NotReportableError, plain
-from triggerstream.adapters.celery.refusal import NO_ROUTE, NOT_FOUND, Refusal, Scope, refusal_of
+from triggerstream.adapters.celery.publisher import Job, Publisher, destination_or_none
 from triggerstream.core.commands import CELERY_PREFIX, Command, Decision
-from triggerstream.core.errors import DecodeError, DestinationError, DispatchError, UndispatchableError
+from triggerstream.core.errors import DecodeError, DispatchError, UndispatchableError
 from triggerstream.wire.json import dumps
 
 if TYPE_CHECKING:
@@ -28,23 +21,6 @@ if TYPE_CHECKING:
 
 COMMAND_BYTES = 1024 * 1024
 DEFAULT_TIMEOUT_S = 10.0
-_BATCH = 50
-"""Commands that share one round trip and one wake-up of the event loop.
-
-The first waits 10 ms for the last.
-"""
-_REPR_CHARS = 200
-_ROUTING = ("queue", "exchange", "routing_key", "priority", "delivery_mode")
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    decision: Decision
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
-
-
-_Answer: TypeAlias = tuple[_Job, Exception | None]
 
 
 class CeleryDispatcher:
@@ -62,7 +38,7 @@ class CeleryDispatcher:
         self._app = app
         self._allow = None if allow is None else frozenset(allow)
         self._timeout_s = timeout_s
-        self._publisher: _Publisher | None = None
+        self._publisher: Publisher | None = None
         self._closed = False
 
     async def dispatch(self, decision: Decision) -> None:
@@ -78,10 +54,10 @@ class CeleryDispatcher:
         if isinstance(decision, Command):
             self._check(decision)
         if self._publisher is None:
-            self._publisher = _Publisher(self._app, timeout_s=self._timeout_s)
+            self._publisher = Publisher(self._app, timeout_s=self._timeout_s)
         publisher = self._publisher
         loop = asyncio.get_running_loop()
-        job = _Job(decision, loop, loop.create_future())
+        job = Job(decision, loop, loop.create_future())
         publisher.submit(job)
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -95,7 +71,7 @@ class CeleryDispatcher:
 
     def destination(self, decision: Decision) -> str | None:
         """The queue or exchange that ``decision`` is sent to; None: its routes raise an error."""
-        return _destination_or_none(self._app, decision)
+        return destination_or_none(self._app, decision)
 
     async def close(self) -> None:
         """Close the connection. It is unknown whether unconfirmed commands were handed over."""
@@ -120,288 +96,3 @@ class CeleryDispatcher:
             raise UndispatchableError(
                 f"the arguments of {command.run} take {size:,} bytes; at most {COMMAND_BYTES:,} do"
             )
-
-
-class _Publisher:
-    """A thread that publishes over a connection of its own.
-
-    After :meth:`leave` it publishes nothing more, and ends as soon as a call on its connection returns.
-    """
-
-    def __init__(self, app: Celery, *, timeout_s: float) -> None:
-        self._app = app
-        self._timeout_s = timeout_s
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._left = False
-        self._connection = ConfirmedConnection(app, timeout_s=timeout_s, on_return=self._note_return)
-        self._returned: BaseException | None = None
-        self._suspects: set[str] = set()
-        """Destinations that Redis refused last; bounded by the commands that wait for them."""
-        self._declared: set[tuple[object, str]] = set()
-        self._thread = threading.Thread(target=self._work, name="triggerstream-dispatch", daemon=True)
-        self._thread.start()
-
-    def submit(self, job: _Job) -> None:
-        self._jobs.put(job)
-
-    def leave(self) -> None:
-        self._left = True
-        self._jobs.put(None)
-
-    def join(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
-
-    def _work(self) -> None:
-        while batch := self._next_batch():
-            for part in self._parts(batch):
-                _answer(self._carry_out(part))
-        self._disconnect()
-
-    def _parts(self, batch: list[_Job]) -> list[list[_Job]]:
-        """Split ``batch``: commands to refused destinations are sent alone.
-
-        Redis executes the rest of a batch after a refused command.
-        """
-        if not self._suspects:
-            return [batch]
-        together: list[_Job] = []
-        alone: list[_Job] = []
-        for job in batch:
-            suspect = _destination_or_none(self._app, job.decision) in self._suspects
-            (alone if suspect else together).append(job)
-        return [*([together] if together else []), *([job] for job in alone)]
-
-    def _next_batch(self) -> list[_Job]:
-        """The next commands to send, in order; empty when the thread must end."""
-        batch: list[_Job] = []
-        while (job := self._jobs.get()) is not None:
-            batch.append(job)
-            if len(batch) == _BATCH or self._jobs.empty():
-                return batch
-        if batch:
-            self._jobs.put(None)
-        return batch
-
-    def _carry_out(self, batch: list[_Job]) -> list[_Answer]:
-        if self._left:
-            return [
-                (job, DispatchError("the dispatcher was closed before this command's turn")) for job in batch
-            ]
-        answers: list[_Answer] = []
-        confirmed = False
-        refused: dict[str, str] = {}
-        try:
-            producer = self._connection.producer()
-            confirmed = self._connection.is_amqp
-            # A single command is sent without a batch, which would take another 0.3 ms.
-            with producer.batch(max_size=_BATCH) if len(batch) > 1 else nullcontext():
-                for job in batch:
-                    answer = self._try(job.decision, refused)
-                    answers.append((job, answer))
-        except self._connection.errors() as exc:
-            self._disconnect()
-            if len(batch) > 1 and not confirmed and _concerns_one(exc):
-                return [answer for job in batch for answer in self._carry_out([job])]
-            if not confirmed:
-                # It is unknown which of them the broker has, so all may be sent again.
-                answers = []
-            why = f"the Celery broker did not accept the message: {type(exc).__name__}: {exc}"
-            return [*answers, *((job, DispatchError(why)) for job in batch[len(answers) :])]
-        except Exception as exc:  # noqa: BLE001 - it is raised where the commands are waited for
-            return [(job, exc) for job in batch]
-        return answers
-
-    def _try(self, decision: Decision, refused: dict[str, str]) -> Exception | None:
-        """Send one command of a batch. Returns an error that concerns only this command or its destination.
-
-        ``refused``: the destinations that the broker refused earlier in the batch, with its reasons.
-        """
-        known = _destination_or_none(self._app, decision) if refused else None
-        if known is not None and known in refused:
-            return DestinationError(destination=known, reason=refused[known])
-        try:
-            try:
-                refusal = self._send(decision)
-                if refusal is not None and refusal.code in {NO_ROUTE, NOT_FOUND}:
-                    # The queue was deleted after it had been declared. Send once more, with a declaration.
-                    refusal = self._send(decision)
-            except _UnroutableError as exc:
-                refusal = Refusal(scope=Scope.DESTINATION, code=0, reason=str(exc))
-            except (struct.error, UnicodeError) as exc:
-                # For example, a name is longer than the 255 bytes of its field in AMQP.
-                return UndispatchableError(f"the broker's protocol cannot say it: {exc}")
-            if refusal is None and not self._suspects:
-                return None
-            destination = _destination(self._app, decision)
-            self._suspects.discard(destination)
-            if refusal is None:
-                return None
-        except self._connection.errors():
-            raise
-        except Exception as exc:  # noqa: BLE001 - it is raised where the command is waited for
-            return exc
-        if refusal.scope is Scope.DESTINATION:
-            refused[destination] = refusal.reason
-            if not self._connection.is_amqp:
-                self._suspects.add(destination)
-            return DestinationError(destination=destination, reason=refusal.reason)
-        return UndispatchableError(f"{destination}: the broker refuses it: {refusal.reason}")
-
-    def _send(self, decision: Decision) -> Refusal | None:
-        """Publish ``decision``. Returns the broker's refusal of it or of its destination, if any."""
-        self._returned = None
-        try:
-            if isinstance(decision, Command):
-                self._publish(decision)
-            else:
-                self._revoke(decision.id)
-            error = self._returned
-        except _UnroutableError:
-            raise
-        except self._connection.errors() as exc:
-            error = exc
-        if error is None:
-            return None
-        refusal = refusal_of(error, declares=_declares(self._app, decision))
-        if refusal is None:
-            raise error
-        self._declared.clear()
-        self._connection.forget_declarations()
-        if not self._connection.is_connected():
-            self._disconnect()
-        return refusal
-
-    def _note_return(self, exc: BaseException, *_: object) -> None:
-        self._returned = exc
-
-    def _publish(self, command: Command) -> None:
-        app, amqp = self._app, self._app.amqp
-        producer = self._connection.producer()
-        options = _route(app, command)
-        queue = options.get("queue")
-        goes_to = (getattr(queue, "name", queue), str(options.get("exchange")))
-        if goes_to in self._declared:
-            # kombu remembers declarations too, but copies the queue first, which is a fifth of the time of a
-            # publish.
-            options["declare"] = []
-        if self._connection.is_amqp:
-            # Otherwise the broker confirms a message that it throws away because its queue is gone.
-            options["mandatory"] = True
-        message = amqp.as_task_v2(
-            command.id,
-            command.run,
-            (),
-            command.kwargs,
-            retries=command.retries,
-            # Only as a header. With a time-to-live of the message, RabbitMQ would drop it without any report.
-            expires=None if command.expires_us is None else command.expires_us / 1_000_000,
-            ignore_result=None,  # type: ignore[arg-type]  # the task's own choice
-            argsrepr="()",
-            kwargsrepr=f"<{', '.join(command.kwargs)}>"[:_REPR_CHARS],
-        )
-        header = header_of(command)
-        if (size := len(dumps(header)) + len(command.run.encode())) > HEADER_BYTES:
-            raise UndispatchableError(
-                f"the names of {command.run[:80]} and its task take {size:,} bytes: at most {HEADER_BYTES:,}"
-            )
-        headers: dict[str, object] = {HEADER: header}
-        if command.traceparent is not None:
-            headers["traceparent"] = command.traceparent
-        amqp.send_task_message(
-            producer,
-            command.run,
-            message,
-            headers=headers,
-            serializer="json",
-            retry=False,
-            timeout=self._timeout_s,
-            confirm_timeout=self._timeout_s,
-            **options,
-        )
-        self._declared.add(goes_to)
-
-    def _revoke(self, command: str) -> None:
-        self._app.control.revoke(command, connection=self._connection.connection())
-
-    def _disconnect(self) -> None:
-        self._declared.clear()
-        self._connection.close()
-
-
-class _UnroutableError(Exception):
-    """The app's routes raise an error for a command, which a corrected app may accept."""
-
-
-def _route(app: Celery, command: Command) -> dict[str, Any]:
-    """The options for publishing ``command``: its queue, or its exchange and routing key, and others."""
-    # Look in the registry itself: `app.tasks` would import the tasks, which need not be importable here.
-    known: Any = app._tasks.get(command.run)  # type: ignore[attr-defined]  # noqa: SLF001
-    options: dict[str, Any] = {}
-    if known is not None:
-        options = {name: getattr(known, name) for name in _ROUTING if getattr(known, name, None) is not None}
-    if command.queue is not None:
-        options = {"queue": command.queue}
-    try:
-        found: dict[str, Any] = app.amqp.router.route(options, command.run, (), command.kwargs, known)
-    except Exception as exc:
-        # One cause is a queue that is not in `task_queues` when Celery may not add queues.
-        raise _UnroutableError(f"the Celery app does not route it: {type(exc).__name__}: {exc}") from exc
-    return found
-
-
-def _destination(app: Celery, decision: Decision) -> str:
-    """The queue or exchange of ``decision``, as text for people."""
-    if not isinstance(decision, Command):
-        return f"exchange {_control_exchange(app)}"
-    try:
-        exchange, queue = _declares(app, decision)
-        routing_key = _route(app, decision).get("routing_key")
-    except _UnroutableError:
-        return f"queue {decision.queue}" if decision.queue else f"routes of {decision.run}"
-    name = f"queue {queue}" if queue else f"exchange {exchange}"
-    return f"{name}, routing key {routing_key}" if routing_key else name
-
-
-def _control_exchange(app: Celery) -> str:
-    mailbox: Any = app.control.mailbox  # type: ignore[attr-defined] # the stubs lack it
-    return str(mailbox.exchange.name)
-
-
-def _destination_or_none(app: Celery, decision: Decision) -> str | None:
-    try:
-        return _destination(app, decision)
-    except Exception:  # noqa: BLE001 - a route raises it, and again where the command is published
-        return None
-
-
-def _concerns_one(exc: BaseException) -> bool:
-    refusal = refusal_of(exc, declares=("", ""))
-    return refusal is not None and refusal.scope is Scope.DESTINATION
-
-
-def _declares(app: Celery, decision: Decision) -> tuple[str, str]:
-    """The names of the exchange and the queue of ``decision``; empty if it has none."""
-    if not isinstance(decision, Command):
-        return _control_exchange(app), ""
-    options = _route(app, decision)
-    queue: Any = options.get("queue")
-    exchange = options.get("exchange") or getattr(queue, "exchange", None) or ""
-    return str(getattr(exchange, "name", exchange)), str(getattr(queue, "name", queue) or "")
-
-
-def _answer(answers: list[_Answer]) -> None:
-    for loop in {job.loop for job, _ in answers}:
-        mine = [(job.done, error) for job, error in answers if job.loop is loop]
-        # Nothing waits in a loop that is closed.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_resolve, mine)
-
-
-def _resolve(answers: list[tuple[asyncio.Future[None], Exception | None]]) -> None:
-    for done, error in answers:
-        if done.done():
-            continue
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
