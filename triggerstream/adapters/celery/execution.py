@@ -20,11 +20,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import uuid4
@@ -34,7 +32,6 @@ from celery.exceptions import (
     Ignore,
     Reject,
     Retry,
-    SoftTimeLimitExceeded,
     WorkerShutdown,
     WorkerTerminate,
 )
@@ -55,17 +52,18 @@ from triggerstream.adapters.celery.guards import (
     guard_for,
 )
 from triggerstream.adapters.celery.guards.lease import kept_alive
+from triggerstream.adapters.celery.guards.unguarded import Unguarded
+from triggerstream.adapters.celery.interrupts import uninterrupted
 from triggerstream.adapters.celery.outcomes import NotReportableError
 from triggerstream.adapters.celery.reporting import Reporter, end_process
 from triggerstream.adapters.celery.republish import Republisher
-from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.errors import LogError
 from triggerstream.core.events import Finished
 from triggerstream.core.ids import Json
 
 if TYPE_CHECKING:
     from celery import Task
     from celery.app.task import Context
-    from sqlalchemy import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +126,7 @@ class Execution:
         call = _Call(task=task, delivery=delivery, kwargs=kwargs, body=lambda: body(*args, **kwargs))
         guard = self.guard_of(task)
         if guard is None:
-            return self._run(call, _Unguarded(), nullcontext())
+            return self._run(call, Unguarded(), nullcontext())
         try:
             claim = guard.claim(delivery.command, holder=self.holder(os.getpid()))
             match claim:
@@ -174,7 +172,7 @@ class Execution:
         # A retry by Celery is a separate call, for a guard too: it does not inherit the count of lost starts.
         (request.headers or {}).pop(STARTS, None)
         context = self._context(call, held)
-        with lease, _uninterrupted() as interrupts:
+        with lease, uninterrupted() as interrupts:
             mark = running().set(context)
             try:
                 with interrupts.allowed():
@@ -341,68 +339,3 @@ def _is_result(value: bytes) -> bool:
 def _result_of(value: bytes) -> Json:
     outcome = outcomes.decode(value)
     return outcome.result if isinstance(outcome, Finished) else None
-
-
-class _Unguarded:
-    """The claim of a task without a guard."""
-
-    token = ""
-    fatal_when_lost = False
-
-    def connection(self) -> Connection:
-        raise UsageError(
-            "current().connection: this task has no guard; install(app, guard=SqlGuard(…)) gives it one"
-        )
-
-    def renew(self) -> bool:
-        return True
-
-    def settle(self, value: bytes) -> bytes:
-        return value
-
-    undo = settle
-
-    def release(self) -> None:
-        pass
-
-    abandon = release
-
-
-class _Interrupts:
-    """Blocks the signal of Celery's soft time limit, except while the task's own body runs."""
-
-    def __init__(self, signum: int) -> None:
-        self._signum = signum
-
-    @contextmanager
-    def allowed(self) -> Iterator[None]:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._signum})
-        try:
-            yield
-        finally:
-            # A signal that arrives during this call still counts as raised in the body.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {self._signum})
-
-
-class _NoInterrupts(_Interrupts):
-    """Replacement for threads other than the main one, which signals do not reach."""
-
-    @contextmanager
-    def allowed(self) -> Iterator[None]:
-        yield
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[_Interrupts]:
-    """Block the soft time limit, so that it cannot end a task between the record and its report."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGUSR1"):
-        yield _NoInterrupts(0)
-        return
-    signum = signal.SIGUSR1
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signum})
-    try:
-        yield _Interrupts(signum)
-    finally:
-        # A limit that was reached meanwhile came too late: the outcome is in the log.
-        with suppress(SoftTimeLimitExceeded):
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
