@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from triggerstream.adapters.faust import app
+from triggerstream.adapters.faust.consumer_thread import ConsumerThread
 from triggerstream.adapters.faust.recovery import TakeOver
-from triggerstream.adapters.faust.transport import Consumer, ConsumerThread
+from triggerstream.adapters.faust.transport import Consumer
 from triggerstream.adapters.kafka import bridge
 from triggerstream.cli import main
 from triggerstream.engine.handover.partitions import HandOver

@@ -18,9 +18,10 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 
 from triggerstream.adapters.faust.app import WorkerApp
+from triggerstream.adapters.faust.consumer_thread import ConsumerThread
 from triggerstream.adapters.faust.recovery import TableManager, TakeOver
 from triggerstream.adapters.faust.table import Router
-from triggerstream.adapters.faust.transport import BatchTopic, Consumer, ConsumerThread, Fetcher, Transport
+from triggerstream.adapters.faust.transport import BatchTopic, Consumer, Fetcher, Transport
 from triggerstream.adapters.kafka.batches import EscapingBatch
 from triggerstream.adapters.kafka.fetches import BatchResult
 

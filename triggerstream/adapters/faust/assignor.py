@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from faust.assignor.partition_assignor import PartitionAssignor as FaustAssignor
 
-from triggerstream.adapters.faust.transport import Host
+from triggerstream.adapters.faust.consumer_thread import Host
 
 
 class PartitionAssignor(FaustAssignor):

@@ -17,7 +17,8 @@ from faust.types import TP
 from mode import Service
 from mode.utils.locks import Event
 
-from triggerstream.adapters.faust.transport import Consumer, run_to_stop
+from triggerstream.adapters.faust.consumer_thread import run_to_stop
+from triggerstream.adapters.faust.transport import Consumer
 from triggerstream.engine.partitioned.ownership import Owner
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from faust.types.core import K
 from faust.web.exceptions import ServiceUnavailable
 from yarl import URL
 
-from triggerstream.adapters.faust.transport import Host
+from triggerstream.adapters.faust.consumer_thread import Host
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
