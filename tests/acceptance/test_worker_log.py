@@ -11,7 +11,8 @@ import pytest
 
 from tests.adapters.faust.workers import Stage, outcome_of, read_all, stage
 from tests.support.commands import triggerstream
-from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.core.commands import Command
 from triggerstream.core.events import TYPES, Failed, Timer, Touch
 from triggerstream.core.ids import AppId

@@ -20,7 +20,8 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import AddOffsetsToTxnRequest, AddPartitionsToTxnRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 

@@ -20,8 +20,9 @@ from tests.adapters.faust.workers import Stage, read_all, stage
 from tests.support.kafka.server import KafkaServer
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.cluster import change_settings
-from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.ledger import KafkaLedger
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of

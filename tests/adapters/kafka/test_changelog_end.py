@@ -12,10 +12,11 @@ from aiokafka import AIOKafkaProducer
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.kafka import records
 from triggerstream.adapters.kafka.cluster import open_transactions
-from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.replay import KafkaRecords
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId

@@ -14,7 +14,8 @@ from aiokafka.errors import IllegalOperation, KafkaConnectionError, KafkaError, 
 
 import triggerstream
 from tests.support.kafka.server import KafkaServer
-from triggerstream.adapters.kafka.connection import Client, Connection, network_of, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.stopping import Client, network_of, stop
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId

@@ -12,10 +12,11 @@ from aiokafka import AIOKafkaProducer
 
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from triggerstream.adapters.kafka.config import apply, in_force
-from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.security import Security
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageError
 from triggerstream.core.events import ConfigApplied

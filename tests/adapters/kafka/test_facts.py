@@ -19,9 +19,10 @@ from aiokafka.structs import OffsetAndMetadata
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.kafka.cluster import change_settings
-from triggerstream.adapters.kafka.connection import Connection, stop
+from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.log import KafkaLog
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId

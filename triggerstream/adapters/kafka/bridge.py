@@ -20,12 +20,13 @@ from aiokafka.errors import (
 
 from triggerstream.adapters.kafka.bridge_offsets import GroupOffsets, begin
 from triggerstream.adapters.kafka.commands_topic import CommandsTopic, where_to_begin
-from triggerstream.adapters.kafka.connection import Connection, answered_at, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, answered_at, translated
 from triggerstream.adapters.kafka.deadletters import Graveyard
 from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, unreadable
 from triggerstream.adapters.kafka.group import leave, member_id, session_timeout_refused, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group
 from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.core.commands import Command, Decision

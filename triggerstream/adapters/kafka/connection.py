@@ -9,8 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -20,7 +19,6 @@ from aiokafka.errors import (
     IllegalOperation,
     KafkaConnectionError,
     KafkaError,
-    ProducerClosed,
     ProducerFenced,
 )
 
@@ -28,20 +26,14 @@ from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, note_answers
 from triggerstream.adapters.kafka.fetches import use_batch_reader
 from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import NOTHING, Security
+from triggerstream.adapters.kafka.stopping import Client, stop
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.wire.records import NewRecord
 
-Client: TypeAlias = "AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient | AIOKafkaClient"
-"""Any client of aiokafka."""
-
 _T = TypeVar("_T")
 _C = TypeVar("_C", AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient, AIOKafkaClient)
-
-_stopping: set[asyncio.Task[None]] = set()
-"""Tasks that stop clients. The event loop keeps only weak references, so a task could be
-garbage-collected."""
 
 _TRIED = re.compile(r"\('([^']+)', ([0-9]+), ")
 
@@ -53,17 +45,6 @@ _REQUEST_TIMEOUT_MS = 10_000
 """After so long without an answer another connection is tried. aiokafka's 40 s are for slow networks."""
 TRANSACTION_S = 10.0
 """How long a dead process's transaction can keep readers waiting where nobody takes over from it."""
-_STOP_S = 5.0
-"""What is still not acknowledged then was reported as such already."""
-_CLOSE_S = 2.0
-"""How long closing sockets may take; a TLS connection waits for the other side."""
-_CANCEL_S = 0.1
-_COORDINATORS_TASKS = (
-    "_reset_committed_task",
-    "_coordination_task",
-    "_heartbeat_task",
-    "_commit_refresh_task",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,12 +224,6 @@ def _said(exc: Exception) -> str:
     return f"no Kafka answers at {', '.join(f'{host}:{port}' for host, port in tried)}"
 
 
-def seen(answer: asyncio.Future[Any]) -> None:
-    """Done callback that prevents asyncio's report of an error in ``answer`` that was never retrieved."""
-    if not answer.cancelled():
-        answer.exception()
-
-
 async def gathered(sent: Iterable[Awaitable[_T]]) -> list[_T]:
     """The results of ``sent``. If some fail, the first error is raised after all have ended."""
     answers = await asyncio.gather(*sent, return_exceptions=True)
@@ -258,84 +233,3 @@ async def gathered(sent: Iterable[Awaitable[_T]]) -> list[_T]:
             raise answer
         results.append(answer)
     return results
-
-
-async def stop(client: Client, *, timeout_s: float = _STOP_S) -> None:
-    """Stop ``client`` in any condition: on return its connections are closed and its tasks have ended.
-
-    aiokafka's own ``stop`` waits for deliveries and answers, without end if no broker answers. It also raises
-    CancelledError and leaves connections open if a task of the client has not started yet. If the caller
-    is cancelled meanwhile, the client is stopped nevertheless.
-    """
-    stopping = asyncio.create_task(_stop(client, timeout_s=timeout_s))
-    _stopping.add(stopping)
-    stopping.add_done_callback(_stopping.discard)
-    await asyncio.shield(stopping)
-
-
-async def _stop(client: Client, *, timeout_s: float) -> None:
-    # Let tasks start that the client has just created: a task cancelled before its start cannot clean up.
-    await asyncio.sleep(0)
-    own = client.stop if isinstance(client, AIOKafkaProducer | AIOKafkaConsumer) else client.close
-    ending = asyncio.ensure_future(own())
-    ending.add_done_callback(seen)
-    await asyncio.wait([ending], timeout=timeout_s)
-    if not ending.done() or ending.cancelled() or ending.exception() is not None:
-        await _abandon(client, ending)
-    if isinstance(client, AIOKafkaProducer):
-        _hush(client)
-
-
-async def _abandon(client: Client, ending: asyncio.Future[None]) -> None:
-    """Cancel the tasks of a client whose own stop failed, and close its connections."""
-    if isinstance(client, AIOKafkaProducer):
-        _fail_unsent(client)
-    tasks = {task for task in (ending, *_tasks(client)) if not task.done()}
-    deadline = asyncio.get_running_loop().time() + _CLOSE_S
-    while tasks and asyncio.get_running_loop().time() < deadline:
-        for task in tasks:
-            # Repeatedly: after a cancellation, a producer's task waits for answers that do not come.
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_S)
-    closing = asyncio.ensure_future(network_of(client).close())
-    closing.add_done_callback(seen)
-    await asyncio.wait([closing], timeout=_CLOSE_S)
-
-
-def network_of(client: Client) -> AIOKafkaClient:
-    """The aiokafka object that holds the connections of ``client``."""
-    if isinstance(client, AIOKafkaClient):
-        return client
-    return client.client if isinstance(client, AIOKafkaProducer) else client._client  # noqa: SLF001 - nothing public
-
-
-def _tasks(client: Client) -> Iterable[asyncio.Future[Any]]:
-    """The tasks that ``client`` runs."""
-    if isinstance(client, AIOKafkaProducer):
-        return [task for task in (client._sender.sender_task,) if task is not None]  # noqa: SLF001 - nothing public
-    if not isinstance(client, AIOKafkaConsumer):
-        return []
-    coordinator, fetcher = client._coordinator, client._fetcher  # noqa: SLF001 - nothing public
-    found = [getattr(coordinator, name, None) for name in _COORDINATORS_TASKS]
-    if fetcher is not None:
-        found += [fetcher._fetch_task, *fetcher._pending_tasks]  # noqa: SLF001 - nothing public
-    return [task for task in found if task is not None]
-
-
-def _fail_unsent(producer: AIOKafkaProducer) -> None:
-    """Fail all pending deliveries; otherwise aiokafka would wait for their acknowledgements."""
-    accumulator = producer._message_accumulator  # noqa: SLF001 - nothing public
-    for batch in [*chain(*accumulator._batches.values()), *accumulator._pending_batches]:  # noqa: SLF001 - nothing public
-        for answer in (batch.future, *(future for future, _ in batch._msg_futures)):  # noqa: SLF001 - nothing public
-            answer.add_done_callback(seen)
-    accumulator.fail_all(ProducerClosed())
-
-
-def _hush(producer: AIOKafkaProducer) -> None:
-    """Keep asyncio from logging a fence again: the producer's user has already received the error."""
-    waiters = [producer._txn_manager._transaction_waiter]  # noqa: SLF001 - nothing public
-    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001 - nothing public
-        waiters += [batch._drain_waiter for batch in batches]  # noqa: SLF001 - nothing public
-    for waiter in waiters:
-        if waiter is not None:
-            waiter.add_done_callback(seen)

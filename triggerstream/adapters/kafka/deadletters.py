@@ -23,7 +23,8 @@ from hashlib import sha256
 
 from aiokafka import AIOKafkaProducer
 
-from triggerstream.adapters.kafka.connection import Connection, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.core.errors import DecodeError
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.wire.records import Headers, NewRecord, Record, headers_bytes

@@ -11,10 +11,11 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.connection import Connection, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.group import group_offsets
 from triggerstream.adapters.kafka.records import STUCK_S, extents, read_range, reader_of
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from triggerstream.adapters.kafka.connection import Connection, gathered, seen, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, gathered, translated
 from triggerstream.adapters.kafka.layout import placing_partitions
+from triggerstream.adapters.kafka.stopping import seen, stop
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError

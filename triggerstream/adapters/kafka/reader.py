@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka.cluster import describe
-from triggerstream.adapters.kafka.connection import Connection, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.deadletters import buried
 from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
@@ -23,6 +23,7 @@ from triggerstream.adapters.kafka.records import (
     read_ranges,
     record_of,
 )
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError

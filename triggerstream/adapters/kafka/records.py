@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka.batches import UnfitBatch
 from triggerstream.adapters.kafka.cluster import open_transactions
-from triggerstream.adapters.kafka.connection import Connection, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, translated
 from triggerstream.adapters.kafka.fetches import UnreadableError, fetched
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
 from triggerstream.core.errors import LogError
 from triggerstream.engine.partitioned.ports import HighWatermark

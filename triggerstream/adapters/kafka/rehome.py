@@ -9,9 +9,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from triggerstream.adapters.kafka.connection import Connection, gathered, seen, stop, translated
+from triggerstream.adapters.kafka.connection import Connection, gathered, translated
 from triggerstream.adapters.kafka.layout import Layout, layout_of
 from triggerstream.adapters.kafka.records import committed_extents, read_range, reader_of, record_of
+from triggerstream.adapters.kafka.stopping import seen, stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
