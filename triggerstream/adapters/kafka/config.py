@@ -4,46 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from triggerstream.adapters.kafka.cluster import describe, settings_of
 from triggerstream.adapters.kafka.connection import Connection, gathered, translated
-from triggerstream.adapters.kafka.layout import Layout, layout_of, newest_marks, placing_partitions
-from triggerstream.adapters.kafka.lost import LostRanges
-from triggerstream.adapters.kafka.reader import KafkaReader
-from triggerstream.adapters.kafka.records import POLL_MS, committed_extents, read_range, record_of
+from triggerstream.adapters.kafka.layout import Layout, layout_of, placing_partitions
+from triggerstream.adapters.kafka.records import POLL_MS
+from triggerstream.adapters.kafka.standing import kept_configuration, standing_configurations
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core import advice
-from triggerstream.core.errors import ConfigError, DecodeError, LogError, UsageError
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import ConfigApplied
-from triggerstream.core.ids import AppId, ConfigHash
+from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
-from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.configure import check_succession, configuration_record
+from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.operations.administration import Change
 from triggerstream.engine.ports import ConfigurationText
 from triggerstream.wire.events import decode
-from triggerstream.wire.marks import CheckpointMark
 from triggerstream.wire.records import NewRecord, Record
-from triggerstream.wire.signature import SIGNATURE_HEADER
 
 _TIMEOUT_S = 60.0
 _RECORD_BYTES = 1_024
 """Maximum size of a record without the text of the file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Standing:
-    """The configuration in force in a partition. ``record``: its event, if the log still holds it."""
-
-    number: int = 0
-    hash: ConfigHash | None = None
-    offset: int = -1
-    record: Record | None = None
 
 
 async def apply(
@@ -86,7 +71,9 @@ async def apply(
         )
         if blocked:
             raise LogError(f"cannot tell which configuration is in force; nothing was applied: {blocked}")
-        standing = await _standing(reader, connection, app, layout, partitions, timeout_s=timeout_s)
+        standing = await standing_configurations(
+            reader, connection, app, layout, partitions, timeout_s=timeout_s
+        )
         records: dict[int, NewRecord] = {}
         for number, found in standing.items():
             record = configuration_record(config, replaces=found.hash, number=found.number)
@@ -121,12 +108,14 @@ async def in_force(
     async with translated(f"cannot read {topics.events}", timeout_s=timeout_s):
         layout = await _layout(connection, app, timeout_s=timeout_s)
         async with connection.running(connection.reader(wait_ms=POLL_MS)) as reader:
-            standing = (await _standing(reader, connection, app, layout, [0], timeout_s=timeout_s))[0]
+            standing = (
+                await standing_configurations(reader, connection, app, layout, [0], timeout_s=timeout_s)
+            )[0]
     if standing.hash is None:
         return None
     if standing.record is not None:
         event = decode(standing.record)
-        assert isinstance(event, ConfigApplied)  # noqa: S101 - for the type checker: see `_accepted`
+        assert isinstance(event, ConfigApplied)  # noqa: S101 - for the type checker: `standing` reads no other
         return ConfigurationText(
             offset=standing.offset,
             arrival_us=standing.record.arrival_us,
@@ -134,7 +123,7 @@ async def in_force(
             text=event.text,
             number=standing.number,
         )
-    return await _kept(connection, app, standing.hash)
+    return await kept_configuration(connection, app, standing.hash)
 
 
 async def _layout(connection: Connection, app: AppId, *, timeout_s: float) -> Layout:
@@ -149,16 +138,6 @@ async def _layout(connection: Connection, app: AppId, *, timeout_s: float) -> La
         partitions = await placing_partitions(connection, app, client)
         cluster = await describe(client, [events])
     return Layout(cluster=cluster, events=cluster.topics[events], partitions=partitions, marked=False)
-
-
-async def _kept(connection: Connection, app: AppId, wanted: ConfigHash) -> ConfigurationText | None:
-    """The configuration from the changelog of partition 0, for a log that has lost its record."""
-    view = KafkaReader(connection, app)
-    try:
-        found = [one for one in await view.configurations() if one.hash == wanted]
-    finally:
-        await view.close()
-    return found[-1] if found else None
 
 
 async def _refuse_unkept(
@@ -228,104 +207,3 @@ async def _blocked(
                 "another program; what follows is read once it ends"
             )
         await asyncio.sleep(POLL_MS / 1000)
-
-
-async def _standing(
-    reader: AIOKafkaConsumer,
-    connection: Connection,
-    app: AppId,
-    layout: Layout,
-    partitions: Collection[int],
-    *,
-    timeout_s: float,
-) -> dict[int, _Standing]:
-    """The configuration in force in each of ``partitions``."""
-    topics = Topics.of(app)
-    marks = await newest_marks(connection, app, timeout_s=timeout_s) if layout.marked else {}
-    configurations = ConfigurationCache()
-    found: dict[int, _Standing] = {}
-    for number in partitions:
-        mark = marks.get(number)
-        if not isinstance(mark, CheckpointMark) or mark.identity != layout.identity:
-            mark = None  # offsets of another log mean nothing here
-        async with translated(f"cannot read {topics.events}", timeout_s=timeout_s):
-            place = TopicPartition(topics.events, number)
-            found[number] = await _follow(reader, connection, app, place, mark, configurations=configurations)
-    return found
-
-
-async def _follow(
-    reader: AIOKafkaConsumer,
-    connection: Connection,
-    app: AppId,
-    place: TopicPartition,
-    mark: CheckpointMark | None,
-    *,
-    configurations: ConfigurationCache,
-) -> _Standing:
-    """The configuration in force at the end of a partition, once its owner has folded everything."""
-    first, end = (await committed_extents(reader, [place]))[place]
-    lost = LostRanges(connection, app, place.partition)
-    standing = _Standing()
-    begin = first
-    if mark is not None and mark.configuration is not None:
-        known = mark.configuration
-        record = await _record(reader, place, known.offset, first, lost)
-        if record is not None:
-            _refuse_without_key(record, connection, app)
-        standing = _Standing(number=known.number, hash=known.hash, offset=known.offset, record=record)
-        begin = max(first, mark.offset)
-    async with aclosing(read_range(reader, place, begin, end, after_lost=lost.after)) as read:
-        async for records, _ in read:
-            for record in records:
-                if record.key is None:
-                    standing = _accepted(
-                        record_of(record), connection, app, standing, configurations=configurations
-                    )
-    return standing
-
-
-async def _record(
-    reader: AIOKafkaConsumer, place: TopicPartition, offset: int, first: int, lost: LostRanges
-) -> Record | None:
-    """The record at ``offset``; None if there is none, or if it is before ``first``, where the log begins."""
-    if offset < first:
-        return None
-    async with aclosing(read_range(reader, place, offset, offset + 1, most=1, after_lost=lost.after)) as read:
-        async for records, _ in read:
-            for found in records:
-                return record_of(found)
-    return None
-
-
-def _accepted(
-    record: Record,
-    connection: Connection,
-    app: AppId,
-    standing: _Standing,
-    *,
-    configurations: ConfigurationCache,
-) -> _Standing:
-    """The configuration in force after ``record``; a record that would be a dead letter has no effect."""
-    control = connection.security.control
-    try:
-        event = decode(record)
-        if control is not None:
-            event = control.authenticate(app, record, event)
-        if not isinstance(event, ConfigApplied):
-            return standing
-        number = check_succession(event, replaces=standing.hash, number=standing.number)
-        configurations.read(event.text)
-    except (DecodeError, ConfigError):
-        return standing
-    _refuse_without_key(record, connection, app)
-    return _Standing(number=number, hash=event.hash, offset=record.offset, record=record)
-
-
-def _refuse_without_key(record: Record, connection: Connection, app: AppId) -> None:
-    signed = any(name == SIGNATURE_HEADER for name, _ in record.headers)
-    if signed and connection.security.control is None:
-        raise UsageError(
-            f"the configuration of {app} is signed: name the app's control key as control_key_file in the "
-            "file of --kafka-config; what is not signed would not be taken"
-        )
