@@ -28,7 +28,7 @@ from triggerstream import bootstrap, variables
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.cli.commands.demo import COMPLETE, FIRES, LACKING
 from triggerstream.cli.dev.children import Child, start_valkey
-from triggerstream.cli.options import quiet
+from triggerstream.cli.opening import quiet
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of

@@ -1,13 +1,10 @@
-"""Options and connections that several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,10 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from triggerstream import variables
-from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json
-from triggerstream.engine.ports import Log, Reader
 from triggerstream.settings import (
     DEFAULT_APP,
     DEFAULT_DIRECTORY,
@@ -30,12 +25,8 @@ from triggerstream.settings import (
 
 if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
-    from triggerstream.engine.configuration_cache import ConfigurationCache
-    from triggerstream.engine.operations.administration import Administration
-    from triggerstream.engine.queries.view import View
 
 _LOST = re.compile("([0-9]{1,10}):([0-9]{1,18})-([0-9]{1,18})")
-_T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -187,13 +178,13 @@ def _kafka_app(at: str | None, kafka: str | None, app: str) -> KafkaAddress:
         return kafka_address(kafka, app)
     address = None if at is None else locate(at)
     if not isinstance(address, KafkaAddress):
-        raise _no_kafka(address, f"a {context.info_name} works on an app in Kafka")
+        raise no_kafka(address, f"a {context.info_name} works on an app in Kafka")
     if "app" in given:
         raise UsageError(f"{variables.AT} names the app already: leave out --app, or add --kafka")
     return address
 
 
-def _no_kafka(address: Address | None, why: str) -> UsageError:
+def no_kafka(address: Address | None, why: str) -> UsageError:
     """The error of a command for apps in Kafka if ``address`` is none of them; ``why``: the reason."""
     named = "" if address is None else f"{address}: "
     return UsageError(f"{named}{why}: name one with --at kafka://HOST:PORT/APP or {variables.AT}")
@@ -329,87 +320,3 @@ def json_value(text: str, option: str) -> Json:
         if isinstance(exc.__cause__, JSONDecodeError):
             raise NotJsonError(str(exc), param_hint=option) from exc
         raise UsageError(f"{option}: {exc}") from exc
-
-
-def run(work: Coroutine[Any, Any, _T]) -> _T:
-    """The result of ``work``."""
-    return asyncio.run(work)
-
-
-def existing(at: str) -> Address:
-    """The address that ``--at`` names; a database must be there already.
-
-    Raises:
-        UsageError: there is no database; a command that reads never creates one.
-    """
-    address = locate(at)
-    quiet()
-    missing = address.missing_file
-    if missing is not None:
-        raise UsageError(
-            f"{missing}: there is no triggerstream here yet: {advice.begin_directory(variables.AT)}"
-        )
-    return address
-
-
-def quiet() -> None:
-    """Limit what libraries log to standard error: nothing of aiokafka, a bounded number of lines of others.
-
-    A command prints the error that it raises, in one line.
-    """
-    from triggerstream.engine.loglimit import LIMIT
-
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-    logging.getLogger("aiokafka").propagate = False
-    if logging.lastResort is not None:
-        logging.lastResort.addFilter(LIMIT)
-
-
-def administered(at: str | None, why: str) -> Administration:
-    """The administration of the app that ``--at`` names; ``why``: the reason why it must be in Kafka.
-
-    Raises:
-        UsageError: it names no app in Kafka.
-    """
-    from triggerstream import bootstrap
-
-    address = None if at is None else locate(at)
-    if address is None or not address.administered:
-        raise _no_kafka(address, why)
-    quiet()
-    return bootstrap.administration(address)
-
-
-@asynccontextmanager
-async def viewing(at: str) -> AsyncIterator[View]:
-    """A view of the sessions at the address that ``--at`` names."""
-    from triggerstream.engine.configuration_cache import ConfigurationCache
-    from triggerstream.engine.queries.view import View
-
-    configurations = ConfigurationCache()
-    async with reading(at, configurations) as reader:
-        yield View(reader, app=existing(at).app, configurations=configurations)
-
-
-@asynccontextmanager
-async def reading(at: str, configurations: ConfigurationCache | None = None) -> AsyncIterator[Reader]:
-    """A reader at the address that ``--at`` names, which takes parsed tasks files from ``configurations``."""
-    from triggerstream import bootstrap
-
-    reader = bootstrap.reader(existing(at), configurations)
-    try:
-        yield reader
-    finally:
-        await reader.close()
-
-
-@asynccontextmanager
-async def appending(at: str) -> AsyncIterator[Log]:
-    """The log at the address that ``--at`` names, to append to."""
-    from triggerstream import bootstrap
-
-    log = bootstrap.log(existing(at))
-    try:
-        yield log
-    finally:
-        await log.close()

@@ -33,7 +33,7 @@ from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.cli.dev.children import Child
-from triggerstream.cli.options import quiet
+from triggerstream.cli.opening import quiet
 from triggerstream.cli.printing import brief, table
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import TriggerstreamError

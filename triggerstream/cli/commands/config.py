@@ -11,15 +11,8 @@ from pathlib import Path
 import click
 
 from triggerstream.cli.findings import finding_fields, finding_line
-from triggerstream.cli.options import (
-    administered,
-    at_option,
-    existing,
-    json_option,
-    kafka_at_option,
-    reading,
-    run,
-)
+from triggerstream.cli.opening import administered, existing, reading, run
+from triggerstream.cli.options import at_option, json_option, kafka_at_option
 from triggerstream.cli.printing import Styled, json_line, print_line, print_lines
 from triggerstream.core import advice
 from triggerstream.core.errors import Finding

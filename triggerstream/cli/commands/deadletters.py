@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from triggerstream.cli.options import appending, at_option, existing, json_option, reading, run
+from triggerstream.cli.opening import appending, existing, reading, run
+from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.orders import unfolded, wait_option
 from triggerstream.cli.printing import compact, json_line, print_line, table, text
 from triggerstream.core import advice

@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from triggerstream import variables
-from triggerstream.cli.options import at_option, existing, json_option, quiet, run
+from triggerstream.cli.opening import existing, quiet, run
+from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core import advice
 from triggerstream.core.errors import TriggerstreamError

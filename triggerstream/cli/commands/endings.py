@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import appending, at_option, json_option, reading, run
+from triggerstream.cli.opening import appending, reading, run
+from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.orders import answer_fields, giver_options, not_known
 from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core.events import Close, Erase

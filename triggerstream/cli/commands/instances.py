@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from triggerstream.cli.commands.sessions import STATUSES
-from triggerstream.cli.options import Duration, appending, at_option, json_option, json_value, run, viewing
+from triggerstream.cli.opening import appending, run, viewing
+from triggerstream.cli.options import Duration, at_option, json_option, json_value
 from triggerstream.cli.orders import answer_fields, giver_options, not_known
 from triggerstream.cli.printing import compact, json_line, print_line, status_text, table
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip

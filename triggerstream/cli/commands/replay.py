@@ -10,24 +10,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from triggerstream.cli.options import at_option, existing, json_option, run
-from triggerstream.cli.printing import compact, json_line, print_line, table
+from triggerstream.cli.opening import existing, run
+from triggerstream.cli.options import at_option, json_option
+from triggerstream.cli.printing import json_line, print_line
+from triggerstream.cli.replay_lines import (
+    checked_fields,
+    difference_fields,
+    json_new_commands,
+    pace,
+    rebuilt_fields,
+    show_checked,
+    show_differences,
+    show_fold,
+    show_rebuilt,
+)
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
-from triggerstream.core.ids import Json, JsonObject
 from triggerstream.settings import locate
 
 if TYPE_CHECKING:
     from triggerstream.engine.replay.archive import Archive, OnProgress
-    from triggerstream.engine.replay.check import Checked
-    from triggerstream.engine.replay.rebuild import Rebuilt
-    from triggerstream.engine.replay.refold import Difference
-
-_LONG = 400
-_LINES = 20
-"""Differences of a partition that people are shown; --json has up to 1,000."""
 
 
 class FromOffset(click.ParamType):
@@ -133,12 +136,12 @@ async def _check(at: str, *, as_json: bool) -> bool:
     for one in found:
         if as_json:
             for difference in one.differences:
-                json_line(_difference_fields(one.partition, difference))
-            _json_new_commands(one)
-            json_line(_checked_fields(one))
+                json_line(difference_fields(one.partition, difference))
+            json_new_commands(one)
+            json_line(checked_fields(one))
         else:
-            _show_differences(one)
-            _show_fold(one)
+            show_differences(one)
+            show_fold(one)
     agrees = all(one.agrees for one in found) and misplaced is None and not lost
     for (partition, offset), session in sorted(lost.items()):
         if as_json:
@@ -156,10 +159,10 @@ async def _check(at: str, *, as_json: bool) -> bool:
         else:
             print_line(str(misplaced))
     if not as_json:
-        _show_checked(found)
+        show_checked(found)
         events = sum(one.events for one in found)
         said = "everything is as the log has it" if agrees else "not everything is as the log has it"
-        print_line(f"{said}: {_pace(events, started)}")
+        print_line(f"{said}: {pace(events, started)}")
         if any(one.differing for one in found):
             print_line(advice.rebuild(at))
     return agrees
@@ -191,14 +194,14 @@ async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
             found = await rebuild(archives, options, on_progress, beyond=beyond)
     if as_json:
         for one in found:
-            _json_new_commands(one)
-            json_line(_rebuilt_fields(one, dry_run=dry_run))
+            json_new_commands(one)
+            json_line(rebuilt_fields(one, dry_run=dry_run))
         return
     for one in found:
-        _show_fold(one)
-    _show_rebuilt(found)
+        show_fold(one)
+    show_rebuilt(found)
     said = "nothing was changed" if dry_run else "rebuilt: engines may start again"
-    print_line(f"{said}: {_pace(sum(one.events for one in found), started)}")
+    print_line(f"{said}: {pace(sum(one.events for one in found), started)}")
 
 
 @asynccontextmanager
@@ -244,128 +247,3 @@ def _progress(partitions: int) -> Iterator[OnProgress]:
 
 
 # ---- what is printed ----------------------------------------------------------------------------
-
-
-def _difference_fields(partition: int, difference: Difference) -> JsonObject:
-    fields: JsonObject = {"partition": partition, "session": difference.session, "place": difference.place}
-    for name, text in (("kept", difference.kept), ("log", difference.log)):
-        if text is not None:
-            value: Json = orjson.loads(text)
-            fields[name] = value
-    return fields
-
-
-def _checked_fields(one: Checked) -> JsonObject:
-    return compact(
-        {
-            "partition": one.partition,
-            "offset": one.offset,
-            "events": one.events,
-            "sessions": one.sessions,
-            "differing": one.differing,
-            "agrees": one.agrees,
-            "fold": one.fold,
-            "refused": one.refused,
-        }
-    )
-
-
-def _rebuilt_fields(one: Rebuilt, *, dry_run: bool) -> JsonObject:
-    return compact(
-        {
-            "partition": one.partition,
-            "offset": one.offset,
-            "source": one.source.value,
-            "events": one.events,
-            "sessions": one.sessions,
-            "elsewhere": one.elsewhere,
-            "toDecide": one.to_decide,
-            "fold": one.fold,
-            "lost": one.lost.sessions or None,
-            "rebuilt": not dry_run,
-        }
-    )
-
-
-def _show_differences(one: Checked) -> None:
-    if one.refused is not None:
-        print_line(f"partition {one.partition}: {one.refused}")
-    for difference in one.differences[:_LINES]:
-        line = str(difference)
-        print_line(f"partition {one.partition}: {line if len(line) <= _LONG else line[: _LONG - 1] + '…'}")
-    if len(one.differences) > _LINES:
-        print_line(f"partition {one.partition}: there are more: --json has up to 1,000")
-
-
-def _json_new_commands(one: Checked | Rebuilt) -> None:
-    for new in one.new_commands:
-        json_line(
-            {
-                "partition": one.partition,
-                "session": new.session,
-                "instance": new.instance,
-                "newCommand": new.command,
-            }
-        )
-
-
-def _show_fold(one: Checked | Rebuilt) -> None:
-    """Print the sessions' fold version if it differs, and the commands that only this release decides."""
-    from triggerstream.core.tasks import FOLD_VERSION
-
-    if one.fold is None:
-        return
-    which = f"version {one.fold} of the fold, and this release has {FOLD_VERSION}"
-    print_line(f"partition {one.partition}: its sessions were folded with {which}")
-    for new in one.new_commands[:_LINES]:
-        said = f"only this release decides {new.instance} of session {new.session}, command {new.command}"
-        print_line(f"partition {one.partition}: {said}")
-    if len(one.new_commands) > _LINES:
-        more = f"there are {len(one.new_commands):,} such commands: --json has all"
-        print_line(f"partition {one.partition}: {more}")
-
-
-def _show_checked(found: Sequence[Checked]) -> None:
-    table(
-        ["partition", "up to offset", "events", "sessions", "differing"],
-        [
-            [
-                str(one.partition),
-                str(one.offset),
-                f"{one.events:,}",
-                f"{one.sessions:,}",
-                f"{one.differing:,}" if one.refused is None else "not checked",
-            ]
-            for one in found
-        ],
-    )
-
-
-def _show_rebuilt(found: Sequence[Rebuilt]) -> None:
-    table(
-        ["partition", "continues at", "according to", "events", "sessions", "commands to decide"],
-        [
-            [
-                str(one.partition),
-                str(one.offset),
-                _SOURCES[one.source.value],
-                f"{one.events:,}",
-                f"{one.sessions:,}",
-                "" if one.to_decide is None else f"{one.to_decide:,}",
-            ]
-            for one in found
-        ],
-    )
-
-
-_SOURCES = {
-    "checkpoint": "its checkpoint",
-    "group": "the group's offset",
-    "given": "--from-offset",
-    "empty": "an empty log",
-}
-
-
-def _pace(events: int, started: float) -> str:
-    took_s = max(time.monotonic() - started, 0.001)
-    return f"{events:,} events in {took_s:.1f} s, {events / took_s:,.0f} a second"

@@ -10,7 +10,8 @@ import click
 from msgspec import structs
 
 from triggerstream.cli.commands.endings import close, erase, export
-from triggerstream.cli.options import Duration, at_option, json_option, run, viewing
+from triggerstream.cli.opening import run, viewing
+from triggerstream.cli.options import Duration, at_option, json_option
 from triggerstream.cli.printing import (
     brief,
     console,

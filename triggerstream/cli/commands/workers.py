@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.options import administered, json_option, kafka_at_option, run
+from triggerstream.cli.opening import administered, run
+from triggerstream.cli.options import json_option, kafka_at_option
 from triggerstream.cli.printing import json_line, print_line
 
 if TYPE_CHECKING:
