@@ -79,6 +79,8 @@ def test_backoff_grows_by_its_factor_up_to_its_limit() -> None:
     ("retry", "retries", "wait_us"),
     [
         (Retry(max=1), 7, 0),
+        (Retry(max=1, factor=10.0), 10**6, 0),
+        (Retry(max=1, backoff_us=1), 0, 1),
         (Retry(max=1, backoff_us=SECOND), 7, SECOND),
         (Retry(max=1, backoff_us=SECOND, factor=1.5), 2, 2_250_000),
         (Retry(max=1, backoff_us=SECOND, max_backoff_us=1), 0, 1),

@@ -51,12 +51,12 @@ def test_task_needs_each_trigger_once_in_the_files_order() -> None:
 
 
 def test_configuration_finds_tasks_by_name_by_place_and_by_trigger() -> None:
-    t, u, v = task("t", "a", "b"), task("u", "c", unless=("a",)), task("v", "d", unless=("d",))
+    t, u, v = task("t", "a", "b"), task("u", "c", unless=("a",)), task("d", "d", unless=("d",))
     config = configuration("{}", t, u, v)
-    assert config.by_name == {"t": t, "u": u, "v": v}
-    assert config.places == {"t": 0, "u": 1, "v": 2}
+    assert config.by_name == {"t": t, "u": u, "d": v}
+    assert config.places == {"t": 0, "u": 1, "d": 2}
     assert config.users == {"a": (t, u), "b": (t,), "c": (u,), "d": (v,)}
-    assert config.among(map(TaskName, ("v", "other", "t"))) == [t, v]
+    assert config.among(map(TaskName, ("d", "other", "t"))) == [t, v]
 
 
 def test_size_of_a_configuration_is_that_of_its_text_in_bytes() -> None:

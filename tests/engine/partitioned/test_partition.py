@@ -254,6 +254,31 @@ async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> N
     assert bench.durable.group_offset == 2
 
 
+async def test_lag_monitors_see_what_is_durable_once_it_is_due_without_another_event(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(group_offset_every_s=0.2))
+    await partition.open()
+    await bench.fold(partition)
+    assert bench.durable.group_offset == 1
+    bench.fire("s", "a")
+    await bench.fold(partition)
+    await eventually(lambda: bench.durable.group_offset == 2, within_s=30, what="not committed")
+    await partition.close()
+
+
+async def test_the_group_offset_is_committed_again_to_keep_it_alive(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(timing=Timing(keep_alive_s=0.05))
+    await partition.open()
+    await bench.fold(partition)
+    written = len(bench.durable.changelog)
+    for _ in range(2):
+        bench.durable.group_offset = None
+        await eventually(lambda: bench.durable.group_offset == 1, within_s=30, what="not committed")
+    assert len(bench.durable.changelog) == written
+    await partition.close()
+
+
 @pytest.mark.slow
 async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) -> None:
     bench.configure()
