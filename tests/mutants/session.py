@@ -8,6 +8,7 @@ would take over a second: the 1,500 of ``core/fold.py`` need minutes this way, n
 from __future__ import annotations
 
 import difflib
+import faulthandler
 import gc
 import importlib
 import os
@@ -143,6 +144,8 @@ class ForkedRuns:
         self._items: list[pytest.Item] = []
         self._reached: dict[str, list[tuple[float, int]]] = defaultdict(list)
         """By function: the tests that reach it, each with its duration."""
+        self._limits_s: list[float] = []
+        """By number: how long a test may take."""
         self._running: dict[int, tuple[str, int]] = {}
         """By process: the mutant's name, and the pipe with the number of the test that fails."""
         self._kills: Counter[tuple[str, int]] = Counter()
@@ -197,7 +200,8 @@ class ForkedRuns:
             if not self._passes(item):
                 pytest.exit(f"{item.nodeid} fails without a mutant", returncode=1)
             took = time.monotonic() - begun
-            item.add_marker(pytest.mark.timeout(10 + 10 * took))
+            self._limits_s.append(10 + 10 * took)
+            item.add_marker(pytest.mark.timeout(self._limits_s[-1]))
             for function in mutmut._stats:  # noqa: SLF001
                 self._reached[function.rpartition(".")[2]].append((took, number))
 
@@ -205,6 +209,11 @@ class ForkedRuns:
         self._failed = False
         item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
         return not self._failed
+
+    def _passes_in_time(self, number: int) -> bool:
+        # A test that is over its limit may hang in the end of its event loop, too: then end the process.
+        faulthandler.dump_traceback_later(2 * self._limits_s[number], exit=True)
+        return self._passes(self._items[number])
 
     def _tests(self, name: str) -> list[int]:
         """The tests for a mutant: those first that have killed many, then the short ones."""
@@ -232,7 +241,7 @@ class ForkedRuns:
             os.dup2(nowhere, 2)
             os.environ[ACTIVE] = f"{self._mutants.dotted}.{name}"
             self._killed = write
-            survived = all(self._passes(self._items[number]) for number in tests)
+            survived = all(map(self._passes_in_time, tests))
         finally:
             os._exit(0 if survived else 1)
 
