@@ -20,8 +20,8 @@ def test_each_status_belongs_to_one_stage(stage: Stage) -> None:
 
 
 def test_sets_of_statuses_are_those_of_their_stages() -> None:
-    assert (WAITING, DECIDED, RESOLVED) == (
+    assert (
         STAGES[Stage.WAITING],
         STAGES[Stage.DECIDED],
         STAGES[Stage.RESOLVED],
-    )
+    ) == (WAITING, DECIDED, RESOLVED)
