@@ -6,8 +6,9 @@ from typing import Any
 
 from tests.core.story import SECOND, START_US, Story, task
 from triggerstream.core.events import FailureReason
-from triggerstream.core.ids import TaskName
+from triggerstream.core.ids import InstanceId, TaskName
 from triggerstream.core.projections import explain, stored, timeline, waits_for
+from triggerstream.core.state import Status
 from triggerstream.core.tasks import Rules
 from triggerstream.wire.answers import to_json
 from triggerstream.wire.instants import format_instant
@@ -153,7 +154,9 @@ def test_decision_of_an_earlier_configuration_is_marked() -> None:
     story = Story({"t": task("a")})
     story.fire("a")
     story.apply({"t": task("a", queue="other")})
-    assert says(story)["t#0"].endswith("; decided under an earlier configuration")
+    assert says(story) == {
+        "t#0": "was decided; no worker has started it yet; decided under an earlier configuration"
+    }
 
 
 def test_triggers_that_no_task_uses_are_shown_as_seen() -> None:
@@ -165,9 +168,12 @@ def test_triggers_that_no_task_uses_are_shown_as_seen() -> None:
 
 def test_forgotten_instances_are_counted() -> None:
     story = Story({"$bounds": {"resolvedInstances": 2}, "t": task(andEvery="a")})
+    found = []
     for n in range(5):
         story.fire("a")
         story.finished(f"t#{n}")
+        found.append(explained(story)["tasks"][0].get("forgotten"))
+    assert found == [None, None, 1, 2, 3]
     (shown,) = explained(story)["tasks"]
     assert shown["forgotten"] == 3
     assert [i["instance"] for i in shown["instances"]] == ["t#3", "t#4"]
@@ -466,3 +472,42 @@ def test_stored_session_has_the_facts_of_its_instances() -> None:
     story.close()
     closed: Any = to_json(stored(story.session, story.state))
     assert (closed["generation"], closed["closed"], closed["refused"]) == (1, True, 1)
+
+
+def test_states_that_events_do_not_lead_to_are_said_in_words_too() -> None:
+    story = Story({"t": task("a", "b", "c", "d")})
+    story.fire("a")
+    assert says(story) == {"t#0": "waits for b, c and d"}
+    story.instance("t#0").status = Status.HELD
+    assert says(story) == {"t#0": "is held"}
+    story.instance("t#0").status = Status.FAILED
+    assert says(story) == {"t#0": "failed: no error was given"}
+
+
+def test_decisions_from_before_the_timeline_are_left_out_of_it() -> None:
+    story = Story({"t": task("a"), "u": task("b")})
+    story.fire("a")
+    story.fire("b")
+    state = story.state
+    assert state is not None
+
+    def decided() -> list[str | None]:
+        rows = timeline(story.rules, story.session, state)
+        return [row.instance for row in rows if row.what == "decided"]
+
+    assert decided() == ["t#0", "u#0"]
+    state.positions = state.positions[1:]
+    assert decided() == ["u#0"]
+    state.positions = []
+    assert decided() == ["t#0", "u#0"]
+
+
+def test_instance_is_found_by_its_id() -> None:
+    story = full_story()
+    assert story.state is not None
+    session = explain(story.rules, story.session, story.state)
+    for name in ("t#0", "t#1", "u#0", "x#0"):
+        found = session.find(InstanceId(name))
+        assert found is not None
+        assert found.instance == name
+    assert session.find(InstanceId("t#2")) is None

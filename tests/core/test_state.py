@@ -16,12 +16,12 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", Stage)
 def test_each_status_belongs_to_one_stage(stage: Stage) -> None:
-    assert {status for status in Status if stage_of(status) is stage} == STAGES[stage]
+    assert {status.value for status in Status if stage_of(status) is stage} == STAGES[stage]
 
 
-def test_sets_of_statuses_are_those_of_their_stages() -> None:
-    assert (
-        STAGES[Stage.WAITING],
-        STAGES[Stage.DECIDED],
-        STAGES[Stage.RESOLVED],
-    ) == (WAITING, DECIDED, RESOLVED)
+@pytest.mark.parametrize(
+    ("statuses", "stage"),
+    [(WAITING, Stage.WAITING), (DECIDED, Stage.DECIDED), (RESOLVED, Stage.RESOLVED)],
+)
+def test_sets_of_statuses_are_those_of_their_stages(statuses: frozenset[Status], stage: Stage) -> None:
+    assert {status.value for status in statuses} == STAGES[stage]

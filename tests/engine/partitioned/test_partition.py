@@ -969,7 +969,44 @@ async def test_a_transaction_takes_what_waits_up_to_its_bound(
         await partition.reached(5)
     assert [letter.record.offset for letter in bench.durable.dead_letters] == list(range(5))
     assert (partition.counters.checkpoints, partition.counters.batches) == (transactions, 5)
+    assert 0 <= partition.counters.took.sum_s < 60
+    assert sum(partition.counters.took.counts) == transactions
     await partition.close()
+
+
+async def test_timers_that_are_appended_are_counted(bench: Bench) -> None:
+    def appended() -> int:
+        return sum(b"triggerstream.timer" in (record.value or b"") for record in bench.durable.log)
+
+    bench.configure('{"t": {"after": ["a"], "run": "r", "retry": {"max": 1, "backoff": "5s"}}}')
+    partition = bench.partition()
+    await partition.open()
+    async with folding(bench, partition):
+        for session in ("r", "s"):
+            before = appended()
+            bench.fire(session, "a")
+            await partition.reached(len(bench.durable.log))
+            command = _json(bench.durable.commands[-1])
+            data = {"instance": command["instance"], "command": command["id"], "error": "e"}
+            value = dumps({"type": "triggerstream.task.failed", "data": data})
+            bench.durable.add(NewRecord(key=session.encode(), value=value))
+            # By the clock of the partition it is due at once: the log's records are from 1970.
+            while appended() == before:  # noqa: ASYNC110 - the log is a list
+                await asyncio.sleep(0.001)
+            await partition.reached(len(bench.durable.log))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert bench.failures == []
+    assert partition.counters.timers == appended() >= 2
+    await partition.close()
+
+
+async def test_two_calls_close_a_partition_once(bench: Bench) -> None:
+    partition = bench.partition()
+    await partition.open()
+    bench.durable.calls.clear()
+    await asyncio.gather(partition.close(), partition.close())
+    assert bench.durable.calls == ["close"]
 
 
 async def test_an_error_of_the_fold_ends_the_process_and_nothing_of_its_part_is_durable(bench: Bench) -> None:

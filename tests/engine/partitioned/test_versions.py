@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import AppId
+from triggerstream.core.ids import AppId, Json, JsonObject
 from triggerstream.core.tasks import AppliedConfiguration, PastConfiguration, Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache, shelve
 from triggerstream.engine.migration import MOST_TEXT_BYTES, MOST_VERSIONS, overdue_before
@@ -20,11 +22,13 @@ from triggerstream.engine.partitioned.versions import (
     StoredHistory,
     history_entries,
     history_texts,
+    is_history,
     read_history,
     stored_history,
 )
 from triggerstream.wire import tasksfile
-from triggerstream.wire.json import dumps
+from triggerstream.wire.json import dumps, loads
+from triggerstream.wire.marks import CHECKPOINT_KEY
 
 APP = AppId("test")
 
@@ -131,6 +135,104 @@ def test_a_text_that_is_missing_or_another_one_is_named() -> None:
     assert read_history(kept.get, ConfigurationCache()).rules(APP).current.offset == 2, "nobody needs it yet"
     with pytest.raises(DecodeError, match=r"the text of configuration \w+ is missing"):
         history_texts(kept.get)
+
+
+def test_a_history_is_read_with_all_its_facts() -> None:
+    rules = Rules(app=APP).apply(numbered(3, 1, at=7)).apply(numbered(5, 2, at=8))
+    kept: dict[bytes, bytes] = {}
+    put(kept, history_entries(rules, StoredHistory()))
+    texts = [text_of(number) for number in (1, 2)]
+    facts = [
+        (offset, 10 * offset, number, tasksfile.read(text, name="t").hash)
+        for offset, number, text in ((3, 7, texts[0]), (5, 8, texts[1]))
+    ]
+    stored = read_history(kept.get, ConfigurationCache())
+    assert not stored.former
+    assert [(one.offset, one.arrival_us, one.number, one.hash) for one in stored.versions] == facts
+    assert [one.size for one in stored.versions] == [len(text) for text in texts]
+    found = history_texts(kept.get)
+    assert [(one.offset, one.arrival_us, one.number, one.hash) for one in found] == facts
+    assert [one.text for one in found] == texts
+    written = stored_history(rules, kept.get, ConfigurationCache())
+    assert written == stored
+    assert [one.config.text for one in written.versions] == texts
+
+
+def numbered(offset: int, number: int, *, at: int) -> AppliedConfiguration:
+    return replace(applied(offset, number), number=at)
+
+
+def test_versions_of_the_former_format_are_counted_where_they_have_no_number() -> None:
+    rules = Rules(app=APP).apply(applied(3, 1)).apply(applied(5, 2))
+    value = loads(former(rules))
+    assert isinstance(value, dict)
+    configurations = value["configurations"]
+    assert isinstance(configurations, list)
+    assert isinstance(configurations[1], dict)
+    for number, shown in ((None, 2), (9, 9)):
+        configurations[1]["number"] = number
+        kept = {FORMER_KEY: dumps(value)}
+        stored = read_history(kept.get, ConfigurationCache())
+        assert stored.former
+        facts = [(3, 30, 1), (5, 50, shown)]
+        assert [(one.offset, one.arrival_us, one.number) for one in stored.versions] == facts
+        assert [(one.offset, one.arrival_us, one.number) for one in history_texts(kept.get)] == facts
+        assert [one.size for one in stored.versions] == [len(text_of(1)), len(text_of(2))]
+
+
+def test_keys_of_the_history_are_told_from_others() -> None:
+    keys = [VERSIONS_KEY, VERSIONS_KEY + b":1", TEXT_PREFIX + b"0", FORMER_KEY]
+    assert all(map(is_history, keys))
+    assert not any(map(is_history, [CHECKPOINT_KEY, FORMER_KEY + b"x", b"s", b""]))
+
+
+ENTRY: JsonObject = {"offset": 1, "arrival": 2, "number": 3, "hash": "h", "bytes": 4, "text": "{}"}
+
+
+@pytest.mark.parametrize(("key", "name"), [(VERSIONS_KEY, "versions"), (FORMER_KEY, "configurations")])
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        (None, "must be an array"),
+        ([5], "must be an object, is a number"),
+        *(
+            ([{**ENTRY, field: wrong}], f"/{field}: must be ")
+            for field, wrong in (("offset", -1), ("arrival", "x"), ("number", -1), ("hash", ""))
+        ),
+    ],
+)
+def test_an_unreadable_history_is_refused_with_the_place(
+    key: bytes, name: str, items: Json, says: str
+) -> None:
+    kept = {key: dumps({"version": 1, name: items})}
+    with pytest.raises(DecodeError, match=rf"^/{name}:? ?{re.escape(says)}"):
+        read_history(kept.get, ConfigurationCache())
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "field"), [(VERSIONS_KEY, "versions", "bytes"), (FORMER_KEY, "configurations", "text")]
+)
+def test_a_fact_that_one_format_has_alone_is_needed_there(key: bytes, name: str, field: str) -> None:
+    entry = {one: value for one, value in ENTRY.items() if one != field}
+    kept = {key: dumps({"version": 1, name: [entry]})}
+    with pytest.raises(DecodeError, match=rf"^/{name}/{field}: must be .*, is missing$"):
+        read_history(kept.get, ConfigurationCache())
+
+
+@pytest.mark.parametrize(("key", "name"), [(VERSIONS_KEY, "versions"), (FORMER_KEY, "configurations")])
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([], "must be an object"),
+        ({}, "^/version: must be an integer of at least 1, is missing$"),
+        ({"version": 0}, "^/version: must be an integer of at least 1"),
+        ({"version": 2}, "^/version: 2 is newer than this release, which reads up to 1$"),
+    ],
+)
+def test_a_history_needs_a_version_that_is_known(key: bytes, name: str, value: Json, says: str) -> None:
+    entries = {**value, name: []} if isinstance(value, dict) else value
+    with pytest.raises(DecodeError, match=says):
+        read_history({key: dumps(entries)}.get, ConfigurationCache())
 
 
 def test_a_newer_format_is_refused() -> None:
