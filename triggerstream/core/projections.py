@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from msgspec.structs import replace
 
 from triggerstream.core.answers import (
@@ -22,12 +20,12 @@ from triggerstream.core.answers import (
     UnlessLeaf,
 )
 from triggerstream.core.deciding import timer_due_us
-from triggerstream.core.effects import Reason
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import CommandId, SessionId, TaskName, TriggerName, command_id, instance_id
 from triggerstream.core.merge import deep_merge
-from triggerstream.core.state import DECIDED, WAITING, Arrival, Instance, SessionState, Status
-from triggerstream.core.tasks import Configuration, Rules, Task
+from triggerstream.core.sentences import status_sentence
+from triggerstream.core.state import Arrival, Instance, SessionState, Status
+from triggerstream.core.tasks import Rules, Task
 
 
 def explain(
@@ -205,7 +203,7 @@ def _instance(
     shown = ExplainedInstance(
         instance=instance_id(name, instance.number),
         status=instance.status,
-        says=_says(rules.current.config, task, instance),
+        says=status_sentence(rules.current.config, task, instance),
         after=_leaves(task, state, instance),
         created_us=Instant(instance.created_us),
         changed_us=Instant(instance.changed_us),
@@ -259,64 +257,6 @@ def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[
             arrival = state.arrival(name, offset)
             leaves.append(Leaf(trigger=name, met=True, by=_by(arrival), data=arrival.data))
     return leaves
-
-
-def _says(config: Configuration, task: Task | None, instance: Instance) -> str:
-    """The status of the instance in one sentence."""
-    blockers = [] if task is None else [name for name in task.unless if name not in instance.noted]
-    says = _status_says(task, instance)
-    if instance.status in WAITING and instance.noted and blockers:
-        says += f"; abandoned once {_and(blockers)} arrives too"
-    if instance.reason is Reason.UNLESS and instance.status is Status.FAILED:
-        says += "; not tried again, because its `unless` was fulfilled"
-    elif instance.note is not None and instance.status not in WAITING:
-        says += f" ({instance.note})"
-    elif instance.reason is not None and instance.status in {Status.FAILED, Status.CANCELLED}:
-        says += f" ({instance.reason})"
-    if task is not None and instance.status in DECIDED and instance.sent is not None:
-        current = config.hash
-        if instance.sent.config != current:
-            says += "; decided under an earlier configuration"
-    return says
-
-
-def _status_says(task: Task | None, instance: Instance) -> str:
-    """The instance's status in words."""
-    missing = [] if task is None else [name for name in task.needs if name not in instance.captured]
-    match instance.status:
-        case Status.UNSTARTED if missing:
-            return f"waits for {_and(missing)}"
-        case Status.UNSTARTED:
-            return "has all its triggers; it is decided at the session's next event"
-        case Status.DELAYED:
-            return "waits to be tried again"
-        case Status.HELD:
-            return "is held"
-        case Status.SCHEDULED:
-            return "was decided; no worker has started it yet"
-        case Status.RUNNING:
-            return "is running"
-        case Status.FAILED:
-            return f"failed: {instance.error or 'no error was given'}"
-        case Status.FINISHED:
-            return "finished"
-        case Status.SKIPPED:
-            return "was skipped"
-        case Status.REPLAYED:
-            return "was replayed as a later instance"
-        case Status.ABANDONED:
-            return f"is blocked by `unless`: {_and(list(instance.noted))} arrived first"
-        case Status.EXPIRED:
-            return "expired before a worker started it"
-        case Status.CANCELLED:
-            return "was cancelled"
-        case _ as never:
-            assert_never(never)
-
-
-def _and(names: list[TriggerName]) -> str:
-    *others, last = names or [TriggerName("nothing")]
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _by(arrival: Arrival) -> Origin:
