@@ -50,7 +50,7 @@ from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger, StateStore
-from triggerstream.engine.ports import DeadLetterRow, Log, Reader, Store
+from triggerstream.engine.ports import Log, Reader, Store
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.queries.embedded import EmbeddedInspector, ReaderStates
 from triggerstream.engine.queries.index import Index, States
@@ -58,6 +58,7 @@ from triggerstream.engine.queries.inspector import Inspector
 from triggerstream.engine.queries.worker import PartitionStates, WorkerInspector
 from triggerstream.engine.replay.archive import Archive
 from triggerstream.engine.replay.changelog import ChangelogArchive
+from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
 from triggerstream.wire.marks import Identity

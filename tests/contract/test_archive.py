@@ -25,9 +25,9 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Cancel, Failed
 from triggerstream.core.ids import CommandId, InstanceId, SessionId
 from triggerstream.engine.partitioned.ports import FencedError
-from triggerstream.engine.ports import RefusedRow, SentRow
 from triggerstream.engine.replay.archive import Archive, RecordReader, fold_on, refold_of
 from triggerstream.engine.replay.refold import Kept, Refolded, differences
+from triggerstream.engine.rows import RefusedRow, SentRow
 from triggerstream.wire import commands
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord, Record

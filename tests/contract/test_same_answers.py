@@ -31,8 +31,9 @@ from triggerstream.core.commands import Decision
 from triggerstream.core.ids import AppId, CommandId, SessionId
 from triggerstream.engine.checkpoint import Checkpoint, Stored
 from triggerstream.engine.partitioned.ports import StateStore
-from triggerstream.engine.ports import Reader, RefusedRow, RescheduledRow, SentRow, Store
+from triggerstream.engine.ports import Reader, Store
 from triggerstream.engine.queries.index import Index
+from triggerstream.engine.rows import RefusedRow, RescheduledRow, SentRow
 from triggerstream.wire.records import NewRecord
 
 pytestmark = pytest.mark.laws

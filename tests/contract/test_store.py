@@ -17,7 +17,8 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
-from triggerstream.engine.ports import Log, Reader, RefusedRow, RescheduledRow, Resumed, SentRow, Store
+from triggerstream.engine.ports import Log, Reader, Store
+from triggerstream.engine.rows import RefusedRow, RescheduledRow, Resumed, SentRow
 from triggerstream.wire import commands
 from triggerstream.wire.records import NewRecord, Record
 

@@ -16,7 +16,7 @@ from triggerstream.core.tasks import (
     Rules,
     Version,
 )
-from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire import tasksfile
 
 CACHE_BYTES = 32 * 1024 * 1024

@@ -19,7 +19,7 @@ from triggerstream.core.ids import AppId, CommandId, SessionId, split_instance_i
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded.engine import EmbeddedEngine
-from triggerstream.engine.ports import OutboxRow, RefusedRow, RescheduledRow, Resumed, SentRow, Unmigrated
+from triggerstream.engine.rows import OutboxRow, RefusedRow, RescheduledRow, Resumed, SentRow, Unmigrated
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord, Record

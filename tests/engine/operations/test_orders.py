@@ -33,9 +33,9 @@ from triggerstream.engine.operations.orders import (
     give,
     target_in,
 )
-from triggerstream.engine.ports import DeadLetterRow, SessionRow
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.engine.queries.inspector import give_order, target_shown
+from triggerstream.engine.rows import DeadLetterRow, SessionRow
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
 

@@ -10,7 +10,7 @@ from triggerstream.core.ids import AppId, InstanceId, SessionId, TaskName, Trigg
 from triggerstream.core.state import SessionState, TaskRecord
 from triggerstream.engine.checkpoint import Stored
 from triggerstream.engine.operations.redrive import Ready, Redriven, prepare
-from triggerstream.engine.ports import DeadLetterRow
+from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 

@@ -16,9 +16,9 @@ from triggerstream.core.ids import AppId, CommandId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Decided, Stored
 from triggerstream.engine.configure import configuration_record
-from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.replay.refold import Kept, Refold, Refolded, differences
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire import state, tasksfile
 from triggerstream.wire.records import NewRecord, Record
 

@@ -21,7 +21,7 @@ from triggerstream.engine.operations.administration import (
     UnhandedCommands,
 )
 from triggerstream.engine.operations.rehome import MisplacedRecords
-from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.rows import ConfigurationText
 
 _GROUPS_S = 30.0
 

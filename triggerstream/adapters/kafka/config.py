@@ -22,7 +22,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.operations.administration import Change
-from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.events import decode
 from triggerstream.wire.records import NewRecord, Record
 

@@ -33,7 +33,7 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.versions import history_texts, is_history, read_history
-from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,

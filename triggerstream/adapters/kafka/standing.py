@@ -19,7 +19,7 @@ from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession
-from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.events import decode
 from triggerstream.wire.marks import CheckpointMark
 from triggerstream.wire.records import Record

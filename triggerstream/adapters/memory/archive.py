@@ -10,8 +10,8 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.replay.refold import Kept, Refolded
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire import commands
 from triggerstream.wire.records import Record
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from triggerstream.core.commands import Decision
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.engine.checkpoint import Stored
-from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow
+from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow
 from triggerstream.wire.records import NewRecord, Record
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from triggerstream.adapters.memory.database import MemoryDatabase, outbox_rows
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.wire.records import Record
 
 

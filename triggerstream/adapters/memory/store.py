@@ -14,7 +14,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId, CommandId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
-from triggerstream.engine.ports import (
+from triggerstream.engine.rows import (
     ConfigurationText,
     DeadLetterRow,
     OutboxRow,

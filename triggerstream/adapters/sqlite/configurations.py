@@ -7,7 +7,7 @@ import sqlite3
 from triggerstream.core import tasks
 from triggerstream.core.ids import ConfigHash
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.rows import ConfigurationText
 
 _INSERT = "INSERT INTO configurations (offset, arrival_us, hash, text, number) VALUES (?, ?, ?, ?, ?)"
 

@@ -22,7 +22,7 @@ from triggerstream.wire.records import Headers, NewRecord, Record
 SCHEMA = 2
 NOT_LEFT_OUT = -1
 """Value of ``left_out`` for a dead letter that is a record or a command; see
-``engine.ports.DeadLetterRow``."""
+``engine.rows.DeadLetterRow``."""
 _APPLICATION_ID = 0x7472_6967
 """``trig``: marks the file as ours (``PRAGMA application_id``)."""
 

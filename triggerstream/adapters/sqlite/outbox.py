@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from triggerstream.core.commands import Revoke
 from triggerstream.core.ids import CommandId, SessionId
 from triggerstream.engine.checkpoint import Decided
-from triggerstream.engine.ports import OutboxRow, SentRow
+from triggerstream.engine.rows import OutboxRow, SentRow
 
 
 def read_outbox(

@@ -15,7 +15,7 @@ from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, decode
 from triggerstream.adapters.sqlite.outbox import read_outbox
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.ports import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.records import Record
 

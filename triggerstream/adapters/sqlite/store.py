@@ -22,16 +22,9 @@ from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.ports import (
-    Clock,
-    OutboxRow,
-    RefusedRow,
-    RescheduledRow,
-    Resumed,
-    SentRow,
-    Unmigrated,
-)
+from triggerstream.engine.ports import Clock
 from triggerstream.engine.private_files import make_private_directory
+from triggerstream.engine.rows import OutboxRow, RefusedRow, RescheduledRow, Resumed, SentRow, Unmigrated
 from triggerstream.wire.records import Record
 
 _T = TypeVar("_T")

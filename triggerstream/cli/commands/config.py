@@ -19,7 +19,7 @@ from triggerstream.core.errors import Finding
 from triggerstream.core.printable import escape
 from triggerstream.core.tasks import NO_CONFIGURATION, Configuration
 from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.tasksfile import check
 

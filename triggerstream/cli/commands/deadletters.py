@@ -16,7 +16,8 @@ from triggerstream.cli.printing import compact, json_line, print_line, table, te
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
-from triggerstream.engine.ports import DeadLetterRow, Reader
+from triggerstream.engine.ports import Reader
+from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.present import words
 from triggerstream.wire.instants import format_instant
 

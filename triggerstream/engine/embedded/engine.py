@@ -24,8 +24,9 @@ from triggerstream.engine.configuration_cache import ConfigurationCache, rules_o
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import TOUCHES, Pace, overdue_before
-from triggerstream.engine.ports import Clock, Dispatcher, Log, RescheduledRow, Store
+from triggerstream.engine.ports import Clock, Dispatcher, Log, Store
 from triggerstream.engine.processor import PART_BYTES, Processor
+from triggerstream.engine.rows import RescheduledRow
 from triggerstream.engine.scan import Scan
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.engine.timers.service import TimerService

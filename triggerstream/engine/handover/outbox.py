@@ -12,7 +12,8 @@ from triggerstream.core.ids import CommandId
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.handover.destinations import RefusedDestination
 from triggerstream.engine.handover.pacing import Entry, Pacing, not_dispatchable
-from triggerstream.engine.ports import Clock, Dispatcher, RefusedRow, SentRow, Store
+from triggerstream.engine.ports import Clock, Dispatcher, Store
+from triggerstream.engine.rows import RefusedRow, SentRow
 from triggerstream.wire import commands
 
 logger = logging.getLogger(__name__)

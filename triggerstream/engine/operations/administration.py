@@ -12,7 +12,7 @@ from typing import Protocol
 
 from triggerstream.core.ids import ConfigHash
 from triggerstream.core.tasks import Configuration
-from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.rows import ConfigurationText
 
 
 class Severity(StrEnum):

@@ -19,7 +19,8 @@ from triggerstream.engine.operations.following import (
     last_positions,
     wait_until_folded,
 )
-from triggerstream.engine.ports import DeadLetterRow, Log, Reader
+from triggerstream.engine.ports import Log, Reader
+from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.engine.stored_states import UnreadableStateError
 from triggerstream.wire.events import ORIGIN_HEADER, decode, rehomed_headers
 from triggerstream.wire.records import NewRecord, Record

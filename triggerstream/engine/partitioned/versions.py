@@ -20,7 +20,7 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, PastConfiguration, Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache, with_history
-from triggerstream.engine.ports import ConfigurationText
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.json import as_object, dumps, integer, loads, optional_integer, text_of
 from triggerstream.wire.marks import RESERVED, check_version
 

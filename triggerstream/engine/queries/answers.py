@@ -72,7 +72,7 @@ class ShownDeadLetter(
     kw_only=True,
     rename={"at_us": "at", "last_offset": "lastOffset", "left_out": "leftOut"},
 ):
-    """A :class:`triggerstream.engine.ports.DeadLetterRow`; bytes that are not UTF-8 are replaced."""
+    """A :class:`triggerstream.engine.rows.DeadLetterRow`; bytes that are not UTF-8 are replaced."""
 
     number: int
     at_us: Instant

@@ -22,7 +22,6 @@ from triggerstream.core.state import Inert
 from triggerstream.core.tasks import AppliedConfiguration, Rules
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, Answer, SessionAfter, Target, outcomes
-from triggerstream.engine.ports import DeadLetterRow
 from triggerstream.engine.queries.answers import (
     DeadLettersPage,
     Overview,
@@ -30,6 +29,7 @@ from triggerstream.engine.queries.answers import (
     ShownDeadLetter,
     TaskRow,
 )
+from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
 ORDER_WAIT_S = 5.0

@@ -17,9 +17,9 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.ports import Commit, Ledger
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
-from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.replay.archive import RecordReader
 from triggerstream.engine.replay.refold import Kept, Refolded
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     RESERVED,

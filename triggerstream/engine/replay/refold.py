@@ -15,8 +15,8 @@ from triggerstream.core.ids import CommandId, Json, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Decided, Stored
 from triggerstream.engine.configuration_cache import shelve
-from triggerstream.engine.ports import ConfigurationText
 from triggerstream.engine.processor import Processor
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.engine.scan import Scan
 from triggerstream.wire import state
 from triggerstream.wire.events import origin_of
