@@ -202,7 +202,7 @@ def same(one: Outcome, other: Outcome) -> None:
 
 
 async def go_on(app: Stage, before: Outcome) -> None:
-    """Complete other sessions, and see that nothing was decided anew."""
+    """Complete other sessions, and check that nothing was decided again."""
     worker = app.start("next")
     await app.fire(range(20, 25))
     await app.settled()

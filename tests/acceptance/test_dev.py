@@ -55,10 +55,10 @@ def test_what_is_posted_and_fired_runs_the_task_once(project: Project) -> None:
         assert post(f"{url}/v1/events", events) == (202, {"accepted": 2})
         assert post(f"{url}/v1/sessions/posted/triggers/module1Received", {"participant": "Ada"})[0] == 202
         project.fire_both("fired")
-        finished = running.wait_said("finished", 2)
+        finished = running.wait_for_lines("finished", 2)
         assert {line["session"] for line in finished} == {"posted", "fired"}
         assert {line["result"]["steps"] for line in finished} == {9, 3}
-        assert [line["because"] for line in running.said("decided")] == [
+        assert [line["because"] for line in running.lines_of("decided")] == [
             ["module4Received", "module1Received"]
         ] * 2
         with urllib.request.urlopen(f"{url}/v1/sessions/other", timeout=20) as answer:  # noqa: S310 - our own
@@ -71,7 +71,7 @@ def test_the_example_fires_what_its_task_waits_for(project: Project) -> None:
     example = Path(__file__).resolve().parents[2] / "examples" / "survey" / "fire.py"
     with dev(project) as running:
         subprocess.run([sys.executable, example, running.url], check=True, timeout=60)
-        (finished,) = running.wait_said("finished")
+        (finished,) = running.wait_for_lines("finished")
         assert finished["result"] == {"participant": "Ada", "steps": 20204, "device": "unknown"}
     assert project.ran() == ["participant-7"]
 
@@ -82,9 +82,9 @@ def test_it_goes_on_where_it_was_after_a_kill(project: Project) -> None:
         project.fire("s", "module4Received", "steps=[1]")
         running.kill()
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         project.fire("s", "module1Received", "participant=Ada")
-        running.wait_said("finished")
+        running.wait_for_lines("finished")
     assert project.ran() == ["s"]
 
 
@@ -107,7 +107,7 @@ def test_a_task_whose_followers_a_bound_leaves_out_runs_once_however_often_it_is
     project.tasks.write_text(LEAVING_OUT)
     for start in range(3):
         with dev(project) as running:
-            running.wait_said("ready")
+            running.wait_for_lines("ready")
             if start == 0:
                 project.fire_both("s")
             instances = wait_until(
@@ -137,19 +137,19 @@ def finished_page(project: Project) -> dict[str, str] | None:
 
 def test_what_is_fired_while_nothing_runs_is_not_lost(project: Project) -> None:
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         running.stop()
     project.fire_both("s")
     with dev(project) as running:
-        running.wait_said("finished")
+        running.wait_for_lines("finished")
     assert project.ran() == ["s"]
 
 
 def test_a_kill_takes_every_process_with_it(project: Project) -> None:
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         project.fire_both("s")
-        running.wait_said("finished")
+        running.wait_for_lines("finished")
         below = running.below()
         # Two watchdogs, the broker, the worker's main process and its two pool processes.
         assert len(below) >= 6
@@ -160,7 +160,7 @@ def test_a_kill_takes_every_process_with_it(project: Project) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_good_order(project: Project, number: int) -> None:
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         below = running.below()
         assert running.stop(number) == 0
         assert alive(below) == []
@@ -193,24 +193,24 @@ def test_ctrl_c_at_a_terminal_lets_the_running_task_finish(project: Project) -> 
     assert slow != source
     module.write_text(slow)
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         project.fire_both("s")
-        running.wait_said("started")
+        running.wait_for_lines("started")
         os.killpg(running.process.pid, signal.SIGINT)
         assert running.process.wait(60) == 0
-        assert len(running.said("finished")) == 1
+        assert len(running.lines_of("finished")) == 1
     assert project.ran() == ["s"]
 
 
 def test_a_second_dev_on_the_same_directory_is_refused(project: Project) -> None:
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         second = project.run("dev", str(project.tasks), "--celery", "my_app.tasks:app", "--port", "0")
         assert (second.returncode, second.stdout) == (2, "")
         assert str(project.place / ".triggerstream") in second.stderr
         assert second.stderr.count("\n") == 1
         project.fire_both("s")
-        running.wait_said("finished")
+        running.wait_for_lines("finished")
 
 
 def test_a_changed_file_is_applied_and_a_bad_one_changes_nothing(project: Project) -> None:
@@ -222,22 +222,22 @@ def test_a_changed_file_is_applied_and_a_bad_one_changes_nothing(project: Projec
 
     good = project.tasks.read_text()
     with dev(project, str(project.tasks)) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         replace('{\n  "a": {"after": "x", "run": "r"},\n  "b": {"unles": [], "run": 1}\n}')
-        (refused,) = running.wait_said("refused")
+        (refused,) = running.wait_for_lines("refused")
         found = [(finding["file"], finding["line"]) for finding in refused["findings"]]
         assert len(found) >= 3
         assert set(found) == {(str(project.tasks), 2), (str(project.tasks), 3)}
         project.fire_both("s")
-        assert running.wait_said("decided")[0]["instance"] == "t_processStepData#0"
+        assert running.wait_for_lines("decided")[0]["instance"] == "t_processStepData#0"
         project.tasks.unlink()
-        running.wait_said("refused", 2)
+        running.wait_for_lines("refused", 2)
         replace(good.replace("t_processStepData", "t_renamed"))
-        assert running.wait_said("applied")[0]["tasks"] == 1
+        assert running.wait_for_lines("applied")[0]["tasks"] == 1
         project.fire_both("t")
-        assert running.wait_said("decided", 2)[1]["instance"] == "t_renamed#0"
+        assert running.wait_for_lines("decided", 2)[1]["instance"] == "t_renamed#0"
         project.tasks.write_text(project.tasks.read_text() + "// the same tasks\n")
-        running.wait_said("applied", 2)
+        running.wait_for_lines("applied", 2)
 
 
 def test_a_bad_file_at_the_start_is_told_whole(project: Project) -> None:
@@ -252,14 +252,14 @@ def test_a_bad_file_at_the_start_is_told_whole(project: Project) -> None:
 
 def test_without_a_worker_commands_are_kept_for_the_next_that_has_one(project: Project) -> None:
     with dev(project, str(project.tasks)) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         project.fire_both("s")
-        running.wait_said("decided")
+        running.wait_for_lines("decided")
         assert running.stop() == 0
         assert running.errors().count("\n") == 1  # that it stops
     assert project.ran() == []
     with dev(project) as running:
-        running.wait_said("finished")
+        running.wait_for_lines("finished")
     assert project.ran() == ["s"]
 
 
@@ -272,32 +272,32 @@ def test_an_app_that_does_not_install_anything_is_taken_care_of(project: Project
         "    return sorted(received)\n"
     )
     with dev(project, str(project.tasks), "--celery", "plain") as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         project.fire_both("s")
-        (finished,) = running.wait_said("finished")
+        (finished,) = running.wait_for_lines("finished")
         assert finished["result"] == ["module1Received", "module4Received"]
 
 
 def test_a_queue_that_the_file_names_is_consumed_also_when_it_is_new(project: Project) -> None:
     text = project.tasks.read_text()
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         project.tasks.write_text(text.replace('"run":', '"queue": "slow", "run":'))
-        running.wait_said("applied")
+        running.wait_for_lines("applied")
         project.fire_both("s")
-        running.wait_said("finished")
+        running.wait_for_lines("finished")
     assert project.ran() == ["s"]
 
 
 def test_a_worker_that_dies_is_started_again(project: Project) -> None:
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         project.fire_both("before")
-        running.wait_said("finished")
+        running.wait_for_lines("finished")
         main = min(pid for pid in running.below() if is_celery(_command(pid)))
         os.kill(main, signal.SIGKILL)
         project.fire_both("after")
-        running.wait_said("finished", 2)
+        running.wait_for_lines("finished", 2)
     assert project.ran() == ["before", "after"]
 
 
@@ -310,9 +310,9 @@ def _command(pid: int) -> str:
 @pytest.mark.parametrize("which", ["valkey-server", "triggerstream.cli.dev.celery_app"])
 def test_what_is_below_a_killed_watchdog_ends_too(project: Project, which: str) -> None:
     with dev(project) as running:
-        running.wait_said("ready")
+        running.wait_for_lines("ready")
         project.fire_both("s")
-        running.wait_said("finished")
+        running.wait_for_lines("finished")
         below = [
             pid
             for pid in running.below()

@@ -22,13 +22,13 @@ def asked(running: Dev, path: str) -> Any:  # noqa: ANN401 - JSON, looked into b
 
 
 def waiting(running: Dev) -> list[str] | None:
-    """Who waits for module4; None while the index is being made."""
+    """The sessions that wait for module4; None while the index is being built."""
     found = asked(running, "/v1/sessions?waitsFor=module4Received&status=unstarted")
     return [row["session"] for row in found["sessions"]] if found["complete"] else None
 
 
 def stamps(project: Project) -> list[str]:
-    """What the index was closed with."""
+    """The stamp with which the index was closed."""
     index = project.place / ".triggerstream" / "index.db"
     connection = sqlite3.connect(f"{index.as_uri()}?mode=ro", uri=True)
     try:

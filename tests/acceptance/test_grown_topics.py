@@ -1,4 +1,4 @@
-"""Partitions that somebody adds to an app's topics cost nobody a session: what is printed puts it right."""
+"""Partitions that are added to an app's topics lose no session: the printed repair moves the records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kafka is away, for seconds or minutes, dead or frozen: nobody restarts anything, and nothing is lost."""
+"""Kafka is not available for seconds or minutes, killed or frozen: no restart by hand, no loss."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ async def test_a_bridge_hands_over_again_soon_after_kafka_is_back(
     app: Stage, server: KafkaServer, bridges: Bridges, broker: str, how: str
 ) -> None:
     bridge = bridges("--from", "earliest")
-    await bridge.says(" ready: partitions ")
+    await bridge.wait_for_output(" ready: partitions ")
     sent = [command(app.app, number) for number in range(200)]
     await append(app.connection, app.app, sent[:100], partitions=app.partitions)
     await eventually(lambda: len(counts(broker)) >= 50, what=bridge.text)
@@ -222,7 +222,7 @@ async def test_sigterm_ends_a_bridge_in_time_without_kafka(
     app: Stage, server: KafkaServer, bridges: Bridges, broker: str, how: str
 ) -> None:
     bridge = bridges("--from", "earliest")
-    await bridge.says(" ready: partitions ")
+    await bridge.wait_for_output(" ready: partitions ")
     await append(app.connection, app.app, [command(app.app, 1)], partitions=app.partitions)
     await eventually(lambda: len(counts(broker)) == 1, what=bridge.text)
     lose(server, how)
@@ -239,7 +239,9 @@ async def test_a_long_outage_needs_nobody(
     workers = [app.start(name, arguments=PROBES) for name in ("w1", "w2")]
     bridge = bridges("--from", "earliest")
     processes: list[WorkerProcess | BridgeProcess] = [*workers, bridge]
-    await asyncio.gather(*(worker.ready() for worker in workers), bridge.says(" ready: partitions "))
+    await asyncio.gather(
+        *(worker.ready() for worker in workers), bridge.wait_for_output(" ready: partitions ")
+    )
     await app.fire(range(2_000))
     lose(server, how)
     ends = time.monotonic() + OUTAGE_S
@@ -247,7 +249,7 @@ async def test_a_long_outage_needs_nobody(
 
     def over() -> bool:
         for url in urls:
-            # Whoever asks is answered, and nobody is told to restart anything.
+            # Every probe is answered, and none asks for a restart.
             assert answer(f"{url}/livez")[0] == 200
         return time.monotonic() > ends
 

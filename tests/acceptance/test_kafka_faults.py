@@ -25,7 +25,7 @@ from tests.support.postgres import postgres_bin, postgres_server
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What happens while the events of ``sessions`` sessions arrive, over about ``seconds``.
+    """The faults while the events of ``sessions`` sessions arrive, over about ``seconds``.
 
     ``named`` workers keep their name in the group over a crash, and are back at once.
     """
@@ -45,7 +45,7 @@ class Scenario:
 
 
 def killed_and_stopped(chain: Rig) -> int:
-    """What the negative control goes through as well."""
+    """The faults of the negative control as well."""
     count = faults.stops(chain, count=3)
     return count + faults.kills(chain, count=12, chance=Random(7), pause_s=2)
 
@@ -166,7 +166,7 @@ CONTROL = Scenario(name="killed and stopped", happens=killed_and_stopped, sessio
 
 @pytest.fixture(scope="module")
 def rows(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
-    """What is found goes here, and is printed at the end, whether or not output is captured."""
+    """The file of results, which are printed at the end even if output is captured."""
     found: list[Row] = []
     yield found
     capture = request.config.pluginmanager.get_plugin("capturemanager")

@@ -1,6 +1,6 @@
 """Topics made again, another cluster's changelog and old copies of a store cost nothing.
 
-Each is noticed by the worker and by `doctor`, and what they print puts it right.
+Each is noticed by the worker and by `doctor`, and the printed repair works.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ async def test_a_changelog_that_is_made_again_beneath_a_worker_ends_it_and_is_re
     await fold(app, worker, FIRST)
     before = await outcome(app)
     await make_again(app, app.topics.changelog, TASKS)
-    # Within one look at the topics and some; nobody fires meanwhile.
+    # Shortly after the next check of the topics; no trigger is fired meanwhile.
     assert await worker.ended(within_s=END_S) == 2
     assert f"{app.topics.changelog} was deleted and made again: its id was" in worker.text()
     found = await doctor(app)

@@ -1,4 +1,4 @@
-"""Certificates are renewed on disk while a bridge runs: nobody has to restart it."""
+"""Certificates are renewed on disk while a bridge runs: it needs no restart by hand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_a_bridge_reads_renewed_certificates_without_a_restart_from_outsid
             *("--allow", RUN, "--from", "earliest", "--kafka-config", str(client_file(secure))),
         )
         try:
-            await bridge.says(" ready: partitions ")
+            await bridge.wait_for_output(" ready: partitions ")
             sent = [command(kafka_app, number) for number in range(20)]
             await append(plain, kafka_app, sent[:10], partitions=PARTITIONS)
             await eventually(lambda: len(counts(broker)) == 10, what=bridge.text)

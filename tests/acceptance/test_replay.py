@@ -1,4 +1,4 @@
-"""What workers keep is checked against the log, and comes back from it when all of it is gone."""
+"""The stored data of workers is checked against the log, and rebuilt from it if all of it is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 COMPLETE = range(100)
 OPEN = range(100, 160)
 ROUNDS = 3
-"""Of a rebuild that is killed 17 times; run by `make faults`."""
+"""Time limit of a rebuild that is killed 17 times; run by `make faults`."""
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def go_on(app: Stage, worker: WorkerProcess, before: Outcome) -> None:
 
 
 def same(one: Outcome, other: Outcome) -> None:
-    """States byte for byte, and nothing decided, appended or buried anew."""
+    """States byte for byte, and nothing decided, appended or made a dead letter again."""
     assert one.states == other.states
     assert one.commands == other.commands
     assert one.events == other.events

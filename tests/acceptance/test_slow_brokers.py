@@ -1,4 +1,4 @@
-"""A worker goes on with brokers that are slow, and ends where no broker answers."""
+"""A worker continues with slow brokers, and ends if no broker answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strangers at the ports of real processes, before any login: what they send stops nobody else."""
+"""Strangers at the ports of real processes, before any login: their requests stop no other client."""
 
 from __future__ import annotations
 

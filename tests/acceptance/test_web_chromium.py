@@ -80,19 +80,19 @@ class Shop:
     """The partitions of the first worker."""
 
     def partition(self, session: str) -> int:
-        """Where a session is."""
+        """The partition of a session."""
         status, found = self.webs[0].get(f"sessions/{quote(session, safe='')}")
         assert status == 200, found
         return int(found["partition"])
 
     def status(self, session: str, instance: str) -> str | None:
-        """How an instance stands."""
+        """The status of an instance."""
         status, found = self.webs[1].get(f"sessions/{quote(session, safe='')}")
         tasks = found["tasks"] if status == 200 else []
         return next((i["status"] for t in tasks for i in t["instances"] if i["instance"] == instance), None)
 
     def has_failed(self, session: str) -> bool:
-        """Whether its charge has."""
+        """True if the charge of the session has failed."""
         return self.status(session, "t_charge#0") == "failed"
 
 
@@ -254,7 +254,7 @@ async def replay(seen: Watched, url: str, shop: Shop) -> None:
 
 
 async def hostile(seen: Watched, url: str) -> None:
-    """Whatever ids and payloads hold is text."""
+    """Ids and payloads are shown as text."""
     page = seen.page
     for session in HOSTILE:
         await seen.open(f"{url}/sessions?prefix={quote(session, safe='')}")

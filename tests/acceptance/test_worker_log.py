@@ -1,4 +1,4 @@
-"""What a worker makes of a log that is misplaced, broken, foreign, or changed under way."""
+"""A worker on a log with misplaced, broken or foreign records, or one that is changed while it runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_misplaced_records_are_folded_where_their_session_is(app: Stage) -
         for record in records
         if any(name == ORIGIN_HEADER for name, _ in record.headers)
     ]
-    # Of each of 50 × 2 records, 3 of 4 stood in the wrong partition; and those without a key were in 0 and 3.
+    # 3 of 4 of the 50 × 2 records were in the wrong partition; those without a key were in 0 and 3.
     assert all(partition_of(record.key or b"", app.partitions) == partition for partition, record in moved)
     keys = [f"s{n}".encode() for n in range(50)]
     away = sum(partition_of(key, app.partitions) != place for key in keys for place in (0, 3))
@@ -151,7 +151,7 @@ async def test_a_new_configuration_decides_at_once_what_it_can_and_the_old_one_i
     assert outcome.command_count() == 60
     types = Counter(dict(loads(r.value or b"{}"))["type"] for rs in outcome.events.values() for r in rs)  # type: ignore[arg-type] # all of them are objects
     assert types[TYPES[Touch]] == 60
-    # At its next start it looks again, and finds nobody who needs the old one.
+    # At its next start it checks again, and finds no session that needs the old one.
     again = app.start()
     await again.ready()
     await app.append(fired("x", f"s{n}") for n in range(60))

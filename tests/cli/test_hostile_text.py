@@ -37,12 +37,12 @@ def trigger(name: str, **data: str) -> Trigger:
 
 
 def lines(text: str) -> list[str]:
-    """What anybody would call lines."""
+    """The lines of ``text``, split at every line separator of Unicode."""
     return text.splitlines()
 
 
 @pytest.fixture(autouse=True)
-def told(engine: RunningEngine) -> None:
+def fired(engine: RunningEngine) -> None:
     """The same of a session of a tame name and of one of a hostile name, and of their dead letters."""
     for number, session in enumerate((TAME, HOSTILE)):
         engine.append(session, trigger("module1", by=session), trigger("module4"), trigger(session))

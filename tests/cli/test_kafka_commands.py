@@ -146,7 +146,7 @@ def test_sessions_and_orders(cli: Cli, address: str, kafka_app: AppId, tasks: Pa
     assert decided["command"] == command_of(kafka_app, "s7")
     assert cli("sessions", "explain", "s3", "--json", at=address).row()["waitsFor"] == ["module1"]
     assert cli("sessions", "explain", "nobody", at=address).status == 1
-    # What its Celery worker would report.
+    # The outcomes that its Celery worker would report.
     log = bootstrap.outcome_log(address)
     for body in (
         Started(instance=InstanceId("t_process#0"), command=command_of(kafka_app, "s7")),
@@ -175,7 +175,7 @@ def test_sessions_are_closed_erased_and_exported(
     names = [f"s{number}" for number in range(6)]
     producer = Producer({"bootstrap.servers": kafka})
     for name in names:
-        # Where it is for the worker to move.
+        # In a partition from which the worker has to move it.
         wrong = (partition_of(name.encode(), PARTITIONS) + 1) % PARTITIONS
         producer.produce(f"{kafka_app}.events", b'{"type": "module1"}', name, partition=wrong)
     assert producer.flush(60) == 0

@@ -66,7 +66,7 @@ def shown(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> subprocess.Co
 
 @pytest.fixture(scope="module")
 def refusals(kafka: str) -> dict[str, str]:
-    """What each client's end says where the broker refuses its event, by folder."""
+    """The message of each client if the broker refuses its event, by folder."""
     app = AppId(f"refusing-{uuid4().hex[:12]}")
     asyncio.run(_no_room(Connection(bootstrap=kafka), Topics.of(app).events))
 

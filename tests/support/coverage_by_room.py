@@ -21,7 +21,7 @@ PACKAGE = "triggerstream"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is covered of a room."""
+    """The coverage of a room."""
 
     room: str
     statements: int

@@ -58,7 +58,7 @@ class Part:
     child: Child
     lines: list[str]
 
-    async def says(self, words: str) -> None:
+    async def wait_for_output(self, words: str) -> None:
         """Wait until it has said ``words``."""
         while not any(words in line for line in self.lines):
             self.check()
@@ -73,7 +73,9 @@ class Part:
         """Have it end in order."""
         await self.child.stop()
         if self.child.returncode != 0:
-            raise DemoError(f"the {self.name} ended with status {self.child.returncode} when it was told to")
+            raise DemoError(
+                f"the {self.name} ended with status {self.child.returncode} when it was asked to end"
+            )
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ class Demo:
         """True if the task ran once, as its own file says."""
         self.title("1. A tasks file says which Celery task runs once which triggers have arrived")
         for line in (self.place / "survey.json").read_text().splitlines():
-            self.say(line)
+            self.print_line(line)
         async with AsyncExitStack() as stack:
             self.title("2. Kafka, a Celery broker, topics, and the tasks file in every partition")
             bootstrap_servers = stack.enter_context(a_kafka(self.place))
@@ -127,10 +129,10 @@ class Demo:
         celery = ("-A", "my_app.tasks", "worker", "-c", "1", "-l", "INFO", "--without-gossip")
         celery_worker = await self.start(stack, "Celery worker", "-m", "celery", *celery, "--without-mingle")
         for part in (*workers, bridge):
-            await part.says(" ready: partitions ")
-        await celery_worker.says(" ready.")
+            await part.wait_for_output(" ready: partitions ")
+        await celery_worker.wait_for_output(" ready.")
         for part in self.parts[:-1]:
-            self.say(next(line for line in reversed(part.lines) if " ready: " in line))
+            self.print_line(next(line for line in reversed(part.lines) if " ready: " in line))
 
     async def start(self, stack: AsyncExitStack, name: str, *arguments: str) -> Part:
         """Start one process, which ends with this one."""
@@ -161,7 +163,7 @@ class Demo:
                 raise DemoError(f"{topic} did not take {trigger}")
             put, own = delivered[0].partition(), partition_of(session.encode(), PARTITIONS)
             moved = "" if put == own else f", not the session's own: a worker moves it to partition {own}"
-            self.say(f"{session}  {trigger}  {json.dumps(data)}  put into partition {put}{moved}")
+            self.print_line(f"{session}  {trigger}  {json.dumps(data)}  put into partition {put}{moved}")
 
     async def settled(self) -> None:
         """Return once the task's outcome is folded, and what is known of the other session."""
@@ -192,7 +194,7 @@ class Demo:
         if shown:
             click.echo(out.decode(), nl=False)
         else:
-            self.say(out.decode().rstrip().replace("\n", "\n   "))
+            self.print_line(out.decode().rstrip().replace("\n", "\n   "))
 
     def verdict(self) -> bool:
         """Whether the file that the task itself writes has one line, and it is the right one."""
@@ -207,19 +209,19 @@ class Demo:
             return ran
         self.title("6. The file that the task itself wrote")
         for line in lines:
-            self.say(f"it wrote {line}")
+            self.print_line(f"it wrote {line}")
         if ran:
-            self.say("It ran once, for the session that has both triggers. All processes have ended.")
+            self.print_line("It ran once, for the session that has both triggers. All processes have ended.")
         else:
             click.echo(f"expected one run, for {COMPLETE}; the task wrote {len(lines)} lines", err=True)
         return ran
 
     def title(self, title: str) -> None:
-        """What comes now."""
+        """Print the title of the next step."""
         if not self.as_json:
             click.secho(f"\n{title}", bold=True)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """A line for people."""
         if not self.as_json:
             click.echo(f"   {line}")

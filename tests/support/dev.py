@@ -52,7 +52,7 @@ class Project:
         assert ran.returncode == 0, ran.stderr
 
     def fire_both(self, session: str) -> None:
-        """What the survey's task waits for."""
+        """Fire both triggers that the survey's task waits for."""
         self.fire(session, "module4Received", "steps=[1, 2]")
         self.fire(session, "module1Received", "participant=Ada")
 
@@ -74,21 +74,21 @@ class Dev:
                 start_new_session=True,
             )
 
-    def said(self, event: str) -> list[dict[str, Any]]:
+    def lines_of(self, event: str) -> list[dict[str, Any]]:
         """The lines of that kind so far."""
         text = self._out.read_text(errors="replace")
         lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         return [line for line in lines if line["event"] == event]
 
     def errors(self) -> str:
-        """What it said on standard error."""
+        """The output on standard error."""
         return self._err.read_text(errors="replace")
 
-    def wait_said(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+    def wait_for_lines(self, event: str, count: int = 1) -> list[dict[str, Any]]:
         """The first ``count`` lines of that kind."""
 
         def found() -> list[dict[str, Any]] | None:
-            lines = self.said(event)
+            lines = self.lines_of(event)
             if len(lines) >= count:
                 return lines[:count]
             assert self.process.poll() is None, f"ended: {self.errors()}"
@@ -100,8 +100,8 @@ class Dev:
 
     @property
     def url(self) -> str:
-        """Of its intake."""
-        return str(self.wait_said("ready")[0]["url"])
+        """The URL of its intake."""
+        return str(self.wait_for_lines("ready")[0]["url"])
 
     def below(self) -> list[int]:
         """The processes below it, at any depth."""

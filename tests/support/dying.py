@@ -30,7 +30,7 @@ FILE: Path
 
 
 class Death(Exception):  # noqa: N818 - it is not one of ours
-    """What no code of ours raises."""
+    """An error that no code of the project raises."""
 
 
 async def death() -> None:
@@ -88,7 +88,7 @@ def agent() -> None:
     def made(self: Any, *channel: Any, **named: Any) -> Any:  # noqa: ANN401 - Faust's
         wrap: Any = make(self, *channel, **named)
 
-        def wrapped(fold: Callable[[Any], Awaitable[None]]) -> Any:  # noqa: ANN401 - likewise
+        def wrapped(fold: Callable[[Any], Awaitable[None]]) -> Any:  # noqa: ANN401 - any signature
             async def folding(batches: AsyncIterator[Any]) -> None:
                 async def until() -> AsyncIterator[Any]:
                     async for batch in batches:

@@ -1,4 +1,4 @@
-"""Ports for servers that are told their port before they listen on it."""
+"""Ports for servers that need their port before they listen on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process answers on its port for probes."""
+"""The answers of a process on its port for probes."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Probes:
             said = answer(f"{self.url}/livez")[1] + answer(f"{self.url}/readyz")[1]
             return because in said and self.now() == (live, started, ready)
 
-        await eventually(as_wanted, what=self.told)
+        await eventually(as_wanted, what=self.answers)
 
-    def told(self) -> str:
-        """What each of them says."""
+    def answers(self) -> str:
+        """The text of each answer."""
         return ", ".join(
             f"/{name}: {answer(f'{self.url}/{name}')}" for name in ("livez", "startedz", "readyz")
         )

@@ -39,7 +39,7 @@ class CeleryWorker:
         return self._process.pid
 
     def text(self) -> str:
-        """What it printed so far."""
+        """The output so far."""
         return self.output.read_text(errors="replace")
 
     def is_running(self) -> bool:

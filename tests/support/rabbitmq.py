@@ -26,7 +26,7 @@ def _program() -> str | None:
 
 
 class RabbitNode:
-    """A node with a directory and an Erlang port mapper of its own. What it stores outlives :meth:`kill`."""
+    """A node with a directory and an Erlang port mapper of its own. Its stored data outlives :meth:`kill`."""
 
     def __init__(self, program: str, home: Path) -> None:
         self._program = program

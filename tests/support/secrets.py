@@ -1,4 +1,4 @@
-"""Files of secrets, as whoever runs the program has to keep them."""
+"""Files of secrets with the modes that the program requires."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def probes_options(command: _F) -> _F:
         click.option(
             "--probes-port",
             type=click.IntRange(0, 65535),
-            help="Port for /livez, /startedz, /readyz and /metrics; 0 for a free one. By default none.",
+            help="Port for /livez, /startedz, /readyz and /metrics; 0 for a free one. Default: no port.",
         ),
     ):
         command = option(command)

@@ -13,7 +13,7 @@ import click
 from triggerstream.core.errors import TriggerstreamError
 
 _COMMANDS: dict[str, str] = {
-    "demo": "Run the demonstration on this machine: some seconds.",
+    "demo": "Run the demonstration on this machine, some seconds.",
     "dev": "Run a tasks file: engine, HTTP intake and Celery worker.",
     "worker": "Run a worker: fold events from Kafka, decide commands.",
     "bridge": "Run a bridge: hand commands from Kafka to Celery.",
@@ -26,7 +26,7 @@ _COMMANDS: dict[str, str] = {
     "doctor": "Check that everything an engine needs is there.",
     "sessions": "List, explain, close, erase and export sessions.",
     "instances": "Skip, replay, cancel or resend instances.",
-    "deadletters": "List, show and redrive records that were not folded.",
+    "deadletters": "List, show and redrive records that were not processed.",
 }
 """The line of each command in ``--help``; ``cli.commands`` has a module for each, which has a function of its
 name. No module is imported to answer ``--help``."""

@@ -104,8 +104,8 @@ def show_fold(one: Checked | Rebuilt) -> None:
     which = f"version {one.fold} of the fold, and this release has {FOLD_VERSION}"
     print_line(f"partition {one.partition}: its sessions were folded with {which}")
     for new in one.new_commands[:_LINES]:
-        said = f"only this release decides {new.instance} of session {new.session}, command {new.command}"
-        print_line(f"partition {one.partition}: {said}")
+        decided = f"only this release decides {new.instance} of session {new.session}, command {new.command}"
+        print_line(f"partition {one.partition}: {decided}")
     if len(one.new_commands) > _LINES:
         more = f"there are {len(one.new_commands):,} such commands: --json has all"
         print_line(f"partition {one.partition}: {more}")

@@ -1,4 +1,4 @@
-"""What happens to the chain. Each says how many faults that were."""
+"""Faults of the chain. Each function returns the number of its faults."""
 
 from __future__ import annotations
 
@@ -134,7 +134,8 @@ def broker_ends(rig: Rig, cluster: KafkaCluster, *, pause_s: float) -> int:
 
 
 TASK_DEATHS = ("child-before", "child-after", "main-before", "main-after", "both-after")
-"""Who dies, before or after the effect is written and not committed. A main's orphans finish their tasks."""
+"""Processes to kill, before or after the effect is written and not committed. Orphans of a main process
+finish their tasks."""
 
 
 def task_deaths(rig: Rig, deaths: Sequence[str], *, pause_s: float) -> int:

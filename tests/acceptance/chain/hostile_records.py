@@ -63,10 +63,10 @@ class Sessions:
     """The hostile producer's sessions of one partition. None is of a plan: that name would have a number."""
 
     victim: str
-    """Has instances that wait, which nobody without the key may end."""
+    """Session with waiting instances, which only a holder of the key may end."""
     bounded: str
     ordered: str
-    """Whoever has the key closes and erases it."""
+    """Session that a holder of the key closes and erases."""
     any: str
     steering: str
     """Its name has line breaks and escape sequences."""

@@ -11,7 +11,7 @@ HOSTILE = f"evil\n{FORGED}\r\n{FORGED}\u2028{FORGED}\u0085{FORGED}\x1b[2J\x9b1m\
 ANSWER = "chain.answer"
 FAIL = "chain.fail_loudly"
 EVIL = "chain.evil"
-"""The task of a configuration that nobody with the key has applied."""
+"""The task of a configuration that no holder of the key has applied."""
 
 TRIGGER_NAMES = 16
 UNRESOLVED = 12

@@ -20,13 +20,13 @@ _ROOT = Path(__file__).resolve().parents[3]
 _STOP_S = 60.0
 _READY = re.compile(r" ready: partitions (.*?), [0-9.]+ s after")
 START_AGAIN = frozenset({-signal.SIGKILL, 70, 75})
-"""The statuses after which whoever runs one of our processes has to start it again; killed ones, too."""
+"""The statuses after which an operator has to restart a process, and those of kills."""
 _FOR_WORK = frozenset({signal.SIGSTOP, signal.SIGCONT})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Member:
-    """One process in a group of its own; ``ready`` is what it says once it is at work."""
+    """One process in a group of its own; ``ready`` is the line that it prints once it is ready."""
 
     name: str
     command: Sequence[str]
@@ -35,7 +35,7 @@ class Member:
     environment: Mapping[str, str] = field(default_factory=dict)
     wanted: bool = False
     doomed: bool = False
-    """Its end is awaited: nobody starts it again meanwhile."""
+    """Its end is awaited: it is not started again meanwhile."""
     ends: Counter[int] = field(default_factory=Counter)
     """How often it ended with which status, unasked."""
     _process: subprocess.Popen[bytes] | None = None
@@ -82,21 +82,21 @@ class Member:
         """Whether it has not ended."""
         return self._process is not None and self._process.poll() is None
 
-    def said(self) -> str:
-        """What it has printed since its last start."""
+    def text(self) -> str:
+        """The output since its last start."""
         if not self.output.exists():
             return ""
         return self.output.read_bytes()[self._from :].decode(errors="replace")
 
     def is_ready(self) -> bool:
         """Whether it is at work."""
-        self._was_ready = self._was_ready or self.ready in self.said()
+        self._was_ready = self._was_ready or self.ready in self.text()
         return self._was_ready and self.running()
 
     def partitions(self) -> frozenset[int] | None:
-        """What it has taken over last; None while it has not said so."""
+        """The partitions that it took over last; None before it has printed them."""
         # One that its supervisor has started again has what it was assigned since.
-        found = _READY.findall(self.said().rpartition(": starting it again")[2])
+        found = _READY.findall(self.text().rpartition(": starting it again")[2])
         if not found or not self.running():
             return None
         numbers: set[int] = set()
@@ -161,6 +161,6 @@ class Member:
                 os.killpg(group, signal.SIGKILL)
 
     def tail(self) -> str:
-        """What it said last."""
+        """The end of its output."""
         status = None if self._process is None else self._process.poll()
-        return f"--- {self.name}, status {status}, ends {dict(self.ends)}\n{self.said()[-3000:]}"
+        return f"--- {self.name}, status {status}, ends {dict(self.ends)}\n{self.text()[-3000:]}"

@@ -1,4 +1,4 @@
-"""What came of it: the rows of the effects table, and what the commands topic holds for a reader."""
+"""The results of a run: the rows of the effects table, and the committed records of the commands topic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the producers of the chain fire, and what has to take effect: all derived from a few numbers."""
+"""The triggers of the chain's producers and the expected effects, derived from a few numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Plan:
         return [(session, trigger) for _, session, trigger in sorted(found)]
 
     def share(self, producer: int, *, of: int) -> list[tuple[str, str]]:
-        """What one of the producers fires."""
+        """The triggers of one of the producers."""
         return self.events()[producer::of]
 
     def effects(self) -> set[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """A producer process. Its arguments: KIND KAFKA APP PLAN SESSIONS SEED SECONDS.
 
 It fires its share of the plan, six of seven events within SECONDS, then ever more slowly, and in between and
-after it triggers that no task needs: there is load until its standard input ends. What is left then it fires
+after it triggers that no task needs: there is load until its standard input ends. The rest it fires then
 at once.
 KIND is ``sync`` or ``async``, our clients, or ``librdkafka``: another's, which places keys by CRC32 where
 sessions are placed by murmur2.

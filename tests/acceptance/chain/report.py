@@ -13,7 +13,7 @@ _HEAD = ("scenario", "events", "faults", "lost", "invented", "doubled", "ended w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What came of one scenario. ``ends`` are the exit statuses of processes that were started again."""
+    """The result of one scenario. ``ends`` are the exit statuses of processes that were started again."""
 
     scenario: str
     events: int

@@ -129,7 +129,7 @@ class Rig:
         )
 
     def store(self, name: str) -> Path:
-        """Where the worker ``name`` keeps its states."""
+        """The state directory of the worker ``name``."""
         return self.folder / name
 
     def members(self) -> list[Member]:
@@ -372,7 +372,7 @@ def rig(
     tasks: str = TASKS,
     config: Path | None = None,
 ) -> Iterator[Rig]:
-    """A chain of one's own, gone at the end; its effects are in an SQLite file unless told otherwise."""
+    """A chain of one's own, gone at the end; its effects are in an SQLite file by default."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         made = Rig(

@@ -1,4 +1,4 @@
-"""Where the effects of the chain are counted, and what its processes are told by their environment."""
+"""The table that counts the effects of the chain, and the environment variables of its processes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`triggerstream worker` without transactions: the negative control, which shows that the oracle can fail.
 
 Its ledger's producer sends what a checkpoint holds one by one, as a producer without transactions would, and
-nobody is fenced. All else is the worker's own.
+no owner is fenced. All else is the worker's own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Untransacted(AIOKafkaProducer):  # type: ignore[misc] # aiokafka is not ty
     async def send_offsets_to_transaction(
         self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group_id: str
     ) -> None:
-        """Leave the group's offset as it is: a worker goes on from the mark in its changelog."""
+        """Leave the group's offset as it is: a worker continues from the mark in its changelog."""
 
     async def commit_transaction(self) -> None:
         """Commit nothing: it is all there."""

@@ -1,4 +1,4 @@
-"""What became of a hostile producer's records: each dead letter, each log line, each printed line."""
+"""The effects of a hostile producer's records: each dead letter, each log line, each printed line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Noted:
 
 
 def ledger(path: Path) -> list[Noted]:
-    """What the hostile producer has appended."""
+    """The records that the hostile producer has appended."""
     rows = map(json.loads, path.read_text().splitlines())
     return [
         Noted(
@@ -70,7 +70,7 @@ def misjudged(rig: Rig, noted: Sequence[Noted]) -> Counter[str]:
         if count and ranges[one.place] != one.last:
             wrong[f"{one.kind}: up to {ranges[one.place]}"] += 1
     for place, count in whole.items():
-        wrong[f"of nobody's record, {place}"] += count
+        wrong[f"of an unknown record, {place}"] += count
     left_out = Counter(
         (one.record.partition, one.record.offset, one.left_out) for one in letters if one.left_out is not None
     )

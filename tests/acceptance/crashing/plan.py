@@ -1,4 +1,4 @@
-"""What the producers of the crash test fire, and which sessions it completes: all derived from one seed."""
+"""The triggers of the crash test's producers and the sessions that they complete, derived from one seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the crash test's effects are counted."""
+"""The table that counts the crash test's effects."""
 
 from __future__ import annotations
 

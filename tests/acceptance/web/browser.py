@@ -48,7 +48,7 @@ class Watched:
         assert answer.status == status, await self.page.content()
 
     async def text(self) -> str:
-        """What can be read on the page."""
+        """The visible text of the page."""
         return await self.page.inner_text("main")
 
 
@@ -66,7 +66,7 @@ class Visitor:
         scheme: Literal["light", "dark"] = "light",
         origins: frozenset[str],
     ) -> Watched:
-        """A new page that may ask ``origins`` and nobody else."""
+        """A new page that may send requests only to ``origins``."""
         size = viewport or DESKTOP
         context = await self.browser.new_context(
             viewport={"width": size["width"], "height": size["height"]},

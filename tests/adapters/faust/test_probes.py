@@ -65,7 +65,7 @@ async def test_a_worker_lives_while_it_recovers_stands_still_or_drains(app: Stag
     gates.shut("store")
     gates.open("recovery")
     await eventually(lambda: probes.metrics()["loop_silence_seconds", ()] > 3)
-    assert probes.now() == (200, 200, 503), probes.told()
+    assert probes.now() == (200, 200, 503), probes.answers()
 
     gates.open("store")
     await worker.ready()
@@ -128,7 +128,7 @@ async def test_a_worker_lives_whether_or_not_kafka_does(
         server.pause()
         worker = app.start(arguments=PROBES)
         probes = await Probes.of(worker.text)
-        assert probes.now() == (200, 503, 503), probes.told()
+        assert probes.now() == (200, 503, 503), probes.answers()
         server.resume()
         await worker.ready()
         await probes.become(200, 200, 200)

@@ -85,7 +85,7 @@ class BridgeProcess:
         """What it printed so far."""
         return self.output.read_text(errors="replace")
 
-    async def says(self, words: str, *, times: int = 1) -> None:
+    async def wait_for_output(self, words: str, *, times: int = 1) -> None:
         """Wait until it has said ``words`` so often."""
 
         def said() -> bool:

@@ -168,9 +168,9 @@ async def test_a_broker_that_is_away_is_waited_for_and_nothing_is_skipped(
     wanted = commands(kafka_app, range(150))
     await append(connection, kafka_app, wanted, partitions=PARTITIONS)
     bridge = start(*ALLOW, "--from", "earliest", to=f"redis://127.0.0.1:{port}/0")
-    await bridge.says("hand-over not confirmed", times=4)
+    await bridge.wait_for_output("hand-over not confirmed", times=4)
     # Longer than the session's time-out of 6 s, in which its heartbeats have kept the group as it was.
-    await bridge.says("pause_s=5.0")
+    await bridge.wait_for_output("pause_s=5.0")
     assert set((await committed(connection, kafka_app)).values()) == {0}
     with valkey_server(port=port) as broker:
         await handed_over(broker, 150)
@@ -232,10 +232,10 @@ async def test_two_bridges_share_the_partitions_and_one_that_leaves_loses_nothin
     connection: Connection, kafka_app: AppId, broker: str, start: Start
 ) -> None:
     first = start(*ALLOW, "--from", "earliest")
-    await first.says("ready: partitions 0, 1, 2, 3")
+    await first.wait_for_output("ready: partitions 0, 1, 2, 3")
     second = start(*ALLOW)
     await append(connection, kafka_app, commands(kafka_app, range(200)), partitions=PARTITIONS)
-    await second.says("ready: partitions")
+    await second.wait_for_output("ready: partitions")
     await append(connection, kafka_app, commands(kafka_app, range(200, 400)), partitions=PARTITIONS)
     first.terminate()
     assert await first.ended() == 0, first.text()
@@ -274,7 +274,7 @@ async def test_commands_are_passed_over_once_somebody_agrees(
 ) -> None:
     await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
     told = start(*ALLOW, "--from", "latest", "--yes")
-    await told.says("ready: partitions")
+    await told.wait_for_output("ready: partitions")
     told.kill()
     # `latest` was committed before anything was handed over, so the next one misses nothing.
     await append(connection, kafka_app, commands(kafka_app, range(20, 40)), partitions=PARTITIONS)
@@ -324,7 +324,7 @@ async def test_where_nothing_is_passed_over_latest_needs_no_word(
     connection: Connection, kafka_app: AppId, broker: str, start: Start
 ) -> None:
     told = start(*ALLOW, "--from", "latest")
-    await told.says("ready: partitions")
+    await told.wait_for_output("ready: partitions")
     await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
     await handed_over(broker, 20)
 
@@ -359,7 +359,7 @@ async def test_partitions_that_are_added_begin_at_their_first_command(
     assert await bridge.ended() == 0, bridge.text()
     assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(150))}
     again = start(*ALLOW)
-    await again.says("ready: partitions 0, 1, 2, 3, 4, 5")
+    await again.wait_for_output("ready: partitions 0, 1, 2, 3, 4, 5")
     assert "begins at its first command" not in again.text()
 
 
@@ -452,8 +452,8 @@ async def test_probes_and_metrics_tell_a_bridge_that_waits_from_one_that_is_stuc
     assert len(lag) == PARTITIONS
     # 20 commands and at least one marker of their transaction.
     assert sum(lag) > 20
-    await bridge.says("hand-over not confirmed, trying again", times=5)
-    assert probes.now() == (200, 200, 200), probes.told()
+    await bridge.wait_for_output("hand-over not confirmed, trying again", times=5)
+    assert probes.now() == (200, 200, 200), probes.answers()
     with valkey_server(port=port) as url:
         await handed_over(url, 20)
 
@@ -483,7 +483,7 @@ async def test_a_bridge_lives_whether_or_not_kafka_does(
     bridge = BridgeProcess(connection, kafka_app, away, tmp_path / "bridge.log", *arguments)
     try:
         probes = await Probes.of(bridge.text)
-        assert probes.now() == (200, 503, 503), probes.told()
+        assert probes.now() == (200, 503, 503), probes.answers()
         server.resume()
         await probes.become(200, 200, 200)
         server.pause()
@@ -517,7 +517,9 @@ async def test_a_batch_of_commands_that_cannot_be_read_is_passed_over_only_where
 
     try:
         bridge = begin("--from", "earliest")
-        await bridge.says(f"{topics.commands}, partition 0: the record batch at offset 2 to 3 cannot be read")
+        await bridge.wait_for_output(
+            f"{topics.commands}, partition 0: the record batch at offset 2 to 3 cannot be read"
+        )
         bridge.kill()
         assert set(counts(broker)) == {one.id for one in first}
 
@@ -574,7 +576,7 @@ async def test_a_background_task_that_ends_ends_the_bridge(
     file = tmp_path / "die"
     program = ("-m", "tests.support.dying", task, str(file))
     bridge = start(*ALLOW, "--from", "earliest", program=program)
-    await bridge.says("ready: partitions")
+    await bridge.wait_for_output("ready: partitions")
     file.touch()
     assert await bridge.ended() == 70, bridge.text()
     assert says in bridge.text()

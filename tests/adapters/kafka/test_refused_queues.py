@@ -132,9 +132,9 @@ async def test_others_go_on_beyond_a_refused_queue_and_a_kill_repeats_none_of_th
         await append(connection, kafka_app, more, partitions=PARTITIONS)
         again = start()
         await eventually(lambda: handed_over(len(others) + len(more)), within_s=120, what=again.text)
-        await again.says("destination refused, its commands wait")
+        await again.wait_for_output("destination refused, its commands wait")
         delete(node.url, BAD)
-        await again.says("destination accepted again")
+        await again.wait_for_output("destination accepted again")
         end = await ends(connection, topics.commands, PARTITIONS)
         async with asyncio.timeout(60):
             while await committed(connection, kafka_app) != end:
@@ -171,9 +171,9 @@ async def test_brokers_that_take_no_metadata_do_not_stop_the_others(
     try:
         await append(connection, kafka_app, wanted, partitions=PARTITIONS)
         await eventually(lambda: handed_over(BEHIND), within_s=120, what=bridge.text)
-        await bridge.says("the brokers take less than 4 KiB with an offset")
+        await bridge.wait_for_output("the brokers take less than 4 KiB with an offset")
         delete(node.url, BAD)
-        await bridge.says("destination accepted again")
+        await bridge.wait_for_output("destination accepted again")
         async with asyncio.timeout(60):
             end = await ends(connection, Topics.of(kafka_app).commands, PARTITIONS)
             while await committed(connection, kafka_app) != end:

@@ -135,7 +135,7 @@ async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others
                 "tests.adapters.kafka.secureapp", "-c", "1", env=env, output=tmp_path / "celery.log"
             ):
                 await worker.ready()
-                await bridge.says(" ready: ")
+                await bridge.wait_for_output(" ready: ")
                 await asyncio.to_thread(fire, at, files["application"])
 
                 async def explained() -> bool:

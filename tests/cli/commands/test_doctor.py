@@ -1,4 +1,4 @@
-"""`doctor`: what is there, what is not, and what puts it right."""
+"""`doctor`: checks that pass, checks that fail, and the repairs."""
 
 from __future__ import annotations
 

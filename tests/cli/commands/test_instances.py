@@ -66,7 +66,7 @@ def test_resend_hands_the_same_command_over_once_more(cli: Cli, engine: RunningE
     engine.append("s", trigger("module1"), trigger("module4"))
     (first,) = engine.commands(1)
     ran = cli("instances", "resend", "s", "t_process#0")
-    assert (ran.status, ran.out) == (0, "s t_process#0: handed over once more; it is scheduled\n")
+    assert (ran.status, ran.out) == (0, "s t_process#0: handed over again; it is scheduled\n")
     _, second = engine.commands(2)
     assert (second.id, second.attempt) == (first.id, 1)
 

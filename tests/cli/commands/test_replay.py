@@ -49,7 +49,7 @@ def database(cli: Cli) -> sqlite3.Connection:
 
 
 def tables(cli: Cli) -> Tables:
-    """What is kept beside the log. That of the outbox without when it was handed over."""
+    """The stored data beside the log; the rows of the outbox without the time of their hand-over."""
     queries = {
         "sessions": "SELECT id, state, due_us FROM sessions ORDER BY id",
         "configurations": "SELECT * FROM configurations ORDER BY offset",
@@ -94,7 +94,7 @@ def test_a_check_finds_nothing_while_an_engine_runs_or_not(lived: Cli) -> None:
     with running_engine(lived.directory):
         ran = lived("replay", "--check")
     assert ran.status == 0
-    assert "everything is as the log has it: " in ran.out
+    assert "everything agrees with the log: " in ran.out
 
 
 def test_a_check_names_what_is_damaged(lived: Cli) -> None:

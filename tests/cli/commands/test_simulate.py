@@ -258,8 +258,8 @@ def test_a_file_that_is_not_there_is_one_line(cli: Cli, tasks: str, tmp_path: Pa
 
 
 def test_a_byte_order_mark_before_the_first_line_is_skipped(cli: Cli, tasks: str) -> None:
-    told = lines(event("s", "module1Received"), event("s", "module2Received"))
-    marked = cli("simulate", tasks, "-", stdin=b"\xef\xbb\xbf" + told)
-    assert marked == cli("simulate", tasks, "-", stdin=told)
+    events = lines(event("s", "module1Received"), event("s", "module2Received"))
+    marked = cli("simulate", tasks, "-", stdin=b"\xef\xbb\xbf" + events)
+    assert marked == cli("simulate", tasks, "-", stdin=events)
     empty = cli("simulate", tasks, "-", stdin=b"\xef\xbb\xbf")
     assert (empty.status, empty.out) == (0, "")

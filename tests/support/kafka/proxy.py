@@ -15,7 +15,7 @@ _CHUNK = 65_536
 
 @dataclass(eq=False)
 class Proxy:
-    """Passes connections to ``port`` on. What comes back is ``delay_s`` late, however much of it there is."""
+    """Passes connections to ``port`` on. Answers are delayed by ``delay_s``, independent of their size."""
 
     port: int
     delay_s: float = 0.0

@@ -1,6 +1,6 @@
 """A Kafka that encrypts, wants to know who is there, and lets each do only what it was allowed to.
 
-Its PLAINTEXT listener is for what prepares a test: whoever comes there may do all.
+Its PLAINTEXT listener is for the preparation of tests: its clients have all rights.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class KafkaStartError(Exception):
 
 
 def missing() -> str | None:
-    """What this machine lacks to start a Kafka, or None."""
+    """The tool that this machine lacks to start a Kafka, or None."""
     if shutil.which("java") is None:
         return "Java 17 or newer (`java` is not on the PATH)"
     if not _complete() and shutil.which("mvn") is None:
@@ -142,7 +142,7 @@ def _format() -> None:
 
 
 def _java(*, optimised: bool = False) -> list[str]:
-    # What the JVM's second compiler gains takes it a minute of load to earn, and a test run's processors.
+    # The JVM's second compiler pays only after a minute of load, and takes processor time from the tests.
     quick = [] if optimised else ["-XX:TieredStopAtLevel=1"]
     logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
     return ["java", "-Xmx512m", *quick, logging, "-cp", f"{LIBS}/*"]
@@ -230,7 +230,7 @@ class KafkaServer:
 
     @property
     def log(self) -> Path:
-        """What the server logged."""
+        """The log of the server."""
         return self.folder / "kafka.log"
 
     def start(self) -> None:

@@ -85,7 +85,7 @@ class Show:
             self.title(f"3. Each client fires its trigger for the same {len(self.sessions)} sessions")
             fired = [client for client in clients if await asyncio.to_thread(self.fire, client, address)]
             await _settled(address, worker)
-            self.title("4. What the worker made of it")
+            self.title("4. The decisions of the worker")
             await self.look(address, fired)
             await worker.end()
 
@@ -101,7 +101,7 @@ class Show:
             self.fail(str(exc))
             return False
         how = f"built in {time.monotonic() - begun:.0f} s" if made else "ready"
-        self.say(f"{client.language:<7} {client.library:<16} {how}")
+        self.print_line(f"{client.language:<7} {client.library:<16} {how}")
         return True
 
     async def prepare(
@@ -114,7 +114,7 @@ class Show:
         connection = Connection(bootstrap=address.bootstrap)
         await create(connection, address.app, partitions=PARTITIONS)
         await config.apply(connection, address.app, tasksfile.read(tasks, name="tasks"))
-        self.say(tasks)
+        self.print_line(tasks)
         kafka = ("--kafka", address.bootstrap, "--app", address.app, "--dir", str(place / "worker"))
         lines: list[str] = []
         command = [sys.executable, "-m", "triggerstream", "worker", *kafka]
@@ -122,7 +122,7 @@ class Show:
         stack.push_async_callback(child.stop)
         worker = Part("worker", child, lines)
         self.parts.append(worker)
-        await worker.says(" ready: partitions ")
+        await worker.wait_for_output(" ready: partitions ")
         return worker
 
     def fire(self, client: Client, address: KafkaAddress) -> bool:
@@ -133,7 +133,7 @@ class Show:
         except ProducerError as exc:
             self.fail(str(exc))
             return False
-        self.say(
+        self.print_line(
             f"{client.language:<7} {client.trigger:<14} acknowledged in {time.monotonic() - begun:.1f} s"
         )
         return True
@@ -166,10 +166,12 @@ class Show:
             table(columns, cells)
             for command in runs:
                 if command.session == self.sessions[0]:
-                    self.say(
+                    self.print_line(
                         f"{command.session}: {command.instance} is decided, with {brief(command.kwargs, 400)}"
                     )
-            self.say(f"{len(self.sessions)} sessions, {len(decided)} commands; decided exactly once: {once}")
+            self.print_line(
+                f"{len(self.sessions)} sessions, {len(decided)} commands; decided exactly once: {once}"
+            )
         if not ok:
             self.fail(f"{len(self.sessions)} sessions have {len(decided)} commands; {once} have exactly one")
 
@@ -179,11 +181,11 @@ class Show:
         click.echo(why, err=True)
 
     def title(self, title: str) -> None:
-        """What comes now."""
+        """Print the title of the next step."""
         if not self.as_json:
             click.secho(f"\n{title}", bold=True)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """A line for people."""
         if not self.as_json:
             click.echo(f"   {line}")
@@ -208,7 +210,7 @@ async def _settled(address: KafkaAddress, worker: Part) -> None:
     """Return once everything in the log is folded.
 
     Two looks in a row must say so: what the first one saw folded late may have been re-homed to a partition
-    that it had looked at before. What was re-homed is not moved again.
+    that it had looked at before. A re-homed record is not moved again.
     """
     reader = bootstrap.reader(address)
     looks = 0

@@ -27,7 +27,7 @@ class ProducerError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A program in a folder of its own. ``hash`` is how its client places keys unless told otherwise."""
+    """A program in a folder of its own. ``hash`` is the hash of keys that its client uses by default."""
 
     language: str
     library: str
@@ -42,7 +42,7 @@ class Client:
 
     @property
     def home(self) -> Path:
-        """Where its commands run."""
+        """The folder in which its commands run."""
         return FOLDER / self.folder
 
     def missing(self) -> str | None:

@@ -67,7 +67,7 @@ class _From(click.ParamType):
     metavar="URL",
     envvar=variables.CELERY_BROKER,
     show_envvar=True,
-    help="The Celery broker, in place of the app's own; it is enough where no app can be imported here.",
+    help="The Celery broker, in place of the app's own; sufficient if the app cannot be imported here.",
 )
 @click.option(
     "--allow",
@@ -87,10 +87,10 @@ class _From(click.ParamType):
     "start",
     type=_From(),
     metavar="earliest|latest|OFFSET",
-    help="Where to begin in partitions for which the group has no usable offset: for the first start only.",
+    help="Start in partitions for which the group has no usable offset: for the first start only.",
 )
 @skip_option
-@click.option("--yes", "agreed", is_flag=True, help="Begin where --from says even if commands are left out.")
+@click.option("--yes", "agreed", is_flag=True, help="Begin at --from even if this skips commands.")
 @session_timeout_option("bridges")
 @probes_options
 @click.option("-v", "--verbose", is_flag=True, help="Log more, libraries included.")

@@ -1,4 +1,4 @@
-"""`triggerstream deadletters`: what could not be processed, why, and another try."""
+"""`triggerstream deadletters`: list, show and redrive records that could not be processed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PAGE = 500
 
 @click.group()
 def deadletters() -> None:
-    """List records that could not be folded, with the reason, and redrive them."""
+    """List, show and redrive records that could not be processed."""
 
 
 @deadletters.command("list")
@@ -114,7 +114,7 @@ def show(*, number: int, at: str, as_json: bool) -> None:
 def redrive(
     *, numbers: tuple[int, ...], every: bool, dry_run: bool, wait_s: float, at: str, as_json: bool
 ) -> None:
-    """Append the records of dead letters to the log once more, where a change has made them readable.
+    """Append the records of dead letters to the log again, if a change has made them readable.
 
     Each keeps its origin's identity and time, so that it counts once. The exit status is 1 if one stays a
     dead letter, or becomes one again.
@@ -217,7 +217,7 @@ def _fields(letter: DeadLetterRow) -> JsonObject:
 
 
 def _value(value: bytes | None) -> Json:
-    """The value as JSON where it is JSON, else as text."""
+    """The value as JSON if it is JSON, else as text."""
     if value is None:
         return None
     try:

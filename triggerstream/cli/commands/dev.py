@@ -63,9 +63,9 @@ def dev(
     at: str,
     as_json: bool,
 ) -> None:
-    """Run TASKS.json: embedded with engine, HTTP intake and Celery worker.
+    """Run TASKS.json with an embedded engine, an HTTP intake and a Celery worker.
 
-    The file is applied at the start and whenever it changes; one with errors changes nothing. All state is
+    The file is applied at the start and whenever it changes; a file with errors changes nothing. All state is
     in the directory that --dir names: a restart continues with it. Without --celery, decisions are made
     and kept, and nothing is run. Ctrl-C ends dev and all its processes.
     """

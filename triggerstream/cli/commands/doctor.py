@@ -54,8 +54,8 @@ class Finding:
 def doctor(*, broker: str | None, at: str, as_json: bool) -> None:
     """Check that everything an engine needs is there. The exit status is 1 if something is missing or wrong.
 
-    Nothing is changed. On Kafka: the cluster, the topics, the configuration, how far workers and bridge are,
-    the clocks; else the same of the database.
+    Nothing is changed. On Kafka: the cluster, the topics, the configuration, the progress of
+    workers and bridge, the clocks; otherwise the same for the database.
     """
 
     async def work() -> bool:

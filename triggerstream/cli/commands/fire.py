@@ -46,7 +46,7 @@ def fire(
 ) -> None:
     """Fire TRIGGER for SESSION. It is durable when this returns.
 
-    A VALUE is JSON where it reads as JSON (score=3, ok=true, tags='["a"]'), else a string (name=Ada). A
+    A VALUE that is valid JSON is JSON (score=3, ok=true, tags='["a"]'), else a string (name=Ada). A
     string that looks like JSON is quoted: zip='"04109"'.
     """
     from triggerstream.client import Client

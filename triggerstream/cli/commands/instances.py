@@ -1,4 +1,4 @@
-"""`triggerstream instances`: an operator's orders, for one instance or for many."""
+"""`triggerstream instances`: give orders to one instance or to many."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def instances() -> None:
     """Skip, replay, cancel or resend instances: one, or many by task, status and age.
 
     An order is appended as an event of the session, so that its history shows who gave it and why. The
-    command waits until the engine has folded it, and says what became of it; the exit status is 1 if it did
+    command waits until the engine has folded it, and prints the result; the exit status is 1 if it did
     not apply.
     """
 
@@ -52,7 +52,7 @@ def _order(command: Callable[..., None]) -> Callable[..., None]:
                 metavar="DURATION",
                 help="Every instance that has not changed for this long.",
             ),
-            click.option("--dry-run", is_flag=True, help="Only list the instances that the order is for."),
+            click.option("--dry-run", is_flag=True, help="Only list the selected instances."),
             giver_options,
             at_option,
             json_option,
@@ -69,7 +69,7 @@ def _order(command: Callable[..., None]) -> Callable[..., None]:
 def skip(*, cascade: bool, result: str | None, **common: Any) -> None:  # noqa: ANN401 - see `_order`
     """Skip failed instances: they end without having succeeded."""
     if result is not None and not cascade:
-        raise click.UsageError("--result says what --cascade passes on: give both")
+        raise click.UsageError("--result is the result that --cascade passes on: give both")
     value = None if result is None else json_value(result, "--result")
     _carry_out(
         lambda instance, reason, by: Skip(
@@ -111,7 +111,7 @@ def cancel(**common: Any) -> None:  # noqa: ANN401 - see `_order`
 @instances.command()
 @_order
 def resend(**common: Any) -> None:  # noqa: ANN401 - see `_order`
-    """Hand over the commands of scheduled or running instances once more, under the same ids."""
+    """Hand over the commands of scheduled or running instances again, under the same ids."""
     _carry_out(
         lambda instance, reason, by: Resend(instance=instance, reason=reason, by=by),
         **common,
@@ -237,7 +237,7 @@ def _sentence(answer: Answer) -> str:
         return f"{what}: not done: {answer.reason}"
     match answer.to.order:
         case Resend():
-            return f"{what}: handed over once more; it is {answer.status}"
+            return f"{what}: handed over again; it is {answer.status}"
         case Replay() if answer.clone is not None:
             return f"{what}: {answer.status} as {answer.clone}"
         case _:

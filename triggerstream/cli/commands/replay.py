@@ -1,4 +1,4 @@
-"""`triggerstream replay`: what is kept of sessions, checked against the log or rebuilt from it."""
+"""`triggerstream replay`: check stored sessions against the log, or rebuild them from it."""
 
 from __future__ import annotations
 
@@ -58,10 +58,8 @@ class FromOffset(click.ParamType):
 
 
 @click.command()
-@click.option(
-    "--check", is_flag=True, help="Report where the stored sessions differ from what the log gives."
-)
-@click.option("--rebuild", is_flag=True, help="Replace the stored sessions by what the log gives.")
+@click.option("--check", is_flag=True, help="Report how the stored sessions differ from a fold of the log.")
+@click.option("--rebuild", is_flag=True, help="Replace the stored sessions with a fold of the log.")
 @click.option(
     "--from-offset",
     "given",
@@ -77,7 +75,9 @@ class FromOffset(click.ParamType):
     help="The app's number of partitions, if no checkpoint has it.",
 )
 @click.option("--incomplete", is_flag=True, help="Rebuild even if the log has lost its beginning.")
-@click.option("--dry-run", is_flag=True, help="Rebuild nothing; count what would be decided afterwards.")
+@click.option(
+    "--dry-run", is_flag=True, help="Rebuild nothing; count the commands that workers would decide."
+)
 @click.option("--yes", is_flag=True, help="Rebuild even if counted sessions or commands would be lost.")
 @at_option
 @json_option
@@ -93,11 +93,11 @@ def replay(
     at: str,
     as_json: bool,
 ) -> None:
-    """Check what is kept of sessions against the log, or rebuild it from there.
+    """Check stored sessions against the log, or rebuild them from it.
 
     Both fold the whole log up to the checkpoint, in memory: nothing of it is decided or handed over again. A
-    check may be made while workers run; its exit status is 1 where something differs. For a rebuild, stop the
-    workers, or the engine; one that was interrupted is repeated.
+    check may be made while workers run; its exit status is 1 if something differs. Before a rebuild, stop
+    the workers, or the engine; repeat a rebuild that was interrupted.
     """
     if check == rebuild:
         raise click.UsageError(f"give --check or --rebuild{', not both' if check else ''}")
@@ -161,8 +161,8 @@ async def _check(at: str, *, as_json: bool) -> bool:
     if not as_json:
         show_checked(found)
         events = sum(one.events for one in found)
-        said = "everything is as the log has it" if agrees else "not everything is as the log has it"
-        print_line(f"{said}: {pace(events, started)}")
+        outcome = "everything agrees with the log" if agrees else "not everything agrees with the log"
+        print_line(f"{outcome}: {pace(events, started)}")
         if any(one.differing for one in found):
             print_line(advice.rebuild(at))
     return agrees
@@ -200,8 +200,8 @@ async def _rebuild(at: str, wanted: _Wanted, *, as_json: bool) -> None:
     for one in found:
         show_fold(one)
     show_rebuilt(found)
-    said = "nothing was changed" if dry_run else "rebuilt: engines may start again"
-    print_line(f"{said}: {pace(sum(one.events for one in found), started)}")
+    outcome = "nothing was changed" if dry_run else "rebuilt: engines may start again"
+    print_line(f"{outcome}: {pace(sum(one.events for one in found), started)}")
 
 
 @asynccontextmanager
@@ -223,7 +223,7 @@ async def _archives(
 
 @contextmanager
 def _progress(partitions: int) -> Iterator[OnProgress]:
-    """A bar on standard error, for the partition that is folded; none where that is no terminal."""
+    """A progress bar on standard error, if that is a terminal, for the partition that is folded."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -240,10 +240,10 @@ def _progress(partitions: int) -> Iterator[OnProgress]:
         task = bar.add_task("", total=None)
 
         def on_progress(partition: int, done: int, total: int) -> None:
-            said = f"partition {partition} of {partitions}" if partitions > 1 else "log"
-            bar.update(task, description=said, completed=done, total=total)
+            part = f"partition {partition} of {partitions}" if partitions > 1 else "log"
+            bar.update(task, description=part, completed=done, total=total)
 
         yield on_progress
 
 
-# ---- what is printed ----------------------------------------------------------------------------
+# ---- output ----------------------------------------------------------------------------

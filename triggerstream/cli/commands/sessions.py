@@ -162,7 +162,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
         print_line(f"no instance: {_no_task(arrived=bool(found.seen))}")
         return
     table(
-        ["instance", "status", "since", "kwargs", "result or reason"],
+        ["instance", "status", "since", "arguments", "result or reason"],
         [
             [
                 name,

@@ -28,9 +28,9 @@ def topics() -> None:
 
 
 @topics.command()
-@click.option("--partitions", type=click.IntRange(1, 10_000), help="How many each has; it never changes.")
+@click.option("--partitions", type=click.IntRange(1, 10_000), help="Number of partitions; it never changes.")
 @click.option(
-    "--replicas", type=click.IntRange(1, 100), help="How many copies each has: 3, or as many as brokers."
+    "--replicas", type=click.IntRange(1, 100), help="Number of replicas: 3, or the number of brokers."
 )
 @click.option(
     "--repair",
@@ -69,7 +69,7 @@ def create(
 @kafka_at_option
 @json_option
 def check(*, wait: bool, at: str | None, as_json: bool) -> None:
-    """Report what is wrong with the topics, and what repairs it. Exit status 1: no worker would start."""
+    """Report faults of the topics, and their repairs. Exit status 1: no worker would start."""
     administration = administered(at, _KAFKA_ONLY)
 
     async def work() -> Sequence[TopicFinding]:
@@ -132,5 +132,5 @@ def rehome(*, partitions: int | None, dry_run: bool, at: str | None, as_json: bo
     if not done.added:
         print_line(f"{administration.address}: no partitions were added to its {done.partitions}")
         return
-    said = f"{done.records:,} records of {done.sessions:,} sessions {'would be ' if dry_run else ''}appended"
-    print_line(f"{said} to the app's {done.partitions} partitions")
+    count = f"{done.records:,} records of {done.sessions:,} sessions {'would be ' if dry_run else ''}appended"
+    print_line(f"{count} to the app's {done.partitions} partitions")
