@@ -96,7 +96,7 @@ async def test_writer_waits_for_its_turn_and_gives_up_in_time(
     assert not waiting.done()
     holder.execute("ROLLBACK")
     await waiting
-    monkeypatch.setattr("triggerstream.adapters.sqlite.log.PATIENCE_S", 0.0)
+    monkeypatch.setattr("triggerstream.adapters.sqlite.log.LOCK_TIMEOUT_S", 0.0)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(
         LogError, match=r"triggerstream\.db: the log did not take 1 events: database is locked"

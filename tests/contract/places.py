@@ -115,7 +115,7 @@ class Place(ABC):
         """Have the engine fold what is in the log, and make it durable."""
 
     @abstractmethod
-    async def bury(self, *letters: DeadLetter) -> None:
+    async def add_dead_letters(self, *letters: DeadLetter) -> None:
         """Make dead letters durable."""
 
     @abstractmethod
@@ -183,7 +183,7 @@ class EmbeddedPlace(Place):
             self._rules, self._offset = checkpoint.rules or self._rules, checkpoint.offset
             self._rules = await store.forget(self._rules)
 
-    async def bury(self, *letters: DeadLetter) -> None:
+    async def add_dead_letters(self, *letters: DeadLetter) -> None:
         store = await self.running()
         await store.commit(Checkpoint(partition=0, offset=self._offset, dead_letters=letters))
 
@@ -350,7 +350,7 @@ class PartitionedPlace(Place):
     async def shown(self) -> None:
         """Wait until readers see what was made durable."""
 
-    async def bury(self, *letters: DeadLetter) -> None:
+    async def add_dead_letters(self, *letters: DeadLetter) -> None:
         owner = await self._opened()
         ledger = owner.partitions[0].ledger
         await ledger.commit(Commit(decided=(), states={}, dead_letters=letters, marks={}, offset=None))

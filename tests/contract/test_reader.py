@@ -162,7 +162,7 @@ async def test_dead_letters_are_paged_and_found_by_offset(place: Place) -> None:
         [NewRecord(key=b"s%d" % n, value=b"%d" % n, headers=(("h", b"x"),)) for n in range(3)]
     )
     records = await place.reader().records()
-    await place.bury(*(DeadLetter(record=r, reason=f"no {r.offset}") for r in records))
+    await place.add_dead_letters(*(DeadLetter(record=r, reason=f"no {r.offset}") for r in records))
     reader = place.reader()
     first = await reader.dead_letters(limit=2)
     assert [(d.offset, d.key, d.value, d.headers, d.reason) for d in first] == [
@@ -194,7 +194,7 @@ async def test_a_left_out_trigger_is_a_dead_letter_beside_that_of_its_record(pla
         )
         for number in range(2)
     ]
-    await place.bury(*letters)
+    await place.add_dead_letters(*letters)
     reader = place.reader()
     found = await reader.dead_letters()
     assert [(d.offset, d.left_out, d.key, d.value, d.headers, d.reason) for d in found] == [
@@ -219,7 +219,7 @@ async def test_a_lost_range_is_one_dead_letter(place: Place) -> None:
     await place.fire("s", "a", "b", "c")
     arrival_us = (await place.reader().records(limit=1))[0].arrival_us
     lost = Record(partition=0, offset=0, arrival_us=arrival_us, key=None, value=None)
-    await place.bury(DeadLetter(record=lost, reason="lost: CRC", last=1))
+    await place.add_dead_letters(DeadLetter(record=lost, reason="lost: CRC", last=1))
     (found,) = await place.reader().dead_letters()
     assert (found.offset, found.last, found.reason) == (0, 1, "lost: CRC")
 

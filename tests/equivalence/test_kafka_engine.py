@@ -10,7 +10,7 @@ import pytest
 
 from tests.adapters.faust.workers import Outcome, Stage, read_all, stage
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.deadletters import read_dead_letter
 from triggerstream.core.commands import Command
 from triggerstream.core.events import (
     Body,
@@ -137,7 +137,7 @@ async def test_random_logs_mean_the_same_to_every_engine(
     if bounds is not None:
         letters = await read_all(app.connection, app.topics.dead_letters, app.partitions)
         found = [
-            buried(record.value, key=record.key, headers=tuple(record.headers)).left_out
+            read_dead_letter(record.value, key=record.key, headers=tuple(record.headers)).left_out
             for records in letters.values()
             for record in records
         ]

@@ -239,7 +239,7 @@ class Deciding(Draft):
 
 
 def timer_due_us(task: Task, instance: Instance) -> int:
-    """When a delayed instance is decided: its start instant plus what its task says now (R8.2)."""
+    """The instant at which a delayed instance is decided: its start instant plus its wait (R8.2)."""
     start = instance.waits_from_us or 0
     if instance.waits_us is not None:
         return start + instance.waits_us

@@ -242,9 +242,9 @@ class Draft:
                         total -= sizes_of_kept[event]
             if total <= limit:
                 break
-        self._let_go()
+        self._drop_uncaptured()
 
-    def _start_anew(self) -> None:
+    def _start_generation(self) -> None:
         """Forget the closed generation's instances: the next one begins (R4.2)."""
         state = self.state
         state.closed = False
@@ -260,7 +260,7 @@ class Draft:
             earlier[name] = {**earlier.get(name, {}), arrival.offset: arrival}
         self.sweep = True
 
-    def _let_go(self) -> None:
+    def _drop_uncaptured(self) -> None:
         """Forget kept events that no instance has captured (R10.9)."""
         state = self.state
         captured = {

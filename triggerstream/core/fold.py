@@ -156,7 +156,7 @@ class _Fold(Deciding):
 
     def folded(self) -> Folded:
         if self.sweep and self.state.kept:
-            self._let_go()
+            self._drop_uncaptured()
         folded = Folded(
             state=self.state,
             effect=self.effect,
@@ -207,7 +207,7 @@ class _Fold(Deciding):
         """Forget the oldest resolved instances (R10.9); refuse a trigger beyond the state's bound (R10.4)."""
         state, bounds = self.state, self.config.bounds
         if self.sweep and state.kept:
-            self._let_go()
+            self._drop_uncaptured()
             self.sweep = False
         self._forget_resolved(sizes, bounds.resolved_bytes)
         if self.followed or type(event.body) is Trigger:
@@ -294,7 +294,7 @@ class _Fold(Deciding):
         """Remember a trigger, and offer it to the tasks that use it (R4.2 to R4.4)."""
         state = self.state
         if state.closed:
-            self._start_anew()
+            self._start_generation()
         latest = state.seen.get(name)
         if latest is not None:
             self._hold({name: latest})
@@ -379,7 +379,7 @@ class _Fold(Deciding):
                 Refused(Why.OTHER_COMMAND, f"command {outcome.command} is not that of {outcome.instance}")
             )
         if instance.status not in DECIDED:
-            return self._late(task, instance, outcome)
+            return self._record_late_outcome(task, instance, outcome)
         if _is_of_an_older_attempt(outcome, instance):
             self.settled.clear()
             says = (
@@ -436,7 +436,7 @@ class _Fold(Deciding):
             instance.metadata = before
             self._remark("its metadata is left out: the state would be too long ($bounds.stateBytes)")
 
-    def _late(self, task: TaskName, instance: Instance, outcome: Outcome) -> Effect:
+    def _record_late_outcome(self, task: TaskName, instance: Instance, outcome: Outcome) -> Effect:
         """Note an outcome of an instance that is not decided, after a cancel; otherwise refuse it (R6.2)."""
         name = instance_id(task, instance.number)
         if instance.status is Status.CANCELLED and isinstance(outcome, Finished):
@@ -545,7 +545,7 @@ class _Fold(Deciding):
         self._resolve(task, instance, Status.SKIPPED)
         if skip.cascade:
             self._cascade(task, self._command_id(task, instance.number), skip.result)
-        return _noted(f"{skip.instance} skipped", instance.note)
+        return _applied(f"{skip.instance} skipped", instance.note)
 
     def _replay(self, replay: Replay) -> Effect:
         """Run a failed instance again as a new one (R7.4, R7.5)."""
@@ -574,7 +574,7 @@ class _Fold(Deciding):
         instance.note = _join_reason_and_author(replay.reason, replay.by)
         clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
         self._decide(task, clone, self.state.clock_us, fits=True)
-        return _noted(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.note)
+        return _applied(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.note)
 
     def _cancel(self, cancel: Cancel) -> Effect:
         """End an instance that waits or runs (R7.6)."""
@@ -594,7 +594,7 @@ class _Fold(Deciding):
             )
         instance.note = _join_reason_and_author(cancel.reason, cancel.by)
         self._resolve(task, instance, Status.CANCELLED)
-        return _noted(f"{cancel.instance} cancelled", instance.note)
+        return _applied(f"{cancel.instance} cancelled", instance.note)
 
     def _resend(self, resend: Resend) -> Effect:
         """Decide an instance's command once more, with the next attempt (R7.7)."""
@@ -622,7 +622,7 @@ class _Fold(Deciding):
         instance.started_us = None  # from the previous attempt
         instance.changed_us = self.state.clock_us
         note = _join_reason_and_author(resend.reason, resend.by)
-        return _noted(f"{resend.instance} sent again, attempt {instance.attempt}", note)
+        return _applied(f"{resend.instance} sent again, attempt {instance.attempt}", note)
 
     def _close(self, close: Close) -> Effect:
         """Close the session: waiting instances are cancelled, and the generation ends (R7.8)."""
@@ -640,7 +640,7 @@ class _Fold(Deciding):
         state.closed = True
         self._hold(state.seen)
         state.seen = {}
-        return _noted("session closed", note)
+        return _applied("session closed", note)
 
     def _erase(self, erase: Erase) -> Effect:
         """Forget all but the generation and the offset (R7.9)."""
@@ -784,7 +784,7 @@ def _short(text: str) -> str:
     return text if len(text) <= SHORT_TEXT else cut_text(text)
 
 
-def _noted(what: str, note: str | None) -> Applied:
+def _applied(what: str, note: str | None) -> Applied:
     return Applied(f"{what}: {note}" if note else what)
 
 

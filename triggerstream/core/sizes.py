@@ -49,7 +49,7 @@ def cut_text(text: str) -> str:
 
 
 def _json_bytes(text: str) -> int:
-    """Without the quotes."""
+    """Size of ``text`` as JSON, without the quotes."""
     return len(json.dumps(text, ensure_ascii=False).encode(errors="surrogatepass")) - 2
 
 

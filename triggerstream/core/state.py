@@ -2,8 +2,8 @@
 
 These classes are mutable, because copying is most of what a step does: making a frozen dataclass of ten
 fields costs 1.6 µs, copying a ``Struct`` 0.3 µs. The rule that keeps them safe: only ``core.fold`` writes to
-them, and only to copies that it made in the same step. What is a ``Struct`` is stored as it is, under the
-names that stand beside it.
+them, and only to copies that it made in the same step. A ``Struct`` is stored as it is, under the names in
+its ``rename``.
 """
 
 from __future__ import annotations

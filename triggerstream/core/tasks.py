@@ -43,7 +43,7 @@ class Retry:
     max_backoff_us: int | None = None
 
     def wait_us(self, retries: int) -> int:
-        """How long attempt ``retries`` (0 for the first) waits, in microseconds (R3.3)."""
+        """The wait before attempt ``retries`` (0 for the first), in microseconds (R3.3)."""
         limit = self.max_backoff_us if self.max_backoff_us is not None else _LONGEST_US
         if self.backoff_us == 0:
             return 0
@@ -108,7 +108,7 @@ class Configuration:
         object.__setattr__(self, "users", {name: tuple(tasks) for name, tasks in users.items()})
 
     def among(self, names: Iterable[TaskName]) -> list[Task]:
-        """Those of ``names`` that are tasks, in the order of the file."""
+        """The tasks among ``names``, in the order of the file."""
         there = sorted((name for name in names if name in self.places), key=self.places.__getitem__)
         return [self.by_name[name] for name in there]
 

@@ -32,7 +32,7 @@ class ConfigurationCache:
         self._bytes = 0
         self._known: OrderedDict[ConfigHash, Configuration] = OrderedDict()
         self.parsed = 0
-        """How many files were parsed."""
+        """The number of files parsed."""
 
     def read(self, text: str | bytes, *, name: str = "configuration") -> Configuration:
         """The configuration parsed from ``text``.

@@ -29,9 +29,9 @@ class Allowance(Generic[_K]):
         self._clock = clock
         self._begun = -_WINDOW_S
         self.written: Counter[_K] = Counter()
-        """What was written in this window."""
+        """Lines written in this window, by key."""
         self.left_out: Counter[_K] = Counter()
-        """What was left out in this window."""
+        """Lines left out in this window, by key."""
 
     def turn(self) -> Mapping[_K, int]:
         """Begin a new window if the last one is over. Returns the number of lines left out in that one."""

@@ -28,13 +28,16 @@ from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import ControlKeys
 
 PART_BYTES = 16 * 1024 * 1024
-"""Engines fold a batch in parts of about so many bytes, each a checkpoint; one record's may be more. While as
-many wait to be durable, nothing more is folded: a batch of small events may decide gigabytes."""
+"""Approximate bytes of a checkpoint: engines fold a batch in parts of this size; one record's part may be
+larger. While this number of bytes waits to be durable, no further record is folded: a batch of small events
+can decide gigabytes."""
 _GROWTH = 6
-"""How much longer an event can be in a state than on the wire: ``1e15`` becomes ``1000000000000000.0``."""
+"""Maximum ratio of an event's size in a state to its size on the wire: ``1e15`` becomes
+``1000000000000000.0``."""
 _REMEMBERED = 4_096
 _REMEMBERED_BYTES = 4_096
-"""For all partitions together: at most 16 MiB of encoded states, some 100 MiB as objects."""
+"""Maximum length of a cached state. All partitions together cache at most 16 MiB of encoded states, which are
+some 100 MiB as objects."""
 _RECORD_OVERHEAD = 2_048
 """Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
 _SIZES = state.EncodedSizes()
@@ -172,9 +175,9 @@ class _Batch:
         self.configured = False
         self.records = 0
         self.made = 0
-        """The bytes of decisions, dead letters, configurations and records that belong elsewhere."""
+        """The bytes of decisions, dead letters, configurations and records to be rehomed."""
         self.held = 0
-        """About the bytes of the states, which are encoded at the end."""
+        """Estimate of the bytes of the states, which are encoded at the end."""
 
     def take(self, record: Record) -> None:
         self.records += 1
@@ -186,18 +189,18 @@ class _Batch:
                 self._configure(record, event)
                 return
         except (DecodeError, ConfigError) as exc:
-            self._bury(record, str(exc))
+            self._add_dead_letter(record, str(exc))
             return
         session = self.sessions.get(event.session)
         if session is None:
             stored = self.load(event.session)
             # A session with a state here was checked when it got its first state.
-            if stored is None and self._belongs_elsewhere(record, event):
+            if stored is None and self._rehome_if_misplaced(record, event):
                 return
             session = self._open(event.session, stored)
         self._fold(record, session, event)
 
-    def _bury(self, record: Record, reason: str) -> None:
+    def _add_dead_letter(self, record: Record, reason: str) -> None:
         self.made += len(record.value or b"")
         self.dead_letters.append(dead_letter_of(record, reason))
 
@@ -250,7 +253,7 @@ class _Batch:
         for session in self.sessions.values():
             session.close_rooms()
 
-    def _belongs_elsewhere(self, record: Record, event: Event) -> bool:
+    def _rehome_if_misplaced(self, record: Record, event: Event) -> bool:
         processor = self.processor
         if processor.partitions == 1:
             return False
@@ -288,7 +291,7 @@ class _Batch:
             decided = _encoded(folded)
             session.measure(folded if isinstance(folded, Folded) else None, self.rules.current.config.bounds)
         if not isinstance(folded, Folded):
-            self._bury(record, folded.reason)
+            self._add_dead_letter(record, folded.reason)
             return
         session.state = folded.state
         session.changed = True
@@ -310,8 +313,8 @@ class _Batch:
     def _fits(self, record: Record, session: _Session, folded: Folded, decided: list[Decided]) -> bool:
         """True if a result of the fold without byte checks is within the bounds in bytes."""
         bounds = self.rules.current.config.bounds
-        # The event's content stands once as the session's latest, once in its outcome, once in each instance
-        # that took it; a new instance holds at most what the state held; a decision keeps its task's params.
+        # Estimate: the event's content is stored as the session's latest event, in its outcome, and in each
+        # instance that captured it; a new instance stores at most the former state; a decision its params.
         length = events.event_bytes(record) if record.headers else len(record.value or b"")
         self.held += length * (2 + folded.taken) + folded.created * session.length
         own = length * _GROWTH + _RECORD_OVERHEAD

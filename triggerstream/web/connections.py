@@ -23,9 +23,9 @@ from triggerstream.engine.loglimit import LogLimit
 logger = logging.getLogger(__name__)
 
 _BUSY_S = 5.0
-"""How long a request waits for its turn when the maximum number of requests is being handled."""
+"""Maximum time that a request waits while the maximum number of requests is being handled."""
 _TICK_S = 0.5
-"""How often connections are checked for time limits, which are 10 s and more."""
+"""Interval of the checks of connections for their time limits, which are 10 s and more."""
 _HEAD_START = 200
 """First bytes of a request that are kept, to find its path if the rest of its head is not HTTP."""
 _WIRE_SLACK = 512 * 1024

@@ -72,7 +72,7 @@ class Group:
     others: Mapping[int, Worker]
 
     def workers(self) -> list[Worker]:
-        """Each worker once."""
+        """The workers, each once even if it owns several partitions."""
         return list({worker.name: worker for worker in self.others.values()}.values())
 
 

@@ -1,4 +1,4 @@
-"""Probes and metrics, on a port of their own and in a thread of their own: they answer whatever else is busy.
+"""Probes and metrics. Their own port and thread let them answer while the event loop is busy.
 
 They hold no data of sessions, need no account, and change nothing.
 """

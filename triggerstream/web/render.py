@@ -1,4 +1,4 @@
-"""From JSON values to pages. What applications sent is shown as text, whatever it holds."""
+"""Renders JSON values as pages. All content from applications is shown as text."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ if sys.platform != "win32":
     import resource
 
 _GRACE_S = 1.0
-"""How long an answer that is under way keeps a process from ending; aiohttp's own default is 60 s."""
+"""Maximum time that a stopping process waits for answers in progress; aiohttp's default is 60 s."""
 _LINGER_S = 1.0
-"""How long the server reads the rest of a refused body, so that the client can read the refusal."""
+"""Maximum time for reading the rest of a refused body, so that the client can read the refusal."""
 _BACKLOG = 128
 _PAUSE_S = 0.1
 """Pause after a connection could not be accepted, for example at the limit of open files."""

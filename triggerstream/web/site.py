@@ -47,7 +47,7 @@ from triggerstream.wire.json import as_object, loads, optional_integer, text_of
 
 MOST_ROWS = 200
 _SESSION = "sessions/{session:[^/]+}"
-"""Without an expression of its own, aiohttp takes no braces."""
+"""Route for a session's page. The regular expression is given because aiohttp's default excludes braces."""
 _ROWS = 50
 _REASON = 1_000
 

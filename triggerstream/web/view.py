@@ -71,9 +71,9 @@ class WebView:
             UsageError: it cannot listen; or other machines could reach it and there are no tokens.
         """
         url, public_url = settings.url, settings.public_url
-        if url is not None and not _is_web(url):
+        if url is not None and not _is_http_url(url):
             raise UsageError(f"--web-url {url}: write http://HOST:PORT, as other workers reach it")
-        if public_url is not None and not _is_web(public_url):
+        if public_url is not None and not _is_http_url(public_url):
             raise UsageError(f"--web-public-url {public_url}: write https://HOST, as browsers reach it")
         roles = tokens_for(settings.host, settings.tokens)
         key = settings.peer_key
@@ -131,7 +131,7 @@ class WebView:
         return Server(app, self.listening)
 
 
-def _is_web(url: str) -> bool:
+def _is_http_url(url: str) -> bool:
     try:
         return URL(url).scheme in {"http", "https"} and bool(URL(url).host)
     except ValueError:
@@ -140,10 +140,10 @@ def _is_web(url: str) -> bool:
 
 def group(others: Mapping[int, str], key: PeerKey | None) -> Group:
     """The other workers by partition; only those whose address ``key`` proves are asked."""
-    return Group(others={number: _worker(url, key) for number, url in others.items()})
+    return Group(others={number: _worker_at(url, key) for number, url in others.items()})
 
 
-def _worker(announced: str, key: PeerKey | None) -> Worker:
+def _worker_at(announced: str, key: PeerKey | None) -> Worker:
     """The worker with the address ``announced``, which any member of the group may have announced."""
     try:
         given = URL(announced)

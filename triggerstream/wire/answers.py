@@ -37,7 +37,7 @@ def _text_of(value: Any) -> str:  # noqa: ANN401 - msgspec asks for every type t
     raise NotImplementedError(type(value))
 
 
-def _instant_of(kind: type, value: Any) -> Instant:  # noqa: ANN401 - as above
+def _instant_of(kind: type, value: Any) -> Instant:  # noqa: ANN401 - any value of a struct
     if kind is Instant and isinstance(value, str):
         try:
             return Instant(parse_instant(value, path=""))

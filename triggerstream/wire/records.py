@@ -9,7 +9,7 @@ from msgspec import Struct
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 """Headers of a record; Kafka allows one without a value. A name that is not UTF-8 has ``\\xff`` escapes."""
 _HEADER_OVERHEAD = 8
-"""At most so many bytes are the lengths of a header's name and value."""
+"""Maximum bytes of the two lengths, of a header's name and of its value."""
 
 
 def headers_bytes(headers: Headers) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.acceptance.chain.hostile_tasks import EVIL, FORGED
 from tests.acceptance.chain.rig import PARTITIONS, Rig
 from tests.adapters.faust.workers import read_all
-from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.deadletters import read_dead_letter
 from triggerstream.core.printable import escape
 from triggerstream.wire.commands import decode
 from triggerstream.wire.events import origin_of
@@ -55,7 +55,7 @@ def misjudged(rig: Rig, noted: Sequence[Noted]) -> Counter[str]:
     """Kinds of records that have no dead letter and must have one, have one and must not, or have two."""
     found = asyncio.run(read_all(rig.connection, rig.topics.dead_letters, PARTITIONS))
     letters = [
-        buried(record.value, key=record.key, headers=tuple(record.headers))
+        read_dead_letter(record.value, key=record.key, headers=tuple(record.headers))
         for records in found.values()
         for record in records
     ]
@@ -87,7 +87,7 @@ def left_out_count(rig: Rig) -> int:
     """How many dead letters are triggers of outcomes that had no room."""
     found = asyncio.run(read_all(rig.connection, rig.topics.dead_letters, PARTITIONS))
     return sum(
-        buried(record.value, key=record.key, headers=tuple(record.headers)).left_out is not None
+        read_dead_letter(record.value, key=record.key, headers=tuple(record.headers)).left_out is not None
         for records in found.values()
         for record in records
     )

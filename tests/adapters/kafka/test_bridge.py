@@ -35,7 +35,7 @@ from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.kafka.bridge import Bridge
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.deadletters import read_dead_letter
 from triggerstream.adapters.kafka.topics import Topics, bridge_group, create
 from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES, ZSTD
 from triggerstream.adapters.kafka.watch import TopicGoneError
@@ -201,7 +201,7 @@ async def test_what_can_never_be_handed_over_is_a_dead_letter_and_a_failed_insta
     assert await bridge.ended() == 0
     assert set(counts(broker)) == {fine.id}
     letters = [
-        buried(record.value, key=record.key, headers=tuple(record.headers))
+        read_dead_letter(record.value, key=record.key, headers=tuple(record.headers))
         for record in await read_all(connection, topics.dead_letters)
     ]
     reasons = {letter.record.key: letter.reason for letter in letters}

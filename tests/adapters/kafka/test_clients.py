@@ -14,7 +14,7 @@ from aiokafka.errors import IllegalOperation, KafkaConnectionError, KafkaError, 
 
 import triggerstream
 from tests.support.kafka.server import KafkaServer
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.stopping import Client, network_of, stop
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError
@@ -177,12 +177,12 @@ def test_no_other_module_makes_starts_or_stops_a_client() -> None:
 )
 async def test_errors_of_the_client_become_ours(error: Exception, ours: type[LogError], says: str) -> None:
     with pytest.raises(LogError) as found:
-        async with translated("the log did not commit"):
+        async with translate_errors("the log did not commit"):
             raise error
     assert (type(found.value), str(found.value)) == (ours, says)
 
 
 async def test_a_block_that_takes_too_long_ends_with_its_time() -> None:
     with pytest.raises(LogError, match=r"^cannot read t: no answer within 0.01 s$"):
-        async with translated("cannot read t", timeout_s=0.01):
+        async with translate_errors("cannot read t", timeout_s=0.01):
             await asyncio.Event().wait()

@@ -6,7 +6,12 @@ from hashlib import sha256
 
 import pytest
 
-from triggerstream.adapters.kafka.deadletters import WHOLE_BYTES, Buried, buried, dead_letter_record
+from triggerstream.adapters.kafka.deadletters import (
+    WHOLE_BYTES,
+    StoredDeadLetter,
+    dead_letter_record,
+    read_dead_letter,
+)
 from triggerstream.core.errors import DecodeError
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.wire.records import Headers, NewRecord, Record
@@ -18,20 +23,20 @@ def _record(value: bytes | None, *, key: bytes | None = b"s", headers: Headers =
     )
 
 
-def _again(new: NewRecord) -> Buried:
-    return buried(new.value, key=new.key, headers=new.headers)
+def _again(new: NewRecord) -> StoredDeadLetter:
+    return read_dead_letter(new.value, key=new.key, headers=new.headers)
 
 
 def test_a_record_comes_back_as_it_was() -> None:
     record = _record(b"\xff not JSON", headers=(("traceparent", b"00"), ("triggerstream-reason", b"theirs")))
     new = dead_letter_record(DeadLetter(record=record, reason="no JSON: é"), topic="app.events")
-    assert _again(new) == Buried(topic="app.events", record=record, reason="no JSON: é")
+    assert _again(new) == StoredDeadLetter(topic="app.events", record=record, reason="no JSON: é")
 
 
 def test_a_left_out_trigger_has_its_origins_place_and_a_number() -> None:
     record = _record(b'{"type": "t"}')
     new = dead_letter_record(DeadLetter(record=record, reason="full", left_out=3), topic="app.events")
-    assert _again(new) == Buried(topic="app.events", record=record, reason="full", left_out=3)
+    assert _again(new) == StoredDeadLetter(topic="app.events", record=record, reason="full", left_out=3)
     assert dict(new.headers)["triggerstream-place"] == b"app.events:3:17:1750000000000000:3"
 
 
@@ -66,7 +71,7 @@ def test_headers_count_as_the_bytes_that_they_take(headers: Headers) -> None:
 
 def test_a_record_of_somebody_else_is_refused() -> None:
     with pytest.raises(DecodeError, match="no dead letter"):
-        buried(b"{}", key=b"s", headers=(("traceparent", b"00"),))
+        read_dead_letter(b"{}", key=b"s", headers=(("traceparent", b"00"),))
 
 
 def test_a_lost_range_comes_back_as_one() -> None:
@@ -90,7 +95,7 @@ def test_headers_of_the_record_cannot_make_it_a_lost_range_or_a_cut_one(value: b
     again = _again(dead_letter_record(DeadLetter(record=record, reason="r"), topic="t"))
     assert again.last is None
     if value == b"{}":
-        assert again == Buried(topic="t", record=record, reason="r")
+        assert again == StoredDeadLetter(topic="t", record=record, reason="r")
     else:
         assert again.cut == (len(value), sha256(value).hexdigest())
 
@@ -101,8 +106,8 @@ def test_a_header_of_ours_without_value_is_none(name: str) -> None:
     headers = tuple((one, None if one == name else value) for one, value in new.headers)
     if name == "triggerstream-place":
         with pytest.raises(DecodeError, match="no dead letter"):
-            buried(b"{}", key=b"s", headers=headers)
+            read_dead_letter(b"{}", key=b"s", headers=headers)
     else:
-        assert buried(b"{}", key=b"s", headers=headers).reason == ""
+        assert read_dead_letter(b"{}", key=b"s", headers=headers).reason == ""
     odd: Headers = (*new.headers, ("triggerstream-cut", None), ("triggerstream-lost", None))
-    assert buried(b"{}", key=b"s", headers=odd).record.headers == odd[2:]
+    assert read_dead_letter(b"{}", key=b"s", headers=odd).record.headers == odd[2:]

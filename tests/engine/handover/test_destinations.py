@@ -18,7 +18,7 @@ from triggerstream.core.errors import DestinationError, DispatchError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.handover import destinations
-from triggerstream.engine.handover.destinations import PATIENCE_S, WAITING, RefusedDestination
+from triggerstream.engine.handover.destinations import GIVE_UP_AFTER_S, WAITING, RefusedDestination
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.handover.partitions import HandOver, PartitionProgress, Reached
 from triggerstream.wire.commands import encode
@@ -237,7 +237,7 @@ async def test_the_only_command_that_waits_may_be_cancelled(engine: Bridge | Emb
 async def test_five_hundred_wait_for_as_long_as_it_takes(engine: Bridge | Embedded) -> None:
     engine.broker.refused["queue bad"] = "refused"
     await engine.decide(*(at(n, "bad") for n in range(WAITING)))
-    await pass_time(engine, 4 * PATIENCE_S)
+    await pass_time(engine, 4 * GIVE_UP_AFTER_S)
     assert engine.given_up() == []
     assert engine.report()[0].waiting == WAITING
 
@@ -247,7 +247,7 @@ async def test_beyond_that_the_oldest_are_given_up_with_the_reason_after_five_mi
 ) -> None:
     engine.broker.refused["queue bad"] = "no access (403)"
     await engine.decide(*(at(n, "bad") for n in range(WAITING + 20)))
-    await pass_time(engine, PATIENCE_S - 100)
+    await pass_time(engine, GIVE_UP_AFTER_S - 100)
     assert engine.given_up() == []
     await pass_time(engine, 200)
     # One of the 500 is tried at any moment of these.
@@ -334,7 +334,7 @@ async def test_giving_up_is_tried_again_while_the_log_is_away() -> None:
     bridge.log_is_away = True
     async with running(bridge):
         await bridge.decide(*(at(n, "bad") for n in range(WAITING + 5)))
-        await pass_time(bridge, 2 * PATIENCE_S)
+        await pass_time(bridge, 2 * GIVE_UP_AFTER_S)
         assert bridge.progress.position == 0
         bridge.log_is_away = False
         await pass_time(bridge, 70)

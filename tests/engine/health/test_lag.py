@@ -26,6 +26,6 @@ def test_a_wait_of_days_is_told_about_right_from_little_memory() -> None:
     seconds = 100_000
     for now in range(seconds):
         assert wait.look(done=0, end=now + 1, now=now) == now
-    assert len(wait._looks) <= 600  # noqa: SLF001 - the bound is the point
+    assert len(wait._samples) <= 600  # noqa: SLF001 - the bound is the point
     told = wait.look(done=seconds // 2, end=seconds, now=seconds)
     assert abs(told - seconds / 2) < 0.01 * seconds

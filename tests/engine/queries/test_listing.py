@@ -240,7 +240,7 @@ async def test_an_index_that_is_made_anew_while_it_reads_begins_at_the_beginning
     indexer.resume("none")
     working = asyncio.create_task(indexer.work(known, slice_s=60))
     await asyncio.sleep(0)
-    indexer.renew()
+    indexer.rebuild()
     await working
     assert len(indexer.find(waits("b").tags(), prefix="", after=None, limit=100)) == 40
 

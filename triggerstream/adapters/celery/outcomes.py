@@ -194,8 +194,8 @@ def skipped(delivery: Delivery, metadata: object = None) -> bytes:
     Raises:
         NotReportableError: no event can hold the metadata.
     """
-    said = None if metadata is None else plain_object(metadata)
-    return encode(delivery, Skipped(instance=delivery.instance, command=delivery.command, metadata=said))
+    found = None if metadata is None else plain_object(metadata)
+    return encode(delivery, Skipped(instance=delivery.instance, command=delivery.command, metadata=found))
 
 
 def retried(delivery: Delivery, *, after_s: float, kwargs: object = None) -> bytes:

@@ -42,7 +42,7 @@ _Answer: TypeAlias = tuple[Job, Exception | None]
 
 
 class Publisher:
-    """A thread that publishes over a connection of its own.
+    """A thread that publishes over its own connection.
 
     After :meth:`leave` it publishes nothing more, and ends as soon as a call on its connection returns.
     """

@@ -22,7 +22,7 @@ EXIT_STATUS = 75
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _GRACE_S = 1.0
-"""How much longer than the deadline a call that hangs may take to notice it."""
+"""Time after the deadline within which a call that hangs ends."""
 
 
 class Reporter:

@@ -32,9 +32,9 @@ from triggerstream.wire.marks import Identity
 logger = logging.getLogger(__name__)
 
 _CLOSE_SILENCE_S = 20.0
-"""A rebalance or a stop waits for checkpoints in flight until no broker has answered for so long, which is
-longer than a client takes to stop without Kafka; or until Kafka's limit for a rebalance, as the group then
-goes on without this member. Each checkpoint has a bound of its own."""
+"""Time without an answer of any broker after which a rebalance or a stop gives up waiting for checkpoints in
+flight. It is longer than a client takes to stop without Kafka. The other limit is Kafka's for a rebalance,
+after which the group continues without this member. Each checkpoint also has its own time limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Takes partitions over after a rebalance, in a task of its own.
+"""Takes partitions over after a rebalance, in a separate task.
 
 Never in Faust's callbacks: the group's heartbeat rests until those return, and a recovery may outlast the
 session. Takes the place of Faust's recovery, which reads before anyone is fenced, and ends by the last offset
@@ -59,7 +59,7 @@ class TakeOver(Service):
         self.joined = False
         """True after the first assignment, even an empty one."""
         self.took_s = 0.0
-        """How long the last complete take-over took."""
+        """Duration of the last complete take-over."""
         super().__init__(**extra)
 
     @property
@@ -75,9 +75,9 @@ class TakeOver(Service):
     async def on_rebalance(
         self,
         assigned: set[TP],  # noqa: ARG002 - Faust's signature
-        revoked: set[TP],  # noqa: ARG002 - likewise
-        newly_assigned: set[TP],  # noqa: ARG002 - likewise
-        generation_id: int = 0,  # noqa: ARG002 - likewise
+        revoked: set[TP],  # noqa: ARG002 - Faust's signature
+        newly_assigned: set[TP],  # noqa: ARG002 - Faust's signature
+        generation_id: int = 0,  # noqa: ARG002 - Faust's signature
     ) -> None:
         """Note that there is something to take over."""
         self._round += 1

@@ -58,13 +58,13 @@ class OwnedStore(Store[bytes, bytes]):
     async def backup_partition(
         self,
         tp: TP | int,  # noqa: ARG002 - Faust's signature
-        flush: bool = True,  # noqa: ARG002, FBT001, FBT002 - likewise
-        purge: bool = False,  # noqa: ARG002, FBT001, FBT002 - likewise
-        keep: int = 1,  # noqa: ARG002 - likewise
+        flush: bool = True,  # noqa: ARG002, FBT001, FBT002 - Faust's signature
+        purge: bool = False,  # noqa: ARG002, FBT001, FBT002 - Faust's signature
+        keep: int = 1,  # noqa: ARG002 - Faust's signature
     ) -> None:
         raise TypeError("the changelog is the backup")
 
-    def restore_backup(self, tp: TP | int, latest: bool = True, backup_id: int = 0) -> None:  # noqa: ARG002, FBT001, FBT002 - likewise
+    def restore_backup(self, tp: TP | int, latest: bool = True, backup_id: int = 0) -> None:  # noqa: ARG002, FBT001, FBT002 - Faust's signature
         raise TypeError("the changelog is the backup")
 
     def _value(self, key: bytes) -> bytes | None:

@@ -67,9 +67,9 @@ FAILED = 70
 FENCED = 75
 _LOOK_S = 30.0
 _END_SILENCE_S = 40.0
-"""An orderly end is given up after so long without an answer of any broker."""
+"""Time without an answer of any broker after which an orderly end is given up."""
 END_S = 100.0
-"""How long an orderly end may take while brokers answer: a rebalance that is under way and the checkpoints in
+"""Maximum time of an orderly end while brokers answer: for a rebalance in progress and the checkpoints in
 flight. Kubernetes kills a worker after 120 s; the next owner undoes what is not finished."""
 
 
@@ -121,7 +121,7 @@ async def _run(
     tasks.start("publish health", publish_health(health, HealthSnapshot))
     topics = Topics.of(settings.app)
     try:
-        layout = await _unless(stopping, _look(settings))
+        layout = await _unless_stopped(stopping, _look(settings))
     except LogError as exc:
         write_line(f"ending with status {FAILED}: {exc}")
         on_end(str(exc))
@@ -145,7 +145,7 @@ async def _run(
         changelog_id=changelog.id,
         fail=fail,
         on_ready=ready,
-        on_recovery=_tell_recovery,
+        on_recovery=_print_recovery,
     )
     loop.add_signal_handler(signal.SIGUSR1, _print_progress, app)
     await _work(app, settings, layout, health=health, web_parts=web_parts, stopping=stopping, fail=fail)
@@ -207,7 +207,7 @@ def _stopping(health: PublishedHealth, fail: Callable[[BaseException], None]) ->
     return stopping
 
 
-async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
+async def _unless_stopped(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
     """The result of ``work``; None if ``stopping`` was set first."""
     working, waiting = asyncio.create_task(work), asyncio.create_task(stopping.wait())
     try:
@@ -341,7 +341,7 @@ def _print_progress(app: WorkerApp) -> None:
         )
 
 
-def _tell_recovery(left: dict[int, tuple[int, int]]) -> None:
+def _print_recovery(left: dict[int, tuple[int, int]]) -> None:
     remaining = sum(remaining for remaining, _ in left.values())
     total = sum(total for _, total in left.values())
     if total:

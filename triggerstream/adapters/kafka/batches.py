@@ -39,10 +39,10 @@ _CODECS = 7
 _ATTRIBUTES = struct.Struct(">h")
 _ATTRIBUTES_AT = struct.calcsize(">qiibI")
 _AT_ONCE_BYTES = 1024 * 1024
-"""Unpacked records up to this are parsed at once. Of seven bytes each, or as many headers as fit, they are
-some 100 MB as objects."""
+"""Unpacked batches up to this size are parsed at once. At seven bytes per record, or with the most headers,
+the objects take some 100 MB."""
 HEADERS = 10_000
-"""The headers of a record longer than that: two bytes each are 64 as objects."""
+"""Maximum number of headers of a longer record: a header of two bytes takes 64 as an object."""
 
 
 class UnfitBatch(bytes):
@@ -150,7 +150,7 @@ class _Batch:
             return _at_once(data, batch)
         return self._one_by_one(data, batch)
 
-    def _one_by_one(self, data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
+    def _one_by_one(self, data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - aiokafka is not typed
         """Parse records one by one, because all objects of a long batch could take gigabytes."""
         at, count, next_offset, escaping = _HEAD_BYTES, 0, self._batch.base_offset, False
         while True:
@@ -185,7 +185,7 @@ class _Batch:
         )
 
 
-def _at_once(data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
+def _at_once(data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - aiokafka is not typed
     """Parse all records of a batch with the bytes ``data``, so that they can be parsed again."""
     try:
         return iter(list(batch))

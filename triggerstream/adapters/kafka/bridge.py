@@ -20,8 +20,8 @@ from aiokafka.errors import (
 
 from triggerstream.adapters.kafka.bridge_offsets import GroupOffsets, begin
 from triggerstream.adapters.kafka.commands_topic import CommandsTopic, where_to_begin
-from triggerstream.adapters.kafka.connection import Connection, answered_at, translated
-from triggerstream.adapters.kafka.deadletters import Graveyard
+from triggerstream.adapters.kafka.connection import Connection, answered_at, translate_errors
+from triggerstream.adapters.kafka.deadletters import DeadLetterTopic
 from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, unreadable
 from triggerstream.adapters.kafka.group import leave, member_id, session_timeout_refused, watch_name
 from triggerstream.adapters.kafka.log import KafkaLog
@@ -47,15 +47,15 @@ from triggerstream.wire.records import Record, Unfit
 logger = logging.getLogger(__name__)
 
 _FETCH_MS = 200
-"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
+"""Maximum time of a fetch: control records alone wake no reader, so the position is checked after it."""
 _DRAIN_S = 15.0
-"""How long a stop waits for confirmations: longer than a dispatcher does for one."""
+"""Maximum time that a stop waits for confirmations. A dispatcher waits less for each."""
 _REVOKE_S = 5.0
-"""How long a rebalance does. What is not confirmed by then the next owner hands over again."""
+"""Maximum time that a rebalance waits for confirmations. The next owner hands the rest over again."""
 _REBALANCE_MS = 60_000
 _NEVER_MS = 2**31 - 1
 _NO_OFFSET_S = 0.05
-"""aiokafka says so at every fetch until the partition has a position."""
+"""Pause after a fetch without a position: aiokafka raises an error at each until the partition has one."""
 
 
 class Bridge:
@@ -94,7 +94,7 @@ class Bridge:
         self._clock = clock
         self._on_ready, self._on_failure = on_ready, on_failure
         self._log = KafkaLog(connection, app)
-        self._graveyard = Graveyard(connection, topic=self._topics.dead_letters)
+        self._dead_letters = DeadLetterTopic(connection, topic=self._topics.dead_letters)
         self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
         self._partitions: dict[int, PartitionProgress] = {}
         self._consumer: AIOKafkaConsumer | None = None
@@ -118,7 +118,7 @@ class Bridge:
         handing, intake = Background(self.fail), Background(self.fail)
         ending, left = asyncio.create_task(stopping.wait()), ""
         try:
-            async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
+            async with translate_errors("cannot reach Kafka", timeout_s=TIMEOUT_S):
                 await self._connection.start(consumer)
             if self._member is not None:
                 watch_name(consumer, self.fail)
@@ -146,7 +146,7 @@ class Bridge:
             await stop(consumer)
             await self._dispatcher.close()
             await self._log.close()
-            await self._graveyard.close()
+            await self._dead_letters.close()
             await self._leave(left)
 
     async def _leave(self, member_id: str) -> None:
@@ -269,7 +269,7 @@ class Bridge:
         )
         if decision is not None and not isinstance(decision, Command):
             return
-        await self._graveyard.bury(dead_letter_of(record, reason), topic=self._topics.commands)
+        await self._dead_letters.append(dead_letter_of(record, reason), topic=self._topics.commands)
         failpoint("bridge.buried")
         if decision is not None:
             await self._log.append([not_dispatchable(decision, reason)])
@@ -377,5 +377,5 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
         try:
             await self._bridge.release()
-        except Exception as exc:  # noqa: BLE001 - likewise
+        except Exception as exc:  # noqa: BLE001 - the failure ends the process
             self._bridge.fail(exc)

@@ -12,7 +12,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.commands_topic import CommandsTopic, where_to_begin
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.progress import metadata_of, reached_in, topic_in
 from triggerstream.adapters.kafka.records import read_range, reader_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group, no_topic
@@ -128,7 +128,7 @@ async def begin(connection: Connection, app: AppId, start: Start | None, *, agre
         LogError: the cluster cannot be reached, or another bridge came between.
     """
     topic = Topics.of(app).commands
-    async with translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
+    async with translate_errors(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
         async with connection.client() as client:
             found = (await describe(client, [topic])).topics.get(topic)
         if found is None:
@@ -159,7 +159,7 @@ async def begin(connection: Connection, app: AppId, start: Start | None, *, agre
         if count := await _count(connection, passed):
             raise UsageError(advice.agree_to_pass_over(count))
     async with (
-        translated(f"cannot begin in {topic}", timeout_s=TIMEOUT_S),
+        translate_errors(f"cannot begin in {topic}", timeout_s=TIMEOUT_S),
         connection.running(_outsider(connection, app)) as consumer,
     ):
         consumer.assign(places)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiokafka.admin import NewPartitions
 
 from triggerstream.adapters.kafka.cluster import Cluster, Topic, change_settings, describe, settings_of
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.layout import Layout, layout_of
 from triggerstream.adapters.kafka.topics import (
     INSYNC,
@@ -44,7 +44,7 @@ async def check(
         LogError: the cluster cannot be reached.
     """
     topics = Topics.of(app)
-    async with translated("cannot look at topics", timeout_s=timeout_s), connection.client() as client:
+    async with translate_errors("cannot look at topics", timeout_s=timeout_s), connection.client() as client:
         cluster = await describe(client, topics.all())
         settings = await settings_of(client, list(cluster.topics))
     address = address_of(connection, app)
@@ -72,7 +72,7 @@ async def repair(connection: Connection, app: AppId, *, timeout_s: float = TIMEO
     """
     topics = Topics.of(app)
     changed = []
-    async with translated("cannot change topics", timeout_s=timeout_s), connection.client() as client:
+    async with translate_errors("cannot change topics", timeout_s=timeout_s), connection.client() as client:
         cluster = await describe(client, topics.all())
         settings = await settings_of(client, list(cluster.topics))
         for wanted in wanted_of(topics):
@@ -98,7 +98,7 @@ async def repair(connection: Connection, app: AppId, *, timeout_s: float = TIMEO
 async def _add_partitions(
     connection: Connection, topics: Topics, short: Sequence[str], partitions: int, *, timeout_s: float
 ) -> None:
-    async with translated("cannot add partitions", timeout_s=timeout_s):
+    async with translate_errors("cannot add partitions", timeout_s=timeout_s):
         async with connection.running(connection.admin()) as admin:
             wanted = {name: NewPartitions(total_count=partitions) for name in short}
             answer = await admin.create_partitions(wanted, timeout_ms=round(timeout_s * 1000))
@@ -165,13 +165,13 @@ def _wrong_settings(
 
 def _insync(topic: Topic, present: dict[str, str]) -> tuple[Severity, str] | None:
     insync, replicas = int(present.get(INSYNC) or 1), topic.replicas
-    said = f"{INSYNC} is {insync}, with {replicas} replicas"
+    setting = f"{INSYNC} is {insync}, with {replicas} replicas"
     if insync > replicas:
-        return Severity.ERROR, f"{said}: nothing can be appended"
+        return Severity.ERROR, f"{setting}: nothing can be appended"
     if insync == replicas > 1:
-        return Severity.WARNING, f"{said}: nothing can be appended while a broker is away"
+        return Severity.WARNING, f"{setting}: nothing can be appended while a broker is away"
     if insync == 1 and replicas >= REPLICAS:
-        return Severity.WARNING, f"{said}: what is acknowledged may be on one broker alone"
+        return Severity.WARNING, f"{setting}: what is acknowledged may be on one broker alone"
     return None
 
 

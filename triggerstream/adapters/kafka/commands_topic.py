@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaConsumer
 
 from triggerstream.adapters.kafka.cluster import Topic, describe
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group
 from triggerstream.adapters.kafka.watch import TopicGoneError, check_topics, watch_topics
 from triggerstream.core import advice
@@ -39,7 +39,7 @@ class CommandsTopic:
         if not lost:
             return
         async with (
-            translated(f"cannot look at {self.name}", timeout_s=TIMEOUT_S),
+            translate_errors(f"cannot look at {self.name}", timeout_s=TIMEOUT_S),
             self.connection.client() as client,
         ):
             partitions = (await describe(client, [self.name])).topics[self.name].partitions

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from triggerstream.adapters.kafka.cluster import describe, settings_of
-from triggerstream.adapters.kafka.connection import Connection, gathered, translated
+from triggerstream.adapters.kafka.connection import Connection, gather_all, translate_errors
 from triggerstream.adapters.kafka.layout import Layout, layout_of, placing_partitions
 from triggerstream.adapters.kafka.records import POLL_MS
 from triggerstream.adapters.kafka.standing import kept_configuration, standing_configurations
@@ -58,7 +58,7 @@ async def apply(
     topics = Topics.of(app)
     doubt = "the configuration is not known to be in force"
     async with AsyncExitStack() as clients:
-        async with translated(doubt, timeout_s=timeout_s):
+        async with translate_errors(doubt, timeout_s=timeout_s):
             producer = connection.producer(transactional_id=f"{app}-config")
             await clients.enter_async_context(connection.running(producer))
             reader = connection.reader(wait_ms=POLL_MS)
@@ -82,7 +82,7 @@ async def apply(
                 records[number] = connection.signed(app, record)
         if not records:
             return None
-        async with translated(doubt, timeout_s=timeout_s):
+        async with translate_errors(doubt, timeout_s=timeout_s):
             await _refuse_unkept(producer, connection, app, config)
             offsets = await _append(producer, topics.events, records)
         blocked = await _blocked(reader, topics.events, offsets, timeout_s=timeout_s)
@@ -105,7 +105,7 @@ async def in_force(
         LogError: the log cannot be read.
     """
     topics = Topics.of(app)
-    async with translated(f"cannot read {topics.events}", timeout_s=timeout_s):
+    async with translate_errors(f"cannot read {topics.events}", timeout_s=timeout_s):
         layout = await _layout(connection, app, timeout_s=timeout_s)
         async with connection.running(connection.reader(wait_ms=POLL_MS)) as reader:
             standing = (
@@ -134,7 +134,10 @@ async def _layout(connection: Connection, app: AppId, *, timeout_s: float) -> La
         if not isinstance(exc.__cause__, TopicAuthorizationFailedError):
             raise
     events = Topics.of(app).events
-    async with translated(f"cannot look at {events}", timeout_s=timeout_s), connection.client() as client:
+    async with (
+        translate_errors(f"cannot look at {events}", timeout_s=timeout_s),
+        connection.client() as client,
+    ):
         partitions = await placing_partitions(connection, app, client)
         cluster = await describe(client, [events])
     return Layout(cluster=cluster, events=cluster.topics[events], partitions=partitions, marked=False)
@@ -165,7 +168,7 @@ async def _append(producer: AIOKafkaProducer, topic: str, records: Mapping[int, 
     try:
         await producer.begin_transaction()
         # Only here does a record that was not accepted raise an error: commit_transaction does not.
-        answers = await gathered(
+        answers = await gather_all(
             producer.send_and_wait(topic, record.value, partition=partition, headers=list(record.headers))
             for partition, record in records.items()
         )
@@ -195,7 +198,7 @@ async def _blocked(
     places = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
     deadline = loop.time() + timeout_s
     while True:
-        async with translated(f"cannot read {topic}", timeout_s=timeout_s):
+        async with translate_errors(f"cannot read {topic}", timeout_s=timeout_s):
             # Under read_committed, this is where the first open transaction begins.
             ends = await reader.end_offsets(list(places))
         short = {place.partition: ends[place] for place, offset in places.items() if ends[place] <= offset}

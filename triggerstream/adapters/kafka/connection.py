@@ -38,13 +38,13 @@ _C = TypeVar("_C", AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient, AIOK
 _TRIED = re.compile(r"\('([^']+)', ([0-9]+), ")
 
 BATCH_BYTES = 512 * 1024
-"""The bytes of a record batch; one that holds a single longer record is longer."""
+"""Maximum bytes of a record batch. Only a batch of a single record may be longer."""
 LONGEST_REQUEST_BYTES = 16 * 1024 * 1024
 """Above the longest state; the real bound is a topic's ``max.message.bytes``, which the broker checks."""
 _REQUEST_TIMEOUT_MS = 10_000
-"""After so long without an answer another connection is tried. aiokafka's 40 s are for slow networks."""
+"""Time without an answer after which another connection is tried. aiokafka's default is 40 s."""
 TRANSACTION_S = 10.0
-"""How long a dead process's transaction can keep readers waiting where nobody takes over from it."""
+"""Maximum time for which a dead process's transaction can block readers if no process takes over from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +191,11 @@ def answered_at(consumer: AIOKafkaConsumer) -> float:
     Minus infinity without a connection. Heartbeats and fetches are answered at least every few seconds.
     """
     connections = list(consumer._client._conns.values())  # noqa: SLF001 - nothing public tells
-    return max((connection._last_action for connection in connections), default=-math.inf)  # noqa: SLF001 - likewise
+    return max((connection._last_action for connection in connections), default=-math.inf)  # noqa: SLF001 - nothing public
 
 
 @asynccontextmanager
-async def translated(what: str, *, timeout_s: float | None = None) -> AsyncIterator[None]:
+async def translate_errors(what: str, *, timeout_s: float | None = None) -> AsyncIterator[None]:
     """Translate errors, and bound the block's time. ``what`` begins the message: ``cannot read the events``.
 
     Raises:
@@ -213,18 +213,18 @@ async def translated(what: str, *, timeout_s: float | None = None) -> AsyncItera
         raise FencedError(f"{what}: another process has taken over") from exc
     except (KafkaError, IllegalOperation, OSError, NotImplementedError, AssertionError) as exc:
         # aiokafka asserts the state of a transaction, which an earlier error has changed.
-        raise LogError(f"{what}: {_said(exc)}") from exc
+        raise LogError(f"{what}: {_error_text(exc)}") from exc
 
 
-def _said(exc: Exception) -> str:
-    """The text of ``exc``, in words for people if aiokafka's are not."""
+def _error_text(exc: Exception) -> str:
+    """The message of ``exc``; aiokafka's list of addresses is replaced by a readable one."""
     tried = _TRIED.findall(str(exc)) if isinstance(exc, KafkaConnectionError) else []
     if not tried:
         return str(exc) or repr(exc)
     return f"no Kafka answers at {', '.join(f'{host}:{port}' for host, port in tried)}"
 
 
-async def gathered(sent: Iterable[Awaitable[_T]]) -> list[_T]:
+async def gather_all(sent: Iterable[Awaitable[_T]]) -> list[_T]:
     """The results of ``sent``. If some fail, the first error is raised after all have ended."""
     answers = await asyncio.gather(*sent, return_exceptions=True)
     results = []

@@ -23,7 +23,7 @@ from hashlib import sha256
 
 from aiokafka import AIOKafkaProducer
 
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.core.errors import DecodeError
 from triggerstream.engine.checkpoint import DeadLetter
@@ -48,7 +48,7 @@ _CUT = re.compile(rb"([0-9]{1,19}):([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Buried:
+class StoredDeadLetter:
     """A dead letter read from its topic. ``record`` is the original of ``topic``, unless it was ``cut``.
 
     ``left_out``: the dead letter is a trigger that was left out when the original record was folded.
@@ -92,15 +92,15 @@ def dead_letter_record(letter: DeadLetter, *, topic: str) -> NewRecord:
     return NewRecord(key=key, value=value, headers=(*ours, *headers))
 
 
-def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Buried:
+def read_dead_letter(value: bytes | None, *, key: bytes | None, headers: Headers) -> StoredDeadLetter:
     """The dead letter that a record of the dead-letter topic holds.
 
     Raises:
         DecodeError: triggerstream did not write it.
     """
-    said = dict(headers[:2])
-    place = _PLACE.fullmatch(said.get(PLACE_HEADER) or b"")
-    if REASON_HEADER not in said or place is None:
+    added = dict(headers[:2])
+    place = _PLACE.fullmatch(added.get(PLACE_HEADER) or b"")
+    if REASON_HEADER not in added or place is None:
         raise DecodeError(f"no dead letter: it begins with the headers {REASON_HEADER} and {PLACE_HEADER}")
     rest = headers[2:]
     cut = last = None
@@ -110,7 +110,7 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
         cut, rest = (int(match[1]), match[2].decode()), rest[1:]
     if rest and rest[0][0] == OWN_HEADER:
         rest = rest[1:]
-    return Buried(
+    return StoredDeadLetter(
         topic=place[1].decode(),
         record=Record(
             partition=int(place[2]),
@@ -120,33 +120,38 @@ def buried(value: bytes | None, *, key: bytes | None, headers: Headers) -> Burie
             value=value,
             headers=rest,
         ),
-        reason=(said[REASON_HEADER] or b"").decode(errors="replace"),
+        reason=(added[REASON_HEADER] or b"").decode(errors="replace"),
         cut=cut,
         last=last,
         left_out=None if place[5] is None else int(place[5]),
     )
 
 
-class Graveyard:
-    """Appends dead letters one at a time, outside any transaction. A producer that failed is replaced."""
+class DeadLetterTopic:
+    """Appends dead letters to their topic, one at a time, outside any transaction.
+
+    A producer that failed is replaced.
+    """
 
     def __init__(self, connection: Connection, *, topic: str, timeout_s: float = 10.0) -> None:
         self._connection = connection
         self._topic = topic
         self._timeout_s = timeout_s
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
 
-    async def bury(self, letter: DeadLetter, *, topic: str) -> None:
+    async def append(self, letter: DeadLetter, *, topic: str) -> None:
         """Append a dead letter for a record of ``topic``. It is durable when this returns.
 
         Raises:
             LogError: not known to be durable. Safe to call again.
         """
         new = dead_letter_record(letter, topic=topic)
-        async with self._turn:
+        async with self._lock:
             try:
-                async with translated(f"{self._topic} did not take a record", timeout_s=self._timeout_s):
+                async with translate_errors(
+                    f"{self._topic} did not take a record", timeout_s=self._timeout_s
+                ):
                     if self._producer is None:
                         self._producer = self._connection.producer()
                         await self._connection.start(self._producer)
@@ -158,15 +163,15 @@ class Graveyard:
                         headers=list(new.headers),
                     )
             except BaseException:
-                await self._let_go()
+                await self._stop_producer()
                 raise
 
     async def close(self) -> None:
         """Close the connections."""
-        async with self._turn:
-            await self._let_go()
+        async with self._lock:
+            await self._stop_producer()
 
-    async def _let_go(self) -> None:
+    async def _stop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop(producer)

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, UnknownMemberIdError, for_code
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.protocol import DESCRIBE_GROUPS, HEARTBEAT, LEAVE_GROUP, Call
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.operations.administration import Member
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 FENCED_INSTANCE_ID = 82
 """FENCED_INSTANCE_ID: another process joined under the same static name. aiokafka has no class for it."""
 LEAVE_S = 5.0
-"""How long a stopping process waits for the answer to LeaveGroup; without it, its session times out."""
+"""Maximum time that a stopping process waits for the answer to LeaveGroup; else its session times out."""
 _RETRY_S = 0.2
 
 
@@ -61,7 +61,7 @@ async def members_of(
         found = [_member(*member, topic=topic) for member in members]
         return state, sorted(found, key=lambda member: (member.name or "", member.id))
 
-    async with translated(f"cannot look at the group {group}", timeout_s=timeout_s):
+    async with translate_errors(f"cannot look at the group {group}", timeout_s=timeout_s):
         return await _of_coordinator(connection, group, ask)
 
 
@@ -106,7 +106,7 @@ async def leave(
                 raise for_code(code)(group)
         return True
 
-    async with translated(f"cannot remove {name} from the group {group}", timeout_s=timeout_s):
+    async with translate_errors(f"cannot remove {name} from the group {group}", timeout_s=timeout_s):
         return await _of_coordinator(connection, group, ask)
 
 

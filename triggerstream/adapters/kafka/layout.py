@@ -16,7 +16,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from triggerstream.adapters.kafka.cluster import Cluster, Topic, describe
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.records import POLL_MS, committed_extents, read_range
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
@@ -62,7 +62,7 @@ async def layout_of(
         LogError: the cluster cannot be reached.
     """
     topics = Topics.of(app)
-    async with translated(f"cannot look at {topics.events}", timeout_s=timeout_s):
+    async with translate_errors(f"cannot look at {topics.events}", timeout_s=timeout_s):
         async with connection.client() as client:
             cluster = await describe(client, topics.all())
         events = cluster.topics.get(topics.events)
@@ -82,7 +82,7 @@ async def known_partitions(connection: Connection, app: AppId, *, timeout_s: flo
         LogError: the cluster cannot be reached.
     """
     topics = Topics.of(app)
-    async with translated("cannot look at topics", timeout_s=timeout_s):
+    async with translate_errors("cannot look at topics", timeout_s=timeout_s):
         async with connection.client() as client:
             found = (await describe(client, topics.all())).topics
         marked = await marked_partitions(connection, found.get(topics.changelog))
@@ -149,7 +149,7 @@ async def newest_marks(
     """
     name = Topics.of(app).changelog
     found: dict[int, CheckpointMark | DecodeError] = {}
-    async with translated(f"cannot read {name}", timeout_s=timeout_s):
+    async with translate_errors(f"cannot read {name}", timeout_s=timeout_s):
         async with connection.client() as client:
             changelog = (await describe(client, [name])).topics.get(name)
         if changelog is None:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.group import group_offsets
 from triggerstream.adapters.kafka.records import STUCK_S, extents, read_range, reader_of
@@ -71,20 +71,20 @@ class KafkaLedger:
         producer = self._connection.producer(
             transactional_id=f"{self._app}-{self._partition}", transaction_s=self._transaction_s
         )
-        async with translated("the log cannot be fenced"):
+        async with translate_errors("the log cannot be fenced"):
             await self._connection.start(producer)
         self._producer = producer
 
     async def extent(self) -> Extent:
         changelog, log = self._at(self._topics.changelog), self._at(self._topics.events)
-        async with translated("the log's end is not known", timeout_s=_EXTENT_S):
+        async with translate_errors("the log's end is not known", timeout_s=_EXTENT_S):
             found = await extents(self._connection, [changelog, log])
         (begin, end), (log_begin, log_end) = found[changelog], found[log]
         return Extent(begin=begin, end=end, log_begin=log_begin, log_end=log_end)
 
     async def committed(self) -> int | None:
         log = self._at(self._topics.events)
-        async with translated("the group's offset is not known", timeout_s=_GROUP_S):
+        async with translate_errors("the group's offset is not known", timeout_s=_GROUP_S):
             return (await group_offsets(self._connection, worker_group(self._app), [log])).get(log)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
@@ -106,7 +106,7 @@ class KafkaLedger:
         )
         letters = (dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters)
         states = (_Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items()))
-        async with translated("the log did not begin a transaction"):
+        async with translate_errors("the log did not begin a transaction"):
             await producer.begin_transaction()
         failpoint("checkpoint.opened")
         sending = [
@@ -117,16 +117,16 @@ class KafkaLedger:
         failpoint("checkpoint.sent")
         # Only here does a record that was not accepted raise an error: commit_transaction does not.
         position: int
-        async with translated("the log did not take a checkpoint"):
+        async with translate_errors("the log did not take a checkpoint"):
             position, *_ = await _all(sending)
         if commit.offset is not None:
             # Not beside the records: while the coordinator adds the group to the transaction, the broker
             # cannot learn that their partitions belong to it, and aiokafka waits before it tries again.
             offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
-            async with translated("the log did not take an offset"):
+            async with translate_errors("the log did not take an offset"):
                 await producer.send_offsets_to_transaction(offsets, self._app)
         failpoint("checkpoint.acknowledged")
-        async with translated("the log did not commit"):
+        async with translate_errors("the log did not commit"):
             await producer.commit_transaction()
         return position
 
@@ -150,10 +150,10 @@ class KafkaAppender:
     async def append(self, partition: int, records: Sequence[NewRecord]) -> int:
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
-        async with translated("the log cannot be reached"):
+        async with translate_errors("the log cannot be reached"):
             producer = await asyncio.shield(self._starting)
         signed = (self._connection.signed(self._app, record) for record in records)
-        async with translated("the log did not take records"):
+        async with translate_errors("the log did not take records"):
             return await _send(producer, self._topic, partition, signed)
 
     async def close(self) -> None:

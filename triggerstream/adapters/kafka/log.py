@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from triggerstream.adapters.kafka.connection import Connection, gathered, translated
+from triggerstream.adapters.kafka.connection import Connection, gather_all, translate_errors
 from triggerstream.adapters.kafka.layout import placing_partitions
-from triggerstream.adapters.kafka.stopping import seen, stop
+from triggerstream.adapters.kafka.stopping import retrieve_error, stop
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
@@ -50,7 +50,7 @@ class KafkaLog:
             return
         if any(record.key is None for record in records):
             raise UsageError(f"a configuration goes to every partition: {advice.apply_file()}")
-        async with translated(f"{self._topic} did not take an event", timeout_s=self._timeout_s):
+        async with translate_errors(f"{self._topic} did not take an event", timeout_s=self._timeout_s):
             starting = self._starting or self._begin()
             producer, partitions = await asyncio.shield(starting)
             try:
@@ -70,9 +70,9 @@ class KafkaLog:
                 partition=partition_of(record.key or b"", partitions),
                 headers=list(record.headers),
             )
-            answer.add_done_callback(seen)
+            answer.add_done_callback(retrieve_error)
             sent.append(answer)
-        await gathered(sent)
+        await gather_all(sent)
 
     def _begin(self) -> asyncio.Task[tuple[AIOKafkaProducer, int]]:
         self._starting = starting = asyncio.create_task(self._start())
@@ -86,7 +86,7 @@ class KafkaLog:
 
     async def _start(self) -> tuple[AIOKafkaProducer, int]:
         producer = self._connection.producer()
-        async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
+        async with translate_errors("cannot reach Kafka", timeout_s=self._timeout_s):
             await self._connection.start(producer)
         try:
             return producer, await self._partitions(producer)
@@ -95,7 +95,7 @@ class KafkaLog:
             raise
 
     async def _partitions(self, producer: AIOKafkaProducer) -> int:
-        async with translated("cannot reach Kafka", timeout_s=self._timeout_s):
+        async with translate_errors("cannot reach Kafka", timeout_s=self._timeout_s):
             # aiokafka's request would make a broker create the topic with default settings.
             return await placing_partitions(self._connection, self._app, producer.client)
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.deadletters import read_dead_letter
 from triggerstream.adapters.kafka.records import committed_extents, read_range, reader_of
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import DecodeError
@@ -50,7 +50,7 @@ class LostRanges:
                 async for records, _ in read:
                     for record in records:
                         try:
-                            letter = buried(record.value, key=record.key, headers=record.headers)
+                            letter = read_dead_letter(record.value, key=record.key, headers=record.headers)
                         except DecodeError:
                             continue
                         if letter.last is not None and letter.topic == self._topic:

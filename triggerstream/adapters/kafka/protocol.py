@@ -42,7 +42,7 @@ class _Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc] # aiokafka is not ty
         return uuid.UUID(bytes=data.read(_UUID_BYTES))
 
 
-class Call(Request[RequestStruct]):  # type: ignore[misc] # as above
+class Call(Request[RequestStruct]):  # type: ignore[misc] # aiokafka is not typed
     """A request with the values of its fields."""
 
     API_KEY = -1

@@ -12,8 +12,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka.cluster import describe
-from triggerstream.adapters.kafka.connection import Connection, translated
-from triggerstream.adapters.kafka.deadletters import buried
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
+from triggerstream.adapters.kafka.deadletters import read_dead_letter
 from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import (
@@ -43,7 +43,7 @@ from triggerstream.wire.marks import (
 from triggerstream.wire.records import Record
 
 Take = Callable[[Any], bool]
-"""Takes one record; True: it needs no more."""
+"""Receives one record; returns True if it needs no more."""
 
 
 @dataclass(slots=True)
@@ -143,13 +143,13 @@ class KafkaReader:
         if record is None:
             return None
         place = TopicPartition(self._topics.dead_letters, partition)
-        async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+        async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
             since = (await self._started().offsets_for_times({place: record.arrival_us // 1000}))[place]
         if since is None:
             return None
         found: list[DeadLetterRow] = []
 
-        def take(record: Any) -> bool:  # noqa: ANN401 - as above
+        def take(record: Any) -> bool:  # noqa: ANN401 - aiokafka is not typed
             row = _letter(record, partitions=self._partitions, log=self._topics.events)
             if row.offset == offset and row.left_out is None:
                 found.append(row)
@@ -184,7 +184,7 @@ class KafkaReader:
         if limit < 1:
             return found
 
-        def take(record: Any) -> bool:  # noqa: ANN401 - as above
+        def take(record: Any) -> bool:  # noqa: ANN401 - aiokafka is not typed
             found.append(record_of(record))
             return len(found) == limit
 
@@ -276,7 +276,7 @@ class KafkaReader:
                 await self._open()
 
     async def _open(self) -> None:
-        async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S):
+        async with translate_errors("cannot reach Kafka", timeout_s=TIMEOUT_S):
             async with self._connection.client() as client:
                 topics = (await describe(client, self._topics.all())).topics
             for name in self._topics.all():
@@ -301,10 +301,10 @@ def _key(session: SessionId) -> bytes:
         raise UsageError(f"{session!r}: a session id is valid Unicode") from exc
 
 
-def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa: ANN401 - as above
+def _letter(record: Any, *, partitions: int, log: str) -> DeadLetterRow:  # noqa: ANN401 - aiokafka is not typed
     headers = tuple(record.headers)
     try:
-        found = buried(record.value, key=record.key, headers=headers)
+        found = read_dead_letter(record.value, key=record.key, headers=headers)
     except DecodeError as exc:
         offset, last, left_out, reason = None, None, None, str(exc)
     else:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka.batches import UnfitBatch
 from triggerstream.adapters.kafka.cluster import open_transactions
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.fetches import UnreadableError, fetched
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
@@ -20,15 +20,15 @@ from triggerstream.engine.partitioned.ports import HighWatermark
 from triggerstream.wire.records import Record
 
 POLL_MS = 20
-"""A fetch of control records alone wakes no reader, so the position is looked at this often."""
+"""Interval of the checks of the position: a fetch of control records alone wakes no reader."""
 STUCK_S = 30.0
-"""After so long without any progress the log counts as away."""
+"""Time without progress after which the log counts as away."""
 _TICKS = 20
-"""No single try counts for more than this part of it: a process that was stopped has not waited."""
+"""Each fetch counts for at most this part of ``STUCK_S``, so that a pause of the process does not count."""
 
 
 def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
-    """Our form of a record of aiokafka."""
+    """Convert a record of aiokafka."""
     if type(found.value) is UnfitBatch:
         return Record(
             partition=found.partition,
@@ -71,7 +71,7 @@ async def reader_of(connection: Connection, topic: str) -> AsyncIterator[AIOKafk
         LogError: the cluster cannot be reached; the message names ``topic``.
     """
     reader = connection.reader(wait_ms=POLL_MS)
-    async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
+    async with translate_errors(f"cannot read {topic}", timeout_s=TIMEOUT_S):
         await connection.start(reader)
     try:
         yield reader
@@ -88,7 +88,7 @@ async def committed_extents(
         LogError: no answer, or an error.
     """
     topics = ", ".join(sorted({place.topic for place in places}))
-    async with translated(f"cannot read {topics}", timeout_s=TIMEOUT_S):
+    async with translate_errors(f"cannot read {topics}", timeout_s=TIMEOUT_S):
         begins = await reader.beginning_offsets(places)
         # To a reader of committed records, the end is where the first open transaction begins.
         ends = await reader.end_offsets(places)
@@ -198,7 +198,7 @@ async def _fetch(
 ) -> tuple[Mapping[TopicPartition, list[Any]], dict[TopicPartition, int]]:
     """The next records of ``places``, and the position of each after them."""
     try:
-        async with translated(f"cannot read {places[0].topic}", timeout_s=TIMEOUT_S):
+        async with translate_errors(f"cannot read {places[0].topic}", timeout_s=TIMEOUT_S):
             found = await fetched(reader, *places, timeout_ms=POLL_MS, max_records=most)
             return found, {place: await reader.position(place) for place in places}
     except UnreadableError as exc:
@@ -214,7 +214,7 @@ async def _fetch(
 async def _open_transaction(consumer: AIOKafkaConsumer, place: TopicPartition) -> str:
     """Part of a message that names the open transaction which blocks the records of ``place``, if any."""
     client = consumer._client  # noqa: SLF001 - nothing public
-    async with translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+    async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
         found = await open_transactions(client, place.topic, place.partition)
     if not found:
         return ""

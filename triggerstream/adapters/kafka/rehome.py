@@ -9,10 +9,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from triggerstream.adapters.kafka.connection import Connection, gathered, translated
+from triggerstream.adapters.kafka.connection import Connection, gather_all, translate_errors
 from triggerstream.adapters.kafka.layout import Layout, layout_of
 from triggerstream.adapters.kafka.records import committed_extents, read_range, reader_of, record_of
-from triggerstream.adapters.kafka.stopping import seen, stop
+from triggerstream.adapters.kafka.stopping import retrieve_error, stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
@@ -52,7 +52,7 @@ async def rehome(
     if dry_run:
         found = await count_misplaced(connection, app, layout)
     else:
-        async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
+        async with translate_errors("records are not known to be appended", timeout_s=TIMEOUT_S):
             producer = connection.producer(transactional_id=f"{app}-rehome")
             await connection.start(producer)
         try:
@@ -121,7 +121,7 @@ async def _find_copied(reader: AIOKafkaConsumer, topic: str, layout: Layout) -> 
     if oldest_ms is None:
         return copied
     places = [TopicPartition(topic, partition) for partition in range(layout.partitions)]
-    async with translated(f"cannot read {topic}", timeout_s=TIMEOUT_S):
+    async with translate_errors(f"cannot read {topic}", timeout_s=TIMEOUT_S):
         since = await reader.offsets_for_times({place: max(oldest_ms - _SKEW_MS, 0) for place in places})
     for place, at in since.items():
         if at is None:
@@ -151,10 +151,10 @@ async def _append(
     missing: Sequence[MisplacedRecord],
 ) -> None:
     """Append ``missing`` in order; they are durable when this returns."""
-    async with translated("records are not known to be appended", timeout_s=TIMEOUT_S):
+    async with translate_errors("records are not known to be appended", timeout_s=TIMEOUT_S):
         try:
             await producer.begin_transaction()
-            await gathered(await _sent(connection, app, producer, topic, missing))
+            await gather_all(await _sent(connection, app, producer, topic, missing))
             await producer.commit_transaction()
         except ProducerFenced as exc:
             raise LogError("another rehome of this app has begun since then, and does the rest") from exc
@@ -178,6 +178,6 @@ async def _sent(
             partition=misplaced.partition,
             headers=list(record.headers),
         )
-        answer.add_done_callback(seen)
+        answer.add_done_callback(retrieve_error)
         sent.append(answer)
     return sent

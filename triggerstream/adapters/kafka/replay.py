@@ -8,7 +8,7 @@ from contextlib import aclosing
 from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.check import check
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.group import members_of
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import extents, read_range, reader_of, record_of
@@ -59,7 +59,7 @@ class KafkaRecords:
         """
         place = self._place
         async with (
-            translated(f"cannot read {place.topic}", timeout_s=TIMEOUT_S),
+            translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S),
             self._connection.running(self._connection.reader(committed=False)) as consumer,
         ):
             _, end = (await extents(self._connection, [place]))[place]

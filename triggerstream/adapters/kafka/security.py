@@ -139,7 +139,7 @@ def _unusable(source: str, place: str, path: Path | None, exc: Exception) -> Usa
 
 
 NOTHING = Security()
-"""None of it: what is sent can be read on the way, and nobody knows who sends it."""
+"""No encryption and no authentication."""
 
 
 def read(path: Path) -> Security:

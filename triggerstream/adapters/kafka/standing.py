@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.reader import KafkaReader
@@ -66,7 +66,7 @@ async def standing_configurations(
         mark = marks.get(number)
         if not isinstance(mark, CheckpointMark) or mark.identity != layout.identity:
             mark = None  # offsets of another log mean nothing here
-        async with translated(f"cannot read {topics.events}", timeout_s=timeout_s):
+        async with translate_errors(f"cannot read {topics.events}", timeout_s=timeout_s):
             place = TopicPartition(topics.events, number)
             found[number] = await _follow(reader, connection, app, place, mark, configurations=configurations)
     return found

@@ -22,9 +22,9 @@ _stopping: set[asyncio.Task[None]] = set()
 garbage-collected."""
 
 _STOP_S = 5.0
-"""What is still not acknowledged then was reported as such already."""
+"""Maximum time of a client's stop. Unacknowledged records were already reported as such."""
 _CLOSE_S = 2.0
-"""How long closing sockets may take; a TLS connection waits for the other side."""
+"""Maximum time for closing sockets; a TLS connection waits for the other side."""
 _CANCEL_S = 0.1
 _COORDINATORS_TASKS = (
     "_reset_committed_task",
@@ -52,12 +52,12 @@ async def _stop(client: Client, *, timeout_s: float) -> None:
     await asyncio.sleep(0)
     own = client.stop if isinstance(client, AIOKafkaProducer | AIOKafkaConsumer) else client.close
     ending = asyncio.ensure_future(own())
-    ending.add_done_callback(seen)
+    ending.add_done_callback(retrieve_error)
     await asyncio.wait([ending], timeout=timeout_s)
     if not ending.done() or ending.cancelled() or ending.exception() is not None:
         await _abandon(client, ending)
     if isinstance(client, AIOKafkaProducer):
-        _hush(client)
+        _retrieve_waiter_errors(client)
 
 
 async def _abandon(client: Client, ending: asyncio.Future[None]) -> None:
@@ -72,7 +72,7 @@ async def _abandon(client: Client, ending: asyncio.Future[None]) -> None:
             task.cancel()
         _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_S)
     closing = asyncio.ensure_future(network_of(client).close())
-    closing.add_done_callback(seen)
+    closing.add_done_callback(retrieve_error)
     await asyncio.wait([closing], timeout=_CLOSE_S)
 
 
@@ -94,18 +94,18 @@ def _fail_unsent(producer: AIOKafkaProducer) -> None:
     accumulator = producer._message_accumulator  # noqa: SLF001 - nothing public
     for batch in [*chain(*accumulator._batches.values()), *accumulator._pending_batches]:  # noqa: SLF001 - nothing public
         for answer in (batch.future, *(future for future, _ in batch._msg_futures)):  # noqa: SLF001 - nothing public
-            answer.add_done_callback(seen)
+            answer.add_done_callback(retrieve_error)
     accumulator.fail_all(ProducerClosed())
 
 
-def _hush(producer: AIOKafkaProducer) -> None:
+def _retrieve_waiter_errors(producer: AIOKafkaProducer) -> None:
     """Keep asyncio from logging a fence again: the producer's user has already received the error."""
     waiters = [producer._txn_manager._transaction_waiter]  # noqa: SLF001 - nothing public
     for batches in producer._message_accumulator._batches.values():  # noqa: SLF001 - nothing public
         waiters += [batch._drain_waiter for batch in batches]  # noqa: SLF001 - nothing public
     for waiter in waiters:
         if waiter is not None:
-            waiter.add_done_callback(seen)
+            waiter.add_done_callback(retrieve_error)
 
 
 def network_of(client: Client) -> AIOKafkaClient:
@@ -115,7 +115,7 @@ def network_of(client: Client) -> AIOKafkaClient:
     return client.client if isinstance(client, AIOKafkaProducer) else client._client  # noqa: SLF001 - nothing public
 
 
-def seen(answer: asyncio.Future[Any]) -> None:
+def retrieve_error(answer: asyncio.Future[Any]) -> None:
     """Done callback that prevents asyncio's report of an error in ``answer`` that was never retrieved."""
     if not answer.cancelled():
         answer.exception()

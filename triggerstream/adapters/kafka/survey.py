@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.cluster import describe
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.progress import reached_in
@@ -25,7 +25,7 @@ async def reach(connection: Connection) -> ReachedCluster:
     Raises:
         LogError: it does not answer.
     """
-    async with translated("cannot reach Kafka", timeout_s=TIMEOUT_S), connection.client() as client:
+    async with translate_errors("cannot reach Kafka", timeout_s=TIMEOUT_S), connection.client() as client:
         found = await describe(client, [])
     return ReachedCluster(cluster=found.id, brokers=found.brokers)
 
@@ -38,26 +38,26 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
     """
     marks = await newest_marks(connection, app)
     repair = advice.rebuild(address_of(connection, app))
-    said: dict[str, list[int]] = {}
+    lacking: dict[str, list[int]] = {}
     lost = []
     for number, mark in sorted(marks.items()):
         if isinstance(mark, DecodeError):
-            said.setdefault(f"its checkpoint cannot be read ({mark}); {repair}", []).append(number)
+            lacking.setdefault(f"its checkpoint cannot be read ({mark}); {repair}", []).append(number)
             continue
         try:
             check_identity(mark, layout.identity, place="", repair=f"; {repair}")
         except IdentityError as exc:
-            said.setdefault(str(exc).removeprefix(": "), []).append(number)
+            lacking.setdefault(str(exc).removeprefix(": "), []).append(number)
     missing = [number for number in range(layout.partitions) if number not in marks]
     if missing:
         topic = Topics.of(app).events
-        async with translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
+        async with translate_errors(f"cannot look at {topic}", timeout_s=TIMEOUT_S):
             offsets = await group_offsets(connection, worker_group(app))
         read = {place.partition for place, offset in offsets.items() if place.topic == topic and offset > 0}
         lost = [number for number in missing if number in read]
     if lost:
-        said[f"the changelog has no checkpoint, and workers have read the log; {repair}"] = lost
-    for text, numbers in said.items():
+        lacking[f"the changelog has no checkpoint, and workers have read the log; {repair}"] = lost
+    for text, numbers in lacking.items():
         yield f"partition {', '.join(map(str, numbers))}: {text}"
 
 
@@ -72,7 +72,7 @@ async def not_handed_over(connection: Connection, app: AppId, partitions: int) -
     topic = Topics.of(app).commands
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
     async with (
-        translated(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
+        translate_errors(f"cannot look at {topic}", timeout_s=TIMEOUT_S),
         connection.running(connection.reader()) as reader,
     ):
         commits = await group_commits(connection, bridge_group(app))

@@ -11,7 +11,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.protocol.admin import CreateTopicsRequest
 
 from triggerstream.adapters.kafka.cluster import Cluster, describe
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import WHOLE_BYTES
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError
@@ -24,7 +24,7 @@ REPLICAS = 3
 INSYNC = "min.insync.replicas"
 _DAY_MS = 86_400_000
 _OVERHEAD_BYTES = 64 * 1024
-"""Bytes of a record beside its value: a key of up to 1 KiB, headers, the batch around it."""
+"""Maximum bytes of a record without its value: a key of up to 1 KiB, headers, the batch's header."""
 TIMEOUT_S = 30.0
 _POLL_S = 0.05
 
@@ -148,7 +148,7 @@ async def create(
         LogError: the cluster cannot be reached, or refuses.
     """
     topics = Topics.of(app)
-    async with translated("cannot make topics", timeout_s=timeout_s), connection.client() as client:
+    async with translate_errors("cannot make topics", timeout_s=timeout_s), connection.client() as client:
         cluster = await describe(client, topics.all())
         for topic in cluster.topics.values():
             if topic.partitions < partitions:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from triggerstream.adapters.kafka.cluster import Topic, describe
-from triggerstream.adapters.kafka.connection import Connection, translated
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.core.errors import LogError, UsageError
 
 EVERY_S = 10.0
@@ -33,7 +33,7 @@ async def check_topics(
         LogError: the brokers cannot be asked.
         UsageError: they refuse the client.
     """
-    async with translated("cannot look at topics", timeout_s=timeout_s), connection.client() as client:
+    async with translate_errors("cannot look at topics", timeout_s=timeout_s), connection.client() as client:
         found = (await describe(client, list(ids))).topics
     for name, topic in found.items():
         if topic.id != ids[name]:

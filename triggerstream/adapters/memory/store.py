@@ -108,7 +108,7 @@ class MemoryStore:
                     else:
                         del database.outbox[number]
         for letter in checkpoint.dead_letters:
-            self._bury(letter)
+            self._add_dead_letter(letter)
         if checkpoint.rules is not None:
             last = database.configurations[-1].offset if database.configurations else -1
             database.configurations += tuple(
@@ -119,7 +119,7 @@ class MemoryStore:
             database.append(checkpoint.rehomed, now_us=self._clock.now_us())
         return first
 
-    def _bury(self, letter: DeadLetter) -> None:
+    def _add_dead_letter(self, letter: DeadLetter) -> None:
         record = letter.record
         row = DeadLetterRow(
             number=len(self._database.dead_letters) + 1,

@@ -27,7 +27,7 @@ _APPLICATION_ID = 0x7472_6967
 """``trig``: marks the file as ours (``PRAGMA application_id``)."""
 
 _BUSY_S = 10.0
-"""How long a connection waits where SQLite itself does, as for the recovery of a file after a crash."""
+"""Maximum time that SQLite itself waits for a lock, for example while a file is recovered after a crash."""
 _RETRY_S = 0.001
 """SQLite's own waiting backs off to 100 ms: under load, who waits is asleep when the lock is free."""
 PAGE_BYTES = 8192
@@ -177,7 +177,7 @@ def _open_and_upgrade(file: Path) -> None:
 
 def _upgrade(connection: sqlite3.Connection) -> None:
     """Migrate a database of an older release to the current schema; another process may do so meanwhile."""
-    with transaction(connection, patience_s=_BUSY_S):
+    with transaction(connection, timeout_s=_BUSY_S):
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         for older in range(version, SCHEMA):
             for statement in filter(str.strip, _UPGRADES[older].split(";")):
@@ -207,9 +207,9 @@ def _not_ours(file: Path, exc: sqlite3.Error) -> UsageError | LogError:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection, *, patience_s: float) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, *, timeout_s: float) -> Iterator[None]:
     """A write transaction: durable when the block has ended, undone if the block raises."""
-    _begin(connection, patience_s)
+    _begin(connection, timeout_s)
     try:
         yield
         connection.execute("COMMIT")
@@ -219,8 +219,8 @@ def transaction(connection: sqlite3.Connection, *, patience_s: float) -> Iterato
         raise
 
 
-def _begin(connection: sqlite3.Connection, patience_s: float) -> None:
-    deadline = time.monotonic() + patience_s
+def _begin(connection: sqlite3.Connection, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")

@@ -98,7 +98,7 @@ class SqliteIndex:
             raise self._failed(exc) from exc
 
     def clear(self) -> None:
-        self._let_go()
+        self._disconnect()
         for path in self._files():
             path.unlink(missing_ok=True)
         self._numbers = {}
@@ -110,7 +110,7 @@ class SqliteIndex:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("INSERT INTO stamp VALUES (?, ?)", (_VERSION, stamp))
-        self._let_go()
+        self._disconnect()
 
     def _number(self, connection: sqlite3.Connection, tag: str) -> int:
         number = self._numbers.get(tag)
@@ -133,7 +133,7 @@ class SqliteIndex:
                 connection.executescript(_TABLES)
         return self._connection
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
@@ -141,7 +141,7 @@ class SqliteIndex:
 
     def _failed(self, exc: sqlite3.Error) -> LogError:
         self.clear()
-        return LogError(f"{self._path}: {exc}: the index of sessions is made anew")
+        return LogError(f"{self._path}: {exc}: the index of sessions is rebuilt")
 
     def _files(self) -> list[Path]:
         return [self._path.with_name(self._path.name + more) for more in ("", "-wal", "-shm")]

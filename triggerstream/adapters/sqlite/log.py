@@ -12,14 +12,14 @@ from pathlib import Path
 
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.sqlite.database import append, connect, locate, transaction
-from triggerstream.adapters.sqlite.wake import Bell
+from triggerstream.adapters.sqlite.wake import WakeSignal
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.ports import Clock
 from triggerstream.wire.records import NewRecord
 
-PATIENCE_S = 10.0
-"""How long an append waits for its turn. A turn takes milliseconds, unless its process is stopped."""
+LOCK_TIMEOUT_S = 10.0
+"""Maximum time that an append waits for the write lock. Others hold it for milliseconds, unless stopped."""
 _PRODUCER_CHECKPOINT_PAGES = 32_768
 """256 MiB. The engine moves the write-ahead log into the database; a producer only where no engine runs."""
 
@@ -35,7 +35,7 @@ class SqliteLog:
         self._file = locate(path)
         self._create = create
         self._clock = clock or SystemClock()
-        self._bell = Bell(self._file)
+        self._wake = WakeSignal(self._file)
         self._listeners: list[Callable[[], None]] = []
         self._local = threading.local()
         self._inherited: list[sqlite3.Connection] = []
@@ -95,11 +95,11 @@ class SqliteLog:
     def _write(self, records: Sequence[NewRecord]) -> None:
         connection = self._connection()
         try:
-            with transaction(connection, patience_s=PATIENCE_S):
+            with transaction(connection, timeout_s=LOCK_TIMEOUT_S):
                 append(connection, records, self._clock.now_us())
         except sqlite3.Error as exc:
             raise LogError(f"{self._file}: the log did not take {len(records)} events: {exc}") from exc
-        self._bell.ring()
+        self._wake.send()
 
     def _connection(self) -> sqlite3.Connection:
         known: tuple[int, sqlite3.Connection] | None = getattr(self._local, "connection", None)
@@ -121,7 +121,7 @@ class SqliteLog:
         await asyncio.get_running_loop().run_in_executor(self._executor, self._disconnect)
         self._executor.shutdown()
         self._disconnect()
-        self._bell.close()
+        self._wake.close()
 
     def _disconnect(self) -> None:
         known: tuple[int, sqlite3.Connection] | None = getattr(self._local, "connection", None)

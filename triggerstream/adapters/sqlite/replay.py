@@ -25,7 +25,7 @@ from triggerstream.wire.records import Record
 
 _T = TypeVar("_T")
 
-_PATIENCE_S = 60.0
+_LOCK_TIMEOUT_S = 60.0
 _PIECE = 1_000
 """Records that are folded at once."""
 
@@ -84,7 +84,7 @@ class SqliteArchive:
         """Replace the stored data by the result of the log, in one transaction."""
 
         def write(connection: sqlite3.Connection) -> None:
-            with transaction(connection, patience_s=_PATIENCE_S):
+            with transaction(connection, timeout_s=_LOCK_TIMEOUT_S):
                 _replace(connection, refolded, offset)
 
         await self._run(write)

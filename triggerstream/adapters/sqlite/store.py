@@ -17,7 +17,7 @@ from triggerstream.adapters.sqlite.configurations import add_configurations, not
 from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, locate, transaction
 from triggerstream.adapters.sqlite.log import SqliteLog
 from triggerstream.adapters.sqlite.outbox import add_decided, note_sent, read_outbox, settle
-from triggerstream.adapters.sqlite.wake import POLL_S, Bell
+from triggerstream.adapters.sqlite.wake import POLL_S, WakeSignal
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
@@ -34,8 +34,9 @@ _READ_BYTES = 8 * 1024 * 1024
 _ROWS = 32
 """Read at a time between two looks at the size."""
 _PARAMETERS = 500
-_PATIENCE_S = 60.0
-"""The engine ends when it cannot write for so long. Rather long: ending cures no producer that hangs."""
+_LOCK_TIMEOUT_S = 60.0
+"""Time without the write lock after which the engine ends. It is long, because a restart does not cure a
+producer that hangs."""
 _CHECKPOINT_PAGES = 2_000
 """16 MiB: above that a write-ahead log is moved into the database."""
 _CACHE_KIB = 65_536
@@ -62,7 +63,7 @@ class SqliteStore:
         self._app = app
         self._log = log
         self._clock = clock or SystemClock()
-        self._bell = Bell(self._file)
+        self._wake = WakeSignal(self._file)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-store")
         self._rung = asyncio.Event()
         self._woken = False
@@ -85,12 +86,12 @@ class SqliteStore:
         try:
             resumed = await self._write(self._open)
         except BaseException:
-            await self._let_go()
+            await self._close_connections()
             raise
         self._next_row = resumed.outbox + 1
-        fd = self._bell.open(create=True)
+        fd = self._wake.open(create=True)
         if fd is not None:
-            asyncio.get_running_loop().add_reader(fd, self._on_ring)
+            asyncio.get_running_loop().add_reader(fd, self._on_wake)
         if self._log is not None:
             self._log.listen(self._rung.set)
         return resumed
@@ -102,7 +103,7 @@ class SqliteStore:
         self._writer.execute("PRAGMA busy_timeout = 0")  # transaction() waits by itself
         self._reader = self._keep(connect(self._file, read_only=True))
         self._reader.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        with transaction(self._writer, patience_s=_PATIENCE_S):
+        with transaction(self._writer, timeout_s=_LOCK_TIMEOUT_S):
             self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('app', ?)", (self._app,))
             note_fold(self._writer)
             meta = dict(self._writer.execute("SELECT name, value FROM meta"))
@@ -165,8 +166,8 @@ class SqliteStore:
         self._woken = True
         self._rung.set()
 
-    def _on_ring(self) -> None:
-        self._bell.drain()
+    def _on_wake(self) -> None:
+        self._wake.clear()
         self._rung.set()
 
     async def load(self, expected: Collection[SessionId]) -> Callable[[SessionId], bytes | None]:
@@ -202,7 +203,7 @@ class SqliteStore:
         return first
 
     def _commit(self, checkpoint: Checkpoint, sent: Sequence[SentRow], first: int) -> None:
-        with transaction(self._writer, patience_s=_PATIENCE_S):
+        with transaction(self._writer, timeout_s=_LOCK_TIMEOUT_S):
             if sent:
                 note_sent(self._writer, sent)
             if checkpoint.states:
@@ -242,14 +243,14 @@ class SqliteStore:
 
     async def sent(self, sent: Sequence[SentRow]) -> None:
         def write() -> None:
-            with transaction(self._writer, patience_s=_PATIENCE_S):
+            with transaction(self._writer, timeout_s=_LOCK_TIMEOUT_S):
                 note_sent(self._writer, sent)
 
         await self._write(write)
 
     async def refuse(self, refused: RefusedRow) -> None:
         def write() -> None:
-            with transaction(self._writer, patience_s=_PATIENCE_S):
+            with transaction(self._writer, timeout_s=_LOCK_TIMEOUT_S):
                 row = self._writer.execute(
                     "DELETE FROM outbox WHERE number = ? RETURNING session, value", (refused.number,)
                 ).fetchone()
@@ -289,7 +290,7 @@ class SqliteStore:
 
     async def reschedule(self, sessions: Sequence[RescheduledRow], *, scanned: int | None = None) -> None:
         def write() -> None:
-            with transaction(self._writer, patience_s=_PATIENCE_S):
+            with transaction(self._writer, timeout_s=_LOCK_TIMEOUT_S):
                 self._writer.executemany(
                     "UPDATE sessions SET due_us = ?, config = ? WHERE id = ?",
                     [(one.due_us, one.config, one.session) for one in sessions],
@@ -304,7 +305,7 @@ class SqliteStore:
             (oldest,) = self._writer.execute("SELECT min(config) FROM sessions").fetchone()
             kept = rules.forget(rules.current.offset if oldest is None else oldest)
             if kept is not rules:
-                with transaction(self._writer, patience_s=_PATIENCE_S):
+                with transaction(self._writer, timeout_s=_LOCK_TIMEOUT_S):
                     first = kept.history[0].offset
                     self._writer.execute("DELETE FROM configurations WHERE offset < ?", (first,))
             return kept
@@ -314,14 +315,14 @@ class SqliteStore:
     async def close(self) -> None:
         """Close and unlock the directory, so that another engine may open it."""
         if self._owner is not None:
-            fd = self._bell.open()
+            fd = self._wake.open()
             if fd is not None:
                 asyncio.get_running_loop().remove_reader(fd)
-            self._bell.close()
-            await self._let_go()
+            self._wake.close()
+            await self._close_connections()
         self._executor.shutdown()
 
-    async def _let_go(self) -> None:
+    async def _close_connections(self) -> None:
         await self._write(self._disconnect)
         if self._owner is not None:
             self._owner.close()

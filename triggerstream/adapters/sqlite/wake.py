@@ -1,4 +1,4 @@
-"""Wakes the engine in another process after an append: one byte through a FIFO beside the database.
+"""Signal to the engine in another process after an append: one byte through a FIFO beside the database.
 
 A byte may be lost: the engine also polls every ``POLL_S``.
 """
@@ -12,11 +12,11 @@ from pathlib import Path
 from triggerstream.engine.private_files import make_private_pipe
 
 POLL_S = 0.02
-"""How often an idle engine looks where no byte can reach it, as over some network file systems."""
+"""How often an idle engine polls. Over some network file systems, no byte of a FIFO reaches it."""
 
 
-class Bell:
-    """The FIFO, opened for both ends: so it can always be opened, and ringing it never raises SIGPIPE."""
+class WakeSignal:
+    """A FIFO, opened for reading and writing: opening it never waits, and a write never raises SIGPIPE."""
 
     def __init__(self, database: Path) -> None:
         self._path = database.with_suffix(".wake")
@@ -32,15 +32,15 @@ class Bell:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         return self._fd
 
-    def ring(self) -> None:
+    def send(self) -> None:
         """Wake the listener. If the FIFO is full, it was woken already."""
         fd = self.open()
         if fd is not None:
             with suppress(OSError):
                 os.write(fd, b"\0")
 
-    def drain(self) -> None:
-        """Read all bytes."""
+    def clear(self) -> None:
+        """Read all bytes, so that the next one wakes again."""
         if self._fd is not None:
             with suppress(OSError):
                 os.read(self._fd, 4096)

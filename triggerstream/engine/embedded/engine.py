@@ -84,7 +84,7 @@ class EmbeddedEngine:
         self._clock = clock
         self._on_checkpoint = on_checkpoint
         self._outbox = Outbox(store=store, dispatcher=dispatcher, clock=clock, last=0)
-        self._timer_service = TimerService(clock=clock, append=self._ring)
+        self._timer_service = TimerService(clock=clock, append=self._append_timers)
         self._offset = 0
         self._scan: Scan | None = None
         self._scan_after: tuple[int, int] | None = None
@@ -132,7 +132,7 @@ class EmbeddedEngine:
             await self._resume()
             self._ready.set()
             await self._run_all(
-                outbox=self._outbox.run(), timers=self._timer_service.run(), touches=self._touch_stragglers()
+                outbox=self._outbox.run(), timers=self._timer_service.run(), touches=self._touch_outdated()
             )
             if sent := self._outbox.take_sent():
                 await self._store.sent(sent)
@@ -264,7 +264,7 @@ class EmbeddedEngine:
         self._timer_service.set((session, stored.due_us) for session, stored in checkpoint.states.items())
         self._count(checkpoint)
         if self._waiting:
-            self._tell_waiting()
+            self._resolve_waiting()
         if self._on_checkpoint is not None:
             self._on_checkpoint(checkpoint)
         self._since_forget += 1
@@ -280,7 +280,7 @@ class EmbeddedEngine:
         counters.left_out += checkpoint.left_out
         counters.prevented += checkpoint.prevented
 
-    def _tell_waiting(self) -> None:
+    def _resolve_waiting(self) -> None:
         still = []
         for offset, reached in self._waiting:
             if offset > self._offset:
@@ -326,7 +326,7 @@ class EmbeddedEngine:
         """Make the next scan begin with the first session."""
         self._scan = self._scan_after = None
 
-    async def _touch_stragglers(self) -> None:
+    async def _touch_outdated(self) -> None:
         """While the history is too long, touch the sessions that still need it, the furthest behind first."""
         while True:
             await self._configured.wait()
@@ -344,7 +344,7 @@ class EmbeddedEngine:
         await self._log.append(records)
         return await self._store.end()
 
-    async def _ring(self, timers: list[NewRecord]) -> None:
+    async def _append_timers(self, timers: list[NewRecord]) -> None:
         await self._log.append(timers)
         self.counters.timers += len(timers)
         await self.reached(await self._store.end())

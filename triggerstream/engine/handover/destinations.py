@@ -16,8 +16,9 @@ from triggerstream.engine.ports import Clock
 logger = logging.getLogger(__name__)
 
 WAITING: Final = 500
-"""Commands that may wait for refused destinations without a limit of time: half of those that are taken."""
-PATIENCE_S: Final = 300.0
+"""Maximum number of commands that may wait for refused destinations without a time limit: half of the
+commands taken."""
+GIVE_UP_AFTER_S: Final = 300.0
 """After this time of refusals, a destination's oldest commands are given up while more than ``WAITING`` wait.
 Long enough for a full queue to be worked off, or for an operator to create a queue."""
 _FIRST_PAUSE_S = 1.0
@@ -67,7 +68,7 @@ class _Refused(Generic[_W]):
     """A heap: the oldest first."""
     waited_s: float = 0.0
     failures: int = 0
-    told: bool = False
+    logged: bool = False
     """True if the refusal was logged."""
     testing: bool = False
     """True while a pause or an attempt is under way."""
@@ -99,9 +100,9 @@ class Destinations(Generic[_W]):
         self._start = start
         self._attempt = attempt
         self._refused: dict[str, _Refused[_W]] = {}
-        self._mended: dict[str, tuple[float, int]] = {}
-        """By destination, for how long it had been refused, and when it accepted a command again."""
-        self._said_more = False
+        self._recovered: dict[str, tuple[float, int]] = {}
+        """By destination: the time for which it was refused, and when it accepted a command again."""
+        self._logged_more = False
         self.count = 0
         """The number of commands that wait."""
 
@@ -144,7 +145,7 @@ class Destinations(Generic[_W]):
             self.test_again(probed)
         if not refused.testing:  # refusals of commands that were sent together count as one failure
             refused.failures += 1
-            self._tell(exc, refused)
+            self._log_refusal(exc, refused)
             self._test_later(exc.destination, refused)
 
     def accepted(self, name: str) -> list[_W]:
@@ -154,12 +155,12 @@ class Destinations(Generic[_W]):
             return []
         self.count -= len(refused.waiting)
         if not self._refused:
-            self._said_more = False
-        self._mended[name] = (refused.waited_s, self._clock.now_us())
-        if len(self._mended) > NAMED:
-            del self._mended[next(iter(self._mended))]
+            self._logged_more = False
+        self._recovered[name] = (refused.waited_s, self._clock.now_us())
+        if len(self._recovered) > NAMED:
+            del self._recovered[next(iter(self._recovered))]
         waiting = sorted(entry for entry in refused.waiting if not entry.dropped)
-        if refused.told:
+        if refused.logged:
             logger.warning(
                 "destination accepted again, its commands follow",
                 extra={"destination": name, "waiting": len(waiting)},
@@ -193,20 +194,20 @@ class Destinations(Generic[_W]):
         """Remove and return a command that can no longer wait, because too many do; None if there is none."""
         if self.count <= WAITING:
             return None
-        patient = [
+        overdue = [
             (refused.waiting[0], name)
             for name, refused in self._refused.items()
-            if refused.waiting and refused.waited_s >= PATIENCE_S
+            if refused.waiting and refused.waited_s >= GIVE_UP_AFTER_S
         ]
-        if not patient:
+        if not overdue:
             return None
-        entry, name = min(patient)
+        entry, name = min(overdue)
         refused = self._refused[name]
         heappop(refused.waiting)
         self.count -= 1
         entry.reason = (
-            f"{name} has been refused for more than {PATIENCE_S / 60:.0f} minutes, and more than {WAITING} "
-            f"commands wait: {refused.reason}"
+            f"{name} has been refused for more than {GIVE_UP_AFTER_S / 60:.0f} minutes, and more than "
+            f"{WAITING} commands wait: {refused.reason}"
         )
         return entry
 
@@ -221,8 +222,8 @@ class Destinations(Generic[_W]):
 
     def _waited_s(self, name: str) -> float:
         """The time for which the destination has been refused; a nearly full queue's refusals add up."""
-        waited_s, mended_us = self._mended.pop(name, (0.0, 0))
-        return waited_s if self._clock.now_us() - mended_us < _LONGEST_PAUSE_S * 1_000_000 else 0.0
+        waited_s, recovered_us = self._recovered.pop(name, (0.0, 0))
+        return waited_s if self._clock.now_us() - recovered_us < _LONGEST_PAUSE_S * 1_000_000 else 0.0
 
     def _test_later(self, name: str, refused: _Refused[_W]) -> None:
         refused.testing = True
@@ -243,17 +244,17 @@ class Destinations(Generic[_W]):
                 return
         del self._refused[name]
 
-    def _tell(self, exc: DestinationError, refused: _Refused[_W]) -> None:
+    def _log_refusal(self, exc: DestinationError, refused: _Refused[_W]) -> None:
         if len(self._refused) > NAMED:
-            if not self._said_more:
-                self._said_more = True
+            if not self._logged_more:
+                self._logged_more = True
                 logger.warning("more destinations refused", extra={"named": NAMED})
             return
         recently = (
             refused.waited_s > 0 and refused.failures == 1
         )  # else a nearly full queue would log every second
         if refused.failures % _LINE_EVERY == 1 and not recently:
-            refused.told = True
+            refused.logged = True
             logger.warning(
                 "destination refused, its commands wait and the others go on",
                 extra={

@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 _QUEUED = 5_000
 """Rows kept in memory; beyond that they wait in the store until it is their turn."""
-_HELD = 1_000
+_WAITING = 1_000
 """Rows that may wait for refused destinations while more are read from the store."""
 _PAGE = 1_000
-_MARK_S = 0.25
-"""Hand-overs are noted with the next checkpoint, or after this time: not each in a transaction of its own."""
+_RECORD_S = 0.25
+"""Hand-overs are recorded with the next checkpoint, or together after this time."""
 _DRAIN_S = 5.0
-"""How long a stop waits for confirmations. What is not confirmed then is handed over again at the start."""
+"""Maximum time that a stop waits for confirmations. The next start hands unconfirmed commands over again."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -64,7 +64,7 @@ class Outbox:
             refill=self._refill,
         )
         self._sent: list[SentRow] = []
-        self._to_mark = asyncio.Event()
+        self._to_record = asyncio.Event()
         self.handed_over = 0
         self.refused = 0
 
@@ -74,7 +74,7 @@ class Outbox:
         in_memory = (
             self._read >= self._last
             and pacing.queued + len(decided) <= _QUEUED
-            and pacing.destinations.count < _HELD
+            and pacing.destinations.count < _WAITING
         )
         for number, item in enumerate(decided, first):
             decision = item.decision
@@ -102,7 +102,7 @@ class Outbox:
 
     async def run(self) -> None:
         """Hand over until cancelled; then wait a short time for open confirmations."""
-        self._pacing.start(self._mark())
+        self._pacing.start(self._record_sent())
         await self._pacing.run(drain_s=_DRAIN_S)
 
     def _push(self, number: int, decision: Decision) -> None:
@@ -114,7 +114,7 @@ class Outbox:
     async def _refill(self) -> None:
         """Queue more rows of the store, if there are any and not too many wait."""
         last = self._last
-        if self._read >= last or self._pacing.destinations.count >= _HELD:
+        if self._read >= last or self._pacing.destinations.count >= _WAITING:
             return
         rows = await self._store.outbox(after=self._read, limit=_PAGE)
         for row in rows:
@@ -131,7 +131,7 @@ class Outbox:
 
     def _note(self, row: _Row) -> None:
         self._sent.append(SentRow(number=row.number, sent_us=self._clock.now_us()))
-        self._to_mark.set()
+        self._to_record.set()
 
     async def _refuse(self, row: _Row, reason: str) -> None:
         decision = row.decision
@@ -143,10 +143,10 @@ class Outbox:
         await self._store.refuse(RefusedRow(number=row.number, reason=reason, failed=failed))
         self.refused += 1
 
-    async def _mark(self) -> None:
+    async def _record_sent(self) -> None:
         while True:
-            await self._to_mark.wait()
-            self._to_mark.clear()
-            await self._clock.sleep(_MARK_S)
+            await self._to_record.wait()
+            self._to_record.clear()
+            await self._clock.sleep(_RECORD_S)
             if sent := self.take_sent():
                 await self._store.sent(sent)

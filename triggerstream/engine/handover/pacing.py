@@ -109,7 +109,7 @@ class Pacing(Generic[_E]):
         self._queue: deque[_E] = deque()
         self._failed: list[_E] = []
         """A heap of entries that are to be tried again, which come before the queue."""
-        self._flying: dict[str | int, _E] = {}
+        self._in_flight: dict[str | int, _E] = {}
         self._failures = 0
         self._paused = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,16 +127,16 @@ class Pacing(Generic[_E]):
     @property
     def waiting(self) -> int:
         """The number of entries that are not confirmed."""
-        return len(self._queue) + len(self._failed) + len(self._flying) + self.destinations.count
+        return len(self._queue) + len(self._failed) + len(self._in_flight) + self.destinations.count
 
     @property
     def away(self) -> bool:
         """True if the last hand-over failed and is being repeated."""
         return self._failures > 0 and self.waiting > 0
 
-    def flying(self) -> Iterable[_E]:
+    def in_flight(self) -> Iterable[_E]:
         """The entries that are being handed over."""
-        return self._flying.values()
+        return self._in_flight.values()
 
     def add(self, entry: _E) -> None:
         """Queue ``entry`` after all others."""
@@ -173,11 +173,11 @@ class Pacing(Generic[_E]):
             await self._stop(drain_s)
 
     async def _stop(self, drain_s: float) -> None:
-        flying = {entry.task for entry in self._flying.values() if entry.task is not None}
-        for task in self._tasks - flying:
+        in_flight = {entry.task for entry in self._in_flight.values() if entry.task is not None}
+        for task in self._tasks - in_flight:
             task.cancel()
-        if flying and drain_s:
-            await asyncio.wait(flying, timeout=drain_s)
+        if in_flight and drain_s:
+            await asyncio.wait(in_flight, timeout=drain_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -197,19 +197,19 @@ class Pacing(Generic[_E]):
 
     async def _start_some(self) -> None:
         """Start all entries that may be started now."""
-        while not self._paused and len(self._flying) < (1 if self._failures else UNCONFIRMED):
+        while not self._paused and len(self._in_flight) < (1 if self._failures else UNCONFIRMED):
             if not self._queue and self._refill is not None:
                 await self._refill()
             entry = self._oldest()
-            if entry is None or entry.key in self._flying:
+            if entry is None or entry.key in self._in_flight:
                 return
             if self._failed:
                 heappop(self._failed)
             else:
                 self._queue.popleft()
-            if self.destinations and self._hold(entry):
+            if self.destinations and self._wait_if_refused(entry):
                 continue
-            self._flying[entry.key] = entry
+            self._in_flight[entry.key] = entry
             entry.task = self.start(self._hand_over(entry))
 
     def _oldest(self) -> _E | None:
@@ -221,7 +221,7 @@ class Pacing(Generic[_E]):
             self._queue.popleft()
         return self._queue[0] if self._queue else None
 
-    def _hold(self, entry: _E) -> bool:
+    def _wait_if_refused(self, entry: _E) -> bool:
         """Make ``entry`` wait if its destination is refused."""
         if isinstance(entry.decision, Revoke):
             for cancelled in self.destinations.withdraw(entry.decision.id):
@@ -249,7 +249,7 @@ class Pacing(Generic[_E]):
             self.destinations.refuse(entry, exc)
             self._give_up_surplus()
         except self._retried as exc:
-            self._put_back(entry, exc)
+            self._retry_later(entry, exc)
         else:
             done = True
             self._failures = 0
@@ -259,7 +259,7 @@ class Pacing(Generic[_E]):
             else:
                 self._end_probe(entry)
         finally:
-            del self._flying[entry.key]
+            del self._in_flight[entry.key]
             self._on_end(entry, done)
 
     def _end_probe(self, entry: _E) -> None:
@@ -282,7 +282,7 @@ class Pacing(Generic[_E]):
         await self._refuse(entry, reason)
         return False
 
-    def _put_back(self, entry: _E, exc: Exception) -> None:
+    def _retry_later(self, entry: _E, exc: Exception) -> None:
         if entry.dropped:
             self._end_probe(entry)
         else:

@@ -200,7 +200,9 @@ class HandOver:
 
     async def settled(self, partitions: Collection[PartitionProgress], *, within_s: float) -> None:
         """Return once no command of ``partitions`` is in progress, or after ``within_s``."""
-        tasks = [taken.task for taken in self._pacing.flying() if taken.task and taken.progress in partitions]
+        tasks = [
+            taken.task for taken in self._pacing.in_flight() if taken.task and taken.progress in partitions
+        ]
         if tasks:
             await asyncio.wait(tasks, timeout=within_s)
 

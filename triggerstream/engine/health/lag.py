@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-_LOOKS = 600
-"""So many are remembered of a partition. A wait of more than ten minutes is told to half a percent."""
+_SAMPLES = 600
+"""Samples kept of each partition. A wait of more than ten minutes is exact to half a percent."""
 
 
 class Wait:
-    """The time for which one partition has had a record that is not done, as far as was looked."""
+    """Estimates how long a partition has had a record that is not done, from samples of its log's end."""
 
     def __init__(self) -> None:
-        self._looks: list[tuple[int, float]] = []
-        """Where the log ended and when that was seen, of those ends that are beyond what is done."""
-        self._apart_s = 0.0
-        """How far apart they are at the least."""
+        self._samples: list[tuple[int, float]] = []
+        """Samples of the log's end and their times, of those ends that lie after the offset that is done."""
+        self._interval_s = 0.0
+        """The minimum time between two samples."""
 
     def look(self, *, done: int, end: int, now: float) -> float:
         """The number of seconds for which the record at ``done`` has existed; 0 if there is none."""
-        looks = self._looks
+        samples = self._samples
         past = 0
-        while past < len(looks) and looks[past][0] <= done:
+        while past < len(samples) and samples[past][0] <= done:
             past += 1
-        del looks[:past]
-        if not looks:
-            self._apart_s = 0.0
-        if end > done and (not looks or (end > looks[-1][0] and now - looks[-1][1] >= self._apart_s)):
-            looks.append((end, now))
-            if len(looks) > _LOOKS:
-                self._apart_s = 2 * (now - looks[0][1]) / _LOOKS
-                del looks[1::2]
-        return now - looks[0][1] if looks else 0.0
+        del samples[:past]
+        if not samples:
+            self._interval_s = 0.0
+        if end > done and (
+            not samples or (end > samples[-1][0] and now - samples[-1][1] >= self._interval_s)
+        ):
+            samples.append((end, now))
+            if len(samples) > _SAMPLES:
+                self._interval_s = 2 * (now - samples[0][1]) / _SAMPLES
+                del samples[1::2]
+        return now - samples[0][1] if samples else 0.0

@@ -28,10 +28,10 @@ from triggerstream.engine.partitioned.counters import Counters
 PUBLISH_EVERY_S = 1.0
 """Seconds between two updates of the health by an event loop."""
 LOOP_S = 60.0
-"""An event loop that has not told for so long hangs. The longest that it may be busy, with one batch or one
-piece of a changelog, is some seconds."""
+"""Time without a published health after which an event loop counts as hung. One batch, or one chunk of a
+changelog, keeps it busy for some seconds at most."""
 AWAY_S = 15.0
-"""Without an answer of any broker for so long, they are away: heartbeats alone bring one every 3 s."""
+"""Time without an answer of any broker after which they count as away. Heartbeats bring one every 3 s."""
 STUCK_S = 300.0
 SILENT_S = 60.0
 """Time without an answer of any broker after which a process ends and is restarted, so that it reads

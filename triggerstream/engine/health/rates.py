@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 WINDOW_S = 10.0
 SAMPLE_S = 2.0
-"""How often to look at the figures."""
+"""Interval between two samples of the figures."""
 
 
 class Rates:

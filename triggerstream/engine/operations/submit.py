@@ -49,10 +49,10 @@ def event_record(event: JsonObject) -> NewRecord:
         raise DecodeError(
             f"/type: names that begin with `{ENGINE_PREFIX}` are the engine's own: no application fires them"
         )
-    said = optional_text(event, "session") or optional_text(event, "subject")
-    if not said:
+    named = optional_text(event, "session") or optional_text(event, "subject")
+    if not named:
         raise DecodeError("/session: must be a non-empty string, is missing")
-    return _checked(NewRecord(key=check_session(said), value=dumps(event)))
+    return _checked(NewRecord(key=check_session(named), value=dumps(event)))
 
 
 def _checked(new: NewRecord) -> NewRecord:

@@ -143,7 +143,7 @@ class Partition:
     _background: Background = field(init=False)
 
     def __post_init__(self) -> None:
-        self._timer_service = TimerService(clock=self.clock, append=self._ring)
+        self._timer_service = TimerService(clock=self.clock, append=self._append_timers)
         self._committing, self._background = Background(self.fail), Background(self.fail)
 
     @property
@@ -272,7 +272,7 @@ class Partition:
         self.taken += 1
 
     def drop(self) -> None:
-        """Uncount a batch that will not be folded."""
+        """Remove a batch that will not be folded from the count."""
         self._release(1)
 
     def fold(self, records: Sequence[Record], *, span: tuple[int, int] | None = None) -> None:
@@ -435,13 +435,13 @@ class Partition:
         self.counters.took.note(now() - begun)
         self.on_durable(states)
         self.durable = checkpoints[-1].offset
-        self._tell_reached()
+        self._resolve_reached()
         self._held -= sum(checkpoint.size for checkpoint in checkpoints)
         if self._batches:
             self._fold_on()
         self._release(batches)
 
-    def _tell_reached(self) -> None:
+    def _resolve_reached(self) -> None:
         still = []
         for offset, reached in self._reached:
             if offset > self.durable and self.phase is PartitionPhase.READY:
@@ -454,7 +454,7 @@ class Partition:
         self.taken -= count
         self.on_room()
 
-    async def _ring(self, timers: list[NewRecord]) -> None:
+    async def _append_timers(self, timers: list[NewRecord]) -> None:
         after = await self._append(timers)
         self.counters.timers += len(timers)
         await self.reached(after)
@@ -472,7 +472,7 @@ class Partition:
         if self._committer is not None:
             self._wake.set()
             await asyncio.wait([self._committer])  # its error has already ended the process
-        self._tell_reached()
+        self._resolve_reached()
         await self.ledger.close()
         if self._committer is not None:
             self._states.close()

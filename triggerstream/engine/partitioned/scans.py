@@ -57,7 +57,7 @@ class SessionScans:
         while True:
             self._again.clear()
             await self._scan()
-            if await self._touch_stragglers():
+            if await self._touch_outdated():
                 continue
             try:
                 # Not asyncio.wait_for: it swallows a cancellation if the event is set at the same moment.
@@ -90,7 +90,7 @@ class SessionScans:
         configurations.rules = configurations.rules.forget(scan.oldest)
         self.on_scanned()
 
-    async def _touch_stragglers(self) -> bool:
+    async def _touch_outdated(self) -> bool:
         """Touch the sessions that keep the history long; return whether to scan again for old versions."""
         limit = overdue_before(self.configurations.rules)
         if limit is None:

@@ -42,9 +42,9 @@ class CheckpointWriter:
     _group_offset: int = 0
     """The group offset committed last; older than what is durable while its time has not come."""
     _group_offset_due: float = 0.0
-    """When to commit a new group offset, by the loop's clock."""
+    """Time of the loop's clock at which a new group offset is committed."""
     _keep_alive_due: float = field(init=False)
-    """When to commit the group offset even if it is unchanged."""
+    """Time at which the group offset is committed even if it is unchanged."""
 
     def __post_init__(self) -> None:
         self._keep_alive_due = asyncio.get_running_loop().time() + self.timing.keep_alive_s
@@ -124,7 +124,7 @@ class CheckpointWriter:
         return self._group_offset < durable
 
     def group_offset_due(self, durable: int) -> float:
-        """When to commit the group offset next, by the loop's clock."""
+        """Time of the loop's clock at which the group offset is committed next."""
         if self.group_offset_lags(durable):
             return min(self._group_offset_due, self._keep_alive_due)
         return self._keep_alive_due

@@ -23,15 +23,15 @@ from triggerstream.wire import state as states
 logger = logging.getLogger(__name__)
 
 SLICE_S = 0.003
-"""How long the index may keep the event loop."""
+"""Time for which the index may keep the event loop busy at once."""
 LEAST_SHARE = 0.05
-"""The part of the time that it has in any case."""
+"""Minimum share of the event loop's time for indexes."""
 MOST_SHARE = 0.3
 _IDLE_S = 0.2
 CHANGED = 100_000
-"""Sessions that are noted, at most: beyond it, to make the index anew is less work. 10 MB of ids."""
-_SOME = 16
-"""Sessions between two looks at the clock: about a millisecond."""
+"""Maximum number of changed sessions to remember. Beyond it, a rebuild is less work. 10 MB of ids."""
+_STEP = 16
+"""Sessions indexed between two reads of the clock: about a millisecond."""
 
 
 class States(Protocol):
@@ -77,36 +77,36 @@ class Indexer:
         self._index = index
         self._rules = rules
         self._most = changed
-        self._made_for: str | None = None
+        self._config_hash: str | None = None
         self._changed: dict[SessionId, None] = {}
         self._after: SessionId | None = None
-        self._whole = False
-        self._made = 0
-        self._turn = asyncio.Lock()
+        self._scanned = False
+        self._rebuilds = 0
+        self._lock = asyncio.Lock()
 
     def resume(self, stamp: str) -> None:
         """Reuse the content of the index if it was closed with ``stamp``, a position and a configuration."""
-        self._made_for = self._rules().current.config.hash
-        self._whole = self._index.resume(f"{stamp} {self._made_for}")
+        self._config_hash = self._rules().current.config.hash
+        self._scanned = self._index.resume(f"{stamp} {self._config_hash}")
 
     def note(self, sessions: Iterable[SessionId]) -> None:
         """Note that sessions changed."""
         self._changed.update(dict.fromkeys(sessions))
         if len(self._changed) > self._most:
-            self.renew()
+            self.rebuild()
 
-    def renew(self) -> None:
+    def rebuild(self) -> None:
         """Rebuild the index."""
-        self._made += 1
+        self._rebuilds += 1
         self._changed.clear()
-        self._whole = False
+        self._scanned = False
         self._after = None
         self._index.clear()
 
     @property
     def complete(self) -> bool:
         """True if it is up to date with the store."""
-        return self._whole and not self._changed
+        return self._scanned and not self._changed
 
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
@@ -115,7 +115,7 @@ class Indexer:
         try:
             return self._index.find(wanted, prefix=prefix, after=after, limit=limit)
         except LogError:
-            self.renew()
+            self.rebuild()
             raise
 
     async def work(self, source: States, *, slice_s: float = SLICE_S) -> bool:
@@ -124,24 +124,24 @@ class Indexer:
         Raises:
             TriggerstreamError: the store or the index failed. Safe to call again.
         """
-        async with self._turn:
+        async with self._lock:
             rules = self._rules()
-            if rules.current.config.hash != self._made_for:
-                self._made_for = rules.current.config.hash
-                self.renew()
+            if rules.current.config.hash != self._config_hash:
+                self._config_hash = rules.current.config.hash
+                self.rebuild()
             until = time.monotonic() + slice_s
             while not self.complete:
                 if self._changed:
-                    await self._follow(rules, source)
+                    await self._index_changed(rules, source)
                 else:
-                    await self._go_on(rules, source)
+                    await self._index_next_page(rules, source)
                 if time.monotonic() >= until:
                     return not self.complete
             return False
 
-    async def _follow(self, rules: Rules, source: States) -> None:
+    async def _index_changed(self, rules: Rules, source: States) -> None:
         # The newest first: a dictionary finds its oldest key only by passing all deleted ones.
-        names = [self._changed.popitem()[0] for _ in range(min(_SOME, len(self._changed)))]
+        names = [self._changed.popitem()[0] for _ in range(min(_STEP, len(self._changed)))]
         try:
             found = await source.some(names)
             self._put(rules, [(name, found.get(name)) for name in names])
@@ -149,13 +149,13 @@ class Indexer:
             self._changed.update(dict.fromkeys(names))
             raise
 
-    async def _go_on(self, rules: Rules, source: States) -> None:
-        made = self._made
-        rows = await source.page(prefix="", after=self._after, limit=_SOME)
-        if made != self._made:
+    async def _index_next_page(self, rules: Rules, source: States) -> None:
+        rebuilds = self._rebuilds
+        rows = await source.page(prefix="", after=self._after, limit=_STEP)
+        if rebuilds != self._rebuilds:
             return  # it was reset meanwhile, and begins again
         self._put(rules, rows)
-        self._whole = len(rows) < _SOME
+        self._scanned = len(rows) < _STEP
         self._after = rows[-1][0] if rows else self._after
 
     def _put(self, rules: Rules, rows: Iterable[tuple[SessionId, bytes | None]]) -> None:
@@ -165,12 +165,12 @@ class Indexer:
         try:
             self._index.put(entries)
         except LogError:
-            self.renew()
+            self.rebuild()
             raise
 
     def close(self, stamp: str) -> None:
         """Close the index. It can be resumed if it is up to date with the store."""
-        self._index.close(f"{stamp} {self._made_for}" if self.complete else None)
+        self._index.close(f"{stamp} {self._config_hash}" if self.complete else None)
 
 
 async def ended(task: asyncio.Task[None]) -> None:

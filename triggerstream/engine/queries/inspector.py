@@ -33,7 +33,7 @@ from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
 ORDER_WAIT_S = 5.0
-"""How long a page waits for the outcome of an order."""
+"""Maximum time that a page waits for the outcome of an order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Query:
 
 
 class ElsewhereError(UsageError):
-    """Another process has the session. ``partition`` is where it is."""
+    """Another process owns the session's partition, which is ``partition``."""
 
     def __init__(self, partition: int) -> None:
         super().__init__(f"partition {partition} is not here: ask the worker that has it")

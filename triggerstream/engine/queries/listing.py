@@ -19,7 +19,7 @@ from triggerstream.engine.queries.inspector import Query, listed
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
 _FOLLOW_S = 0.05
-"""How long a filtered list lets the index catch up first."""
+"""Maximum time for which a filtered list waits for the index to catch up."""
 _LOOK_S = 0.15
 """A page that has looked so long for sessions that pass shows what it has found, and where to go on."""
 

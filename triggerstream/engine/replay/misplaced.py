@@ -123,11 +123,11 @@ async def refuse_misplaced(
     if not uncopied:
         return
     best = min(found.fitting, key=lambda number: (found.fitting[number], -number))
-    said = (
+    message = (
         f"{len(uncopied):,} records of {len(set(uncopied.values())):,} sessions are not where {own} "
         "partitions would place them: these sessions would be lost"
     )
     if best != own and not found.fitting[best]:
-        raise UsageError(f"{said}; {advice.rebuild_with_partitions(archives[0].address, partitions=best)}")
+        raise UsageError(f"{message}; {advice.rebuild_with_partitions(archives[0].address, partitions=best)}")
     if not agreed:
-        raise UsageError(f"{said}; {advice.name_partitions(archives[0].address)}")
+        raise UsageError(f"{message}; {advice.name_partitions(archives[0].address)}")

@@ -100,21 +100,21 @@ def _refuse_losses(address: str, done: Sequence[Rebuilt]) -> None:
     """
     lost = sum((one.lost for one in done), Losses())
     decided = sum(len(one.new_commands) for one in done)
-    said = []
+    losses = []
     if lost:
-        said.append(
+        losses.append(
             f"{lost.sessions:,} sessions with {lost.commands:,} commands that are not settled are stored, "
             "but are not in the log: they would be lost"
         )
     if decided:
         count = "would count as decided, and only `instances resend` would hand them over"
         becomes = "would be handed over" if any(one.outbox for one in done) else count
-        said.append(
+        losses.append(
             f"stored states were folded with version {next(one.fold for one in done if one.fold)} "
             f"of the fold; {decided:,} commands that only this release decides {becomes}"
         )
-    if said:
-        raise UsageError(f"{'; '.join(said)}; {advice.rebuild_all_the_same(address)}")
+    if losses:
+        raise UsageError(f"{'; '.join(losses)}; {advice.rebuild_all_the_same(address)}")
 
 
 async def _rebuild(

@@ -44,7 +44,7 @@ class RebuildOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Where the engine of a partition continues. ``span`` is its log up to there and beyond."""
+    """Offset at which a partition's engine continues. ``span`` is its log before and after that offset."""
 
     offset: int
     source: Source
@@ -54,7 +54,7 @@ class Start:
 async def find_starts(
     archives: Sequence[Archive], options: RebuildOptions, on_progress: OnProgress
 ) -> Sequence[Start]:
-    """Where the engine of each archive continues.
+    """The offset at which the engine of each archive continues.
 
     Raises:
         UsageError: it is unknown for one, or a log has lost its beginning.

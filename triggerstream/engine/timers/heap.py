@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from triggerstream.core.ids import SessionId
 
 AGAIN_US = 1_000_000
-"""After so long, a timer event that the state does not show yet is appended again."""
+"""Time after which a timer event is appended again if the state does not include it yet."""
 _TAKEN = -1
 
 

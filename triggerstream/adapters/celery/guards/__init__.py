@@ -23,7 +23,7 @@ redelivered message waits up to this long."""
 DEFAULT_KEEP_S = 45 * 86_400.0
 """Longer than the 30 days of the commands topic, so that a command read from it again finds its record."""
 MAX_TAKEOVERS = 3
-"""How often an expired lease may be taken over.
+"""Maximum number of times that an expired lease is taken over.
 
 A command that killed four workers will kill the fifth too.
 """
@@ -128,7 +128,7 @@ class Guard(Protocol):
 
     @property
     def lease_s(self) -> float:
-        """How long a lease holds unless renewed."""
+        """Duration of a lease that is not renewed."""
 
     def claim(self, command: CommandId, *, holder: str) -> Claim:
         """Ask for the claim on ``command``. ``holder`` names this process.
@@ -164,7 +164,7 @@ _ATTRIBUTE = "__triggerstream_guard__"
 
 
 def guarded(guard: Guard | None) -> Callable[[_F], _F]:
-    """Decorator that gives a task a guard of its own in place of that of ``install``. None: no guard.
+    """Decorator that gives a task its own guard in place of that of ``install``. None: no guard.
 
     Apply it below ``@app.task``.
     """

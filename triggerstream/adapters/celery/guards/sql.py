@@ -135,7 +135,7 @@ class SqlGuard:
             if value is not None:
                 connection.rollback()
                 return Settled(value=value.encode())
-            why = None if granted else self._why_not(connection, command)
+            why = None if granted else self._refusal_of(connection, command)
         if why is not None:
             return why
         self._prune()
@@ -172,7 +172,7 @@ class SqlGuard:
 
     def connect(self) -> Connection:
         """A connection of this process."""
-        return self._here().connect()
+        return self._engine_of_process().connect()
 
     def holds_whole_database(self) -> bool:
         """True if a transaction that writes prevents all other transactions from writing."""
@@ -224,7 +224,7 @@ class SqlGuard:
         )
         return result.first() is not None
 
-    def _why_not(self, connection: Connection, command: CommandId) -> Busy | Exhausted:
+    def _refusal_of(self, connection: Connection, command: CommandId) -> Busy | Exhausted:
         left_s, takeovers = connection.execute(
             select(claims.c.expires - self._now, claims.c.takeovers).where(claims.c.command == command)
         ).one_or_none() or (0.0, 0)  # given back this moment
@@ -235,13 +235,13 @@ class SqlGuard:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
-            with self._here().connect() as connection:
+            with self._engine_of_process().connect() as connection:
                 yield connection
                 connection.commit()
         except SQLAlchemyError as exc:
             raise GuardUnavailableError(f"the SQL guard: {exc}") from exc
 
-    def _here(self) -> Engine:
+    def _engine_of_process(self) -> Engine:
         """The engine, with no connection that another process made, and with its tables."""
         pid = os.getpid()
         if self._pid != pid:
@@ -303,7 +303,7 @@ class _SqlHeld:
             try:
                 connection.execute(self._guard.record(self._command, value))
             except IntegrityError as exc:
-                return self._what_won(exc)
+                return self._winning_outcome(exc)
             self._may_commit = True
             connection.commit()
         except _UNREACHABLE as exc:
@@ -356,7 +356,7 @@ class _SqlHeld:
                 "use connection.begin_nested() for a part that may fail"
             )
 
-    def _what_won(self, exc: IntegrityError) -> bytes:
+    def _winning_outcome(self, exc: IntegrityError) -> bytes:
         self._close()
         found = self._guard.recorded(self._command)
         if found is None:
