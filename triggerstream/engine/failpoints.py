@@ -31,7 +31,7 @@ TAKEOVER = (
     "takeover.ready",
 )
 """The points of a take-over, in their order."""
-BRIDGE = ("bridge.published", "bridge.buried", "bridge.reported")
+BRIDGE = ("bridge.published", "bridge.dead_letter_appended", "bridge.reported")
 """Of a bridge: a command is confirmed and its offset not committed; a refused one is a dead letter, and then
 its outcome is in the log as well."""
 REBUILD = (

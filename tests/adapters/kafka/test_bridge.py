@@ -191,7 +191,7 @@ async def test_what_can_never_be_handed_over_is_a_dead_letter_and_a_failed_insta
     )
     long = packed(batch([RawRecord(value=bytes(UNPACKED_BYTES))] * 2), ZSTD)
     offset = await produce(connection, topics.commands, 0, long)
-    dying = start(*ALLOW, "--from", "earliest", failpoint="bridge.buried")
+    dying = start(*ALLOW, "--from", "earliest", failpoint="bridge.dead_letter_appended")
     assert await dying.ended() == -9, dying.text()
     bridge = start(*ALLOW)
     await handed_over(broker, 1)

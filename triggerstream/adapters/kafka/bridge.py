@@ -270,7 +270,7 @@ class Bridge:
         if decision is not None and not isinstance(decision, Command):
             return
         await self._dead_letters.append(dead_letter_of(record, reason), topic=self._topics.commands)
-        failpoint("bridge.buried")
+        failpoint("bridge.dead_letter_appended")
         if decision is not None:
             await self._log.append([not_dispatchable(decision, reason)])
         failpoint("bridge.reported")
