@@ -279,6 +279,33 @@ async def test_the_group_offset_is_committed_again_to_keep_it_alive(bench: Bench
     await partition.close()
 
 
+async def test_the_group_offset_is_not_committed_again_before_it_is_due(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    bench.durable.group_offset = None
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert bench.durable.group_offset is None
+    await partition.close()
+
+
+async def test_a_mark_says_for_which_configuration_all_sessions_were_looked_at(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    scanned: list[int] = []
+    async with asyncio.timeout(30):
+        while not scanned or scanned[-1] < 0:
+            bench.fire("s", "a")
+            await bench.fold(partition)
+            scanned.append(decode_checkpoint(bench.store.entries[CHECKPOINT_KEY]).scanned)
+    assert scanned[-1] == 0
+    await partition.close()
+
+
 @pytest.mark.slow
 async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) -> None:
     bench.configure()
@@ -880,8 +907,14 @@ async def test_configurations_that_every_session_has_met_are_forgotten_now_and_t
         within_s=30,
         what="the changelog still has the history",
     )
+    bench.durable.calls.clear()
     await partition.close()
     assert not bench.failures
+    following = bench.partition()
+    await following.open()
+    assert bench.durable.calls == ["close", "fence", "extent"], "its store is complete"
+    assert [version.offset for version in following.rules.history] == [-1, 2]
+    await following.close()
 
 
 async def test_batches_may_overlap_and_each_record_is_folded_once(bench: Bench) -> None:
