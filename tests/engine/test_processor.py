@@ -1021,7 +1021,7 @@ def test_state_is_full_at_its_bound_whatever_it_held_before_the_batch(*, at_once
 @pytest.mark.parametrize("at_once", [True, False])
 def test_resolved_instances_keep_their_bound_whatever_they_held_before_the_batch(*, at_once: bool) -> None:
     log = Log({"$bounds": {"resolvedBytes": 20_000}, **tasks(t=task(andEvery="a"))})
-    for number, length in enumerate((9_000, 9_000, 2_500)):
+    for number, length in enumerate((9_500, 9_500, 300)):
         log.fire("a")
         log.tell(Finished(instance=InstanceId(f"t#{number}"), command=command(number), result="r" * length))
     partition = Partition(Rules(app=APP))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
@@ -35,7 +35,8 @@ from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.partitioned import partition as partitions
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase
-from triggerstream.engine.partitioned.ports import FencedError, TakeOverError
+from triggerstream.engine.partitioned.ports import Extent, FencedError, TakeOverError
+from triggerstream.engine.partitioned.takeover import Recovery
 from triggerstream.engine.partitioned.timing import Timing
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.processor import FoldVersionError, Processor
@@ -81,6 +82,71 @@ async def test_a_store_that_is_up_to_date_reads_nothing_again(bench: Bench) -> N
     assert bench.durable.calls == ["fence", "extent"]
     assert second.rules.current.config.text == TASKS
     await second.close()
+
+
+class NotingStore(BenchStore):
+    """A store that notes the progress of a take-over before each write, and whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recovery: Recovery | None = None
+        self.progress: list[tuple[int, int]] = []
+        self.closed = False
+
+    def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        if self.recovery is not None:
+            self.progress.append((self.recovery.total, self.recovery.left))
+        super().write(entries, position=position)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_take_over_reports_its_progress(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    total = len(bench.durable.changelog)
+    store = NotingStore()
+    partition = bench.partition(store=store)
+    store.recovery = partition.recovery
+    await partition.open()
+    assert store.progress == [(total, left) for left in range(total, 0, -1)]
+    assert partition.recovery == Recovery(total=total, left=0)
+    await partition.close()
+    half = NotingStore()
+    half.write(dict(bench.durable.changelog[:2]), position=2)
+    partition = bench.partition(store=half)
+    half.recovery = partition.recovery
+    await partition.open()
+    assert half.progress == [(total - 2, left) for left in range(total - 2, 0, -1)]
+    await partition.close()
+    assert (store.closed, half.closed) == (True, True)
+
+
+async def test_a_refused_take_over_closes_its_store(bench: Bench) -> None:
+    bench.durable.group_offset = 5
+    store = NotingStore()
+    with pytest.raises(TakeOverError):
+        await bench.partition(store=store).open()
+    assert store.closed
+
+
+async def test_a_store_at_the_begin_of_a_compacted_changelog_is_kept(bench: Bench) -> None:
+    class CompactedLedger(BenchLedger):
+        async def extent(self) -> Extent:
+            extent = await super().extent()
+            return replace(extent, begin=extent.end)
+
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    states = states_of(bench)
+    partition = bench.partition()
+    partition.ledger = CompactedLedger(bench.durable)
+    assert await partition.open() == 2
+    assert states_of(bench) == states != {}
+    await partition.close()
 
 
 async def test_a_store_ahead_of_the_changelog_is_wiped(bench: Bench) -> None:
