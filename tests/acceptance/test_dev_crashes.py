@@ -29,7 +29,7 @@ PRODUCERS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How much of it: ten events a session, over ``seconds``, during which the kills happen."""
+    """The load: ten events a session, over ``seconds``, during which the kills happen."""
 
     sessions: int
     engine_kills: int

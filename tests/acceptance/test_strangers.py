@@ -54,7 +54,7 @@ class Door:
         return None if answer is None else answer.status
 
     async def is_well(self) -> bool:
-        """Whether it answers somebody who asks as people do."""
+        """True if it answers a well-behaved client."""
         return (
             await self.ask(f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), end=False) == 200
         )

@@ -17,7 +17,7 @@ _UNPRIVILEGED = "nobody"
 
 
 def postgres_bin() -> Path | None:
-    """Where ``initdb`` and ``pg_ctl`` are: on the PATH, or where Debian keeps them."""
+    """The folder of ``initdb`` and ``pg_ctl``: on the PATH, or Debian's folder for them."""
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).resolve().parent

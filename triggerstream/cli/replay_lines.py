@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LONG = 400
 _LINES = 20
-"""Differences of a partition that people are shown; --json has up to 1,000."""
+"""The most differences of a partition in the output for people; --json has up to 1,000."""
 _SOURCES = {
     "checkpoint": "its checkpoint",
     "group": "the group's offset",

@@ -37,7 +37,7 @@ class Member:
     doomed: bool = False
     """Its end is awaited: it is not started again meanwhile."""
     ends: Counter[int] = field(default_factory=Counter)
-    """How often it ended with which status, unasked."""
+    """The number of unrequested ends, by exit status."""
     _process: subprocess.Popen[bytes] | None = None
     _groups: list[int] = field(default_factory=list)
     _from: int = 0

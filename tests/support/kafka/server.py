@@ -55,7 +55,7 @@ _SETTINGS = {
     # No waiting for members that a test does not have.
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
-    # How soon a transaction that ran out of time is aborted.
+    # Time after which an expired transaction is aborted.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
     # The default, 128 MiB, is a quarter of the heap.
     "log.cleaner.dedupe.buffer.size": "16777216",

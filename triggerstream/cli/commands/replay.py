@@ -244,6 +244,3 @@ def _progress(partitions: int) -> Iterator[OnProgress]:
             bar.update(task, description=part, completed=done, total=total)
 
         yield on_progress
-
-
-# ---- output ----------------------------------------------------------------------------
