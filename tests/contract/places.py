@@ -55,7 +55,7 @@ from triggerstream.engine.processor import Processor
 from triggerstream.engine.queries.embedded import EmbeddedInspector, ReaderStates
 from triggerstream.engine.queries.index import Index, States
 from triggerstream.engine.queries.inspector import Inspector
-from triggerstream.engine.queries.worker import PartitionStates, WorkerInspector
+from triggerstream.engine.queries.worker import InspectedPartition, WorkerInspector
 from triggerstream.engine.replay.archive import Archive
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.engine.rows import DeadLetterRow
@@ -365,7 +365,7 @@ class PartitionedPlace(Place):
         await self.appender.append(0, [record])
 
     async def states(self) -> States:
-        return PartitionStates((await self._opened()).partitions[0])
+        return InspectedPartition((await self._opened()).partitions[0])
 
     async def inspector(self) -> Inspector:
         found = WorkerInspector(

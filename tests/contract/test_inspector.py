@@ -28,7 +28,7 @@ from triggerstream.engine.queries.inspector import (
     give_order,
     target_shown,
 )
-from triggerstream.web.peers import Everywhere, Group, Peers
+from triggerstream.web.peers import GroupInspector, PeerGroup, Peers
 from triggerstream.wire.answers import to_json
 from triggerstream.wire.marks import Identity
 from triggerstream.wire.records import NewRecord
@@ -68,8 +68,8 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     await place.configure(TASKS)
     await place.fold()
     inspector = await place.inspector()
-    peers = Peers(lambda: Group(others={}), None)
-    yield Subject(place, Everywhere(inspector, peers) if together else inspector)
+    peers = Peers(lambda: PeerGroup(others={}), None)
+    yield Subject(place, GroupInspector(inspector, peers) if together else inspector)
     await peers.close()
     await place.close()
 

@@ -45,7 +45,7 @@ from triggerstream.core.ids import (
     event_digest,
     instance_id,
 )
-from triggerstream.core.state import DECIDED, WAITING, Inert, Instance, SessionState, Status
+from triggerstream.core.state import DECIDED, WAITING, Instance, NoEffect, SessionState, Status
 from triggerstream.wire import state as wire
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "semantics.md"
@@ -328,7 +328,7 @@ class Cell:
 
     becomes: str | None
     """The new status; None if it stays."""
-    effect: Inert | None
+    effect: NoEffect | None
     made: bool
     also: str
     commands: str
@@ -409,7 +409,7 @@ def _by_id(state: SessionState) -> Iterator[tuple[InstanceId, Instance]]:
             yield instance_id(name, instance.number), instance
 
 
-def _note(story: Story, offset: int) -> tuple[Inert | None, str]:
+def _note(story: Story, offset: int) -> tuple[NoEffect | None, str]:
     state = story.state
     assert state is not None
     if not state.positions or state.positions[-1][0] != offset:

@@ -254,33 +254,33 @@ def test_an_answer_is_shown_or_refused_with_one_error() -> None:
     )
 
 
-def test_ended_logins_are_learned_or_refused_with_one_error() -> None:
-    cookie = Logins(bytes(32), clock=lambda: NOW).give("a-token")
+def test_ended_logins_are_added_or_refused_with_one_error() -> None:
+    cookie = Logins(bytes(32), clock=lambda: NOW).issue("a-token")
 
-    def learn(told: Any) -> None:  # noqa: ANN401 - JSON of any kind
+    def add_ended(ended: Any) -> None:  # noqa: ANN401 - JSON of any kind
         logins = Logins(bytes(32), clock=lambda: NOW)
-        logins.learn(told)
+        logins.add_ended(ended)
         logins.token_of(cookie, ["a-token"])
         logins.ended()
 
     fuzz(
         Fuzzer(
-            parse=learn,
+            parse=add_ended,
             refuses=(DecodeError,),
             seeds=(
                 {"ended": {"0" * 32: int(NOW) + 5, "1" * 32: 5, "2" * 32: 10**13}, "madeAfter": int(NOW) - 5},
                 {"ended": {"0" * 32: int(NOW) + 5}, "madeAfter": 10**12},
                 {"ended": {"x": 1}, "madeAfter": 1},
             ),
-            mutate=_mutate_told,
-            parsers=(Parser(module=logins_module, functions=frozenset({"Logins.learn"})),),
+            mutate=_mutate_ended,
+            parsers=(Parser(module=logins_module, functions=frozenset({"Logins.add_ended"})),),
         )
     )
 
 
-def _mutate_told(chance: random.Random, told: Any) -> Any:  # noqa: ANN401 - JSON of any kind
-    mutated = mutate_json(chance, told, ("ended", "madeAfter", "0" * 32))
-    return mutated if isinstance(mutated, dict) else told
+def _mutate_ended(chance: random.Random, ended: Any) -> Any:  # noqa: ANN401 - JSON of any kind
+    mutated = mutate_json(chance, ended, ("ended", "madeAfter", "0" * 32))
+    return mutated if isinstance(mutated, dict) else ended
 
 
 def test_a_key_file_is_read_or_refused_with_one_error(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.answers import refusal
-from triggerstream.web.connections import Bounds, Refuse
+from triggerstream.web.connections import ConnectionLimits, Refuse
 from triggerstream.web.serving import Server, listening_socket
 
 ANSWERED_S = 60.0
@@ -102,7 +102,7 @@ async def served(
     app: web.Application,
     *,
     refuse: Refuse = refusal,
-    bounds: Bounds | None = None,
+    bounds: ConnectionLimits | None = None,
     listening: socket.socket | None = None,
 ) -> AsyncIterator[Served]:
     """Serve ``app`` as a process does."""

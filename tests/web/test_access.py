@@ -139,7 +139,7 @@ async def test_a_cookie_is_known_to_every_worker_with_the_keys_until_its_time_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one, other = Access(TOKENS, peer_key=KEY), Access(dict(reversed(TOKENS.items())), peer_key=KEY)
-    cookie = one.logins.give(OPERATOR)
+    cookie = one.logins.issue(OPERATOR)
     until, nonce, mac = cookie.split(".")
     forged = [
         f"{int(until) + 1}.{nonce}.{mac}",
@@ -148,8 +148,8 @@ async def test_a_cookie_is_known_to_every_worker_with_the_keys_until_its_time_is
         "",
         until,
         f"{until}.{nonce}.{mac}x",
-        one.logins.give("a-token-that-is-gone"),
-        Access(TOKENS).logins.give(OPERATOR),
+        one.logins.issue("a-token-that-is-gone"),
+        Access(TOKENS).logins.issue(OPERATOR),
     ]
     async with TestClient(server(other)) as http:
         assert await status_of(http, cookie) == 200
@@ -161,7 +161,7 @@ async def test_a_cookie_is_known_to_every_worker_with_the_keys_until_its_time_is
 
 async def test_without_a_peer_key_a_cookie_is_good_where_it_was_given_only() -> None:
     one, other = Access(TOKENS), Access(TOKENS)
-    cookie = one.logins.give(OPERATOR)
+    cookie = one.logins.issue(OPERATOR)
     for allowed, status in ((one, 200), (other, 401)):
         async with TestClient(server(allowed)) as http:
             assert await status_of(http, cookie) == status
@@ -249,7 +249,7 @@ async def test_wrong_tokens_have_an_address_wait_at_both_doors() -> None:
             assert (answer.status, answer.headers["Retry-After"]) == (429, "6")
             assert "Too many wrong tokens" in await answer.text()
         # Who is logged in already goes on.
-        assert await status_of(http, allowed.logins.give(VIEWER)) == 200
+        assert await status_of(http, allowed.logins.issue(VIEWER)) == 200
         now += EACH_S
         async with http.get("/v1/overview", headers=bearer(OPERATOR)) as answer:
             assert answer.status == 200

@@ -22,13 +22,13 @@ from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.web.access import Access, Role
 from triggerstream.web.answers import json_refusal
-from triggerstream.web.connections import Bounds
+from triggerstream.web.connections import ConnectionLimits
 from triggerstream.web.metrics import bridge_registry
 from triggerstream.web.peerkey import PeerKey
 from triggerstream.web.probes import BOUNDS, probes
 from triggerstream.web.site import site
 
-QUICK = Bounds(connections=20, requests=4, head_s=0.2, body_s=0.2, answer_s=0.2, idle_s=0.2)
+QUICK = ConnectionLimits(connections=20, requests=4, head_s=0.2, body_s=0.2, answer_s=0.2, idle_s=0.2)
 HOST = b"Host: 127.0.0.1\r\n"
 HALF = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
@@ -36,7 +36,7 @@ DOORS = ["dev", "worker", "probes"]
 
 
 @asynccontextmanager
-async def door(name: str, bounds: Bounds | None = None) -> AsyncIterator[Served]:
+async def door(name: str, bounds: ConnectionLimits | None = None) -> AsyncIterator[Served]:
     """One of the three doors: dev's intake and pages, a worker's pages with tokens, the probes."""
     if name == "probes":
         health = PublishedHealth()
@@ -289,7 +289,7 @@ async def test_who_does_not_read_an_answer_is_closed() -> None:
 
 @pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"100\r\n" + bytes(256) + b"\r\n"])
 async def test_a_body_without_end_is_read_up_to_a_bound(chunk: bytes) -> None:
-    async with door("dev", Bounds()) as made:
+    async with door("dev", ConnectionLimits()) as made:
         for path in ("/login", "/v1/events"):
             reader, writer = await made.connect()
             writer.write(request("POST", path, FORM + b"Transfer-Encoding: chunked\r\n"))

@@ -32,7 +32,15 @@ from triggerstream.engine.queries.answers import (
 from triggerstream.engine.queries.inspector import ElsewhereError, Query
 from triggerstream.web import peers as peering
 from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey
-from triggerstream.web.peers import NO_KEY, Everywhere, Group, NotAskedError, PeerError, Peers, Worker
+from triggerstream.web.peers import (
+    NO_KEY,
+    GroupInspector,
+    NotAskedError,
+    PeerError,
+    PeerGroup,
+    Peers,
+    PeerWorker,
+)
 from triggerstream.wire.answers import to_json
 
 ODD = "a/b?c=d&e#f%g é"
@@ -166,15 +174,15 @@ async def there() -> AsyncIterator[There]:
         yield made
 
 
-def everywhere(workers: Mapping[int, Worker], key: PeerKey | None = KEY) -> tuple[Everywhere, Peers]:
-    peers = Peers(lambda: Group(others=workers), key)
-    return Everywhere(Here(), peers), peers
+def everywhere(workers: Mapping[int, PeerWorker], key: PeerKey | None = KEY) -> tuple[GroupInspector, Peers]:
+    peers = Peers(lambda: PeerGroup(others=workers), key)
+    return GroupInspector(Here(), peers), peers
 
 
 @pytest.fixture
-async def both(there: There) -> AsyncIterator[Everywhere]:
+async def both(there: There) -> AsyncIterator[GroupInspector]:
     url = str(there.server.make_url("/")).rstrip("/")
-    made, peers = everywhere({1: Worker(name=url, url=url)})
+    made, peers = everywhere({1: PeerWorker(name=url, url=url)})
     yield made
     await peers.close()
 
@@ -186,7 +194,7 @@ def names(page: SessionsPage) -> list[str]:
     return [one.session for one in page.sessions]
 
 
-async def test_a_session_is_asked_of_its_owner(both: Everywhere, there: There) -> None:
+async def test_a_session_is_asked_of_its_owner(both: GroupInspector, there: There) -> None:
     assert await both.session(SessionId("a")) == structs.replace(session("a"), partition=0)
     assert there.asked == []
     assert await both.session(SessionId(ODD)) == session(ODD)
@@ -199,13 +207,13 @@ async def test_a_session_is_asked_of_its_owner(both: Everywhere, there: There) -
     [("html", "nonsense: not JSON"), ("no", "nonsense: 403: not for you"), ("away", "nonsense: not JSON")],
 )
 async def test_an_owner_that_answers_something_else_is_told_of(
-    both: Everywhere, session: str, says: str
+    both: GroupInspector, session: str, says: str
 ) -> None:
     with pytest.raises(PeerError, match=says):
         await both.session(SessionId(session))
 
 
-async def test_progress_of_a_partition_is_asked_of_its_owner(both: Everywhere, there: There) -> None:
+async def test_progress_of_a_partition_is_asked_of_its_owner(both: GroupInspector, there: There) -> None:
     assert await both.progress(0) == 3
     assert there.asked == []
     assert await both.progress(1) == 9
@@ -215,7 +223,7 @@ async def test_progress_of_a_partition_is_asked_of_its_owner(both: Everywhere, t
     assert await both.dead_letter(LogPosition(1, 5)) == "buried at 5"
 
 
-async def test_lists_of_all_are_one_list(both: Everywhere) -> None:
+async def test_lists_of_all_are_one_list(both: GroupInspector) -> None:
     page = await both.sessions(Query(limit=3))
     assert (names(page), page.after, page.complete) == (["a", "b", "c"], "c", False)
     page = await both.sessions(Query(limit=1))
@@ -224,7 +232,7 @@ async def test_lists_of_all_are_one_list(both: Everywhere) -> None:
     assert (names(page), page.after, page.missing) == (["d"], None, [])
 
 
-async def test_an_overview_has_the_partitions_of_all(both: Everywhere) -> None:
+async def test_an_overview_has_the_partitions_of_all(both: GroupInspector) -> None:
     found = await both.overview()
     rows = found.partitions
     assert [(one.partition, one.own) for one in rows] == [(0, True), (1, False)]
@@ -233,7 +241,7 @@ async def test_an_overview_has_the_partitions_of_all(both: Everywhere) -> None:
 
 
 async def test_one_that_does_not_answer_in_time_is_told_of(
-    both: Everywhere, there: There, monkeypatch: pytest.MonkeyPatch
+    both: GroupInspector, there: There, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peering, "TIMEOUT_S", 0.2)
     there.sleeping = True
@@ -247,10 +255,10 @@ async def test_one_that_does_not_answer_in_time_is_told_of(
     assert [(one.partition, one.phase) for one in found.partitions] == [(0, "ready"), (1, "unknown")]
 
 
-async def test_a_configuration_is_asked_of_whoever_has_one(both: Everywhere, there: There) -> None:
+async def test_a_configuration_is_asked_of_whoever_has_one(both: GroupInspector, there: There) -> None:
     url = str(there.server.make_url("/")).rstrip("/")
-    gone = Worker(name="http://127.0.0.1:1", url="http://127.0.0.1:1")
-    made, peers = everywhere({1: gone, 2: Worker(name=url, url=url)})
+    gone = PeerWorker(name="http://127.0.0.1:1", url="http://127.0.0.1:1")
+    made, peers = everywhere({1: gone, 2: PeerWorker(name=url, url=url)})
     assert await made.configuration() == CONFIGURED
     there.configured = None
     assert await both.configuration() is None
@@ -260,10 +268,10 @@ async def test_a_configuration_is_asked_of_whoever_has_one(both: Everywhere, the
 
 
 async def test_one_without_an_address_and_one_that_is_gone_are_told_of() -> None:
-    made, peers = everywhere({1: Worker(name="the worker w1", url=None, says="it has no pages")})
+    made, peers = everywhere({1: PeerWorker(name="the worker w1", url=None, says="it has no pages")})
     with pytest.raises(PeerError, match="the worker w1: it has no pages"):
         await made.session(SessionId("z"))
-    made, gone = everywhere({1: Worker(name="http://127.0.0.1:1", url="http://127.0.0.1:1")})
+    made, gone = everywhere({1: PeerWorker(name="http://127.0.0.1:1", url="http://127.0.0.1:1")})
     with pytest.raises(PeerError, match="cannot be reached"):
         await made.session(SessionId("z"))
     made, nobody = everywhere({})
@@ -279,7 +287,7 @@ ODD_STATUS: dict[str, Any] = {
 }
 
 
-async def test_an_answer_that_is_not_proven_is_nonsense(both: Everywhere, there: There) -> None:
+async def test_an_answer_that_is_not_proven_is_nonsense(both: GroupInspector, there: There) -> None:
     there.key = PeerKey(bytes(32), app=AppId("app"))
     with pytest.raises(PeerError, match=r"answered nonsense \(200\): it does not prove"):
         await both.session(SessionId(ODD))
@@ -304,7 +312,7 @@ async def test_an_answer_that_is_not_proven_is_nonsense(both: Everywhere, there:
     ],
 )
 async def test_an_answer_of_another_shape_is_nonsense(
-    both: Everywhere, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+    both: GroupInspector, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
 ) -> None:
     async def answer(_: There, request: web.Request) -> web.Response:
         return web.json_response(body if request.path == path else {"error": "no"})
@@ -324,7 +332,7 @@ async def test_an_answer_of_another_shape_is_nonsense(
 
 
 async def test_an_answer_beyond_the_bound_is_not_read(
-    both: Everywhere, monkeypatch: pytest.MonkeyPatch
+    both: GroupInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peering, "LONGEST_ANSWER", 10)
     with pytest.raises(PeerError, match="cannot be reached: ValueError"):
@@ -333,7 +341,7 @@ async def test_an_answer_beyond_the_bound_is_not_read(
 
 async def test_without_a_key_nobody_is_asked_and_the_pages_say_so(there: There) -> None:
     url = str(there.server.make_url("/")).rstrip("/")
-    made, peers = everywhere({1: Worker(name=url, url=url), 2: Worker(name="w2", url=None)}, None)
+    made, peers = everywhere({1: PeerWorker(name=url, url=url), 2: PeerWorker(name="w2", url=None)}, None)
     with pytest.raises(NotAskedError, match=f"partition 1 belongs to another worker: {NO_KEY}"):
         await made.session(SessionId(ODD))
     page = await made.sessions(Query())

@@ -27,10 +27,10 @@ from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Qu
 from triggerstream.settings import SqliteAddress
 from triggerstream.web.access import COOKIE, Access, Role
 from triggerstream.web.peerkey import LONGEST_S, SCHEME, Asked, PeerKey
-from triggerstream.web.peers import NO_KEY, Everywhere, Peers
+from triggerstream.web.peers import NO_KEY, GroupInspector, Peers
 from triggerstream.web.serving import listening_socket, url_of
 from triggerstream.web.site import site
-from triggerstream.web.view import group, learn_logouts
+from triggerstream.web.view import learn_logouts, peer_group
 
 OPERATOR, VIEWER = "an-operator-s-token", "a-viewer-s-token-1"
 TOKENS = {OPERATOR: Role.OPERATOR, VIEWER: Role.VIEWER}
@@ -141,10 +141,10 @@ async def together(
         owner_app = site(owning, owning, accesses[1])
         owner_app.middlewares.insert(0, note)
         found = {1: announced(urls[1]), **(others or {})}
-        peers = Peers(lambda: group(found, shared if key else None), shared if key else None)
+        peers = Peers(lambda: peer_group(found, shared if key else None), shared if key else None)
         stack.push_async_callback(peers.close)
         empty = Empty()
-        asking_app = site(empty, Everywhere(empty, peers), accesses[0])
+        asking_app = site(empty, GroupInspector(empty, peers), accesses[0])
         servers = [
             await stack.enter_async_context(served(app, listening=one))
             for app, one in zip((asking_app, owner_app), sockets, strict=True)
@@ -328,7 +328,7 @@ async def test_a_logout_at_one_worker_is_known_to_the_others(
         asking, owner = made.access
         for access in made.access:
             monkeypatch.setattr(access.logins, "_clock", made.clock)
-        cookie = owner.logins.give(VIEWER)
+        cookie = owner.logins.issue(VIEWER)
 
         async def status(served_: Served) -> int:
             head = f"GET /v1/overview?here=1 HTTP/1.1\r\nHost: x\r\nCookie: {COOKIE}={cookie}\r\n\r\n"

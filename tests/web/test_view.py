@@ -11,7 +11,7 @@ import pytest
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.web.peerkey import PeerKey
-from triggerstream.web.view import PORT, PageSettings, WebView, group
+from triggerstream.web.view import PORT, PageSettings, WebView, peer_group
 
 MACHINE = socket.gethostname()
 APP = AppId("app")
@@ -51,7 +51,7 @@ def test_without_a_key_it_announces_an_address_that_nobody_connects_to() -> None
     made = view()
     assert made.url == f"{made.address}/?on={MACHINE}"
     for key in (None, KEY):
-        (worker,) = group({3: made.url}, key).others.values()
+        (worker,) = peer_group({3: made.url}, key).others.values()
         assert worker.url is None
     made.close()
 
@@ -61,7 +61,7 @@ def test_it_announces_where_it_listens_and_on_which_machine_and_proves_it(key_fi
     assert made.url is not None
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", made.address)
     assert KEY.proven(made.url) == f"{made.address}/?on={MACHINE}"
-    (worker,) = group({3: made.url}, KEY).others.values()
+    (worker,) = peer_group({3: made.url}, KEY).others.values()
     assert (worker.name, worker.url) == (made.address, made.address)
     made.close()
 
@@ -118,7 +118,7 @@ def test_other_machines_are_let_in_with_tokens_only(host: str, tmp_path: Path) -
 
 
 def test_a_worker_that_cannot_be_reached_is_there_with_a_reason() -> None:
-    others = group(
+    others = peer_group(
         {
             0: KEY.announced("http://127.0.0.1:6066/?on=elsewhere"),
             1: "http://w-1:1",
@@ -156,7 +156,7 @@ PROVEN = KEY.announced("http://w-2:6066/?on=w-2")
     ],
 )
 def test_an_address_that_the_key_does_not_prove_is_never_connected_to(announced: str) -> None:
-    (worker,) = group({0: announced}, KEY).others.values()
+    (worker,) = peer_group({0: announced}, KEY).others.values()
     assert worker.url is None
     assert worker.says is not None
     assert not worker.name.startswith("http")

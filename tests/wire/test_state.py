@@ -13,7 +13,7 @@ from tests.wire.values import deep, states
 from triggerstream.core.effects import Why
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import TaskName, TriggerName
-from triggerstream.core.state import Arrival, Inert, Instance, SessionState, Status, TaskRecord
+from triggerstream.core.state import Arrival, Instance, NoEffect, SessionState, Status, TaskRecord
 from triggerstream.wire import state
 from triggerstream.wire.bounds import JSON_DEPTH
 
@@ -141,7 +141,7 @@ def test_a_newer_version_is_refused_and_named() -> None:
 def test_a_position_is_offset_type_time_and_note(entry: object) -> None:
     assert decoded(positions=[[1, "a", 1, None], [2, "b", -1, "note"]]).positions[1] == (2, "b", -1, "note")
     refused = decoded(positions=[[1, "a", 1, ["refused", "bound", "why"]]]).positions[0]
-    assert refused == (1, "a", 1, (Inert.REFUSED, Why.BOUND, "why"))
+    assert refused == (1, "a", 1, (NoEffect.REFUSED, Why.BOUND, "why"))
     with pytest.raises(DecodeError, match=r"^/positions"):
         decoded(positions=[[1, "a", 1, None], entry])
 

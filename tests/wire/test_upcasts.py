@@ -11,7 +11,7 @@ import pytest
 from triggerstream.core.effects import Reason, Why
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import TaskName
-from triggerstream.core.state import Inert, Instance
+from triggerstream.core.state import Instance, NoEffect
 from triggerstream.wire import state
 
 HEAD = b'{"version":1,"generation":0,"offset":3,'
@@ -56,8 +56,8 @@ def test_the_effects_in_a_timeline_of_version_1_have_a_code() -> None:
     assert [note for *_, note in known.positions] == [
         None,
         "text",
-        (Inert.REFUSED, Why.NOT_RECORDED, "because"),
-        (Inert.IGNORED, Why.DUPLICATE, "duplicate"),
+        (NoEffect.REFUSED, Why.NOT_RECORDED, "because"),
+        (NoEffect.IGNORED, Why.DUPLICATE, "duplicate"),
     ]
 
 

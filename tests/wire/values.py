@@ -40,8 +40,8 @@ from triggerstream.core.ids import (
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
-    Inert,
     Instance,
+    NoEffect,
     Sent,
     SessionState,
     Status,
@@ -102,7 +102,7 @@ def _arrivals() -> st.SearchStrategy[Arrival]:
     )
 
 
-_INERT = st.tuples(st.sampled_from(Inert), st.sampled_from(Why), TEXT)
+_INERT = st.tuples(st.sampled_from(NoEffect), st.sampled_from(Why), TEXT)
 
 
 def _instances() -> st.SearchStrategy[Instance]:

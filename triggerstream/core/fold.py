@@ -67,8 +67,8 @@ from triggerstream.core.state import (
     DECIDED,
     WAITING,
     Arrival,
-    Inert,
     Instance,
+    NoEffect,
     SessionState,
     Status,
     StoredEffect,
@@ -773,9 +773,9 @@ def _stored_effect(effect: Applied | Refused | Ignored) -> StoredEffect:
         case Applied():
             return None if effect.says is None else _short(effect.says)
         case Refused():
-            return Inert.REFUSED, effect.why, _short(effect.says)
+            return NoEffect.REFUSED, effect.why, _short(effect.says)
         case Ignored():
-            return Inert.IGNORED, effect.why, _short(effect.says)
+            return NoEffect.IGNORED, effect.why, _short(effect.says)
         case _ as never:
             assert_never(never)
 

@@ -19,7 +19,7 @@ class BoundError(Exception):
         self.in_bytes = in_bytes
 
 
-class Beyond:
+class PreventedEffects:
     """Effects that a bound prevented (R10.6, R10.7): a trigger left out, a count, and timeline texts."""
 
     __slots__ = ("left_out", "prevented", "remarks")

@@ -79,14 +79,14 @@ EventTime: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 
-class Inert(StrEnum):
+class NoEffect(StrEnum):
     """Kind of an event that changed nothing in its session."""
 
     REFUSED = "refused"
     IGNORED = "ignored"
 
 
-StoredEffect: TypeAlias = str | tuple[Inert, Why, str] | None
+StoredEffect: TypeAlias = str | tuple[NoEffect, Why, str] | None
 """Effect of an event if its type is not enough: text for people; or why the event changed nothing, and that
 as text."""
 Position: TypeAlias = tuple[Count, str, EventTime, StoredEffect]
@@ -229,7 +229,7 @@ class SessionState(Struct, kw_only=True):
         """Why the event at ``offset`` was refused; None if it was not, or is no longer in the timeline."""
         for at, _, _, note in reversed(self.positions):
             if at == offset:
-                return note[2] if isinstance(note, tuple) and note[0] is Inert.REFUSED else None
+                return note[2] if isinstance(note, tuple) and note[0] is NoEffect.REFUSED else None
         return None
 
     def stored_kwargs(self, instance: Instance) -> JsonObject:

@@ -36,7 +36,7 @@ Refuse = Callable[[str, int, str], web.Response]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class ConnectionLimits:
     """Limits of one server. ``body_bytes`` is the largest body that any handler reads."""
 
     connections: int = 100
@@ -50,7 +50,7 @@ class Bounds:
     body_bytes: int = 64 * 1024
 
 
-class Phase(Enum):
+class ConnectionPhase(Enum):
     """Phase of a connection."""
 
     IDLE = auto()
@@ -60,13 +60,13 @@ class Phase(Enum):
     ANSWERING = auto()
 
 
-class Connection(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """aiohttp's connection, extended by its phase and the time when the phase began."""
 
     def __init__(self, server: BoundedServer, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(server, **options)
         self._server = server
-        self.phase = Phase.IDLE
+        self.phase = ConnectionPhase.IDLE
         self.since = 0.0
         self._path = ""
         self._received = 0
@@ -75,20 +75,20 @@ class Connection(web.RequestHandler):
         self.body: StreamReader | None = None
         """Body of the request being handled."""
 
-    def enter(self, phase: Phase) -> None:
+    def enter(self, phase: ConnectionPhase) -> None:
         """Begin ``phase``."""
         self.phase = phase
         self.since = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the timer of the first phase."""
-        self.enter(Phase.IDLE)
+        self.enter(ConnectionPhase.IDLE)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Parse ``data``, unless the request already exceeds the maximum length."""
-        if self.phase is Phase.IDLE:
-            self.enter(Phase.HEAD)
+        if self.phase is ConnectionPhase.IDLE:
+            self.enter(ConnectionPhase.HEAD)
             self._path = _path_in(data[:_HEAD_START])
         self._received += len(data)
         if self._received > self._server.wire_bytes:
@@ -98,14 +98,14 @@ class Connection(web.RequestHandler):
             super().data_received(data)
         except Exception:  # noqa: BLE001 - the parser's; asyncio would log each one with its traceback
             self.refuse_at_once(400, "this is not an HTTP request")
-        if self.phase is Phase.HEAD and self._messages:
-            self.enter(Phase.HANDLING)
+        if self.phase is ConnectionPhase.HEAD and self._messages:
+            self.enter(ConnectionPhase.HANDLING)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio reads what it returns
         """Answer a client that has closed its sending side but may still read; True: do not close yet."""
-        if self.phase is Phase.IDLE:
+        if self.phase is ConnectionPhase.IDLE:
             return False
-        if self.phase is Phase.HEAD:
+        if self.phase is ConnectionPhase.HEAD:
             self.refuse_at_once(400, "the request ends within its head")
             return True
         self.ended = True
@@ -120,7 +120,7 @@ class Connection(web.RequestHandler):
 
     def _too_much(self) -> None:
         """Stop reading from a client that sends more than any handler accepts."""
-        if self.phase is Phase.HEAD:
+        if self.phase is ConnectionPhase.HEAD:
             self.refuse_at_once(431, "the head of the request is too long")
             return
         self.end_body(web.HTTPRequestEntityTooLarge(self._server.body_bytes))
@@ -154,7 +154,7 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send the answer, with the common headers."""
-        self.enter(Phase.ANSWERING)
+        self.enter(ConnectionPhase.ANSWERING)
         complete = request.content.is_eof()
         if not complete:
             resp.force_close()
@@ -164,7 +164,7 @@ class Connection(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             if complete:
-                self.enter(Phase.HANDLING if self._messages else Phase.IDLE)
+                self.enter(ConnectionPhase.HANDLING if self._messages else ConnectionPhase.IDLE)
                 self._received = 0
                 if self.ended and not self._messages:
                     self.close()
@@ -186,7 +186,7 @@ class BoundedServer(web.Server):
         *,
         refuse: Refuse,
         headers: Mapping[str, str],
-        bounds: Bounds,
+        bounds: ConnectionLimits,
         options: Mapping[str, Any],
     ) -> None:
         super().__init__(self._answered, request_factory=made.request_factory)
@@ -198,29 +198,29 @@ class BoundedServer(web.Server):
         self.body_bytes = bounds.body_bytes
         self.wire_bytes = bounds.body_bytes + _WIRE_SLACK
         self._turns = asyncio.Semaphore(bounds.requests)
-        self._open: dict[Connection, asyncio.Transport] = {}
-        self._handled: set[Connection] = set()
+        self._open: dict[HttpConnection, asyncio.Transport] = {}
+        self._handled: set[HttpConnection] = set()
         self.log = LogLimit(logger)
         self.most_open = 0
         """Maximum number of open connections so far."""
         self.most_handled = 0
         self.closed_for_room = 0
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> HttpConnection:
         """A new connection's protocol."""
-        return Connection(self, loop=asyncio.get_running_loop(), auto_decompress=False, **self._options)
+        return HttpConnection(self, loop=asyncio.get_running_loop(), auto_decompress=False, **self._options)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection."""
         super().connection_made(handler, transport)
-        if isinstance(handler, Connection):
+        if isinstance(handler, HttpConnection):
             self._open[handler] = transport
             self.most_open = max(self.most_open, len(self._open))
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Count one less."""
         super().connection_lost(handler, exc)
-        if isinstance(handler, Connection):
+        if isinstance(handler, HttpConnection):
             self._open.pop(handler, None)
 
     def has_room(self) -> bool:
@@ -229,7 +229,7 @@ class BoundedServer(web.Server):
 
     def make_room(self) -> bool:
         """Close the connection that has waited longest for its client; False if none waits for a client."""
-        waited_for = [one for one in self._open if self._phase(one) is not Phase.HANDLING]
+        waited_for = [one for one in self._open if self._phase(one) is not ConnectionPhase.HANDLING]
         if not waited_for:
             return False
         self.closed_for_room += 1
@@ -240,23 +240,23 @@ class BoundedServer(web.Server):
         """Close connections that have exceeded the time limit of their phase."""
         now = asyncio.get_running_loop().time()
         limits = {
-            Phase.IDLE: self._bounds.idle_s,
-            Phase.HEAD: self._bounds.head_s,
-            Phase.BODY: self._bounds.body_s,
-            Phase.ANSWERING: self._bounds.answer_s,
+            ConnectionPhase.IDLE: self._bounds.idle_s,
+            ConnectionPhase.HEAD: self._bounds.head_s,
+            ConnectionPhase.BODY: self._bounds.body_s,
+            ConnectionPhase.ANSWERING: self._bounds.answer_s,
         }
         for one in list(self._open):
             phase = self._phase(one)
-            if phase is Phase.HANDLING or now - one.since < limits[phase]:
+            if phase is ConnectionPhase.HANDLING or now - one.since < limits[phase]:
                 continue
             match phase:
-                case Phase.IDLE:
+                case ConnectionPhase.IDLE:
                     one.force_close()
-                case Phase.HEAD:
+                case ConnectionPhase.HEAD:
                     one.refuse_at_once(408, f"the head of a request takes {limits[phase]:g} s at most")
-                case Phase.BODY:
+                case ConnectionPhase.BODY:
                     one.end_body(web.HTTPRequestTimeout())
-                case Phase.ANSWERING:
+                case ConnectionPhase.ANSWERING:
                     self._abort(one)
 
     async def close_late_for_ever(self) -> None:
@@ -275,22 +275,22 @@ class BoundedServer(web.Server):
             answer.headers.setdefault(name, value)
         return answer
 
-    def _phase(self, one: Connection) -> Phase:
+    def _phase(self, one: HttpConnection) -> ConnectionPhase:
         """The phase of ``one``; a connection with a complete body no longer waits for its client."""
-        if one.phase is Phase.BODY and one.body is not None and one.body.is_eof():
-            return Phase.HANDLING
+        if one.phase is ConnectionPhase.BODY and one.body is not None and one.body.is_eof():
+            return ConnectionPhase.HANDLING
         return one.phase
 
-    def _abort(self, one: Connection) -> None:
+    def _abort(self, one: HttpConnection) -> None:
         transport = self._open.pop(one, None)
         if transport is not None:
             transport.abort()
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to ``request``, in its turn."""
-        one = cast("Connection", request.protocol)
+        one = cast("HttpConnection", request.protocol)
         one.body = request.content
-        one.enter(Phase.HANDLING if request.content.is_eof() else Phase.BODY)
+        one.enter(ConnectionPhase.HANDLING if request.content.is_eof() else ConnectionPhase.BODY)
         if one.ended:
             one.end_body(_cut_short())
         if (wrong := _wrong_in(request)) is not None:
@@ -324,7 +324,7 @@ class BoundedServer(web.Server):
             self._turns.release()
 
     def _end_slowest_body(self) -> None:
-        waited_for = [one for one in self._handled if self._phase(one) is Phase.BODY]
+        waited_for = [one for one in self._handled if self._phase(one) is ConnectionPhase.BODY]
         if waited_for:
             min(waited_for, key=lambda one: one.since).end_body(web.HTTPRequestTimeout())
 
@@ -367,7 +367,7 @@ def _as_bytes(answer: web.Response) -> bytes:
     """``answer`` encoded for a connection that is closed afterwards."""
     body = answer.body if isinstance(answer.body, bytes) else b""
     answer.headers["Content-Length"] = str(len(body))
-    answer.headers["Connection"] = "close"
+    answer.headers["HttpConnection"] = "close"
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in answer.headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -49,7 +49,7 @@ class Logins:
         if file is not None:
             self._read(file)
 
-    def give(self, token: str) -> str:
+    def issue(self, token: str) -> str:
         """A new cookie derived from ``token``."""
         made = max(int(self._clock()), self._made_after + 1)
         until, nonce = made + LOGGED_IN_S, secrets.token_hex(16)
@@ -73,14 +73,14 @@ class Logins:
         """End the login of ``cookie``, which must be valid."""
         match = _COOKIE.fullmatch(cookie)
         if match is not None:
-            self._learn({match[2]: int(match[1])}, 0)
+            self._add_ended({match[2]: int(match[1])}, 0)
 
     def ended(self) -> JsonObject:
         """The ended logins, as JSON for other workers."""
         self._forget()
         return {"ended": dict(self._ended), "madeAfter": self._made_after}
 
-    def learn(self, found: JsonObject) -> None:
+    def add_ended(self, found: JsonObject) -> None:
         """Add the ended logins of another worker.
 
         Raises:
@@ -95,9 +95,9 @@ class Logins:
         made_after = integer(found, "madeAfter")
         if made_after > self._clock() + LOGGED_IN_S:
             raise DecodeError("/madeAfter: is too late")
-        self._learn(cast("dict[str, int]", ended), made_after)
+        self._add_ended(cast("dict[str, int]", ended), made_after)
 
-    def _learn(self, ended: dict[str, int], made_after: int) -> None:
+    def _add_ended(self, ended: dict[str, int], made_after: int) -> None:
         before, new = self._made_after, ended.keys() - self._ended.keys()
         self._made_after = max(self._made_after, made_after)
         self._ended |= ended
@@ -119,7 +119,7 @@ class Logins:
 
     def _read(self, file: Path) -> None:
         try:
-            self.learn(as_object(loads(file.read_bytes()), ""))
+            self.add_ended(as_object(loads(file.read_bytes()), ""))
         except FileNotFoundError:
             return
         except (OSError, DecodeError) as exc:

@@ -57,7 +57,7 @@ class NotAskedError(ElsewhereError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class PeerWorker:
     """A worker of the group. ``url`` None: its pages cannot be reached from here, and ``says`` why."""
 
     name: str
@@ -66,12 +66,12 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class PeerGroup:
     """The other workers by partition, from the last assignment of the group."""
 
-    others: Mapping[int, Worker]
+    others: Mapping[int, PeerWorker]
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[PeerWorker]:
         """The workers, each once even if it owns several partitions."""
         return list({worker.name: worker for worker in self.others.values()}.values())
 
@@ -79,12 +79,12 @@ class Group:
 class Peers:
     """Client for requests to other workers, with the shared peer key. One per process; ``close`` it."""
 
-    def __init__(self, group: Callable[[], Group], key: PeerKey | None) -> None:
+    def __init__(self, group: Callable[[], PeerGroup], key: PeerKey | None) -> None:
         self.group = group
         self.key = key
         self._http: aiohttp.ClientSession | None = None
 
-    async def ask(self, worker: Worker, path: str, kind: type[_T]) -> _T | None:
+    async def ask(self, worker: PeerWorker, path: str, kind: type[_T]) -> _T | None:
         """The answer of ``worker``; None: it does not have the requested object.
 
         Raises:
@@ -117,7 +117,7 @@ class Peers:
         return self.read(worker, nonce, status=status, body=body, proof=proof, kind=kind)
 
     def read(
-        self, worker: Worker, nonce: str, *, status: int, body: bytes, proof: str, kind: type[_T]
+        self, worker: PeerWorker, nonce: str, *, status: int, body: bytes, proof: str, kind: type[_T]
     ) -> _T | None:
         """The content of an answer with the MAC ``proof``; None: the worker does not have the object.
 
@@ -154,7 +154,7 @@ async def _body(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-class Everywhere:
+class GroupInspector:
     """An :class:`triggerstream.engine.queries.inspector.Inspector` for all workers."""
 
     def __init__(self, here: Inspector, peers: Peers) -> None:
@@ -245,7 +245,7 @@ class Everywhere:
         """Append an order. Every worker can append for every session."""
         return await self._here.append(to)
 
-    def _owner(self, elsewhere: ElsewhereError) -> Worker:
+    def _owner(self, elsewhere: ElsewhereError) -> PeerWorker:
         """The worker that has the partition.
 
         Raises:
@@ -262,7 +262,7 @@ class Everywhere:
 
     async def _gathered(
         self, own: Coroutine[Any, Any, _T], path: str, kind: type[_T]
-    ) -> tuple[_T, list[tuple[Worker, _T | LogError]]]:
+    ) -> tuple[_T, list[tuple[PeerWorker, _T | LogError]]]:
         workers = self._peers.group().workers()
         if self._peers.key is None and workers:
             return await own, [(_others(workers), PeerError(f"{_others(workers).name} not asked: {NO_KEY}"))]
@@ -270,7 +270,7 @@ class Everywhere:
         mine, found = await asyncio.gather(own, asked)
         return mine, list(zip(workers, found, strict=True))
 
-    async def _asked(self, worker: Worker, path: str, kind: type[_T]) -> _T | LogError:
+    async def _asked(self, worker: PeerWorker, path: str, kind: type[_T]) -> _T | LogError:
         try:
             found = await self._peers.ask(worker, path, kind)
         except LogError as exc:
@@ -278,7 +278,7 @@ class Everywhere:
         return PeerError(f"{worker.name} knows no {path}") if found is None else found
 
 
-def _others(workers: list[Worker]) -> Worker:
+def _others(workers: list[PeerWorker]) -> PeerWorker:
     """One placeholder for all workers that are not asked."""
     name = "another worker is" if len(workers) == 1 else f"{len(workers)} other workers are"
-    return Worker(name=name, url=None, says=NO_KEY)
+    return PeerWorker(name=name, url=None, says=NO_KEY)

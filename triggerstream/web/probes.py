@@ -21,10 +21,10 @@ from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.supervision.channel import PROBES
 from triggerstream.supervision.child import Supervision
 from triggerstream.web.answers import json_refusal
-from triggerstream.web.connections import Bounds
+from triggerstream.web.connections import ConnectionLimits
 from triggerstream.web.serving import Server, listening_socket, url_of
 
-BOUNDS = Bounds(connections=16, requests=8, body_bytes=1024)
+BOUNDS = ConnectionLimits(connections=16, requests=8, body_bytes=1024)
 """Limits of the port: a kubelet and two Prometheus servers need three connections; no client sends a body."""
 
 

@@ -14,7 +14,7 @@ from yarl import URL
 from triggerstream.engine.background import Background
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.answers import refusal
-from triggerstream.web.connections import BoundedServer, Bounds, Refuse
+from triggerstream.web.connections import BoundedServer, ConnectionLimits, Refuse
 
 if sys.platform != "win32":
     import resource
@@ -39,12 +39,12 @@ class Runner(web.AppRunner):
         *,
         refuse: Refuse = refusal,
         headers: Mapping[str, str] = HEADERS,
-        bounds: Bounds | None = None,
+        bounds: ConnectionLimits | None = None,
     ) -> None:
         super().__init__(app, access_log=None, shutdown_timeout=_GRACE_S)
         self._refuse = refuse
         self._headers = headers
-        given = bounds or Bounds(connections=most_connections())
+        given = bounds or ConnectionLimits(connections=most_connections())
         self._bounds = replace(given, body_bytes=max(given.body_bytes, app._client_max_size))  # noqa: SLF001 - nothing public
         self.bounded: BoundedServer
 
@@ -66,7 +66,7 @@ class Server:
         listening: socket.socket,
         *,
         refuse: Refuse = refusal,
-        bounds: Bounds | None = None,
+        bounds: ConnectionLimits | None = None,
     ) -> None:
         self.app = app
         self.url = url_of(listening)

@@ -36,10 +36,10 @@ from triggerstream.present.words import event_number
 from triggerstream.web import answers, render
 from triggerstream.web.access import CALLER, Access
 from triggerstream.web.answers import RefusedError
-from triggerstream.web.entrance import Entrance
 from triggerstream.web.filters import filter_of
 from triggerstream.web.graph import drawing
 from triggerstream.web.intake import LIST_BYTES, add_intake
+from triggerstream.web.login_page import LoginPage
 from triggerstream.web.peerkey import ANSWER_HEADER
 from triggerstream.web.peers import HERE
 from triggerstream.wire.answers import to_json
@@ -78,10 +78,10 @@ def site(
     app.router.add_post(f"/{_SESSION}/orders", site_.order_form)
     app.router.add_post(f"/v1/{_SESSION}/orders", site_.order)
     app.router.add_get("/v1/logouts", site_.logouts)
-    entrance = Entrance(access)
-    app.router.add_get("/login", entrance.page)
-    app.router.add_post("/login", entrance.enter)
-    app.router.add_post("/logout", entrance.leave)
+    login_page = LoginPage(access)
+    app.router.add_get("/login", login_page.page)
+    app.router.add_post("/login", login_page.enter)
+    app.router.add_post("/logout", login_page.leave)
     for name, content_type in _STATIC.items():
         app.router.add_get(f"/static/{name}", _static(name, content_type))
     if log is not None:

@@ -23,7 +23,7 @@ from triggerstream.web.logins import Logins
 from triggerstream.web.loopback import is_loopback
 from triggerstream.web.peeranswers import EndedLogins
 from triggerstream.web.peerkey import PeerKey, read_peer_key
-from triggerstream.web.peers import NO_KEY, Everywhere, Group, Peers, Worker
+from triggerstream.web.peers import NO_KEY, GroupInspector, PeerGroup, Peers, PeerWorker
 from triggerstream.web.serving import Server, listening_socket, url_of
 from triggerstream.web.site import site
 from triggerstream.wire.answers import to_json
@@ -108,8 +108,8 @@ class WebView:
 
         ``others``: the addresses of other workers, by partition.
         """
-        peers = Peers(lambda: group(others(), self._key), self._key)
-        app = site(here, Everywhere(here, peers), self._access)
+        peers = Peers(lambda: peer_group(others(), self._key), self._key)
+        app = site(here, GroupInspector(here, peers), self._access)
         sharing: list[asyncio.Task[None]] = []
 
         async def share(_: web.Application) -> None:
@@ -138,12 +138,12 @@ def _is_http_url(url: str) -> bool:
         return False
 
 
-def group(others: Mapping[int, str], key: PeerKey | None) -> Group:
+def peer_group(others: Mapping[int, str], key: PeerKey | None) -> PeerGroup:
     """The other workers by partition; only those whose address ``key`` proves are asked."""
-    return Group(others={number: _worker_at(url, key) for number, url in others.items()})
+    return PeerGroup(others={number: _worker_at(url, key) for number, url in others.items()})
 
 
-def _worker_at(announced: str, key: PeerKey | None) -> Worker:
+def _worker_at(announced: str, key: PeerKey | None) -> PeerWorker:
     """The worker with the address ``announced``, which any member of the group may have announced."""
     try:
         given = URL(announced)
@@ -151,17 +151,21 @@ def _worker_at(announced: str, key: PeerKey | None) -> Worker:
     except ValueError:
         given, name = URL(), "a worker without an address"
     if key is None:
-        return Worker(name=name, url=None, says=NO_KEY)
+        return PeerWorker(name=name, url=None, says=NO_KEY)
     if _ON not in given.query:
-        return Worker(name=name, url=None, says="it has no pages that others can reach")
+        return PeerWorker(name=name, url=None, says="it has no pages that others can reach")
     proven = key.proven(announced)
     if proven is None:
-        return Worker(name=name, url=None, says="its address is not proven by the peer key: it is not asked")
+        return PeerWorker(
+            name=name, url=None, says="its address is not proven by the peer key: it is not asked"
+        )
     url = URL(proven)
     base, machine = _base_of(url), url.query.get(_ON)
     if is_loopback(base) and machine != socket.gethostname():
-        return Worker(name=f"{base} on {machine}", url=None, says="its pages are for its own machine only")
-    return Worker(name=base, url=base)
+        return PeerWorker(
+            name=f"{base} on {machine}", url=None, says="its pages are for its own machine only"
+        )
+    return PeerWorker(name=base, url=base)
 
 
 def _base_of(url: URL) -> str:
@@ -177,7 +181,7 @@ async def learn_logouts(peers: Peers, logins: Logins) -> None:
             try:
                 found = await peers.ask(worker, "/v1/logouts", EndedLogins)
                 if found is not None:
-                    logins.learn(to_json(found))
+                    logins.add_ended(to_json(found))
             except LogError:
                 continue  # The pages name workers that do not answer, so no log line is needed.
             except Exception as exc:  # noqa: BLE001 - without this task, ended logins would stay valid here

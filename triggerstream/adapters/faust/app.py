@@ -38,7 +38,7 @@ after which the group continues without this member. Each checkpoint also has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class OwnedPartition:
     """An owned partition. ``lag``: records and markers that are not folded and durable; None: not known yet.
 
     It is computed from positions, so it becomes 0 even if a log ends with a control record.
@@ -51,12 +51,12 @@ class Progress:
     counters: Counters
 
 
-def _progress(partition: Partition, fetched: tuple[int, int] | None) -> Progress:
+def _progress(partition: Partition, fetched: tuple[int, int] | None) -> OwnedPartition:
     lag = None
     if fetched is not None:
         position, end = fetched
         lag = max(end - (partition.durable if partition.taken else position), 0)
-    return Progress(
+    return OwnedPartition(
         partition=partition.number,
         ready=partition.phase is PartitionPhase.READY,
         lag=lag,
@@ -153,7 +153,7 @@ class WorkerApp(faust.App):
         """True if records are fetched. Fetching pauses during a rebalance."""
         return cast("Consumer", self.consumer).flow_active
 
-    def progress(self) -> list[Progress]:
+    def progress(self) -> list[OwnedPartition]:
         """The progress of each owned partition, for metrics and probes."""
         thread = cast("Consumer", self.consumer).thread
         return [

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from faust.assignor.partition_assignor import PartitionAssignor as FaustAssignor
 
-from triggerstream.adapters.faust.consumer_thread import Host
+from triggerstream.adapters.faust.consumer_thread import ConsumerHost
 
 
 class PartitionAssignor(FaustAssignor):
@@ -17,7 +17,7 @@ class PartitionAssignor(FaustAssignor):
     """
 
     def _perform_assignment(self, cluster: Any, member_metadata: Any) -> Any:  # noqa: ANN401 - Faust's signature
-        own = _Narrowed(cluster, cast("Host", self.app).partitions)
+        own = _Narrowed(cluster, cast("ConsumerHost", self.app).partitions)
         return super()._perform_assignment(cast("Any", own), member_metadata)
 
 

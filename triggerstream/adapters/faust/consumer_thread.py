@@ -14,11 +14,11 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import ServiceT
 
+from triggerstream.adapters.kafka.client_tasks import check_tasks
 from triggerstream.adapters.kafka.connection import answered_at
 from triggerstream.adapters.kafka.fetches import Unreadable, unreadable, use_batch_reader
 from triggerstream.adapters.kafka.group import member_id, watch_name
 from triggerstream.adapters.kafka.stopping import stop
-from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
@@ -28,7 +28,7 @@ _FETCH_WAIT_MS = 250
 """Faust's own 1,500 delays what has to wait for the broker's answer, a rebalance among it."""
 
 
-class Host(Protocol):
+class ConsumerHost(Protocol):
     """The part of the application that the transport needs."""
 
     owner: Owner
@@ -90,7 +90,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Connect; afterwards, the process ends if a broker answers that another process has its name."""
         await super().on_start()
         consumer = self._ensure_consumer()
-        host = cast("Host", self.consumer.app)
+        host = cast("ConsumerHost", self.consumer.app)
         if consumer._group_instance_id is not None:  # noqa: SLF001 - nothing public
             watch_name(consumer, host.fail)
 

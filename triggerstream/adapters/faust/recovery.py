@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _REPORT_S = 1.0
 
 
-class Host(Protocol):
+class RecoveryHost(Protocol):
     """The part of the application that the recovery needs."""
 
     owner: Owner
@@ -63,8 +63,8 @@ class TakeOver(Service):
         super().__init__(**extra)
 
     @property
-    def _host(self) -> Host:
-        return cast("Host", self.app)
+    def _host(self) -> RecoveryHost:
+        return cast("RecoveryHost", self.app)
 
     def on_partitions_revoked(self, revoked: set[TP]) -> None:  # noqa: ARG002 - Faust's signature
         """Give up a take-over in progress. What it holds is closed before the partitions are given back."""

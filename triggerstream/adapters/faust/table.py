@@ -13,7 +13,7 @@ from faust.types.core import K
 from faust.web.exceptions import ServiceUnavailable
 from yarl import URL
 
-from triggerstream.adapters.faust.consumer_thread import Host
+from triggerstream.adapters.faust.consumer_thread import ConsumerHost
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.placement import partition_of
@@ -68,7 +68,7 @@ class OwnedStore(Store[bytes, bytes]):
         raise TypeError("the changelog is the backup")
 
     def _value(self, key: bytes) -> bytes | None:
-        host = cast("Host", self.app)
+        host = cast("ConsumerHost", self.app)
         partition = host.owner.get(partition_of(key, host.partitions))
         if partition is None:
             return None
@@ -105,7 +105,7 @@ class Router(FaustRouter):
         """
         table = self._get_table(table_name)
         serialized = key if isinstance(key, bytes) else str(key).encode()
-        partitions = cast("Host", self.app).partitions
+        partitions = cast("ConsumerHost", self.app).partitions
         place = TP(self._get_table_topic(table), partition_of(serialized, partitions))
         url = self._assignor._tps_url.get(place)  # type: ignore[attr-defined] # noqa: SLF001 - only the concrete class has it
         if url is None:

@@ -16,7 +16,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, EventT, Message
 from mode import Service, ServiceT
 
-from triggerstream.adapters.faust.consumer_thread import ConsumerThread, Host, RebalanceListener, run_to_stop
+from triggerstream.adapters.faust.consumer_thread import (
+    ConsumerHost,
+    ConsumerThread,
+    RebalanceListener,
+    run_to_stop,
+)
 from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.engine.partitioned.partition import Partition
@@ -71,8 +76,8 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
-    def _host(self) -> Host:
-        return cast("Host", self.app)
+    def _host(self) -> ConsumerHost:
+        return cast("ConsumerHost", self.app)
 
     @property
     def thread(self) -> ConsumerThread:
@@ -179,7 +184,7 @@ class Fetcher(FaustFetcher):
     async def _fetcher(self) -> None:
         intake = cast("Consumer", self.app.consumer)._drain_messages(self)  # noqa: SLF001 - Faust's own service uses it too
         try:
-            await run_to_stop(self, cast("Host", self.app).fail, "intake", intake)
+            await run_to_stop(self, cast("ConsumerHost", self.app).fail, "intake", intake)
         finally:
             self.set_shutdown()
 

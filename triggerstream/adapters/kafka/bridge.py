@@ -19,6 +19,7 @@ from aiokafka.errors import (
 )
 
 from triggerstream.adapters.kafka.bridge_offsets import GroupOffsets, begin
+from triggerstream.adapters.kafka.client_tasks import check_tasks
 from triggerstream.adapters.kafka.commands_topic import CommandsTopic, where_to_begin
 from triggerstream.adapters.kafka.connection import Connection, answered_at, translate_errors
 from triggerstream.adapters.kafka.deadletters import DeadLetterTopic
@@ -28,7 +29,6 @@ from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group
-from triggerstream.adapters.kafka.upkeep import check_tasks
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId

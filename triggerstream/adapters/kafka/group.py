@@ -20,7 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.protocol import DESCRIBE_GROUPS, HEARTBEAT, LEAVE_GROUP, Call
 from triggerstream.core.errors import UsageError
-from triggerstream.engine.operations.administration import Member
+from triggerstream.engine.operations.administration import GroupMember
 
 _T = TypeVar("_T")
 
@@ -45,14 +45,14 @@ def session_timeout_refused(session_timeout_s: float) -> UsageError:
 
 async def members_of(
     connection: Connection, group: str, *, topic: str, timeout_s: float
-) -> tuple[str, Sequence[Member]]:
+) -> tuple[str, Sequence[GroupMember]]:
     """The state of ``group`` in Kafka's words, and its members, sorted by name.
 
     Raises:
         LogError: the cluster cannot be reached.
     """
 
-    async def ask(admin: AIOKafkaAdminClient, coordinator: int) -> tuple[str, Sequence[Member]]:
+    async def ask(admin: AIOKafkaAdminClient, coordinator: int) -> tuple[str, Sequence[GroupMember]]:
         call = Call(DESCRIBE_GROUPS, groups=[group], include_authorized_operations=False)
         answer = await admin._send_request(call, coordinator)  # noqa: SLF001 - no public way
         ((code, _group, state, _type, _protocol, members, _operations),) = answer.groups
@@ -67,13 +67,13 @@ async def members_of(
 
 def _member(
     id_: str, name: str | None, client: str, host: str, _metadata: bytes, assigned: bytes, *, topic: str
-) -> Member:
+) -> GroupMember:
     partitions: Collection[int] = ()
     if assigned:
         for of, numbers in ConsumerProtocol.ASSIGNMENT.decode(assigned).assignment:
             if of == topic:
                 partitions = numbers
-    return Member(
+    return GroupMember(
         name=name,
         id=id_,
         client=client,

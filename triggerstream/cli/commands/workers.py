@@ -12,7 +12,7 @@ from triggerstream.cli.options import json_option, kafka_at_option
 from triggerstream.cli.printing import json_line, print_line
 
 if TYPE_CHECKING:
-    from triggerstream.engine.operations.administration import Member
+    from triggerstream.engine.operations.administration import GroupMember
 
 _KAFKA_ONLY = "only workers of an app in Kafka form a group"
 
@@ -87,7 +87,7 @@ def remove(*, name: str, at: str | None) -> None:
         sys.exit(1)
 
 
-def _line(kind: str, member: Member) -> str:
+def _line(kind: str, member: GroupMember) -> str:
     partitions = ", ".join(map(str, member.partitions)) or "none"
     name = member.name or f"(no static name) {member.id}"
     return f"{kind} {name} at {member.host}: partitions {partitions}"

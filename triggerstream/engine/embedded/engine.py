@@ -42,7 +42,7 @@ _FORGET_EVERY = 100
 
 
 @dataclass(slots=True)
-class Counters:
+class EmbeddedCounters:
     """Counters of this engine since it started."""
 
     checkpoints: int = 0
@@ -97,7 +97,7 @@ class EmbeddedEngine:
         self._ready = asyncio.Event()
         self._ended = False
         self._applying = asyncio.Lock()
-        self.counters = Counters()
+        self.counters = EmbeddedCounters()
 
     @property
     def rules(self) -> Rules:

@@ -11,7 +11,7 @@ from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.ids import CommandId
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.handover.destinations import RefusedDestination
-from triggerstream.engine.handover.pacing import Entry, Pacing, not_dispatchable
+from triggerstream.engine.handover.pacing import Pacing, PendingDecision, not_dispatchable
 from triggerstream.engine.ports import Clock, Dispatcher, Store
 from triggerstream.engine.rows import RefusedRow, SentRow
 from triggerstream.wire import commands
@@ -30,7 +30,7 @@ _DRAIN_S = 5.0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _Row(Entry):
+class _Row(PendingDecision):
     decision: Decision
     dropped: bool = False
     """True once a revocation or a resend has taken its place."""

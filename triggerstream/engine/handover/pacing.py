@@ -27,7 +27,7 @@ _LONGEST_PAUSE_S = 5.0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Entry:
+class PendingDecision:
     """A decision to be handed over, a :class:`triggerstream.engine.handover.destinations.Waiting`.
 
     ``number`` is its place in the order. ``reason``: why it can never be handed over; empty if it can.
@@ -39,7 +39,7 @@ class Entry:
     probes: str | None = None
     task: asyncio.Task[None] | None = None
 
-    def __lt__(self, other: Entry) -> bool:
+    def __lt__(self, other: PendingDecision) -> bool:
         return self.number < other.number
 
     @property
@@ -58,7 +58,7 @@ class Entry:
         return {}
 
 
-_E = TypeVar("_E", bound=Entry)
+_E = TypeVar("_E", bound=PendingDecision)
 
 
 def not_dispatchable(command: Command, reason: str) -> NewRecord:

@@ -11,7 +11,7 @@ from triggerstream.core.commands import Decision
 from triggerstream.core.errors import DecodeError, DispatchError, LogError
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover.destinations import RefusedDestination
-from triggerstream.engine.handover.pacing import Entry, Pacing
+from triggerstream.engine.handover.pacing import Pacing, PendingDecision
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire import commands
@@ -118,7 +118,7 @@ class PartitionProgress:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _Taken(Entry):
+class _Taken(PendingDecision):
     progress: PartitionProgress
     record: Record
 

@@ -60,7 +60,7 @@ class Rehomed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class GroupMember:
     """A member of a group. ``name``: its static name, if it has one. ``host``: the host it connects from.
 
     ``partitions``: its partitions of the requested topic. The broker does not report when it last heard from
@@ -80,7 +80,7 @@ class GroupOfMembers:
 
     kind: str
     state: str
-    members: Sequence[Member]
+    members: Sequence[GroupMember]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import InstanceId, SessionId
 from triggerstream.core.listing import Filter, count, failures
 from triggerstream.core.projections import explain, waits_for
-from triggerstream.core.state import Inert
+from triggerstream.core.state import NoEffect
 from triggerstream.core.tasks import AppliedConfiguration, Rules
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, Answer, SessionAfter, Target, outcomes
@@ -150,7 +150,7 @@ def after_shown(found: ExplainedSession, instance: InstanceId | None, offset: in
         offset=found.offset,
         generation=found.generation,
         listed=bool(events),
-        refusal=next((row.note for row in events if row.what == Inert.REFUSED), None),
+        refusal=next((row.note for row in events if row.what == NoEffect.REFUSED), None),
         status=None if shown is None else shown.status,
         clone=clones[-1] if instance is not None and clones else None,
     )

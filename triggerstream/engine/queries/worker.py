@@ -42,7 +42,7 @@ _APPEND_S = 30.0
 """How long somebody who gives an order waits for the log to take it."""
 
 
-class PartitionStates:
+class InspectedPartition:
     """A :class:`triggerstream.engine.queries.listing.States` of an owned partition."""
 
     def __init__(self, partition: Partition) -> None:
@@ -241,7 +241,7 @@ class WorkerInspector:
         changed = CHANGED // self._identity.partitions
         indexer = Indexer(self._index(number), lambda: partition.rules, changed=changed)
         indexer.resume(self._stamp(partition.begun))
-        shelf = self._shelves[number] = _Shelf(partition, indexer, PartitionStates(partition))
+        shelf = self._shelves[number] = _Shelf(partition, indexer, InspectedPartition(partition))
         return shelf
 
     def _let_go(self, number: int) -> None:

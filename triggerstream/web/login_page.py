@@ -10,18 +10,18 @@ from triggerstream.web.answers import RefusedError
 from triggerstream.web.logins import LOGGED_IN_S
 
 
-class Entrance:
-    """The login form and what it sends."""
+class LoginPage:
+    """Handlers of the login form."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        """Asks for a token."""
+        """The form for a token."""
         return self._page(request, to=request.query.get("to", ""))
 
     async def enter(self, request: web.Request) -> web.StreamResponse:
-        """Takes a token, and gives a cookie for it."""
+        """Exchange the token of the form for a cookie."""
         form = await answers.form_of(request)
         self._refuse_others(request, form.get("form"))
         to = form.get("to", "")
@@ -36,7 +36,7 @@ class Entrance:
         answer = answers.see_other(to if _is_ours(to) else "/")
         answer.set_cookie(
             COOKIE,
-            self._access.logins.give(token),
+            self._access.logins.issue(token),
             max_age=LOGGED_IN_S,
             httponly=True,
             samesite="Strict",
