@@ -148,6 +148,7 @@ def test_a_history_is_read_with_all_its_facts() -> None:
     ]
     stored = read_history(kept.get, ConfigurationCache())
     assert not stored.former
+    assert stored.rules(APP).app == APP
     assert [(one.offset, one.arrival_us, one.number, one.hash) for one in stored.versions] == facts
     assert [one.size for one in stored.versions] == [len(text) for text in texts]
     found = history_texts(kept.get)
@@ -223,7 +224,7 @@ def test_a_fact_that_one_format_has_alone_is_needed_there(key: bytes, name: str,
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ([], "must be an object"),
+        ([], "^: must be an object, is an array$"),
         ({}, "^/version: must be an integer of at least 1, is missing$"),
         ({"version": 0}, "^/version: must be an integer of at least 1"),
         ({"version": 2}, "^/version: 2 is newer than this release, which reads up to 1$"),

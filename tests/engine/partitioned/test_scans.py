@@ -1,0 +1,97 @@
+"""Looks at all sessions of a partition, after a take-over and after each configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.engine.partitioned.bench import Bench, BenchStore
+from triggerstream.engine.partitioned import scans
+from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
+
+BOTH = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
+ONE = '{"t": {"after": ["a"], "run": "tasks.t"}}'
+
+
+class PagedStore(BenchStore):
+    """A store that notes how many entries a page may have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits: list[int] = []
+
+    def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        self.limits.append(limit)
+        return super().page(after=after, limit=limit)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds, beside other tasks of the event loop."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - figures of a partition
+            await asyncio.sleep(0)
+
+
+async def test_sessions_in_which_a_configuration_decides_something_are_touched_and_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scans, "_PAGE", 1)
+    monkeypatch.setattr(scans, "_LEAST_PAGE", 1)
+    bench.configure(BOTH)
+    for session in ("r", "s"):
+        bench.fire(session, "a")
+    bench.fire("t", "spare")
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    bench.configure(ONE)
+    await bench.fold(partition)
+    await until(lambda: partition.counters.touches >= 2)
+    touches = bench.durable.log[5:]
+    assert [record.key for record in touches] == [b"r", b"s"]
+    await bench.fold(partition)
+    assert len(bench.durable.commands) == 2
+    assert (partition.counters.touches, bench.failures) == (2, [])
+    await partition.close()
+
+
+async def test_pages_of_a_scan_are_shorter_the_longer_the_history_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scans, "_PAGE", 60)
+    bench.configure(BOTH)
+    bench.fire("s", "a")
+    store = PagedStore()
+    partition = bench.partition(store=store)
+    await partition.open()
+    await until(lambda: 60 in store.limits)  # nothing was applied
+    await bench.fold(partition)
+    await until(lambda: 30 in store.limits)
+    for text in (BOTH + " ", BOTH + "  ", BOTH + "   "):
+        bench.configure(text)
+    await bench.fold(partition)
+    await until(lambda: 16 in store.limits)  # five in the history
+    assert set(store.limits) <= {60, 30, 16}
+    await partition.close()
+
+
+async def test_state_that_a_scan_cannot_read_ends_the_process_and_is_named(bench: Bench) -> None:
+    bench.configure(BOTH)
+    bench.fire("s", "a")
+    await bench.live()
+    bench.store.write({b"s": b"{"}, position=len(bench.durable.changelog))
+    partition = bench.partition()
+    partition.processor.decoder = StateDecoder(name="partition 7", address="kafka://broker:9092/shop")
+    await partition.open()
+    await until(lambda: bool(bench.failures))
+    (failure,) = bench.failures
+    assert isinstance(failure, UnreadableStateError)
+    assert str(failure).startswith("partition 7: the state of session 's' cannot be read")
+    await partition.close()
