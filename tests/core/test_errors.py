@@ -19,6 +19,7 @@ def test_error_of_a_tasks_file_shows_its_first_error_and_how_to_see_the_others()
     error = ConfigError("tasks.json", [doubtful, first])
     assert str(error) == "tasks.json:12:14 /t/after: one"
     assert (error.name, error.findings) == ("tasks.json", (doubtful, first))
+    assert "(and 1 more: " in str(ConfigError("tasks.json", [first, second]))
     error = ConfigError("my tasks.json", [doubtful, first, second, first])
     assert str(error) == (
         "my tasks.json:12:14 /t/after: one (and 2 more: `triggerstream config check 'my tasks.json'`)"

@@ -138,13 +138,13 @@ def test_a_text_that_is_missing_or_another_one_is_named() -> None:
 
 
 def test_a_history_is_read_with_all_its_facts() -> None:
-    rules = Rules(app=APP).apply(numbered(3, 1, at=7)).apply(numbered(5, 2, at=8))
+    rules = Rules(app=APP).apply(numbered(0, 1, at=7)).apply(numbered(5, 2, at=8))
     kept: dict[bytes, bytes] = {}
     put(kept, history_entries(rules, StoredHistory()))
     texts = [text_of(number) for number in (1, 2)]
     facts = [
         (offset, 10 * offset, number, tasksfile.read(text, name="t").hash)
-        for offset, number, text in ((3, 7, texts[0]), (5, 8, texts[1]))
+        for offset, number, text in ((0, 7, texts[0]), (5, 8, texts[1]))
     ]
     stored = read_history(kept.get, ConfigurationCache())
     assert not stored.former
@@ -154,9 +154,12 @@ def test_a_history_is_read_with_all_its_facts() -> None:
     found = history_texts(kept.get)
     assert [(one.offset, one.arrival_us, one.number, one.hash) for one in found] == facts
     assert [one.text for one in found] == texts
-    written = stored_history(rules, kept.get, ConfigurationCache())
+    cache = ConfigurationCache()
+    written = stored_history(rules, kept.get, cache)
     assert written == stored
-    assert [one.config.text for one in written.versions] == texts
+    for _ in range(2):
+        assert [one.config.text for one in written.versions] == texts
+    assert cache.parsed == 2, "each once"
 
 
 def numbered(offset: int, number: int, *, at: int) -> AppliedConfiguration:
