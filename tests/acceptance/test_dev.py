@@ -372,7 +372,7 @@ def test_its_banner_says_what_runs_and_what_to_do_next(project: Project) -> None
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until(lambda: "Ctrl-C ends it" in out.read_text(), within_s=30, what=out.read_text)
+        wait_until(lambda: "Press Ctrl-C to stop dev" in out.read_text(), within_s=30, what=out.read_text)
         project.fire_both("s")
         wait_until(lambda: "t_processStepData#0  decided to run" in out.read_text(), what=out.read_text)
     finally:
