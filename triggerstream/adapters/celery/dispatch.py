@@ -11,7 +11,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from triggerstream.adapters.celery.outcomes import NotReportableError, plain
-from triggerstream.adapters.celery.publisher import Job, Publisher, destination_or_none
+from triggerstream.adapters.celery.publisher import Job, Publisher
+from triggerstream.adapters.celery.routes import destination_or_none
 from triggerstream.core.commands import CELERY_PREFIX, Command, Decision
 from triggerstream.core.errors import DecodeError, DispatchError, UndispatchableError
 from triggerstream.wire.json import dumps

@@ -8,11 +8,18 @@ import struct
 import threading
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from triggerstream.adapters.celery.connection import ConfirmedConnection
 from triggerstream.adapters.celery.delivery import HEADER, HEADER_BYTES, header_of
 from triggerstream.adapters.celery.refusal import NO_ROUTE, NOT_FOUND, Refusal, Scope, refusal_of
+from triggerstream.adapters.celery.routes import (
+    UnroutableError,
+    declared_by,
+    destination_of,
+    destination_or_none,
+    route_of,
+)
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import DestinationError, DispatchError, UndispatchableError
 from triggerstream.wire.json import dumps
@@ -26,7 +33,6 @@ _BATCH = 50
 The first waits 10 ms for the last.
 """
 _REPR_CHARS = 200
-_ROUTING = ("queue", "exchange", "routing_key", "priority", "delivery_mode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +151,14 @@ class Publisher:
                 if refusal is not None and refusal.code in {NO_ROUTE, NOT_FOUND}:
                     # The queue was deleted after it had been declared. Send once more, with a declaration.
                     refusal = self._send(decision)
-            except _UnroutableError as exc:
+            except UnroutableError as exc:
                 refusal = Refusal(scope=Scope.DESTINATION, code=0, reason=str(exc))
             except (struct.error, UnicodeError) as exc:
                 # For example, a name is longer than the 255 bytes of its field in AMQP.
                 return UndispatchableError(f"the broker's protocol cannot say it: {exc}")
             if refusal is None and not self._suspects:
                 return None
-            destination = _destination(self._app, decision)
+            destination = destination_of(self._app, decision)
             self._suspects.discard(destination)
             if refusal is None:
                 return None
@@ -176,13 +182,13 @@ class Publisher:
             else:
                 self._revoke(decision.id)
             error = self._returned
-        except _UnroutableError:
+        except UnroutableError:
             raise
         except self._connection.errors() as exc:
             error = exc
         if error is None:
             return None
-        refusal = refusal_of(error, declares=_declares(self._app, decision))
+        refusal = refusal_of(error, declares=declared_by(self._app, decision))
         if refusal is None:
             raise error
         self._declared.clear()
@@ -197,7 +203,7 @@ class Publisher:
     def _publish(self, command: Command) -> None:
         app, amqp = self._app, self._app.amqp
         producer = self._connection.producer()
-        options = _route(app, command)
+        options = route_of(app, command)
         queue = options.get("queue")
         goes_to = (getattr(queue, "name", queue), str(options.get("exchange")))
         if goes_to in self._declared:
@@ -248,66 +254,9 @@ class Publisher:
         self._connection.close()
 
 
-class _UnroutableError(Exception):
-    """The app's routes raise an error for a command, which a corrected app may accept."""
-
-
-def _route(app: Celery, command: Command) -> dict[str, Any]:
-    """The options for publishing ``command``: its queue, or its exchange and routing key, and others."""
-    # Look in the registry itself: `app.tasks` would import the tasks, which need not be importable here.
-    known: Any = app._tasks.get(command.run)  # type: ignore[attr-defined]  # noqa: SLF001
-    options: dict[str, Any] = {}
-    if known is not None:
-        options = {name: getattr(known, name) for name in _ROUTING if getattr(known, name, None) is not None}
-    if command.queue is not None:
-        options = {"queue": command.queue}
-    try:
-        found: dict[str, Any] = app.amqp.router.route(options, command.run, (), command.kwargs, known)
-    except Exception as exc:
-        # One cause is a queue that is not in `task_queues` when Celery may not add queues.
-        raise _UnroutableError(f"the Celery app does not route it: {type(exc).__name__}: {exc}") from exc
-    return found
-
-
-def _destination(app: Celery, decision: Decision) -> str:
-    """The queue or exchange of ``decision``, as text for people."""
-    if not isinstance(decision, Command):
-        return f"exchange {_control_exchange(app)}"
-    try:
-        exchange, queue = _declares(app, decision)
-        routing_key = _route(app, decision).get("routing_key")
-    except _UnroutableError:
-        return f"queue {decision.queue}" if decision.queue else f"routes of {decision.run}"
-    name = f"queue {queue}" if queue else f"exchange {exchange}"
-    return f"{name}, routing key {routing_key}" if routing_key else name
-
-
-def _control_exchange(app: Celery) -> str:
-    mailbox: Any = app.control.mailbox  # type: ignore[attr-defined] # the stubs lack it
-    return str(mailbox.exchange.name)
-
-
-def destination_or_none(app: Celery, decision: Decision) -> str | None:
-    """The queue or exchange of a decision; None if its route cannot be found."""
-    try:
-        return _destination(app, decision)
-    except Exception:  # noqa: BLE001 - a route raises it, and again where the command is published
-        return None
-
-
 def _concerns_one(exc: BaseException) -> bool:
     refusal = refusal_of(exc, declares=("", ""))
     return refusal is not None and refusal.scope is Scope.DESTINATION
-
-
-def _declares(app: Celery, decision: Decision) -> tuple[str, str]:
-    """The names of the exchange and the queue of ``decision``; empty if it has none."""
-    if not isinstance(decision, Command):
-        return _control_exchange(app), ""
-    options = _route(app, decision)
-    queue: Any = options.get("queue")
-    exchange = options.get("exchange") or getattr(queue, "exchange", None) or ""
-    return str(getattr(exchange, "name", exchange)), str(getattr(queue, "name", queue) or "")
 
 
 def _answer(answers: list[_Answer]) -> None:
