@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from triggerstream import variables
-from triggerstream.core.errors import DecodeError, UsageError
-from triggerstream.core.ids import Json
+from triggerstream.cli.parameters import Duration, LostOffsets
+from triggerstream.core.errors import UsageError
 from triggerstream.settings import (
     DEFAULT_APP,
     DEFAULT_DIRECTORY,
@@ -23,10 +22,6 @@ from triggerstream.settings import (
     locate,
 )
 
-if TYPE_CHECKING:
-    from triggerstream.engine.checkpoint import LostRange
-
-_LOST = re.compile("([0-9]{1,10}):([0-9]{1,18})-([0-9]{1,18})")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -263,60 +258,3 @@ def web_options(command: _F) -> _F:
     ):
         command = option(command)
     return command
-
-
-class Duration(click.ParamType):
-    """``90s``, ``5m``, ``36h``, ``40d`` or combinations, as microseconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
-        """The duration in microseconds."""
-        from triggerstream.wire.durations import parse_duration
-
-        if isinstance(value, int):
-            return value
-        micros = parse_duration(value)
-        if micros is None:
-            self.fail(f"{value!r} is not a duration: write 90s, 5m, 36h, 40d or 1h30m", param, ctx)
-        return micros
-
-
-class LostOffsets(click.ParamType):
-    """``3:41-57``: offsets 41 to 57 of partition 3."""
-
-    name = "offsets"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> LostRange:  # noqa: ANN401
-        """The range."""
-        from triggerstream.engine.checkpoint import LostRange
-
-        if isinstance(value, LostRange):
-            return value
-        match = _LOST.fullmatch(value)
-        if match is None or int(match[2]) > int(match[3]):
-            self.fail(f"{value!r}: write PARTITION:FROM-TO, such as 3:41-57", param, ctx)
-        return LostRange(partition=int(match[1]), first=int(match[2]), last=int(match[3]))
-
-
-class NotJsonError(click.BadParameter):
-    """A value that is not JSON."""
-
-
-def json_value(text: str, option: str) -> Json:
-    """The JSON value that ``option`` has.
-
-    Raises:
-        NotJsonError: it is not JSON.
-        UsageError: it is JSON that no event can hold.
-    """
-    from orjson import JSONDecodeError
-
-    from triggerstream.wire.json import loads
-
-    try:
-        return loads(text.encode(errors="surrogateescape"))
-    except DecodeError as exc:
-        if isinstance(exc.__cause__, JSONDecodeError):
-            raise NotJsonError(str(exc), param_hint=option) from exc
-        raise UsageError(f"{option}: {exc}") from exc

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from triggerstream.cli.opening import existing, run
-from triggerstream.cli.options import NotJsonError, json_option, json_value, to_option
+from triggerstream.cli.options import json_option, to_option
+from triggerstream.cli.parameters import NotJsonError, json_value
 from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core.ids import Json, JsonObject
 

@@ -11,8 +11,9 @@ import click
 
 from triggerstream.cli.commands.sessions import STATUSES
 from triggerstream.cli.opening import appending, run, viewing
-from triggerstream.cli.options import Duration, at_option, json_option, json_value
+from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.orders import answer_fields, giver_options, not_known
+from triggerstream.cli.parameters import Duration, json_value
 from triggerstream.cli.printing import compact, json_line, print_line, status_text, table
 from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, SessionId, TaskName, instance_id, split_instance_id

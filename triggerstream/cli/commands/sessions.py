@@ -11,7 +11,8 @@ from msgspec import structs
 
 from triggerstream.cli.commands.endings import close, erase, export
 from triggerstream.cli.opening import run, viewing
-from triggerstream.cli.options import Duration, at_option, json_option
+from triggerstream.cli.options import at_option, json_option
+from triggerstream.cli.parameters import Duration
 from triggerstream.cli.printing import (
     brief,
     console,
