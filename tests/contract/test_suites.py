@@ -14,6 +14,7 @@ PACKAGE = HERE.parents[1] / "triggerstream"
 
 NOT_SHARED = {
     "Administration",  # of an app in Kafka: one adapter, which tests/cli uses
+    "HandOverProcess",  # one adapter: the bridge, which tests/adapters/kafka uses
     "Waiting",  # commands of the engines, for the code that both of them share
 }
 """Protocols that are no port with more than one adapter."""
