@@ -65,7 +65,7 @@ def test_states_are_read_or_refused_with_one_error() -> None:
                 Parser(
                     module=state,
                     functions=frozenset(
-                        {"decode", "_decode_stored", "_version_of", "_said", "_take", "_wrong"}
+                        {"decode", "_decode_stored", "_version_of", "_error_text", "_read_record", "_error"}
                     ),
                 ),
             ),
