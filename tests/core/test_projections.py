@@ -123,6 +123,7 @@ def test_task_without_an_instance_can_be_asked_for_by_name() -> None:
     assert shown["says"] == "no instance yet: none of its triggers has arrived since the task was added"
     (shown,) = explained(story, task=TaskName("nowhere"))["tasks"]
     assert shown["says"] == "no such task"
+    assert "forgotten" not in shown
     assert shown["inForce"] is False
 
 

@@ -124,6 +124,42 @@ async def test_a_take_over_reports_its_progress(bench: Bench) -> None:
     assert (store.closed, half.closed) == (True, True)
 
 
+async def test_what_a_take_over_has_read_is_not_read_again_by_the_next(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    store = BenchStore()
+    first = bench.partition(store=store)
+    await first.open()
+    await first.close()
+    bench.durable.calls.clear()
+    second = bench.partition(store=store)
+    assert await second.open() == 2
+    assert bench.durable.calls == ["fence", "extent"]
+    await second.close()
+
+
+async def test_a_store_of_after_a_rebuild_reads_only_what_is_new(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    mark = decode_checkpoint(bench.store.entries[CHECKPOINT_KEY])
+    rebuilt = replace(mark, rebuilt=len(bench.durable.changelog))
+    bench.durable.changelog.append((CHECKPOINT_KEY, encode_checkpoint(rebuilt)))
+    store = BenchStore()
+    first = bench.partition(store=store)
+    await first.open()
+    await first.close()
+    known = len(bench.durable.changelog)
+    bench.fire("s", "b")
+    await bench.live()
+    bench.durable.calls.clear()
+    second = bench.partition(store=store)
+    assert await second.open() == 3
+    assert bench.durable.calls == ["fence", "extent", f"changelog {known}-{len(bench.durable.changelog)}"]
+    await second.close()
+
+
 async def test_a_refused_take_over_closes_its_store(bench: Bench) -> None:
     bench.durable.group_offset = 5
     store = NotingStore()
