@@ -118,7 +118,7 @@ def begin_bridge(group: str, why: str) -> str:
 
 
 def agree_to_pass_over(commands: int) -> str:
-    """Advice for a bridge that was told to begin behind stored commands."""
+    """Advice for a bridge that is to begin after stored commands."""
     which = "1 stored command" if commands == 1 else f"{commands:,} stored commands"
     return (
         f"this would skip {which}: `--from earliest` hands over all of them, under their ids; --yes beside "

@@ -115,7 +115,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag="triggerstream.task.failed")
 
 
 class Skipped(Struct, frozen=True, kw_only=True, tag="triggerstream.task.skipped"):
-    """The task itself said that there was nothing to do."""
+    """The task itself reported that there was nothing to do."""
 
     instance: _Instance
     command: _Command

@@ -133,8 +133,8 @@ class Instance(
     """One execution record of a task in a session.
 
     ``captured`` holds the offset of the first event of each trigger that the condition took, ``noted`` that
-    of each ``unless`` trigger seen. ``kwargs`` replaces what was captured, where an operator or the task said
-    so. ``waits_from_us`` is the start instant of the wait of a delayed instance; the wait is ``waits_us``
+    of each ``unless`` trigger seen. ``kwargs`` replaces the captured data if an operator or the task gave
+    it. ``waits_from_us`` is the start instant of the wait of a delayed instance; the wait is ``waits_us``
     where the task named it, else derived from the configuration. ``decided_at`` is the offset of the event in
     whose fold the command was decided. ``reason`` is the engine's, ``note`` an operator's, with the name.
     """

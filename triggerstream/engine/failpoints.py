@@ -32,8 +32,8 @@ TAKEOVER = (
 )
 """The points of a take-over, in their order."""
 BRIDGE = ("bridge.published", "bridge.dead_letter_appended", "bridge.reported")
-"""Of a bridge: a command is confirmed and its offset not committed; a refused one is a dead letter, and then
-its outcome is in the log as well."""
+"""The points of a bridge: a command is confirmed and its offset not committed; a refused command is a dead
+letter; its outcome is in the log as well."""
 REBUILD = (
     "rebuild.fenced",
     "rebuild.folded",

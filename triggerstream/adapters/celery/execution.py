@@ -12,8 +12,8 @@ The order, and what a crash between two steps leaves behind:
 6. Celery stores its result and acknowledges the message.
 
 All of it happens inside of Celery's call of the body, not in its signals: a signal's exceptions are
-swallowed, and `task_success` comes after the result backend has said SUCCESS, from which on Celery
-acknowledges the message even of a process that died.
+swallowed, and `task_success` comes after the result backend has stored SUCCESS. From then on Celery
+acknowledges the message even if the process died.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FIRST_PUT_BACK_S = 0.5
-"""Celery's own retry sends its second message a moment before the first gives its claim back."""
+"""First pause: Celery's own retry sends its second message shortly before the first releases its claim."""
 _LONGEST_PUT_BACK_S = 10.0
-"""A repeat looks again at least this often: its holder may end long before its lease."""
+"""Longest pause before a repeated message is tried again: its holder may end long before its lease."""
 _AFTER_LEASE_S = 0.1
 _HANDLED = "triggerstream_handled"
 

@@ -67,7 +67,7 @@ class TakeOver(Service):
         return cast("RecoveryHost", self.app)
 
     def on_partitions_revoked(self, revoked: set[TP]) -> None:  # noqa: ARG002 - Faust's signature
-        """Give up a take-over in progress. What it holds is closed before the partitions are given back."""
+        """Give up a take-over in progress, and close its store and ledger before partitions are returned."""
         self._round += 1
         if self._opening is not None:
             self._opening.cancel()

@@ -1,7 +1,7 @@
 """Faust's transport with an intake in batches: a partition's whole fetch goes to the agent as one message.
 
-What Faust does message by message is replaced here, and only that: fetching, acknowledging, committing. The
-group, the consumer's thread, channels and streams stay Faust's.
+Only Faust's work per message is replaced: fetching, acknowledging, committing. The group, the consumer's
+thread, channels and streams remain those of Faust.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from triggerstream.wire.records import Record
 
 _POLL_S = 1.0
 _CROWDED_POLL_S = 0.02
-"""While a partition is left in the fetcher, its room is looked for this often."""
+"""Interval of the checks for room while a partition is not fetched because it has none."""
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ class CommandsTopic:
             raise TopicGoneError(f"{self.name} was deleted; {repair}")
 
     def _repair(self) -> str:
-        """What to do after the topic was deleted or recreated."""
+        """Advice for the repair after the topic was deleted or recreated."""
         lost = f"commands that were in {self.name} and not handed over are lost: {advice.resend_stuck()}"
         return f"{lost}; {where_to_begin(self.app, 'the topic is another one')}"
 

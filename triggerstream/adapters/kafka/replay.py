@@ -21,7 +21,7 @@ from triggerstream.wire.records import Record
 
 TRANSACTION_S = 300.0
 """A partition's states are written in one transaction: some 10 GB in this time. A broker allows 15 minutes
-unless told otherwise (``transaction.max.timeout.ms``)."""
+unless configured (``transaction.max.timeout.ms``)."""
 _PIECE = 1_000
 """Records that are folded at once."""
 

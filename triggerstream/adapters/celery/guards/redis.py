@@ -211,5 +211,5 @@ class _RedisHeld:
             self._guard.give_back(self._command, token=self.token, forget=False)
 
 
-def _bytes(value: Any) -> bytes:  # noqa: ANN401 - what the client was told to decode is text
+def _bytes(value: Any) -> bytes:  # noqa: ANN401 - text if the client decodes responses
     return value if isinstance(value, bytes) else str(value).encode()
