@@ -139,18 +139,13 @@ def test_the_map_names_every_room() -> None:
     assert not missing
 
 
-def _glossary_rows(*, renamed: bool) -> list[list[str]]:
+def _glossary_rows() -> list[list[str]]:
     page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
-    terms, _, words = page.partition("## Words of ours")
-    rows = [
-        line.strip("| ").split(" | ")
-        for line in (words if renamed else terms).splitlines()
-        if line[:1] == "|"
-    ]
-    return [row for row in rows if row[0] not in {"term", "word in the code", "---"}]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line[:1] == "|"]
+    return [row for row in rows if row[0] not in {"term", "---"}]
 
 
-@pytest.mark.parametrize("row", _glossary_rows(renamed=False), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", _glossary_rows(), ids=lambda row: row[0])
 def test_a_term_lives_where_the_glossary_says(row: list[str]) -> None:
     named = re.findall(r"`(.*?)`", row[-1])
     paths = [
@@ -165,11 +160,17 @@ def test_a_term_lives_where_the_glossary_says(row: list[str]) -> None:
     assert not missing
 
 
-def test_words_to_be_renamed_are_still_there() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    words = [word for row in _glossary_rows(renamed=True) for word in re.findall(r"`([A-Za-z]+)`", row[0])]
-    assert words
-    assert [word for word in words if word not in code] == [], "renamed: remove them from docs/glossary.md"
+FORMER_NAMES = (
+    *("Bell", "Buried", "Everywhere", "Front", "Graveyard", "Lane", "Life", "Narrator", "Patience", "Pulse"),
+    *("Silence", "Spot", "Strays", "Vitals", "Voice", "Window", "strays"),
+)
+"""Private words that named classes and functions before a term of the field did."""
+
+
+@pytest.mark.parametrize("name", FORMER_NAMES)
+def test_a_private_word_names_nothing_any_more(name: str) -> None:
+    definition = re.compile(rf"^\s*(?:class|(?:async )?def) {name}\b", re.MULTILINE)
+    assert [p for p in PACKAGE.rglob("*.py") if definition.search(p.read_text(encoding="utf-8"))] == []
 
 
 def test_readme_lists_every_command() -> None:
