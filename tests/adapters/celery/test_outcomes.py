@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.adapters.celery.conftest import command
 from triggerstream.adapters.celery import outcomes
 from triggerstream.adapters.celery.delivery import HEADER, Delivery, delivery_of, header_of, read_delivery
-from triggerstream.adapters.celery.outcomes import NotReportableError, plain
+from triggerstream.adapters.celery.plain_values import NotReportableError, plain
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Failed, FailureReason, Finished, Retried, Skipped
 from triggerstream.wire.json import dumps, loads

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 from celery.exceptions import Ignore, MaxRetriesExceededError
 
 from triggerstream.adapters.celery.delivery import Delivery
-from triggerstream.adapters.celery.outcomes import NotReportableError, fired, plain_object
+from triggerstream.adapters.celery.outcomes import fired
+from triggerstream.adapters.celery.plain_values import NotReportableError, plain_object
 from triggerstream.core.commands import Cause
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, JsonObject, SessionId, TaskName

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from triggerstream.adapters.celery.outcomes import NotReportableError, plain
+from triggerstream.adapters.celery.plain_values import NotReportableError, plain
 from triggerstream.adapters.celery.publisher import Job, Publisher
 from triggerstream.adapters.celery.routes import destination_or_none
 from triggerstream.core.commands import CELERY_PREFIX, Command, Decision

@@ -54,7 +54,7 @@ from triggerstream.adapters.celery.guards import (
 from triggerstream.adapters.celery.guards.lease import kept_alive
 from triggerstream.adapters.celery.guards.unguarded import Unguarded
 from triggerstream.adapters.celery.interrupts import uninterrupted
-from triggerstream.adapters.celery.outcomes import NotReportableError
+from triggerstream.adapters.celery.plain_values import NotReportableError, describe
 from triggerstream.adapters.celery.reporting import Reporter, end_process
 from triggerstream.adapters.celery.republish import Republisher
 from triggerstream.core.errors import LogError
@@ -204,7 +204,7 @@ class Execution:
                     raise _EndedBeforeError(str(exc)) from None
                 if isinstance(exc, MemoryError) or not isinstance(exc, Exception):
                     # Celery would end the process for it, and the broker would deliver the message again.
-                    raise TaskExitedError(outcomes.describe(exc)) from exc
+                    raise TaskExitedError(describe(exc)) from exc
                 raise
             finally:
                 running().reset(mark)
@@ -318,7 +318,7 @@ def _settle_exception(held: Held, delivery: Delivery, exc: BaseException) -> byt
                 return held.undo(outcomes.retried(delivery, after_s=exc.after_s, kwargs=exc.kwargs))
             case Ignore():
                 # "Don't record a state": the task ended, and has no result that could cascade.
-                return held.settle(outcomes.skipped(delivery, {"reason": outcomes.describe(exc)}))
+                return held.settle(outcomes.skipped(delivery, {"reason": describe(exc)}))
             case NotReportableError():
                 return held.undo(outcomes.not_reportable(delivery, exc))
             case EffectRefusedError():
