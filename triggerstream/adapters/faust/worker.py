@@ -17,10 +17,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -29,15 +28,12 @@ from triggerstream.adapters.faust.health import read_health
 from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.adapters.faust.web import WebListener
 from triggerstream.adapters.faust.web_view import serve_web_view
-from triggerstream.adapters.kafka.check import added_partitions, check
-from triggerstream.adapters.kafka.cluster import Topic
+from triggerstream.adapters.faust.worker_lines import print_progress, print_recovery, ranges, write_line
+from triggerstream.adapters.faust.worker_topics import find_topics, refuse_unknown_partitions, watch_topics_of
 from triggerstream.adapters.kafka.group import LEAVE_S, leave
-from triggerstream.adapters.kafka.layout import Layout, layout_of
-from triggerstream.adapters.kafka.rehome import count_misplaced
-from triggerstream.adapters.kafka.topics import Topics, address_of, worker_group
-from triggerstream.adapters.kafka.watch import watch_topics
-from triggerstream.core import advice
-from triggerstream.core.errors import LogError, UsageError
+from triggerstream.adapters.kafka.layout import Layout
+from triggerstream.adapters.kafka.topics import Topics, worker_group
+from triggerstream.core.errors import LogError
 from triggerstream.engine.background import Background
 from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.garbage import collect_less_often
@@ -47,10 +43,8 @@ from triggerstream.engine.health.liveness import (
     PublishedHealth,
     publish_health,
 )
-from triggerstream.engine.operations.administration import Severity
 from triggerstream.engine.partitioned.ports import FencedError, is_refusal
 from triggerstream.engine.private_files import make_private_directory
-from triggerstream.engine.process_output import write_process_line
 from triggerstream.engine.queries.index import Index
 
 if sys.platform != "win32":
@@ -58,14 +52,12 @@ if sys.platform != "win32":
 
 logger = logging.getLogger(__name__)
 
-write_line = partial(write_process_line, "worker")
 _T = TypeVar("_T")
 
 DRAINED = 0
 REFUSED = 2
 FAILED = 70
 FENCED = 75
-_LOOK_S = 30.0
 _END_SILENCE_S = 40.0
 """Time without an answer of any broker after which an orderly end is given up."""
 END_S = 100.0
@@ -121,7 +113,7 @@ async def _run(
     tasks.start("publish health", publish_health(health, HealthSnapshot))
     topics = Topics.of(settings.app)
     try:
-        layout = await _unless_stopped(stopping, _look(settings))
+        layout = await _unless_stopped(stopping, find_topics(settings))
     except LogError as exc:
         write_line(f"ending with status {FAILED}: {exc}")
         on_end(str(exc))
@@ -131,12 +123,12 @@ async def _run(
     if layout is None:
         return DRAINED  # it has had nothing yet
     identity, changelog = layout.identity, layout.cluster.topics[topics.changelog]
-    _check_lost(settings, identity.partitions)
+    refuse_unknown_partitions(settings, identity.partitions)
     started = time.monotonic()
 
     def ready(partitions: list[int]) -> None:
         took = time.monotonic() - started
-        write_line(f"ready: partitions {_ranges(partitions)}, {took:.1f} s after the start")
+        write_line(f"ready: partitions {ranges(partitions)}, {took:.1f} s after the start")
 
     collect_less_often()
     app = build_app(
@@ -145,9 +137,9 @@ async def _run(
         changelog_id=changelog.id,
         fail=fail,
         on_ready=ready,
-        on_recovery=_print_recovery,
+        on_recovery=print_recovery,
     )
-    loop.add_signal_handler(signal.SIGUSR1, _print_progress, app)
+    loop.add_signal_handler(signal.SIGUSR1, print_progress, app)
     await _work(app, settings, layout, health=health, web_parts=web_parts, stopping=stopping, fail=fail)
     return DRAINED
 
@@ -180,7 +172,7 @@ async def _work(
             await stack.enter_async_context(web_view)
             write_line(f"web view: {web_parts.view.address}")
         starting = asyncio.create_task(_start(app, fail))
-        tasks.start("look at the topics", _watch(settings, layout))
+        tasks.start("look at the topics", watch_topics_of(settings, layout))
         await stopping.wait()
         write_line("stopping: finishing what is in flight")
         limit = BrokerWait(answered_at=app.answered_at, silence_s=_END_SILENCE_S, longest_s=END_S)
@@ -261,51 +253,6 @@ async def _start(app: WorkerApp, fail: Callable[[BaseException], None]) -> None:
         fail(exc)
 
 
-async def _watch(settings: WorkerSettings, layout: Layout) -> None:
-    """End the process if its topics were recreated; print how many records are in added partitions."""
-    connection, topics = settings.connection(), Topics.of(settings.app)
-    at = address_of(connection, settings.app)
-    known = layout.partitions
-
-    async def look(found: Mapping[str, Topic]) -> None:
-        nonlocal known
-        events = found[topics.events]
-        if events.partitions > known:
-            known = events.partitions
-            grown = replace(layout, events=events)
-            misplaced = await count_misplaced(connection, settings.app, grown)
-            write_line(f"warning: {added_partitions(grown, misplaced, at)}")
-
-    with suppress(LogError):  # it is looked for again
-        await look(layout.cluster.topics)
-    ids = {name: layout.cluster.topics[name].id for name in (topics.events, topics.changelog)}
-    await watch_topics(connection, ids, repair=advice.rebuild(at), look=look)
-
-
-def _check_lost(settings: WorkerSettings, partitions: int) -> None:
-    for lost in settings.lost:
-        if lost.partition >= partitions:
-            raise UsageError(
-                f"--skip {lost.partition}:{lost.first}-{lost.last}: app {settings.app} has partitions 0 to "
-                f"{partitions - 1}"
-            )
-
-
-async def _look(settings: WorkerSettings) -> Layout:
-    """The topics and the number of partitions, after a check of the topics' settings.
-
-    Raises:
-        UsageError: a setting is wrong; the message says how to repair it.
-        LogError: the cluster cannot be reached.
-    """
-    connection = settings.connection()
-    for finding in await check(connection, settings.app):
-        if finding.severity is Severity.ERROR:
-            raise UsageError(str(finding))
-        write_line(f"warning: {finding}")
-    return await layout_of(connection, settings.app, timeout_s=_LOOK_S)
-
-
 def end_process(
     exc: BaseException,
     *,
@@ -327,34 +274,3 @@ def end_process(
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def _print_progress(app: WorkerApp) -> None:
-    """Print the progress of each partition: SIGUSR1 asks for it."""
-    write_line(f"{'fetching' if app.fetching() else 'not fetching'}, rebalancing: {app.rebalancing}")
-    for one in app.progress():
-        partition = app.owner.partitions[one.partition]
-        write_line(
-            f"partition {one.partition}: {partition.phase.value}, next {partition.next}, "
-            f"durable {partition.durable}, {partition.taken} batches in flight, lag {one.lag}, "
-            f"{one.timers} timers, {one.counters}"
-        )
-
-
-def _print_recovery(left: dict[int, tuple[int, int]]) -> None:
-    remaining = sum(remaining for remaining, _ in left.values())
-    total = sum(total for _, total in left.values())
-    if total:
-        done = 100 * (total - remaining) // total
-        write_line(f"recovering {len(left)} partitions: {done} %, {remaining:,} changelog records left")
-
-
-def _ranges(numbers: list[int]) -> str:
-    """``0-3, 7``."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1][-1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"
