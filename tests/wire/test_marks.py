@@ -147,3 +147,8 @@ def test_a_version_is_read_up_to_the_known_one() -> None:
     check_version(2, known=2)
     with pytest.raises(DecodeError, match=r"^/version: 3 is newer than this release, which reads up to 2$"):
         check_version(3, known=2)
+
+
+def test_a_mark_of_a_partition_without_a_configuration_comes_back_from_bytes() -> None:
+    mark = CheckpointMark(offset=0, identity=IDENTITY, configuration=InForce())
+    assert decode_checkpoint(encode_checkpoint(mark)) == mark
