@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tests.fuzz.harness import INPUTS, Fuzzer, Parser, fuzz, mutate_bytes
 from tests.support.engines import running_engine
 from triggerstream import settings, variables
-from triggerstream.cli import main, options, program
+from triggerstream.cli import main, parameters, program
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.events import Failed, Trigger
 from triggerstream.core.ids import InstanceId, TriggerName
@@ -164,7 +164,7 @@ def test_a_command_line_has_an_answer_and_a_status(tmp_path: Path, monkeypatch: 
                 mutate=_mutate,
                 parsers=(
                     Parser(module=program, functions=frozenset({"_usage", "_did_you_mean"})),
-                    Parser(module=options, functions=functions),
+                    Parser(module=parameters, functions=functions),
                 ),
             ),
             count=INPUTS // SHARE,
