@@ -50,7 +50,7 @@ from triggerstream.core.state import WAITING, SessionState, Status
 from triggerstream.core.tasks import AppliedConfiguration
 from triggerstream.wire import state as wire
 from triggerstream.wire.answers import from_json, to_json
-from triggerstream.wire.json import check_value
+from triggerstream.wire.values import value_to_json
 
 pytestmark = pytest.mark.laws
 
@@ -401,7 +401,7 @@ def test_every_state_can_be_explained(history: History) -> None:
             before = wire.encode(state)
             explained = explain(world.rules, session, state)
             said = to_json(explained)
-            assert check_value(said) == said
+            assert value_to_json(said) == said
             assert from_json(said, ExplainedSession) == explained
             assert said["waitsFor"] == list(waits_for(world.rules, state, session))
             offsets = [row.offset for row in timeline(world.rules, session, state)]

@@ -97,30 +97,6 @@ def _short_number(number: float) -> str:
     return min(repr(number), scientific, key=len)
 
 
-def check_value(value: object) -> Json:
-    """Check ``value``, and return it as it will be read from the log.
-
-    Raises:
-        DecodeError: it exceeds a bound, is not a JSON value, or contains NaN or infinity.
-    """
-    if _has_odd_float(value, 0):
-        message = "NaN and infinity are not JSON"
-        raise DecodeError(message)
-    return loads(dumps(value))
-
-
-def _has_odd_float(value: object, depth: int) -> bool:
-    if isinstance(value, float):
-        return value != value or value in (float("inf"), float("-inf"))  # noqa: PLR0124 - the test for NaN
-    if depth > JSON_DEPTH:
-        return False
-    if isinstance(value, dict):
-        return any(_has_odd_float(item, depth + 1) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_has_odd_float(item, depth + 1) for item in value)
-    return False
-
-
 def _depth_exceeds(value: Json, limit: int) -> bool:
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):

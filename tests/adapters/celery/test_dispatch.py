@@ -122,7 +122,7 @@ async def test_only_listed_tasks_are_dispatched(broker: str) -> None:
     assert len(messages(broker)) == 1
 
 
-@pytest.mark.parametrize("value", [object(), float("nan"), 2**64, {1: 2}, "x" * (1024 * 1024)])
+@pytest.mark.parametrize("value", [object(), float("nan"), 2**64, {(1,): 2}, "x" * (1024 * 1024)])
 async def test_arguments_that_no_message_can_hold_are_refused(broker: str, value: object) -> None:
     dispatcher = CeleryDispatcher(Celery(broker=broker))
     with pytest.raises(UndispatchableError, match="arguments"):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from enum import Enum, IntEnum, StrEnum
+from datetime import timedelta
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 from celery import Celery, chain, chord, group
@@ -82,7 +79,8 @@ def test_tuples_and_enumerations_become_what_they_are_in_json() -> None:
         ({"a": float("inf")}, "/a: inf is no JSON number"),
         (2**63, "/: an integer beyond"),
         (-(2**63) - 1, "/: an integer beyond"),
-        ({("a", "b"): 1}, "/: the key ('a', 'b') is no string"),
+        ({("a", "b"): 1}, "/: the key ('a', 'b') has no JSON form"),
+        ({1: "a", "1": "b"}, "/: two keys become '1' as text"),
         ("\ud800", "/: not valid Unicode"),
     ],
 )
@@ -90,15 +88,6 @@ def test_what_is_no_json_is_refused_with_its_place(value: object, says: str) -> 
     with pytest.raises(NotReportableError) as caught:
         plain(value)
     assert str(caught.value).startswith(says)
-
-
-@dataclass
-class Point:
-    x: int
-
-
-class Colours(Enum):
-    RED = 1
 
 
 class Model:
@@ -128,27 +117,22 @@ async def steps() -> AsyncIterator[int]:
         ((n for n in range(3)), "a list of what it holds"),
         (map(str, [1]), "a list of what it holds"),
         (steps(), "asyncio.run("),
-        (b"bytes", "decode it"),
-        (datetime(2026, 1, 1, tzinfo=UTC), "isoformat()"),
-        (date(2026, 1, 1), "isoformat()"),
-        (Decimal(1), "str(…) of it"),
-        (UUID(int=1), "str(…) of it"),
+        (bytearray(b"bytes"), "bytes(…) of it"),
+        (timedelta(1), "total_seconds()"),
         (Path(), "str(…) of it"),
-        (Colours.RED, "return its value"),
-        (ValueError("no"), "raise it"),
-        (Point(x=1), "dataclasses.asdict("),
+        (ValueError("no"), "str(…) of it"),
         (Model(), 'model_dump(mode="json")'),
         (Array(), "tolist()"),
-        (object(), "return what describes it"),
+        (object(), "use what describes it"),
         (Signature("a.task"), "nothing of it ran: call its apply_async()"),
         ({"a": [Signature("a.task")]}, "nothing of it ran: call its apply_async()"),
         (chain(Signature("a.task"), Signature("a.task")), "nothing of it ran: call its apply_async()"),
         (group([Signature("a.task")]), "nothing of it ran: call its apply_async()"),
         (chord([Signature("a.task")], Signature("a.task")), "nothing of it ran: call its apply_async()"),
-        (AsyncResult("an id", app=Celery()), "return its id (`result.id`)"),
-        (EagerResult("an id", 1, "SUCCESS"), "return its id (`result.id`)"),
-        (GroupResult("an id", [], app=Celery()), "return its id (`result.id`)"),
-        (Unreadable(), "a value cannot be read: ValueError: its database is gone"),
+        (AsyncResult("an id", app=Celery()), "use its id (`result.id`)"),
+        (EagerResult("an id", 1, "SUCCESS"), "use its id (`result.id`)"),
+        (GroupResult("an id", [], app=Celery()), "use its id (`result.id`)"),
+        (Unreadable(), "/: cannot be read: ValueError: its database is gone"),
     ],
     ids=lambda value: value[:16] if isinstance(value, str) else type(value).__name__,
 )

@@ -59,6 +59,11 @@ async def test_a_result_that_no_event_can_hold_is_a_failure(shared: Farm, kind: 
     assert events[1]["data"]["reason"] == "result not reportable"
 
 
+async def test_a_member_of_a_text_enum_arrives_as_its_value(shared: Farm) -> None:
+    events = await shared.run(command("odd", kind="enum"))
+    assert events[-1]["data"]["result"] == {"size": "s"}
+
+
 @pytest.mark.parametrize("kind", ["signature", "chain", "group", "chord", "within"])
 async def test_signature_that_was_not_applied_is_a_failure_that_says_what_to_do(
     shared: Farm, kind: str
@@ -77,7 +82,7 @@ async def test_result_object_is_a_failure_that_says_what_to_do_and_its_tasks_run
     events = await shared.run(command("canvas", kind=kind))
     assert types(events) == ["started", "failed"]
     assert events[1]["data"]["reason"] == "result not reportable"
-    assert "return its id (`result.id`)" in events[1]["data"]["error"]
+    assert "use its id (`result.id`)" in events[1]["data"]["error"]
     await shared.appears(f"sub-{kind}")
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -142,6 +143,10 @@ def canvas(go: Go) -> object:
     return made[kind]()
 
 
+class Size(str, Enum):  # noqa: UP042 - the form in question: `str(Size.SMALL)` is "Size.SMALL"
+    SMALL = "s"
+
+
 @app.task
 def odd(go: Go) -> object:
     deep: list[Any] = []
@@ -154,7 +159,8 @@ def odd(go: Go) -> object:
         "deep": deep,
         "long": "x" * 300_000,
         "surrogate": "\ud800",
-        "key": {1: 2},
+        "key": {(1, 2): 1},
+        "enum": {"size": Size.SMALL},
         "unreadable": Unreadable(),
     }[go["kind"]]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery.exceptions import Ignore, MaxRetriesExceededError
 
@@ -17,6 +17,7 @@ from triggerstream.core.commands import Cause
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, JsonObject, SessionId, TaskName
 from triggerstream.wire.events import check_trigger_name
+from triggerstream.wire.values import DATA_DEPTH
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -82,7 +83,7 @@ class CommandContext:
         """
         return self._connect()
 
-    def skip(self, metadata: JsonObject | None = None) -> NoReturn:
+    def skip(self, metadata: Mapping[str, Any] | None = None) -> NoReturn:
         """End the task here: it had nothing to do. The instance becomes `skipped`, nothing cascades."""
         raise SkipRequested(metadata)
 
@@ -90,7 +91,7 @@ class CommandContext:
         self,
         *,
         after_s: float = 0.0,
-        kwargs: Mapping[str, JsonObject] | None = None,
+        kwargs: Mapping[str, Mapping[str, Any]] | None = None,
         max_retries: int | None = None,
     ) -> NoReturn:
         """End the task here, to be run again as a new instance, ``after_s`` later.
@@ -106,9 +107,9 @@ class CommandContext:
             raise MaxRetriesExceededError(
                 f"{self.instance} was run again {self.retries} times; the limit is {limit}"
             )
-        raise RetryRequested(after_s=after_s, kwargs=None if kwargs is None else dict(kwargs))
+        raise RetryRequested(after_s=after_s, kwargs=kwargs)
 
-    def fire(self, trigger: str, data: JsonObject | None = None) -> None:
+    def fire(self, trigger: str, data: Mapping[str, Any] | None = None) -> None:
         """Fire ``trigger`` in this session. It is durable when this returns.
 
         The event's id is derived from the command and the number of the fire, so a command that is run again
@@ -118,9 +119,12 @@ class CommandContext:
             UsageError: this can be no trigger; the message says why.
             LogError: not known to be durable.
         """
+        if not isinstance(trigger, str):
+            raise UsageError(f"cannot fire {trigger!r:.80}: the name of a trigger is a string")
         try:
-            name = check_trigger_name(trigger)
-            value = fired(self._delivery, name, plain_object(data or {}), number=self._fires[trigger])
+            name = check_trigger_name(str.__str__(trigger))
+            fields = {} if data is None else plain_object(data, depth=DATA_DEPTH)
+            value = fired(self._delivery, name, fields, number=self._fires[trigger])
         except (DecodeError, NotReportableError) as exc:
             raise UsageError(f"cannot fire {trigger!r:.80}: {exc}") from exc
         self._append(self.session, value)

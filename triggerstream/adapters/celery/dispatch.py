@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from triggerstream.adapters.celery.plain_values import NotReportableError, plain
 from triggerstream.adapters.celery.publisher import Job, Publisher
 from triggerstream.adapters.celery.routes import destination_or_none
 from triggerstream.core.commands import CELERY_PREFIX, Command, Decision
 from triggerstream.core.errors import DecodeError, DispatchError, UndispatchableError
+from triggerstream.wire.bounds import COMMAND_DEPTH
 from triggerstream.wire.json import dumps
+from triggerstream.wire.values import object_to_json
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -90,8 +91,8 @@ class CeleryDispatcher:
         if self._allow is not None and command.run not in self._allow:
             raise UndispatchableError(f"{command.run} is not on the list of tasks that may be dispatched")
         try:
-            size = len(dumps(plain(command.kwargs)))
-        except (NotReportableError, DecodeError) as exc:
+            size = len(dumps(object_to_json(command.kwargs, depth=COMMAND_DEPTH)))
+        except DecodeError as exc:
             raise UndispatchableError(f"the arguments of {command.run} are no JSON: {exc}") from exc
         if size > COMMAND_BYTES:
             raise UndispatchableError(

@@ -28,7 +28,7 @@ from triggerstream.engine.operations.following import (
     wait_until_folded,
 )
 from triggerstream.engine.ports import Log, Reader
-from triggerstream.wire.events import check_session, encode
+from triggerstream.wire.events import check_session, decode, encode
 from triggerstream.wire.records import NewRecord, Record
 
 UNKNOWN_SESSION = "nothing is known of this session"
@@ -155,7 +155,9 @@ def order_record(to: Addressed) -> NewRecord:
     Raises:
         DecodeError: it is not a valid event.
     """
-    return NewRecord(key=check_session(to.session), value=encode(to.order, id=str(uuid4())))
+    key, value = check_session(to.session), encode(to.order, id=str(uuid4()))
+    decode(Record(partition=0, offset=0, arrival_us=0, key=key, value=value))
+    return NewRecord(key=key, value=value)
 
 
 async def append_orders(log: Log, reader: Reader, orders: Sequence[Addressed]) -> list[LogPosition]:

@@ -11,8 +11,9 @@ from triggerstream.core.events import ENGINE_PREFIX, Trigger
 from triggerstream.core.ids import JsonObject
 from triggerstream.wire.events import check_session, check_trigger_name, decode, encode
 from triggerstream.wire.instants import parse_instant
-from triggerstream.wire.json import as_object, check_value, dumps, optional_text, text_of
+from triggerstream.wire.json import dumps, optional_text, text_of
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.values import DATA_DEPTH, object_to_json
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -31,11 +32,16 @@ def trigger_record(
     Raises:
         DecodeError: the engine would refuse it; the message says what would be right.
     """
-    key = check_session(session)
-    name = check_trigger_name(trigger)
-    kwargs = {} if data is None else as_object(check_value(dict(data)), "/data")
+    key = check_session(_text("/session", session))
+    name = check_trigger_name(_text("/trigger", trigger))
+    kwargs = {} if data is None else object_to_json(data, place="/data", depth=DATA_DEPTH)
     time_us = None if time is None else _instant(time)
-    value = encode(Trigger(name=name, data=kwargs), id=id, source=source, time_us=time_us)
+    value = encode(
+        Trigger(name=name, data=kwargs),
+        id=None if id is None else _text("/id", id),
+        source=None if source is None else _text("/source", source),
+        time_us=time_us,
+    )
     return _checked(NewRecord(key=key, value=value))
 
 
@@ -60,9 +66,31 @@ def _checked(new: NewRecord) -> NewRecord:
     return new
 
 
-def _instant(time: datetime | str) -> int:
+def _text(place: str, value: object) -> str:
+    """``value``, which an application's code gave as a string."""
+    if isinstance(value, str):
+        # A member of `class S(str, Enum)` counts as its value.
+        return str.__str__(value)
+    raise DecodeError(f"{place}: must be a string, is {_shown(value)}: use str(…) of it")
+
+
+def _instant(time: object) -> int:
     if isinstance(time, str):
         return parse_instant(time)
+    if not isinstance(time, datetime):
+        advice = "; datetime.fromtimestamp(…, UTC) makes one of seconds" if _is_number(time) else ""
+        raise DecodeError(
+            "/time: must be an RFC 3339 instant such as 2026-03-01T12:00:00Z, or a datetime with a time zone,"
+            f" is {_shown(time)}{advice}"
+        )
     if time.tzinfo is None:
         raise DecodeError("/time: must have a time zone: datetime.now(UTC), not datetime.now()")
     return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.40} ({type(value).__name__})"
