@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, assert_never
 
 from triggerstream import variables
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
+from triggerstream.core.tasks import Configuration
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.engine.queries.index import Index
@@ -98,6 +99,34 @@ def reader(address: str | Address, configurations: ConfigurationCache | None = N
     from triggerstream.adapters.sqlite.reader import SqliteReader
 
     return SqliteReader(_readable(parsed).path)
+
+
+async def tasks_in_force(address: Address) -> Configuration | None:
+    """The configuration in force at ``address``; None if none is.
+
+    Raises:
+        TriggerstreamError: it cannot be found out.
+    """
+    from triggerstream.engine.configuration_cache import ConfigurationCache
+
+    match address:
+        case HttpAddress(url=url):
+            from triggerstream.adapters.http import configuration_text
+
+            text = await configuration_text(url)
+        case KafkaAddress():
+            found = await administration(address).in_force()
+            text = None if found is None else found.text
+        case SqliteAddress():
+            stored = reader(address)
+            try:
+                known = await stored.configurations()
+            finally:
+                await stored.close()
+            text = known[-1].text if known else None
+        case _:
+            assert_never(address)
+    return None if text is None else ConfigurationCache().read(text)
 
 
 def index(address: SqliteAddress) -> Index:

@@ -167,6 +167,20 @@ def test_triggers_that_no_task_uses_are_shown_as_seen() -> None:
     assert [(s["trigger"], s["usedBy"]) for s in explained(story)["seen"]] == [("a", ["t"]), ("spare", [])]
 
 
+def test_a_trigger_that_no_task_uses_is_shown_with_the_one_that_was_perhaps_meant() -> None:
+    story = Story({"t": task("module1Received"), "u": task("other")})
+    for name in ("module1Recieved", "spare", "other"):
+        story.fire(name)
+    story.finished("u#0")
+    seen = {one["trigger"]: (one.get("unused"), one.get("nearest")) for one in explained(story)["seen"]}
+    assert seen == {
+        "module1Recieved": (True, "module1Received"),
+        "spare": (True, None),
+        "other": (None, None),
+        "u": (None, None),  # a task's result need not be used
+    }
+
+
 def test_forgotten_instances_are_counted() -> None:
     story = Story({"$bounds": {"resolvedInstances": 2}, "t": task(andEvery="a")})
     found = []

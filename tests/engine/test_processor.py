@@ -1151,3 +1151,11 @@ def test_each_instance_that_an_event_resolves_counts_with_what_the_event_leaves_
     kept = sum(len(record.resolved) for record in state.tasks.values())
     assert 20 < kept < count
     assert resolved_bytes(state, SIZES) <= 100_000
+
+
+def test_triggers_that_no_task_uses_are_counted_and_results_of_tasks_are_not() -> None:
+    log = Log(tasks(t=task("a")))
+    for name in ("a", "b", "b"):
+        log.fire(name)
+    log.tell(Finished(instance=InstanceId("t#0"), command=command(task="t")))
+    assert log.folded().unused == 2

@@ -13,6 +13,7 @@ from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import Json
 from triggerstream.wire.records import NewRecord
 
+_OK = 200
 _ACCEPTED = 202
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = 500
@@ -89,3 +90,20 @@ def _reason(text: bytes) -> str | None:
     if isinstance(first, dict) and isinstance(first.get("reason"), str):
         return str(first["reason"])
     return str(answer["error"])
+
+
+async def configuration_text(url: str) -> str | None:
+    """The text of the tasks file in force where the pages of ``dev`` are at ``url``; None if none is.
+
+    Raises:
+        LogError: it does not answer, or not as `dev` would.
+    """
+    where = f"{url}/v1/configuration"
+    try:
+        async with aiohttp.ClientSession() as session, session.get(where) as answer:
+            body = orjson.loads(await answer.read()) if answer.status == _OK else None
+    except (aiohttp.ClientError, OSError, ValueError) as exc:
+        raise LogError(f"{where}: {exc}") from exc
+    if not isinstance(body, dict) or not isinstance(body.get("text"), str):
+        raise LogError(f"{where}: answers {answer.status}, as no `dev` would")
+    return body["text"] if body.get("hash") is not None else None

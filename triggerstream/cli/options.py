@@ -78,6 +78,16 @@ def _place_option(*names: str, where: str) -> Callable[[_F], _F]:
     )
 
 
+def seen_at_option(command: _F) -> _F:
+    """The options of a check that compares a file with an app only if one is named; no variable names it."""
+    at = click.option(
+        "--at",
+        metavar="WHERE",
+        help="A state directory, or an address: warn of triggers that no session kept there has seen.",
+    )
+    return at(kafka_config_option(command))
+
+
 def skip_option(command: _F) -> _F:
     """The option for offsets that an operator has declared lost."""
     return click.option(

@@ -122,12 +122,18 @@ class ExplainedTask(
     forgotten: int | None = None
 
 
-class SeenTrigger(Struct, frozen=True, kw_only=True, rename={"used_by": "usedBy"}):
-    """A trigger that has arrived, and the tasks that use it."""
+class SeenTrigger(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"used_by": "usedBy"}):
+    """A trigger that has arrived, and the tasks that use it.
+
+    ``unused``: no task uses it, and it is no task's result, which need not be used. ``nearest``: the used
+    trigger that was perhaps meant.
+    """
 
     trigger: TriggerName
     by: Origin
     used_by: list[TaskName]
+    unused: bool = False
+    nearest: TriggerName | None = None
 
 
 class ConfigurationsMet(Struct, frozen=True, kw_only=True, rename={"in_force": "inForce"}):

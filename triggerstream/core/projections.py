@@ -24,8 +24,12 @@ from triggerstream.core.fold import migrate
 from triggerstream.core.ids import CommandId, SessionId, TaskName, TriggerName, command_id, instance_id
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.sentences import status_sentence
+from triggerstream.core.similar_names import nearest
 from triggerstream.core.state import Arrival, Instance, SessionState, Status
-from triggerstream.core.tasks import Rules, Task
+from triggerstream.core.tasks import Configuration, Rules, Task
+
+_COMPARED = 20
+"""Unused triggers of a session that are compared with the names of the file: each may take 0.1 s."""
 
 
 def explain(
@@ -44,7 +48,7 @@ def explain(
     view = migrate(rules, state, session).state
     config = rules.current.config
     names = [known.name for known in config.among(view.tasks)]
-    names += [name for name in view.tasks if name not in config.by_name]
+    names += [name for name in view.tasks if TaskName(name) not in config.by_name]
     if task is not None:
         names = [task]
     return ExplainedSession(
@@ -56,13 +60,29 @@ def explain(
         config=ConfigurationsMet(met=met or None, in_force=config.hash or None),
         waits_for=list(waits_for(rules, state, session)),
         tasks=[_task(rules, session, view, name) for name in names],
-        seen=[
-            SeenTrigger(trigger=name, by=_by(arrival), used_by=[t.name for t in config.users.get(name, ())])
-            for name, arrival in view.seen.items()
-        ],
+        seen=_seen(config, view),
         refused=view.refused,
         timeline=timeline(rules, session, view),
     )
+
+
+def _seen(config: Configuration, state: SessionState) -> list[SeenTrigger]:
+    seen, compared = [], 0
+    for name, arrival in state.seen.items():
+        users = [task.name for task in config.users.get(name, ())]
+        unused = not users and TaskName(name) not in config.by_name
+        likely = nearest(name, config.users) if unused and compared < _COMPARED else None
+        compared += unused
+        seen.append(
+            SeenTrigger(
+                trigger=name,
+                by=_by(arrival),
+                used_by=users,
+                unused=unused,
+                nearest=None if likely is None else TriggerName(likely),
+            )
+        )
+    return seen
 
 
 def statuses(state: SessionState) -> dict[str, Instance]:

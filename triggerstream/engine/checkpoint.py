@@ -89,6 +89,8 @@ class Checkpoint:
     """The number of records that were folded, for counters."""
     prevented: int = 0
     """Number of instances and seeds that bounds prevented; for counters."""
+    unused: int = 0
+    """Number of triggers that no task of the configuration in force uses; for counters."""
     records: int = 0
     size: int = 0
 

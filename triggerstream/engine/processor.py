@@ -172,6 +172,7 @@ class _Batch:
         self.rehomed: list[NewRecord] = []
         self.folded = 0
         self.prevented = 0
+        self.unused = 0
         self.configured = False
         self.records = 0
         self.made = 0
@@ -229,6 +230,7 @@ class _Batch:
             rules=rules if self.configured else None,
             events=self.folded,
             prevented=self.prevented,
+            unused=self.unused,
             records=self.records,
             size=size,
         )
@@ -296,6 +298,9 @@ class _Batch:
         session.state = folded.state
         session.changed = True
         self.folded += 1
+        body = event.body
+        if type(body) is Trigger and body.name not in self.rules.current.config.users:
+            self.unused += 1
         if decided:
             self.decided += decided
             self.made += sum(len(item.value) for item in decided)

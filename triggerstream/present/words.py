@@ -5,7 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import assert_never
 
-from triggerstream.core.answers import ExplainedInstance, Instant, Origin, TimelineRow, UnlessLeaf
+from triggerstream.core.answers import (
+    ExplainedInstance,
+    Instant,
+    Origin,
+    SeenTrigger,
+    TimelineRow,
+    UnlessLeaf,
+)
 from triggerstream.core.state import WAITING, Status
 from triggerstream.wire.instants import format_instant
 
@@ -61,6 +68,11 @@ def unless(leaf: UnlessLeaf, status: Status) -> str:
         number = "" if leaf.offset is None else f" ({event_number(leaf.offset)})"
         return f"unless {leaf.trigger}: arrived{number}"
     return f"unless {leaf.trigger}: {'not arrived' if status in WAITING else 'had not arrived'}"
+
+
+def unused(seen: SeenTrigger) -> str:
+    """The remark about a trigger that no task uses."""
+    return "no task uses it" + ("" if seen.nearest is None else f": was {seen.nearest} meant?")
 
 
 def by(origin: Origin | None) -> str:

@@ -178,6 +178,11 @@ WORKER = (
         _done(lambda done: done.prevented),
     ),
     Figure(
+        "unused_triggers_total",
+        "Triggers that no task of the configuration in force used: perhaps misspelt, or fired too early.",
+        _done(lambda done: done.unused),
+    ),
+    Figure(
         "rehomed_total", "Records moved to the partition of their session.", _done(lambda done: done.rehomed)
     ),
     Figure("checkpoints_total", "Transactions committed.", _done(lambda done: done.checkpoints)),

@@ -59,7 +59,13 @@ def _environment() -> Environment:
         number=number,
         session_url=session_url,
     )
-    made.globals.update(orders=orders, query=query, unless=words.unless, statuses=[s.value for s in Status])
+    made.globals.update(
+        orders=orders,
+        query=query,
+        unless=words.unless,
+        unused=words.unused,
+        statuses=[s.value for s in Status],
+    )
     return made
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import SURVEY, Cli
+from tests.support.engines import RunningEngine
 from triggerstream.cli.commands.config import excerpt
+from triggerstream.core.events import Trigger
+from triggerstream.core.ids import TriggerName
 
 WRONG = """{
   "t_report": {
@@ -122,3 +125,25 @@ def test_an_excerpt_shows_the_place() -> None:
     long, caret = excerpt("x" * 500 + "!" + "x" * 500, 501)
     assert len(long) == 104
     assert long[caret.index("^")] == "!"
+
+
+def test_a_trigger_that_no_kept_session_has_seen_is_a_warning_where_an_address_is_named(
+    cli: Cli, engine: RunningEngine, file: Path
+) -> None:
+    file.write_text(SURVEY, encoding="utf-8")
+    at = str(cli.directory)
+    empty = cli("config", "check", str(file), "--at", at)
+    assert (empty.status, empty.err) == (0, f"{at}: keeps no session with which triggers can be compared\n")
+    engine.append("s", *(Trigger(name=TriggerName(name), data={}) for name in ("module1", "modul4")))
+    assert "never-seen" not in cli("config", "check", str(file)).out
+    ran = cli("config", "check", str(file), "--at", at)
+    assert ran.out.splitlines()[:-1] == [
+        (
+            f"{file}:3:38: warning: /t_process/after/1: no session kept at {at} has seen `module4`: "
+            "did you mean `modul4`? [never-seen]"
+        ),
+        (
+            f"{file}:4:49: warning: /t_mail/unless/0: no session kept at {at} has seen "
+            "`unsubscribed` [never-seen]"
+        ),
+    ]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestServer
 
 from tests.cli.conftest import Cli
 from tests.support.engines import RunningEngine
 from triggerstream import bootstrap
+from triggerstream.core.ids import AppId
+from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.settings import SqliteAddress
+from triggerstream.web.access import Access
+from triggerstream.web.site import site
 
 
 def last_event(cli: Cli) -> dict[str, Any]:
@@ -91,3 +97,27 @@ def test_an_intake_that_is_not_there_is_one_line(cli: Cli) -> None:
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.startswith("http://127.0.0.1:9/v1/events: not reachable")
     assert ran.err.count("\n") == 1
+
+
+def test_a_trigger_that_no_task_uses_is_a_warning_with_the_nearest_name(
+    cli: Cli, engine: RunningEngine
+) -> None:
+    assert engine.directory == cli.directory
+    ran = cli("fire", "s", "modul1", "--id", "1")
+    assert (ran.status, ran.out) == (0, "fired modul1 for s (id 1)\n")
+    assert ran.err == "no task in force uses modul1: did you mean module1?\n"
+    assert cli("fire", "s", "module1").err == ""
+    assert cli("fire", "s", "zzz", "--json").err == "no task in force uses zzz\n"
+
+
+async def test_the_warning_is_given_over_http_too(engine: RunningEngine, tmp_path: Path) -> None:
+    address = SqliteAddress(path=engine.directory / "triggerstream.db")
+    reader, log = bootstrap.reader(address), bootstrap.log(address)
+    inspector = EmbeddedInspector(reader, log, app=AppId("triggerstream"))
+    async with TestServer(site(inspector, inspector, Access(), log=log)) as server:
+        url = str(server.make_url("")).rstrip("/")
+        ran = await asyncio.to_thread(Cli(tmp_path), "fire", "s", "unsubscribd", "--to", url)
+    await log.close()
+    await reader.close()
+    assert ran.status == 0
+    assert ran.err == "no task in force uses unsubscribd: did you mean unsubscribed?\n"

@@ -162,3 +162,10 @@ def test_a_session_that_was_erased_has_no_last_event(cli: Cli, engine: RunningEn
     listed = cli("sessions", "list").out
     assert "erased" in listed
     assert "1970" not in listed
+
+
+def test_explain_shows_triggers_that_no_task_uses(cli: Cli, engine: RunningEngine) -> None:
+    assert engine.directory == cli.directory
+    engine.append("s", Trigger(name=TriggerName("modul1"), data={}))
+    assert "? modul1  event 9, " in (out := cli("sessions", "explain", "s").out)
+    assert "no task uses it: was module1 meant?" in out

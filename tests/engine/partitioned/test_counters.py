@@ -29,6 +29,7 @@ def test_each_figure_is_the_sum_over_all_checkpoints() -> None:
             DeadLetter(record=RECORD, reason="bad"),
         ),
         prevented=5,
+        unused=8,
         rehomed=(NewRecord(key=None, value=b""),) * 6,
     )
     counters = Counters()
@@ -39,5 +40,6 @@ def test_each_figure_is_the_sum_over_all_checkpoints() -> None:
         assert counters.dead_letters == 4 * times
         assert counters.left_out == 2 * times
         assert counters.prevented == 5 * times
+        assert counters.unused == 8 * times
         assert counters.rehomed == 6 * times
     assert (counters.checkpoints, counters.batches) == (3, 21)

@@ -6,22 +6,24 @@ import re
 import sys
 from collections.abc import Sequence
 from difflib import unified_diff
+from functools import partial
 from pathlib import Path
 
 import click
 
 from triggerstream.cli.findings import finding_fields, finding_line
-from triggerstream.cli.opening import administered, existing, reading, run
-from triggerstream.cli.options import at_option, json_option, kafka_at_option
+from triggerstream.cli.opening import administered, existing, reading, run, viewing
+from triggerstream.cli.options import at_option, json_option, kafka_at_option, seen_at_option
 from triggerstream.cli.printing import Styled, json_line, print_line, print_lines
 from triggerstream.core import advice
 from triggerstream.core.errors import Finding
+from triggerstream.core.ids import TriggerName
 from triggerstream.core.printable import escape
 from triggerstream.core.tasks import NO_CONFIGURATION, Configuration
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.instants import format_instant
-from triggerstream.wire.tasksfile import check
+from triggerstream.wire.tasksfile import Check, check, check_seen
 
 _STANDARD_INPUT = "-"
 _LINE_END = re.compile("\r\n|\n|\r")
@@ -156,12 +158,21 @@ def _none(at: str) -> None:
 @config.command("check")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--strict", is_flag=True, help="Count warnings like errors.")
+@seen_at_option
 @json_option
-def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
+def check_files(*, files: tuple[str, ...], strict: bool, at: str | None, as_json: bool) -> None:
     """Report every error and warning about each FILE (- reads standard input).
 
-    Exits with 0 if every file is usable, 1 if a finding counts, 2 if a file cannot be read.
+    Exits with 0 if every file is usable, 1 if a finding counts, 2 if a file cannot be read. With --at, it
+    warns of triggers that no session kept there has seen, too.
     """
+    further: list[Check] = []
+    if at is not None:
+        count, seen = run(_seen(at))
+        if count:
+            further.append(partial(check_seen, seen=seen, at=at))
+        else:
+            print_line(f"{at}: keeps no session with which triggers can be compared", err=True)
     status = 0
     for name in files:
         try:
@@ -170,7 +181,7 @@ def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
             print_line(f"{name}: cannot be read: {exc.strerror}", err=True)
             status = 2
             continue
-        found, findings = check(data, name=name)
+        found, findings = check(data, name=name, further=further)
         if any(strict or finding.severity == "error" for finding in findings):
             status = max(status, 1)
         if as_json:
@@ -180,6 +191,11 @@ def check_files(*, files: tuple[str, ...], strict: bool, as_json: bool) -> None:
             _print_findings(name, data, findings)
             print_line(_summary(name, found, findings))
     sys.exit(status)
+
+
+async def _seen(at: str) -> tuple[int, set[TriggerName]]:
+    async with viewing(at) as view:
+        return await view.seen()
 
 
 def _print_findings(name: str, data: bytes, findings: Sequence[Finding]) -> None:

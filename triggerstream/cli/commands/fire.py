@@ -10,6 +10,9 @@ from triggerstream.cli.parameters import NotJsonError, json_value
 from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core.ids import Json, JsonObject
 
+_LOOK_S = 2.0
+"""Time to find out whether a task uses the trigger: the event is durable already."""
+
 
 @click.command()
 @click.argument("session")
@@ -47,19 +50,27 @@ def fire(
 ) -> None:
     """Fire TRIGGER for SESSION. It is durable when this returns.
 
+    Prints a warning on standard error if no task in force uses TRIGGER, as far as can be found out.
+
     A VALUE that is valid JSON is JSON (score=3, ok=true, tags='["a"]'), else a string (name=Ada). A
     string that looks like JSON is quoted: zip='"04109"'.
     """
+    from triggerstream import bootstrap
     from triggerstream.client import Client
+    from triggerstream.engine.queries.unused import unused_trigger
 
     fields = _data(data)
     fields.update(_pair(pair) for pair in pairs)
 
-    async def work() -> str:
-        async with Client(str(existing(at)), source=source, timeout_s=timeout_s) as client:
-            return await client.fire(session, trigger, fields, id=event_id, time=time)
+    async def work() -> tuple[str, str | None]:
+        address = existing(at)
+        async with Client(str(address), source=source, timeout_s=timeout_s) as client:
+            fired = await client.fire(session, trigger, fields, id=event_id, time=time)
+        return fired, await unused_trigger(trigger, bootstrap.tasks_in_force(address), within_s=_LOOK_S)
 
-    done = run(work())
+    done, doubt = run(work())
+    if doubt is not None:
+        print_line(doubt, err=True)
     if as_json:
         json_line({"session": session, "type": trigger, "id": done})
     else:

@@ -231,6 +231,9 @@ def tree(found: ExplainedSession) -> Tree:
                 node.add(text(f"returned {brief(instance.result)}"))
     if not found.tasks:
         root.add(text(_no_task(arrived=bool(found.seen)), "dim"))
+    for seen in found.seen:
+        if seen.unused:
+            root.add(text(f"? {seen.trigger}  {words.by(seen.by)}: {words.unused(seen)}", "yellow"))
     return root
 
 

@@ -53,6 +53,8 @@ class EmbeddedCounters:
     """Dead letters that are triggers which a bound left out."""
     prevented: int = 0
     """Instances and seeds that bounds prevented."""
+    unused: int = 0
+    """Triggers that no task of the configuration in force used."""
     timers: int = 0
     touches: int = 0
 
@@ -279,6 +281,7 @@ class EmbeddedEngine:
         counters.dead_letters += len(checkpoint.dead_letters)
         counters.left_out += checkpoint.left_out
         counters.prevented += checkpoint.prevented
+        counters.unused += checkpoint.unused
 
     def _resolve_waiting(self) -> None:
         still = []

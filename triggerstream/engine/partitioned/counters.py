@@ -20,6 +20,8 @@ class Counters:
     """Dead letters that are triggers which a bound left out."""
     prevented: int = 0
     """Instances and seeds that bounds prevented."""
+    unused: int = 0
+    """Triggers that no task of the configuration in force used."""
     rehomed: int = 0
     checkpoints: int = 0
     took: Durations = field(default_factory=Durations)
@@ -38,4 +40,5 @@ class Counters:
             self.dead_letters += len(checkpoint.dead_letters)
             self.left_out += checkpoint.left_out
             self.prevented += checkpoint.prevented
+            self.unused += checkpoint.unused
             self.rehomed += len(checkpoint.rehomed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from triggerstream.core.answers import ExplainedSession
-from triggerstream.core.ids import AppId, SessionId, TaskName
+from triggerstream.core.ids import AppId, SessionId, TaskName, TriggerName
 from triggerstream.core.projections import explain
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
@@ -45,6 +45,14 @@ class View:
             if len(rows) < _PAGE:
                 return
             after = rows[-1].id
+
+    async def seen(self) -> tuple[int, set[TriggerName]]:
+        """The number of sessions, and all triggers that one of them has seen."""
+        count, names = 0, set[TriggerName]()
+        async for _, state, _ in self.states():
+            count += 1
+            names.update(state.seen)
+        return count, names
 
     async def explain(self, session: str, *, task: str | None = None) -> ExplainedSession | None:
         """A session's conditions, leaf by leaf, and its timeline; None if it is unknown."""

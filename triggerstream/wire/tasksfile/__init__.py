@@ -3,6 +3,7 @@
 ``schemas/tasks.schema.json`` is the published form.
 """
 
-from triggerstream.wire.tasksfile.reader import check, encode, read
+from triggerstream.wire.tasksfile.names import check_seen
+from triggerstream.wire.tasksfile.reader import Check, check, encode, read
 
-__all__ = ["check", "encode", "read"]
+__all__ = ["Check", "check", "check_seen", "encode", "read"]

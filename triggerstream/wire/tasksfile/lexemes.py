@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
-from unicodedata import name as character_name
 
+from triggerstream.core.similar_names import describe_character
 from triggerstream.wire.bounds import INTEGER_LIMIT
 
 Report: TypeAlias = "Callable[[int, str, str], None]"
@@ -61,7 +61,7 @@ def describe(char: str) -> str:
     """``char`` in backticks, with its Unicode name if it is invisible."""
     if char.isprintable() and char.strip():
         return f"`{char}`"
-    return f"U+{ord(char):04X} ({character_name(char, 'a control character').lower()})"
+    return describe_character(char)
 
 
 def read_string(text: str, at: int, report: Report) -> tuple[str, int, bool]:

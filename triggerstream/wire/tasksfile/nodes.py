@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from triggerstream.core.errors import Finding
+from triggerstream.core.similar_names import invisible_characters
 from triggerstream.wire.tasksfile.lexemes import Broken
 from triggerstream.wire.tasksfile.tree import Array, Document, Object, Path, Scalar, Value, pointer
 
@@ -166,6 +167,13 @@ def meant(key: str, known: Iterable[str]) -> str | None:
     folded: Mapping[str, str] = {_fold(name): name for name in known}
     close = get_close_matches(_fold(key[:80]), folded, n=1, cutoff=0.7)
     return folded[close[0]] if close else None
+
+
+def shown(name: str) -> str:
+    """The first characters of ``name`` for a message, with invisible ones as ``<U+200B>``."""
+    hidden = invisible_characters(name)
+    text = name[:80]
+    return "".join(f"<U+{ord(char):04X}>" if char in hidden and char != " " else char for char in text)
 
 
 def unknown_key(key: str, known: Iterable[str], otherwise: str) -> str:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
+from typing import TypeAlias
 
 from triggerstream.core.errors import ConfigError, Finding
 from triggerstream.core.ids import ConfigHash, JsonObject
@@ -14,7 +16,8 @@ from triggerstream.core.tasks import Bounds, Configuration, Retry, Task
 from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.durations import format_duration
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX, TasksFile, read_tasks
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX, Entry, TasksFile, read_tasks
+from triggerstream.wire.tasksfile.names import check_names
 from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rules import check_rules
 
@@ -22,17 +25,31 @@ _EVENT_BYTES = 1_024
 """The most bytes that the event of a configuration has beside the file's text."""
 
 
-def check(text: str | bytes, *, name: str) -> tuple[Configuration | None, tuple[Finding, ...]]:
+Check: TypeAlias = Callable[[Sequence[Entry], Findings], None]
+"""Adds findings about the tasks of a file."""
+
+
+def check(
+    text: str | bytes, *, name: str, further: Iterable[Check] = ()
+) -> tuple[Configuration | None, tuple[Finding, ...]]:
     """A tasks file that was read, and every finding in the order of the file.
 
-    The configuration is None where a finding is an error. ``name`` is how messages call the file.
+    The configuration is None where a finding is an error. ``name`` is how messages call the file. ``further``
+    checks compare the tasks with what is outside of the file.
     """
+    return _check(text, name, (check_rules, check_names, *further))
+
+
+def _check(
+    text: str | bytes, name: str, checks: Iterable[Check]
+) -> tuple[Configuration | None, tuple[Finding, ...]]:
     document = parse(text)
     findings = Findings(document)
     file = TasksFile()
     if document.root is not None:
         file = read_tasks(document.root, findings, name=name)
-        check_rules(file.entries, findings)
+        for add_findings in checks:
+            add_findings(file.entries, findings)
     found = sorted((*document.findings, *findings.sorted()), key=lambda f: (f.line, f.column))
     # The event that brings a file into force holds its text as a JSON string.
     quoted = json.dumps(document.text, ensure_ascii=False).encode(errors="replace")
@@ -56,9 +73,10 @@ def read(text: str | bytes, *, name: str) -> Configuration:
     Raises:
         ConfigError: there is at least one error; it carries every finding. Nothing else is raised.
     """
-    config, findings = check(text, name=name)
+    # Every process that reads a file comes here: warnings that take long are only for people.
+    config, _ = _check(text, name, (check_rules,))
     if config is None:
-        raise ConfigError(name, findings)
+        raise ConfigError(name, check(text, name=name)[1])
     return config
 
 

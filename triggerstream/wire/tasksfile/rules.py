@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from itertools import combinations
 
 from triggerstream.wire.tasksfile.keys import Entry
-from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, listed
+from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, listed, shown
 
 _CLOSE = 0.85
 """How alike a parameter's key and a trigger must be to look like a slip: one letter in seven."""
@@ -177,7 +177,7 @@ def _identifiers(entry: Entry, findings: Findings) -> None:
     for name in (*entry.needs, *entry.params):
         if not name.text.isidentifier() or keyword.iskeyword(name.text):
             message = (
-                f"`{name.text[:80]}` is no Python identifier, so the Celery task can take it only through "
+                f"`{shown(name.text)}` is no Python identifier, so the Celery task can take it only through "
                 "`**kwargs`"
             )
             name.warn(findings, "not-an-identifier", message)
@@ -194,7 +194,7 @@ def _params(entry: Entry, findings: Findings) -> None:
         close = get_close_matches(name.text, open_needs, n=1, cutoff=_CLOSE)
         if close:
             message = (
-                f"`{name.text[:80]}` is none of the task's triggers, so it is passed on as it is: did you "
+                f"`{shown(name.text)}` is none of the task's triggers, so it is passed on as it is: did you "
                 f"mean `{close[0]}`?"
             )
             name.warn(findings, "params-key-typo", message)

@@ -1,0 +1,26 @@
+"""Remark about a trigger that no task in force uses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from triggerstream.core.errors import TriggerstreamError
+from triggerstream.core.similar_names import nearest
+from triggerstream.core.tasks import Configuration
+
+
+async def unused_trigger(
+    name: str, in_force: Awaitable[Configuration | None], *, within_s: float
+) -> str | None:
+    """A sentence if no task in force uses ``name``; None if one does, or if nothing is known in time."""
+    try:
+        config = await asyncio.wait_for(in_force, within_s)
+    except (TriggerstreamError, TimeoutError):
+        return None
+    if config is None:
+        return f"no task uses {name}: no tasks file is in force yet"
+    if name in config.users:
+        return None
+    likely = nearest(name, config.users)
+    return f"no task in force uses {name}" + ("" if likely is None else f": did you mean {likely}?")

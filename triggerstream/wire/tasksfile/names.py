@@ -1,0 +1,84 @@
+"""Warns of names that were probably not meant: nearly alike, not normalised, or with invisible characters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from triggerstream.core.similar_names import (
+    alike_pairs,
+    describe_character,
+    differing_characters,
+    invisible_characters,
+    nearest,
+    normalized,
+)
+from triggerstream.wire.tasksfile.keys import Entry
+from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
+
+
+def check_names(entries: Sequence[Entry], findings: Findings) -> None:
+    """Warn of doubtful names of tasks and triggers, each once, where it first stands."""
+    names = _names(entries)
+    for name in names.values():
+        _characters(name, findings)
+    for earlier, later in alike_pairs(names):
+        where = findings.where(names[earlier].at)
+        message = (
+            f"`{shown(later)}` is nearly the same as `{shown(earlier)}` at {where}: is one of them misspelt?"
+            f"{_difference(earlier, later)}"
+        )
+        names[later].warn(findings, "nearly-alike", message)
+
+
+def check_seen(entries: Sequence[Entry], findings: Findings, *, seen: Collection[str], at: str) -> None:
+    """Warn of triggers that no session kept ``at`` an address has ``seen``, with the nearest that one has."""
+    tasks = {entry.name.text for entry in entries}
+    unknown = sorted(set(seen) - tasks)
+    for name in _triggers(entries).values():
+        if name.text in seen or name.text in tasks:
+            continue
+        likely = nearest(name.text, unknown)
+        hint = "" if likely is None else f": did you mean `{shown(likely)}`?"
+        message = f"no session kept at {at} has seen `{shown(name.text)}`{hint}"
+        name.warn(findings, "never-seen", message)
+
+
+def _names(entries: Sequence[Entry]) -> dict[str, LocatedName]:
+    """Each name of the file where it first stands."""
+    found = [name for entry in entries for name in (entry.name, *entry.needs, *entry.unless)]
+    return _first(found)
+
+
+def _triggers(entries: Sequence[Entry]) -> dict[str, LocatedName]:
+    return _first([name for entry in entries for name in (*entry.needs, *entry.unless)])
+
+
+def _first(found: Sequence[LocatedName]) -> dict[str, LocatedName]:
+    names: dict[str, LocatedName] = {}
+    for name in sorted(found, key=lambda one: one.at):
+        names.setdefault(name.text, name)
+    return names
+
+
+def _characters(name: LocatedName, findings: Findings) -> None:
+    hidden = invisible_characters(name.text)
+    if hidden:
+        message = f"`{shown(name.text)}` has characters that nobody sees: {', '.join(_described(hidden))}"
+        name.warn(findings, "invisible-character", message)
+    better = normalized(name.text)
+    if better != name.text:
+        message = (
+            f"`{shown(name.text)}` is not in Unicode's form NFKC, to which Python brings the names of "
+            f"parameters: write `{shown(better)}`, here and where it is fired"
+        )
+        name.warn(findings, "not-normalized", message)
+
+
+def _difference(earlier: str, later: str) -> str:
+    """The characters that tell two names apart, if they may look the same."""
+    strange = [char for char in differing_characters(earlier, later) if not char.isascii()]
+    return f" They differ in {', '.join(_described(strange))}" if strange else ""
+
+
+def _described(chars: Sequence[str]) -> Iterator[str]:
+    return (describe_character(char) for char in dict.fromkeys(chars))
