@@ -156,7 +156,7 @@ class Reference:
                 if one.status == "unstarted" and trigger in after and trigger not in one.stored:
                     one.stored[trigger] = deepcopy(data)
                     accepted = True
-                if one.status == "unstarted" and trigger in task.unless:
+                if one.status == "unstarted" and trigger in task.unless and trigger not in one.unless_seen:
                     accepted = True
                 if one.status in OPEN and trigger in task.unless:
                     one.unless_seen.add(trigger)

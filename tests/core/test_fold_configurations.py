@@ -377,3 +377,63 @@ def test_a_command_that_a_migration_decides_is_that_of_its_session() -> None:
     assert story.state is not None
     (command,) = migrate(story.rules, story.state, story.session).decisions
     assert (command.session, command.id, command.instance) == ("s", story.command("t#1"), "t#1")
+
+
+@pytest.mark.parametrize("after", [["x"], ["a"], ["x", "y"], ["x", "y", "z"]])
+def test_clone_keeps_the_kwargs_of_its_origin_whatever_the_file_asks_for_by_then(after: list[str]) -> None:
+    story = Story({"t": task("a", "c")})
+    story.fire("a", {"n": 1})
+    story.fire("c", {"n": 2})
+    story.failed("t#0")
+    story.apply({"t": task(*after)})
+    assert names(story.replay("t#0")) == ["t#1"]
+    assert story.commands[-1].kwargs == {"a": {"n": 1}, "c": {"n": 2}}
+
+
+def test_retry_keeps_the_kwargs_of_its_origin_whatever_the_file_asks_for_by_then() -> None:
+    retry: JsonObject = {"max": 3, "backoff": "10s"}
+    story = Story({"t": task("a", "c", retry=retry)})
+    story.fire("a", {"n": 1})
+    story.fire("c", {"n": 2})
+    story.failed("t#0")
+    story.apply({"t": task("x", retry=retry)})
+    assert names(story.timer(at=60)) == ["t#1"]
+    assert story.commands[-1].kwargs == {"a": {"n": 1}, "c": {"n": 2}}
+
+
+@pytest.mark.parametrize("keys", [{}, {"andEvery": "c"}])
+def test_task_that_returns_while_a_retry_waited_does_not_run_again(keys: JsonObject) -> None:
+    retry: JsonObject = {"max": 3, "backoff": "10s"}
+    story = Story({"t": task("a", retry=retry, **keys)})
+    story.fire("c")
+    story.fire("a")
+    story.failed("t#0")
+    story.apply({"u": task("x")})
+    story.touch()
+    assert story.statuses()["t#1"] == "cancelled"
+    story.apply({"t": task("a", retry=retry)})
+    assert story.fire("a") == []
+    assert story.fire("a") == []
+
+
+def test_task_that_returns_without_and_every_does_not_run_again_if_an_earlier_instance_ran() -> None:
+    story = Story({"t": task("a", andEvery="c")})
+    story.fire("a")
+    assert names(story.fire("c")) == ["t#0"]
+    story.finished("t#0")
+    story.apply({"t": task("a", "b", andEvery="c")})
+    story.fire("c")
+    story.apply({"u": task("x")})
+    story.touch()
+    assert story.statuses() == {"t#0": "finished", "t#1": "cancelled"}
+    story.apply({"t": task("a")})
+    assert story.fire("a") == []
+
+
+def test_task_that_returns_may_begin_again_if_none_of_its_instances_was_decided() -> None:
+    story = Story({"t": task("a", "b")})
+    story.fire("a")
+    story.apply({"u": task("x")})
+    story.touch()
+    story.apply({"t": task("a", "b")})
+    assert names(story.fire("b")) == ["t#1"]

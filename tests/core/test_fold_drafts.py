@@ -60,15 +60,15 @@ def test_a_decided_instance_keeps_no_event_that_its_task_no_longer_needs() -> No
     assert state_of(story).kept == {}
 
 
-def test_a_replay_has_only_what_its_task_needs_now() -> None:
+def test_a_replay_has_what_its_origin_captured_whatever_its_task_needs_now() -> None:
     story = Story({"t": task("a", "b")}, sizes=SIZES)
     story.fire("a", {"n": 1})
     story.fire("b")
     story.failed("t#0")
     story.apply({"t": task("a")})
     assert names(story.replay("t#0")) == ["t#1"]
-    assert set(story.instance("t#1").captured) == {"a"}
-    assert story.commands[-1].kwargs == {"a": {"n": 1}}
+    assert set(story.instance("t#1").captured) == {"a", "b"}
+    assert story.commands[-1].kwargs == {"a": {"n": 1}, "b": {}}
     assert story.result.created == 1
 
 

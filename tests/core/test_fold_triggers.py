@@ -261,3 +261,18 @@ def test_record_at_or_below_the_offset_of_the_state_is_ignored() -> None:
     before = story.state
     assert story.fire("a", {"n": 2}, at=500) == []
     assert story.state == before
+
+
+def test_every_and_every_trigger_makes_an_instance_even_if_unless_names_it_too() -> None:
+    story = Story({"t": task("d", andEvery="c", unless=["c", "d2"])})
+    story.fire("c", {"n": 1})
+    story.fire("c", {"n": 2})
+    assert names(story.fire("d")) == ["t#0", "t#1"]
+    assert [command.kwargs["c"] for command in story.commands] == [{"n": 1}, {"n": 2}]
+
+
+def test_an_instance_notes_the_first_event_of_an_unless_trigger() -> None:
+    story = Story({"t": task("d", unless=["c", "e"])})
+    story.fire("c")
+    story.fire("c")
+    assert story.instance("t#0").noted == {"c": 0}

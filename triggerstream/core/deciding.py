@@ -57,7 +57,7 @@ class Deciding(Draft):
         if instance.status is Status.DELAYED:
             self.state.timer_count -= 1
         before = 0 if self.meter is None else self.meter.sizes.instance(instance)
-        if len(instance.captured) > len(task.needs):
+        if instance.clone_of is None and len(instance.captured) > len(task.needs):
             # Triggers that only an earlier configuration required are not arguments of the current task.
             instance.captured = {n: instance.captured[n] for n in task.needs if n in instance.captured}
             self.sweep = True
@@ -186,8 +186,6 @@ class Deciding(Draft):
         if full is not None or meter is None:
             return full
         clone = self._copy_of(origin, number=self.state.tasks[task.name].next, kwargs=kwargs, retries=retries)
-        if len(clone.captured) > len(task.needs):
-            clone.captured = {n: clone.captured[n] for n in task.needs if n in clone.captured}
         clone.decided_us = self.state.clock_us
         clone.decided_at = self.offset
         clone.sent = self._sent_by(task)

@@ -323,20 +323,21 @@ class _Fold(Deciding):
         changed: list[Instance] = []
         for instance in record.open.values():
             captures = in_needs and instance.status is Status.UNSTARTED and name not in instance.captured
-            if not captures and not in_unless:
+            notes = in_unless and name not in instance.noted
+            if not captures and not notes:
                 continue
             instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
             record.open[instance.number] = instance
             instance.changed_us = self.state.clock_us
             if captures:
                 instance.captured = {**instance.captured, name: offset}
-            if in_unless:
+            if notes:
                 instance.noted = {**instance.noted, name: offset}
             if instance.status is Status.UNSTARTED:
                 accepted = True
             if instance.status in WAITING:
                 changed.append(instance)
-        if record.next == 0 or (name == task.and_every and not accepted) or _was_removed(record):
+        if record.next == 0 or (name == task.and_every and not accepted) or _begins_again(task, record):
             changed.append(self._create(task, record))
         self.taken += len(changed)
         for instance in changed:
@@ -730,12 +731,18 @@ def _holds(digests: bytes, digest: bytes) -> bool:
     return at >= 0
 
 
-def _was_removed(record: TaskRecord) -> bool:
+def _begins_again(task: Task, record: TaskRecord) -> bool:
     """True if a configuration without the task cancelled its last instance, and it has returned (R4.6).
 
-    It was never decided, so one more cannot make the task run twice.
+    A task without ``andEvery`` runs once, so that none of its instances may have been decided before. Earlier
+    ones that are no longer kept count as decided.
     """
-    return record.removed and not record.open
+    if not record.removed or record.open:
+        return False
+    if task.and_every is not None or record.next == 1:
+        return True
+    kept = record.resolved
+    return len(kept) == record.next and all(instance.decided_us is None for instance in kept.values())
 
 
 def _is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
