@@ -19,9 +19,9 @@ from triggerstream.adapters.sqlite import SqliteReader
 from triggerstream.core.ids import SessionId, TaskName, command_id
 
 ROOT = Path(__file__).resolve().parents[2]
-SESSIONS = 600
+SESSIONS = 300
 PRODUCERS = 3
-KILLS = 12
+KILLS = 6
 COMPLETE = [n for n in range(SESSIONS) if n % 5]
 
 

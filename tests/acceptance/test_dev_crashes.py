@@ -37,7 +37,7 @@ class Faults:
     seconds: float
 
 
-SHORT = Faults(sessions=200, engine_kills=4, worker_kills=3, seconds=20)
+SHORT = Faults(sessions=100, engine_kills=2, worker_kills=2, seconds=10)
 LONG = Faults(sessions=2_000, engine_kills=50, worker_kills=20, seconds=240)
 """20,000 events; run by `make faults`."""
 

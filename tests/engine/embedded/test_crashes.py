@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.embedded.mortal import APP, FAILING_RUN, REFUSED_RUN, Step, World
@@ -212,6 +212,7 @@ def oracle(drawn: list[list[tuple[str, str]] | str | float]) -> set[CommandId]:
 
 
 @pytest.mark.laws
+@settings(max_examples=max(settings().max_examples // 3, 10))  # each lives two lives
 @given(steps, st.lists(st.integers(0, 40), max_size=4))
 def test_a_crash_before_or_after_any_effect_loses_no_command_and_invents_none(
     drawn: list[list[tuple[str, str]] | str | float], deaths: list[int]

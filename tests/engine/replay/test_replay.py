@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.equivalence.test_kafka_engine import random_answers, random_triggers, tasks_file
@@ -115,9 +115,12 @@ def refolded(life: Lived) -> Refolded:
 
 
 seeds = st.integers(0, 2**32)
+fewer = settings(max_examples=max(settings().max_examples // 4, 10))
+"""Each example folds up to 300 events, and folds them again."""
 
 
 @pytest.mark.laws
+@fewer
 @given(seeds)
 def test_a_log_folded_again_agrees_with_what_was_kept(seed: int) -> None:
     life = lived(seed)
@@ -125,6 +128,7 @@ def test_a_log_folded_again_agrees_with_what_was_kept(seed: int) -> None:
 
 
 @pytest.mark.laws
+@fewer
 @given(seeds)
 def test_a_damaged_state_is_named_and_no_other(seed: int) -> None:
     life = lived(seed)
@@ -141,6 +145,7 @@ def test_a_damaged_state_is_named_and_no_other(seed: int) -> None:
 
 
 @pytest.mark.laws
+@fewer
 @given(seeds)
 def test_commands_that_are_not_settled_are_those_of_the_outbox(seed: int) -> None:
     life = lived(seed)
