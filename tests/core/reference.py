@@ -217,9 +217,11 @@ class Reference:
             case Trigger() as trigger:
                 if event.id is not None and self.uses(trigger.name):
                     known = session.ids.setdefault(trigger.name, [])
-                    if (event.source, event.id) in known[-self.bounds.digests :]:
+                    identity = (event.source, event.id)
+                    repeated = identity in known[-self.bounds.digests :]
+                    session.ids[trigger.name] = [one for one in known if one != identity] + [identity]
+                    if repeated:
                         return
-                    known.append((event.source, event.id))
                 self.fire(session, trigger.name, trigger.data)
             case Started() | Finished() | Failed() | Skipped() | Retried() | Revoked() as outcome:
                 one = self.find(session, outcome.instance)

@@ -245,6 +245,44 @@ def test_last_256_ids_of_each_trigger_are_remembered() -> None:
     assert {name: len(digests) for name, digests in story.state.digests.items()} == {"a": 2048, "b": 8}
 
 
+def test_an_id_that_is_seen_again_becomes_the_newest() -> None:
+    story = Story({"$bounds": {"digests": 3}, "t": task(andEvery="a")})
+    for one in ("1", "2", "3"):
+        story.fire("a", id=one)
+    assert story.fire("a", id="1") == []
+    assert names(story.fire("a", id="4")) == ["t#3"]
+    assert story.fire("a", id="1") == []
+    assert story.fire("a", id="3") == []
+    assert names(story.fire("a", id="2")) == ["t#4"]
+
+
+def test_identities_that_are_forgotten_are_counted() -> None:
+    story = Story({"$bounds": {"digests": 3}, "t": task(andEvery="a")})
+    for n in range(3):
+        story.fire("a", id=str(n))
+        assert story.result.forgotten_ids == 0
+    story.fire("a", id="0")
+    assert story.result.forgotten_ids == 0
+    story.fire("a", id="3")
+    assert story.result.forgotten_ids == 1
+    story.apply({"$bounds": {"digests": 1}, "t": task(andEvery="a")})
+    story.fire("a", id="4")
+    assert story.result.forgotten_ids == 3
+
+
+def test_a_file_may_ask_for_10_000_identities() -> None:
+    story = Story({"$bounds": {"digests": 10_000}, "t": task("b", "a")})
+    for n in range(10_000):
+        story.fire("a", id=str(n))
+    assert story.fire("a", id="0") == []
+    story.fire("a", id="new")
+    assert story.notes()[-1][1] is None
+    story.fire("a", id="0")
+    assert (story.notes()[-1][1] or "").startswith("duplicate")
+    assert story.state is not None
+    assert len(story.state.digests[TriggerName("a")]) == 80_000
+
+
 def test_ids_of_triggers_that_no_task_uses_are_not_kept() -> None:
     story = Story({"t": task("a")})
     story.fire("unused", id="1")

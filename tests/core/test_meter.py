@@ -8,7 +8,7 @@ import pytest
 
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName
-from triggerstream.core.meter import BoundError, Meter, PreventedEffects
+from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import TooLong
 from triggerstream.core.state import Arrival, Instance, SessionState
 from triggerstream.core.tasks import Bounds
@@ -153,5 +153,5 @@ def test_error_says_whether_the_bound_is_one_in_bytes() -> None:
 
 
 def test_nothing_is_beyond_a_bound_at_first() -> None:
-    beyond = PreventedEffects()
+    beyond = BoundEffects()
     assert (beyond.left_out, beyond.prevented, beyond.remarks) == ((), 0, [])

@@ -27,7 +27,7 @@ from triggerstream.core.ids import (
     command_id,
     split_instance_id,
 )
-from triggerstream.core.meter import BoundError, Meter, PreventedEffects
+from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import Follows
 from triggerstream.core.sizes import Sizes, captured_by_resolved_alone
 from triggerstream.core.state import (
@@ -85,7 +85,7 @@ class Draft:
         self.effect: Effect = NOTHING
         self.follows: Follows | None = None
         self.barred: BoundError | None = None
-        self.beyond: PreventedEffects | None = None
+        self.beyond: BoundEffects | None = None
         self.meter = None if sizes is None else Meter(sizes)
         self._owned: set[TaskName] = set()
         if state is None:
@@ -108,9 +108,9 @@ class Draft:
 
     # ---- effects that a bound prevented -------------------------------------------------------
 
-    def _beyond(self) -> PreventedEffects:
+    def _beyond(self) -> BoundEffects:
         if self.beyond is None:
-            self.beyond = PreventedEffects()
+            self.beyond = BoundEffects()
         return self.beyond
 
     def _remark(self, what: str) -> None:

@@ -157,7 +157,8 @@ class _Fold(Deciding):
     def folded(self) -> Folded:
         if self.sweep and self.state.kept:
             self._drop_uncaptured()
-        folded = Folded(
+        beyond = self.beyond
+        return Folded(
             state=self.state,
             effect=self.effect,
             decisions=tuple(self.decisions),
@@ -165,10 +166,10 @@ class _Fold(Deciding):
             created=self.created,
             resolved=self.resolved,
             taken=self.taken,
+            left_out=() if beyond is None else beyond.left_out,
+            prevented=0 if beyond is None else beyond.prevented,
+            forgotten_ids=0 if beyond is None else beyond.forgotten_ids,
         )
-        if self.beyond is None:
-            return folded
-        return replace(folded, left_out=self.beyond.left_out, prevented=self.beyond.prevented)
 
     # ---- the steps of a fold ------------------------------------------------------------------
 
@@ -272,11 +273,19 @@ class _Fold(Deciding):
             digests = self.state.digests.get(name)
             digest = event_digest(event.source, event.id)
             if digests is not None:
-                if _holds(digests, digest):
+                at = _position(digests, digest)
+                if at >= 0:
+                    if at + DIGEST_BYTES < len(digests):
+                        digests = digests[:at] + digests[at + DIGEST_BYTES :] + digest
+                        self.state.digests = {**self.state.digests, name: digests}
                     return Ignored(
                         Why.DUPLICATE, "duplicate: an event of this source and id is included already"
                     )
-                digest = (digests + digest)[-self.config.bounds.digests * DIGEST_BYTES :]
+                digest = digests + digest
+                excess = len(digest) - self.config.bounds.digests * DIGEST_BYTES
+                if excess > 0:
+                    digest = digest[excess:]
+                    self._beyond().forgotten_ids += excess // DIGEST_BYTES
             self.state.digests = {**self.state.digests, name: digest}
         self._fire(
             name,
@@ -724,11 +733,12 @@ class _Fold(Deciding):
                 yield seeded
 
 
-def _holds(digests: bytes, digest: bytes) -> bool:
+def _position(digests: bytes, digest: bytes) -> int:
+    """Where ``digest`` begins in ``digests``; -1 if it is none of them."""
     at = digests.find(digest)
     while at >= 0 and at % DIGEST_BYTES:
         at = digests.find(digest, at + 1)
-    return at >= 0
+    return at
 
 
 def _begins_again(task: Task, record: TaskRecord) -> bool:

@@ -19,14 +19,18 @@ class BoundError(Exception):
         self.in_bytes = in_bytes
 
 
-class PreventedEffects:
-    """Effects that a bound prevented (R10.6, R10.7): a trigger left out, a count, and timeline texts."""
+class BoundEffects:
+    """Effects of bounds: a trigger left out, prevented effects, texts for the timeline (R10.6, R10.7).
 
-    __slots__ = ("left_out", "prevented", "remarks")
+    ``forgotten_ids`` counts identities of events that are no longer compared (R4.1).
+    """
+
+    __slots__ = ("forgotten_ids", "left_out", "prevented", "remarks")
 
     def __init__(self) -> None:
         self.left_out: tuple[LeftOut, ...] = ()
         self.prevented = 0
+        self.forgotten_ids = 0
         self.remarks: list[str] = []
 
 

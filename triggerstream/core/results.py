@@ -41,6 +41,7 @@ class Folded(Struct, frozen=True, kw_only=True):
     ``created`` counts new instances, ``resolved`` instances resolved or changed afterwards, ``taken``
     instances that took the event's kwargs or position; they limit how much the state can have grown.
     ``prevented`` counts instances and seeds that a bound prevented; the timeline names them.
+    ``forgotten_ids`` counts identities of events that are no longer compared (R4.1).
     """
 
     state: SessionState
@@ -52,6 +53,7 @@ class Folded(Struct, frozen=True, kw_only=True):
     resolved: int = 0
     taken: int = 0
     prevented: int = 0
+    forgotten_ids: int = 0
 
 
 class Rejected(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,12 @@ class Bounds:
     """Size of all commands that one event decides: they are made durable in one transaction."""
     positions: int = 50
     digests: int = 256
+    """Identities of events that a session keeps for each trigger, 8 bytes each. A file may ask for up to
+    ``MOST_DIGESTS``."""
+
+
+MOST_DIGESTS = 10_000
+"""80 kB of a state for each trigger, some 107 kB as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

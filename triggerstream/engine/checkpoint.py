@@ -91,6 +91,8 @@ class Checkpoint:
     """Number of instances and seeds that bounds prevented; for counters."""
     unused: int = 0
     """Number of triggers that no task of the configuration in force uses; for counters."""
+    forgotten_ids: int = 0
+    """Number of events whose repetition is no longer noticed (``$bounds.digests``); for counters."""
     records: int = 0
     size: int = 0
 

@@ -173,6 +173,7 @@ class _Batch:
         self.folded = 0
         self.prevented = 0
         self.unused = 0
+        self.forgotten_ids = 0
         self.configured = False
         self.records = 0
         self.made = 0
@@ -231,6 +232,7 @@ class _Batch:
             events=self.folded,
             prevented=self.prevented,
             unused=self.unused,
+            forgotten_ids=self.forgotten_ids,
             records=self.records,
             size=size,
         )
@@ -308,6 +310,8 @@ class _Batch:
             self.settled += folded.settled
         if folded.prevented:
             self.prevented += folded.prevented
+        if folded.forgotten_ids:
+            self.forgotten_ids += folded.forgotten_ids
         if folded.left_out:
             letters = [
                 _left_out(record, event, left_out, number) for number, left_out in enumerate(folded.left_out)

@@ -181,6 +181,9 @@ WORKER = (
         "unused_triggers_total",
         "Triggers that no task of the configuration in force used: perhaps misspelt, or fired too early.",
         _done(lambda done: done.unused),
+        "event_ids_forgotten_total",
+        "Events whose repetition would count, because $bounds.digests later events of their trigger came.",
+        _done(lambda done: done.forgotten_ids),
     ),
     Figure(
         "rehomed_total", "Records moved to the partition of their session.", _done(lambda done: done.rehomed)

@@ -30,6 +30,7 @@ def test_each_figure_is_the_sum_over_all_checkpoints() -> None:
         ),
         prevented=5,
         unused=8,
+        forgotten_ids=7,
         rehomed=(NewRecord(key=None, value=b""),) * 6,
     )
     counters = Counters()
@@ -41,5 +42,6 @@ def test_each_figure_is_the_sum_over_all_checkpoints() -> None:
         assert counters.left_out == 2 * times
         assert counters.prevented == 5 * times
         assert counters.unused == 8 * times
+        assert counters.forgotten_ids == 7 * times
         assert counters.rehomed == 6 * times
     assert (counters.checkpoints, counters.batches) == (3, 21)

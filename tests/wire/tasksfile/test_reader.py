@@ -184,6 +184,10 @@ def test_tasks_keep_the_order_of_the_file() -> None:
             '{"$bounds": {"triggernames": 1}}',
             "1:14 /$bounds/triggernames: unknown key `triggernames`: did you mean",
         ),
+        (
+            '{"$bounds": {"digests": 10001}}',
+            "1:25 /$bounds/digests: must be from 1 to 10000, not 10001",
+        ),
         ('{"$bounds": {"positions": 51}}', "1:27 /$bounds/positions: must be from 1 to 50, not 51"),
         (
             '{"$bounds": {"positions": 1.5}}',
@@ -323,7 +327,7 @@ def tasks(draw: st.DrawFn) -> tuple[Task, ...]:
     )
 
 
-bounds = st.builds(Bounds, trigger_names=st.integers(1, 1_000), digests=st.integers(1, 256))
+bounds = st.builds(Bounds, trigger_names=st.integers(1, 1_000), digests=st.integers(1, 10_000))
 
 
 @pytest.mark.laws

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from triggerstream.core.ids import Json
-from triggerstream.core.tasks import Bounds
+from triggerstream.core.tasks import MOST_DIGESTS, Bounds
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.keys import BOUND_KEYS, LATER_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
@@ -87,10 +87,12 @@ def test_the_schema_knows_the_same_keys() -> None:
 
 def test_the_schema_publishes_the_bounds() -> None:
     published = schema["properties"]["$bounds"]["properties"]
+    standard = {key: getattr(Bounds(), name) for key, name in BOUND_KEYS.items()}
+    assert {key: bound["default"] for key, bound in published.items()} == standard
     assert {key: bound["maximum"] for key, bound in published.items()} == {
-        key: getattr(Bounds(), name) for key, name in BOUND_KEYS.items()
+        **standard,
+        "digests": MOST_DIGESTS,
     }
-    assert all(bound["default"] == bound["maximum"] for bound in published.values())
     assert set(BOUND_KEYS.values()) == {field.name for field in fields(Bounds)}
 
 

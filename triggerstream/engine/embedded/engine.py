@@ -55,6 +55,8 @@ class EmbeddedCounters:
     """Instances and seeds that bounds prevented."""
     unused: int = 0
     """Triggers that no task of the configuration in force used."""
+    forgotten_ids: int = 0
+    """Events whose repetition is no longer noticed (``$bounds.digests``)."""
     timers: int = 0
     touches: int = 0
 
@@ -282,6 +284,7 @@ class EmbeddedEngine:
         counters.left_out += checkpoint.left_out
         counters.prevented += checkpoint.prevented
         counters.unused += checkpoint.unused
+        counters.forgotten_ids += checkpoint.forgotten_ids
 
     def _resolve_waiting(self) -> None:
         still = []

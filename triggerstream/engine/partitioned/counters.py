@@ -22,6 +22,8 @@ class Counters:
     """Instances and seeds that bounds prevented."""
     unused: int = 0
     """Triggers that no task of the configuration in force used."""
+    forgotten_ids: int = 0
+    """Events whose repetition is no longer noticed (``$bounds.digests``)."""
     rehomed: int = 0
     checkpoints: int = 0
     took: Durations = field(default_factory=Durations)
@@ -41,4 +43,5 @@ class Counters:
             self.left_out += checkpoint.left_out
             self.prevented += checkpoint.prevented
             self.unused += checkpoint.unused
+            self.forgotten_ids += checkpoint.forgotten_ids
             self.rehomed += len(checkpoint.rehomed)

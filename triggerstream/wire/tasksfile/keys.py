@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias, assert_never, get_args
 
 from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.ids import JsonObject, TaskName, TriggerName
-from triggerstream.core.tasks import Bounds, Retry, Task
+from triggerstream.core.tasks import MOST_DIGESTS, Bounds, Retry, Task
 from triggerstream.wire.durations import parse_duration
 from triggerstream.wire.tasksfile.conditions import (
     UNSUPPORTED,
@@ -63,6 +63,8 @@ BOUND_KEYS: Final[Mapping[str, str]] = {
     re.sub("_(.)", lambda m: m.group(1).upper(), bound.name): bound.name for bound in fields(Bounds)
 }
 """The names of the bounds in the file (``stateBytes``) and in :class:`Bounds` (``state_bytes``)."""
+_RAISED: Final[Mapping[str, int]] = {"digests": MOST_DIGESTS}
+"""The greatest values of bounds that a file may raise. The others may only be lowered."""
 NOTE_PREFIX: Final = "x-"
 EXECUTORS: Final = ("celery",)
 MOST_RETRIES: Final = 1_000_000
@@ -140,7 +142,7 @@ def _read_bounds(node: Node) -> Bounds:
             message = unknown_key(key.text, BOUND_KEYS, f"the bounds are {listed(BOUND_KEYS)}")
             key.error(node.findings, "unknown-key", message)
             continue
-        most: int = getattr(Bounds(), bound)
+        most: int = _RAISED.get(bound, getattr(Bounds(), bound))
         number = value.number
         if not isinstance(number, int):
             value.error("wrong-type", f"must be an integer from 1 to {most}, not {_of_number(value)}")
