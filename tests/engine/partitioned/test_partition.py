@@ -1035,6 +1035,21 @@ async def test_batches_may_overlap_and_each_record_is_folded_once(bench: Bench) 
     await partition.close()
 
 
+async def test_a_batch_that_repeats_earlier_records_does_not_make_the_next_one_look_lost(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a", "b", "c")
+    partition = bench.partition()
+    await partition.open()
+    log = bench.durable.log
+    for begin, end in ((0, 3), (0, 2), (3, 4)):
+        partition.take()
+        partition.fold(log[begin:end], span=(begin, end))
+    await partition.reached(4)
+    assert bench.failures == []
+    assert (partition.next, partition.counters.events) == (4, 3)
+    await partition.close()
+
+
 async def test_a_batch_that_is_folded_meanwhile_holds_up_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -293,7 +293,7 @@ class Partition:
                     LogError(f"{self.place}: what is in the log from {self._position} to {begin} was lost")
                 )
                 return
-            self._position = end
+            self._position = max(self._position, end)
         self._batches.append(_Taken(records))
         self._fold_on()
 
@@ -318,7 +318,7 @@ class Partition:
             partition=self.number, offset=first, arrival_us=self.clock.now_us(), key=None, value=None
         )
         letter = DeadLetter(record=lost, reason=f"lost: {reason}", last=end - 1)
-        self._position = end
+        self._position = max(self._position, end)
         self._batches.append(_Taken((), letter, end))
         self._fold_on()
 
