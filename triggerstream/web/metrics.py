@@ -181,6 +181,8 @@ WORKER = (
         "unused_triggers_total",
         "Triggers that no task of the configuration in force used: perhaps misspelt, or fired too early.",
         _done(lambda done: done.unused),
+    ),
+    Figure(
         "event_ids_forgotten_total",
         "Events whose repetition would count, because $bounds.digests later events of their trigger came.",
         _done(lambda done: done.forgotten_ids),
