@@ -1035,7 +1035,7 @@ async def test_batches_may_overlap_and_each_record_is_folded_once(bench: Bench) 
     await partition.close()
 
 
-async def test_a_batch_that_repeats_earlier_records_does_not_make_the_next_one_look_lost(bench: Bench) -> None:
+async def test_after_a_batch_that_repeats_earlier_records_the_next_one_is_not_lost(bench: Bench) -> None:
     bench.configure()
     bench.fire("s", "a", "b", "c")
     partition = bench.partition()
