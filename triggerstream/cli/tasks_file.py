@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import ConfigError, Finding, UsageError
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.wire.tasksfile import Check, check
 
 
 def load(path: Path, configurations: ConfigurationCache | None = None) -> Configuration:
-    """The configuration in ``path``, parsed unless ``configurations`` has it.
+    """The configuration in ``path``, which ``configurations`` then has.
+
+    Raises:
+        UsageError: it cannot be read.
+        ConfigError: it cannot be used.
+    """
+    return load_with_findings(path, configurations)[0]
+
+
+def load_with_findings(
+    path: Path, configurations: ConfigurationCache | None = None, *, further: Iterable[Check] = ()
+) -> tuple[Configuration, Sequence[Finding]]:
+    """The configuration in ``path``, and the warnings about it; ``further`` checks may find more.
 
     Raises:
         UsageError: it cannot be read.
@@ -20,4 +34,9 @@ def load(path: Path, configurations: ConfigurationCache | None = None) -> Config
         content = path.read_bytes()
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
-    return (configurations or ConfigurationCache()).read(content, name=str(path))
+    config, findings = check(content, name=str(path), further=further)
+    if config is None:
+        raise ConfigError(str(path), findings)
+    if configurations is not None:
+        configurations.add(config)
+    return config, findings

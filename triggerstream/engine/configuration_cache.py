@@ -62,13 +62,17 @@ class ConfigurationCache:
     def _parse(self, text: str | bytes, name: str) -> Configuration:
         config = tasksfile.read(text, name=name)
         self.parsed += 1
+        self.add(config)
+        return config
+
+    def add(self, config: Configuration) -> None:
+        """Cache a configuration that the caller has parsed."""
         if config.hash not in self._known:
             self._known[config.hash] = config
             self._bytes += len(config.text)
         while self._bytes > self._most_bytes and len(self._known) > 1:
             _, gone = self._known.popitem(last=False)
             self._bytes -= len(gone.text)
-        return config
 
 
 def shelve(rules: Rules, cache: ConfigurationCache) -> Rules:

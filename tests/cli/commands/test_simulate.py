@@ -182,7 +182,7 @@ def test_a_trigger_that_is_left_out_is_told_with_the_line_that_it_follows_from(
     file = tmp_path / "pages.json"
     file.write_text(
         """{
-          "$bounds": {"unresolvedInstances": 1},
+          "$bounds": {"unresolvedInstances": 3},
           "t_page": {"after": [], "andEvery": "page", "run": "app.page"},
           "t_x": {"after": ["close"], "andEvery": "t_page", "run": "app.x"},
           "t_y": {"after": ["close"], "andEvery": "t_page", "run": "app.y"},
@@ -193,12 +193,12 @@ def test_a_trigger_that_is_left_out_is_told_with_the_line_that_it_follows_from(
         str(file),
         "-",
         "--assume-finished",
-        stdin=lines("", event("s", "page"), event("s", "page")),
+        stdin=lines("", *(event("s", "page") for _ in range(3))),
     )
-    assert [row["instance"] for row in ran.rows()] == ["t_page#0", "t_page#1"]
-    full = "a session holds at most 1 unresolved instances ($bounds.unresolvedInstances)"
+    assert [row["instance"] for row in ran.rows()] == ["t_page#0", "t_page#1", "t_page#2"]
+    full = "a session holds at most 3 unresolved instances ($bounds.unresolvedInstances)"
     assert ran.err.splitlines() == [
-        f"-:{line}:1: dead letter: the trigger `t_page` was left out: {full}" for line in (2, 3)
+        f"-:{line}:1: dead letter: the trigger `t_page` was left out: {full}" for line in (3, 4)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,39 @@ from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, Node
 
 UNSUPPORTED: Final = "is not supported by this version"
 _CONDITION_KEYS = frozenset({"all", "any", "atLeast", "of", "sequence", "covers", "trigger", "where"})
+_ANY_OF = (
+    "for any one of several triggers, have the application fire one trigger for all of them and name "
+    "that, or write a task for each"
+)
+_ON_DATA = (
+    "there are no conditions on data: have the application fire a trigger of its own for that case, and "
+    "name it in `after`"
+)
+_AT_A_TIME = (
+    "there are no times of day: have cron or Celery beat fire a trigger, and name it in `after`; to wait "
+    "before a retry, write `retry`"
+)
+_HOW_MANY = (
+    "triggers are not counted: `andEvery` runs the task for each further one; for the n-th, have the "
+    "application fire a trigger of its own"
+)
+_IN_AFTER = "`after` lists the triggers, all of which must arrive"
+_IN_UNLESS = "`unless` lists the triggers that abandon the task once all have arrived"
+_IN_RUN = 'write the registered name of the Celery task as `"run": "my_app.tasks.Report"`'
+_IN_PARAMS = "arguments stand in `withParams`, {trigger: arguments}"
+INSTEAD: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("if", "condition", "filter"), _ON_DATA),
+    **dict.fromkeys(("at", "cron", "schedule", "every", "time"), _AT_A_TIME),
+    **dict.fromkeys(("or", "any", "anyOf", "oneOf"), _ANY_OF),
+    **dict.fromkeys(("count", "times", "min", "atLeast"), _HOW_MANY),
+    **dict.fromkeys(("and", "all", "allOf", "when", "on", "needs", "requires", "triggers"), _IN_AFTER),
+    **dict.fromkeys(
+        ("not", "except"), "`unless` lists the triggers that abandon the task once all have arrived"
+    ),
+    **dict.fromkeys(("then", "do", "task", "action", "call"), _IN_RUN),
+    **dict.fromkeys(("args", "kwargs", "params", "with"), _IN_PARAMS),
+}
+"""Keys that people try, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +104,7 @@ def read_trigger(node: Node) -> Triggers:
         name = LocatedName(text=node.text, at=node.at, path=node.path)
         if check_name(name, node.findings, what="trigger"):
             return Triggers(names=(name,))
-    elif any(key.text in _CONDITION_KEYS for key, _ in node.members()):
+    elif any(key.text in _CONDITION_KEYS or key.text in INSTEAD for key, _ in node.members()):
         _refuse_condition(node)
     else:
         only = [item.text for item in node.items()]
@@ -81,6 +115,10 @@ def read_trigger(node: Node) -> Triggers:
 
 def _refuse_condition(node: Node) -> None:
     key = next((key.text for key, _ in node.members() if key.text in _CONDITION_KEYS), None)
+    tried = next((one.text for one, _ in node.members() if one.text in INSTEAD), None)
+    if tried is not None:
+        node.error("unsupported-condition", f"a condition with `{tried}` {UNSUPPORTED}: {INSTEAD[tried]}")
+        return
     what = "a condition other than a trigger's name" if key is None else f"a condition with `{key}`"
     node.error("unsupported-condition", f"{what} {UNSUPPORTED}: list the names of triggers; all must arrive")
 

@@ -26,6 +26,7 @@ from triggerstream.wire.tasksfile.lexemes import (
     read_word,
 )
 from triggerstream.wire.tasksfile.tree import Array, Document, Member, Object, Path, Scalar, Value, pointer
+from triggerstream.wire.tasksfile.unclosed import left_open
 
 MAX_FINDINGS: Final = 1_000
 """Number of mistakes at which reading stops: such a file is not JSON."""
@@ -42,6 +43,10 @@ _STRING = re.compile(r'"([^"\\\x00-\x1f]*)"')
 _STRAY = re.compile(r"[^\S \t\n\r]+|[\w.+$-]+|[^\s\w\[\]{},:\"'/$.+-]+|[\s\S]")
 _REST_OF_LINE = re.compile(r"[^\n\r]*")
 _BRACKETS = re.compile(r'"(?:[^"\\\n\r]|\\.)*+"?|//[^\n\r]*|/\*(?:[\s\S]*?\*/|[\s\S]*)|[\[\]{}]')
+_YAML = re.compile(
+    r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*(?P<begin>---[ \t]*(?:\r?\n|$)|(?P<key>[\w$][\w$.-]*):(?:\s|$))"
+)
+"""A file that begins as YAML does: `---`, or a key without quotes, after comments with `#`."""
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -113,15 +118,15 @@ class _Parser:
         document.findings.sort(key=lambda finding: (finding.line, finding.column))
         return document
 
-    def report(self, at: int, code: str, message: str) -> None:
+    def report(self, at: int, code: str, message: str, path: Path | None = None) -> None:
         findings = self.document.findings
         line, column = self.document.position(at)
         full = len(findings) == MAX_FINDINGS - 1
         if full:
             code, message = "too-many-findings", "there are more; these are the first"
-        path = pointer(self.path())
+        place = pointer(self.path() if path is None else path)
         findings.append(
-            Finding(severity="error", code=code, line=line, column=column, path=path, message=message)
+            Finding(severity="error", code=code, line=line, column=column, path=place, message=message)
         )
         if full:
             raise _TooManyError
@@ -151,6 +156,12 @@ class _Parser:
         text = self.document.text
         size = len(text)
         pos = 1 if text.startswith("\ufeff") else 0
+        yaml = _YAML.match(text, pos)
+        if yaml is not None:
+            name = (yaml.group("key") or "t_report")[:40]
+            sample = f'`{{"{name}": {{"after": ["…"], "run": "…"}}}}`'
+            self.report(yaml.start("begin"), "yaml", f"this looks like YAML: a tasks file is JSON, {sample}")
+            return
         space, key_match, string_match = _SPACE.match, _KEY.match, _STRING.match
         while True:
             pos = space(text, pos).end()  # type: ignore[union-attr]  # it matches the empty string
@@ -198,7 +209,7 @@ class _Parser:
             return
         if self.state is _State.COLON or (self.state is _State.VALUE and self.key is not None):
             self.missing_value(len(text))
-        if not self.hurt:
+        if not self.hurt and not self.close_left_open_tasks():
             node = self.stack[-1]
             around = len(self.stack) - 1
             more = f", nor {'is the one' if around == 1 else f'are the {around}'} around it" if around else ""
@@ -206,6 +217,25 @@ class _Parser:
             self.report(node.at, "unclosed-bracket", f"`{text[node.at]}` is never closed{more}")
         for node in self.stack:
             node.whole = False
+
+    def close_left_open_tasks(self) -> bool:
+        """Close each task that was left open before the next one begins; True if nothing else is open."""
+        root = self.stack[0]
+        open_brackets = len(self.stack)
+        while open_brackets and isinstance(root, Object) and (found := left_open(root)) is not None:
+            task, node, place = found
+            following = node.members[place]
+            self.report(
+                node.at,
+                "unclosed-bracket",
+                f"the `{{` of `{task.key[:40]}` is never closed: `{following.key[:40]}` at "
+                f"{self.document.where(following.at)} begins inside of it",
+                path=(task.key,),
+            )
+            root.members.extend(node.members[place:])
+            del node.members[place:]
+            open_brackets -= 1
+        return open_brackets < len(self.stack)
 
     # Values
 

@@ -16,6 +16,7 @@ from triggerstream.core.ids import JsonObject, TaskName, TriggerName
 from triggerstream.core.tasks import MOST_DIGESTS, Bounds, Retry, Task
 from triggerstream.wire.durations import parse_duration
 from triggerstream.wire.tasksfile.conditions import (
+    INSTEAD,
     UNSUPPORTED,
     Triggers,
     check_name,
@@ -66,6 +67,8 @@ BOUND_KEYS: Final[Mapping[str, str]] = {
 _RAISED: Final[Mapping[str, int]] = {"digests": MOST_DIGESTS}
 """The greatest values of bounds that a file may raise. The others may only be lowered."""
 NOTE_PREFIX: Final = "x-"
+_WRAPPERS: Final = ("tasks", "rules", "triggers", "triggerstream")
+"""Names under which other systems' files hold their list of tasks."""
 EXECUTORS: Final = ("celery",)
 MOST_RETRIES: Final = 1_000_000
 """Far beyond use; JSON alone would allow numbers that no 64-bit integer holds."""
@@ -76,7 +79,8 @@ class Entry:
     """A task as it stands in the file. ``task`` is None where it cannot be used.
 
     ``clear`` is false where something of its condition could not be made out, so that nothing should be
-    concluded from what is missing there. ``unless_at`` is the place of the ``unless`` list.
+    concluded from what is missing there. ``unless_at`` is the place of the ``unless`` list, ``run`` the
+    name of the Celery task where its value stands.
     """
 
     name: LocatedName
@@ -85,6 +89,7 @@ class Entry:
     and_every: LocatedName | None
     params: tuple[LocatedName, ...]
     unless_at: int
+    run: LocatedName | None
     clear: bool
     task: Task | None
 
@@ -127,9 +132,22 @@ def read_tasks(root: Value, findings: Findings, *, name: str) -> TasksFile:
             if any(inner.text == "run" for inner, _ in node.members()):
                 message = f"names beginning with `{NOTE_PREFIX}` are notes: this is no task and never runs"
                 key.warn(findings, "note-like-task", message)
+        elif key.text in _WRAPPERS and _is_wrapper(node):
+            message = (
+                f"the tasks stand at the top of the file: leave `{key.text}` and its brackets out, as in "
+                '`{"t_report": {"after": ["…"], "run": "…"}}`'
+            )
+            key.error(findings, "wrapped-tasks", message)
         else:
             entries.append(_read_task(key, node, keep=keep))
     return TasksFile(entries=tuple(entries), bounds=bounds)
+
+
+def _is_wrapper(node: Node) -> bool:
+    """True if the value holds tasks instead of being one."""
+    inner = [value for _, value in node.members()] or list(node.items())
+    keys = {key.text for key, _ in node.members()}
+    return bool(inner) and keys.isdisjoint({"after", "run"}) and all(value.is_object for value in inner)
 
 
 def _read_bounds(node: Node) -> Bounds:
@@ -162,7 +180,7 @@ class _Draft:
     unless_at: int = 0
     and_every: Triggers = field(default_factory=Triggers)
     params: tuple[LocatedName, ...] = ()
-    run: str | None = None
+    run: LocatedName | None = None
     with_params: JsonObject = field(default_factory=dict)
     retry: Retry | None = None
     queue: str | None = None
@@ -199,6 +217,7 @@ def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
         and_every=every,
         params=draft.params,
         unless_at=draft.unless_at,
+        run=draft.run,
         clear=node.is_whole and after.clear and draft.unless.clear and draft.and_every.clear,
         task=_task(name, after, draft) if usable and after.clear else None,
     )
@@ -208,7 +227,7 @@ def _task(name: LocatedName, after: Triggers, draft: _Draft) -> Task:
     every = draft.and_every.names
     return Task(
         name=TaskName(name.text),
-        run=draft.run or "",
+        run="" if draft.run is None else draft.run.text,
         after=tuple(TriggerName(trigger.text) for trigger in after.names),
         unless=tuple(TriggerName(trigger.text) for trigger in draft.unless.names),
         and_every=TriggerName(every[0].text) if every else None,
@@ -261,6 +280,10 @@ def _read_other_key(key: LocatedName, value: Node, draft: _Draft, *, keep: bool)
             message = f"`{key.text}` is kept and means nothing: did you mean `{likely}`?"
             key.warn(findings, "kept-key-typo", message)
         return
+    instead = INSTEAD.get(key.text)
+    if instead is not None:
+        key.error(findings, "unknown-key", f"there is no key `{key.text}`: {instead}")
+        return
     keys = f"the keys of a task are {listed(TASK_KEYS)}; your own begin with `{NOTE_PREFIX}`"
     key.error(findings, "unknown-key", unknown_key(key.text, TASK_KEYS, keys))
 
@@ -299,12 +322,14 @@ def _read_text(node: Node, of: str) -> str | None:
     return node.text or None
 
 
-def _read_run(node: Node) -> str | None:
+def _read_run(node: Node) -> LocatedName | None:
     run = _read_text(node, "the registered name of a Celery task")
-    if run is not None and run.startswith(CELERY_PREFIX):
+    if run is None:
+        return None
+    if run.startswith(CELERY_PREFIX):
         message = f"tasks beginning with `{CELERY_PREFIX}` are Celery's own and never dispatched"
         node.error("reserved-run", message)
-    return run
+    return LocatedName(text=run, at=node.at, path=node.path)
 
 
 def _read_using(node: Node) -> None:

@@ -12,13 +12,13 @@ from triggerstream.core.similar_names import (
     nearest,
     normalized,
 )
-from triggerstream.wire.tasksfile.keys import Entry
+from triggerstream.wire.tasksfile.keys import Entry, TasksFile
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
 
 
-def check_names(entries: Sequence[Entry], findings: Findings) -> None:
+def check_names(file: TasksFile, findings: Findings) -> None:
     """Warn of doubtful names of tasks and triggers, each once, where it first stands."""
-    names = _names(entries)
+    names = _names(file.entries)
     for name in names.values():
         _characters(name, findings)
     for earlier, later in alike_pairs(names):
@@ -30,11 +30,11 @@ def check_names(entries: Sequence[Entry], findings: Findings) -> None:
         names[later].warn(findings, "nearly-alike", message)
 
 
-def check_seen(entries: Sequence[Entry], findings: Findings, *, seen: Collection[str], at: str) -> None:
+def check_seen(file: TasksFile, findings: Findings, *, seen: Collection[str], at: str) -> None:
     """Warn of triggers that no session kept ``at`` an address has ``seen``, with the nearest that one has."""
-    tasks = {entry.name.text for entry in entries}
+    tasks = {entry.name.text for entry in file.entries}
     unknown = sorted(set(seen) - tasks)
-    for name in _triggers(entries).values():
+    for name in _triggers(file.entries).values():
         if name.text in seen or name.text in tasks:
             continue
         likely = nearest(name.text, unknown)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -16,16 +16,17 @@ from triggerstream.core.tasks import Bounds, Configuration, Retry, Task
 from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.durations import format_duration
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX, Entry, TasksFile, read_tasks
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX, TasksFile, read_tasks
 from triggerstream.wire.tasksfile.names import check_names
 from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rules import check_rules
+from triggerstream.wire.tasksfile.workable import check_workable
 
 _EVENT_BYTES = 1_024
 """The most bytes that the event of a configuration has beside the file's text."""
 
 
-Check: TypeAlias = Callable[[Sequence[Entry], Findings], None]
+Check: TypeAlias = Callable[[TasksFile, Findings], None]
 """Adds findings about the tasks of a file."""
 
 
@@ -37,19 +38,24 @@ def check(
     The configuration is None where a finding is an error. ``name`` is how messages call the file. ``further``
     checks compare the tasks with what is outside of the file.
     """
-    return _check(text, name, (check_rules, check_names, *further))
+    return _check(text, name, (_rules, check_names), (check_workable, *further))
+
+
+def _rules(file: TasksFile, findings: Findings) -> None:
+    check_rules(file.entries, findings)
 
 
 def _check(
-    text: str | bytes, name: str, checks: Iterable[Check]
+    text: str | bytes, name: str, checks: Iterable[Check], of_whole: Iterable[Check] = ()
 ) -> tuple[Configuration | None, tuple[Finding, ...]]:
     document = parse(text)
     findings = Findings(document)
     file = TasksFile()
     if document.root is not None:
         file = read_tasks(document.root, findings, name=name)
-        for add_findings in checks:
-            add_findings(file.entries, findings)
+        # What was made of a text with a mistake may not be what stands there.
+        for add_findings in checks if document.findings else (*checks, *of_whole):
+            add_findings(file, findings)
     found = sorted((*document.findings, *findings.sorted()), key=lambda f: (f.line, f.column))
     # The event that brings a file into force holds its text as a JSON string.
     quoted = json.dumps(document.text, ensure_ascii=False).encode(errors="replace")
@@ -68,13 +74,13 @@ def _check(
 
 
 def read(text: str | bytes, *, name: str) -> Configuration:
-    """The configuration that a tasks file says.
+    """The configuration of a tasks file that is in force: :func:`check` finds more errors in a new one.
 
     Raises:
         ConfigError: there is at least one error; it carries every finding. Nothing else is raised.
     """
     # Every process that reads a file comes here: warnings that take long are only for people.
-    config, _ = _check(text, name, (check_rules,))
+    config, _ = _check(text, name, (_rules,))
     if config is None:
         raise ConfigError(name, check(text, name=name)[1])
     return config

@@ -1,0 +1,135 @@
+"""Errors about files that can never work, although each of their parts may be read.
+
+They are found where a file is checked or applied. A file that is in force already is read without them:
+the log decides what it means, whatever a later release would accept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from triggerstream.core.events import Event, Trigger
+from triggerstream.core.fold import step
+from triggerstream.core.ids import AppId, ConfigHash, SessionId, TriggerName
+from triggerstream.core.results import Rejected
+from triggerstream.core.similar_names import invisible_characters
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import AppliedConfiguration, Bounds, Configuration, Rules, Task
+from triggerstream.wire.state import EncodedSizes
+from triggerstream.wire.tasksfile.keys import Entry, TasksFile
+from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
+
+MOST_NAMES: Final = 1_000
+"""Names in one list. A session that has seen more takes no new name once no task uses them (R10.5)."""
+_REPORTED = 20
+"""Triggers and tasks beyond bounds that are reported: one bound may forbid them all."""
+_SIZES = EncodedSizes()
+
+_NO_NAME = re.compile(r"[\s/\\()\[\]{}<>,;'\"`]|^\.|\.\.|\.$")
+_BRACKETS = re.compile(r"[(\[{<].*", re.DOTALL)
+
+
+def check_workable(file: TasksFile, findings: Findings) -> None:
+    """Report names that no Celery task can have, lists that are too long, and bounds that nothing keeps."""
+    for entry in file.entries:
+        if entry.run is not None:
+            _check_run(entry.run, findings)
+        for key, names in (("after", entry.needs), ("unless", entry.unless)):
+            if len(names) > MOST_NAMES:
+                message = (
+                    f"`{key}` names {len(names):,} triggers: at most {MOST_NAMES:,}; let tasks wait for "
+                    "parts of them, and this one for those tasks"
+                )
+                entry.name.error(findings, "too-many-names", message)
+    if not findings.errors:
+        _check_bounds(file, findings)
+
+
+def _check_run(run: LocatedName, findings: Findings) -> None:
+    if _NO_NAME.search(run.text) is None and not invisible_characters(run.text):
+        return
+    likely = likely_task_name(run.text)
+    hint = "such as `my_app.tasks.Report`" if likely is None else f"perhaps `{likely}`"
+    message = f"`{shown(run.text)}` is no Celery task's name: write the one that is registered, {hint}"
+    run.error(findings, "bad-run", message)
+
+
+def likely_task_name(text: str) -> str | None:
+    """The name that was probably meant by a path or a call; None if none can be made out."""
+    name = _BRACKETS.sub("", text.strip().strip("'\"`")).strip().removeprefix("./")
+    name = re.sub(r"\.py(?=[:/\\.]|$)", "", name)
+    name = re.sub(r"[/\\]+|::?", ".", name).strip(".")
+    return name if name and _NO_NAME.search(name) is None and name != text else None
+
+
+def _check_bounds(file: TasksFile, findings: Findings) -> None:
+    """Fold the first event of each trigger, and all triggers of each task, into a session of its own."""
+    tasks = tuple(entry.task for entry in file.entries if entry.task is not None)
+    config = _configuration(tasks, file.bounds)
+    limit, lowered = file.bounds.unresolved_instances, file.bounds != Bounds()
+    reported = 0
+    for name in _triggers(file.entries):
+        users = len(config.users.get(TriggerName(name.text), ()))
+        if users <= limit and not lowered:
+            continue
+        reason = _refusal(config, [TriggerName(name.text)])
+        if reason is not None:
+            message = f"`{shown(name.text)}` can never be folded, as {_tasks(users)} it: {reason}"
+            name.error(findings, "beyond-bounds", message)
+            reported += 1
+        if reported == _REPORTED:
+            return
+    if reported or not lowered:
+        return
+    for entry in file.entries:
+        if entry.task is None or reported == _REPORTED:
+            continue
+        reason = _refusal(_configuration((entry.task,), file.bounds), entry.task.needs)
+        if reason is not None:
+            entry.name.error(findings, "beyond-bounds", f"can never be decided: {reason}")
+            reported += 1
+
+
+def _tasks(users: int) -> str:
+    return "1 task uses" if users == 1 else f"{users:,} tasks use"
+
+
+def _triggers(entries: Sequence[Entry]) -> Iterator[LocatedName]:
+    """Each trigger where it first stands."""
+    known: set[str] = set()
+    for entry in entries:
+        for name in (*entry.needs, *entry.unless):
+            if name.text not in known:
+                known.add(name.text)
+                yield name
+
+
+def _configuration(tasks: tuple[Task, ...], bounds: Bounds) -> Configuration:
+    return Configuration(hash=ConfigHash(""), text="", tasks=tasks, bounds=bounds)
+
+
+def _refusal(config: Configuration, triggers: Sequence[TriggerName]) -> str | None:
+    """Why a new session refuses ``triggers``, which bring nothing; None if it does not."""
+    rules = Rules(
+        app=AppId("a"), history=(AppliedConfiguration(config=config, offset=0, arrival_us=0, number=1),)
+    )
+    state: SessionState | None = None
+    event = Event(
+        session=SessionId("s"),
+        offset=0,
+        arrival_us=0,
+        time_us=0,
+        type="",
+        body=Trigger(name=TriggerName(""), data={}),
+    )
+    for offset, name in enumerate(triggers, 1):
+        body = Trigger(name=name, data={})
+        folded = step(rules, state, replace(event, offset=offset, type=name, body=body), sizes=_SIZES)
+        if isinstance(folded, Rejected):
+            return folded.reason
+        state = folded.state
+    return None
