@@ -215,9 +215,9 @@ class Reference:
     def apply(self, session: Session, event: Event) -> None:
         match event.body:
             case Trigger() as trigger:
-                if event.id is not None and self.uses(trigger.name):
+                identity = event.identity()
+                if identity is not None and self.uses(trigger.name):
                     known = session.ids.setdefault(trigger.name, [])
-                    identity = (event.source, event.id)
                     repeated = identity in known[-self.bounds.digests :]
                     session.ids[trigger.name] = [one for one in known if one != identity] + [identity]
                     if repeated:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from tests.core.story import START_US, Story, names, task
 from triggerstream.core.commands import Cause, Command
+from triggerstream.core.events import Event, Trigger
 from triggerstream.core.ids import JsonObject, TriggerName
 
 
@@ -194,6 +197,29 @@ def test_second_event_of_one_source_and_id_is_no_event() -> None:
     assert story.statuses() == {"t#0": "scheduled"}
     assert story.notes()[-1][0] == "ignored"
     assert story.refused() == 0
+
+
+def test_copies_of_one_record_without_an_id_are_one_event_and_show_no_id() -> None:
+    story = Story({"t": task(andEvery="a")})
+    event = Event(
+        session=story.session,
+        offset=0,
+        arrival_us=START_US,
+        time_us=START_US,
+        type="a",
+        body=Trigger(name=TriggerName("a"), data={}),
+        source="/shop",
+        origin="3:7",
+    )
+    (command,) = story.take(event)
+    assert isinstance(command, Command)
+    assert command.causes[0].id is None
+    assert story.take(replace(event, offset=1)) == []
+    assert story.notes()[-1][0] == "ignored"
+    assert len(story.take(replace(event, offset=2, origin="3:8"))) == 1
+    assert story.state is not None
+    seen = story.state.seen[TriggerName("a")]
+    assert (seen.id, seen.source) == (None, "/shop")
 
 
 def test_equal_ids_of_two_sources_are_two_events() -> None:

@@ -66,6 +66,105 @@ async def test_a_structured_cloud_event_belongs_to_its_subject(
     assert stored(database) == [("order-7", event)]
 
 
+async def test_a_structured_cloud_event_is_that_whatever_headers_stand_beside_it(
+    http: TestClient[Any, Any], database: MemoryDatabase
+) -> None:
+    event = {"type": "paid", "session": "order-7"}
+    headers = {
+        "Content-Type": "application/cloudevents+json; charset=UTF-8",
+        "ce-type": "other",
+        "ce-id": "9",
+    }
+    async with http.post("/v1/events", data=json.dumps(event), headers=headers) as answer:
+        assert answer.status == 202
+    headers["Content-Type"] = "application/cloudevents-batch+json"
+    async with http.post("/v1/events", data=json.dumps([event, event]), headers=headers) as answer:
+        assert await answer.json() == {"accepted": 2}
+    assert stored(database) == [("order-7", event)] * 3
+
+
+async def test_a_binary_cloud_event_has_its_attributes_in_headers(
+    http: TestClient[Any, Any], database: MemoryDatabase
+) -> None:
+    headers = {
+        "Content-Type": "application/json",
+        "CE-SpecVersion": "1.0",
+        "ce-type": "paid%20%C3%A9",
+        "ce-id": '"a\\"1"',
+        "ce-source": "/shop",
+        "ce-time": "2026-03-01T12:00:00Z",
+        "ce-subject": "order-7",
+        "traceparent": "00-trace",
+    }
+    async with http.post("/v1/events", data=b'{"score": 3}', headers=headers) as answer:
+        assert (answer.status, await answer.json()) == (202, {"accepted": 1})
+    async with http.post("/v1/events", headers={"ce-type": "paid", "ce-session": "s"}) as answer:
+        assert answer.status == 202
+    assert stored(database) == [
+        (
+            "order-7",
+            {
+                "specversion": "1.0",
+                "type": "paid é",
+                "id": 'a"1',
+                "source": "/shop",
+                "time": "2026-03-01T12:00:00Z",
+                "subject": "order-7",
+                "traceparent": "00-trace",
+                "data": {"score": 3},
+            },
+        ),
+        ("s", {"type": "paid", "session": "s"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "refusal"),
+    [
+        ({"ce-type": "a"}, b"{}", (422, "/session: must be a non-empty string, is missing")),
+        ({"ce-type": "a", "ce-subject": "s"}, b"[1]", (422, "/data: must be an object, is an array")),
+        ({"ce-type": "a", "ce-subject": "s"}, b"{", (400, "not JSON")),
+        (
+            {"ce-type": "a", "ce-subject": "%FF"},
+            b"{}",
+            (422, "header ce-subject: must be percent-encoded"),
+        ),
+        ({"ce-type": "triggerstream.timer", "ce-subject": "s"}, b"", (422, "the engine's own")),
+        (
+            {"ce-type": "a", "ce-subject": "s", "ce-specversion": "0.3"},
+            b"",
+            (422, "/specversion: must be"),
+        ),
+        (
+            {"Content-Type": "application/cloudevents+avro"},
+            b"{}",
+            (415, "application/cloudevents+json, is"),
+        ),
+    ],
+)
+async def test_a_binary_cloud_event_that_is_none_is_refused_with_its_fault(
+    http: TestClient[Any, Any],
+    database: MemoryDatabase,
+    headers: dict[str, str],
+    body: bytes,
+    refusal: tuple[int, str],
+) -> None:
+    async with http.post("/v1/events", data=body, headers=headers) as answer:
+        assert answer.status == refusal[0]
+        assert refusal[1] in str(await answer.json())
+    assert stored(database) == []
+
+
+async def test_a_whole_cloud_event_is_not_taken_for_the_data_of_a_trigger(
+    http: TestClient[Any, Any], database: MemoryDatabase
+) -> None:
+    headers = {"Content-Type": "application/cloudevents+json"}
+    async with http.post("/v1/sessions/s/triggers/t", data=b'{"type": "a"}', headers=headers) as answer:
+        assert answer.status == 415
+        assert "send a whole event to /v1/events" in await answer.text()
+    assert stored(database) == []
+
+
 async def test_bad_ones_are_told_by_index_and_none_is_accepted(
     http: TestClient[Any, Any], database: MemoryDatabase
 ) -> None:

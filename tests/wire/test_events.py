@@ -277,6 +277,46 @@ def test_headers_of_a_binary_cloudevent_count_as_bytes_of_the_event() -> None:
         binary(b'{"k":"%s"}' % (b"x" * (EVENT_BYTES // 2)), type="a", source="x" * (EVENT_BYTES // 2))
 
 
+STRUCTURED = [
+    "application/cloudevents",
+    "application/cloudevents+json",
+    "application/cloudevents+json; charset=UTF-8",
+    "Application/CloudEvents+JSON;charset=utf-8",
+]
+
+
+@pytest.mark.parametrize("content_type", STRUCTURED)
+def test_a_content_type_of_cloudevents_is_structured_mode_whatever_headers_stand_beside_it(
+    content_type: str,
+) -> None:
+    headers: Headers = (
+        ("ce_type", b"other"),
+        ("ce_id", b"\xff"),
+        ("ce_source", b"x" * EVENT_BYTES),
+        ("content-type", content_type.encode()),
+    )
+    event = event_of({"type": "a", "id": "1", "data": {"score": 3}}, headers=headers)
+    assert event.body == Trigger(name=TriggerName("a"), data={"score": 3})
+    assert (event.id, event.source) == ("1", None)
+    moved = rehomed_headers(record(b"{}", headers=headers))
+    assert [name for name, _ in moved] == ["content-type", ORIGIN_HEADER]
+    there = event_of({"type": "a", "id": "1", "data": {"score": 3}}, headers=moved)
+    assert (there.type, there.id, there.body) == (event.type, event.id, event.body)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "", "text/plain", "application/cloud"])
+def test_another_content_type_leaves_binary_mode_as_it_is(content_type: str) -> None:
+    headers: Headers = (("content-type", content_type.encode()), ("ce_type", b"a"))
+    assert decode(record(b'{"score": 3}', headers=headers)) == binary(b'{"score": 3}', type="a")
+
+
+@pytest.mark.parametrize("form", ["+avro", "-batch+json", "+xml; charset=UTF-8"])
+def test_a_cloudevent_in_another_form_than_json_says_so(form: str) -> None:
+    headers: Headers = (("content-type", f"application/cloudevents{form}".encode()), ("ce_type", b"a"))
+    with pytest.raises(DecodeError, match=r"header content-type: must be application/cloudevents\+json, is"):
+        decode(record(b"{}", headers=headers))
+
+
 def test_trace_context_may_be_a_header_or_an_attribute() -> None:
     header: Headers = (("traceparent", b"00-header"),)
     assert event_of({"type": "a"}, headers=header).traceparent == "00-header"
@@ -530,15 +570,23 @@ def test_a_rehomed_record_keeps_its_origin_s_identity_and_time() -> None:
     )
     event = decode(there)
     assert isinstance(event, Event)
-    assert (event.id, event.source) == ("3:7", ORIGIN_HEADER)
+    assert (event.id, event.source) == (None, None)
+    assert event.identity() == (ORIGIN_HEADER, "3:7")
     assert (event.time_us, event.arrival_us, event.offset) == (ARRIVAL_US, ARRIVAL_US + 5, 99)
     assert rehomed_headers(there) == named
+
+
+def test_a_rehomed_record_shows_the_source_of_its_producer() -> None:
+    event = event_of({"type": "a", "source": "/s"}, headers=((ORIGIN_HEADER, b"3:7:5"),))
+    assert (event.id, event.source) == (None, "/s")
+    assert event.identity() == (ORIGIN_HEADER, "3:7")
 
 
 def test_a_rehomed_record_with_an_id_and_a_time_keeps_them() -> None:
     named: Headers = ((ORIGIN_HEADER, b"3:7:5"),)
     event = event_of({"type": "a", "id": "own", "source": "/s", "time": NOON}, headers=named)
     assert (event.id, event.source, event.time_us) == ("own", "/s", parse_instant(NOON))
+    assert event.identity() == ("/s", "own")
 
 
 @pytest.mark.parametrize("origin", [b"", b"3:7", b"3:7:x", b"3:7:-1", b"a:7:1", b"3:7:1:1", b"3:7:1\n"])

@@ -250,13 +250,17 @@ EngineEvent: TypeAlias = Outcome | Order | SessionEvent | ConfigApplied
 TYPES: dict[type[EngineEvent], str] = {kind: kind.__struct_config__.tag for kind in get_args(EngineEvent)}
 """The wire's ``type`` of every kind but :class:`Trigger`, whose type is its name."""
 
+ORIGIN_SOURCE = "triggerstream-origin"
+"""Source in the identity of a copy of a record without an id (docs/semantics.md, R11.2); it is not shown."""
+
 
 class Event(Struct, frozen=True, kw_only=True):
     """One entry of a session's log.
 
     ``offset`` is its position in the partition, ``arrival_us`` the time at which the log received it,
     ``time_us`` the time at which it happened (its ``time``, else its arrival). ``id`` and ``source`` make it
-    idempotent; without ``id`` every record counts.
+    idempotent; without ``id`` every record counts. Copies of one record without an ``id`` count once: they
+    have its position in common, ``origin``, as ``partition:offset``.
     """
 
     session: SessionId
@@ -268,3 +272,10 @@ class Event(Struct, frozen=True, kw_only=True):
     id: str | None = None
     source: str | None = None
     traceparent: str | None = None
+    origin: str | None = None
+
+    def identity(self) -> tuple[str | None, str] | None:
+        """Source and id by which a repetition of this event is recognised; None: it is always a new one."""
+        if self.id is not None:
+            return self.source, self.id
+        return None if self.origin is None else (ORIGIN_SOURCE, self.origin)

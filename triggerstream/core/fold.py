@@ -269,9 +269,10 @@ class _Fold(Deciding):
     def _trigger(self, event: Event, trigger: Trigger) -> Effect:
         """Ignore a duplicate (R4.1); fire any other trigger."""
         name = trigger.name
-        if event.id is not None and name in self.config.users:
+        identity = event.identity()
+        if identity is not None and name in self.config.users:
             digests = self.state.digests.get(name)
-            digest = event_digest(event.source, event.id)
+            digest = event_digest(*identity)
             if digests is not None:
                 at = _position(digests, digest)
                 if at >= 0:

@@ -6,6 +6,9 @@ requests after DNS rebinding by their ``Host``.
 
 from __future__ import annotations
 
+import re
+from urllib.parse import unquote
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -16,12 +19,17 @@ from triggerstream.engine.ports import Log
 from triggerstream.web.answers import RefusedError, body_of, json
 from triggerstream.web.loopback import is_loopback
 from triggerstream.wire.bounds import EVENT_BYTES
+from triggerstream.wire.events import TRACE_HEADER, check_structured, is_structured
 from triggerstream.wire.json import as_object, loads
 from triggerstream.wire.records import NewRecord
 
 LIST_EVENTS = 1_000
 """Events in one request. They become durable together, and hold back others for as long as that takes."""
 LIST_BYTES = 16 * 1024 * 1024
+_BINARY_PREFIX = "ce-"
+_BATCH = "application/cloudevents-batch+json"
+"""Content type of a list of events."""
+_ESCAPED = re.compile(r"\\(.)")
 
 
 def add_intake(app: web.Application, log: Log) -> None:
@@ -56,8 +64,13 @@ class _Intake:
 
     async def events(self, request: web.Request) -> web.Response:
         """One event, or a list of which all become durable or none."""
-        body = _loads(await body_of(request, most=LIST_BYTES))
-        events: list[Json] = body if isinstance(body, list) else [body]
+        structured = _is_structured(request)
+        text = await body_of(request, most=LIST_BYTES)
+        if "ce-type" in request.headers and not structured:
+            events: list[Json] = [_binary_event(request, text)]
+        else:
+            body = _loads(text)
+            events = body if isinstance(body, list) else [body]
         if not events:
             raise RefusedError(400, "an empty list: send one event or more")
         if len(events) > LIST_EVENTS:
@@ -79,6 +92,8 @@ class _Intake:
         unknown = sorted(set(request.query) - {"id", "source", "time"})
         if unknown:
             raise RefusedError(400, f"query parameter `{unknown[0]}`: only id, source and time are known")
+        if _is_structured(request):
+            raise RefusedError(415, "the body is a trigger's data: send a whole event to /v1/events")
         body = await body_of(request, most=LIST_BYTES)
         data = _loads(body) if body.strip() else None
         if data is not None and not isinstance(data, dict):
@@ -99,7 +114,45 @@ class _Intake:
 
 
 def _attribute(request: web.Request, name: str) -> str | None:
-    return request.query.get(name) or request.headers.get(f"ce-{name}") or None
+    header = request.headers.get(f"{_BINARY_PREFIX}{name}")
+    return request.query.get(name) or (None if header is None else _header_text(header, name)) or None
+
+
+def _is_structured(request: web.Request) -> bool:
+    """True if the body is a whole CloudEvent, whatever headers stand beside it."""
+    content_type = request.headers.get("Content-Type", "")
+    if not is_structured(content_type):
+        return False
+    try:
+        if request.content_type != _BATCH:
+            check_structured(content_type)
+    except DecodeError as exc:
+        raise RefusedError(415, str(exc)) from exc
+    return True
+
+
+def _binary_event(request: web.Request, body: bytes) -> JsonObject:
+    """The event of a request in binary content mode: attributes in ``ce-`` headers, the body its data."""
+    event: JsonObject = {}
+    for header, text in request.headers.items():
+        if header.lower().startswith(_BINARY_PREFIX):
+            name = header.lower().removeprefix(_BINARY_PREFIX)
+            event[name] = _header_text(text, name)
+    if TRACE_HEADER in request.headers:
+        event.setdefault(TRACE_HEADER, request.headers[TRACE_HEADER])
+    if body.strip():
+        event["data"] = _loads(body)
+    return event
+
+
+def _header_text(text: str, name: str) -> str:
+    """The value of a ``ce-`` header, which the CloudEvents binding quotes and percent-encodes."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = _ESCAPED.sub(r"\1", text[1:-1])
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError as exc:
+        raise RefusedError(422, f"header ce-{name}: must be percent-encoded UTF-8") from exc
 
 
 def _loads(body: bytes) -> Json:

@@ -1,7 +1,8 @@
 """Events as bytes: a CloudEvents 1.0 JSON object of which only ``type`` is required.
 
 ``schemas/event.schema.json`` is the published form. Structured and binary (``ce_`` headers) content mode are
-accepted. Any invalid event raises :class:`DecodeError`, and nothing else is raised.
+accepted; a ``content-type`` of CloudEvents makes a record structured, whatever other headers it has. Any
+invalid event raises :class:`DecodeError`, and nothing else is raised.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ from triggerstream.wire.records import Headers, Record, headers_bytes
 
 ORIGIN_HEADER = "triggerstream-origin"
 """On a re-homed record: ``partition:offset:arrival`` of the record that it stands for."""
+REHOMED_FROM = "rehomedfrom"
+"""Attribute of an exported event without an id: the first position of a record that was re-homed."""
 TRACE_HEADER = "traceparent"
 TRACE_CHARS = 512
 """A W3C trace context has 55. A longer one is no trace, and would go along with every command and outcome."""
 BINARY_PREFIX = "ce_"
 """Prefix of headers that are attributes of an event in binary content mode."""
+CONTENT_TYPE_HEADER = "content-type"
+_STRUCTURED = "application/cloudevents"
+_STRUCTURED_FORMS = frozenset({_STRUCTURED, f"{_STRUCTURED}+json"})
 
 _REHOMED_BYTES = 64 * 1024
 _OF_RECORDS = frozenset({ORIGIN_HEADER, TRACE_HEADER, "triggerstream-signature"})
@@ -42,6 +48,9 @@ def decode(record: Record) -> Event | ConfigApplied:
     key, value = record.key, record.value
     headers = headers_by_name(record.headers) if record.headers else None
     binary = headers is not None and "ce_type" in headers
+    if headers is not None and (content_type := _structured_type(headers)) is not None:
+        check_structured(content_type)
+        binary = False
     if value is None and not binary:
         raise DecodeError("no value: an event is a JSON object")
     size = event_bytes(record) if binary or value is None else len(value)
@@ -61,15 +70,13 @@ def decode(record: Record) -> Event | ConfigApplied:
         raise DecodeError("/id: must be a non-empty string, or left out")
     if source is not None and type(source) is not str:
         optional_text(fields, "source")
-    time_us = record.arrival_us
+    time_us, origin = record.arrival_us, None
     traceparent = optional_text(fields, "traceparent") if "traceparent" in fields else None
     if headers is not None:
         if traceparent is None and TRACE_HEADER in headers:
             traceparent = _header_text(headers, TRACE_HEADER)
         if ORIGIN_HEADER in headers:
-            place, time_us = _origin(headers[ORIGIN_HEADER])
-            if event_id is None:
-                event_id, source = place, ORIGIN_HEADER
+            origin, time_us = _origin(headers[ORIGIN_HEADER])
     if traceparent is not None and len(traceparent) > TRACE_CHARS:
         traceparent = None
     if get("time") is not None:
@@ -95,11 +102,44 @@ def decode(record: Record) -> Event | ConfigApplied:
         id=event_id,
         source=source,
         traceparent=traceparent,
+        origin=origin if event_id is None else None,
     )
+
+
+def is_structured(content_type: str) -> bool:
+    """True if an event with this content type is in structured mode; False: other headers decide its mode."""
+    return content_type.lower().startswith(_STRUCTURED)
+
+
+def check_structured(content_type: str) -> None:
+    """Check the form of an event in structured mode.
+
+    Raises:
+        DecodeError: it is another one than JSON.
+    """
+    form = _form(content_type)
+    if form not in _STRUCTURED_FORMS:
+        raise DecodeError(
+            f"header {CONTENT_TYPE_HEADER}: must be {_STRUCTURED}+json, is `{form}`: an event is JSON"
+        )
+
+
+def _form(content_type: str) -> str:
+    """``content_type`` without its parameters, shortened: no known form is so long."""
+    return content_type.lower().partition(";")[0].strip()[:80]
+
+
+def _structured_type(headers: dict[str, bytes]) -> str | None:
+    """The content type of a record in structured mode; None: other headers decide its mode."""
+    found = headers.get(CONTENT_TYPE_HEADER)
+    text = "" if found is None else found.decode(errors="replace")
+    return text if is_structured(text) else None
 
 
 def event_bytes(record: Record) -> int:
     """The length of an event: its value, and its attributes if they are headers."""
+    if _structured_type(headers_by_name(record.headers)) is not None:
+        return len(record.value or b"")
     attributes = sum(len(name) + len(text or b"") for name, text in record.headers if is_attribute(name))
     return len(record.value or b"") + attributes
 
@@ -295,15 +335,21 @@ def rehomed_headers(record: Record) -> Headers:
     """
     headers = record.headers
     if headers and headers_bytes(headers) > _REHOMED_BYTES:
+        content_type = _structured_type(headers_by_name(headers))
         # Attributes count as bytes of the event, so together they are no longer than an event.
-        headers = tuple(header for header in headers if _decides(*header))
+        headers = tuple(
+            header for header in headers if _decides(*header, structured=content_type is not None)
+        )
+        if content_type is not None:
+            # Written anew: the producer's may have parameters of any length.
+            headers = (*headers, (CONTENT_TYPE_HEADER, _form(content_type).encode()))
     if any(name == ORIGIN_HEADER and text is not None for name, text in headers):
         return headers
     origin = f"{record.partition}:{record.offset}:{record.arrival_us}".encode()
     return (*headers, (ORIGIN_HEADER, origin))
 
 
-def _decides(name: str, text: bytes | None) -> bool:
+def _decides(name: str, text: bytes | None, *, structured: bool) -> bool:
     if name in _OF_RECORDS:
         return len(text or b"") <= _OF_RECORDS_BYTES
-    return is_attribute(name)
+    return not structured and is_attribute(name)

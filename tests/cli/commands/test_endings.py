@@ -10,6 +10,7 @@ from tests.cli.commands.test_sessions import trigger
 from tests.cli.conftest import SURVEY, Cli
 from tests.support.engines import RunningEngine, running_engine
 from triggerstream.core.events import Finished
+from triggerstream.wire.events import ORIGIN_HEADER
 from triggerstream.wire.records import NewRecord
 
 
@@ -78,6 +79,25 @@ def test_what_is_exported_simulates_to_the_same_state(
         name: found["status"] for name, found in shown.items()
     }
     assert simulated["t_mail#0"]["kwargs"] == {"t_process": {"n": 1}}
+
+
+def test_copies_of_a_moved_record_are_exported_without_our_id_and_simulate_as_one(
+    cli: Cli, engine: RunningEngine, tmp_path: Path
+) -> None:
+    value = b'{"type": "a", "source": "/shop"}'
+    copies = [NewRecord(key=b"s", value=value, headers=((ORIGIN_HEADER, b"2:5:1000000"),))] * 2
+    engine.append_raw([*copies, NewRecord(key=b"s", value=value)])
+    ran = cli("sessions", "export", "s")
+    rows = ran.rows()
+    assert [row.get("rehomedfrom") for row in rows] == ["2:5", "2:5", None]
+    assert {row["source"] for row in rows} == {"/shop"}
+    assert not any("id" in row for row in rows)
+    (tmp_path / "every.json").write_text('{"t": {"after": [], "andEvery": "a", "run": "m.p"}}')
+    (tmp_path / "s.jsonl").write_text(
+        ran.out + '{"session": "s", "type": "a", "rehomedfrom": "of its own"}\n'
+    )
+    simulated = cli("simulate", str(tmp_path / "every.json"), str(tmp_path / "s.jsonl"), "--state", "--json")
+    assert set(simulated.row()["instances"]) == {"t#0", "t#1", "t#2"}
 
 
 def test_an_export_tells_what_is_no_event_and_takes_those_without_a_key(

@@ -9,7 +9,7 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event
 from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.engine.ports import Reader
-from triggerstream.wire.events import check_session, decode, encode
+from triggerstream.wire.events import REHOMED_FROM, check_session, decode, encode
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, loads
 
@@ -27,7 +27,8 @@ class Unread:
 async def history(reader: Reader, session: SessionId) -> AsyncIterator[JsonObject | Unread]:
     """Each event of ``session`` as an object that a simulation reads.
 
-    A record that a worker moved appears once, at its new position, with its origin as its id.
+    A record that a worker moved appears at its new position. If it has no id, its ``rehomedfrom`` is its
+    first position, by which a simulation counts its copies once.
 
     Raises:
         LogError: the log cannot be read.
@@ -57,4 +58,5 @@ async def history(reader: Reader, session: SessionId) -> AsyncIterator[JsonObjec
                 session=session,
                 traceparent=event.traceparent,
             )
-            yield {**as_object(loads(value), ""), "received": format_instant(record.arrival_us)}
+            found = {**as_object(loads(value), ""), "received": format_instant(record.arrival_us)}
+            yield found if event.origin is None else {**found, REHOMED_FROM: event.origin}

@@ -3,6 +3,8 @@
 Pure: lines come in, commands and refusals go out. A line is
 ``{"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}``, of which only session and type
 are required. It arrives at ``received``, else ``time``, else with the line before; the first at the epoch.
+Lines with the same ``rehomedfrom``, which ``sessions export`` writes, are copies of one record and count
+once.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, Stored
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import state as states
-from triggerstream.wire.events import encode
+from triggerstream.wire.events import ORIGIN_HEADER, REHOMED_FROM, encode, origin_of
 from triggerstream.wire.instants import parse_instant
 from triggerstream.wire.json import BYTE_ORDER_MARK, kind_of, text_of
-from triggerstream.wire.records import Record
+from triggerstream.wire.records import Headers, Record
 
 _BATCH = 256
 """Lines folded together: a session that several of them touch is decoded and encoded once."""
@@ -118,7 +120,15 @@ class Simulation:
             raise DecodeError("1 /session: must be valid Unicode") from exc
         self._appeared.setdefault(session)
         # The unchanged line: the engine checks its bytes, and ignores unknown attributes.
-        return self._next(key, text.strip())
+        return self._next(key, text.strip(), self._headers(line))
+
+    def _headers(self, line: JsonObject) -> Headers:
+        """The headers of a line that is a copy of another record."""
+        origin = line.get(REHOMED_FROM)
+        if not isinstance(origin, str):
+            return ()
+        header = (ORIGIN_HEADER, f"{origin}:{self._arrival_us}".encode(errors="replace"))
+        return (header,) if origin_of((header,)) is not None else ()
 
     def _arrival(self, line: JsonObject) -> int:
         if line.get("received") is not None:
@@ -134,8 +144,15 @@ class Simulation:
                 pass  # the engine reports this error for the event itself
         return self._arrival_us
 
-    def _next(self, key: bytes, value: bytes) -> Record:
-        record = Record(partition=0, offset=self._offset, arrival_us=self._arrival_us, key=key, value=value)
+    def _next(self, key: bytes, value: bytes, headers: Headers = ()) -> Record:
+        record = Record(
+            partition=0,
+            offset=self._offset,
+            arrival_us=self._arrival_us,
+            key=key,
+            value=value,
+            headers=headers,
+        )
         self._offset += 1
         return record
 
