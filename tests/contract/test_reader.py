@@ -171,10 +171,9 @@ async def test_dead_letters_are_paged_and_found_by_offset(place: Place) -> None:
     ]
     assert {(d.partition, d.left_out, d.last) for d in first} == {(0, None, None)}
     assert [d.offset for d in await reader.dead_letters(after=first[-1].number)] == [2]
-    one = await reader.dead_letter(1)
-    assert one is not None
-    assert one.reason == "no 1"
-    assert await reader.dead_letter(7) is None
+    some = await reader.dead_letters_at({0, 2, 7})
+    assert {offset: letter.reason for offset, letter in some.items()} == {0: "no 0", 2: "no 2"}
+    assert await reader.dead_letters_at({7}) == await reader.dead_letters_at(set()) == {}
 
 
 async def test_a_left_out_trigger_is_a_dead_letter_beside_that_of_its_record(place: Place) -> None:
@@ -201,7 +200,7 @@ async def test_a_left_out_trigger_is_a_dead_letter_beside_that_of_its_record(pla
         (0, 0, b"s", b"follows 0", (), "left out 0"),
         (0, 1, b"s", b"follows 1", (), "left out 1"),
     ]
-    assert await reader.dead_letter(0) is None  # the record itself was folded
+    assert await reader.dead_letters_at({0}) == {}  # the record itself was folded
 
 
 async def test_a_record_that_cannot_be_folded_is_a_dead_letter_with_its_reason(place: Place) -> None:

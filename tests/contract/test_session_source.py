@@ -41,7 +41,9 @@ class Subject:
         await self.place.log.append([order_record(to)])
         await self.place.fold()
         assert await self.source.progress(0) == offset + 1
-        return offset, await self.source.after(to, offset)
+        (after,) = await self.source.after([(to, LogPosition(0, offset))])
+        assert not isinstance(after, str)
+        return offset, after
 
 
 VIA = [
@@ -90,7 +92,9 @@ async def test_an_order_that_was_refused_says_why(subject: Subject) -> None:
 
 async def test_of_an_unknown_session_nothing_is_known(subject: Subject) -> None:
     to = Addressed(session=SessionId("nobody"), order=Cancel(instance=T, reason="r", by="me"))
-    assert await subject.source.after(to, 0) is None
+    known = Addressed(session=S, order=Cancel(instance=T, reason="r", by="me"))
+    after = await subject.source.after([(to, LogPosition(0, 0)), (known, LogPosition(0, 9))])
+    assert (after[0], after[1] is None) == (None, False)
 
 
 async def test_a_record_that_is_a_dead_letter_has_its_reason(subject: Subject) -> None:
@@ -100,7 +104,6 @@ async def test_a_record_that_is_a_dead_letter_has_its_reason(subject: Subject) -
     source = subject.source
     if isinstance(source, InspectorSource):
         source = InspectorSource(await subject.place.inspector())
-    reason = await source.dead_letter(LogPosition(0, offset))
-    assert reason is not None
-    assert "JSON" in reason
-    assert await source.dead_letter(LogPosition(0, 0)) is None
+    found = await source.dead_letters([LogPosition(0, 0), LogPosition(0, offset)])
+    assert list(found) == [LogPosition(0, offset)]
+    assert "JSON" in found[LogPosition(0, offset)]

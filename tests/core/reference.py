@@ -104,15 +104,21 @@ class Reference:
 
     def fold(self, event: Event) -> tuple[list[Asked], list[tuple[TriggerName, JsonObject]]] | None:
         """What was decided and what was left out; None for a trigger that would break a bound."""
-        session = self.sessions.setdefault(event.session, Session())
-        before = deepcopy(session)
+        known = self.sessions.get(event.session)
+        if known is None and not isinstance(event.body, Trigger):  # R2.6
+            return [], []
+        session = self.sessions[event.session] = known or Session()
+        before = deepcopy(known)
         session.asked, session.left_out = [], []
         session.clock_us = max(session.clock_us, event.arrival_us)
         try:
             self.let_time_pass(session)
             self.apply(session, event)
         except BoundError:
-            self.sessions[event.session] = before
+            if before is None:
+                del self.sessions[event.session]
+            else:
+                self.sessions[event.session] = before
             return None
         session = self.sessions[event.session]
         self.let_time_pass(session)

@@ -40,7 +40,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.projections import statuses, timeline
-from triggerstream.core.results import Folded, LeftOut
+from triggerstream.core.results import Folded, LeftOut, Unknown
 from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import Instance, SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
@@ -72,6 +72,8 @@ class Story:
     settled: list[CommandId] = field(init=False, default_factory=list)
     left_out: list[LeftOut] = field(init=False, default_factory=list)
     prevented: int = field(init=False, default=0)
+    unknown: int = field(init=False, default=0)
+    """Events for a session of which nothing was known."""
     result: Folded = field(init=False)
     """The result of the last event that was folded."""
     sizes: Sizes | None = None
@@ -115,6 +117,10 @@ class Story:
     def take(self, event: Event) -> list[Decision]:
         """Fold ``event`` as it is."""
         folded = step(self.rules, self.state, event, sizes=self.sizes)
+        if isinstance(folded, Unknown):
+            self.unknown += 1
+            self.settled += folded.settled
+            return []
         if not isinstance(folded, Folded):
             self.rejected.append(folded.reason)
             return []

@@ -51,7 +51,7 @@ from triggerstream.core.ids import (
     command_id,
     instance_id,
 )
-from triggerstream.core.results import Folded, LeftOut
+from triggerstream.core.results import Folded, LeftOut, Rejected
 from triggerstream.core.state import DECIDED, WAITING, SessionState, Status
 from triggerstream.core.tasks import AppliedConfiguration, Bounds, Configuration, Retry, Rules, Task
 
@@ -282,7 +282,7 @@ class World:
             self.states[entry.session] = folded.state
             self.decisions.extend(folded.decisions)
             self.left_out.extend(folded.left_out)
-        else:
+        elif isinstance(folded, Rejected):
             self.rejected.append(entry.offset)
 
     def decided(self, session: SessionId) -> list[Decision]:

@@ -6,7 +6,24 @@ The rules: docs/semantics.md, R7.8, R7.9.
 from __future__ import annotations
 
 from tests.core.story import Story, names, task
-from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
+from triggerstream.core.events import (
+    Body,
+    Cancel,
+    Close,
+    Erase,
+    Failed,
+    Finished,
+    Replay,
+    Resend,
+    Retried,
+    Revoked,
+    Skip,
+    Skipped,
+    Started,
+    Timer,
+    Touch,
+)
+from triggerstream.core.ids import AppId, CommandId, InstanceId, JsonObject, SessionId, TriggerName
 from triggerstream.core.state import SessionState
 from triggerstream.wire import state as wire
 
@@ -91,13 +108,6 @@ def test_close_counts_a_generation_each_time() -> None:
     assert len({c.id for c in story.commands}) == 3
 
 
-def test_unknown_session_can_be_closed() -> None:
-    story = Story({"t": task("a")})
-    story.close()
-    story.fire("a")
-    assert story.commands[0].id == story.command("t#0", generation=1)
-
-
 def test_events_known_before_a_close_are_duplicates_after_it() -> None:
     story = Story({"t": task("a")})
     story.fire("a", id="1")
@@ -137,6 +147,7 @@ def test_outcome_from_before_an_erase_does_not_touch_the_new_instance() -> None:
 
 def test_erase_of_a_closed_session_counts_on() -> None:
     story = Story({"t": task("a")})
+    story.fire("other")
     story.close()
     story.erase()
     story.fire("a")
@@ -273,3 +284,46 @@ def test_an_erased_session_is_one_of_which_nothing_is_known_but_generation_and_o
     story.apply({"t": task("a", "c")})
     story.erase()
     assert story.state == SessionState(generation=1, offset=2, config=1)
+
+
+def test_only_a_trigger_makes_a_session_known() -> None:
+    instance, command = InstanceId("t#0"), CommandId("c")
+    outcomes: list[Body] = [
+        Finished(instance=instance, command=command),
+        Failed(instance=instance, command=command),
+        Skipped(instance=instance, command=command),
+        Retried(instance=instance, command=command),
+        Revoked(instance=instance, command=command),
+    ]
+    others: list[Body] = [
+        Started(instance=instance, command=command),
+        Skip(instance=instance),
+        Replay(instance=instance),
+        Cancel(instance=instance),
+        Resend(instance=instance),
+        Close(),
+        Erase(),
+        Touch(),
+        Timer(),
+    ]
+    story = Story({"t": task("a")})
+    for body in (*outcomes, *others):
+        assert story.tell(body) == []
+        assert story.state is None
+    assert story.unknown == len(outcomes) + len(others)
+    assert story.settled == [command] * len(outcomes)
+    assert story.rejected == []
+    story.fire("a")
+    assert story.state is not None
+    assert (story.state.generation, story.state.refused) == (0, 0)
+
+
+def test_an_erased_session_is_known_and_its_generation_stays() -> None:
+    story = Story({"t": task("a")})
+    story.fire("a")
+    story.erase()
+    story.finished("t#0")
+    assert story.state is not None
+    assert (story.unknown, story.state.generation, story.state.refused) == (0, 1, 1)
+    story.erase()
+    assert story.state.generation == 2

@@ -181,7 +181,7 @@ class ExplainedSession(
     session: SessionId
     generation: int
     closed: bool
-    clock_us: Instant
+    clock_us: Instant | None
     offset: int
     config: ConfigurationsMet
     waits_for: list[TriggerName]
@@ -239,7 +239,7 @@ class StoredSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "cloc
     generation: int
     closed: bool
     offset: int
-    clock_us: Instant
+    clock_us: Instant | None
     refused: int
     seen: list[TriggerName]
     instances: dict[str, StoredInstance]
@@ -254,7 +254,7 @@ class CountedSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clo
     failed: int
     done: int
     closed: bool
-    clock_us: Instant
+    clock_us: Instant | None
 
 
 class FailedInstance(Struct, frozen=True, kw_only=True, rename={"changed_us": "changed"}):

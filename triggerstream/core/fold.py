@@ -30,6 +30,7 @@ from triggerstream.core.effects import (
     Why,
 )
 from triggerstream.core.events import (
+    Body,
     Cancel,
     Close,
     Erase,
@@ -61,7 +62,7 @@ from triggerstream.core.ids import (
 )
 from triggerstream.core.meter import BoundError
 from triggerstream.core.orders import applicable_statuses
-from triggerstream.core.results import Folded, Follows, LeftOut, Rejected
+from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import SHORT_TEXT, Sizes, cut_text
 from triggerstream.core.state import (
     DECIDED,
@@ -79,17 +80,20 @@ from triggerstream.core.tasks import Rules, Task, Version
 
 def step(
     rules: Rules, state: SessionState | None, event: Event, *, sizes: Sizes | None = None
-) -> Folded | Rejected:
+) -> Folded | Rejected | Unknown:
     """Fold ``event`` into ``state`` (None: nothing is known of the session).
 
     R2.1 has the order of work. A record at or below ``state.offset`` is included already and changes nothing
-    (R1.4).
+    (R1.4). Only a trigger makes a session known (R2.6).
 
-    Only a trigger can be rejected. Any other event is always folded: data of it beyond the bounds is refused,
-    cut or left out. The bounds in bytes are checked only with ``sizes``: a caller without it must fold again
-    with it if the result is beyond a bound.
+    Only a trigger can be rejected. Any other event of a known session is always folded: data of it beyond the
+    bounds is refused, cut or left out. The bounds in bytes are checked only with ``sizes``: a caller without
+    it must fold again with it if the result is beyond a bound.
     """
-    if state is not None and event.offset <= state.offset:
+    if state is None:
+        if type(event.body) is not Trigger:
+            return Unknown(settled=_settled_by(event.body))
+    elif event.offset <= state.offset:
         return Folded(state=state)
     draft = _Fold(rules, state, event.session, sizes)
     try:
@@ -379,8 +383,7 @@ class _Fold(Deciding):
 
     def _outcome(self, outcome: Outcome) -> Effect:
         """Refuse an outcome, or change its instance (R6.1 to R6.4)."""
-        if not isinstance(outcome, Started):
-            self.settled.append(outcome.command)
+        self.settled += _settled_by(outcome)
         found = self._find(outcome.instance)
         if isinstance(found, Refused):
             return self._refuse(found)
@@ -732,6 +735,19 @@ class _Fold(Deciding):
                 seeded.captured = {**instance.captured, **captured}
                 seeded.noted = {**instance.noted, **noted}
                 yield seeded
+
+
+def _settled_by(body: Body) -> tuple[CommandId, ...]:
+    """The command that an outcome settles (R6.1); none for any other event."""
+    match body:
+        case Finished() | Failed() | Skipped() | Retried() | Revoked():
+            return (body.command,)
+        case Started() | Trigger() | Skip() | Replay() | Cancel() | Resend():
+            return ()
+        case Close() | Erase() | Touch() | Timer():
+            return ()
+        case _ as never:
+            assert_never(never)
 
 
 def _position(digests: bytes, digest: bytes) -> int:

@@ -124,7 +124,7 @@ def count(session: SessionId, state: SessionState) -> CountedSession:
         failed=failed,
         done=done,
         closed=state.closed,
-        clock_us=Instant(state.clock_us),
+        clock_us=Instant(state.clock_us) if state.clock_us else None,
     )
 
 

@@ -62,6 +62,15 @@ class Rejected(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Unknown(Struct, frozen=True, kw_only=True):
+    """Result for an outcome, order or timer of a session of which nothing is known: it gets no state (R2.6).
+
+    ``settled`` has the command of an outcome.
+    """
+
+    settled: tuple[CommandId, ...] = ()
+
+
 class TooLong(Struct, frozen=True, kw_only=True):
     """Why a command is too long: ``reason`` with figures, ``error`` without, for the instance."""
 

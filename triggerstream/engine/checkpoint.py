@@ -93,6 +93,8 @@ class Checkpoint:
     """Number of triggers that no task of the configuration in force uses; for counters."""
     forgotten_ids: int = 0
     """Number of events whose repetition is no longer noticed (``$bounds.digests``); for counters."""
+    unknown: int = 0
+    """Number of outcomes, orders and timers for sessions of which nothing is known; for counters."""
     records: int = 0
     size: int = 0
 

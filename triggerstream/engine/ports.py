@@ -6,7 +6,7 @@ adapters. An adapter's method has a docstring only for what its port does not sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from triggerstream.core.commands import Decision
@@ -175,6 +175,9 @@ class Reader(Protocol):
     async def session(self, session: SessionId) -> SessionRow | None:
         """One session."""
 
+    async def some(self, sessions: Collection[SessionId]) -> Mapping[SessionId, SessionRow]:
+        """Those of ``sessions`` that are known. Each partition is read once, however many are asked for."""
+
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
     ) -> Sequence[SessionRow]:
@@ -183,8 +186,13 @@ class Reader(Protocol):
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
         """Dead letters with a number greater than ``after``, oldest first."""
 
-    async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
-        """The dead letter of the record at ``offset`` itself, not of a trigger that was left out."""
+    async def dead_letters_at(
+        self, offsets: Collection[int], *, partition: int = 0
+    ) -> Mapping[int, DeadLetterRow]:
+        """The dead letters of the records at ``offsets`` themselves, not of triggers that were left out.
+
+        The partition is read once, from the first of the records on.
+        """
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:
         """The configurations that some session may still have to meet, oldest first; the last is in force."""

@@ -14,7 +14,7 @@ from triggerstream.core.events import ConfigApplied, Event, Retried, Trigger
 from triggerstream.core.fold import next_due, step
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
 from triggerstream.core.placement import partition_of
-from triggerstream.core.results import Folded, LeftOut, Rejected
+from triggerstream.core.results import Folded, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import FOLD_VERSION, AppliedConfiguration, Bounds, Configuration, Rules
@@ -174,6 +174,7 @@ class _Batch:
         self.prevented = 0
         self.unused = 0
         self.forgotten_ids = 0
+        self.unknown = 0
         self.configured = False
         self.records = 0
         self.made = 0
@@ -233,6 +234,7 @@ class _Batch:
             prevented=self.prevented,
             unused=self.unused,
             forgotten_ids=self.forgotten_ids,
+            unknown=self.unknown,
             records=self.records,
             size=size,
         )
@@ -294,6 +296,10 @@ class _Batch:
             folded = step(self.rules, known, event, sizes=_SIZES)
             decided = _encoded(folded)
             session.measure(folded if isinstance(folded, Folded) else None, self.rules.current.config.bounds)
+        if isinstance(folded, Unknown):
+            self.unknown += 1
+            self.settled += folded.settled
+            return
         if not isinstance(folded, Folded):
             self._add_dead_letter(record, folded.reason)
             return
@@ -347,7 +353,7 @@ class _Batch:
         return session.room >= 0 and session.resolved_room >= 0
 
 
-def _encoded(folded: Folded | Rejected) -> list[Decided]:
+def _encoded(folded: Folded | Rejected | Unknown) -> list[Decided]:
     if not isinstance(folded, Folded) or not folded.decisions:
         return []
     return [Decided(decision=d, value=commands.encode(d)) for d in folded.decisions]

@@ -59,7 +59,11 @@ def event(row: TimelineRow) -> str:
 
 def aside(instance: ExplainedInstance) -> str:
     """A sentence about an instance; empty if it would only repeat the status."""
-    return "" if instance.says == instance.status else instance.says
+    if instance.says == instance.status:
+        return ""
+    if instance.due_us is not None:
+        return f"{instance.says}; due {seconds(instance.due_us)}"
+    return instance.says
 
 
 def unless(leaf: UnlessLeaf, status: Status) -> str:

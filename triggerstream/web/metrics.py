@@ -188,6 +188,11 @@ WORKER = (
         _done(lambda done: done.forgotten_ids),
     ),
     Figure(
+        "unknown_session_events_total",
+        "Outcomes, orders and timers for sessions of which nothing is known.",
+        _done(lambda done: done.unknown),
+    ),
+    Figure(
         "rehomed_total", "Records moved to the partition of their session.", _done(lambda done: done.rehomed)
     ),
     Figure("checkpoints_total", "Transactions committed.", _done(lambda done: done.checkpoints)),

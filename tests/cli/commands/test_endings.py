@@ -136,3 +136,12 @@ def test_without_an_engine_the_order_waits_in_the_log(cli: Cli, tmp_path: Path) 
     with running_engine(tmp_path / "state") as engine:
         engine.append("w", trigger("other"))
         assert cli("sessions", "show", "s", "--json").row()["seen"] == []
+
+
+def test_sessions_that_are_known_are_ended_beside_one_that_is_not(cli: Cli, engine: RunningEngine) -> None:
+    engine.append("s", trigger("module1"))
+    engine.append("w", trigger("module1"))
+    ran = cli("sessions", "erase", "s", "nobody", "w", "s")
+    assert (ran.status, ran.out) == (1, "s: erased\nw: erased\n")
+    assert ran.err == "nobody: nothing is known of this session\n"
+    assert [row["session"] for row in cli("sessions", "list", "--json").rows()] == ["s", "w"]

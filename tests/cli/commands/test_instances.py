@@ -78,7 +78,7 @@ def test_resend_hands_the_same_command_over_once_more(cli: Cli, engine: RunningE
         (["replay", "s", "t_process#0"], "only a failed one is replayed"),
         (["cancel", "s", "t_process#7"], "no instance t_process#7"),
         (["resend", "s", "nope#0"], "no instance of task nope"),
-        (["skip", "nobody", "t#0"], "no instance of task t"),
+        (["skip", "nobody", "t#0"], "nothing is known of this session"),
     ],
 )
 def test_an_order_that_does_not_apply_is_the_answer_no_with_its_reason(

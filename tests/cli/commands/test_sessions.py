@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,27 @@ def test_a_session_that_was_erased_has_no_last_event(cli: Cli, engine: RunningEn
     listed = cli("sessions", "list").out
     assert "erased" in listed
     assert "1970" not in listed
+    for command in (("show", "a-waits"), ("explain", "a-waits")):
+        assert cli("sessions", *command, "--json").row()["clock"] is None
+    first = next(row for row in cli("sessions", "list", "--json").rows() if row["session"] == "a-waits")
+    assert first["clock"] is None
+
+
+def test_a_retry_that_waits_says_until_when_and_the_attempt_before_keeps_its_error(
+    cli: Cli, engine: RunningEngine
+) -> None:
+    tasks = {"t": {"after": ["x"], "run": "app.t", "retry": {"max": 2, "backoff": "1d"}}}
+    engine.apply(json.dumps(tasks))
+    engine.append("d-delayed", trigger("x"))
+    command = engine.commands(3)[-1]
+    engine.append(
+        "d-delayed", Failed(instance=command.instance, command=command.id, error="OSError: mail is away")
+    )
+    (task,) = cli("sessions", "explain", "d-delayed", "--json").row()["tasks"]
+    due = task["instances"][1]["due"][:19].replace("T", " ")
+    out = " ".join(cli("sessions", "explain", "d-delayed").out.split())
+    assert f"t#1 delayed waits to be tried again; due {due}Z" in out
+    assert out.index("t#0 replayed") < out.index("failed: OSError: mail is away") < out.index("t#1 delayed")
 
 
 def test_explain_shows_triggers_that_no_task_uses(cli: Cli, engine: RunningEngine) -> None:

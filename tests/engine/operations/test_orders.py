@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -24,7 +24,7 @@ from triggerstream.core.ids import AppId, ConfigHash, InstanceId, SessionId, Tas
 from triggerstream.core.projections import explain
 from triggerstream.core.state import Instance, Sent, SessionState, Status, TaskRecord
 from triggerstream.engine.embedded.engine import EmbeddedEngine
-from triggerstream.engine.operations.following import LogPosition
+from triggerstream.engine.operations.following import PAGE, LogPosition
 from triggerstream.engine.operations.orders import (
     Addressed,
     Answer,
@@ -37,7 +37,7 @@ from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.engine.queries.inspector import give_order, target_shown
 from triggerstream.engine.rows import DeadLetterRow, SessionRow
 from triggerstream.wire.events import encode
-from triggerstream.wire.records import NewRecord
+from triggerstream.wire.records import NewRecord, Record
 
 APP, S = AppId("app"), SessionId("s")
 T0, T1 = InstanceId("t#0"), InstanceId("t#1")
@@ -100,10 +100,24 @@ class FailingReader(MemoryReader):
 
     broken = False
 
-    async def session(self, session: SessionId) -> SessionRow | None:
+    calls = 0
+    """Calls of methods that read anything, since the start."""
+
+    async def some(self, sessions: Collection[SessionId]) -> Mapping[SessionId, SessionRow]:
+        self.calls += 1
         if self.broken:
             raise LogError("the store is gone")
-        return await super().session(session)
+        return await super().some(sessions)
+
+    async def records(self, *, after: int = -1, limit: int = 50, partition: int = 0) -> Sequence[Record]:
+        self.calls += 1
+        return await super().records(after=after, limit=limit, partition=partition)
+
+    async def dead_letters_at(
+        self, offsets: Collection[int], *, partition: int = 0
+    ) -> Mapping[int, DeadLetterRow]:
+        self.calls += 1
+        return await super().dead_letters_at(offsets, partition=partition)
 
 
 @dataclass
@@ -228,8 +242,31 @@ async def test_an_order_that_is_refused(
 async def test_an_order_for_a_session_of_which_nothing_is_known(world: World, entrance: Entrance) -> None:
     assert await given(entrance, world, Skip(instance=T0)) == (
         (True, False, None, None),
-        "the session has no instance of task t",
+        "nothing is known of this session",
     )
+    assert await world.reader.session(S) is None
+
+
+async def test_orders_by_the_hundred_are_answered_by_one_pass_over_the_partition(world: World) -> None:
+    known = [SessionId(f"s{number}") for number in range(500)]
+    await world.log.append([NewRecord(key=one.encode(), value=encode(fire("a"))) for one in known])
+    await world.engine.reached(len(world.database.records))
+    orders: list[Addressed] = []
+    for number, session in enumerate([*known, *(SessionId(f"nobody{number}") for number in range(100))]):
+        cancel = Cancel(instance=InstanceId("u#0"), reason=str(number), generation=0)
+        orders += [
+            Addressed(session=session, order=cancel),
+            Addressed(session=session, order=Erase(generation=0)),
+        ]
+    world.reader.calls = 0
+    answers = await give(world.log, world.reader, orders, wait_s=60)
+    assert [answer.to for answer in answers] == orders
+    assert {(answer.folded, answer.reason) for answer in answers[1000:]} == {
+        (True, "nothing is known of this session")
+    }
+    assert {answer.applied for answer in answers[1:1000:2]} == {True}
+    pages = -(-len(orders) // PAGE)
+    assert world.reader.calls <= pages + 3
 
 
 @both_entrances

@@ -31,6 +31,7 @@ def test_each_figure_is_the_sum_over_all_checkpoints() -> None:
         prevented=5,
         unused=8,
         forgotten_ids=7,
+        unknown=4,
         rehomed=(NewRecord(key=None, value=b""),) * 6,
     )
     counters = Counters()
@@ -43,5 +44,6 @@ def test_each_figure_is_the_sum_over_all_checkpoints() -> None:
         assert counters.prevented == 5 * times
         assert counters.unused == 8 * times
         assert counters.forgotten_ids == 7 * times
+        assert counters.unknown == 4 * times
         assert counters.rehomed == 6 * times
     assert (counters.checkpoints, counters.batches) == (3, 21)

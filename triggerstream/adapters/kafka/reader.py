@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,9 +99,19 @@ class KafkaReader:
         return self._partitions
 
     async def session(self, session: SessionId) -> SessionRow | None:
-        copy = await self._caught_up(await self.partition(session))
-        value = copy.entries.get(_key(session))
-        return None if value is None else self._row(copy, session, value)
+        return (await self.some([session])).get(session)
+
+    async def some(self, sessions: Collection[SessionId]) -> Mapping[SessionId, SessionRow]:
+        by_partition: dict[int, list[SessionId]] = {}
+        for session in sessions:
+            by_partition.setdefault(await self.partition(session), []).append(session)
+        rows = {}
+        for partition, wanted in by_partition.items():
+            copy = await self._caught_up(partition)
+            for session in wanted:
+                if (value := copy.entries.get(_key(session))) is not None:
+                    rows[session] = self._row(copy, session, value)
+        return rows
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
@@ -138,25 +148,27 @@ class KafkaReader:
         rows = [_letter(record, partitions=count, log=self._topics.events) for record in found]
         return sorted(rows, key=lambda row: row.number)[:limit]
 
-    async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:
-        record = await self.record(offset, partition=partition)
-        if record is None:
-            return None
+    async def dead_letters_at(
+        self, offsets: Collection[int], *, partition: int = 0
+    ) -> Mapping[int, DeadLetterRow]:
+        found: dict[int, DeadLetterRow] = {}
+        first = await self.records(after=min(offsets) - 1, limit=1, partition=partition) if offsets else []
+        if not first:
+            return found
         place = TopicPartition(self._topics.dead_letters, partition)
         async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-            since = (await self._started().offsets_for_times({place: record.arrival_us // 1000}))[place]
+            since = (await self._started().offsets_for_times({place: first[0].arrival_us // 1000}))[place]
         if since is None:
-            return None
-        found: list[DeadLetterRow] = []
+            return found
 
         def take(record: Any) -> bool:  # noqa: ANN401 - aiokafka is not typed
             row = _letter(record, partitions=self._partitions, log=self._topics.events)
-            if row.offset == offset and row.left_out is None:
-                found.append(row)
-            return bool(found)
+            if row.offset is not None and row.offset in offsets and row.left_out is None:
+                found.setdefault(row.offset, row)
+            return len(found) == len(offsets)
 
         await self._read(place.topic, partition, since.offset, take)
-        return found[0] if found else None
+        return found
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:
         copy = await self._caught_up(partition)

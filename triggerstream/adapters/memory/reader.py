@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from triggerstream.adapters.memory.database import MemoryDatabase, outbox_rows
 from triggerstream.core.errors import UsageError
@@ -26,9 +26,17 @@ class MemoryReader:
         return 1
 
     async def session(self, session: SessionId) -> SessionRow | None:
-        _check(session)
-        stored = self._database.sessions.get(session)
-        return None if stored is None else SessionRow(id=session, state=stored.state, due_us=stored.due_us)
+        return (await self.some([session])).get(session)
+
+    async def some(self, sessions: Collection[SessionId]) -> Mapping[SessionId, SessionRow]:
+        for session in sessions:
+            _check(session)
+        known = self._database.sessions
+        return {
+            session: SessionRow(id=session, state=known[session].state, due_us=known[session].due_us)
+            for session in sessions
+            if session in known
+        }
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
@@ -46,9 +54,17 @@ class MemoryReader:
     async def dead_letters(self, *, after: int = 0, limit: int = 50) -> Sequence[DeadLetterRow]:
         return [letter for letter in self._database.dead_letters if letter.number > after][:limit]
 
-    async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
-        letters = (letter for letter in self._database.dead_letters if letter.offset == offset)
-        return next((letter for letter in letters if letter.left_out is None), None)
+    async def dead_letters_at(
+        self,
+        offsets: Collection[int],
+        *,
+        partition: int = 0,  # noqa: ARG002 - there is one
+    ) -> Mapping[int, DeadLetterRow]:
+        return {
+            letter.offset: letter
+            for letter in self._database.dead_letters
+            if letter.offset is not None and letter.offset in offsets and letter.left_out is None
+        }
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
         return self._database.configurations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,9 @@ _T = TypeVar("_T")
 
 _BEYOND = "\U0010ffff"
 """No text that begins with a prefix comes after the prefix with this code point, which no character has."""
+
+_VALUES = 500
+"""Values in the list of one query: SQLite before 3.32 takes at most 999."""
 
 _DEAD_LETTERS = """
 SELECT d.number, d.at_us, d.offset, d.left_out, coalesce(d.key, l.key), coalesce(d.value, l.value),
@@ -51,8 +54,11 @@ class SqliteReader:
         return 1
 
     async def session(self, session: SessionId) -> SessionRow | None:
-        rows = await self._all("SELECT id, state, due_us FROM sessions WHERE id = ?", session)
-        return _session_row(rows[0], self._decoder) if rows else None
+        return (await self.some([session])).get(session)
+
+    async def some(self, sessions: Collection[SessionId]) -> Mapping[SessionId, SessionRow]:
+        rows = await self._all_of("SELECT id, state, due_us FROM sessions WHERE id IN ({})", sessions)
+        return {row[0]: _session_row(row, self._decoder) for row in rows}
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
@@ -70,10 +76,14 @@ class SqliteReader:
         rows = await self._all(f"{_DEAD_LETTERS} WHERE d.number > ? ORDER BY d.number LIMIT ?", after, limit)
         return [_dead_letter_row(row) for row in rows]
 
-    async def dead_letter(self, offset: int, *, partition: int = 0) -> DeadLetterRow | None:  # noqa: ARG002 - there is one
-        query = f"{_DEAD_LETTERS} WHERE d.offset = ? AND d.left_out = ?"
-        rows = await self._all(query, offset, NOT_LEFT_OUT)
-        return _dead_letter_row(rows[0]) if rows else None
+    async def dead_letters_at(
+        self,
+        offsets: Collection[int],
+        *,
+        partition: int = 0,  # noqa: ARG002 - there is one
+    ) -> Mapping[int, DeadLetterRow]:
+        query = f"{_DEAD_LETTERS} WHERE d.left_out = {NOT_LEFT_OUT} AND d.offset IN ({{}})"
+        return {row[2]: _dead_letter_row(row) for row in await self._all_of(query, offsets)}
 
     async def configurations(self, *, partition: int = 0) -> Sequence[ConfigurationText]:  # noqa: ARG002 - there is one
         return await self._read(read_configurations)
@@ -121,6 +131,19 @@ class SqliteReader:
 
     async def _all(self, query: str, *parameters: str | int) -> list[Any]:
         return await self._read(lambda connection: connection.execute(query, parameters).fetchall())
+
+    async def _all_of(self, query: str, values: Collection[str] | Collection[int]) -> list[Any]:
+        """The rows of ``query``, in which ``{}`` stands for the list of ``values``."""
+        wanted = list(values)
+
+        def read(connection: sqlite3.Connection) -> list[Any]:
+            rows: list[Any] = []
+            for at in range(0, len(wanted), _VALUES):
+                some = wanted[at : at + _VALUES]
+                rows += connection.execute(query.format(", ".join("?" * len(some))), some).fetchall()
+            return rows
+
+        return await self._read(read)
 
     async def _read(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
         def run() -> _T:

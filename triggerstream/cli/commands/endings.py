@@ -67,35 +67,47 @@ def export(*, session: str, at: str) -> None:
         return count
 
     if not run(work()):
-        _unknown(session)
+        from triggerstream.engine.operations.orders import UNKNOWN_SESSION
+
+        print_line(f"{session}: {UNKNOWN_SESSION}", err=True)
+        sys.exit(1)
 
 
 def _end(
     order: Callable[[], Close | Erase], sessions: tuple[str, ...], *, wait_s: float, at: str, as_json: bool
 ) -> None:
+    from triggerstream.engine.operations.orders import UNKNOWN_SESSION
+
     async def work() -> list[Answer]:
         from triggerstream.engine.operations.orders import Addressed, address, give, target_in
         from triggerstream.engine.queries.unfolded import unfolded
 
+        names = [SessionId(name) for name in dict.fromkeys(sessions)]
         orders: list[Addressed] = []
         async with reading(at) as reader:
-            for name in sessions:
-                session = SessionId(name)
-                row = await reader.session(session)
+            rows = await reader.some(names)
+            for session in names:
+                row = rows.get(session)
                 if row is None and not await unfolded(reader, [await reader.partition(session)]):
-                    _unknown(name)
+                    unknown.append(session)
+                    continue
                 target = target_in(None if row is None else row.known())
                 orders.append(address(session, order(), target))
+            if not orders:
+                return []
             async with appending(at) as log:
                 return await give(log, reader, orders, wait_s=wait_s)
 
+    unknown: list[SessionId] = []
     answers = run(work())
     for answer in answers:
         if as_json:
             json_line(answer_fields(answer))
         else:
             print_line(f"{answer.to.session}: {_outcome(answer)}", err=answer.applied is not True)
-    if not all(answer.applied for answer in answers):
+    for session in unknown:
+        print_line(f"{session}: {UNKNOWN_SESSION}", err=True)
+    if unknown or not all(answer.applied for answer in answers):
         sys.exit(1)
 
 
@@ -105,10 +117,3 @@ def _outcome(answer: Answer) -> str:
     if not answer.applied:
         return f"not done: {answer.reason}"
     return "closed" if isinstance(answer.to.order, Close) else "erased"
-
-
-def _unknown(session: str) -> None:
-    from triggerstream.engine.operations.orders import UNKNOWN_SESSION
-
-    print_line(f"{session}: {UNKNOWN_SESSION}", err=True)
-    sys.exit(1)

@@ -227,6 +227,8 @@ def tree(found: ExplainedSession) -> Tree:
                 node.add(_leaf(leaf))
             for blocker in instance.unless or ():
                 node.add(_unless(blocker, instance.status))
+            if instance.error is not None and instance.status is not Status.FAILED:
+                node.add(text(f"failed: {instance.error}", "red"))
             if instance.result is not None:
                 node.add(text(f"returned {brief(instance.result)}"))
     if not found.tasks:

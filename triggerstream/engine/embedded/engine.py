@@ -57,6 +57,8 @@ class EmbeddedCounters:
     """Triggers that no task of the configuration in force used."""
     forgotten_ids: int = 0
     """Events whose repetition is no longer noticed (``$bounds.digests``)."""
+    unknown: int = 0
+    """Outcomes, orders and timers for sessions of which nothing is known."""
     timers: int = 0
     touches: int = 0
 
@@ -285,6 +287,7 @@ class EmbeddedEngine:
         counters.prevented += checkpoint.prevented
         counters.unused += checkpoint.unused
         counters.forgotten_ids += checkpoint.forgotten_ids
+        counters.unknown += checkpoint.unknown
 
     def _resolve_waiting(self) -> None:
         still = []

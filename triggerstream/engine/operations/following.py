@@ -47,7 +47,8 @@ async def append(
     """
     partitions = {one.partition for one in records}
     ends = {number: (await reader.progress(partition=number)).end for number in partitions}
-    await log.append([one.record for one in records])
+    for at in range(0, len(records), PAGE):
+        await log.append([one.record for one in records[at : at + PAGE]])
     found: dict[int, dict[_T, int]] = {}
     for number, end in ends.items():
         wanted = {one.identity for one in records if one.partition == number}

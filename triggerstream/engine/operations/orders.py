@@ -7,9 +7,9 @@ Both entrances address an order to the session as it is (:func:`address`), appen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import uuid4
 
 from msgspec import structs
@@ -20,7 +20,6 @@ from triggerstream.core.ids import InstanceId, SessionId, instance_id, split_ins
 from triggerstream.core.orders import ORDERS
 from triggerstream.core.state import Instance, SessionState
 from triggerstream.engine.operations.following import (
-    PAGE,
     Appended,
     LogPosition,
     append,
@@ -28,6 +27,7 @@ from triggerstream.engine.operations.following import (
     wait_until_folded,
 )
 from triggerstream.engine.ports import Log, Reader
+from triggerstream.engine.rows import SessionRow
 from triggerstream.wire.events import check_session, decode, encode
 from triggerstream.wire.records import NewRecord, Record
 
@@ -94,17 +94,24 @@ class Answer:
     clone: str | None = None
 
 
+Given: TypeAlias = tuple[Addressed, LogPosition]
+"""An order that is in the log, and its position."""
+
+
 class SessionSource(Protocol):
-    """Port: where the outcome of an order is read. Any method raises LogError or UsageError if it fails."""
+    """Port: where the outcomes of orders are read. Any method raises LogError or UsageError if it fails."""
 
     async def progress(self, partition: int) -> int:
         """The next offset of ``partition`` that its engine will fold."""
 
-    async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
-        """The session after the order at ``offset``; None if it is unknown."""
+    async def after(self, given: Sequence[Given]) -> list[SessionAfter | str | None]:
+        """The session of each order after it, in their order.
 
-    async def dead_letter(self, position: LogPosition) -> str | None:
-        """The reason why the record at ``position`` became a dead letter; None if it did not."""
+        None: the session is not known; a text says why it cannot be read.
+        """
+
+    async def dead_letters(self, positions: Sequence[LogPosition]) -> Mapping[LogPosition, str]:
+        """The records at ``positions`` that became dead letters, each with the reason."""
 
 
 def named_order(name: str, instance: InstanceId, *, reason: str, by: str) -> Order:
@@ -188,25 +195,29 @@ async def give(log: Log, reader: Reader, orders: Sequence[Addressed], *, wait_s:
         DecodeError: an order is not a valid event.
     """
     deadline = asyncio.get_running_loop().time() + wait_s
-    source = ReaderSource(reader)
-    answers: list[Answer] = []
-    for at in range(0, len(orders), PAGE):
-        some = orders[at : at + PAGE]
-        positions = await append_orders(log, reader, some)
-        answers += await outcomes(source, list(zip(some, positions, strict=True)), deadline=deadline)
-    return answers
+    positions = await append_orders(log, reader, orders)
+    given = list(zip(orders, positions, strict=True))
+    return await outcomes(ReaderSource(reader), given, deadline=deadline)
 
 
-async def outcomes(
-    source: SessionSource, given: Sequence[tuple[Addressed, LogPosition]], *, deadline: float
-) -> list[Answer]:
+async def outcomes(source: SessionSource, given: Sequence[Given], *, deadline: float) -> list[Answer]:
     """The outcomes of orders that are in the log, in their order, once folded or after ``deadline``.
 
-    The orders are durable, so an error of ``source`` is part of an answer and not raised.
+    The sessions, and the dead letters, of each partition are read once, however many orders there are. The
+    orders are durable, so an error of ``source`` is part of an answer and not raised.
     """
     last = last_positions(position for _, position in given)
-    reached = {number: await _reach(source, position, deadline) for number, position in last.items()}
-    return [await _answer(source, to, position, reached[position.partition]) for to, position in given]
+    answers: dict[LogPosition, Answer] = {}
+    for number, position in last.items():
+        here = [one for one in given if one[1].partition == number]
+        reached = await _reach(source, position, deadline)
+        if isinstance(reached, str):
+            answers |= {at: _unfolded(to, at, reason=reached) for to, at in here}
+            continue
+        answers |= {at: _unfolded(to, at) for to, at in here if at.offset >= reached}
+        for answer in await _folded(source, [one for one in here if one[1].offset < reached]):
+            answers[answer.position] = answer
+    return [answers[position] for _, position in given]
 
 
 async def _reach(source: SessionSource, position: LogPosition, deadline: float) -> int | str:
@@ -217,16 +228,38 @@ async def _reach(source: SessionSource, position: LogPosition, deadline: float) 
         return str(exc)
 
 
-async def _answer(source: SessionSource, to: Addressed, position: LogPosition, reached: int | str) -> Answer:
-    if isinstance(reached, str):
-        return Answer(to=to, position=position, folded=False, applied=None, reason=reached)
-    if reached <= position.offset:
-        return Answer(to=to, position=position, folded=False, applied=None)
+def _unfolded(to: Addressed, position: LogPosition, *, reason: str | None = None) -> Answer:
+    return Answer(to=to, position=position, folded=False, applied=None, reason=reason)
+
+
+async def _folded(source: SessionSource, given: Sequence[Given]) -> list[Answer]:
+    """The outcomes of orders of one partition that are folded."""
     try:
-        after = await source.after(to, position.offset)
-        applied, reason = await _outcome(source, to, position, after)
+        sessions = await source.after(given)
+        # A dead letter is in no timeline.
+        unlisted = [
+            position
+            for (_, position), after in zip(given, sessions, strict=True)
+            if after is None or (isinstance(after, SessionAfter) and not after.listed)
+        ]
+        letters = await source.dead_letters(unlisted) if unlisted else {}
     except (LogError, UsageError) as exc:
-        return Answer(to=to, position=position, folded=True, applied=None, reason=str(exc))
+        return [
+            Answer(to=to, position=position, folded=True, applied=None, reason=str(exc))
+            for to, position in given
+        ]
+    return [
+        _answer(to, position, after, letters.get(position))
+        for (to, position), after in zip(given, sessions, strict=True)
+    ]
+
+
+def _answer(
+    to: Addressed, position: LogPosition, after: SessionAfter | str | None, buried: str | None
+) -> Answer:
+    if isinstance(after, str):
+        return Answer(to=to, position=position, folded=True, applied=None, reason=after)
+    applied, reason = _outcome(to, after, buried)
     return Answer(
         to=to,
         position=position,
@@ -238,13 +271,10 @@ async def _answer(source: SessionSource, to: Addressed, position: LogPosition, r
     )
 
 
-async def _outcome(
-    source: SessionSource, to: Addressed, position: LogPosition, after: SessionAfter | None
-) -> tuple[bool | None, str | None]:
-    """The outcome of a folded order: whether it applied, and why not. A dead letter is in no timeline."""
+def _outcome(to: Addressed, after: SessionAfter | None, buried: str | None) -> tuple[bool | None, str | None]:
+    """The outcome of a folded order: whether it applied, and why not; ``buried``: it is a dead letter."""
     if after is not None and after.listed:
         return after.refusal is None, after.refusal
-    buried = await source.dead_letter(position)
     if buried is not None:
         return False, buried
     if after is None:
@@ -264,13 +294,26 @@ class ReaderSource:
     async def progress(self, partition: int) -> int:
         return (await self._reader.progress(partition=partition)).offset
 
-    async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
-        row = await self._reader.session(to.session)
-        return None if row is None else after_in(row.known(), to.instance, offset)
+    async def after(self, given: Sequence[Given]) -> list[SessionAfter | str | None]:
+        rows = await self._reader.some({to.session for to, _ in given})
+        return [_after_row(rows.get(to.session), to, position) for to, position in given]
 
-    async def dead_letter(self, position: LogPosition) -> str | None:
-        letter = await self._reader.dead_letter(position.offset, partition=position.partition)
-        return None if letter is None else letter.reason
+    async def dead_letters(self, positions: Sequence[LogPosition]) -> Mapping[LogPosition, str]:
+        found: dict[LogPosition, str] = {}
+        for number in {position.partition for position in positions}:
+            offsets = {position.offset for position in positions if position.partition == number}
+            letters = await self._reader.dead_letters_at(offsets, partition=number)
+            found |= {LogPosition(number, offset): letter.reason for offset, letter in letters.items()}
+        return found
+
+
+def _after_row(row: SessionRow | None, to: Addressed, position: LogPosition) -> SessionAfter | str | None:
+    if row is None:
+        return None
+    try:
+        return after_in(row.known(), to.instance, position.offset)
+    except (LogError, UsageError) as exc:
+        return str(exc)
 
 
 def after_in(state: SessionState, instance: InstanceId | None, offset: int) -> SessionAfter:

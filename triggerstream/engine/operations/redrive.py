@@ -147,16 +147,19 @@ async def _redrive(log: Log, reader: Reader, ready: Sequence[Ready], deadline: f
         number: await wait_until_folded(progress, position, deadline=deadline)
         for number, position in last_positions(positions).items()
     }
+    letters = {
+        number: await reader.dead_letters_at(
+            {offset for at, offset in positions if at == number and offset < after}, partition=number
+        )
+        for number, after in reached.items()
+    }
     return [
-        await _answer(reader, one, offset, reached=reached[number])
+        _answer(one, offset, reached=reached[number], letter=letters[number].get(offset))
         for one, (number, offset) in zip(ready, positions, strict=True)
     ]
 
 
-async def _answer(reader: Reader, one: Ready, offset: int, *, reached: int) -> Redriven:
-    letter = None
-    if reached > offset:
-        letter = await reader.dead_letter(offset, partition=one.partition)
+def _answer(one: Ready, offset: int, *, reached: int, letter: DeadLetterRow | None) -> Redriven:
     return Redriven(
         number=one.number,
         folded=None if reached <= offset else letter is None,

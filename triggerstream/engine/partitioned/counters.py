@@ -24,6 +24,8 @@ class Counters:
     """Triggers that no task of the configuration in force used."""
     forgotten_ids: int = 0
     """Events whose repetition is no longer noticed (``$bounds.digests``)."""
+    unknown: int = 0
+    """Outcomes, orders and timers for sessions of which nothing is known."""
     rehomed: int = 0
     checkpoints: int = 0
     took: Durations = field(default_factory=Durations)
@@ -44,4 +46,5 @@ class Counters:
             self.prevented += checkpoint.prevented
             self.unused += checkpoint.unused
             self.forgotten_ids += checkpoint.forgotten_ids
+            self.unknown += checkpoint.unknown
             self.rehomed += len(checkpoint.rehomed)

@@ -48,8 +48,8 @@ class ReaderStates:
         return [(row.id, row.state) for row in rows]
 
     async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
-        rows = [await self._reader.session(session) for session in sessions]
-        return {row.id: row.state for row in rows if row is not None}
+        rows = await self._reader.some(sessions)
+        return {session: row.state for session, row in rows.items()}
 
 
 class EmbeddedInspector:
@@ -130,7 +130,7 @@ class EmbeddedInspector:
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
-        return await self._orders.dead_letter(position)
+        return (await self._orders.dead_letters([position])).get(position)
 
     async def progress(self, partition: int) -> int:
         return await self._orders.progress(partition)

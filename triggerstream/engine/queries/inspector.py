@@ -7,21 +7,21 @@ for a session of another one raises :class:`ElsewhereError`, and the caller asks
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec import structs
 
 from triggerstream.core.answers import ExplainedSession, Instant, ListedSession, SessionsPage
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import InstanceId, SessionId
 from triggerstream.core.listing import Filter, count, failures
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import NoEffect
 from triggerstream.core.tasks import AppliedConfiguration, Rules
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed, Answer, SessionAfter, Target, outcomes
+from triggerstream.engine.operations.orders import Addressed, Answer, Given, SessionAfter, Target, outcomes
 from triggerstream.engine.queries.answers import (
     DeadLettersPage,
     Overview,
@@ -108,12 +108,20 @@ class InspectorSource:
     async def progress(self, partition: int) -> int:
         return await self._inspector.progress(partition)
 
-    async def after(self, to: Addressed, offset: int) -> SessionAfter | None:
-        found = await self._inspector.session(to.session)
-        return None if found is None else after_shown(found, to.instance, offset)
+    async def after(self, given: Sequence[Given]) -> list[SessionAfter | str | None]:
+        answers: list[SessionAfter | str | None] = []
+        for to, position in given:
+            try:
+                found = await self._inspector.session(to.session)
+            except (LogError, UsageError) as exc:
+                answers.append(str(exc))
+            else:
+                answers.append(None if found is None else after_shown(found, to.instance, position.offset))
+        return answers
 
-    async def dead_letter(self, position: LogPosition) -> str | None:
-        return await self._inspector.dead_letter(position)
+    async def dead_letters(self, positions: Sequence[LogPosition]) -> Mapping[LogPosition, str]:
+        found = [(position, await self._inspector.dead_letter(position)) for position in positions]
+        return {position: reason for position, reason in found if reason is not None}
 
 
 async def give_order(inspector: Inspector, to: Addressed, *, wait_s: float = ORDER_WAIT_S) -> Answer:

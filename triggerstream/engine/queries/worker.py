@@ -191,7 +191,7 @@ class WorkerInspector:
         return letters(await self._reader.dead_letters(after=after, limit=limit), limit=limit)
 
     async def dead_letter(self, position: LogPosition) -> str | None:
-        return await self._orders.dead_letter(position)
+        return (await self._orders.dead_letters([position])).get(position)
 
     async def progress(self, partition: int) -> int:
         owned = self._owner.partitions.get(partition)

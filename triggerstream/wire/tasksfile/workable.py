@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from triggerstream.core.events import Event, Trigger
 from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, ConfigHash, SessionId, TriggerName
-from triggerstream.core.results import Rejected
+from triggerstream.core.results import Folded, Rejected
 from triggerstream.core.similar_names import invisible_characters
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Bounds, Configuration, Rules, Task
@@ -131,5 +131,6 @@ def _refusal(config: Configuration, triggers: Sequence[TriggerName]) -> str | No
         folded = step(rules, state, replace(event, offset=offset, type=name, body=body), sizes=_SIZES)
         if isinstance(folded, Rejected):
             return folded.reason
-        state = folded.state
+        if isinstance(folded, Folded):
+            state = folded.state
     return None
