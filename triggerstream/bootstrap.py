@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, assert_never
@@ -12,7 +12,7 @@ from triggerstream import variables
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.core.tasks import Configuration
+from triggerstream.core.tasks import Configuration, Task
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.engine.queries.index import Index
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from triggerstream.supervision.child import Supervision
     from triggerstream.web.view import PageSettings
     from triggerstream.wire.signature import ControlKeys
+    from triggerstream.wire.tasksfile import Parameters
 
 _HEARTBEAT_S = 3.0
 
@@ -376,6 +377,25 @@ def celery_app(broker: str) -> Any:  # noqa: ANN401 - as below
     from triggerstream.adapters.celery.bare import app_at
 
     return app_at(broker)
+
+
+def celery_parameters(
+    app: Any,  # noqa: ANN401 - as below
+) -> dict[str, Parameters | None]:
+    """The keyword arguments that each task of a Celery app takes, by its name."""
+    from triggerstream.adapters.celery.inventory import parameters_of_tasks
+
+    return parameters_of_tasks(app)
+
+
+def celery_queues(
+    app: Any,  # noqa: ANN401 - as below
+    tasks: Iterable[Task],
+) -> list[str]:
+    """The queues that the routes of a Celery app can choose, for its own tasks and for those of a file."""
+    from triggerstream.adapters.celery.inventory import queues_of_routes
+
+    return queues_of_routes(app, tasks)
 
 
 def dispatcher(

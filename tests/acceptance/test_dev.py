@@ -89,7 +89,8 @@ def test_it_goes_on_where_it_was_after_a_kill(project: Project) -> None:
 
 
 LEAVING_OUT = """{
-  "$bounds": {"unresolvedInstances": 1},
+  "$bounds": {"unresolvedInstances": 2},
+  "t_open": {"after": ["module4Received", "never"], "run": "my_app.tasks.ProcessStepData"},
   "t_page": {
     "after": ["module4Received"],
     "andEvery": "module1Received",
@@ -113,7 +114,7 @@ def test_a_task_whose_followers_a_bound_leaves_out_runs_once_however_often_it_is
             instances = wait_until(
                 lambda: finished_page(project), within_s=60, what="t_page#0 is not finished"
             )
-            assert instances == {"t_page#0": "finished"}
+            assert instances == {"t_open#0": "unstarted", "t_page#0": "finished"}
             # What the session does not need ends before a task that was handed over again would: both
             # go through one worker, one after the other.
             other = f"other{start}"
@@ -287,6 +288,46 @@ def test_a_queue_that_the_file_names_is_consumed_also_when_it_is_new(project: Pr
         project.fire_both("s")
         running.wait_for_lines("finished")
     assert project.ran() == ["s"]
+
+
+ROUTED = """
+from celery import Celery
+
+app = Celery("routed")
+app.conf.task_routes = {"routed.*": {"queue": "by-route"}}
+
+
+@app.task(name="routed.process")
+def process(module1Received, module4Received):
+    raise ValueError("no steps")
+"""
+
+
+def test_mistakes_are_found_when_a_file_is_applied_and_routed_queues_are_consumed(project: Project) -> None:
+    (project.place / "routed.py").write_text(ROUTED)
+    task = '{"t": {"after": ["module1Received", "module4Received"], "run": "routed.process"}}'
+    project.tasks.write_text(task.replace("routed.process", "routed.proces"))
+    with dev(project, str(project.tasks), "--celery", "routed") as running:
+        (warned,) = running.wait_for_lines("warnings")
+        (found,) = warned["findings"]
+        assert (found["code"], found["path"]) == ("unknown-task", "/t/run")
+        assert (
+            found["message"] == "the app routed has no task `routed.proces`: did you mean `routed.process`?"
+        )
+        project.tasks.write_text(task.replace('"module4Received"]', '"module4"]'))
+        (found, lacking) = running.wait_for_lines("warnings", 2)[1]["findings"]
+        assert (found["code"], found["path"]) == ("unexpected-argument", "/t/after/1")
+        assert (lacking["code"], lacking["path"]) == ("missing-argument", "/t/run")
+        project.tasks.write_text(task)
+        running.wait_for_lines("applied", 2)
+        project.fire_both("s")
+        (failed,) = running.wait_for_lines("failed")
+        assert failed["error"] == "ValueError: no steps"
+        assert len(running.lines_of("warnings")) == 2
+        wait_until(lambda: "ValueError: no steps" in running.errors(), within_s=30, what="the worker's line")
+    traceback = [line for line in running.errors().splitlines() if " File " in line]
+    assert traceback
+    assert all("routed.py" in line for line in traceback), "the application's frames only"
 
 
 def test_a_worker_that_dies_is_started_again(project: Project) -> None:

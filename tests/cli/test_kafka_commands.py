@@ -259,7 +259,8 @@ def test_dead_letters_are_redriven_once_they_can_be_folded(
 
 
 PAGES = """{
-  "$bounds": {"unresolvedInstances": 1},
+  "$bounds": {"unresolvedInstances": 2},
+  "t_open": {"after": ["page", "never"], "run": "app.open"},
   "t_page": {"after": [], "andEvery": "page", "run": "app.page"},
   "t_x": {"after": ["close"], "andEvery": "t_page", "run": "app.x"},
   "t_y": {"after": ["close"], "andEvery": "t_page", "run": "app.y"},
@@ -298,7 +299,7 @@ def test_what_outcomes_left_out_is_redriven_and_counts_once(
         session: (0, command) for session, command in commands.items()
     }
     assert all(row["value"]["data"] == {"of": row["session"]} for row in rows)
-    tasks.write_text(PAGES.replace("1}", "2}"))
+    tasks.write_text(PAGES.replace("2}", "3}"))
     assert cli("config", "apply", str(tasks), at=address).status == 0
     for _ in range(2):
         ran = cli("deadletters", "redrive", "--all", "--json", "--wait", "60", at=address)
@@ -306,6 +307,7 @@ def test_what_outcomes_left_out_is_redriven_and_counts_once(
     for session in sessions:
         instances = cli("sessions", "show", session, "--json", at=address).row()["instances"]
         assert {name: one["status"] for name, one in instances.items()} == {
+            "t_open#0": "unstarted",
             "t_page#0": "finished",
             "t_x#0": "unstarted",
             "t_y#0": "unstarted",

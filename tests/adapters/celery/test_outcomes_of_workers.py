@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +49,10 @@ async def test_a_task_that_raises_failed_with_type_message_and_traceback(shared:
     events = await shared.run(command("fail"))
     assert types(events) == ["started", "failed"]
     assert events[1]["data"]["error"] == "ValueError: no good"
-    assert 'raise ValueError("no good")' in events[1]["data"]["metadata"]["traceback"]
+    trace = events[1]["data"]["metadata"]["traceback"]
+    assert 'raise ValueError("no good")' in trace
+    files = [line.split('"')[1] for line in trace.splitlines() if line.startswith("  File ")]
+    assert [Path(file).name for file in files] == ["workerapp.py"], "neither Celery's frames nor ours"
 
 
 @pytest.mark.parametrize("kind", ["object", "nan", "big", "deep", "long", "surrogate", "key", "unreadable"])

@@ -147,3 +147,28 @@ def test_a_trigger_that_no_kept_session_has_seen_is_a_warning_where_an_address_i
             "`unsubscribed` [never-seen]"
         ),
     ]
+
+
+def test_a_file_is_compared_with_the_tasks_of_a_celery_app(
+    cli: Cli, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "checked_app.py").write_text(
+        "from celery import Celery\n"
+        "app = Celery('checked', set_as_current=False)\n"
+        "@app.task(name='app.process', shared=False)\n"
+        "def process(module1, modul4): pass\n"
+    )
+    file.write_text(SURVEY, encoding="utf-8")
+    ran = cli("config", "check", str(file), "--celery", "checked_app:app")
+    assert ran.status == 1
+    assert [line.rpartition(" ")[2] for line in ran.out.splitlines()[:-1]] == [
+        "[unexpected-argument]",
+        "[missing-argument]",
+        "[unknown-task]",
+    ]
+    assert "`app.process` takes no argument `module4`: did you mean `modul4`?" in ran.out
+    assert "the app checked_app:app has no task `app.mail`" in ran.out
+    ran = cli("config", "check", str(file), "--celery", "no_such_app")
+    assert (ran.status, ran.err.count("\n")) == (2, 1)

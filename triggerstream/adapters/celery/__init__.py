@@ -10,5 +10,7 @@ request    the worker's main process: revoked, expired, timed out, lost
 checks     settings under which a worker could lose a task
 worker     `install`: ties all of it to one Celery app
 task       `TriggerTask`
+tracebacks the application's frames of a traceback, without those around them
+inventory  the tasks of an app, and the queues that its routes can choose
 guards     claims on a command id: SQL and Redis/Valkey
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from msgspec.structs import replace
@@ -16,6 +15,7 @@ from triggerstream.adapters.celery.plain_values import (
     plain_object,
     valid_text,
 )
+from triggerstream.adapters.celery.tracebacks import format_user_traceback
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import (
     Failed,
@@ -133,8 +133,7 @@ def failed_with(delivery: Delivery, exc: BaseException) -> bytes:
         reason = FailureReason.WORKER_LOST
     elif isinstance(exc, TimeLimitExceeded):
         reason = FailureReason.TIME_LIMIT
-    trace = "".join(traceback.format_exception(exc))
-    return failed(delivery, describe(exc), reason=reason, trace=trace)
+    return failed(delivery, describe(exc), reason=reason, trace=format_user_traceback(exc))
 
 
 def not_reportable(delivery: Delivery, exc: NotReportableError) -> bytes:

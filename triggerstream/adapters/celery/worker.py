@@ -25,6 +25,7 @@ from triggerstream.adapters.celery.reporting import Reporter
 from triggerstream.adapters.celery.republish import Republisher
 from triggerstream.adapters.celery.request import report_rejected, reporting_request
 from triggerstream.adapters.celery.task import TriggerTask, accepted_kwargs
+from triggerstream.adapters.celery.tracebacks import show_user_tracebacks
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.events import FailureReason
 from triggerstream.engine.ports import OutcomeLog
@@ -102,6 +103,7 @@ class _Installed:
             wrong = could_lose(self.app, prefetch_multiplier=sender.prefetch_multiplier, allowed=allowed)
         if wrong is not None:
             _refuse(wrong)
+        show_user_tracebacks()
         for task in own_tasks(self.app):
             if _adopt(task, self.execution):
                 _take_messages(task, self.execution, self.redelivery)
@@ -111,6 +113,7 @@ class _Installed:
         here = get_current_app()
         if not self._is_ours(here):
             return
+        show_user_tracebacks()
         for task in own_tasks(here):
             if _adopt(task, self.execution):
                 task.__trace__ = build_tracer(task.name, task, here.loader, app=here)

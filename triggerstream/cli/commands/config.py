@@ -158,15 +158,27 @@ def _none(at: str) -> None:
 @config.command("check")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--strict", is_flag=True, help="Count warnings like errors.")
+@click.option(
+    "--celery",
+    metavar="MODULE:APP",
+    multiple=True,
+    help="A Celery app: each `run` must be one of its tasks, which must take the arguments. May be repeated.",
+)
 @seen_at_option
 @json_option
-def check_files(*, files: tuple[str, ...], strict: bool, at: str | None, as_json: bool) -> None:
+def check_files(
+    *, files: tuple[str, ...], strict: bool, celery: tuple[str, ...], at: str | None, as_json: bool
+) -> None:
     """Report every error and warning about each FILE (- reads standard input).
 
     Exits with 0 if every file is usable, 1 if a finding counts, 2 if a file cannot be read. With --at, it
     warns of triggers that no session kept there has seen, too.
     """
     further: list[Check] = []
+    if celery:
+        from triggerstream.cli.dev.celery_app import executor_check, load_app
+
+        further.append(executor_check([(spec, load_app(spec)) for spec in celery], severity="error"))
     if at is not None:
         count, seen = run(_seen(at))
         if count:

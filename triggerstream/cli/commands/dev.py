@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from triggerstream.cli.dev.output import DevOutput
     from triggerstream.cli.dev.runtime import Runtime, Setup
     from triggerstream.core.tasks import Configuration
+    from triggerstream.wire.tasksfile import Check
 
 _POLL_S = 0.2
 """How often the tasks file is checked for changes, by its name: editors may replace it, links may move."""
@@ -122,24 +124,26 @@ class _Dev:
         """Run until something ends that should not; raises what it ended with."""
         from triggerstream.cli.dev.checkpoint_lines import CheckpointLines
         from triggerstream.cli.dev.runtime import Runtime, until_first_ends
-        from triggerstream.cli.tasks_file import load
+        from triggerstream.cli.tasks_file import load_with_findings
 
         stamp = _stamp(self._file)
         lines = CheckpointLines(self.output.write_event)
         starting = Runtime(self._setup, on_checkpoint=lines.take, write_line=self.output.write_line)
-        config = load(self._file, starting.configurations)
+        checks = starting.load_app()
+        config, findings = load_with_findings(self._file, starting.configurations, further=checks)
         async with starting as runtime:
             await runtime.engine.apply(config.text, name=str(self._file))
-            await runtime.start_worker(_queues(config))
+            await runtime.start_worker(runtime.queues(config))
             self._ready(runtime, config)
+            self.output.write_warnings(self._file, findings)
             tasks = [
                 asyncio.create_task(lines.run(runtime.reader, since=runtime.since)),
                 asyncio.create_task(runtime.ended()),
-                asyncio.create_task(self._watch(runtime, stamp)),
+                asyncio.create_task(self._watch(runtime, stamp, checks)),
             ]
             await until_first_ends(tasks, kept=1)
 
-    async def _watch(self, runtime: Runtime, seen: _Stamp) -> None:
+    async def _watch(self, runtime: Runtime, seen: _Stamp, checks: Sequence[Check]) -> None:
         while True:
             await asyncio.sleep(_POLL_S)
             stamp = _stamp(self._file)
@@ -149,19 +153,20 @@ class _Dev:
             if _stamp(self._file) != stamp:
                 continue  # it is still being written
             seen = stamp
-            await self._apply(runtime)
+            await self._apply(runtime, checks)
 
-    async def _apply(self, runtime: Runtime) -> None:
-        from triggerstream.cli.tasks_file import load
+    async def _apply(self, runtime: Runtime, checks: Sequence[Check]) -> None:
+        from triggerstream.cli.tasks_file import load_with_findings
 
         try:
-            config = load(self._file, runtime.configurations)
+            config, findings = load_with_findings(self._file, runtime.configurations, further=checks)
         except (ConfigError, UsageError) as exc:
             self.output.write_refused(self._file, exc)
             return
         if await runtime.engine.apply(config.text, name=str(self._file)):
             self.output.write_applied(self._file, len(config.tasks))
-            await runtime.start_worker(_queues(config))
+            self.output.write_warnings(self._file, findings)
+            await runtime.start_worker(runtime.queues(config))
 
     def _ready(self, runtime: Runtime, config: Configuration) -> None:
         setup = self._setup

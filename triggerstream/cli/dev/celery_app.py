@@ -13,12 +13,15 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from triggerstream import variables
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.printable import escape
+from triggerstream.wire.tasksfile import Check, Parameters, check_executor
 
 UNUSABLE = 2
 """The worker's exit status where trying again is of no use."""
@@ -58,6 +61,24 @@ def load_app(spec: str) -> CeleryApp:
             return cast("CeleryApp", found)
     wanted = attribute or "`app` or `celery`"
     raise UsageError(f"--celery {spec}: {name} has no Celery app named {wanted}: write module:attribute")
+
+
+def executor_check(specs: Sequence[tuple[str, CeleryApp]], *, severity: Literal["error", "warning"]) -> Check:
+    """The check of a file's tasks against all tasks of Celery apps, each with the name that it was given.
+
+    Raises:
+        UsageError: a module with tasks that an app names cannot be imported.
+    """
+    from triggerstream import bootstrap
+
+    tasks: dict[str, Parameters | None] = {}
+    for spec, app in specs:
+        try:
+            tasks |= bootstrap.celery_parameters(app)
+        except Exception as exc:
+            raise UsageError(f"--celery {spec}: its tasks: {type(exc).__name__}: {exc}") from exc
+    where = f"the app {specs[0][0]}" if len(specs) == 1 else f"none of {', '.join(spec for spec, _ in specs)}"
+    return partial(check_executor, tasks=tasks, where=where, severity=severity)
 
 
 def main(arguments: list[str]) -> int:

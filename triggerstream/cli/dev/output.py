@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from triggerstream.cli.findings import finding_fields, finding_line
 from triggerstream.cli.printing import Styled, brief, json_line, print_line
-from triggerstream.core.errors import ConfigError
+from triggerstream.core.errors import ConfigError, Finding
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.loglimit import LibraryLimit
 
@@ -47,6 +47,9 @@ class DevOutput(Protocol):
 
     def write_applied(self, file: Path, tasks: int) -> None:
         """Write that a changed tasks file is in force."""
+
+    def write_warnings(self, file: Path, warnings: Sequence[Finding]) -> None:
+        """Write what is doubtful about a tasks file in force, if anything is."""
 
     def write_refused(self, file: Path, error: Exception) -> None:
         """Write why a changed tasks file cannot be used."""
@@ -96,6 +99,11 @@ class PlainOutput:
         """One line."""
         print_line(Styled(text=f"{file}: applied ({_count(tasks, 'task')})", colour="green"))
 
+    def write_warnings(self, file: Path, warnings: Sequence[Finding]) -> None:
+        """One line for each, as `config check` prints it."""
+        for finding in warnings:
+            print_line(*finding_line(str(file), finding), err=True)
+
     def write_refused(self, file: Path, error: Exception) -> None:
         """One line for every finding, as `config check` prints it, and one that nothing has changed."""
         print_findings(error)
@@ -120,6 +128,12 @@ class JsonOutput:
     def write_applied(self, file: Path, tasks: int) -> None:
         """The file and its number of tasks."""
         json_line({"event": "applied", "file": str(file), "tasks": tasks})
+
+    def write_warnings(self, file: Path, warnings: Sequence[Finding]) -> None:
+        """The file and each of them, as `config check --json` prints it."""
+        if warnings:
+            found: list[Json] = [finding_fields(str(file), finding) for finding in warnings]
+            json_line({"event": "warnings", "file": str(file), "findings": found})
 
     def write_refused(self, file: Path, error: Exception) -> None:
         """The file and every finding, as `config check --json` prints it; or why it cannot be read."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from triggerstream import bootstrap, variables
 from triggerstream.cli.dev.celery_app import (
     CeleryApp,
+    executor_check,
     load_app,
     own_broker,
     use_broker,
@@ -22,6 +23,7 @@ from triggerstream.cli.dev.celery_app import (
 from triggerstream.cli.dev.celery_worker import Worker
 from triggerstream.cli.dev.children import Broker, start_valkey
 from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.core.tasks import Configuration
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.configuration_cache import ConfigurationCache
@@ -31,6 +33,7 @@ from triggerstream.engine.queries.embedded import EmbeddedInspector, ReaderState
 from triggerstream.engine.queries.index import Indexer
 from triggerstream.engine.queries.view import View
 from triggerstream.settings import DEFAULT_APP, SqliteAddress
+from triggerstream.wire.tasksfile import Check
 
 if TYPE_CHECKING:
     from triggerstream.engine.embedded.engine import EmbeddedEngine
@@ -110,6 +113,25 @@ class Runtime:
             raise UsageError("the engine does not run yet")
         return self._engine
 
+    def load_app(self) -> Sequence[Check]:
+        """Load the Celery app; the checks of a tasks file against it.
+
+        Raises:
+            UsageError: there is no such app.
+        """
+        # For `install` in the app's own module, here and in the worker.
+        os.environ[variables.LOG] = str(self.address)
+        spec = self._setup.celery
+        if spec is None:
+            return ()
+        self._app = load_app(spec)
+        return (executor_check([(spec, self._app)], severity="warning"),)
+
+    def queues(self, config: Configuration) -> list[str]:
+        """The queues from which the worker has to consume: those of the file and of the app's routes."""
+        named = [task.queue for task in config.tasks if task.queue]
+        return named if self._app is None else [*named, *bootstrap.celery_queues(self._app, config.tasks)]
+
     async def __aenter__(self) -> Self:
         try:
             await self._start()
@@ -127,8 +149,8 @@ class Runtime:
         setup = self._setup
         # For `install` in the app's own module, here and in the worker.
         os.environ[variables.LOG] = str(self.address)
-        if setup.celery is not None:
-            self._app = load_app(setup.celery)
+        if self._app is None:
+            self.load_app()
         self._stack.push_async_callback(self.reader.close)
         await self._find_broker()
         dispatcher = self._nowhere if self._app is None else bootstrap.dispatcher(self._app)

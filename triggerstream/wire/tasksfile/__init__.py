@@ -3,7 +3,8 @@
 ``schemas/tasks.schema.json`` is the published form.
 """
 
+from triggerstream.wire.tasksfile.executor import Parameters, check_executor
 from triggerstream.wire.tasksfile.names import check_seen
 from triggerstream.wire.tasksfile.reader import Check, check, encode, read
 
-__all__ = ["Check", "check", "check_seen", "encode", "read"]
+__all__ = ["Check", "Parameters", "check", "check_executor", "check_seen", "encode", "read"]
