@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triggerstream.cli.opening import appending, reading, run
+from triggerstream.cli.opening import appending, existing, reading, run
 from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.orders import answer_fields, giver_options, not_known
 from triggerstream.cli.printing import json_line, print_line
@@ -49,8 +49,9 @@ def erase(
 def export(*, session: str, at: str) -> None:
     """Print all events of SESSION that the log holds, as JSON lines that `simulate` reads.
 
-    Reads the whole partition of the session. Records that cannot be read as events are reported on standard
-    error.
+    `sessions export ID | simulate FILE - --state` gives the session's instances, with the ids of their
+    commands: each line names the app. Reads the whole partition of the session. Records that cannot be read
+    as events are reported on standard error.
     """
 
     async def work() -> int:
@@ -58,7 +59,7 @@ def export(*, session: str, at: str) -> None:
 
         count = 0
         async with reading(at) as reader:
-            async for line in history(reader, SessionId(session)):
+            async for line in history(reader, SessionId(session), app=existing(at).app):
                 if isinstance(line, Unread):
                     print_line(f"offset {line.offset}: left out: {line.reason}", err=True)
                 else:

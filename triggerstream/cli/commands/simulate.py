@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,9 @@ from triggerstream.cli.options import json_option
 from triggerstream.cli.printing import brief, json_line, print_line
 from triggerstream.core.errors import UsageError
 from triggerstream.settings import DEFAULT_APP
+
+if TYPE_CHECKING:
+    from triggerstream.engine.replay.simulate import StrayOutcome
 
 
 @click.command()
@@ -37,14 +40,14 @@ def simulate(
     """Fold EVENTS.jsonl (- reads standard input) under the tasks file FILE; nothing is run.
 
     A line is {"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}; only session and type
-    are required. An event arrives at `received`, else at `time`, else with the line before (the first line:
-    in 1970). Prints the commands in the order in which they are decided, as JSON lines unless standard output
-    is a terminal. An event that the engine would make a dead letter is reported on standard error, and the
-    simulation continues.
+    are required. Lines of `sessions export` also have the app, from which the ids of commands follow. An
+    event arrives at `received`, else at `time`, else with the line before (the first line: in 1970). Prints
+    the commands in the order in which they are decided, as JSON lines unless standard output is a terminal.
+    An event that the engine would make a dead letter, and an outcome that belongs to no command, is reported
+    on standard error, and the simulation continues.
     """
     from triggerstream.cli.tasks_file import load
-    from triggerstream.core.commands import Command
-    from triggerstream.engine.replay.simulate import Simulation, instances_of
+    from triggerstream.engine.replay.simulate import RefusedLine, Simulation, StrayOutcome, instances_of
     from triggerstream.wire.commands import fields_of
 
     as_json = as_json or not sys.stdout.isatty()
@@ -52,7 +55,9 @@ def simulate(
     simulation = Simulation(load(file), app=DEFAULT_APP, name=name, assume_finished=assume_finished)
     with _lines(events) as lines:
         for shown in simulation.run(lines):
-            if not isinstance(shown, Command):
+            if isinstance(shown, StrayOutcome):
+                print_line(f"{name}:{shown.line}:1: {_belongs_to_none(shown)}", err=True)
+            elif isinstance(shown, RefusedLine):
                 print_line(f"{name}:{shown.line}:1: dead letter: {shown.reason}", err=True)
             elif state:
                 continue
@@ -70,6 +75,13 @@ def simulate(
             print_line(session)
             for instance, fields in instances.items():
                 print_line(f"  {instance}  {brief(fields)}")
+
+
+def _belongs_to_none(outcome: StrayOutcome) -> str:
+    return (
+        f"this outcome belongs to no command: the file decides no command {outcome.command} for "
+        f"{outcome.instance} of session {outcome.session}"
+    )
 
 
 @contextmanager

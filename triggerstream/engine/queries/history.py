@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import Event
-from triggerstream.core.ids import JsonObject, SessionId
+from triggerstream.core.events import Body, Close, Erase, Event, Trigger
+from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.engine.ports import Reader
 from triggerstream.wire.events import REHOMED_FROM, check_session, decode, encode
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, loads
+from triggerstream.wire.records import Record
 
 _PAGE = 500
 
@@ -24,39 +25,100 @@ class Unread:
     reason: str
 
 
-async def history(reader: Reader, session: SessionId) -> AsyncIterator[JsonObject | Unread]:
+async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIterator[JsonObject | Unread]:
     """Each event of ``session`` as an object that a simulation reads.
 
-    A record that a worker moved appears at its new position. If it has no id, its ``rehomedfrom`` is its
-    first position, by which a simulation counts its copies once.
+    Each has the ``app``, and the first the ``generation`` in which the session was, if the log has lost
+    earlier events: both are part of every command's id. A record that a worker moved appears at its new
+    position. If it has no id, its ``rehomedfrom`` is its first position, by which a simulation counts its
+    copies once. Outcomes and orders that became dead letters are left out.
 
     Raises:
         LogError: the log cannot be read.
         DecodeError: ``session`` is not a valid session id.
     """
     key = check_session(session)
+    generation = await _first_generation(reader, session, key)
+    async for event in _events(reader, session, key):
+        if isinstance(event, Unread):
+            yield event
+            continue
+        value = encode(
+            event.body,
+            id=event.id,
+            source=event.source,
+            time_us=None if event.time_us == event.arrival_us else event.time_us,
+            session=session,
+            traceparent=event.traceparent,
+        )
+        line = {**as_object(loads(value), ""), "received": format_instant(event.arrival_us), "app": app}
+        if event.origin is not None:
+            line[REHOMED_FROM] = event.origin
+        if generation:
+            line["generation"], generation = generation, 0
+        yield line
+
+
+async def _events(reader: Reader, session: SessionId, key: bytes) -> AsyncIterator[Event | Unread]:
     place = await reader.partition(session)
     after = -1
     while records := await reader.records(after=after, limit=_PAGE, partition=place):
         after = records[-1].offset
-        for record in records:
-            if record.key is not None and record.key != key:
-                continue
-            try:
-                event = decode(record)
-            except DecodeError as exc:
-                if record.key is not None:
-                    yield Unread(offset=record.offset, reason=str(exc))
-                continue
-            if not isinstance(event, Event) or event.session != session:
-                continue
-            value = encode(
-                event.body,
-                id=event.id,
-                source=event.source,
-                time_us=event.time_us,
-                session=session,
-                traceparent=event.traceparent,
-            )
-            found = {**as_object(loads(value), ""), "received": format_instant(record.arrival_us)}
-            yield found if event.origin is None else {**found, REHOMED_FROM: event.origin}
+        found = [one for record in records if (one := _read(record, session, key)) is not None]
+        own = {one.offset for one in found if isinstance(one, Event) and not isinstance(one.body, Trigger)}
+        letters = await reader.dead_letters_at(own, partition=place) if own else {}
+        for one in found:
+            letter = letters.get(one.offset)
+            yield one if letter is None else Unread(offset=one.offset, reason=letter.reason)
+
+
+def _read(record: Record, session: SessionId, key: bytes) -> Event | Unread | None:
+    """The event of ``record``; None if it is of another session."""
+    if record.key and record.key != key:
+        return None
+    try:
+        event = decode(record)
+    except DecodeError as exc:
+        return Unread(offset=record.offset, reason=str(exc)) if record.key else None
+    return event if isinstance(event, Event) and event.session == session else None
+
+
+async def _first_generation(reader: Reader, session: SessionId, key: bytes) -> int:
+    """The generation in which the session was before its first event in the log.
+
+    It is 0 unless the log has lost its beginning. Then it is the one from which the closings and erasures in
+    the log lead to the stored generation.
+    """
+    first = await reader.records(limit=1, partition=await reader.partition(session))
+    row = await reader.session(session)
+    if row is None or not first or first[0].offset == 0:
+        return 0
+    state = row.known()
+    if not state.generation:
+        return 0
+    bodies = [
+        event.body
+        async for event in _events(reader, session, key)
+        if isinstance(event, Event) and event.offset <= state.offset
+    ]
+    endings = sum(isinstance(body, Close | Erase) for body in bodies)
+    for generation in range(max(state.generation - endings, 0), state.generation):
+        if _generation_after(bodies, generation) == state.generation:
+            return generation
+    return state.generation
+
+
+def _generation_after(bodies: Iterable[Body], generation: int) -> int:
+    """The generation after ``bodies`` if it was ``generation`` before them (R7.8, R7.9)."""
+    closed = False
+    for body in bodies:
+        match body:
+            case Close() if body.generation in (None, generation) and not closed:
+                generation, closed = generation + 1, True
+            case Erase() if body.generation in (None, generation):
+                generation, closed = generation + 1, False
+            case Trigger():
+                closed = False
+            case _:
+                pass
+    return generation

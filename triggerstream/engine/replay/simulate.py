@@ -3,6 +3,7 @@
 Pure: lines come in, commands and refusals go out. A line is
 ``{"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}``, of which only session and type
 are required. It arrives at ``received``, else ``time``, else with the line before; the first at the epoch.
+``app`` and ``generation`` are there in lines of ``sessions export``: the ids of commands follow from them.
 Lines with the same ``rehomedfrom``, which ``sessions export`` writes, are copies of one record and count
 once.
 """
@@ -13,14 +14,14 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import orjson
 
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import Finished
-from triggerstream.core.ids import AppId, JsonObject, SessionId
+from triggerstream.core.events import TYPES, Finished, Outcome
+from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, Stored
@@ -28,9 +29,12 @@ from triggerstream.engine.processor import Processor
 from triggerstream.wire import state as states
 from triggerstream.wire.events import ORIGIN_HEADER, REHOMED_FROM, encode, origin_of
 from triggerstream.wire.instants import parse_instant
-from triggerstream.wire.json import BYTE_ORDER_MARK, kind_of, text_of
+from triggerstream.wire.json import BYTE_ORDER_MARK, dumps, kind_of, optional_integer, text_of
 from triggerstream.wire.records import Headers, Record
 
+_ADDED = frozenset({"app", "generation", "received", "session", REHOMED_FROM})
+"""Attributes that an export adds to an event; the record's key is the session."""
+_OUTCOMES = frozenset(TYPES[kind] for kind in get_args(Outcome))
 _BATCH = 256
 """Lines folded together: a session that several of them touch is decoded and encoded once."""
 
@@ -43,33 +47,51 @@ class RefusedLine:
     reason: str
 
 
-Shown: TypeAlias = Command | RefusedLine
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrayOutcome:
+    """A line with an outcome of a command that the simulation has not decided."""
+
+    line: int
+    session: SessionId
+    instance: str
+    command: str
+
+
+Shown: TypeAlias = Command | RefusedLine | StrayOutcome
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
     number: int
     record: Record
+    outcome: StrayOutcome | None
+    """What to show if the line's command was not decided; None if the line is no outcome."""
 
 
 class Simulation:
     """One run over a log.
 
-    With ``assume_finished``, every command finishes at once with an empty result: that is folded right after
-    the event that decided it, breadth first, before the next line.
+    ``app`` is that of lines that name none. With ``assume_finished``, every command finishes at once with an
+    empty result: that is folded right after the event that decided it, breadth first, before the next line.
     """
 
     def __init__(
         self, config: Configuration, *, app: AppId, name: str, assume_finished: bool = False
     ) -> None:
-        self._rules = Rules(app=app, history=(AppliedConfiguration(config=config, offset=-1, arrival_us=0),))
-        self._processor = Processor(app=app)
+        self._history = (AppliedConfiguration(config=config, offset=-1, arrival_us=0),)
+        self._app: AppId | None = None
+        self._begin(app)
         self._name = name
         self._assume_finished = assume_finished
         self._offset = 0
         self._arrival_us = 0
         self._stored: dict[SessionId, Stored] = {}
         self._appeared: dict[SessionId, None] = {}
+        self._decided: set[str] = set()
+
+    def _begin(self, app: AppId) -> None:
+        self._rules = Rules(app=app, history=self._history)
+        self._processor = Processor(app=app)
 
     def run(self, lines: Iterable[bytes]) -> Iterator[Shown]:
         """Fold ``lines``; yields each command in the order decided, and each refusal.
@@ -85,12 +107,12 @@ class Simulation:
             if not line.strip():
                 continue
             try:
-                record = self._record(line)
+                one = self._line(number, line)
             except DecodeError as exc:
                 yield from self._fold(waiting)
                 column, _, reason = str(exc).partition(" ")
                 raise DecodeError(f"{self._name}:{number}:{column}: {reason}") from exc
-            waiting.append(_Line(number, record))
+            waiting.append(one)
             if len(waiting) >= size:
                 yield from self._fold(waiting)
                 waiting = []
@@ -102,25 +124,63 @@ class Simulation:
             stored = self._stored.get(session)
             yield session, None if stored is None else states.decode(stored.state)
 
-    def _record(self, text: bytes) -> Record:
+    def _line(self, number: int, text: bytes) -> _Line:
         try:
             line = orjson.loads(text)
         except orjson.JSONDecodeError as exc:
             raise DecodeError(f"{_column(text, exc)} not JSON: {exc.msg}") from exc
         if not isinstance(line, dict):
             raise DecodeError(f"1 must be an object with `session` and `type`, is {kind_of(line)}")
+        value = text.strip()
         try:
             session = SessionId(text_of(line, "session"))
-            text_of(line, "type")
+            kind = text_of(line, "type")
             self._arrival_us = self._arrival(line)
             key = session.encode()
+            if line.get("app") is not None:
+                self._take_app(AppId(text_of(line, "app")))
+                # An event may be as long as the engine takes it, without what the export adds.
+                value = dumps({name: line[name] for name in line if name not in _ADDED})
+            if line.get("generation") is not None:
+                self._start_in(session, optional_integer(line, "generation") or 0)
         except DecodeError as exc:
             raise DecodeError(f"1 {exc}") from exc
         except UnicodeEncodeError as exc:
             raise DecodeError("1 /session: must be valid Unicode") from exc
         self._appeared.setdefault(session)
-        # The unchanged line: the engine checks its bytes, and ignores unknown attributes.
-        return self._next(key, text.strip(), self._headers(line))
+        # The unchanged line of any other log: the engine checks its bytes, and ignores unknown attributes.
+        return _Line(
+            number,
+            self._next(key, value, self._headers(line)),
+            _outcome(number, session, kind, line.get("data")),
+        )
+
+    def _take_app(self, app: AppId) -> None:
+        """Note the app that a line names.
+
+        Raises:
+            DecodeError: lines before it were of another one.
+        """
+        if app == self._app:
+            return
+        if self._appeared and app != self._rules.app:
+            raise DecodeError(f"/app: must be `{self._rules.app}`, as in the lines before, is `{app}`")
+        self._app = app
+        self._begin(app)
+
+    def _start_in(self, session: SessionId, generation: int) -> None:
+        """Have ``session`` begin in ``generation``.
+
+        Raises:
+            DecodeError: it has begun.
+        """
+        if session in self._appeared or generation < 0:
+            raise DecodeError(
+                "/generation: must be an integer of at least 0 in the session's first line only"
+            )
+        if generation:
+            known = states.encode(SessionState(generation=generation))
+            self._stored[session] = Stored(state=known, due_us=None, config=-1)
 
     def _headers(self, line: JsonObject) -> Headers:
         """The headers of a line that is a copy of another record."""
@@ -170,9 +230,13 @@ class Simulation:
             for decided in checkpoint.decided:
                 command = decided.decision
                 if isinstance(command, Command):
+                    self._decided.add(command.id)
                     yield command
                     if self._assume_finished:
                         queue.append([self._finish(command)])
+        for line in lines:
+            if line.outcome is not None and line.outcome.command not in self._decided:
+                yield line.outcome
 
     def _process(self, records: list[Record]) -> Checkpoint:
         checkpoint = self._processor.process(self._rules, records, self._load)
@@ -186,6 +250,15 @@ class Simulation:
     def _finish(self, command: Command) -> Record:
         finished = Finished(instance=command.instance, command=command.id, result={})
         return self._next(command.session.encode(), encode(finished))
+
+
+def _outcome(number: int, session: SessionId, kind: str, data: Json) -> StrayOutcome | None:
+    if kind not in _OUTCOMES or not isinstance(data, dict):
+        return None
+    instance, command = data.get("instance"), data.get("command")
+    if not isinstance(instance, str) or not isinstance(command, str):
+        return None
+    return StrayOutcome(line=number, session=session, instance=instance, command=command)
 
 
 def _column(text: bytes, found: orjson.JSONDecodeError) -> int:
