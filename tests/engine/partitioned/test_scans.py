@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from tests.engine.partitioned.bench import Bench, BenchStore
+from triggerstream.engine import migration
 from triggerstream.engine.partitioned import scans
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
 
@@ -94,4 +96,40 @@ async def test_state_that_a_scan_cannot_read_ends_the_process_and_is_named(bench
     (failure,) = bench.failures
     assert isinstance(failure, UnreadableStateError)
     assert str(failure).startswith("partition 7: the state of session 's' cannot be read")
+    await partition.close()
+
+
+def unread_header(value: bytes) -> bytes:
+    """The same state as JSON whose members are in another order, so that its header is not at its place."""
+    members = json.loads(value)
+    return json.dumps(dict(reversed(members.items()))).encode()
+
+
+async def test_sessions_that_keep_the_history_long_are_touched_once_page_by_page(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scans, "_PAGE", 2)
+    monkeypatch.setattr(migration, "MOST_VERSIONS", 3)
+    bench.configure(BOTH)
+    sessions = [b"p", b"q", b"r", b"s", b"t"]
+    for session in sessions:
+        bench.fire(session.decode(), "a")
+    await bench.live()
+    value = bench.store.entries[b"p"]
+    bench.store.write({b"p": unread_header(value)}, position=bench.store.position() or 0)
+    for count in range(1, 5):
+        bench.configure(BOTH + " " * count)
+    bench.fire("t", "spare")
+    store = PagedStore()
+    store.write(dict(bench.store.entries), position=bench.store.position() or 0)
+    partition = bench.partition(store=store)
+    await partition.open()
+    await bench.fold(partition)
+    await until(lambda: partition.counters.touches >= 4)
+    await bench.fold(partition)
+    await until(lambda: len(partition.rules.history) <= 3)
+    touches = [record.key for record in bench.durable.log if b"touch" in (record.value or b"")]
+    assert touches == sessions[:4]
+    assert (partition.counters.touches, bench.failures) == (4, [])
+    assert 2 in store.limits
     await partition.close()
