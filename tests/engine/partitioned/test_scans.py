@@ -133,3 +133,29 @@ async def test_sessions_that_keep_the_history_long_are_touched_once_page_by_page
     assert (partition.counters.touches, bench.failures) == (4, [])
     assert 2 in store.limits
     await partition.close()
+
+
+async def test_a_pass_of_touches_goes_on_where_a_new_configuration_interrupted_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scans, "_PAGE", 1)
+    monkeypatch.setattr(scans, "_LEAST_PAGE", 1)
+    monkeypatch.setattr(migration, "MOST_VERSIONS", 3)
+    bench.configure(BOTH)
+    for session in ("p", "q", "r", "s"):
+        bench.fire(session, "a")
+    await bench.live()
+    for count in range(1, 5):
+        bench.configure(BOTH + " " * count)
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    await until(lambda: partition.counters.touches >= 1)
+    bench.configure(BOTH + " " * 5)
+    await bench.fold(partition)
+    await until(lambda: partition.counters.touches >= 4)
+    await bench.fold(partition)
+    await until(lambda: len(partition.rules.history) <= 3)
+    touches = [record.key for record in bench.durable.log if b"touch" in (record.value or b"")]
+    assert touches == [b"p", b"q", b"r", b"s"]
+    await partition.close()
