@@ -13,12 +13,12 @@ from triggerstream.adapters.sqlite.log import SqliteLog
 from triggerstream.cli.dev.children import Child
 from triggerstream.cli.dev.runtime import Runtime, Setup
 from triggerstream.cli.tasks_file import load
-from triggerstream.core.tasks import Configuration
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.web import serving
-from triggerstream.wire import tasksfile
 from triggerstream.wire.records import NewRecord
+from triggerstream.wire.tasksfile import jsonc, reader
+from triggerstream.wire.tasksfile.tree import Document
 
 
 async def ends(*_: object) -> None:
@@ -43,17 +43,17 @@ async def test_a_part_that_ends_is_raised_to_who_waits(
                 await runtime.ended()
 
 
-async def test_a_tasks_file_is_parsed_once_in_the_process_of_dev(
+async def test_a_tasks_file_is_parsed_once_for_each_apply_of_dev(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed: list[str] = []
-    parse = tasksfile.read
+    parsed: list[int] = []
+    parse = jsonc.parse
 
-    def count(text: str | bytes, *, name: str) -> Configuration:
-        parsed.append(name)
-        return parse(text, name=name)
+    def count(text: str | bytes) -> Document:
+        parsed.append(len(text))
+        return parse(text)
 
-    monkeypatch.setattr(tasksfile, "read", count)
+    monkeypatch.setattr(reader, "parse", count)
     file = tmp_path / "tasks.json"
     file.write_text('{"t": {"after": ["a"], "run": "f"}}', encoding="utf-8")
     setup = Setup(directory=tmp_path / "state", celery=None, broker=None, port=0, concurrency=1)
@@ -69,8 +69,15 @@ async def test_a_tasks_file_is_parsed_once_in_the_process_of_dev(
         assert await runtime.view.explain("42") is not None
         async with ClientSession() as client, client.get(f"{runtime.url}/sessions/42") as answer:
             assert answer.status == HTTPStatus.OK
-        assert not await runtime.engine.apply(load(file, runtime.configurations).text, name=str(file))
-    assert parsed == [str(file)]
+        assert len(parsed) == 1
+        file.write_text('{"t": {"after": ["a", "b"], "run": "f"}}', encoding="utf-8")
+        changed = load(file, runtime.configurations)
+        assert await runtime.engine.apply(changed.text, name=str(file))
+        assert not await runtime.engine.apply(changed.text, name=str(file))
+        async with ClientSession() as client, client.get(f"{runtime.url}/configuration") as answer:
+            assert answer.status == HTTPStatus.OK
+        assert await runtime.view.explain("42") is not None
+    assert len(parsed) == 2
 
 
 async def test_a_child_whose_output_nobody_reads_is_no_child_that_runs() -> None:
