@@ -67,6 +67,7 @@ async def test_database_of_the_first_schema_is_brought_up_to_date_with_all_that_
             );
             INSERT INTO dead_letters (at_us, offset, reason) VALUES (1, 5, 'of a record');
             ALTER TABLE configurations DROP COLUMN number;
+            ALTER TABLE outbox DROP COLUMN published_us;
             INSERT INTO configurations VALUES (3, 0, 'a', '{}'), (7, 0, 'b', '{}');
             INSERT INTO dead_letters (at_us, key, value, reason) VALUES (2, 'k', 'v', 'of a command');
             PRAGMA user_version = 1;
@@ -82,7 +83,7 @@ async def test_database_of_the_first_schema_is_brought_up_to_date_with_all_that_
         (2, None, None, "of a command"),
     ]
     with closing(sqlite3.connect(tmp_path / "triggerstream.db")) as newer:
-        assert newer.execute("PRAGMA user_version").fetchone() == (2,)
+        assert newer.execute("PRAGMA user_version").fetchone() == (3,)
         newer.execute("INSERT INTO dead_letters (at_us, offset, left_out, reason) VALUES (3, 5, 0, 'r')")
         assert newer.execute("SELECT max(number) FROM dead_letters").fetchone() == (3,)
 

@@ -12,13 +12,15 @@ import pytest
 from tests.engine.samples import command, decided, revoke
 from triggerstream.adapters.memory import ManualClock, MemoryDatabase, MemoryLog, MemoryReader, MemoryStore
 from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
+from triggerstream.core.answers import HandOverState
 from triggerstream.core.commands import Decision
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
+from triggerstream.core.projections import SilentCommand
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.ports import Log, Reader, Store
-from triggerstream.engine.rows import RefusedRow, RescheduledRow, Resumed, SentRow
+from triggerstream.engine.rows import PublishedRow, RefusedRow, RescheduledRow, Resumed, SentRow
 from triggerstream.wire import commands
 from triggerstream.wire.records import NewRecord, Record
 
@@ -355,3 +357,30 @@ async def test_reader_shows_progress(place: Place, store: Store) -> None:
     progress = await place.reader.progress()
     assert (progress.offset, progress.end, progress.lag) == (3, 5, 2)
     assert (progress.outbox, progress.dead_letters) == (2, 1)
+
+
+# ---- how far a hand-over has come -----------------------------------------------------------------
+
+
+async def test_a_reader_knows_how_far_each_command_was_handed_over(place: Place) -> None:
+    store = place.store(APP)
+    await store.open()
+    checkpoint = Checkpoint(partition=0, offset=1, decided=decided(*(command(n) for n in range(4))))
+    first = await store.commit(checkpoint)
+    await store.published([PublishedRow(number=first + 1, published_us=5)])
+    await store.published(
+        [PublishedRow(number=first + 2, published_us=5), PublishedRow(number=77, published_us=5)]
+    )
+    await store.sent([SentRow(number=first + 2, sent_us=8)])
+    asked = [
+        SilentCommand(instance=one.instance, command=one.id, attempt=0, decided_at=0)
+        for one in (command(number) for number in range(5))
+        if one.id != "c3"
+    ]
+    found = await place.reader.hand_overs(asked)
+    assert {name: (one.state, one.at_us) for name, one in found.items()} == {
+        "c0": (HandOverState.DECIDED, None),
+        "c1": (HandOverState.UNCONFIRMED, 5),
+        "c2": (HandOverState.HANDED_OVER, 8),
+        "c4": (HandOverState.UNKNOWN, None),
+    }

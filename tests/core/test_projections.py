@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tests.core.story import SECOND, START_US, Story, task
+from triggerstream.core.answers import HandOver, HandOverState, Instant
 from triggerstream.core.events import FailureReason
 from triggerstream.core.ids import InstanceId, TaskName
-from triggerstream.core.projections import explain, stored, timeline, waits_for
+from triggerstream.core.projections import Seen, explain, silent_commands, stored, timeline, waits_for
 from triggerstream.core.state import Status
 from triggerstream.core.tasks import Rules
 from triggerstream.wire.answers import to_json
 from triggerstream.wire.instants import format_instant
 
 
-def explained(story: Story, **only: TaskName) -> Any:  # noqa: ANN401 - JSON, looked into by the tests
+def explained(story: Story, **only: Any) -> Any:  # noqa: ANN401 - JSON, looked into by the tests
     assert story.state is not None
     return to_json(explain(story.rules, story.session, story.state, **only))
 
@@ -526,3 +527,62 @@ def test_instance_is_found_by_its_id() -> None:
         assert found is not None
         assert found.instance == name
     assert session.find(InstanceId("t#2")) is None
+
+
+# ---- how far a hand-over has come -----------------------------------------------------------------
+
+
+def looked(story: Story, state: HandOverState | None, *, at_s: int | None = None, now_s: int) -> Any:  # noqa: ANN401 - JSON
+    """The only instance, explained with what somebody saw of its hand-over at ``now_s``."""
+    at_us = None if at_s is None else Instant(START_US + at_s * SECOND)
+    seen = {} if state is None else {InstanceId("t#0"): HandOver(state=state, at_us=at_us, why=None)}
+    (shown,) = explained(story, beside=Seen(seen, START_US + now_s * SECOND))["tasks"]
+    return shown["instances"][0]
+
+
+def test_a_command_counts_as_handed_over_only_where_the_broker_has_confirmed_it() -> None:
+    story = Story({"t": task("a", queue="reports")})
+    story.fire("a", at=0)
+    for state, says in (
+        (HandOverState.DECIDED, "was decided; not handed over to Celery yet"),
+        (HandOverState.UNCONFIRMED, "was decided; the Celery broker has not confirmed it, and may have it"),
+        (HandOverState.HANDED_OVER, "was handed over to Celery; no worker has reported yet"),
+        (HandOverState.UNKNOWN, "was decided; whether it was handed over to Celery is not known"),
+    ):
+        shown = looked(story, state, at_s=2, now_s=3)
+        assert shown["says"] == says
+        assert shown["handOver"] == {"state": state.value, "at": format_instant(START_US + 2 * SECOND)}
+        assert "advice" not in shown
+    assert looked(story, None, now_s=3)["says"] == "was decided; no worker has started it yet"
+
+
+def test_after_five_minutes_without_a_report_people_are_told_what_to_look_for() -> None:
+    story = Story({"t": task("a", queue="reports")})
+    story.fire("a", at=0)
+    before = looked(story, HandOverState.HANDED_OVER, at_s=100, now_s=399)
+    assert "advice" not in before
+    shown = looked(story, HandOverState.HANDED_OVER, at_s=100, now_s=400)
+    assert "the queue reports" in shown["advice"]
+    assert "triggerstream.celery.install" in shown["advice"]
+    assert "doctor --broker" in shown["advice"]
+    assert "bridge" in looked(story, HandOverState.UNCONFIRMED, at_s=2, now_s=302)["advice"]
+    assert "install" in looked(story, None, now_s=300)["advice"]
+    story.started("t#0")
+    running = looked(story, HandOverState.HANDED_OVER, at_s=2, now_s=9_999)
+    assert not {"advice", "handOver"} & running.keys()
+
+
+def test_silent_commands_are_those_that_no_worker_has_reported_about() -> None:
+    story = Story({"t": task("a"), "u": task("a"), "w": task("a", "b")})
+    story.fire("x")
+    story.fire("a")
+    story.started("u#0")
+    story.resend("t#0")
+    assert story.state is not None
+    (found,) = silent_commands(story.rules, story.session, story.state)
+    assert (found.instance, found.attempt, found.decided_at) == ("t#0", 1, 1)
+    assert [(one.id == found.command, one.decided_at) for one in story.commands] == [
+        (True, 1),
+        (False, 1),
+        (True, 3),
+    ]

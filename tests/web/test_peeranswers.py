@@ -6,6 +6,7 @@ import pytest
 from msgspec import Struct
 
 from tests.core.scenarios import Check, Partition, Scenario, scenarios
+from triggerstream.adapters.memory import MemoryDatabase, MemoryReader
 from triggerstream.core.answers import SessionsPage
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import JsonObject
@@ -20,7 +21,7 @@ SCENARIOS = {scenario.name: scenario for scenario in scenarios()}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
-def test_every_state_of_a_scenario_is_taken(scenario: Scenario) -> None:
+async def test_every_state_of_a_scenario_is_taken(scenario: Scenario) -> None:
     partition = Partition()
     for step in scenario.steps:
         if isinstance(step, Check):
@@ -28,7 +29,9 @@ def test_every_state_of_a_scenario_is_taken(scenario: Scenario) -> None:
         partition.process([step])
         rows = []
         for session, state in partition.stored.items():
-            shown = explained(partition.rules, session, state, partition=0)
+            shown = await explained(
+                partition.rules, session, state, reader=MemoryReader(MemoryDatabase()), partition=0
+            )
             taken(shown)
             row = listed(partition.rules, session, state, wanted=Filter())
             assert row is not None

@@ -283,6 +283,7 @@ def decisions(draw: st.DrawFn) -> Decision:
             st.lists(st.builds(Cause, trigger=NAME.map(TriggerName), offset=COUNT, id=text), max_size=3)
         ),
         decided_us=draw(st.integers(min_value=0, max_value=253_402_300_799_999_999)),
+        decided_at=draw(st.none() | st.integers(min_value=0, max_value=2**63 - 1)),
         attempt=draw(COUNT),
         retries=draw(COUNT),
         queue=draw(text),

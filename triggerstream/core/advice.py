@@ -131,6 +131,33 @@ def resend_stuck() -> str:
     return "`triggerstream sessions list --stuck 10m` shows commands that are not settled"
 
 
+def look_for_bridge() -> str:
+    """Advice for a command that was not handed over for minutes."""
+    return (
+        "no Celery broker has confirmed it for more than 5 minutes: `triggerstream doctor --broker URL` says "
+        "whether the bridge runs and the broker answers"
+    )
+
+
+def look_for_workers(queue: str) -> str:
+    """Advice for a command that no worker has reported about; ``queue`` is empty if none is named."""
+    listens = f"the queue {queue}" if queue else "its queue"
+    return (
+        "no worker has reported for more than 5 minutes: look for a Celery worker that listens to "
+        f"{listens}, has the task, and calls triggerstream.celery.install: without it, tasks run and nothing "
+        "is reported; "
+        "`triggerstream doctor --broker URL` finds workers without it"
+    )
+
+
+def look_for_silent_workers() -> str:
+    """Advice for a list of sessions with commands that no worker has reported about."""
+    return (
+        "commands that no worker has reported about for more than 5 minutes: "
+        "`triggerstream sessions explain SESSION` says what to look for"
+    )
+
+
 def replay_instance() -> str:
     """Advice for a command that could not be handed over: it is no event, and cannot be redriven."""
     return "a command, no event: `triggerstream instances replay` runs its instance again"

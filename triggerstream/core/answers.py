@@ -6,6 +6,8 @@ them. Fields with a default are left out of the JSON where they have no value; a
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from msgspec import Struct
 
 from triggerstream.core.ids import (
@@ -53,6 +55,26 @@ class UnlessLeaf(Struct, frozen=True, kw_only=True):
     offset: int | None
 
 
+class HandOverState(StrEnum):
+    """How far the hand-over of a command to the executor has come.
+
+    ``UNCONFIRMED``: it may be published, and the broker has not confirmed it.
+    """
+
+    DECIDED = "decided"
+    UNCONFIRMED = "unconfirmed"
+    HANDED_OVER = "handed over"
+    UNKNOWN = "not known"
+
+
+class HandOver(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"at_us": "at"}):
+    """How far a hand-over has come, since when if that is known, and ``why`` it is not known, if so."""
+
+    state: HandOverState
+    at_us: Instant | None = None
+    why: str | None = None
+
+
 class ExplainedInstance(
     Struct,
     frozen=True,
@@ -67,11 +89,12 @@ class ExplainedInstance(
         "decided_at": "decidedAt",
         "started_us": "started",
         "ended_us": "ended",
+        "hand_over": "handOver",
     },
 ):
-    """An instance; ``says`` describes its status in one sentence.
+    """An instance; ``says`` describes its status in one sentence, ``advice`` says what to look for.
 
-    ``command`` to ``retries``: it has a command.
+    ``command`` to ``retries``: it has a command. ``hand_over``: no worker has reported about it yet.
 
     ``due_us``: when it is tried again. ``decided_at``: the offset of the event that decided its command.
     """
@@ -89,6 +112,8 @@ class ExplainedInstance(
     config: ConfigHash | None = None
     attempt: int | None = None
     retries: int | None = None
+    hand_over: HandOver | None = None
+    advice: str | None = None
     due_us: Instant | None = None
     clone_of: InstanceId | None = None
     decided_us: Instant | None = None

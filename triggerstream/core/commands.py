@@ -33,8 +33,9 @@ class Command(Struct, frozen=True, kw_only=True):
 
     ``id`` is the same however often the command is handed over; ``attempt`` grows with each resend,
     ``retries`` with each retry of the task. ``kwargs`` maps a trigger to its arguments. ``decided_us`` is the
-    session's clock at the decision. ``expires_us`` is the time after the hand-over within which the executor
-    may start it.
+    session's clock at the decision, ``decided_at`` the offset of the event in whose fold this record of the
+    command was decided: a resend has its order's. ``expires_us`` is the time after the hand-over within which
+    the executor may start it.
     """
 
     id: CommandId
@@ -46,6 +47,7 @@ class Command(Struct, frozen=True, kw_only=True):
     config: ConfigHash
     causes: list[Cause]
     decided_us: int
+    decided_at: int | None = None
     attempt: int = 0
     retries: int = 0
     queue: str | None = None

@@ -122,6 +122,7 @@ class Deciding(Draft):
                     for name, offset in instance.captured.items()
                 ],
                 decided_us=instance.decided_us,
+                decided_at=self.offset,
                 attempt=instance.attempt,
                 retries=instance.retries,
                 queue=sent.queue,

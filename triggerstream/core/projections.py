@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
 from msgspec.structs import replace
 
+from triggerstream.core import advice
 from triggerstream.core.answers import (
     ConfigurationsMet,
     ExplainedInstance,
     ExplainedSession,
     ExplainedTask,
+    HandOver,
+    HandOverState,
     Instant,
     Leaf,
     Origin,
@@ -21,7 +28,15 @@ from triggerstream.core.answers import (
 )
 from triggerstream.core.deciding import timer_due_us
 from triggerstream.core.fold import migrate
-from triggerstream.core.ids import CommandId, SessionId, TaskName, TriggerName, command_id, instance_id
+from triggerstream.core.ids import (
+    CommandId,
+    InstanceId,
+    SessionId,
+    TaskName,
+    TriggerName,
+    command_id,
+    instance_id,
+)
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.sentences import status_sentence
 from triggerstream.core.similar_names import nearest
@@ -31,6 +46,49 @@ from triggerstream.core.tasks import Configuration, Rules, Task
 _COMPARED = 20
 """Unused triggers of a session that are compared with the names of the file: each may take 0.1 s."""
 
+SILENT_US: Final = 5 * 60 * 1_000_000
+"""Time without a worker's report after which people are told what to look for. Most Celery tasks of a queue
+that is served start within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Facts beside a state: how far hand-overs have come, by instance, and the time now, if it matters."""
+
+    hand_overs: Mapping[InstanceId, HandOver] = field(default_factory=dict)
+    now_us: int | None = None
+
+
+NOTHING_SEEN: Final = Seen()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilentCommand:
+    """A decided command that no worker has reported about.
+
+    ``decided_at`` is the offset of the event in whose fold its first record was decided.
+    """
+
+    instance: InstanceId
+    command: CommandId
+    attempt: int
+    decided_at: int
+
+
+def silent_commands(rules: Rules, session: SessionId, state: SessionState) -> list[SilentCommand]:
+    """The commands of the session that no worker has reported about, task by task."""
+    return [
+        SilentCommand(
+            instance=instance_id(name, instance.number),
+            command=_command(rules, session, state, name, instance),
+            attempt=instance.attempt,
+            decided_at=instance.decided_at,
+        )
+        for name, record in state.tasks.items()
+        for instance in record.open.values()
+        if instance.status is Status.SCHEDULED and instance.decided_at is not None
+    ]
+
 
 def explain(
     rules: Rules,
@@ -38,6 +96,7 @@ def explain(
     state: SessionState,
     *,
     task: TaskName | None = None,
+    beside: Seen = NOTHING_SEEN,
 ) -> ExplainedSession:
     """Every task that concerns the session: its instances, their conditions leaf by leaf, and reasons.
 
@@ -59,7 +118,7 @@ def explain(
         offset=view.offset,
         config=ConfigurationsMet(met=met or None, in_force=config.hash or None),
         waits_for=list(waits_for(rules, state, session)),
-        tasks=[_task(rules, session, view, name) for name in names],
+        tasks=[_task(rules, session, view, name, beside) for name in names],
         seen=_seen(config, view),
         refused=view.refused,
         timeline=timeline(rules, session, view),
@@ -188,12 +247,14 @@ def _what(kind: str) -> str:
     return "ordered" if kind.startswith("triggerstream.") else "arrived"
 
 
-def _task(rules: Rules, session: SessionId, state: SessionState, name: TaskName) -> ExplainedTask:
+def _task(
+    rules: Rules, session: SessionId, state: SessionState, name: TaskName, beside: Seen
+) -> ExplainedTask:
     task = rules.current.config.by_name.get(name)
     record = state.tasks.get(name)
     instances, says, forgotten = [], None, 0
     if record is not None:
-        instances = [_instance(rules, session, state, name, i) for i in record.instances()]
+        instances = [_instance(rules, session, state, name, i, beside=beside) for i in record.instances()]
         forgotten = record.next - len(record.open) - len(record.resolved)
     elif task is None:
         says = "no such task"
@@ -218,12 +279,18 @@ def _instance(
     state: SessionState,
     name: TaskName,
     instance: Instance,
+    *,
+    beside: Seen,
 ) -> ExplainedInstance:
     task = rules.current.config.by_name.get(name)
+    named = instance_id(name, instance.number)
+    hand_over = beside.hand_overs.get(named) if instance.status is Status.SCHEDULED else None
     shown = ExplainedInstance(
-        instance=instance_id(name, instance.number),
+        instance=named,
         status=instance.status,
-        says=status_sentence(rules.current.config, task, instance),
+        says=status_sentence(rules.current.config, task, instance, hand_over),
+        hand_over=hand_over,
+        advice=_advice(instance, hand_over, beside.now_us),
         after=_leaves(task, state, instance),
         created_us=Instant(instance.created_us),
         changed_us=Instant(instance.changed_us),
@@ -253,6 +320,20 @@ def _instance(
         attempt=instance.attempt,
         retries=instance.retries,
     )
+
+
+def _advice(instance: Instance, hand_over: HandOver | None, now_us: int | None) -> str | None:
+    """What to look for if no worker has reported for a long time; None: nothing yet."""
+    if instance.status is not Status.SCHEDULED or now_us is None:
+        return None
+    since_us = instance.changed_us  # its decision, or the newest resend
+    if hand_over is not None and hand_over.at_us is not None:
+        since_us = max(since_us, hand_over.at_us)
+    if now_us - since_us < SILENT_US:
+        return None
+    if hand_over is not None and hand_over.state in {HandOverState.DECIDED, HandOverState.UNCONFIRMED}:
+        return advice.look_for_bridge()
+    return advice.look_for_workers("" if instance.sent is None else instance.sent.queue or "")
 
 
 def _instant(instant_us: int | None) -> Instant | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.effects import Reason
 from triggerstream.core.ids import TriggerName
 from triggerstream.core.state import DECIDED, WAITING, Instance, Status
 from triggerstream.core.tasks import Configuration, Task
 
 
-def status_sentence(config: Configuration, task: Task | None, instance: Instance) -> str:
-    """The status of the instance in one sentence."""
+def status_sentence(
+    config: Configuration, task: Task | None, instance: Instance, hand_over: HandOver | None = None
+) -> str:
+    """The status of the instance in one sentence; ``hand_over``: that of its command, if somebody looked."""
     blockers = [] if task is None else [name for name in task.unless if name not in instance.noted]
-    says = _status_says(task, instance)
+    says = _status_says(task, instance) if hand_over is None else _hand_over_says(hand_over)
     if instance.status in WAITING and instance.noted and blockers:
         says += f"; abandoned once {_and(blockers)} arrives too"
     if instance.reason is Reason.UNLESS and instance.status is Status.FAILED:
@@ -59,6 +62,22 @@ def _status_says(task: Task | None, instance: Instance) -> str:
             return "expired before a worker started it"
         case Status.CANCELLED:
             return "was cancelled"
+        case _ as never:
+            assert_never(never)
+
+
+def _hand_over_says(hand_over: HandOver) -> str:
+    """The status of a decided instance that no worker has reported about."""
+    match hand_over.state:
+        case HandOverState.DECIDED:
+            return "was decided; not handed over to Celery yet"
+        case HandOverState.UNCONFIRMED:
+            return "was decided; the Celery broker has not confirmed it, and may have it"
+        case HandOverState.HANDED_OVER:
+            return "was handed over to Celery; no worker has reported yet"
+        case HandOverState.UNKNOWN:
+            why = "" if hand_over.why is None else f": {hand_over.why}"
+            return f"was decided; whether it was handed over to Celery is not known{why}"
         case _ as never:
             assert_never(never)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from triggerstream.core.answers import HandOver
 from triggerstream.core.commands import Decision
-from triggerstream.core.ids import SessionId
+from triggerstream.core.ids import CommandId, SessionId
+from triggerstream.core.projections import SilentCommand
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.rows import (
@@ -18,6 +20,7 @@ from triggerstream.engine.rows import (
     DeadLetterRow,
     OutboxRow,
     Progress,
+    PublishedRow,
     RefusedRow,
     RescheduledRow,
     Resumed,
@@ -134,6 +137,9 @@ class Store(Protocol):
     async def sent(self, sent: Sequence[SentRow]) -> None:
         """Note rows that were handed over, between checkpoints."""
 
+    async def published(self, published: Sequence[PublishedRow]) -> None:
+        """Note rows whose hand-over was tried, and which the executor has not confirmed."""
+
     async def refuse(self, refused: RefusedRow) -> None:
         """Move a row to the dead letters and append the outcome with the reason, all or nothing."""
 
@@ -204,6 +210,15 @@ class Reader(Protocol):
 
         Raises:
             UsageError: the engine keeps no outbox; the message says where to look.
+        """
+
+    async def hand_overs(
+        self, commands: Sequence[SilentCommand], *, partition: int = 0
+    ) -> Mapping[CommandId, HandOver]:
+        """How far the hand-over of each of ``commands`` has come.
+
+        They are commands of sessions in ``partition`` whose state was read before. If it cannot be found
+        out, it is "not known".
         """
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:

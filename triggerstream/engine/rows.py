@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from triggerstream.core.answers import HandOver, HandOverState, Instant
 from triggerstream.core.ids import CommandId, ConfigHash, SessionId
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Version
@@ -54,12 +56,33 @@ class OutboxRow:
     sent_us: int | None = None
 
 
+NO_ROW: Final = HandOver(state=HandOverState.UNKNOWN, why="the outbox has no row of it")
+"""The hand-over of a command that should have a row in the outbox and has none."""
+
+
+def hand_over_of_row(*, sent_us: int | None, published_us: int | None) -> HandOver:
+    """How far the hand-over of a row of the outbox has come."""
+    if sent_us is not None:
+        return HandOver(state=HandOverState.HANDED_OVER, at_us=Instant(sent_us))
+    if published_us is not None:
+        return HandOver(state=HandOverState.UNCONFIRMED, at_us=Instant(published_us))
+    return HandOver(state=HandOverState.DECIDED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentRow:
     """The executor confirmed row ``number`` at ``sent_us``."""
 
     number: int
     sent_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedRow:
+    """A hand-over of row ``number`` failed at ``published_us``: the executor may have the command or not."""
+
+    number: int
+    published_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

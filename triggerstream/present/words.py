@@ -7,6 +7,7 @@ from typing import assert_never
 
 from triggerstream.core.answers import (
     ExplainedInstance,
+    HandOverState,
     Instant,
     Origin,
     SeenTrigger,
@@ -63,7 +64,11 @@ def aside(instance: ExplainedInstance) -> str:
         return ""
     if instance.due_us is not None:
         return f"{instance.says}; due {seconds(instance.due_us)}"
-    return instance.says
+    hand_over = instance.hand_over
+    if hand_over is None or hand_over.at_us is None:
+        return instance.says
+    when = "handed over at" if hand_over.state is HandOverState.HANDED_OVER else "tried at"
+    return f"{instance.says} ({when} {seconds(hand_over.at_us)})"
 
 
 def unless(leaf: UnlessLeaf, status: Status) -> str:

@@ -57,6 +57,8 @@ def fields_of(decision: Decision) -> JsonObject:
         for c in decision.causes
     ]
     fields["decided"] = format_instant(decision.decided_us)
+    if decision.decided_at is not None:
+        fields["decidedAt"] = decision.decided_at
     if decision.queue is not None:
         fields["queue"] = decision.queue
     if decision.expires_us is not None:
@@ -109,6 +111,7 @@ def decode(value: bytes) -> Decision:
         config=ConfigHash(text_of(fields, "config")),
         causes=[_cause(item) for item in _array(fields.get("causes"))],
         decided_us=parse_instant(text_of(fields, "decided"), path="/decided"),
+        decided_at=None if fields.get("decidedAt") is None else integer(fields, "decidedAt"),
         queue=optional_text(fields, "queue"),
         expires_us=_expires(fields.get("expires")),
         on_timeout=flag(fields, "onTimeout"),

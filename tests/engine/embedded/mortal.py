@@ -19,7 +19,15 @@ from triggerstream.core.ids import AppId, CommandId, SessionId, split_instance_i
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded.engine import EmbeddedEngine
-from triggerstream.engine.rows import OutboxRow, RefusedRow, RescheduledRow, Resumed, SentRow, Unmigrated
+from triggerstream.engine.rows import (
+    OutboxRow,
+    PublishedRow,
+    RefusedRow,
+    RescheduledRow,
+    Resumed,
+    SentRow,
+    Unmigrated,
+)
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord, Record
@@ -103,6 +111,9 @@ class MortalStore:
 
     async def sent(self, sent: Sequence[SentRow]) -> None:
         await self._fuse.effect(lambda: self._store.sent(sent))
+
+    async def published(self, published: Sequence[PublishedRow]) -> None:
+        await self._fuse.effect(lambda: self._store.published(published))
 
     async def refuse(self, refused: RefusedRow) -> None:
         await self._fuse.effect(lambda: self._store.refuse(refused))

@@ -9,10 +9,18 @@ import pytest
 
 from tests.engine.samples import command, decided, revoke
 from tests.support.waiting import eventually
-from triggerstream.adapters.memory import ManualClock, MemoryDatabase, MemoryDispatcher, MemoryStore
+from triggerstream.adapters.memory import (
+    ManualClock,
+    MemoryDatabase,
+    MemoryDispatcher,
+    MemoryReader,
+    MemoryStore,
+)
+from triggerstream.core.answers import HandOver, HandOverState, Instant
 from triggerstream.core.commands import Decision
 from triggerstream.core.errors import DispatchError, LogError, UndispatchableError
 from triggerstream.core.ids import AppId, CommandId
+from triggerstream.core.projections import SilentCommand
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.handover import outbox as outbox_module
 from triggerstream.engine.handover.outbox import Outbox
@@ -176,6 +184,39 @@ async def test_hand_overs_are_noted_soon_without_a_checkpoint() -> None:
         assert [row.sent_us for row in await run.store.outbox(after=0, limit=9)] == [
             run.clock.now_us() - 1_000_000
         ]
+
+
+async def test_what_the_broker_has_not_confirmed_does_not_count_as_handed_over() -> None:
+    away = True
+
+    async def answer(_: Decision) -> None:
+        if away:
+            raise DispatchError("nobody answers")
+
+    async def hand_over(run: Running) -> HandOver:
+        one = command(1)
+        silent = SilentCommand(instance=one.instance, command=one.id, attempt=0, decided_at=0)
+        return (await MemoryReader(run.database).hand_overs([silent]))[one.id]
+
+    async with running(answer) as run:
+        await run.decide(command(1))
+        assert await hand_over(run) == HandOver(state=HandOverState.DECIDED)
+        tried_us = run.clock.now_us()
+        await settle()
+        for _ in range(3):
+            run.clock.advance(0.3)
+            await settle()
+        tried = HandOver(state=HandOverState.UNCONFIRMED, at_us=Instant(tried_us))
+        assert await hand_over(run) == tried  # later attempts change nothing
+        away = False
+        run.clock.advance(5)
+        await run.dispatcher.wait_for(1)
+        confirmed_us = run.clock.now_us()
+        await settle()
+        run.clock.advance(1)
+        await settle()
+        done = HandOver(state=HandOverState.HANDED_OVER, at_us=Instant(confirmed_us))
+        assert await hand_over(run) == done
 
 
 async def test_refused_command_fails_and_does_not_hold_up_the_next() -> None:

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import read_dead_letter
+from triggerstream.adapters.kafka.hand_overs import read_hand_overs
 from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import (
@@ -26,10 +27,12 @@ from triggerstream.adapters.kafka.records import (
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
+from triggerstream.core.answers import HandOver
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.fold import next_due
-from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.ids import AppId, CommandId, SessionId
 from triggerstream.core.placement import partition_of
+from triggerstream.core.projections import SilentCommand
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.versions import history_texts, is_history, read_history
@@ -186,6 +189,16 @@ class KafkaReader:
         """
         del after, limit, sent_before_us
         raise UsageError(f"Kafka has no outbox: {advice.resend_stuck()}")
+
+    async def hand_overs(
+        self, commands: Sequence[SilentCommand], *, partition: int = 0
+    ) -> Mapping[CommandId, HandOver]:
+        """As the port; "not known" also if the account may not read the bridge's offset."""
+        await self._opened()
+        async with self._turn:
+            return await read_hand_overs(
+                self._connection, self._app, self._started(), commands, partition=partition
+            )
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:
         records = await self.records(after=offset - 1, limit=1, partition=partition)

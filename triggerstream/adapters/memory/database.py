@@ -20,6 +20,7 @@ class OutboxEntry:
     value: bytes
     sent_us: int | None = None
     settled: bool = False
+    published_us: int | None = None
 
 
 @dataclass(slots=True)

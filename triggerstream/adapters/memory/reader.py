@@ -6,9 +6,20 @@ from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 
 from triggerstream.adapters.memory.database import MemoryDatabase, outbox_rows
+from triggerstream.core.answers import HandOver
+from triggerstream.core.commands import Command
 from triggerstream.core.errors import UsageError
-from triggerstream.core.ids import SessionId
-from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
+from triggerstream.core.ids import CommandId, SessionId
+from triggerstream.core.projections import SilentCommand
+from triggerstream.engine.rows import (
+    NO_ROW,
+    ConfigurationText,
+    DeadLetterRow,
+    OutboxRow,
+    Progress,
+    SessionRow,
+    hand_over_of_row,
+)
 from triggerstream.wire.records import Record
 
 
@@ -73,6 +84,25 @@ class MemoryReader:
         self, *, after: int = 0, limit: int = 50, sent_before_us: int | None = None
     ) -> Sequence[OutboxRow]:
         return outbox_rows(self._database, after=after, limit=limit, sent_before_us=sent_before_us)
+
+    async def hand_overs(
+        self,
+        commands: Sequence[SilentCommand],
+        *,
+        partition: int = 0,  # noqa: ARG002 - there is one
+    ) -> Mapping[CommandId, HandOver]:
+        rows = {
+            row.decision.id: row
+            for row in self._database.outbox.values()
+            if isinstance(row.decision, Command)
+        }
+        found = {one.command: rows.get(one.command) for one in commands}
+        return {
+            command: NO_ROW
+            if row is None
+            else hand_over_of_row(sent_us=row.sent_us, published_us=row.published_us)
+            for command, row in found.items()
+        }
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:  # noqa: ARG002 - there is one
         records = self._database.records

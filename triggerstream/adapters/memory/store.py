@@ -18,6 +18,7 @@ from triggerstream.engine.rows import (
     ConfigurationText,
     DeadLetterRow,
     OutboxRow,
+    PublishedRow,
     RefusedRow,
     RescheduledRow,
     Resumed,
@@ -149,6 +150,11 @@ class MemoryStore:
                 del self._database.outbox[one.number]
             else:
                 row.sent_us = one.sent_us
+
+    async def published(self, published: Sequence[PublishedRow]) -> None:
+        for one in published:
+            if one.number in self._database.outbox:
+                self._database.outbox[one.number].published_us = one.published_us
 
     async def refuse(self, refused: RefusedRow) -> None:
         database = self._database

@@ -19,7 +19,7 @@ from triggerstream.engine.private_files import make_private_directory, make_priv
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.records import Headers, NewRecord, Record
 
-SCHEMA = 2
+SCHEMA = 3
 NOT_LEFT_OUT = -1
 """Value of ``left_out`` for a dead letter that is a record or a command; see
 ``engine.rows.DeadLetterRow``."""
@@ -48,7 +48,8 @@ CREATE INDEX sessions_due ON sessions (due_us) WHERE due_us IS NOT NULL;
 CREATE INDEX sessions_config ON sessions (config);
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY, command TEXT NOT NULL, revoke INTEGER NOT NULL, session TEXT NOT NULL,
-    value BLOB NOT NULL, sent_us INTEGER, settled INTEGER NOT NULL DEFAULT 0
+    value BLOB NOT NULL, sent_us INTEGER, settled INTEGER NOT NULL DEFAULT 0,
+    published_us INTEGER
 );
 CREATE INDEX outbox_command ON outbox (command);
 CREATE INDEX outbox_sent ON outbox (sent_us) WHERE sent_us IS NOT NULL;
@@ -75,6 +76,9 @@ INSERT INTO dead_letters (number, at_us, offset, key, value, reason)
 DROP TABLE older;
 ALTER TABLE configurations ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
 UPDATE configurations AS one SET number = (SELECT count(*) FROM configurations WHERE offset <= one.offset);
+""",
+    2: """
+ALTER TABLE outbox ADD COLUMN published_us INTEGER;
 """,
 }
 """Migration script from each schema version to the next."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from triggerstream.core.answers import HandOver
 from triggerstream.core.commands import Revoke
 from triggerstream.core.ids import CommandId, SessionId
 from triggerstream.engine.checkpoint import Decided
-from triggerstream.engine.rows import OutboxRow, SentRow
+from triggerstream.engine.rows import NO_ROW, OutboxRow, PublishedRow, SentRow, hand_over_of_row
 
 
 def read_outbox(
@@ -34,6 +35,21 @@ def read_outbox(
         )
         for number, command, session, value, sent_us in rows
     ]
+
+
+def read_hand_overs(
+    connection: sqlite3.Connection, commands: Sequence[CommandId]
+) -> Mapping[CommandId, HandOver]:
+    """How far the hand-over of each of ``commands`` has come."""
+    found = {}
+    for command in commands:
+        row = connection.execute(
+            "SELECT sent_us, published_us FROM outbox WHERE command = ? AND NOT revoke"
+            " ORDER BY number DESC LIMIT 1",
+            (command,),
+        ).fetchone()
+        found[command] = NO_ROW if row is None else hand_over_of_row(sent_us=row[0], published_us=row[1])
+    return found
 
 
 def add_decided(connection: sqlite3.Connection, decided: Sequence[Decided], first: int) -> None:
@@ -71,6 +87,14 @@ def settle(connection: sqlite3.Connection, settled: Sequence[CommandId]) -> None
         "DELETE FROM outbox WHERE command = ? AND NOT revoke AND sent_us IS NOT NULL", commands
     )
     connection.executemany("UPDATE outbox SET settled = 1 WHERE command = ? AND NOT revoke", commands)
+
+
+def note_published(connection: sqlite3.Connection, published: Sequence[PublishedRow]) -> None:
+    """Note rows whose hand-over was tried and not confirmed."""
+    connection.executemany(
+        "UPDATE outbox SET published_us = ? WHERE number = ?",
+        [(one.published_us, one.number) for one in published],
+    )
 
 
 def note_sent(connection: sqlite3.Connection, sent: Sequence[SentRow]) -> None:

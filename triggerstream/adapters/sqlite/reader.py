@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 from triggerstream.adapters.sqlite import database
 from triggerstream.adapters.sqlite.configurations import read_configurations
 from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, decoder_of, locate
-from triggerstream.adapters.sqlite.outbox import read_outbox
+from triggerstream.adapters.sqlite.outbox import read_hand_overs, read_outbox
+from triggerstream.core.answers import HandOver
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import SessionId
+from triggerstream.core.ids import CommandId, SessionId
+from triggerstream.core.projections import SilentCommand
 from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.records import Record
@@ -96,6 +98,15 @@ class SqliteReader:
                 connection, after=after, limit=limit, sent_before_us=sent_before_us
             )
         )
+
+    async def hand_overs(
+        self,
+        commands: Sequence[SilentCommand],
+        *,
+        partition: int = 0,  # noqa: ARG002 - there is one
+    ) -> Mapping[CommandId, HandOver]:
+        named = [one.command for one in commands]
+        return await self._read(lambda connection: read_hand_overs(connection, named))
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:  # noqa: ARG002 - there is one
         records = await self.records(after=offset - 1, limit=1)

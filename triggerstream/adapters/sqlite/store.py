@@ -16,7 +16,7 @@ from triggerstream.adapters.sqlite import database
 from triggerstream.adapters.sqlite.configurations import add_configurations, note_fold, read_configurations
 from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, locate, transaction
 from triggerstream.adapters.sqlite.log import SqliteLog
-from triggerstream.adapters.sqlite.outbox import add_decided, note_sent, read_outbox, settle
+from triggerstream.adapters.sqlite.outbox import add_decided, note_published, note_sent, read_outbox, settle
 from triggerstream.adapters.sqlite.wake import POLL_S, WakeSignal
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId, SessionId
@@ -24,7 +24,15 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.private_files import make_private_directory
-from triggerstream.engine.rows import OutboxRow, RefusedRow, RescheduledRow, Resumed, SentRow, Unmigrated
+from triggerstream.engine.rows import (
+    OutboxRow,
+    PublishedRow,
+    RefusedRow,
+    RescheduledRow,
+    Resumed,
+    SentRow,
+    Unmigrated,
+)
 from triggerstream.wire.records import Record
 
 _T = TypeVar("_T")
@@ -245,6 +253,13 @@ class SqliteStore:
         def write() -> None:
             with transaction(self._writer, timeout_s=_LOCK_TIMEOUT_S):
                 note_sent(self._writer, sent)
+
+        await self._write(write)
+
+    async def published(self, published: Sequence[PublishedRow]) -> None:
+        def write() -> None:
+            with transaction(self._writer, timeout_s=_LOCK_TIMEOUT_S):
+                note_published(self._writer, published)
 
         await self._write(write)
 

@@ -23,6 +23,7 @@ from triggerstream.cli.printing import (
     table,
     text,
 )
+from triggerstream.core import advice
 from triggerstream.core.answers import (
     ExplainedSession,
     Instant,
@@ -81,6 +82,7 @@ def list_sessions(
     """List sessions by id, with how many instances wait, run, failed and are done."""
     from triggerstream.core.ids import TaskName
     from triggerstream.core.listing import InstanceFilter, count, in_status, stuck_since
+    from triggerstream.core.projections import SILENT_US
 
     of_task = None if task is None else TaskName(task)
     with_status = None if status is None else Status(status)
@@ -89,16 +91,21 @@ def list_sessions(
     else:
         wanted = stuck_since(time.time_ns() // 1000 - stuck, task=of_task, status=with_status)
 
-    async def work() -> tuple[list[TimedSession], bool, str]:
+    silent = stuck_since(time.time_ns() // 1000 - SILENT_US, task=of_task, status=Status.SCHEDULED)
+    found: list[TimedSession] = []
+    unheard = False
+
+    async def work() -> tuple[bool, str]:
         from triggerstream.engine.queries.unfolded import describe_unfolded, unfolded
 
-        found: list[TimedSession] = []
+        nonlocal unheard
         async with viewing(at) as view:
             async for session, state, due_us in view.states(prefix=prefix):
                 if not wanted.has_one(state):
                     continue
                 if limit and len(found) == limit:
-                    return found, True, ""
+                    return True, ""
+                unheard = unheard or (stuck is not None and silent.has_one(state))
                 found.append(
                     TimedSession(
                         **structs.asdict(count(session, state)),
@@ -107,13 +114,15 @@ def list_sessions(
                 )
                 if as_json:
                     json_line(to_json(found[-1]))
-            return found, False, "" if found else describe_unfolded(await unfolded(view.reader))
+            return False, "" if found else describe_unfolded(await unfolded(view.reader))
 
-    rows, more, waiting = run(work())
+    more, waiting = run(work())
     if waiting:
         print_line(f"the list is not complete: {waiting}", err=True)
     if not as_json:
-        _show_counted(rows, all_=not (prefix or task or status or stuck))
+        _show_counted(found, all_=not (prefix or task or status or stuck))
+    if unheard:
+        print_line(advice.look_for_silent_workers(), err=True)
     if more:
         print_line(f"there are more: --limit 0 lists all, --limit {2 * limit} twice as many", err=True)
 
@@ -223,6 +232,8 @@ def tree(found: ExplainedSession) -> Tree:
                 text(words.aside(instance)),
             )
             node = branch.add(line)
+            if instance.advice is not None:
+                node.add(text(instance.advice, "yellow"))
             for leaf in instance.after:
                 node.add(_leaf(leaf))
             for blocker in instance.unless or ():

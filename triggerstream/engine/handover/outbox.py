@@ -13,7 +13,7 @@ from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.handover.destinations import RefusedDestination
 from triggerstream.engine.handover.pacing import Pacing, PendingDecision, not_dispatchable
 from triggerstream.engine.ports import Clock, Dispatcher, Store
-from triggerstream.engine.rows import RefusedRow, SentRow
+from triggerstream.engine.rows import PublishedRow, RefusedRow, SentRow
 from triggerstream.wire import commands
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ _DRAIN_S = 5.0
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Row(PendingDecision):
     decision: Decision
+    noted: bool = False
+    """True once the store knows that it was published without a confirmation."""
     dropped: bool = False
     """True once a revocation or a resend has taken its place."""
 
@@ -64,6 +66,7 @@ class Outbox:
             refill=self._refill,
         )
         self._sent: list[SentRow] = []
+        self._published: list[PublishedRow] = []
         self._to_record = asyncio.Event()
         self.handed_over = 0
         self.refused = 0
@@ -128,6 +131,10 @@ class Outbox:
     def _ended(self, row: _Row, done: bool) -> None:  # noqa: FBT001 - a callback
         if done and self._rows.get(row.decision.id) is row:
             del self._rows[row.decision.id]
+        if row.unconfirmed and not (done or row.noted):
+            row.noted = True
+            self._published.append(PublishedRow(number=row.number, published_us=self._clock.now_us()))
+            self._to_record.set()
 
     def _note(self, row: _Row) -> None:
         self._sent.append(SentRow(number=row.number, sent_us=self._clock.now_us()))
@@ -148,5 +155,8 @@ class Outbox:
             await self._to_record.wait()
             self._to_record.clear()
             await self._clock.sleep(_RECORD_S)
+            published, self._published = self._published, []
+            if published:
+                await self._store.published(published)
             if sent := self.take_sent():
                 await self._store.sent(sent)

@@ -37,6 +37,8 @@ class PendingDecision:
     decision: Decision | None
     reason: str = ""
     probes: str | None = None
+    unconfirmed: bool = False
+    """True once a hand-over was tried and not confirmed."""
     task: asyncio.Task[None] | None = None
 
     def __lt__(self, other: PendingDecision) -> bool:
@@ -283,6 +285,7 @@ class Pacing(Generic[_E]):
         return False
 
     def _retry_later(self, entry: _E, exc: Exception) -> None:
+        entry.unconfirmed = True
         if entry.dropped:
             self._end_probe(entry)
         else:

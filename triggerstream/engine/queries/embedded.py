@@ -115,7 +115,9 @@ class EmbeddedInspector:
         row = await self._reader.session(session)
         if row is None:
             return None
-        return explained(await self.rules(), session, row.state, partition=0, decoder=row.decoder)
+        return await explained(
+            await self.rules(), session, row.state, reader=self._reader, partition=0, decoder=row.decoder
+        )
 
     async def sessions(self, query: Query) -> SessionsPage:
         part = Part(

@@ -22,6 +22,7 @@ from triggerstream.core.state import NoEffect
 from triggerstream.core.tasks import AppliedConfiguration, Rules
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import Addressed, Answer, Given, SessionAfter, Target, outcomes
+from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.answers import (
     DeadLettersPage,
     Overview,
@@ -29,6 +30,7 @@ from triggerstream.engine.queries.answers import (
     ShownDeadLetter,
     TaskRow,
 )
+from triggerstream.engine.queries.hand_overs import seen_beside
 from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
@@ -164,11 +166,19 @@ def after_shown(found: ExplainedSession, instance: InstanceId | None, offset: in
     )
 
 
-def explained(
-    rules: Rules, session: SessionId, state: bytes, *, partition: int, decoder: StateDecoder = SOMEWHERE
+async def explained(
+    rules: Rules,
+    session: SessionId,
+    state: bytes,
+    *,
+    reader: Reader,
+    partition: int,
+    decoder: StateDecoder = SOMEWHERE,
 ) -> ExplainedSession:
-    """The answer of ``Inspector.session``."""
-    found = explain(rules, session, decoder.read(session, state))
+    """The answer of ``Inspector.session``. ``reader`` reads how far commands were handed over."""
+    known = decoder.read(session, state)
+    beside = await seen_beside(reader, rules, session, known, partition=partition)
+    found = explain(rules, session, known, beside=beside)
     return structs.replace(found, partition=partition)
 
 

@@ -11,6 +11,7 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.ports import Reader
+from triggerstream.engine.queries.hand_overs import seen_beside
 
 _PAGE = 500
 
@@ -59,5 +60,8 @@ class View:
         state = await self.state(session)
         if state is None:
             return None
-        rules = await self.rules(partition=await self.reader.partition(SessionId(session)))
-        return explain(rules, SessionId(session), state, task=None if task is None else TaskName(task))
+        named = SessionId(session)
+        partition = await self.reader.partition(named)
+        rules = await self.rules(partition=partition)
+        beside = await seen_beside(self.reader, rules, named, state, partition=partition)
+        return explain(rules, named, state, task=None if task is None else TaskName(task), beside=beside)

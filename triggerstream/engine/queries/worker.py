@@ -152,10 +152,11 @@ class WorkerInspector:
         value = partition.state(session)
         if value is None:
             return None
-        return explained(
+        return await explained(
             partition.rules,
             session,
             value,
+            reader=self._reader,
             partition=partition.number,
             decoder=partition.processor.decoder,
         )

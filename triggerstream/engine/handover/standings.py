@@ -1,0 +1,68 @@
+"""Finds out how far commands of a shared log were handed over, from the committed progress of the bridge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from triggerstream.core.answers import HandOver, HandOverState
+from triggerstream.core.commands import Decision, Revoke
+from triggerstream.core.ids import CommandId
+from triggerstream.core.projections import SilentCommand
+from triggerstream.engine.handover.partitions import TAKEN, Reached
+
+MOST_READ = 10_000
+"""The most commands that are read for one question: some MiB."""
+
+
+@dataclass(slots=True, kw_only=True)
+class UnconfirmedCommands:
+    """The commands of a partition from the bridge's committed position on, as far as they were read.
+
+    ``to_end`` is set by the caller: no later command exists.
+    """
+
+    reached: Reached
+    to_end: bool = False
+    _offsets: dict[tuple[CommandId, int], int] = field(default_factory=dict)
+    _count: int = 0
+    _taken_below: int = 0
+    _first: int | None = None
+    _last: int | None = None
+
+    @property
+    def enough(self) -> bool:
+        """True if later commands need not be read: the bridge cannot have taken them."""
+        return self._count >= MOST_READ or (self._count >= TAKEN and self._taken_below >= self.reached.upto)
+
+    def read(self, offset: int, decision: Decision | None) -> None:
+        """Note the command at ``offset``; None: it cannot be decoded."""
+        self._count += 1
+        if self._count <= TAKEN or offset < self.reached.upto:
+            self._taken_below = offset + 1
+        if decision is None or isinstance(decision, Revoke):
+            return
+        self._offsets[decision.id, decision.attempt] = offset
+        if decision.decided_at is not None:
+            self._first = decision.decided_at if self._first is None else self._first
+            self._last = decision.decided_at
+
+    def hand_over(self, silent: SilentCommand) -> HandOver:
+        """How far the hand-over of ``silent`` has come.
+
+        The commands of a partition are in the order of the events that decided them. So one that was decided
+        before the first command that the bridge still has to do is done.
+        """
+        at = self._offsets.get((silent.command, silent.attempt))
+        if at is not None:
+            if at < self.reached.upto and at not in self.reached.open:
+                return HandOver(state=HandOverState.HANDED_OVER)
+            taken = at < self._taken_below
+            return HandOver(state=HandOverState.UNCONFIRMED if taken else HandOverState.DECIDED)
+        if self.to_end:
+            return HandOver(state=HandOverState.HANDED_OVER)
+        if not silent.attempt:  # the record of a resend is later than its decision
+            if self._first is not None and silent.decided_at < self._first:
+                return HandOver(state=HandOverState.HANDED_OVER)
+            if self._last is not None and silent.decided_at > self._last and self.enough:
+                return HandOver(state=HandOverState.DECIDED)
+        return HandOver(state=HandOverState.UNKNOWN, why="too many commands wait to be handed over")
