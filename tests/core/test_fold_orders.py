@@ -91,7 +91,11 @@ def test_resend_asks_for_the_same_command_with_the_next_attempt() -> None:
     story.tell(Resend(instance=InstanceId("t#0")), at=100)
     story.started("t#0")
     story.resend("t#0")
-    assert story.commands == [first, replace(first, attempt=1), replace(first, attempt=2)]
+    assert story.commands == [
+        first,
+        replace(first, attempt=1, decided_at=1),
+        replace(first, attempt=2, decided_at=story.offset - 1),
+    ]
     assert story.statuses() == {"t#0": "running"}
 
 
@@ -164,10 +168,10 @@ def test_resend_is_the_same_whatever_the_configuration_says_by_now() -> None:
     first = story.commands[0]
     story.apply({"t": {"after": ["a", "b"], "run": "other.task", "withParams": {"a": {"y": 2}}}})
     story.resend("t#0")
-    assert story.commands == [first, replace(first, attempt=1)]
+    assert story.commands == [first, replace(first, attempt=1, decided_at=story.offset - 1)]
     story.apply({"u": task("a")})
     story.resend("t#0")
-    assert story.commands[-1] == replace(first, attempt=2)
+    assert story.commands[-1] == replace(first, attempt=2, decided_at=story.offset - 1)
 
 
 def test_resend_of_a_clone_with_kwargs_of_its_own_repeats_those() -> None:
@@ -176,7 +180,7 @@ def test_resend_of_a_clone_with_kwargs_of_its_own_repeats_those() -> None:
     story.failed("t#0")
     story.replay("t#0", kwargs={"a": {"n": 2}})
     story.resend("t#1")
-    assert story.commands[-1] == replace(story.commands[-2], attempt=1)
+    assert story.commands[-1] == replace(story.commands[-2], attempt=1, decided_at=3)
 
 
 def test_outcome_counts_once_however_often_a_command_was_sent() -> None:

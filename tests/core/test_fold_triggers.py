@@ -180,6 +180,7 @@ def test_command_says_what_completed_it() -> None:
                 Cause(trigger=TriggerName("a"), offset=2),
             ],
             decided_us=START_US + 3_000_000,
+            decided_at=2,
             queue="slow",
             expires_us=3_600_000_000,
             traceparent="00-1",
