@@ -373,10 +373,26 @@ def bridge(
 
 
 def celery_app(broker: str) -> Any:  # noqa: ANN401 - as below
-    """A Celery app with a broker and no tasks."""
+    """A Celery app with a broker and no tasks.
+
+    Raises:
+        UsageError: a package that the broker needs is not installed.
+    """
     from triggerstream.adapters.celery.bare import app_at
 
+    check_celery_broker(broker)
     return app_at(broker)
+
+
+def check_celery_broker(url: str | None) -> None:
+    """Check that the package that the Celery broker at ``url`` needs is installed; None: no URL is known.
+
+    Raises:
+        UsageError: it is not; the message names the extra that brings it.
+    """
+    from triggerstream.adapters.celery.transports import check_transport
+
+    check_transport(url)
 
 
 def celery_parameters(

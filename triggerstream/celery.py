@@ -57,7 +57,8 @@ def install(
     Args:
         app: the Celery app.
         log: where outcomes go: an address such as ``sqlite:///triggerstream.db`` or ``kafka://host:9092/app``,
-            or an outcome log. Default: the address in the environment variable ``TRIGGERSTREAM_LOG``.
+            or an outcome log. Default: the address in the environment variable ``TRIGGERSTREAM_LOG``, else in
+            ``TRIGGERSTREAM_AT``.
         guard: prevents a command from taking effect twice, for every task; see also :func:`guarded`.
         allow_loss: False: a worker whose settings could lose a task refuses to start. True: it starts anyway.
             Names of tasks: the settings of these tasks are not checked.
@@ -75,8 +76,9 @@ def install(
 def _open_log(address: str) -> OutcomeLog:
     # Imported when a worker starts: it imports the adapter of the address, which senders do not need.
     from triggerstream import bootstrap  # noqa: PLC0415
+    from triggerstream.settings import locate  # noqa: PLC0415
 
-    return bootstrap.outcome_log(address)
+    return bootstrap.outcome_log(locate(address))
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - one of two classes

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from triggerstream.cli.streams import missing_character
+from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.core.printable import escape
 from triggerstream.wire.json import dumps
@@ -52,7 +54,17 @@ def print_line(*parts: str | Styled, err: bool = False) -> None:
 
 
 def print_lines(document: str) -> None:
-    """Print a document of several lines, such as a tasks file."""
+    """Print a document of several lines, such as a tasks file.
+
+    Raises:
+        UsageError: a file is to have it, in an encoding that lacks a character of it.
+    """
+    missing = None if sys.stdout.isatty() else missing_character(document)
+    if missing is not None:
+        raise UsageError(
+            f"standard output: its encoding {sys.stdout.encoding} lacks {missing!r} (U+{ord(missing):04X}): "
+            "set PYTHONIOENCODING=utf-8"
+        )
     for line in document.replace("\r\n", "\n").removesuffix("\n").split("\n"):
         click.echo("\t".join(escape(piece) for piece in line.split("\t")))
 

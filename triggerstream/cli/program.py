@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from triggerstream.cli.streams import OUTPUT, discard_errors, discard_output, prepare_streams
 from triggerstream.core.errors import TriggerstreamError
 
 _COMMANDS: dict[str, str] = {
@@ -61,8 +61,10 @@ class Program(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # noqa: ANN401
         """Run the command and exit: 0 done, 1 the answer is no, 2 wrong usage or unusable input."""
         extra["standalone_mode"] = False
+        prepare_streams()
         try:
             status = super().main(args, *rest, **extra)
+            sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as exc:
             click.echo(exc.ctx.get_help(), err=True)
             status = _UNUSABLE
@@ -70,12 +72,14 @@ class Program(click.Group):
             status = _print_error(_usage(exc))
         except TriggerstreamError as exc:
             status = _print_error(str(exc))
+        except ModuleNotFoundError as exc:
+            status = _print_error(_missing_package(exc))
         except BrokenPipeError:
             # The reader of the output has closed it. Python must not find the pipe broken again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             status = 0
         except OSError as exc:
-            status = _print_error(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
+            status = _print_error(_system_error(exc))
         except (click.Abort, KeyboardInterrupt):
             status = _INTERRUPTED
         sys.exit(status if isinstance(status, int) else 0)
@@ -90,8 +94,28 @@ def main() -> None:
 def _print_error(message: str) -> int:
     from triggerstream.cli.printing import print_line  # imported only when needed
 
-    print_line(" ".join(message.split("\n")), err=True)
+    try:
+        print_line(" ".join(message.split("\n")), err=True)
+    except OSError:
+        # Nobody can read it: the status says that the command failed.
+        discard_errors()
     return _UNUSABLE
+
+
+def _system_error(exc: OSError) -> str:
+    if exc.filename == OUTPUT:
+        discard_output()
+    return f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)
+
+
+def _missing_package(exc: ModuleNotFoundError) -> str:
+    """The error for a package that one of our extras brings; any other one is a fault of the program."""
+    from triggerstream.core import advice
+
+    extra = advice.extra_of(exc.name)
+    if exc.name is None or extra is None:
+        raise exc
+    return f"the package {exc.name} is not installed: {advice.install_extra(extra)} brings it"
 
 
 def _usage(exc: click.ClickException) -> str:

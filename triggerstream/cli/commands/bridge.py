@@ -214,7 +214,7 @@ def _end_late() -> None:
 
 def _celery_app(spec: str | None, broker: str | None) -> object:
     from triggerstream import bootstrap
-    from triggerstream.cli.dev.celery_app import load_app, use_broker
+    from triggerstream.cli.dev.celery_app import load_app, own_broker, use_broker
 
     if spec is None:
         if broker is None:
@@ -223,6 +223,7 @@ def _celery_app(spec: str | None, broker: str | None) -> object:
     app = load_app(spec)
     if broker is not None:
         use_broker(app, broker)
+    bootstrap.check_celery_broker(own_broker(app))
     return app
 
 

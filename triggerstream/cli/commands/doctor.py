@@ -17,7 +17,7 @@ from triggerstream.cli.opening import existing, quiet, run
 from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core import advice
-from triggerstream.core.errors import TriggerstreamError
+from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.ids import JsonObject
 from triggerstream.engine.ports import Reader
 from triggerstream.settings import Address, locate
@@ -201,10 +201,12 @@ def _celery(broker: str) -> Finding:
     """Whether the Celery broker answers. The URL may contain a password, so only its masked form is shown."""
     from triggerstream import bootstrap
 
-    app: Any = bootstrap.celery_app(broker)
     try:
+        app: Any = bootstrap.celery_app(broker)
         with app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S) as connection:
             connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
             return Finding(what="Celery broker", well=True, says=f"{connection.as_uri()} answers")
+    except UsageError as exc:
+        return Finding(what="Celery broker", well=False, says=str(exc))
     except Exception as exc:  # noqa: BLE001 - each transport has errors of its own, and any is the finding
         return Finding(what="Celery broker", well=False, says=f"does not answer: {type(exc).__name__}: {exc}")

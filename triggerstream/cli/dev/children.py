@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from triggerstream.core import advice
@@ -156,8 +155,10 @@ async def start_valkey() -> Broker:
     Raises:
         UsageError: there is none to run, or it does not start; the message says what to do.
     """
-    if find_spec("redis") is None:
-        raise UsageError(f"Celery needs the package `redis` for its broker: {_GET_IT}")
+    try:
+        import redis  # noqa: F401 - Celery imports it
+    except ModuleNotFoundError as exc:
+        raise UsageError(f"Celery needs the package redis for its broker: {_GET_IT}") from exc
     binary = _valkey_binary()
     lines: deque[str] = deque(maxlen=1)
     for _ in range(_BROKER_PORTS):

@@ -224,6 +224,7 @@ class Runtime:
             self.broker = self._valkey.url
         if self.broker is not None:
             use_broker(app, self.broker)
+        bootstrap.check_celery_broker(own_broker(app))
 
     async def _folded(self) -> int | None:
         """The next offset of the engine when it last ended; None if it has never run."""
