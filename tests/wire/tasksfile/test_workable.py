@@ -176,6 +176,40 @@ def test_each_unclosed_brace_points_at_its_own_task() -> None:
     ]
 
 
+def test_a_brace_of_the_last_task_is_told_from_that_of_the_file_by_its_place() -> None:
+    found = the_error("""{
+  "t_one": {"after": ["a"], "run": "x"},
+  "t_two": {
+    "after": ["b"],
+    "run": "x"
+}
+""")
+    assert (found.line, found.column, found.path) == (3, 12, "/t_two")
+    assert found.message == (
+        "the `{` of `t_two` is never closed: the `}` at 6:1 stands where the file's own does"
+    )
+    found = the_error("""{
+  "t_two": {
+    "after": ["b"],
+    "run": "x"
+  }
+""")
+    assert (found.line, found.column, found.path) == (1, 1, "")
+
+
+def test_a_task_that_lacks_a_key_is_seen_within_the_one_left_open() -> None:
+    found = errors("""{
+  "t_two": {
+    "after": ["b"], "run": "x",
+  "t_three": {"after": ["c"]}
+}
+""")
+    assert [(one.code, one.path) for one in found] == [
+        ("unclosed-bracket", "/t_two"),
+        ("missing-key", "/t_three"),
+    ]
+
+
 def test_a_brace_that_only_the_file_lacks_is_the_files() -> None:
     found = the_error('{"t_one": {"after": ["a"], "run": "x"}')
     assert (found.column, found.path, found.code) == (1, "", "unclosed-bracket")

@@ -50,7 +50,9 @@ def load_app(spec: str) -> CeleryApp:
     try:
         module = importlib.import_module(name)
     except Exception as exc:
-        last = traceback.extract_tb(exc.__traceback__)[-1]
+        frames = traceback.extract_tb(exc.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(Path.cwd())]
+        last = (own or frames)[-1]  # the application's own line, not that of a library
         missing = isinstance(exc, ModuleNotFoundError) and exc.name in {name, name.partition(".")[0]}
         where = f"; looked in {Path.cwd()} and the installed packages" if missing else ""
         place = "" if missing else f" ({last.filename}:{last.lineno})"

@@ -26,7 +26,7 @@ from triggerstream.wire.tasksfile.lexemes import (
     read_word,
 )
 from triggerstream.wire.tasksfile.tree import Array, Document, Member, Object, Path, Scalar, Value, pointer
-from triggerstream.wire.tasksfile.unclosed import left_open
+from triggerstream.wire.tasksfile.unclosed import closed_too_early, left_open
 
 MAX_FINDINGS: Final = 1_000
 """Number of mistakes at which reading stops: such a file is not JSON."""
@@ -235,6 +235,16 @@ class _Parser:
             root.members.extend(node.members[place:])
             del node.members[place:]
             open_brackets -= 1
+        last = closed_too_early(root, self.document) if isinstance(root, Object) and open_brackets else None
+        if last is not None and isinstance(last.value, Object):
+            self.report(
+                last.value.at,
+                "unclosed-bracket",
+                f"the `{{` of `{last.key[:40]}` is never closed: the `}}` at "
+                f"{self.document.where(last.value.end)} stands where the file's own does",
+                path=(last.key,),
+            )
+            open_brackets -= 1
         return open_brackets < len(self.stack)
 
     # Values
@@ -428,7 +438,9 @@ class _Parser:
         return True
 
     def close(self, pos: int) -> int:
-        self.stack.pop()
+        node = self.stack.pop()
+        if isinstance(node, Object):
+            node.end = pos
         self.seen.pop()
         self.key = None
         self.state = _State.AFTER

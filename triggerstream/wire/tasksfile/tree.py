@@ -50,12 +50,13 @@ class Member:
 
 
 class Object:
-    """An object with its members in the file's order, repeated keys included."""
+    """An object with its members in the file's order, repeated keys included. ``end``: its last character."""
 
-    __slots__ = ("at", "members", "whole")
+    __slots__ = ("at", "end", "members", "whole")
 
     def __init__(self, at: int) -> None:
         self.at = at
+        self.end = -1
         self.members: list[Member] = []
         self.whole = True
 
