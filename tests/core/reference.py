@@ -18,6 +18,7 @@ from triggerstream.core.events import (
     Failed,
     FailureReason,
     Finished,
+    Release,
     Replay,
     Resend,
     Retried,
@@ -233,7 +234,7 @@ class Reference:
                 one = self.find(session, outcome.instance)
                 if one is not None and outcome.command == self.command(event.session, session, one):
                     self.outcome(session, one, outcome)
-            case Skip() | Replay() | Cancel() | Resend() as order:
+            case Skip() | Replay() | Cancel() | Resend() | Release() as order:
                 one = self.find(session, order.instance)
                 if one is not None:
                     self.order(session, one, order)
@@ -307,7 +308,7 @@ class Reference:
             case _:
                 pass
 
-    def order(self, session: Session, one: One, order: Skip | Replay | Cancel | Resend) -> None:
+    def order(self, session: Session, one: One, order: Skip | Replay | Cancel | Resend | Release) -> None:
         match order, one.status:
             case Skip(), "failed":
                 self.end(session, one, "skipped")
@@ -328,6 +329,8 @@ class Reference:
             case Resend(), "scheduled" | "running":
                 one.attempt += 1
                 self.ask(session, one)
+            case Release(), "delayed":
+                self.decide(session, one)
             case _:
                 pass
 

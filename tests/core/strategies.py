@@ -26,6 +26,7 @@ from triggerstream.core.events import (
     Failed,
     FailureReason,
     Finished,
+    Release,
     Replay,
     Resend,
     Retried,
@@ -224,7 +225,7 @@ class Move:
 
 
 OUTCOMES = ("started", "finished", "failed", "skipped", "retried", "revoked")
-ORDERS = ("skip", "replay", "cancel", "resend")
+ORDERS = ("skip", "replay", "cancel", "resend", "release")
 ENDINGS = ("close", "erase")
 BUSY = ("fire",) * 16 + ("started",) * 4 + ("finished",) * 3 + ("failed",) * 5 + OUTCOMES + ORDERS
 """Kinds of moves, as often as they should come: mostly triggers, then outcomes."""
@@ -416,6 +417,8 @@ def _body(move: Move, state: SessionState | None, config: Configuration) -> Body
             return Cancel(instance=instance, reason="no longer wanted")
         case "resend":
             return Resend(instance=instance)
+        case "release":
+            return Release(instance=instance)
         case "close":
             return Close()
         case "erase":

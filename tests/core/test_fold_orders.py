@@ -1,4 +1,4 @@
-"""Operators' orders: skip, cancel, resend; replays are with the clones (docs/semantics.md, section 7)."""
+"""Orders but replays, which are with the clones (docs/semantics.md, section 7)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from tests.core.story import Story, names, task
+from tests.core.story import SECOND, START_US, Story, names, task
 from triggerstream.core.commands import Revoke
-from triggerstream.core.events import Failed, FailureReason, Outcome, Resend, Revoked, Skip
+from triggerstream.core.events import Failed, FailureReason, Outcome, Release, Resend, Revoked, Skip
 from triggerstream.core.ids import CommandId, InstanceId
 
 
@@ -190,3 +190,28 @@ def test_outcome_counts_once_however_often_a_command_was_sent() -> None:
     story.finished("t#0")
     story.finished("t#0")
     assert [c.instance for c in story.commands] == ["t#0", "t#0", "next#0"]
+
+
+def test_a_released_retry_is_decided_now_and_no_second_time_when_it_was_due() -> None:
+    story = Story({"t": task("a", retry={"max": 2, "backoff": "1h"})})
+    story.fire("a")
+    story.failed("t#0", at=10)
+    assert names(story.tell(Release(instance=InstanceId("t#1"), reason="it is back", by="ann"), at=11)) == [
+        "t#1"
+    ]
+    assert story.commands[-1].decided_us == START_US + 11 * SECOND
+    assert (story.instance("t#1").note, story.instance("t#1").retries) == ("it is back (ann)", 1)
+    assert story.timer(at=8000) == []
+    assert story.statuses() == {"t#0": "replayed", "t#1": "scheduled"}
+
+
+def test_a_session_whose_clock_is_ahead_is_got_going_by_a_release() -> None:
+    story = Story({"t": task("a", retry={"max": 2, "backoff": "1s"})})
+    days = 400 * 24 * 3600
+    story.fire("other", at=days)
+    story.fire("a", at=0)
+    story.failed("t#0", at=1)
+    assert story.timer(at=60) == []
+    assert names(story.tell(Release(instance=InstanceId("t#1")), at=61)) == ["t#1"]
+    assert story.state is not None
+    assert story.state.clock_us == START_US + days * SECOND

@@ -15,6 +15,7 @@ from triggerstream.core.events import (
     Failed,
     Finished,
     Order,
+    Release,
     Replay,
     Resend,
     Retried,
@@ -140,6 +141,7 @@ EVENTS: dict[str, Callable[[InstanceId, CommandId], Body]] = {
     "replay": lambda i, _: Replay(instance=i),
     "replay, force": lambda i, _: Replay(instance=i, force=True),
     "resend": lambda i, _: Resend(instance=i),
+    "release": lambda i, _: Release(instance=i),
     "cancel": lambda i, _: Cancel(instance=i),
 }
 
@@ -162,6 +164,8 @@ TABLE: dict[tuple[str, str], tuple[str, list[str]]] = {
     ("replay, force", "running"): ("replayed", ["t#1"]),
     ("resend", "scheduled"): ("scheduled", ["t#0"]),
     ("resend", "running"): ("running", ["t#0"]),
+    ("release", "delayed"): ("scheduled", ["t#1"]),
+    ("release", "held"): ("scheduled", ["t#0"]),
     ("cancel", "unstarted"): ("cancelled", []),
     ("cancel", "delayed"): ("cancelled", []),
     ("cancel", "held"): ("cancelled", []),
@@ -183,7 +187,7 @@ def test_an_order_applies_to_the_statuses_that_the_table_of_orders_has(event: st
 
 def test_every_kind_of_order_has_a_name() -> None:
     assert set(ORDERS.values()) == set(get_args(Order))
-    assert set(ORDERS) == {"skip", "replay", "resend", "cancel"}
+    assert set(ORDERS) == {"skip", "replay", "resend", "release", "cancel"}
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -210,7 +214,7 @@ def test_transition_of_the_table_takes_place(event: str, status: str) -> None:
     assert names(story.tell(EVENTS[event](InstanceId(name), story.command(name)))) == decided
     assert story.statuses()[name] == to
     assert story.refused() == 0
-    order = event.startswith(("skip,", "replay", "resend", "cancel")) or event == "skip"
+    order = event.startswith(("skip,", "replay", "resend", "release", "cancel")) or event == "skip"
     assert story.notes()[-1][0] == ("ordered" if order else "reported")
 
 

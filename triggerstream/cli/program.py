@@ -25,7 +25,7 @@ _COMMANDS: dict[str, str] = {
     "replay": "Check stored sessions against the log, or rebuild them.",
     "doctor": "Check that everything an engine needs is there.",
     "sessions": "List, explain, close, erase and export sessions.",
-    "instances": "Skip, replay, cancel or resend instances.",
+    "instances": "Skip, replay, cancel, resend or release instances.",
     "deadletters": "List, show and redrive records that were not processed.",
 }
 """The line of each command in ``--help``; ``cli.commands`` has a module for each, which has a function of its

@@ -195,6 +195,15 @@ class Resend(Struct, frozen=True, kw_only=True, tag="triggerstream.instance.rese
     by: _Text | None = None
 
 
+class Release(Struct, frozen=True, kw_only=True, tag="triggerstream.instance.release"):
+    """An operator decides a delayed or held instance now."""
+
+    instance: _Instance
+    generation: _Count | None = None
+    reason: _Text | None = None
+    by: _Text | None = None
+
+
 class Close(Struct, frozen=True, kw_only=True, tag="triggerstream.session.close"):
     """Ends the session; later triggers start anew.
 
@@ -240,7 +249,7 @@ class ConfigApplied(Struct, frozen=True, kw_only=True, tag="triggerstream.config
 
 
 Outcome: TypeAlias = Started | Finished | Failed | Skipped | Retried | Revoked
-Order: TypeAlias = Skip | Replay | Cancel | Resend
+Order: TypeAlias = Skip | Replay | Cancel | Resend | Release
 SessionEvent: TypeAlias = Close | Erase | Touch | Timer
 Body: TypeAlias = Trigger | Outcome | Order | SessionEvent
 

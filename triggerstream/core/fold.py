@@ -39,6 +39,7 @@ from triggerstream.core.events import (
     FailureReason,
     Finished,
     Outcome,
+    Release,
     Replay,
     Resend,
     Retried,
@@ -259,6 +260,8 @@ class _Fold(Deciding):
                 return self._cancel(cancel)
             case Resend() as resend:
                 return self._resend(resend)
+            case Release() as release:
+                return self._release(release)
             case Close() as close:
                 return self._close(close)
             case Erase() as erase:
@@ -638,6 +641,24 @@ class _Fold(Deciding):
         note = _join_reason_and_author(resend.reason, resend.by)
         return _applied(f"{resend.instance} sent again, attempt {instance.attempt}", note)
 
+    def _release(self, release: Release) -> Effect:
+        """Decide a delayed or held instance now (R7.11)."""
+        found = self._addressed(release)
+        if isinstance(found, Refused):
+            return self._refuse(found)
+        name, instance = found
+        if instance.status not in applicable_statuses(release):
+            says = f"{release.instance} is {instance.status}: only a delayed or held one is released"
+            return self._refuse(Refused(Why.WRONG_STATUS, says))
+        task = self.config.by_name.get(name)
+        if task is None:
+            says = f"{release.instance} cannot be released: {Why.TASK_REMOVED}"
+            return self._refuse(Refused(Why.TASK_REMOVED, says))
+        instance = self._edit(name, instance)
+        instance.note = _join_reason_and_author(release.reason, release.by)
+        self._decide(task, instance, self.state.clock_us)
+        return _applied(f"{release.instance} released", instance.note)
+
     def _close(self, close: Close) -> Effect:
         """Close the session: waiting instances are cancelled, and the generation ends (R7.8)."""
         state = self.state
@@ -742,7 +763,7 @@ def _settled_by(body: Body) -> tuple[CommandId, ...]:
     match body:
         case Finished() | Failed() | Skipped() | Retried() | Revoked():
             return (body.command,)
-        case Started() | Trigger() | Skip() | Replay() | Cancel() | Resend():
+        case Started() | Trigger() | Skip() | Replay() | Cancel() | Resend() | Release():
             return ()
         case Close() | Erase() | Touch() | Timer():
             return ()

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
-from triggerstream.core.events import TYPES, Cancel, Close, Erase, Order, Replay, Resend, Skip
+from triggerstream.core.events import TYPES, Cancel, Close, Erase, Order, Release, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId
 from triggerstream.core.state import DECIDED, WAITING, Status
 
 _FAILED = frozenset({Status.FAILED})
 _FAILED_OR_DECIDED = _FAILED | DECIDED
 _WAITING_OR_DECIDED = WAITING | DECIDED
+_SET_ASIDE = frozenset({Status.DELAYED, Status.HELD})
 
 
 def applicable_statuses(order: Order) -> frozenset[Status]:
-    """Statuses of an instance that ``order`` applies to (R7.3, R7.4, R7.6, R7.7).
+    """Statuses of an instance that ``order`` applies to (R7.3, R7.4, R7.6, R7.7, R7.11).
 
     In these statuses the fold may still refuse an order for another reason; in all others it refuses it.
     """
@@ -28,6 +29,8 @@ def applicable_statuses(order: Order) -> frozenset[Status]:
             return _WAITING_OR_DECIDED
         case Resend():
             return DECIDED
+        case Release():
+            return _SET_ASIDE
         case _:
             assert_never(order)
 
@@ -37,7 +40,9 @@ def order_name(kind: type[Order | Close | Erase]) -> str:
     return TYPES[kind].rpartition(".")[2]
 
 
-ORDERS: Mapping[str, type[Order]] = {order_name(kind): kind for kind in (Replay, Skip, Resend, Cancel)}
+ORDERS: Mapping[str, type[Order]] = {
+    order_name(kind): kind for kind in (Replay, Skip, Resend, Release, Cancel)
+}
 """Kinds of orders by name."""
 _EXAMPLE = InstanceId("task#0")
 

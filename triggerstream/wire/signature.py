@@ -39,6 +39,7 @@ from triggerstream.core.events import (
     Event,
     Failed,
     Finished,
+    Release,
     Replay,
     Resend,
     Retried,
@@ -185,7 +186,7 @@ def _check_expectations(event: Event | ConfigApplied) -> None:
     match event.body:
         case Resend(generation=int(), attempt=None):
             raise _missing("attempt", "the attempt that it was given for")
-        case Close() | Erase() | Skip() | Replay() | Cancel() | Resend() as order:
+        case Close() | Erase() | Skip() | Replay() | Cancel() | Resend() | Release() as order:
             if order.generation is None:
                 raise _missing("generation", "the generation of the session that it was given for")
         case Started() | Finished() | Failed() | Skipped() | Retried() | Revoked():

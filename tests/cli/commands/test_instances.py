@@ -1,4 +1,4 @@
-"""`instances skip | replay | cancel | resend`: orders that are folded before the command returns."""
+"""Orders of `instances`, which are folded before the command returns."""
 
 from __future__ import annotations
 
@@ -140,3 +140,15 @@ def test_an_order_that_says_too_little_or_too_much_is_wrong_usage(
     assert (ran.status, ran.out) == (2, "")
     assert says in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_release_decides_a_retry_that_waits(cli: Cli, engine: RunningEngine) -> None:
+    engine.apply('{"t": {"after": ["x"], "run": "app.t", "retry": {"max": 1, "backoff": "1d"}}}')
+    engine.append("later", trigger("x"))
+    command = engine.commands(1)[-1]
+    engine.append("later", Failed(instance=command.instance, command=command.id, error="away"))
+    ran = cli("instances", "release", "--status", "delayed", "--reason", "it is back", "--by", "ann")
+    assert (ran.status, ran.out) == (0, "later t#1: scheduled\n")
+    assert [one.instance for one in engine.commands(2)] == ["t#0", "t#1"]
+    again = cli("instances", "release", "later", "t#1")
+    assert (again.status, "only a delayed or held one is released" in again.err) == (1, True)

@@ -15,7 +15,7 @@ from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.orders import answer_fields, giver_options, not_known
 from triggerstream.cli.parameters import Duration, json_value
 from triggerstream.cli.printing import compact, json_line, print_line, status_text, table
-from triggerstream.core.events import Cancel, Order, Replay, Resend, Skip
+from triggerstream.core.events import Cancel, Order, Release, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, SessionId, TaskName, instance_id, split_instance_id
 from triggerstream.core.listing import InstanceFilter, in_status
 from triggerstream.core.orders import applicable_statuses
@@ -31,7 +31,7 @@ _EXAMPLE = InstanceId("task#0")
 
 @click.group()
 def instances() -> None:
-    """Skip, replay, cancel or resend instances: one, or many by task, status and age.
+    """Skip, replay, cancel, resend or release instances: one, or many by task, status and age.
 
     An order is appended as an event of the session, so that its history shows who gave it and why. The
     command waits until the engine has folded it, and prints the result; the exit status is 1 if it did
@@ -115,6 +115,16 @@ def resend(**common: Any) -> None:  # noqa: ANN401 - see `_order`
     """Hand over the commands of scheduled or running instances again, under the same ids."""
     _carry_out(
         lambda instance, reason, by: Resend(instance=instance, reason=reason, by=by),
+        **common,
+    )
+
+
+@instances.command()
+@_order
+def release(**common: Any) -> None:  # noqa: ANN401 - see `_order`
+    """Decide delayed or held instances now, without waiting until they are due."""
+    _carry_out(
+        lambda instance, reason, by: Release(instance=instance, reason=reason, by=by),
         **common,
     )
 
