@@ -27,6 +27,13 @@ def app() -> Celery:
     @app.task(name="with_context", bind=True, base=TriggerTask, shared=False)
     def with_context(self: object) -> None: ...
 
+    class Calling(app.Task):  # type: ignore[name-defined,misc]  # Celery makes it
+        def __call__(self, **kwargs: object) -> object:
+            return self.run(kwargs)
+
+    @app.task(name="called", base=Calling, shared=False)
+    def called(everything: object) -> None: ...
+
     @app.task(name="retried", autoretry_for=(ValueError,), shared=False)
     def retried(orderPlaced: object) -> None: ...  # noqa: N803
 
@@ -40,6 +47,7 @@ def test_each_task_has_the_arguments_of_its_function(app: Celery) -> None:
         "plain": Parameters(names=order | {"language"}, required=order),
         "bound": Parameters(names=order, required=order),
         "with_context": Parameters(any=True),
+        "called": None,
         "retried": Parameters(names=order, required=order),
     }
 

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from celery.app.trace import task_has_custom
+
 from triggerstream.adapters.celery.checks import own_tasks
 from triggerstream.adapters.celery.task import TriggerTask
 from triggerstream.core.tasks import Task as FileTask
@@ -26,6 +28,8 @@ def parameters_of_tasks(app: Celery) -> dict[str, Parameters | None]:
 
 
 def _parameters(task: Task[Any, Any]) -> Parameters | None:
+    if task_has_custom(task, "__call__"):
+        return None  # it may pass other arguments on than it is called with
     try:
         signature = inspect.signature(task.run)
     except (TypeError, ValueError):
