@@ -55,7 +55,8 @@ def _text_of_tests() -> str:
 
 def _named_paths(page: Path) -> Iterator[str]:
     """Paths of this repository between backticks: they begin with one of its folders or of its package."""
-    tops = {entry.name for entry in ROOT.iterdir() if entry.is_dir()} | _rooms()
+    made = {"build"}  # what commands write
+    tops = ({entry.name for entry in ROOT.iterdir() if entry.is_dir()} | _rooms()) - made
     for named in re.findall(r"`([\w.*-]+(?:/[\w.*-]+)*/?)`", _prose(page)):
         if "/" in named and named.split("/")[0] in tops:
             yield named

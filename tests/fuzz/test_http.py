@@ -70,6 +70,7 @@ _TOKENS = (
 )
 _EVENT = b'{"session": "s", "type": "t", "data": {"x": 1}}'
 _JSON = b"Content-Type: application/json\r\n"
+_STRUCTURED = b"Content-Type: application/cloudevents+json\r\n"
 _FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
 
@@ -188,6 +189,11 @@ def seeds() -> list[Raw]:
         Raw(door="dev", data=request("POST", "/v1/events", _JSON, b"[%s,%s]" % (_EVENT, _EVENT))),
         Raw(door="dev", data=request("POST", "/v1/events", _JSON, b'[{"type": "t"}, 7]')),
         Raw(door="dev", data=request("POST", "/v1/events", _JSON, b"[]")),
+        Raw(door="dev", data=request("POST", "/v1/events", b"ce-type: t\r\nce-session: s\r\n", b"{}")),
+        Raw(door="dev", data=request("POST", "/v1/events", b"ce-type: t\r\n" + _STRUCTURED, _EVENT)),
+        Raw(door="dev", data=request("POST", "/v1/sessions/s/triggers/t", _STRUCTURED, b"{}")),
+        Raw(door="dev", data=request("POST", "/v1/sessions/s/triggers/t", _JSON, b"[1]")),
+        Raw(door="dev", data=request("GET", "/sessions", b"Expect: nothing\r\n")),
         Raw(door="dev", data=request("POST", "/v1/events", _JSON, b"[%s]" % b",".join([b"7"] * 1001))),
         Raw(door="dev", data=request("POST", "/login", _FORM, b"token=" + b"x" * 70_000)),
         Raw(
@@ -248,7 +254,7 @@ PARSERS = (
     ),
     Parser(
         module=connections,
-        functions=frozenset({"_wrong_in", "_path_in", "Connection.eof_received"}),
+        functions=frozenset({"_wrong_in", "_path_in", "HttpConnection.eof_received"}),
     ),
     Parser(module=answers, functions=frozenset({"body_of", "form_of", "refusal", "is_for_programs"})),
     Parser(module=intake, functions=frozenset({"_Intake.events", "_Intake.trigger", "_loads"})),
