@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,3 +82,9 @@ def test_the_nearest_name_is_the_one_that_was_probably_meant() -> None:
     assert nearest("SURVEY_WITHDRAWN", known) == "surveyWithdrawn"
     assert nearest("zzz", known) is None
     assert nearest("anything", []) is None
+
+
+def test_a_family_of_names_that_differ_in_a_letter_takes_bounded_time() -> None:
+    names = [f"field{''.join(letters)}" for letters in product("abcdefghijkl", repeat=3)]
+    pairs = list(alike_pairs(names))
+    assert 0 < len(pairs) < 100 * len(names)

@@ -43,8 +43,9 @@ from triggerstream.core.similar_names import nearest
 from triggerstream.core.state import Arrival, Instance, SessionState, Status
 from triggerstream.core.tasks import Configuration, Rules, Task
 
-_COMPARED = 20
-"""Unused triggers of a session that are compared with the names of the file: each may take 0.1 s."""
+_COMPARED = 5
+"""Unused triggers of a session that are compared with the names of the file: with 3,000 of them, each takes
+0.1 s."""
 
 SILENT_US: Final = 5 * 60 * 1_000_000
 """Time without a worker's report after which people are told what to look for. Most Celery tasks of a queue

@@ -20,6 +20,9 @@ _COMPARED = 64
 _MANY_NAMES = 500
 """Names from which on only one slip in a name is looked for: two take a millisecond for each name."""
 
+_CROWD = 20
+"""Names that share a spelling and are compared: more of them are a family of names, and no slips."""
+
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _SEPARATORS = re.compile(r"[\s_.:/-]+")
 _INVISIBLE = re.compile(
@@ -70,7 +73,9 @@ def alike_pairs(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             if are_alike(other, name):
                 yield other, name
         for key in keys:
-            known.setdefault(key, []).append(name)
+            crowd = known.setdefault(key, [])
+            if len(crowd) < _CROWD:
+                crowd.append(name)
 
 
 def are_alike(left: str, right: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 from triggerstream.core.similar_names import (
     alike_pairs,
@@ -15,13 +16,16 @@ from triggerstream.core.similar_names import (
 from triggerstream.wire.tasksfile.keys import Entry, TasksFile
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
 
+_MOST_PAIRS = 100
+"""Pairs of names that are reported: with more, the names are made by a rule that is not known here."""
+
 
 def check_names(file: TasksFile, findings: Findings) -> None:
     """Warn of doubtful names of tasks and triggers, each once, where it first stands."""
     names = _names(file.entries)
     for name in names.values():
         _characters(name, findings)
-    for earlier, later in alike_pairs(names):
+    for earlier, later in islice(alike_pairs(names), _MOST_PAIRS):
         where = findings.where(names[earlier].at)
         message = (
             f"`{shown(later)}` is nearly the same as `{shown(earlier)}` at {where}: is one of them misspelt?"
