@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.wire.values import json_values
@@ -58,6 +58,7 @@ def test_a_value_comes_back_from_bytes(value: Any) -> None:  # noqa: ANN401
 
 
 @pytest.mark.laws
+@example(b"\xef\xbb\xbf20000000000000000001")
 @given(st.binary() | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join))
 def test_bytes_are_a_value_of_the_standard_library_too_or_a_decode_error(text: bytes) -> None:
     try:

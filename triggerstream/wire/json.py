@@ -19,7 +19,8 @@ T = TypeVar("T")
 # that looks for digits three times as long, a walk over the values ten times.
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _RUN = b"0" * 19
-_BEFORE_A_NUMBER = b"-[:, \t\r\n"
+_BEFORE_A_NUMBER = b"-[:, \t\r\n\xbf"
+"""The last one ends the byte-order mark."""
 _INTEGER_CHARACTERS = len(str(-INTEGER_LIMIT))
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Byte-order mark that some editors and libraries write before UTF-8 text; it is skipped."""
