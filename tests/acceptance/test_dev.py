@@ -311,9 +311,8 @@ def test_mistakes_are_found_when_a_file_is_applied_and_routed_queues_are_consume
         (warned,) = running.wait_for_lines("warnings")
         (found,) = warned["findings"]
         assert (found["code"], found["path"]) == ("unknown-task", "/t/run")
-        assert (
-            found["message"] == "the app routed has no task `routed.proces`: did you mean `routed.process`?"
-        )
+        meant = "there is no task `routed.proces` in the app routed: did you mean `routed.process`?"
+        assert found["message"] == meant
         project.tasks.write_text(task.replace('"module4Received"]', '"module4"]'))
         (found, lacking) = running.wait_for_lines("warnings", 2)[1]["findings"]
         assert (found["code"], found["path"]) == ("unexpected-argument", "/t/after/1")

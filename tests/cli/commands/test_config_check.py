@@ -169,6 +169,6 @@ def test_a_file_is_compared_with_the_tasks_of_a_celery_app(
         "[unknown-task]",
     ]
     assert "`app.process` takes no argument `module4`: did you mean `modul4`?" in ran.out
-    assert "the app checked_app:app has no task `app.mail`" in ran.out
+    assert "there is no task `app.mail` in the app checked_app:app" in ran.out
     ran = cli("config", "check", str(file), "--celery", "no_such_app")
     assert (ran.status, ran.err.count("\n")) == (2, 1)

@@ -27,7 +27,7 @@ def findings(task: JsonObject, **tasks: Parameters | None) -> list[tuple[str, st
 
 def test_a_name_that_the_app_does_not_have_is_an_error_with_the_nearest() -> None:
     found = findings({"after": ["a"], "run": "app.reprot"}, report=None, mail=None)
-    message = "the app shop:app has no task `app.reprot`: did you mean `app.report`?"
+    message = "there is no task `app.reprot` in the app shop:app: did you mean `app.report`?"
     assert found == [("unknown-task", "/t/run", message)]
 
 

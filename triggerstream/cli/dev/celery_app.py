@@ -51,7 +51,7 @@ def load_app(spec: str) -> CeleryApp:
         module = importlib.import_module(name)
     except Exception as exc:
         frames = traceback.extract_tb(exc.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).is_relative_to(Path.cwd())]
+        own = [frame for frame in frames if _is_of_project(Path(frame.filename))]
         last = (own or frames)[-1]  # the application's own line, not that of a library
         missing = isinstance(exc, ModuleNotFoundError) and exc.name in {name, name.partition(".")[0]}
         where = f"; looked in {Path.cwd()} and the installed packages" if missing else ""
@@ -63,6 +63,11 @@ def load_app(spec: str) -> CeleryApp:
             return cast("CeleryApp", found)
     wanted = attribute or "`app` or `celery`"
     raise UsageError(f"--celery {spec}: {name} has no Celery app named {wanted}: write module:attribute")
+
+
+def _is_of_project(file: Path) -> bool:
+    """True for a file below the working directory, without packages that are installed there."""
+    return file.is_relative_to(Path.cwd()) and "site-packages" not in file.parts
 
 
 def executor_check(specs: Sequence[tuple[str, CeleryApp]], *, severity: Literal["error", "warning"]) -> Check:
@@ -79,7 +84,7 @@ def executor_check(specs: Sequence[tuple[str, CeleryApp]], *, severity: Literal[
             tasks |= bootstrap.celery_parameters(app)
         except Exception as exc:
             raise UsageError(f"--celery {spec}: its tasks: {type(exc).__name__}: {exc}") from exc
-    where = f"the app {specs[0][0]}" if len(specs) == 1 else f"none of {', '.join(spec for spec, _ in specs)}"
+    where = f"the app{'s' if len(specs) > 1 else ''} {', '.join(spec for spec, _ in specs)}"
     return partial(check_executor, tasks=tasks, where=where, severity=severity)
 
 

@@ -46,7 +46,7 @@ def check_executor(
 ) -> None:
     """Report each ``run`` that is not among ``tasks``, and arguments that its function refuses or lacks.
 
-    ``where`` names the app in messages. A task without parameters (None) is not looked into.
+    ``where`` names the app or apps in messages. A task without parameters (None) is not looked into.
     """
 
     def report(at: LocatedName, code: str, message: str) -> None:
@@ -58,7 +58,7 @@ def check_executor(
         if entry.run.text not in tasks:
             likely = nearest(entry.run.text, tasks)
             hint = "" if likely is None else f": did you mean `{shown(likely)}`?"
-            report(entry.run, "unknown-task", f"{where} has no task `{shown(entry.run.text)}`{hint}")
+            report(entry.run, "unknown-task", f"there is no task `{shown(entry.run.text)}` in {where}{hint}")
             continue
         parameters = tasks[entry.run.text]
         if parameters is None or not entry.clear:
