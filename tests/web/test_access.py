@@ -319,3 +319,27 @@ def test_a_file_that_everybody_can_read_is_refused(file: Path) -> None:
         read_tokens(file)
     with pytest.raises(UsageError, match="cannot be read"):
         read_tokens(file.with_name("none"))
+
+
+async def test_tokens_are_rotated_with_both_in_the_file_for_a_while(file: Path) -> None:
+    """As docs/kubernetes.md describes it; each step is a restart, which reads the file."""
+    new = "the-next-operator-s-token"
+
+    def restarted(text: str) -> TestServer:
+        file.write_text(text)
+        return server(Access(read_tokens(file), peer_key=PeerKey(b"k" * 32, app=AppId("app"))))
+
+    async with TestClient(restarted(f"operator:{OPERATOR}\n")) as before:
+        await log_in(before, OPERATOR)
+        (cookie,) = [cookie.value for cookie in before.session.cookie_jar if cookie.key == COOKIE]
+
+    async def statuses(text: str) -> list[int]:
+        found = []
+        async with TestClient(restarted(text)) as http:
+            for headers in (bearer(OPERATOR), bearer(new), {"Cookie": f"{COOKIE}={cookie}"}):
+                async with http.get("/v1/overview", headers=headers) as answer:
+                    found.append(answer.status)
+        return found
+
+    assert await statuses(f"operator:{OPERATOR}\noperator:{new}\n") == [200, 200, 200]
+    assert await statuses(f"operator:{new}\n") == [401, 200, 401]
