@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from triggerstream.engine.handover_process import HandOverProcess
     from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.operations.administration import Administration, TopicFinding
+    from triggerstream.engine.operations.executors import HeardWorker
+    from triggerstream.engine.operations.processes import Knock
     from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
     from triggerstream.web.view import PageSettings
@@ -412,6 +414,20 @@ def celery_queues(
     from triggerstream.adapters.celery.inventory import queues_of_routes
 
     return queues_of_routes(app, tasks)
+
+
+def hear_celery_workers(app: Any) -> Sequence[HeardWorker]:  # noqa: ANN401 - as below
+    """The workers of the Celery app ``app`` that answer."""
+    from triggerstream.adapters.celery.inspection import hear_workers
+
+    return hear_workers(app)
+
+
+async def knock(url: str | None) -> Knock:
+    """Whether a worker's pages answer at the address that it announces."""
+    from triggerstream.adapters.knock import knock
+
+    return await knock(url)
 
 
 def dispatcher(

@@ -175,6 +175,8 @@ class DeadLetterRow:
 class Progress:
     """Progress of an engine. ``offset``: the next one that it will read; ``end``: the end of the log.
 
+    ``blocked``: records before that end that nobody can read until a transaction of another program ends.
+
     ``outbox`` is the number of decisions that are not settled; None: the engine has no outbox.
     """
 
@@ -182,6 +184,7 @@ class Progress:
     end: int
     outbox: int | None
     dead_letters: int | None
+    blocked: int = 0
 
     @property
     def lag(self) -> int:

@@ -138,6 +138,12 @@ COMMON = (
         _PARTITION,
     ),
     Figure(
+        "blocked_records",
+        "Those of them that cannot be read until a transaction of another program ends.",
+        _by_partition(lambda one: one.blocked),
+        _PARTITION,
+    ),
+    Figure(
         "lag_seconds",
         "For how long this process has seen the oldest of them wait.",
         lambda health: [

@@ -123,7 +123,7 @@ async def test_others_go_on_beyond_a_refused_queue_and_a_kill_repeats_none_of_th
             while await undone(connection, kafka_app, topics) > len(waits) + PARTITIONS:
                 pass
         ran = await triggerstream("doctor", "--at", f"kafka://{connection.bootstrap}/{kafka_app}")
-        (line,) = [line for line in ran.out.splitlines() if line[4:].startswith("bridge")]
+        (line,) = [line for line in ran.out.splitlines() if line[4:].startswith("hand-over")]
         assert (ran.status, line[:3]) == (1, "NOT"), ran
         assert f"at most {WAITING + PARTITIONS} commands to hand over, and later ones are already" in line
         bridge.kill()

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -145,14 +145,29 @@ async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others
                 async with asyncio.timeout(WITHIN_S):
                     while not await explained():
                         pass
+                await healthy(operate, broker)
             await worker.drained()
             bridge.terminate()
             assert await bridge.ended() == 0, bridge.text()
+            await operate("replay", "--check")
+            await operate("replay", "--rebuild", "--yes")
+            await operate("replay", "--check")
             texts = [worker.text(), bridge.text(), (tmp_path / "celery.log").read_text()]
         finally:
             worker.kill()
             bridge.kill()
     assert not [text for text in texts if "the secret of" in text]
+
+
+async def healthy(operate: Callable[..., Awaitable[str]], broker: str) -> None:
+    """`doctor` with an operator's rights finds nothing wrong, and says who has what."""
+    rows = (await operate("doctor", "--json", "--broker", broker)).splitlines()
+    found = [orjson.loads(row) for row in rows]
+    assert [row for row in found if not row["well"]] == []
+    says = {row["what"]: row["says"] for row in found}
+    assert says["workers"].endswith("partitions 0, 1; it answers")
+    assert "partitions 0, 1" in says["bridge"]
+    assert "has 1 of the 1 tasks" in says["Celery workers"]
 
 
 def fire(at: KafkaAddress, file: Path) -> None:

@@ -11,6 +11,7 @@ from tests.cli.commands.test_sessions import trigger
 from tests.cli.conftest import SURVEY, Cli
 from tests.support.commands import Ran
 from tests.support.engines import RunningEngine
+from tests.support.processes import celery_worker
 from tests.support.valkey import valkey_server
 from tests.support.waiting import wait_until
 from triggerstream.adapters.kafka.connection import Connection
@@ -27,11 +28,19 @@ def test_an_engine_that_has_what_it_needs(cli: Cli, engine: RunningEngine) -> No
     ran = cli("doctor", "--json")
     found = said(ran)
     assert ran.status == 0
-    assert [*found] == ["packages", "database", "configuration", "fold", "clocks"]
+    assert [*found] == [
+        "packages",
+        "database",
+        "configuration",
+        "fold",
+        "clocks",
+        "instances",
+        "dead letters",
+    ]
     assert "celery 5." in found["packages"][1]
     assert found["configuration"][1].endswith(" is in force")
     assert found["fold"] == (True, "0 events wait to be folded")
-    assert cli("doctor").out.count("\nok ") == 4
+    assert cli("doctor").out.count("\nok ") == 6
 
 
 def test_no_database_is_the_answer_no(cli: Cli) -> None:
@@ -41,11 +50,22 @@ def test_no_database_is_the_answer_no(cli: Cli) -> None:
 
 
 @pytest.mark.celery
-def test_a_celery_broker_that_answers_and_one_that_does_not(cli: Cli, engine: RunningEngine) -> None:
+def test_a_celery_broker_that_answers_and_one_that_does_not(
+    cli: Cli, engine: RunningEngine, tmp_path: Path
+) -> None:
     assert engine.directory == cli.directory
     with valkey_server() as url:
         ran = cli("doctor", "--broker", url, "--json")
-        assert (ran.status, said(ran)["Celery broker"][0]) == (0, True)
+        assert (ran.status, said(ran)["Celery broker"][0]) == (1, True)
+        assert said(ran)["Celery workers"][1].startswith("none answers")
+        silent, env = "tests.cli.commands.silentapp", {"CELERY_BROKER_URL": url}
+        with celery_worker(silent, "-P", "solo", env=env, output=tmp_path / "celery.log"):
+            ran = cli("doctor", "--broker", url, "--json")
+        found = [row["says"] for row in ran.rows() if row["what"] == "Celery workers"]
+        assert (ran.status, len(found)) == (1, 2)
+        assert " runs app.process and reports no outcome: its module must call " in found[0]
+        assert "triggerstream.celery.install" in found[0]
+        assert found[1] == "no worker that answers has app.mail"
     ran = cli("doctor", "--broker", url, "--json")
     assert (ran.status, said(ran)["Celery broker"][0]) == (1, False)
 
@@ -79,11 +99,25 @@ def test_kafka_from_no_topics_to_a_worker_at_work(
 
         def well() -> Ran | None:
             ran = cli("doctor", "--json", at=address)
-            return ran if ran.status == 0 and said(ran)["fold"][1].startswith("0 ") else None
+            found = said(ran)
+            done = found["fold"][1].startswith("0 ") and found["configuration"][0]
+            return ran if done and found["workers"][0] else None
 
-        found = said(wait_until(well, within_s=60, what=worker.text))
+        ran = wait_until(well, within_s=60, what=worker.text)
+        found = said(ran)
+        assert [what for what, (is_well, _) in found.items() if not is_well] == ["bridge"]
+        assert (ran.status, found["bridge"][1]) == (1, "no bridge runs")
+        assert found["topics"] == (True, "as they must be, 3 partitions")
+        assert found["hand-over"] == (True, "nothing was handed over yet")
+        assert found["workers"][1].endswith(": partitions 0, 1, 2; it answers")
+        assert found["transactions"] == (True, "none is open")
+        few = cli("doctor", "--json", "--workers", "2", at=address)
+        assert (False, "1 worker runs, --workers 2 are wanted") in [
+            (row["well"], row["says"]) for row in few.rows()
+        ]
     finally:
         worker.kill()
-    assert found["topics"] == (True, "as they must be, 3 partitions")
-    assert found["bridge"] == (True, "none has handed anything over yet")
-    assert found["clocks"][0]
+    # Kafka still lists it as a member until its session times out.
+    ran = cli("doctor", "--json", at=address)
+    assert not said(ran)["workers"][0]
+    assert said(ran)["Kafka"][0]

@@ -113,6 +113,20 @@ def test_one_partition_that_moves_does_not_hide_another_that_does_not() -> None:
     assert watch.health.stuck == (1,)
 
 
+def test_records_behind_another_programs_transaction_are_lag_and_do_not_make_a_process_stuck() -> None:
+    watch = Watch()
+    behind = PartitionHealth(partition=1, ready=True, reached=4, lag=9, blocked=9)
+    blocked = HealthSnapshot(phase=Phase.READY, joined=True, silent_s=0, partitions=(behind,))
+    watch.publish(blocked, for_s=3 * LIMIT_S)
+    assert (watch.health.stuck, watch.health.dead()) == ((), None)
+    assert watch.health.waits_s[1] >= 2 * LIMIT_S
+    readable = PartitionHealth(partition=1, ready=True, reached=4, lag=10, blocked=9)
+    watch.publish(
+        HealthSnapshot(phase=Phase.READY, joined=True, silent_s=0, partitions=(readable,)), for_s=2 * LIMIT_S
+    )
+    assert watch.health.stuck == (1,)
+
+
 def test_a_process_that_was_stopped_for_long_is_not_stuck_when_it_wakes() -> None:
     watch = Watch()
     watch.publish(snapshot(), for_s=20)

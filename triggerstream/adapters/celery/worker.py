@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 DEFAULT_OUTCOME_TIMEOUT_S = 30.0
 """Long enough for a broker's fail-over, short enough for a supervisor to notice a log that is gone."""
 _INSTALLED = "_triggerstream_installed"
-_ADOPTED = "_triggerstream_adopted"
+REPORTS = "reports_to_triggerstream"
+"""Attribute of a task whose outcomes are reported. Celery lists attributes without an underscore only."""
 _WRONG_USAGE = 2
 
 
@@ -159,9 +160,9 @@ def _adopt(task: Task[Any, Any], execution: Execution) -> bool:
     Celery calls ``task.run``, or ``task`` itself where its class defines ``__call__``; either is wrapped, so
     that what is reported is what Celery gets.
     """
-    if vars(task).get(_ADOPTED):
+    if vars(task).get(REPORTS):
         return False
-    setattr(task, _ADOPTED, True)
+    setattr(task, REPORTS, True)
     accept = accepted_kwargs(task.run) if isinstance(task, TriggerTask) else dict
     if task_has_custom(task, "__call__"):
         base: Any = type(task)

@@ -41,25 +41,30 @@ after which the group continues without this member. Each checkpoint also has it
 class OwnedPartition:
     """An owned partition. ``lag``: records and markers that are not folded and durable; None: not known yet.
 
+    ``blocked``: the last of them, which cannot be read until another program's transaction ends.
+
     It is computed from positions, so it becomes 0 even if a log ends with a control record.
     """
 
     partition: int
     ready: bool
     lag: int | None
+    blocked: int
     timers: int
     counters: Counters
 
 
-def _progress(partition: Partition, fetched: tuple[int, int] | None) -> OwnedPartition:
-    lag = None
+def _progress(partition: Partition, fetched: tuple[int, int, int] | None) -> OwnedPartition:
+    lag, blocked = None, 0
     if fetched is not None:
-        position, end = fetched
-        lag = max(end - (partition.durable if partition.taken else position), 0)
+        position, stable, high = fetched
+        lag = max(high - (partition.durable if partition.taken else position), 0)
+        blocked = high - stable
     return OwnedPartition(
         partition=partition.number,
         ready=partition.phase is PartitionPhase.READY,
         lag=lag,
+        blocked=blocked,
         timers=partition.timers(),
         counters=partition.counters,
     )

@@ -193,8 +193,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     _answered_at = -math.inf
 
-    def fetched(self, place: TP) -> tuple[int, int] | None:
-        """The position of the next fetch and the end as last seen; None where nothing was fetched yet."""
+    def fetched(self, place: TP) -> tuple[int, int, int] | None:
+        """The position of the next fetch, and the last stable offset and high watermark as last seen.
+
+        None where nothing was fetched yet.
+        """
         subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001 - nothing public
         assignment = None if subscription is None else subscription.assignment
         if assignment is None or place not in assignment.tps:
@@ -202,7 +205,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         state = assignment.state_value(place)
         if not state.has_valid_position or state.lso is None:
             return None
-        return state.position, state.lso
+        return state.position, state.lso, max(state.lso, state.highwater or 0)
 
 
 async def run_to_stop(

@@ -37,6 +37,7 @@ def read_health(app: WorkerApp) -> HealthSnapshot:
             ready=one.ready,
             reached=partitions[one.partition].durable,
             lag=one.lag,
+            blocked=one.blocked,
             recovery_left=partitions[one.partition].recovery.left,
         )
         for one in app.progress()

@@ -13,6 +13,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.operations.administration import (
+    BlockedRecords,
     Change,
     GroupOfMembers,
     ReachedCluster,
@@ -105,6 +106,10 @@ class KafkaAdministration:
         found = await layout.layout_of(self._connection, self._app)
         async for reason in survey.unusable(self._connection, self._app, found):
             yield reason
+
+    async def blocked(self) -> Sequence[BlockedRecords]:
+        """Records of the events and the commands that wait for the end of an open transaction."""
+        return await survey.blocked(self._connection, self._app, await self.partitions())
 
     async def not_handed_over(self) -> UnhandedCommands | None:
         """Commands that are not handed over yet; None if no bridge has ever committed an offset."""

@@ -347,9 +347,16 @@ class Bridge:
 
     def _partition_health(self, progress: PartitionProgress) -> PartitionHealth:
         consumer, place = self._started(), TopicPartition(self._topics.commands, progress.partition)
-        end = consumer.last_stable_offset(place) if place in consumer.assignment() else None
-        lag = None if end is None else max(end - progress.position, 0)
-        return PartitionHealth(partition=progress.partition, ready=True, reached=progress.position, lag=lag)
+        assigned = place in consumer.assignment()
+        stable = consumer.last_stable_offset(place) if assigned else None
+        high = consumer.highwater(place) if assigned else None
+        return PartitionHealth(
+            partition=progress.partition,
+            ready=True,
+            reached=progress.position,
+            lag=None if high is None else max(high - progress.position, 0),
+            blocked=0 if high is None or stable is None else max(high - stable, 0),
+        )
 
     def fail(self, exc: BaseException) -> None:
         """End the bridge; probes report the end at once."""

@@ -19,8 +19,9 @@ from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.protocol import DESCRIBE_GROUPS, HEARTBEAT, LEAVE_GROUP, Call
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.engine.operations.administration import GroupMember
+from triggerstream.wire.json import loads
 
 _T = TypeVar("_T")
 
@@ -58,16 +59,15 @@ async def members_of(
         ((code, _group, state, _type, _protocol, members, _operations),) = answer.groups
         if code:
             raise for_code(code)(group)
-        found = [_member(*member, topic=topic) for member in members]
+        found = [_member(member, topic=topic) for member in members]
         return state, sorted(found, key=lambda member: (member.name or "", member.id))
 
     async with translate_errors(f"cannot look at the group {group}", timeout_s=timeout_s):
         return await _of_coordinator(connection, group, ask)
 
 
-def _member(
-    id_: str, name: str | None, client: str, host: str, _metadata: bytes, assigned: bytes, *, topic: str
-) -> GroupMember:
+def _member(told: tuple[str, str | None, str, str, bytes, bytes], *, topic: str) -> GroupMember:
+    id_, name, client, host, metadata, assigned = told
     partitions: Collection[int] = ()
     if assigned:
         for of, numbers in ConsumerProtocol.ASSIGNMENT.decode(assigned).assignment:
@@ -79,7 +79,20 @@ def _member(
         client=client,
         host=host.removeprefix("/"),
         partitions=tuple(sorted(partitions)),
+        url=_announced(metadata),
     )
+
+
+def _announced(metadata: bytes) -> str | None:
+    """The address of its pages in what a worker told its group; None: a bridge, or another program."""
+    if not metadata:
+        return None
+    try:
+        told = loads(ConsumerProtocol.METADATA.decode(metadata).user_data or b"null")
+    except (DecodeError, ValueError):
+        return None
+    url = told.get("url") if isinstance(told, dict) else None
+    return url if isinstance(url, str) else None
 
 
 async def leave(

@@ -86,6 +86,8 @@ class KafkaReader:
         self._opening = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
+        self._second: AIOKafkaConsumer | None = None
+        """Sees records behind an open transaction, which the other one does not."""
         self._partitions = 0
         self._copies: dict[int, _Copy] = {}
         self._configurations = configurations or ConfigurationCache()
@@ -220,19 +222,24 @@ class KafkaReader:
         """The offset that the partition's owner has reached, and the end of its log."""
         copy = await self._caught_up(partition)
         mark = copy.entries.get(CHECKPOINT_KEY)
-        _, end = await self._extent(self._topics.events, partition)
+        place = TopicPartition(self._topics.events, partition)
+        async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+            high = (await self._uncommitted().end_offsets([place]))[place]
+            stable = (await self._started().end_offsets([place]))[place]
         return Progress(
             offset=0 if mark is None else decode_checkpoint(mark).offset,
-            end=end,
+            end=max(high, stable),
+            blocked=max(high - stable, 0),
             outbox=None,
             dead_letters=None,
         )
 
     async def close(self) -> None:
         """Close the connections."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await stop(consumer)
+        started, self._consumer, self._second = (self._consumer, self._second), None, None
+        for consumer in started:
+            if consumer is not None:
+                await stop(consumer)
 
     # ---- reading ------------------------------------------------------------------------------
 
@@ -311,8 +318,18 @@ class KafkaReader:
             partitions = partitions or fewest_partitions(self._topics, topics)
             consumer = self._connection.reader(wait_ms=POLL_MS)
             await self._connection.start(consumer)
+            second = self._connection.reader(wait_ms=POLL_MS, committed=False)
+            try:
+                await self._connection.start(second)
+            except BaseException:
+                await stop(consumer)
+                raise
         self._partitions = partitions
-        self._consumer = consumer
+        self._consumer, self._second = consumer, second
+
+    def _uncommitted(self) -> AIOKafkaConsumer:
+        assert self._second is not None  # noqa: S101 - for the type checker: _opened() comes first
+        return self._second
 
     def _started(self) -> AIOKafkaConsumer:
         assert self._consumer is not None  # noqa: S101 - for the type checker: _opened() comes first

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
 from aiokafka import TopicPartition
 
-from triggerstream.adapters.kafka.cluster import describe
+from triggerstream.adapters.kafka.cluster import describe, open_transactions
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.progress import reached_in
+from triggerstream.adapters.kafka.records import POLL_MS, read_range
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, bridge_group, worker_group
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.operations.administration import ReachedCluster, UnhandedCommands
+from triggerstream.engine.operations.administration import BlockedRecords, ReachedCluster, UnhandedCommands
 from triggerstream.wire.marks import IdentityError, check_identity
 
 
@@ -59,6 +61,48 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
         lacking[f"the changelog has no checkpoint, and workers have read the log; {repair}"] = lost
     for text, numbers in lacking.items():
         yield f"partition {', '.join(map(str, numbers))}: {text}"
+
+
+async def blocked(connection: Connection, app: AppId, partitions: int) -> Sequence[BlockedRecords]:
+    """Records of the events and the commands that wait for the end of an open transaction.
+
+    Raises:
+        LogError: the cluster does not answer.
+    """
+    topics = Topics.of(app)
+    places = [
+        TopicPartition(topic, number)
+        for topic in (topics.events, topics.commands)
+        for number in range(partitions)
+    ]
+    found = []
+    async with (
+        translate_errors("cannot look for open transactions", timeout_s=TIMEOUT_S),
+        connection.running(connection.reader()) as committed,
+        connection.running(connection.reader(committed=False, wait_ms=POLL_MS)) as reader,
+        connection.client() as client,
+    ):
+        stable, high = await committed.end_offsets(places), await reader.end_offsets(places)
+        for place in places:
+            if stable[place] >= high[place]:
+                continue
+            open_ = await open_transactions(client, place.topic, place.partition)
+            if not open_:
+                continue  # a checkpoint, which is over by now
+            async with aclosing(read_range(reader, place, stable[place], high[place], most=1)) as read:
+                arrivals = [record.timestamp * 1000 async for records, _ in read for record in records[:1]]
+            found.append(
+                BlockedRecords(
+                    topic=place.topic,
+                    partition=place.partition,
+                    begin=stable[place],
+                    records=high[place] - stable[place],
+                    since_us=arrivals[0] if arrivals else 0,
+                    producer=open_[0].producer,
+                    epoch=open_[0].epoch,
+                )
+            )
+    return found
 
 
 async def not_handed_over(connection: Connection, app: AppId, partitions: int) -> UnhandedCommands | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,9 +18,18 @@ from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.printing import json_line, print_line
 from triggerstream.core import advice
 from triggerstream.core.errors import TriggerstreamError, UsageError
-from triggerstream.core.ids import JsonObject
+from triggerstream.core.ids import AppId, JsonObject
+from triggerstream.core.listing import failures, stuck_since
+from triggerstream.core.projections import SILENT_US
+from triggerstream.core.state import Status
+from triggerstream.engine.operations.executors import HeardWorker, tasks_without_worker
 from triggerstream.engine.ports import Reader
+from triggerstream.engine.queries.view import View
 from triggerstream.settings import Address, locate
+from triggerstream.wire.instants import format_instant
+
+if TYPE_CHECKING:
+    from triggerstream.engine.operations.administration import Administration
 
 _PACKAGES = ("celery", "kombu", "faust-streaming", "aiokafka", "rocksdict", "redis", "sqlalchemy", "psycopg")
 _AHEAD_S = 1.0
@@ -43,6 +52,14 @@ class Finding:
 
 @click.command()
 @click.option(
+    "--workers",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="The number of workers that should run, on Kafka.",
+)
+@click.option(
     "--broker",
     metavar="URL",
     envvar=variables.CELERY_BROKER,
@@ -51,16 +68,18 @@ class Finding:
 )
 @at_option
 @json_option
-def doctor(*, broker: str | None, at: str, as_json: bool) -> None:
+def doctor(*, workers: int, broker: str | None, at: str, as_json: bool) -> None:
     """Check that everything an engine needs is there. The exit status is 1 if something is missing or wrong.
 
-    Nothing is changed. On Kafka: the cluster, the topics, the configuration, the progress of
-    workers and bridge, the clocks; otherwise the same for the database.
+    Nothing is changed. On Kafka: the cluster, the topics, the configuration, open transactions, the workers
+    and the bridge with their partitions and progress, the clocks; otherwise the same for the database. Then
+    instances that failed or that no worker has reported about, and dead letters. With --broker: the Celery
+    broker, and the Celery workers that answer.
     """
 
     async def work() -> bool:
         well = True
-        async for finding in _findings(at, broker):
+        async for finding in _findings(at, broker, workers):
             well = well and finding.well
             _print_finding(finding, as_json=as_json)
         return well
@@ -77,13 +96,15 @@ def _print_finding(finding: Finding, *, as_json: bool) -> None:
         print_line(f"{'ok ' if finding.well else 'NOT'} {finding.what:<13} {finding.says}")
 
 
-async def _findings(at: str, broker: str | None) -> AsyncIterator[Finding]:
+async def _findings(at: str, broker: str | None, workers: int) -> AsyncIterator[Finding]:
     yield Finding(what="packages", well=True, says=_packages())
     address = locate(at)
-    async for finding in _cluster(address) if address.administered else _embedded(at):
+    runs: set[str] = set()
+    async for finding in _cluster(address, workers, runs) if address.administered else _embedded(at, runs):
         yield finding
     if broker is not None:
-        yield await asyncio.to_thread(_celery, broker)
+        for finding in await asyncio.to_thread(_celery, broker, runs):
+            yield finding
 
 
 def _packages() -> str:
@@ -96,7 +117,7 @@ def _packages() -> str:
     return ", ".join(found)
 
 
-async def _cluster(address: Address) -> AsyncIterator[Finding]:
+async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncIterator[Finding]:
     from triggerstream import bootstrap
     from triggerstream.engine.operations.administration import Severity
 
@@ -124,30 +145,74 @@ async def _cluster(address: Address) -> AsyncIterator[Finding]:
             return
         if not findings:
             yield Finding(what="topics", well=True, says=f"as they must be, {count} partitions")
-        reader = bootstrap.reader(address)
-        try:
-            async for seen in _folded(reader, count, apply=advice.apply_first_file(str(address), kafka=True)):
-                yield seen
-        finally:
-            await reader.close()
-        found = await administration.not_handed_over()
-        says = (
-            "none has handed anything over yet"
-            if found is None
-            else f"at most {found.left} commands to hand over"
-        )
-        held = found is not None and found.held
-        if held:
-            says += (
-                ", and later ones are already: the Celery broker refuses a queue, or it is full; the "
-                "bridge's log names the queue and the reason"
-            )
-        yield Finding(what="bridge", well=not held, says=says)
     except TriggerstreamError as exc:
         yield Finding(what="Kafka", well=False, says=str(exc))
+        return
+    reader = bootstrap.reader(address)
+    apply = advice.apply_first_file(str(address), kafka=True)
+    try:
+        for what, parts in (
+            ("fold", _folded(reader, count, address.app, runs, apply=apply)),
+            ("transactions", _transactions(administration)),
+            ("workers", _processes(administration, count, workers)),
+            ("hand-over", _handed_over(administration)),
+        ):
+            # A question that is refused says nothing about the others.
+            try:
+                async for part in parts:
+                    yield part
+            except TriggerstreamError as exc:
+                yield Finding(what=what, well=False, says=str(exc))
+    finally:
+        await reader.close()
 
 
-async def _embedded(at: str) -> AsyncIterator[Finding]:
+async def _transactions(administration: Administration) -> AsyncIterator[Finding]:
+    """Open transactions of other programs, behind which nobody can read."""
+    found = await administration.blocked()
+    for one in found:
+        named = "" if one.producer is None else f"producer id {one.producer} (epoch {one.epoch}) has had "
+        waited_s = max(time.time_ns() // 1000 - one.since_us, 0) / 1_000_000
+        yield Finding(
+            what="transactions",
+            well=False,
+            says=f"{one.topic}, partition {one.partition}: {named}a transaction open since offset "
+            f"{one.begin}: {one.records} records wait behind it, the oldest for {waited_s:.0f} s; Kafka's "
+            "kafka-transactions.sh can abort it",
+        )
+    if not found:
+        yield Finding(what="transactions", well=True, says="none is open")
+
+
+async def _processes(administration: Administration, count: int, workers: int) -> AsyncIterator[Finding]:
+    """Members of the groups, those that seem to be dead, and partitions without an owner."""
+    from triggerstream import bootstrap
+    from triggerstream.engine.operations.processes import check_group
+
+    for group in await administration.groups():
+        is_worker = group.kind == "worker"
+        knocks = {}
+        if is_worker:
+            answers = await asyncio.gather(*(bootstrap.knock(member.url) for member in group.members))
+            knocks = {member.id: answer for member, answer in zip(group.members, answers, strict=True)}
+        for one in check_group(group, partitions=count, wanted=workers if is_worker else 1, knocks=knocks):
+            yield Finding(what="workers" if is_worker else "bridge", well=one.well, says=one.says)
+
+
+async def _handed_over(administration: Administration) -> AsyncIterator[Finding]:
+    """The bridge's progress."""
+    found = await administration.not_handed_over()
+    says = "nothing was handed over yet" if found is None else f"at most {found.left} commands to hand over"
+    held = found is not None and found.held
+    if held:
+        says += (
+            ", and later ones are already: the Celery broker refuses a queue, or it is full; the "
+            "bridge's log names the queue and the reason"
+        )
+    yield Finding(what="hand-over", well=not held, says=says)
+
+
+async def _embedded(at: str, runs: set[str]) -> AsyncIterator[Finding]:
     from triggerstream import bootstrap
 
     try:
@@ -155,7 +220,8 @@ async def _embedded(at: str) -> AsyncIterator[Finding]:
         reader = bootstrap.reader(address)
         try:
             yield Finding(what="database", well=True, says=str(address))
-            async for seen in _folded(reader, 1, apply=advice.apply_first_file(at, kafka=False)):
+            apply = advice.apply_first_file(at, kafka=False)
+            async for seen in _folded(reader, 1, address.app, runs, apply=apply):
                 yield seen
         finally:
             await reader.close()
@@ -163,8 +229,13 @@ async def _embedded(at: str) -> AsyncIterator[Finding]:
         yield Finding(what="database", well=False, says=str(exc))
 
 
-async def _folded(reader: Reader, partitions: int, *, apply: str) -> AsyncIterator[Finding]:
-    """The configuration in force, how much waits to be folded, and the clocks."""
+async def _folded(
+    reader: Reader, partitions: int, app: AppId, runs: set[str], *, apply: str
+) -> AsyncIterator[Finding]:
+    """The configuration in force, how much waits to be folded, the clocks, instances and dead letters.
+
+    The names of the Celery tasks that the file runs are added to ``runs``.
+    """
     hashes: set[str | None] = set()
     lag, more, newest_us = 0, False, 0
     for partition in range(partitions):
@@ -173,8 +244,9 @@ async def _folded(reader: Reader, partitions: int, *, apply: str) -> AsyncIterat
         progress = await reader.progress(partition=partition)
         # Offsets alone do not tell: the mark of a transaction has one too, and may be the last of the log.
         left = await reader.records(after=progress.offset - 1, limit=_COUNTED, partition=partition)
-        lag, more = lag + len(left), more or len(left) == _COUNTED
-        last = await reader.records(after=max(progress.end - _TAIL, 0) - 1, limit=_TAIL, partition=partition)
+        lag, more = lag + len(left) + progress.blocked, more or len(left) == _COUNTED
+        begin = max(progress.end - progress.blocked - _TAIL, 0)
+        last = await reader.records(after=begin - 1, limit=_TAIL, partition=partition)
         newest_us = max([newest_us, *(record.arrival_us for record in last)])
     yield _configuration(hashes, apply)
     yield Finding(what="fold", well=True, says=f"{lag}{' or more' if more else ''} events wait to be folded")
@@ -184,6 +256,33 @@ async def _folded(reader: Reader, partitions: int, *, apply: str) -> AsyncIterat
         yield Finding(what="clocks", well=False, says=says)
     else:
         yield Finding(what="clocks", well=True, says="no event arrives later than now")
+    view = View(reader, app=app)
+    runs.update(task.run for task in (await view.rules()).current.config.tasks)
+    yield await _instances(view)
+    yield await _dead_letters(reader)
+
+
+async def _instances(view: View) -> Finding:
+    """Instances that failed, and commands that no worker has reported about for five minutes."""
+    silent = stuck_since(time.time_ns() // 1000 - SILENT_US, status=Status.SCHEDULED)
+    failed, unheard, example = 0, 0, ""
+    async for session, state, _ in view.states():
+        failed += len(failures(state))
+        count = sum(1 for _ in silent.find(state))
+        unheard, example = unheard + count, example or (session if count else "")
+    says = f"{failed} failed; {unheard} without a report for more than 5 minutes"
+    if unheard:
+        says += f", such as one of session {example}: {advice.look_for_silent_workers()}"
+    return Finding(what="instances", well=not unheard, says=says)
+
+
+async def _dead_letters(reader: Reader) -> Finding:
+    found = await reader.dead_letters(limit=_COUNTED)
+    more = " or more" if len(found) == _COUNTED else ""
+    says = f"{len(found)}{more}"
+    if found:
+        says += f", the last of them at {format_instant(found[-1].at_us)}: {advice.list_letters()}"
+    return Finding(what="dead letters", well=True, says=says)
 
 
 def _configuration(hashes: set[str | None], apply: str) -> Finding:
@@ -197,16 +296,44 @@ def _configuration(hashes: set[str | None], apply: str) -> Finding:
     return Finding(what="configuration", well=True, says=f"{found[:12]} is in force")
 
 
-def _celery(broker: str) -> Finding:
-    """Whether the Celery broker answers. The URL may contain a password, so only its masked form is shown."""
+def _celery(broker: str, runs: Collection[str]) -> list[Finding]:
+    """Whether the Celery broker answers, and its workers, which must have and report the tasks of ``runs``.
+
+    The URL may contain a password, so only its masked form is shown.
+    """
     from triggerstream import bootstrap
 
+    what = "Celery broker"
     try:
         app: Any = bootstrap.celery_app(broker)
         with app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S) as connection:
             connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
-            return Finding(what="Celery broker", well=True, says=f"{connection.as_uri()} answers")
+            answers = Finding(what=what, well=True, says=f"{connection.as_uri()} answers")
+        heard = bootstrap.hear_celery_workers(app)
     except UsageError as exc:
-        return Finding(what="Celery broker", well=False, says=str(exc))
+        return [Finding(what=what, well=False, says=str(exc))]
     except Exception as exc:  # noqa: BLE001 - each transport has errors of its own, and any is the finding
-        return Finding(what="Celery broker", well=False, says=f"does not answer: {type(exc).__name__}: {exc}")
+        return [Finding(what=what, well=False, says=f"does not answer: {type(exc).__name__}: {exc}")]
+    return [answers, *_celery_workers(heard, runs)]
+
+
+def _celery_workers(heard: Sequence[HeardWorker], runs: Collection[str]) -> Iterator[Finding]:
+    what = "Celery workers"
+    if not heard:
+        says = "none answers; one with worker_enable_remote_control=False does not, though it runs"
+        yield Finding(what=what, well=False, says=says)
+        return
+    for worker in heard:
+        if silent := worker.silent(runs):
+            says = (
+                f"{worker.name} runs {', '.join(silent)} and reports no outcome: its module must call "
+                "triggerstream.celery.install(app, LOG)"
+            )
+            yield Finding(what=what, well=False, says=says)
+        else:
+            has = len(worker.tasks.intersection(runs))
+            says = f"{worker.name} answers; it has {has} of the {len(set(runs))} tasks that the file runs"
+            yield Finding(what=what, well=True, says=says)
+    if missing := tasks_without_worker(heard, runs):
+        says = f"no worker that answers has {', '.join(missing)}"
+        yield Finding(what=what, well=False, says=says)

@@ -60,7 +60,8 @@ _WHILE = {
 class PartitionHealth:
     """Health of a partition that the process has.
 
-    All records below ``reached`` are done. ``lag`` is the number of records that are not; None: unknown.
+    All records below ``reached`` are done. ``lag`` is the number of records that are not; None: unknown. The
+    last ``blocked`` of them cannot be read until a transaction ends that another program has open.
     ``recovery_left``: the changelog records still to be read.
     """
 
@@ -68,7 +69,13 @@ class PartitionHealth:
     ready: bool
     reached: int
     lag: int | None
+    blocked: int = 0
     recovery_left: int = 0
+
+    @property
+    def readable(self) -> bool:
+        """True if it has records that the process could work on."""
+        return self.lag is not None and self.lag > self.blocked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +159,8 @@ class PublishedHealth:
         if paused or self.phase is not Phase.READY or snapshot.waits or snapshot.silent_s > AWAY_S:
             self._still = {}
         else:
-            self._still = {one.partition: self._since(one, now) for one in snapshot.partitions if one.lag}
+            readable = [one for one in snapshot.partitions if one.readable]
+            self._still = {one.partition: self._since(one, now) for one in readable}
         stuck = tuple(n for n, (_, since) in sorted(self._still.items()) if now - since >= self.stuck_s)
         self.trips += len(set(stuck) - set(self.stuck))
         self.stuck = stuck

@@ -64,7 +64,8 @@ class GroupMember:
     """A member of a group. ``name``: its static name, if it has one. ``host``: the host it connects from.
 
     ``partitions``: its partitions of the requested topic. The broker does not report when it last heard from
-    a member: a killed process stays a member until its session times out.
+    a member: a killed process stays a member until its session times out. ``url``: the address of its pages,
+    if it announces one.
     """
 
     name: str | None
@@ -72,6 +73,7 @@ class GroupMember:
     client: str
     host: str
     partitions: tuple[int, ...]
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,23 @@ class UnhandedCommands:
 
     left: int
     held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedRecords:
+    """Records of ``topic`` that nobody can read, because a transaction is open that began before them.
+
+    ``since_us`` is the arrival of the oldest. ``producer`` and ``epoch`` identify the transaction; None: it
+    ended meanwhile.
+    """
+
+    topic: str
+    partition: int
+    begin: int
+    records: int
+    since_us: int
+    producer: int | None
+    epoch: int | None
 
 
 class Administration(Protocol):
@@ -154,6 +173,9 @@ class Administration(Protocol):
 
     def unusable_checkpoints(self) -> AsyncIterator[str]:
         """Each reason why workers would refuse a partition, with its repair."""
+
+    async def blocked(self) -> Sequence[BlockedRecords]:
+        """Records of the events and the commands that wait for the end of an open transaction."""
 
     async def not_handed_over(self) -> UnhandedCommands | None:
         """Commands that are not handed over yet; None if no bridge has ever committed an offset."""

@@ -19,7 +19,10 @@ async def unfolded(reader: Reader, partitions: Iterable[int] | None = None) -> M
     for number in range(await reader.partitions()) if partitions is None else partitions:
         progress = await reader.progress(partition=number)
         # The last offsets of a log may be transaction markers only.
-        if progress.lag > 0 and await reader.records(after=progress.offset - 1, limit=1, partition=number):
+        readable = progress.lag > progress.blocked and await reader.records(
+            after=progress.offset - 1, limit=1, partition=number
+        )
+        if progress.blocked or readable:
             found[number] = progress.lag
     return found
 
