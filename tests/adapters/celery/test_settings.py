@@ -10,7 +10,7 @@ from celery import Celery
 
 from tests.adapters.celery.conftest import MODULE, Farm, command
 from tests.support.processes import CeleryWorker
-from triggerstream.adapters.celery.checks import could_lose, unsafe_always
+from triggerstream.adapters.celery.checks import could_lose, doubtful, unsafe_always
 from triggerstream.celery import install
 from triggerstream.core.errors import UsageError
 
@@ -93,6 +93,57 @@ def test_a_task_that_may_outlast_the_visibility_timeout_is_refused() -> None:
     why = wrong_with(app)
     assert why is not None
     assert "broker_transport_options={'visibility_timeout': 240}" in why
+
+
+def warned(app: Celery, *, pool: str = "prefork", limit_s: float | None = None) -> list[str]:
+    return doubtful(app, pool=pool, worker_limit_s=limit_s, allowed=frozenset({"named"}))
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo", "eventlet"])
+def test_a_time_limit_in_a_pool_that_enforces_none_is_warned_of(pool: str) -> None:
+    app = app_with(broker_url="amqp://h")
+    app.task(name="free", shared=False)(nothing)
+    assert warned(app, pool=pool) == []
+    app.task(name="limited", soft_time_limit=5, shared=False)(nothing)
+    app.task(name="named", time_limit=5, shared=False)(nothing)
+    (says,) = warned(app, pool=pool)
+    assert says.startswith(f"the time limit of limited does nothing: the pool {pool} enforces none; ")
+    assert warned(app) == warned(app, pool="gevent") == []
+    (says,) = warned(app, pool=pool, limit_s=9)
+    assert says.startswith("the time limit of free, limited does nothing")
+
+
+def test_a_task_without_a_limit_beside_a_visibility_timeout_is_warned_of() -> None:
+    app = app_with(broker_transport_options={"visibility_timeout": 100})
+    app.task(name="limited", time_limit=50, shared=False)(nothing)
+    app.task(name="named", shared=False)(nothing)
+    assert warned(app) == []
+    for number in range(5):
+        app.task(name=f"free{number}", shared=False)(nothing)
+    assert warned(app) == [
+        (
+            "no time limit ends free0, free1, free2 and 2 more, and the broker delivers a message again "
+            "after 100 s, even if its task still runs; add: app.conf.update(task_time_limit=90)"
+        )
+    ]
+    assert warned(app, limit_s=60) == []
+    ignored, unlimited = warned(app, pool="threads")
+    assert ignored.startswith("the time limit of limited does nothing")
+    assert unlimited.startswith("no time limit ends free0, free1, free2 and 3 more, and ")
+    assert "visibility_timeout': 200}), or more" in unlimited
+    app.conf.task_time_limit = 60
+    assert warned(app) == []
+
+
+@pytest.mark.celery
+def test_a_worker_prints_a_warning_at_its_start_and_starts(farm: Farm, tmp_path: Path) -> None:
+    worker = CeleryWorker(MODULE, "-P", "solo", env=farm.env, output=tmp_path / "warned")
+    try:
+        worker.wait_ready()
+        lines = [line for line in worker.text().splitlines() if line.startswith("triggerstream: ")]
+    finally:
+        worker.stop()
+    assert [line for line in lines if line.startswith("triggerstream: warning: no time limit ends ")]
 
 
 @pytest.mark.parametrize("setting", ["task_serializer", "result_serializer"])

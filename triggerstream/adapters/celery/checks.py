@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from triggerstream.core.commands import CELERY_PREFIX
@@ -29,6 +29,12 @@ _KEEP_UNTIL_ACKNOWLEDGED = frozenset(
 """Transports whose broker keeps a message until it is acknowledged. Others delete it on delivery."""
 _WITH_VISIBILITY_TIMEOUT = frozenset({"redis", "rediss", "sentinel"})
 _REDIS_VISIBILITY_TIMEOUT_S = 3_600
+_WITHOUT_TIME_LIMITS = frozenset({"eventlet", "solo", "threads"})
+"""Pools that ignore time limits; gevent's enforces hard ones."""
+_BELOW = 0.9
+"""Part of the visibility timeout that a suggested limit takes: the rest is for the start and the report."""
+_NAMED = 3
+"""Tasks that a warning names."""
 
 
 def unsafe_always(app: Celery) -> str | None:
@@ -90,6 +96,46 @@ def _unsafe_tasks(app: Celery, transport: object, allowed: Collection[str]) -> I
                     f"{task.name} may run for {limit} s, the broker delivers it again after {visible_s} s; "
                     f"{_add({'broker_transport_options': repaired})}"
                 )
+
+
+def doubtful(app: Celery, *, pool: str, worker_limit_s: float | None, allowed: Collection[str]) -> list[str]:
+    """Warnings about time limits of the tasks of a worker with ``pool``, each with what would be right.
+
+    ``worker_limit_s``: the worker's own ``--time-limit``. Nothing is lost: a run that outlasts the visibility
+    timeout is repeated beside itself, and only a limit that the pool enforces prevents that.
+    """
+    tasks = [task for task in own_tasks(app) if task.name not in allowed]
+    enforces = pool not in _WITHOUT_TIME_LIMITS
+    conf = app.conf
+    found = []
+    if not enforces:
+        general = worker_limit_s or conf.task_time_limit or conf.task_soft_time_limit
+        limited = [task.name for task in tasks if general or task.time_limit or task.soft_time_limit]
+        if limited:
+            found.append(
+                f"the time limit of {_some(limited)} does nothing: the pool {pool} enforces none; start the "
+                "worker with --pool prefork, or take the limit out"
+            )
+    transport: object = app.connection_for_read().transport_cls
+    if transport in _WITH_VISIBILITY_TIMEOUT:
+        options = conf.broker_transport_options or {}
+        visible_s = options.get("visibility_timeout", _REDIS_VISIBILITY_TIMEOUT_S)
+        general = worker_limit_s or conf.task_time_limit
+        unlimited = [task.name for task in tasks if not (enforces and (task.time_limit or general))]
+        if unlimited:
+            repair = _add({"task_time_limit": max(1, int(visible_s * _BELOW))})
+            longer = {**options, "visibility_timeout": 2 * visible_s}
+            repair = repair if enforces else f"{_add({'broker_transport_options': longer})}, or more"
+            found.append(
+                f"no time limit ends {_some(unlimited)}, and the broker delivers a message again after "
+                f"{visible_s:g} s, even if its task still runs; {repair}"
+            )
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def own_tasks(app: Celery) -> list[Task[Any, Any]]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from celery import bootsteps, signals
 from celery._state import get_current_app
 from celery.app.trace import build_tracer, task_has_custom
+from celery.concurrency import get_implementation
 from celery.exceptions import Reject
 from celery.utils.imports import symbol_by_name
 
 from triggerstream import variables
-from triggerstream.adapters.celery.checks import could_lose, own_tasks, unsafe_always
+from triggerstream.adapters.celery.checks import could_lose, doubtful, own_tasks, unsafe_always
 from triggerstream.adapters.celery.delivery import delivery_of
 from triggerstream.adapters.celery.execution import Execution, handled
 from triggerstream.adapters.celery.guards import Guard
@@ -104,10 +105,24 @@ class _Installed:
             wrong = could_lose(self.app, prefetch_multiplier=sender.prefetch_multiplier, allowed=allowed)
         if wrong is not None:
             _refuse(wrong)
+        if self.allow_loss is not True:
+            self._warn(sender, allowed=self.allow_loss or ())
         show_user_tracebacks()
         for task in own_tasks(self.app):
             if _adopt(task, self.execution):
                 _take_messages(task, self.execution, self.redelivery)
+
+    def _warn(self, worker: Any, *, allowed: Collection[str]) -> None:  # noqa: ANN401 - a Celery WorkController
+        """Print what is doubtful, though nothing is lost. With a broker of `dev`, nothing is worth it."""
+        if variables.DEV_BROKER in os.environ:
+            return
+        for doubt in doubtful(
+            self.app,
+            pool=_pool_name(worker.pool_cls),
+            worker_limit_s=worker.time_limit,
+            allowed=allowed,
+        ):
+            sys.stderr.write(f"triggerstream: warning: {doubt}\n")
 
     def on_worker_process_init(self, **_: object) -> None:
         """Adopt again in a process that was not forked from the main one."""
@@ -146,6 +161,13 @@ def _address(log: str | None) -> str:
             'or add: install(app, "sqlite:////path/to/triggerstream.db")'
         )
     return address
+
+
+def _pool_name(pool: Any) -> str:  # noqa: ANN401 - a class, or its name
+    """The name of a pool on Celery's command line; another text for one that Celery does not come with."""
+    module = get_implementation(pool).__module__
+    name = module.rpartition(".")[2]
+    return "threads" if name == "thread" else name
 
 
 def _refuse(why: str) -> NoReturn:
