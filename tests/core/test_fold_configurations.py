@@ -430,6 +430,17 @@ def test_task_that_returns_without_and_every_does_not_run_again_if_an_earlier_in
     assert story.fire("a") == []
 
 
+def test_task_that_was_removed_twice_may_begin_again_if_none_of_its_instances_was_decided() -> None:
+    story = Story({"t": task("a", "b")})
+    for _ in range(2):
+        story.fire("a")
+        story.apply({"u": task("x")})
+        story.touch()
+        story.apply({"t": task("a", "b")})
+    assert story.statuses() == {"t#0": "cancelled", "t#1": "cancelled"}
+    assert names(story.fire("b")) == ["t#2"]
+
+
 def test_task_that_returns_may_begin_again_if_none_of_its_instances_was_decided() -> None:
     story = Story({"t": task("a", "b")})
     story.fire("a")

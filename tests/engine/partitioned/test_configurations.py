@@ -29,7 +29,7 @@ def test_past_configurations_that_are_durable_are_read_from_the_store_and_no_oth
         rules=durable,
         history=StoredHistory(versions=()),
         scanned=-1,
-        cache=ConfigurationCache(),
+        cache=ConfigurationCache(most_bytes=0),  # every reading needs the text
         stored=store.get,
     )
     store.update(configurations.entries(durable))
@@ -39,10 +39,10 @@ def test_past_configurations_that_are_durable_are_read_from_the_store_and_no_oth
         *(PastConfiguration, PastConfiguration),
         *(AppliedConfiguration, AppliedConfiguration),
     ]
+    assert configurations.entries(durable) == {}
     assert [version.config for version in configurations.rules.history] == [
         version.config for version in now.history
     ]
     assert [version.config for version in configurations.history.versions] == [
         version.config for version in durable.history
     ]
-    assert configurations.entries(durable) == {}
