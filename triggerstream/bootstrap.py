@@ -14,7 +14,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration, Task
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.ports import Dispatcher, Log, OutcomeLog, Reader
+from triggerstream.engine.ports import ClockWatch, Dispatcher, Log, OutcomeLog, Reader
 from triggerstream.engine.queries.index import Index
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.settings import (
@@ -144,6 +144,13 @@ def state_decoder(address: SqliteAddress) -> StateDecoder:
     from triggerstream.adapters.sqlite.database import decoder_of, locate
 
     return decoder_of(locate(address.path))
+
+
+def clock_watch(address: SqliteAddress) -> ClockWatch:
+    """The watch of this machine's clock for a database."""
+    from triggerstream.adapters.sqlite.clock_guard import SqliteClockWatch
+
+    return SqliteClockWatch(address.path)
 
 
 async def archives(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 
+from tests.cli.conftest import Cli
+from tests.support.waiting import eventually
+from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.sqlite.log import SqliteLog
 from triggerstream.cli.dev.children import Child
 from triggerstream.cli.dev.runtime import Runtime, Setup
 from triggerstream.cli.tasks_file import load
 from triggerstream.engine.background import TaskEndedError
+from triggerstream.engine.clock_step import ClockReading
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.web import serving
 from triggerstream.wire.records import NewRecord
@@ -91,3 +96,63 @@ async def test_a_child_whose_output_nobody_reads_is_no_child_that_runs() -> None
     with pytest.raises(BrokenPipeError):
         await child.stop()
     assert child.returncode is not None
+
+
+async def test_dev_accepts_nothing_while_the_clock_is_ahead_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    forward_us = 0
+    real = SystemClock.reading
+
+    def reading(clock: SystemClock) -> ClockReading:
+        found = real(clock)
+        return found._replace(now_us=found.now_us + forward_us)
+
+    monkeypatch.setattr(SystemClock, "reading", reading)
+    monkeypatch.setattr("triggerstream.cli.dev.runtime.CLOCK_PAUSE_S", 0.02)
+    cli = Cli(tmp_path / "state")
+    setup = Setup(directory=cli.directory, celery=None, broker=None, port=0, concurrency=1)
+
+    def starting(setup: Setup) -> Runtime:
+        return Runtime(setup, on_checkpoint=lambda _: None, write_line=lambda _, line: lines.append(line))
+
+    async def post(runtime: Runtime) -> tuple[int, str]:
+        body = {"session": "s", "type": "a"}
+        async with ClientSession() as client, client.post(f"{runtime.url}/v1/events", json=body) as answer:
+            return answer.status, await answer.text()
+
+    async def said(text: str) -> None:
+        await eventually(lambda: any(text in line for line in lines), what=lambda: lines)
+        lines.clear()
+
+    async with starting(setup) as runtime:
+        assert (await post(runtime))[0] == HTTPStatus.ACCEPTED
+        forward_us = 400 * 24 * 3600 * 1_000_000
+        await said("set forward by 400 days")
+        status, text = await post(runtime)
+        assert (status, "set forward by 400 days" in text) == (HTTPStatus.SERVICE_UNAVAILABLE, True)
+        fired = await asyncio.to_thread(cli, "fire", "s", "a", "--timeout", "0.1")
+        assert (fired.status, "--accept-clock" in fired.err) == (2, True)
+        forward_us = 0
+        await said("the clock is back")
+        assert (await post(runtime))[0] == HTTPStatus.ACCEPTED
+        forward_us = 400 * 24 * 3600 * 1_000_000
+        await said("set forward by 400 days")
+    async with starting(setup) as runtime:
+        await said("set forward by 400 days")
+        assert (await post(runtime))[0] == HTTPStatus.SERVICE_UNAVAILABLE
+    async with starting(replace(setup, accept_clock=True)) as runtime:
+        assert (await post(runtime))[0] == HTTPStatus.ACCEPTED
+    assert lines == []
+    # The event arrived in 400 days, which is in the future once the clock is right.
+    forward_us = 0
+    async with starting(setup) as runtime:
+        await said("the log ends in the future, 400 days from now")
+        assert (await post(runtime))[0] == HTTPStatus.ACCEPTED
+    doctor = await asyncio.to_thread(cli, "doctor")
+    assert "the log ends in the future, 400 days from now" in doctor.out
+    for command in (("show", "s"), ("explain", "s")):
+        shown = " ".join((await asyncio.to_thread(cli, "sessions", *command)).out.split())
+        assert "its clock is 400 days ahead" in shown
+    assert "400 days ahead" in (await asyncio.to_thread(cli, "sessions", "list")).out

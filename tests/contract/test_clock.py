@@ -91,3 +91,13 @@ async def test_a_step_back_of_a_clock_does_not_lengthen_a_sleep() -> None:
     clock.advance(5)
     async with asyncio.timeout(10):
         await sleeping
+
+
+def test_a_reading_has_the_wall_clock_and_the_time_since_the_machine_started(subject: Subject) -> None:
+    first = subject.clock.reading()
+    subject.pass_time(0.05)
+    second = subject.clock.reading()
+    assert first.boot == second.boot
+    assert second.since_boot_us > first.since_boot_us
+    assert abs(second.now_us - subject.clock.now_us()) < 60_000_000
+    assert abs(second.started_us - first.started_us) < 1_000_000

@@ -47,6 +47,7 @@ SEEDS: tuple[tuple[str, ...], ...] = (
     ("instances", "replay", "s", "t#0", "--kwargs", "[1]"),
     ("instances", "cancel", "--task", "t", "--status", "failed", "--older-than", "1h30m", "--dry-run"),
     ("instances", "resend", "s", "t#0", "--reason", "r"),
+    ("instances", "release", "s", "t#0", "--reason", "r"),
     ("instances", "cancel"),
     ("deadletters", "list", "--after", "0", "--limit", "1", "--json"),
     ("deadletters", "show", "1"),

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support.intake import intake
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog
-from triggerstream.core.errors import LogError
+from triggerstream.core.errors import ClockError, LogError
 from triggerstream.web.intake import LIST_EVENTS
 from triggerstream.wire.records import NewRecord
 
@@ -262,6 +262,18 @@ async def test_a_log_that_fails_is_answered_as_such() -> None:
     ):
         assert answer.status == 503
         assert (await answer.json())["error"] == "not known to be durable, send it again: disk full for 1"
+
+
+async def test_a_log_that_takes_nothing_because_of_the_clock_says_why() -> None:
+    class Ahead(MemoryLog):
+        async def append(self, records: Sequence[NewRecord]) -> None:
+            raise ClockError(f"the clock is ahead: {len(records)}")
+
+    async with (
+        TestClient(TestServer(intake(Ahead(), MemoryDatabase()))) as http,
+        http.post("/v1/events", json={"session": "s", "type": "t"}) as answer,
+    ):
+        assert (answer.status, await answer.json()) == (503, {"error": "the clock is ahead: 1"})
 
 
 @pytest.mark.parametrize(

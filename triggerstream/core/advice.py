@@ -205,6 +205,16 @@ def begin_directory(variable: str) -> str:
     return f"start one with `triggerstream dev TASKS.json`, or say where it is with --at or {variable}"
 
 
+def accept_clock() -> str:
+    """How to have events accepted by a clock that was set forward."""
+    return "start dev anew with `triggerstream dev TASKS.json --accept-clock`"
+
+
+def release_instance() -> str:
+    """How to get a session going whose clock is ahead."""
+    return "`triggerstream instances release` decides a delayed instance now"
+
+
 def put_database_back(log: str) -> str:
     """Advice for a missing database whose file with the newest events exists: that file must be kept."""
     return f"put it back; to start without the events in {log}, move that file away"

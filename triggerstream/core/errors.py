@@ -7,6 +7,7 @@
     ├── ConfigError      a tasks file that cannot be used; carries every finding
     ├── UsageError       a request cannot be carried out as it was made
     ├── LogError         the log did not accept or return something; safe to try again
+    │   └── ClockError        it takes nothing while this machine's clock is wrong
     └── DispatchError    the executor's queue did not accept a command; safe to try again
         ├── DestinationError      its broker refuses this queue or exchange, and may accept others
         └── UndispatchableError   it never will: the command becomes a dead letter
@@ -34,6 +35,10 @@ class UsageError(TriggerstreamError):
 
 class LogError(TriggerstreamError):
     """The log could not be reached or did not acknowledge in time. Safe to call again."""
+
+
+class ClockError(LogError):
+    """The log takes nothing, because this machine's clock was set far forward while an engine ran."""
 
 
 class DispatchError(TriggerstreamError):

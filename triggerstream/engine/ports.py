@@ -15,6 +15,7 @@ from triggerstream.core.ids import CommandId, SessionId
 from triggerstream.core.projections import SilentCommand
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.clock_step import ClockReading
 from triggerstream.engine.rows import (
     ConfigurationText,
     DeadLetterRow,
@@ -37,8 +38,29 @@ class Clock(Protocol):
     def now_us(self) -> int:
         """Microseconds since the Unix epoch, UTC. May step back."""
 
+    def reading(self) -> ClockReading:
+        """The wall clock, and the time since the machine's start."""
+
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds``."""
+
+
+class ClockWatch(Protocol):
+    """Keeps the clock that a log trusts. Blocking."""
+
+    def look(self) -> str | None:
+        """Trust the wall clock if it was not set forward too far; else say why the log takes nothing.
+
+        Raises:
+            LogError: the log cannot be used.
+        """
+
+    def accept(self) -> None:
+        """Trust the wall clock as it is.
+
+        Raises:
+            LogError: the log cannot be used.
+        """
 
 
 class Log(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import assert_never
 
+from triggerstream.core import advice
 from triggerstream.core.answers import (
     ExplainedInstance,
     HandOverState,
@@ -15,6 +16,7 @@ from triggerstream.core.answers import (
     UnlessLeaf,
 )
 from triggerstream.core.state import WAITING, Status
+from triggerstream.engine.clock_step import LARGEST_STEP_US, describe_duration
 from triggerstream.wire.instants import format_instant
 
 
@@ -98,9 +100,25 @@ def seconds(instant: int | str | None) -> str:
     return "" if instant is None else _text(instant).replace("T", " ").split(".")[0].removesuffix("Z") + "Z"
 
 
-def last_event(clock: Instant | None) -> str:
-    """When the last event of a session arrived: whole seconds, or that the session was erased since."""
-    return "erased" if not clock else seconds(clock)
+def last_event(clock: Instant | None, *, now_us: int) -> str:
+    """When the last event of a session arrived: whole seconds, and if that is far in the future.
+
+    A session that was erased has no last event.
+    """
+    if not clock:
+        return "erased"
+    ahead_us = clock - now_us
+    return seconds(clock) + (f" ({describe_duration(ahead_us)} ahead)" if ahead_us > LARGEST_STEP_US else "")
+
+
+def ahead(clock: Instant | None, *, now_us: int) -> str | None:
+    """What it means that a session's clock is far ahead; None if it is not."""
+    if not clock or clock - now_us <= LARGEST_STEP_US:
+        return None
+    return (
+        f"its clock is {describe_duration(clock - now_us)} ahead, because an event arrived while a clock was "
+        f"wrong: timers that start now are due after {seconds(clock)}; {advice.release_instance()}"
+    )
 
 
 def milliseconds(instant: int | str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from triggerstream.core.errors import DecodeError, LogError
+from triggerstream.core.errors import ClockError, DecodeError, LogError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.operations.submit import event_record, trigger_record
 from triggerstream.engine.ports import Log
@@ -172,6 +172,8 @@ async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamR
         if exc.errors:
             answer["errors"] = list(exc.errors)
         return json(answer, status=exc.status)
+    except ClockError as exc:
+        return json({"error": str(exc)}, status=503)
     except LogError as exc:
         return json({"error": f"not known to be durable, send it again: {exc}"}, status=503)
     except web.HTTPRequestEntityTooLarge:

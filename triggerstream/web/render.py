@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from functools import cache
 from urllib.parse import quote, urlencode
@@ -49,7 +50,8 @@ def _environment() -> Environment:
         brief=brief,
         instant=format_instant,
         seconds=words.seconds,
-        last_event=words.last_event,
+        last_event=lambda clock: words.last_event(clock, now_us=_now_us()),
+        ahead=lambda clock: words.ahead(clock, now_us=_now_us()),
         milliseconds=words.milliseconds,
         happened=words.event,
         aside=words.aside,
@@ -104,3 +106,7 @@ def session_url(session: str) -> str:
 def query(**values: str | None) -> str:
     """A query string of the parameters that have a value."""
     return urlencode({name.rstrip("_"): value for name, value in values.items() if value})
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import dataclass
 from typing import NoReturn
 
-from triggerstream.core.errors import LogError
+from triggerstream.core.errors import ClockError, LogError
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.ports import OutcomeLog
 
@@ -23,6 +24,13 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _GRACE_S = 1.0
 """Time after the deadline within which a call that hangs ends."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An append under way. ``deadline`` moves on while the log takes nothing because of the clock."""
+
+    deadline: float
 
 
 class Reporter:
@@ -45,12 +53,14 @@ class Reporter:
         Raises:
             LogError: it is not known to be durable within the timeout.
         """
-        deadline = time.monotonic() + self._timeout_s
-        future = self._executor().submit(self._until, session, value, deadline)
-        try:
-            future.result(timeout=self._timeout_s + _GRACE_S)
-        except NotInTime as exc:
-            raise LogError(f"no answer from the log within {self._timeout_s:g} s") from exc
+        attempt = _Attempt(deadline=time.monotonic() + self._timeout_s)
+        future = self._executor().submit(self._until, session, value, attempt)
+        while True:
+            try:
+                return future.result(timeout=max(attempt.deadline - time.monotonic(), 0) + _GRACE_S)
+            except NotInTime as exc:
+                if time.monotonic() > attempt.deadline:
+                    raise LogError(f"no answer from the log within {self._timeout_s:g} s") from exc
 
     def report(self, session: SessionId, value: bytes) -> None:
         """Append one outcome. It is durable when this returns, else this process ends."""
@@ -70,15 +80,20 @@ class Reporter:
         self._thread = None
         self._log = None
 
-    def _until(self, session: SessionId, value: bytes, deadline: float) -> None:
+    def _until(self, session: SessionId, value: bytes, attempt: _Attempt) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 if self._log is None:
                     self._log = self._open_log()
                 self._log.report(session, value)
+            except ClockError as exc:
+                # The log answers, and takes the outcome once the clock is right: the task need not run again.
+                attempt.deadline = time.monotonic() + self._timeout_s
+                logger.warning("An outcome waits for the clock: %s", exc)
+                time.sleep(_LONGEST_PAUSE_S)
             except LogError:
-                if time.monotonic() + pause_s >= deadline:
+                if time.monotonic() + pause_s >= attempt.deadline:
                     raise
                 logger.warning("The log did not take an outcome; trying again", exc_info=True)
                 time.sleep(pause_s)

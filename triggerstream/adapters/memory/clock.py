@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from heapq import heappop, heappush
 
+from triggerstream.engine.clock_step import ClockReading
+
 
 class ManualClock:
     """A :class:`triggerstream.engine.ports.Clock` that stands still until :meth:`advance` is called.
@@ -30,6 +32,13 @@ class ManualClock:
             _, _, sleeper = heappop(self._sleepers)
             if not sleeper.done():
                 sleeper.set_result(None)
+
+    def reading(self) -> ClockReading:
+        return ClockReading(boot="manual", since_boot_us=self._passed_us, now_us=self._now_us)
+
+    def set_forward(self, seconds: float) -> None:
+        """Set the clock, forward or (negative) back, while no time passes."""
+        self._now_us += round(seconds * 1_000_000)
 
     async def sleep(self, seconds: float) -> None:
         """Return once the clock was advanced by ``seconds``."""

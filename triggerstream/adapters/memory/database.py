@@ -39,9 +39,7 @@ class MemoryDatabase:
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def append(self, records: Sequence[NewRecord], *, now_us: int) -> None:
-        """Append ``records``; they arrive at ``now_us``, or with the last one if the clock stepped back."""
-        if self.records:
-            now_us = max(now_us, self.records[-1].arrival_us)
+        """Append ``records``; they arrive at ``now_us``, also if the clock stepped back."""
         for record in records:
             self.records.append(
                 Record(

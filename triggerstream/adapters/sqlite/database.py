@@ -239,22 +239,18 @@ def _begin(connection: sqlite3.Connection, timeout_s: float) -> None:
 def append(connection: sqlite3.Connection, records: Sequence[NewRecord], now_us: int) -> int:
     """Append ``records`` inside the transaction; the offset after the last one.
 
-    They arrive at ``now_us``, or at the time of the last record if the clock stepped back.
+    They arrive at ``now_us``, also if the clock stepped back since the last record: only a session's own
+    clock never goes back, as with a log in Kafka.
     """
-    last = connection.execute("SELECT offset, arrival_us FROM log ORDER BY offset DESC LIMIT 1").fetchone()
-    if last is None:
-        (start,) = connection.execute("SELECT value FROM meta WHERE name = 'offset'").fetchone()
-        arrival_us = now_us
-    else:
-        start, arrival_us = last[0] + 1, max(last[1], now_us)
+    start = end(connection)
     connection.executemany(
         "INSERT INTO log (offset, arrival_us, key, value, headers) VALUES (?, ?, ?, ?, ?)",
         [
-            (offset, arrival_us, record.key, record.value, _headers_text(record.headers))
+            (offset, now_us, record.key, record.value, _headers_text(record.headers))
             for offset, record in enumerate(records, start)
         ],
     )
-    return int(start) + len(records)
+    return start + len(records)
 
 
 def end(connection: sqlite3.Connection) -> int:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.sqlite.clock_guard import check_clock
 from triggerstream.adapters.sqlite.database import append, connect, locate, transaction
 from triggerstream.adapters.sqlite.wake import WakeSignal
 from triggerstream.core.errors import LogError
@@ -51,6 +52,7 @@ class SqliteLog:
         """Append ``records`` in order, all or none. They are durable when this returns.
 
         Raises:
+            ClockError: this machine's clock was set far forward; nothing is appended.
             LogError: not known to be durable.
             UsageError: the directory holds no database, or a newer one.
         """
@@ -87,6 +89,7 @@ class SqliteLog:
         """Append one outcome event. It is durable when this returns.
 
         Raises:
+            ClockError: this machine's clock was set far forward; nothing is appended.
             LogError: not known to be durable.
             UsageError: the directory holds no database, or a newer one.
         """
@@ -96,7 +99,7 @@ class SqliteLog:
         connection = self._connection()
         try:
             with transaction(connection, timeout_s=LOCK_TIMEOUT_S):
-                append(connection, records, self._clock.now_us())
+                append(connection, records, check_clock(connection, self._clock))
         except sqlite3.Error as exc:
             raise LogError(f"{self._file}: the log did not take {len(records)} events: {exc}") from exc
         self._wake.send()

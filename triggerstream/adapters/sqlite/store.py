@@ -13,15 +13,17 @@ from typing import IO, TypeVar
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.directory_lock import lock_directory
 from triggerstream.adapters.sqlite import database
+from triggerstream.adapters.sqlite.clock_guard import check_clock
 from triggerstream.adapters.sqlite.configurations import add_configurations, note_fold, read_configurations
 from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, locate, transaction
 from triggerstream.adapters.sqlite.log import SqliteLog
 from triggerstream.adapters.sqlite.outbox import add_decided, note_published, note_sent, read_outbox, settle
 from triggerstream.adapters.sqlite.wake import POLL_S, WakeSignal
-from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.errors import ClockError, LogError, UsageError
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.clock_step import CLOCK_PAUSE_S
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.private_files import make_private_directory
 from triggerstream.engine.rows import (
@@ -276,9 +278,15 @@ class SqliteStore:
                     (self._clock.now_us(), row[0].encode(), row[1], refused.reason),
                 )
                 if refused.failed is not None:
-                    database.append(self._writer, [refused.failed], self._clock.now_us())
+                    now_us = check_clock(self._writer, self._clock)
+                    database.append(self._writer, [refused.failed], now_us)
 
-        await self._write(write)
+        while True:
+            try:
+                await self._write(write)
+                break
+            except ClockError:
+                await self._clock.sleep(CLOCK_PAUSE_S)
         self._rung.set()
 
     async def outbox(self, *, after: int, limit: int) -> Sequence[OutboxRow]:

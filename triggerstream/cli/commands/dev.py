@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triggerstream.cli.options import json_option, state_directory_option
-from triggerstream.core.errors import ConfigError, UsageError
+from triggerstream.core.errors import ClockError, ConfigError, UsageError
 from triggerstream.settings import DEFAULT_PORT, locate
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ _INTERRUPTED = 130
     type=click.IntRange(min=1),
     help="Number of processes of the Celery worker.",
 )
+@click.option(
+    "--accept-clock",
+    is_flag=True,
+    help="Accept events by this machine's clock as it is, also if it was set forward while dev ran.",
+)
 @state_directory_option
 @json_option
 def dev(
@@ -62,6 +67,7 @@ def dev(
     broker: str | None,
     port: int,
     concurrency: int,
+    accept_clock: bool,
     at: str,
     as_json: bool,
 ) -> None:
@@ -80,7 +86,14 @@ def dev(
         raise UsageError(f"{at}: dev keeps its state in a directory: name one with --dir")
     if broker is not None and celery is None:
         raise click.UsageError("--broker is that of a Celery app: name it with --celery module:app")
-    setup = Setup(directory=directory, celery=celery, broker=broker, port=port, concurrency=concurrency)
+    setup = Setup(
+        directory=directory,
+        celery=celery,
+        broker=broker,
+        port=port,
+        concurrency=concurrency,
+        accept_clock=accept_clock,
+    )
     output = JsonOutput() if as_json else PlainOutput()
     collect_less_often()
     logging.getLogger().addHandler(LogLines(output.write_line))
@@ -132,7 +145,7 @@ class _Dev:
         checks = starting.load_app()
         config, findings = load_with_findings(self._file, starting.configurations, further=checks)
         async with starting as runtime:
-            await runtime.engine.apply(config.text, name=str(self._file))
+            await self._bring_into_force(runtime, config)
             await runtime.start_worker(runtime.queues(config))
             self._ready(runtime, config)
             self.output.write_warnings(self._file, findings)
@@ -163,10 +176,24 @@ class _Dev:
         except (ConfigError, UsageError) as exc:
             self.output.write_refused(self._file, exc)
             return
-        if await runtime.engine.apply(config.text, name=str(self._file)):
+        if await self._bring_into_force(runtime, config):
             self.output.write_applied(self._file, len(config.tasks))
             self.output.write_warnings(self._file, findings)
             await runtime.start_worker(runtime.queues(config))
+
+    async def _bring_into_force(self, runtime: Runtime, config: Configuration) -> bool:
+        """Apply ``config``, once the log takes it; False if it is in force already."""
+        from triggerstream.engine.clock_step import CLOCK_PAUSE_S
+
+        waits = False
+        while True:
+            try:
+                return await runtime.engine.apply(config.text, name=str(self._file))
+            except ClockError:
+                if not waits:
+                    self.output.write_line("clock", f"{self._file}: is applied once events are accepted")
+                waits = True
+            await asyncio.sleep(CLOCK_PAUSE_S)
 
     def _ready(self, runtime: Runtime, config: Configuration) -> None:
         setup = self._setup

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from triggerstream.engine.operations.administration import Administration
 
 _PACKAGES = ("celery", "kombu", "faust-streaming", "aiokafka", "rocksdict", "redis", "sqlalchemy", "psycopg")
-_AHEAD_S = 1.0
-"""The most by which an event's arrival may be later than now if the clocks are right."""
-_TAIL = 50
-"""Offsets to search back for the newest event: the last ones may be transaction markers."""
 _COUNTED = 1_000
 """The most events that are counted in a partition."""
 _BROKER_TIMEOUT_S = 5.0
@@ -236,6 +232,8 @@ async def _folded(
 
     The names of the Celery tasks that the file runs are added to ``runs``.
     """
+    from triggerstream.engine.queries.clocks import describe_future, newest_arrival_us
+
     hashes: set[str | None] = set()
     lag, more, newest_us = 0, False, 0
     for partition in range(partitions):
@@ -245,17 +243,11 @@ async def _folded(
         # Offsets alone do not tell: the mark of a transaction has one too, and may be the last of the log.
         left = await reader.records(after=progress.offset - 1, limit=_COUNTED, partition=partition)
         lag, more = lag + len(left) + progress.blocked, more or len(left) == _COUNTED
-        begin = max(progress.end - progress.blocked - _TAIL, 0)
-        last = await reader.records(after=begin - 1, limit=_TAIL, partition=partition)
-        newest_us = max([newest_us, *(record.arrival_us for record in last)])
+        newest_us = max(newest_us, await newest_arrival_us(reader, progress, partition=partition))
     yield _configuration(hashes, apply)
     yield Finding(what="fold", well=True, says=f"{lag}{' or more' if more else ''} events wait to be folded")
-    ahead_s = (newest_us - time.time_ns() // 1000) / 1_000_000
-    if ahead_s > _AHEAD_S:
-        says = f"the newest event arrives {ahead_s:.1f} s from now: set this machine's clock, or the log's"
-        yield Finding(what="clocks", well=False, says=says)
-    else:
-        yield Finding(what="clocks", well=True, says="no event arrives later than now")
+    ahead = describe_future(newest_us)
+    yield Finding(what="clocks", well=ahead is None, says=ahead or "no event arrives later than now")
     view = View(reader, app=app)
     runs.update(task.run for task in (await view.rules()).current.config.tasks)
     yield await _instances(view)

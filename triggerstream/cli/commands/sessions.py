@@ -137,7 +137,7 @@ def _show_counted(rows: Sequence[TimedSession], *, all_: bool) -> None:
             [
                 row.session,
                 *map(str, (row.waiting, row.running, row.failed, row.done)),
-                words.last_event(row.clock_us),
+                words.last_event(row.clock_us, now_us=_now_us()),
                 words.seconds(row.due_us),
             ]
             for row in rows
@@ -167,7 +167,8 @@ def show(*, session: str, at: str, as_json: bool) -> None:
         json_line(to_json(found))
         return
     closed = "closed, " if found.closed else ""
-    print_line(f"{session}: {closed}last event: {words.last_event(found.clock_us)}")
+    print_line(f"{session}: {closed}last event: {words.last_event(found.clock_us, now_us=_now_us())}")
+    _show_ahead(found.clock_us)
     if not found.instances:
         print_line(f"no instance: {_no_task(arrived=bool(found.seen))}")
         return
@@ -205,6 +206,7 @@ def explain(*, session: str, task: str | None, at: str, as_json: bool) -> None:
     if as_json:
         json_line(to_json(found))
         return
+    _show_ahead(found.clock_us)
     for part in (tree(found), *timeline(found)):
         console().print(part)
 
@@ -282,6 +284,15 @@ def _leaf(leaf: Leaf) -> Text:
 def _unless(leaf: UnlessLeaf, status: Status) -> Text:
     says = words.unless(leaf, status)
     return text(f"✗ {says}", "red") if leaf.arrived else text(f"· {says}", "dim")
+
+
+def _show_ahead(clock_us: Instant | None) -> None:
+    if (says := words.ahead(clock_us, now_us=_now_us())) is not None:
+        print_line(says)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
 
 
 def _end(instance: StoredInstance) -> str:

@@ -26,9 +26,11 @@ from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.clock_step import CLOCK_PAUSE_S
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.database_file import DATABASE
-from triggerstream.engine.ports import Log, Reader
+from triggerstream.engine.ports import ClockWatch, Log, Reader
+from triggerstream.engine.queries.clocks import future_of_log
 from triggerstream.engine.queries.embedded import EmbeddedInspector, ReaderStates
 from triggerstream.engine.queries.index import Indexer
 from triggerstream.engine.queries.view import View
@@ -51,6 +53,8 @@ class Setup:
     broker: str | None
     port: int | None
     concurrency: int
+    accept_clock: bool = False
+    """Trust this machine's clock as it is, also if it was set forward."""
 
 
 async def until_first_ends(tasks: Sequence[asyncio.Future[None]], *, kept: int) -> None:
@@ -175,8 +179,29 @@ class Runtime:
         self._indexer.resume(str(folded))
         self._indexed = True
         self._stack.push_async_callback(self._background.close)
+        await self._watch_clock()
         if setup.port is not None:
             await self._serve(setup.port, log)
+
+    async def _watch_clock(self) -> None:
+        """Say what is wrong with the clock now, and watch it from now on."""
+        watch = bootstrap.clock_watch(self.address)
+        if self._setup.accept_clock:
+            await asyncio.to_thread(watch.accept)
+        refused = await asyncio.to_thread(watch.look)
+        if refused is not None:
+            self._write_line("clock", refused)
+        elif (ahead := await future_of_log(self.reader)) is not None:
+            self._write_line("clock", ahead)
+        self._background.start("clock", self._keep_clock(watch, refused=refused is not None))
+
+    async def _keep_clock(self, watch: ClockWatch, *, refused: bool) -> None:
+        while True:
+            await asyncio.sleep(CLOCK_PAUSE_S)
+            reason = await asyncio.to_thread(watch.look)
+            if (reason is not None) != refused:
+                refused = reason is not None
+                self._write_line("clock", reason or "the clock is back: events are accepted again")
 
     def _stored(self, checkpoint: Checkpoint) -> None:
         self._indexer.note(checkpoint.states)

@@ -15,11 +15,12 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import ClockError, UsageError
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.clock_step import CLOCK_PAUSE_S
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of, shelve
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.handover.outbox import Outbox
@@ -316,7 +317,8 @@ class EmbeddedEngine:
         for one in page:
             scan.look(one.session.encode(), one.state)
         if touches := scan.take_touches():
-            await self._log.append(touches)
+            if not await self._append(touches):
+                return
             self.counters.touches += len(touches)
         rescheduled = [
             RescheduledRow(session=session, due_us=due_us, config=config if met is None else met)
@@ -349,12 +351,28 @@ class EmbeddedEngine:
                 self.counters.touches += len(behind)
                 await self.reached(after)
 
+    async def _append(self, records: Sequence[NewRecord]) -> bool:
+        """Append events of the engine's own, once the log takes any; False if the engine stops before that.
+
+        A timer that is appended late, or early, decides nothing else.
+        """
+        while True:
+            try:
+                await self._log.append(records)
+            except ClockError:
+                if self._stopping:
+                    return False
+                await self._clock.sleep(CLOCK_PAUSE_S)
+            else:
+                return True
+
     async def _append_touches(self, records: Sequence[NewRecord]) -> int:
-        await self._log.append(records)
+        await self._append(records)
         return await self._store.end()
 
     async def _append_timers(self, timers: list[NewRecord]) -> None:
-        await self._log.append(timers)
+        if not await self._append(timers):
+            return
         self.counters.timers += len(timers)
         await self.reached(await self._store.end())
 

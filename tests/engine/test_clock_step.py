@@ -1,0 +1,56 @@
+"""How far a clock was set forward, in figures and in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from triggerstream.core.answers import Instant
+from triggerstream.engine.clock_step import ClockReading, describe_duration, describe_step, step_forward_us
+from triggerstream.present import words
+
+SECOND = 1_000_000
+NOW = 1_767_225_600 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (119, "119 seconds"),
+        (120, "2 minutes"),
+        (6 * 60, "6 minutes"),
+        (2 * 3600, "2 hours"),
+        (47 * 3600, "47 hours"),
+        (400 * 86_400, "400 days"),
+        (5_000 * 86_400, "5,000 days"),
+    ],
+)
+def test_a_duration_is_in_the_largest_unit_of_which_it_has_two(seconds: int, says: str) -> None:
+    assert describe_duration(seconds * SECOND) == says
+
+
+def test_only_a_clock_that_was_set_forward_since_the_same_start_has_stepped() -> None:
+    now = ClockReading(boot="b", since_boot_us=100, now_us=1_100)
+    assert now.started_us == 1_000
+    assert step_forward_us("b", 400, now) == 600
+    assert step_forward_us("b", 1_500, now) == 0
+    assert step_forward_us("another", 400, now) == 0
+
+
+def test_the_reason_says_by_how_much_and_what_to_do() -> None:
+    says = describe_step(400 * 86_400 * SECOND, NOW)
+    assert says.startswith(
+        "this machine's clock was set forward by 400 days and shows 2026-01-01T00:00:00Z: "
+    )
+    assert "`triggerstream dev TASKS.json --accept-clock`" in says
+
+
+def test_a_session_is_shown_as_ahead_from_five_minutes_on() -> None:
+    five = Instant(NOW + 300 * SECOND)
+    more = Instant(NOW + 301 * SECOND)
+    assert words.last_event(five, now_us=NOW) == "2026-01-01 00:05:00Z"
+    assert words.ahead(five, now_us=NOW) is None
+    assert words.last_event(more, now_us=NOW) == "2026-01-01 00:05:01Z (5 minutes ahead)"
+    assert "`triggerstream instances release`" in (words.ahead(more, now_us=NOW) or "")
+    assert (words.last_event(None, now_us=NOW), words.ahead(None, now_us=NOW)) == ("erased", None)
