@@ -13,6 +13,7 @@ from tests.contract.places import KAFKA, MemoryPlace, Place, place_of
 from tests.core.strategies import APP, BUSY, ENDINGS, SMALL, History, configurations, histories
 from triggerstream.adapters.memory import ManualClock, MemoryDatabase, MemoryReader
 from triggerstream.core.commands import Command
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import (
     Body,
     Cancel,
@@ -49,11 +50,8 @@ S = SessionId("s")
 
 
 def essence(session: SessionId, state: SessionState | None) -> JsonObject | None:
-    """All that a session holds, but for the offsets."""
-    if state is None:
-        return None
-    shown = to_json(stored(session, state))
-    return {name: value for name, value in shown.items() if name != "offset"}
+    """All that a session holds and shows."""
+    return None if state is None else to_json(stored(session, state))
 
 
 async def exported(reader: Reader, session: SessionId, app: AppId) -> list[bytes]:
@@ -193,6 +191,21 @@ async def test_an_export_of_a_log_that_lost_its_beginning_names_the_generation()
     assert row is not None
     assert essence(S, simulated(TASKS, lines)[0][S]) == essence(S, row.known())
     await place.close()
+
+
+async def test_offsets_of_sessions_in_different_partitions_may_be_equal() -> None:
+    lines = [
+        b'{"session":"x","type":"a","app":"app","offset":7}',
+        b'{"session":"y","type":"a","app":"app","offset":7}',
+        b'{"session":"y","type":"b","data":{"n":1},"app":"app","offset":9}',
+        b'{"session":"x","type":"b"}',
+        b'{"session":"y","type":"b"}',
+    ]
+    found, reported = simulated(TASKS, lines)
+    assert {session: state and state.offset for session, state in found.items()} == {"x": 10, "y": 11}
+    assert reported == []
+    with pytest.raises(DecodeError, match="log:2:1: /offset: must be greater"):
+        simulated(TASKS, [lines[0], lines[0]])
 
 
 async def test_an_outcome_of_another_app_is_reported_as_belonging_to_no_command() -> None:

@@ -29,7 +29,8 @@ async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIte
     """Each event of ``session`` as an object that a simulation reads.
 
     Each has the ``app``, and the first the ``generation`` in which the session was, if the log has lost
-    earlier events: both are part of every command's id. A record that a worker moved appears at its new
+    earlier events: both are part of every command's id. The ``offset`` is part of the state, and of its size.
+    A record that a worker moved appears at its new
     position. If it has no id, its ``rehomedfrom`` is its first position, by which a simulation counts its
     copies once. Outcomes and orders that became dead letters are left out.
 
@@ -52,6 +53,7 @@ async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIte
             traceparent=event.traceparent,
         )
         line = {**as_object(loads(value), ""), "received": format_instant(event.arrival_us), "app": app}
+        line["offset"] = event.offset
         if event.origin is not None:
             line[REHOMED_FROM] = event.origin
         if generation:

@@ -3,7 +3,8 @@
 Pure: lines come in, commands and refusals go out. A line is
 ``{"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}``, of which only session and type
 are required. It arrives at ``received``, else ``time``, else with the line before; the first at the epoch.
-``app`` and ``generation`` are there in lines of ``sessions export``: the ids of commands follow from them.
+``app``, ``generation`` and ``offset`` are there in lines of ``sessions export``: the ids of commands follow
+from the first two.
 Lines with the same ``rehomedfrom``, which ``sessions export`` writes, are copies of one record and count
 once.
 """
@@ -32,7 +33,7 @@ from triggerstream.wire.instants import parse_instant
 from triggerstream.wire.json import BYTE_ORDER_MARK, dumps, kind_of, optional_integer, text_of
 from triggerstream.wire.records import Headers, Record
 
-_ADDED = frozenset({"app", "generation", "received", "session", REHOMED_FROM})
+_ADDED = frozenset({"app", "generation", "offset", "received", "session", REHOMED_FROM})
 """Attributes that an export adds to an event; the record's key is the session."""
 _OUTCOMES = frozenset(TYPES[kind] for kind in get_args(Outcome))
 _BATCH = 256
@@ -88,6 +89,10 @@ class Simulation:
         self._stored: dict[SessionId, Stored] = {}
         self._appeared: dict[SessionId, None] = {}
         self._decided: set[str] = set()
+        self._last: dict[SessionId, int] = {}
+        """The offset of each session's last line."""
+        self._end = 0
+        """The offset after the last of all lines."""
 
     def _begin(self, app: AppId) -> None:
         self._rules = Rules(app=app, history=self._history)
@@ -143,6 +148,8 @@ class Simulation:
                 value = dumps({name: line[name] for name in line if name not in _ADDED})
             if line.get("generation") is not None:
                 self._start_in(session, optional_integer(line, "generation") or 0)
+            if line.get("offset") is not None and not self._assume_finished:
+                self._take_offset(session, optional_integer(line, "offset") or 0)
         except DecodeError as exc:
             raise DecodeError(f"1 {exc}") from exc
         except UnicodeEncodeError as exc:
@@ -182,6 +189,16 @@ class Simulation:
             known = states.encode(SessionState(generation=generation))
             self._stored[session] = Stored(state=known, due_us=None, config=-1)
 
+    def _take_offset(self, session: SessionId, offset: int) -> None:
+        """Give the line of ``session`` its own offset.
+
+        Raises:
+            DecodeError: it is not greater than that of the line before: the event would count as included.
+        """
+        if offset <= self._last.get(session, -1):
+            raise DecodeError(f"/offset: must be greater than in the session's line before, is {offset}")
+        self._offset = offset
+
     def _headers(self, line: JsonObject) -> Headers:
         """The headers of a line that is a copy of another record."""
         origin = line.get(REHOMED_FROM)
@@ -213,19 +230,21 @@ class Simulation:
             value=value,
             headers=headers,
         )
-        self._offset += 1
+        self._last[SessionId(key.decode())] = self._offset
+        self._offset = self._end = max(self._end, self._offset + 1)
         return record
 
     def _fold(self, lines: list[_Line]) -> Iterator[Shown]:
         if not lines:
             return
-        numbers = {line.record.offset: line.number for line in lines}
+        # Exported lines of sessions in different partitions may have the same offset.
+        numbers = {(line.record.key, line.record.offset): line.number for line in lines}
         queue = deque([[line.record for line in lines]])
         while queue:
             records = queue.popleft()
             checkpoint = self._process(records)
             for letter in checkpoint.dead_letters:
-                number = numbers.get(letter.record.offset, lines[-1].number)
+                number = numbers.get((letter.record.key, letter.record.offset), lines[-1].number)
                 yield RefusedLine(line=number, reason=letter.reason)
             for decided in checkpoint.decided:
                 command = decided.decision
