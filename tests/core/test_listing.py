@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from itertools import product
 
 import pytest
@@ -29,15 +30,21 @@ def story() -> Story:
 def test_index_and_filter_agree(story: Story) -> None:
     assert story.state is not None
     has = tags_of(story.rules, SessionId("s"), story.state)
-    tasks = [None, *map(TaskName, ("t", "u", "v"))]
-    triggers = [None, *map(TriggerName, ("b", "c", "t"))]
-    passed = 0
-    for name, status, trigger in product(tasks, [None, *Status], triggers):
-        wanted = Filter(task=name, status=status, waits_for=trigger)
+    choices: dict[str, list[object]] = {
+        "task": [None, *map(TaskName, ("t", "u", "v"))],
+        "status": [None, *Status],
+        "waits_for": [None, *map(TriggerName, ("b", "c", "t"))],
+    }
+    assert [one.name for one in fields(Filter)] == list(choices)
+    results: dict[str, set[bool]] = {name: set() for name in choices}
+    for values in product(*choices.values()):
+        wanted = Filter(**dict(zip(choices, values, strict=True)))  # type: ignore[arg-type] # by field
         passes = wanted.passes(story.rules, SessionId("s"), story.state)
         assert passes == has.issuperset(wanted.tags()), wanted
-        passed += passes
-    assert 0 < passed < len(tasks) * (len(Status) + 1) * len(triggers)
+        given = [name for name, value in zip(choices, values, strict=True) if value is not None]
+        if len(given) == 1:
+            results[given[0]].add(passes)
+    assert all(found == {True, False} for found in results.values()), results
 
 
 def test_filter_finds_instances_by_task_status_and_age(story: Story) -> None:

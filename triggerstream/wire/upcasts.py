@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from triggerstream.core.effects import Reason, Why
-from triggerstream.core.state import Status
-
 _REASONS = {
-    Status.FAILED: frozenset(Reason) - {Reason.TASK_REMOVED},
-    Status.CANCELLED: frozenset({Reason.TASK_REMOVED, Reason.SESSION_CLOSED}),
+    "failed": frozenset(
+        {
+            *("bound", "unless", "session closed", "not dispatchable", "task unknown", "message rejected"),
+            *("worker lost", "time limit", "terminated", "result not reportable"),
+        }
+    ),
+    "cancelled": frozenset({"task removed", "session closed"}),
 }
 """Version 1 had one field for both: the engine gave these, in these statuses; the rest is an operator's."""
 
@@ -48,8 +50,8 @@ def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
 def _position(position: Any) -> Any:  # noqa: ANN401 - any JSON value
     match position:
         case [offset, kind, time, [inert, says]]:
-            why = Why.DUPLICATE if inert == "ignored" else Why.NOT_RECORDED
-            return [offset, kind, time, [inert, why.value, says]]
+            why = "duplicate" if inert == "ignored" else "not recorded"
+            return [offset, kind, time, [inert, why, says]]
         case _:
             return position
 

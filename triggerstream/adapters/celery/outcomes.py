@@ -200,6 +200,6 @@ def decode(value: bytes) -> Outcome:
     """
     event = events.decode(Record(partition=0, offset=0, arrival_us=0, key=b"-", value=value))
     body = getattr(event, "body", None)
-    if not isinstance(body, Started | Finished | Failed | Skipped | Retried | Revoked):
+    if not isinstance(body, Outcome):
         raise DecodeError(f"not an outcome: {loads(value)!r:.80}")
     return body
