@@ -196,5 +196,6 @@ small = st.fixed_dictionaries({}, optional={"t_report": good_tasks, "$extras": s
 @pytest.mark.laws
 @given(files | small | wrong)
 def test_schema_and_reader_agree_on_any_value(file: Json) -> None:
-    found = errors(json.dumps(file))
+    # No schema can compare bounds with what the tasks need.
+    found = [code for code in errors(json.dumps(file)) if code != "beyond-bounds"]
     assert validator.is_valid(file) == (not found), found
