@@ -263,3 +263,22 @@ def test_a_byte_order_mark_before_the_first_line_is_skipped(cli: Cli, tasks: str
     assert marked == cli("simulate", tasks, "-", stdin=events)
     empty = cli("simulate", tasks, "-", stdin=b"\xef\xbb\xbf")
     assert (empty.status, empty.out) == (0, "")
+
+
+def test_an_outcome_that_belongs_to_no_command_is_reported(cli: Cli, tasks: str) -> None:
+    data = {"instance": "t_process#0", "command": "of-another-app"}
+    ran = cli(
+        "simulate",
+        tasks,
+        "-",
+        stdin=lines(
+            event("a", "module1"),
+            event("a", "module4"),
+            event("a", "triggerstream.task.finished", data=data),
+        ),
+    )
+    assert (ran.status, len(ran.rows())) == (0, 1)
+    assert ran.err == (
+        "-:3:1: this outcome belongs to no command: the file decides no command of-another-app for "
+        "t_process#0 of session a\n"
+    )

@@ -22,7 +22,7 @@ from triggerstream.cli.dev.celery_app import (
 )
 from triggerstream.cli.dev.celery_worker import Worker
 from triggerstream.cli.dev.children import Broker, start_valkey
-from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.core.errors import LogError, TriggerstreamError, UsageError
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import Checkpoint
@@ -198,7 +198,10 @@ class Runtime:
     async def _keep_clock(self, watch: ClockWatch, *, refused: bool) -> None:
         while True:
             await asyncio.sleep(CLOCK_PAUSE_S)
-            reason = await asyncio.to_thread(watch.look)
+            try:
+                reason = await asyncio.to_thread(watch.look)
+            except LogError:
+                continue  # the engine says what the database lacks
             if (reason is not None) != refused:
                 refused = reason is not None
                 self._write_line("clock", reason or "the clock is back: events are accepted again")
