@@ -322,6 +322,7 @@ def run_worker(
     session_timeout_s: float,
     instance_id: str | None,
     leaves: bool,
+    lasting: bool,
     lost: Sequence[LostRange],
     web_parts: WebParts | None,
     health: PublishedHealth,
@@ -330,7 +331,8 @@ def run_worker(
     """Run a worker of the app at ``address`` until SIGTERM or SIGINT. Returns the exit status.
 
     ``directory`` stores its states. ``instance_id``: its name as a static member of the group. ``leaves``: it
-    leaves the group at an orderly end. ``lost``: ranges of the log that an operator has declared lost.
+    leaves the group at an orderly end. ``lasting``: an operator gave it its name. ``lost``: ranges of the log
+    that an operator has declared lost.
     """
     with _extra():
         from triggerstream.adapters.faust import worker
@@ -345,6 +347,7 @@ def run_worker(
         heartbeat_s=min(_HEARTBEAT_S, session_timeout_s / 6),
         instance_id=instance_id,
         leaves=leaves,
+        lasting=lasting,
         security=kafka_security(),
         lost=lost,
     )

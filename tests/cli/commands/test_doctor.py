@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,23 @@ from tests.cli.commands.test_sessions import trigger
 from tests.cli.conftest import SURVEY, Cli
 from tests.support.commands import Ran
 from tests.support.engines import RunningEngine
+from tests.support.ports import free_port
 from tests.support.processes import celery_worker
 from tests.support.valkey import valkey_server
 from tests.support.waiting import wait_until
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.survey import seen_members
 from triggerstream.client import SyncClient
 from triggerstream.core.ids import AppId
 
 
 def said(ran: Ran) -> dict[str, tuple[bool, str]]:
     return {row["what"]: (row["well"], row["says"]) for row in ran.rows()}
+
+
+def wrong(ran: Ran) -> list[str]:
+    """What is said of the workers that is wrong."""
+    return [row["says"] for row in ran.rows() if row["what"] == "workers" and not row["well"]]
 
 
 def test_an_engine_that_has_what_it_needs(cli: Cli, engine: RunningEngine) -> None:
@@ -94,7 +102,8 @@ def test_kafka_from_no_topics_to_a_worker_at_work(
     assert cli("config", "apply", str(tasks), at=address).status == 0
     with SyncClient(address) as client:
         client.fire("s", "module1")
-    worker = WorkerProcess(Connection(bootstrap=kafka), kafka_app, tmp_path / "worker")
+    named = ("--instance-id", "w1", "--web-port", str(free_port()))
+    worker = WorkerProcess(Connection(bootstrap=kafka), kafka_app, tmp_path / "worker", arguments=named)
     try:
 
         def well() -> Ran | None:
@@ -115,9 +124,37 @@ def test_kafka_from_no_topics_to_a_worker_at_work(
         assert (False, "1 worker runs, --workers 2 are wanted") in [
             (row["well"], row["says"]) for row in few.rows()
         ]
+        named = ("--instance-id", "w2", "--web-port", str(free_port()))
+        second = WorkerProcess(Connection(bootstrap=kafka), kafka_app, tmp_path / "second", arguments=named)
+        try:
+
+            def shared() -> bool:
+                with SyncClient(address) as client:
+                    for number in range(9):
+                        client.fire(f"s{number}", "module1")
+                rows = cli("workers", "list", "--json", at=address).rows()
+                owners = {row["name"] for row in rows if row["partitions"]}
+                return len(owners) == 2 and "w2" in owners
+
+            def remembered() -> bool:
+                return shared() and bool(asyncio.run(seen_members(Connection(bootstrap=kafka), kafka_app)))
+
+            wait_until(remembered, within_s=60, what=second.text)
+            two = cli("doctor", "--json", "--workers", "2", at=address)
+            assert wrong(two) == []
+        finally:
+            second.kill()
+        # Kafka still lists it as a member until its session times out.
+        says = wrong(cli("doctor", "--json", "--workers", "2", at=address))
+        assert [text for text in says if text.startswith("worker w2 at ") and "has probably died" in text]
+        missing = "worker w2 is missing: it last had a partition at "
+        wait_until(
+            lambda: any(text.startswith(missing) for text in wrong(cli("doctor", "--json", at=address))),
+            within_s=60,
+            what=worker.text,
+        )
     finally:
         worker.kill()
-    # Kafka still lists it as a member until its session times out.
     ran = cli("doctor", "--json", at=address)
     assert not said(ran)["workers"][0]
     assert said(ran)["Kafka"][0]

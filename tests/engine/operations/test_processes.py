@@ -43,6 +43,16 @@ def test_partitions_without_an_owner_too_few_members_and_a_rebalance_are_named()
     ]
 
 
+def test_a_named_worker_of_the_last_day_that_is_no_member_is_missing() -> None:
+    group = GroupOfMembers(
+        kind="worker",
+        state="Stable",
+        members=[member("a", 0, 1, 2, 3)],
+        seen={"b": 1_764_390_000, "a": 1_764_390_000},
+    )
+    assert wrong(group) == ["worker b is missing: it last had a partition at 2025-11-29T04:20:00Z"]
+
+
 def test_a_member_whose_pages_have_nobody_listening_has_probably_died() -> None:
     group = workers(member("a", 0, 1), member("b", 2, 3))
     for knock, count in ((Knock.REFUSED, 1), (Knock.SILENT, 1), (Knock.ANSWERS, 0), (Knock.NO_ADDRESS, 0)):

@@ -33,7 +33,7 @@ class WorkerSettings:
     """Settings of a worker. ``web_url``: the address of its pages for other workers; None: no address.
 
     ``instance_id``: its name as a static member of the group; None: a dynamic member. ``leaves``: it leaves
-    the group at an orderly end.
+    the group at an orderly end. ``lasting``: an operator gave it its name, under which it comes back.
     """
 
     bootstrap: str
@@ -45,6 +45,7 @@ class WorkerSettings:
     rebalance_timeout_s: float = 60.0
     instance_id: str | None = None
     leaves: bool = True
+    lasting: bool = False
     timing: Timing = field(default_factory=Timing)
     security: Security = NOTHING
     lost: Sequence[LostRange] = ()

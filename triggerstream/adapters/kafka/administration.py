@@ -82,7 +82,8 @@ class KafkaAdministration:
             ("bridge", bridge_group(self._app), names.commands),
         ):
             state, members = await members_of(self._connection, group, topic=topic, timeout_s=_GROUPS_S)
-            found.append(GroupOfMembers(kind=kind, state=state, members=members))
+            seen = await survey.seen_members(self._connection, self._app) if kind == "worker" else {}
+            found.append(GroupOfMembers(kind=kind, state=state, members=members, seen=seen))
         return found
 
     async def remove_member(self, name: str) -> Sequence[str]:

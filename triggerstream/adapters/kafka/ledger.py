@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -13,8 +14,9 @@ from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
-from triggerstream.adapters.kafka.group import group_offsets
+from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.records import STUCK_S, extents, read_range, reader_of
+from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.core.errors import LogError
@@ -29,6 +31,7 @@ worker earlier, so nobody waits for this time: it only limits how slow brokers m
 _REASON_S = 2.0
 _EXTENT_S = 60.0
 """Several requests, which are each tried again after 10 s."""
+_SEEN_S = 2.0
 _GROUP_S = 30.0
 """A cluster makes its coordinators when they are first asked for."""
 
@@ -58,8 +61,12 @@ class KafkaLedger:
         partition: int,
         transaction_s: float = TRANSACTION_S,
         stuck_s: float = STUCK_S,
+        member: str | None = None,
     ) -> None:
         self._connection = connection
+        self._member = member
+        """The name that an operator gave to the worker, which is committed with the group offset."""
+        self._seen: dict[str, int] | None = None
         self._app = app
         self._topics = topics
         self._partition = partition
@@ -106,6 +113,9 @@ class KafkaLedger:
         )
         letters = (dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters)
         states = (_Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items()))
+        metadata = (
+            "" if commit.offset is None or self._member is None else await self._seen_text(self._member)
+        )
         async with translate_errors("the log did not begin a transaction"):
             await producer.begin_transaction()
         failpoint("checkpoint.opened")
@@ -122,7 +132,7 @@ class KafkaLedger:
         if commit.offset is not None:
             # Not beside the records: while the coordinator adds the group to the transaction, the broker
             # cannot learn that their partitions belong to it, and aiokafka waits before it tries again.
-            offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, "")}
+            offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, metadata)}
             async with translate_errors("the log did not take an offset"):
                 await producer.send_offsets_to_transaction(offsets, self._app)
         failpoint("checkpoint.acknowledged")
@@ -133,6 +143,20 @@ class KafkaLedger:
     async def close(self) -> None:
         if self._producer is not None:
             await stop(self._producer)
+
+    async def _seen_text(self, member: str) -> str:
+        """The names of the workers that had the partition in the last day, this one included."""
+        if self._seen is None:
+            log = self._at(self._topics.events)
+            try:
+                async with translate_errors("the group's offset is not known", timeout_s=_SEEN_S):
+                    at = (await group_commits(self._connection, worker_group(self._app), [log])).get(log)
+            except LogError:
+                at = None  # only `doctor` needs the names
+            self._seen = {} if at is None else seen_in(at.metadata)
+        now_s = int(time.time())
+        self._seen[member] = now_s
+        return seen_text(self._seen, now_s=now_s)
 
     def _at(self, topic: str) -> TopicPartition:
         return TopicPartition(topic, self._partition)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 
 from aiokafka import TopicPartition
@@ -13,6 +14,7 @@ from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.progress import reached_in
 from triggerstream.adapters.kafka.records import POLL_MS, read_range
+from triggerstream.adapters.kafka.seen_members import KEPT_S, seen_in
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, bridge_group, worker_group
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
@@ -61,6 +63,23 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
         lacking[f"the changelog has no checkpoint, and workers have read the log; {repair}"] = lost
     for text, numbers in lacking.items():
         yield f"partition {', '.join(map(str, numbers))}: {text}"
+
+
+async def seen_members(connection: Connection, app: AppId) -> Mapping[str, int]:
+    """The names of workers of the last day, with the time of their last commit in Unix seconds.
+
+    Raises:
+        LogError: the cluster does not answer.
+    """
+    group = worker_group(app)
+    async with translate_errors(f"cannot look at the group {group}", timeout_s=TIMEOUT_S):
+        commits = await group_commits(connection, group)
+    found: dict[str, int] = {}
+    for at in commits.values():
+        for name, at_s in seen_in(at.metadata).items():
+            if time.time() - at_s <= KEPT_S:
+                found[name] = max(at_s, found.get(name, 0))
+    return found
 
 
 async def blocked(connection: Connection, app: AppId, partitions: int) -> Sequence[BlockedRecords]:

@@ -121,6 +121,7 @@ def worker(
             session_timeout_s=session_timeout_us / 1_000_000,
             instance_id=instance_id or supervision.member,
             leaves=not stay,
+            lasting=instance_id is not None,
             lost=lost,
             web_parts=web_parts,
             health=health,

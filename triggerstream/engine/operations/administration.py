@@ -6,7 +6,7 @@ An embedded engine has a database and needs no administration: its addresses hav
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -78,11 +78,16 @@ class GroupMember:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupOfMembers:
-    """The group of the app's workers or bridges: ``kind`` is ``worker`` or ``bridge``."""
+    """The group of the app's workers or bridges: ``kind`` is ``worker`` or ``bridge``.
+
+    ``seen``: names that members had in the last day, with the time of their last commit in Unix seconds, as
+    far as it is known.
+    """
 
     kind: str
     state: str
     members: Sequence[GroupMember]
+    seen: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from triggerstream.engine.operations.administration import GroupMember, GroupOfMembers
+from triggerstream.wire.instants import format_instant
 
 _STABLE = "Stable"
 """Kafka's word for a group that is not changing hands."""
@@ -42,6 +43,15 @@ def check_group(
     """Findings about a group of workers or bridges; ``knocks`` by the id of a member."""
     kind, knocks = group.kind, knocks or {}
     found = [_of_member(kind, one, knocks.get(one.id, Knock.NO_ADDRESS)) for one in group.members]
+    names = {member.name for member in group.members}
+    found += [
+        GroupFinding(
+            well=False,
+            says=f"{kind} {name} is missing: it last had a partition at {format_instant(at_s * 1_000_000)}",
+        )
+        for name, at_s in sorted(group.seen.items())
+        if name not in names
+    ]
     if len(group.members) < wanted:
         need = "" if wanted == 1 else f", --workers {wanted} are wanted"
         count = "no" if not group.members else f"{len(group.members)}"
