@@ -434,7 +434,7 @@ def hear_celery_workers(app: Any) -> Sequence[HeardWorker]:  # noqa: ANN401 - as
 
 
 async def knock(url: str | None) -> Knock:
-    """Whether a worker's pages answer at the address that it announces."""
+    """Check that a worker's pages answer at the address that it announces."""
     from triggerstream.adapters.knock import knock
 
     return await knock(url)

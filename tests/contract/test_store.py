@@ -359,7 +359,7 @@ async def test_reader_shows_progress(place: Place, store: Store) -> None:
     assert (progress.outbox, progress.dead_letters) == (2, 1)
 
 
-# ---- how far a hand-over has come -----------------------------------------------------------------
+# ---- progress of a hand-over ------------------------------------------------------------------------
 
 
 async def test_a_reader_knows_how_far_each_command_was_handed_over(place: Place) -> None:

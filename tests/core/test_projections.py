@@ -529,7 +529,7 @@ def test_instance_is_found_by_its_id() -> None:
     assert session.find(InstanceId("t#2")) is None
 
 
-# ---- how far a hand-over has come -----------------------------------------------------------------
+# ---- progress of a hand-over ------------------------------------------------------------------------
 
 
 def looked(story: Story, state: HandOverState | None, *, at_s: int | None = None, now_s: int) -> Any:  # noqa: ANN401 - JSON

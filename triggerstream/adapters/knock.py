@@ -15,7 +15,7 @@ _NO_PORT = 1
 
 
 async def knock(url: str | None) -> Knock:
-    """Whether something listens at ``url``, the address that a worker announces to its group."""
+    """True if something listens at ``url``, the address that a worker announces to its group."""
     try:
         parts = urlsplit(url or "")
         host, port = parts.hostname, parts.port

@@ -27,7 +27,7 @@ class NowhereDispatcher:
         raise DispatchError(f"{decision.instance}: there is no executor; the command stays where it is")
 
     def destination(self, decision: Decision) -> str | None:  # noqa: ARG002 - the port's signature
-        """None: nothing is sent anywhere."""
+        """Returns None: nothing is sent anywhere."""
         return None
 
     def release(self) -> None:

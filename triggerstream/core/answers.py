@@ -56,7 +56,7 @@ class UnlessLeaf(Struct, frozen=True, kw_only=True):
 
 
 class HandOverState(StrEnum):
-    """How far the hand-over of a command to the executor has come.
+    """Progress of the hand-over of a command to the executor.
 
     ``UNCONFIRMED``: it may be published, and the broker has not confirmed it.
     """
@@ -68,7 +68,7 @@ class HandOverState(StrEnum):
 
 
 class HandOver(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"at_us": "at"}):
-    """How far a hand-over has come, since when if that is known, and ``why`` it is not known, if so."""
+    """Progress of a hand-over. ``at_us``: since when, if known. ``why``: why ``state`` is not known."""
 
     state: HandOverState
     at_us: Instant | None = None

@@ -772,7 +772,7 @@ def _settled_by(body: Body) -> tuple[CommandId, ...]:
 
 
 def _position(digests: bytes, digest: bytes) -> int:
-    """Where ``digest`` begins in ``digests``; -1 if it is none of them."""
+    """Index of ``digest`` in ``digests``; -1 if absent."""
     at = digests.find(digest)
     while at >= 0 and at % DIGEST_BYTES:
         at = digests.find(digest, at + 1)

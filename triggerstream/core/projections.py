@@ -324,7 +324,7 @@ def _instance(
 
 
 def _advice(instance: Instance, hand_over: HandOver | None, now_us: int | None) -> str | None:
-    """What to look for if no worker has reported for a long time; None: nothing yet."""
+    """Advice shown when no worker has reported for a long time; None before that."""
     if instance.status is not Status.SCHEDULED or now_us is None:
         return None
     since_us = instance.changed_us  # its decision, or the newest resend

@@ -185,7 +185,7 @@ class TaskRecord(Struct, kw_only=True):
 
 
 class SessionState(Struct, kw_only=True):
-    """All that is known of one session.
+    """State of one session.
 
     ``generation`` counts its closings and erasures. ``offset`` is the last record included, ``clock_us`` the
     greatest arrival so far, ``config`` the position of the configuration met last. ``closed``: the instances

@@ -204,7 +204,7 @@ class Reader(Protocol):
         """One session."""
 
     async def some(self, sessions: Collection[SessionId]) -> Mapping[SessionId, SessionRow]:
-        """Those of ``sessions`` that are known. Each partition is read once, however many are asked for."""
+        """Rows of the known sessions among ``sessions``. Each partition is read once."""
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50
@@ -237,7 +237,7 @@ class Reader(Protocol):
     async def hand_overs(
         self, commands: Sequence[SilentCommand], *, partition: int = 0
     ) -> Mapping[CommandId, HandOver]:
-        """How far the hand-over of each of ``commands`` has come.
+        """Progress of the hand-over of each of ``commands``.
 
         They are commands of sessions in ``partition`` whose state was read before. If it cannot be found
         out, it is "not known".

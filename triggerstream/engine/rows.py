@@ -61,7 +61,7 @@ NO_ROW: Final = HandOver(state=HandOverState.UNKNOWN, why="the outbox has no row
 
 
 def hand_over_of_row(*, sent_us: int | None, published_us: int | None) -> HandOver:
-    """How far the hand-over of a row of the outbox has come."""
+    """Progress of the hand-over of a row of the outbox."""
     if sent_us is not None:
         return HandOver(state=HandOverState.HANDED_OVER, at_us=Instant(sent_us))
     if published_us is not None:

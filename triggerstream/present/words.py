@@ -101,7 +101,7 @@ def seconds(instant: int | str | None) -> str:
 
 
 def last_event(clock: Instant | None, *, now_us: int) -> str:
-    """When the last event of a session arrived: whole seconds, and if that is far in the future.
+    """Arrival time of a session's last event: whole seconds, and how far ahead it is if it is far ahead.
 
     A session that was erased has no last event.
     """
@@ -112,7 +112,7 @@ def last_event(clock: Instant | None, *, now_us: int) -> str:
 
 
 def ahead(clock: Instant | None, *, now_us: int) -> str | None:
-    """What it means that a session's clock is far ahead; None if it is not."""
+    """Warning about a session's clock that is far ahead; None if it is not."""
     if not clock or clock - now_us <= LARGEST_STEP_US:
         return None
     return (

@@ -101,7 +101,7 @@ class _Supervisor:
         self._ending = ""
         self._status = 0
         self._start_at: float | None = None
-        """When to look for a broker, or to start the child where no broker is known; None: not now."""
+        """Time at which to look for a broker, or to start the child if no broker is known; None: not now."""
         self._kill_at: float | None = None
         """Deadline after which a child that was asked to end is killed; None: it was not asked."""
         self._looking = False

@@ -26,7 +26,7 @@ class Attempts:
         return len(self._failed)
 
     def wait_s(self, address: str | None) -> float:
-        """How long ``address`` must wait before its next token is checked; 0: it need not wait."""
+        """Seconds that ``address`` must wait before its next token is checked; 0: it need not wait."""
         level = self._level(_source(address), self._clock())
         return max(level - FAILURES + 1, 0.0) * EACH_S
 

@@ -45,7 +45,7 @@ class Logins:
         self._ended: dict[str, int] = {}
         """Expiries of ended logins, by nonce."""
         self._made_after = 0
-        """All logins made up to this instant are invalid."""
+        """Logins made up to this instant are invalid."""
         if file is not None:
             self._read(file)
 
@@ -104,7 +104,7 @@ class Logins:
         self._forget()
         if len(self._ended) > MOST_ENDED:
             self._made_after, self._ended = int(self._clock()), {}
-        # Not by their number: one that is new may come as an older one is forgotten.
+        # Compare names, not counts: an older one may be forgotten as a new one comes.
         if self._made_after != before or not new.isdisjoint(self._ended):
             self._write()
 

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 LONGEST_US: Final = 100 * 366 * 86_400 * 1_000_000
-"""A hundred years: whoever means more means for ever, and leaves the key out."""
+"""A hundred years. For a longer time, omit the key."""
 
 _DURATION = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))

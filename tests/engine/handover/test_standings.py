@@ -1,4 +1,4 @@
-"""How far the hand-over of a command has come, from a bridge's committed progress."""
+"""Progress of the hand-over of a command, from a bridge's committed progress."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def queues_of_routes(app: Celery, tasks: Iterable[FileTask]) -> list[str]:
 
 
 def _named_queues(routes: object) -> Iterator[str]:
-    """The queues that stand in `task_routes`: a map, a pair of pattern and route, or a list of either."""
+    """Names of the queues in `task_routes`: a map, a pair of pattern and route, or a list of either."""
     if isinstance(routes, Mapping):
         for route in routes.values():
             yield from _queue_of(route)

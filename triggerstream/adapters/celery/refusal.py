@@ -47,11 +47,11 @@ class Scope(Enum):
     """The commands that a refusal concerns."""
 
     DESTINATION = "destination"
-    """All for this destination, until an operator mends it or the queue has room."""
+    """All commands for this destination, until an operator mends it or the queue has room."""
     NAME = "name"
-    """All for this destination, for good."""
+    """All commands for this destination, permanently."""
     MESSAGE = "message"
-    """This one, for good: the message is longer than the broker takes, for example."""
+    """This command, permanently: the message is longer than the broker takes, for example."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

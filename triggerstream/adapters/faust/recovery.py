@@ -147,7 +147,7 @@ class TakeOver(Service):
         return self._round != round_ or self.should_stop
 
     async def _resume(self, consumer: Consumer, places: set[TP], round_: int) -> None:
-        """As Faust does when its own recovery has ended."""
+        """Announce the end of the recovery and resume the consumer, as Faust does after its own recovery."""
         await self.app.on_rebalance_complete.send()
         if self._outdated(round_):
             return
@@ -164,7 +164,7 @@ class TakeOver(Service):
 
 
 class TableManager(FaustTableManager):
-    """Faust's, with the recovery above."""
+    """Faust's table manager with :class:`TakeOver` as its recovery."""
 
     _take_over: TakeOver | None = None
 
@@ -177,7 +177,7 @@ class TableManager(FaustTableManager):
         return self._take_over
 
     async def on_start(self) -> None:
-        """As Faust's, without the second that it sleeps first."""
+        """Start the recovery, without the second that Faust sleeps first."""
         if not self.should_stop:
             await self._update_channels()
             await self.recovery.start()

@@ -41,7 +41,7 @@ class KafkaAdministration:
         return await config.apply(self._connection, self._app, configuration)
 
     async def in_force(self) -> ConfigurationText | None:
-        """The tasks file in force; None: none is."""
+        """The tasks file in force; None if there is none."""
         return await config.in_force(self._connection, self._app)
 
     async def create_topics(self, *, partitions: int | None, replicas: int | None) -> Sequence[str]:
@@ -63,7 +63,7 @@ class KafkaAdministration:
         return await check.repair(self._connection, self._app)
 
     async def check_topics(self) -> Sequence[TopicFinding]:
-        """All errors and doubts about the topics."""
+        """Errors and warnings about the topics."""
         return await check.check(self._connection, self._app, count_misplaced=self._count_misplaced)
 
     async def _count_misplaced(self, layout: Layout) -> MisplacedRecords:

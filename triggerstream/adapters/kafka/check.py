@@ -36,7 +36,7 @@ async def check(
     count_misplaced: Callable[[Layout], Awaitable[MisplacedRecords]] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Sequence[TopicFinding]:
-    """All faults of the topics of ``app``, errors first.
+    """Errors and warnings about the topics of ``app``, errors first.
 
     ``count_misplaced`` counts records in added partitions; without it, they are not checked.
 

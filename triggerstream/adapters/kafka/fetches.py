@@ -30,7 +30,10 @@ RETRY_S = 1.0
 """Long enough for another replica to take over, or for a switch to drop a damaged packet."""
 
 _PIECE_BYTES = 8 * 1024 * 1024
-"""As objects, what is handed out at once of compressed batches; it ends with the record that reaches it."""
+"""Maximum size, as objects, of the records returned at once from a compressed batch.
+
+The record that reaches it is still returned.
+"""
 _RECORD_BYTES = 512
 _HEADER_BYTES = 128
 """Bytes of a record and of a header as objects, beside their own bytes."""

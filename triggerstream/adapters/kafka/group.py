@@ -138,7 +138,7 @@ async def group_offsets(
 async def group_commits(
     connection: Connection, group: str, places: Sequence[TopicPartition] | None = None
 ) -> Mapping[TopicPartition, OffsetAndMetadata]:
-    """As :func:`group_offsets`, each with its metadata.
+    """The offsets that ``group`` has committed, each with its metadata, of ``places`` or of all.
 
     Raises:
         KafkaError: the cluster cannot be reached, or refuses.

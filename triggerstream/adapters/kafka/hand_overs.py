@@ -1,4 +1,4 @@
-"""How far commands were handed over: the bridge's committed offset, and the commands from there on."""
+"""Progress of the hand-over of commands: the bridge's committed offset, and the commands from there on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def read_hand_overs(
     *,
     partition: int,
 ) -> Mapping[CommandId, HandOver]:
-    """How far the hand-over of each of ``commands`` has come; "not known" if Kafka refuses."""
+    """Progress of the hand-over of each of ``commands``; "not known" if Kafka refuses."""
     place = TopicPartition(Topics.of(app).commands, partition)
     try:
         found = await _unconfirmed(connection, app, reader, place)

@@ -195,7 +195,10 @@ class KafkaReader:
     async def hand_overs(
         self, commands: Sequence[SilentCommand], *, partition: int = 0
     ) -> Mapping[CommandId, HandOver]:
-        """As the port; "not known" also if the account may not read the bridge's offset."""
+        """Progress of the hand-over of each of ``commands``.
+
+        "Not known" also if the account may not read the bridge's offset.
+        """
         await self._opened()
         async with self._turn:
             return await read_hand_overs(

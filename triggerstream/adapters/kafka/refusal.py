@@ -69,7 +69,7 @@ async def _closed(host: str, port: int, security: Security) -> str | None:
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
-    """Whether a server at this address speaks TLS. Nothing is sent to it, so its identity does not matter."""
+    """True if a server at this address speaks TLS. Nothing is sent to it, so its identity does not matter."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

@@ -40,7 +40,7 @@ def read_outbox(
 def read_hand_overs(
     connection: sqlite3.Connection, commands: Sequence[CommandId]
 ) -> Mapping[CommandId, HandOver]:
-    """How far the hand-over of each of ``commands`` has come."""
+    """Progress of the hand-over of each of ``commands``."""
     found = {}
     for command in commands:
         row = connection.execute(

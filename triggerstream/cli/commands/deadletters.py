@@ -158,7 +158,7 @@ def redrive(
 
 
 async def _chosen(reader: Reader, numbers: tuple[int, ...]) -> AsyncIterator[DeadLetterRow]:
-    """Those with ``numbers``, or all."""
+    """Dead letters with ``numbers``, or all."""
     if numbers:
         for number in sorted(set(numbers)):
             found = await reader.dead_letters(after=number - 1, limit=1)

@@ -289,7 +289,7 @@ def _configuration(hashes: set[str | None], apply: str) -> Finding:
 
 
 def _celery(broker: str, runs: Collection[str]) -> list[Finding]:
-    """Whether the Celery broker answers, and its workers, which must have and report the tasks of ``runs``.
+    """Check the Celery broker and its workers, which must have and report the tasks of ``runs``.
 
     The URL may contain a password, so only its masked form is shown.
     """

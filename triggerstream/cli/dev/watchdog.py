@@ -68,7 +68,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _die_with_the_watchdog() -> None:
-    """In the child, before it becomes the command: nothing must outlive a watchdog that is itself killed."""
+    """Set up the child before it execs: nothing must outlive a watchdog that is itself killed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

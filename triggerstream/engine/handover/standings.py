@@ -47,7 +47,7 @@ class UnconfirmedCommands:
             self._last = decision.decided_at
 
     def hand_over(self, silent: SilentCommand) -> HandOver:
-        """How far the hand-over of ``silent`` has come.
+        """Progress of the hand-over of ``silent``.
 
         The commands of a partition are in the order of the events that decided them. So one that was decided
         before the first command that the bridge still has to do is done.

@@ -24,7 +24,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicFinding:
-    """A fault of a topic, or a doubt about it. ``repair`` is the command, or the step, that removes it."""
+    """An error or warning about a topic. ``repair`` is the command, or the step, that removes it."""
 
     severity: Severity
     topic: str
@@ -140,7 +140,7 @@ class Administration(Protocol):
         """Bring a tasks file into force, in every partition or in none; None: it is in force already."""
 
     async def in_force(self) -> ConfigurationText | None:
-        """The tasks file in force; None: none is."""
+        """The tasks file in force; None if there is none."""
 
     # ---- topics -----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What an executor's workers say about themselves."""
+"""Reports of an executor's workers about themselves."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class HeardWorker:
     reporting: frozenset[str]
 
     def silent(self, runs: Collection[str]) -> Sequence[str]:
-        """Those of ``runs`` that it would run without reporting the outcome."""
+        """Names among ``runs`` that it would run without reporting the outcome."""
         return sorted((self.tasks - self.reporting).intersection(runs))
 
 
 def tasks_without_worker(heard: Collection[HeardWorker], runs: Collection[str]) -> Sequence[str]:
-    """Those of ``runs`` that no worker which answers has."""
+    """Names among ``runs`` that no worker which answers has."""
     return sorted(set(runs).difference(*(worker.tasks for worker in heard)))

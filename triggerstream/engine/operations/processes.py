@@ -14,7 +14,7 @@ _STABLE = "Stable"
 
 
 class Knock(StrEnum):
-    """Whether a process listens at the address of its pages.
+    """True if a process listens at the address of its pages.
 
     ``SILENT``: it does not answer in time. ``NO_ADDRESS``: it has none that can be reached from here.
     """

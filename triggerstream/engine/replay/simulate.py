@@ -66,7 +66,7 @@ class _Line:
     number: int
     record: Record
     outcome: StrayOutcome | None
-    """What to show if the line's command was not decided; None if the line is no outcome."""
+    """Message shown when the line's command was not decided; None if the line is no outcome."""
 
 
 class Simulation:

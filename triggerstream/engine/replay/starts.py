@@ -14,7 +14,7 @@ from triggerstream.engine.replay.misplaced import Span
 from triggerstream.engine.replay.refold import Kept
 
 LATEST = -1
-"""As an offset: the end of the log."""
+"""Offset that stands for the end of the log."""
 DECIDED = -2
 """Value for an offset: after the last record whose command is in the commands topic."""
 

@@ -22,7 +22,7 @@ class Parameters:
 
     @classmethod
     def of(cls, signature: inspect.Signature, *, any_: bool = False) -> Parameters:
-        """Those of a function; ``any_``: arguments that it does not name are left out of its call."""
+        """Parameters of a function; ``any_``: arguments that it does not name are left out of its call."""
         named = [
             one
             for one in signature.parameters.values()

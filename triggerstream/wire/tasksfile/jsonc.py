@@ -421,7 +421,7 @@ class _Parser:
         return pos + 1
 
     def take_as_key(self, node: Array) -> bool:
-        """In a list, `:` after a string: the list lacks its `]`, and the string is the next key around it."""
+        """Report a list without `]`: the string before a `:` is the next key of the object around it."""
         around = self.stack[-2] if len(self.stack) > 1 else None
         key = node.items[-1] if len(node.items) > 1 else None
         if not isinstance(around, Object) or not isinstance(key, Scalar) or not isinstance(key.value, str):

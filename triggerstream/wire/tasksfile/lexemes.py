@@ -69,7 +69,7 @@ def read_string(text: str, at: int, report: Report) -> tuple[str, int, bool]:
     quote = text[at]
     if quote != '"':
         code = "single-quotes" if quote == "'" else "wrong-quotes"
-        report(at, code, f'strings stand in double quotes: write `"` instead of {describe(quote)}')
+        report(at, code, f'put the string in double quotes: write `"` instead of {describe(quote)}')
     plain, closers = _PLAIN[quote], CLOSERS[quote]
     parts: list[str] = []
     pos = at + 1
@@ -159,7 +159,7 @@ def _number_hint(word: str) -> str:
 def read_key_word(text: str, at: int, report: Report) -> tuple[str, int]:
     """A key that lacks its quotes."""
     word = _matched(_WORD, text, at)
-    report(at, "unquoted-key", f'a key stands in double quotes: write `"{word[:40]}"`')
+    report(at, "unquoted-key", f'put the key in double quotes: write `"{word[:40]}"`')
     return word, at + len(word)
 
 
@@ -177,7 +177,7 @@ def read_word(text: str, at: int, report: Report) -> tuple[ScalarValue, int]:
         report(at, "bad-literal", f'JSON has no `{word}`: did you mean `{meant}` (or the text `"{word}"`)?')
         return BROKEN, at + len(word)
     words = max(_matched(_UNQUOTED, text, at).rstrip(), word, key=len)
-    report(at, "unquoted-string", f'text stands in double quotes: write `"{words[:40]}"`')
+    report(at, "unquoted-string", f'put text in double quotes: write `"{words[:40]}"`')
     return words, at + len(words)
 
 

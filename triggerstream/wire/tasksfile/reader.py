@@ -53,7 +53,7 @@ def _check(
     file = TasksFile()
     if document.root is not None:
         file = read_tasks(document.root, findings, name=name)
-        # What was made of a text with a mistake may not be what stands there.
+        # A text with a mistake may be misread.
         for add_findings in checks if document.findings else (*checks, *of_whole):
             add_findings(file, findings)
     found = sorted((*document.findings, *findings.sorted()), key=lambda f: (f.line, f.column))
