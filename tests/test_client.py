@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from aiohttp.test_utils import TestServer
 import triggerstream
 from tests.support.engines import running_engine
 from tests.support.intake import intake
+from tests.support.ports import free_port
 from triggerstream import Client, SyncClient, bootstrap
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog
 from triggerstream.core.errors import LogError, UsageError
@@ -110,6 +112,22 @@ async def test_what_would_be_a_dead_letter_is_refused_and_not_appended(
         with pytest.raises(UsageError, match=says):
             await fire(client)
     assert await events(address) == []
+
+
+async def test_a_client_that_cannot_connect_does_not_flood_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (
+        "aiokafka",
+        *(one for one in logging.root.manager.loggerDict if one.startswith("aiokafka.")),
+    ):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    async with Client(f"kafka://127.0.0.1:{free_port()}/app", timeout_s=2.0) as client:
+        fires = [client.fire("s", "a") for _ in range(20)]
+        found = await asyncio.gather(*fires, return_exceptions=True)
+    assert {type(one) for one in found} == {LogError}
+    written = [record for record in caplog.records if record.levelno >= logging.INFO]
+    assert len(written) <= 5, [record.getMessage() for record in written]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from triggerstream import variables
+from triggerstream.loglines import line_head
 from triggerstream.supervision import brokers
 from triggerstream.supervision.answers import Answers
 from triggerstream.supervision.channel import PROBES, Receiver
@@ -333,7 +334,8 @@ class _Supervisor:
 
     def _write_line(self, line: str) -> None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"triggerstream {self._name} {os.getpid()} (supervisor): {line}\n")
+            head = f"{line_head()} triggerstream {self._name} {os.getpid()}"
+            sys.stderr.write(f"{head} (supervisor): {line}\n")
             sys.stderr.flush()
 
 

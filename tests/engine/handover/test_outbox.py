@@ -238,6 +238,19 @@ async def test_refused_command_fails_and_does_not_hold_up_the_next() -> None:
         assert run.outbox.refused == 1
 
 
+async def test_hundreds_of_refused_commands_are_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def refuse(_: Decision) -> None:
+        raise UndispatchableError("is not on the list of tasks")
+
+    async with running(refuse) as run:
+        await run.decide(*(command(number) for number in range(300)))
+        await eventually(lambda: run.outbox.refused == 300)
+    refused = [record for record in caplog.records if record.message == "command cannot be handed over"]
+    assert len(refused) == 1
+
+
 async def test_revocation_that_is_refused_is_let_go() -> None:
     async def answer(_: Decision) -> None:
         raise UndispatchableError("no")

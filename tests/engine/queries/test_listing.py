@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.core.story import Story, task
+from tests.support.waiting import eventually
 from triggerstream.adapters.memory import MemoryIndex
 from triggerstream.core.answers import SessionsPage
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import JsonObject, SessionId, TriggerName
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
-from triggerstream.engine.queries.index import Indexer, share
+from triggerstream.engine.queries import index
+from triggerstream.engine.queries.index import Indexer, States, share
 from triggerstream.engine.queries.inspector import Query, listed, merged
 from triggerstream.engine.queries.listing import Part, listing
 from triggerstream.wire import state as states
@@ -116,6 +118,26 @@ async def test_a_filter_reads_only_what_passes() -> None:
     page = await listing([part], Query(filter=waits("c")))
     assert (names(page), page.complete) == (["s250"], True)
     assert known.read == 1
+
+
+async def test_an_index_that_cannot_follow_is_one_line_however_often_it_is_tried(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = 0
+
+    class Full(Indexer):
+        async def work(self, source: States, *, slice_s: float = 0) -> bool:  # noqa: ARG002 - the method of Indexer
+            nonlocal tried
+            tried += 1
+            raise LogError("database or disk is full")
+
+    monkeypatch.setattr(index, "_IDLE_S", 0.0)
+    followed = Full(MemoryIndex(), lambda: RULES)
+    task = asyncio.create_task(index.keep(lambda: [(followed, MemoryStates())] * 4))
+    await eventually(lambda: tried > 100)
+    await index.ended(task)
+    behind = [record for record in caplog.records if record.message == "index of sessions is behind"]
+    assert len(behind) == 1
 
 
 async def test_an_index_that_is_behind_says_so_and_never_shows_what_does_not_pass() -> None:

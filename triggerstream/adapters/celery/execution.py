@@ -60,6 +60,7 @@ from triggerstream.adapters.celery.republish import Republisher
 from triggerstream.core.errors import LogError
 from triggerstream.core.events import Finished
 from triggerstream.core.ids import Json
+from triggerstream.engine.loglimit import RecurringLines
 
 if TYPE_CHECKING:
     from celery import Task
@@ -98,6 +99,7 @@ class Execution:
 
     def __init__(self, *, reporter: Reporter, guard: Guard | None, republisher: Republisher) -> None:
         self.reporter = reporter
+        self._lines = RecurringLines(logger)
         self._republisher = republisher
         self._guard = guard
         # Chosen in the main process, before it forks, so that it can name the claims of its children.
@@ -143,8 +145,11 @@ class Execution:
                     value = guard.conclude(delivery.command, outcomes.worker_lost(delivery, why))
                     return self._report(request, delivery, value)
         except GuardUnavailableError:
-            logger.exception(
-                "The guard does not answer: command put back", extra={"command": delivery.command}
+            self._lines.write(
+                "The guard does not answer: command put back",
+                level=logging.ERROR,
+                extra={"command": delivery.command},
+                exc_info=True,
             )
             self._put_back(task, delivery, within_s=_LONGEST_PUT_BACK_S)
 
@@ -162,7 +167,12 @@ class Execution:
             try:
                 value = guard.conclude(delivery.command, value)
             except GuardUnavailableError:
-                logger.exception("The guard did not record an outcome", extra={"command": delivery.command})
+                self._lines.write(
+                    "The guard did not record an outcome",
+                    level=logging.ERROR,
+                    extra={"command": delivery.command},
+                    exc_info=True,
+                )
         self.reporter.report(delivery.session, outcomes.of_attempt(delivery, value))
 
     def _run(self, call: _Call, held: Held, lease: AbstractContextManager[None]) -> object:
@@ -217,8 +227,11 @@ class Execution:
         except LogError:
             # The task has not started: an unavailable log must not count as a take-over or a start.
             held.release()
-            logger.exception(
-                "The log does not answer: command put back", extra={"command": call.delivery.command}
+            self._lines.write(
+                "The log does not answer: command put back",
+                level=logging.ERROR,
+                extra={"command": call.delivery.command},
+                exc_info=True,
             )
             self._put_back(call.task, call.delivery, within_s=_LONGEST_PUT_BACK_S, expires=True)
 
@@ -285,7 +298,11 @@ class Execution:
                 )
             )
         except Exception as exc:
-            logger.exception("A command could not be put back: its message is requeued at once")
+            self._lines.write(
+                "A command could not be put back: its message is requeued at once",
+                level=logging.ERROR,
+                exc_info=True,
+            )
             raise Reject(exc, requeue=True) from exc
         raise _EndedBeforeError(f"put back for {delay_s:g} s")
 

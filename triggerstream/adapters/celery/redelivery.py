@@ -36,6 +36,7 @@ from triggerstream.adapters.celery.execution import Execution
 from triggerstream.adapters.celery.guards import MAX_TAKEOVERS
 from triggerstream.adapters.celery.republish import Republisher
 from triggerstream.core.errors import DispatchError
+from triggerstream.engine.loglimit import RecurringLines
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -55,6 +56,7 @@ class Redelivery:
         self._execution = execution
         self._republisher = republisher
         self._waiting: set[Request] = set()
+        self._lines = RecurringLines(logger)
         self._ends = False
         self._came_late: list[Message] = []
 
@@ -96,16 +98,26 @@ class Redelivery:
         starts = delivery.starts + 1
         noted = {"command": delivery.command, "starts": starts}
         if starts > MAX_LOST_STARTS:
-            logger.error("A command ended each process that ran it: given up", extra=noted)
+            self._lines.write(
+                "A command ended each process that ran it: given up",
+                key=delivery.task,
+                level=logging.ERROR,
+                extra=noted,
+            )
             why = outcomes.processes_ended(starts)
             self._execution.conclude(task, delivery, outcomes.worker_lost(delivery, why))
         else:
-            logger.warning("A message was redelivered: published again with a higher count", extra=noted)
+            self._lines.write("A message was redelivered: published again with a higher count", extra=noted)
             queue = _queue_of(message, _queues(consumer))
             try:
                 self._republisher.send(message, queue=queue, headers={STARTS: starts})
             except DispatchError:
-                logger.exception("A redelivered message could not be published again: requeued", extra=noted)
+                self._lines.write(
+                    "A redelivered message could not be published again: requeued",
+                    level=logging.ERROR,
+                    extra=noted,
+                    exc_info=True,
+                )
                 message.reject_log_error(logger, consumer.connection_errors, requeue=True)
                 return
         # At once: Celery would acknowledge in the next turn of its loop. The pool `solo` runs the new message

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from triggerstream.core.errors import ClockError, LogError
 from triggerstream.core.ids import SessionId
+from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.engine.ports import OutcomeLog
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Reporter:
     def __init__(self, open_log: Callable[[], OutcomeLog], *, timeout_s: float) -> None:
         self._open_log = open_log
         self._timeout_s = timeout_s
+        self._lines = RecurringLines(logger)
         self._lock = threading.Lock()
         self._thread: ThreadPoolExecutor | None = None
         self._log: OutcomeLog | None = None
@@ -90,12 +92,12 @@ class Reporter:
             except ClockError as exc:
                 # The log answers, and takes the outcome once the clock is right: the task need not run again.
                 attempt.deadline = time.monotonic() + self._timeout_s
-                logger.warning("An outcome waits for the clock: %s", exc)
+                self._lines.write("An outcome waits for the clock", extra={"error": str(exc)})
                 time.sleep(_LONGEST_PAUSE_S)
             except LogError:
                 if time.monotonic() + pause_s >= attempt.deadline:
                     raise
-                logger.warning("The log did not take an outcome; trying again", exc_info=True)
+                self._lines.write("The log did not take an outcome; trying again", exc_info=True)
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:

@@ -41,6 +41,7 @@ from triggerstream.engine.handover.partitions import TAKEN, HandOver, PartitionP
 from triggerstream.engine.handover.start import Start
 from triggerstream.engine.health.liveness import BridgeFigures, HealthSnapshot, PartitionHealth, Phase
 from triggerstream.engine.histogram import Durations
+from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire.records import Record, Unfit
 
@@ -93,6 +94,7 @@ class Bridge:
         """Ranges of the topic that an operator has given up, if they cannot be read."""
         self._clock = clock
         self._on_ready, self._on_failure = on_ready, on_failure
+        self._lines = RecurringLines(logger)
         self._log = KafkaLog(connection, app)
         self._dead_letters = DeadLetterTopic(connection, topic=self._topics.dead_letters)
         self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
@@ -258,8 +260,10 @@ class Bridge:
         After a crash between the two, or before the offset is committed, both are repeated; a second outcome
         changes nothing. A revocation that cannot be passed on is only logged, because nothing is lost.
         """
-        logger.error(
+        self._lines.write(
             "command cannot be handed over",
+            key=decision.run if isinstance(decision, Command) else None,
+            level=logging.ERROR,
             extra={
                 "partition": record.partition,
                 "offset": record.offset,

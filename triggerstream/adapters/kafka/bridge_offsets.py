@@ -21,6 +21,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.handover.partitions import PartitionProgress, Reached
 from triggerstream.engine.handover.start import Start
+from triggerstream.engine.loglimit import RecurringLines
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class GroupOffsets:
     def __init__(self, consumer: AIOKafkaConsumer, topic: CommandsTopic) -> None:
         self._consumer = consumer
         self._topic = topic
+        self._lines = RecurringLines(logger)
         self._records_gaps = True
         """False once the brokers have refused metadata as too long."""
 
@@ -73,7 +75,7 @@ class GroupOffsets:
             await self._commit_offsets(offsets)
         except (CommitFailedError, IllegalStateError) as exc:
             # Another process has the partitions, or will have them. It continues from the previous commit.
-            logger.warning("offsets not committed", extra={"error": str(exc)})
+            self._lines.write("offsets not committed", extra={"error": str(exc)})
             return
         for progress, reached in moved.items():
             progress.commit(reached)

@@ -29,6 +29,7 @@ from triggerstream.adapters.kafka.security import NOTHING, Security
 from triggerstream.adapters.kafka.stopping import Client, stop
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.loglimit import limit_library
 from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.wire.records import NewRecord
 
@@ -97,6 +98,7 @@ class Connection:
             UsageError: brokers refuse the client; the message says why.
             KafkaError: no broker can be reached.
         """
+        limit_library("aiokafka")
         try:
             if isinstance(client, AIOKafkaClient):
                 await client.bootstrap()

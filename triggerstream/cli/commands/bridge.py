@@ -150,7 +150,7 @@ def bridge(
                 )
             )
     except (LogError, TaskEndedError) as exc:
-        _write_line(f"ending with status {_FAILED}: {exc}")
+        _write_line(f"ending with status {_FAILED}: {exc}", "ERROR")
         supervision.ending(str(exc))
         sys.exit(_FAILED)
 
@@ -207,7 +207,8 @@ async def _run(
 
 def _end_late() -> None:
     """End a bridge that does not stop in time; commands without a committed offset are handed over again."""
-    _write_line(f"ending with status {_FAILED}: work in progress was not finished within {_END_S:g} s")
+    late = f"work in progress was not finished within {_END_S:g} s"
+    _write_line(f"ending with status {_FAILED}: {late}", "ERROR")
     sys.stderr.flush()
     os._exit(_FAILED)
 
@@ -258,7 +259,7 @@ def _allow_list(names: Collection[str], file: Path | None, *, allow_any: bool) -
 def _log_to_stderr(*, verbose: bool) -> None:
     from triggerstream.cli.dev.output import LogLines
 
-    lines = LogLines(lambda _, line: _write_line(_PASSWORD.sub(r"\1:…@", line)))
+    lines = LogLines(lambda level, line: _write_line(_PASSWORD.sub(r"\1:…@", line), level))
     lines.setLevel(logging.INFO if verbose else logging.WARNING)
     logging.basicConfig(level=lines.level, handlers=[lines])
 

@@ -15,6 +15,7 @@ import click
 
 from triggerstream.cli.options import json_option, state_directory_option
 from triggerstream.core.errors import ClockError, ConfigError, UsageError
+from triggerstream.loglines import line_head
 from triggerstream.settings import DEFAULT_PORT, locate
 
 if TYPE_CHECKING:
@@ -96,7 +97,11 @@ def dev(
     )
     output = JsonOutput() if as_json else PlainOutput()
     collect_less_often()
-    logging.getLogger().addHandler(LogLines(output.write_line))
+
+    def write_log(level: str, line: str) -> None:
+        output.write_line("engine", f"{line_head(level)} {line}")
+
+    logging.getLogger().addHandler(LogLines(write_log))
     try:
         asyncio.run(until_signalled(_Dev(file, setup, output)))
     except ConfigError as exc:
@@ -115,7 +120,7 @@ async def until_signalled(dev_: _Dev) -> None:
         if asked:
             os._exit(_INTERRUPTED)  # the children end with this process
         asked = True
-        dev_.output.write_line("dev", "stopping; press Ctrl-C again to end at once")
+        dev_.output.write_line("dev", f"{line_head()} stopping; press Ctrl-C again to end at once")
         work.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):

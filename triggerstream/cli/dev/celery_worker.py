@@ -14,6 +14,7 @@ from triggerstream.cli.dev.celery_app import (
 from triggerstream.cli.dev.children import Child
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.background import Background
+from triggerstream.loglines import line_head
 from triggerstream.settings import SqliteAddress
 
 _WORKER_GRACE_S = 10.0
@@ -82,7 +83,8 @@ class Worker:
                 raise UsageError("the Celery worker cannot start; its reason is above")
             if loop.time() - since > _LONGEST_PAUSE_S:
                 pause_s = _FIRST_PAUSE_S
-            self._write_line("worker", f"ended with status {status}; it is started again in {pause_s:g} s")
+            ended = f"ended with status {status}; it is started again in {pause_s:g} s"
+            self._write_line("worker", f"{line_head('WARNING')} {ended}")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             self._child = await self._start()

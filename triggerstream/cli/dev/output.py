@@ -157,7 +157,7 @@ def print_findings(error: Exception) -> None:
 class LogLines(logging.Handler):
     """Log handler that writes each record as one line: the message, then its fields.
 
-    The number of lines from libraries is limited.
+    ``write_line`` gets the level and the line. The number of lines from libraries is limited.
     """
 
     def __init__(self, write_line: Callable[[str, str], None]) -> None:
@@ -172,7 +172,7 @@ class LogLines(logging.Handler):
         cause = record.exc_info[1] if record.exc_info else None
         error = f": {type(cause).__name__}: {cause}" if cause is not None else ""
         first = record.getMessage().partition("\n")[0]
-        self._write_line("engine", f"{first}{error}{f' ({pairs})' if pairs else ''}")
+        self._write_line(record.levelname, f"{first}{error}{f' ({pairs})' if pairs else ''}")
 
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -12,6 +12,7 @@ from triggerstream.core.ids import CommandId
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.handover.destinations import RefusedDestination
 from triggerstream.engine.handover.pacing import Pacing, PendingDecision, not_dispatchable
+from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.engine.ports import Clock, Dispatcher, Store
 from triggerstream.engine.rows import PublishedRow, RefusedRow, SentRow
 from triggerstream.wire import commands
@@ -65,6 +66,7 @@ class Outbox:
             ended=self._ended,
             refill=self._refill,
         )
+        self._lines = RecurringLines(logger)
         self._sent: list[SentRow] = []
         self._published: list[PublishedRow] = []
         self._to_record = asyncio.Event()
@@ -142,7 +144,12 @@ class Outbox:
 
     async def _refuse(self, row: _Row, reason: str) -> None:
         decision = row.decision
-        logger.error("command cannot be handed over", extra={"command": decision.id, "error": reason})
+        self._lines.write(
+            "command cannot be handed over",
+            key=decision.run if isinstance(decision, Command) else None,
+            level=logging.ERROR,
+            extra={"command": decision.id, "error": reason},
+        )
         if isinstance(decision, Revoke):
             self._note(row)
             return

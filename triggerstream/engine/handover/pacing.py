@@ -14,6 +14,7 @@ from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import DestinationError, DispatchError, UndispatchableError
 from triggerstream.core.events import Failed, FailureReason
 from triggerstream.engine.handover.destinations import Destinations
+from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.engine.ports import Clock, Dispatcher
 from triggerstream.wire import events
 from triggerstream.wire.records import NewRecord
@@ -113,6 +114,7 @@ class Pacing(Generic[_E]):
         """A heap of entries that are to be tried again, which come before the queue."""
         self._in_flight: dict[str | int, _E] = {}
         self._failures = 0
+        self._lines = RecurringLines(logger)
         self._paused = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
@@ -295,8 +297,9 @@ class Pacing(Generic[_E]):
         self._paused = True
         pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(self._failures, 16), _LONGEST_PAUSE_S)
         self._failures += 1
-        logger.warning(
+        self._lines.write(
             "hand-over not confirmed, trying again",
+            key=type(exc).__name__,
             extra={**entry.fields, "pause_s": pause_s, "error": str(exc)},
         )
         self.start(self._resume_after(pause_s))

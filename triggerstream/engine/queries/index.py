@@ -18,6 +18,7 @@ from triggerstream.core.errors import DecodeError, LogError, TriggerstreamError
 from triggerstream.core.ids import SessionId
 from triggerstream.core.listing import tags_of
 from triggerstream.core.tasks import Rules
+from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.wire import state as states
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> None:
     """Run indexers until cancelled. Together they take no more than their share of the time."""
-    at, spent = time.monotonic(), time.thread_time()
+    at, spent, behind = time.monotonic(), time.thread_time(), RecurringLines(logger)
     while True:
         worked = 0.0
         for indexer, source in list(following()):
@@ -189,7 +190,7 @@ async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> Non
             try:
                 await indexer.work(source)
             except TriggerstreamError as exc:
-                logger.warning("index of sessions is behind", extra={"reason": str(exc)})
+                behind.write("index of sessions is behind", extra={"reason": str(exc)})
             worked += time.thread_time() - begun
             await asyncio.sleep(0)
         since, at = at, time.monotonic()
