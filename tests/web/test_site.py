@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import json
 import re
 from collections.abc import AsyncIterator
@@ -17,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.support.engines import RunningEngine, running_engine
 from triggerstream import bootstrap
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
+from triggerstream.core import projections
 from triggerstream.core.events import Close, Erase, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
 from triggerstream.engine.queries.embedded import EmbeddedInspector
@@ -95,6 +98,28 @@ class Looked(HTMLParser):
                 self.links.append(value or "")
         if tag in {"script", "style", "iframe", "object", "img", "base"}:
             self.wrong.append(tag)
+
+
+async def test_a_page_says_how_far_a_command_was_handed_over_and_what_to_look_for(
+    http: Http, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.append("s", trigger("module1"), trigger("module4"))
+    (sent,) = engine.commands(1)
+    path = "/sessions/s"
+
+    async def plain() -> str:
+        return html.unescape(re.sub(r"<[^>]+>", "", await page(http, path)))
+
+    async with asyncio.timeout(20):
+        while "was handed over to Celery; no worker has reported yet (handed over at 20" not in await plain():
+            pass  # the engine notes it within a second
+    assert "for more than 5 minutes" not in await plain()
+    monkeypatch.setattr(projections, "SILENT_US", 0)
+    assert "calls triggerstream.celery.install" in await plain()
+    found = await asked(http, path)
+    (instance,) = found["tasks"][0]["instances"]
+    assert (instance["command"], instance["handOver"]["state"]) == (sent.id, "handed over")
+    assert "doctor --broker" in instance["advice"]
 
 
 async def test_a_session_is_told_in_words_and_as_a_tree(http: Http, engine: RunningEngine) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.support.commands import Ran
 from tests.support.engines import RunningEngine
+from tests.support.waiting import wait_until
 from triggerstream.adapters.sqlite import SqliteLog
+from triggerstream.core import projections
 from triggerstream.core.events import Erase, Failed, Finished, Started, Trigger
 from triggerstream.core.ids import Json, TriggerName
 from triggerstream.wire.records import NewRecord
@@ -191,3 +195,37 @@ def test_explain_shows_triggers_that_no_task_uses(cli: Cli, engine: RunningEngin
     engine.append("s", Trigger(name=TriggerName("modul1"), data={}))
     assert "? modul1  event 9, " in (out := cli("sessions", "explain", "s").out)
     assert "no task uses it: was module1 meant?" in out
+
+
+# ---- how far a hand-over has come -----------------------------------------------------------------
+
+
+def test_explain_says_when_a_command_was_handed_over(cli: Cli) -> None:
+    def mail() -> dict[str, Any] | None:
+        tasks = cli("sessions", "explain", "c-finished", "--json").row()["tasks"]
+        (found,) = next(task["instances"] for task in tasks if task["task"] == "t_mail")
+        return found if found["handOver"]["state"] == "handed over" else None
+
+    found = wait_until(mail, what="the engine notes a hand-over within a second")
+    assert found["handOver"]["at"] >= found["decided"]
+    assert found["says"] == "was handed over to Celery; no worker has reported yet"
+    assert "advice" not in found
+    text = " ".join(cli("sessions", "explain", "c-finished").out.split())
+    assert "was handed over to Celery; no worker has reported yet (handed over at 20" in text
+
+
+def test_after_a_long_silence_explain_and_the_list_of_the_stuck_say_what_to_look_for(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck() -> Ran | None:
+        ran = cli("sessions", "list", "--stuck", "1s", "--json")
+        return ran if ran.rows() else None
+
+    assert wait_until(stuck).err == ""
+    monkeypatch.setattr(projections, "SILENT_US", 0)
+    ran = cli("sessions", "list", "--stuck", "1s", "--json")
+    assert [row["session"] for row in ran.rows()] == ["c-finished"]
+    assert "`triggerstream sessions explain SESSION` says what to look for" in ran.err
+    text = " ".join(cli("sessions", "explain", "c-finished").out.split())
+    assert "calls triggerstream.celery.install" in text or "whether the bridge runs" in text
+    assert cli("sessions", "list").err == ""
