@@ -235,7 +235,8 @@ async def _folded(
     from triggerstream.engine.queries.clocks import describe_future, newest_arrival_us
 
     hashes: set[str | None] = set()
-    lag, more, newest_us = 0, False, 0
+    lag, more, newest_us, now_us = 0, False, 0, time.time_ns() // 1000
+    oldest_us = now_us
     for partition in range(partitions):
         texts = await reader.configurations(partition=partition)
         hashes.add(texts[-1].hash if texts else None)
@@ -243,9 +244,13 @@ async def _folded(
         # Offsets alone do not tell: the mark of a transaction has one too, and may be the last of the log.
         left = await reader.records(after=progress.offset - 1, limit=_COUNTED, partition=partition)
         lag, more = lag + len(left) + progress.blocked, more or len(left) == _COUNTED
+        oldest_us = min([oldest_us, *(record.arrival_us for record in left[:1])])
         newest_us = max(newest_us, await newest_arrival_us(reader, progress, partition=partition))
     yield _configuration(hashes, apply)
-    yield Finding(what="fold", well=True, says=f"{lag}{' or more' if more else ''} events wait to be folded")
+    says = f"{lag}{' or more' if more else ''} events wait to be folded"
+    if oldest_us < now_us:
+        says += f", the oldest for {(now_us - oldest_us) / 1_000_000:.0f} s"
+    yield Finding(what="fold", well=True, says=says)
     ahead = describe_future(newest_us)
     yield Finding(what="clocks", well=ahead is None, says=ahead or "no event arrives later than now")
     view = View(reader, app=app)
