@@ -25,7 +25,7 @@ hooks: install ## Have git run the checks of .pre-commit-config.yaml before each
 	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 # A test process waits for its servers half of the time: three of them keep two cores busy.
-test: install lint ## Lint, then every test, slow ones included
+test: install lint ## Lint, then the tests, slow ones included; the longest are in faults, fuzz and mutants
 	@$(BIN)/python -m tests.k8s.rendering
 	@$(BIN)/pytest -m "not faults" -n 3 --dist loadfile $(PYTEST_ARGS)
 

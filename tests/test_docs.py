@@ -161,6 +161,25 @@ def test_a_term_lives_where_the_glossary_says(row: list[str]) -> None:
     assert not missing
 
 
+_SYMBOL = re.compile(r"`([A-Z][a-z]\w*(?:\.[a-z_]+)?|_?[A-Za-z]+(?:_[A-Za-z]+)+|_[a-z]+)`")
+"""A name of code between backticks: ``Filter.tags``, ``stored_kwargs``, ``_fire``."""
+_DEFINED = re.compile(r"^\s*(?:class |(?:async )?def )?(\w+)(?=[(:]| = )", re.MULTILINE)
+_OF_LIBRARIES = {"Struct", "assert_never", "aiokafka", "Celery"}
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/design.md"])
+def test_names_of_code_that_a_page_names_are_defined(page: str) -> None:
+    named = {name for name in _SYMBOL.findall(_prose(ROOT / page)) if not name.isupper()}
+    defined = _defined_names() | _OF_LIBRARIES
+    assert {name for name in named if not set(name.split(".")) <= defined} == set()
+
+
+@cache
+def _defined_names() -> frozenset[str]:
+    files = [path for top in (PACKAGE, ROOT / "tests") for path in top.rglob("*.py")]
+    return frozenset(name for path in files for name in _DEFINED.findall(path.read_text(encoding="utf-8")))
+
+
 FORMER_NAMES = (
     *("Bell", "Buried", "Everywhere", "Front", "Graveyard", "Lane", "Life", "Narrator", "Patience", "Pulse"),
     *("Silence", "Spot", "Strays", "Vitals", "Voice", "Window", "strays"),

@@ -90,7 +90,7 @@ class Demo:
 
     async def run(self) -> bool:
         """True if the task ran once, as its own file says."""
-        self.title("1. A tasks file says which Celery task runs once which triggers have arrived")
+        self.title("1. A tasks file says which Celery task runs when which triggers have arrived")
         for line in (self.place / "survey.json").read_text().splitlines():
             self.print_line(line)
         async with AsyncExitStack() as stack:

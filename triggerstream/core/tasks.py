@@ -1,4 +1,4 @@
-"""The configuration: which task runs once which triggers have arrived."""
+"""The configuration: which task runs when which triggers have arrived."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class _Demo:
         with TemporaryDirectory(prefix="triggerstream-demo-") as name:
             place = Path(name)
             shutil.copytree(SURVEY, place, dirs_exist_ok=True)
-            self._title("1. A tasks file says which Celery task runs once which triggers have arrived")
+            self._title("1. A tasks file says which Celery task runs when which triggers have arrived")
             self._source((place / "survey.json").read_text(encoding="utf-8"))
             results = place / "results.jsonl"
             with _moved_to(place, results):
