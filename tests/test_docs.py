@@ -176,8 +176,9 @@ def test_names_of_code_that_a_page_names_are_defined(page: str) -> None:
 
 @cache
 def _defined_names() -> frozenset[str]:
-    files = [path for top in (PACKAGE, ROOT / "tests") for path in top.rglob("*.py")]
-    return frozenset(name for path in files for name in _DEFINED.findall(path.read_text(encoding="utf-8")))
+    return frozenset(
+        name for path in PACKAGE.rglob("*.py") for name in _DEFINED.findall(path.read_text(encoding="utf-8"))
+    )
 
 
 FORMER_NAMES = (

@@ -143,11 +143,11 @@ def test_each_block_has_a_language_that_a_test_knows() -> None:
         if name in _RUN_ELSEWHERE or name.startswith(("docs/decisions", "CHANGELOG")):
             continue
         for _, language, _ in _FENCE.findall(page.read_text(encoding="utf-8")):
-            assert language in {"json", "python", "console", "yaml"}, f"{name}: {language}"
+            assert language in {"json", "jsonc", "python", "console", "yaml"}, f"{name}: {language}"
 
 
 def test_the_tasks_file_of_readme_is_clean_and_fits_its_task() -> None:
-    (text,) = blocks(ROOT / "README.md", "json")
+    (text,) = blocks(ROOT / "README.md", "jsonc")
     config, findings = tasksfile.check(text, name="tasks.json")
     assert findings == ()
     assert config is not None
