@@ -11,7 +11,7 @@ from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.group import group_commits
 from triggerstream.adapters.kafka.progress import reached_in, topic_in
-from triggerstream.adapters.kafka.records import committed_extents, extents, read_range
+from triggerstream.adapters.kafka.records import committed_extents, read_range
 from triggerstream.adapters.kafka.topics import Topics, bridge_group
 from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.commands import Decision
@@ -32,12 +32,13 @@ async def read_hand_overs(
     reader: AIOKafkaConsumer,
     commands: Sequence[SilentCommand],
     *,
+    uncommitted: AIOKafkaConsumer,
     partition: int,
 ) -> Mapping[CommandId, HandOver]:
     """Progress of the hand-over of each of ``commands``; "not known" if Kafka refuses."""
     place = TopicPartition(Topics.of(app).commands, partition)
     try:
-        found = await _unconfirmed(connection, app, reader, place)
+        found = await _unconfirmed(connection, app, reader, place, uncommitted=uncommitted)
     except LogError as exc:
         found = str(exc)
     if isinstance(found, str):
@@ -47,7 +48,12 @@ async def read_hand_overs(
 
 
 async def _unconfirmed(
-    connection: Connection, app: AppId, reader: AIOKafkaConsumer, place: TopicPartition
+    connection: Connection,
+    app: AppId,
+    reader: AIOKafkaConsumer,
+    place: TopicPartition,
+    *,
+    uncommitted: AIOKafkaConsumer,
 ) -> UnconfirmedCommands | str:
     """The commands from the bridge's position on, or why nothing is known."""
     group = bridge_group(app)
@@ -56,9 +62,9 @@ async def _unconfirmed(
     if at is None:
         return f"no bridge has committed an offset (group {group})"
     async with translate_errors(f"cannot look at {place.topic}", timeout_s=_ANSWER_S):
-        async with connection.client() as client:
-            topic = (await describe(client, [place.topic])).topics.get(place.topic)
-        (_, high) = (await extents(connection, [place]))[place]
+        # Its client is connected; a page that is refreshed should not connect again each time.
+        topic = (await describe(reader._client, [place.topic])).topics.get(place.topic)  # noqa: SLF001 - nothing public
+        high = (await uncommitted.end_offsets([place]))[place]
     first, end = (await committed_extents(reader, [place]))[place]
     if topic is None or topic_in(at.metadata) not in {"", topic.id} or not first <= at.offset <= high:
         return f"the offset of the group {group} belongs to no record of {place.topic}"

@@ -202,7 +202,12 @@ class KafkaReader:
         await self._opened()
         async with self._turn:
             return await read_hand_overs(
-                self._connection, self._app, self._started(), commands, partition=partition
+                self._connection,
+                self._app,
+                self._started(),
+                commands,
+                uncommitted=self._uncommitted(),
+                partition=partition,
             )
 
     async def record(self, offset: int, *, partition: int = 0) -> Record | None:
