@@ -37,7 +37,7 @@ from triggerstream.cli.parameters import json_value
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.events import Skip
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.operations.orders import Addressed, order_record
+from triggerstream.engine.operations.orders import AddressedOrder, order_record
 
 DOCS = Path(__file__).parent.parent / "docs" / "producers.md"
 
@@ -312,6 +312,6 @@ def test_an_order_whose_result_is_too_deep_for_an_event_is_refused_before_it_is_
     def order(result: Any) -> Skip:  # noqa: ANN401 - JSON
         return Skip(instance=SENT.instance, cascade=True, result=result, reason="r", by="b")
 
-    order_record(Addressed(session=SENT.session, order=order(deep(62))))
+    order_record(AddressedOrder(session=SENT.session, order=order(deep(62))))
     with pytest.raises(DecodeError, match="deeper than 64"):
-        order_record(Addressed(session=SENT.session, order=order(deep(63))))
+        order_record(AddressedOrder(session=SENT.session, order=order(deep(63))))

@@ -249,10 +249,10 @@ def kafka_security() -> Security:
     Raises:
         UsageError: the file cannot be used.
     """
-    from triggerstream.adapters.kafka.security import NOTHING, read
+    from triggerstream.adapters.kafka.security import PLAINTEXT, read
 
     path = os.environ.get(variables.KAFKA_CONFIG)
-    return read(Path(path)) if path else NOTHING
+    return read(Path(path)) if path else PLAINTEXT
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from tests.support.commands import END_S, Ran, triggerstream
 from tests.support.waiting import eventually
 from triggerstream import variables
 from triggerstream.adapters.kafka.cluster import change_settings, describe
-from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 
 
 async def replay(app: Stage, *arguments: str, failpoint: str | None = None) -> Ran:
@@ -91,7 +91,7 @@ async def stores(app: Stage, name: str) -> list[RocksStore]:
         cluster = await describe(client, [app.topics.changelog])
     changelog = f"{cluster.id}/{cluster.topics[app.topics.changelog].id}"
     folder = app.directory(name) / f"{app.app}-sessions"
-    memory = Memory()
+    memory = SharedRocksMemory()
     return [
         RocksStore(folder / str(partition), changelog=changelog, memory=memory)
         for partition in range(app.partitions)

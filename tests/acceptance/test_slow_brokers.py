@@ -16,11 +16,11 @@ from tests.support.ports import HOST, free_port
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.timing import Timing
+from triggerstream.engine.partitioned.timing import PartitionTiming
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.usefixtures("needs_kafka")]
 
-SILENCE_S = Timing().silence_s
+SILENCE_S = PartitionTiming().silence_s
 SLOW_S = 4.0
 """A transaction takes three answers at the least, so more than ``SILENCE_S``; none of them does."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.adapters.sqlite import SqliteLog, SqliteStore
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.core.ids import AppId, SessionId
@@ -49,7 +49,7 @@ async def test_a_database_and_all_beside_it(tmp_path: Path) -> None:
 def test_a_store_of_a_worker(tmp_path: Path) -> None:
     folder = tmp_path / "worker"
     make_private_directory(folder)
-    store = RocksStore(folder / "0", changelog="c", memory=Memory())
+    store = RocksStore(folder / "0", changelog="c", memory=SharedRocksMemory())
     store.close()
     assert modes(folder) == {"worker": 0o700, "0": 0o700}
 

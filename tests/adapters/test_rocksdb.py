@@ -10,14 +10,14 @@ import pytest
 from rocksdict import Options, WriteBufferManager
 
 from triggerstream.adapters import rocksdb
-from triggerstream.adapters.rocksdb import WRITE_BUFFERS_BYTES, Memory, RocksStore
+from triggerstream.adapters.rocksdb import WRITE_BUFFERS_BYTES, RocksStore, SharedRocksMemory
 
 
 @pytest.mark.parametrize("by_itself", [True, False], ids=["as it is", "RocksDB begins too late"])
 def test_what_is_not_in_files_yet_is_bounded_for_all_stores_together(
     tmp_path: Path, *, by_itself: bool
 ) -> None:
-    memory = Memory()
+    memory = SharedRocksMemory()
     if not by_itself:
         # As on a disk so slow that what it was told to write stays in memory.
         memory.buffers = WriteBufferManager(1024 * WRITE_BUFFERS_BYTES, allow_stall=False)
@@ -58,7 +58,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Reads]:
     made: list[Reads] = []
     plain = rocksdb._options  # noqa: SLF001 - RocksDB counts only where its options ask for it
 
-    def counting(memory: Memory) -> Options:
+    def counting(memory: SharedRocksMemory) -> Options:
         options = plain(memory)
         options.enable_statistics()
         options.set_disable_auto_compactions(True)  # their reads would be counted, too
@@ -70,7 +70,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Reads]:
 
 
 def test_a_look_up_reads_no_index_however_small_the_cache_is(tmp_path: Path, reads: list[Reads]) -> None:
-    memory = Memory(cache_bytes=1024 * 1024)
+    memory = SharedRocksMemory(cache_bytes=1024 * 1024)
     store = RocksStore(tmp_path, changelog="c", memory=memory)
     count, looked_up = 60_000, 2_000
     filling = b"".join(b"%08x" % (n * 2_654_435_761 % 2**32) for n in range(140))

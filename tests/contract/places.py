@@ -24,6 +24,7 @@ from triggerstream.adapters.kafka.records import committed_extents
 from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.adapters.memory import (
+    InMemoryRecords,
     ManualClock,
     MemoryAppender,
     MemoryArchive,
@@ -33,12 +34,11 @@ from triggerstream.adapters.memory import (
     MemoryLog,
     MemoryPartition,
     MemoryReader,
-    MemoryRecords,
     MemoryStateFiles,
     MemoryStateStore,
     MemoryStore,
 )
-from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.adapters.sqlite.replay import SqliteArchive
@@ -460,8 +460,8 @@ class MemoryPartitionPlace(PartitionedPlace):
             number=0,
             identity=self.identity,
             ledger=self.ledger(),
-            log=MemoryRecords(self.partition.log),
-            commands=MemoryRecords(commands),
+            log=InMemoryRecords(self.partition.log),
+            commands=InMemoryRecords(commands),
         )
 
 
@@ -511,7 +511,7 @@ class KafkaPlace(PartitionedPlace):
         return KafkaLedger(connection=self.connection, app=self.app, topics=self.topics, partition=0)
 
     def open_store(self) -> StateStore:
-        return RocksStore(self._directory / "states", changelog="changelog", memory=Memory())
+        return RocksStore(self._directory / "states", changelog="changelog", memory=SharedRocksMemory())
 
     def index(self) -> Index:
         return SqliteIndex(self._directory / "index.db")

@@ -19,7 +19,7 @@ from tests.contract.places import (
     event,
     place_of,
 )
-from triggerstream.adapters.memory import ManualClock, MemoryRecords
+from triggerstream.adapters.memory import InMemoryRecords, ManualClock
 from triggerstream.core.commands import Revoke
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import Cancel, Failed
@@ -272,7 +272,7 @@ class Recorded:
         if isinstance(self.place, KafkaPlace):
             return self.place.topic(self.place.topics.events)
         assert isinstance(self.place, MemoryPartitionPlace)
-        return MemoryRecords(self.place.partition.log)
+        return InMemoryRecords(self.place.partition.log)
 
 
 @pytest.fixture(params=["memory partition", KAFKA])

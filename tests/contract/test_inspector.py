@@ -20,7 +20,7 @@ from triggerstream.core.listing import Filter
 from triggerstream.core.placement import partition_of
 from triggerstream.core.state import Status
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed, address
+from triggerstream.engine.operations.orders import AddressedOrder, address
 from triggerstream.engine.queries.inspector import (
     ElsewhereError,
     Inspector,
@@ -229,7 +229,7 @@ async def test_an_order_that_does_not_apply_says_so_when_it_is_folded(subject: S
 async def test_what_can_be_no_order_is_refused_before_it_is_in_the_log(subject: Subject) -> None:
     order = Cancel(instance=InstanceId("t#0"), reason="r", by="me")
     with pytest.raises(DecodeError):
-        await subject.inspector.append(Addressed(session=SessionId("s" * 2_000), order=order))
+        await subject.inspector.append(AddressedOrder(session=SessionId("s" * 2_000), order=order))
     await subject.fire("s", "a")
     assert await subject.inspector.progress(0) == 2
 

@@ -24,7 +24,7 @@ from triggerstream.adapters.memory import (
     MemoryStateStore,
     MemoryStore,
 )
-from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.core.commands import Decision
@@ -194,7 +194,7 @@ def test_a_state_store_in_memory_answers_as_one_in_rocksdb(calls: list[tuple[obj
         def opened(changelog: str) -> list[StateStore]:
             return [
                 MemoryStateStore(files, changelog=changelog),
-                RocksStore(Path(directory) / "store", changelog=changelog, memory=Memory()),
+                RocksStore(Path(directory) / "store", changelog=changelog, memory=SharedRocksMemory()),
             ]
 
         stores = opened("c/1")

@@ -14,7 +14,7 @@ from triggerstream.core.events import Cancel, Close, Failed, Order, Replay
 from triggerstream.core.ids import InstanceId, SessionId
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import (
-    Addressed,
+    AddressedOrder,
     ReaderSource,
     SessionAfter,
     SessionSource,
@@ -36,7 +36,7 @@ class Subject:
 
     async def given(self, order: Order | Close, session: SessionId = S) -> tuple[int, SessionAfter | None]:
         """The offset of ``order``, which is appended and folded, and the session after it."""
-        to = Addressed(session=session, order=order)
+        to = AddressedOrder(session=session, order=order)
         offset = await self.source.progress(0)
         await self.place.log.append([order_record(to)])
         await self.place.fold()
@@ -91,8 +91,8 @@ async def test_an_order_that_was_refused_says_why(subject: Subject) -> None:
 
 
 async def test_of_an_unknown_session_nothing_is_known(subject: Subject) -> None:
-    to = Addressed(session=SessionId("nobody"), order=Cancel(instance=T, reason="r", by="me"))
-    known = Addressed(session=S, order=Cancel(instance=T, reason="r", by="me"))
+    to = AddressedOrder(session=SessionId("nobody"), order=Cancel(instance=T, reason="r", by="me"))
+    known = AddressedOrder(session=S, order=Cancel(instance=T, reason="r", by="me"))
     after = await subject.source.after([(to, LogPosition(0, 0)), (known, LogPosition(0, 9))])
     assert (after[0], after[1] is None) == (None, False)
 

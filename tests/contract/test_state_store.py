@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from triggerstream.adapters.memory import MemoryStateFiles, MemoryStateStore
-from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.core.errors import UsageError
 from triggerstream.engine.partitioned.ports import StateStore
 from triggerstream.wire.marks import RESERVED
@@ -30,7 +30,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         store: StateStore = (
             MemoryStateStore(files, changelog=changelog)
             if request.param == "memory"
-            else RocksStore(tmp_path / "deep" / "store", changelog=changelog, memory=Memory())
+            else RocksStore(tmp_path / "deep" / "store", changelog=changelog, memory=SharedRocksMemory())
         )
         made.append(store)
         return store

@@ -139,26 +139,28 @@ def test_past_configurations_are_shelved_and_read_again_by_their_own_reader() ->
 
         return noted
 
-    def shelved(rules: Rules, below: int | None = None) -> list[str]:
-        after = rules.shelve(reader, below=below)
+    def unloaded(rules: Rules, below: int | None = None) -> list[str]:
+        after = rules.unload_past(reader, below=below)
         assert after.app == APP
         assert [one.offset for one in after.history] == [one.offset for one in rules.history]
         assert [one.config for one in after.history] == [one.config for one in rules.history]
         return [f"{one.number}" for one in after.history if isinstance(one, PastConfiguration)]
 
-    assert shelved(RULES) == ["1", "2"]
+    assert unloaded(RULES) == ["1", "2"]
     assert read == [FIRST, SECOND]
-    assert shelved(RULES, 99) == ["1", "2"], "never the one in force"
-    assert shelved(RULES, 8) == ["1", "2"]
-    assert shelved(RULES, 7) == ["1"]
-    assert RULES.shelve(lambda one: lambda: one.config, below=3) is RULES
+    assert unloaded(RULES, 99) == ["1", "2"], "never the one in force"
+    assert unloaded(RULES, 8) == ["1", "2"]
+    assert unloaded(RULES, 7) == ["1"]
+    assert RULES.unload_past(lambda one: lambda: one.config, below=3) is RULES
     from_the_first = Rules(app=APP, history=(applied(1, offset=0), SECOND))
-    assert shelved(from_the_first) == ["1"]
-    assert Rules(app=APP, history=(NEVER_APPLIED, FIRST)).shelve(lambda one: lambda: one.config).history == (
+    assert unloaded(from_the_first) == ["1"]
+    assert Rules(app=APP, history=(NEVER_APPLIED, FIRST)).unload_past(
+        lambda one: lambda: one.config
+    ).history == (
         NEVER_APPLIED,
         FIRST,
     )
-    half = RULES.shelve(lambda one: lambda: one.config, below=7)
-    again = half.shelve(lambda one: lambda: one.config)
-    assert again.history[1] is half.history[1], "shelved once"
-    assert again.shelve(lambda one: lambda: one.config) is again
+    half = RULES.unload_past(lambda one: lambda: one.config, below=7)
+    again = half.unload_past(lambda one: lambda: one.config)
+    assert again.history[1] is half.history[1], "unloaded once"
+    assert again.unload_past(lambda one: lambda: one.config) is again

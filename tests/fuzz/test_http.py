@@ -249,7 +249,13 @@ PARSERS = (
     Parser(
         module=supervisor_answers,
         functions=frozenset(
-            {"Answers._answer_request", "Answers._refuse", "Answers._send", "_line", "_refusal"}
+            {
+                "StandInServer._answer_request",
+                "StandInServer._refuse",
+                "StandInServer._send",
+                "_line",
+                "_refusal",
+            }
         ),
     ),
     Parser(

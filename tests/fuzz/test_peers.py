@@ -22,14 +22,14 @@ from triggerstream.web import peeranswers, peerkey, render
 from triggerstream.web.graph import drawing
 from triggerstream.web.logins import Logins
 from triggerstream.web.peeranswers import read_answer
-from triggerstream.web.peerkey import Asked, PeerKey, PeerRefusedError, read_peer_key
+from triggerstream.web.peerkey import PeerKey, PeerRefusedError, PeerRequest, read_peer_key
 from triggerstream.wire import answers as wire_answers
 from triggerstream.wire.answers import to_json
 
 APP = AppId("app")
 NOW = 1_800_000_000.0
 KEY = PeerKey(bytes(range(32)), app=APP, clock=lambda: NOW)
-ASKED = Asked(url="http://w-1:6066", method="GET", path="/v1/sessions?here=1")
+ASKED = PeerRequest(url="http://w-1:6066", method="GET", path="/v1/sessions?here=1")
 _HEADER = KEY.authorization(ASKED)[0]
 _LATE = PeerKey(bytes(range(32)), app=APP, clock=lambda: NOW - 100).authorization(ASKED)[0]
 

@@ -18,7 +18,7 @@ from triggerstream.adapters.faust.recovery import TakeOver
 from triggerstream.adapters.faust.transport import Consumer
 from triggerstream.adapters.kafka import bridge
 from triggerstream.cli import main
-from triggerstream.engine.handover.partitions import HandOver
+from triggerstream.engine.handover.partitions import PartitionHandOver
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.scans import SessionScans
 from triggerstream.engine.queries import worker
@@ -118,7 +118,7 @@ DEATHS: dict[str, Callable[[], None]] = {
     "group-of-the-client": partial(client_task, "_coordinator._coordination_task"),
     "metadata-of-the-client": partial(client_task, "_client._sync_task"),
     "fold": agent,
-    "hand-over": partial(replace, HandOver, "run", returns=True),
+    "hand-over": partial(replace, PartitionHandOver, "run", returns=True),
     "bridge-fetches": partial(replace, bridge.Bridge, "_fetch"),
     "bridge-commits": partial(replace, bridge.Bridge, "_commit_all"),
 }

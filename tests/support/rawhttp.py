@@ -14,7 +14,7 @@ from aiohttp import web
 
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.answers import refusal
-from triggerstream.web.connections import ConnectionLimits, Refuse
+from triggerstream.web.connections import ConnectionLimits, RefusalFactory
 from triggerstream.web.serving import Server, listening_socket
 
 ANSWERED_S = 60.0
@@ -101,7 +101,7 @@ async def read_answer(reader: asyncio.StreamReader, *, head_only: bool = False) 
 async def served(
     app: web.Application,
     *,
-    refuse: Refuse = refusal,
+    refuse: RefusalFactory = refusal,
     bounds: ConnectionLimits | None = None,
     listening: socket.socket | None = None,
 ) -> AsyncIterator[Served]:

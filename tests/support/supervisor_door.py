@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from triggerstream.supervision.answers import Answer, Answers
+from triggerstream.supervision.answers import Answer, StandInServer
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def supervisor_door(name: str, answer: Answer) -> Iterator[tuple[str, int]]:
     ending, ended = socket.socketpair()
     failed: list[BaseException] = []
     with socket.create_server(("127.0.0.1", 0)) as listening, selectors.DefaultSelector() as selector:
-        answers = Answers(selector, answer)
+        answers = StandInServer(selector, answer)
         answers.serve(name, listening)
         selector.register(ended, selectors.EVENT_READ)
 

@@ -10,10 +10,10 @@ import pytest
 
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.web.peerkey import LONGEST_S, Asked, PeerKey, PeerRefusedError, read_peer_key
+from triggerstream.web.peerkey import LONGEST_S, PeerKey, PeerRefusedError, PeerRequest, read_peer_key
 
 APP = AppId("app")
-ASKED = Asked(url="http://w-1:6066", method="GET", path="/v1/sessions?limit=3&here=1")
+ASKED = PeerRequest(url="http://w-1:6066", method="GET", path="/v1/sessions?limit=3&here=1")
 
 
 class Clock:
@@ -44,7 +44,7 @@ def test_a_request_is_good_for_what_it_asks() -> None:
         replace(ASKED, url="http://w-1:606", path="6/v1/sessions?limit=3&here=1"),
     ],
 )
-def test_a_captured_request_is_good_for_nothing_else(other: Asked) -> None:
+def test_a_captured_request_is_good_for_nothing_else(other: PeerRequest) -> None:
     clock = Clock()
     header, _ = key(clock).authorization(ASKED)
     with pytest.raises(PeerRefusedError, match="not made with this worker's peer key"):

@@ -21,7 +21,7 @@ from triggerstream.core.answers import (
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId, ConfigHash, SessionId
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed
+from triggerstream.engine.operations.orders import AddressedOrder
 from triggerstream.engine.queries.answers import (
     DeadLettersPage,
     Overview,
@@ -116,7 +116,7 @@ class Here:
             return 3
         raise ElsewhereError(partition)
 
-    async def append(self, to: Addressed) -> LogPosition:
+    async def append(self, to: AddressedOrder) -> LogPosition:
         raise NotImplementedError(to)
 
 

@@ -20,13 +20,13 @@ from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.events import Trigger
 from triggerstream.core.ids import AppId, SessionId, TriggerName
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed
+from triggerstream.engine.operations.orders import AddressedOrder
 from triggerstream.engine.queries.answers import DeadLettersPage, Overview, ShownConfiguration
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query
 from triggerstream.settings import SqliteAddress
 from triggerstream.web.access import COOKIE, Access, Role
-from triggerstream.web.peerkey import LONGEST_S, SCHEME, Asked, PeerKey
+from triggerstream.web.peerkey import LONGEST_S, SCHEME, PeerKey, PeerRequest
 from triggerstream.web.peers import NO_KEY, GroupInspector, Peers
 from triggerstream.web.serving import listening_socket, url_of
 from triggerstream.web.site import site
@@ -49,7 +49,7 @@ class Empty:
     """A worker that owns nothing: each session is partition 1's."""
 
     def __init__(self) -> None:
-        self.appended: list[Addressed] = []
+        self.appended: list[AddressedOrder] = []
 
     async def overview(self) -> Overview:
         return Overview(app=APP, workers=[], partitions=[])
@@ -72,7 +72,7 @@ class Empty:
     async def progress(self, partition: int) -> int:
         raise ElsewhereError(partition)
 
-    async def append(self, to: Addressed) -> LogPosition:
+    async def append(self, to: AddressedOrder) -> LogPosition:
         self.appended.append(to)
         return LogPosition(1, 7)
 
@@ -278,7 +278,7 @@ async def test_a_captured_request_is_good_for_nothing_else(engine: RunningEngine
 async def test_a_worker_that_asks_may_only_look(engine: RunningEngine, path: str, method: str) -> None:
     async with together(engine) as made:
         url = f"http://{made.owner.host}:{made.owner.port}"
-        header, _ = made.key.authorization(Asked(url=url, method=method, path=path))
+        header, _ = made.key.authorization(PeerRequest(url=url, method=method, path=path))
         answer = await ask(made.owner, path, header, method)
         assert answer.status == 403
 
@@ -294,7 +294,9 @@ async def test_without_a_key_a_worker_shows_what_it_owns_and_says_so(engine: Run
             assert NO_KEY in page.body.decode()
         assert made.received == []
         header, _ = PeerKey(SECRET, app=APP).authorization(
-            Asked(url=f"http://{made.owner.host}:{made.owner.port}", method="GET", path="/v1/overview?here=1")
+            PeerRequest(
+                url=f"http://{made.owner.host}:{made.owner.port}", method="GET", path="/v1/overview?here=1"
+            )
         )
         assert (await ask(made.owner, "/v1/overview?here=1", header)).status == 401
 

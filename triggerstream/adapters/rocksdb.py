@@ -40,7 +40,7 @@ _LOG_FILES = 2
 _LOG_BYTES = 1024 * 1024
 
 
-class Memory:
+class SharedRocksMemory:
     """Caches and buffers that all stores of a process share, whatever the number of partitions."""
 
     def __init__(self, *, cache_bytes: int = BLOCK_CACHE_BYTES) -> None:
@@ -68,7 +68,7 @@ class RocksStore:
         UsageError: another process has the store open.
     """
 
-    def __init__(self, path: Path, *, changelog: str, memory: Memory) -> None:
+    def __init__(self, path: Path, *, changelog: str, memory: SharedRocksMemory) -> None:
         self._path = path
         self._changelog = changelog.encode()
         self._memory = memory
@@ -135,7 +135,7 @@ class RocksStore:
             raise
 
 
-def _options(memory: Memory) -> Options:
+def _options(memory: SharedRocksMemory) -> Options:
     table = BlockBasedOptions()
     table.set_block_cache(memory.cache)
     # In the cache, the index of a file (some 700 KiB) is evicted like any block. Once the sessions of a

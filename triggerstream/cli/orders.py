@@ -43,7 +43,7 @@ def giver_options(command: _F) -> _F:
     return command
 
 
-def unfolded(what: str, offset: int) -> str:
+def describe_unfolded_record(what: str, offset: int) -> str:
     """The message about ``what`` that was appended and that no engine has folded in time."""
     return (
         f"{what} is stored as {event_number(offset)}, but no engine has processed it yet: "
@@ -68,7 +68,7 @@ def not_known(answer: Answer) -> str:
     """Text for an order whose outcome is not known."""
     if answer.reason is not None:
         return f"the order is stored as {event_number(answer.position.offset)}; {answer.reason}"
-    return f"{unfolded('the order', answer.position.offset)}, and it will be carried out"
+    return f"{describe_unfolded_record('the order', answer.position.offset)}, and it will be carried out"
 
 
 def _user() -> str:

@@ -72,7 +72,7 @@ WAITING, DECIDED, RESOLVED = (
 )
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Instant: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+StoredInstant: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """Microseconds since the Unix epoch."""
 EventTime: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """Microseconds since the Unix epoch; negative for an event that happened before 1970."""
@@ -89,7 +89,7 @@ class NoEffect(StrEnum):
 StoredEffect: TypeAlias = str | tuple[NoEffect, Why, str] | None
 """Effect of an event if its type is not enough: text for people; or why the event changed nothing, and that
 as text."""
-Position: TypeAlias = tuple[Count, str, EventTime, StoredEffect]
+TimelineEntry: TypeAlias = tuple[Count, str, EventTime, StoredEffect]
 """An entry of a session's timeline: offset, type, event time, effect. A bare tuple, as on the wire: 50
 objects would cost 7 µs to encode."""
 
@@ -141,20 +141,20 @@ class Instance(
 
     number: Count
     status: Status
-    created_us: Instant
-    changed_us: Instant
+    created_us: StoredInstant
+    changed_us: StoredInstant
     captured: dict[TriggerName, Count] = {}
     noted: dict[TriggerName, Count] = {}
     kwargs: JsonObject | None = None
     attempt: Count = 0
     retries: Count = 0
     clone_of: Count | None = None
-    waits_from_us: Instant | None = None
+    waits_from_us: StoredInstant | None = None
     waits_us: Count | None = None
-    decided_us: Instant | None = None
+    decided_us: StoredInstant | None = None
     decided_at: Count | None = None
-    started_us: Instant | None = None
-    ended_us: Instant | None = None
+    started_us: StoredInstant | None = None
+    ended_us: StoredInstant | None = None
     sent: Sent | None = None
     reason: Reason | None = None
     note: str | None = None
@@ -205,7 +205,7 @@ class SessionState(Struct, kw_only=True):
     kept: dict[TriggerName, dict[int, Arrival]] = {}
     tasks: dict[TaskName, TaskRecord] = {}
     digests: dict[TriggerName, bytes] = {}
-    positions: list[Position] = []
+    positions: list[TimelineEntry] = []
     open_count: int = 0
     """The number of open instances; derived, not stored."""
     timer_count: int = 0

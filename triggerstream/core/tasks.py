@@ -243,7 +243,7 @@ class Rules:
         keep = [a for a in self.history if a.offset >= oldest_met] or [self.current]
         return self if len(keep) == len(self.history) else Rules(app=self.app, history=tuple(keep))
 
-    def shelve(
+    def unload_past(
         self,
         reader: Callable[[AppliedConfiguration], Callable[[], Configuration]],
         *,

@@ -59,13 +59,17 @@ class DeadLetter:
 
 def dead_letter_of(record: Record, reason: str) -> DeadLetter:
     """The dead letter of ``record``, or of the range of the log that it replaces."""
-    unfit = record.unfit
-    if unfit is None:
+    unreadable = record.unreadable
+    if unreadable is None:
         return DeadLetter(record=record, reason=reason)
     first = Record(
-        partition=record.partition, offset=unfit.first, arrival_us=record.arrival_us, key=None, value=None
+        partition=record.partition,
+        offset=unreadable.first,
+        arrival_us=record.arrival_us,
+        key=None,
+        value=None,
     )
-    return DeadLetter(record=first, reason=f"not read: {unfit.reason}", last=record.offset)
+    return DeadLetter(record=first, reason=f"not read: {unreadable.reason}", last=record.offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,9 +75,9 @@ class ConfigurationCache:
             self._bytes -= len(gone.text)
 
 
-def shelve(rules: Rules, cache: ConfigurationCache) -> Rules:
+def unload_past(rules: Rules, cache: ConfigurationCache) -> Rules:
     """``rules`` in which only the configuration in force is parsed; past ones are kept as text."""
-    return rules.shelve(lambda applied: _reader(cache, applied.config.hash, applied.config.text))
+    return rules.unload_past(lambda applied: _reader(cache, applied.config.hash, applied.config.text))
 
 
 def rules_of(app: AppId, stored: Sequence[ConfigurationText], cache: ConfigurationCache) -> Rules:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from triggerstream.engine.handover.partitions import HandOver
-from triggerstream.engine.handover.start import Start
+from triggerstream.engine.handover.partitions import PartitionHandOver
+from triggerstream.engine.handover.start import FirstOffset
 from triggerstream.engine.health.liveness import HealthSnapshot
 
 
@@ -14,10 +14,10 @@ class HandOverProcess(Protocol):
     """A process that hands commands over until it is stopped."""
 
     @property
-    def handover(self) -> HandOver:
+    def handover(self) -> PartitionHandOver:
         """The numbers of commands that were handed over, were refused, and wait."""
 
-    async def run(self, stopping: asyncio.Event, *, start: Start | None, agreed: bool = False) -> None:
+    async def run(self, stopping: asyncio.Event, *, start: FirstOffset | None, agreed: bool = False) -> None:
         """Hand over until ``stopping`` is set. Then finish commands in progress.
 
         Raises:

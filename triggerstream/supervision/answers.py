@@ -47,7 +47,7 @@ Answer: TypeAlias = Callable[[str, str], tuple[int, str]]
 """Function from the name of a socket and the path of a request to a status and a line of text."""
 
 
-class Answers:
+class StandInServer:
     """HTTP server for some listening sockets, as part of the loop that owns ``selector``."""
 
     def __init__(self, selector: selectors.BaseSelector, answer: Answer) -> None:

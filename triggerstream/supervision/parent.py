@@ -14,8 +14,8 @@ SIGTERM and SIGINT go to the child, whose end is then the supervisor's; without 
 with 0. A child that has not ended :attr:`Policy.end_s` later is killed. SIGHUP, SIGUSR1 and SIGUSR2 go to the
 child. If the supervisor is killed, the kernel kills the child.
 
-While no child serves the sockets, the supervisor answers on them (:class:`Answers`): to probes as a live
-process that is not ready, to everything else with 503 and the reason.
+While no child serves the sockets, the supervisor answers on them (:class:`StandInServer`): to probes as a
+live process that is not ready, to everything else with 503 and the reason.
 
 It imports only the standard library and takes under 20 MiB. As process 1 of a container, it also reaps
 orphans.
@@ -41,7 +41,7 @@ from typing import NoReturn
 from triggerstream import variables
 from triggerstream.loglines import line_head
 from triggerstream.supervision import brokers
-from triggerstream.supervision.answers import Answers
+from triggerstream.supervision.answers import StandInServer
 from triggerstream.supervision.channel import PROBES, Receiver
 
 AGAIN = frozenset({70, 75})
@@ -86,7 +86,7 @@ class _Supervisor:
         self._environment = dict(os.environ)
         self._member = f"{name}-{uuid.uuid4()}"
         self._selector = selectors.DefaultSelector()
-        self._answers = Answers(self._selector, self._answer)
+        self._answers = StandInServer(self._selector, self._answer)
         self._sockets: dict[str, socket.socket] = {}
         self._brokers: list[str] = []
         self._child: int | None = None

@@ -29,7 +29,7 @@ from triggerstream.web.answers import RefusedError
 from triggerstream.web.attempts import Attempts
 from triggerstream.web.logins import Logins
 from triggerstream.web.loopback import is_loopback, is_loopback_host
-from triggerstream.web.peerkey import SCHEME, Asked, PeerKey, PeerRefusedError
+from triggerstream.web.peerkey import SCHEME, PeerKey, PeerRefusedError, PeerRequest
 
 COOKIE = "triggerstream"
 _SHORTEST = 16
@@ -188,7 +188,7 @@ class Access:
     def _peer(self, request: web.Request, given: str) -> Caller:
         if self.peer_key is None:
             raise RefusedError(401, "this worker has no peer key: start it with --peer-key")
-        asked = Asked(url=self._url, method=request.method, path=request.raw_path)
+        asked = PeerRequest(url=self._url, method=request.method, path=request.raw_path)
         try:
             nonce = self.peer_key.check(given, asked)
         except PeerRefusedError as exc:

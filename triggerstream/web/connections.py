@@ -31,7 +31,7 @@ _HEAD_START = 200
 _WIRE_SLACK = 512 * 1024
 """Bytes allowed for a request in addition to its body: its head, chunk lengths, pipelined requests."""
 
-Refuse = Callable[[str, int, str], web.Response]
+RefusalFactory = Callable[[str, int, str], web.Response]
 """Function that makes the answer for a path, a status and a sentence, in the form of this path."""
 
 
@@ -184,7 +184,7 @@ class BoundedServer(web.Server):
         self,
         made: web.Server,
         *,
-        refuse: Refuse,
+        refuse: RefusalFactory,
         headers: Mapping[str, str],
         bounds: ConnectionLimits,
         options: Mapping[str, Any],

@@ -31,7 +31,7 @@ from triggerstream.engine.secret_files import read_secret
 
 SCHEME = "Triggerstream-Peer"
 ANSWER_HEADER = "Triggerstream-Peer"
-KEY_BYTES = 32
+PEER_KEY_BYTES = 32
 LONGEST_S = 30
 """Maximum distance of an expiry from the target's clock."""
 _AHEAD_S = 15
@@ -48,7 +48,7 @@ class PeerRefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PeerRequest:
     """A request as its sender dials it: ``url`` is the target's address, ``path`` includes the query."""
 
     url: str
@@ -78,13 +78,13 @@ class PeerKey:
             return None
         return bare if _equal(self._url_mac(bare), given) else None
 
-    def authorization(self, asked: Asked) -> tuple[str, str]:
+    def authorization(self, asked: PeerRequest) -> tuple[str, str]:
         """The header for a request, and the nonce that the MAC of its answer must cover."""
         expiry = str(int(self._clock()) + _AHEAD_S)
         nonce = secrets.token_hex(16)
         return f"{SCHEME} {expiry}.{nonce}.{self._request_mac(asked, expiry, nonce)}", nonce
 
-    def check(self, authorization: str, asked: Asked) -> str:
+    def check(self, authorization: str, asked: PeerRequest) -> str:
         """Verify the header of the request ``asked``; return its nonce.
 
         Raises:
@@ -104,7 +104,7 @@ class PeerKey:
     def answer_mac(self, nonce: str, status: int, body: bytes) -> str:
         """The MAC of an answer."""
         digest = sha256(b"%d:%s" % (status, body)).digest()
-        return self._made(b"peer answer 1", nonce.encode(), digest)
+        return self._mac(b"peer answer 1", nonce.encode(), digest)
 
     def is_answer(self, given: str, *, nonce: str, status: int, body: bytes) -> bool:
         """True if ``given`` is the MAC of an answer."""
@@ -112,16 +112,16 @@ class PeerKey:
 
     def derived(self, purpose: str) -> bytes:
         """A key for another purpose, the same for all workers."""
-        return bytes.fromhex(self._made(b"peer key for", purpose.encode()))
+        return bytes.fromhex(self._mac(b"peer key for", purpose.encode()))
 
     def _url_mac(self, url: str) -> str:
-        return self._made(b"peer url 1", self._app.encode(), url.encode())
+        return self._mac(b"peer url 1", self._app.encode(), url.encode())
 
-    def _request_mac(self, asked: Asked, expiry: str, nonce: str) -> str:
+    def _request_mac(self, asked: PeerRequest, expiry: str, nonce: str) -> str:
         parts = (asked.url, asked.method, asked.path, expiry, nonce)
-        return self._made(b"peer 1", *(part.encode() for part in parts))
+        return self._mac(b"peer 1", *(part.encode() for part in parts))
 
-    def _made(self, *parts: bytes) -> str:
+    def _mac(self, *parts: bytes) -> str:
         message = b"".join(b"%d:%s" % (len(part), part) for part in parts)
         return hmac.new(self._secret, message, sha256).hexdigest()
 
@@ -141,9 +141,9 @@ def read_peer_key(path: Path, *, app: AppId) -> PeerKey:
     if match is not None:
         digits = match[1].decode()
         content = bytes.fromhex(digits) if len(digits) % 2 == 0 else b""
-    if len(content) < KEY_BYTES:
+    if len(content) < PEER_KEY_BYTES:
         raise UsageError(
-            f"{path}: a peer key has at least {KEY_BYTES} bytes: write one with `openssl rand -hex "
-            f"{KEY_BYTES}`, and give the same file to every worker"
+            f"{path}: a peer key has at least {PEER_KEY_BYTES} bytes: write one with `openssl rand -hex "
+            f"{PEER_KEY_BYTES}`, and give the same file to every worker"
         )
     return PeerKey(content, app=app)

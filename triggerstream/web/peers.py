@@ -21,7 +21,7 @@ from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed
+from triggerstream.engine.operations.orders import AddressedOrder
 from triggerstream.engine.queries.answers import (
     DeadLettersPage,
     Overview,
@@ -32,7 +32,7 @@ from triggerstream.engine.queries.answers import (
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query, merged
 from triggerstream.web.filters import parameters_of
 from triggerstream.web.peeranswers import read_answer
-from triggerstream.web.peerkey import ANSWER_HEADER, Asked, PeerKey
+from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey, PeerRequest
 
 _T = TypeVar("_T", bound=Struct)
 
@@ -101,7 +101,7 @@ class Peers:
                 trust_env=False,
             )
         path = f"{path}{'&' if '?' in path else '?'}{HERE}=1"
-        header, nonce = self.key.authorization(Asked(url=worker.url, method="GET", path=path))
+        header, nonce = self.key.authorization(PeerRequest(url=worker.url, method="GET", path=path))
         url = URL(f"{worker.url}{path}", encoded=True)
         try:
             async with self._http.get(
@@ -241,7 +241,7 @@ class GroupInspector:
                 return row.events
         raise UsageError(f"partition {partition} is changing hands: ask again in a moment")
 
-    async def append(self, to: Addressed) -> LogPosition:
+    async def append(self, to: AddressedOrder) -> LogPosition:
         """Append an order. Every worker can append for every session."""
         return await self._here.append(to)
 

@@ -14,7 +14,7 @@ from yarl import URL
 from triggerstream.engine.background import Background
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.answers import refusal
-from triggerstream.web.connections import BoundedServer, ConnectionLimits, Refuse
+from triggerstream.web.connections import BoundedServer, ConnectionLimits, RefusalFactory
 
 if sys.platform != "win32":
     import resource
@@ -37,7 +37,7 @@ class Runner(web.AppRunner):
         self,
         app: web.Application,
         *,
-        refuse: Refuse = refusal,
+        refuse: RefusalFactory = refusal,
         headers: Mapping[str, str] = HEADERS,
         bounds: ConnectionLimits | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class Server:
         app: web.Application,
         listening: socket.socket,
         *,
-        refuse: Refuse = refusal,
+        refuse: RefusalFactory = refusal,
         bounds: ConnectionLimits | None = None,
     ) -> None:
         self.app = app

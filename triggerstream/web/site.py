@@ -18,7 +18,7 @@ from triggerstream.core.events import Order, Resend
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, split_instance_id
 from triggerstream.core.state import Status
 from triggerstream.engine.operations.orders import (
-    Addressed,
+    AddressedOrder,
     Answer,
     Target,
     address,
@@ -290,7 +290,7 @@ class _Site:
         to = await self._addressed(order, _session(request), seen)
         return await give_order(self._everywhere, to)
 
-    async def _addressed(self, order: Order, session: SessionId, seen: SeenTarget) -> Addressed:
+    async def _addressed(self, order: Order, session: SessionId, seen: SeenTarget) -> AddressedOrder:
         """``order`` with the generation and attempt that the caller saw; the current ones if it named none.
 
         If the session cannot be read from here, the order expects nothing; an app with a control key then
@@ -301,7 +301,7 @@ class _Site:
             try:
                 target = target_shown(await self._everywhere.session(session), order.instance)
             except (LogError, UsageError):
-                return Addressed(session=session, order=order)
+                return AddressedOrder(session=session, order=order)
         else:
             target = Target(instances_generation=generation, attempt=attempt or 0)
         return address(session, order, target)

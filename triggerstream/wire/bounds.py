@@ -8,7 +8,7 @@ from __future__ import annotations
 from triggerstream.core.sizes import TEXT_BYTES
 from triggerstream.core.tasks import Bounds
 
-KEY_BYTES = 1024
+SESSION_ID_BYTES = 1024
 EVENT_BYTES = 256 * 1024
 JSON_DEPTH = 64
 """Arrays and objects in one another, in what comes from outside: 1 is an object of plain values."""

@@ -14,7 +14,7 @@ from typing import Any
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Body, ConfigApplied, Event, Trigger
 from triggerstream.core.ids import JsonObject, SessionId, TriggerName
-from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, KEY_BYTES, STATE_DEPTH
+from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, SESSION_ID_BYTES, STATE_DEPTH
 from triggerstream.wire.engine_events import data_of, read_body
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import dumps, dumps_short, kind_of, loads, optional_text, text_of
@@ -254,7 +254,7 @@ def _session(key: bytes | None, fields: JsonObject) -> SessionId:
             raise DecodeError(f"{found}, and no `session`: an event belongs to a session")
         check_session(named)
         return SessionId(named)
-    if len(key) > KEY_BYTES or key[0] == 0:
+    if len(key) > SESSION_ID_BYTES or key[0] == 0:
         _check_key(key)
     try:
         session = key.decode()
@@ -270,8 +270,8 @@ def _session(key: bytes | None, fields: JsonObject) -> SessionId:
 def _check_key(key: bytes) -> None:
     if not key:
         raise DecodeError("an empty session id")
-    if len(key) > KEY_BYTES:
-        message = f"a session id of {len(key):,} bytes: it has at most {KEY_BYTES:,}"
+    if len(key) > SESSION_ID_BYTES:
+        message = f"a session id of {len(key):,} bytes: it has at most {SESSION_ID_BYTES:,}"
         raise DecodeError(message)
     if key[0] == 0:
         raise DecodeError("a session id must not begin with U+0000")

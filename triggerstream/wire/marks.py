@@ -20,7 +20,7 @@ from triggerstream.wire.json import as_object, dumps, integer, loads, optional_i
 RESERVED = b"\x00"
 """The first byte of every key that is no session's."""
 CHECKPOINT_KEY = RESERVED + b"checkpoint"
-VERSION = 2
+MARK_VERSION = 2
 """Format of the checkpoint. Format 1 had the history in one record; this release reads it too."""
 
 
@@ -103,7 +103,7 @@ def encode_checkpoint(mark: CheckpointMark) -> bytes:
         configuration = {"offset": current.offset, "number": current.number, "hash": current.hash}
     return dumps(
         {
-            "version": VERSION,
+            "version": MARK_VERSION,
             "offset": mark.offset,
             "configuration": configuration,
             "partitions": mark.identity.partitions,
@@ -123,7 +123,7 @@ def decode_checkpoint(value: bytes) -> CheckpointMark:
         DecodeError: it is invalid, or has a version that this release does not know.
     """
     fields = as_object(loads(value), "")
-    check_version(integer(fields, "version", minimum=1), known=VERSION)
+    check_version(integer(fields, "version", minimum=1), known=MARK_VERSION)
     return CheckpointMark(
         offset=integer(fields, "offset"),
         identity=Identity(

@@ -17,7 +17,7 @@ def headers_bytes(headers: Headers) -> int:
     return sum(len(name.encode()) + len(text or b"") + _HEADER_OVERHEAD for name, text in headers)
 
 
-class Unfit(Struct, frozen=True, kw_only=True):
+class UnreadableBatch(Struct, frozen=True, kw_only=True):
     """Offsets from ``first`` on in a batch that cannot be unpacked within the bounds, and the reason."""
 
     first: int
@@ -27,7 +27,7 @@ class Unfit(Struct, frozen=True, kw_only=True):
 class Record(Struct, frozen=True, kw_only=True):
     """An entry read from the log. ``arrival_us``: when the log received it, in microseconds since the epoch.
 
-    With ``unfit`` it replaces all records up to its offset, and has neither key nor value.
+    With ``unreadable`` it replaces all records up to its offset, and has neither key nor value.
     """
 
     partition: int
@@ -36,7 +36,7 @@ class Record(Struct, frozen=True, kw_only=True):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
-    unfit: Unfit | None = None
+    unreadable: UnreadableBatch | None = None
 
 
 class NewRecord(Struct, frozen=True, kw_only=True):

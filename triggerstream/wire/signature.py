@@ -68,7 +68,7 @@ SIGNATURE_HEADER = "triggerstream-signature"
 
 A field is its length in decimal digits, a colon and its bytes; a missing field is a hyphen and a colon.
 """
-KEY_BYTES = 32
+CONTROL_KEY_BYTES = 32
 GRACE_US = 3_600_000_000
 
 _FORM = b"ts2"
@@ -228,9 +228,9 @@ def read_keys(text: str) -> ControlKeys:
             secret = bytes.fromhex(words[1])
         except ValueError:
             secret = b""
-        if len(secret) < KEY_BYTES:
+        if len(secret) < CONTROL_KEY_BYTES:
             raise DecodeError(
-                f"line {number}: a key is at least {KEY_BYTES} bytes in hex: openssl rand -hex 32"
+                f"line {number}: a key is at least {CONTROL_KEY_BYTES} bytes in hex: openssl rand -hex 32"
             )
         if keys and since_us <= keys[-1].since_us:
             raise DecodeError(f"line {number}: is not later than the key before it")

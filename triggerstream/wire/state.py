@@ -22,18 +22,18 @@ from triggerstream.core.state import (
     Arrival,
     Count,
     Instance,
-    Instant,
-    Position,
     SessionState,
     Status,
+    StoredInstant,
     TaskRecord,
+    TimelineEntry,
 )
 from triggerstream.wire import commands
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
 from triggerstream.wire.upcasts import upcast
 
-VERSION = 2
+STATE_VERSION = 2
 
 _Offset: TypeAlias = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 """The offset of a record, or -1: before the first."""
@@ -54,7 +54,7 @@ class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "cloc
     version: Annotated[int, Meta(ge=1)]
     generation: Count
     offset: _Offset
-    clock_us: Instant = 0
+    clock_us: StoredInstant = 0
     config: _Offset | UnsetType = UNSET
     closed: bool = False
     unjudged: bool = False
@@ -63,7 +63,7 @@ class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "cloc
     tasks: dict[TaskName, _Record] = {}
     kept: dict[TriggerName, list[Arrival]] = {}
     digests: dict[TriggerName, bytes] = {}
-    positions: list[Position] = []
+    positions: list[TimelineEntry] = []
 
 
 class _Version(Struct):
@@ -72,7 +72,7 @@ class _Version(Struct):
 
 _HEAD = re.compile(
     rb'\{"version":[1-%d],"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
-    % VERSION
+    % STATE_VERSION
 )
 """The beginning of an encoded state."""
 _MAY_WAIT = b'"delayed"'
@@ -109,7 +109,7 @@ def encode(state: SessionState) -> bytes:
 
 def _stored(state: SessionState) -> _State:
     stored = _State(
-        version=VERSION,
+        version=STATE_VERSION,
         generation=state.generation,
         offset=state.offset,
         clock_us=state.clock_us,
@@ -246,9 +246,11 @@ def _decode_stored(value: bytes) -> _State:
         version = stored.version
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         stored, version = None, _version_of(value, exc)
-    if version > VERSION:
-        raise DecodeError(f"/version: {version} is newer than this release, which reads up to {VERSION}")
-    if stored is not None and version == VERSION:
+    if version > STATE_VERSION:
+        raise DecodeError(
+            f"/version: {version} is newer than this release, which reads up to {STATE_VERSION}"
+        )
+    if stored is not None and version == STATE_VERSION:
         return stored
     try:
         return msgspec.convert(upcast(msgspec.json.decode(value), version), _State)
@@ -265,8 +267,8 @@ def _version_of(value: bytes, odd: Exception) -> int:
     try:
         version = _version_decoder.decode(value).version
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        version = VERSION
-    if version < 1 or version == VERSION:
+        version = STATE_VERSION
+    if version < 1 or version == STATE_VERSION:
         raise DecodeError(_error_text(odd)) from odd
     return version
 

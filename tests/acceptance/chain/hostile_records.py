@@ -37,7 +37,7 @@ from triggerstream.core.events import (
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId, TaskName, command_id
 from triggerstream.core.placement import partition_of
 from triggerstream.wire import events, tasksfile
-from triggerstream.wire.bounds import EVENT_BYTES, JSON_DEPTH, KEY_BYTES
+from triggerstream.wire.bounds import EVENT_BYTES, JSON_DEPTH, SESSION_ID_BYTES
 from triggerstream.wire.records import NewRecord
 from triggerstream.wire.signature import SIGNATURE_HEADER, ControlKeys
 
@@ -179,7 +179,7 @@ def refused(sessions: Sessions) -> Iterator[Sent]:
         "no key, no session": None,
         "an empty key, no session": b"",
         "a key that is not UTF-8": b"\xff" + key,
-        "a key too long": b"k" * (KEY_BYTES + 1),
+        "a key too long": b"k" * (SESSION_ID_BYTES + 1),
         "a key that begins with NUL": b"\0" + key,
     }
     yield from (

@@ -32,7 +32,7 @@ from tests.support.valkey import valkey_server
 from triggerstream import variables
 from triggerstream.adapters.kafka import security
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.security import NOTHING
+from triggerstream.adapters.kafka.security import PLAINTEXT
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
 from triggerstream.settings import KafkaAddress
@@ -71,7 +71,7 @@ class Rig:
     _gone: list[Member] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        secured = NOTHING if self.config is None else security.read(self.config)
+        secured = PLAINTEXT if self.config is None else security.read(self.config)
         self.connection = Connection(bootstrap=self.bootstrap, security=secured)
         self.environment = {} if self.config is None else {variables.KAFKA_CONFIG: str(self.config)}
         self.topics = Topics.of(self.app)

@@ -19,11 +19,11 @@ from tests.adapters.celery.conftest import Farm, command, make_farm
 from tests.support.rabbitmq import RabbitNode, rabbitmq_node
 from tests.support.waiting import eventually
 from triggerstream.adapters.celery.dispatch import CeleryDispatcher
-from triggerstream.adapters.celery.refusal import Scope, refusal_of
+from triggerstream.adapters.celery.refusal import RefusalScope, refusal_of
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import DestinationError, DispatchError, UndispatchableError
-from triggerstream.engine.handover.partitions import HandOver, PartitionProgress
+from triggerstream.engine.handover.partitions import PartitionHandOver, PartitionProgress
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 
@@ -200,14 +200,14 @@ async def test_revocations_go_on_beside_a_refused_queue(broker: Broker) -> None:
 @pytest.mark.parametrize(
     ("error", "scope"),
     [
-        (MessageNacked(), Scope.DESTINATION),
-        (AmqpChannelError("NO_ROUTE", (60, 50), reply_code=312), Scope.DESTINATION),
-        (AccessRefused("no", (50, 10)), Scope.DESTINATION),
-        (AccessRefused("no", (60, 40)), Scope.DESTINATION),
-        (NotFound("no exchange", (60, 40)), Scope.DESTINATION),
-        (PreconditionFailed("other arguments", (50, 10)), Scope.DESTINATION),
-        (PreconditionFailed("message too long", (60, 40)), Scope.MESSAGE),
-        (ConnectionForced("unknown exchange type", (40, 10), reply_code=503), Scope.DESTINATION),
+        (MessageNacked(), RefusalScope.DESTINATION),
+        (AmqpChannelError("NO_ROUTE", (60, 50), reply_code=312), RefusalScope.DESTINATION),
+        (AccessRefused("no", (50, 10)), RefusalScope.DESTINATION),
+        (AccessRefused("no", (60, 40)), RefusalScope.DESTINATION),
+        (NotFound("no exchange", (60, 40)), RefusalScope.DESTINATION),
+        (PreconditionFailed("other arguments", (50, 10)), RefusalScope.DESTINATION),
+        (PreconditionFailed("message too long", (60, 40)), RefusalScope.MESSAGE),
+        (ConnectionForced("unknown exchange type", (40, 10), reply_code=503), RefusalScope.DESTINATION),
         # A login that is refused, a broker that stops, a socket: none of a queue's.
         (AccessRefused("login", (0, 0)), None),
         (AccessRefused("login", (10, 11)), None),
@@ -215,13 +215,15 @@ async def test_revocations_go_on_beside_a_refused_queue(broker: Broker) -> None:
         (OSError("gone"), None),
     ],
 )
-def test_the_code_and_the_method_say_what_is_refused(error: Exception, scope: Scope | None) -> None:
+def test_the_code_and_the_method_say_what_is_refused(error: Exception, scope: RefusalScope | None) -> None:
     found = refusal_of(error, declares=("orders", "orders"))
     assert (None if found is None else found.scope) is scope
 
 
-@pytest.mark.parametrize(("method", "scope"), [((50, 10), Scope.NAME), ((40, 10), Scope.DESTINATION)])
-def test_only_what_is_declared_can_have_a_reserved_name(method: tuple[int, int], scope: Scope) -> None:
+@pytest.mark.parametrize(
+    ("method", "scope"), [((50, 10), RefusalScope.NAME), ((40, 10), RefusalScope.DESTINATION)]
+)
+def test_only_what_is_declared_can_have_a_reserved_name(method: tuple[int, int], scope: RefusalScope) -> None:
     found = refusal_of(AccessRefused("no", method), declares=("orders", "amq.orders"))
     assert found is not None
     assert found.scope is scope
@@ -242,7 +244,7 @@ async def test_a_real_worker_runs_the_others_at_once_and_those_that_waited_once_
     sent = [replace(command("echo"), queue=bad if n % 4 == 0 else None) for n in range(24)]
     progress, handover = (
         PartitionProgress(0, 0),
-        HandOver(dispatcher=farm.dispatcher, clock=SystemClock(), refuse=never),
+        PartitionHandOver(dispatcher=farm.dispatcher, clock=SystemClock(), refuse=never),
     )
     for offset, one in enumerate(sent):
         record = Record(partition=0, offset=offset, arrival_us=0, key=one.session.encode(), value=encode(one))

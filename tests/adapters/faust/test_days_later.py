@@ -20,12 +20,12 @@ from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.topics import Topics, create
-from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.partitioned.partition import Partition
-from triggerstream.engine.partitioned.timing import Timing
+from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.processor import Processor
 from triggerstream.wire.records import Record
 
@@ -62,10 +62,10 @@ class Stage:
 
     @asynccontextmanager
     async def partition(
-        self, number: int, *, timing: Timing | None = None, store: str = "store"
+        self, number: int, *, timing: PartitionTiming | None = None, store: str = "store"
     ) -> AsyncGenerator[Partition]:
         """One partition, taken over, with its store in a folder of that name."""
-        path, memory = self.folder / store, Memory()
+        path, memory = self.folder / store, SharedRocksMemory()
         ledger = KafkaLedger(connection=self.connection, app=self.app, topics=self.topics, partition=number)
         partition = Partition(
             processor=Processor(app=self.app, partition=number, partitions=PARTITIONS),
@@ -75,7 +75,7 @@ class Stage:
             clock=SystemClock(),
             identity=(await layout_of(self.connection, self.app)).identity,
             fail=self.failed.set_result,
-            timing=timing or Timing(),
+            timing=timing or PartitionTiming(),
         )
         await partition.open()
         yield partition
@@ -109,7 +109,7 @@ async def fold(partition: Partition, records: list[Record]) -> None:
 
 
 async def test_an_owner_that_was_idle_for_long_still_commits(stage: Stage) -> None:
-    async with asyncio.timeout(90), stage.partition(0, timing=Timing(keep_alive_s=1)) as kept:
+    async with asyncio.timeout(90), stage.partition(0, timing=PartitionTiming(keep_alive_s=1)) as kept:
         await asyncio.sleep(_IDLE_S)
         await fold(kept, [record(0, "s", b"no event")])
     assert [letter.key for letter in await read_all(stage.connection, stage.topics.dead_letters)] == [b"s"]
@@ -117,7 +117,10 @@ async def test_an_owner_that_was_idle_for_long_still_commits(stage: Stage) -> No
 
 
 async def test_an_owner_that_kept_silent_would_fail(stage: Stage) -> None:
-    async with asyncio.timeout(90), stage.partition(0, timing=Timing(keep_alive_s=3_600)) as forgotten:
+    async with (
+        asyncio.timeout(90),
+        stage.partition(0, timing=PartitionTiming(keep_alive_s=3_600)) as forgotten,
+    ):
         await asyncio.sleep(_IDLE_S)
         forgotten.take()
         forgotten.fold([record(0, "s", b"no event")])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.producer import sender
 
-from triggerstream.adapters.kafka.answers import Answers, watch_answers
+from triggerstream.adapters.kafka.answers import LastBrokerAnswer, watch_answers
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.topics import Topics
@@ -80,7 +80,7 @@ async def test_a_broker_that_goes_on_failing_is_asked_ever_more_rarely(
         waits.append(delay_s)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    answers = Answers()
+    answers = LastBrokerAnswer()
     client = Client(None, _REFUSED, None, _REFUSED, None, None, None, _TAKEN, _REFUSED)
     watch_answers(client, answers)
     heard: list[float] = []

@@ -16,7 +16,7 @@ from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.topics import Topics, bridge_group
 from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.answers import HandOver, HandOverState
-from triggerstream.engine.handover.partitions import Reached
+from triggerstream.engine.handover.partitions import HandOverProgress
 from triggerstream.engine.queries.view import View
 
 pytestmark = pytest.mark.kafka
@@ -30,7 +30,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await place.close()
 
 
-async def commit(place: KafkaPlace, reached: Reached, *, topic: str | None = None) -> None:
+async def commit(place: KafkaPlace, reached: HandOverProgress, *, topic: str | None = None) -> None:
     """Commit the progress of a bridge, as one does while it has no members."""
     name = Topics.of(place.app).commands
     async with place.connection.client() as client:
@@ -61,10 +61,10 @@ async def test_explain_says_handed_over_only_below_the_bridges_committed_offset(
 
     handed, open_ = (HandOver(state=HandOverState.HANDED_OVER), HandOver(state=HandOverState.UNCONFIRMED))
     for reached, states in (
-        (Reached(position=0, upto=0), [open_, open_]),
-        (Reached(position=1, upto=1), [handed, open_]),
-        (Reached(position=0, upto=2, open=(0,)), [open_, handed]),
-        (Reached(position=2, upto=2), [handed, handed]),
+        (HandOverProgress(position=0, upto=0), [open_, open_]),
+        (HandOverProgress(position=1, upto=1), [handed, open_]),
+        (HandOverProgress(position=0, upto=2, open=(0,)), [open_, handed]),
+        (HandOverProgress(position=2, upto=2), [handed, handed]),
     ):
         await commit(place, reached)
         assert await seen() == states, reached
@@ -72,6 +72,6 @@ async def test_explain_says_handed_over_only_below_the_bridges_committed_offset(
     await place.fold()
     assert await seen() == [handed, handed]  # later commands of the partition change nothing
 
-    await commit(place, Reached(position=2, upto=2), topic="an-earlier-topic")
+    await commit(place, HandOverProgress(position=2, upto=2), topic="an-earlier-topic")
     assert [one and one.state for one in await seen()] == [HandOverState.UNKNOWN] * 2
     await reader.close()

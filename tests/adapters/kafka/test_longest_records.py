@@ -15,7 +15,7 @@ from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId, Task
 from triggerstream.core.tasks import Bounds
 from triggerstream.engine.checkpoint import DeadLetter, Decided
 from triggerstream.engine.partitioned.ports import Commit
-from triggerstream.wire.bounds import EVENT_BYTES, KEY_BYTES, longest_state
+from triggerstream.wire.bounds import EVENT_BYTES, SESSION_ID_BYTES, longest_state
 from triggerstream.wire.records import Record
 
 pytestmark = pytest.mark.kafka
@@ -25,7 +25,7 @@ async def test_the_longest_state_commands_and_what_is_left_out_are_taken_as_one(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
     chance = random.Random(1)  # bytes that do not compress
-    session = b"k" * KEY_BYTES
+    session = b"k" * SESSION_ID_BYTES
     stored = chance.randbytes(longest_state())
     command = chance.randbytes(Bounds().command_bytes)
     follows = Record(partition=0, offset=7, arrival_us=1, key=session, value=chance.randbytes(EVENT_BYTES))

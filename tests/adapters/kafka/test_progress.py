@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triggerstream.adapters.kafka.progress import TEXT_CHARS, metadata_of, reached_in, topic_in
-from triggerstream.engine.handover.partitions import Reached
+from triggerstream.engine.handover.partitions import HandOverProgress
 
 TOPIC = "k3yC7WwYQ0iM7p3sZ1o8bQ"
 
@@ -22,7 +22,7 @@ def test_what_is_read_is_what_was_written(position: int, gaps: list[int], furthe
     for gap in gaps:
         at += gap
         open_.append(at)
-    reached = Reached(position=position, upto=at + further, open=tuple(open_))
+    reached = HandOverProgress(position=position, upto=at + further, open=tuple(open_))
     metadata, said = metadata_of(TOPIC, reached)
     assert len(metadata) <= TEXT_CHARS
     assert topic_in(metadata) == TOPIC
@@ -35,8 +35,16 @@ def test_what_is_read_is_what_was_written(position: int, gaps: list[int], furthe
 
 
 def test_nothing_beyond_the_offset_is_the_topic_alone() -> None:
-    assert metadata_of(TOPIC, Reached(position=7, upto=7)) == (TOPIC, Reached(position=7, upto=7))
-    assert reached_in(7, TOPIC) == reached_in(7, "") == reached_in(7, None) == Reached(position=7, upto=7)
+    assert metadata_of(TOPIC, HandOverProgress(position=7, upto=7)) == (
+        TOPIC,
+        HandOverProgress(position=7, upto=7),
+    )
+    assert (
+        reached_in(7, TOPIC)
+        == reached_in(7, "")
+        == reached_in(7, None)
+        == HandOverProgress(position=7, upto=7)
+    )
     assert topic_in(None) == ""
 
 
@@ -45,4 +53,4 @@ def test_nothing_beyond_the_offset_is_the_topic_alone() -> None:
 )
 def test_what_cannot_be_read_is_not_known_to_be_done(text: str) -> None:
     reached = reached_in(7, f"{TOPIC} {text}")
-    assert reached == Reached(position=7, upto=7)
+    assert reached == HandOverProgress(position=7, upto=7)

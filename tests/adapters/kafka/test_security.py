@@ -11,7 +11,7 @@ from tests.support.kafka.secure import Authority
 from tests.support.secrets import write_secret
 from triggerstream.adapters.faust.credentials import credentials
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.security import NOTHING, Security, read
+from triggerstream.adapters.kafka.security import PLAINTEXT, Security, read
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json
 
@@ -35,7 +35,7 @@ def said(folder: Path, value: Json) -> Security:
 
 def test_a_file_that_says_nothing_asks_for_nothing(tmp_path: Path) -> None:
     security = said(tmp_path, {})
-    assert security.options() == NOTHING.options() == {}
+    assert security.options() == PLAINTEXT.options() == {}
     assert credentials(security) is None
     assert security.protocol == "PLAINTEXT"
 

@@ -11,7 +11,7 @@ import pytest
 from tests.contract.places import KafkaPlace, place_of
 from triggerstream.adapters.kafka.administration import KafkaAdministration
 from triggerstream.adapters.memory import ManualClock
-from triggerstream.engine.queries.unfolded import unfolded
+from triggerstream.engine.queries.unfolded import count_unfolded
 from triggerstream.wire.json import dumps
 
 pytestmark = pytest.mark.kafka
@@ -51,7 +51,7 @@ async def test_records_behind_an_open_transaction_are_lag_and_the_transaction_is
         assert began_us - 1_000_000 <= found.since_us <= time.time_ns() // 1000 + 1_000_000
         progress = await reader.progress()
         assert (progress.blocked, progress.lag) == (3, 3)
-        assert await unfolded(reader) == {0: 3}
+        assert await count_unfolded(reader) == {0: 3}
 
         await producer.abort_transaction()
     await place.shown()
@@ -59,4 +59,4 @@ async def test_records_behind_an_open_transaction_are_lag_and_the_transaction_is
     await place.fold()
     after = await reader.progress()
     assert after.blocked == 0
-    assert await unfolded(reader) == {}
+    assert await count_unfolded(reader) == {}

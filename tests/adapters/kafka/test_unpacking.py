@@ -83,9 +83,9 @@ def test_a_batch_beyond_the_bound_is_one_record_that_says_so(name: str) -> None:
     assert [one.offset for one in after] == [2, 3]
     assert type(after[0].value) is UnfitBatch
     assert (state.position, state.unreadable) == (4, None)
-    unfit = record_of(after[0]).unfit
-    assert unfit is not None
-    assert (unfit.first, "67,108,864 bytes" in unfit.reason, "gzip" in unfit.reason) == (
+    unreadable = record_of(after[0]).unreadable
+    assert unreadable is not None
+    assert (unreadable.first, "67,108,864 bytes" in unreadable.reason, "gzip" in unreadable.reason) == (
         1,
         True,
         name.startswith("gzip"),
@@ -173,9 +173,9 @@ def test_a_long_record_with_too_many_headers_ends_its_batch(place: int) -> None:
     records[place] = many
     read = result(compressed(records, "lz4") + batch([PLAIN], base=3), Position()).getall()
     assert [one.offset for one in read] == [*range(place), 2, 3]
-    unfit = record_of(read[place]).unfit
-    assert unfit is not None
-    assert (unfit.first, "more than 10,000 headers" in unfit.reason) == (place, True)
+    unreadable = record_of(read[place]).unreadable
+    assert unreadable is not None
+    assert (unreadable.first, "more than 10,000 headers" in unreadable.reason) == (place, True)
 
 
 def test_a_position_within_such_a_batch_passes_it_too() -> None:

@@ -20,7 +20,7 @@ from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.handover import destinations
 from triggerstream.engine.handover.destinations import GIVE_UP_AFTER_S, WAITING, RefusedDestination
 from triggerstream.engine.handover.outbox import Outbox
-from triggerstream.engine.handover.partitions import HandOver, PartitionProgress, Reached
+from triggerstream.engine.handover.partitions import HandOverProgress, PartitionHandOver, PartitionProgress
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 
@@ -64,7 +64,9 @@ class Bridge:
         self.progress = PartitionProgress(0, 0)
         self.refused: list[tuple[int, str]] = []
         self.log_is_away = False
-        self.handover = HandOver(dispatcher=self.broker.dispatcher, clock=self.clock, refuse=self._refuse)
+        self.handover = PartitionHandOver(
+            dispatcher=self.broker.dispatcher, clock=self.clock, refuse=self._refuse
+        )
 
     async def _refuse(self, record: Record, decision: Decision | None, reason: str) -> None:
         del record
@@ -279,7 +281,7 @@ async def test_lines_in_the_log_are_few_and_name_the_destination(
 # ---- the offset that is committed -------------------------------------------------------------
 
 
-def reached_after(progress: PartitionProgress) -> Reached:
+def reached_after(progress: PartitionProgress) -> HandOverProgress:
     reached = progress.reached()
     progress.commit(reached)
     return reached
@@ -292,7 +294,7 @@ async def test_what_is_done_beyond_a_waiting_command_does_not_count_and_is_not_d
         await bridge.decide(*(at(n, "bad" if n in {3, 7} else "good") for n in range(2_000)))
         await eventually(lambda: bridge.handover.waiting == 2)
         reached = reached_after(bridge.progress)
-    assert reached == Reached(position=3, upto=2_000, open=(3, 7))
+    assert reached == HandOverProgress(position=3, upto=2_000, open=(3, 7))
     assert bridge.progress.uncommitted == 2
 
     again = Bridge()
@@ -306,10 +308,10 @@ async def test_what_is_done_beyond_a_waiting_command_does_not_count_and_is_not_d
                 )
             if offset == 5:
                 # Committed in the middle of it, nothing is forgotten.
-                assert again.progress.reached() == Reached(position=3, upto=2_000, open=(3, 7))
+                assert again.progress.reached() == HandOverProgress(position=3, upto=2_000, open=(3, 7))
         await eventually(lambda: again.handover.waiting == 0)
     assert again.broker.taken() == ["C3", "C7", *(f"C{n}" for n in range(2_000, 2_010))]
-    assert again.progress.reached() == Reached(position=2_010, upto=2_010)
+    assert again.progress.reached() == HandOverProgress(position=2_010, upto=2_010)
 
 
 async def test_commands_of_a_partition_that_is_left_are_not_tried_any_more() -> None:

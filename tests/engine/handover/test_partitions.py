@@ -14,7 +14,7 @@ from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.errors import DispatchError, LogError, UndispatchableError
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName, TriggerName
 from triggerstream.engine.handover.pacing import UNCONFIRMED
-from triggerstream.engine.handover.partitions import HandOver, PartitionProgress, Reached
+from triggerstream.engine.handover.partitions import HandOverProgress, PartitionHandOver, PartitionProgress
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 
@@ -52,7 +52,7 @@ class Stage:
         self.log_is_away = False
         self._answer = answer
         self.progress = PartitionProgress(0, 0)
-        self.handover = HandOver(
+        self.handover = PartitionHandOver(
             dispatcher=MemoryDispatcher(self._ask), clock=self.clock, refuse=self._refuse
         )
 
@@ -97,7 +97,7 @@ async def test_the_position_is_below_the_first_that_is_not_done() -> None:
         gates["a"].set()
         await eventually(lambda: stage.progress.position == 7)
     assert stage.progress.uncommitted == 3
-    stage.progress.commit(Reached(position=7, upto=7))
+    stage.progress.commit(HandOverProgress(position=7, upto=7))
     assert stage.progress.uncommitted == 0
 
 

@@ -10,7 +10,7 @@ from triggerstream.core.answers import HandOverState
 from triggerstream.core.commands import Command
 from triggerstream.core.ids import InstanceId
 from triggerstream.core.projections import SilentCommand
-from triggerstream.engine.handover.partitions import TAKEN, Reached
+from triggerstream.engine.handover.partitions import TAKEN, HandOverProgress
 from triggerstream.engine.handover.standings import MOST_READ, UnconfirmedCommands
 
 POSITION = 20
@@ -26,7 +26,7 @@ def silent(number: int, at: int, *, attempt: int = 0) -> SilentCommand:
 
 
 def unconfirmed(*, upto: int = POSITION, open_: tuple[int, ...] = ()) -> UnconfirmedCommands:
-    return UnconfirmedCommands(reached=Reached(position=POSITION, upto=upto, open=open_))
+    return UnconfirmedCommands(reached=HandOverProgress(position=POSITION, upto=upto, open=open_))
 
 
 def state(found: UnconfirmedCommands, number: int, at: int, *, attempt: int = 0) -> HandOverState:

@@ -26,7 +26,7 @@ from triggerstream.core.state import Instance, Sent, SessionState, Status, TaskR
 from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.engine.operations.following import PAGE, LogPosition
 from triggerstream.engine.operations.orders import (
-    Addressed,
+    AddressedOrder,
     Answer,
     Target,
     address,
@@ -66,7 +66,7 @@ def test_both_entrances_find_the_same_target(instance: InstanceId) -> None:
 
 def test_an_order_is_for_the_session_as_it_is_now() -> None:
     def addressed(order: Order | Close | Erase) -> Order | Close | Erase:
-        return address(S, order, target_in(STATE, Addressed(session=S, order=order).instance)).order
+        return address(S, order, target_in(STATE, AddressedOrder(session=S, order=order).instance)).order
 
     assert addressed(Close()) == Close(generation=3)
     assert addressed(Erase()) == Erase(generation=3)
@@ -251,12 +251,12 @@ async def test_orders_by_the_hundred_are_answered_by_one_pass_over_the_partition
     known = [SessionId(f"s{number}") for number in range(500)]
     await world.log.append([NewRecord(key=one.encode(), value=encode(fire("a"))) for one in known])
     await world.engine.reached(len(world.database.records))
-    orders: list[Addressed] = []
+    orders: list[AddressedOrder] = []
     for number, session in enumerate([*known, *(SessionId(f"nobody{number}") for number in range(100))]):
         cancel = Cancel(instance=InstanceId("u#0"), reason=str(number), generation=0)
         orders += [
-            Addressed(session=session, order=cancel),
-            Addressed(session=session, order=Erase(generation=0)),
+            AddressedOrder(session=session, order=cancel),
+            AddressedOrder(session=session, order=Erase(generation=0)),
         ]
     world.reader.calls = 0
     answers = await give(world.log, world.reader, orders, wait_s=60)

@@ -17,7 +17,7 @@ from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Commit, Extent
-from triggerstream.engine.partitioned.timing import Timing
+from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
@@ -121,7 +121,7 @@ class Bench:
         self,
         *,
         identity: Identity = IDENTITY,
-        timing: Timing | None = None,
+        timing: PartitionTiming | None = None,
         store: BenchStore | None = None,
     ) -> Partition:
         states = store or self.store
@@ -133,7 +133,7 @@ class Bench:
             clock=self.clock,
             identity=identity,
             fail=self.failures.append,
-            timing=timing or Timing(),
+            timing=timing or PartitionTiming(),
         )
 
     def configure(self, text: str = TASKS) -> None:

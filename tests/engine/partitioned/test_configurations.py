@@ -34,7 +34,7 @@ def test_past_configurations_that_are_durable_are_read_from_the_store_and_no_oth
     )
     store.update(configurations.entries(durable))
     configurations.rules = now
-    configurations.shelve(durable)
+    configurations.unload_past(durable)
     assert [type(version) for version in configurations.rules.history] == [
         *(PastConfiguration, PastConfiguration),
         *(AppliedConfiguration, AppliedConfiguration),

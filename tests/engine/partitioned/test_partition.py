@@ -37,7 +37,7 @@ from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Extent, FencedError, TakeOverError
 from triggerstream.engine.partitioned.takeover import Recovery
-from triggerstream.engine.partitioned.timing import Timing
+from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.processor import FoldVersionError, Processor
 from triggerstream.wire import events
@@ -345,7 +345,7 @@ async def test_closing_finishes_what_waits(bench: Bench) -> None:
 
 async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(group_offset_every_s=3600))
+    partition = bench.partition(timing=PartitionTiming(group_offset_every_s=3600))
     await partition.open()
     await bench.fold(partition)
     assert bench.durable.group_offset == 1
@@ -358,7 +358,7 @@ async def test_lag_tools_are_told_now_and_then_and_at_the_end(bench: Bench) -> N
 
 async def test_lag_monitors_see_what_is_durable_once_it_is_due_without_another_event(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(group_offset_every_s=0.2))
+    partition = bench.partition(timing=PartitionTiming(group_offset_every_s=0.2))
     await partition.open()
     await bench.fold(partition)
     assert bench.durable.group_offset == 1
@@ -370,7 +370,7 @@ async def test_lag_monitors_see_what_is_durable_once_it_is_due_without_another_e
 
 async def test_the_group_offset_is_committed_again_to_keep_it_alive(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(keep_alive_s=0.05))
+    partition = bench.partition(timing=PartitionTiming(keep_alive_s=0.05))
     await partition.open()
     await bench.fold(partition)
     written = len(bench.durable.changelog)
@@ -411,7 +411,7 @@ async def test_a_mark_says_for_which_configuration_all_sessions_were_looked_at(b
 @pytest.mark.slow
 async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(group_offset_every_s=0.2))
+    partition = bench.partition(timing=PartitionTiming(group_offset_every_s=0.2))
     await partition.open()
     await bench.fold(partition)
     bench.fire("s", "a")
@@ -426,7 +426,7 @@ async def test_lag_tools_are_told_although_nothing_else_arrives(bench: Bench) ->
 @pytest.mark.slow
 async def test_the_ledger_hears_of_a_partition_in_which_nothing_happens(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(keep_alive_s=0.2))
+    partition = bench.partition(timing=PartitionTiming(keep_alive_s=0.2))
     await partition.open()
     await bench.fold(partition)
     for _ in range(2):
@@ -494,7 +494,7 @@ async def test_a_batch_that_does_not_follow_on_the_one_before_ends_the_process(b
 
 async def test_a_checkpoint_that_no_broker_answers_ends_the_process(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(silence_s=0.02))
+    partition = bench.partition(timing=PartitionTiming(silence_s=0.02))
     await partition.open()
     held(partition)
     await failed(bench)
@@ -505,7 +505,7 @@ async def test_a_checkpoint_that_no_broker_answers_ends_the_process(bench: Bench
 
 async def test_a_checkpoint_that_takes_long_goes_on_while_brokers_answer(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(silence_s=0.02))
+    partition = bench.partition(timing=PartitionTiming(silence_s=0.02))
     asked = count()
     partition.answered_at = lambda: float(next(asked))
     await partition.open()
@@ -520,7 +520,7 @@ async def test_a_checkpoint_that_takes_long_goes_on_while_brokers_answer(bench: 
 
 async def test_a_checkpoint_that_hangs_although_brokers_answer_ends_the_process(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(silence_s=0.02, longest_s=0.04))
+    partition = bench.partition(timing=PartitionTiming(silence_s=0.02, longest_s=0.04))
     asked = count()
     partition.answered_at = lambda: float(next(asked))
     await partition.open()
@@ -539,7 +539,7 @@ def fencing(partition: Partition) -> tuple[BenchLedger, asyncio.Task[int]]:
 
 async def test_a_fence_that_takes_long_goes_on_while_brokers_answer(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(silence_s=0.02))
+    partition = bench.partition(timing=PartitionTiming(silence_s=0.02))
     asked = count()
     partition.answered_at = lambda: float(next(asked))
     ledger, opening = fencing(partition)
@@ -552,7 +552,7 @@ async def test_a_fence_that_takes_long_goes_on_while_brokers_answer(bench: Bench
 
 
 async def test_a_fence_that_no_broker_answers_is_given_up(bench: Bench) -> None:
-    partition = bench.partition(timing=Timing(silence_s=0.02))
+    partition = bench.partition(timing=PartitionTiming(silence_s=0.02))
     _, opening = fencing(partition)
     with pytest.raises(LogError, match=r"no broker has answered for 0\.02 s during the take-over"):
         await opening
@@ -576,7 +576,7 @@ async def test_an_append_of_timers_waits_for_slow_brokers_and_not_for_silent_one
     bench: Bench, *, answering: bool
 ) -> None:
     bench.configure('{"t": {"after": ["a"], "run": "r", "retry": {"max": 1, "backoff": "5s"}}}')
-    partition = bench.partition(timing=Timing(silence_s=0.02))
+    partition = bench.partition(timing=PartitionTiming(silence_s=0.02))
     asked = count()
     if answering:
         partition.answered_at = lambda: float(next(asked))
@@ -608,7 +608,7 @@ async def test_an_append_of_timers_waits_for_slow_brokers_and_not_for_silent_one
 
 async def test_a_process_that_was_stopped_does_not_take_its_pause_for_silence(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(timing=Timing(silence_s=20 * 0.05))
+    partition = bench.partition(timing=PartitionTiming(silence_s=20 * 0.05))
     await partition.open()
     ledger = held(partition)
     await asyncio.sleep(0)
@@ -996,7 +996,7 @@ async def test_a_past_configuration_is_read_from_the_store_once_its_parsed_form_
 async def test_configurations_that_every_session_has_met_are_forgotten_now_and_then(bench: Bench) -> None:
     bench.configure(tasks_file(0))
     bench.fire("s", "a")
-    partition = bench.partition(timing=Timing(prune_s=0.01))
+    partition = bench.partition(timing=PartitionTiming(prune_s=0.01))
     await partition.open()
     await bench.fold(partition)
     bench.configure(tasks_file(1))

@@ -12,7 +12,7 @@ import pytest
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId, Json, JsonObject
 from triggerstream.core.tasks import AppliedConfiguration, PastConfiguration, Rules
-from triggerstream.engine.configuration_cache import ConfigurationCache, shelve
+from triggerstream.engine.configuration_cache import ConfigurationCache, unload_past
 from triggerstream.engine.migration import MOST_TEXT_BYTES, MOST_VERSIONS, overdue_before
 from triggerstream.engine.partitioned import versions
 from triggerstream.engine.partitioned.versions import (
@@ -82,7 +82,7 @@ def test_what_is_written_is_the_history_and_nothing_else(monkeypatch: pytest.Mon
         entries = history_entries(rules, stored)
         put(kept, entries)
         stored = stored_history(rules, kept.get, cache)
-        rules = shelve(rules, cache)
+        rules = unload_past(rules, cache)
         assert history_entries(rules, stored) == {}, "it is there"
         wanted = [one for one in rules.history if one.offset >= 0]
         read = read_history(kept.get, cache).rules(APP)
@@ -265,8 +265,8 @@ def test_a_past_configuration_is_parsed_when_a_session_meets_it() -> None:
     for offset in range(5):
         rules = rules.apply(applied(offset, offset))
     cache = ConfigurationCache()
-    shelved = shelve(rules, cache)
-    assert [type(one) for one in shelved.history[1:]] == [
+    unloaded = unload_past(rules, cache)
+    assert [type(one) for one in unloaded.history[1:]] == [
         PastConfiguration,
         PastConfiguration,
         PastConfiguration,
@@ -274,10 +274,10 @@ def test_a_past_configuration_is_parsed_when_a_session_meets_it() -> None:
         AppliedConfiguration,
     ]
     assert cache.parsed == 0
-    assert [one.config for one in shelved.missed(2)] == [one.config for one in rules.missed(2)]
+    assert [one.config for one in unloaded.missed(2)] == [one.config for one in rules.missed(2)]
     assert cache.parsed == 1, "the last one is in force"
-    assert shelve(shelved, cache) is shelved
-    assert shelved.forget(3).history == shelved.history[-2:]
+    assert unload_past(unloaded, cache) is unloaded
+    assert unloaded.forget(3).history == unloaded.history[-2:]
 
 
 @pytest.mark.parametrize(

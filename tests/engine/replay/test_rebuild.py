@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.engine.partitioned.bench import APP, IDENTITY, Bench, BenchLedger, BenchStore
-from triggerstream.adapters.memory import MemoryRecords
+from triggerstream.adapters.memory import InMemoryRecords
 from triggerstream.core import tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.tasks import Configuration
@@ -48,8 +48,8 @@ def archive(
         number=0,
         identity=identity,
         ledger=ledger or BenchLedger(bench.durable),
-        log=MemoryRecords(bench.durable.log),
-        commands=MemoryRecords(
+        log=InMemoryRecords(bench.durable.log),
+        commands=InMemoryRecords(
             [
                 Record(partition=0, offset=offset, arrival_us=0, key=None, value=value)
                 for offset, value in enumerate(bench.durable.commands)
@@ -66,8 +66,8 @@ def _nothing(identity: Identity) -> ChangelogArchive:
         number=1,
         identity=identity,
         ledger=BenchLedger(bench.durable),
-        log=MemoryRecords([]),
-        commands=MemoryRecords([]),
+        log=InMemoryRecords([]),
+        commands=InMemoryRecords([]),
     )
 
 
@@ -305,8 +305,8 @@ async def test_misplaced_records_below_a_checkpoint_are_found_until_they_have_co
             number=1,
             identity=split,
             ledger=BenchLedger(other.durable),
-            log=MemoryRecords(other.durable.log),
-            commands=MemoryRecords([]),
+            log=InMemoryRecords(other.durable.log),
+            commands=InMemoryRecords([]),
         ),
     ]
     expected = {(0, 1): "s", (0, 2): "s", (0, 3): "u"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from triggerstream.adapters.celery.connection import ConfirmedConnection
 from triggerstream.adapters.celery.delivery import HEADER, HEADER_BYTES, header_of
-from triggerstream.adapters.celery.refusal import NO_ROUTE, NOT_FOUND, Refusal, Scope, refusal_of
+from triggerstream.adapters.celery.refusal import NO_ROUTE, NOT_FOUND, Refusal, RefusalScope, refusal_of
 from triggerstream.adapters.celery.routes import (
     UnroutableError,
     declared_by,
@@ -152,7 +152,7 @@ class Publisher:
                     # The queue was deleted after it had been declared. Send once more, with a declaration.
                     refusal = self._send(decision)
             except UnroutableError as exc:
-                refusal = Refusal(scope=Scope.DESTINATION, code=0, reason=str(exc))
+                refusal = Refusal(scope=RefusalScope.DESTINATION, code=0, reason=str(exc))
             except (struct.error, UnicodeError) as exc:
                 # For example, a name is longer than the 255 bytes of its field in AMQP.
                 return UndispatchableError(f"the broker's protocol cannot say it: {exc}")
@@ -166,7 +166,7 @@ class Publisher:
             raise
         except Exception as exc:  # noqa: BLE001 - it is raised where the command is waited for
             return exc
-        if refusal.scope is Scope.DESTINATION:
+        if refusal.scope is RefusalScope.DESTINATION:
             refused[destination] = refusal.reason
             if not self._connection.is_amqp:
                 self._suspects.add(destination)
@@ -256,7 +256,7 @@ class Publisher:
 
 def _concerns_one(exc: BaseException) -> bool:
     refusal = refusal_of(exc, declares=("", ""))
-    return refusal is not None and refusal.scope is Scope.DESTINATION
+    return refusal is not None and refusal.scope is RefusalScope.DESTINATION
 
 
 def _answer(answers: list[_Answer]) -> None:

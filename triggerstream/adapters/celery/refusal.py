@@ -43,7 +43,7 @@ _RESERVED = "amq."
 """Only the broker itself may create queues and exchanges with such names (AMQP 0-9-1, section 3.1.3)."""
 
 
-class Scope(Enum):
+class RefusalScope(Enum):
     """The commands that a refusal concerns."""
 
     DESTINATION = "destination"
@@ -58,7 +58,7 @@ class Scope(Enum):
 class Refusal:
     """A broker's answer; ``code`` is AMQP's, 0 for ``basic.nack`` and for Redis."""
 
-    scope: Scope
+    scope: RefusalScope
     code: int
     reason: str
 
@@ -70,7 +70,7 @@ def refusal_of(exc: BaseException, *, declares: tuple[str, str]) -> Refusal | No
     """
     if isinstance(exc, MessageNacked):
         return Refusal(
-            scope=Scope.DESTINATION, code=0, reason="the queue takes no more messages (basic.nack)"
+            scope=RefusalScope.DESTINATION, code=0, reason="the queue takes no more messages (basic.nack)"
         )
     if not isinstance(exc, AMQPError):
         return _redis_refusal(exc)
@@ -79,13 +79,13 @@ def refusal_of(exc: BaseException, *, declares: tuple[str, str]) -> Refusal | No
     code, method = exc.reply_code or 0, exc.method_sig
     reason = f"{exc.reply_text or type(exc).__name__} ({code})"
     if code == CONTENT_TOO_LARGE or (code == PRECONDITION_FAILED and method == _PUBLISH):
-        return Refusal(scope=Scope.MESSAGE, code=code, reason=reason)
+        return Refusal(scope=RefusalScope.MESSAGE, code=code, reason=reason)
     if code == ACCESS_REFUSED and method in _DECLARE:
         exchange, queue = declares
         if (queue if method[0] == _QUEUE else exchange).startswith(_RESERVED):
-            return Refusal(scope=Scope.NAME, code=code, reason=reason)
+            return Refusal(scope=RefusalScope.NAME, code=code, reason=reason)
     if method[0] in {_EXCHANGE, _QUEUE} or (method[0] == _BASIC and code in _OF_A_DESTINATION):
-        return Refusal(scope=Scope.DESTINATION, code=code, reason=reason)
+        return Refusal(scope=RefusalScope.DESTINATION, code=code, reason=reason)
     return None
 
 
@@ -103,4 +103,4 @@ def _redis_refusal(exc: BaseException) -> Refusal | None:
     code = getattr(cause, "status_code", None) or (found and found["code"])
     if code not in _OF_A_KEY:
         return None
-    return Refusal(scope=Scope.DESTINATION, code=0, reason=f"{cause} ({code})")
+    return Refusal(scope=RefusalScope.DESTINATION, code=0, reason=f"{cause} ({code})")

@@ -18,7 +18,7 @@ from triggerstream.adapters.faust.settings import WorkerSettings, faust_settings
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.faust.web import AgentWeb, Pages
-from triggerstream.adapters.kafka.answers import Answers
+from triggerstream.adapters.kafka.answers import LastBrokerAnswer
 from triggerstream.adapters.kafka.ledger import KafkaAppender
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.engine.background import end_of
@@ -78,7 +78,7 @@ class WorkerApp(faust.App):
     partitions: int
     lost: Sequence[LostRange]
     appender: KafkaAppender
-    _answers: Answers
+    _answers: LastBrokerAnswer
     _rebalance_timeout_s: float
     _web: AgentWeb
     _fail: Callable[[BaseException], None]
@@ -90,7 +90,7 @@ class WorkerApp(faust.App):
         *,
         make: Callable[[int], Partition],
         appender: KafkaAppender,
-        answers: Answers,
+        answers: LastBrokerAnswer,
         rebalance_timeout_s: float,
         identity: Identity,
         events_topic: str,

@@ -11,7 +11,7 @@ from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.topics import Topics, address_of
-from triggerstream.adapters.rocksdb import Memory, RocksStore
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
 from triggerstream.engine.partitioned.partition import TRANSACTIONS, Partition
@@ -32,7 +32,7 @@ class PartitionFactory:
     fail: Callable[[BaseException], None]
     on_room: Callable[[], None]
     answered_at: Callable[[], float]
-    memory: Memory = field(default_factory=Memory)
+    memory: SharedRocksMemory = field(default_factory=SharedRocksMemory)
     configurations: ConfigurationCache = field(default_factory=ConfigurationCache)
     pace: Pace = field(default_factory=Pace)
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))

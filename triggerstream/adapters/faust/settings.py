@@ -11,10 +11,10 @@ from typing import Any
 
 from triggerstream.adapters.faust.credentials import credentials
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.security import NOTHING, Security
+from triggerstream.adapters.kafka.security import PLAINTEXT, Security
 from triggerstream.core.ids import AppId
 from triggerstream.engine.checkpoint import LostRange
-from triggerstream.engine.partitioned.timing import Timing
+from triggerstream.engine.partitioned.timing import PartitionTiming
 
 MAX_POLL_RECORDS = 1_000
 """Records of all partitions in one fetch: some 15 ms in which the event loop serves nothing else.
@@ -46,8 +46,8 @@ class WorkerSettings:
     instance_id: str | None = None
     leaves: bool = True
     lasting: bool = False
-    timing: Timing = field(default_factory=Timing)
-    security: Security = NOTHING
+    timing: PartitionTiming = field(default_factory=PartitionTiming)
+    security: Security = PLAINTEXT
     lost: Sequence[LostRange] = ()
     """Ranges of the log that an operator has given up: unreadable offsets in them are skipped."""
 

@@ -27,13 +27,13 @@ class _Api(IntEnum):
 
 
 @dataclass(slots=True, eq=False)
-class Answers:
+class LastBrokerAnswer:
     """Monotonic time of the last answer of a broker to one of the watched clients."""
 
     at: float = -math.inf
 
 
-def note_answers(client: AIOKafkaClient, answers: Answers) -> None:
+def note_answers(client: AIOKafkaClient, answers: LastBrokerAnswer) -> None:
     """Have ``client`` note its answers."""
     send = client.send
 
@@ -45,7 +45,7 @@ def note_answers(client: AIOKafkaClient, answers: Answers) -> None:
     client.send = noted_send
 
 
-def watch_answers(client: AIOKafkaClient, answers: Answers) -> None:
+def watch_answers(client: AIOKafkaClient, answers: LastBrokerAnswer) -> None:
     """Make ``client`` record the time of its answers, and wait longer after each consecutive failure.
 
     Its owner waits ``RETRY_MS`` after each failure: this is the first pause, and a part of all later ones.

@@ -10,7 +10,7 @@ from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.replay import (
-    TRANSACTION_S,
+    REPLAY_TRANSACTION_S,
     KafkaRecords,
     refuse_members,
     refuse_wrong_topics,
@@ -48,7 +48,11 @@ async def archives_of(
             number=number,
             identity=log,
             ledger=KafkaLedger(
-                connection=connection, app=app, topics=topics, partition=number, transaction_s=TRANSACTION_S
+                connection=connection,
+                app=app,
+                topics=topics,
+                partition=number,
+                transaction_s=REPLAY_TRANSACTION_S,
             ),
             log=records(topics.events, number),
             commands=records(topics.commands, number),

@@ -22,7 +22,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint_py
 
 from triggerstream.adapters.kafka.unpacking import CODECS, UnpackError, unpack
-from triggerstream.wire.records import Unfit
+from triggerstream.wire.records import UnreadableBatch
 
 _OVERHEAD = struct.calcsize(">qi")
 """Size of base offset and length, which are not included in the length."""
@@ -48,16 +48,16 @@ HEADERS = 10_000
 class UnfitBatch(bytes):
     """The value of a record that replaces a batch, or the rest of one, that is too large to unpack.
 
-    ``unfit`` has the reason. The record's offset is the last of the batch.
+    ``unreadable`` has the reason. The record's offset is the last of the batch.
     """
 
-    unfit: Unfit
+    unreadable: UnreadableBatch
 
     @classmethod
     def of(cls, first: int, reason: str) -> UnfitBatch:
         """The value for offsets from ``first`` on."""
         value = cls()
-        value.unfit = Unfit(first=first, reason=reason)
+        value.unreadable = UnreadableBatch(first=first, reason=reason)
         return value
 
 

@@ -37,13 +37,13 @@ from triggerstream.engine.checkpoint import LostRange, dead_letter_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover.destinations import NAMED
 from triggerstream.engine.handover.pacing import not_dispatchable
-from triggerstream.engine.handover.partitions import TAKEN, HandOver, PartitionProgress
-from triggerstream.engine.handover.start import Start
+from triggerstream.engine.handover.partitions import TAKEN, PartitionHandOver, PartitionProgress
+from triggerstream.engine.handover.start import FirstOffset
 from triggerstream.engine.health.liveness import BridgeFigures, HealthSnapshot, PartitionHealth, Phase
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.engine.ports import Clock, Dispatcher
-from triggerstream.wire.records import Record, Unfit
+from triggerstream.wire.records import Record, UnreadableBatch
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Bridge:
         self._lines = RecurringLines(logger)
         self._log = KafkaLog(connection, app)
         self._dead_letters = DeadLetterTopic(connection, topic=self._topics.dead_letters)
-        self.handover = HandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
+        self.handover = PartitionHandOver(dispatcher=dispatcher, clock=clock, refuse=self._refuse)
         self._partitions: dict[int, PartitionProgress] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._phase = Phase.STARTING
@@ -105,7 +105,7 @@ class Bridge:
         self._room = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def run(self, stopping: asyncio.Event, *, start: Start | None, agreed: bool = False) -> None:
+    async def run(self, stopping: asyncio.Event, *, start: FirstOffset | None, agreed: bool = False) -> None:
         """Hand over until ``stopping`` is set. Then finish commands in progress, commit, and leave the group.
 
         Raises:
@@ -227,7 +227,7 @@ class Bridge:
             )
         consumer.seek(place, lost.last + 1)
         named = f"offsets {batch.offset} to {lost.last} of {batch.topic}, given up with --skip"
-        unfit = Unfit(first=batch.offset, reason=f"{named}: {batch.reason}")
+        unreadable = UnreadableBatch(first=batch.offset, reason=f"{named}: {batch.reason}")
         self.handover.take(
             progress,
             Record(
@@ -236,7 +236,7 @@ class Bridge:
                 arrival_us=self._clock.now_us(),
                 key=None,
                 value=None,
-                unfit=unfit,
+                unreadable=unreadable,
             ),
         )
 

@@ -19,8 +19,8 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group,
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.handover.partitions import PartitionProgress, Reached
-from triggerstream.engine.handover.start import Start
+from triggerstream.engine.handover.partitions import HandOverProgress, PartitionProgress
+from triggerstream.engine.handover.start import FirstOffset
 from triggerstream.engine.loglimit import RecurringLines
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class GroupOffsets:
         self._records_gaps = True
         """False once the brokers have refused metadata as too long."""
 
-    async def read(self, place: TopicPartition) -> tuple[int, Reached | None]:
+    async def read(self, place: TopicPartition) -> tuple[int, HandOverProgress | None]:
         """The offset at which to continue in ``place``, and the progress that was committed with it.
 
         Raises:
@@ -56,7 +56,7 @@ class GroupOffsets:
 
         If another process has the partitions, or will have them, nothing is committed.
         """
-        moved: dict[PartitionProgress, Reached] = {}
+        moved: dict[PartitionProgress, HandOverProgress] = {}
         offsets: dict[TopicPartition, tuple[int, str]] = {}
         for progress in partitions:
             position = progress.position
@@ -65,7 +65,7 @@ class GroupOffsets:
                 if self._records_gaps:
                     metadata, moved[progress] = metadata_of(self._topic.id, moved[progress])
             elif position > progress.committed:
-                metadata, moved[progress] = self._topic.id, Reached(position=position, upto=position)
+                metadata, moved[progress] = self._topic.id, HandOverProgress(position=position, upto=position)
             else:
                 continue
             offsets[TopicPartition(self._topic.name, progress.partition)] = (position, metadata)
@@ -116,7 +116,9 @@ class GroupOffsets:
         return offset
 
 
-async def begin(connection: Connection, app: AppId, start: Start | None, *, agreed: bool = False) -> str:
+async def begin(
+    connection: Connection, app: AppId, start: FirstOffset | None, *, agreed: bool = False
+) -> str:
     """Ensure that the group has a usable offset for each partition, before any command is handed over.
 
     ``start`` is used for partitions without an offset, with one outside of the log, or with one of a deleted
@@ -207,7 +209,7 @@ def _lack(at: OffsetAndMetadata | None, first: int, end: int, *, topic: str) -> 
     return None
 
 
-def _first(start: Start, first: int, end: int) -> int:
+def _first(start: FirstOffset, first: int, end: int) -> int:
     if start == "earliest":
         return first
     return end if start == "latest" else min(max(start, first), end)

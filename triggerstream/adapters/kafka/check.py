@@ -14,8 +14,8 @@ from triggerstream.adapters.kafka.topics import (
     INSYNC,
     REPLICAS,
     TIMEOUT_S,
+    RequiredTopicSettings,
     Topics,
-    Wanted,
     address_of,
     wanted_insync,
     wanted_of,
@@ -132,7 +132,7 @@ def count_text(misplaced: MisplacedRecords) -> str:
     return f"{records} of {sessions} {'lies' if misplaced.records == 1 else 'lie'}"
 
 
-def _missing(wanted: Wanted, cluster: Cluster, address: str) -> list[TopicFinding]:
+def _missing(wanted: RequiredTopicSettings, cluster: Cluster, address: str) -> list[TopicFinding]:
     if wanted.name in cluster.topics:
         return []
     return [
@@ -146,7 +146,7 @@ def _missing(wanted: Wanted, cluster: Cluster, address: str) -> list[TopicFindin
 
 
 def _wrong_settings(
-    wanted: Wanted, topic: Topic, present: dict[str, str], address: str
+    wanted: RequiredTopicSettings, topic: Topic, present: dict[str, str], address: str
 ) -> list[TopicFinding]:
     repair = advice.repair_topics(address)
     findings = []

@@ -22,10 +22,10 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 
-from triggerstream.adapters.kafka.answers import RETRY_MS, Answers, note_answers, watch_answers
+from triggerstream.adapters.kafka.answers import RETRY_MS, LastBrokerAnswer, note_answers, watch_answers
 from triggerstream.adapters.kafka.fetches import use_batch_reader
 from triggerstream.adapters.kafka.refusal import refusal
-from triggerstream.adapters.kafka.security import NOTHING, Security
+from triggerstream.adapters.kafka.security import PLAINTEXT, Security
 from triggerstream.adapters.kafka.stopping import Client, stop
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
@@ -44,7 +44,7 @@ LONGEST_REQUEST_BYTES = 16 * 1024 * 1024
 """Above the longest state; the real bound is a topic's ``max.message.bytes``, which the broker checks."""
 _REQUEST_TIMEOUT_MS = 10_000
 """Time without an answer after which another connection is tried. aiokafka's default is 40 s."""
-TRANSACTION_S = 10.0
+DEFAULT_TRANSACTION_S = 10.0
 """Maximum time for which a dead process's transaction can block readers if no process takes over from it."""
 
 
@@ -57,8 +57,8 @@ class Connection:
 
     bootstrap: str
     client_id: str = "triggerstream"
-    security: Security = NOTHING
-    answers: Answers = field(default_factory=Answers, compare=False, repr=False)
+    security: Security = PLAINTEXT
+    answers: LastBrokerAnswer = field(default_factory=LastBrokerAnswer, compare=False, repr=False)
 
     def options(self) -> dict[str, Any]:
         """The options of every aiokafka client.
@@ -121,7 +121,7 @@ class Connection:
                 raise UsageError(f"{host}:{port} {why}") from exc
 
     def producer(
-        self, *, transactional_id: str | None = None, transaction_s: float = TRANSACTION_S
+        self, *, transactional_id: str | None = None, transaction_s: float = DEFAULT_TRANSACTION_S
     ) -> AIOKafkaProducer:
         """An idempotent producer for the running event loop, not started yet."""
         transactional = {

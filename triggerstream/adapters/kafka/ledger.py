@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
-from triggerstream.adapters.kafka.records import STUCK_S, extents, read_range, reader_of
+from triggerstream.adapters.kafka.records import STUCK_READ_S, extents, read_range, reader_of
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
@@ -25,7 +25,7 @@ from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.ports import Commit, Extent
 from triggerstream.wire.records import Headers, NewRecord
 
-TRANSACTION_S = 60.0
+LEDGER_TRANSACTION_S = 60.0
 """A coordinator aborts a transaction that takes longer. The next owner aborts the transaction of a dead
 worker earlier, so nobody waits for this time: it only limits how slow brokers may be."""
 _REASON_S = 2.0
@@ -59,8 +59,8 @@ class KafkaLedger:
         app: AppId,
         topics: Topics,
         partition: int,
-        transaction_s: float = TRANSACTION_S,
-        stuck_s: float = STUCK_S,
+        transaction_s: float = LEDGER_TRANSACTION_S,
+        stuck_s: float = STUCK_READ_S,
         member: str | None = None,
     ) -> None:
         self._connection = connection

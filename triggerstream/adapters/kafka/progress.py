@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from triggerstream.engine.handover.partitions import Reached
+from triggerstream.engine.handover.partitions import HandOverProgress
 
 TEXT_CHARS = 3_500
 """Brokers take 4,096 bytes (`offset.metadata.max.bytes`)."""
@@ -21,7 +21,7 @@ _SEPARATOR = " "
 _TEXT = re.compile(r"(?P<length>[0-9]{1,18}):(?P<distances>([0-9]{1,18}(,[0-9]{1,18})*)?)")
 
 
-def metadata_of(topic_id: str, reached: Reached) -> tuple[str, Reached]:
+def metadata_of(topic_id: str, reached: HandOverProgress) -> tuple[str, HandOverProgress]:
     """The metadata, and the part of ``reached`` that it contains."""
     if reached.upto == reached.position:
         return topic_id, reached
@@ -33,7 +33,7 @@ def metadata_of(topic_id: str, reached: Reached) -> tuple[str, Reached]:
         size += len(distance) + 1
         if size > TEXT_CHARS:
             upto = offset
-            reached = Reached(position=reached.position, upto=upto, open=reached.open[:count])
+            reached = HandOverProgress(position=reached.position, upto=upto, open=reached.open[:count])
             break
         distances.append(distance)
         before = offset
@@ -45,9 +45,9 @@ def topic_in(metadata: str | None) -> str:
     return (metadata or "").partition(_SEPARATOR)[0]
 
 
-def reached_in(offset: int, metadata: str | None) -> Reached:
+def reached_in(offset: int, metadata: str | None) -> HandOverProgress:
     """The committed progress. If the metadata cannot be read, no later command counts as done."""
-    unknown = Reached(position=offset, upto=offset)
+    unknown = HandOverProgress(position=offset, upto=offset)
     _, _, text = (metadata or "").partition(_SEPARATOR)
     found = _TEXT.fullmatch(text)
     if found is None:
@@ -57,4 +57,4 @@ def reached_in(offset: int, metadata: str | None) -> Reached:
     for distance in filter(None, found["distances"].split(",")):
         at += int(distance)
         open_.append(at)
-    return Reached(position=offset, upto=upto, open=tuple(open_)) if at < upto else unknown
+    return HandOverProgress(position=offset, upto=upto, open=tuple(open_)) if at < upto else unknown

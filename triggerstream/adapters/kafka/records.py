@@ -21,10 +21,10 @@ from triggerstream.wire.records import Record
 
 POLL_MS = 20
 """Interval of the checks of the position: a fetch of control records alone wakes no reader."""
-STUCK_S = 30.0
+STUCK_READ_S = 30.0
 """Time without progress after which the log counts as away."""
 _TICKS = 20
-"""Each fetch counts for at most this part of ``STUCK_S``, so that a pause of the process does not count."""
+"""Each fetch counts for at most this part of ``STUCK_READ_S``, because the process may pause."""
 
 
 def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
@@ -36,7 +36,7 @@ def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord
             arrival_us=found.timestamp * 1000,
             key=None,
             value=None,
-            unfit=found.value.unfit,
+            unreadable=found.value.unreadable,
         )
     return Record(
         partition=found.partition,
@@ -102,7 +102,7 @@ async def read_range(
     end: int,
     *,
     most: int | None = None,
-    stuck_s: float = STUCK_S,
+    stuck_s: float = STUCK_READ_S,
     after_lost: Callable[[int], Awaitable[int | None]] | None = None,
 ) -> AsyncGenerator[tuple[list[Any], int]]:
     """The committed records from ``begin`` to before ``end``, in chunks with the position after each.
@@ -126,7 +126,7 @@ async def read_ranges(
     ranges: Mapping[TopicPartition, tuple[int, int]],
     *,
     enough: int,
-    stuck_s: float = STUCK_S,
+    stuck_s: float = STUCK_READ_S,
 ) -> dict[TopicPartition, list[Any]]:
     """The first ``enough`` committed records, or some more, of each of ``ranges``.
 
@@ -148,7 +148,7 @@ async def _read(
     *,
     most: int | None = None,
     enough: int | None = None,
-    stuck_s: float = STUCK_S,
+    stuck_s: float = STUCK_READ_S,
     after_lost: Callable[[int], Awaitable[int | None]] | None = None,
 ) -> AsyncGenerator[tuple[TopicPartition, list[Any], int]]:
     """Chunks of ``ranges``. ``after_lost`` may be given for one range only: a fetch that fails loses all.

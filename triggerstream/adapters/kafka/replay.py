@@ -19,7 +19,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.operations.administration import Severity
 from triggerstream.wire.records import Record
 
-TRANSACTION_S = 300.0
+REPLAY_TRANSACTION_S = 300.0
 """A partition's states are written in one transaction: some 10 GB in this time. A broker allows 15 minutes
 unless configured (``transaction.max.timeout.ms``)."""
 _PIECE = 1_000

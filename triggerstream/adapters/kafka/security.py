@@ -138,7 +138,7 @@ def _unusable(source: str, place: str, path: Path | None, exc: Exception) -> Usa
     return UsageError(f"{source}: {place}: {path} cannot be used: {why}")
 
 
-NOTHING = Security()
+PLAINTEXT = Security()
 """No encryption and no authentication."""
 
 

@@ -27,7 +27,7 @@ from triggerstream.wire.signature import SIGNATURE_HEADER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class PartitionConfiguration:
     """The configuration in force in a partition. ``record``: its event, if the log still holds it."""
 
     number: int = 0
@@ -56,12 +56,12 @@ async def standing_configurations(
     partitions: Collection[int],
     *,
     timeout_s: float,
-) -> dict[int, Standing]:
+) -> dict[int, PartitionConfiguration]:
     """The configuration in force in each of ``partitions``."""
     topics = Topics.of(app)
     marks = await newest_marks(connection, app, timeout_s=timeout_s) if layout.marked else {}
     configurations = ConfigurationCache()
-    found: dict[int, Standing] = {}
+    found: dict[int, PartitionConfiguration] = {}
     for number in partitions:
         mark = marks.get(number)
         if not isinstance(mark, CheckpointMark) or mark.identity != layout.identity:
@@ -80,18 +80,20 @@ async def _follow(
     mark: CheckpointMark | None,
     *,
     configurations: ConfigurationCache,
-) -> Standing:
+) -> PartitionConfiguration:
     """The configuration in force at the end of a partition, once its owner has folded everything."""
     first, end = (await committed_extents(reader, [place]))[place]
     lost = LostRanges(connection, app, place.partition)
-    standing = Standing()
+    standing = PartitionConfiguration()
     begin = first
     if mark is not None and mark.configuration is not None:
         known = mark.configuration
         record = await _record(reader, place, known.offset, first, lost)
         if record is not None:
             _refuse_without_key(record, connection, app)
-        standing = Standing(number=known.number, hash=known.hash, offset=known.offset, record=record)
+        standing = PartitionConfiguration(
+            number=known.number, hash=known.hash, offset=known.offset, record=record
+        )
         begin = max(first, mark.offset)
     async with aclosing(read_range(reader, place, begin, end, after_lost=lost.after)) as read:
         async for records, _ in read:
@@ -120,10 +122,10 @@ def _accepted(
     record: Record,
     connection: Connection,
     app: AppId,
-    standing: Standing,
+    standing: PartitionConfiguration,
     *,
     configurations: ConfigurationCache,
-) -> Standing:
+) -> PartitionConfiguration:
     """The configuration in force after ``record``; a record that would be a dead letter has no effect."""
     control = connection.security.control
     try:
@@ -137,7 +139,7 @@ def _accepted(
     except (DecodeError, ConfigError):
         return standing
     _refuse_without_key(record, connection, app)
-    return Standing(number=number, hash=event.hash, offset=record.offset, record=record)
+    return PartitionConfiguration(number=number, hash=event.hash, offset=record.offset, record=record)
 
 
 def _refuse_without_key(record: Record, connection: Connection, app: AppId) -> None:

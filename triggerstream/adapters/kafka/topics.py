@@ -70,7 +70,7 @@ class Topics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RequiredTopicSettings:
     """The settings of a topic: ``exactly`` and ``at_least`` are required, ``usually`` are initial values."""
 
     name: str
@@ -90,32 +90,32 @@ class Wanted:
         }
 
 
-def wanted_of(topics: Topics) -> tuple[Wanted, ...]:
+def wanted_of(topics: Topics) -> tuple[RequiredTopicSettings, ...]:
     """The settings of each topic of the app."""
     bounds = Bounds()
     # A replica that lags behind must not become leader: acknowledged events would be gone.
     kept = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false"}
     month = {"retention.ms": str(30 * _DAY_MS)}
     return (
-        Wanted(
+        RequiredTopicSettings(
             name=topics.events,
             exactly={**kept, "message.timestamp.type": "LogAppendTime"},
             at_least={"max.message.bytes": max(EVENT_BYTES, CONFIG_BYTES) + _OVERHEAD_BYTES},
             usually={"retention.ms": "-1", "retention.bytes": "-1"},
         ),
-        Wanted(
+        RequiredTopicSettings(
             name=topics.commands,
             exactly=kept,
             at_least={"max.message.bytes": bounds.command_bytes + _OVERHEAD_BYTES},
             usually=month,
         ),
-        Wanted(
+        RequiredTopicSettings(
             name=topics.dead_letters,
             exactly=kept,
             at_least={"max.message.bytes": WHOLE_BYTES + _OVERHEAD_BYTES},
             usually=month,
         ),
-        Wanted(
+        RequiredTopicSettings(
             name=topics.changelog,
             exactly={**kept, "cleanup.policy": "compact"},
             at_least={"max.message.bytes": longest_state() + _OVERHEAD_BYTES},

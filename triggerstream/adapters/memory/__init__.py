@@ -4,7 +4,7 @@ A :class:`MemoryDatabase` holds durable data: an engine that is restarted on it 
 previous one made durable. A :class:`MemoryPartition` is the same for a partition of a shared log.
 """
 
-from triggerstream.adapters.memory.archive import MemoryArchive, MemoryRecords
+from triggerstream.adapters.memory.archive import InMemoryRecords, MemoryArchive
 from triggerstream.adapters.memory.clock import ManualClock
 from triggerstream.adapters.memory.database import MemoryDatabase, OutboxEntry
 from triggerstream.adapters.memory.dispatcher import MemoryDispatcher
@@ -17,6 +17,7 @@ from triggerstream.adapters.memory.state_store import MemoryStateFiles, MemorySt
 from triggerstream.adapters.memory.store import MemoryStore
 
 __all__ = [
+    "InMemoryRecords",
     "ManualClock",
     "MemoryAppender",
     "MemoryArchive",
@@ -27,7 +28,6 @@ __all__ = [
     "MemoryLog",
     "MemoryPartition",
     "MemoryReader",
-    "MemoryRecords",
     "MemoryStateFiles",
     "MemoryStateStore",
     "MemoryStore",

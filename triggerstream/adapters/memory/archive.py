@@ -19,7 +19,7 @@ _PIECE = 2
 """Few, so that a test of a short log has several pieces."""
 
 
-class MemoryRecords:
+class InMemoryRecords:
     """A :class:`triggerstream.engine.replay.archive.RecordReader`. Records have their index as offset."""
 
     def __init__(self, records: Sequence[Record]) -> None:
@@ -103,7 +103,7 @@ class MemoryArchive:
         return frozenset(found)
 
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
-        return MemoryRecords(self._database.records).records(begin, end)
+        return InMemoryRecords(self._database.records).records(begin, end)
 
     async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags
         """No decisions, because the checkpoint is in the same database."""

@@ -26,7 +26,7 @@ from triggerstream.supervision.child import Supervision
 
 if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
-    from triggerstream.engine.handover.start import Start
+    from triggerstream.engine.handover.start import FirstOffset
     from triggerstream.engine.handover_process import HandOverProcess
     from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.ports import Dispatcher
@@ -44,7 +44,7 @@ class _From(click.ParamType):
 
     name = "start"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Start:  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FirstOffset:  # noqa: ANN401
         if value == "earliest":
             return "earliest"
         if value == "latest":
@@ -104,7 +104,7 @@ def bridge(
     allowed: tuple[str, ...],
     allow_file: Path | None,
     allow_any: bool,
-    start: Start | None,
+    start: FirstOffset | None,
     agreed: bool,
     lost: tuple[LostRange, ...],
     session_timeout_us: int,
@@ -160,7 +160,7 @@ async def _run(
     dispatcher: Dispatcher,
     health: PublishedHealth,
     *,
-    start: Start | None,
+    start: FirstOffset | None,
     agreed: bool,
     lost: tuple[LostRange, ...],
     session_timeout_s: float,

@@ -11,7 +11,7 @@ import orjson
 
 from triggerstream.cli.opening import appending, existing, reading, run
 from triggerstream.cli.options import at_option, json_option
-from triggerstream.cli.orders import unfolded, wait_option
+from triggerstream.cli.orders import describe_unfolded_record, wait_option
 from triggerstream.cli.printing import compact, json_line, print_line, table, text
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
@@ -41,11 +41,11 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
     """List dead letters, oldest first."""
 
     async def work() -> tuple[list[DeadLetterRow], str]:
-        from triggerstream.engine.queries.unfolded import describe_unfolded, unfolded
+        from triggerstream.engine.queries.unfolded import count_unfolded, describe_unfolded
 
         async with reading(at) as reader:
             found = list(await reader.dead_letters(after=after, limit=limit + 1))
-            return found, "" if found else describe_unfolded(await unfolded(reader))
+            return found, "" if found else describe_unfolded(await count_unfolded(reader))
 
     letters, waiting = run(work())
     if waiting:
@@ -183,7 +183,7 @@ def _sentence(answer: Redriven) -> str:
     if answer.offset is None:
         return f"not redriven: {answer.reason}" if answer.reason else "can be read now; nothing was done"
     if answer.folded is None:
-        return unfolded("its record", answer.offset)
+        return describe_unfolded_record("its record", answer.offset)
     if not answer.folded:
         return f"a dead letter again, from offset {answer.offset}: {answer.reason}"
     return f"folded, at offset {answer.offset}"

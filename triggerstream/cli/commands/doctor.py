@@ -38,7 +38,7 @@ _BROKER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class DoctorCheck:
     """One check: its subject, whether it passed, and what was seen or has to be done."""
 
     what: str
@@ -84,7 +84,7 @@ def doctor(*, workers: int, broker: str | None, at: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _print_finding(finding: Finding, *, as_json: bool) -> None:
+def _print_finding(finding: DoctorCheck, *, as_json: bool) -> None:
     if as_json:
         fields: JsonObject = {"what": finding.what, "well": finding.well, "says": finding.says}
         json_line(fields)
@@ -92,8 +92,8 @@ def _print_finding(finding: Finding, *, as_json: bool) -> None:
         print_line(f"{'ok ' if finding.well else 'NOT'} {finding.what:<13} {finding.says}")
 
 
-async def _findings(at: str, broker: str | None, workers: int) -> AsyncIterator[Finding]:
-    yield Finding(what="packages", well=True, says=_packages())
+async def _findings(at: str, broker: str | None, workers: int) -> AsyncIterator[DoctorCheck]:
+    yield DoctorCheck(what="packages", well=True, says=_packages())
     address = locate(at)
     runs: set[str] = set()
     async for finding in _cluster(address, workers, runs) if address.administered else _embedded(at, runs):
@@ -113,7 +113,7 @@ def _packages() -> str:
     return ", ".join(found)
 
 
-async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncIterator[Finding]:
+async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncIterator[DoctorCheck]:
     from triggerstream import bootstrap
     from triggerstream.engine.operations.administration import Severity
 
@@ -122,7 +122,7 @@ async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncItera
         administration = bootstrap.administration(address)
         reached = await administration.reach()
         brokers = "1 broker" if reached.brokers == 1 else f"{reached.brokers} brokers"
-        yield Finding(
+        yield DoctorCheck(
             what="Kafka", well=True, says=f"{administration.servers}: cluster {reached.cluster}, {brokers}"
         )
         findings = await administration.check_topics()
@@ -130,19 +130,19 @@ async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncItera
         for finding in findings:
             error = finding.severity is Severity.ERROR
             broken = broken or error
-            yield Finding(what="topics", well=not error, says=str(finding))
+            yield DoctorCheck(what="topics", well=not error, says=str(finding))
         if broken:
             return
         count = await administration.partitions()
         async for one in administration.unusable_checkpoints():
             broken = True
-            yield Finding(what="checkpoints", well=False, says=one)
+            yield DoctorCheck(what="checkpoints", well=False, says=one)
         if broken:
             return
         if not findings:
-            yield Finding(what="topics", well=True, says=f"as they must be, {count} partitions")
+            yield DoctorCheck(what="topics", well=True, says=f"as they must be, {count} partitions")
     except TriggerstreamError as exc:
-        yield Finding(what="Kafka", well=False, says=str(exc))
+        yield DoctorCheck(what="Kafka", well=False, says=str(exc))
         return
     reader = bootstrap.reader(address)
     apply = advice.apply_first_file(str(address), kafka=True)
@@ -158,18 +158,18 @@ async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncItera
                 async for part in parts:
                     yield part
             except TriggerstreamError as exc:
-                yield Finding(what=what, well=False, says=str(exc))
+                yield DoctorCheck(what=what, well=False, says=str(exc))
     finally:
         await reader.close()
 
 
-async def _transactions(administration: Administration) -> AsyncIterator[Finding]:
+async def _transactions(administration: Administration) -> AsyncIterator[DoctorCheck]:
     """Open transactions of other programs, behind which nobody can read."""
     found = await administration.blocked()
     for one in found:
         named = "" if one.producer is None else f"producer id {one.producer} (epoch {one.epoch}) has had "
         waited_s = max(time.time_ns() // 1000 - one.since_us, 0) / 1_000_000
-        yield Finding(
+        yield DoctorCheck(
             what="transactions",
             well=False,
             says=f"{one.topic}, partition {one.partition}: {named}a transaction open since offset "
@@ -177,10 +177,10 @@ async def _transactions(administration: Administration) -> AsyncIterator[Finding
             "kafka-transactions.sh can abort it",
         )
     if not found:
-        yield Finding(what="transactions", well=True, says="none is open")
+        yield DoctorCheck(what="transactions", well=True, says="none is open")
 
 
-async def _processes(administration: Administration, count: int, workers: int) -> AsyncIterator[Finding]:
+async def _processes(administration: Administration, count: int, workers: int) -> AsyncIterator[DoctorCheck]:
     """Members of the groups, those that seem to be dead, and partitions without an owner."""
     from triggerstream import bootstrap
     from triggerstream.engine.operations.processes import check_group
@@ -192,10 +192,10 @@ async def _processes(administration: Administration, count: int, workers: int) -
             answers = await asyncio.gather(*(bootstrap.knock(member.url) for member in group.members))
             knocks = {member.id: answer for member, answer in zip(group.members, answers, strict=True)}
         for one in check_group(group, partitions=count, wanted=workers if is_worker else 1, knocks=knocks):
-            yield Finding(what="workers" if is_worker else "bridge", well=one.well, says=one.says)
+            yield DoctorCheck(what="workers" if is_worker else "bridge", well=one.well, says=one.says)
 
 
-async def _handed_over(administration: Administration) -> AsyncIterator[Finding]:
+async def _handed_over(administration: Administration) -> AsyncIterator[DoctorCheck]:
     """The bridge's progress."""
     found = await administration.not_handed_over()
     says = "nothing was handed over yet" if found is None else f"at most {found.left} commands to hand over"
@@ -205,29 +205,29 @@ async def _handed_over(administration: Administration) -> AsyncIterator[Finding]
             ", and later ones are already: the Celery broker refuses a queue, or it is full; the "
             "bridge's log names the queue and the reason"
         )
-    yield Finding(what="hand-over", well=not held, says=says)
+    yield DoctorCheck(what="hand-over", well=not held, says=says)
 
 
-async def _embedded(at: str, runs: set[str]) -> AsyncIterator[Finding]:
+async def _embedded(at: str, runs: set[str]) -> AsyncIterator[DoctorCheck]:
     from triggerstream import bootstrap
 
     try:
         address = existing(at)
         reader = bootstrap.reader(address)
         try:
-            yield Finding(what="database", well=True, says=str(address))
+            yield DoctorCheck(what="database", well=True, says=str(address))
             apply = advice.apply_first_file(at, kafka=False)
             async for seen in _folded(reader, 1, address.app, runs, apply=apply):
                 yield seen
         finally:
             await reader.close()
     except TriggerstreamError as exc:
-        yield Finding(what="database", well=False, says=str(exc))
+        yield DoctorCheck(what="database", well=False, says=str(exc))
 
 
 async def _folded(
     reader: Reader, partitions: int, app: AppId, runs: set[str], *, apply: str
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[DoctorCheck]:
     """The configuration in force, how much waits to be folded, the clocks, instances and dead letters.
 
     The names of the Celery tasks that the file runs are added to ``runs``.
@@ -250,16 +250,16 @@ async def _folded(
     says = f"{lag}{' or more' if more else ''} events wait to be folded"
     if oldest_us < now_us:
         says += f", the oldest for {(now_us - oldest_us) / 1_000_000:.0f} s"
-    yield Finding(what="fold", well=True, says=says)
+    yield DoctorCheck(what="fold", well=True, says=says)
     ahead = describe_future(newest_us)
-    yield Finding(what="clocks", well=ahead is None, says=ahead or "no event arrives later than now")
+    yield DoctorCheck(what="clocks", well=ahead is None, says=ahead or "no event arrives later than now")
     view = View(reader, app=app)
     runs.update(task.run for task in (await view.rules()).current.config.tasks)
     yield await _instances(view)
     yield await _dead_letters(reader)
 
 
-async def _instances(view: View) -> Finding:
+async def _instances(view: View) -> DoctorCheck:
     """Instances that failed, and commands that no worker has reported about for five minutes."""
     silent = stuck_since(time.time_ns() // 1000 - SILENT_US, status=Status.SCHEDULED)
     failed, unheard, example = 0, 0, ""
@@ -270,30 +270,30 @@ async def _instances(view: View) -> Finding:
     says = f"{failed} failed; {unheard} without a report for more than 5 minutes"
     if unheard:
         says += f", such as one of session {example}: {advice.look_for_silent_workers()}"
-    return Finding(what="instances", well=not unheard, says=says)
+    return DoctorCheck(what="instances", well=not unheard, says=says)
 
 
-async def _dead_letters(reader: Reader) -> Finding:
+async def _dead_letters(reader: Reader) -> DoctorCheck:
     found = await reader.dead_letters(limit=_COUNTED)
     more = " or more" if len(found) == _COUNTED else ""
     says = f"{len(found)}{more}"
     if found:
         says += f", the last of them at {format_instant(found[-1].at_us)}: {advice.list_letters()}"
-    return Finding(what="dead letters", well=True, says=says)
+    return DoctorCheck(what="dead letters", well=True, says=says)
 
 
-def _configuration(hashes: set[str | None], apply: str) -> Finding:
+def _configuration(hashes: set[str | None], apply: str) -> DoctorCheck:
     if len(hashes) > 1:
         says = "partitions have different ones: a worker has not come to the newest, see `fold`"
-        return Finding(what="configuration", well=False, says=says)
+        return DoctorCheck(what="configuration", well=False, says=says)
     (found,) = hashes
     if found is None:
         says = f"no engine has one in force: {apply}; and start an engine"
-        return Finding(what="configuration", well=False, says=says)
-    return Finding(what="configuration", well=True, says=f"{found[:12]} is in force")
+        return DoctorCheck(what="configuration", well=False, says=says)
+    return DoctorCheck(what="configuration", well=True, says=f"{found[:12]} is in force")
 
 
-def _celery(broker: str, runs: Collection[str]) -> list[Finding]:
+def _celery(broker: str, runs: Collection[str]) -> list[DoctorCheck]:
     """Check the Celery broker and its workers, which must have and report the tasks of ``runs``.
 
     The URL may contain a password, so only its masked form is shown.
@@ -305,20 +305,20 @@ def _celery(broker: str, runs: Collection[str]) -> list[Finding]:
         app: Any = bootstrap.celery_app(broker)
         with app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S) as connection:
             connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
-            answers = Finding(what=what, well=True, says=f"{connection.as_uri()} answers")
+            answers = DoctorCheck(what=what, well=True, says=f"{connection.as_uri()} answers")
         heard = bootstrap.hear_celery_workers(app)
     except UsageError as exc:
-        return [Finding(what=what, well=False, says=str(exc))]
+        return [DoctorCheck(what=what, well=False, says=str(exc))]
     except Exception as exc:  # noqa: BLE001 - each transport has errors of its own, and any is the finding
-        return [Finding(what=what, well=False, says=f"does not answer: {type(exc).__name__}: {exc}")]
+        return [DoctorCheck(what=what, well=False, says=f"does not answer: {type(exc).__name__}: {exc}")]
     return [answers, *_celery_workers(heard, runs)]
 
 
-def _celery_workers(heard: Sequence[HeardWorker], runs: Collection[str]) -> Iterator[Finding]:
+def _celery_workers(heard: Sequence[HeardWorker], runs: Collection[str]) -> Iterator[DoctorCheck]:
     what = "Celery workers"
     if not heard:
         says = "none answers; one with worker_enable_remote_control=False does not, though it runs"
-        yield Finding(what=what, well=False, says=says)
+        yield DoctorCheck(what=what, well=False, says=says)
         return
     for worker in heard:
         if silent := worker.silent(runs):
@@ -326,11 +326,11 @@ def _celery_workers(heard: Sequence[HeardWorker], runs: Collection[str]) -> Iter
                 f"{worker.name} runs {', '.join(silent)} and reports no outcome: its module must call "
                 "triggerstream.celery.install(app, LOG)"
             )
-            yield Finding(what=what, well=False, says=says)
+            yield DoctorCheck(what=what, well=False, says=says)
         else:
             has = len(worker.tasks.intersection(runs))
             says = f"{worker.name} answers; it has {has} of the {len(set(runs))} tasks that the file runs"
-            yield Finding(what=what, well=True, says=says)
+            yield DoctorCheck(what=what, well=True, says=says)
     if missing := tasks_without_worker(heard, runs):
         says = f"no worker that answers has {', '.join(missing)}"
-        yield Finding(what=what, well=False, says=says)
+        yield DoctorCheck(what=what, well=False, says=says)

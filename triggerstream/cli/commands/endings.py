@@ -80,16 +80,16 @@ def _end(
     from triggerstream.engine.operations.orders import UNKNOWN_SESSION
 
     async def work() -> list[Answer]:
-        from triggerstream.engine.operations.orders import Addressed, address, give, target_in
-        from triggerstream.engine.queries.unfolded import unfolded
+        from triggerstream.engine.operations.orders import AddressedOrder, address, give, target_in
+        from triggerstream.engine.queries.unfolded import count_unfolded
 
         names = [SessionId(name) for name in dict.fromkeys(sessions)]
-        orders: list[Addressed] = []
+        orders: list[AddressedOrder] = []
         async with reading(at) as reader:
             rows = await reader.some(names)
             for session in names:
                 row = rows.get(session)
-                if row is None and not await unfolded(reader, [await reader.partition(session)]):
+                if row is None and not await count_unfolded(reader, [await reader.partition(session)]):
                     unknown.append(session)
                     continue
                 target = target_in(None if row is None else row.known())

@@ -96,7 +96,7 @@ def list_sessions(
     unheard = False
 
     async def work() -> tuple[bool, str]:
-        from triggerstream.engine.queries.unfolded import describe_unfolded, unfolded
+        from triggerstream.engine.queries.unfolded import count_unfolded, describe_unfolded
 
         nonlocal unheard
         async with viewing(at) as view:
@@ -114,7 +114,7 @@ def list_sessions(
                 )
                 if as_json:
                     json_line(to_json(found[-1]))
-            return False, "" if found else describe_unfolded(await unfolded(view.reader))
+            return False, "" if found else describe_unfolded(await count_unfolded(view.reader))
 
     more, waiting = run(work())
     if waiting:
@@ -307,10 +307,10 @@ def _end(instance: StoredInstance) -> str:
 async def _waiting(view: View, session: str) -> str:
     """Text about records not yet folded in the partition of ``session``."""
     from triggerstream.core.ids import SessionId
-    from triggerstream.engine.queries.unfolded import describe_unfolded, unfolded
+    from triggerstream.engine.queries.unfolded import count_unfolded, describe_unfolded
 
     place = await view.reader.partition(SessionId(session))
-    return describe_unfolded(await unfolded(view.reader, [place]))
+    return describe_unfolded(await count_unfolded(view.reader, [place]))
 
 
 def _unknown(session: str, waiting: str) -> NoReturn:

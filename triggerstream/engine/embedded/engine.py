@@ -21,7 +21,7 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.clock_step import CLOCK_PAUSE_S
-from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of, shelve
+from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of, unload_past
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import TOUCHES, Pace, overdue_before
@@ -263,7 +263,7 @@ class EmbeddedEngine:
         first = await self._store.commit(checkpoint, sent=self._outbox.take_sent())
         self._offset = checkpoint.offset
         if checkpoint.rules is not None:
-            self._rules = shelve(checkpoint.rules, self._processor.configurations)
+            self._rules = unload_past(checkpoint.rules, self._processor.configurations)
             self._begin_scan()
             self._configured.set()
         if checkpoint.decided:

@@ -22,7 +22,7 @@ TAKEN = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
+class HandOverProgress:
     """Progress of a partition: all below ``position`` is done, and all below ``upto`` except ``open``."""
 
     position: int
@@ -36,7 +36,7 @@ class PartitionProgress:
     ``resumed``: the progress that was committed last. Commands that it includes are not repeated.
     """
 
-    def __init__(self, partition: int, offset: int, resumed: Reached | None = None) -> None:
+    def __init__(self, partition: int, offset: int, resumed: HandOverProgress | None = None) -> None:
         self.partition = partition
         self.next = offset
         self.committed = offset
@@ -73,15 +73,15 @@ class PartitionProgress:
         """True if commands that an earlier owner has done are still ahead."""
         return self.next < self._known_upto
 
-    def reached(self) -> Reached:
+    def reached(self) -> HandOverProgress:
         """The progress now; commands above ``position`` that are done are part of it."""
         self._changed = False
         still = sorted(offset for offset in self._known_open if offset >= self.next)
-        return Reached(
+        return HandOverProgress(
             position=self.position, upto=max(self.next, self._known_upto), open=(*sorted(self._open), *still)
         )
 
-    def commit(self, reached: Reached) -> None:
+    def commit(self, reached: HandOverProgress) -> None:
         """Note that ``reached`` is committed."""
         self.committed = reached.position
         while self._uncommitted and self._uncommitted[0] < reached.position:
@@ -118,7 +118,7 @@ class PartitionProgress:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _Taken(PendingDecision):
+class _TakenCommand(PendingDecision):
     progress: PartitionProgress
     record: Record
 
@@ -131,21 +131,21 @@ class _Taken(PendingDecision):
         return {"partition": self.progress.partition, "offset": self.record.offset}
 
 
-Refuse = Callable[[Record, Decision | None, str], Awaitable[None]]
+RefusalRecorder = Callable[[Record, Decision | None, str], Awaitable[None]]
 """Records durably that a record is never handed over, with the reason; LogError: not known to be durable."""
 
 
-class HandOver:
+class PartitionHandOver:
     """Hands over commands of several partitions, in the order in which they were taken.
 
     :class:`triggerstream.engine.handover.pacing.Pacing` decides how many at once. If the log does not accept
     a refusal, it is repeated, like a hand-over that the executor does not confirm.
     """
 
-    def __init__(self, *, dispatcher: Dispatcher, clock: Clock, refuse: Refuse) -> None:
+    def __init__(self, *, dispatcher: Dispatcher, clock: Clock, refuse: RefusalRecorder) -> None:
         self._refuse = refuse
         self._number = 0
-        self._pacing: Pacing[_Taken] = Pacing(
+        self._pacing: Pacing[_TakenCommand] = Pacing(
             dispatcher=dispatcher,
             clock=clock,
             confirmed=self._confirmed,
@@ -188,7 +188,9 @@ class HandOver:
         except DecodeError as exc:
             reason = f"no command: {exc}"
         self._pacing.add(
-            _Taken(number=self._number, progress=progress, record=record, decision=decision, reason=reason)
+            _TakenCommand(
+                number=self._number, progress=progress, record=record, decision=decision, reason=reason
+            )
         )
         self._pacing.wake()
 
@@ -214,16 +216,16 @@ class HandOver:
         """
         await self._pacing.run()
 
-    def _confirmed(self, _taken: _Taken, took_s: float) -> None:
+    def _confirmed(self, _taken: _TakenCommand, took_s: float) -> None:
         self.handed_over += 1
         self.took.note(took_s)
         failpoint("bridge.published")
 
-    async def _give_up(self, taken: _Taken, reason: str) -> None:
+    async def _give_up(self, taken: _TakenCommand, reason: str) -> None:
         await self._refuse(taken.record, taken.decision, reason)
         self.refused += 1
 
-    def _ended(self, taken: _Taken, done: bool) -> None:  # noqa: FBT001 - a callback
+    def _ended(self, taken: _TakenCommand, done: bool) -> None:  # noqa: FBT001 - a callback
         if done:
             taken.progress.done(taken.record.offset)
         self.moved.set()

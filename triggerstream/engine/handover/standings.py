@@ -8,7 +8,7 @@ from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.commands import Decision, Revoke
 from triggerstream.core.ids import CommandId
 from triggerstream.core.projections import SilentCommand
-from triggerstream.engine.handover.partitions import TAKEN, Reached
+from triggerstream.engine.handover.partitions import TAKEN, HandOverProgress
 
 MOST_READ = 10_000
 """The most commands that are read for one question: some MiB."""
@@ -21,7 +21,7 @@ class UnconfirmedCommands:
     ``to_end`` is set by the caller: no later command exists.
     """
 
-    reached: Reached
+    reached: HandOverProgress
     to_end: bool = False
     _offsets: dict[tuple[CommandId, int], int] = field(default_factory=dict)
     _count: int = 0

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-Start: TypeAlias = "Literal['earliest', 'latest'] | int"
+FirstOffset: TypeAlias = "Literal['earliest', 'latest'] | int"
 """The start of a bridge in partitions for which its group has no usable offset."""

@@ -32,7 +32,7 @@ LOOP_S = 60.0
 changelog, keeps it busy for some seconds at most."""
 AWAY_S = 15.0
 """Time without an answer of any broker after which they count as away. Heartbeats bring one every 3 s."""
-STUCK_S = 300.0
+STUCK_PROGRESS_S = 300.0
 SILENT_S = 60.0
 """Time without an answer of any broker after which a process ends and is restarted, so that it reads
 certificates and passwords and resolves names again. A restarting broker is back earlier."""
@@ -130,7 +130,7 @@ class PublishedHealth:
     and the brokers answer.
     """
 
-    stuck_s: float = STUCK_S
+    stuck_s: float = STUCK_PROGRESS_S
     now: Callable[[], float] = time.monotonic
     snapshot: HealthSnapshot = field(default_factory=HealthSnapshot)
     stuck: tuple[int, ...] = ()

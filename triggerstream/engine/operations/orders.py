@@ -48,7 +48,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Addressed:
+class AddressedOrder:
     """An order and the session it is for."""
 
     session: SessionId
@@ -85,7 +85,7 @@ class Answer:
     later. ``applied`` None: not folded, or not known; ``reason`` then says why, if there is anything to say.
     """
 
-    to: Addressed
+    to: AddressedOrder
     position: LogPosition
     folded: bool
     applied: bool | None
@@ -94,7 +94,7 @@ class Answer:
     clone: str | None = None
 
 
-Given: TypeAlias = tuple[Addressed, LogPosition]
+Given: TypeAlias = tuple[AddressedOrder, LogPosition]
 """An order that is in the log, and its position."""
 
 
@@ -146,17 +146,17 @@ def _instance_in(state: SessionState, instance: InstanceId) -> Instance | None:
     return None if record is None else record.find(number)
 
 
-def address(session: SessionId, order: Order | Close | Erase, target: Target) -> Addressed:
+def address(session: SessionId, order: Order | Close | Erase, target: Target) -> AddressedOrder:
     """``order`` for ``target``: it is refused if the session's generation or the attempt has changed."""
     if isinstance(order, Close | Erase):
-        return Addressed(session=session, order=structs.replace(order, generation=target.generation))
+        return AddressedOrder(session=session, order=structs.replace(order, generation=target.generation))
     order = structs.replace(order, generation=target.instances_generation)
     if isinstance(order, Resend):
         order = structs.replace(order, attempt=target.attempt)
-    return Addressed(session=session, order=order)
+    return AddressedOrder(session=session, order=order)
 
 
-def order_record(to: Addressed) -> NewRecord:
+def order_record(to: AddressedOrder) -> NewRecord:
     """The event of an order, with an id of its own.
 
     Raises:
@@ -167,7 +167,7 @@ def order_record(to: Addressed) -> NewRecord:
     return NewRecord(key=key, value=value)
 
 
-async def append_orders(log: Log, reader: Reader, orders: Sequence[Addressed]) -> list[LogPosition]:
+async def append_orders(log: Log, reader: Reader, orders: Sequence[AddressedOrder]) -> list[LogPosition]:
     """Append ``orders``; their positions, in their order.
 
     Raises:
@@ -187,7 +187,7 @@ def _value_of(record: Record) -> bytes | None:
     return record.value
 
 
-async def give(log: Log, reader: Reader, orders: Sequence[Addressed], *, wait_s: float) -> list[Answer]:
+async def give(log: Log, reader: Reader, orders: Sequence[AddressedOrder], *, wait_s: float) -> list[Answer]:
     """Append ``orders`` and wait until they are folded, at most ``wait_s``; the answers in their order.
 
     Raises:
@@ -228,7 +228,7 @@ async def _reach(source: SessionSource, position: LogPosition, deadline: float) 
         return str(exc)
 
 
-def _unfolded(to: Addressed, position: LogPosition, *, reason: str | None = None) -> Answer:
+def _unfolded(to: AddressedOrder, position: LogPosition, *, reason: str | None = None) -> Answer:
     return Answer(to=to, position=position, folded=False, applied=None, reason=reason)
 
 
@@ -255,11 +255,14 @@ async def _folded(source: SessionSource, given: Sequence[Given]) -> list[Answer]
 
 
 def _answer(
-    to: Addressed, position: LogPosition, after: SessionAfter | str | None, buried: str | None
+    to: AddressedOrder,
+    position: LogPosition,
+    after: SessionAfter | str | None,
+    dead_letter_reason: str | None,
 ) -> Answer:
     if isinstance(after, str):
         return Answer(to=to, position=position, folded=True, applied=None, reason=after)
-    applied, reason = _outcome(to, after, buried)
+    applied, reason = _outcome(to, after, dead_letter_reason)
     return Answer(
         to=to,
         position=position,
@@ -271,12 +274,14 @@ def _answer(
     )
 
 
-def _outcome(to: Addressed, after: SessionAfter | None, buried: str | None) -> tuple[bool | None, str | None]:
-    """The outcome of a folded order: whether it applied, and why not; ``buried``: it is a dead letter."""
+def _outcome(
+    to: AddressedOrder, after: SessionAfter | None, dead_letter_reason: str | None
+) -> tuple[bool | None, str | None]:
+    """The outcome of a folded order: whether it applied, and why not. A reason: it is a dead letter."""
     if after is not None and after.listed:
         return after.refusal is None, after.refusal
-    if buried is not None:
-        return False, buried
+    if dead_letter_reason is not None:
+        return False, dead_letter_reason
     if after is None:
         return False, UNKNOWN_SESSION
     if isinstance(to.order, Erase) and to.order.generation is not None:
@@ -307,7 +312,9 @@ class ReaderSource:
         return found
 
 
-def _after_row(row: SessionRow | None, to: Addressed, position: LogPosition) -> SessionAfter | str | None:
+def _after_row(
+    row: SessionRow | None, to: AddressedOrder, position: LogPosition
+) -> SessionAfter | str | None:
     if row is None:
         return None
     try:

@@ -31,10 +31,10 @@ class PartitionConfigurations:
         """The changes that make the history of ``rules`` durable; empty if it is."""
         return history_entries(rules, self.history)
 
-    def shelve(self, durable: Rules) -> None:
+    def unload_past(self, durable: Rules) -> None:
         """Drop parsed past configurations whose text is in the store, from where they can be read again."""
         self.history = stored_history(durable, self.stored, self.cache)
-        self.rules = self.rules.shelve(
+        self.rules = self.rules.unload_past(
             lambda applied: configuration_reader(self.stored, self.cache, applied.hash),
             below=durable.current.offset + 1,
         )

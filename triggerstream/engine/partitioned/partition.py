@@ -34,7 +34,7 @@ from triggerstream.engine.partitioned.ports import Appender, Ledger, StateStore
 from triggerstream.engine.partitioned.scans import SessionScans
 from triggerstream.engine.partitioned.states import PartitionStates
 from triggerstream.engine.partitioned.takeover import Recovery, TakenOver, take_over
-from triggerstream.engine.partitioned.timing import Timing
+from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.partitioned.writer import CheckpointWriter
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import PART_BYTES, Processor
@@ -65,7 +65,7 @@ class PartitionPhase(Enum):
 
 
 @dataclass(slots=True)
-class _Taken:
+class _TakenBatch:
     """The rest of a batch, not folded yet; with ``lost``, the dead letter of a range before ``end``."""
 
     records: Sequence[Record]
@@ -110,7 +110,7 @@ class Partition:
     process."""
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
     """Semaphore held while a transaction is open; shared by all partitions of a process."""
-    timing: Timing = field(default_factory=Timing)
+    timing: PartitionTiming = field(default_factory=PartitionTiming)
     address: str = advice.ANY_APP
     """The address of the app for ``--at``."""
     phase: PartitionPhase = PartitionPhase.OPENING
@@ -126,7 +126,7 @@ class Partition:
     """Batches between intake and durable."""
     _position: int = 0
     """The log's position after the last batch; beyond ``next`` where control records follow."""
-    _batches: deque[_Taken] = field(default_factory=deque)
+    _batches: deque[_TakenBatch] = field(default_factory=deque)
     """Batches that are not folded yet, or not wholly, because what is folded has too many bytes."""
     _waiting: list[_Folded] = field(default_factory=list)
     _held: int = 0
@@ -294,7 +294,7 @@ class Partition:
                 )
                 return
             self._position = max(self._position, end)
-        self._batches.append(_Taken(records))
+        self._batches.append(_TakenBatch(records))
         self._fold_on()
 
     def pass_over(self, span: tuple[int, int], *, first: int, reason: str) -> None:
@@ -319,7 +319,7 @@ class Partition:
         )
         letter = DeadLetter(record=lost, reason=f"lost: {reason}", last=end - 1)
         self._position = max(self._position, end)
-        self._batches.append(_Taken((), letter, end))
+        self._batches.append(_TakenBatch((), letter, end))
         self._fold_on()
 
     def _fold_on(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class PartitionTiming:
     """Limits and intervals of a partition.
 
     ``silence_s``: the process ends if no broker has answered a checkpoint, fence or append for this time.

@@ -27,7 +27,7 @@ from triggerstream.wire.marks import RESERVED, check_version
 VERSIONS_KEY = RESERVED + b"versions"
 TEXT_PREFIX = RESERVED + b"text:"
 FORMER_KEY = RESERVED + b"configurations"
-VERSION = 1
+VERSIONS_FORMAT = 1
 MOST_IN_RECORD = 4_096
 """Versions in one record: some 600 KiB."""
 
@@ -70,7 +70,7 @@ def read_history(get: Get, cache: ConfigurationCache) -> StoredHistory:
     more = 0
     while value is not None:
         fields = as_object(loads(value), "")
-        check_version(integer(fields, "version", minimum=1), known=VERSION)
+        check_version(integer(fields, "version", minimum=1), known=VERSIONS_FORMAT)
         items = fields.get("versions")
         if not isinstance(items, list):
             raise DecodeError("/versions: must be an array")
@@ -180,7 +180,7 @@ def _encode(versions: list[AppliedConfiguration | PastConfiguration]) -> bytes:
         }
         for one in versions
     ]
-    return dumps({"version": VERSION, "versions": [*items]})
+    return dumps({"version": VERSIONS_FORMAT, "versions": [*items]})
 
 
 def _text(get: Get, wanted: ConfigHash) -> str:

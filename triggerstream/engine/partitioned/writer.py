@@ -22,7 +22,7 @@ from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
 from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger
 from triggerstream.engine.partitioned.states import PartitionStates
-from triggerstream.engine.partitioned.timing import Timing
+from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, encode_checkpoint, in_force
 from triggerstream.wire.records import NewRecord
 
@@ -38,7 +38,7 @@ class CheckpointWriter:
     mark: CheckpointMark
     """The mark with which the partition was taken over."""
     partitions: int
-    timing: Timing
+    timing: PartitionTiming
     _group_offset: int = 0
     """The group offset committed last; older than what is durable while its time has not come."""
     _group_offset_due: float = 0.0
@@ -78,7 +78,7 @@ class CheckpointWriter:
             self._note_group_offset(offset)
         self.states.write(entries, marks, position=position)
         if history:
-            self.configurations.shelve(rules)
+            self.configurations.unload_past(rules)
         failpoint("checkpoint.stored")
         return states
 
@@ -101,7 +101,7 @@ class CheckpointWriter:
             Commit(decided=(), states={}, dead_letters=(), marks=marks, offset=None)
         )
         self.states.write({}, marks, position=position)
-        self.configurations.shelve(rules)
+        self.configurations.unload_past(rules)
 
     def _encoded_mark(self, offset: int, rules: Rules) -> bytes:
         scanned = self.configurations.scanned

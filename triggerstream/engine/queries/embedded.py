@@ -14,7 +14,7 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed, ReaderSource, append_orders
+from triggerstream.engine.operations.orders import AddressedOrder, ReaderSource, append_orders
 from triggerstream.engine.ports import Log, Reader
 from triggerstream.engine.queries.answers import (
     DeadLettersPage,
@@ -137,7 +137,7 @@ class EmbeddedInspector:
     async def progress(self, partition: int) -> int:
         return await self._orders.progress(partition)
 
-    async def append(self, to: Addressed) -> LogPosition:
+    async def append(self, to: AddressedOrder) -> LogPosition:
         (position,) = await append_orders(self._log, self._reader, [to])
         return position
 

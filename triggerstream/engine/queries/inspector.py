@@ -21,7 +21,14 @@ from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import NoEffect
 from triggerstream.core.tasks import AppliedConfiguration, Rules
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed, Answer, Given, SessionAfter, Target, outcomes
+from triggerstream.engine.operations.orders import (
+    AddressedOrder,
+    Answer,
+    Given,
+    SessionAfter,
+    Target,
+    outcomes,
+)
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.answers import (
     DeadLettersPage,
@@ -93,7 +100,7 @@ class Inspector(Protocol):
             ElsewhereError: another process has it.
         """
 
-    async def append(self, to: Addressed) -> LogPosition:
+    async def append(self, to: AddressedOrder) -> LogPosition:
         """Append an order and return its position. It is durable when this returns, and not folded yet.
 
         Raises:
@@ -126,7 +133,7 @@ class InspectorSource:
         return {position: reason for position, reason in found if reason is not None}
 
 
-async def give_order(inspector: Inspector, to: Addressed, *, wait_s: float = ORDER_WAIT_S) -> Answer:
+async def give_order(inspector: Inspector, to: AddressedOrder, *, wait_s: float = ORDER_WAIT_S) -> Answer:
     """Append an order and wait until it is folded, at most ``wait_s``; its outcome.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from triggerstream.engine.ports import Reader
 
 
-async def unfolded(reader: Reader, partitions: Iterable[int] | None = None) -> Mapping[int, int]:
+async def count_unfolded(reader: Reader, partitions: Iterable[int] | None = None) -> Mapping[int, int]:
     """Number of offsets not folded yet, for each partition that has a record among them.
 
     ``partitions``: None means all. Transaction markers have offsets too, so the number is an upper limit.

@@ -15,7 +15,7 @@ from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
 from triggerstream.engine.operations.following import LogPosition
-from triggerstream.engine.operations.orders import Addressed, ReaderSource, order_record
+from triggerstream.engine.operations.orders import AddressedOrder, ReaderSource, order_record
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Appender
@@ -59,7 +59,7 @@ class InspectedPartition:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelf:
+class _IndexedPartition:
     """An owned partition with its index."""
 
     partition: Partition
@@ -95,7 +95,7 @@ class WorkerInspector:
         self._appender = appender
         self._reader = reader
         self._orders = ReaderSource(reader)
-        self._shelves: dict[int, _Shelf] = {}
+        self._indexed: dict[int, _IndexedPartition] = {}
         self._rates = Rates()
         owner.on_durable = self.note
 
@@ -103,7 +103,7 @@ class WorkerInspector:
         """Update the indexes of the partitions until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sample())
-            tasks.create_task(keep(lambda: [(shelf.indexer, shelf.states) for shelf in self._ready()]))
+            tasks.create_task(keep(lambda: [(one.indexer, one.states) for one in self._ready()]))
 
     async def _sample(self) -> None:
         while True:
@@ -113,13 +113,13 @@ class WorkerInspector:
 
     async def close(self) -> None:
         """Close the indexes, after the partitions are closed."""
-        for number in list(self._shelves):
+        for number in list(self._indexed):
             self._let_go(number)
         await self._reader.close()
 
     def note(self, partition: Partition, sessions: Iterable[SessionId]) -> None:
         """Note that a checkpoint of ``partition`` has changed ``sessions``."""
-        self._shelf(partition).indexer.note(sessions)
+        self._indexed_partition(partition).indexer.note(sessions)
 
     # ---- what is shown ----------------------------------------------------------------------------
 
@@ -164,12 +164,12 @@ class WorkerInspector:
     async def sessions(self, query: Query) -> SessionsPage:
         parts = [
             Part(
-                states=shelf.states,
-                rules=shelf.partition.rules,
-                indexer=shelf.indexer,
-                decoder=shelf.partition.processor.decoder,
+                states=one.states,
+                rules=one.partition.rules,
+                indexer=one.indexer,
+                decoder=one.partition.processor.decoder,
             )
-            for shelf in self._ready()
+            for one in self._ready()
         ]
         page = await listing(parts, query)
         if any(one.phase is not PartitionPhase.READY for one in self._owner.partitions.values()):
@@ -185,7 +185,7 @@ class WorkerInspector:
         owned = self._owner.partitions.values()
         if owned and all(one.phase is not PartitionPhase.READY for one in owned):
             raise LogError("no partition of this worker can be read yet: ask again in a moment")
-        return next((described(shelf.partition.rules.current) for shelf in self._ready()), None)
+        return next((described(one.partition.rules.current) for one in self._ready()), None)
 
     async def dead_letters(self, *, after: int, limit: int) -> DeadLettersPage:
         """The dead letters of the whole app, oldest first."""
@@ -200,7 +200,7 @@ class WorkerInspector:
             raise ElsewhereError(partition)
         return owned.durable
 
-    async def append(self, to: Addressed) -> LogPosition:
+    async def append(self, to: AddressedOrder) -> LogPosition:
         """Append an order for a session of any worker. Returns its position."""
         record = order_record(to)
         number = partition_of(record.key or b"", self._identity.partitions)
@@ -222,32 +222,32 @@ class WorkerInspector:
             raise ElsewhereError(number)
         return partition
 
-    def _ready(self) -> Iterator[_Shelf]:
+    def _ready(self) -> Iterator[_IndexedPartition]:
         """The partitions that can be read now. Indexes of closed partitions are closed."""
         partitions = self._owner.partitions
-        for number in [number for number in self._shelves if number not in partitions]:
-            if self._shelves[number].partition.phase is PartitionPhase.CLOSED:
+        for number in [number for number in self._indexed if number not in partitions]:
+            if self._indexed[number].partition.phase is PartitionPhase.CLOSED:
                 self._let_go(number)
         for _, partition in sorted(partitions.items()):
             if partition.phase is PartitionPhase.READY:
-                yield self._shelf(partition)
+                yield self._indexed_partition(partition)
 
-    def _shelf(self, partition: Partition) -> _Shelf:
+    def _indexed_partition(self, partition: Partition) -> _IndexedPartition:
         number = partition.number
-        shelf = self._shelves.get(number)
-        if shelf is not None and shelf.partition is partition:
-            return shelf
-        if shelf is not None:
+        one = self._indexed.get(number)
+        if one is not None and one.partition is partition:
+            return one
+        if one is not None:
             self._let_go(number)
         changed = CHANGED // self._identity.partitions
         indexer = Indexer(self._index(number), lambda: partition.rules, changed=changed)
         indexer.resume(self._stamp(partition.begun))
-        shelf = self._shelves[number] = _Shelf(partition, indexer, InspectedPartition(partition))
-        return shelf
+        one = self._indexed[number] = _IndexedPartition(partition, indexer, InspectedPartition(partition))
+        return one
 
     def _let_go(self, number: int) -> None:
-        shelf = self._shelves.pop(number)
-        shelf.indexer.close(self._stamp(shelf.partition.durable))
+        one = self._indexed.pop(number)
+        one.indexer.close(self._stamp(one.partition.durable))
 
     def _stamp(self, offset: int) -> str:
         """The position and the log at which an index equals the store."""

@@ -14,7 +14,7 @@ from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import CommandId, Json, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Decided, Stored
-from triggerstream.engine.configuration_cache import shelve
+from triggerstream.engine.configuration_cache import unload_past
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.engine.scan import Scan
@@ -121,7 +121,7 @@ class Refold:
         checkpoint = self._processor.process(self.rules, records, self._load)
         self._states.update(checkpoint.states)
         if checkpoint.rules is not None:
-            self.rules = shelve(checkpoint.rules, self._processor.configurations)
+            self.rules = unload_past(checkpoint.rules, self._processor.configurations)
         for item in checkpoint.decided:
             if isinstance(item.decision, Command):
                 self._open[item.decision.id] = item
