@@ -201,6 +201,7 @@ def test_a_released_retry_is_decided_now_and_no_second_time_when_it_was_due() ->
     ]
     assert story.commands[-1].decided_us == START_US + 11 * SECOND
     assert (story.instance("t#1").note, story.instance("t#1").retries) == ("it is back (ann)", 1)
+    assert story.notes()[-1][1] == "t#1 released: it is back (ann)"
     assert story.timer(at=8000) == []
     assert story.statuses() == {"t#0": "replayed", "t#1": "scheduled"}
 

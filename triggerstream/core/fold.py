@@ -650,13 +650,10 @@ class _Fold(Deciding):
         if instance.status not in applicable_statuses(release):
             says = f"{release.instance} is {instance.status}: only a delayed or held one is released"
             return self._refuse(Refused(Why.WRONG_STATUS, says))
-        task = self.config.by_name.get(name)
-        if task is None:
-            says = f"{release.instance} cannot be released: {Why.TASK_REMOVED}"
-            return self._refuse(Refused(Why.TASK_REMOVED, says))
         instance = self._edit(name, instance)
         instance.note = _join_reason_and_author(release.reason, release.by)
-        self._decide(task, instance, self.state.clock_us)
+        # A file without the task would have cancelled an instance that waits.
+        self._decide(self.config.by_name[name], instance, self.state.clock_us)
         return _applied(f"{release.instance} released", instance.note)
 
     def _close(self, close: Close) -> Effect:
