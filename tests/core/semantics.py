@@ -380,7 +380,7 @@ def cell(row: Row, status: Status) -> Cell:
     became = "gone" if now is None else now.status.value
     effect, note = _note(story, offset)
     commands = [
-        f"{name} +{decision.attempt}" if isinstance(decision, Command) and decision.attempt else name
+        f"{name} attempt {decision.attempt}" if isinstance(decision, Command) and decision.attempt else name
         for name, decision in zip(names(decisions), decisions, strict=True)
     ]
     others = [
