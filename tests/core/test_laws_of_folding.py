@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from random import Random
+from typing import get_args
 
 import pytest
 from hypothesis import assume, given
@@ -16,6 +17,8 @@ from tests.core.strategies import (
     BUSY,
     CHANGING,
     ENDINGS,
+    ORDERS,
+    OUTCOMES,
     SECOND,
     SESSIONS,
     SMALL,
@@ -33,7 +36,7 @@ from tests.core.strategies import (
 )
 from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.commands import Command, Decision, Revoke
-from triggerstream.core.events import Event, Finished, Skip, Timer, Touch, Trigger
+from triggerstream.core.events import Body, Event, Finished, Order, Outcome, Skip, Timer, Touch, Trigger
 from triggerstream.core.fold import migrate, needs_touch, next_due, step
 from triggerstream.core.ids import (
     CommandId,
@@ -58,6 +61,14 @@ EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply", "apply")
 FINISHING = ("fire",) * 6 + ("finished",) * 6 + ("failed", "failed", "skip", "skip", "retried", "replay")
 """Many outcomes that have a trigger follow."""
 SIZES = wire.EncodedSizes()
+
+
+def test_the_laws_know_every_outcome_and_order() -> None:
+    assert {one.__name__.lower() for one in get_args(Outcome)} == set(OUTCOMES)
+    assert {one.__name__.lower() for one in get_args(Order)} == set(ORDERS)
+    assert {one.__name__.lower() for one in get_args(Body)} <= {"trigger", *EVERYTHING}
+
+
 FAR_US = 10_000_000 * SECOND
 
 
