@@ -46,6 +46,8 @@ HARMLESS = {
     "look_for_bridge": "`doctor` changes nothing; a person has to write the broker's address",
     "look_for_workers": "`doctor` changes nothing; a person has to write the broker's address",
     "look_for_silent_workers": "`sessions explain` changes nothing; a person has to write the session's id",
+    "accept_clock": "starts `dev` with its file; events that are kept stay, later ones get the clock's time",
+    "release_instance": "an order, which the log keeps; it is refused for an instance that does not wait",
     "replay_instance": "an order, which the log keeps; it is refused for an instance that has not failed",
 }
 """Advice that takes nothing from anybody when it is followed, and why. All other advice has a scenario."""
@@ -84,7 +86,9 @@ def names() -> set[str]:
     return {
         name
         for name, function in found
-        if function.__module__ == advice.__name__ and not name.startswith("_")
+        if function.__module__ == advice.__name__
+        and not name.startswith("_")
+        and inspect.signature(function).return_annotation == "str"
     }
 
 

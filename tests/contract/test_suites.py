@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "triggerstream"
 
 NOT_SHARED = {
+    "ClockWatch",  # of a database: one adapter, which tests/adapters/test_sqlite_clock.py uses
     "Administration",  # of an app in Kafka: one adapter, which tests/cli uses
     "HandOverProcess",  # one adapter: the bridge, which tests/adapters/kafka uses
     "Waiting",  # commands of the engines, for the code that both of them share

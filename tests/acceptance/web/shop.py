@@ -23,7 +23,7 @@ app.conf.update(
 install(app)
 
 
-@app.task(name="shop.charge")
+@app.task(name="shop.charge", shared=False)
 def charge(ordered: dict[str, Any], confirmed: dict[str, Any]) -> dict[str, Any]:
     """Charge what was ordered."""
     if Path(os.environ[CLOSED_VARIABLE]).exists():
@@ -31,7 +31,7 @@ def charge(ordered: dict[str, Any], confirmed: dict[str, Any]) -> dict[str, Any]
     return {"charged": ordered.get("amount", 0)}
 
 
-@app.task(name="shop.ship")
+@app.task(name="shop.ship", shared=False)
 def ship(**_triggers: dict[str, Any]) -> dict[str, Any]:
     """Ship what is paid for."""
     return {"parcel": 1}
