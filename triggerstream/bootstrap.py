@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.handover_process import HandOverProcess
     from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.operations.administration import Administration, TopicFinding
-    from triggerstream.engine.operations.executors import HeardWorker
+    from triggerstream.engine.operations.executor_workers import HeardWorker
     from triggerstream.engine.operations.processes import Knock
     from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
@@ -167,7 +167,7 @@ async def archives(
     parsed = _parsed(address)
     if isinstance(parsed, KafkaAddress):
         connection = kafka(parsed)
-        from triggerstream.adapters.kafka.archives import archives_of
+        from triggerstream.adapters.kafka.partition_archives import archives_of
 
         return await archives_of(connection, parsed.app, to_rebuild=to_rebuild, partitions=partitions)
     from triggerstream.adapters.sqlite.replay import SqliteArchive
@@ -186,9 +186,9 @@ async def find_misplaced(address: str | Address, *, partitions: int | None = Non
     if not isinstance(parsed, KafkaAddress):
         return None
     connection = kafka(parsed)
-    from triggerstream.adapters.kafka import archives
+    from triggerstream.adapters.kafka import partition_archives
 
-    return await archives.find_misplaced(connection, parsed.app, partitions=partitions)
+    return await partition_archives.find_misplaced(connection, parsed.app, partitions=partitions)
 
 
 async def added_logs(address: str | Address, *, partitions: int | None = None) -> Mapping[int, RecordReader]:
@@ -202,7 +202,7 @@ async def added_logs(address: str | Address, *, partitions: int | None = None) -
     if not isinstance(parsed, KafkaAddress) or partitions is not None:
         return {}
     connection = kafka(parsed)
-    from triggerstream.adapters.kafka.archives import added_partitions
+    from triggerstream.adapters.kafka.partition_archives import added_partitions
 
     return await added_partitions(connection, parsed.app)
 
@@ -402,7 +402,7 @@ def check_celery_broker(url: str | None) -> None:
     Raises:
         UsageError: it is not; the message names the extra that brings it.
     """
-    from triggerstream.adapters.celery.transports import check_transport
+    from triggerstream.adapters.celery.broker_packages import check_transport
 
     check_transport(url)
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from tests.cli.conftest import Cli
 from tests.support.engines import RunningEngine
 from triggerstream import cli as commands
+from triggerstream.cli.console_log import ConsoleFormatter
 from triggerstream.cli.dev.output import LogLines, PlainOutput
-from triggerstream.cli.logs import ConsoleFormatter
 from triggerstream.core.events import Failed, Trigger
 from triggerstream.core.ids import InstanceId, JsonObject, TriggerName
 from triggerstream.core.printable import escape

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
+from triggerstream.cli.console_log import console_handler
 from triggerstream.cli.dev.output import LogLines
-from triggerstream.cli.logs import console_handler
 from triggerstream.engine.process_output import write_process_line
 from triggerstream.loglines import line_head
 

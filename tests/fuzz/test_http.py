@@ -1,7 +1,7 @@
 """A fuzzer of raw HTTP at every door, over real sockets: no bare 500, no hang, and alive at the end.
 
-Beside the three doors of :mod:`tests.web.test_connections` there are the two sockets of a supervisor, which
-answers at them while there is no child.
+Beside the three doors of :mod:`tests.web.test_http_connections` there are the two sockets of a supervisor,
+which answers at them while there is no child.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Self
 
 from tests.fuzz.harness import INPUTS, Fuzzer, Parser, fuzz, mutate_bytes
 from tests.support.supervisor_door import supervisor_door
-from tests.web.test_connections import DOORS as SERVED
-from tests.web.test_connections import PATHS, WRONG, door, request
+from tests.web.test_http_connections import DOORS as SERVED
+from tests.web.test_http_connections import PATHS, WRONG, door, request
 from triggerstream.supervision import answers as supervisor_answers
 from triggerstream.supervision.channel import PROBES
-from triggerstream.web import answers, connections, intake
+from triggerstream.web import answers, http_connections, intake
 
 SUPERVISED = {"supervisor, web": "web", "supervisor, probes": PROBES}
 DOORS = [*SERVED, *SUPERVISED]
@@ -259,7 +259,7 @@ PARSERS = (
         ),
     ),
     Parser(
-        module=connections,
+        module=http_connections,
         functions=frozenset({"_wrong_in", "_path_in", "HttpConnection.eof_received"}),
     ),
     Parser(module=answers, functions=frozenset({"body_of", "form_of", "refusal", "is_for_programs"})),

@@ -18,9 +18,9 @@ from triggerstream.adapters.faust.recovery import TakeOver
 from triggerstream.adapters.faust.transport import Consumer
 from triggerstream.adapters.kafka import bridge
 from triggerstream.cli import main
-from triggerstream.engine.handover.partitions import PartitionHandOver
+from triggerstream.engine.handover.shared_log import PartitionHandOver
 from triggerstream.engine.partitioned.partition import Partition
-from triggerstream.engine.partitioned.scans import SessionScans
+from triggerstream.engine.partitioned.session_scans import SessionScans
 from triggerstream.engine.queries import worker
 from triggerstream.engine.timers.service import TimerService
 from triggerstream.web import serving

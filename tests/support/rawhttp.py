@@ -14,7 +14,7 @@ from aiohttp import web
 
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.answers import refusal
-from triggerstream.web.connections import ConnectionLimits, RefusalFactory
+from triggerstream.web.http_connections import ConnectionLimits, RefusalFactory
 from triggerstream.web.serving import Server, listening_socket
 
 ANSWERED_S = 60.0

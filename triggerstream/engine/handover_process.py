@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from triggerstream.engine.handover.partitions import PartitionHandOver
-from triggerstream.engine.handover.start import FirstOffset
+from triggerstream.engine.handover.first_offset import FirstOffset
+from triggerstream.engine.handover.shared_log import PartitionHandOver
 from triggerstream.engine.health.liveness import HealthSnapshot
 
 

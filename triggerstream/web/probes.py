@@ -21,7 +21,7 @@ from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.supervision.channel import PROBES
 from triggerstream.supervision.child import Supervision
 from triggerstream.web.answers import json_refusal
-from triggerstream.web.connections import ConnectionLimits
+from triggerstream.web.http_connections import ConnectionLimits
 from triggerstream.web.serving import Server, listening_socket, url_of
 
 BOUNDS = ConnectionLimits(connections=16, requests=8, body_bytes=1024)

@@ -14,7 +14,7 @@ from yarl import URL
 from triggerstream.engine.background import Background
 from triggerstream.supervision.answers import HEADERS
 from triggerstream.web.answers import refusal
-from triggerstream.web.connections import BoundedServer, ConnectionLimits, RefusalFactory
+from triggerstream.web.http_connections import BoundedServer, ConnectionLimits, RefusalFactory
 
 if sys.platform != "win32":
     import resource

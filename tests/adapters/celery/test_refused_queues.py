@@ -23,7 +23,7 @@ from triggerstream.adapters.celery.refusal import RefusalScope, refusal_of
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import DestinationError, DispatchError, UndispatchableError
-from triggerstream.engine.handover.partitions import PartitionHandOver, PartitionProgress
+from triggerstream.engine.handover.shared_log import PartitionHandOver, PartitionProgress
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 

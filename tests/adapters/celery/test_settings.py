@@ -10,7 +10,7 @@ from celery import Celery
 
 from tests.adapters.celery.conftest import MODULE, Farm, command
 from tests.support.processes import CeleryWorker
-from triggerstream.adapters.celery.checks import could_lose, doubtful, unsafe_always
+from triggerstream.adapters.celery.settings_checks import could_lose, doubtful, unsafe_always
 from triggerstream.celery import install
 from triggerstream.core.errors import UsageError
 

@@ -16,7 +16,7 @@ from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.topics import Topics, bridge_group
 from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.answers import HandOver, HandOverState
-from triggerstream.engine.handover.partitions import HandOverProgress
+from triggerstream.engine.handover.shared_log import HandOverProgress
 from triggerstream.engine.queries.view import View
 
 pytestmark = pytest.mark.kafka

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triggerstream.adapters.kafka.progress import TEXT_CHARS, metadata_of, reached_in, topic_in
-from triggerstream.engine.handover.partitions import HandOverProgress
+from triggerstream.engine.handover.shared_log import HandOverProgress
 
 TOPIC = "k3yC7WwYQ0iM7p3sZ1o8bQ"
 

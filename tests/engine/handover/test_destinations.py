@@ -20,7 +20,7 @@ from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.handover import destinations
 from triggerstream.engine.handover.destinations import GIVE_UP_AFTER_S, WAITING, RefusedDestination
 from triggerstream.engine.handover.outbox import Outbox
-from triggerstream.engine.handover.partitions import HandOverProgress, PartitionHandOver, PartitionProgress
+from triggerstream.engine.handover.shared_log import HandOverProgress, PartitionHandOver, PartitionProgress
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from triggerstream.engine.operations.administration import GroupMember, GroupOfMembers
-from triggerstream.engine.operations.executors import HeardWorker, tasks_without_worker
+from triggerstream.engine.operations.executor_workers import HeardWorker, tasks_without_worker
 from triggerstream.engine.operations.processes import Knock, check_group
 
 

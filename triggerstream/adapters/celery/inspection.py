@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from triggerstream.adapters.celery.worker import REPORTS
-from triggerstream.engine.operations.executors import HeardWorker
+from triggerstream.engine.operations.executor_workers import HeardWorker
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.app.trace import task_has_custom
 
-from triggerstream.adapters.celery.checks import own_tasks
+from triggerstream.adapters.celery.settings_checks import own_tasks
 from triggerstream.adapters.celery.task import TriggerTask
 from triggerstream.core.tasks import Task as FileTask
 from triggerstream.wire.tasksfile.executor import Parameters

@@ -17,7 +17,6 @@ from celery.exceptions import Reject
 from celery.utils.imports import symbol_by_name
 
 from triggerstream import variables
-from triggerstream.adapters.celery.checks import could_lose, doubtful, own_tasks, unsafe_always
 from triggerstream.adapters.celery.delivery import delivery_of
 from triggerstream.adapters.celery.execution import Execution, handled
 from triggerstream.adapters.celery.guards import Guard
@@ -25,6 +24,7 @@ from triggerstream.adapters.celery.redelivery import Redelivery, hand_back_step
 from triggerstream.adapters.celery.reporting import Reporter
 from triggerstream.adapters.celery.republish import Republisher
 from triggerstream.adapters.celery.request import report_rejected, reporting_request
+from triggerstream.adapters.celery.settings_checks import could_lose, doubtful, own_tasks, unsafe_always
 from triggerstream.adapters.celery.task import TriggerTask, accepted_kwargs
 from triggerstream.adapters.celery.tracebacks import show_user_tracebacks
 from triggerstream.core.errors import TriggerstreamError, UsageError

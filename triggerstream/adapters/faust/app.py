@@ -12,7 +12,7 @@ import faust
 from faust.types import TP, StreamT
 
 from triggerstream.adapters.faust.assignor import PartitionAssignor
-from triggerstream.adapters.faust.partitions import PartitionFactory
+from triggerstream.adapters.faust.partition_factory import PartitionFactory
 from triggerstream.adapters.faust.recovery import TableManager
 from triggerstream.adapters.faust.settings import WorkerSettings, faust_settings
 from triggerstream.adapters.faust.table import TABLE, Router, SessionTable

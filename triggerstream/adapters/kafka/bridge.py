@@ -36,9 +36,9 @@ from triggerstream.engine.background import Background
 from triggerstream.engine.checkpoint import LostRange, dead_letter_of
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.handover.destinations import NAMED
+from triggerstream.engine.handover.first_offset import FirstOffset
 from triggerstream.engine.handover.pacing import not_dispatchable
-from triggerstream.engine.handover.partitions import TAKEN, PartitionHandOver, PartitionProgress
-from triggerstream.engine.handover.start import FirstOffset
+from triggerstream.engine.handover.shared_log import TAKEN, PartitionHandOver, PartitionProgress
 from triggerstream.engine.health.liveness import BridgeFigures, HealthSnapshot, PartitionHealth, Phase
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.loglimit import RecurringLines

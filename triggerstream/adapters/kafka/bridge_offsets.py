@@ -19,8 +19,8 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group,
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.handover.partitions import HandOverProgress, PartitionProgress
-from triggerstream.engine.handover.start import FirstOffset
+from triggerstream.engine.handover.first_offset import FirstOffset
+from triggerstream.engine.handover.shared_log import HandOverProgress, PartitionProgress
 from triggerstream.engine.loglimit import RecurringLines
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from aiokafka.errors import ProducerFenced, TopicAuthorizationFailedError, Unkno
 from triggerstream.adapters.kafka.cluster import describe, settings_of
 from triggerstream.adapters.kafka.connection import Connection, gather_all, translate_errors
 from triggerstream.adapters.kafka.layout import Layout, layout_of, placing_partitions
+from triggerstream.adapters.kafka.partition_configurations import kept_configuration, standing_configurations
 from triggerstream.adapters.kafka.records import POLL_MS
-from triggerstream.adapters.kafka.standing import kept_configuration, standing_configurations
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError, UsageError

@@ -18,7 +18,7 @@ from triggerstream.core.commands import Decision
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.core.projections import SilentCommand
-from triggerstream.engine.handover.standings import UnconfirmedCommands
+from triggerstream.engine.handover.unconfirmed_commands import UnconfirmedCommands
 from triggerstream.wire.commands import decode
 
 _ANSWER_S = 5.0

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from triggerstream.engine.handover.partitions import HandOverProgress
+from triggerstream.engine.handover.shared_log import HandOverProgress
 
 TEXT_CHARS = 3_500
 """Brokers take 4,096 bytes (`offset.metadata.max.bytes`)."""

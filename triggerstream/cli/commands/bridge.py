@@ -26,7 +26,7 @@ from triggerstream.supervision.child import Supervision
 
 if TYPE_CHECKING:
     from triggerstream.engine.checkpoint import LostRange
-    from triggerstream.engine.handover.start import FirstOffset
+    from triggerstream.engine.handover.first_offset import FirstOffset
     from triggerstream.engine.handover_process import HandOverProcess
     from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.ports import Dispatcher

@@ -22,7 +22,7 @@ from triggerstream.core.ids import AppId, JsonObject
 from triggerstream.core.listing import failures, stuck_since
 from triggerstream.core.projections import SILENT_US
 from triggerstream.core.state import Status
-from triggerstream.engine.operations.executors import HeardWorker, tasks_without_worker
+from triggerstream.engine.operations.executor_workers import HeardWorker, tasks_without_worker
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.view import View
 from triggerstream.settings import Address, locate
@@ -232,7 +232,7 @@ async def _folded(
 
     The names of the Celery tasks that the file runs are added to ``runs``.
     """
-    from triggerstream.engine.queries.clocks import describe_future, newest_arrival_us
+    from triggerstream.engine.queries.future_arrivals import describe_future, newest_arrival_us
 
     hashes: set[str | None] = set()
     lag, more, newest_us, now_us = 0, False, 0, time.time_ns() // 1000

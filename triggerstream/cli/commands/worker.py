@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from triggerstream.cli.logs import console_handler
+from triggerstream.cli.console_log import console_handler
 from triggerstream.cli.options import (
     kafka_app_options,
     probes_options,

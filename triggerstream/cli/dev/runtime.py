@@ -30,8 +30,8 @@ from triggerstream.engine.clock_step import CLOCK_PAUSE_S
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.database_file import DATABASE
 from triggerstream.engine.ports import ClockWatch, Log, Reader
-from triggerstream.engine.queries.clocks import future_of_log
 from triggerstream.engine.queries.embedded import EmbeddedInspector, ReaderStates
+from triggerstream.engine.queries.future_arrivals import future_of_log
 from triggerstream.engine.queries.index import Indexer
 from triggerstream.engine.queries.view import View
 from triggerstream.settings import DEFAULT_APP, SqliteAddress

@@ -31,8 +31,8 @@ from triggerstream.engine.migration import Pace
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
 from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.engine.partitioned.ports import Appender, Ledger, StateStore
-from triggerstream.engine.partitioned.scans import SessionScans
-from triggerstream.engine.partitioned.states import PartitionStates
+from triggerstream.engine.partitioned.session_scans import SessionScans
+from triggerstream.engine.partitioned.session_states import PartitionStates
 from triggerstream.engine.partitioned.takeover import Recovery, TakenOver, take_over
 from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.partitioned.writer import CheckpointWriter

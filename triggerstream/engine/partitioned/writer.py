@@ -21,7 +21,7 @@ from triggerstream.engine.checkpoint import Checkpoint, Stored
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
 from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger
-from triggerstream.engine.partitioned.states import PartitionStates
+from triggerstream.engine.partitioned.session_states import PartitionStates
 from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, encode_checkpoint, in_force
 from triggerstream.wire.records import NewRecord

@@ -10,7 +10,7 @@ import pytest
 
 from tests.engine.partitioned.bench import Bench, BenchStore
 from triggerstream.engine import migration
-from triggerstream.engine.partitioned import scans
+from triggerstream.engine.partitioned import session_scans
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
 
 BOTH = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
@@ -44,8 +44,8 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_sessions_in_which_a_configuration_decides_something_are_touched_and_counted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scans, "_PAGE", 1)
-    monkeypatch.setattr(scans, "_LEAST_PAGE", 1)
+    monkeypatch.setattr(session_scans, "_PAGE", 1)
+    monkeypatch.setattr(session_scans, "_LEAST_PAGE", 1)
     bench.configure(BOTH)
     for session in ("r", "s"):
         bench.fire(session, "a")
@@ -67,7 +67,7 @@ async def test_sessions_in_which_a_configuration_decides_something_are_touched_a
 async def test_pages_of_a_scan_are_shorter_the_longer_the_history_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scans, "_PAGE", 60)
+    monkeypatch.setattr(session_scans, "_PAGE", 60)
     bench.configure(BOTH)
     bench.fire("s", "a")
     store = PagedStore()
@@ -108,7 +108,7 @@ def unread_header(value: bytes) -> bytes:
 async def test_sessions_that_keep_the_history_long_are_touched_once_page_by_page(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scans, "_PAGE", 2)
+    monkeypatch.setattr(session_scans, "_PAGE", 2)
     monkeypatch.setattr(migration, "MOST_VERSIONS", 3)
     bench.configure(BOTH)
     sessions = [b"p", b"q", b"r", b"s", b"t"]
@@ -138,8 +138,8 @@ async def test_sessions_that_keep_the_history_long_are_touched_once_page_by_page
 async def test_a_pass_of_touches_goes_on_where_a_new_configuration_interrupted_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scans, "_PAGE", 1)
-    monkeypatch.setattr(scans, "_LEAST_PAGE", 1)
+    monkeypatch.setattr(session_scans, "_PAGE", 1)
+    monkeypatch.setattr(session_scans, "_LEAST_PAGE", 1)
     monkeypatch.setattr(migration, "MOST_VERSIONS", 3)
     bench.configure(BOTH)
     for session in ("p", "q", "r", "s"):

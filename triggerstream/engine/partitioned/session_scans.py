@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from triggerstream.engine.migration import Pace, overdue_before
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
 from triggerstream.engine.partitioned.counters import Counters
-from triggerstream.engine.partitioned.states import FIRST, PartitionStates
+from triggerstream.engine.partitioned.session_states import FIRST, PartitionStates
 from triggerstream.engine.scan import Scan, has_met
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.engine.timers.service import TimerService

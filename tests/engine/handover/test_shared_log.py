@@ -14,7 +14,7 @@ from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.errors import DispatchError, LogError, UndispatchableError
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName, TriggerName
 from triggerstream.engine.handover.pacing import UNCONFIRMED
-from triggerstream.engine.handover.partitions import HandOverProgress, PartitionHandOver, PartitionProgress
+from triggerstream.engine.handover.shared_log import HandOverProgress, PartitionHandOver, PartitionProgress
 from triggerstream.wire.commands import encode
 from triggerstream.wire.records import Record
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from triggerstream.adapters.memory import MemoryStateStore
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.checkpoint import Stored
-from triggerstream.engine.partitioned.states import PartitionStates
+from triggerstream.engine.partitioned.session_states import PartitionStates
 from triggerstream.wire.marks import CHECKPOINT_KEY
 
 

@@ -10,8 +10,8 @@ from triggerstream.core.answers import HandOverState
 from triggerstream.core.commands import Command
 from triggerstream.core.ids import InstanceId
 from triggerstream.core.projections import SilentCommand
-from triggerstream.engine.handover.partitions import TAKEN, HandOverProgress
-from triggerstream.engine.handover.standings import MOST_READ, UnconfirmedCommands
+from triggerstream.engine.handover.shared_log import TAKEN, HandOverProgress
+from triggerstream.engine.handover.unconfirmed_commands import MOST_READ, UnconfirmedCommands
 
 POSITION = 20
 

@@ -8,7 +8,7 @@ from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.commands import Decision, Revoke
 from triggerstream.core.ids import CommandId
 from triggerstream.core.projections import SilentCommand
-from triggerstream.engine.handover.partitions import TAKEN, HandOverProgress
+from triggerstream.engine.handover.shared_log import TAKEN, HandOverProgress
 
 MOST_READ = 10_000
 """The most commands that are read for one question: some MiB."""

@@ -22,7 +22,7 @@ from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.web.access import Access, Role
 from triggerstream.web.answers import json_refusal
-from triggerstream.web.connections import ConnectionLimits
+from triggerstream.web.http_connections import ConnectionLimits
 from triggerstream.web.metrics import bridge_registry
 from triggerstream.web.peerkey import PeerKey
 from triggerstream.web.probes import BOUNDS, probes
@@ -250,7 +250,7 @@ async def test_no_more_requests_are_handled_at_once_than_the_bound() -> None:
 
 
 async def test_who_waits_too_long_for_a_turn_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triggerstream.web.connections._BUSY_S", 0.01)
+    monkeypatch.setattr("triggerstream.web.http_connections._BUSY_S", 0.01)
     released = asyncio.Event()
 
     async def handler(_: web.Request) -> web.Response:
