@@ -866,6 +866,19 @@ def test_events_before_any_configuration_are_kept_for_the_first() -> None:
     assert NEVER_APPLIED.offset == -1
 
 
+def test_events_of_sessions_that_are_not_known_are_counted_and_settle_their_commands() -> None:
+    log = Log(tasks(t=task("a")))
+    log.fire("a", session="known")
+    log.add(encode(Finished(instance=T0, command=CommandId("one"))), session="x")
+    log.add(encode(Finished(instance=T0, command=CommandId("two"))), session="y")
+    log.add(encode(Erase()), session="x")
+    checkpoint = log.folded()
+    assert (checkpoint.unknown, checkpoint.events) == (3, 1)
+    assert checkpoint.settled == ("one", "two")
+    assert [*checkpoint.states] == ["known"]
+    assert checkpoint.dead_letters == ()
+
+
 # ---- re-homing ----------------------------------------------------------------------------------
 
 
