@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from tests.contract.places import KAFKA, MemoryPlace, Place, place_of
-from tests.core.strategies import APP, BUSY, ENDINGS, SMALL, History, configurations, histories
+from tests.core.strategies import APP, BUSY, ENDINGS, SMALL, History, configurations, histories, rules_of
 from triggerstream.adapters.memory import ManualClock, MemoryDatabase, MemoryReader
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
@@ -33,6 +33,7 @@ from triggerstream.engine.ports import Reader
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.queries.history import Unread, history
 from triggerstream.engine.replay.simulate import RefusedLine, Simulation, StrayOutcome
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.settings import DEFAULT_APP
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as wire
@@ -220,3 +221,29 @@ async def test_an_outcome_of_another_app_is_reported_as_belonging_to_no_command(
     assert reported == [StrayOutcome(line=3, session=S, instance="t#0", command=command.id)]
     assert simulated(TASKS, await exported(place.reader(), S, place.app))[1] == []
     await place.close()
+
+
+@pytest.mark.parametrize("generations", [None, (3, 4)])
+def test_a_log_that_lost_its_beginning_is_exported_from_the_generation_that_it_was_in(
+    generations: tuple[int, int] | None,
+) -> None:
+    """A duplicate does not make a closed session begin again, so the close after it is refused."""
+    first, second = generations or (None, None)
+    lost: list[tuple[Body, str | None]] = [(fire("x"), None), (Close(), None)] * 3
+    kept: list[tuple[Body, str | None]] = [
+        *((fire("a"), "1"), (Close(generation=first), None)),
+        *((fire("a"), "1"), (Close(generation=second), None)),
+    ]
+    records = [
+        Record(partition=0, offset=offset, arrival_us=1, key=b"s", value=encode(body, id=identity))
+        for offset, (body, identity) in enumerate(lost + kept)
+    ]
+    rules = rules_of(TASKS)
+    checkpoint = Processor(app=APP).process(rules, records, lambda _: None)
+    database = MemoryDatabase()
+    database.records.extend(records[len(lost) :])
+    database.sessions.update(checkpoint.states)
+    database.configurations = (ConfigurationText.of(rules.current),)
+    assert wire.decode(checkpoint.states[S].state).generation == 4
+    line = as_object(loads(asyncio.run(exported(MemoryReader(database), S, APP))[0]), "")
+    assert line["generation"] == 3

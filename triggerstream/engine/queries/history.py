@@ -6,8 +6,13 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import Body, Close, Erase, Event, Trigger
+from triggerstream.core.events import Close, Erase, Event, Trigger
+from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, JsonObject, SessionId
+from triggerstream.core.results import Folded
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.ports import Reader
 from triggerstream.wire.events import REHOMED_FROM, check_session, decode, encode
 from triggerstream.wire.instants import format_instant
@@ -39,7 +44,7 @@ async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIte
         DecodeError: ``session`` is not a valid session id.
     """
     key = check_session(session)
-    generation = await _first_generation(reader, session, key)
+    generation = await _first_generation(reader, session, key, app=app)
     async for event in _events(reader, session, key):
         if isinstance(event, Unread):
             yield event
@@ -85,7 +90,7 @@ def _read(record: Record, session: SessionId, key: bytes) -> Event | Unread | No
     return event if isinstance(event, Event) and event.session == session else None
 
 
-async def _first_generation(reader: Reader, session: SessionId, key: bytes) -> int:
+async def _first_generation(reader: Reader, session: SessionId, key: bytes, *, app: AppId) -> int:
     """The generation in which the session was before its first event in the log.
 
     It is 0 unless the log has lost its beginning. Then it is the one from which the closings and erasures in
@@ -98,29 +103,25 @@ async def _first_generation(reader: Reader, session: SessionId, key: bytes) -> i
     state = row.known()
     if not state.generation:
         return 0
-    bodies = [
-        event.body
+    own = [
+        event
         async for event in _events(reader, session, key)
         if isinstance(event, Event) and event.offset <= state.offset
     ]
-    endings = sum(isinstance(body, Close | Erase) for body in bodies)
+    applied = await reader.configurations(partition=await reader.partition(session))
+    rules = rules_of(app, applied, ConfigurationCache())
+    endings = sum(isinstance(event.body, Close | Erase) for event in own)
     for generation in range(max(state.generation - endings, 0), state.generation):
-        if _generation_after(bodies, generation) == state.generation:
+        if _generation_after(rules, own, generation) == state.generation:
             return generation
     return state.generation
 
 
-def _generation_after(bodies: Iterable[Body], generation: int) -> int:
-    """The generation after ``bodies`` if it was ``generation`` before them (R7.8, R7.9)."""
-    closed = False
-    for body in bodies:
-        match body:
-            case Close() if body.generation in (None, generation) and not closed:
-                generation, closed = generation + 1, True
-            case Erase() if body.generation in (None, generation):
-                generation, closed = generation + 1, False
-            case Trigger():
-                closed = False
-            case _:
-                pass
-    return generation
+def _generation_after(rules: Rules, own: Iterable[Event], generation: int) -> int:
+    """The generation after a session's events if it was ``generation`` before them."""
+    state = SessionState(generation=generation, config=rules.history[0].offset)
+    for event in own:
+        folded = step(rules, state, event)
+        if isinstance(folded, Folded):
+            state = folded.state
+    return state.generation
