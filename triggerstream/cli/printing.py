@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,14 @@ would begin a new line, and could look like another row."""
 
 _STYLES = {"waits": "yellow", "runs": "cyan", "failed": "bold red", "done": "green", "past": "dim"}
 """Colours by :class:`triggerstream.present.words.StatusKind`."""
+
+
+_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
+
+
+def without_passwords(line: str) -> str:
+    """``line`` without the passwords of URLs."""
+    return _PASSWORD.sub(r"\1:…@", line)
 
 
 def json_line(value: Mapping[str, Json]) -> None:

@@ -50,7 +50,7 @@ class Retry:
 
     def wait_us(self, retries: int) -> int:
         """The wait before attempt ``retries`` (0 for the first), in microseconds (R3.3)."""
-        limit = self.max_backoff_us if self.max_backoff_us is not None else _LONGEST_US
+        limit = self.max_backoff_us if self.max_backoff_us is not None else LONGEST_US
         if self.backoff_us == 0:
             return 0
         try:
@@ -60,7 +60,8 @@ class Retry:
         return limit if wait >= limit else int(wait)
 
 
-_LONGEST_US = 100 * 366 * 86_400 * 1_000_000
+LONGEST_US = 100 * 366 * 86_400 * 1_000_000
+"""The longest duration, a hundred years. For a longer time, a key is omitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
-LONGEST_US: Final = 100 * 366 * 86_400 * 1_000_000
-"""A hundred years. For a longer time, omit the key."""
+from triggerstream.core.tasks import LONGEST_US
 
 _DURATION = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))

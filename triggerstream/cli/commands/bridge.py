@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import signal
 import sys
 import time
@@ -36,7 +35,6 @@ _END_S = 40.0
 """Time for an orderly end, with or without Kafka: 15 s for pending confirmations, 10 s for each client."""
 _COMMENT = "#"
 _write_line = partial(write_process_line, "bridge")
-_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
 class _From(click.ParamType):
@@ -258,8 +256,9 @@ def _allow_list(names: Collection[str], file: Path | None, *, allow_any: bool) -
 
 def _log_to_stderr(*, verbose: bool) -> None:
     from triggerstream.cli.dev.output import LogLines
+    from triggerstream.cli.printing import without_passwords
 
-    lines = LogLines(lambda level, line: _write_line(_PASSWORD.sub(r"\1:…@", line), level))
+    lines = LogLines(lambda level, line: _write_line(without_passwords(line), level))
     lines.setLevel(logging.INFO if verbose else logging.WARNING)
     logging.basicConfig(level=lines.level, handlers=[lines])
 

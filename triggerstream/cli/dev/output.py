@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from triggerstream.cli.findings import finding_fields, finding_line
-from triggerstream.cli.printing import Styled, brief, json_line, print_line
+from triggerstream.cli.printing import Styled, brief, json_line, print_line, without_passwords
 from triggerstream.core.errors import ConfigError, Finding
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.loglimit import LibraryLimit
-
-_SECRET = re.compile(r"(://[^:/@]*):[^@/]*@")
-
-
-def _without_passwords(line: str) -> str:
-    """``line`` without the passwords of URLs."""
-    return _SECRET.sub(r"\1:…@", line)
-
 
 _COLOURS = {
     "decided": "cyan",
@@ -75,7 +66,7 @@ class PlainOutput:
     def write_line(self, source: str, line: str) -> None:
         """The line, after its source."""
         if line.strip():
-            print_line(Styled(text=f"{source:<6} │ ", dim=True), _without_passwords(line))
+            print_line(Styled(text=f"{source:<6} │ ", dim=True), without_passwords(line))
 
     def write_ready(self, ready: JsonObject) -> None:
         """The running processes, their addresses, and the next steps."""
@@ -89,7 +80,7 @@ class PlainOutput:
         else:
             broker = "a Valkey server of dev" if ready["ownBroker"] else "from the app's configuration"
             if ready["broker"] and not ready["ownBroker"]:
-                broker = _without_passwords(str(ready["broker"]))
+                broker = without_passwords(str(ready["broker"]))
             print_line(f"  worker   {ready['celery']}, broker: {broker}")
         print_line(f"  try      {ready['try']}")
         print_line("Press Ctrl-C to stop dev and all its processes.")
@@ -119,7 +110,7 @@ class JsonOutput:
 
     def write_line(self, source: str, line: str) -> None:
         """The line on standard error, after its source."""
-        print_line(f"{source}: {_without_passwords(line)}", err=True)
+        print_line(f"{source}: {without_passwords(line)}", err=True)
 
     def write_ready(self, ready: JsonObject) -> None:
         """The addresses."""

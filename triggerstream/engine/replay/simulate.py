@@ -22,7 +22,7 @@ import orjson
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import TYPES, Finished, Outcome
-from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
+from triggerstream.core.ids import AppId, Json, JsonObject, SessionId, instance_id
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, Stored
@@ -298,7 +298,7 @@ def instances_of(state: SessionState | None) -> JsonObject:
         return found
     for task, record in state.tasks.items():
         for instance in record.instances():
-            found[f"{task}#{instance.number}"] = {
+            found[instance_id(task, instance.number)] = {
                 "status": instance.status.value,
                 "kwargs": state.stored_kwargs(instance),
             }
