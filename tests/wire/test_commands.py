@@ -11,9 +11,9 @@ from tests.wire.values import decisions, deep
 from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName
+from triggerstream.core.tasks import LONGEST_US
 from triggerstream.wire import commands
 from triggerstream.wire.bounds import JSON_DEPTH
-from triggerstream.wire.durations import LONGEST_US
 
 RUN: dict[str, Any] = {
     "kind": "run",

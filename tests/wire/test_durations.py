@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triggerstream.wire.durations import LONGEST_US, format_duration, parse_duration
+from triggerstream.core.tasks import LONGEST_US
+from triggerstream.wire.durations import format_duration, parse_duration
 
 SECOND = 1_000_000
 

@@ -48,7 +48,7 @@ from triggerstream.core.state import (
     Status,
     TaskRecord,
 )
-from triggerstream.wire.durations import LONGEST_US
+from triggerstream.core.tasks import LONGEST_US
 from triggerstream.wire.records import Headers
 
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)

@@ -15,8 +15,8 @@ from triggerstream.core.ids import (
     TriggerName,
     split_instance_id,
 )
+from triggerstream.core.tasks import LONGEST_US
 from triggerstream.wire.bounds import COMMAND_DEPTH
-from triggerstream.wire.durations import LONGEST_US
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import (
     as_object,

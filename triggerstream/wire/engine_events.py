@@ -15,7 +15,7 @@ from msgspec import Meta, structs
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ENGINE_PREFIX, SHOWN, TYPES, ConfigApplied, EngineEvent, Retried
 from triggerstream.core.ids import ConfigHash, JsonObject
-from triggerstream.wire.durations import LONGEST_US
+from triggerstream.core.tasks import LONGEST_US
 from triggerstream.wire.json import kind_of
 
 _SECOND_US = 1_000_000
