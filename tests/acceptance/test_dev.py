@@ -233,6 +233,8 @@ def test_a_changed_file_is_applied_and_a_bad_one_changes_nothing(project: Projec
         assert running.wait_for_lines("decided")[0]["instance"] == "t_processStepData#0"
         project.tasks.unlink()
         running.wait_for_lines("refused", 2)
+        replace(good)
+        assert running.wait_for_lines("restored")[0]["tasks"] == 1
         replace(good.replace("t_processStepData", "t_renamed"))
         assert running.wait_for_lines("applied")[0]["tasks"] == 1
         project.fire_both("t")

@@ -47,6 +47,16 @@ def test_dev_prints_findings_for_programs_like_config_check(
     assert refused == {"event": "refused", "file": str(file), "findings": checked}
 
 
+def test_dev_says_that_a_refused_file_is_usable_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tasks.json"
+    PlainOutput().write_restored(file, 2)
+    assert capsys.readouterr().out == f"{file}: usable again, as it was applied before (2 tasks)\n"
+    JsonOutput().write_restored(file, 2)
+    assert json.loads(capsys.readouterr().out) == {"event": "restored", "file": str(file), "tasks": 2}
+
+
 def test_dev_says_why_a_file_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "gone.json"
     error = UsageError(f"{file}: cannot be read: No such file or directory")

@@ -81,7 +81,7 @@ def test_no_arguments_show_the_help_and_are_wrong_usage(cli: Cli) -> None:
 def test_a_directory_without_state_is_said_and_not_made(cli: Cli, arguments: list[str]) -> None:
     ran = cli(*arguments)
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err.startswith(f"{cli.directory}/triggerstream.db: there is no triggerstream here yet")
+    assert ran.err.startswith(f"{cli.directory}/triggerstream.db: there is no state directory here yet")
     assert ran.err.count("\n") == 1
     assert not cli.directory.exists()
 

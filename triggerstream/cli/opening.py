@@ -42,7 +42,7 @@ def existing(at: str) -> Address:
     missing = address.missing_file
     if missing is not None:
         raise UsageError(
-            f"{missing}: there is no triggerstream here yet: {advice.begin_directory(variables.AT)}"
+            f"{missing}: there is no state directory here yet: {advice.begin_directory(variables.AT)}"
         )
     return address
 

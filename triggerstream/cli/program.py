@@ -26,7 +26,7 @@ _COMMANDS: dict[str, str] = {
     "doctor": "Check that everything an engine needs is there.",
     "sessions": "List, explain, close, erase and export sessions.",
     "instances": "Skip, replay, cancel, resend or release instances.",
-    "deadletters": "List, show and redrive records that were not processed.",
+    "deadletters": "List, show and redrive records that could not be processed.",
 }
 """The line of each command in ``--help``; ``cli.commands`` has a module for each, which has a function of its
 name. No module is imported to answer ``--help``."""

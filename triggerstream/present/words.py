@@ -15,6 +15,7 @@ from triggerstream.core.answers import (
     TimelineRow,
     UnlessLeaf,
 )
+from triggerstream.core.events import ENGINE_PREFIX
 from triggerstream.core.state import WAITING, Status
 from triggerstream.engine.clock_step import LARGEST_STEP_US, describe_duration
 from triggerstream.wire.instants import format_instant
@@ -57,7 +58,10 @@ def event(row: TimelineRow) -> str:
     if row.instance is not None:
         because = ", ".join(f"{one.trigger} ({event_number(one.by.offset)})" for one in row.because or ())
         return f"{row.instance} runs {row.run}, because of {because}"
-    return f"{row.type}: {row.note}" if row.note else f"{row.type}"
+    kind = "" if row.type is None else row.type
+    if kind.startswith(ENGINE_PREFIX):
+        kind = kind.rpartition(".")[2]
+    return f"{kind}: {row.note}" if row.note else kind
 
 
 def aside(instance: ExplainedInstance) -> str:
@@ -65,12 +69,12 @@ def aside(instance: ExplainedInstance) -> str:
     if instance.says == instance.status:
         return ""
     if instance.due_us is not None:
-        return f"{instance.says}; due {seconds(instance.due_us)}"
+        return f"{instance.says}; due {milliseconds(instance.due_us)}"
     hand_over = instance.hand_over
     if hand_over is None or hand_over.at_us is None:
         return instance.says
     when = "handed over at" if hand_over.state is HandOverState.HANDED_OVER else "tried at"
-    return f"{instance.says} ({when} {seconds(hand_over.at_us)})"
+    return f"{instance.says} ({when} {milliseconds(hand_over.at_us)})"
 
 
 def unless(leaf: UnlessLeaf, status: Status) -> str:
@@ -92,7 +96,7 @@ def by(origin: Origin | None) -> str:
         return ""
     named = f", id {origin.id}" if origin.id is not None else ""
     source = f", from {origin.source}" if origin.source is not None else ""
-    return f"{event_number(origin.offset)}, {seconds(origin.time_us)}{named}{source}"
+    return f"{event_number(origin.offset)}, {milliseconds(origin.time_us)}{named}{source}"
 
 
 def seconds(instant: int | str | None) -> str:

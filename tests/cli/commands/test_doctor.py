@@ -40,14 +40,14 @@ def test_an_engine_that_has_what_it_needs(cli: Cli, engine: RunningEngine) -> No
         "packages",
         "database",
         "configuration",
-        "fold",
+        "events",
         "clocks",
         "instances",
         "dead letters",
     ]
     assert "celery 5." in found["packages"][1]
     assert found["configuration"][1].endswith(" is in force")
-    assert found["fold"] == (True, "0 events wait to be folded")
+    assert found["events"] == (True, "0 events wait to be processed")
     assert cli("doctor").out.count("\nok ") == 6
 
 
@@ -109,7 +109,7 @@ def test_kafka_from_no_topics_to_a_worker_at_work(
         def well() -> Ran | None:
             ran = cli("doctor", "--json", at=address)
             found = said(ran)
-            done = found["fold"][1].startswith("0 ") and found["configuration"][0]
+            done = found["events"][1].startswith("0 ") and found["configuration"][0]
             return ran if done and found["workers"][0] else None
 
         ran = wait_until(well, within_s=60, what=worker.text)

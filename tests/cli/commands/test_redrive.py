@@ -30,7 +30,7 @@ def test_what_a_bound_refused_is_folded_once_the_bound_is_gone(cli: Cli, refused
     assert "$bounds.commandBytes" in letter["reason"]
     ran = cli("deadletters", "redrive", str(letter["number"]))
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.startswith(f"dead letter {letter['number']}: folded, at offset ")
+    assert ran.out.startswith(f"dead letter {letter['number']}: processed, at offset ")
     (command,) = refused.commands(1)
     assert command.kwargs["module4"] == {"text": "x" * 3000}
 

@@ -313,7 +313,7 @@ def test_wrong_usage_is_told_in_one_line(lived: Cli, arguments: tuple[str, ...],
 def test_nothing_is_made_by_looking(cli: Cli, tmp_path: Path) -> None:
     ran = cli("replay", "--check")
     assert ran.status == 2
-    assert "there is no triggerstream here yet" in ran.err
+    assert "there is no state directory here yet" in ran.err
     assert not (tmp_path / "state").exists()
 
 

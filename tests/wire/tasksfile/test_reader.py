@@ -133,6 +133,7 @@ def test_tasks_keep_the_order_of_the_file() -> None:
             '{"t_report": {"after": "a", "run": "x"}}',
             '1:24 /t_report/after: must be a list of triggers, not a string: write `["a"]`',
         ),
+        (one('"rum": "b"'), "1:43 /t_report/rum: unknown key `rum`: did you mean `run`?"),
         (one('"unles": ["b"]'), "1:43 /t_report/unles: unknown key `unles`: did you mean `unless`?"),
         (
             one('"and_every": "b"'),

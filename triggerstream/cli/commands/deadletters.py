@@ -186,7 +186,7 @@ def _sentence(answer: Redriven) -> str:
         return describe_unfolded_record("its record", answer.offset)
     if not answer.folded:
         return f"a dead letter again, from offset {answer.offset}: {answer.reason}"
-    return f"folded, at offset {answer.offset}"
+    return f"processed, at offset {answer.offset}"
 
 
 def _place(letter: DeadLetterRow) -> str:

@@ -137,6 +137,8 @@ class _Dev:
         self._file = file
         self._setup = setup
         self.output = output
+        self._refused = False
+        """The file was last found unusable."""
 
     async def run(self) -> None:
         """Run until something ends that should not; raises what it ended with."""
@@ -179,12 +181,16 @@ class _Dev:
         try:
             config, findings = load_with_findings(self._file, runtime.configurations, further=checks)
         except (ConfigError, UsageError) as exc:
+            self._refused = True
             self.output.write_refused(self._file, exc)
             return
+        was_refused, self._refused = self._refused, False
         if await self._bring_into_force(runtime, config):
             self.output.write_applied(self._file, len(config.tasks))
             self.output.write_warnings(self._file, findings)
             await runtime.start_worker(runtime.queues(config))
+        elif was_refused:
+            self.output.write_restored(self._file, len(config.tasks))
 
     async def _bring_into_force(self, runtime: Runtime, config: Configuration) -> bool:
         """Apply ``config``, once the log takes it; False if it is in force already."""

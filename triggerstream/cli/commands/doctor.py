@@ -148,7 +148,7 @@ async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncItera
     apply = advice.apply_first_file(str(address), kafka=True)
     try:
         for what, parts in (
-            ("fold", _folded(reader, count, address.app, runs, apply=apply)),
+            ("events", _folded(reader, count, address.app, runs, apply=apply)),
             ("transactions", _transactions(administration)),
             ("workers", _processes(administration, count, workers)),
             ("hand-over", _handed_over(administration)),
@@ -228,7 +228,7 @@ async def _embedded(at: str, runs: set[str]) -> AsyncIterator[DoctorCheck]:
 async def _folded(
     reader: Reader, partitions: int, app: AppId, runs: set[str], *, apply: str
 ) -> AsyncIterator[DoctorCheck]:
-    """The configuration in force, how much waits to be folded, the clocks, instances and dead letters.
+    """The configuration in force, how many events wait, the clocks, instances and dead letters.
 
     The names of the Celery tasks that the file runs are added to ``runs``.
     """
@@ -247,10 +247,10 @@ async def _folded(
         oldest_us = min([oldest_us, *(record.arrival_us for record in left[:1])])
         newest_us = max(newest_us, await newest_arrival_us(reader, progress, partition=partition))
     yield _configuration(hashes, apply)
-    says = f"{lag}{' or more' if more else ''} events wait to be folded"
+    says = f"{lag}{' or more' if more else ''} events wait to be processed"
     if oldest_us < now_us:
         says += f", the oldest for {(now_us - oldest_us) / 1_000_000:.0f} s"
-    yield DoctorCheck(what="fold", well=True, says=says)
+    yield DoctorCheck(what="events", well=True, says=says)
     ahead = describe_future(newest_us)
     yield DoctorCheck(what="clocks", well=ahead is None, says=ahead or "no event arrives later than now")
     view = View(reader, app=app)
@@ -284,7 +284,7 @@ async def _dead_letters(reader: Reader) -> DoctorCheck:
 
 def _configuration(hashes: set[str | None], apply: str) -> DoctorCheck:
     if len(hashes) > 1:
-        says = "partitions have different ones: a worker has not come to the newest, see `fold`"
+        says = "partitions have different ones: a worker has not come to the newest, see `events`"
         return DoctorCheck(what="configuration", well=False, says=says)
     (found,) = hashes
     if found is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from triggerstream.cli.commands.sessions import STATUSES
+from triggerstream.cli.commands.sessions import HELD_IS_RESERVED, STATUSES
 from triggerstream.cli.opening import appending, run, viewing
 from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.orders import answer_fields, giver_options, not_known
@@ -34,7 +34,7 @@ def instances() -> None:
     """Skip, replay, cancel, resend or release instances: one, or many by task, status and age.
 
     An order is appended as an event of the session, so that its history shows who gave it and why. The
-    command waits until the engine has folded it, and prints the result; the exit status is 1 if it did
+    command waits until the engine has processed it, and prints the result; the exit status is 1 if it did
     not apply.
     """
 
@@ -46,7 +46,11 @@ def _order(command: Callable[..., None]) -> Callable[..., None]:
             click.argument("session", required=False),
             click.argument("names", metavar="[INSTANCE]…", nargs=-1),
             click.option("--task", help="Every instance of this task."),
-            click.option("--status", type=click.Choice(STATUSES), help="Every instance in this status."),
+            click.option(
+                "--status",
+                type=click.Choice(STATUSES),
+                help=f"Every instance in this status; {HELD_IS_RESERVED}.",
+            ),
             click.option(
                 "--older-than",
                 type=Duration(),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.queries.view import View
 
 STATUSES = [status.value for status in Status]
+HELD_IS_RESERVED = "`held` is reserved for a later version"
 
 
 @click.group(invoke_without_command=False)
@@ -59,7 +60,11 @@ for _command in (close, erase, export):
 @sessions.command("list")
 @click.option("--prefix", default="", help="Only sessions whose id begins with this.")
 @click.option("--task", help="Only sessions with an instance of this task.")
-@click.option("--status", type=click.Choice(STATUSES), help="Only sessions with an instance in this status.")
+@click.option(
+    "--status",
+    type=click.Choice(STATUSES),
+    help=f"Only sessions with an instance in this status; {HELD_IS_RESERVED}.",
+)
 @click.option(
     "--stuck",
     type=Duration(),
@@ -79,7 +84,7 @@ def list_sessions(
     at: str,
     as_json: bool,
 ) -> None:
-    """List sessions by id, with how many instances wait, run, failed and are done."""
+    """List sessions by id: how many instances wait, are decided (scheduled or running), failed, are done."""
     from triggerstream.core.ids import TaskName
     from triggerstream.core.listing import InstanceFilter, count, in_status, stuck_since
     from triggerstream.core.projections import SILENT_US
@@ -132,7 +137,7 @@ def _show_counted(rows: Sequence[TimedSession], *, all_: bool) -> None:
         print_line("no sessions" if all_ else "no session matches")
         return
     table(
-        ["session", "waiting", "running", "failed", "done", "last event", "next timer"],
+        ["session", "waiting", "decided", "failed", "done", "last event", "next timer"],
         [
             [
                 row.session,
@@ -150,7 +155,7 @@ def _show_counted(rows: Sequence[TimedSession], *, all_: bool) -> None:
 @at_option
 @json_option
 def show(*, session: str, at: str, as_json: bool) -> None:
-    """Show SESSION's instances: status, arguments, result."""
+    """Show SESSION's instances: status, the data that arrived for them, result."""
     from triggerstream.core.ids import SessionId
     from triggerstream.core.projections import stored
 
@@ -173,7 +178,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
         print_line(f"no instance: {_no_task(arrived=bool(found.seen))}")
         return
     table(
-        ["instance", "status", "since", "arguments", "result or reason"],
+        ["instance", "status", "since", "arrived data", "result or reason"],
         [
             [
                 name,

@@ -37,7 +37,7 @@ def simulate(
     assume_finished: bool,
     as_json: bool,
 ) -> None:
-    """Fold EVENTS.jsonl (- reads standard input) under the tasks file FILE; nothing is run.
+    """Print what the tasks file FILE decides for EVENTS.jsonl (- reads standard input); nothing is run.
 
     A line is {"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}; only session and type
     are required. Lines of `sessions export` also have the app, from which the ids of commands follow. An

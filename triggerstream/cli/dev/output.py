@@ -39,6 +39,9 @@ class DevOutput(Protocol):
     def write_applied(self, file: Path, tasks: int) -> None:
         """Write that a changed tasks file is in force."""
 
+    def write_restored(self, file: Path, tasks: int) -> None:
+        """Write that a tasks file that was refused again has the text that is in force."""
+
     def write_warnings(self, file: Path, warnings: Sequence[Finding]) -> None:
         """Write what is doubtful about a tasks file in force, if anything is."""
 
@@ -78,7 +81,9 @@ class PlainOutput:
         if ready["celery"] is None:
             print_line("  worker   none: decisions are kept until there is one (--celery module:app)")
         else:
-            broker = "a Valkey server of dev" if ready["ownBroker"] else "from the app's configuration"
+            broker = (
+                "a Valkey server that dev started" if ready["ownBroker"] else "from the app's configuration"
+            )
             if ready["broker"] and not ready["ownBroker"]:
                 broker = without_passwords(str(ready["broker"]))
             print_line(f"  worker   {ready['celery']}, broker: {broker}")
@@ -89,6 +94,11 @@ class PlainOutput:
     def write_applied(self, file: Path, tasks: int) -> None:
         """One line."""
         print_line(Styled(text=f"{file}: applied ({_count(tasks, 'task')})", colour="green"))
+
+    def write_restored(self, file: Path, tasks: int) -> None:
+        """One line."""
+        says = f"{file}: usable again, as it was applied before ({_count(tasks, 'task')})"
+        print_line(Styled(text=says, colour="green"))
 
     def write_warnings(self, file: Path, warnings: Sequence[Finding]) -> None:
         """One line for each, as `config check` prints it."""
@@ -119,6 +129,10 @@ class JsonOutput:
     def write_applied(self, file: Path, tasks: int) -> None:
         """The file and its number of tasks."""
         json_line({"event": "applied", "file": str(file), "tasks": tasks})
+
+    def write_restored(self, file: Path, tasks: int) -> None:
+        """The file and its number of tasks."""
+        json_line({"event": "restored", "file": str(file), "tasks": tasks})
 
     def write_warnings(self, file: Path, warnings: Sequence[Finding]) -> None:
         """The file and each of them, as `config check --json` prints it."""

@@ -162,10 +162,14 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+_NEAR = 0.66
+"""Least ratio of equal letters of a key and the one that was meant: `rum` and `run` have two of three."""
+
+
 def meant(key: str, known: Iterable[str]) -> str | None:
     """The known name that ``key`` probably stands for: it differs in case, style or by a typing error."""
     folded: Mapping[str, str] = {_fold(name): name for name in known}
-    close = get_close_matches(_fold(key[:80]), folded, n=1, cutoff=0.7)
+    close = get_close_matches(_fold(key[:80]), folded, n=1, cutoff=_NEAR)
     return folded[close[0]] if close else None
 
 
