@@ -34,8 +34,7 @@ def commands() -> list[str]:
     """The commands of the section, in its order."""
     page = (ROOT / "docs/kafka.md").read_text(encoding="utf-8")
     section = page.partition("\n## In order\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"(?<=\n\n)((?: {4,}\S.*\n)+)", section)
-    return [line.strip() for block in blocks for line in block.splitlines()]
+    return re.findall(r"^ *\$ (.*)$", section, re.MULTILINE)
 
 
 @contextmanager
