@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.k8s.rendering import Manifest, of_kind, only, render
-from triggerstream.adapters.kafka.topics import INSYNC, REPLICAS, Topics, wanted_insync, wanted_of
+from triggerstream.adapters.kafka.topics import INSYNC, REPLICAS, Topics, required_settings_of, wanted_insync
 from triggerstream.core.ids import AppId
 
 
@@ -23,7 +23,7 @@ def test_topics_are_those_of_topics_create() -> None:
     insync = {INSYNC: str(wanted_insync(REPLICAS))}
     wanted = {
         topic.name: topic.settings() | insync
-        for topic in wanted_of(Topics.of(AppId(settings["TRIGGERSTREAM_APP"])))
+        for topic in required_settings_of(Topics.of(AppId(settings["TRIGGERSTREAM_APP"])))
     }
     topics = of_kind(manifests, "KafkaTopic")
     assert {topic["metadata"]["name"]: _settings(topic) for topic in topics} == wanted

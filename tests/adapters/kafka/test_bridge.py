@@ -50,7 +50,7 @@ from triggerstream.wire.records import Record
 
 pytestmark = [pytest.mark.kafka, pytest.mark.celery, pytest.mark.slow]
 
-Start = Callable[..., BridgeProcess]
+StartBridge = Callable[..., BridgeProcess]
 ALLOW = ("--allow", RUN)
 
 
@@ -63,7 +63,7 @@ def broker() -> Iterator[str]:
 @pytest.fixture
 def start(
     connection: Connection, kafka_app: AppId, topics: Topics, broker: str, tmp_path: Path
-) -> Iterator[Start]:
+) -> Iterator[StartBridge]:
     del topics  # they have to be there
     started: list[BridgeProcess] = []
 
@@ -97,7 +97,7 @@ async def handed_over(broker: str, count: int) -> None:
 
 
 async def test_commands_are_handed_over_once_in_order_and_the_offset_follows(
-    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: StartBridge
 ) -> None:
     wanted = commands(kafka_app, range(300))
     await append(connection, kafka_app, wanted, partitions=PARTITIONS)
@@ -130,7 +130,7 @@ async def commits(connection: Connection, app: AppId, wanted: dict[int, int]) ->
 
 
 async def test_a_session_timeout_that_brokers_refuse_ends_it_with_2(
-    connection: Connection, kafka_app: AppId, start: Start
+    connection: Connection, kafka_app: AppId, start: StartBridge
 ) -> None:
     await append(connection, kafka_app, commands(kafka_app, range(1)), partitions=PARTITIONS)
     bridge = start(*ALLOW, "--from", "earliest", "--session-timeout", "1h")
@@ -139,7 +139,7 @@ async def test_a_session_timeout_that_brokers_refuse_ends_it_with_2(
 
 
 async def test_killed_between_publish_and_commit_repeats_ids_and_loses_none(
-    connection: Connection, kafka_app: AppId, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, broker: str, start: StartBridge
 ) -> None:
     wanted = commands(kafka_app, range(200))
     await append(connection, kafka_app, wanted, partitions=PARTITIONS)
@@ -162,7 +162,7 @@ async def test_killed_between_publish_and_commit_repeats_ids_and_loses_none(
 
 
 async def test_a_broker_that_is_away_is_waited_for_and_nothing_is_skipped(
-    connection: Connection, kafka_app: AppId, start: Start
+    connection: Connection, kafka_app: AppId, start: StartBridge
 ) -> None:
     port = free_port()
     wanted = commands(kafka_app, range(150))
@@ -181,7 +181,7 @@ async def test_a_broker_that_is_away_is_waited_for_and_nothing_is_skipped(
 
 
 async def test_what_can_never_be_handed_over_is_a_dead_letter_and_a_failed_instance(
-    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: StartBridge
 ) -> None:
     forbidden = command(kafka_app, 1, run="tasks.other")
     celerys = command(kafka_app, 2, run="celery.chord")
@@ -229,7 +229,7 @@ async def test_what_can_never_be_handed_over_is_a_dead_letter_and_a_failed_insta
 
 
 async def test_two_bridges_share_the_partitions_and_one_that_leaves_loses_nothing(
-    connection: Connection, kafka_app: AppId, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, broker: str, start: StartBridge
 ) -> None:
     first = start(*ALLOW, "--from", "earliest")
     await first.wait_for_output("ready: partitions 0, 1, 2, 3")
@@ -247,7 +247,7 @@ async def test_two_bridges_share_the_partitions_and_one_that_leaves_loses_nothin
 
 
 async def test_without_an_offset_it_refuses_to_start_until_it_is_told_where(
-    connection: Connection, kafka_app: AppId, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, broker: str, start: StartBridge
 ) -> None:
     await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
     refused = start(*ALLOW)
@@ -270,7 +270,7 @@ async def test_without_an_offset_it_refuses_to_start_until_it_is_told_where(
 
 
 async def test_commands_are_passed_over_once_somebody_agrees(
-    connection: Connection, kafka_app: AppId, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, broker: str, start: StartBridge
 ) -> None:
     await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
     told = start(*ALLOW, "--from", "latest", "--yes")
@@ -296,7 +296,7 @@ async def made_again(connection: Connection, app: AppId) -> None:
 
 
 async def test_an_offset_of_a_topic_that_had_the_name_before_is_refused(
-    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: StartBridge
 ) -> None:
     await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
     bridge = start(*ALLOW, "--from", "earliest")
@@ -321,7 +321,7 @@ async def test_an_offset_of_a_topic_that_had_the_name_before_is_refused(
 
 
 async def test_where_nothing_is_passed_over_latest_needs_no_word(
-    connection: Connection, kafka_app: AppId, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, broker: str, start: StartBridge
 ) -> None:
     told = start(*ALLOW, "--from", "latest")
     await told.wait_for_output("ready: partitions")
@@ -331,7 +331,13 @@ async def test_where_nothing_is_passed_over_latest_needs_no_word(
 
 @pytest.mark.parametrize("running", [True, False])
 async def test_partitions_that_are_added_begin_at_their_first_command(
-    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start, *, running: bool
+    connection: Connection,
+    kafka_app: AppId,
+    topics: Topics,
+    broker: str,
+    start: StartBridge,
+    *,
+    running: bool,
 ) -> None:
     grown = PARTITIONS + 2
     await append(connection, kafka_app, commands(kafka_app, range(50)), partitions=PARTITIONS)
@@ -364,7 +370,7 @@ async def test_partitions_that_are_added_begin_at_their_first_command(
 
 
 async def test_a_topic_that_is_made_again_beneath_it_ends_it_and_nothing_of_the_new_one_is_lost(
-    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: StartBridge
 ) -> None:
     await append(connection, kafka_app, commands(kafka_app, range(20)), partitions=PARTITIONS)
     bridge = start(*ALLOW, "--from", "earliest", "--session-timeout", "60s")
@@ -419,13 +425,15 @@ async def test_a_rebalance_after_its_topic_was_made_again_names_the_topic_as_the
         (("--allow", "a", "--allow-any"), "not both"),
     ],
 )
-def test_what_it_may_run_is_said_or_it_refuses(start: Start, arguments: tuple[str, ...], says: str) -> None:
+def test_what_it_may_run_is_said_or_it_refuses(
+    start: StartBridge, arguments: tuple[str, ...], says: str
+) -> None:
     bridge = start(*arguments)
     wait_until(lambda: says in bridge.text(), within_s=60, what=bridge.text)
 
 
 async def test_probes_and_metrics_tell_a_bridge_that_waits_from_one_that_is_stuck(
-    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: Start
+    connection: Connection, kafka_app: AppId, topics: Topics, broker: str, start: StartBridge
 ) -> None:
     port = free_port()
     wanted = commands(kafka_app, range(20))
@@ -571,7 +579,7 @@ def spoil(directory: Path, topic: str, partition: int, text: bytes) -> None:
     ],
 )
 async def test_a_background_task_that_ends_ends_the_bridge(
-    start: Start, tmp_path: Path, task: str, says: str
+    start: StartBridge, tmp_path: Path, task: str, says: str
 ) -> None:
     file = tmp_path / "die"
     program = ("-m", "tests.support.dying", task, str(file))

@@ -9,7 +9,7 @@ from tests.core.scenarios import Partition
 from tests.core.strategies import APP, BUSY, SMALL, TIGHT, History, configurations, histories
 from tests.engine.test_processor import EVERYTHING, Log, command, records_of, task, tasks
 from triggerstream.adapters.kafka.connection import LONGEST_REQUEST_BYTES
-from triggerstream.adapters.kafka.topics import Topics, wanted_of
+from triggerstream.adapters.kafka.topics import Topics, required_settings_of
 from triggerstream.core.events import Cancel, Failed, Replay, Resend, Retried, Started, Timer
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId
 from triggerstream.core.tasks import Bounds, Rules
@@ -140,7 +140,7 @@ def test_what_time_decides_beyond_the_bound_of_one_event_fails() -> None:
 def test_topics_and_producers_take_the_longest_records() -> None:
     bounds = Bounds()
     topics = Topics.of(APP)
-    most = {wanted.name: wanted.at_least["max.message.bytes"] for wanted in wanted_of(topics)}
+    most = {wanted.name: wanted.at_least["max.message.bytes"] for wanted in required_settings_of(topics)}
     assert most[topics.changelog] > longest_state()
     assert most[topics.commands] > bounds.command_bytes
     assert most[topics.dead_letters] > EVENT_BYTES

@@ -17,8 +17,8 @@ from triggerstream.adapters.kafka.topics import (
     RequiredTopicSettings,
     Topics,
     address_of,
+    required_settings_of,
     wanted_insync,
-    wanted_of,
 )
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError
@@ -55,7 +55,7 @@ async def check(
         partitions = layout.partitions
         if layout.added and count_misplaced is not None:
             findings.append(added_partitions(layout, await count_misplaced(layout), address))
-    for wanted in wanted_of(topics):
+    for wanted in required_settings_of(topics):
         findings += _missing(wanted, cluster, address)
         if wanted.name in settings:
             topic = cluster.topics[wanted.name]
@@ -75,7 +75,7 @@ async def repair(connection: Connection, app: AppId, *, timeout_s: float = TIMEO
     async with translate_errors("cannot change topics", timeout_s=timeout_s), connection.client() as client:
         cluster = await describe(client, topics.all())
         settings = await settings_of(client, list(cluster.topics))
-        for wanted in wanted_of(topics):
+        for wanted in required_settings_of(topics):
             present = settings.get(wanted.name)
             if present is None:
                 continue

@@ -90,7 +90,7 @@ class RequiredTopicSettings:
         }
 
 
-def wanted_of(topics: Topics) -> tuple[RequiredTopicSettings, ...]:
+def required_settings_of(topics: Topics) -> tuple[RequiredTopicSettings, ...]:
     """The settings of each topic of the app."""
     bounds = Bounds()
     # A replica that lags behind must not become leader: acknowledged events would be gone.
@@ -158,7 +158,7 @@ async def create(
                 )
         copies = replicas or min(REPLICAS, cluster.brokers)
         durable = {INSYNC: str(wanted_insync(copies))}
-        missing = [wanted for wanted in wanted_of(topics) if wanted.name not in cluster.topics]
+        missing = [wanted for wanted in required_settings_of(topics) if wanted.name not in cluster.topics]
         if missing:
             requests: list[tuple[Any, ...]] = [
                 (wanted.name, partitions, copies, [], list((wanted.settings() | durable).items()))

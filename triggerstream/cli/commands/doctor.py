@@ -75,24 +75,24 @@ def doctor(*, workers: int, broker: str | None, at: str, as_json: bool) -> None:
 
     async def work() -> bool:
         well = True
-        async for finding in _findings(at, broker, workers):
-            well = well and finding.well
-            _print_finding(finding, as_json=as_json)
+        async for check in _checks(at, broker, workers):
+            well = well and check.well
+            _print_check(check, as_json=as_json)
         return well
 
     if not run(work()):
         sys.exit(1)
 
 
-def _print_finding(finding: DoctorCheck, *, as_json: bool) -> None:
+def _print_check(check: DoctorCheck, *, as_json: bool) -> None:
     if as_json:
-        fields: JsonObject = {"what": finding.what, "well": finding.well, "says": finding.says}
+        fields: JsonObject = {"what": check.what, "well": check.well, "says": check.says}
         json_line(fields)
     else:
-        print_line(f"{'ok ' if finding.well else 'NOT'} {finding.what:<13} {finding.says}")
+        print_line(f"{'ok ' if check.well else 'NOT'} {check.what:<13} {check.says}")
 
 
-async def _findings(at: str, broker: str | None, workers: int) -> AsyncIterator[DoctorCheck]:
+async def _checks(at: str, broker: str | None, workers: int) -> AsyncIterator[DoctorCheck]:
     yield DoctorCheck(what="packages", well=True, says=_packages())
     address = locate(at)
     runs: set[str] = set()
