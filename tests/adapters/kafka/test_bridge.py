@@ -36,6 +36,7 @@ from triggerstream.adapters.kafka.bridge import Bridge
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.deadletters import read_dead_letter
+from triggerstream.adapters.kafka.progress import reached_in
 from triggerstream.adapters.kafka.topics import Topics, bridge_group, create
 from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES, ZSTD
 from triggerstream.adapters.kafka.watch import TopicGoneError
@@ -276,6 +277,7 @@ async def test_commands_are_passed_over_once_somebody_agrees(
     told = start(*ALLOW, "--from", "latest", "--yes")
     await told.wait_for_output("ready: partitions")
     told.kill()
+    begun = await committed(connection, kafka_app)
     # `latest` was committed before anything was handed over, so the next one misses nothing.
     await append(connection, kafka_app, commands(kafka_app, range(20, 40)), partitions=PARTITIONS)
     again = start(*ALLOW)
@@ -283,6 +285,12 @@ async def test_commands_are_passed_over_once_somebody_agrees(
     again.terminate()
     assert await again.ended() == 0
     assert set(counts(broker)) == {one.id for one in commands(kafka_app, range(20, 40))}
+    # Every later commit says where the bridge began: of earlier commands it is not known what became.
+    async with connection.running(connection.admin()) as admin:
+        commits = await admin.list_consumer_group_offsets(bridge_group(kafka_app))
+    progress = {place.partition: reached_in(at.offset, at.metadata) for place, at in commits.items()}
+    assert {number: one.begun for number, one in progress.items()} == begun
+    assert all(one.position > begun[number] for number, one in progress.items())
 
 
 async def made_again(connection: Connection, app: AppId) -> None:

@@ -72,6 +72,12 @@ async def test_explain_says_handed_over_only_below_the_bridges_committed_offset(
     await place.fold()
     assert await seen() == [handed, handed]  # later commands of the partition change nothing
 
+    await commit(
+        place, HandOverProgress(position=2, upto=2, begun=1)
+    )  # the bridge began behind the first one
+    skipped, later = await seen()
+    assert (skipped and skipped.state, later) == (HandOverState.UNKNOWN, handed)
+
     await commit(place, HandOverProgress(position=2, upto=2), topic="an-earlier-topic")
     assert [one and one.state for one in await seen()] == [HandOverState.UNKNOWN] * 2
     await reader.close()

@@ -98,3 +98,17 @@ def test_reading_ends_even_if_progress_has_far_too_many_gaps() -> None:
         assert not found.enough
         found.read(POSITION + place, None)
     assert found.enough
+
+
+def test_commands_that_an_operator_may_have_skipped_are_not_known() -> None:
+    found = unconfirmed()
+    found.reached = HandOverProgress(position=POSITION, upto=POSITION, begun=10)
+    found.to_end = True
+    assert state(found, 4, at=90) is HandOverState.UNKNOWN  # no command since the hand-over began
+    found.begun_with = decided(5, at=95)
+    assert state(found, 4, at=94) is HandOverState.UNKNOWN
+    assert state(found, 4, at=95) is HandOverState.UNKNOWN  # of the same event, and perhaps before it
+    assert state(found, 5, at=95) is HandOverState.HANDED_OVER
+    assert state(found, 6, at=96) is HandOverState.HANDED_OVER
+    found.read(POSITION, decided(3, at=89))
+    assert state(found, 3, at=89) is HandOverState.UNCONFIRMED

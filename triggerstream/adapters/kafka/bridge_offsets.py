@@ -13,7 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.commands_topic import CommandsTopic, where_to_begin
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.progress import metadata_of, reached_in, topic_in
+from triggerstream.adapters.kafka.progress import metadata_of, reached_in, topic_in, topic_metadata
 from triggerstream.adapters.kafka.records import read_range, reader_of
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group, no_topic
 from triggerstream.core import advice
@@ -60,12 +60,13 @@ class GroupOffsets:
         offsets: dict[TopicPartition, tuple[int, str]] = {}
         for progress in partitions:
             position = progress.position
+            metadata = topic_metadata(self._topic.id, progress.begun)
             if (holds or progress.resuming) and progress.changed:
-                metadata, moved[progress] = self._topic.id, progress.reached()
+                moved[progress] = progress.reached()
                 if self._records_gaps:
                     metadata, moved[progress] = metadata_of(self._topic.id, moved[progress])
             elif position > progress.committed:
-                metadata, moved[progress] = self._topic.id, HandOverProgress(position=position, upto=position)
+                moved[progress] = HandOverProgress(position=position, upto=position)
             else:
                 continue
             offsets[TopicPartition(self._topic.name, progress.partition)] = (position, metadata)
@@ -92,7 +93,11 @@ class GroupOffsets:
                 extra={"setting": "offset.metadata.max.bytes"},
             )
             self._records_gaps = False
-            await consumer.commit({place: (offset, self._topic.id) for place, (offset, _) in offsets.items()})
+            plain = {
+                place: (offset, topic_metadata(self._topic.id, reached_in(offset, metadata).begun))
+                for place, (offset, metadata) in offsets.items()
+            }
+            await consumer.commit(plain)
 
     async def _begin_added(self, place: TopicPartition) -> int:
         """The first offset of a partition without a committed offset, after the bridge has begun.
@@ -167,7 +172,12 @@ async def begin(
         connection.running(_outsider(connection, app)) as consumer,
     ):
         consumer.assign(places)
-        await consumer.commit({place: (offset, found.id) for place, offset in begins.items()})
+        await consumer.commit(
+            {
+                place: (offset, topic_metadata(found.id, offset if offset > first[place] else 0))
+                for place, offset in begins.items()
+            }
+        )
     return found.id
 
 

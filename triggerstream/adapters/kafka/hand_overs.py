@@ -14,7 +14,7 @@ from triggerstream.adapters.kafka.progress import reached_in, topic_in
 from triggerstream.adapters.kafka.records import committed_extents, read_range
 from triggerstream.adapters.kafka.topics import Topics, bridge_group
 from triggerstream.core.answers import HandOver, HandOverState
-from triggerstream.core.commands import Decision
+from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.core.projections import SilentCommand
@@ -69,6 +69,8 @@ async def _unconfirmed(
     if topic is None or topic_in(at.metadata) not in {"", topic.id} or not first <= at.offset <= high:
         return f"the offset of the group {group} belongs to no record of {place.topic}"
     found = UnconfirmedCommands(reached=reached_in(at.offset, at.metadata))
+    if begun := found.reached.begun:
+        found.begun_with = await _first_command(reader, place, max(begun, first), end)
     async with aclosing(read_range(reader, place, at.offset, end, most=_CHUNK, stuck_s=_ANSWER_S)) as read:
         async for records, _ in read:
             for record in records:
@@ -77,6 +79,19 @@ async def _unconfirmed(
                 return found
     found.to_end = end == high
     return found
+
+
+async def _first_command(
+    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
+) -> Command | None:
+    """The first command from ``begin`` on; None if there is none."""
+    async with aclosing(read_range(reader, place, begin, end, most=1, stuck_s=_ANSWER_S)) as read:
+        async for records, _ in read:
+            for record in records:
+                decision = _decoded(record.value)
+                if isinstance(decision, Command):
+                    return decision
+    return None
 
 
 def _decoded(value: object) -> Decision | None:

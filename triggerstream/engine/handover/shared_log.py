@@ -23,11 +23,16 @@ TAKEN = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOverProgress:
-    """Progress of a partition: all below ``position`` is done, and all below ``upto`` except ``open``."""
+    """Progress of a partition: all below ``position`` is done, and all below ``upto`` except ``open``.
+
+    ``begun``: an operator had the hand-over begin at this offset, so it is not known which commands below it
+    were handed over; 0: it began at the first command.
+    """
 
     position: int
     upto: int
     open: tuple[int, ...] = ()
+    begun: int = 0
 
 
 class PartitionProgress:
@@ -45,6 +50,7 @@ class PartitionProgress:
         self._open: dict[int, None] = {}
         self._uncommitted: deque[int] = deque()
         self._changed = False
+        self.begun = 0 if resumed is None else resumed.begun
         self._known_upto = 0 if resumed is None else resumed.upto
         self._known_open = frozenset(() if resumed is None else resumed.open)
 
@@ -78,7 +84,10 @@ class PartitionProgress:
         self._changed = False
         still = sorted(offset for offset in self._known_open if offset >= self.next)
         return HandOverProgress(
-            position=self.position, upto=max(self.next, self._known_upto), open=(*sorted(self._open), *still)
+            position=self.position,
+            upto=max(self.next, self._known_upto),
+            open=(*sorted(self._open), *still),
+            begun=self.begun,
         )
 
     def commit(self, reached: HandOverProgress) -> None:

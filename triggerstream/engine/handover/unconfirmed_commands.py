@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from triggerstream.core.answers import HandOver, HandOverState
-from triggerstream.core.commands import Decision, Revoke
+from triggerstream.core.commands import Command, Decision, Revoke
 from triggerstream.core.ids import CommandId
 from triggerstream.core.projections import SilentCommand
 from triggerstream.engine.handover.shared_log import TAKEN, HandOverProgress
@@ -23,6 +23,8 @@ class UnconfirmedCommands:
 
     reached: HandOverProgress
     to_end: bool = False
+    begun_with: Command | None = None
+    """The first command from the offset ``reached.begun`` on."""
     _offsets: dict[tuple[CommandId, int], int] = field(default_factory=dict)
     _count: int = 0
     _taken_below: int = 0
@@ -53,6 +55,8 @@ class UnconfirmedCommands:
         before the first command that the bridge still has to do is done.
         """
         at = self._offsets.get((silent.command, silent.attempt))
+        if at is None and self._is_before_begin(silent):
+            return HandOver(state=HandOverState.UNKNOWN, why="the bridge was started behind it, with --from")
         if at is not None:
             if at < self.reached.upto and at not in self.reached.open:
                 return HandOver(state=HandOverState.HANDED_OVER)
@@ -66,3 +70,12 @@ class UnconfirmedCommands:
             if self._last is not None and silent.decided_at > self._last and self.enough:
                 return HandOver(state=HandOverState.DECIDED)
         return HandOver(state=HandOverState.UNKNOWN, why="too many commands wait to be handed over")
+
+    def _is_before_begin(self, silent: SilentCommand) -> bool:
+        """True if the bridge may have begun behind the command, which was then skipped."""
+        if not self.reached.begun:
+            return False
+        first = self.begun_with
+        if first is None or first.decided_at is None:
+            return True
+        return silent.decided_at <= first.decided_at and silent.command != first.id
