@@ -55,6 +55,13 @@ class ClockWatch(Protocol):
             LogError: the log cannot be used.
         """
 
+    def describe_refusal(self) -> str | None:
+        """Why the log takes nothing by the wall clock as it is now; None if it does. Changes nothing.
+
+        Raises:
+            LogError: the log cannot be used.
+        """
+
     def accept(self) -> None:
         """Trust the wall clock as it is.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.support.valkey import valkey_server
 from tests.support.waiting import wait_until
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.survey import seen_members
+from triggerstream.adapters.sqlite.clock_guard import SqliteClockWatch
 from triggerstream.client import SyncClient
 from triggerstream.core.ids import AppId
 
@@ -55,6 +58,26 @@ def test_no_database_is_the_answer_no(cli: Cli) -> None:
     ran = cli("doctor", "--json")
     assert (ran.status, said(ran)["database"][0]) == (1, False)
     assert "start one with `triggerstream dev" in said(ran)["database"][1]
+
+
+def test_a_clock_that_was_set_forward_is_reported_in_the_words_in_which_events_are_refused(
+    cli: Cli, engine: RunningEngine
+) -> None:
+    SqliteClockWatch(engine.directory).look()
+    assert cli("doctor").status == 0
+    with closing(sqlite3.connect(engine.directory / "triggerstream.db")) as database, database:
+        (trusted,) = database.execute("SELECT value FROM meta WHERE name = 'clock'").fetchone()
+        boot, _, started_us = trusted.rpartition(" ")
+        earlier = f"{boot} {int(started_us) - 400 * 24 * 3600 * 1_000_000}"
+        database.execute("UPDATE meta SET value = ? WHERE name = 'clock'", (earlier,))
+    fired, ran = cli("fire", "s", "module1"), cli("doctor", "--json")
+    well, says = said(ran)["clocks"]
+    assert (ran.status, well) == (1, False)
+    start, rest = says.split(" and shows ")
+    assert start == "this machine's clock was set forward by 400 days"
+    assert start in fired.err
+    assert rest.partition(": ")[2] in fired.err
+    assert cli("doctor", "--json").status == 1  # it did not trust the clock
 
 
 @pytest.mark.celery

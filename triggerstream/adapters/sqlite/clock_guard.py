@@ -7,6 +7,7 @@ process that appends compares it with its own clock.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from triggerstream.adapters.clock import SystemClock
@@ -29,15 +30,15 @@ def check_clock(connection: sqlite3.Connection, clock: Clock) -> int:
         ClockError: it was set forward too far since it was trusted.
     """
     now = clock.reading()
-    step_us = _step_us(connection, now)
-    if step_us > LARGEST_STEP_US:
-        raise ClockError(describe_step(step_us, now.now_us))
+    if (refusal := _refusal(connection, now)) is not None:
+        raise ClockError(refusal)
     return now.now_us
 
 
-def _step_us(connection: sqlite3.Connection, now: ClockReading) -> int:
+def _refusal(connection: sqlite3.Connection, now: ClockReading) -> str | None:
     trusted = _trusted(connection)
-    return 0 if trusted is None else step_forward_us(*trusted, now)
+    step_us = 0 if trusted is None else step_forward_us(*trusted, now)
+    return describe_step(step_us, now.now_us) if step_us > LARGEST_STEP_US else None
 
 
 def _trusted(connection: sqlite3.Connection) -> tuple[str, int] | None:
@@ -61,7 +62,7 @@ class SqliteClockWatch:
         Raises:
             LogError: the database cannot be used.
         """
-        return self._in_database(accept=False)
+        return self._in_database(self._trust_unless_stepped)
 
     def accept(self) -> None:
         """Trust the clock as it is.
@@ -69,25 +70,36 @@ class SqliteClockWatch:
         Raises:
             LogError: the database cannot be used.
         """
-        self._in_database(accept=True)
+        self._in_database(self._trust)
 
-    def _in_database(self, *, accept: bool) -> str | None:
+    def describe_refusal(self) -> str | None:
+        """Why nothing is accepted by the clock as it is now; None if events are. Changes nothing.
+
+        Raises:
+            LogError: the database cannot be used.
+        """
+        return self._in_database(_refusal, read_only=True)
+
+    def _in_database(
+        self, work: Callable[[sqlite3.Connection, ClockReading], str | None], *, read_only: bool = False
+    ) -> str | None:
         try:
-            connection = connect(self._file)
+            connection = connect(self._file, read_only=read_only)
             try:
-                return self._look(connection, accept=accept)
+                return work(connection, self._clock.reading())
             finally:
                 connection.close()
         except sqlite3.Error as exc:
             raise LogError(f"{self._file}: {exc}") from exc
 
-    def _look(self, connection: sqlite3.Connection, *, accept: bool) -> str | None:
-        now = self._clock.reading()
-        step_us = _step_us(connection, now)
-        if step_us > LARGEST_STEP_US and not accept:
-            return describe_step(step_us, now.now_us)
+    def _trust_unless_stepped(self, connection: sqlite3.Connection, now: ClockReading) -> str | None:
+        refusal = _refusal(connection, now)
+        if refusal is None:
+            self._trust(connection, now)
+        return refusal
+
+    def _trust(self, connection: sqlite3.Connection, now: ClockReading) -> None:
         trusted = _trusted(connection)
         if trusted is None or trusted[0] != now.boot or abs(trusted[1] - now.started_us) > _DRIFT_US:
             with transaction(connection, timeout_s=_TIMEOUT_S):
                 connection.execute(_TRUST, (f"{now.boot} {now.started_us}",))
-        return None

@@ -25,7 +25,7 @@ from triggerstream.core.state import Status
 from triggerstream.engine.operations.executor_workers import HeardWorker, tasks_without_worker
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.view import View
-from triggerstream.settings import Address, locate
+from triggerstream.settings import Address, SqliteAddress, locate
 from triggerstream.wire.instants import format_instant
 
 if TYPE_CHECKING:
@@ -217,7 +217,12 @@ async def _embedded(at: str, runs: set[str]) -> AsyncIterator[DoctorCheck]:
         try:
             yield DoctorCheck(what="database", well=True, says=str(address))
             apply = advice.apply_first_file(at, kafka=False)
-            async for seen in _folded(reader, 1, address.app, runs, apply=apply):
+            refusal = (
+                await asyncio.to_thread(bootstrap.clock_watch(address).describe_refusal)
+                if isinstance(address, SqliteAddress)
+                else None
+            )
+            async for seen in _folded(reader, 1, address.app, runs, apply=apply, clock_refusal=refusal):
                 yield seen
         finally:
             await reader.close()
@@ -226,10 +231,17 @@ async def _embedded(at: str, runs: set[str]) -> AsyncIterator[DoctorCheck]:
 
 
 async def _folded(
-    reader: Reader, partitions: int, app: AppId, runs: set[str], *, apply: str
+    reader: Reader,
+    partitions: int,
+    app: AppId,
+    runs: set[str],
+    *,
+    apply: str,
+    clock_refusal: str | None = None,
 ) -> AsyncIterator[DoctorCheck]:
     """The configuration in force, how many events wait, the clocks, instances and dead letters.
 
+    ``clock_refusal``: why no event is accepted, if the log refuses them because of this machine's clock.
     The names of the Celery tasks that the file runs are added to ``runs``.
     """
     from triggerstream.engine.queries.future_arrivals import describe_future, newest_arrival_us
@@ -251,7 +263,7 @@ async def _folded(
     if oldest_us < now_us:
         says += f", the oldest for {(now_us - oldest_us) / 1_000_000:.0f} s"
     yield DoctorCheck(what="events", well=True, says=says)
-    ahead = describe_future(newest_us)
+    ahead = clock_refusal or describe_future(newest_us)
     yield DoctorCheck(what="clocks", well=ahead is None, says=ahead or "no event arrives later than now")
     view = View(reader, app=app)
     runs.update(task.run for task in (await view.rules()).current.config.tasks)
