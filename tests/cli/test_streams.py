@@ -91,6 +91,19 @@ def test_a_full_file_is_one_line(state: Path, words: Sequence[str]) -> None:
     assert ran.stderr == "standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_full_file_does_not_hide_that_a_trigger_was_fired(state: Path, form: Sequence[str]) -> None:
+    words = ("fire", "full", "module1", "--id", "7", *form)
+    ran = run(*words, at=state, redirect="> /dev/full")
+    assert ran.returncode == 2
+    assert ran.stderr == ("fired module1 for full (id 7), but standard output: No space left on device\n")
+
+
+def test_a_full_file_for_warnings_does_not_make_a_fired_trigger_a_failure(state: Path) -> None:
+    ran = run("fire", "full", "nobody", "--id", "8", at=state, redirect="2> /dev/full")
+    assert (ran.returncode, ran.stdout) == (0, "fired nobody for full (id 8)\n")
+
+
 @pytest.mark.parametrize("words", [("sessions", "list"), ("sessions", "list", "--json"), ("sessions", "x")])
 @pytest.mark.parametrize("redirect", [">&-", ">&- 2>&-", "2> /dev/full"])
 def test_a_closed_stream_and_a_full_one_for_errors_are_no_traceback(

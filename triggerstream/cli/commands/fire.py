@@ -8,6 +8,7 @@ from triggerstream.cli.opening import existing, run
 from triggerstream.cli.options import json_option, to_option
 from triggerstream.cli.parameters import NotJsonError, json_value
 from triggerstream.cli.printing import json_line, print_line
+from triggerstream.cli.streams import OUTPUT, discard_errors, discard_output
 from triggerstream.core.ids import Json, JsonObject
 
 _LOOK_S = 2.0
@@ -70,11 +71,26 @@ def fire(
 
     done, doubt = run(work())
     if doubt is not None:
+        _warn(doubt)
+    line = f"fired {trigger} for {session} (id {done})"
+    try:
+        if as_json:
+            json_line({"session": session, "type": trigger, "id": done})
+        else:
+            print_line(line)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        # A script that knows only that the command failed would fire the trigger again, with another id.
+        discard_output()
+        raise click.ClickException(f"{line}, but {OUTPUT}: {exc.strerror}") from exc
+
+
+def _warn(doubt: str) -> None:
+    try:
         print_line(doubt, err=True)
-    if as_json:
-        json_line({"session": session, "type": trigger, "id": done})
-    else:
-        print_line(f"fired {trigger} for {session} (id {done})")
+    except OSError:
+        discard_errors()  # nobody can read it, and the trigger is fired all the same
 
 
 def _data(text: str | None) -> JsonObject:
