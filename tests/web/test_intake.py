@@ -165,6 +165,56 @@ async def test_a_whole_cloud_event_is_not_taken_for_the_data_of_a_trigger(
     assert stored(database) == []
 
 
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        (
+            {"ce-type": "tx"},
+            "header ce-type: must equal the trigger of the path, `t`, or be left out, is `tx`",
+        ),
+        (
+            {"ce-session": "x"},
+            "header ce-session: must equal the session of the path, `s`, or be left out, is `x`",
+        ),
+        (
+            {"ce-subject": "x"},
+            "header ce-subject: must equal the session of the path, `s`, or be left out, is `x`",
+        ),
+    ],
+)
+async def test_a_header_that_contradicts_the_path_is_refused(
+    http: TestClient[Any, Any], database: MemoryDatabase, headers: dict[str, str], says: str
+) -> None:
+    async with http.post("/v1/sessions/s/triggers/t", headers=headers) as answer:
+        assert (answer.status, await answer.json()) == (422, {"error": says})
+    assert stored(database) == []
+    same = {"ce-type": "t", "ce-session": "s", "ce-subject": "s", "ce-specversion": "1.0"}
+    async with http.post("/v1/sessions/s/triggers/t", headers=same) as answer:
+        assert answer.status == 202
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        ({"session": "s", "subject": "x"}, "/subject: must equal `session`, `s`, or be left out, is `x`"),
+        (
+            {"session": "s", "data": {}, "data_base64": "e30="},
+            "/data_base64: must be left out where there is",
+        ),
+    ],
+)
+async def test_attributes_that_contradict_each_other_are_refused(
+    http: TestClient[Any, Any], database: MemoryDatabase, event: dict[str, Any], says: str
+) -> None:
+    async with http.post("/v1/events", json={"type": "t"} | event) as answer:
+        assert answer.status == 422
+        (error,) = (await answer.json())["errors"]
+    assert says in error["reason"]
+    assert stored(database) == []
+    async with http.post("/v1/events", json={"type": "t", "session": "s", "subject": "s"}) as answer:
+        assert answer.status == 202
+
+
 async def test_bad_ones_are_told_by_index_and_none_is_accepted(
     http: TestClient[Any, Any], database: MemoryDatabase
 ) -> None:

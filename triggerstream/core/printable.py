@@ -26,5 +26,10 @@ def escape(text: str) -> str:
     return _STEERING.sub(_escaped, text)
 
 
+def shorten(text: str, most: int = 80) -> str:
+    """The first ``most`` characters of ``text``, with an ellipsis if there are more."""
+    return text if len(text) <= most else text[:most] + "…"
+
+
 def _escaped(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"

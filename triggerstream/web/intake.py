@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 
 from triggerstream.core.errors import ClockError, DecodeError, LogError
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.core.printable import shorten
 from triggerstream.engine.operations.submit import event_record, trigger_record
 from triggerstream.engine.ports import Log
 from triggerstream.web.answers import RefusedError, body_of, json
@@ -94,6 +95,8 @@ class _Intake:
             raise RefusedError(400, f"query parameter `{unknown[0]}`: only id, source and time are known")
         if _is_structured(request):
             raise RefusedError(415, "the body is a trigger's data: send a whole event to /v1/events")
+        for name, part in (("type", "trigger"), ("session", "session"), ("subject", "session")):
+            _check_same(request, name, part)
         body = await body_of(request, most=LIST_BYTES)
         data = _loads(body) if body.strip() else None
         if data is not None and not isinstance(data, dict):
@@ -116,6 +119,18 @@ class _Intake:
 def _attribute(request: web.Request, name: str) -> str | None:
     header = request.headers.get(f"{_BINARY_PREFIX}{name}")
     return request.query.get(name) or (None if header is None else _header_text(header, name)) or None
+
+
+def _check_same(request: web.Request, name: str, part: str) -> None:
+    """Refuse an attribute that contradicts the path, which names the trigger and its session."""
+    header, named = request.headers.get(f"{_BINARY_PREFIX}{name}"), request.match_info[part]
+    given = None if header is None else _header_text(header, name)
+    if given and given != named:
+        raise RefusedError(
+            422,
+            f"header ce-{name}: must equal the {part} of the path, `{shorten(named)}`, or be left out, "
+            f"is `{shorten(given)}`",
+        )
 
 
 def _is_structured(request: web.Request) -> bool:

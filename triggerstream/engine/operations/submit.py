@@ -9,6 +9,7 @@ from typing import Any
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ENGINE_PREFIX, Trigger
 from triggerstream.core.ids import JsonObject
+from triggerstream.core.printable import shorten
 from triggerstream.wire.events import check_session, check_trigger_name, decode, encode
 from triggerstream.wire.instants import parse_instant
 from triggerstream.wire.json import dumps, optional_text, text_of
@@ -55,9 +56,18 @@ def event_record(event: JsonObject) -> NewRecord:
         raise DecodeError(
             f"/type: names that begin with `{ENGINE_PREFIX}` are the engine's own: no application fires them"
         )
-    named = optional_text(event, "session") or optional_text(event, "subject")
+    session, subject = optional_text(event, "session"), optional_text(event, "subject")
+    named = session or subject
     if not named:
         raise DecodeError("/session: must be a non-empty string, is missing")
+    if subject and subject != named:
+        raise DecodeError(
+            f"/subject: must equal `session`, `{shorten(named)}`, or be left out, is `{shorten(subject)}`"
+        )
+    if event.get("data") is not None and "data_base64" in event:
+        raise DecodeError(
+            "/data_base64: must be left out where there is `data`, which is the one that is folded"
+        )
     return _checked(NewRecord(key=check_session(named), value=dumps(event)))
 
 
