@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, assert_never
 
 from triggerstream import variables
 from triggerstream.core import advice
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration, Task
 from triggerstream.engine.checkpoint import Checkpoint
@@ -151,6 +151,21 @@ def clock_watch(address: SqliteAddress) -> ClockWatch:
     from triggerstream.adapters.sqlite.clock_guard import SqliteClockWatch
 
     return SqliteClockWatch(address.path)
+
+
+def has_engine(address: SqliteAddress) -> bool:
+    """True while a process has the database to itself: an engine, or a rebuild.
+
+    Raises:
+        LogError: this cannot be found out.
+    """
+    from triggerstream.adapters.directory_lock import is_directory_locked
+    from triggerstream.adapters.sqlite.database import locate
+
+    try:
+        return is_directory_locked(locate(address.path))
+    except OSError as exc:
+        raise LogError(f"{address.path.parent}: cannot be used: {exc}") from exc
 
 
 async def archives(

@@ -140,6 +140,11 @@ def brief(value: Json, limit: int = 100) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number of things: `1 event`, `2 events`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def compact(fields: JsonObject) -> JsonObject:
     """``fields`` without those that are null."""
     return {name: value for name, value in fields.items() if value is not None}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -13,15 +15,17 @@ from tests.adapters.faust.workers import WorkerProcess
 from tests.cli.commands.test_sessions import trigger
 from tests.cli.conftest import SURVEY, Cli
 from tests.support.commands import Ran
-from tests.support.engines import RunningEngine
+from tests.support.engines import RunningEngine, running_engine
 from tests.support.ports import free_port
 from tests.support.processes import celery_worker
 from tests.support.valkey import valkey_server
 from tests.support.waiting import wait_until
+from triggerstream.adapters.directory_lock import is_directory_locked, lock_directory
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.survey import seen_members
 from triggerstream.adapters.sqlite.clock_guard import SqliteClockWatch
 from triggerstream.client import SyncClient
+from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 
 
@@ -42,6 +46,7 @@ def test_an_engine_that_has_what_it_needs(cli: Cli, engine: RunningEngine) -> No
     assert [*found] == [
         "packages",
         "database",
+        "engine",
         "configuration",
         "events",
         "clocks",
@@ -51,7 +56,39 @@ def test_an_engine_that_has_what_it_needs(cli: Cli, engine: RunningEngine) -> No
     assert "celery 5." in found["packages"][1]
     assert found["configuration"][1].endswith(" is in force")
     assert found["events"] == (True, "0 events wait to be processed")
-    assert cli("doctor").out.count("\nok ") == 6
+    assert cli("doctor").out.count("\nok ") == 7
+
+
+def test_a_database_on_which_no_process_works_is_reported(cli: Cli) -> None:
+    with running_engine(cli.directory, SURVEY):
+        assert said(cli("doctor", "--json"))["engine"] == (True, "one runs here")
+    assert cli("fire", "s", "module1").status == 0
+    ran = cli("doctor", "--json")
+    found = said(ran)
+    assert (ran.status, found["engine"]) == (
+        1,
+        (False, "no dev runs here: no event is processed until one is started"),
+    )
+    assert found["events"][1].startswith("1 event waits to be processed, the oldest for ")
+    with running_engine(cli.directory):
+        assert cli("doctor").status == 0
+
+
+def test_a_look_at_the_lock_keeps_no_engine_from_it(tmp_path: Path) -> None:
+    file = tmp_path / "triggerstream.db"
+    assert not is_directory_locked(file)
+    assert list(tmp_path.iterdir()) == []
+    lock_directory(file).close()
+    with ThreadPoolExecutor(1) as pool, file.with_suffix(".lock").open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        assert not is_directory_locked(file)
+        locking = pool.submit(lock_directory, file)
+        fcntl.flock(look, fcntl.LOCK_UN)
+        with locking.result(20):
+            assert is_directory_locked(file)
+            with pytest.raises(UsageError, match="another engine"):
+                lock_directory(file)
+    assert not is_directory_locked(file)
 
 
 def test_no_database_is_the_answer_no(cli: Cli) -> None:

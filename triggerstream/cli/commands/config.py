@@ -14,7 +14,7 @@ import click
 from triggerstream.cli.findings import finding_fields, finding_line
 from triggerstream.cli.opening import administered, existing, reading, run, viewing
 from triggerstream.cli.options import at_option, json_option, kafka_at_option, seen_at_option
-from triggerstream.cli.printing import Styled, json_line, print_line, print_lines
+from triggerstream.cli.printing import Styled, count_of, json_line, print_line, print_lines
 from triggerstream.core import advice
 from triggerstream.core.errors import Finding
 from triggerstream.core.ids import TriggerName
@@ -64,7 +64,7 @@ def apply_file(*, file: Path, at: str | None, as_json: bool) -> None:
         print_line(f"{file}: is in force already ({found.hash[:_SHORT]})")
     else:
         before = "" if change.replaced is None else f" in place of {change.replaced[:_SHORT]}"
-        print_line(f"{file}: applied ({_count(len(found.tasks), 'task')}, {found.hash[:_SHORT]}{before})")
+        print_line(f"{file}: applied ({count_of(len(found.tasks), 'task')}, {found.hash[:_SHORT]}{before})")
 
 
 @config.command()
@@ -130,7 +130,7 @@ def diff(*, file: Path, at: str, as_json: bool) -> None:
         for line in lines:
             print_line(Styled(text=line.replace("\t", "    "), colour=_DIFF_COLOURS.get(line[:1])))
         tasks = [
-            f"{_count(len(names), 'task')} {what}: {', '.join(names)}"
+            f"{count_of(len(names), 'task')} {what}: {', '.join(names)}"
             for names, what in ((added, "added"), (removed, "removed"), (changed, "changed"))
             if names
         ]
@@ -231,13 +231,9 @@ def excerpt(line: str, column: int) -> tuple[str, str]:
 def _summary(name: str, found: Configuration | None, findings: Sequence[Finding]) -> str:
     errors = sum(finding.severity == "error" for finding in findings)
     counts = [
-        _count(count, noun)
+        count_of(count, noun)
         for count, noun in ((errors, "error"), (len(findings) - errors, "warning"))
         if count
     ]
-    tasks = "not usable" if found is None else f"usable, {_count(len(found.tasks), 'task')}"
+    tasks = "not usable" if found is None else f"usable, {count_of(len(found.tasks), 'task')}"
     return f"{name}: {tasks}: {', '.join(counts) or 'no problems found'}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

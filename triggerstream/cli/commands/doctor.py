@@ -15,7 +15,7 @@ import click
 from triggerstream import variables
 from triggerstream.cli.opening import existing, quiet, run
 from triggerstream.cli.options import at_option, json_option
-from triggerstream.cli.printing import json_line, print_line
+from triggerstream.cli.printing import count_of, json_line, print_line
 from triggerstream.core import advice
 from triggerstream.core.errors import TriggerstreamError, UsageError
 from triggerstream.core.ids import AppId, JsonObject
@@ -121,7 +121,7 @@ async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncItera
     try:
         administration = bootstrap.administration(address)
         reached = await administration.reach()
-        brokers = "1 broker" if reached.brokers == 1 else f"{reached.brokers} brokers"
+        brokers = count_of(reached.brokers, "broker")
         yield DoctorCheck(
             what="Kafka", well=True, says=f"{administration.servers}: cluster {reached.cluster}, {brokers}"
         )
@@ -140,7 +140,9 @@ async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncItera
         if broken:
             return
         if not findings:
-            yield DoctorCheck(what="topics", well=True, says=f"as they must be, {count} partitions")
+            yield DoctorCheck(
+                what="topics", well=True, says=f"as they must be, {count_of(count, 'partition')}"
+            )
     except TriggerstreamError as exc:
         yield DoctorCheck(what="Kafka", well=False, says=str(exc))
         return
@@ -198,7 +200,11 @@ async def _processes(administration: Administration, count: int, workers: int) -
 async def _handed_over(administration: Administration) -> AsyncIterator[DoctorCheck]:
     """The bridge's progress."""
     found = await administration.not_handed_over()
-    says = "nothing was handed over yet" if found is None else f"at most {found.left} commands to hand over"
+    says = (
+        "nothing was handed over yet"
+        if found is None
+        else f"at most {count_of(found.left, 'command')} to hand over"
+    )
     held = found is not None and found.held
     if held:
         says += (
@@ -217,17 +223,22 @@ async def _embedded(at: str, runs: set[str]) -> AsyncIterator[DoctorCheck]:
         try:
             yield DoctorCheck(what="database", well=True, says=str(address))
             apply = advice.apply_first_file(at, kafka=False)
-            refusal = (
-                await asyncio.to_thread(bootstrap.clock_watch(address).describe_refusal)
-                if isinstance(address, SqliteAddress)
-                else None
-            )
+            refusal = None
+            if isinstance(address, SqliteAddress):
+                yield _engine(runs=bootstrap.has_engine(address))
+                refusal = await asyncio.to_thread(bootstrap.clock_watch(address).describe_refusal)
             async for seen in _folded(reader, 1, address.app, runs, apply=apply, clock_refusal=refusal):
                 yield seen
         finally:
             await reader.close()
     except TriggerstreamError as exc:
         yield DoctorCheck(what="database", well=False, says=str(exc))
+
+
+def _engine(*, runs: bool) -> DoctorCheck:
+    """The process that works on a database."""
+    says = "one runs here" if runs else "no dev runs here: no event is processed until one is started"
+    return DoctorCheck(what="engine", well=runs, says=says)
 
 
 async def _folded(
@@ -259,7 +270,12 @@ async def _folded(
         oldest_us = min([oldest_us, *(record.arrival_us for record in left[:1])])
         newest_us = max(newest_us, await newest_arrival_us(reader, progress, partition=partition))
     yield _configuration(hashes, apply)
-    says = f"{lag}{' or more' if more else ''} events wait to be processed"
+    says = (
+        f"{lag} or more events wait"
+        if more
+        else f"{count_of(lag, 'event')} {'waits' if lag == 1 else 'wait'}"
+    )
+    says += " to be processed"
     if oldest_us < now_us:
         says += f", the oldest for {(now_us - oldest_us) / 1_000_000:.0f} s"
     yield DoctorCheck(what="events", well=True, says=says)
@@ -341,7 +357,8 @@ def _celery_workers(heard: Sequence[HeardWorker], runs: Collection[str]) -> Iter
             yield DoctorCheck(what=what, well=False, says=says)
         else:
             has = len(worker.tasks.intersection(runs))
-            says = f"{worker.name} answers; it has {has} of the {len(set(runs))} tasks that the file runs"
+            tasks = count_of(len(set(runs)), "task")
+            says = f"{worker.name} answers; it has {has} of the {tasks} that the file runs"
             yield DoctorCheck(what=what, well=True, says=says)
     if missing := tasks_without_worker(heard, runs):
         says = f"no worker that answers has {', '.join(missing)}"

@@ -14,7 +14,7 @@ from triggerstream.cli.opening import appending, run, viewing
 from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.orders import answer_fields, giver_options, not_known
 from triggerstream.cli.parameters import Duration, json_value
-from triggerstream.cli.printing import compact, json_line, print_line, status_text, table
+from triggerstream.cli.printing import compact, count_of, json_line, print_line, status_text, table
 from triggerstream.core.events import Cancel, Order, Release, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, SessionId, TaskName, instance_id, split_instance_id
 from triggerstream.core.listing import InstanceFilter, in_status
@@ -241,7 +241,7 @@ def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
                 for one in chosen
             ],
         )
-        print_line(f"{len(chosen)} instances; nothing was done")
+        print_line(f"{count_of(len(chosen), 'instance')}; nothing was done")
 
 
 def _sentence(answer: Answer) -> str:

@@ -56,8 +56,8 @@ class PlainOutput:
         """One line with time, session, instance and event."""
         kind = str(event["event"])
         if kind == "sum":
-            counts = f"{event['decided']} decisions, {event['deadLetters']} dead letters"
-            print_line(f"… {event['events']} events, {counts}")
+            counted = (("events", "event"), ("decided", "decision"), ("deadLetters", "dead letter"))
+            print_line("… " + ", ".join(_count(event[field], noun) for field, noun in counted))
             return
         print_line(
             Styled(text=_clock(event.get("time")), dim=True),
