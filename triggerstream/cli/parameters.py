@@ -59,15 +59,29 @@ def json_value(text: str, option: str) -> Json:
 
     Raises:
         NotJsonError: it is not JSON.
-        UsageError: it is JSON that no event can hold.
+        UsageError: it is JSON that no event can hold, or has a key twice in one object.
     """
+    import json
+
     from orjson import JSONDecodeError
 
-    from triggerstream.wire.json import loads
+    from triggerstream.wire.json import BYTE_ORDER_MARK, loads
 
+    data = text.encode(errors="surrogateescape")
     try:
-        return loads(text.encode(errors="surrogateescape"))
+        value = loads(data)
     except DecodeError as exc:
         if isinstance(exc.__cause__, JSONDecodeError):
             raise NotJsonError(str(exc), param_hint=option) from exc
         raise UsageError(f"{option}: {exc}") from exc
+
+    def check_keys(pairs: list[tuple[str, Any]]) -> None:
+        known: set[str] = set()
+        for key, _ in pairs:
+            if key in known:
+                raise UsageError(f"{option}: the key {key!r} stands twice in one object: give it once")
+            known.add(key)
+
+    # orjson keeps the last of equal keys. A person who writes two of them would lose a value in silence.
+    json.loads(data.removeprefix(BYTE_ORDER_MARK), object_pairs_hook=check_keys)
+    return value

@@ -14,6 +14,7 @@ from typing import Any
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Body, ConfigApplied, Event, Trigger
 from triggerstream.core.ids import JsonObject, SessionId, TriggerName
+from triggerstream.core.printable import shorten
 from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, SESSION_ID_BYTES, STATE_DEPTH
 from triggerstream.wire.engine_events import data_of, read_body
 from triggerstream.wire.instants import format_instant, parse_instant
@@ -262,7 +263,7 @@ def _session(key: bytes | None, fields: JsonObject) -> SessionId:
         message = f"the key must be UTF-8: byte {exc.start} is not"
         raise DecodeError(message) from exc
     if named is not None and named != session:
-        message = f"/session: must equal the key `{session[:80]}`, is `{str(named)[:80]}`"
+        message = f"/session: must equal the key `{shorten(session)}`, is `{shorten(str(named))}`"
         raise DecodeError(message)
     return SessionId(session)
 

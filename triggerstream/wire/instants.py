@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from triggerstream.core.errors import DecodeError
+from triggerstream.core.printable import shorten
 
 _RFC3339 = re.compile(
     r"(\d{4}-(?:0[1-9]|1[0-2])-\d\d)[Tt ](\d\d:\d\d):(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
@@ -58,4 +59,4 @@ def _second(since_s: int) -> str:
 
 
 def _not_an_instant(text: str, path: str) -> str:
-    return f"{path}: must be an RFC 3339 instant such as 2026-03-01T12:00:00Z, is `{text[:40]}`"
+    return f"{path}: must be an RFC 3339 instant such as 2026-03-01T12:00:00Z, is `{shorten(text, 40)}`"

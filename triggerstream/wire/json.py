@@ -10,6 +10,7 @@ import orjson
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.core.printable import shorten
 from triggerstream.wire.bounds import INTEGER_LIMIT, JSON_DEPTH
 
 T = TypeVar("T")
@@ -130,9 +131,8 @@ def _check_integers(text: bytes) -> None:
             continue
         # Python refuses to convert more than 4,300 digits.
         if len(token) > _INTEGER_CHARACTERS or not -INTEGER_LIMIT <= int(token) < INTEGER_LIMIT:
-            message = (
-                f"integer {token[:24].decode()} at byte {match.start()} is beyond ±2^63: write it as a string"
-            )
+            shown = shorten(token.decode(), 24)
+            message = f"integer {shown} at byte {match.start()} is beyond ±2^63: write it as a string"
             raise DecodeError(message)
 
 

@@ -42,6 +42,9 @@ def last_event(cli: Cli) -> dict[str, Any]:
         (["name=Ada", "path=a=b", "empty="], {"name": "Ada", "path": "a=b", "empty": ""}),
         (['zip="04109"', "plain=04109"], {"zip": "04109", "plain": "04109"}),
         (["--data", '{"a": 1, "b": 2}', "b=3"], {"a": 1, "b": 3}),
+        (["--data", "null"], {}),
+        (["--data", "null", "b=3"], {"b": 3}),
+        (['a={"x": [{"y": 1}, {"y": 2}]}'], {"a": {"x": [{"y": 1}, {"y": 2}]}}),
     ],
 )
 def test_values_are_json_where_they_read_as_json(
@@ -77,6 +80,12 @@ def test_id_time_and_source_go_with_the_event(cli: Cli, engine: RunningEngine) -
         (["s", "t", "--data", "[1]"], "must be a JSON object"),
         (["s", "t", "--data", "{"], "not JSON"),
         (["s", "t", "--time", "yesterday"], "RFC 3339"),
+        (["s", "t", "--time", "17"], "--time: must be an RFC 3339 instant"),
+        (["s", "t", "x=1", "x=2"], "'x' is given twice: give it once"),
+        (["s", "t", "--data", '{"a":1,"a":2}'], "--data: the key 'a' stands twice in one object"),
+        (["s", "t", "--data", '{"a":[{"b":1,"\\u0062":2}]}'], "--data: the key 'b' stands twice"),
+        (["s", "t", 'x={"a":1,"a":2}'], "x: the key 'a' stands twice in one object"),
+        (["s", "t", "x=" + "1" * 40], "integer 111111111111111111111111… at byte 0"),
         (["s", "t", "--id", ""], "/id: must be a non-empty string"),
         (["s", "t", "x=123456789012345678901234567890"], "beyond ±2^63"),
         (["s", "t", "x=" + "y" * 300_000], "at most 262,144"),

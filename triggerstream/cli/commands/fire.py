@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from triggerstream.cli.opening import existing, run
@@ -9,7 +11,9 @@ from triggerstream.cli.options import json_option, to_option
 from triggerstream.cli.parameters import NotJsonError, json_value
 from triggerstream.cli.printing import json_line, print_line
 from triggerstream.cli.streams import OUTPUT, discard_errors, discard_output
+from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.wire.instants import parse_instant
 
 _LOOK_S = 2.0
 """Time to find out whether a task uses the trigger: the event is durable already."""
@@ -60,8 +64,9 @@ def fire(
     from triggerstream.client import Client
     from triggerstream.engine.queries.unused import unused_trigger
 
-    fields = _data(data)
-    fields.update(_pair(pair) for pair in pairs)
+    if time is not None:
+        _check_time(time)
+    fields = _data(data) | _pairs(pairs)
 
     async def work() -> tuple[str, str | None]:
         address = existing(at)
@@ -97,9 +102,28 @@ def _data(text: str | None) -> JsonObject:
     if text is None:
         return {}
     value = json_value(text, "--data")
+    if value is None:
+        return {}  # as everywhere: a trigger without data brings an empty object
     if not isinstance(value, dict):
         raise click.BadParameter('must be a JSON object, such as {"score": 3}', param_hint="--data")
     return value
+
+
+def _check_time(text: str) -> None:
+    try:
+        parse_instant(text, path="--time")
+    except DecodeError as exc:
+        raise UsageError(str(exc)) from exc
+
+
+def _pairs(texts: Sequence[str]) -> JsonObject:
+    fields: JsonObject = {}
+    for text in texts:
+        key, value = _pair(text)
+        if key in fields:
+            raise click.BadParameter(f"{key!r} is given twice: give it once", param_hint="KEY=VALUE")
+        fields[key] = value
+    return fields
 
 
 def _pair(text: str) -> tuple[str, Json]:
