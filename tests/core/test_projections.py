@@ -161,6 +161,42 @@ def test_decision_of_an_earlier_configuration_is_marked() -> None:
     }
 
 
+def leaves(story: Story) -> dict[str, list[tuple[str, bool]]]:
+    return {
+        i["instance"]: [(leaf["trigger"], leaf["met"]) for leaf in i["after"]]
+        for t in explained(story)["tasks"]
+        for i in t["instances"]
+    }
+
+
+def test_an_instance_that_was_decided_shows_the_triggers_that_it_was_decided_with() -> None:
+    story = Story({"t": task("a", "c"), "later": task("a", retry={"max": 1, "backoff": "1h"})})
+    story.fire("c")
+    story.fire("a")
+    for name in ("t#0", "later#0"):
+        story.failed(name)
+    story.apply({"t": task("x"), "later": task("x", "a", retry={"max": 1, "backoff": "1h"})})
+    decided = [("c", True), ("a", True)]
+    assert leaves(story) == {
+        "t#0": [("c", True), ("a", True)],
+        "later#0": [("a", True)],
+        "later#1": [("a", True)],
+    }
+    story.replay("t#0")
+    assert {name: leaves(story)[name] for name in ("t#0", "t#1")} == {"t#0": decided, "t#1": decided}
+    story.apply({"t": task("a", "x", "c")})
+    assert leaves(story)["t#0"] == [("a", True), ("c", True)]
+
+
+def test_an_instance_that_was_never_decided_shows_what_its_task_requires() -> None:
+    story = Story({"t": task("a", "b")})
+    story.fire("a")
+    story.apply({"t": task("x", "a")})
+    assert leaves(story) == {"t#0": [("x", False), ("a", True)]}
+    story.cancel("t#0", reason="wrong order", by="ada")
+    assert leaves(story) == {"t#0": [("x", False), ("a", True)]}
+
+
 def test_triggers_that_no_task_uses_are_shown_as_seen() -> None:
     story = Story({"t": task("a")})
     story.fire("a")

@@ -349,8 +349,14 @@ def _unless(task: Task, instance: Instance) -> list[UnlessLeaf]:
 
 
 def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[Leaf]:
-    names = task.needs if task is not None else tuple(instance.captured)
-    leaves = []
+    """The triggers that the instance was decided with; else those that its task, as it is now, requires."""
+    needs = () if task is None else task.needs
+    if task is None or _has_arguments(instance):
+        needs = (
+            *(name for name in needs if name in instance.captured),
+            *(name for name in instance.captured if name not in needs),
+        )
+    names, leaves = needs, []
     for name in names:
         offset = instance.captured.get(name)
         if offset is None:
@@ -359,6 +365,11 @@ def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[
             arrival = state.arrival(name, offset)
             leaves.append(Leaf(trigger=name, met=True, by=_by(arrival), data=arrival.data))
     return leaves
+
+
+def _has_arguments(instance: Instance) -> bool:
+    """True once later triggers and tasks files do not change what the instance runs with."""
+    return instance.sent is not None or instance.clone_of is not None or instance.status is Status.FAILED
 
 
 def _by(arrival: Arrival) -> Origin:

@@ -82,7 +82,12 @@ def unless(leaf: UnlessLeaf, status: Status) -> str:
     if leaf.arrived:
         number = "" if leaf.offset is None else f" ({event_number(leaf.offset)})"
         return f"unless {leaf.trigger}: arrived{number}"
-    return f"unless {leaf.trigger}: {'not arrived' if status in WAITING else 'had not arrived'}"
+    return f"unless {leaf.trigger}: {missing(status)}"
+
+
+def missing(status: Status) -> str:
+    """The remark about a trigger without which an instance in ``status`` is, or was when it ended."""
+    return "not arrived" if status in WAITING else "had not arrived"
 
 
 def unused(seen: SeenTrigger) -> str:

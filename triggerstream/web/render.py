@@ -65,6 +65,7 @@ def _environment() -> Environment:
         orders=orders,
         query=query,
         unless=words.unless,
+        missing=words.missing,
         unused=words.unused,
         statuses=[s.value for s in Status],
     )

@@ -15,8 +15,8 @@ from tests.support.engines import RunningEngine
 from tests.support.waiting import wait_until
 from triggerstream.adapters.sqlite import SqliteLog
 from triggerstream.core import projections
-from triggerstream.core.events import Erase, Failed, Finished, Started, Trigger
-from triggerstream.core.ids import Json, TriggerName
+from triggerstream.core.events import Cancel, Erase, Failed, Finished, Started, Trigger
+from triggerstream.core.ids import InstanceId, Json, TriggerName
 from triggerstream.wire.records import NewRecord
 
 
@@ -112,6 +112,26 @@ def test_explain_for_people_has_conditions_and_a_timeline(cli: Cli) -> None:
     ):
         assert said in out
     assert "○ module4: not arrived" in cli("sessions", "explain", "a-waits").out
+
+
+def test_an_instance_that_ended_is_explained_in_the_past_tense(cli: Cli, engine: RunningEngine) -> None:
+    engine.append("a-waits", Cancel(instance=InstanceId("t_process#0"), reason="wrong order", by="ada"))
+    out = cli("sessions", "explain", "a-waits").out
+    assert "○ module4: had not arrived" in out
+    assert "✓ module1" in out
+
+
+def test_an_instance_that_is_run_again_is_explained_by_the_triggers_that_it_ran_with(
+    cli: Cli, engine: RunningEngine
+) -> None:
+    engine.apply('{"t_process": {"after": ["x"], "run": "app.process"}}')
+    for session in ("b-failed", "c-finished"):
+        out = cli("sessions", "explain", session).out
+        assert ("✓ module1" in out, "✓ module4" in out, "arrived" in out.partition("timeline")[0]) == (
+            True,
+            True,
+            False,
+        )
 
 
 def test_sessions_are_explained_in_the_words_of_an_administrator(cli: Cli, engine: RunningEngine) -> None:

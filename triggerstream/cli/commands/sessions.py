@@ -32,7 +32,7 @@ from triggerstream.core.answers import (
     TimedSession,
     UnlessLeaf,
 )
-from triggerstream.core.state import SessionState, Status
+from triggerstream.core.state import WAITING, SessionState, Status
 from triggerstream.present import words
 from triggerstream.wire.answers import to_json
 
@@ -242,7 +242,7 @@ def tree(found: ExplainedSession) -> Tree:
             if instance.advice is not None:
                 node.add(text(instance.advice, "yellow"))
             for leaf in instance.after:
-                node.add(_leaf(leaf))
+                node.add(_leaf(leaf, instance.status))
             for blocker in instance.unless or ():
                 node.add(_unless(blocker, instance.status))
             if instance.error is not None and instance.status is not Status.FAILED:
@@ -279,9 +279,9 @@ def timeline(found: ExplainedSession) -> list[object]:
 _WHAT_STYLES = {"decided": "bold cyan", "refused": "red", "ignored": "dim", "reported": "green"}
 
 
-def _leaf(leaf: Leaf) -> Text:
+def _leaf(leaf: Leaf, status: Status) -> Text:
     if not leaf.met:
-        return text(f"○ {leaf.trigger}: not arrived", "yellow")
+        return text(f"○ {leaf.trigger}: {words.missing(status)}", "yellow" if status in WAITING else "dim")
     line = text(f"✓ {leaf.trigger} {brief(leaf.data, 60)}", "green")
     return line.append_text(text(f"  {words.by(leaf.by)}", "dim"))
 
