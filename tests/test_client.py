@@ -78,14 +78,20 @@ async def test_time_is_text_or_a_datetime_with_a_zone(address: str, time: dateti
 @pytest.mark.parametrize(
     ("fire", "says"),
     [
-        (lambda c: c.fire("", "a"), "an empty session id"),
+        (
+            lambda c: c.fire("", "a"),
+            "^/session: an empty session id: write the session's, such as `survey-42`$",
+        ),
         (lambda c: c.fire("s" * 1025, "a"), "1,025 bytes"),
         (lambda c: c.fire("s\ud800", "a"), "valid Unicode"),
         (lambda c: c.fire("s", ""), "is no trigger"),
         (lambda c: c.fire("s", "triggerstream.timer"), "is no trigger"),
         (lambda c: c.fire(42, "a"), "^/session: must be a string, is 42 .int.: use str"),
-        (lambda c: c.fire(None, "a"), "^/session: must be a string, is None"),
+        (lambda c: c.fire(None, "a"), "^/session: must be a string, is missing$"),
+        (lambda c: c.fire(b"z", "a"), "^/session: must be a string, is b'z' .bytes.: use its decode..$"),
+        (lambda c: c.fire(10**50, "a"), "is 1000000000000000000000000000000000000000… .int."),
         (lambda c: c.fire("s", 42), "^/trigger: must be a string, is 42"),
+        (lambda c: c.fire("s", None), "^/trigger: must be a string, is missing$"),
         (lambda c: c.fire("s", "a", id=42), "^/id: must be a string, is 42"),
         (lambda c: c.fire("s", "a", ["x"]), "^/data: must be an object, such as a dict, is list"),
         (lambda c: c.fire("s", "a", {"x": float("nan")}), "/data/x: nan"),

@@ -270,7 +270,7 @@ def _session(key: bytes | None, fields: JsonObject) -> SessionId:
 
 def _check_key(key: bytes) -> None:
     if not key:
-        raise DecodeError("an empty session id")
+        raise DecodeError("/session: an empty session id: write the session's, such as `survey-42`")
     if len(key) > SESSION_ID_BYTES:
         message = f"a session id of {len(key):,} bytes: it has at most {SESSION_ID_BYTES:,}"
         raise DecodeError(message)

@@ -74,7 +74,7 @@ def test_id_time_and_source_go_with_the_event(cli: Cli, engine: RunningEngine) -
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["", "t"], "an empty session id"),
+        (["", "t"], "/session: an empty session id: write the session's, such as `survey-42`"),
         (["s", "triggerstream.timer"], "does not begin with `triggerstream.`"),
         (["s", "t", "novalue"], "write KEY=VALUE"),
         (["s", "t", "--data", "[1]"], "must be a JSON object"),

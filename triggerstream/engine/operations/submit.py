@@ -81,6 +81,11 @@ def _text(place: str, value: object) -> str:
     if isinstance(value, str):
         # A member of `class S(str, Enum)` counts as its value.
         return str.__str__(value)
+    if value is None:
+        raise DecodeError(f"{place}: must be a string, is missing")
+    if isinstance(value, bytes | bytearray):
+        # str() of bytes is their literal, with the b and the quotes.
+        raise DecodeError(f"{place}: must be a string, is {_shown(value)}: use its decode()")
     raise DecodeError(f"{place}: must be a string, is {_shown(value)}: use str(…) of it")
 
 
@@ -103,4 +108,4 @@ def _is_number(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    return f"{value!r:.40} ({type(value).__name__})"
+    return f"{shorten(repr(value), 40)} ({type(value).__name__})"
