@@ -23,8 +23,10 @@ ALIKE = [
     ("t_A", "t_a"),
     ("survey_withdrawn", "surveyWithdrwan"),
     ("mailSent", "mailSend"),
-    ("itemAdded", "itemsAdded"),
     ("cafe", "caf\u00e9"),
+    ("orderPlaced", "roderPlaced"),
+    ("orderPlaced", "oderPlaced"),
+    ("notificationAcknowledged", "notificationAknowleged"),
     ("a", "\u0430"),
     ("module1Received", "module1Receiv\u0435d"),
     ("order\u200bPaid", "orderPaid"),
@@ -42,6 +44,17 @@ MEANT = [
     ("userCreated", "userUpdated"),
     ("orderAccepted", "orderRejected"),
     ("x" * 500 + "a", "x" * 500 + "b"),
+    ("orderShipped", "t_orderShipped"),
+    ("orderShipped", "onOrderShipped"),
+    ("orderPacked", "orderPlaced"),
+    ("items_imported", "items_exported"),
+    ("t_import_done", "t_export_done"),
+    ("create_invoice", "create_invoices"),
+    ("userAdded", "usersAdded"),
+    ("north_region", "south_region"),
+    ("encode_video", "decode_video"),
+    ("upload_video", "reload_video"),
+    ("buyer_notified", "payer_notified"),
 ]
 
 
@@ -81,6 +94,7 @@ def test_the_nearest_name_is_the_one_that_was_probably_meant() -> None:
     assert nearest("module1Recv", known) == "module1Received"
     assert nearest("SURVEY_WITHDRAWN", known) == "surveyWithdrawn"
     assert nearest("zzz", known) is None
+    assert nearest("\u0430", ["b", "a"]) == "a"
     assert nearest("anything", []) is None
 
 

@@ -141,7 +141,7 @@ async def test_a_session_is_told_in_words_and_as_a_tree(http: Http, engine: Runn
 async def test_a_session_shows_triggers_that_no_task_uses(http: Http, engine: RunningEngine) -> None:
     engine.append("s", trigger("modul1"), trigger("module4"))
     plain = re.sub(r"<[^>]+>", "", await page(http, "/sessions/s"))
-    assert "modul1 has arrived, and no task uses it: was module1 meant?." in plain
+    assert "modul1 has arrived, and no task uses it; the nearest name is module1." in plain
     assert "module4 has arrived" not in plain
     engine.append("t", trigger("module4"))
     assert "has arrived" not in await page(http, "/sessions/t")

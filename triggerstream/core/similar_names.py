@@ -14,6 +14,8 @@ _TYPO_WORD = 4
 """Letters that a word must have before one different letter is a slip: `step_a` and `step_b` are meant."""
 _LONG_NAME = 12
 """Letters from which two slips are likely in one name."""
+_LONG_WORD = 9
+"""Letters from which two slips are likely in one word: `packed` and `placed` are two words."""
 _NEAREST_CUTOFF = 0.6
 _COMPARED = 64
 """Names longer than this are only alike once normalised: an event's name may have a thousand characters."""
@@ -22,6 +24,12 @@ _MANY_NAMES = 500
 
 _CROWD = 20
 """Names that share a spelling and are compared: more of them are a family of names, and no slips."""
+
+_LOOKALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u03bf\u03bd\u03b1",
+    "aeopcyxijshdova",
+)
+"""Cyrillic and Greek letters that look like Latin ones."""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _SEPARATORS = re.compile(r"[\s_.:/-]+")
@@ -54,6 +62,9 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     by_fold = {_folded(other)[:_COMPARED]: other for other in reversed(list(known))}
     if wanted in by_fold:
         return by_fold[wanted]
+    alike = next((other for other in known if are_alike(name, other)), None)
+    if alike is not None:
+        return alike
     close = get_close_matches(wanted, by_fold, n=1, cutoff=_NEAREST_CUTOFF)
     return by_fold[close[0]] if close else None
 
@@ -81,8 +92,8 @@ def alike_pairs(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 def are_alike(left: str, right: str) -> bool:
     """True if two different names differ in case, separators or invisible characters, or by a slip.
 
-    A different digit is no slip (`module1`, `module2`), nor is a short or an added word (`step_a`,
-    `jobRestarted`).
+    A different digit is no slip (`module1`, `module2`), nor is a short word (`step_a`), an added word
+    (`t_orderShipped`), another beginning (`imported`, `exported`) or a plural.
     """
     if _folded(left) == _folded(right):
         return True
@@ -98,13 +109,16 @@ def are_alike(left: str, right: str) -> bool:
     if distance > (2 if min(len(left), len(right)) >= _LONG_NAME else 1):
         return False
     one, two = _words(left), _words(right)
-    if len(one) != len(two):
-        return min(len(lower_left), len(lower_right)) >= _TYPO_WORD
-    pairs = [(a, b) for a, b in zip(one, two, strict=True) if a != b]
-    return all(min(len(a), len(b)) >= _TYPO_WORD and a[0] == b[0] for a, b in pairs) or (
-        # A slip at the beginning of a word: an exchange or another letter, not an added prefix.
-        all(len(a) == len(b) >= _TYPO_WORD for a, b in pairs)
-    )
+    return len(one) == len(two) and all(_is_slip(a, b) for a, b in zip(one, two, strict=True) if a != b)
+
+
+def _is_slip(one: str, other: str) -> bool:
+    """True if one word is probably the other with a slip: of two short words that differ, both are meant."""
+    if min(len(one), len(other)) < _TYPO_WORD or one + "s" == other or other + "s" == one:
+        return False
+    if one[0] != other[0]:
+        return one[:2] == other[1::-1] and one[2:] == other[2:]  # exchanged letters
+    return _edits(one, other) <= (2 if min(len(one), len(other)) >= _LONG_WORD else 1)
 
 
 def differing_characters(left: str, right: str) -> str:
@@ -124,7 +138,7 @@ def _words(name: str) -> list[str]:
 
 def _folded(name: str) -> str:
     """``name`` without differences that people overlook."""
-    return _SEPARATORS.sub("", _INVISIBLE.sub("", normalized(name)).casefold())
+    return _SEPARATORS.sub("", _INVISIBLE.sub("", normalized(name)).casefold()).translate(_LOOKALIKES)
 
 
 def _keys(name: str, *, two_slips: bool) -> set[str]:

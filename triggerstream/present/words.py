@@ -92,7 +92,7 @@ def missing(status: Status) -> str:
 
 def unused(seen: SeenTrigger) -> str:
     """The remark about a trigger that no task uses."""
-    return "no task uses it" + ("" if seen.nearest is None else f": was {seen.nearest} meant?")
+    return "no task uses it" + ("" if seen.nearest is None else f"; the nearest name is {seen.nearest}")
 
 
 def by(origin: Origin | None) -> str:

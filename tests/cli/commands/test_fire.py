@@ -114,9 +114,9 @@ def test_a_trigger_that_no_task_uses_is_a_warning_with_the_nearest_name(
     assert engine.directory == cli.directory
     ran = cli("fire", "s", "modul1", "--id", "1")
     assert (ran.status, ran.out) == (0, "fired modul1 for s (id 1)\n")
-    assert ran.err == "no task in force uses modul1: did you mean module1?\n"
+    assert ran.err == "no task in force uses `modul1`; the nearest name is `module1`\n"
     assert cli("fire", "s", "module1").err == ""
-    assert cli("fire", "s", "zzz", "--json").err == "no task in force uses zzz\n"
+    assert cli("fire", "s", "zzz", "--json").err == "no task in force uses `zzz`\n"
 
 
 async def test_the_warning_is_given_over_http_too(engine: RunningEngine, tmp_path: Path) -> None:
@@ -129,4 +129,4 @@ async def test_the_warning_is_given_over_http_too(engine: RunningEngine, tmp_pat
     await log.close()
     await reader.close()
     assert ran.status == 0
-    assert ran.err == "no task in force uses unsubscribd: did you mean unsubscribed?\n"
+    assert ran.err == "no task in force uses `unsubscribd`; the nearest name is `unsubscribed`\n"

@@ -215,7 +215,7 @@ def test_explain_shows_triggers_that_no_task_uses(cli: Cli, engine: RunningEngin
     assert engine.directory == cli.directory
     engine.append("s", Trigger(name=TriggerName("modul1"), data={}))
     assert "? modul1  event 9, " in (out := cli("sessions", "explain", "s").out)
-    assert "no task uses it: was module1 meant?" in out
+    assert "no task uses it; the nearest name is module1" in out
 
 
 # ---- how far a hand-over has come -----------------------------------------------------------------
