@@ -95,6 +95,13 @@ def unused(seen: SeenTrigger) -> str:
     return "no task uses it" + ("" if seen.nearest is None else f"; the nearest name is {seen.nearest}")
 
 
+def no_instance(*, arrived: bool, clock: Instant | None, generation: int) -> str:
+    """Why a session has no instance. ``arrived``: a trigger has; ``clock`` is that of the session."""
+    if arrived:
+        return "no task uses what has arrived"
+    return "nothing has arrived" if clock or not generation else f"erased, generation {generation}"
+
+
 def by(origin: Origin | None) -> str:
     """The event that brought a trigger."""
     if origin is None:

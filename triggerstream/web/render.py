@@ -66,6 +66,7 @@ def _environment() -> Environment:
         query=query,
         unless=words.unless,
         missing=words.missing,
+        no_instance=words.no_instance,
         unused=words.unused,
         statuses=[s.value for s in Status],
     )

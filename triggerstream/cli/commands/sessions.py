@@ -29,6 +29,7 @@ from triggerstream.core.answers import (
     Instant,
     Leaf,
     StoredInstance,
+    StoredSession,
     TimedSession,
     UnlessLeaf,
 )
@@ -175,7 +176,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
     print_line(f"{session}: {closed}last event: {words.last_event(found.clock_us, now_us=_now_us())}")
     _show_ahead(found.clock_us)
     if not found.instances:
-        print_line(f"no instance: {_no_task(arrived=bool(found.seen))}")
+        print_line(f"no instance: {_no_instance(found)}")
         return
     table(
         ["instance", "status", "since", "arrived data", "result or reason"],
@@ -250,15 +251,15 @@ def tree(found: ExplainedSession) -> Tree:
             if instance.result is not None:
                 node.add(text(f"returned {brief(instance.result)}"))
     if not found.tasks:
-        root.add(text(_no_task(arrived=bool(found.seen)), "dim"))
+        root.add(text(_no_instance(found), "dim"))
     for seen in found.seen:
         if seen.unused:
             root.add(text(f"? {seen.trigger}  {words.by(seen.by)}: {words.unused(seen)}", "yellow"))
     return root
 
 
-def _no_task(*, arrived: bool) -> str:
-    return "no task uses what has arrived" if arrived else "nothing has arrived"
+def _no_instance(found: ExplainedSession | StoredSession) -> str:
+    return words.no_instance(arrived=bool(found.seen), clock=found.clock_us, generation=found.generation)
 
 
 def timeline(found: ExplainedSession) -> list[object]:
