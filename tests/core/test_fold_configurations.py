@@ -448,14 +448,3 @@ def test_task_that_returns_may_begin_again_if_none_of_its_instances_was_decided(
     story.touch()
     story.apply({"t": task("a", "b")})
     assert names(story.fire("b")) == ["t#1"]
-
-
-def test_event_that_came_while_no_task_used_its_trigger_counts_once_too() -> None:
-    story = Story({})
-    story.fire("q", {"n": 1}, id="1", source="p")
-    story.apply({"t": task("z", andEvery="q")})
-    assert names(story.fire("z")) == ["t#0"]
-    assert story.fire("q", {"n": 1}, id="1", source="p") == []
-    assert names(story.fire("q", {"n": 2}, id="2", source="p")) == ["t#1"]
-    assert story.fire("q", {"n": 1}, id="1", source="p") == []
-    assert [command.kwargs["q"] for command in story.commands] == [{"n": 1}, {"n": 2}]

@@ -280,11 +280,6 @@ class _Fold(Deciding):
         if identity is not None and name in self.config.users:
             digests = self.state.digests.get(name)
             digest = event_digest(*identity)
-            if digests is None:
-                latest = self.state.seen.get(name)
-                if latest is not None and latest.id is not None:
-                    # It came while no task used the name.
-                    digests = event_digest(latest.source, latest.id)
             if digests is not None:
                 at = _position(digests, digest)
                 if at >= 0:
