@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,35 @@ def test_a_trigger_that_no_kept_session_has_seen_is_a_warning_where_an_address_i
             "`unsubscribed` [never-seen]"
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3 ({file}:2)"),
+        ("\n\nraise SystemExit\n", "SystemExit ({file}:3)"),
+        ("x = 1\nx = = 2\n", "SyntaxError: invalid syntax ({file}:2)"),
+        ("def f():\nreturn 1\n", "IndentationError: expected an indented block after function definition"),
+        ("\n\nexec('x = =')\n", "SyntaxError: invalid syntax ({file}:3)"),
+        ("\nfrom celery import Celery\napp = Celery('a', include=['exiting_tasks'])\n", "SystemExit: 4"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line_with_its_place(
+    cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch, source: str, says: str
+) -> None:
+    place = file.parent
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(str(place))
+    for module in ("unusable_app", "exiting_tasks"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    (place / "unusable_app.py").write_text(source)
+    (place / "exiting_tasks.py").write_text("raise SystemExit(4)\n")
+    file.write_text(SURVEY, encoding="utf-8")
+    ran = cli("config", "check", str(file), "--celery", "unusable_app:app")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("--celery unusable_app:app: ")
+    assert says.format(file=place / "unusable_app.py") in ran.err
+    assert "<frozen" not in ran.err
 
 
 def test_a_file_is_compared_with_the_tasks_of_a_celery_app(

@@ -49,20 +49,32 @@ def load_app(spec: str) -> CeleryApp:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(name)
-    except Exception as exc:
-        frames = traceback.extract_tb(exc.__traceback__)
-        own = [frame for frame in frames if _is_of_project(Path(frame.filename))]
-        last = (own or frames)[-1]  # the application's own line, not that of a library
+    except (Exception, SystemExit) as exc:  # a module may call sys.exit, such as one that is a program
         missing = isinstance(exc, ModuleNotFoundError) and exc.name in {name, name.partition(".")[0]}
-        where = f"; looked in {Path.cwd()} and the installed packages" if missing else ""
-        place = "" if missing else f" ({last.filename}:{last.lineno})"
-        raise UsageError(f"--celery {spec}: {type(exc).__name__}: {exc}{place}{where}") from exc
+        where = f"; looked in {Path.cwd()} and the installed packages" if missing else f" ({_place(exc)})"
+        raise UsageError(f"--celery {spec}: {_described(exc)}{where}") from exc
     for candidate in [attribute] if attribute else ["app", "celery"]:
         found = getattr(module, candidate, None)
         if found is not None and hasattr(found, "worker_main") and hasattr(found, "conf"):
             return cast("CeleryApp", found)
     wanted = attribute or "`app` or `celery`"
     raise UsageError(f"--celery {spec}: {name} has no Celery app named {wanted}: write module:attribute")
+
+
+def _described(exc: BaseException) -> str:
+    # The text of a SyntaxError has the name of its file, without the directory.
+    said = exc.msg if isinstance(exc, SyntaxError) else str(exc)
+    return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
+
+
+def _place(exc: BaseException) -> str:
+    """The application's own line at which an import failed, not that of a library."""
+    if isinstance(exc, SyntaxError) and exc.filename is not None and Path(exc.filename).is_file():
+        return f"{exc.filename}:{exc.lineno}"
+    frames = traceback.extract_tb(exc.__traceback__)
+    own = [frame for frame in frames if _is_of_project(Path(frame.filename))]
+    last = (own or frames)[-1]
+    return f"{last.filename}:{last.lineno}"
 
 
 def _is_of_project(file: Path) -> bool:
@@ -82,8 +94,8 @@ def executor_check(specs: Sequence[tuple[str, CeleryApp]], *, severity: Literal[
     for spec, app in specs:
         try:
             tasks |= bootstrap.celery_parameters(app)
-        except Exception as exc:
-            raise UsageError(f"--celery {spec}: its tasks: {type(exc).__name__}: {exc}") from exc
+        except (Exception, SystemExit) as exc:
+            raise UsageError(f"--celery {spec}: its tasks: {_described(exc)} ({_place(exc)})") from exc
     where = f"the app{'s' if len(specs) > 1 else ''} {', '.join(spec for spec, _ in specs)}"
     return partial(check_executor, tasks=tasks, where=where, severity=severity)
 
