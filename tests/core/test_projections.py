@@ -218,6 +218,27 @@ def test_a_trigger_that_no_task_uses_is_shown_with_the_one_that_was_perhaps_mean
     }
 
 
+def test_a_trigger_that_an_instance_used_is_not_among_those_that_no_task_uses() -> None:
+    story = Story(
+        {"first": task("a"), "next": task("first", unless=["no"]), "waits": task("b", "c"), "rest": task("r")}
+    )
+    for name in ("a", "b", "no", "spare"):
+        story.fire(name)
+    story.finished("first#0")
+    story.apply({"rest": task("r")})
+    story.fire("a")  # again: the name is known from an instance
+    story.fire("late")
+    seen = {one["trigger"]: one.get("unused", False) for one in explained(story)["seen"]}
+    assert seen == {
+        "a": False,
+        "b": False,
+        "no": False,
+        "spare": True,
+        "first": False,  # follows from a removed task
+        "late": True,
+    }
+
+
 def test_forgotten_instances_are_counted() -> None:
     story = Story({"$bounds": {"resolvedInstances": 2}, "t": task(andEvery="a")})
     found = []

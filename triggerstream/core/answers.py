@@ -150,8 +150,8 @@ class ExplainedTask(
 class SeenTrigger(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"used_by": "usedBy"}):
     """A trigger that has arrived, and the tasks that use it.
 
-    ``unused``: no task uses it, and it is no task's result, which need not be used. ``nearest``: the used
-    trigger that was perhaps meant.
+    ``unused``: no task uses it, no kept instance did, and it is no task's result, which need not be used.
+    ``nearest``: the used trigger that was perhaps meant.
     """
 
     trigger: TriggerName

@@ -128,9 +128,10 @@ def explain(
 
 def _seen(config: Configuration, state: SessionState) -> list[SeenTrigger]:
     seen, compared = [], 0
+    known = _used_by_instances(state)
     for name, arrival in state.seen.items():
         users = [task.name for task in config.users.get(name, ())]
-        unused = not users and TaskName(name) not in config.by_name
+        unused = not users and TaskName(name) not in config.by_name and name not in known
         likely = nearest(name, config.users) if unused and compared < _COMPARED else None
         compared += unused
         seen.append(
@@ -143,6 +144,18 @@ def _seen(config: Configuration, state: SessionState) -> list[SeenTrigger]:
             )
         )
     return seen
+
+
+def _used_by_instances(state: SessionState) -> set[str]:
+    """Names that a kept instance captured or noted, and those that follow from the session's tasks.
+
+    Tasks that were removed count as well: such a name was no mistake.
+    """
+    names: set[str] = set(state.tasks)
+    for record in state.tasks.values():
+        for instance in record.instances():
+            names.update(instance.captured, instance.noted)
+    return names
 
 
 def statuses(state: SessionState) -> dict[str, Instance]:
