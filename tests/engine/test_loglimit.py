@@ -23,6 +23,7 @@ def written(now: list[float], monkeypatch: pytest.MonkeyPatch) -> Iterator[io.St
     """What a handler with the limit writes of all loggers."""
     # A command that another test called in this process keeps aiokafka's lines from the root logger.
     monkeypatch.setattr(logging.getLogger("aiokafka"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("aiokafka"), "filters", [])
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
