@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 
 # No deadline: the first example pays for imports, and a loaded machine is not a bug.
 settings.register_profile("quick", max_examples=10, deadline=None)
-settings.register_profile("default", max_examples=300, deadline=None)
+settings.register_profile("default", max_examples=200, deadline=None)
 settings.register_profile("full", max_examples=10_000, deadline=None)
 settings.register_profile(
     "mutants",
