@@ -247,3 +247,23 @@ def test_a_log_that_lost_its_beginning_is_exported_from_the_generation_that_it_w
     assert wire.decode(checkpoint.states[S].state).generation == 4
     line = as_object(loads(asyncio.run(exported(MemoryReader(database), S, APP))[0]), "")
     assert line["generation"] == 3
+
+
+@pytest.mark.parametrize("closed_before", [False, True])
+def test_an_erased_session_is_exported_from_its_erasure_on(*, closed_before: bool) -> None:
+    bodies: list[Body] = [fire("a", secret=1), *([Close()] if closed_before else []), fire("x", secret=2)]
+    bodies += [Erase(), Erase(generation=0), fire("a", n=3)]
+    records = [
+        Record(partition=0, offset=offset, arrival_us=1, key=b"s", value=encode(body))
+        for offset, body in enumerate(bodies)
+    ]
+    rules = rules_of(TASKS)
+    database = MemoryDatabase()
+    database.configurations = (ConfigurationText.of(rules.current),)
+    for end in (len(records) - 1, len(records)):
+        database.records[:] = records[:end]
+        database.sessions.update(Processor(app=APP).process(rules, records[:end], lambda _: None).states)
+        lines = asyncio.run(exported(MemoryReader(database), S, APP))
+        assert b"secret" not in b"".join(lines)
+        found, _ = simulated(TASKS, lines)
+        assert essence(S, found[S]) == essence(S, wire.decode(database.sessions[S].state))

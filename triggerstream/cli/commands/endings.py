@@ -50,8 +50,9 @@ def export(*, session: str, at: str) -> None:
     """Print all events of SESSION that the log holds, as JSON lines that `simulate` reads.
 
     `sessions export ID | simulate FILE - --state` gives the session's instances, with the ids of their
-    commands: each line names the app. Reads the whole partition of the session. Records that cannot be read
-    as events are reported on standard error.
+    commands: each line names the app. Of a session that was erased, the last erasure and later events are
+    printed. Reads the whole partition of the session. Records that cannot be read as events are reported on
+    standard error.
     """
 
     async def work() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Close, Erase, Event, Trigger
@@ -33,19 +34,22 @@ class Unread:
 async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIterator[JsonObject | Unread]:
     """Each event of ``session`` as an object that a simulation reads.
 
-    Each has the ``app``, and the first the ``generation`` in which the session was, if the log has lost
-    earlier events: both are part of every command's id. The ``offset`` is part of the state, and of its size.
-    A record that a worker moved appears at its new
-    position. If it has no id, its ``rehomedfrom`` is its first position, by which a simulation counts its
-    copies once. Outcomes and orders that became dead letters are left out.
+    The events of a session that was erased begin with its last erasure. Each event has the ``app``. The first
+    one has the ``generation`` in which the session was if earlier events are left out, or if the log has lost
+    them. App and generation are part of every command's id; the ``offset`` is part of the state, and of its
+    size. A record that a worker moved appears at its new position. Without an id, its ``rehomedfrom`` is its
+    first position, by which a simulation counts its copies once. Outcomes and orders that became dead letters
+    are left out.
 
     Raises:
         LogError: the log cannot be read.
         DecodeError: ``session`` is not a valid session id.
     """
     key = check_session(session)
-    generation = await _first_generation(reader, session, key, app=app)
+    begin, generation = await _begin(reader, session, key, app=app)
     async for event in _events(reader, session, key):
+        if event.offset < begin:
+            continue
         if isinstance(event, Unread):
             yield event
             continue
@@ -61,8 +65,8 @@ async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIte
         line["offset"] = event.offset
         if event.origin is not None:
             line[REHOMED_FROM] = event.origin
-        if generation:
-            line["generation"], generation = generation, 0
+        if generation is not None:
+            line["generation"], generation = generation, None
         yield line
 
 
@@ -90,38 +94,56 @@ def _read(record: Record, session: SessionId, key: bytes) -> Event | Unread | No
     return event if isinstance(event, Event) and event.session == session else None
 
 
-async def _first_generation(reader: Reader, session: SessionId, key: bytes, *, app: AppId) -> int:
-    """The generation in which the session was before its first event in the log.
+class _Passed(NamedTuple):
+    """The generation after a session's events, and its last erasure: the offset, the generation before it."""
 
-    It is 0 unless the log has lost its beginning. Then it is the one from which the closings and erasures in
-    the log lead to the stored generation.
+    generation: int
+    erased: tuple[int, int] | None
+
+
+async def _begin(reader: Reader, session: SessionId, key: bytes, *, app: AppId) -> tuple[int, int | None]:
+    """The offset of the first event to show, and the generation before it; None: there was none before.
+
+    The generation before the first event in the log is 0, unless the log has lost its beginning. Then it is
+    the one from which the closings and erasures in the log lead to the stored generation.
     """
-    first = await reader.records(limit=1, partition=await reader.partition(session))
+    partition = await reader.partition(session)
+    first = await reader.records(limit=1, partition=partition)
     row = await reader.session(session)
-    if row is None or not first or first[0].offset == 0:
-        return 0
-    state = row.known()
-    if not state.generation:
-        return 0
+    state = None if row is None else row.known()
+    if state is None or not first or not state.generation:
+        return 0, None
     own = [
         event
         async for event in _events(reader, session, key)
         if isinstance(event, Event) and event.offset <= state.offset
     ]
-    applied = await reader.configurations(partition=await reader.partition(session))
+    applied = await reader.configurations(partition=partition)
     rules = rules_of(app, applied, ConfigurationCache())
+    if first[0].offset == 0:
+        return _passed(rules, own, None).erased or (0, None)
     endings = sum(isinstance(event.body, Close | Erase) for event in own)
     for generation in range(max(state.generation - endings, 0), state.generation):
-        if _generation_after(rules, own, generation) == state.generation:
-            return generation
-    return state.generation
+        passed = _passed(rules, own, generation)
+        if passed.generation == state.generation:
+            return passed.erased or (0, generation or None)
+    return 0, state.generation
 
 
-def _generation_after(rules: Rules, own: Iterable[Event], generation: int) -> int:
-    """The generation after a session's events if it was ``generation`` before them."""
-    state = SessionState(generation=generation, config=rules.history[0].offset)
+def _passed(rules: Rules, own: Iterable[Event], generation: int | None) -> _Passed:
+    """A session after its events, if it was in ``generation`` before them; None: it was unknown."""
+    state = None
+    if generation is not None:
+        state = SessionState(generation=generation, config=rules.history[0].offset)
+    erased = None
     for event in own:
         folded = step(rules, state, event)
         if isinstance(folded, Folded):
+            if (
+                isinstance(event.body, Erase)
+                and state is not None
+                and folded.state.generation > state.generation
+            ):
+                erased = event.offset, state.generation
             state = folded.state
-    return state.generation
+    return _Passed(0 if state is None else state.generation, erased)

@@ -185,9 +185,8 @@ class Simulation:
             raise DecodeError(
                 "/generation: must be an integer of at least 0 in the session's first line only"
             )
-        if generation:
-            known = states.encode(SessionState(generation=generation))
-            self._stored[session] = Stored(state=known, due_us=None, config=-1)
+        known = states.encode(SessionState(generation=generation))
+        self._stored[session] = Stored(state=known, due_us=None, config=-1)
 
     def _take_offset(self, session: SessionId, offset: int) -> None:
         """Give the line of ``session`` its own offset.
