@@ -20,6 +20,7 @@ from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.wire.tasksfile import check
+from triggerstream.wire.tasksfile.conditions import INSTEAD
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.keys import read_tasks
 from triggerstream.wire.tasksfile.nodes import Findings
@@ -279,3 +280,28 @@ def test_tasks_without_a_finding_all_start(made: tuple[tuple[Task, ...], list[Fi
     tasks, findings = made
     if not findings:
         assert {command.task for command in commands(tasks, ["a", "b"])} == {task.name for task in tasks}
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("x or y", "or"),
+        ("x OR y or z", "or"),
+        ("x||y", "or"),
+        ("x | y", "or"),
+        ("x and y", "and"),
+        ("x && y", "and"),
+    ],
+)
+def test_a_condition_in_a_name_is_answered(name: str, like: str) -> None:
+    for key in ("after", "unless"):
+        task: JsonObject = {"after": ["a"], "run": "x", key: [name]}
+        (found,) = findings_of({"t": task})
+        assert (found.severity, found.code, found.path) == ("warning", "condition-in-name", f"/t/{key}/0")
+        instead = INSTEAD["not" if (key, like) == ("unless", "and") else like]
+        assert found.message == f"`{name}` is read as the name of one trigger: {instead}"
+
+
+@pytest.mark.parametrize("name", ["oror", "order", "or", "and b", "x ory"])
+def test_other_names_are_no_conditions(name: str) -> None:
+    assert "condition-in-name" not in [code for code, _ in codes({"t": {"after": [name], "run": "x"}})]

@@ -124,6 +124,7 @@ def test_the_examples_in_the_schema_are_valid() -> None:
 # Values like those of a tasks file, right and wrong. There are no repeated keys and no loops of `andEvery`,
 # durations are below a hundred years: the rest is what a schema cannot say.
 
+RUNS = ["my_app.tasks:app", "tasks:app", "ns:task", "tasks.py", "$x", "a.b.__main__", "__main__.f"]
 names = st.sampled_from(
     ["a", "b", "module1Received", "a-b", "", "triggerstream.timer", "triggerstreams", "x-a", "$a"]
 )
@@ -145,7 +146,7 @@ tasks = st.fixed_dictionaries(
     {},
     optional={
         "after": mostly(lists),
-        "run": mostly(st.sampled_from(["x", "my_app.tasks.Report", "celery.chord", "celery", ""])),
+        "run": mostly(st.sampled_from(["x", "my_app.tasks.Report", "celery.chord", "celery", "", *RUNS])),
         "unless": mostly(lists),
         "andEvery": mostly(names),
         "withParams": mostly(st.dictionaries(st.sampled_from(["p", "q"]), wrong, max_size=2)),

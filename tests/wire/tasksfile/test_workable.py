@@ -9,6 +9,7 @@ import pytest
 from triggerstream.core.errors import Finding
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.wire import tasksfile
+from triggerstream.wire.tasksfile.conditions import INSTEAD
 from triggerstream.wire.tasksfile.workable import likely_task_name
 
 REPORT: JsonObject = {"after": ["module1Received"], "run": "my_app.tasks.Report"}
@@ -76,6 +77,14 @@ def test_bounds_that_nothing_can_keep_are_an_error(bounds: JsonObject, path: str
         ("{task}", None),
         ("my_app..Report", None),
         ("Report.", "Report"),
+        ("my_app.tasks:app", None),
+        ("tasks:app", None),
+        ("my_app:celery", None),
+        ("my_app.tasks:Report", "my_app.tasks.Report"),
+        ("tasks.py", None),
+        ("$x", None),
+        ("my_app.$task", None),
+        ("a.b.__main__", None),
     ],
 )
 def test_a_path_a_blank_or_a_bracket_is_no_tasks_name(run: str, likely: str | None) -> None:
@@ -90,7 +99,18 @@ def test_a_name_with_an_invisible_character_is_no_tasks_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "run", ["x", "my_app.tasks.Report", "reports-daily", "ns:task", "k\u00fcche.bericht", "a_1"]
+    "run",
+    [
+        "x",
+        "my_app.tasks.Report",
+        "reports-daily",
+        "ns:task",
+        "ns:a.task",
+        "app:py",
+        "a.__main__.f",
+        "k\u00fcche.bericht",
+        "a_1",
+    ],
 )
 def test_other_names_are_allowed(run: str) -> None:
     assert errors({"t": {"after": ["a"], "run": run}}) == []
@@ -147,6 +167,27 @@ def test_keys_that_people_try_are_answered(key: str, says: str) -> None:
         found = the_error({"t": {"run": "x", **place}})
         assert found.code == "unsupported-condition"
         assert says in found.message
+
+
+@pytest.mark.parametrize(
+    ("key", "like"), [("If", "if"), ("OR", "or"), ("anyof", "anyOf"), ("Cron", "cron"), ("Count", "count")]
+)
+def test_keys_that_people_try_are_answered_in_any_case(key: str, like: str) -> None:
+    places: list[JsonObject] = [
+        {"after": ["a"], key: "b"},
+        {"after": [{key: "b"}]},
+        {"after": [], "andEvery": {key: "b"}},
+    ]
+    for place in places:
+        found = the_error({"t": {"run": "x", **place}})
+        assert f"`{key}`" in found.message
+        assert found.message.endswith(INSTEAD[like])
+
+
+def test_a_key_of_a_later_version_is_answered_in_any_case() -> None:
+    found = the_error({"t": {"after": ["a"], "run": "x", "Within": "1h"}})
+    assert (found.code, found.path) == ("unknown-key", "/t/Within")
+    assert found.message == "there is no key `Within`: `within` is not supported by this version"
 
 
 def test_an_unclosed_brace_points_at_the_task_left_open() -> None:

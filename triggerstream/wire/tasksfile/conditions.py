@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from triggerstream.core.events import ENGINE_PREFIX
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, Node
@@ -45,6 +46,23 @@ INSTEAD: Final[Mapping[str, str]] = {
     **dict.fromkeys(("args", "kwargs", "params", "with"), _IN_PARAMS),
 }
 """Keys that people try, and what to write instead."""
+_FOLDED_INSTEAD: Final[Mapping[str, str]] = {key.lower(): answer for key, answer in INSTEAD.items()}
+
+
+def instead_of(key: str) -> str | None:
+    """The answer to a key that people try, in any case; None if there is none."""
+    return _FOLDED_INSTEAD.get(key.lower())
+
+
+def condition_in_name(name: str) -> Literal["and", "or"] | None:
+    """The operator between names that stand in one string, as in ``a or b``; None if there is none."""
+    if _OR.search(name):
+        return "or"
+    return "and" if _AND.search(name) else None
+
+
+_OR = re.compile(r"\S(?:\s+or\s+|\s*\|\|?\s*)\S", re.IGNORECASE)
+_AND = re.compile(r"\S(?:\s+and\s+|\s*&&\s*|\s+&\s+)\S", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +122,7 @@ def read_trigger(node: Node) -> Triggers:
         name = LocatedName(text=node.text, at=node.at, path=node.path)
         if check_name(name, node.findings, what="trigger"):
             return Triggers(names=(name,))
-    elif any(key.text in _CONDITION_KEYS or key.text in INSTEAD for key, _ in node.members()):
+    elif any(key.text in _CONDITION_KEYS or instead_of(key.text) for key, _ in node.members()):
         _refuse_condition(node)
     else:
         only = [item.text for item in node.items()]
@@ -115,10 +133,10 @@ def read_trigger(node: Node) -> Triggers:
 
 def _refuse_condition(node: Node) -> None:
     key = next((key.text for key, _ in node.members() if key.text in _CONDITION_KEYS), None)
-    tried = next((one.text for one, _ in node.members() if one.text in INSTEAD), None)
-    if tried is not None:
-        node.error("unsupported-condition", f"a condition with `{tried}` {UNSUPPORTED}: {INSTEAD[tried]}")
-        return
+    for tried, _ in node.members():
+        if (instead := instead_of(tried.text)) is not None:
+            node.error("unsupported-condition", f"a condition with `{tried.text}` {UNSUPPORTED}: {instead}")
+            return
     what = "a condition other than a trigger's name" if key is None else f"a condition with `{key}`"
     node.error("unsupported-condition", f"{what} {UNSUPPORTED}: list the names of triggers; all must arrive")
 

@@ -16,10 +16,10 @@ from triggerstream.core.ids import JsonObject, TaskName, TriggerName
 from triggerstream.core.tasks import MOST_DIGESTS, Bounds, Retry, Task
 from triggerstream.wire.durations import parse_duration
 from triggerstream.wire.tasksfile.conditions import (
-    INSTEAD,
     UNSUPPORTED,
     Triggers,
     check_name,
+    instead_of,
     read_trigger,
     read_triggers,
 )
@@ -57,6 +57,7 @@ LATER_KEYS: Final = (
 )
 """Keys of the condition language that this version does not know. They are refused even under ``$extras``:
 one that is kept without a meaning would take on another with the next version."""
+_FOLDED_LATER: Final[Mapping[str, str]] = {key.lower(): key for key in LATER_KEYS}
 TOP_KEYS: Final = ("$schema", "$extras", "$bounds")
 RetryKey: TypeAlias = Literal["max", "backoff", "factor", "maxBackoff"]
 RETRY_KEYS: Final[tuple[RetryKey, ...]] = get_args(RetryKey)
@@ -280,7 +281,9 @@ def _read_other_key(key: LocatedName, value: Node, draft: _Draft, *, keep: bool)
             message = f"`{key.text}` is kept and means nothing: did you mean `{likely}`?"
             key.warn(findings, "kept-key-typo", message)
         return
-    instead = INSTEAD.get(key.text)
+    instead = instead_of(key.text)
+    if instead is None and (later := _FOLDED_LATER.get(key.text.lower())) is not None:
+        instead = f"`{later}` {UNSUPPORTED}"
     if instead is not None:
         key.error(findings, "unknown-key", f"there is no key `{key.text}`: {instead}")
         return

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import combinations
 
+from triggerstream.wire.tasksfile.conditions import condition_in_name, instead_of
 from triggerstream.wire.tasksfile.keys import Entry
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, listed, shown
 
@@ -26,6 +27,7 @@ def check_rules(entries: Sequence[Entry], findings: Findings) -> None:
     for entry in entries:
         _after_and_unless(entry, findings)
         _alternatives(entry, findings)
+        _conditions(entry, findings)
         _identifiers(entry, findings)
         _params(entry, findings)
 
@@ -172,9 +174,22 @@ def _are_alternatives(one: str, other: str) -> bool:
     return len(differing) == 1 and not any(word.isdigit() for word in differing[0])
 
 
+def _conditions(entry: Entry, findings: Findings) -> None:
+    """Warn about names that look like conditions. Such a name is allowed: a trigger may have it."""
+    for names, key in ((entry.needs, "after"), (entry.unless, "unless")):
+        for name in names:
+            operator = condition_in_name(name.text)
+            if operator is not None:
+                instead = instead_of("or" if operator == "or" else "not" if key == "unless" else "and")
+                message = f"`{shown(name.text)}` is read as the name of one trigger: {instead}"
+                name.warn(findings, "condition-in-name", message)
+
+
 def _identifiers(entry: Entry, findings: Findings) -> None:
     """A task is called with one keyword argument for each trigger."""
     for name in (*entry.needs, *entry.params):
+        if condition_in_name(name.text):
+            continue  # reported as such
         if not name.text.isidentifier() or keyword.iskeyword(name.text):
             message = (
                 f"`{shown(name.text)}` is no Python identifier, so the Celery task can take it only through "

@@ -29,7 +29,13 @@ _REPORTED = 20
 """Triggers and tasks beyond bounds that are reported: one bound may forbid them all."""
 _SIZES = EncodedSizes()
 
-_NO_NAME = re.compile(r"[\s/\\()\[\]{}<>,;'\"`]|^\.|\.\.|\.$")
+_NO_NAME = re.compile(
+    r"[\s/\\()\[\]{}<>,;'\"`$]|^\.|\.\.|\.$"
+    r"|\.(?:py|__main__)$"  # a file, a module
+    r"|^[^:]*\.[^:]*:|:(?:app|celery)$"  # module:attribute, as for a Celery app; `ns:task` may be a name
+)
+_NO_TASK = re.compile(r"^[^/\\:]*\.py$|:(?:app|celery)$")
+"""A module's file or a Celery app: no part of it names a task."""
 _BRACKETS = re.compile(r"[(\[{<].*", re.DOTALL)
 
 
@@ -60,6 +66,8 @@ def _check_run(run: LocatedName, findings: Findings) -> None:
 
 def likely_task_name(text: str) -> str | None:
     """The name that was probably meant by a path or a call; None if none can be made out."""
+    if _NO_TASK.search(text):
+        return None
     name = _BRACKETS.sub("", text.strip().strip("'\"`")).strip().removeprefix("./")
     name = re.sub(r"\.py(?=[:/\\.]|$)", "", name)
     name = re.sub(r"[/\\]+|::?", ".", name).strip(".")
