@@ -95,7 +95,7 @@ class _Intake:
             raise RefusedError(400, f"query parameter `{unknown[0]}`: only id, source and time are known")
         if _is_structured(request):
             raise RefusedError(415, "the body is a trigger's data: send a whole event to /v1/events")
-        for name, part in (("type", "trigger"), ("session", "session"), ("subject", "session")):
+        for name, part in (("type", "trigger"), ("session", "session")):
             _check_same(request, name, part)
         body = await body_of(request, most=LIST_BYTES)
         data = _loads(body) if body.strip() else None

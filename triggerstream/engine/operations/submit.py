@@ -56,14 +56,9 @@ def event_record(event: JsonObject) -> NewRecord:
         raise DecodeError(
             f"/type: names that begin with `{ENGINE_PREFIX}` are the engine's own: no application fires them"
         )
-    session, subject = optional_text(event, "session"), optional_text(event, "subject")
-    named = session or subject
+    named = optional_text(event, "session") or optional_text(event, "subject")
     if not named:
         raise DecodeError("/session: must be a non-empty string, is missing")
-    if subject and subject != named:
-        raise DecodeError(
-            f"/subject: must equal `session`, `{shorten(named)}`, or be left out, is `{shorten(subject)}`"
-        )
     if event.get("data") is not None and "data_base64" in event:
         raise DecodeError(
             "/data_base64: must be left out where there is `data`, which is the one that is folded"
