@@ -167,7 +167,7 @@ async def healthy(operate: Callable[..., Awaitable[str]], broker: str) -> None:
     says = {row["what"]: row["says"] for row in found}
     assert says["workers"].endswith("partitions 0, 1; it answers")
     assert "partitions 0, 1" in says["bridge"]
-    assert "has 1 of the 1 tasks" in says["Celery workers"]
+    assert "has 1 of the 1 task that" in says["Celery workers"]
 
 
 def fire(at: KafkaAddress, file: Path) -> None:
