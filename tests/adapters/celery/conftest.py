@@ -12,7 +12,8 @@ from typing import Any, Self
 from uuid import uuid4
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
+from celery.app import builtins
 
 from tests.adapters.celery.filelog import FileLog
 from tests.support.processes import CeleryWorker, celery_worker
@@ -192,6 +193,14 @@ def make_farm(home: Path, *, broker: str | None = None, **env: str) -> Iterator[
             queue=queue,
         )
         yield farm
+
+
+@pytest.fixture
+def own_tasks_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tasks of other apps from the test's: Celery shares them with each app made later."""
+    shared: set[Any] = getattr(_state, "_on_app_finalizers")  # noqa: B009 - the stubs lack it
+    own = {one for one in shared if one.__module__ == builtins.__name__}
+    monkeypatch.setattr(_state, "_on_app_finalizers", own)
 
 
 @pytest.fixture

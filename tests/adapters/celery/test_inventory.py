@@ -13,6 +13,8 @@ from triggerstream.core.ids import TaskName, TriggerName
 from triggerstream.core.tasks import Task
 from triggerstream.wire.tasksfile import Parameters
 
+pytestmark = pytest.mark.usefixtures("own_tasks_only")
+
 
 @pytest.fixture
 def app() -> Celery:

@@ -22,6 +22,8 @@ SAFE = {
     "worker_prefetch_multiplier": 1,
 }
 
+pytestmark = pytest.mark.usefixtures("own_tasks_only")
+
 
 def app_with(**settings: object) -> Celery:
     app = Celery("checked", set_as_current=False)
