@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 
 from tests.contract.places import KAFKA, MemoryPlace, Place, place_of
 from tests.core.strategies import APP, BUSY, ENDINGS, SMALL, History, configurations, histories, rules_of
@@ -72,6 +72,8 @@ def simulated(
 @given(histories(kinds=(*BUSY, *ENDINGS, "touch", "timer"), configs=configurations(bounds=SMALL)))
 def test_an_exported_session_simulates_to_the_state_that_was_stored(history_: History) -> None:
     config = history_.rules.current.config
+    text = tasksfile.encode(config)
+    assume(tasksfile.check(text, name="tasks.json")[0] is not None)  # a file that can be applied
     database = MemoryDatabase()
     for event in history_.events():
         value = encode(event.body, id=event.id, time_us=event.time_us, traceparent=event.traceparent)
@@ -86,6 +88,7 @@ def test_an_exported_session_simulates_to_the_state_that_was_stored(history_: Hi
     if database.records:
         checkpoint = Processor(app=APP).process(history_.rules, database.records, lambda _: None)
         database.sessions.update(checkpoint.states)
+    database.configurations = (ConfigurationText(offset=-1, arrival_us=0, hash=config.hash, text=text),)
 
     async def export() -> list[bytes]:
         reader = MemoryReader(database)

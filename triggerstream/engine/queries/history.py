@@ -121,7 +121,10 @@ async def _begin(reader: Reader, session: SessionId, key: bytes, *, app: AppId) 
     applied = await reader.configurations(partition=partition)
     rules = rules_of(app, applied, ConfigurationCache())
     if first[0].offset == 0:
-        return _passed(rules, own, None).erased or (0, None)
+        passed = _passed(rules, own, None)
+        # Where configurations of that time are gone, it may not be known which erasures took effect.
+        known = passed.generation == state.generation
+        return (passed.erased if known else None) or (0, None)
     endings = sum(isinstance(event.body, Close | Erase) for event in own)
     for generation in range(max(state.generation - endings, 0), state.generation):
         passed = _passed(rules, own, generation)
