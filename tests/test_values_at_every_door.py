@@ -282,7 +282,7 @@ async def test_the_table_over_http_and_the_command_line_gives_the_same_events() 
         Client(str(http.make_url("/")).rstrip("/")) as client,
     ):
         for python, written in rows():
-            await client.fire("s", "a", {"v": eval(python, dict(_NAMES))}, id="1")  # noqa: S307 - as above
+            await client.fire("s", "a", {"v": eval(python, dict(_NAMES))}, id="1")  # noqa: S307 - an expression of our own page
             async with http.post("/v1/sessions/s/triggers/a?id=1", data=f'{{"v": {written}}}') as answer:
                 assert answer.status == 202
             at = str(http.make_url("/")).rstrip("/")

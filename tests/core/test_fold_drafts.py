@@ -1,4 +1,4 @@
-"""What a state keeps beside its instances while events are folded: counts, kept events, clock, judged or not.
+"""Values of a state beside its instances while events are folded: counts, kept events, clock, judged or not.
 
 The rules: docs/semantics.md, R4.3, R4.6, R8.1, R9.2, R9.6, R10.6 and R10.9.
 """

@@ -1,4 +1,4 @@
-"""How far a clock was set forward, in figures and in words."""
+"""Size of a step of the clock, in figures and in words."""
 
 from __future__ import annotations
 

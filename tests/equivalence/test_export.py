@@ -102,7 +102,7 @@ def test_an_exported_session_simulates_to_the_state_that_was_stored(history_: Hi
 
 
 class Life:
-    """A session that is told event by event, and folded after each."""
+    """A session that gets one event at a time, each folded before the next."""
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -15,7 +15,7 @@ _NO_PORT = 1
 
 
 async def knock(url: str | None) -> Knock:
-    """True if something listens at ``url``, the address that a worker announces to its group."""
+    """Connect to ``url``, the address that a worker announces to its group, and return the result."""
     try:
         parts = urlsplit(url or "")
         host, port = parts.hostname, parts.port

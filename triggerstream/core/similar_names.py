@@ -21,7 +21,6 @@ _COMPARED = 64
 """Names longer than this are only alike once normalised: an event's name may have a thousand characters."""
 _MANY_NAMES = 500
 """Names from which on only one slip in a name is looked for: two take a millisecond for each name."""
-
 _CROWD = 20
 """Names that share a spelling and are compared: more of them are a family of names, and no slips."""
 
@@ -62,9 +61,6 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     by_fold = {_folded(other)[:_COMPARED]: other for other in reversed(list(known))}
     if wanted in by_fold:
         return by_fold[wanted]
-    alike = next((other for other in known if are_alike(name, other)), None)
-    if alike is not None:
-        return alike
     close = get_close_matches(wanted, by_fold, n=1, cutoff=_NEAREST_CUTOFF)
     return by_fold[close[0]] if close else None
 
@@ -119,6 +115,12 @@ def _is_slip(one: str, other: str) -> bool:
     if one[0] != other[0]:
         return one[:2] == other[1::-1] and one[2:] == other[2:]  # exchanged letters
     return _edits(one, other) <= (2 if min(len(one), len(other)) >= _LONG_WORD else 1)
+
+
+def describe_differing_letters(left: str, right: str) -> str:
+    """The letters beyond ASCII that tell two names apart and may look the same; empty if there are none."""
+    strange = [char for char in differing_characters(left, right) if not char.isascii()]
+    return ", ".join(map(describe_character, dict.fromkeys(strange)))
 
 
 def differing_characters(left: str, right: str) -> str:

@@ -13,8 +13,6 @@ from triggerstream.wire.instants import format_instant
 
 LARGEST_STEP_US = 5 * 60 * 1_000_000
 """A correction up to this passes: NTP slews or steps by seconds, a wrong date is off by hours at least."""
-
-
 CLOCK_PAUSE_S = 1.0
 """Time between two looks at a clock that was set forward."""
 

@@ -1,4 +1,4 @@
-"""How far commands were handed over, from what a bridge has committed on a real Kafka."""
+"""Progress of the hand-over of commands, read from a bridge's committed offset on a real Kafka."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def said(ran: Ran) -> dict[str, tuple[bool, str]]:
 
 
 def wrong(ran: Ran) -> list[str]:
-    """What is said of the workers that is wrong."""
+    """Sentences of the failed checks of workers."""
     return [row["says"] for row in ran.rows() if row["what"] == "workers" and not row["well"]]
 
 

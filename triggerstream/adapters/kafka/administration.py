@@ -41,7 +41,7 @@ class KafkaAdministration:
         return await config.apply(self._connection, self._app, configuration)
 
     async def in_force(self) -> ConfigurationText | None:
-        """The tasks file in force; None if there is none."""
+        """The tasks file in force; None if no file was applied."""
         return await config.in_force(self._connection, self._app)
 
     async def create_topics(self, *, partitions: int | None, replicas: int | None) -> Sequence[str]:

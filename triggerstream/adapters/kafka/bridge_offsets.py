@@ -40,7 +40,7 @@ class GroupOffsets:
         """The offset at which to continue in ``place``, and the progress that was committed with it.
 
         Raises:
-            UsageError: there is none; or the topic was deleted or recreated.
+            UsageError: the group has no offset there; or the topic was deleted or recreated.
             LogError: the brokers cannot be asked.
         """
         # aiokafka's public methods do not take metadata.
@@ -58,22 +58,25 @@ class GroupOffsets:
         """
         moved: dict[PartitionProgress, HandOverProgress] = {}
         offsets: dict[TopicPartition, tuple[int, str]] = {}
+        plain: dict[TopicPartition, tuple[int, str]] = {}
         for progress in partitions:
             position = progress.position
-            metadata = topic_metadata(self._topic.id, progress.begun)
             if (holds or progress.resuming) and progress.changed:
-                moved[progress] = progress.reached()
-                if self._records_gaps:
-                    metadata, moved[progress] = metadata_of(self._topic.id, moved[progress])
+                reached = progress.reached()
             elif position > progress.committed:
-                moved[progress] = HandOverProgress(position=position, upto=position)
+                reached = HandOverProgress(position=position, upto=position, begun=progress.begun)
             else:
                 continue
-            offsets[TopicPartition(self._topic.name, progress.partition)] = (position, metadata)
+            place = TopicPartition(self._topic.name, progress.partition)
+            plain[place] = offsets[place] = (position, topic_metadata(self._topic.id, progress.begun))
+            if self._records_gaps:
+                metadata, reached = metadata_of(self._topic.id, reached)
+                offsets[place] = (position, metadata)
+            moved[progress] = reached
         if not moved:
             return
         try:
-            await self._commit_offsets(offsets)
+            await self._commit_offsets(offsets, plain)
         except (CommitFailedError, IllegalStateError) as exc:
             # Another process has the partitions, or will have them. It continues from the previous commit.
             self._lines.write("offsets not committed", extra={"error": str(exc)})
@@ -81,7 +84,12 @@ class GroupOffsets:
         for progress, reached in moved.items():
             progress.commit(reached)
 
-    async def _commit_offsets(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+    async def _commit_offsets(
+        self,
+        offsets: Mapping[TopicPartition, tuple[int, str]],
+        plain: Mapping[TopicPartition, tuple[int, str]],
+    ) -> None:
+        """Commit ``offsets``; ``plain``, with short metadata, if the brokers refuse theirs as too long."""
         consumer = self._consumer
         try:
             await consumer.commit(offsets)
@@ -93,10 +101,6 @@ class GroupOffsets:
                 extra={"setting": "offset.metadata.max.bytes"},
             )
             self._records_gaps = False
-            plain = {
-                place: (offset, topic_metadata(self._topic.id, reached_in(offset, metadata).begun))
-                for place, (offset, metadata) in offsets.items()
-            }
             await consumer.commit(plain)
 
     async def _begin_added(self, place: TopicPartition) -> int:

@@ -12,7 +12,7 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.reader import KafkaReader
-from triggerstream.adapters.kafka.records import committed_extents, read_range, record_of
+from triggerstream.adapters.kafka.records import committed_extents, first_record, read_range, record_of
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import ConfigError, DecodeError, UsageError
 from triggerstream.core.events import ConfigApplied
@@ -111,11 +111,8 @@ async def _record(
     """The record at ``offset``; None if there is none, or if it is before ``first``, where the log begins."""
     if offset < first:
         return None
-    async with aclosing(read_range(reader, place, offset, offset + 1, most=1, after_lost=lost.after)) as read:
-        async for records, _ in read:
-            for found in records:
-                return record_of(found)
-    return None
+    found = await first_record(reader, place, offset, offset + 1, after_lost=lost.after)
+    return None if found is None else record_of(found)
 
 
 def _accepted(

@@ -121,6 +121,26 @@ async def read_range(
             yield records, after
 
 
+async def first_record(
+    reader: AIOKafkaConsumer,
+    place: TopicPartition,
+    begin: int,
+    end: int,
+    *,
+    after_lost: Callable[[int], Awaitable[int | None]] | None = None,
+) -> Any:  # noqa: ANN401 - aiokafka is not typed
+    """The first committed record from ``begin`` to before ``end``; None if there is none.
+
+    Raises:
+        LogError: as :func:`read_range`.
+    """
+    async with aclosing(read_range(reader, place, begin, end, most=1, after_lost=after_lost)) as found:
+        async for records, _ in found:
+            if records:
+                return records[0]
+    return None
+
+
 async def read_ranges(
     reader: AIOKafkaConsumer,
     ranges: Mapping[TopicPartition, tuple[int, int]],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
 
 from aiokafka import TopicPartition
 
@@ -13,7 +12,7 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.progress import reached_in
-from triggerstream.adapters.kafka.records import POLL_MS, read_range
+from triggerstream.adapters.kafka.records import POLL_MS, first_record
 from triggerstream.adapters.kafka.seen_members import KEPT_S, seen_in
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, bridge_group, worker_group
 from triggerstream.core import advice
@@ -108,15 +107,14 @@ async def blocked(connection: Connection, app: AppId, partitions: int) -> Sequen
             open_ = await open_transactions(client, place.topic, place.partition)
             if not open_:
                 continue  # a checkpoint, which is over by now
-            async with aclosing(read_range(reader, place, stable[place], high[place], most=1)) as read:
-                arrivals = [record.timestamp * 1000 async for records, _ in read for record in records[:1]]
+            oldest = await first_record(reader, place, stable[place], high[place])
             found.append(
                 BlockedRecords(
                     topic=place.topic,
                     partition=place.partition,
                     begin=stable[place],
                     records=high[place] - stable[place],
-                    since_us=arrivals[0] if arrivals else 0,
+                    since_us=0 if oldest is None else oldest.timestamp * 1000,
                     producer=open_[0].producer,
                     epoch=open_[0].epoch,
                 )

@@ -140,7 +140,7 @@ class Administration(Protocol):
         """Bring a tasks file into force, in every partition or in none; None: it is in force already."""
 
     async def in_force(self) -> ConfigurationText | None:
-        """The tasks file in force; None if there is none."""
+        """The tasks file in force; None if no file was applied."""
 
     # ---- topics -----------------------------------------------------------------------------------
 

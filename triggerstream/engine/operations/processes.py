@@ -14,9 +14,9 @@ _STABLE = "Stable"
 
 
 class Knock(StrEnum):
-    """True if a process listens at the address of its pages.
+    """Result of a connection to the address of a process's pages.
 
-    ``SILENT``: it does not answer in time. ``NO_ADDRESS``: it has none that can be reached from here.
+    ``SILENT``: no answer in time. ``NO_ADDRESS``: no address that can be reached from here.
     """
 
     ANSWERS = "answers"

@@ -46,8 +46,14 @@ async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIte
         DecodeError: ``session`` is not a valid session id.
     """
     key = check_session(session)
-    begin, generation = await _begin(reader, session, key, app=app)
-    async for event in _events(reader, session, key):
+    row = await reader.session(session)
+    state = None if row is None else row.known()
+    events, begin, generation = _events(reader, session, key), 0, None
+    if state is not None and state.generation:
+        read = [event async for event in events]
+        begin, generation = await _begin(reader, session, state, read, app=app)
+        events = _each(read)
+    async for event in events:
         if event.offset < begin:
             continue
         if isinstance(event, Unread):
@@ -101,36 +107,41 @@ class _Passed(NamedTuple):
     erased: tuple[int, int] | None
 
 
-async def _begin(reader: Reader, session: SessionId, key: bytes, *, app: AppId) -> tuple[int, int | None]:
+async def _each(events: Iterable[Event | Unread]) -> AsyncIterator[Event | Unread]:
+    for event in events:
+        yield event
+
+
+async def _begin(
+    reader: Reader,
+    session: SessionId,
+    state: SessionState,
+    events: Iterable[Event | Unread],
+    *,
+    app: AppId,
+) -> tuple[int, int | None]:
     """The offset of the first event to show, and the generation before it; None: there was none before.
 
     The generation before the first event in the log is 0, unless the log has lost its beginning. Then it is
-    the one from which the closings and erasures in the log lead to the stored generation.
+    the one from which the closings and erasures in the log lead to the stored generation. Where past
+    configurations are gone, it may not be known which erasures took effect: then all events are shown.
     """
     partition = await reader.partition(session)
     first = await reader.records(limit=1, partition=partition)
-    row = await reader.session(session)
-    state = None if row is None else row.known()
-    if state is None or not first or not state.generation:
+    if not first:
         return 0, None
-    own = [
-        event
-        async for event in _events(reader, session, key)
-        if isinstance(event, Event) and event.offset <= state.offset
-    ]
+    own = [event for event in events if isinstance(event, Event) and event.offset <= state.offset]
     applied = await reader.configurations(partition=partition)
     rules = rules_of(app, applied, ConfigurationCache())
-    if first[0].offset == 0:
-        passed = _passed(rules, own, None)
-        # Where configurations of that time are gone, it may not be known which erasures took effect.
-        known = passed.generation == state.generation
-        return (passed.erased if known else None) or (0, None)
-    endings = sum(isinstance(event.body, Close | Erase) for event in own)
-    for generation in range(max(state.generation - endings, 0), state.generation):
-        passed = _passed(rules, own, generation)
+    starts: Iterable[int | None] = [None]
+    if lost := first[0].offset > 0:
+        endings = sum(isinstance(event.body, Close | Erase) for event in own)
+        starts = range(max(state.generation - endings, 0), state.generation)
+    for start in starts:
+        passed = _passed(rules, own, start)
         if passed.generation == state.generation:
-            return passed.erased or (0, generation or None)
-    return 0, state.generation
+            return passed.erased or (0, start or None)
+    return 0, state.generation if lost else None
 
 
 def _passed(rules: Rules, own: Iterable[Event], generation: int | None) -> _Passed:

@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 
 from triggerstream.core.errors import TriggerstreamError
-from triggerstream.core.similar_names import describe_character, differing_characters, nearest
+from triggerstream.core.printable import shorten
+from triggerstream.core.similar_names import describe_differing_letters, nearest
 from triggerstream.core.tasks import Configuration
-
-_SHOWN = 80
-"""Characters of a name that a sentence has."""
 
 
 async def unused_trigger(
@@ -22,18 +20,13 @@ async def unused_trigger(
     except (TriggerstreamError, TimeoutError):
         return None
     if config is None:
-        return f"no task uses {_shown(name)}: no tasks file is in force yet"
+        return f"no task uses `{shorten(name)}`: no tasks file is in force yet"
     if name in config.users:
         return None
+    says = f"no task in force uses `{shorten(name)}`"
     likely = nearest(name, config.users)
-    return f"no task in force uses {_shown(name)}" + ("" if likely is None else _nearest_name(name, likely))
-
-
-def _nearest_name(name: str, likely: str) -> str:
-    strange = dict.fromkeys(char for char in differing_characters(name, likely) if not char.isascii())
-    differ = f", which differs in {', '.join(map(describe_character, strange))}" if strange else ""
-    return f"; the nearest name is {_shown(likely)}{differ}"
-
-
-def _shown(name: str) -> str:
-    return f"`{name}`" if len(name) <= _SHOWN else f"`{name[:_SHOWN]}…`"
+    if likely is None:
+        return says
+    letters = describe_differing_letters(name, likely)
+    differs = f", which differs in {letters}" if letters else ""
+    return f"{says}; the nearest name is `{shorten(likely)}`{differs}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 from triggerstream.core.similar_names import (
     alike_pairs,
     describe_character,
-    differing_characters,
+    describe_differing_letters,
     invisible_characters,
     nearest,
     normalized,
@@ -67,7 +67,8 @@ def _first(found: Sequence[LocatedName]) -> dict[str, LocatedName]:
 def _characters(name: LocatedName, findings: Findings) -> None:
     hidden = invisible_characters(name.text)
     if hidden:
-        message = f"`{shown(name.text)}` has characters that nobody sees: {', '.join(_described(hidden))}"
+        described = ", ".join(map(describe_character, hidden))
+        message = f"`{shown(name.text)}` has characters that nobody sees: {described}"
         name.warn(findings, "invisible-character", message)
     better = normalized(name.text)
     if better != name.text:
@@ -79,10 +80,5 @@ def _characters(name: LocatedName, findings: Findings) -> None:
 
 
 def _difference(earlier: str, later: str) -> str:
-    """The characters that tell two names apart, if they may look the same."""
-    strange = [char for char in differing_characters(earlier, later) if not char.isascii()]
-    return f" They differ in {', '.join(_described(strange))}" if strange else ""
-
-
-def _described(chars: Sequence[str]) -> Iterator[str]:
-    return (describe_character(char) for char in dict.fromkeys(chars))
+    letters = describe_differing_letters(earlier, later)
+    return f" They differ in {letters}" if letters else ""
