@@ -13,6 +13,7 @@ import pytest
 from tests.support.probes import answer, samples
 from tests.support.waiting import wait_until
 from triggerstream.core.errors import UsageError
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.health.liveness import (
     BridgeFigures,
     HealthSnapshot,
@@ -22,7 +23,6 @@ from triggerstream.engine.health.liveness import (
     WorkerFigures,
 )
 from triggerstream.engine.histogram import Durations
-from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.web import serving
 from triggerstream.web.metrics import BRIDGE, COMMON, WORKER, bridge_registry, worker_registry
 from triggerstream.web.probes import probes, served

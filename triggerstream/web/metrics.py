@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.health.liveness import (
     BridgeFigures,
     PartitionHealth,
@@ -21,7 +22,6 @@ from triggerstream.engine.health.liveness import (
     WorkerFigures,
 )
 from triggerstream.engine.histogram import Durations
-from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.web.families import Described, Distribution, Figure, Metrics, Rows
 
 _F = TypeVar("_F", WorkerFigures, BridgeFigures)

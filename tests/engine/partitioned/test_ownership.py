@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore, Durable
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.partitioned.counters import Counters
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import TakeOverError

@@ -24,7 +24,7 @@ from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.engine.background import end_of
 from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.checkpoint import LostRange
-from triggerstream.engine.partitioned.counters import Counters
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.wire.marks import Identity

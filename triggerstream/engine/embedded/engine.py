@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 
 from triggerstream.core.errors import ClockError, UsageError
 from triggerstream.core.ids import AppId, SessionId
@@ -23,6 +22,7 @@ from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.clock_step import CLOCK_PAUSE_S
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of, unload_past
 from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import TOUCHES, Pace, overdue_before
 from triggerstream.engine.ports import Clock, Dispatcher, Log, Store
@@ -40,28 +40,6 @@ BATCH = 1_000
 _SCAN_PAGE = 100
 _FORGET_EVERY = 100
 """Checkpoints between two looks for configurations that no session needs any more."""
-
-
-@dataclass(slots=True)
-class EmbeddedCounters:
-    """Counters of this engine since it started."""
-
-    checkpoints: int = 0
-    events: int = 0
-    decided: int = 0
-    dead_letters: int = 0
-    left_out: int = 0
-    """Dead letters that are triggers which a bound left out."""
-    prevented: int = 0
-    """Instances and seeds that bounds prevented."""
-    unused: int = 0
-    """Triggers that no task of the configuration in force used."""
-    forgotten_ids: int = 0
-    """Events whose repetition is no longer noticed (``$bounds.digests``)."""
-    unknown: int = 0
-    """Outcomes, orders and timers for sessions of which nothing is known."""
-    timers: int = 0
-    touches: int = 0
 
 
 class EmbeddedEngine:
@@ -104,7 +82,7 @@ class EmbeddedEngine:
         self._ready = asyncio.Event()
         self._ended = False
         self._applying = asyncio.Lock()
-        self.counters = EmbeddedCounters()
+        self.counters = Counters()
 
     @property
     def rules(self) -> Rules:
@@ -269,7 +247,7 @@ class EmbeddedEngine:
         if checkpoint.decided:
             self._outbox.add(first, checkpoint.decided)
         self._timer_service.set((session, stored.due_us) for session, stored in checkpoint.states.items())
-        self._count(checkpoint)
+        self.counters.note([checkpoint], batches=1)
         if self._waiting:
             self._resolve_waiting()
         if self._on_checkpoint is not None:
@@ -277,18 +255,6 @@ class EmbeddedEngine:
         self._since_forget += 1
         if self._since_forget >= _FORGET_EVERY and len(self._rules.history) > 1:
             await self._forget()
-
-    def _count(self, checkpoint: Checkpoint) -> None:
-        counters = self.counters
-        counters.checkpoints += 1
-        counters.events += checkpoint.events
-        counters.decided += len(checkpoint.decided)
-        counters.dead_letters += len(checkpoint.dead_letters)
-        counters.left_out += checkpoint.left_out
-        counters.prevented += checkpoint.prevented
-        counters.unused += checkpoint.unused
-        counters.forgotten_ids += checkpoint.forgotten_ids
-        counters.unknown += checkpoint.unknown
 
     def _resolve_waiting(self) -> None:
         still = []

@@ -20,10 +20,10 @@ from enum import Enum
 
 from triggerstream.core.errors import LogError
 from triggerstream.engine.background import TaskEndedError
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.handover.destinations import RefusedDestination
 from triggerstream.engine.health.lag import Wait
 from triggerstream.engine.histogram import Durations
-from triggerstream.engine.partitioned.counters import Counters
 
 PUBLISH_EVERY_S = 1.0
 """Seconds between two updates of the health by an event loop."""

@@ -9,7 +9,7 @@ from functools import partial, reduce
 from operator import add, attrgetter
 
 from triggerstream.core.ids import SessionId
-from triggerstream.engine.partitioned.counters import Counters
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 
 

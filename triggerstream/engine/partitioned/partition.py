@@ -26,10 +26,10 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.background import Background
 from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.migration import Pace
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
-from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.engine.partitioned.ports import Appender, Ledger, StateStore
 from triggerstream.engine.partitioned.session_scans import SessionScans
 from triggerstream.engine.partitioned.session_states import PartitionStates

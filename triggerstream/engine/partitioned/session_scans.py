@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from triggerstream.engine.counters import Counters
 from triggerstream.engine.migration import Pace, overdue_before
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
-from triggerstream.engine.partitioned.counters import Counters
 from triggerstream.engine.partitioned.session_states import FIRST, PartitionStates
 from triggerstream.engine.scan import Scan, has_met
 from triggerstream.engine.stored_states import StateDecoder

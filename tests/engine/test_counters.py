@@ -7,8 +7,7 @@ from dataclasses import fields
 from triggerstream.core.commands import Revoke
 from triggerstream.core.ids import CommandId, InstanceId, SessionId, TaskName
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided
-from triggerstream.engine.embedded.engine import EmbeddedCounters
-from triggerstream.engine.partitioned.counters import Counters
+from triggerstream.engine.counters import Counters
 from triggerstream.wire.records import NewRecord, Record
 
 RECORD = Record(partition=0, offset=0, arrival_us=0, key=None, value=None)
@@ -53,8 +52,3 @@ def test_each_figure_is_the_sum_over_all_checkpoints() -> None:
     fresh = Counters()
     still = {one.name for one in fields(Counters) if getattr(counters, one.name) == getattr(fresh, one.name)}
     assert still == {"took", "timers", "touches"}  # counted elsewhere
-
-
-def test_both_engines_count_the_same() -> None:
-    own = {"rehomed", "took", "batches"}  # there are partitions, and checkpoints of many batches
-    assert {one.name for one in fields(Counters)} - own == {one.name for one in fields(EmbeddedCounters)}

@@ -1,4 +1,4 @@
-"""Counters of a partition, for metrics."""
+"""Counters of an engine, for metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from triggerstream.engine.histogram import Durations
 
 @dataclass(slots=True)
 class Counters:
-    """Counters of a partition since it was taken over."""
+    """Counters of a partition since it was taken over, or of an embedded engine since its start."""
 
     events: int = 0
     decided: int = 0
