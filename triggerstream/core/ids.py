@@ -18,6 +18,7 @@ else:
 AppId = NewType("AppId", str)
 SessionId = NewType("SessionId", str)
 TriggerName = NewType("TriggerName", str)
+LeafName = NewType("LeafName", str)
 TaskName = NewType("TaskName", str)
 InstanceId = NewType("InstanceId", str)
 """``task#number``; a task's name may itself hold a ``#``, the last one counts."""
