@@ -71,7 +71,7 @@ Node: TypeAlias = Leaf | AllOf | AnyOf | AtLeast | Sequence
 
 
 def leaves_of(node: Node) -> Iterator[Leaf]:
-    """The leaves beneath ``node`` in the order of the file; one that stands in several places, several times."""
+    """The leaves beneath ``node``, in the order of the file; a leaf in two places comes twice."""
     match node:
         case Leaf():
             yield node
