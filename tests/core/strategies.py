@@ -70,7 +70,7 @@ Entry: TypeAlias = Event | AppliedConfiguration
 T = TypeVar("T")
 
 
-class _Dice:
+class Dice:
     """Choices read off drawn bytes, one byte each.
 
     A strategy for every field would take Hypothesis 30 ms for a log; this takes 1 ms. Zeros choose the
@@ -91,7 +91,7 @@ class _Dice:
 
 
 @st.composite
-def _bytes_of(draw: st.DrawFn, size: int, most: int, *, extra: int = 0) -> bytes:
+def bytes_of(draw: st.DrawFn, size: int, most: int, *, extra: int = 0) -> bytes:
     """Bytes for one to ``most`` things of ``size``, every number as likely.
 
     Where the length is left to Hypothesis, it decides of each byte whether there is a next one.
@@ -166,7 +166,7 @@ def configurations(
     pool = NAMES if cascades else TRIGGERS
 
     def task(name: TaskName, drawn: bytes) -> Task:
-        dice = _Dice(drawn)
+        dice = Dice(drawn)
         after = dice.some(pool, dice.one((1, 2, 3)))
         and_every = dice.one((None, None, *pool)) if every else None
         if not after and and_every is None:
@@ -191,7 +191,7 @@ def configurations(
             hash=ConfigHash(sha256(text.encode()).hexdigest()), text=text, tasks=tasks, bounds=limits
         )
 
-    return _bytes_of(_TASK_BYTES, len(TASKS), extra=1).map(build)
+    return bytes_of(_TASK_BYTES, len(TASKS), extra=1).map(build)
 
 
 # ---- moves --------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ _PASSED = (0, SECOND, 0, 1, 2 * SECOND, 5 * SECOND, 30 * SECOND, -SECOND)
 
 
 def _move(drawn: bytes, kinds: Sequence[str], sessions: Sequence[SessionId], *, back_in_time: bool) -> Move:
-    dice = _Dice(drawn)
+    dice = Dice(drawn)
     kind = dice.one(kinds)
     passed_us = dice.one(_PASSED)
     return Move(
@@ -467,9 +467,7 @@ def histories(
         return History(rules, concrete(rules, with_configs))
 
     most = 4 if "apply" in kinds else 1
-    return st.tuples(st.lists(configs, min_size=1, max_size=most), _bytes_of(_MOVE_BYTES, max_size)).map(
-        build
-    )
+    return st.tuples(st.lists(configs, min_size=1, max_size=most), bytes_of(_MOVE_BYTES, max_size)).map(build)
 
 
 def renumbered(entries: Iterable[Entry]) -> list[Entry]:
