@@ -7,6 +7,8 @@ import os
 
 from hypothesis import Phase, settings
 
+from tests.support.environment import forget_settings
+
 # No deadline: the first example pays for imports, and a loaded machine is not a bug.
 settings.register_profile("quick", max_examples=10, deadline=None)
 settings.register_profile("default", max_examples=200, deadline=None)
@@ -20,5 +22,7 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+forget_settings(os.environ)
 
 pytest_plugins = ["tests.support.kafka.fixtures"]

@@ -27,7 +27,7 @@ from tests.benchmarks import kafka_load as load
 from tests.benchmarks.peers.arguments import PARTS, Arguments
 from tests.benchmarks.peers.process import PLAIN, QUIX, STOCK_FAUST, WORKER, PeerProcess, peer
 from tests.benchmarks.rows import Row, table
-from tests.support.kafka.fixtures import CLUSTER
+from tests.support.environment import CLUSTER
 from tests.support.kafka.server import KafkaServer, KafkaUnavailableError, missing
 from triggerstream.adapters.kafka.topics import DEFAULT_PARTITIONS
 from triggerstream.core.ids import AppId

@@ -12,10 +12,8 @@ from typing import Literal
 
 from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
 
-CHROMIUM = "TRIGGERSTREAM_CHROMIUM"
-"""Names the environment variable with the path of a Chromium to use in place of the system's."""
-SHOTS = "TRIGGERSTREAM_SHOTS"
-"""Names the environment variable with a directory that screenshots go to; without it, none are taken."""
+from tests.support.environment import CHROMIUM, SHOTS
+
 _ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

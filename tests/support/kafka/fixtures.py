@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import CLUSTER
 from tests.support.kafka.server import KafkaServer, missing
 from triggerstream.core.ids import AppId
-
-CLUSTER = "TRIGGERSTREAM_KAFKA"
-"""Names the environment variable with the ``host:port`` of a cluster to use in place of an own server."""
 
 
 def _skip_where_there_is_none() -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.support.environment import CLUSTER
 from tests.support.kafka.server import KafkaServer, KafkaUnavailableError, missing
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.settings import KafkaAddress
-
-CLUSTER = "TRIGGERSTREAM_KAFKA"
 
 
 @contextmanager

@@ -1,0 +1,23 @@
+"""The environment that tests inherit, and hand on to the processes that they start."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+CLUSTER = "TRIGGERSTREAM_KAFKA"
+"""Names the variable with the ``host:port`` of a cluster to use in place of an own server."""
+CHROMIUM = "TRIGGERSTREAM_CHROMIUM"
+"""Names the variable with the path of a Chromium to use in place of the system's."""
+SHOTS = "TRIGGERSTREAM_SHOTS"
+"""Names the variable with a directory that screenshots go to; without it, none are taken."""
+_FOR_TESTS = frozenset({CLUSTER, CHROMIUM, SHOTS})
+_SETTINGS = ("MAKE", "MFLAGS", "TRIGGERSTREAM_", "CELERY_")
+
+
+def forget_settings(environment: MutableMapping[str, str]) -> None:
+    """Remove what `make` sets for its recipes, and a developer's settings of the program and of Celery.
+
+    A process that a test starts would do something else because of them.
+    """
+    for name in [name for name in environment if name.startswith(_SETTINGS) and name not in _FOR_TESTS]:
+        del environment[name]

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.support.environment import CLUSTER
+
+
+def test_tests_inherit_no_settings_of_make_of_the_program_or_of_celery() -> None:
+    settings = [
+        "MAKELEVEL",
+        "MAKEFLAGS",
+        "MFLAGS",
+        "TRIGGERSTREAM_AT",
+        "TRIGGERSTREAM_LOG",
+        "CELERY_BROKER_URL",
+    ]
+    program = "import os, tests.conftest; print(*os.environ)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **dict.fromkeys([*settings, CLUSTER], "anything")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = ran.stdout.split()
+    assert not {*settings} & {*names}
+    assert CLUSTER in names  # tests read it themselves
