@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -56,10 +57,10 @@ def test_the_tests_of_the_page_pass(project: Path) -> None:
 
 @pytest.mark.usefixtures("project")
 def test_the_commands_of_the_page_print_what_it_shows(tmp_path: Path) -> None:
-    shown = re.findall(r"\$ triggerstream (simulate .*?)\n(.*?)```", PAGE, re.DOTALL)
+    shown = re.findall(r"\$ triggerstream ((?:simulate|test) .*?)\n(.*?)```", PAGE, re.DOTALL)
     assert shown
     for command, output in shown:
-        assert Cli(tmp_path)(*command.split()).out == output
+        assert Cli(tmp_path)(*shlex.split(command)).out == output
 
 
 def test_every_in_memory_adapter_is_on_the_page() -> None:

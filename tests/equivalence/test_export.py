@@ -38,6 +38,7 @@ from triggerstream.settings import DEFAULT_APP
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as wire
 from triggerstream.wire.answers import to_json
+from triggerstream.wire.event_lines import SourceLocation
 from triggerstream.wire.events import encode
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.records import NewRecord, Record
@@ -221,7 +222,9 @@ async def test_an_outcome_of_another_app_is_reported_as_belonging_to_no_command(
     await life.tell(Started(instance=command.instance, command=command.id))
     lines = await exported(place.reader(), S, AppId("other"))
     _, reported = simulated(TASKS, lines)
-    assert reported == [StrayOutcome(line=3, session=S, instance="t#0", command=command.id)]
+    assert reported == [
+        StrayOutcome(place=SourceLocation(name="log", line=3), session=S, instance="t#0", command=command.id)
+    ]
     assert simulated(TASKS, await exported(place.reader(), S, place.app))[1] == []
     await place.close()
 

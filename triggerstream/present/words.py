@@ -8,6 +8,7 @@ from typing import assert_never
 from triggerstream.core import advice
 from triggerstream.core.answers import (
     ExplainedInstance,
+    ExplainedSession,
     HandOverState,
     Instant,
     Origin,
@@ -100,6 +101,20 @@ def no_instance(*, arrived: bool, clock: Instant | None, generation: int) -> str
     if arrived:
         return "no task uses what has arrived"
     return "nothing has arrived" if clock or not generation else f"erased, generation {generation}"
+
+
+def undecided(found: ExplainedSession) -> list[str]:
+    """What a session waits for: each instance without a command, and triggers that no task uses.
+
+    Empty if every instance has its command.
+    """
+    instances = [one for task in found.tasks for one in task.instances]
+    lines = [f"{one.instance} {aside(one) or one.status}" for one in instances if one.command is None]
+    if not instances:
+        arrived = bool(found.seen)
+        says = no_instance(arrived=arrived, clock=found.clock_us, generation=found.generation)
+        lines.append(f"no instance: {says}")
+    return lines + [f"{seen.trigger}: {unused(seen)}" for seen in found.seen if seen.unused]
 
 
 def by(origin: Origin | None) -> str:

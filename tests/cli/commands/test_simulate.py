@@ -282,3 +282,287 @@ def test_an_outcome_that_belongs_to_no_command_is_reported(cli: Cli, tasks: str)
         "-:3:1: this outcome belongs to no command: the file decides no command of-another-app for "
         "t_process#0 of session a\n"
     )
+
+
+# ---- another tasks file, time, and outcomes by hand ------------------------------------------------
+
+
+def apply(tasks: object, **fields: object) -> dict[str, Any]:
+    return {"apply": tasks, **fields}
+
+
+OTHER: dict[str, Any] = {"t_process": {"after": ["module1"], "run": "app.other"}}
+
+
+def test_an_apply_line_changes_the_tasks_file_from_there(cli: Cli, tasks: str) -> None:
+    ran = cli(
+        "simulate",
+        tasks,
+        "-",
+        stdin=lines(
+            event("a", "module1"), apply(OTHER), event("b", "module1"), event("a", "nothing"), apply(OTHER)
+        ),
+    )
+    assert [(r["session"], r["run"]) for r in ran.rows()] == [("b", "app.other"), ("a", "app.other")]
+    assert (ran.status, ran.err) == (0, "")
+
+
+def test_an_applied_file_may_be_its_text_with_comments(cli: Cli, tasks: str) -> None:
+    text = '{\n  // other\n  "t": {"after": ["x"], "run": "app.x"},\n}'
+    ran = cli("simulate", tasks, "-", stdin=lines(apply(text), event("a", "x")))
+    assert ran.row()["run"] == "app.x"
+    text = text.replace("run", "rum")
+    ran = cli("simulate", tasks, "-", stdin=lines(apply(text), event("a", "x")))
+    assert ran.status == 2
+    assert ran.err.startswith("-:1:11: /apply: 3:")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (apply({"t": {"after": ["a"], "run": "r", "unles": []}}), "/apply/t/unles: unknown key `unles`"),
+        (apply([1]), "/apply: must be a tasks file, an object of task name → task or its text, is an array"),
+        (apply(OTHER, session="a"), "unknown key `session`: the keys are"),
+        (apply(OTHER, receved="2026-01-01T00:00:00Z"), "did you mean `received`?"),
+        (
+            apply(OTHER, received="2026-01-01T00:00:00Z"),
+            "/received: must be 2026-02-01T00:00:00Z or later, as an event before arrived then, is 2026-01-",
+        ),
+        (apply(OTHER, received="soon"), "/received: must be an RFC 3339 instant"),
+    ],
+)
+def test_an_apply_line_that_cannot_be_used_ends_the_run_with_its_place(
+    cli: Cli, tasks: str, line: dict[str, Any], says: str
+) -> None:
+    before = event("a", "module1", received="2026-02-01T00:00:00Z")
+    ran = cli("simulate", tasks, "-", stdin=lines(before, line, event("b", "module1")))
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("-:2:")
+    assert says in ran.err
+
+
+def test_the_place_of_a_mistake_in_an_applied_file_is_that_in_the_list(
+    cli: Cli, tasks: str, tmp_path: Path
+) -> None:
+    events = tmp_path / "events.json"
+    events.write_text(
+        '[\n  {"session": "a", "type": "x"},\n  {"apply": {\n    "t": {"after": [],\n"run": "r"}\n}}\n]'
+    )
+    ran = cli("simulate", tasks, str(events))
+    assert ran.status == 2
+    assert ran.err.startswith(f"{events}:4:20: /apply/t/after: must name at least one trigger")
+
+
+@pytest.mark.parametrize("name", ["received", "time"])
+def test_a_line_after_apply_does_not_arrive_before_it(cli: Cli, tasks: str, name: str) -> None:
+    stdin = lines(
+        apply(OTHER, received="2026-02-01T00:00:00Z"),
+        event("a", "module1"),
+        event("a", "module1", **{name: "2026-01-01T00:00:00Z"}),
+    )
+    ran = cli("simulate", tasks, "-", stdin=stdin)
+    assert (ran.status, len(ran.rows())) == (2, 1)
+    assert ran.err == (
+        "-:3:1: /received: must be 2026-02-01T00:00:00Z or later, when the tasks file at -:1:1 was applied, "
+        "is 2026-01-01T00:00:00Z\n"
+    )
+
+
+RETRYING = """{"t": {"after": ["a"], "run": "r", "retry": {"max": 1, "backoff": "1h"}}}"""
+
+
+@pytest.fixture
+def retrying(tmp_path: Path) -> str:
+    path = tmp_path / "retrying.json"
+    path.write_text(RETRYING)
+    return str(path)
+
+
+def failed(session: str, instance: str, **data: object) -> dict[str, Any]:
+    return event(session, "triggerstream.task.failed", data={"instance": instance, **data})
+
+
+def test_until_lets_the_timers_of_every_session_fire(cli: Cli, retrying: str) -> None:
+    events = [
+        event("a", "a", received="2026-01-01T00:00:00Z"),
+        failed("a", "t#0"),
+        event("b", "a", received="2026-01-01T00:10:00Z"),
+        failed("b", "t#0"),
+    ]
+
+    def decided(*until: str) -> list[tuple[str, str]]:
+        ran = cli("simulate", retrying, "-", *until, stdin=lines(*events))
+        assert (ran.status, ran.err) == (0, "")
+        return [(row["session"], row["instance"]) for row in ran.rows()]
+
+    assert decided() == decided("--until", "2026-01-01T00:59:59Z") == [("a", "t#0"), ("b", "t#0")]
+    assert decided("--until", "2026-01-01T01:00:00Z") == [("a", "t#0"), ("b", "t#0"), ("a", "t#1")]
+    both = [("a", "t#0"), ("b", "t#0"), ("a", "t#1"), ("b", "t#1")]
+    assert decided("--until", "2026-01-01T01:10:00Z") == decided("--until", "+1h") == both
+
+
+@pytest.mark.parametrize(
+    ("until", "says"),
+    [
+        ("2025-01-01T00:00:00Z", "2025-01-01T00:00:00Z is too early: an event before arrived at 2026-"),
+        ("tomorrow", "TIME: must be an RFC 3339 instant such as"),
+        ("+1w", "write +90s, +5m, +36h, +3d or +1h30m, or a time"),
+    ],
+)
+def test_a_wrong_until_is_one_line(cli: Cli, retrying: str, until: str, says: str) -> None:
+    stdin = lines(event("a", "a", received="2026-01-01T00:00:00Z"))
+    ran = cli("simulate", retrying, "-", "--until", until, stdin=stdin)
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert ran.err.startswith(f"--until: {says}")
+
+
+def test_an_outcome_without_command_is_one_of_its_instance_in_any_generation(cli: Cli, retrying: str) -> None:
+    life = [event("a", "a"), event("a", "triggerstream.task.finished", data={"instance": "t#0"})]
+    close = event("a", "triggerstream.session.close")
+    ran = cli("simulate", retrying, "-", "--state", stdin=lines(*life, close, *life))
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.row()["instances"]["t#0"]["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (failed("a", "t_process#0"), "t_process#0 waits for module4"),
+        (failed("a", "t_process#7"), "session a has `t_process#0`"),
+        (failed("b", "t_process#0"), "nothing has arrived for session b"),
+    ],
+)
+def test_an_outcome_without_command_says_why_its_instance_has_none(
+    cli: Cli, tasks: str, line: dict[str, Any], says: str
+) -> None:
+    ran = cli("simulate", tasks, "-", stdin=lines(event("a", "module1"), line))
+    assert (ran.status, ran.out) == (0, "")
+    about = f"{line['data']['instance']} of session {line['session']}"
+    assert ran.err == f"-:2:1: this outcome belongs to no command: {about} has none: {says}\n"
+
+
+# ---- arrays -----------------------------------------------------------------------------------------
+
+
+def test_a_file_may_be_one_json_array(cli: Cli, tasks: str, tmp_path: Path) -> None:
+    events = [event("a", "module1"), "a module4 x=1", "+1h", event("b", "module1"), event("b", "module4")]
+    file = tmp_path / "events.json"
+    for text in (json.dumps(events, indent=2), json.dumps(events), "\n\n" + json.dumps(events) + "\n\n"):
+        file.write_text(text, encoding="utf-8-sig")
+        ran = cli("simulate", tasks, str(file))
+        assert (ran.status, ran.err) == (0, "")
+        assert [(row["session"], row["decided"]) for row in ran.rows()] == [
+            ("a", "1970-01-01T00:00:00Z"),
+            ("b", "1970-01-01T01:00:00Z"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('[{"session": "a", "type": "x"},\n 7]', "2:2: must be an object"),
+        ('[{"session": "a", "type": "x"}\n {"session": "a"}]', "2:2: not JSON: `,` or `]` is due"),
+        ('[{"session": "a", "type": "x"},\n]', "2:1: not JSON: no `,` may stand before `]`"),
+        ('[\n{"session": "a", "type": x}]', "2:26: not JSON"),
+        ('[{"session": "a", "type": "x"}]\n7', "2:1: nothing may follow the array"),
+        ('[{"session": "a", "type": "x"}', "2:1: not JSON"),
+        ('[\n  {"session": "a",\n   "tpe": "x"}]', "2:3: /type: must be a non-empty string, is missing"),
+        ("[\n  // a comment\n]", "2:3: not JSON"),
+        ('[\n  "a"]', "2:3: a trigger is missing"),
+        ('[\n  {"n": NaN}]', "2:9: not JSON"),
+    ],
+)
+def test_a_mistake_in_an_array_has_its_place(
+    cli: Cli, tasks: str, tmp_path: Path, text: str, place: str
+) -> None:
+    file = tmp_path / "events.json"
+    file.write_text(text)
+    ran = cli("simulate", tasks, str(file))
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert ran.err.startswith(f"{file}:{place}")
+
+
+# ---- events in words --------------------------------------------------------------------------------
+
+
+def test_events_in_words_print_the_commands_and_the_sessions_explained(cli: Cli, tasks: str) -> None:
+    ran = cli("simulate", tasks, "42 module1 score=3", "+3d", "42 module4", "43 module1")
+    assert (ran.status, ran.err) == (0, "")
+    shown = ran.out.splitlines()
+    assert shown[0] == '42  t_process#0  runs app.process  {"module1":{"score":3},"module4":{}}'
+    assert "session 42" in shown
+    assert any("t_process#0 unstarted  waits for module4" in line for line in shown)
+    assert any(line.startswith("1970-01-04 00:00:00.000Z") and "decided" in line for line in shown)
+    row = cli("simulate", tasks, "42 module1 score=3", "+3d", "42 module4", "--json").row()
+    assert (row["kwargs"], row["decided"]) == (
+        {"module1": {"score": 3}, "module4": {}},
+        "1970-01-04T00:00:00Z",
+    )
+
+
+def test_explain_prints_each_session_as_json(cli: Cli, tasks: str) -> None:
+    rows = cli("simulate", tasks, "42 module1", "43 unused", "--explain", "--json").rows()
+    assert [row["session"] for row in rows] == ["42", "43"]
+    assert rows[0]["waitsFor"] == ["module4"]
+    assert rows[1]["seen"][0]["unused"] is True
+    both = cli("simulate", tasks, "42 module1", "--explain", "--state")
+    assert (both.status, both.err) == (2, "--state and --explain: give one of them\n")
+
+
+def test_files_words_and_json_may_be_mixed(cli: Cli, tasks: str, tmp_path: Path) -> None:
+    events = tmp_path / "my events.jsonl"  # a file that exists is a file
+    events.write_bytes(lines(event("a", "module1", received="2026-01-01T00:00:00Z")))
+    more = '{"session": "a", "type": "module4", "data": {"n": 1}, "id": "x"}'
+    ran = cli("simulate", tasks, str(events), "+1h", more, "@2026-01-02T00:00:00Z", "b module1", "--json")
+    assert ran.row()["decided"] == "2026-01-01T01:00:00Z"
+    applied = cli("simulate", tasks, "a module1", json.dumps(apply(OTHER)), "b module1", "--json")
+    assert applied.row()["run"] == "app.other"
+
+
+def test_a_retry_in_words(cli: Cli, retrying: str) -> None:
+    ran = cli("simulate", retrying, "42 a", '42 t#0 failed error="disk full"', "+59m", "--json")
+    assert [row["instance"] for row in ran.rows()] == ["t#0"]
+    ran = cli("simulate", retrying, "42 a", '42 t#0 failed error="disk full"', "+60m", "--json")
+    assert [row["instance"] for row in ran.rows()] == ["t#0", "t#1"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("42 module1 score", "`42 module1 score`: `score`: write KEY=VALUE"),
+        (
+            "42 t#0 finshed",
+            "`42 t#0 finshed`: `finshed` is nothing that becomes of an instance: did you mean",
+        ),
+        ("+3w", "`+3w`: write + and a duration"),
+        ("@noon", "`@noon`: after @: must be an RFC 3339 instant"),
+        ("@1969-01-01T00:00:00Z", "`@1969-01-01T00:00:00Z`: 1969-01-01T00:00:00Z is too early"),
+        ('{"session": "42"}', '`{"session": "42"}`: /type: must be a non-empty string, is missing'),
+        ('{"session": "42"', '`{"session": "42"`: not JSON'),
+        ("module1", "module1: cannot be read: No such file or directory; an event in words has a space"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_would_be_right(
+    cli: Cli, tasks: str, argument: str, says: str
+) -> None:
+    ran = cli("simulate", tasks, "42 module4", argument)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(says)
+
+
+def test_standard_input_is_read_once(cli: Cli, tasks: str) -> None:
+    ran = cli("simulate", tasks, "-", "-")
+    assert (ran.status, ran.err) == (2, "- is given twice: standard input can be read once\n")
+
+
+def test_a_terminal_shows_why_nothing_was_decided(
+    cli: Cli, tasks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triggerstream.cli.commands.simulate._people_read", lambda: True)
+    stdin = lines(event("a", "module1"), event("a", "module4"), event("b", "module1"), event("c", "modul1"))
+    assert cli("simulate", tasks, "-", stdin=stdin).out.splitlines() == [
+        'a  t_process#0  runs app.process  {"module1":{},"module4":{}}',
+        "b  t_process#0 waits for module4",
+        "c  no instance: no task uses what has arrived",
+        "c  modul1: no task uses it; the nearest name is module1",
+    ]

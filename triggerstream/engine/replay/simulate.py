@@ -1,40 +1,63 @@
-"""Folds lines of events in memory: what a tasks file would have decided, without anything being run.
+"""Folds a list of events in memory: what a tasks file would have decided, without anything being run.
 
-Pure: lines come in, commands and refusals go out. A line is
+Pure: events come in, commands and refusals go out. A line is
 ``{"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}``, of which only session and type
 are required. It arrives at ``received``, else ``time``, else with the line before; the first at the epoch.
+An outcome without ``command`` is one of the command that its instance has.
 ``app``, ``generation`` and ``offset`` are there in lines of ``sessions export``: the ids of commands follow
 from the first two.
 Lines with the same ``rehomedfrom``, which ``sessions export`` writes, are copies of one record and count
 once.
+``{"apply": {tasks}, "received": …}`` puts another tasks file in force. A string is an event in words
+(:mod:`triggerstream.wire.event_words`).
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias, get_args
 
 import orjson
 
+from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import TYPES, Finished, Outcome
-from triggerstream.core.ids import AppId, Json, JsonObject, SessionId, instance_id
+from triggerstream.core.events import TYPES, Finished, Outcome, Timer
+from triggerstream.core.ids import (
+    AppId,
+    InstanceId,
+    Json,
+    JsonObject,
+    SessionId,
+    TaskName,
+    command_id,
+    instance_id,
+    split_instance_id,
+)
+from triggerstream.core.projections import explain
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, Stored
+from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import state as states
+from triggerstream.wire.applied_texts import AppliedText, find_applied, read_applied
+from triggerstream.wire.event_lines import Element, SourceLocation, read_elements
+from triggerstream.wire.event_words import Advance, SetClock, read_words
 from triggerstream.wire.events import ORIGIN_HEADER, REHOMED_FROM, encode, origin_of
-from triggerstream.wire.instants import parse_instant
-from triggerstream.wire.json import BYTE_ORDER_MARK, dumps, kind_of, optional_integer, text_of
+from triggerstream.wire.instants import format_instant, parse_instant
+from triggerstream.wire.json import as_object, dumps, kind_of, loads, optional_integer, text_of
 from triggerstream.wire.records import Headers, Record
+from triggerstream.wire.tasksfile.nodes import listed, unknown_key
 
 _ADDED = frozenset({"app", "generation", "offset", "received", "session", REHOMED_FROM})
 """Attributes that an export adds to an event; the record's key is the session."""
+_APPLY_KEYS = ("apply", "received", "time", "offset")
 _OUTCOMES = frozenset(TYPES[kind] for kind in get_args(Outcome))
 _BATCH = 256
 """Lines folded together: a session that several of them touch is decoded and encoded once."""
@@ -44,18 +67,22 @@ _BATCH = 256
 class RefusedLine:
     """A line whose event the engine would put into the dead letters, and why."""
 
-    line: int
+    place: SourceLocation
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrayOutcome:
-    """A line with an outcome of a command that the simulation has not decided."""
+    """A line with an outcome that belongs to no command that the simulation has decided.
 
-    line: int
+    ``command`` is None if the line names none; then ``says`` is why its instance has none.
+    """
+
+    place: SourceLocation
     session: SessionId
     instance: str
-    command: str
+    command: str | None
+    says: str = ""
 
 
 Shown: TypeAlias = Command | RefusedLine | StrayOutcome
@@ -63,10 +90,19 @@ Shown: TypeAlias = Command | RefusedLine | StrayOutcome
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    number: int
+    place: SourceLocation
     record: Record
     outcome: StrayOutcome | None
     """Message shown when the line's command was not decided; None if the line is no outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnOutcome:
+    """An outcome without the id of a command."""
+
+    data: JsonObject
+    task: TaskName
+    number: int
 
 
 class Simulation:
@@ -79,13 +115,20 @@ class Simulation:
     def __init__(
         self, config: Configuration, *, app: AppId, name: str, assume_finished: bool = False
     ) -> None:
-        self._history = (AppliedConfiguration(config=config, offset=-1, arrival_us=0),)
         self._app: AppId | None = None
-        self._begin(app)
+        self._configurations = ConfigurationCache()
+        first = AppliedConfiguration(config=config, offset=-1, arrival_us=0)
+        self._begin(Rules(app=app, history=(first,)))
         self._name = name
         self._assume_finished = assume_finished
         self._offset = 0
         self._arrival_us = 0
+        self._latest_us = 0
+        """The latest arrival of all lines."""
+        self._applied: tuple[SourceLocation, int, int] | None = None
+        """SourceLocation, arrival and offset of the configuration that was applied last."""
+        self._shift = 0
+        """Records between the lines that are in none, which move the own offsets of later lines."""
         self._stored: dict[SessionId, Stored] = {}
         self._appeared: dict[SessionId, None] = {}
         self._decided: set[str] = set()
@@ -93,74 +136,209 @@ class Simulation:
         """The offset of each session's last line."""
         self._end = 0
         """The offset after the last of all lines."""
+        self._waiting: list[_Line] = []
+        self._batch = 1 if assume_finished else _BATCH
 
-    def _begin(self, app: AppId) -> None:
-        self._rules = Rules(app=app, history=self._history)
-        self._processor = Processor(app=app)
+    def _begin(self, rules: Rules) -> None:
+        self._rules = rules
+        self._processor = Processor(app=rules.app, configurations=self._configurations)
 
-    def run(self, lines: Iterable[bytes]) -> Iterator[Shown]:
-        """Fold ``lines``; yields each command in the order decided, and each refusal.
+    # ---- for callers ----------------------------------------------------------------------------
+
+    def run(self, lines: Iterable[bytes], *, name: str | None = None) -> Iterator[Shown]:
+        """Fold ``lines``, or the one JSON array that they hold; ``name`` is that of their file.
+
+        Yields each command in the order decided, and each refusal.
 
         Raises:
             DecodeError: a line is not an event of a session: ``events.jsonl:3:14: …``. Earlier lines are
                 folded.
         """
-        waiting: list[_Line] = []
-        size = 1 if self._assume_finished else _BATCH
-        for number, text in enumerate(lines, start=1):
-            line = text.removeprefix(BYTE_ORDER_MARK)
-            if not line.strip():
-                continue
-            try:
-                one = self._line(number, line)
-            except DecodeError as exc:
-                yield from self._fold(waiting)
-                column, _, reason = str(exc).partition(" ")
-                raise DecodeError(f"{self._name}:{number}:{column}: {reason}") from exc
-            waiting.append(one)
-            if len(waiting) >= size:
-                yield from self._fold(waiting)
-                waiting = []
-        yield from self._fold(waiting)
+        try:
+            for element in read_elements(lines, name=self._name if name is None else name):
+                yield from self._take_element(element)
+        except DecodeError:
+            yield from self._fold_waiting()
+            raise
+        yield from self._fold_waiting()
+
+    def take(
+        self, value: Json, *, place: SourceLocation, applied: AppliedText | None = None
+    ) -> Iterator[Shown]:
+        """Fold one value: an event, an event in words, or a configuration, whose text is ``applied``.
+
+        Raises:
+            DecodeError: it is none of them, with its place.
+        """
+        with _at(place):
+            text = dumps(value)
+        yield from self._take(value, text, place, applied)
+        yield from self._fold_waiting()
+
+    def wait_until(self, instant_us: int) -> Iterator[Shown]:
+        """Let time pass until ``instant_us``: then a timer event arrives in every session.
+
+        Raises:
+            DecodeError: an event has arrived later.
+        """
+        yield from self._fold_waiting()
+        if instant_us < self._latest_us:
+            raise DecodeError(
+                f"{format_instant(instant_us)} is too early: an event before arrived at "
+                f"{format_instant(self._latest_us)}"
+            )
+        self._arrival_us = self._latest_us = instant_us
+        timer = encode(Timer())
+        records = [self._next(session.encode(), timer) for session in self._stored]
+        self._shift += len(records)
+        if records:
+            yield from self._fold(records, {}, SourceLocation(name=format_instant(instant_us)))
+
+    @property
+    def now_us(self) -> int:
+        """The latest arrival of all events."""
+        return self._latest_us
 
     def sessions(self) -> Iterator[tuple[SessionId, SessionState | None]]:
         """Every session, in the order of its first line; None if none of its events was folded."""
         for session in self._appeared:
-            stored = self._stored.get(session)
-            yield session, None if stored is None else states.decode(stored.state)
+            yield session, self._state(session)
 
-    def _line(self, number: int, text: bytes) -> _Line:
+    def explained(self) -> Iterator[ExplainedSession]:
+        """Each session of which an event was folded: why its tasks were decided, or what they wait for."""
+        for session, state in self.sessions():
+            if state is not None:
+                yield explain(self._rules, session, state)
+
+    # ---- reading a line -------------------------------------------------------------------------
+
+    def _take_element(self, element: Element) -> Iterator[Shown]:
+        text, place = element.text, element.place
         try:
-            line = orjson.loads(text)
+            value = orjson.loads(text)
         except orjson.JSONDecodeError as exc:
-            raise DecodeError(f"{_column(text, exc)} not JSON: {exc.msg}") from exc
-        if not isinstance(line, dict):
-            raise DecodeError(f"1 must be an object with `session` and `type`, is {kind_of(line)}")
-        value = text.strip()
+            line, column = _syntax_error(text, exc)
+            raise DecodeError(f"{place.moved(line=line, column=column)}: not JSON: {exc.msg}") from exc
+        applied = find_applied(text, place) if isinstance(value, dict) and "apply" in value else None
+        yield from self._take(value, text.strip(), place, applied)
+        if len(self._waiting) >= self._batch:
+            yield from self._fold_waiting()
+
+    def _take(
+        self, value: Json, text: bytes, place: SourceLocation, applied: AppliedText | None
+    ) -> Iterator[Shown]:
+        if isinstance(value, str):
+            with _at(place):
+                words = read_words(value)
+            if isinstance(words, Advance | SetClock):
+                until = words.instant_us if isinstance(words, SetClock) else self._latest_us + words.micros
+                with _at(place):
+                    yield from self.wait_until(until)
+                return
+            value, text = words, dumps(words)
+        if applied is not None and isinstance(value, dict):
+            yield from self._fold_waiting()
+            yield from self._apply(value, place, applied)
+            return
+        if not isinstance(value, dict):
+            raise DecodeError(f"{place}: must be an object with `session` and `type`, is {kind_of(value)}")
+        if _about_instance(value) is not None:
+            # Which command its instance has follows from the lines before.
+            yield from self._fold_waiting()
+        with _at(place):
+            line = self._line(place, value, text)
+        self._waiting.append(line)
+
+    def _line(self, place: SourceLocation, line: JsonObject, value: bytes) -> _Line:
         try:
             session = SessionId(text_of(line, "session"))
-            kind = text_of(line, "type")
-            self._arrival_us = self._arrival(line)
             key = session.encode()
-            if line.get("app") is not None:
-                self._take_app(AppId(text_of(line, "app")))
-                # An event may be as long as the engine takes it, without what the export adds.
-                value = dumps({name: line[name] for name in line if name not in _ADDED})
-            if line.get("generation") is not None:
-                self._start_in(session, optional_integer(line, "generation") or 0)
-            if line.get("offset") is not None and not self._assume_finished:
-                self._take_offset(session, optional_integer(line, "offset") or 0)
-        except DecodeError as exc:
-            raise DecodeError(f"1 {exc}") from exc
         except UnicodeEncodeError as exc:
-            raise DecodeError("1 /session: must be valid Unicode") from exc
+            raise DecodeError("/session: must be valid Unicode") from exc
+        kind = text_of(line, "type")
+        self._arrive(line)
+        if line.get("app") is not None:
+            self._take_app(AppId(text_of(line, "app")))
+            # An event may be as long as the engine takes it, without what the export adds.
+            value = dumps({name: line[name] for name in line if name not in _ADDED})
+        if line.get("generation") is not None:
+            self._start_in(session, optional_integer(line, "generation") or 0)
+        if line.get("offset") is not None and not self._assume_finished:
+            self._take_offset(session, optional_integer(line, "offset") or 0)
+        outcome = None
+        own = _about_instance(line)
+        if own is not None:
+            value, outcome = self._with_own_command(place, session, own, value)
+        elif kind in _OUTCOMES:
+            outcome = _outcome(place, session, line.get("data"))
         self._appeared.setdefault(session)
         # The unchanged line of any other log: the engine checks its bytes, and ignores unknown attributes.
-        return _Line(
-            number,
-            self._next(key, value, self._headers(line)),
-            _outcome(number, session, kind, line.get("data")),
+        return _Line(place, self._next(key, value, self._headers(line)), outcome)
+
+    def _with_own_command(
+        self, place: SourceLocation, session: SessionId, own: _OwnOutcome, value: bytes
+    ) -> tuple[bytes, StrayOutcome | None]:
+        """An outcome that names no command, as one of the command that its instance has."""
+        state = self._state(session)
+        command = command_id(
+            self._rules.app,
+            session,
+            generation=0 if state is None else state.instances_generation,
+            task=own.task,
+            number=own.number,
         )
+        try:
+            fields = as_object(loads(value), "")
+        except DecodeError:
+            return value, None  # the engine reports this error for the event itself
+        value = dumps({**fields, "data": {**own.data, "command": command}})
+        if command in self._decided:
+            return value, None
+        named = instance_id(own.task, own.number)
+        says = self._why_no_command(session, state, named)
+        return value, StrayOutcome(place=place, session=session, instance=named, command=None, says=says)
+
+    def _why_no_command(self, session: SessionId, state: SessionState | None, named: InstanceId) -> str:
+        if state is None:
+            return f"nothing has arrived for session {session}"
+        explained = explain(self._rules, session, state)
+        instance = explained.find(named)
+        if instance is not None:
+            return f"{named} {instance.says}"
+        known = [one.instance for task in explained.tasks for one in task.instances]
+        there = f"has {listed(known)}" if known else "has no instance"
+        return f"session {session} {there}"
+
+    def _apply(self, line: JsonObject, place: SourceLocation, applied: AppliedText) -> Iterator[Shown]:
+        """Put a tasks file in force. All lines before are folded."""
+        config = read_applied(applied)
+        self._configurations.add(config)
+        with _at(place):
+            for key in line:
+                if key not in _APPLY_KEYS:
+                    raise DecodeError(unknown_key(key, _APPLY_KEYS, f"the keys are {listed(_APPLY_KEYS)}"))
+            arrival_us = self._arrival(line) if {"received", "time"} & line.keys() else self._latest_us
+            if arrival_us < self._latest_us:
+                raise DecodeError(
+                    f"/received: must be {format_instant(self._latest_us)} or later, as an event before "
+                    f"arrived then, is {format_instant(arrival_us)}"
+                )
+            offset = optional_integer(line, "offset")
+            if offset is None:
+                self._shift += 1
+            elif offset + self._shift < self._end:
+                raise DecodeError(f"/offset: must be greater than in the lines before, is {offset}")
+        self._arrival_us = self._latest_us = arrival_us
+        self._offset = self._end if offset is None else offset + self._shift
+        self._applied = place, arrival_us, self._offset
+        current = self._rules.current
+        new = configuration_record(config, replaces=current.hash, number=current.number)
+        if new is not None:  # else it is in force already
+            record = Record(
+                partition=0, offset=self._offset, arrival_us=arrival_us, key=None, value=new.value
+            )
+            yield from self._fold([record], {}, place)
+        self._offset = self._end = self._offset + 1
 
     def _take_app(self, app: AppId) -> None:
         """Note the app that a line names.
@@ -173,7 +351,7 @@ class Simulation:
         if self._appeared and app != self._rules.app:
             raise DecodeError(f"/app: must be `{self._rules.app}`, as in the lines before, is `{app}`")
         self._app = app
-        self._begin(app)
+        self._begin(Rules(app=app, history=self._rules.history))
 
     def _start_in(self, session: SessionId, generation: int) -> None:
         """Have ``session`` begin in ``generation``.
@@ -194,9 +372,13 @@ class Simulation:
         Raises:
             DecodeError: it is not greater than that of the line before: the event would count as included.
         """
-        if offset <= self._last.get(session, -1):
+        own = offset + self._shift
+        if own <= self._last.get(session, -1):
             raise DecodeError(f"/offset: must be greater than in the session's line before, is {offset}")
-        self._offset = offset
+        if self._applied is not None and own <= self._applied[2]:
+            place = self._applied[0]
+            raise DecodeError(f"/offset: must be greater than before the tasks file at {place}, is {offset}")
+        self._offset = own
 
     def _headers(self, line: JsonObject) -> Headers:
         """The headers of a line that is a copy of another record."""
@@ -206,12 +388,25 @@ class Simulation:
         header = (ORIGIN_HEADER, f"{origin}:{self._arrival_us}".encode(errors="replace"))
         return (header,) if origin_of((header,)) is not None else ()
 
+    def _arrive(self, line: JsonObject) -> None:
+        """Note when ``line`` arrives.
+
+        Raises:
+            DecodeError: before a configuration that stands before it.
+        """
+        arrival_us = self._arrival(line)
+        if self._applied is not None and arrival_us < self._applied[1]:
+            place, applied_us, _ = self._applied
+            raise DecodeError(
+                f"/received: must be {format_instant(applied_us)} or later, when the tasks file at {place} "
+                f"was applied, is {format_instant(arrival_us)}"
+            )
+        self._arrival_us = arrival_us
+        self._latest_us = max(self._latest_us, arrival_us)
+
     def _arrival(self, line: JsonObject) -> int:
         if line.get("received") is not None:
-            try:
-                return parse_instant(text_of(line, "received"))
-            except DecodeError as exc:
-                raise DecodeError(str(exc).replace("/time", "/received", 1)) from exc
+            return parse_instant(text_of(line, "received"), path="/received")
         time = line.get("time")
         if isinstance(time, str):
             try:
@@ -219,6 +414,8 @@ class Simulation:
             except DecodeError:
                 pass  # the engine reports this error for the event itself
         return self._arrival_us
+
+    # ---- folding --------------------------------------------------------------------------------
 
     def _next(self, key: bytes, value: bytes, headers: Headers = ()) -> Record:
         record = Record(
@@ -233,18 +430,31 @@ class Simulation:
         self._offset = self._end = max(self._end, self._offset + 1)
         return record
 
-    def _fold(self, lines: list[_Line]) -> Iterator[Shown]:
+    def _fold_waiting(self) -> Iterator[Shown]:
+        lines, self._waiting = self._waiting, []
         if not lines:
             return
         # Exported lines of sessions in different partitions may have the same offset.
-        numbers = {(line.record.key, line.record.offset): line.number for line in lines}
-        queue = deque([[line.record for line in lines]])
+        places = {(line.record.key, line.record.offset): line.place for line in lines}
+        yield from self._fold([line.record for line in lines], places, lines[-1].place)
+        for line in lines:
+            outcome = line.outcome
+            if outcome is not None and (outcome.command is None or outcome.command not in self._decided):
+                yield outcome
+
+    def _fold(
+        self,
+        first: list[Record],
+        places: Mapping[tuple[bytes | None, int], SourceLocation],
+        last: SourceLocation,
+    ) -> Iterator[Shown]:
+        queue = deque([first])
         while queue:
             records = queue.popleft()
             checkpoint = self._process(records)
             for letter in checkpoint.dead_letters:
-                number = numbers.get((letter.record.key, letter.record.offset), lines[-1].number)
-                yield RefusedLine(line=number, reason=letter.reason)
+                place = places.get((letter.record.key, letter.record.offset), last)
+                yield RefusedLine(place=place, reason=letter.reason)
             for decided in checkpoint.decided:
                 command = decided.decision
                 if isinstance(command, Command):
@@ -252,42 +462,64 @@ class Simulation:
                     yield command
                     if self._assume_finished:
                         queue.append([self._finish(command)])
-        for line in lines:
-            if line.outcome is not None and line.outcome.command not in self._decided:
-                yield line.outcome
 
     def _process(self, records: list[Record]) -> Checkpoint:
         checkpoint = self._processor.process(self._rules, records, self._load)
         self._stored.update(checkpoint.states)
+        if checkpoint.rules is not None:
+            self._rules = checkpoint.rules
         return checkpoint
 
     def _load(self, session: SessionId) -> bytes | None:
         stored = self._stored.get(session)
         return None if stored is None else stored.state
 
+    def _state(self, session: SessionId) -> SessionState | None:
+        stored = self._load(session)
+        return None if stored is None else states.decode(stored)
+
     def _finish(self, command: Command) -> Record:
         finished = Finished(instance=command.instance, command=command.id, result={})
         return self._next(command.session.encode(), encode(finished))
 
 
-def _outcome(number: int, session: SessionId, kind: str, data: Json) -> StrayOutcome | None:
-    if kind not in _OUTCOMES or not isinstance(data, dict):
+@contextmanager
+def _at(place: SourceLocation) -> Iterator[None]:
+    """Add ``place`` to the message of an error."""
+    try:
+        yield
+    except DecodeError as exc:
+        raise DecodeError(f"{place}: {exc}") from exc
+
+
+def _about_instance(line: JsonObject) -> _OwnOutcome | None:
+    """The outcome of an instance that names no command; None for any other line."""
+    data = line.get("data")
+    if line.get("type") not in _OUTCOMES or not isinstance(data, dict) or data.get("command") is not None:
+        return None
+    named = data.get("instance")
+    parts = split_instance_id(named) if isinstance(named, str) else None
+    return None if parts is None else _OwnOutcome(data, *parts)
+
+
+def _outcome(place: SourceLocation, session: SessionId, data: Json) -> StrayOutcome | None:
+    if not isinstance(data, dict):
         return None
     instance, command = data.get("instance"), data.get("command")
     if not isinstance(instance, str) or not isinstance(command, str):
         return None
-    return StrayOutcome(line=number, session=session, instance=instance, command=command)
+    return StrayOutcome(place=place, session=session, instance=instance, command=command)
 
 
-def _column(text: bytes, found: orjson.JSONDecodeError) -> int:
-    """The position at which ``text`` stops being JSON; orjson says column 1 if it only ends too early."""
+def _syntax_error(text: bytes, found: orjson.JSONDecodeError) -> tuple[int, int]:
+    """Line and column at which ``text`` stops being JSON; orjson says 1:1 if it only ends too early."""
     try:
         json.loads(text.rstrip(b"\r\n"))
     except json.JSONDecodeError as exc:
-        return exc.colno
+        return exc.lineno, exc.colno
     except ValueError:
         pass
-    return found.colno
+    return found.lineno, found.colno
 
 
 def instances_of(state: SessionState | None) -> JsonObject:
