@@ -30,6 +30,7 @@ MOST_ELSEWHERE = 0.02
 
 ROOMS = {
     "core/*.py": ["tests/core"],
+    "core/where/*.py": ["tests/core/where"],
     "engine/processor.py": ["tests/engine/test_processor.py", "tests/core/test_golden.py"],
     "engine/scan.py": ["tests/engine/test_scan.py"],
     "engine/partitioned/*.py": ["tests/engine/partitioned"],
