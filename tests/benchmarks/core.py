@@ -20,7 +20,7 @@ from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, ConfigHash, SessionId, TaskName, TriggerName
 from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, plain_task
 from triggerstream.wire import commands, events, state
 from triggerstream.wire.records import Record
 
@@ -33,7 +33,7 @@ PARTS = "abcd"
 def rules_with(used: int) -> Rules:
     """1,000 tasks of four triggers each; every trigger is used by ``used`` of them."""
     tasks = tuple(
-        Task(
+        plain_task(
             name=TaskName(f"t{n}"),
             run=f"app.t{n}",
             after=tuple(TriggerName(f"{part}{n // used}") for part in PARTS),

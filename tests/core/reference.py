@@ -77,7 +77,7 @@ class One:
         return self.stored if self.replaced is None else self.replaced
 
     def blocked(self) -> bool:
-        return len(self.task.unless) > 0 and set(self.task.unless) <= self.unless_seen
+        return len(self.task.unless_triggers) > 0 and set(self.task.unless_triggers) <= self.unless_seen
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Reference:
         return {one.name: (one.status, one.kwargs()) for one in session.instances if not one.forgotten}
 
     def uses(self, trigger: TriggerName) -> bool:
-        return any(trigger in (*task.after, *task.unless, task.and_every) for task in self.tasks)
+        return any(trigger in (*task.needs, *task.unless_triggers) for task in self.tasks)
 
     def end(self, session: Session, one: One, status: str) -> None:
         one.status = status
@@ -155,17 +155,17 @@ class Reference:
         if is_new and len(strangers) > self.bounds.trigger_names:
             raise BoundError
         for task in self.tasks:
-            after = list(task.after) + ([] if task.and_every is None else [task.and_every])
-            if trigger not in after and trigger not in task.unless:
+            after = list(task.needs)
+            if trigger not in after and trigger not in task.unless_triggers:
                 continue
             accepted = False
             for one in self.of(session, task):  # R4.5
                 if one.status == "unstarted" and trigger in after and trigger not in one.stored:
                     one.stored[trigger] = deepcopy(data)
                     accepted = True
-                if one.status == "unstarted" and trigger in task.unless and trigger not in one.unless_seen:
-                    accepted = True
-                if one.status in OPEN and trigger in task.unless:
+                noted = trigger in task.unless_triggers and trigger not in one.unless_seen
+                accepted = accepted or (one.status == "unstarted" and noted)
+                if one.status in OPEN and trigger in task.unless_triggers:
                     one.unless_seen.add(trigger)
             never = self.made(session, task) == 0
             if never or (trigger == task.and_every and not accepted):  # R4.6, R4.7
@@ -174,12 +174,12 @@ class Reference:
                 for name in after:
                     if name in session.latest:
                         one.stored[name] = deepcopy(session.latest[name])
-                for name in task.unless:
+                for name in task.unless_triggers:
                     if name in session.latest:
                         one.unless_seen.add(name)
                 if trigger in after:
                     one.stored[trigger] = deepcopy(data)
-                if trigger in task.unless:
+                if trigger in task.unless_triggers:
                     one.unless_seen.add(trigger)
                 session.instances.append(one)
             for one in self.of(session, task):  # R4.8

@@ -54,7 +54,15 @@ from triggerstream.core.ids import (
 )
 from triggerstream.core.results import Folded, LeftOut, Rejected
 from triggerstream.core.state import DECIDED, WAITING, SessionState, Status
-from triggerstream.core.tasks import AppliedConfiguration, Bounds, Configuration, Retry, Rules, Task
+from triggerstream.core.tasks import (
+    AppliedConfiguration,
+    Bounds,
+    Configuration,
+    Retry,
+    Rules,
+    Task,
+    plain_task,
+)
 
 APP = AppId("laws")
 SECOND = 1_000_000
@@ -171,7 +179,7 @@ def configurations(
         and_every = dice.one((None, None, *pool)) if every else None
         if not after and and_every is None:
             after = [TRIGGERS[0]]
-        return Task(
+        return plain_task(
             name=name,
             run=dice.one((f"run.{name}", f"new.{name}")),
             after=tuple(after),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
+from typing import NoReturn
 
 from tests.core.story import START_US, Story
 from triggerstream.core.events import Event, Timer, Trigger
@@ -13,6 +14,7 @@ from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName
 from triggerstream.core.listing import tags_of
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.results import Folded
+from triggerstream.core.state import Instance
 from triggerstream.core.tasks import AppliedConfiguration, Rules, Task
 
 TASKS: JsonObject = {
@@ -28,6 +30,17 @@ class Untouched(tuple[Task, ...]):
 
     def __iter__(self) -> Iterator[Task]:
         raise AssertionError("all tasks of the file were gone through")
+
+
+class Unvisited(dict[int, Instance]):
+    """Instances that nobody looks at."""
+
+    __slots__ = ()
+
+    def _visited(self, *_: object) -> NoReturn:
+        raise AssertionError("an instance was visited")
+
+    __iter__ = __getitem__ = get = items = values = copy = _visited
 
 
 def test_nothing_goes_through_all_tasks_of_the_file() -> None:
@@ -56,6 +69,23 @@ def test_nothing_goes_through_all_tasks_of_the_file() -> None:
     folded = step(rules, state, event(state.offset + 1, Timer(), arrival_us=START_US + 7_200_000_000))
     assert isinstance(folded, Folded)
     assert [decision.instance for decision in folded.decisions] == ["t_retried#1"]
+
+
+def test_a_trigger_that_no_task_uses_visits_no_instance() -> None:
+    story = Story({"t": {"after": ["b"], "andEvery": "a", "run": "x.y"}})
+    for _ in range(5):
+        story.fire("a")
+        story.fire("other")
+    state = story.state
+    assert state is not None
+    for record in state.tasks.values():
+        record.open = Unvisited(record.open)
+    for offset in range(2):
+        body = Trigger(name=TriggerName("other"), data={"n": offset})
+        folded = step(story.rules, state, event(state.offset + 1 + offset, body))
+        assert isinstance(folded, Folded)
+        state = folded.state
+    assert state.seen[TriggerName("other")].data == {"n": 1}
 
 
 def event(offset: int, body: Trigger | Timer, *, arrival_us: int = START_US) -> Event:

@@ -15,6 +15,7 @@ from triggerstream.core.tasks import (
     PastConfiguration,
     Rules,
     Task,
+    plain_task,
 )
 
 APP = AppId("app")
@@ -27,7 +28,7 @@ def triggers(*names: str) -> tuple[TriggerName, ...]:
 def task(
     name: str, *after: str, unless: tuple[str, ...] = (), and_every: str | None = None, run: str = "r"
 ) -> Task:
-    return Task(
+    return plain_task(
         name=TaskName(name),
         run=run,
         after=triggers(*after),
@@ -43,8 +44,9 @@ def configuration(text: str, *tasks: Task) -> Configuration:
 def test_task_needs_each_trigger_once_in_the_files_order() -> None:
     shown = task("t", "b", "a", "b", unless=("x", "y"), and_every="c")
     assert shown.needs == ("b", "a", "c")
-    assert shown.needs_set == {"a", "b", "c"}
-    assert shown.unless_set == {"x", "y"}
+    assert shown.after.names == {"a", "b", "c"}
+    assert shown.unless_triggers == ("x", "y")
+    assert (shown.every, shown.and_every, shown.after_triggers) == ("c", "c", ("b", "a"))
     assert task("t", "a", and_every="a").needs == ("a",)
     assert task("t", and_every="a").needs == ("a",)
     assert task("t", "a").needs == ("a",)
@@ -55,7 +57,16 @@ def test_configuration_finds_tasks_by_name_by_place_and_by_trigger() -> None:
     config = configuration("{}", t, u, v)
     assert config.by_name == {"t": t, "u": u, "d": v}
     assert config.places == {"t": 0, "u": 1, "d": 2}
-    assert config.users == {"a": (t, u), "b": (t,), "c": (u,), "d": (v,)}
+    users = {
+        str(trigger): [(use.task, *([slot.name for slot in slots] for slots in use[1:])) for use in uses]
+        for trigger, uses in config.users.items()
+    }
+    assert users == {
+        "a": [(t, ["a"], []), (u, [], ["a"])],
+        "b": [(t, ["b"], [])],
+        "c": [(u, ["c"], [])],
+        "d": [(v, ["d"], ["d"])],
+    }
     assert config.among(map(TaskName, ("d", "other", "t"))) == [t, v]
 
 

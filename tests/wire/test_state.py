@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.wire.values import deep, states
 from triggerstream.core.effects import Why
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import TaskName, TriggerName
+from triggerstream.core.held import Holding
+from triggerstream.core.ids import LeafName, TaskName, TriggerName
 from triggerstream.core.state import Arrival, Instance, NoEffect, SessionState, Status, TaskRecord
 from triggerstream.wire import state
 from triggerstream.wire.bounds import JSON_DEPTH
@@ -75,7 +76,7 @@ def test_what_the_deepest_event_brought_can_be_read_back() -> None:
         status=Status.UNSTARTED,
         created_us=1,
         changed_us=1,
-        captured={TriggerName("a"): 1},
+        captured={LeafName("a"): 1},
         kwargs={"a": deep(JSON_DEPTH - 1)},
         result=deep(JSON_DEPTH - 1),
     )
@@ -84,6 +85,7 @@ def test_what_the_deepest_event_brought_can_be_read_back() -> None:
         seen={TriggerName("a"): arrival},
         tasks={TaskName("t"): TaskRecord(next=1, open={0: instance})},
         open_count=1,
+        latest_captured=frozenset({TriggerName("a")}),
     )
     assert state.decode(state.encode(full)) == full
 
@@ -94,7 +96,11 @@ def test_an_event_stands_once_however_many_instances_hold_it() -> None:
     latest = Arrival(data={"text": "latest"}, offset=2, time_us=1)
     other = Arrival(data={"text": "other"}, offset=3, time_us=1)
     record = TaskRecord(next=3)
-    for number, captured in enumerate([{a: 1}, {a: 1, b: 3}, {a: 2, b: 3}]):
+    held: list[dict[LeafName, Holding]] = [
+        {LeafName(name): ref for name, ref in captured.items()}
+        for captured in ({a: 1}, {a: 1, b: 3}, {a: 2, b: 3})
+    ]
+    for number, captured in enumerate(held):
         record.open[number] = Instance(
             number=number, status=Status.UNSTARTED, created_us=1, changed_us=1, captured=captured
         )
@@ -104,6 +110,7 @@ def test_an_event_stands_once_however_many_instances_hold_it() -> None:
         kept={a: {1: earlier}},
         tasks={TaskName("t"): record},
         open_count=3,
+        latest_captured=frozenset({a, b}),
     )
     stored = state.encode(full)
     assert [stored.count(text) for text in (b"earlier", b"latest", b"other")] == [1, 1, 1]
@@ -227,7 +234,7 @@ def test_other_fields_of_an_instance_have_their_types(field: str, wanted: str) -
 
 @pytest.mark.parametrize("offset", [-1, True, 1.5, None, "1"])
 def test_an_unless_is_noted_with_an_offset(offset: object) -> None:
-    with pytest.raises(DecodeError, match=r"^/tasks/…/open/0/noted/…: Expected `int`"):
+    with pytest.raises(DecodeError, match=r"^/tasks/…/open/0/noted/…: Expected `int"):
         with_instance({"noted": {"a": offset}})
 
 

@@ -33,6 +33,7 @@ from triggerstream.core.ids import (
     CommandId,
     ConfigHash,
     Json,
+    LeafName,
     SessionId,
     TaskName,
     TriggerName,
@@ -123,7 +124,7 @@ def _instances() -> st.SearchStrategy[Instance]:
         status=st.sampled_from(list(Status)),
         created_us=COUNT,
         changed_us=COUNT,
-        captured=st.just({}),
+        captured=st.builds(dict),
         noted=st.dictionaries(NAME.map(TriggerName), COUNT, max_size=2),
         kwargs=st.none() | flat_objects(),
         attempt=COUNT,
@@ -195,10 +196,12 @@ def states(draw: st.DrawFn) -> SessionState:
         for instance in record.instances():
             for name, arrival in draw(st.dictionaries(_FEW, _arrivals(), max_size=2)).items():
                 # A trigger and an offset name one event, as in a log.
-                instance.captured[name] = arrival.offset
+                instance.captured[LeafName(name)] = arrival.offset
                 latest = known.seen.get(name)
                 if latest is None or latest.offset != arrival.offset:
                     known.kept.setdefault(name, {}).setdefault(arrival.offset, arrival)
+                else:
+                    known.latest_captured |= {name}
         known.open_count += len(record.open)
         known.timer_count += sum(one.status is Status.DELAYED for one in record.open.values())
     if known.is_empty():

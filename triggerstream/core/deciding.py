@@ -16,6 +16,7 @@ from triggerstream.core.ids import (
 )
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.meter import BoundError, Meter
+from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import (
     Instance,
     Sent,
@@ -35,13 +36,13 @@ class Deciding(Draft):
 
     def _judge(self, task: Task, instance: Instance) -> None:
         """Abandon, decide, or let wait (R4.8). ``instance`` is owned."""
-        if task.unless and self._blocked(task, instance):
+        if task.unless is not None and self._blocked(task, instance):
             self._resolve(task.name, instance, Status.ABANDONED)
         elif (
             instance.status is Status.UNSTARTED
             # Mostly a trigger is still missing, and comparing lengths is faster than a subset test.
-            and len(instance.captured) >= len(task.needs)
-            and instance.captured.keys() >= task.needs_set
+            and len(instance.captured) >= len(task.after.names)
+            and instance.captured.keys() >= task.after.names
         ):
             self._decide(task, instance, self.state.clock_us)
 
@@ -57,10 +58,9 @@ class Deciding(Draft):
         if instance.status is Status.DELAYED:
             self.state.timer_count -= 1
         before = 0 if self.meter is None else self.meter.sizes.instance(instance)
-        if instance.clone_of is None and len(instance.captured) > len(task.needs):
-            # Triggers that only an earlier configuration required are not arguments of the current task.
-            instance.captured = {n: instance.captured[n] for n in task.needs if n in instance.captured}
-            self.sweep = True
+        if instance.clone_of is None and len(instance.captured) > len(task.after.names):
+            # Leaves that only an earlier configuration had are not arguments of the current task.
+            instance.captured = {n: instance.captured[n] for n in task.after.slots if n in instance.captured}
         instance.status = Status.SCHEDULED
         instance.decided_us = at_us
         instance.decided_at = self.offset
@@ -119,7 +119,7 @@ class Deciding(Draft):
                 config=sent.config,
                 causes=[
                     Cause(trigger=name, offset=offset, id=state.arrival(name, offset).id)
-                    for name, offset in instance.captured.items()
+                    for name, offset in captured_refs(instance.captured)
                 ],
                 decided_us=instance.decided_us,
                 decided_at=self.offset,

@@ -30,6 +30,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import Follows
 from triggerstream.core.sizes import Sizes, captured_by_resolved_alone
+from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import (
     WAITING,
     Arrival,
@@ -39,6 +40,9 @@ from triggerstream.core.state import (
     TaskRecord,
 )
 from triggerstream.core.tasks import Configuration, Rules, Task
+
+_COLLECTED = 1_000
+"""Kept events of one trigger at which unneeded ones are dropped, for which all instances are visited."""
 
 
 class Draft:
@@ -66,7 +70,6 @@ class Draft:
         "session",
         "settled",
         "state",
-        "sweep",
         "taken",
         "trace",
     )
@@ -81,7 +84,7 @@ class Draft:
         self.trace: str | None = None
         self.offset = -1
         self.created = self.resolved = self.taken = 0
-        self.sweep = self.followed = False
+        self.followed = False
         self.effect: Effect = NOTHING
         self.follows: Follows | None = None
         self.barred: BoundError | None = None
@@ -187,7 +190,7 @@ class Draft:
         return parts[0], instance
 
     def _blocked(self, task: Task, instance: Instance) -> bool:
-        return bool(task.unless) and instance.noted.keys() >= task.unless_set
+        return task.unless is not None and instance.noted.keys() >= task.unless.names
 
     def _command_id(self, task: TaskName, number: int) -> CommandId:
         generation = self.state.instances_generation
@@ -216,7 +219,6 @@ class Draft:
         record.resolved[instance.number] = instance
         while len(record.resolved) > self.config.bounds.resolved_instances:
             del record.resolved[min(record.resolved)]
-            self.sweep = True
 
     def _forget_resolved(self, sizes: Sizes, limit: int) -> None:
         """Forget the oldest resolved instances until the rest is within the bound in bytes (R10.9)."""
@@ -235,14 +237,13 @@ class Draft:
             record = self._own(name)
             instance = record.resolved.pop(number)
             total -= size
-            for event in instance.captured.items():
+            for event in set(captured_refs(instance.captured)):
                 if event in spans:
                     spans[event] -= 1
                     if not spans[event]:
                         total -= sizes_of_kept[event]
             if total <= limit:
                 break
-        self._drop_uncaptured()
 
     def _start_generation(self) -> None:
         """Forget the closed generation's instances: the next one begins (R4.2)."""
@@ -251,30 +252,28 @@ class Draft:
         state.tasks = {}
         state.kept = {}
         state.open_count = state.timer_count = 0
+        state.latest_captured = frozenset()
         self._owned.clear()
 
-    def _hold(self, arrivals: dict[TriggerName, Arrival]) -> None:
-        """Hold events that are no longer the latest of their triggers, if instances captured them (R4.3)."""
-        self.state.kept = earlier = self.state.kept.copy()
-        for name, arrival in arrivals.items():
-            earlier[name] = {**earlier.get(name, {}), arrival.offset: arrival}
-        self.sweep = True
+    # ---- events that instances captured ------------------------------------------------------
 
-    def _drop_uncaptured(self) -> None:
-        """Forget kept events that no instance has captured (R10.9)."""
+    def _mark_captured(self, trigger: TriggerName) -> None:
+        """Note that an instance captured the trigger's latest event."""
+        marked = self.state.latest_captured
+        if trigger not in marked:
+            self.state.latest_captured = marked | {trigger}
+
+    def _keep(self, trigger: TriggerName, arrival: Arrival) -> None:
+        """Keep an event that is no longer the latest of its trigger (R4.3)."""
         state = self.state
-        captured = {
-            event
-            for record in state.tasks.values()
-            for instance in (*record.open.values(), *record.resolved.values())
-            for event in instance.captured.items()
-        }
-        kept = {}
-        for name, arrivals in state.kept.items():
-            left = {offset: arrival for offset, arrival in arrivals.items() if (name, offset) in captured}
-            if left:
-                kept[name] = left
-        state.kept = kept
+        earlier = state.kept.get(trigger, {})
+        if len(earlier) >= state.collect_at:
+            # Folding a whole log at once must not keep the whole log.
+            state.kept = state.needed_events()
+            earlier = state.kept.get(trigger, {})
+            state.collect_at = max(_COLLECTED, 2 * len(earlier))
+        state.kept = {**state.kept, trigger: {**earlier, arrival.offset: arrival}}
+        state.latest_captured -= {trigger}
 
 
 def other_generation(generation: int, given_for: int | None) -> Refused:

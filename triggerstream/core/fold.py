@@ -9,13 +9,14 @@ The rules are in ``docs/semantics.md``: ``R4.7`` is rule 7 of its section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import assert_never
 
 from msgspec.structs import replace
 
 from triggerstream.core.commands import Revoke
+from triggerstream.core.conditions import Condition, Slot
 from triggerstream.core.deciding import NO_ROOM, Deciding
 from triggerstream.core.draft import bound_text, other_generation
 from triggerstream.core.effects import (
@@ -51,10 +52,12 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
+from triggerstream.core.held import Holding
 from triggerstream.core.ids import (
     DIGEST_BYTES,
     CommandId,
     Json,
+    LeafName,
     SessionId,
     TaskName,
     TriggerName,
@@ -65,6 +68,7 @@ from triggerstream.core.meter import BoundError
 from triggerstream.core.orders import applicable_statuses
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import SHORT_TEXT, Sizes, cut_text
+from triggerstream.core.slots import hold_one
 from triggerstream.core.state import (
     DECIDED,
     WAITING,
@@ -76,7 +80,7 @@ from triggerstream.core.state import (
     StoredEffect,
     TaskRecord,
 )
-from triggerstream.core.tasks import Rules, Task, Version
+from triggerstream.core.tasks import Rules, Task, Use, Version
 
 
 def step(
@@ -160,8 +164,6 @@ class _Fold(Deciding):
     __slots__ = ()
 
     def folded(self) -> Folded:
-        if self.sweep and self.state.kept:
-            self._drop_uncaptured()
         beyond = self.beyond
         return Folded(
             state=self.state,
@@ -212,9 +214,6 @@ class _Fold(Deciding):
     def _keep_bounds_in_bytes(self, event: Event, sizes: Sizes) -> None:
         """Forget the oldest resolved instances (R10.9); refuse a trigger beyond the state's bound (R10.4)."""
         state, bounds = self.state, self.config.bounds
-        if self.sweep and state.kept:
-            self._drop_uncaptured()
-            self.sweep = False
         self._forget_resolved(sizes, bounds.resolved_bytes)
         if self.followed or type(event.body) is Trigger:
             size = sizes.state(state)
@@ -314,14 +313,15 @@ class _Fold(Deciding):
             self._start_generation()
         latest = state.seen.get(name)
         if latest is not None:
-            self._hold({name: latest})
+            if name in state.latest_captured:
+                self._keep(name, latest)
         elif len(state.seen) >= self.config.bounds.trigger_names and name not in self.config.users:
             self._check_strangers()
         state.seen[name] = arrival
         if self.meter is not None:
             self.meter.firing = True
-        for task in self.config.users.get(name, ()):
-            self._offer(task, name, arrival.offset)
+        for use in self.config.users.get(name, ()):
+            self._offer(use, arrival)
         if self.meter is not None:
             self.meter.firing = False
 
@@ -331,39 +331,59 @@ class _Fold(Deciding):
         if sum(name not in users for name in self.state.seen) >= limit:
             raise BoundError(bound_text("triggerNames", limit, "distinct triggers that no task uses"))
 
-    def _offer(self, task: Task, name: TriggerName, offset: int) -> None:
+    def _offer(self, use: Use, arrival: Arrival) -> None:
         """Offer a trigger to one task that uses it, and make an instance if one is due (R4.5, R4.6)."""
+        task = use.task
         record = self._own(task.name)
-        in_needs = name in task.needs_set
-        in_unless = name in task.unless_set
         accepted = False
         changed: list[Instance] = []
         for instance in record.open.values():
-            captures = in_needs and instance.status is Status.UNSTARTED and name not in instance.captured
-            notes = in_unless and name not in instance.noted
-            if not captures and not notes:
+            unstarted = instance.status is Status.UNSTARTED
+            captured = self._take(use.after, instance, arrival) if unstarted else None
+            noted = self._note(use.unless, instance, arrival) if use.unless else None
+            if captured is None and noted is None:
                 continue
             instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
             record.open[instance.number] = instance
             instance.changed_us = self.state.clock_us
-            if captures:
-                instance.captured = {**instance.captured, name: offset}
-            if notes:
-                instance.noted = {**instance.noted, name: offset}
-            if instance.status is Status.UNSTARTED:
-                accepted = True
+            if captured is not None:
+                instance.captured = captured
+            if noted is not None:
+                instance.noted = noted
+            accepted = accepted or unstarted
             if instance.status in WAITING:
                 changed.append(instance)
-        if record.next == 0 or (name == task.and_every and not accepted) or _begins_again(task, record):
+        is_every = task.every is not None and any(slot.name == task.every for slot in use.after)
+        if record.next == 0 or (is_every and not accepted) or _begins_again(task, record):
             changed.append(self._create(task, record))
         self.taken += len(changed)
         for instance in changed:
             self._judge(task, instance)
 
+    def _take(
+        self, slots: tuple[Slot, ...], instance: Instance, arrival: Arrival
+    ) -> dict[LeafName, Holding] | None:
+        """What an instance captures with an event; None if no leaf takes it."""
+        captured = None
+        for slot in slots:
+            if slot.name not in instance.captured:
+                captured = {**(captured or instance.captured), slot.name: hold_one(slot.leaf, arrival.offset)}
+                self._mark_captured(slot.leaf.trigger)
+        return captured
+
+    def _note(
+        self, slots: tuple[Slot, ...], instance: Instance, arrival: Arrival
+    ) -> dict[LeafName, Holding] | None:
+        """What an instance has noted for ``unless`` with an event; None if no leaf notes it."""
+        noted = None
+        for slot in slots:
+            if slot.name not in instance.noted:
+                noted = {**(noted or instance.noted), slot.name: hold_one(slot.leaf, arrival.offset)}
+        return noted
+
     def _create(self, task: Task, record: TaskRecord) -> Instance:
         """A new instance, with the latest event of each trigger of the task that the session saw (R4.7)."""
         state = self.state
-        seen = state.seen
         full = self._full(1)
         if full is not None:
             raise BoundError(full)
@@ -372,15 +392,27 @@ class _Fold(Deciding):
             status=Status.UNSTARTED,
             created_us=state.clock_us,
             changed_us=state.clock_us,
-            captured={name: seen[name].offset for name in task.needs if name in seen},
-            noted={name: seen[name].offset for name in task.unless if name in seen},
+            captured=self._latest(task.after, {}),
+            noted={} if task.unless is None else self._latest(task.unless, {}),
         )
+        for trigger in task.needs:
+            if trigger in state.seen:
+                self._mark_captured(trigger)
         record.next += 1
         record.removed = False
         record.open[instance.number] = instance
         state.open_count += 1
         self.created += 1
         return instance
+
+    def _latest(self, condition: Condition, held: Mapping[LeafName, Holding]) -> dict[LeafName, Holding]:
+        """The latest events of leaves that hold nothing."""
+        seen = self.state.seen
+        return {
+            name: hold_one(slot.leaf, seen[slot.leaf.trigger].offset)
+            for name, slot in condition.slots.items()
+            if name not in held and slot.leaf.trigger in seen
+        }
 
     # ---- outcomes -----------------------------------------------------------------------------
 
@@ -670,7 +702,8 @@ class _Fold(Deciding):
                 self._resolve(name, instance, Status.CANCELLED)
         state.generation += 1
         state.closed = True
-        self._hold(state.seen)
+        for trigger in state.latest_captured:
+            self._keep(trigger, state.seen[trigger])
         state.seen = {}
         return _applied("session closed", note)
 
@@ -741,17 +774,18 @@ class _Fold(Deciding):
 
     def _seeded(self, task: Task) -> Iterator[Instance]:
         """Open instances, seeded with triggers that the session saw and they do not have (R9.5)."""
-        seen = self.state.seen
         record = self.state.tasks[task.name]
         for instance in record.open.values():
-            captured = {}
+            captured: dict[LeafName, Holding] = {}
             if instance.status is Status.UNSTARTED:
-                captured = {n: seen[n].offset for n in task.needs if n in seen and n not in instance.captured}
-            noted = {n: seen[n].offset for n in task.unless if n in seen and n not in instance.noted}
+                captured = self._latest(task.after, instance.captured)
+            noted = {} if task.unless is None else self._latest(task.unless, instance.noted)
             if captured or noted:
                 seeded = copy(instance)
                 seeded.captured = {**instance.captured, **captured}
                 seeded.noted = {**instance.noted, **noted}
+                for name in captured:
+                    self._mark_captured(task.after.slots[name].leaf.trigger)
                 yield seeded
 
 
@@ -784,7 +818,7 @@ def _begins_again(task: Task, record: TaskRecord) -> bool:
     """
     if not record.removed or record.open:
         return False
-    if task.and_every is not None or record.next == 1:
+    if task.every is not None or record.next == 1:
         return True
     kept = record.resolved
     return len(kept) == record.next and all(instance.decided_us is None for instance in kept.values())

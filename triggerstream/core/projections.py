@@ -26,6 +26,7 @@ from triggerstream.core.answers import (
     TimelineRow,
     UnlessLeaf,
 )
+from triggerstream.core.conditions import Condition
 from triggerstream.core.deciding import timer_due_us
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import (
@@ -40,6 +41,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.sentences import status_sentence
 from triggerstream.core.similar_names import nearest
+from triggerstream.core.slots import captured_refs, refs
 from triggerstream.core.state import Arrival, Instance, SessionState, Status
 from triggerstream.core.tasks import Configuration, Rules, Task
 
@@ -130,7 +132,7 @@ def _seen(config: Configuration, state: SessionState) -> list[SeenTrigger]:
     seen, compared = [], 0
     known = _used_by_instances(state)
     for name, arrival in state.seen.items():
-        users = [task.name for task in config.users.get(name, ())]
+        users = [use.task.name for use in config.users.get(name, ())]
         unused = not users and TaskName(name) not in config.by_name and name not in known
         likely = nearest(name, config.users) if unused and compared < _COMPARED else None
         compared += unused
@@ -154,7 +156,8 @@ def _used_by_instances(state: SessionState) -> set[str]:
     names: set[str] = set(state.tasks)
     for record in state.tasks.values():
         for instance in record.instances():
-            names.update(instance.captured, instance.noted)
+            names.update(of for of, _ in captured_refs(instance.captured))
+            names.update(of for of, _ in captured_refs(instance.noted))
     return names
 
 
@@ -207,7 +210,9 @@ def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[Tr
     for task in rules.current.config.among(view.tasks):
         for instance in view.tasks[task.name].open.values():
             if instance.status is Status.UNSTARTED:
-                missing.update(dict.fromkeys(name for name in task.needs if name not in instance.captured))
+                leaves = task.after.slots.items()
+                lacking = (slot.leaf.trigger for name, slot in leaves if name not in instance.captured)
+                missing.update(dict.fromkeys(lacking))
     return tuple(missing)
 
 
@@ -249,8 +254,8 @@ def _decision(
         run=None if instance.sent is None else instance.sent.run,
         command=_command(rules, session, state, name, instance),
         because=[
-            ReasonToDecide(trigger=trigger, by=_by(state.arrival(trigger, offset)))
-            for trigger, offset in instance.captured.items()
+            ReasonToDecide(trigger=trigger, by=_by(state.arrival(trigger, ref)))
+            for trigger, ref in captured_refs(instance.captured)
         ],
     )
 
@@ -280,7 +285,7 @@ def _task(
         run=None if task is None else task.run,
         after=None if task is None else list(task.needs),
         and_every=None if task is None else task.and_every,
-        unless=None if task is None or not task.unless else list(task.unless),
+        unless=None if task is None or task.unless is None else list(task.unless_triggers),
         instances=instances,
         says=says,
         forgotten=forgotten if forgotten > 0 else None,
@@ -308,7 +313,7 @@ def _instance(
         after=_leaves(task, state, instance),
         created_us=Instant(instance.created_us),
         changed_us=Instant(instance.changed_us),
-        unless=None if task is None or not task.unless else _unless(task, instance),
+        unless=None if task is None or task.unless is None else _unless(task.unless, instance),
         due_us=_instant(
             timer_due_us(task, instance) if task is not None and instance.status is Status.DELAYED else None
         ),
@@ -354,29 +359,31 @@ def _instant(instant_us: int | None) -> Instant | None:
     return None if instant_us is None else Instant(instant_us)
 
 
-def _unless(task: Task, instance: Instance) -> list[UnlessLeaf]:
-    return [
-        UnlessLeaf(trigger=name, arrived=name in instance.noted, offset=instance.noted.get(name))
-        for name in task.unless
-    ]
+def _unless(condition: Condition, instance: Instance) -> list[UnlessLeaf]:
+    leaves = []
+    for name, slot in condition.slots.items():
+        held = instance.noted.get(name)
+        first = None if held is None else next((ref for _, ref in refs(name, held)), None)
+        leaves.append(UnlessLeaf(trigger=slot.leaf.trigger, arrived=held is not None, offset=first))
+    return leaves
 
 
 def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[Leaf]:
     """The triggers that the instance was decided with; else those that its task, as it is now, requires."""
-    needs = () if task is None else task.needs
+    slots = {} if task is None else task.after.slots
+    names = list(slots)
     if task is None or _has_arguments(instance):
-        needs = (
-            *(name for name in needs if name in instance.captured),
-            *(name for name in instance.captured if name not in needs),
-        )
-    names, leaves = needs, []
+        names = [name for name in slots if name in instance.captured]
+        names += [name for name in instance.captured if name not in slots]
+    leaves = []
     for name in names:
-        offset = instance.captured.get(name)
-        if offset is None:
-            leaves.append(Leaf(trigger=name, met=False))
-        else:
-            arrival = state.arrival(name, offset)
-            leaves.append(Leaf(trigger=name, met=True, by=_by(arrival), data=arrival.data))
+        held = instance.captured.get(name)
+        if held is None:
+            leaves.append(Leaf(trigger=slots[name].leaf.trigger, met=False))
+            continue
+        for trigger, ref in refs(name, held):
+            arrival = state.arrival(trigger, ref)
+            leaves.append(Leaf(trigger=trigger, met=True, by=_by(arrival), data=arrival.data))
     return leaves
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from triggerstream.core.answers import HandOver, HandOverState
+from triggerstream.core.conditions import Condition
 from triggerstream.core.effects import Reason
-from triggerstream.core.ids import TriggerName
+from triggerstream.core.held import Holding
+from triggerstream.core.ids import LeafName, TriggerName
+from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import DECIDED, WAITING, Instance, Status
 from triggerstream.core.tasks import Configuration, Task
 
@@ -15,7 +19,7 @@ def status_sentence(
     config: Configuration, task: Task | None, instance: Instance, hand_over: HandOver | None = None
 ) -> str:
     """The status of the instance in one sentence; ``hand_over``: that of its command, if somebody looked."""
-    blockers = [] if task is None else [name for name in task.unless if name not in instance.noted]
+    blockers = [] if task is None or task.unless is None else _not_held(task.unless, instance.noted)
     says = _status_says(task, instance) if hand_over is None else _hand_over_says(hand_over)
     if instance.status in WAITING and instance.noted and blockers:
         says += f"; abandoned once {_and(blockers)} arrives too"
@@ -34,7 +38,7 @@ def status_sentence(
 
 def _status_says(task: Task | None, instance: Instance) -> str:
     """The instance's status in words."""
-    missing = [] if task is None else [name for name in task.needs if name not in instance.captured]
+    missing = [] if task is None else _not_held(task.after, instance.captured)
     match instance.status:
         case Status.UNSTARTED if missing:
             return f"waits for {_and(missing)}"
@@ -57,7 +61,8 @@ def _status_says(task: Task | None, instance: Instance) -> str:
         case Status.REPLAYED:
             return "was replayed as a later instance"
         case Status.ABANDONED:
-            return f"is blocked by `unless`: {_and(list(instance.noted))} arrived first"
+            blockers = [of for of, _ in captured_refs(instance.noted)]
+            return f"is blocked by `unless`: {_and(blockers)} arrived first"
         case Status.EXPIRED:
             return "expired before a worker started it"
         case Status.CANCELLED:
@@ -80,6 +85,11 @@ def _hand_over_says(hand_over: HandOver) -> str:
             return f"was decided; whether it was handed over to Celery is not known{why}"
         case _ as never:
             assert_never(never)
+
+
+def _not_held(condition: Condition, held: Mapping[LeafName, Holding]) -> list[TriggerName]:
+    """The triggers of leaves that hold nothing."""
+    return [slot.leaf.trigger for name, slot in condition.slots.items() if name not in held]
 
 
 def _and(names: list[TriggerName]) -> str:

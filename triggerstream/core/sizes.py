@@ -10,7 +10,9 @@ import json
 from typing import Protocol
 
 from triggerstream.core.commands import Command
+from triggerstream.core.held import Ref
 from triggerstream.core.ids import TriggerName
+from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import Arrival, Instance, SessionState
 
 TEXT_BYTES = 4096
@@ -53,7 +55,7 @@ def _json_bytes(text: str) -> int:
     return len(json.dumps(text, ensure_ascii=False).encode(errors="surrogatepass")) - 2
 
 
-def captured_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, int], int]:
+def captured_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, Ref], int]:
     """Stored events captured by resolved instances only, with the number of instances that captured each."""
     if not state.kept:
         return {}
@@ -61,14 +63,14 @@ def captured_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, i
         event
         for record in state.tasks.values()
         for instance in record.open.values()
-        for event in instance.captured.items()
+        for event in captured_refs(instance.captured)
     }
-    counts: dict[tuple[TriggerName, int], int] = {}
+    counts: dict[tuple[TriggerName, Ref], int] = {}
     for record in state.tasks.values():
         for instance in record.resolved.values():
-            for event in instance.captured.items():
-                name, offset = event
-                if event not in open_ones and offset in state.kept.get(name, ()):
+            for event in set(captured_refs(instance.captured)):
+                name, ref = event
+                if event not in open_ones and ref in state.kept.get(name, ()):
                     counts[event] = counts.get(event, 0) + 1
     return counts
 

@@ -9,13 +9,16 @@ its ``rename``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from enum import Enum, StrEnum
 from typing import Annotated, TypeAlias, assert_never
 
 from msgspec import Meta, Struct
 
 from triggerstream.core.effects import Reason, Why
-from triggerstream.core.ids import ConfigHash, Json, JsonObject, TaskName, TriggerName
+from triggerstream.core.held import EventTime, Holding, Ref
+from triggerstream.core.ids import ConfigHash, Json, JsonObject, LeafName, TaskName, TriggerName
+from triggerstream.core.slots import brought, captured_refs
 
 
 class Status(StrEnum):
@@ -74,8 +77,6 @@ WAITING, DECIDED, RESOLVED = (
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 StoredInstant: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """Microseconds since the Unix epoch."""
-EventTime: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-"""Microseconds since the Unix epoch; negative for an event that happened before 1970."""
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 
@@ -132,19 +133,19 @@ class Instance(
 ):
     """One execution record of a task in a session.
 
-    ``captured`` holds the offset of the first event of each trigger that the condition took, ``noted`` that
-    of each ``unless`` trigger seen. ``kwargs`` replaces the captured data if an operator or the task gave
-    it. ``waits_from_us`` is the start instant of the wait of a delayed instance; the wait is ``waits_us``
-    where the task named it, else derived from the configuration. ``decided_at`` is the offset of the event in
-    whose fold the command was decided. ``reason`` is the engine's, ``note`` an operator's, with the name.
+    ``captured`` holds the events that the leaves of ``after`` took, ``noted`` those of ``unless``.
+    ``kwargs`` replaces the captured data if an operator or the task gave it. ``waits_from_us`` is the start
+    instant of the wait of a delayed instance; the wait is ``waits_us`` where the task named it, else derived
+    from the configuration. ``decided_at`` is the offset of the event in whose fold the command was decided.
+    ``reason`` is the engine's, ``note`` an operator's, with the name.
     """
 
     number: Count
     status: Status
     created_us: StoredInstant
     changed_us: StoredInstant
-    captured: dict[TriggerName, Count] = {}
-    noted: dict[TriggerName, Count] = {}
+    captured: dict[LeafName, Holding] = {}
+    noted: dict[LeafName, Holding] = {}
     kwargs: JsonObject | None = None
     attempt: Count = 0
     retries: Count = 0
@@ -191,7 +192,8 @@ class SessionState(Struct, kw_only=True):
     greatest arrival so far, ``config`` the position of the configuration met last. ``closed``: the instances
     are those of the generation before, and the next trigger starts anew. ``unjudged``: a configuration came
     since the waiting instances were judged. ``refused`` counts the events that applied to nothing. ``seen``
-    holds each trigger's latest event, ``kept`` by offset the earlier ones that an instance captured.
+    holds each trigger's latest event, ``kept`` the earlier ones that an instance captured. ``kept`` may hold
+    further events, which are dropped when the state is stored (:meth:`needed_events`).
     """
 
     generation: int = 0
@@ -202,7 +204,7 @@ class SessionState(Struct, kw_only=True):
     unjudged: bool = False
     refused: int = 0
     seen: dict[TriggerName, Arrival] = {}
-    kept: dict[TriggerName, dict[int, Arrival]] = {}
+    kept: dict[TriggerName, dict[Ref, Arrival]] = {}
     tasks: dict[TaskName, TaskRecord] = {}
     digests: dict[TriggerName, bytes] = {}
     positions: list[TimelineEntry] = []
@@ -210,6 +212,10 @@ class SessionState(Struct, kw_only=True):
     """The number of open instances; derived, not stored."""
     timer_count: int = 0
     """The number of delayed instances; derived, not stored."""
+    latest_captured: frozenset[TriggerName] = frozenset()
+    """The triggers whose event in ``seen`` an instance may have captured; derived, not stored."""
+    collect_at: int = 1_000
+    """Number of kept events of one trigger at which unneeded ones are dropped; not stored."""
 
     @property
     def instances_generation(self) -> int:
@@ -220,7 +226,34 @@ class SessionState(Struct, kw_only=True):
         """True where nothing is left that a configuration could mean anything to."""
         return not (self.seen or self.tasks)
 
-    def arrival(self, name: TriggerName, offset: int) -> Arrival:
+    def needed_events(self) -> dict[TriggerName, dict[Ref, Arrival]]:
+        """The events of ``kept`` that an instance has captured (R10.9)."""
+        if not self.kept:
+            return {}
+        needed: dict[TriggerName, dict[Ref, Arrival]] = {}
+        for name, ref in self._captured_events():
+            arrivals = self.kept.get(name)
+            if arrivals is not None and ref in arrivals:
+                needed.setdefault(name, {})[ref] = arrivals[ref]
+        return needed
+
+    def collected(self) -> SessionState:
+        """The state without events that nothing needs: as it would be decoded."""
+        state = copy(self)
+        state.kept = self.needed_events()
+        state.collect_at = SessionState().collect_at
+        latest = ((name, ref, self.seen.get(name)) for name, ref in self._captured_events())
+        state.latest_captured = frozenset(
+            name for name, ref, arrival in latest if arrival is not None and arrival.offset == ref
+        )
+        return state
+
+    def _captured_events(self) -> Iterator[tuple[TriggerName, Ref]]:
+        for record in self.tasks.values():
+            for instance in (*record.open.values(), *record.resolved.values()):
+                yield from captured_refs(instance.captured)
+
+    def arrival(self, name: TriggerName, offset: Ref) -> Arrival:
         """The event of a trigger that an instance captured."""
         latest = self.seen.get(name)
         return latest if latest is not None and latest.offset == offset else self.kept[name][offset]
@@ -236,4 +269,7 @@ class SessionState(Struct, kw_only=True):
         """An instance's kwargs as stored (R5.3): before ``withParams`` of the task is merged under them."""
         if instance.kwargs is not None:
             return instance.kwargs
-        return {name: self.arrival(name, offset).data for name, offset in instance.captured.items()}
+        return {
+            name: brought(name, held, lambda of, ref: self.arrival(of, ref).data)
+            for name, held in instance.captured.items()
+        }

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from enum import StrEnum
+from typing import NamedTuple, Protocol, TypeAlias
 
-from triggerstream.core.ids import AppId, ConfigHash, JsonObject, TaskName, TriggerName
+from triggerstream.core.conditions import Condition, Slot, all_of
+from triggerstream.core.ids import AppId, ConfigHash, JsonObject, LeafName, TaskName, TriggerName
 
 FOLD_VERSION = 1
 """The meaning that this release gives to a configuration and a log: docs/semantics.md describes it."""
+LANGUAGE_VERSION = 2
+"""The version in a configuration event whose file uses more than lists of triggers. A release that does not
+know it refuses that file and no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,32 +69,107 @@ LONGEST_US = 100 * 366 * 86_400 * 1_000_000
 """The longest duration, a hundred years. For a longer time, a key is omitted."""
 
 
+class UnlessFrom(StrEnum):
+    """The events that count for ``unless``: all that the session has seen, or those after the instance."""
+
+    SESSION = "session"
+    INSTANCE = "instance"
+
+
+class AppliesTo(StrEnum):
+    """The sessions in which a new task begins: at an event that uses it, or at once in existing ones."""
+
+    NEW = "new"
+    EXISTING = "existing"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One entry of the tasks file; durations in microseconds.
 
-    ``needs`` is ``after`` plus ``and_every``, each trigger once, in the file's order.
+    ``every`` is the leaf of ``after`` that ``andEvery`` marks. ``with_params`` is by leaf name.
     """
 
     name: TaskName
     run: str
-    after: tuple[TriggerName, ...]
-    unless: tuple[TriggerName, ...] = ()
-    and_every: TriggerName | None = None
+    after: Condition
+    unless: Condition | None = None
+    every: LeafName | None = None
+    unless_from: UnlessFrom = UnlessFrom.SESSION
+    applies_to: AppliesTo = AppliesTo.NEW
     with_params: JsonObject = field(default_factory=dict)
     retry: Retry | None = None
     queue: str | None = None
     expires_us: int | None = None
     extras: JsonObject = field(default_factory=dict)
-    needs: tuple[TriggerName, ...] = field(init=False)
-    needs_set: frozenset[TriggerName] = field(init=False, repr=False, compare=False)
-    unless_set: frozenset[TriggerName] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        every = () if self.and_every is None else (self.and_every,)
-        object.__setattr__(self, "needs", tuple(dict.fromkeys(self.after + every)))
-        object.__setattr__(self, "needs_set", frozenset(self.needs))
-        object.__setattr__(self, "unless_set", frozenset(self.unless))
+    @property
+    def needs(self) -> tuple[TriggerName, ...]:
+        """The triggers of ``after``, that of ``andEvery`` among them: each once, in the order of the file."""
+        return self.after.triggers
+
+    @property
+    def after_triggers(self) -> tuple[TriggerName, ...]:
+        """The triggers of ``after`` but for the leaf that ``andEvery`` marks."""
+        leaves = [slot.leaf for name, slot in self.after.slots.items() if name != self.every]
+        return tuple(dict.fromkeys(leaf.trigger for leaf in leaves))
+
+    @property
+    def unless_triggers(self) -> tuple[TriggerName, ...]:
+        """The triggers of ``unless``, each once, in the order of the file."""
+        return () if self.unless is None else self.unless.triggers
+
+    @property
+    def and_every(self) -> TriggerName | None:
+        """The trigger of the leaf that ``andEvery`` marks."""
+        return None if self.every is None else self.after.slots[self.every].leaf.trigger
+
+    @property
+    def uses_language(self) -> bool:
+        """True if the fold before version 2 does not understand the task."""
+        return (
+            self.after.uses_language
+            or (self.unless is not None and self.unless.uses_language)
+            or self.unless_from is not UnlessFrom.SESSION
+            or self.applies_to is not AppliesTo.NEW
+        )
+
+
+def plain_task(
+    *,
+    name: TaskName,
+    run: str,
+    after: Iterable[TriggerName],
+    unless: Iterable[TriggerName] = (),
+    and_every: TriggerName | None = None,
+    with_params: JsonObject | None = None,
+    retry: Retry | None = None,
+    queue: str | None = None,
+    expires_us: int | None = None,
+    extras: JsonObject | None = None,
+) -> Task:
+    """A task whose conditions are lists of triggers. ``and_every`` is added to ``after``."""
+    blockers = tuple(unless)
+    return Task(
+        name=name,
+        run=run,
+        after=all_of((*after, *(() if and_every is None else (and_every,)))),
+        unless=all_of(blockers) if blockers else None,
+        every=None if and_every is None else LeafName(and_every),
+        with_params=with_params or {},
+        retry=retry,
+        queue=queue,
+        expires_us=expires_us,
+        extras=extras or {},
+    )
+
+
+class Use(NamedTuple):
+    """A task that uses a trigger, and the leaves of ``after`` and ``unless`` that wait for that trigger."""
+
+    task: Task
+    after: tuple[Slot, ...]
+    unless: tuple[Slot, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +183,23 @@ class Configuration:
     by_name: dict[TaskName, Task] = field(init=False, repr=False, compare=False)
     places: dict[TaskName, int] = field(init=False, repr=False, compare=False)
     """The position of each task in the file."""
-    users: dict[TriggerName, tuple[Task, ...]] = field(init=False, repr=False, compare=False)
+    users: dict[TriggerName, tuple[Use, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {task.name: task for task in self.tasks})
         object.__setattr__(self, "places", {task.name: place for place, task in enumerate(self.tasks)})
-        users: dict[TriggerName, list[Task]] = {}
+        users: dict[TriggerName, list[Use]] = {}
         for task in self.tasks:
-            for name in dict.fromkeys(task.needs + task.unless):
-                users.setdefault(name, []).append(task)
-        object.__setattr__(self, "users", {name: tuple(tasks) for name, tasks in users.items()})
+            after = task.after.by_trigger
+            unless = {} if task.unless is None else task.unless.by_trigger
+            for name in dict.fromkeys((*after, *unless)):
+                users.setdefault(name, []).append(Use(task, after.get(name, ()), unless.get(name, ())))
+        object.__setattr__(self, "users", {name: tuple(uses) for name, uses in users.items()})
+
+    @property
+    def fold_version(self) -> int:
+        """The version of the fold that understands the file: 1 if it has only lists of triggers."""
+        return LANGUAGE_VERSION if any(task.uses_language for task in self.tasks) else FOLD_VERSION
 
     def among(self, names: Iterable[TaskName]) -> list[Task]:
         """The tasks among ``names``, in the order of the file."""

@@ -84,6 +84,8 @@ class Processor:
 
     def encode(self, session: SessionId, known: SessionState) -> bytes:
         """The bytes of a session's state."""
+        if known.kept:
+            known = known.collected()
         stored = state.encode(known)
         if len(stored) <= _REMEMBERED_BYTES:
             remembered = self._encoded

@@ -15,8 +15,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
+from triggerstream.core.held import Ref
 from triggerstream.core.ids import DIGEST_BYTES, JsonObject, TaskName, TriggerName
 from triggerstream.core.sizes import captured_by_resolved_alone
+from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -128,9 +130,8 @@ def _stored(state: SessionState) -> _State:
         positions=state.positions,
     )
     if state.kept:
-        stored.kept = {
-            name: [arrivals[offset] for offset in sorted(arrivals)] for name, arrivals in state.kept.items()
-        }
+        needed = sorted(state.needed_events().items(), key=lambda item: min(item[1]))
+        stored.kept = {name: [arrivals[ref] for ref in sorted(arrivals)] for name, arrivals in needed}
     return stored
 
 
@@ -222,12 +223,11 @@ def decode(value: bytes) -> SessionState:
     for digests in stored.digests.values():
         if len(digests) % DIGEST_BYTES:
             raise DecodeError("/digests: must be whole digests of 8 bytes")
-    if stored.kept:
-        state.kept = {
-            name: {arrival.offset: arrival for arrival in arrivals} for name, arrivals in stored.kept.items()
-        }
+    earlier = {name: {one.offset: one for one in arrivals} for name, arrivals in stored.kept.items()}
+    captured: set[TriggerName] = set()
     for name, record in stored.tasks.items():
-        state.tasks[name] = _read_record(state, name, record)
+        state.tasks[name] = _read_record(state, name, record, earlier, captured)
+    state.latest_captured = frozenset(captured)
     if not state.is_empty():
         if stored.config is UNSET:
             raise DecodeError("/config: must be an integer of at least -1, is missing")
@@ -283,8 +283,17 @@ def _error_text(exc: Exception) -> str:
     return f"{place}: {what}"
 
 
-def _read_record(state: SessionState, name: TaskName, stored: _Record) -> TaskRecord:
-    """Convert a task's instances, and count them in ``state``, which has all events that they captured."""
+def _read_record(
+    state: SessionState,
+    name: TaskName,
+    stored: _Record,
+    earlier: dict[TriggerName, dict[Ref, Arrival]],
+    captured: set[TriggerName],
+) -> TaskRecord:
+    """Convert a task's instances, count them in ``state``, and keep there what they captured of ``earlier``.
+
+    The triggers whose latest event they captured are added to ``captured``.
+    """
     record = TaskRecord(next=stored.next, removed=stored.removed)
     for group, items, resolved in (
         (record.open, stored.open, False),
@@ -301,13 +310,16 @@ def _read_record(state: SessionState, name: TaskName, stored: _Record) -> TaskRe
                 if instance.waits_from_us is None:
                     raise _error(name, instance, "is delayed and does not say since when (`waitsFrom`)")
                 state.timer_count += 1
-            for trigger, offset in instance.captured.items():
+            for trigger, offset in captured_refs(instance.captured):
                 latest = state.seen.get(trigger)
                 if latest is not None and latest.offset == offset:
+                    captured.add(trigger)
                     continue
-                if offset not in state.kept.get(trigger, ()):
+                arrivals = earlier.get(trigger)
+                if arrivals is None or offset not in arrivals:
                     what = f"captured `{trigger[:80]}` at offset {offset}"
                     raise _error(name, instance, f"{what}, which neither `seen` nor `kept` has")
+                state.kept.setdefault(trigger, {})[offset] = arrivals[offset]
             group[number] = instance
     state.open_count += len(record.open)
     return record

@@ -10,7 +10,7 @@ from celery import Celery
 from triggerstream.adapters.celery.inventory import parameters_of_tasks, queues_of_routes
 from triggerstream.adapters.celery.task import TriggerTask
 from triggerstream.core.ids import TaskName, TriggerName
-from triggerstream.core.tasks import Task
+from triggerstream.core.tasks import Task, plain_task
 from triggerstream.wire.tasksfile import Parameters
 
 pytestmark = pytest.mark.usefixtures("own_tasks_only")
@@ -55,7 +55,7 @@ def test_each_task_has_the_arguments_of_its_function(app: Celery) -> None:
 
 
 def file_task(run: str) -> Task:
-    return Task(name=TaskName("t"), run=run, after=(TriggerName("orderPlaced"),))
+    return plain_task(name=TaskName("t"), run=run, after=(TriggerName("orderPlaced"),))
 
 
 def by_kwargs(

@@ -22,6 +22,7 @@ from tests.support.engines import RunningEngine, running_engine
 from triggerstream import bootstrap, variables
 from triggerstream.adapters.memory import MemoryDispatcher
 from triggerstream.core import tasks
+from triggerstream.core.conditions import all_of
 from triggerstream.core.events import Finished, Retried, Started, Trigger
 from triggerstream.core.ids import AppId, CommandId, InstanceId, SessionId, TaskName, TriggerName, command_id
 from triggerstream.core.tasks import Configuration
@@ -216,7 +217,9 @@ def test_another_fold_is_said_and_a_rebuild_asks_before_it_hands_anything_over(
 ) -> None:
     def read(text: str, *, name: str) -> Configuration:
         config = tasksfile.read(text, name=name)
-        return replace(config, tasks=tuple(replace(one, after=one.after[-1:]) for one in config.tasks))
+        return replace(
+            config, tasks=tuple(replace(one, after=all_of(one.needs[-1:])) for one in config.tasks)
+        )
 
     assert lived("replay", "--check", "--json").row().get("fold") is None
     monkeypatch.setattr(tasks, "FOLD_VERSION", 2)

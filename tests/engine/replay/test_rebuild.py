@@ -12,6 +12,7 @@ import pytest
 from tests.engine.partitioned.bench import APP, IDENTITY, Bench, BenchLedger, BenchStore
 from triggerstream.adapters.memory import InMemoryRecords
 from triggerstream.core import tasks
+from triggerstream.core.conditions import all_of
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine import configuration_cache
@@ -402,7 +403,7 @@ def another_fold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def read(text: str, *, name: str) -> Configuration:
         config = tasksfile.read(text, name=name)
-        return replace(config, tasks=tuple(replace(t, after=t.after[:1]) for t in config.tasks))
+        return replace(config, tasks=tuple(replace(t, after=all_of(t.needs[:1])) for t in config.tasks))
 
     monkeypatch.setattr(tasks, "FOLD_VERSION", 2)
     monkeypatch.setattr(configuration_cache, "tasksfile", SimpleNamespace(read=read))

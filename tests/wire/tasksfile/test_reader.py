@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from triggerstream.core.errors import ConfigError
 from triggerstream.core.ids import ConfigHash, Json, JsonObject, TaskName, TriggerName
-from triggerstream.core.tasks import Bounds, Configuration, Retry, Task
+from triggerstream.core.tasks import Bounds, Configuration, Retry, Task, plain_task
 from triggerstream.wire.tasksfile import check, encode, read
 
 SURVEY = """{
@@ -47,7 +47,7 @@ def test_the_survey_of_the_readme_is_read() -> None:
     assert findings == ()
     assert config is not None
     assert config.tasks == (
-        Task(
+        plain_task(
             name=TaskName("t_processStepData"),
             run="my_app.tasks.ProcessStepData",
             after=(TriggerName("module1Received"), TriggerName("module4Received")),
@@ -88,7 +88,7 @@ def test_every_key_becomes_a_field() -> None:
     config = config_of(text)
     assert config.bounds == Bounds(trigger_names=10, state_bytes=1000)
     assert config.tasks == (
-        Task(
+        plain_task(
             name=TaskName("t_score"),
             run="r",
             after=(TriggerName("a"), TriggerName("b")),
@@ -106,7 +106,9 @@ def test_every_key_becomes_a_field() -> None:
     (task,) = config.tasks
     bare = Task(name=task.name, run=task.run, after=task.after)
     missing = [field.name for field in fields(Task) if getattr(task, field.name) == getattr(bare, field.name)]
-    assert missing == ["name", "run", "after"], "give each further field of a task a key above"
+    assert missing == ["name", "run", "after", "unless_from", "applies_to"], (
+        "give each further field of a task a key above"
+    )
 
 
 def test_null_equals_leaving_out() -> None:
@@ -307,7 +309,7 @@ retries = st.builds(
 def tasks(draw: st.DrawFn) -> tuple[Task, ...]:
     found = draw(st.lists(names.filter(lambda name: name not in {"t_a", "t_b"}), unique=True, max_size=2))
     return tuple(
-        Task(
+        plain_task(
             name=TaskName(name),
             run=draw(st.sampled_from(["x", "my_app.tasks.Report", "ü"])),
             after=tuple(draw(st.lists(triggers, min_size=1, max_size=4))),

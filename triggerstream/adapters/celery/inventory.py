@@ -45,7 +45,7 @@ def queues_of_routes(app: Celery, tasks: Iterable[FileTask]) -> list[str]:
     found: dict[str, None] = dict.fromkeys(_named_queues(app.conf.task_routes))
     logger = logging.getLogger(__name__)
     asked: dict[str, Mapping[str, Any]] = {task.name: {} for task in own_tasks(app)}
-    asked.update({task.run: {name: {} for name in task.needs} | task.with_params for task in tasks})
+    asked.update({task.run: {name: {} for name in task.after.slots} | task.with_params for task in tasks})
     for name, kwargs in asked.items():
         known: Any = app.tasks.get(name)
         queue = getattr(known, "queue", None)

@@ -217,9 +217,9 @@ def described(applied: AppliedConfiguration) -> ShownConfiguration | None:
             TaskRow(
                 task=task.name,
                 run=task.run,
-                after=list(task.after),
+                after=list(task.after_triggers),
                 and_every=task.and_every,
-                unless=list(task.unless),
+                unless=list(task.unless_triggers),
             )
             for task in config.tasks
         ],

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias, assert_never, get_args
 
 from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.ids import JsonObject, TaskName, TriggerName
-from triggerstream.core.tasks import MOST_DIGESTS, Bounds, Retry, Task
+from triggerstream.core.tasks import MOST_DIGESTS, Bounds, Retry, Task, plain_task
 from triggerstream.wire.durations import parse_duration
 from triggerstream.wire.tasksfile.conditions import (
     UNSUPPORTED,
@@ -226,7 +226,7 @@ def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
 
 def _task(name: LocatedName, after: Triggers, draft: _Draft) -> Task:
     every = draft.and_every.names
-    return Task(
+    return plain_task(
         name=TaskName(name.text),
         run="" if draft.run is None else draft.run.text,
         after=tuple(TriggerName(trigger.text) for trigger in after.names),

@@ -108,9 +108,9 @@ def encode(config: Configuration) -> str:
 
 
 def _encode_task(task: Task) -> JsonObject:
-    out: JsonObject = {"after": list(task.after), "run": task.run}
-    if task.unless:
-        out["unless"] = list(task.unless)
+    out: JsonObject = {"after": list(task.needs), "run": task.run}
+    if task.unless is not None:
+        out["unless"] = list(task.unless_triggers)
     if task.and_every is not None:
         out["andEvery"] = task.and_every
     if task.with_params:
