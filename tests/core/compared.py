@@ -1,0 +1,179 @@
+"""Folds random scenarios with ``step``, and compares them with the reference evaluator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeAlias
+
+from tests.core.logs_of_conditions import APP, Scenario
+from tests.core.reference_of_conditions import Asked, File, Line, Reference
+from triggerstream.core.commands import Command, Decision
+from triggerstream.core.events import ENGINE_PREFIX, Body, ConfigApplied, Event, Trigger
+from triggerstream.core.fold import migrate, step
+from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
+from triggerstream.core.projections import statuses
+from triggerstream.core.results import Folded
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
+from triggerstream.wire import state as wire
+from triggerstream.wire.engine_events import read_body
+from triggerstream.wire.tasksfile import read
+
+Seen: TypeAlias = "tuple[list[Asked], dict[str, str], dict[str, JsonObject]]"
+"""What became of a session: decisions in order, statuses, and the stored kwargs of what was decided."""
+Reader: TypeAlias = Callable[[File], Configuration]
+
+
+class Reading:
+    """Reads tasks files, each once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Configuration] = {}
+
+    def __call__(self, file: File) -> Configuration:
+        text = json.dumps(file)
+        if text not in self._known:
+            self._known[text] = read(text, name="tasks.json")
+        return self._known[text]
+
+
+@dataclass(slots=True)
+class Folding:
+    """Folds a log with ``step``. ``at_once``: every session meets a file when it arrives."""
+
+    rules: Rules
+    reader: Reader
+    at_once: bool = False
+    random: Random | None = None
+    """Chooses after which events the states are stored and read again: batches of an engine."""
+    states: dict[SessionId, SessionState] = field(default_factory=dict)
+    decisions: dict[SessionId, list[Decision]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, file: File, reader: Reader, *, at_once: bool = False, random: Random | None = None
+    ) -> Folding:
+        """A folding under ``file`` from the start."""
+        applied = AppliedConfiguration(config=reader(file), offset=-1, arrival_us=0)
+        rules = Rules(app=AppId(APP), history=(applied,))
+        return cls(rules=rules, reader=reader, at_once=at_once, random=random)
+
+    def read(self, line: Line) -> None:
+        """Go on to the next line."""
+        if line.file is not None:
+            applied = AppliedConfiguration(
+                config=self.reader(line.file), offset=line.offset, arrival_us=line.arrival_us
+            )
+            self.rules = self.rules.apply(applied)
+            if self.at_once:
+                self.migrate()
+            return
+        event = event_of(line)
+        folded = step(self.rules, self.states.get(event.session), event)
+        if isinstance(folded, Folded):
+            self._keep(event.session, folded)
+        if self.random is not None and self.random.random() < 0.3:
+            self.store()
+
+    def store(self) -> None:
+        """Store every state and read it again, as between two batches."""
+        for session, state in self.states.items():
+            stored = wire.decode(wire.encode(state))
+            if stored.is_empty():
+                stored.config = state.config  # an empty state has met every configuration
+            self.states[session] = stored
+
+    def migrate(self) -> None:
+        """Let every session meet the files that it missed."""
+        for session, state in list(self.states.items()):
+            self._keep(session, migrate(self.rules, state, session))
+
+    def _keep(self, session: SessionId, folded: Folded) -> None:
+        self.states[session] = folded.state
+        self.decisions.setdefault(session, []).extend(folded.decisions)
+
+    def seen(self, session: str) -> Seen:
+        """What became of a session."""
+        state = self.states.get(SessionId(session))
+        asked = [asked_by(decision) for decision in self.decisions.get(SessionId(session), [])]
+        if state is None:
+            return asked, {}, {}
+        instances = statuses(state)
+        return (
+            asked,
+            {str(name): one.status.value for name, one in instances.items()},
+            {
+                str(name): state.stored_kwargs(one)
+                for name, one in instances.items()
+                if one.decided_us is not None or one.clone_of is not None
+            },
+        )
+
+
+def seen_by_reference(reference: Reference, session: str) -> Seen:
+    """The same of the reference."""
+    return list(reference.asked(session)), reference.statuses(session), reference.stored(session)
+
+
+def event_of(line: Line) -> Event:
+    """A line as the fold takes it."""
+    body: Body | ConfigApplied = Trigger(name=TriggerName(line.type), data=line.data)
+    if line.type.startswith(ENGINE_PREFIX):
+        body = read_body(line.type, line.data)
+    assert not isinstance(body, ConfigApplied)
+    return Event(
+        session=SessionId(line.session),
+        offset=line.offset,
+        arrival_us=line.arrival_us,
+        time_us=line.time_us,
+        type=line.type,
+        body=body,
+        id=line.id,
+    )
+
+
+def asked_by(decision: Decision) -> Asked:
+    """A decision as the reference puts it."""
+    if not isinstance(decision, Command):
+        return Asked(id=decision.id, session=decision.session, instance=decision.instance)
+    return Asked(
+        id=decision.id,
+        session=decision.session,
+        instance=decision.instance,
+        run=decision.run,
+        kwargs=decision.kwargs,
+        attempt=decision.attempt,
+        retries=decision.retries,
+        decided_us=decision.decided_us,
+    )
+
+
+def sessions_of(lines: Iterable[Line]) -> list[str]:
+    """The sessions of a log."""
+    return sorted({line.session for line in lines if line.file is None})
+
+
+def difference(scenario: Scenario, folding: Folding) -> str | None:
+    """The first place at which the fold and the reference differ; None if they agree to the end.
+
+    At each event of a session the fold has met every file, so they agree on all that was decided so far.
+    """
+    reference = Reference(APP, scenario.file)
+    for line in scenario.lines:
+        reference.read(line)
+        folding.read(line)
+        if line.file is not None and not folding.at_once:
+            continue
+        for session in [line.session] if line.file is None else sessions_of(scenario.lines):
+            expected, found = seen_by_reference(reference, session), folding.seen(session)
+            if expected != found:
+                return f"after {line}\nexpected {expected}\nfound    {found}"
+    folding.migrate()
+    for session in sessions_of(scenario.lines):
+        expected, found = seen_by_reference(reference, session), folding.seen(session)
+        if expected != found:
+            return f"at the end of {session}\nexpected {expected}\nfound    {found}"
+    return None
