@@ -80,6 +80,24 @@ FILTERS: Mapping[str, Filter] = {
     "id == '1' ? data.level >= 1 : true": lambda e: _number(e.data["level"]) >= 1 if e.id == "1" else True,
 }
 
+OF_EXAMPLES: Mapping[str, Filter] = {
+    "data.amount >= 100": lambda e: _number(e.data["amount"]) >= 100,
+    "data.amount < 100": lambda e: _number(e.data["amount"]) < 100,
+    "data.amont >= 100": lambda e: _number(e.data["amont"]) >= 100,
+    "data.level > 1": lambda e: _number(e.data["level"]) > 1,
+    "has(data.street)": lambda e: "street" in e.data,
+    "data.hard": lambda e: e.data["hard"],
+}
+"""Those of examples written by hand."""
+
+
+def matches(where: str, event: Given) -> bool:
+    """Whether an expression is ``true`` for an event."""
+    try:
+        return (FILTERS.get(where) or OF_EXAMPLES[where])(event) is True
+    except (KeyError, TypeError):
+        return False
+
 
 def _sized(value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, str | list | dict):

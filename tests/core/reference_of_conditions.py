@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID, uuid5
 
-from tests.core.filters import FILTERS
+from tests.core import filters
 
 Json: TypeAlias = Any
 File: TypeAlias = dict[str, Any]
@@ -47,6 +47,7 @@ class Line:
     data: dict[str, Json] = field(default_factory=dict)
     time_us: int = 0
     id: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,7 @@ class Session:
     unjudged: bool = False
     clock_us: int = 0
     happened: list[Fired | Met | Closed] = field(default_factory=list)
-    ids: set[tuple[str, str]] = field(default_factory=set)
+    ids: set[tuple[str, str, str]] = field(default_factory=set)
     instances: list[One] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
 
@@ -257,9 +258,9 @@ def matches(tree: Node, name: str, event: Fired) -> bool:
     leaf = leaves(tree)[name]
     if leaf["trigger"] != event.trigger:
         return False
+    if "where" in leaf and not filters.matches(leaf["where"], event):
+        return False
     try:
-        if "where" in leaf and FILTERS[leaf["where"]](event) is not True:
-            return False
         if "key" in leaf:
             key_text(value_at(leaf["key"], event.data))
         for path in lists_of(tree, name):
@@ -751,9 +752,9 @@ class Reference:
         kind = line.type.removeprefix("triggerstream.")
         if kind == line.type:
             if line.id is not None and self.names(line.type):
-                if (line.type, line.id) in session.ids:
+                if (line.type, line.source, line.id) in session.ids:
                     return
-                session.ids.add((line.type, line.id))
+                session.ids.add((line.type, line.source, line.id))
             self.fire(session, line, line.type, data)
         elif kind in {"timer", "session.touch"}:
             pass
