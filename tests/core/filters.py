@@ -73,7 +73,7 @@ FILTERS: Mapping[str, Filter] = {
     "!(data.by == 'y')": lambda e: e.data["by"] != "y",
     "data.by in ['x', 'y']": lambda e: e.data["by"] in ("x", "y"),
     "data.o.by == 'x'": lambda e: e.data["o"]["by"] == "x",
-    'data["level"] + 1 > 2': lambda e: _number(e.data["level"]) + 1 > 2,
+    'data["level"] + 1 > 2': lambda e: _integer(e.data["level"]) + 1 > 2,
     "time < timestamp('2026-01-01T00:00:05Z')": lambda e: e.time_us < FIFTH_SECOND_US,
     "session == 's1'": lambda e: e.session == "s1",
     "id != null": lambda e: e.id is not None,
