@@ -112,6 +112,16 @@ async def test_all_of_a_commit_is_durable_when_it_returns(place: PartitionedPlac
     ]
 
 
+@pytest.mark.parametrize("how", [True, False], ids=["commit", "abort"])
+async def test_to_finish_what_is_not_there_changes_nothing(ledger: Ledger, how: bool) -> None:  # noqa: FBT001
+    await ledger.commit(commit(states={b"s": b"1"}))
+    assert (await ledger.extent()).unfinished is None
+    await ledger.finish(commit=how)
+    assert await read(ledger) == {b"s": b"1"}
+    await ledger.commit(commit(states={b"s": b"2"}))
+    assert await read(ledger) == {b"s": b"2"}
+
+
 async def test_a_later_entry_takes_the_place_of_the_former_and_one_without_value_deletes(
     ledger: Ledger,
 ) -> None:

@@ -21,7 +21,7 @@ from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
-from triggerstream.wire.marks import Identity
+from triggerstream.wire.marks import RESERVED, Identity
 from triggerstream.wire.records import NewRecord
 
 APP = AppId("test")
@@ -36,6 +36,8 @@ class Durable(MemoryPartition):
     calls: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """The bytes of commands and states of each commit."""
+    unfinished: int | None = None
+    """The changelog offset from which on the entries are those of a transaction whose end was lost."""
     log_begin: int = 0
     """The log's first offset that is left, for ledgers: retention has deleted the records before it."""
 
@@ -64,7 +66,17 @@ class BenchLedger(MemoryLedger):
 
     async def extent(self) -> Extent:
         self.durable.calls.append("extent")
-        return replace(await super().extent(), log_begin=self.durable.log_begin)
+        durable = self.durable
+        return replace(await super().extent(), log_begin=durable.log_begin, unfinished=durable.unfinished)
+
+    async def finish(self, *, commit: bool) -> None:
+        durable, begin = self.durable, self.durable.unfinished
+        assert begin is not None
+        durable.calls.append("commit what is unfinished" if commit else "abort what is unfinished")
+        durable.unfinished = None
+        if not commit:
+            gone = len(durable.changelog) - begin
+            durable.changelog[begin:] = [(RESERVED + b"aborted", None)] * gone  # offsets do not come back
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         self.durable.calls.append(f"changelog {begin}-{end}")

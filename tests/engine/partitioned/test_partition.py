@@ -84,6 +84,71 @@ async def test_a_store_that_is_up_to_date_reads_nothing_again(bench: Bench) -> N
     await second.close()
 
 
+async def lose_the_end_of_the_last_transaction(bench: Bench) -> int:
+    """Have a second checkpoint whose transaction is open again; where it begins in the changelog."""
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    begin = len(bench.durable.changelog)
+    bench.fire("s", "b")
+    await bench.live()
+    bench.durable.unfinished = begin
+    bench.durable.calls.clear()
+    return begin
+
+
+async def test_a_transaction_without_an_end_that_the_store_has_is_committed(bench: Bench) -> None:
+    await lose_the_end_of_the_last_transaction(bench)
+    second = bench.partition()
+    assert await second.open() == 3
+    assert bench.durable.calls == ["fence", "extent", "commit what is unfinished", "extent"]
+    await second.close()
+
+
+async def test_a_transaction_without_an_end_is_aborted_and_its_events_are_folded_again(bench: Bench) -> None:
+    await lose_the_end_of_the_last_transaction(bench)
+    commands = list(bench.durable.commands)
+    bench.durable.commands.clear()  # they are aborted as well
+    second = bench.partition(store=BenchStore())
+    assert await second.open() == 2
+    assert bench.durable.calls[:4] == ["fence", "extent", "abort what is unfinished", "extent"]
+    await bench.fold(second)
+    assert bench.durable.commands == commands
+    await second.close()
+
+
+async def test_a_store_with_a_part_of_an_aborted_transaction_is_wiped_before_it_is_aborted(
+    bench: Bench,
+) -> None:
+    begin = await lose_the_end_of_the_last_transaction(bench)
+    bench.durable.commands.clear()
+    positions: list[int | None] = []
+
+    class Ledger(BenchLedger):
+        async def finish(self, *, commit: bool) -> None:
+            positions.append(bench.store.position())
+            await super().finish(commit=commit)
+
+    bench.store.write({b"s": b"of a transaction that is aborted"}, position=begin + 1)
+    second = bench.partition()
+    second.ledger = Ledger(bench.durable)
+    assert await second.open() == 2
+    assert positions == [None]
+    assert f"changelog 0-{len(bench.durable.changelog)}" in bench.durable.calls
+    await bench.fold(second)
+    assert len(bench.durable.commands) == 1
+    await second.close()
+
+
+async def test_a_transaction_without_an_end_in_the_commands_alone_is_committed(bench: Bench) -> None:
+    await lose_the_end_of_the_last_transaction(bench)
+    bench.durable.unfinished = len(bench.durable.changelog)
+    second = bench.partition(store=BenchStore())
+    assert await second.open() == 3
+    assert bench.durable.calls[:4] == ["fence", "extent", "commit what is unfinished", "extent"]
+    await second.close()
+
+
 class NotingStore(BenchStore):
     """A store that notes the progress of a take-over before each write, and whether it was closed."""
 

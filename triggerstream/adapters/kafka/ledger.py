@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import dead_letter_record
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
-from triggerstream.adapters.kafka.records import STUCK_READ_S, extents, read_range, reader_of
+from triggerstream.adapters.kafka.records import STUCK_READ_S, extents, read_range, reader_of, stable_ends
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
@@ -83,11 +83,29 @@ class KafkaLedger:
         self._producer = producer
 
     async def extent(self) -> Extent:
-        changelog, log = self._at(self._topics.changelog), self._at(self._topics.events)
+        changelog, log, own = self._at(self._topics.changelog), self._at(self._topics.events), self._own()
         async with translate_errors("the log's end is not known", timeout_s=_EXTENT_S):
-            found = await extents(self._connection, [changelog, log])
+            found = await extents(self._connection, [*own, log])
+            stable = await stable_ends(self._connection, own)
         (begin, end), (log_begin, log_end) = found[changelog], found[log]
-        return Extent(begin=begin, end=end, log_begin=log_begin, log_end=log_end)
+        is_open = any(stable[place] < found[place][1] for place in own)
+        return Extent(
+            begin=begin,
+            end=end,
+            log_begin=log_begin,
+            log_end=log_end,
+            unfinished=min(stable[changelog], end) if is_open else None,
+        )
+
+    async def finish(self, *, commit: bool) -> None:
+        producer = self._started()
+        async with translate_errors("the log did not end a former owner's transaction"):
+            await producer.begin_transaction()
+            for place in self._own():
+                # Without records: brokers write the marker of this transaction to each of these partitions,
+                # and it ends whatever the same producer id has open there.
+                producer._txn_manager.maybe_add_partition_to_txn(place)  # noqa: SLF001 - nothing public
+            await (producer.commit_transaction() if commit else producer.abort_transaction())
 
     async def committed(self) -> int | None:
         log = self._at(self._topics.events)
@@ -103,10 +121,7 @@ class KafkaLedger:
                     yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
 
     async def commit(self, commit: Commit) -> int:
-        producer = self._producer
-        if producer is None:
-            raise LogError("this ledger was not fenced")
-        topics = self._topics
+        producer, topics = self._started(), self._topics
         commands = (
             NewRecord(key=decided.decision.session.encode(), value=decided.value)
             for decided in commit.decided
@@ -157,6 +172,16 @@ class KafkaLedger:
         now_s = int(time.time())
         self._seen[member] = now_s
         return seen_text(self._seen, now_s=now_s)
+
+    def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise LogError("this ledger was not fenced")
+        return self._producer
+
+    def _own(self) -> list[TopicPartition]:
+        """The partitions to which this ledger's owner alone writes in transactions."""
+        topics = self._topics
+        return [self._at(topic) for topic in (topics.changelog, topics.commands, topics.dead_letters)]
 
     def _at(self, topic: str) -> TopicPartition:
         return TopicPartition(topic, self._partition)

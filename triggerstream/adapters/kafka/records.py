@@ -63,6 +63,17 @@ async def extents(
     return {place: (begins[place], HighWatermark(ends[place])) for place in places}
 
 
+async def stable_ends(connection: Connection, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """The last stable offset of each of ``places``: where its first open transaction begins, or its end.
+
+    Raises:
+        KafkaError: no answer, or an error.
+    """
+    async with connection.running(connection.reader()) as consumer:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
+    return ends
+
+
 @asynccontextmanager
 async def reader_of(connection: Connection, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer for :func:`read_range`, started; it belongs to no group.

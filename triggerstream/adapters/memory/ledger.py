@@ -30,6 +30,9 @@ class MemoryLedger:
             log_end=HighWatermark(len(self.partition.log)),
         )
 
+    async def finish(self, *, commit: bool) -> None:
+        """Do nothing: no transaction stays open."""
+
     async def committed(self) -> int | None:
         return self.partition.group_offset
 

@@ -45,12 +45,17 @@ a committed one without markers. Records committed after it would be treated as 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """The changelog from ``begin`` to before ``end``; ``log_begin`` and ``log_end`` are the events'."""
+    """The changelog from ``begin`` to before ``end``; ``log_begin`` and ``log_end`` are the events'.
+
+    ``unfinished``: the changelog offset from which on a former owner's transaction is still open although the
+    owner was fenced; ``end`` if it is open in the commands or dead letters only; None if none is open.
+    """
 
     begin: int
     end: HighWatermark
     log_begin: int
     log_end: HighWatermark
+    unfinished: int | None = None
 
 
 class Ledger(Protocol):
@@ -60,10 +65,20 @@ class Ledger(Protocol):
     """
 
     async def fence(self) -> None:
-        """Fence every former owner. Its uncommitted changes are undone when this returns."""
+        """Fence every former owner. Its uncommitted changes are undone when this returns.
+
+        Brokers may lose the end of a transaction: ``extent`` then reports it as unfinished.
+        """
 
     async def extent(self) -> Extent:
         """The first and end offsets of the changelog and the log now. Call it only after ``fence``."""
+
+    async def finish(self, *, commit: bool) -> None:
+        """End all that ``Extent.unfinished`` reports, in changelog, commands and dead letters.
+
+        Raises:
+            FencedError, LogError: as ``commit``.
+        """
 
     async def committed(self) -> int | None:
         """The group offset, as lag monitors see it; None if there is none."""

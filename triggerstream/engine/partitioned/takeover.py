@@ -4,9 +4,10 @@ Its steps have this order, and no other is safe:
 
 1. ``Ledger.fence``: from here on no former owner can commit, and its open transaction is undone
 2. ``Ledger.extent``: the end of the changelog, which is now fixed
-3. the store is updated to that end. It is wiped first if it is not a prefix of this changelog, or if the mark
+3. ``Ledger.finish``, only if a former owner's transaction is still open: see :func:`_finish`
+4. the store is updated to that end. It is wiped first if it is not a prefix of this changelog, or if the mark
    after the store's position shows that the changelog was rebuilt
-4. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
+5. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
 """
 
 from __future__ import annotations
@@ -86,6 +87,11 @@ async def take_over(
     failpoint("takeover.measured")
     store = open_store()
     try:
+        if extent.unfinished is not None:
+            commit = _finish(partition, store, extent.end, extent.unfinished)
+            async with transactions:
+                await bounded(ledger.finish(commit=commit), "the end of a former owner's transaction")
+            extent = await ledger.extent()
         await _recover(partition, ledger, store, extent, recovery)
         failpoint("takeover.recovered")
         mark = await _mark(partition, ledger, store, extent, identity, address=address)
@@ -106,6 +112,28 @@ def _history(
         raise TakeOverError(
             f"partition {partition}: its configurations cannot be read ({exc}); {advice.rebuild(address)}"
         ) from exc
+
+
+def _finish(partition: int, store: StateStore, end: int, unfinished: int) -> bool:
+    """Decide how a former owner's transaction ends whose end the brokers have lost; True: it is committed.
+
+    Brokers that return after a crash may drop the markers of a transaction that has ended. No reader gets
+    past it then. How it had ended is unknown, but one answer loses nothing:
+
+    - its entries are not in the changelog, or not any more: its commands count, since its checkpoint may
+    - the store has all of its entries: its owner was told that it is committed
+    - otherwise it is undone, and its events are folded again. If the store has some of its entries, it is
+      wiped, and this comes first: nothing would show afterwards that they were undone
+    """
+    position = store.position()
+    commit = end in {unfinished, position}
+    logger.warning(
+        "brokers have lost the end of a former owner's transaction",
+        extra={"partition": partition, "position": unfinished, "end": end, "commit": commit},
+    )
+    if not commit and position is not None and position > unfinished:
+        store.wipe()
+    return commit
 
 
 async def _recover(

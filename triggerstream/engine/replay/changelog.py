@@ -75,6 +75,10 @@ class ChangelogArchive:
         try:
             async with asyncio.timeout(self.fence_s):
                 await self.ledger.fence()
+                extent = await self.ledger.extent()
+                if extent.unfinished is not None:
+                    # As a take-over without a store does.
+                    await self.ledger.finish(commit=extent.unfinished == extent.end)
         except TimeoutError as exc:
             raise LogError(
                 f"partition {self.number}: its owner was not fenced within {self.fence_s:g} s: repeat this"
