@@ -23,7 +23,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tasks,) = re.findall(r"```jsonc\n(.*?)```", PAGE, re.DOTALL)
     (events,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    for name, text in {"tasks.json": tasks, "events.jsonl": events, **FILES}.items():
+    (tests,) = re.findall(r"```text\n(\"x-tests\".*?)```", PAGE, re.DOTALL)
+    tested = tasks.rstrip().removesuffix("}") + tests + "}"
+    files = {"tasks.json": tasks, "tested.json": tested, "events.jsonl": events, **FILES}
+    for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
 
@@ -60,7 +63,8 @@ def test_the_commands_of_the_page_print_what_it_shows(tmp_path: Path) -> None:
     shown = re.findall(r"\$ triggerstream ((?:simulate|test) .*?)\n(.*?)```", PAGE, re.DOTALL)
     assert shown
     for command, output in shown:
-        assert Cli(tmp_path)(*shlex.split(command)).out == output
+        printed = Cli(tmp_path)(*shlex.split(command)).out
+        assert [line.rstrip() for line in printed.splitlines()] == output.splitlines()
 
 
 def test_every_in_memory_adapter_is_on_the_page() -> None:

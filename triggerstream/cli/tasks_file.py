@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,13 +31,36 @@ def load_with_findings(
         UsageError: it cannot be read.
         ConfigError: it cannot be used.
     """
+    content = read_content(path)
+    config, findings = usable(content, path, further=further)
+    if configurations is not None:
+        configurations.add(config)
+    return config, findings
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a tasks file; ``-`` is standard input.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    if str(path) == "-":
+        return sys.stdin.buffer.read()
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+def usable(
+    content: bytes, path: Path, *, further: Iterable[Check] = ()
+) -> tuple[Configuration, Sequence[Finding]]:
+    """The configuration in ``content``, the bytes of ``path``, and the warnings about it.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     config, findings = check(content, name=str(path), further=further)
     if config is None:
         raise ConfigError(str(path), findings)
-    if configurations is not None:
-        configurations.add(config)
     return config, findings

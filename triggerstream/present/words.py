@@ -17,6 +17,7 @@ from triggerstream.core.answers import (
     UnlessLeaf,
 )
 from triggerstream.core.events import ENGINE_PREFIX
+from triggerstream.core.ids import InstanceId
 from triggerstream.core.state import WAITING, Status
 from triggerstream.engine.clock_step import LARGEST_STEP_US, describe_duration
 from triggerstream.wire.instants import format_instant
@@ -115,6 +116,23 @@ def undecided(found: ExplainedSession) -> list[str]:
         says = no_instance(arrived=arrived, clock=found.clock_us, generation=found.generation)
         lines.append(f"no instance: {says}")
     return lines + [f"{seen.trigger}: {unused(seen)}" for seen in found.seen if seen.unused]
+
+
+def why_not_decided(found: ExplainedSession | None, named: str) -> str:
+    """Why an instance has no command; ``found`` is its session, None if nothing has arrived for it."""
+    if found is None:
+        return f"{named}: nothing has arrived for its session"
+    instance = found.find(InstanceId(named))
+    if instance is not None:
+        return f"{named} {aside(instance) or instance.status}"
+    return "; ".join((f"{named}: there is no such instance", *undecided(found)))
+
+
+def why_decided(found: ExplainedSession | None, named: str) -> str:
+    """The events that fulfilled the condition of an instance."""
+    rows = () if found is None else found.timeline
+    row = next((row for row in rows if row.instance == named and row.because is not None), None)
+    return f"{named} is decided" if row is None else event(row)
 
 
 def by(origin: Origin | None) -> str:

@@ -19,6 +19,7 @@ from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.keys import BOUND_KEYS, LATER_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
 from triggerstream.wire.tasksfile.tree import plain
+from triggerstream.wire.xtests import COMMAND_KEYS, TEST_KEYS, TESTS_KEY
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 VALID = sorted((SCHEMAS / "examples/valid/tasks").iterdir())
@@ -80,7 +81,10 @@ def test_the_schema_knows_the_same_keys() -> None:
     assert tuple(task_schema["properties"]) == TASK_KEYS
     assert tuple(task_schema["propertyNames"]["not"]["enum"]) == LATER_KEYS
     assert tuple(task_schema["properties"]["retry"]["properties"]) == RETRY_KEYS
-    assert tuple(schema["properties"]) == TOP_KEYS
+    assert tuple(schema["properties"]) == (*TOP_KEYS, TESTS_KEY)
+    test = schema["properties"][TESTS_KEY]["items"]
+    assert tuple(test["properties"]) == TEST_KEYS
+    assert tuple(test["properties"]["commands"]["items"]["properties"]) == COMMAND_KEYS
     assert schema["propertyNames"]["then"]["enum"] == list(TOP_KEYS)
     assert schema["else"]["additionalProperties"]["propertyNames"]["anyOf"][0]["enum"] == list(TASK_KEYS)
 

@@ -1,0 +1,313 @@
+"""`triggerstream test`: the tests in a tasks file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli
+from triggerstream.wire import tasksfile
+
+TASKS = """
+  "t_process": {"after": ["module1", "module4"], "run": "app.process", "withParams": {"module1": {"w": 2}}},
+  "t_mail": {"after": ["t_process"], "unless": ["unsubscribed"], "run": "app.mail"},
+"""
+
+
+def file_of(tmp_path: Path, tests: object) -> str:
+    path = tmp_path / "tasks.json"
+    text = tests if isinstance(tests, str) else json.dumps(tests, indent=2)
+    path.write_text(f'{{{TASKS}  // tests\n  "x-tests": {text}\n}}\n')
+    return str(path)
+
+
+def case(name: str, events: list[object], commands: list[object]) -> dict[str, Any]:
+    return {"name": name, "events": events, "commands": commands}
+
+
+BOTH: list[object] = ["42 module1 score=3", "+3d", {"session": "42", "type": "module4", "data": {"x": 1}}]
+PROCESS = {
+    "instance": "t_process#0",
+    "run": "app.process",
+    "kwargs": {"module1": {"score": 3, "w": 2}, "module4": {"x": 1.0}},
+}
+
+
+def test_tests_that_pass_are_named(cli: Cli, tmp_path: Path) -> None:
+    file = file_of(
+        tmp_path,
+        [
+            case("both modules", BOTH, [PROCESS]),
+            case("one module", ["42 module1"], []),
+            case(
+                "a chain",
+                [*BOTH, "42 t_process#0 finished result.n=1"],
+                [{"instance": "t_process#0"}, {"instance": "t_mail#0", "kwargs": {"t_process": {"n": 1}}}],
+            ),
+            case("two sessions", [*BOTH, "43 module1"], [{"session": "42", "instance": "t_process#0"}]),
+        ],
+    )
+    ran = cli("test", file)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "passed  both modules",
+        "passed  one module",
+        "passed  a chain",
+        "passed  two sessions",
+        f"{file}: 4 tests: all passed",
+    ]
+    rows = cli("test", file, "--json").rows()
+    assert [(row["name"], row["passed"]) for row in rows][:2] == [
+        ("both modules", True),
+        ("one module", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("events", "commands", "why"),
+    [
+        (
+            ["42 module1"],
+            [{"instance": "t_process#0"}],
+            [("t_process#0", True, False, "t_process#0 waits for module4")],
+        ),
+        (
+            [*BOTH, "42 unsubscribed", "42 t_process#0 finished"],
+            [{"instance": "t_process#0"}, {"instance": "t_mail#0"}],
+            [("t_mail#0", True, False, "t_mail#0 is blocked by `unless`: unsubscribed arrived first")],
+        ),
+        (
+            ["42 modul1"],
+            [{"instance": "t_process#0"}],
+            [
+                (
+                    "t_process#0",
+                    True,
+                    False,
+                    "no task uses what has arrived; modul1: no task uses it; the nearest name is module1",
+                )
+            ],
+        ),
+        (
+            BOTH,
+            [],
+            [
+                (
+                    "t_process#0",
+                    False,
+                    True,
+                    "t_process#0 runs app.process, because of module1 (event 0), module4 (event 2)",
+                )
+            ],
+        ),
+        (
+            BOTH,
+            [
+                {
+                    "instance": "t_process#0",
+                    "kwargs": {"module1": {"score": 3, "w": 2}, "module4": {"x": True}},
+                }
+            ],
+            [("t_process#0", True, True, "t_process#0: differs at /kwargs/module4/x")],
+        ),
+        (
+            BOTH,
+            [{"instance": "t_process#0", "run": "app.proces", "kwargs": {}}],
+            [("t_process#0", True, True, "t_process#0: differs at /run and /kwargs/module1")],
+        ),
+        (
+            [*BOTH, "42 t_process#0 finished"],
+            [{"instance": "t_mail#0"}, {"instance": "t_process#0"}],
+            [
+                ("t_process#0", False, True, "is expected and decided, but at another place of the order"),
+                ("t_process#0", True, False, "is expected and decided, but at another place of the order"),
+            ],
+        ),
+    ],
+)
+def test_a_mismatch_is_shown_side_by_side_with_why(
+    cli: Cli,
+    tmp_path: Path,
+    events: list[object],
+    commands: list[object],
+    why: list[tuple[str, bool, bool, str]],
+) -> None:
+    file = file_of(tmp_path, [case("ours", events, commands), case("another", BOTH, [PROCESS])])
+    ran = cli("test", file, "--json")
+    assert (ran.status, ran.err) == (1, "")
+    first, second = ran.rows()
+    assert (first["passed"], second["passed"]) == (False, True)
+    different = [one for one in first["commands"] if not one["same"]]
+    assert len(different) == len(why)
+    for found, (instance, expected, decided, says) in zip(different, why, strict=True):
+        assert found["instance"] == instance
+        assert (found["expected"] is not None, found["decided"] is not None) == (expected, decided)
+        assert says in found["why"]
+    ran = cli("test", file)
+    assert ran.status == 1
+    shown = ran.out.splitlines()
+    assert shown[0] == f"FAILED  ours ({file}:6:3)"
+    assert shown[-1] == f"{file}: 2 tests: 1 failed"
+    assert {"expected", "decided"} <= {word for line in shown for word in line.split()}
+    for *_, says in why:
+        assert says in ran.out
+    assert "session 42" in shown
+
+
+def test_an_event_that_is_not_taken_fails_the_test(cli: Cli, tmp_path: Path) -> None:
+    events: list[object] = [
+        "42 module1",
+        "42 t_process#0 finished",
+        {"session": "42", "type": "a", "data": 1},
+    ]
+    row = cli("test", file_of(tmp_path, [case("ours", events, [])]), "--json").row()
+    assert row["passed"] is False
+    none = "this outcome belongs to no command: t_process#0 of session 42 has none"
+    assert [refused.partition(": ")[2] for refused in row["refused"]] == [
+        f"{none}: t_process#0 waits for module4",
+        "dead letter: /data: must be an object, is a number",
+    ]
+
+
+def test_a_test_may_apply_another_tasks_file(cli: Cli, tmp_path: Path) -> None:
+    tests = """[{"name": "a change",
+      "events": ["42 module1", {"apply": {
+        // one trigger only
+        "t_process": {"after": ["module1"], "run": "app.other",},
+      }}, "42 next"],
+      "commands": [{"instance": "t_process#0", "run": "app.other"}]}]"""
+    assert cli("test", file_of(tmp_path, tests)).status == 0
+    ran = cli("test", file_of(tmp_path, tests.replace("app.other", "app/other", 1)))
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith(f"{tmp_path}/tasks.json:8:52: /apply/t_process/run: ")
+
+
+@pytest.mark.parametrize(
+    ("tests", "says"),
+    [
+        ("{}", "5:14 /x-tests: must be a list of tests, `{"),
+        ("[7]", "5:15 /x-tests/0: must be a test, `{"),
+        (
+            '[{"nme": "a", "events": ["4 a"], "commands": []}]',
+            "5:16 /x-tests/0/nme: unknown key `nme`: did you",
+        ),
+        ('[{"name": "a", "events": ["4 a"]}]', "5:15 /x-tests/0: `commands` is missing"),
+        ('[{"name": "", "events": ["4 a"], "commands": []}]', "5:24 /x-tests/0/name: must be a text"),
+        ('[{"name": "a", "events": [], "commands": []}]', "5:39 /x-tests/0/events: must hold at least one"),
+        (
+            '[{"name": "a", "events": "4 a", "commands": []}]',
+            "5:39 /x-tests/0/events: must be a list, not a s",
+        ),
+        (
+            '[{"name": "a", "events": ["4"], "commands": []}]',
+            "5:40 /x-tests/0/events/0: `4`: a trigger is miss",
+        ),
+        (
+            '[{"name": "a", "events": [4], "commands": []}]',
+            "5:40 /x-tests/0/events/0: must be an event in words",
+        ),
+        (
+            '[{"name": "a", "events": [{"session": "4"}], "commands": []}]',
+            "5:40 /x-tests/0/events/0: `type` is missing",
+        ),
+        (
+            '[{"name": "a", "events": [{"apply": 4}], "commands": []}]',
+            "5:50 /x-tests/0/events/0/apply: must be a tasks file, an object or its text, not a number",
+        ),
+        (
+            '[{"name": "a", "events": ["4 a"], "commands": [{"instanc": "t#0"}]}]',
+            "5:62 /x-tests/0/commands/0/instanc: unknown key `instanc`: did you mean `instance`?",
+        ),
+        (
+            '[{"name": "a", "events": ["4 a"], "commands": [{"instance": "t_process"}]}]',
+            "5:74 /x-tests/0/commands/0/instance: must be the id of an instance, such as `t_report#0`, no",
+        ),
+        (
+            '[{"name": "a", "events": ["4 a"], "commands": [{"instance": "t#0", "kwargs": []}]}]',
+            "5:91 /x-tests/0/commands/0/kwargs: must be an object of keyword arguments, not a list",
+        ),
+        (
+            '[{"name": "a", "events": ["4 a", "5 a"], "commands": [{"instance": "t#0"}]}]',
+            "5:68 /x-tests/0/commands/0: `session` is missing: the events are of several sessions, `4` and",
+        ),
+        (
+            '[{"name":"a","events":["4 a"],"commands":[]}, {"name":"a","events":["4 a"],"commands":[]}]',
+            "5:60 /x-tests/1: the test at 5:15 has the name `a`, too",
+        ),
+    ],
+)
+def test_malformed_tests_are_one_line_with_its_place(cli: Cli, tmp_path: Path, tests: str, says: str) -> None:
+    file = file_of(tmp_path, tests)
+    ran = cli("test", file)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"{file}:{says}")
+
+
+def test_several_mistakes_are_counted(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("test", file_of(tmp_path, '[{"name": "a", "events": [1, 2], "commands": [3]}]'))
+    assert ran.err.endswith("(and 2 mistakes more)\n")
+
+
+def test_an_event_that_cannot_be_folded_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    events: list[object] = ["42 module1", "@1960-01-01T00:00:00Z"]
+    ran = cli("test", file_of(tmp_path, [case("a", events, [])]))
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"{tmp_path}/tasks.json:10:7: 1960-01-01T00:00:00Z is too early")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{" + TASKS + "}", ": has no tests: write `"),
+        ("{" + TASKS + '"x-tests": []}', ": has no tests: write `"),
+        ("{" + TASKS + '"x-test": []}', ": has no tests (did you mean `x-tests` by `x-test`?): write `"),
+        ('{"t": {"after": "a", "run": "r"}, "x-tests": []}', ":1:17 /t/after: "),
+        ("{", ":1:"),
+    ],
+)
+def test_a_file_without_tests_or_with_errors_is_unusable(
+    cli: Cli, tmp_path: Path, text: str, says: str
+) -> None:
+    file = tmp_path / "tasks.json"
+    file.write_text(text)
+    ran = cli("test", str(file))
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"{file}{says}")
+
+
+def test_a_file_that_is_not_there_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("test", str(tmp_path / "nowhere"))
+    assert (ran.status, ran.err) == (2, f"{tmp_path}/nowhere: cannot be read: No such file or directory\n")
+
+
+def test_tests_change_nothing_of_what_a_file_means(cli: Cli, tmp_path: Path) -> None:
+    file = file_of(tmp_path, [case("both modules", BOTH, [PROCESS])])
+    checked = cli("config", "check", "--strict", file)
+    assert (checked.status, checked.out) == (0, f"{file}: usable, 2 tasks: no problems found\n")
+    with_tests = tasksfile.read(Path(file).read_bytes(), name=file)
+    without = tasksfile.read("{" + TASKS + "}", name="without")
+    assert (with_tests.tasks, with_tests.bounds) == (without.tasks, without.bounds)
+    assert "both modules" in with_tests.text
+
+
+def test_the_installed_command_line_runs_tests(tmp_path: Path) -> None:
+    tests = [case("both modules", BOTH, [PROCESS]), case("wrong", ["42 module1"], [PROCESS])]
+    file = file_of(tmp_path, tests)
+    program = Path(sys.executable).with_name("triggerstream")
+    ran = subprocess.run(
+        [program, "test", "-"], input=Path(file).read_bytes(), capture_output=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (1, b"")
+    assert ran.stdout.decode().splitlines()[:2] == ["passed  both modules", "FAILED  wrong (-:35:3)"]
+    ran = subprocess.run(
+        [program, "simulate", file, "42 module1 score=3", "+3d", "42 module4", "--json"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert json.loads(ran.stdout)["instance"] == "t_process#0"
