@@ -17,7 +17,7 @@ from triggerstream.core.where.tree import (
 WORDS = {
     "and": "write `&&` instead of `and`",
     "or": "write `||` instead of `or`",
-    "not": "write `!` instead of `not`",
+    "not": "write `!` instead of `not`, for example !(data.x in [1, 2])",
     "AND": "write `&&` instead of `AND`",
     "OR": "write `||` instead of `OR`",
     "NOT": "write `!` instead of `NOT`",

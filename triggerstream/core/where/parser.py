@@ -95,7 +95,10 @@ def parse(text: str) -> Node:
         WhereError: ``text`` is not an expression of the language. Nothing else is raised.
     """
     if len(text) > CHARACTERS:
-        message = f"has {len(text):,} characters and may have {CHARACTERS:,}: let the producer decide more"
+        message = (
+            f"has {len(text):,} characters and may have {CHARACTERS:,}: "
+            "let the producer put the answer into data"
+        )
         raise WhereError(message, CHARACTERS + 1)
     parser = _Parser(text)
     if parser.token.kind == "end":
@@ -261,7 +264,7 @@ class _Parser:
             message = f'`{token.text}` cannot stand after a dot: write data["{token.text}"]'
             raise WhereError(message, token.at + 1)
         if token.kind == "string":
-            raise WhereError(f"write data[{token.text}], without the dot", token.at + 1)
+            raise WhereError('write data["x"], without a dot before the string', token.at + 1)
         if token.kind == "wrong":
             raise WhereError(token.hint, token.at + 1)
         raise WhereError("a field's name is missing after the dot: write data.x", token.at + 1)
@@ -373,8 +376,10 @@ class _Parser:
                 "!": "`!` stands before a value: write `!=` to compare, or `&& !` to join",
                 "(": "only functions are called: leave `(` out, or put an operator before it",
             }.get(token.text, f"`{token.text}` does not fit here")
+        elif token.text.startswith("."):
+            message = f'write [{token.text[1:]}] for an element of a list, ["{token.text[1:]}"] for a field'
         else:
-            message = f"an operator is missing before `{token.text}`, such as `==` or `&&`"
+            message = f"an operator is missing before {_quoted(token)}, such as `==` or `&&`"
         raise WhereError(message, token.at + 1)
 
     def _value_missing(self) -> WhereError:
@@ -391,6 +396,10 @@ class _Parser:
 
 def _too_deep() -> str:
     return f"is nested deeper than {NESTING} levels: use fewer brackets, calls and conditions in one another"
+
+
+def _quoted(token: Token) -> str:
+    return "the string" if token.kind == "string" else f"`{token.text}`"
 
 
 def _calls(node: Node) -> int:

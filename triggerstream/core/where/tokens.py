@@ -122,13 +122,19 @@ def _wrong_character(text: str, at: int) -> Token:
     if char in _WRONG_OPERATORS:
         return Token("wrong", char, at, _WRONG_OPERATORS[char])
     if char.isidentifier():
-        end = at + 1
-        while end < len(text) and (text[end].isidentifier() or text[end].isdigit()):
+        begin, end = at, at + 1
+        while begin and _is_of_a_name(text[begin - 1]):
+            begin -= 1
+        while end < len(text) and _is_of_a_name(text[end]):
             end += 1
-        name = text[at:end]
-        hint = f'names have only the characters A-Z a-z 0-9 _: write for example data["{name}"]'
-        return Token("wrong", name, at, hint)
+        hint = f'names have only the characters A-Z a-z 0-9 _: write for example data["{text[begin:end]}"]'
+        return Token("wrong", text[at:end], at, hint)
     return Token("wrong", char, at, f"U+{ord(char):04X} has no meaning here")
+
+
+def _is_of_a_name(char: str) -> bool:
+    """True if ``char`` can stand in a name of Python, which is what people write."""
+    return char.isidentifier() or char.isdigit()
 
 
 def _number(digits: str, suffix: str, at: int) -> Token:
