@@ -261,7 +261,7 @@ VALUES: list[tuple[str, Any]] = [
     ("false ? 1 / 0 : 2", 2),
     ("data.i > 3 ? 'big' : 'small'", "big"),
     ("false ? 1 : false ? 2 : 3", 3),
-    ("true ? false ? 1 : 2 : 3", 2),
+    ("true ? (false ? 1 : 2) : 3", 2),
     ("1 > 2 || true ? 1 : 2", 1),
     # has
     ("has(data.i)", True),

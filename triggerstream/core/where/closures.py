@@ -85,8 +85,8 @@ def compile_node(node: Node) -> Evaluate:
             return has_field(compile_node(of), name, text_of(of))
         case Items(members=members):
             return _items(members)
-        case Unary(operator=sign, times=times, of=of):
-            return _unary(sign, times, compile_node(of))
+        case Unary(operator=sign, of=of):
+            return _unary(sign, compile_node(of))
         case Chain(first=first, rest=((sign, second),)):
             return _binary(sign, first, second)
         case Chain(first=first, rest=rest):
@@ -144,16 +144,9 @@ def _constants(members: tuple[Node, ...]) -> list[Json] | None:
 # ---- operators ------------------------------------------------------------------------------------
 
 
-def _unary(sign: str, times: int, of: Evaluate) -> Evaluate:
+def _unary(sign: str, of: Evaluate) -> Evaluate:
     apply = inverted if sign == "!" else negated
-
-    def unary(data: JsonObject, run: Run) -> Value:
-        value = of(data, run)
-        for _ in range(times):
-            value = apply(value, run)
-        return value  # type: ignore[no-any-return]  # a boolean or a number
-
-    return unary
+    return lambda data, run: apply(of(data, run), run)
 
 
 def _apply(sign: str, left: Value, right: Value, run: Run) -> Value:

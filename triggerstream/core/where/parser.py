@@ -143,7 +143,10 @@ class _Parser:
         node = self._binary(0)
         if self._is("?"):
             opened = self._next()
-            yes = self.expression()
+            yes = self._binary(0)
+            if self._is("?"):
+                message = "a condition between `?` and `:` needs parentheses around it"
+                raise WhereError(message, self.token.at + 1)
             if not self._is(":"):
                 self._fail_unclosed(f"`?` of column {opened.at + 1} needs a `:` with the other value")
             self._next()
@@ -172,7 +175,7 @@ class _Parser:
         return node
 
     def _unary(self) -> Node:
-        """A value behind any number of ``!`` or of ``-``. A minus before an integer belongs to it."""
+        """A value behind any number of ``!`` or ``-``. Two are none; one minus belongs to its number."""
         if not self._is("!", "-"):
             return self._postfix(self._primary())
         sign = self.token.text
@@ -182,12 +185,10 @@ class _Parser:
             times += 1
         if self._is("!", "-"):
             raise WhereError("`!` is for booleans and `-` for numbers: not both", self.token.at + 1)
-        if sign == "-" and self.token.kind in {"int", "double"}:
-            times -= 1
-            node = self._postfix(self._number(negative=True))
-        else:
-            node = self._postfix(self._primary())
-        return Unary(sign, times, node) if times else node
+        if sign == "-" and times == 1 and self.token.kind in {"int", "double"}:
+            return self._postfix(self._number(negative=True))
+        node = self._postfix(self._primary())
+        return Unary(sign, node) if times % 2 else node
 
     def _number(self, *, negative: bool) -> Constant:
         token = self._next()

@@ -73,10 +73,9 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """``operator``, once or more often, before a value."""
+    """``operator`` before a value."""
 
     operator: str
-    times: int
     of: Node
 
 
