@@ -158,7 +158,7 @@ class EmbeddedPlace(Place):
         super().__init__()
         self.clock = clock
         self._store: Store | None = None
-        self._rules = Rules(app=APP)
+        self._rules = Rules(app=self.app)
         self._offset = 0
 
     @abstractmethod
@@ -170,12 +170,12 @@ class EmbeddedPlace(Place):
         if self._store is None:
             self._store = self.store()
             resumed = await self._store.open()
-            self._rules = rules_of(APP, resumed.configurations, ConfigurationCache())
+            self._rules = rules_of(self.app, resumed.configurations, ConfigurationCache())
             self._offset = resumed.offset
         return self._store
 
     async def fold(self) -> None:
-        store, processor = await self.running(), Processor(app=APP)
+        store, processor = await self.running(), Processor(app=self.app)
         while records := await store.read(self._offset, limit=3):
             state_of = await store.load([])
             checkpoint = processor.process(self._rules, records, state_of)
@@ -200,7 +200,7 @@ class EmbeddedPlace(Place):
 
     async def inspector(self) -> Inspector:
         await self.running()
-        return EmbeddedInspector(self.reader(), self.log, app=APP)
+        return EmbeddedInspector(self.reader(), self.log, app=self.app)
 
 
 class MemoryPlace(EmbeddedPlace):
@@ -214,13 +214,13 @@ class MemoryPlace(EmbeddedPlace):
         return self._log
 
     def store(self) -> Store:
-        return MemoryStore(self.database, app=APP, clock=self.clock)
+        return MemoryStore(self.database, app=self.app, clock=self.clock)
 
     def reader(self) -> Reader:
         return MemoryReader(self.database)
 
     def archive(self) -> Archive:
-        return MemoryArchive(self.database, app=APP)
+        return MemoryArchive(self.database, app=self.app)
 
 
 class HttpPlace(MemoryPlace):
@@ -254,7 +254,7 @@ class SqlitePlace(EmbeddedPlace):
         return self._log
 
     def store(self) -> Store:
-        return SqliteStore(self._directory, app=APP, log=self._log, clock=self.clock)
+        return SqliteStore(self._directory, app=self.app, log=self._log, clock=self.clock)
 
     def reader(self) -> Reader:
         reader = SqliteReader(self._directory)
@@ -262,7 +262,7 @@ class SqlitePlace(EmbeddedPlace):
         return reader
 
     def archive(self) -> Archive:
-        archive = SqliteArchive(self._directory, app=APP)
+        archive = SqliteArchive(self._directory, app=self.app)
         self._closed_at_end(archive)
         return archive
 
@@ -456,7 +456,7 @@ class MemoryPartitionPlace(PartitionedPlace):
             for offset, value in enumerate(self.partition.commands)
         ]
         return ChangelogArchive(
-            app=APP,
+            app=self.app,
             number=0,
             identity=self.identity,
             ledger=self.ledger(),
