@@ -45,19 +45,19 @@ from triggerstream.engine.checkpoint import Checkpoint, Stored
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.processor import Processor
+from triggerstream.engine.replay.simulated_log import SimulatedLog
 from triggerstream.wire import state as states
 from triggerstream.wire.applied_texts import AppliedText, find_applied, read_applied
 from triggerstream.wire.event_lines import Element, SourceLocation, read_elements
 from triggerstream.wire.event_words import Advance, SetClock, read_words
-from triggerstream.wire.events import ORIGIN_HEADER, REHOMED_FROM, encode, origin_of
-from triggerstream.wire.instants import format_instant, parse_instant
+from triggerstream.wire.events import REHOMED_FROM, encode
+from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, dumps, kind_of, loads, optional_integer, text_of
-from triggerstream.wire.records import Headers, Record
-from triggerstream.wire.tasksfile.nodes import listed, unknown_key
+from triggerstream.wire.records import Record
+from triggerstream.wire.tasksfile.nodes import listed
 
 _ADDED = frozenset({"app", "generation", "offset", "received", "session", REHOMED_FROM})
 """Attributes that an export adds to an event; the record's key is the session."""
-_APPLY_KEYS = ("apply", "received", "time", "offset")
 _OUTCOMES = frozenset(TYPES[kind] for kind in get_args(Outcome))
 _BATCH = 256
 """Lines folded together: a session that several of them touch is decoded and encoded once."""
@@ -121,21 +121,10 @@ class Simulation:
         self._begin(Rules(app=app, history=(first,)))
         self._name = name
         self._assume_finished = assume_finished
-        self._offset = 0
-        self._arrival_us = 0
-        self._latest_us = 0
-        """The latest arrival of all lines."""
-        self._applied: tuple[SourceLocation, int, int] | None = None
-        """SourceLocation, arrival and offset of the configuration that was applied last."""
-        self._shift = 0
-        """Records between the lines that are in none, which move the own offsets of later lines."""
+        self._log = SimulatedLog()
         self._stored: dict[SessionId, Stored] = {}
         self._appeared: dict[SessionId, None] = {}
         self._decided: set[str] = set()
-        self._last: dict[SessionId, int] = {}
-        """The offset of each session's last line."""
-        self._end = 0
-        """The offset after the last of all lines."""
         self._waiting: list[_Line] = []
         self._batch = 1 if assume_finished else _BATCH
 
@@ -182,22 +171,16 @@ class Simulation:
             DecodeError: an event has arrived later.
         """
         yield from self._fold_waiting()
-        if instant_us < self._latest_us:
-            raise DecodeError(
-                f"{format_instant(instant_us)} is too early: an event before arrived at "
-                f"{format_instant(self._latest_us)}"
-            )
-        self._arrival_us = self._latest_us = instant_us
+        self._log.wait_until(instant_us)
         timer = encode(Timer())
-        records = [self._next(session.encode(), timer) for session in self._stored]
-        self._shift += len(records)
+        records = [self._log.insert(session, timer) for session in self._stored]
         if records:
             yield from self._fold(records, {}, SourceLocation(name=format_instant(instant_us)))
 
     @property
     def now_us(self) -> int:
         """The latest arrival of all events."""
-        return self._latest_us
+        return self._log.latest_us
 
     def sessions(self) -> Iterator[tuple[SessionId, SessionState | None]]:
         """Every session, in the order of its first line; None if none of its events was folded."""
@@ -231,7 +214,8 @@ class Simulation:
             with _at(place):
                 words = read_words(value)
             if isinstance(words, Advance | SetClock):
-                until = words.instant_us if isinstance(words, SetClock) else self._latest_us + words.micros
+                now_us = self._log.latest_us
+                until = words.instant_us if isinstance(words, SetClock) else now_us + words.micros
                 with _at(place):
                     yield from self.wait_until(until)
                 return
@@ -252,11 +236,11 @@ class Simulation:
     def _line(self, place: SourceLocation, line: JsonObject, value: bytes) -> _Line:
         try:
             session = SessionId(text_of(line, "session"))
-            key = session.encode()
+            session.encode()
         except UnicodeEncodeError as exc:
             raise DecodeError("/session: must be valid Unicode") from exc
         kind = text_of(line, "type")
-        self._arrive(line)
+        self._log.arrive(line)
         if line.get("app") is not None:
             self._take_app(AppId(text_of(line, "app")))
             # An event may be as long as the engine takes it, without what the export adds.
@@ -264,7 +248,7 @@ class Simulation:
         if line.get("generation") is not None:
             self._start_in(session, optional_integer(line, "generation") or 0)
         if line.get("offset") is not None and not self._assume_finished:
-            self._take_offset(session, optional_integer(line, "offset") or 0)
+            self._log.take_offset(session, optional_integer(line, "offset") or 0)
         outcome = None
         own = _about_instance(line)
         if own is not None:
@@ -273,7 +257,7 @@ class Simulation:
             outcome = _outcome(place, session, line.get("data"))
         self._appeared.setdefault(session)
         # The unchanged line of any other log: the engine checks its bytes, and ignores unknown attributes.
-        return _Line(place, self._next(key, value, self._headers(line)), outcome)
+        return _Line(place, self._log.append(session, value, line), outcome)
 
     def _with_own_command(
         self, place: SourceLocation, session: SessionId, own: _OwnOutcome, value: bytes
@@ -313,32 +297,13 @@ class Simulation:
         """Put a tasks file in force. All lines before are folded."""
         config = read_applied(applied)
         self._configurations.add(config)
-        with _at(place):
-            for key in line:
-                if key not in _APPLY_KEYS:
-                    raise DecodeError(unknown_key(key, _APPLY_KEYS, f"the keys are {listed(_APPLY_KEYS)}"))
-            arrival_us = self._arrival(line) if {"received", "time"} & line.keys() else self._latest_us
-            if arrival_us < self._latest_us:
-                raise DecodeError(
-                    f"/received: must be {format_instant(self._latest_us)} or later, as an event before "
-                    f"arrived then, is {format_instant(arrival_us)}"
-                )
-            offset = optional_integer(line, "offset")
-            if offset is None:
-                self._shift += 1
-            elif offset + self._shift < self._end:
-                raise DecodeError(f"/offset: must be greater than in the lines before, is {offset}")
-        self._arrival_us = self._latest_us = arrival_us
-        self._offset = self._end if offset is None else offset + self._shift
-        self._applied = place, arrival_us, self._offset
         current = self._rules.current
+        # None: it is in force already.
         new = configuration_record(config, replaces=current.hash, number=current.number)
-        if new is not None:  # else it is in force already
-            record = Record(
-                partition=0, offset=self._offset, arrival_us=arrival_us, key=None, value=new.value
-            )
+        with _at(place):
+            record = self._log.apply(line, place, None if new is None else new.value)
+        if record is not None:
             yield from self._fold([record], {}, place)
-        self._offset = self._end = self._offset + 1
 
     def _take_app(self, app: AppId) -> None:
         """Note the app that a line names.
@@ -366,69 +331,7 @@ class Simulation:
         known = states.encode(SessionState(generation=generation))
         self._stored[session] = Stored(state=known, due_us=None, config=-1)
 
-    def _take_offset(self, session: SessionId, offset: int) -> None:
-        """Give the line of ``session`` its own offset.
-
-        Raises:
-            DecodeError: it is not greater than that of the line before: the event would count as included.
-        """
-        own = offset + self._shift
-        if own <= self._last.get(session, -1):
-            raise DecodeError(f"/offset: must be greater than in the session's line before, is {offset}")
-        if self._applied is not None and own <= self._applied[2]:
-            place = self._applied[0]
-            raise DecodeError(f"/offset: must be greater than before the tasks file at {place}, is {offset}")
-        self._offset = own
-
-    def _headers(self, line: JsonObject) -> Headers:
-        """The headers of a line that is a copy of another record."""
-        origin = line.get(REHOMED_FROM)
-        if not isinstance(origin, str):
-            return ()
-        header = (ORIGIN_HEADER, f"{origin}:{self._arrival_us}".encode(errors="replace"))
-        return (header,) if origin_of((header,)) is not None else ()
-
-    def _arrive(self, line: JsonObject) -> None:
-        """Note when ``line`` arrives.
-
-        Raises:
-            DecodeError: before a configuration that stands before it.
-        """
-        arrival_us = self._arrival(line)
-        if self._applied is not None and arrival_us < self._applied[1]:
-            place, applied_us, _ = self._applied
-            raise DecodeError(
-                f"/received: must be {format_instant(applied_us)} or later, when the tasks file at {place} "
-                f"was applied, is {format_instant(arrival_us)}"
-            )
-        self._arrival_us = arrival_us
-        self._latest_us = max(self._latest_us, arrival_us)
-
-    def _arrival(self, line: JsonObject) -> int:
-        if line.get("received") is not None:
-            return parse_instant(text_of(line, "received"), path="/received")
-        time = line.get("time")
-        if isinstance(time, str):
-            try:
-                return parse_instant(time)
-            except DecodeError:
-                pass  # the engine reports this error for the event itself
-        return self._arrival_us
-
     # ---- folding --------------------------------------------------------------------------------
-
-    def _next(self, key: bytes, value: bytes, headers: Headers = ()) -> Record:
-        record = Record(
-            partition=0,
-            offset=self._offset,
-            arrival_us=self._arrival_us,
-            key=key,
-            value=value,
-            headers=headers,
-        )
-        self._last[SessionId(key.decode())] = self._offset
-        self._offset = self._end = max(self._end, self._offset + 1)
-        return record
 
     def _fold_waiting(self) -> Iterator[Shown]:
         lines, self._waiting = self._waiting, []
@@ -480,7 +383,7 @@ class Simulation:
 
     def _finish(self, command: Command) -> Record:
         finished = Finished(instance=command.instance, command=command.id, result={})
-        return self._next(command.session.encode(), encode(finished))
+        return self._log.append(command.session, encode(finished))
 
 
 @contextmanager
