@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -279,7 +280,7 @@ def test_error(text: str, column: int, message: str) -> None:
 
 
 TOO_DEEP = "is nested deeper than 32 levels: use fewer brackets, calls and conditions in one another"
-DEEPEST = {
+DEEPEST: dict[str, Callable[[int], str]] = {
     "parentheses": lambda levels: "(" * levels + "true" + ")" * levels,
     "lists": lambda levels: "[" * levels + "]" * levels + " == []",
     "indexes": lambda levels: "data[" * levels + "0" + "]" * levels,
@@ -317,6 +318,10 @@ LONGEST = {
 def test_what_does_not_nest_may_be_as_long_as_an_expression(kind: str) -> None:
     assert len(LONGEST[kind]) <= 1000
     assert compile_where(LONGEST[kind]).matches({}, 0, "s", None)
+
+
+DEEP_AND_LONG = (*(deep(33) for deep in DEEPEST.values()), *LONGEST.values(), "1" * 1001)
+"""Expressions at the bounds and beyond, for the fuzzer."""
 
 
 def test_deepest_expressions_need_a_fraction_of_the_stack() -> None:

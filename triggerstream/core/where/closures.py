@@ -21,15 +21,13 @@ from triggerstream.core.where.fields import (
 )
 from triggerstream.core.where.functions import CONVERSIONS, compare_text
 from triggerstream.core.where.operators import (
+    OPERATORS,
     ORDERS,
-    arithmetic,
-    contains,
-    equal,
+    Operator,
     inverted,
     negated,
     not_boolean,
     not_comparable,
-    ordered,
 )
 from triggerstream.core.where.timestamps import event_time, part_of_time
 from triggerstream.core.where.tree import (
@@ -90,7 +88,8 @@ def compile_node(node: Node) -> Evaluate:
         case Chain(first=first, rest=((sign, second),)):
             return _binary(sign, first, second)
         case Chain(first=first, rest=rest):
-            return _chain(compile_node(first), tuple((sign, compile_node(each)) for sign, each in rest))
+            operands = tuple((OPERATORS[sign], compile_node(operand)) for sign, operand in rest)
+            return _chain(compile_node(first), operands)
         case Logic(operator=sign, members=members):
             return _logic(sign, tuple(map(compile_node, members)))
         case Choice(condition=condition, yes=yes, no=no):
@@ -149,26 +148,12 @@ def _unary(sign: str, of: Evaluate) -> Evaluate:
     return lambda data, run: apply(of(data, run), run)
 
 
-def _apply(sign: str, left: Value, right: Value, run: Run) -> Value:
-    """``left sign right`` of two values."""
-    if sign in ORDERS:
-        return ordered(sign, left, right, run)
-    match sign:
-        case "==" | "!=":
-            take(run, left, right)
-            return equal(left, right, run) is (sign == "==")
-        case "in":
-            return contains(left, right, run)
-        case _:
-            return arithmetic(sign, left, right, run)
-
-
-def _chain(first: Evaluate, rest: tuple[tuple[str, Evaluate], ...]) -> Evaluate:
+def _chain(first: Evaluate, rest: tuple[tuple[Operator, Evaluate], ...]) -> Evaluate:
     def chain(data: JsonObject, run: Run) -> Value:
-        value = first(data, run)
-        for sign, operand in rest:
-            value = _apply(sign, value, operand(data, run), run)
-        return value  # type: ignore[no-any-return]  # a value of CEL
+        value: Value = first(data, run)
+        for apply, operand in rest:
+            value = apply(value, operand(data, run), run)
+        return value
 
     return chain
 
@@ -183,12 +168,8 @@ def _binary(sign: str, left: Node, right: Node) -> Evaluate:
             return _ordered_number(sign, one, value)
         case "in", Items(members=members) if (strings := _strings(members)) is not None:
             return _in_strings(one, strings)
-    other = compile_node(right)
-
-    def binary(data: JsonObject, run: Run) -> Value:
-        return _apply(sign, one(data, run), other(data, run), run)
-
-    return binary
+    apply, other = OPERATORS[sign], compile_node(right)
+    return lambda data, run: apply(one(data, run), other(data, run), run)
 
 
 def _equals_constant(one: Evaluate, constant: Json, *, wanted: bool) -> Evaluate:

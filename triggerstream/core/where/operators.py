@@ -26,6 +26,8 @@ from triggerstream.core.where.values import (
     take,
 )
 
+Operator: TypeAlias = Callable[[Value, Value, Run], Value]
+
 _MISSING: Final = object()
 
 
@@ -82,6 +84,16 @@ def _pairs(left: Value, right: Value) -> Iterator[tuple[Value, Any]] | None:
     return zip(left, right)  # type: ignore[arg-type]  # noqa: B905 - of one length
 
 
+def _equality(*, wanted: bool) -> Operator:
+    """``left == right``, and with ``wanted`` false ``left != right``."""
+
+    def equals(left: Value, right: Value, run: Run) -> bool:
+        take(run, left, right)
+        return equal(left, right, run) is wanted
+
+    return equals
+
+
 def contains(needle: Value, holder: Value, run: Run) -> bool:
     """``needle in holder``."""
     take(run, needle, holder)
@@ -131,19 +143,24 @@ ORDERS: Mapping[str, Compare] = {
 }
 
 
-def ordered(sign: str, left: Value, right: Value, run: Run) -> bool:
+def _order(sign: str) -> Operator:
     """``left < right`` and its kin: of two numbers, or of two values of one type that has an order."""
-    one, other = type(left), type(right)
-    if (one is int or one is float) and (other is int or other is float):
-        # Python compares an integer with a double exactly.
-        return ORDERS[sign](left, right)
-    take(run, left, right)
-    if one is other:
-        if one is str or one is bool:
-            return ORDERS[sign](left, right)
-        if one is Timestamp or one is Duration:
-            return ORDERS[sign](left.ns, right.ns)  # type: ignore[union-attr]  # both are of this type
-    raise EvaluationError(not_comparable, sign, left, right)
+    compare = ORDERS[sign]
+
+    def ordered(left: Value, right: Value, run: Run) -> bool:
+        one, other = type(left), type(right)
+        if (one is int or one is float) and (other is int or other is float):
+            # Python compares an integer with a double exactly.
+            return compare(left, right)
+        take(run, left, right)
+        if one is other:
+            if one is str or one is bool:
+                return compare(left, right)
+            if one is Timestamp or one is Duration:
+                return compare(left.ns, right.ns)  # type: ignore[union-attr]  # both are of this type
+        raise EvaluationError(not_comparable, sign, left, right)
+
+    return ordered
 
 
 def not_comparable(sign: str, left: Value, right: Value) -> str:
@@ -156,24 +173,35 @@ def not_comparable(sign: str, left: Value, right: Value) -> str:
 # ---- arithmetic -----------------------------------------------------------------------------------
 
 
-def arithmetic(sign: str, left: Value, right: Value, run: Run) -> Value:
+def _arithmetic(sign: str) -> Operator:
     """``left + right`` and its kin."""
-    one, other = type(left), type(right)
-    if one is int and other is int:
-        return _INTEGERS[sign](left, right)
-    if one is float and other is float and sign in _DOUBLES:
-        return _DOUBLES[sign](left, right)
-    take(run, left, right)
-    if sign == "+" and one is other:
-        if one is str:
-            charge(run, (len(left) + len(right) + PIECE - 1) // PIECE)  # type: ignore[arg-type]  # strings
-            return left + right  # type: ignore[operator]  # strings
-        if one is list:
-            charge(run, len(left) + len(right))  # type: ignore[arg-type]  # lists
-            return left + right  # type: ignore[operator]  # lists
-    if sign in "+-" and (moved := shifted(sign, left, right)) is not None:
-        return moved
-    raise EvaluationError(_no_arithmetic, sign, left, right)
+    of_integers, of_doubles = _INTEGERS[sign], _DOUBLES.get(sign)
+
+    def arithmetic(left: Value, right: Value, run: Run) -> Value:
+        one, other = type(left), type(right)
+        if one is int and other is int:
+            result = of_integers(left, right)
+            if -INT_LIMIT <= result < INT_LIMIT:
+                return result
+            raise fail(BEYOND_64_BITS)
+        if one is float and other is float and of_doubles is not None:
+            return of_doubles(left, right)
+        take(run, left, right)
+        if sign == "+" and one is other:
+            if one is str:
+                charge(run, (len(left) + len(right) + PIECE - 1) // PIECE)  # type: ignore[arg-type]  # strings
+                return left + right  # type: ignore[operator]  # strings
+            if one is list:
+                charge(run, len(left) + len(right))  # type: ignore[arg-type]  # lists
+                return left + right  # type: ignore[operator]  # lists
+        if sign in "+-" and (moved := shifted(sign, left, right)) is not None:
+            return moved
+        raise EvaluationError(_no_arithmetic, sign, left, right)
+
+    return arithmetic
+
+
+BEYOND_64_BITS: Final = "an integer beyond 2^63"
 
 
 def _no_arithmetic(sign: str, left: Value, right: Value) -> str:
@@ -184,25 +212,18 @@ def _no_arithmetic(sign: str, left: Value, right: Value) -> str:
     return f"`{sign}` cannot join {kind(left)} and {kind(right)}"
 
 
-def _int64(value: int) -> int:
-    """``value``, or an error if it does not fit into 64 bits."""
-    if -INT_LIMIT <= value < INT_LIMIT:
-        return value
-    raise fail("an integer beyond 2^63")
-
-
 def _quotient(left: int, right: int) -> int:
+    """Division toward zero."""
     if right == 0:
         raise fail("a division by zero")
     size = abs(left) // abs(right)
-    return _int64(size if (left < 0) == (right < 0) else -size)
+    return size if (left < 0) == (right < 0) else -size
 
 
 def _remainder(left: int, right: int) -> int:
-    if right == 0:
-        raise fail("a division by zero")
-    # Overflows where the quotient does, as in CEL.
-    return left - _quotient(left, right) * right
+    """What division toward zero leaves; beyond 64 bits where the quotient is, as in CEL."""
+    quotient = _quotient(left, right)
+    return left - quotient * right if quotient < INT_LIMIT else quotient
 
 
 def _ratio(left: float, right: float) -> float:
@@ -214,9 +235,9 @@ def _ratio(left: float, right: float) -> float:
 
 
 _INTEGERS: Mapping[str, Callable[[Any, Any], int]] = {
-    "+": lambda left, right: _int64(left + right),
-    "-": lambda left, right: _int64(left - right),
-    "*": lambda left, right: _int64(left * right),
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
     "/": _quotient,
     "%": _remainder,
 }
@@ -231,7 +252,9 @@ _DOUBLES: Mapping[str, Callable[[Any, Any], float]] = {
 def negated(value: Value, run: Run) -> int | float:
     """``-value``."""
     if type(value) is int:
-        return _int64(-value)
+        if value == -INT_LIMIT:
+            raise fail(BEYOND_64_BITS)
+        return -value
     if type(value) is float:
         return -value
     take(run, value)
@@ -260,3 +283,13 @@ def not_boolean(sign: str, value: Value, run: Run) -> EvaluationError:
     """The error of ``sign`` for ``value``, which is no boolean; a string is counted."""
     take(run, value)
     return EvaluationError(_not_boolean, sign, value)
+
+
+OPERATORS: Mapping[str, Operator] = {
+    "==": _equality(wanted=True),
+    "!=": _equality(wanted=False),
+    "in": contains,
+    **{sign: _order(sign) for sign in ORDERS},
+    **{sign: _arithmetic(sign) for sign in _INTEGERS},
+}
+"""The operators of two values that are always both evaluated."""

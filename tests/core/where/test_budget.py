@@ -1,0 +1,336 @@
+"""What an evaluation costs, step by step, and that none takes more than its budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.core.where.evaluating import OVER_BUDGET, outcome, steps_of, value_of
+from triggerstream.core.ids import JsonObject
+from triggerstream.core.where import Answer, compile_where, evaluate_where, operators
+from triggerstream.core.where.functions import CONVERSIONS, size_of
+from triggerstream.core.where.values import BUDGET, Run, Value
+
+DATA: JsonObject = {
+    "i": 5,
+    "s": "x" * 100,
+    "t": "x" * 101,
+    "long": "y" * 1000,
+    "l": [1, 2, 3],
+    "m": [1, "a", None, 2.0],
+    "w": ["a", "b", "c", "b"],
+    "o": {"a": 1, "b": "x", "c": [1, 2]},
+    "same": {"c": [1, 2], "b": "x", "a": 1},
+    "other": {"a": 2, "b": "x", "c": [1, 2]},
+    "nested": [[1, 2], [3, [4, 5]]],
+    "twin": [[1, 2], [3, [4, 5]]],
+    "texts": ["x" * 100, "x" * 101, "x" * 250],
+    "copies": ["x" * 100, "x" * 101, "x" * 250],
+    "e": [],
+    "u": "é" * 100,
+}
+COSTS = [
+    # reaching a field, literals and variables cost nothing
+    ("data.i", 0),
+    ("data.s", 0),
+    ("data.o.c[1]", 0),
+    ('data.o["b"]', 0),
+    ("data.missing", 0),
+    ("has(data.long)", 0),
+    ('"' + "x" * 200 + '"', 0),
+    ("[1, 2, 3]", 0),
+    ("time", 0),
+    ("session", 0),
+    # numbers, booleans and times cost nothing
+    ("data.i + 1 > 3 && data.i != 7", 0),
+    ("!(data.i == 5)", 0),
+    ("-data.i", 0),
+    ("time.getHours() > 3", 0),
+    ("double(data.i) < 1.5", 0),
+    ("time - time", 0),
+    ("null == null", 0),
+    ("data.i == null", 0),
+    # each begun 100 code points of a string that an operator takes
+    ('"" == ""', 0),
+    ('"a" == "b"', 2),
+    ('data.i == "a"', 1),
+    ('"a" == data.i', 1),
+    ('"a" != data.i', 1),
+    ("data.s == null", 1),
+    ("data.t == 1", 2),
+    ('data.s == "a"', 2),
+    ('data.t == "a"', 3),
+    ("data.s == data.t", 3),
+    ("data.long != data.s", 11),
+    ('data.u == "a"', 2),
+    ('"a" < "b"', 2),
+    ("data.t >= data.t", 4),
+    ("data.t < 1", 2),
+    ("1 < data.t", 2),
+    ("data.s + 1", 1),
+    ("-data.t", 2),
+    ("!data.t", 2),
+    ("data.t && false", 2),
+    ("false && data.t", 0),
+    ("data.t || true", 2),
+    ("data.t ? 1 : 2", 2),
+    ("true ? data.t : data.s", 2),
+    ("false ? data.t : data.s", 1),
+    ("true ? 1 : data.t", 0),
+    # ... or a function takes
+    ('data.t.startsWith("x")', 3),
+    ('data.t.endsWith("x")', 3),
+    ("data.t.contains(data.s)", 3),
+    ("data.i.startsWith(data.t)", 2),
+    ("size(data.t)", 2),
+    ("size(data.l)", 0),
+    ('int("12")', 1),
+    ("int(data.t)", 2),
+    ('double("1.5")', 1),
+    ('timestamp("2026-03-01T12:00:00Z")', 1),
+    ('duration("1h")', 1),
+    ("data.t.getHours()", 2),
+    ("data.t.exists(v, true)", 2),
+    # ... or makes
+    ('"a" + "b"', 3),
+    ("data.s + data.s", 4),
+    ("data.t + data.t", 7),
+    ("string(data.i)", 1),
+    ("string(data.t)", 4),
+    ("string(time)", 1),
+    ('"a" + "b" + "c"', 6),
+    # each element of a list that + makes
+    ("data.l + data.l", 6),
+    ("data.l + data.e", 3),
+    ("data.e + data.e", 0),
+    ("data.texts + data.l", 6),
+    ("data.l + data.l + data.l", 15),
+    # each element that exists and all look at: they stop at the one that decides
+    ("data.l.exists(v, v == 1)", 1),
+    ("data.l.exists(v, v == 3)", 3),
+    ("data.l.exists(v, false)", 3),
+    ("data.l.all(v, v < 2)", 2),
+    ("data.l.all(v, true)", 3),
+    ("data.e.all(v, true)", 0),
+    ("data.l.exists(v, v.x)", 3),
+    ("data.l.exists(v, 1)", 3),
+    ('data.l.exists(v, "a")', 6),
+    ("data.o.exists(k, false)", 3),
+    ('data.w.exists(v, v == "b")', 6),
+    ("data.l.all(v, data.l.all(w, true))", 12),
+    ("data.l.all(v, data.l.exists(w, w == v))", 9),
+    # ... in
+    ("1 in data.l", 1),
+    ("3 in data.l", 3),
+    ("7 in data.l", 3),
+    ('"b" in data.w', 3),
+    ('"d" in data.w', 5),
+    ('"b" in ["a", "b", "c"]', 3),
+    ('"d" in ["a", "b", "c"]', 4),
+    ('data.i in ["a", "b", "c"]', 3),
+    ('data.t in ["a", "b", "c"]', 5),
+    ("null in data.m", 3),
+    ("7 in data.e", 0),
+    ("[1] in [[2], [1]]", 4),
+    ("[1] in [[1, 2], [1]]", 3),
+    ("data.t in data.e", 2),
+    # ... in an object
+    ('"a" in data.o', 2),
+    ('"z" in data.o', 2),
+    ("data.t in data.o", 3),
+    ("1 in data.o", 1),
+    ("null in data.o", 0),
+    ("1 in data.t", 2),
+    # ... == and != of lists and objects, in the order of the left one; of different sizes none
+    ("data.l == [1, 2, 3]", 3),
+    ("data.l != [1, 2, 3]", 3),
+    ("data.l == [1, 7, 3]", 2),
+    ("data.l == [1, 2]", 0),
+    ("data.l == data.e", 0),
+    ("data.e == data.e", 0),
+    ("data.l == 1", 0),
+    ("data.l == data.o", 0),
+    ("data.nested == data.twin", 8),
+    ("data.o == data.same", 5),
+    ("data.same == data.o", 5),
+    ("data.o == data.other", 1),
+    ("data.same == data.other", 5),
+    ('data.m == [1, "a", null, 2]', 4),
+    ('["a"] == ["a"]', 1),
+    # inside lists, an element's own step covers the first 100 code points of a string
+    ("data.texts == data.copies", 6),
+    ("data.texts == [1, 2, 3]", 1),
+    # from left to right, and what is not needed is not evaluated
+    ('false && "a" == "b"', 0),
+    ('true || "a" == "b"', 0),
+    ('"a" == "a" || "a" == "b"', 2),
+    ('"a" == "b" && 1 == 1', 2),
+    ('data.missing == "a"', 0),
+    ('"a" == data.missing', 0),
+    ('data.missing || "a" == "a"', 2),
+    ('1 / 0 == 1 && "a" == "a"', 2),
+    ('true ? "a" == "a" : data.long == data.long', 2),
+    ('[1 / 0, "a" == "b"]', 0),
+    ('["a" == "b", 1 / 0]', 2),
+]
+
+
+@pytest.mark.parametrize(("text", "steps"), COSTS, ids=[text[:60] for text, _ in COSTS])
+def test_cost(text: str, steps: int) -> None:
+    assert steps_of(text, DATA) == steps
+
+
+def ones(count: int) -> Any:  # noqa: ANN401 - JSON
+    return [1] * count
+
+
+AT_THE_BUDGET: dict[str, tuple[str, Callable[[int], JsonObject]]] = {
+    "exists": ("data.l.exists(v, v == 2) || true", lambda n: {"l": ones(n)}),
+    "all": ("data.l.all(v, v == 1)", lambda n: {"l": ones(n)}),
+    "in": ("!(2 in data.l)", lambda n: {"l": ones(n)}),
+    "string in": ('"" in data.l || true', lambda n: {"l": ["x"] * n}),
+    "== of lists": ("data.l == data.m", lambda n: {"l": ones(n), "m": ones(n)}),
+    "== of objects": (
+        "data.l == data.m",
+        lambda n: {"l": dict.fromkeys(map(str, range(n)), 1), "m": dict.fromkeys(map(str, range(n)), 1)},
+    ),
+    "== in a list": ("data.l == data.m", lambda n: {"l": [ones(n - 1)], "m": [ones(n - 1)]}),
+    "+ of lists": ("size(data.l + []) > 0", lambda n: {"l": ones(n)}),
+    "size": ("size(data.s) > 0", lambda n: {"s": "x" * (n * 100)}),
+    "== of strings": ('data.s != ""', lambda n: {"s": "x" * (n * 100)}),
+    "!= of strings": ("data.s != data.t", lambda n: {"s": "x" * (n * 100 - 100), "t": "y"}),
+    "<": ("data.s > data.t", lambda n: {"s": "x" * (n * 100 - 100), "t": "a"}),
+    "+ of strings": ('"" + data.s != 1', lambda n: {"s": "x" * (n // 3 * 100)}),
+    "startsWith": ('data.s.startsWith("")', lambda n: {"s": "x" * (n * 100)}),
+    "exists in exists": (
+        "data.l.exists(v, data.m.exists(w, w == 2)) || true",
+        lambda n: {"l": ones(100), "m": ones((n - 100) // 100)},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", AT_THE_BUDGET)
+def test_evaluation_ends_above_its_budget(kind: str) -> None:
+    text, data = AT_THE_BUDGET[kind]
+    where = compile_where(text)
+    _, steps = outcome(text, data(BUDGET))
+    assert BUDGET - 3 <= steps <= BUDGET
+    assert where.matches(data(BUDGET), 0, "s", None)
+    assert outcome(text, data(BUDGET + 100))[0] is OVER_BUDGET
+    assert not where.matches(data(BUDGET + 100), 0, "s", None)
+
+
+def test_budget_is_ten_thousand_to_the_step() -> None:
+    where = compile_where("data.l.all(v, true)")
+    assert where.matches({"l": ones(10_000)}, 0, "s", None)
+    assert not where.matches({"l": ones(10_001)}, 0, "s", None)
+    where = compile_where('data.l.all(v, true) && data.s == ""')
+    assert where.matches({"l": ones(10_000), "s": ""}, 0, "s", None)
+    assert not where.matches({"l": ones(10_000), "s": "x"}, 0, "s", None)
+
+
+BESIDE = {
+    "{} || true": False,
+    "false || {} || true": False,
+    "true && {}": False,
+    "!({} && false)": False,
+    "[1].exists(v, {}) || true": False,
+    "[1, 2].exists(v, v == 1 && {} || v == 2)": False,
+    "!([1, 2].all(v, {} && v == 2))": False,
+    "true ? {} : true": False,
+    "{} ? true : true": False,
+    "[{}, true][1]": False,
+    "true in [{}, true]": False,
+    'string({}) != "x"': False,
+    "has([{}][0].x) || true": False,
+    # What is not evaluated costs nothing.
+    "true || {}": True,
+    "!(false && {})": True,
+    "[1, 2].exists(v, v == 1 || {})": True,
+    "false ? {} : true": True,
+}
+
+
+@pytest.mark.parametrize("text", BESIDE)
+def test_over_budget_is_no_match_whatever_stands_beside(text: str) -> None:
+    where = compile_where(text.replace("{}", "data.l.exists(v, v == 2)"))
+    assert where.matches({"l": ones(BUDGET + 1)}, 0, "s", None) is BESIDE[text]
+
+
+def test_over_budget_is_reported_as_such() -> None:
+    where = compile_where("data.l.exists(v, v == 2) || true")
+    found = evaluate_where(where, {"l": ones(20_000)}, time_us=0, session="s", event_id=None)
+    assert (found.answer, found.text) == (Answer.OVER_BUDGET, "takes more than 10,000 steps")
+    assert found.steps == BUDGET + 1
+
+
+class CountingText(str):
+    """A string that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountingText.compared += 1
+        return str.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+
+def test_no_element_is_looked_at_beyond_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    def counting_size(value: Value, run: Run) -> int:
+        nonlocal looked_at
+        looked_at += 1
+        return size_of(value, run)
+
+    equal = operators.equal
+
+    def counting_equal(left: Value, right: Value, run: Run) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return equal(left, right, run)
+
+    monkeypatch.setitem(CONVERSIONS, "size", counting_size)
+    monkeypatch.setattr(operators, "equal", counting_equal)
+    lists: Any = [[1]] * 200_000
+    data: JsonObject = {"l": lists, "m": list(lists), "n": [1] * 200_000, "w": [CountingText("x")] * 200_000}
+    for text in (
+        "data.l.exists(v, size(v) == 2)",
+        "data.l.all(v, size(v) == 1)",
+        "2 in data.n",
+        "[2] in data.l",
+        "data.n == data.m",
+        "data.n == data.n + data.e",
+        "data.l == data.m",
+        "data.l.exists(v, 2 in data.n)",
+        '"y" in data.w',
+        'data.n.exists(v, "y" in data.w)',
+    ):
+        looked_at = CountingText.compared = 0
+        assert not compile_where(text).matches(data, 0, "s", None)
+        assert looked_at + CountingText.compared <= BUDGET + 2, text
+
+
+def test_evaluation_within_its_budget_takes_milliseconds() -> None:
+    """Every step has as much work around it as an expression has room for: that is the most there can be."""
+    heavy = "data.l.all(v, " + " + ".join(["v"] * 240) + " > 0)"
+    assert len(heavy) <= 1_000
+    where = compile_where(heavy)
+    data: JsonObject = {"l": ones(10_000)}
+    begun = time.process_time()
+    assert where.matches(data, 0, "s", None)
+    assert time.process_time() - begun < 10.0
+
+
+def test_strings_that_an_evaluation_makes_are_bounded() -> None:
+    doubled = "data.s"
+    for _ in range(5):
+        doubled = f"({doubled} + {doubled})"
+    assert value_of(f"size({doubled}) == 3200", {"s": "x" * 100}) is True
+    assert value_of(f"size({doubled}) == 0", {"s": "x" * 200_000}) is OVER_BUDGET
