@@ -24,6 +24,10 @@ from triggerstream.wire.records import NewRecord
 
 TASKS = '{"t": {"after": ["a"], "run": "tasks.t"}}'
 BAD = '{"t": {"after": "a", run: 1}}'
+TESTED = (
+    '{"t": {"after": ["a"], "run": "tasks.t"}, "x-tests": ['
+    '{"name": "n", "events": ["s a", "+1h", {"session": "s", "type": "b"}], "commands": []}]}'
+)
 EVENTS = '{"session": "s", "type": "a"}\n{"session": 1}\n'
 
 SEEDS: tuple[tuple[str, ...], ...] = (
@@ -73,6 +77,10 @@ SEEDS: tuple[tuple[str, ...], ...] = (
         "@2026-03-01T12:00:00Z",
         "--explain",
     ),
+    ("test", "tested.json"),
+    ("test", "tested.json", "--json"),
+    ("test", "tasks.json"),
+    ("test", "-"),
     ("replay", "--check", "--json"),
     ("replay", "--rebuild", "--from-offset", "0:1", "--dry-run"),
     ("doctor", "--json"),
@@ -143,7 +151,12 @@ def _never_ends(words: Sequence[str]) -> bool:
 def test_a_command_line_has_an_answer_and_a_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRIGGERSTREAM_AT", str(tmp_path / "state"))
-    for name, text in (("tasks.json", TASKS), ("bad.json", BAD), ("events.jsonl", EVENTS)):
+    for name, text in (
+        ("tasks.json", TASKS),
+        ("tested.json", TESTED),
+        ("bad.json", BAD),
+        ("events.jsonl", EVENTS),
+    ):
         (tmp_path / name).write_text(text)
     runner = CliRunner()
 
