@@ -45,8 +45,58 @@ CHANGE_BYTES = 24
 
 def file_of(dice: Dice) -> File:
     """A tasks file of one to three tasks."""
-    names = dice.one((TASKS[:1], TASKS, TASKS[:2], TASKS[1:], ("v", "t"), ("u", "t", "v")))
+    names = dice.one((TASKS[:1], TASKS[:2], ("u",), TASKS, ("v", "t"), TASKS[:1], ("u", "t", "v")))
     return {name: task_of(name, dice) for name in names}
+
+
+def focused_file(focus: str, dice: Dice) -> File:
+    """A file of one simple task whose leaves ``focus`` is about, to see what changes of them do."""
+    filtered: dict[str, Any] = {"trigger": "a"}
+    if dice.one((True, True, False)):
+        filtered["where"] = dice.one(WHERES)
+    task: dict[str, Any] = {"after": [filtered, "b"], "run": "run.t"}
+    match focus:
+        case "leaf":
+            filtered |= dice.one(({}, {"count": 2}, {"count": 2, "key": "data.by"}))
+            task["after"].append(
+                dice.one(("c", {"any": ["c", "t"]}, {"trigger": "c", "where": "data.level >= 2"}))
+            )
+        case "memory":
+            task |= {"after": [filtered], "andEvery": "b"}
+        case "unless":
+            task |= {"after": ["b", dice.one(("c", {"trigger": "c", "count": 2}))], "unless": [filtered]}
+            task |= dice.one(({}, {"unlessFrom": "instance"}))
+            if dice.one((False, True)):
+                task["unless"].append({"trigger": dice.one(TRIGGERS), "as": "other"})
+        case _:
+            raise AssertionError(focus)
+    if dice.one((False, True)):
+        task["retry"] = {"max": 2, "backoff": "1s"}
+    return {"t": task}
+
+
+FOCUSED = {
+    "leaf": (
+        "after where",
+        "after where",
+        "after count",
+        "after key",
+        "after trigger",
+        "leaf gone",
+        "new leaf",
+    ),
+    "memory": ("after where", "after where", "after key", "after trigger", "unless where", "andEvery"),
+    "unless": (
+        "unless where",
+        "unless where",
+        "unless trigger",
+        "unlessFrom",
+        "unlessFrom",
+        "shape",
+        "removed",
+    ),
+}
+"""Kinds of changes that suit a focus."""
 
 
 def task_of(name: str, dice: Dice) -> dict[str, Any]:
@@ -323,17 +373,32 @@ def _has_ring(file: File) -> bool:
 
 
 CHANGES = (
-    *("where", "where", "key", "count", "as", "trigger", "list", "shape", "shape", "new leaf", "leaf gone"),
-    *("unless", "unlessFrom", "andEvery", "run", "withParams", "retry"),
+    *(
+        "where",
+        "where",
+        "where",
+        "where",
+        "key",
+        "count",
+        "count",
+        "as",
+        "trigger",
+        "trigger",
+        "list",
+        "list",
+    ),
+    *("shape", "shape", "new leaf", "leaf gone", "leaf gone"),
+    *("unless", "unlessFrom", "unlessFrom", "andEvery", "run", "withParams", "retry"),
     *("removed", "added", "applies", "applies", "order", "another"),
 )
+"""Kinds of changes, as often as they should come."""
 
 
-def changed(file: File, dice: Dice) -> File:
+def changed(file: File, dice: Dice, kinds: Sequence[str] = CHANGES) -> File:
     """A usable file that differs from ``file`` in one thing or two; sometimes in none."""
     for _ in range(dice.one((1, 1, 2))):
         new = deepcopy(file)
-        _change(new, dice.one(CHANGES), dice)
+        _change(new, dice.one(kinds), dice)
         if new and is_usable(new):
             file = new
     return file
@@ -342,9 +407,13 @@ def changed(file: File, dice: Dice) -> File:
 def _change(file: File, what: str, dice: Dice) -> None:
     name = dice.one(list(file))
     task = file[name]
+    side, _, attribute = what.rpartition(" ")
+    if side in {"after", "unless"}:
+        _change_leaf(task, attribute, dice, side)
+        return
     match what:
         case "where" | "key" | "count" | "as" | "trigger" | "list":
-            _change_leaf(task, what, dice)
+            _change_leaf(task, what, dice, _side(task, dice))
         case "shape":
             task["after"] = _reshaped(task["after"], dice)
         case "new leaf":
@@ -389,13 +458,12 @@ def _change(file: File, what: str, dice: Dice) -> None:
 
 
 def _side(task: dict[str, Any], dice: Dice) -> str:
-    return dice.one(("after", "after", "unless")) if task.get("unless") else "after"
+    return dice.one(("after", "unless")) if task.get("unless") else "after"
 
 
-def _change_leaf(task: dict[str, Any], what: str, dice: Dice) -> None:
+def _change_leaf(task: dict[str, Any], what: str, dice: Dice, side: str) -> None:
     """Change one leaf, wherever it stands in its list."""
-    side = _side(task, dice)
-    leaves = list({name_of(leaf): leaf for leaf in leaves_of(task[side])}.values())
+    leaves = list({name_of(leaf): leaf for leaf in leaves_of(task.get(side, []))}.values())
     if what == "list":
         leaves = [leaf for leaf in leaves if isinstance(leaf, dict) and "each" in leaf]
     if not leaves:

@@ -16,7 +16,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.core.changing_files import CHANGE_BYTES, FILE_BYTES, TASKS, TRIGGERS, changed, file_of
+from tests.core.changing_files import (
+    CHANGE_BYTES,
+    CHANGES,
+    FILE_BYTES,
+    FOCUSED,
+    TASKS,
+    TRIGGERS,
+    changed,
+    file_of,
+    focused_file,
+)
 from tests.core.reference_of_conditions import (
     SECOND_US,
     File,
@@ -43,7 +53,8 @@ BUSY = (
     *(*MANY, "finished", "finished", "started", "started", "failed", "failed", "failed", "retried"),
     *("skipped", "revoked", "skip", "replay", "replay", "cancel", "resend", "release", "timer", "touch"),
 )
-CHANGING = (*MANY, "apply", "apply", "apply", "failed", "replay", "timer", "started")
+CHANGING = (*MANY, *("apply",) * 5, "failed", "replay", "timer", "started")
+FOCUSED_MOVES = (*MANY, *("apply",) * 5, "failed", "replay", "close")
 ALL = (*BUSY, "apply", "apply", "close", "erase")
 MEANT = {
     "started": {"scheduled"},
@@ -86,9 +97,15 @@ def numbered_scenario(number: int) -> Scenario:
 def scenario(drawn: bytes) -> Scenario:
     """The scenario that ``drawn`` stands for."""
     head = Dice(drawn[:4])
-    kinds = head.one((CALM, CHANGING, BUSY, ALL, CHANGING))
     moves = head.one((25, 40, 15))
-    file = file_of(Dice(drawn[4 : 4 + FILE_BYTES]))
+    focus = head.one((None, None, None, None, None, None, "leaf", "memory", "unless"))
+    file_dice = Dice(drawn[4 : 4 + FILE_BYTES])
+    kinds: Sequence[str] = head.one((CALM, CHANGING, BUSY, ALL, CHANGING))
+    changes: Sequence[str] = CHANGES
+    if focus is None:
+        file = file_of(file_dice)
+    else:
+        kinds, changes, file = FOCUSED_MOVES, FOCUSED[focus], focused_file(focus, file_dice)
     reference = Reference(APP, file)
     files = [file]
     lines: list[Line] = []
@@ -99,9 +116,9 @@ def scenario(drawn: bytes) -> Scenario:
         kind = dice.one(kinds)
         now_us += dice.one((0, 1, 0, 1, 2, 30, -1)) * SECOND_US
         if kind == "apply":
-            new = changed(reference.file, Dice(drawn[start + 2 : start + 2 + CHANGE_BYTES]))
+            new = changed(reference.file, Dice(drawn[start + 2 : start + 2 + CHANGE_BYTES]), changes)
             files.append(new)
-            if dice.one((0, 1, 2, 3, 4)) == 0:
+            if dice.one((False, False, True)):
                 new = dice.one(files)
             line = Line(offset=n, arrival_us=now_us, file=new)
         else:
