@@ -251,7 +251,7 @@ def _in_strings(one: Evaluate, strings: list[str]) -> Evaluate:
 
 
 def _logic(sign: str, members: tuple[Evaluate, ...]) -> Evaluate:
-    """``&&`` or ``||``: an error counts only if no member decides."""
+    """``&&`` or ``||``: an error counts only if no member decides (docs/semantics.md, R13.8)."""
     decides = sign == "||"
     otherwise = not decides
 
@@ -305,7 +305,7 @@ def _call(function: str, arguments: tuple[Evaluate, ...]) -> Evaluate:
 
 
 def _quantifier(quantifier: str, source: Evaluate, place: int, body: Evaluate) -> Evaluate:
-    """``exists`` is ``||`` of all elements, ``all`` is ``&&``: an error counts only if no element decides."""
+    """``exists`` is ``||`` of all elements, ``all`` is ``&&`` (docs/semantics.md, R13.14)."""
     decides = quantifier == "exists"
     otherwise = not decides
 

@@ -1,4 +1,4 @@
-"""Fields and elements: the closures of paths, and what to say where a path leads nowhere."""
+"""Fields and elements: closures of paths, and errors where they lead nowhere (docs/semantics.md, R13.9)."""
 
 from __future__ import annotations
 

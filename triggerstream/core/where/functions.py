@@ -1,4 +1,4 @@
-"""Functions and methods, and what they cost."""
+"""Functions and methods, and what they cost (docs/semantics.md, R13.15 to R13.20)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators of two values, and what they cost."""
+"""Operators, and what they cost (docs/semantics.md, R13.10 to R13.13 and R13.20)."""
 
 from __future__ import annotations
 

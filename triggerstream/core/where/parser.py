@@ -1,6 +1,6 @@
 """Text of an expression to syntax tree, with errors that say what would be right.
 
-The grammar is the part of CEL that docs/semantics.md, section 13, lists. A chain of operators of one
+The grammar is that of docs/semantics.md, R13.2 to R13.5. A chain of operators of one
 precedence is one node, and so is a path of fields: only brackets, calls and conditions nest, at most
 ``NESTING`` levels. So neither the parser nor the closures come near Python's recursion limit.
 """
@@ -71,6 +71,8 @@ _RESERVED: Final = frozenset(
 )
 """Names that CEL keeps for itself. A field may have them."""
 _IDENTIFIER: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_DASHED: Final = re.compile(r"(?<=\.)[A-Za-z_][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)+$")
+"""What looks like a field with dashes in its name, up to the end of what was read."""
 _LOGIC = 2
 """Precedences below this one are those of ``||`` and ``&&``."""
 
@@ -113,6 +115,7 @@ class _Parser:
     """A parser by recursive descent: operators by precedence, every other kind of node by a method."""
 
     def __init__(self, text: str) -> None:
+        self._text = text
         self._tokens = tokenize(text)
         self._place = 0
         self._level = 0
@@ -239,6 +242,9 @@ class _Parser:
             return Element(name, self._elements[name])
         if name in VARIABLES:
             return Name(VARIABLES[name])
+        if dashed := _DASHED.search(self._text, 0, token.end):
+            message = f'there is no `{name}`: for a field with a dash write data["{dashed.group()}"]'
+            raise WhereError(message, token.at + 1)
         raise WhereError(unknown_name(name, self._elements), token.at + 1)
 
     def _postfix(self, node: Node) -> Node:

@@ -1,4 +1,4 @@
-"""Timestamps and durations: sums, text both ways, parts."""
+"""Timestamps and durations: sums, text both ways, parts (docs/semantics.md, R13.19)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from triggerstream.core.ids import Json, JsonObject
 
 BUDGET: Final = 10_000
-"""Steps that an evaluation may take."""
+"""Steps that an evaluation may take (docs/semantics.md, R13.20)."""
 PIECE: Final = 100
 """Code points of a string that cost one step."""
 INT_LIMIT: Final = 2**63
