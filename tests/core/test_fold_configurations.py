@@ -14,7 +14,7 @@ from triggerstream.core.ids import JsonObject, TaskName
 
 def asks_for_touch(story: Story) -> bool:
     assert story.state is not None
-    return needs_touch(story.rules, story.state)
+    return needs_touch(story.rules, story.session, story.state)
 
 
 def test_new_leaf_is_seeded_with_what_the_session_has_seen() -> None:

@@ -353,15 +353,15 @@ def test_next_due_is_when_a_timer_event_decides_something(history: History) -> N
 def test_needs_touch_says_whether_a_touch_decides_something(history: History) -> None:
     world = play(history.rules, history.entries)
     for session, state in world.states.items():
-        asks = needs_touch(world.rules, state)
+        asks = needs_touch(world.rules, session, state)
         if state.config == world.rules.current.offset:
             assert not asks
             continue
         arrival_us = max(state.clock_us, world.rules.current.arrival_us)
         folded = step(world.rules, state, event_of(state, session, Touch(), arrival_us))
         assert isinstance(folded, Folded)
-        assert asks == bool(folded.decisions)
-        assert not needs_touch(world.rules, folded.state)
+        assert asks == bool(folded.decisions or folded.created)
+        assert not needs_touch(world.rules, session, folded.state)
 
 
 @given(histories(kinds=EVERYTHING, configs=configurations(bounds=TIGHT), max_size=60))

@@ -58,7 +58,9 @@ def test_configuration_finds_tasks_by_name_by_place_and_by_trigger() -> None:
     assert config.by_name == {"t": t, "u": u, "d": v}
     assert config.places == {"t": 0, "u": 1, "d": 2}
     users = {
-        str(trigger): [(use.task, *([slot.name for slot in slots] for slots in use[1:])) for use in uses]
+        str(trigger): [
+            (use.task, *([slot.name for slot in slots] for slots in (use.after, use.unless))) for use in uses
+        ]
         for trigger, uses in config.users.items()
     }
     assert users == {

@@ -705,8 +705,8 @@ def test_configuration_whose_hash_is_not_that_of_its_text_is_a_dead_letter() -> 
 def test_configuration_of_a_later_fold_stops_the_batch() -> None:
     log = Log({})
     log.fire("a")
-    log.add(configured({}, fold=2), session=None)
-    with pytest.raises(FoldVersionError, match="needs fold 2"):
+    log.add(configured({}, fold=3), session=None)
+    with pytest.raises(FoldVersionError, match="needs fold 3"):
         log.folded()
 
 

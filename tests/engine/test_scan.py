@@ -33,7 +33,7 @@ def test_a_session_that_a_configuration_decides_something_in_is_looked_at(histor
         world.take(entry)
         if not isinstance(entry, AppliedConfiguration):
             continue
-        asking = {name: one for name, one in world.states.items() if needs_touch(world.rules, one)}
+        asking = {name: one for name, one in world.states.items() if needs_touch(world.rules, name, one)}
         for since, touched in looks:
             changed = changed_tasks(world.rules, since=since)
             for name, one in asking.items():
@@ -81,7 +81,7 @@ def test_a_scan_finds_what_decoding_every_session_finds(history: History) -> Non
             oldest = min(oldest, one.config)
             due_us = next_due(rules, one)
             assert found.get(name, (None, one.config)) == (due_us, one.config)
-            if may_decide(one, changed) and needs_touch(rules, one):
+            if may_decide(one, changed) and needs_touch(rules, name, one):
                 touched.append(name.encode())
         assert scan.oldest == oldest
         assert [record.key for record in scan.take_touches()] == touched

@@ -20,6 +20,10 @@ CELERY_PREFIX: Final = "celery."
 """Celery's own tasks, such as ``celery.chord``, begin so. They can run any task: no command runs them."""
 
 
+MOST_CAUSES: Final = 100
+"""Events that a command names: a thousand of them would be 60 kB."""
+
+
 class Cause(Struct, frozen=True, kw_only=True):
     """An event that a command includes: its trigger, position in the partition, and id if it had one."""
 
@@ -32,7 +36,8 @@ class Command(Struct, frozen=True, kw_only=True):
     """Run ``run`` once for ``instance``.
 
     ``id`` is the same however often the command is handed over; ``attempt`` grows with each resend,
-    ``retries`` with each retry of the task. ``kwargs`` maps a trigger to its arguments. ``decided_us`` is the
+    ``retries`` with each retry of the task. ``kwargs`` maps a leaf to its arguments. ``cause_count`` is the
+    number of causes, if ``causes`` does not have them all. ``decided_us`` is the
     session's clock at the decision, ``decided_at`` the offset of the event in whose fold this record of the
     command was decided: a resend has its order's. ``expires_us`` is the time after the hand-over within which
     the executor may start it.
@@ -46,6 +51,7 @@ class Command(Struct, frozen=True, kw_only=True):
     kwargs: JsonObject
     config: ConfigHash
     causes: list[Cause]
+    cause_count: int | None = None
     decided_us: int
     decided_at: int | None = None
     attempt: int = 0

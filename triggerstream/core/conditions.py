@@ -131,9 +131,13 @@ class Slot:
     name: LeafName = field(init=False, repr=False, compare=False)
     matches_all: bool = field(init=False, repr=False, compare=False)
     """Every event of the trigger matches."""
+    identity: tuple[object, ...] = field(init=False, repr=False, compare=False)
+    """What decides which events match: trigger, ``where``, ``key`` and lists (R9.10)."""
 
     def __post_init__(self) -> None:
         leaf = self.leaf
+        lists = sorted(other.each.path for other in self.awaits_list if other.each is not None)
+        object.__setattr__(self, "identity", (leaf.trigger, leaf.where, leaf.key, leaf.each, tuple(lists)))
         object.__setattr__(self, "name", leaf.name)
         object.__setattr__(
             self, "matches_all", leaf.where is None and leaf.key is None and not self.awaits_list

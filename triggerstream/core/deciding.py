@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from copy import copy
 
-from triggerstream.core.commands import Cause, Command
+from triggerstream.core.commands import MOST_CAUSES, Cause, Command
 from triggerstream.core.draft import Draft
 from triggerstream.core.effects import (
     Reason,
 )
 from triggerstream.core.ids import (
     JsonObject,
+    LeafName,
     TaskName,
     instance_id,
 )
-from triggerstream.core.merge import deep_merge
 from triggerstream.core.meter import BoundError, Meter
-from triggerstream.core.slots import captured_refs
+from triggerstream.core.slots import captured_refs, is_satisfied, of_met_leaves
 from triggerstream.core.state import (
     Instance,
     Sent,
@@ -38,12 +38,7 @@ class Deciding(Draft):
         """Abandon, decide, or let wait (R4.8). ``instance`` is owned."""
         if task.unless is not None and self._blocked(task, instance):
             self._resolve(task.name, instance, Status.ABANDONED)
-        elif (
-            instance.status is Status.UNSTARTED
-            # Mostly a trigger is still missing, and comparing lengths is faster than a subset test.
-            and len(instance.captured) >= len(task.after.names)
-            and instance.captured.keys() >= task.after.names
-        ):
+        elif instance.status is Status.UNSTARTED and is_satisfied(task.after, instance.captured):
             self._decide(task, instance, self.state.clock_us)
 
     def _judge_all(self) -> None:
@@ -58,15 +53,15 @@ class Deciding(Draft):
         if instance.status is Status.DELAYED:
             self.state.timer_count -= 1
         before = 0 if self.meter is None else self.meter.sizes.instance(instance)
-        if instance.clone_of is None and len(instance.captured) > len(task.after.names):
-            # Leaves that only an earlier configuration had are not arguments of the current task.
-            instance.captured = {n: instance.captured[n] for n in task.after.slots if n in instance.captured}
+        is_list = task.after.is_plain and len(instance.captured) == len(task.after.names)
+        if instance.clone_of is None and not is_list:
+            instance.captured = of_met_leaves(task.after, instance.captured)
         instance.status = Status.SCHEDULED
         instance.decided_us = at_us
         instance.decided_at = self.offset
         instance.changed_us = at_us
         instance.reason = None
-        instance.sent = self._sent_by(task)
+        instance.sent = self._sent_by(task, instance)
         self._send(task.name, instance)
         if self.meter is not None:
             if fits:
@@ -108,6 +103,10 @@ class Deciding(Draft):
         if sent is None or instance.decided_us is None:
             return
         state = self.state
+        causes = [
+            Cause(trigger=name, offset=offset, id=state.arrival(name, offset).id)
+            for name, offset in dict.fromkeys(captured_refs(instance.captured))
+        ]
         self.decisions.append(
             Command(
                 id=self._command_id(task, instance.number),
@@ -115,12 +114,10 @@ class Deciding(Draft):
                 task=task,
                 instance=instance_id(task, instance.number),
                 run=sent.run,
-                kwargs=deep_merge(sent.params, state.stored_kwargs(instance)),
+                kwargs=state.kwargs(instance),
                 config=sent.config,
-                causes=[
-                    Cause(trigger=name, offset=offset, id=state.arrival(name, offset).id)
-                    for name, offset in captured_refs(instance.captured)
-                ],
+                causes=causes[:MOST_CAUSES],
+                cause_count=len(causes) if len(causes) > MOST_CAUSES else None,
                 decided_us=instance.decided_us,
                 decided_at=self.offset,
                 attempt=instance.attempt,
@@ -131,12 +128,24 @@ class Deciding(Draft):
             )
         )
 
-    def _sent_by(self, task: Task) -> Sent:
-        """Parts of the file that a decision keeps (R9.7)."""
+    def _sent_by(self, task: Task, instance: Instance) -> Sent:
+        """Parts of the file that a decision keeps (R5.8, R9.7)."""
+        params = task.with_params
+        per_element: list[LeafName] = []
+        per_member: list[LeafName] = []
+        if params and task.listed:
+            passed = instance.captured if instance.kwargs is None else instance.kwargs
+            lists = [leaf for leaf in task.listed if leaf.name in params]
+            absent = {str(leaf.name) for leaf in lists if leaf.name not in passed}
+            params = {name: under for name, under in params.items() if name not in absent}
+            per_element = [leaf.name for leaf in lists if leaf.name in passed]
+            per_member = [leaf.name for leaf in lists if leaf.name in passed and leaf.each is not None]
         return Sent(
             run=task.run,
             config=self.config.hash,
-            params=task.with_params,
+            params=params,
+            per_element=per_element,
+            per_member=per_member,
             queue=task.queue,
             expires_us=task.expires_us,
         )
@@ -175,6 +184,7 @@ class Deciding(Draft):
             kwargs=kwargs if kwargs is not None else origin.kwargs,
             retries=retries,
             clone_of=origin.number,
+            made_by=origin.made_by,
         )
 
     def _unfit(self, task: Task, origin: Instance, kwargs: JsonObject | None, *, retries: int) -> str | None:
@@ -189,7 +199,7 @@ class Deciding(Draft):
         clone = self._copy_of(origin, number=self.state.tasks[task.name].next, kwargs=kwargs, retries=retries)
         clone.decided_us = self.state.clock_us
         clone.decided_at = self.offset
-        clone.sent = self._sent_by(task)
+        clone.sent = self._sent_by(task, clone)
         self._send(task.name, clone)
         too_long = meter.too_long(self.decisions.pop(), bounds)
         if too_long is not None:

@@ -30,7 +30,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import Follows
 from triggerstream.core.sizes import Sizes, captured_by_resolved_alone
-from triggerstream.core.slots import captured_refs
+from triggerstream.core.slots import captured_refs, is_satisfied
 from triggerstream.core.state import (
     WAITING,
     Arrival,
@@ -190,7 +190,7 @@ class Draft:
         return parts[0], instance
 
     def _blocked(self, task: Task, instance: Instance) -> bool:
-        return task.unless is not None and instance.noted.keys() >= task.unless.names
+        return task.unless is not None and is_satisfied(task.unless, instance.noted)
 
     def _command_id(self, task: TaskName, number: int) -> CommandId:
         generation = self.state.instances_generation
@@ -253,6 +253,7 @@ class Draft:
         state.kept = {}
         state.open_count = state.timer_count = 0
         state.latest_captured = frozenset()
+        state.remembered = {}
         self._owned.clear()
 
     # ---- events that instances captured ------------------------------------------------------
@@ -273,7 +274,6 @@ class Draft:
             earlier = state.kept.get(trigger, {})
             state.collect_at = max(_COLLECTED, 2 * len(earlier))
         state.kept = {**state.kept, trigger: {**earlier, arrival.offset: arrival}}
-        state.latest_captured -= {trigger}
 
 
 def other_generation(generation: int, given_for: int | None) -> Refused:

@@ -9,15 +9,14 @@ The rules are in ``docs/semantics.md``: ``R4.7`` is rule 7 of its section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import assert_never
 
 from msgspec.structs import replace
 
 from triggerstream.core.commands import Revoke
-from triggerstream.core.conditions import Condition, Slot
-from triggerstream.core.deciding import NO_ROOM, Deciding
+from triggerstream.core.conditions import Slot
+from triggerstream.core.deciding import NO_ROOM
 from triggerstream.core.draft import bound_text, other_generation
 from triggerstream.core.effects import (
     APPLIED,
@@ -52,7 +51,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.held import Holding
+from triggerstream.core.held import Holding, Ref
 from triggerstream.core.ids import (
     DIGEST_BYTES,
     CommandId,
@@ -65,6 +64,7 @@ from triggerstream.core.ids import (
     instance_id,
 )
 from triggerstream.core.meter import BoundError
+from triggerstream.core.offering import Offering
 from triggerstream.core.orders import applicable_statuses
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import SHORT_TEXT, Sizes, cut_text
@@ -80,7 +80,7 @@ from triggerstream.core.state import (
     StoredEffect,
     TaskRecord,
 )
-from triggerstream.core.tasks import Rules, Task, Use, Version
+from triggerstream.core.tasks import Rules, Task, UnlessFrom, Use, Version
 
 
 def step(
@@ -139,15 +139,18 @@ def next_due(rules: Rules, state: SessionState) -> int | None:
     return None if due is None else due[0]
 
 
-def needs_touch(rules: Rules, state: SessionState) -> bool:
-    """True if a configuration would decide something without a further event (R11.8).
+def needs_touch(rules: Rules, session: SessionId, state: SessionState) -> bool:
+    """True if a configuration would decide something or make an instance without a further event (R11.8).
 
     Such a configuration was not met by the session yet, or its waiting instances were not judged under it.
     """
-    if (state.config >= rules.current.offset and not state.unjudged) or not state.open_count:
+    if state.config >= rules.current.offset and not state.unjudged:
+        return False
+    missed = rules.missed(state.config)
+    if not state.open_count and not any(version.config.for_existing for version in missed):
         return False
     event = Event(
-        session=SessionId(""),
+        session=session,
         offset=max(state.offset, rules.current.offset) + 1,
         arrival_us=state.clock_us,
         time_us=state.clock_us,
@@ -155,10 +158,10 @@ def needs_touch(rules: Rules, state: SessionState) -> bool:
         body=Touch(),
     )
     folded = step(rules, state, event)
-    return isinstance(folded, Folded) and bool(folded.decisions)
+    return isinstance(folded, Folded) and bool(folded.decisions or folded.created)
 
 
-class _Fold(Deciding):
+class _Fold(Offering):
     """Folds one event into a draft, by the rules of ``docs/semantics.md``."""
 
     __slots__ = ()
@@ -311,17 +314,21 @@ class _Fold(Deciding):
         state = self.state
         if state.closed:
             self._start_generation()
-        latest = state.seen.get(name)
-        if latest is not None:
+        previous = state.seen.get(name)
+        if previous is not None:
             if name in state.latest_captured:
-                self._keep(name, latest)
+                self._keep(name, previous)
+                state.latest_captured -= {name}
         elif len(state.seen) >= self.config.bounds.trigger_names and name not in self.config.users:
             self._check_strangers()
         state.seen[name] = arrival
         if self.meter is not None:
             self.meter.firing = True
         for use in self.config.users.get(name, ()):
-            self._offer(use, arrival)
+            if use.is_plain:
+                self._offer_plain(use, name, arrival.offset)
+            else:
+                self._offer(use, arrival, previous)
         if self.meter is not None:
             self.meter.firing = False
 
@@ -331,16 +338,51 @@ class _Fold(Deciding):
         if sum(name not in users for name in self.state.seen) >= limit:
             raise BoundError(bound_text("triggerNames", limit, "distinct triggers that no task uses"))
 
-    def _offer(self, use: Use, arrival: Arrival) -> None:
-        """Offer a trigger to one task that uses it, and make an instance if one is due (R4.5, R4.6)."""
+    def _offer_plain(self, use: Use, trigger: TriggerName, offset: int) -> None:
+        """The same as ``_offer`` where leaves take the first event of the trigger, whatever it is."""
         task = use.task
         record = self._own(task.name)
         accepted = False
         changed: list[Instance] = []
         for instance in record.open.values():
             unstarted = instance.status is Status.UNSTARTED
-            captured = self._take(use.after, instance, arrival) if unstarted else None
-            noted = self._note(use.unless, instance, arrival) if use.unless else None
+            captured = _first(use.after, instance.captured, offset) if unstarted else None
+            noted = _first(use.unless, instance.noted, offset) if use.unless else None
+            if captured is None and noted is None:
+                continue
+            instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
+            record.open[instance.number] = instance
+            instance.changed_us = self.state.clock_us
+            if captured is not None:
+                instance.captured = captured
+                self._mark_captured(trigger)
+            if noted is not None:
+                instance.noted = noted
+            accepted = accepted or unstarted
+            if instance.status in WAITING:
+                changed.append(instance)
+        is_every = task.every is not None and any(slot.name == task.every for slot in use.after)
+        if record.next == 0 or (is_every and not accepted) or _begins_again(task, record):
+            changed.append(self._create(task, record, made_by=offset))
+        self.taken += len(changed)
+        for instance in changed:
+            self._judge(task, instance)
+
+    def _offer(self, use: Use, arrival: Arrival, previous: Arrival | None) -> None:
+        """Offer a trigger to one task that uses it, and make an instance if one is due (R4.5, R4.6)."""
+        task = use.task
+        after, unless = self._matching(use.after, arrival), self._matching(use.unless, arrival)
+        if task.every is not None:
+            self._remember(use, previous, after, unless)
+        if not after and not unless:
+            return
+        record = self._own(task.name)
+        accepted = False
+        changed: list[Instance] = []
+        for instance in record.open.values():
+            unstarted = instance.status is Status.UNSTARTED
+            captured = self._capture(task, instance, after) if unstarted and after else None
+            noted = self._note(task, instance, unless) if unless else None
             if captured is None and noted is None:
                 continue
             instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
@@ -353,49 +395,32 @@ class _Fold(Deciding):
             accepted = accepted or unstarted
             if instance.status in WAITING:
                 changed.append(instance)
-        is_every = task.every is not None and any(slot.name == task.every for slot in use.after)
-        if record.next == 0 or (is_every and not accepted) or _begins_again(task, record):
-            changed.append(self._create(task, record))
-        self.taken += len(changed)
+            self.taken += sum(1 + len(one.lists) for one in (*after, *unless))
+        makes = bool(after) or task.unless_from is UnlessFrom.SESSION
+        again = not accepted and any(one.slot.name == task.every for one in after)
+        if again or (makes and (record.next == 0 or _begins_again(task, record))):
+            changed.append(self._create(task, record, made_by=arrival.offset))
+            self.taken += sum(1 + len(one.lists) for one in after)
         for instance in changed:
             self._judge(task, instance)
 
-    def _take(
-        self, slots: tuple[Slot, ...], instance: Instance, arrival: Arrival
-    ) -> dict[LeafName, Holding] | None:
-        """What an instance captures with an event; None if no leaf takes it."""
-        captured = None
-        for slot in slots:
-            if slot.name not in instance.captured:
-                captured = {**(captured or instance.captured), slot.name: hold_one(slot.leaf, arrival.offset)}
-                self._mark_captured(slot.leaf.trigger)
-        return captured
-
-    def _note(
-        self, slots: tuple[Slot, ...], instance: Instance, arrival: Arrival
-    ) -> dict[LeafName, Holding] | None:
-        """What an instance has noted for ``unless`` with an event; None if no leaf notes it."""
-        noted = None
-        for slot in slots:
-            if slot.name not in instance.noted:
-                noted = {**(noted or instance.noted), slot.name: hold_one(slot.leaf, arrival.offset)}
-        return noted
-
-    def _create(self, task: Task, record: TaskRecord) -> Instance:
-        """A new instance, with the latest event of each trigger of the task that the session saw (R4.7)."""
+    def _create(self, task: Task, record: TaskRecord, *, made_by: Ref) -> Instance:
+        """A new instance that holds what the leaves of its task remember (R4.7, R4.11)."""
         state = self.state
         full = self._full(1)
         if full is not None:
             raise BoundError(full)
+        from_session = task.unless is not None and task.unless_from is UnlessFrom.SESSION
         instance = Instance(
             number=record.next,
             status=Status.UNSTARTED,
             created_us=state.clock_us,
             changed_us=state.clock_us,
-            captured=self._latest(task.after, {}),
-            noted={} if task.unless is None else self._latest(task.unless, {}),
+            captured=self._seeds(task, task.after, unless=False),
+            noted=self._seeds(task, task.unless, unless=True) if from_session and task.unless else {},
+            made_by=made_by if self.config.uses_language else None,
         )
-        for trigger in task.needs:
+        for trigger in task.after.by_trigger:
             if trigger in state.seen:
                 self._mark_captured(trigger)
         record.next += 1
@@ -404,15 +429,6 @@ class _Fold(Deciding):
         state.open_count += 1
         self.created += 1
         return instance
-
-    def _latest(self, condition: Condition, held: Mapping[LeafName, Holding]) -> dict[LeafName, Holding]:
-        """The latest events of leaves that hold nothing."""
-        seen = self.state.seen
-        return {
-            name: hold_one(slot.leaf, seen[slot.leaf.trigger].offset)
-            for name, slot in condition.slots.items()
-            if name not in held and slot.leaf.trigger in seen
-        }
 
     # ---- outcomes -----------------------------------------------------------------------------
 
@@ -704,6 +720,8 @@ class _Fold(Deciding):
         state.closed = True
         for trigger in state.latest_captured:
             self._keep(trigger, state.seen[trigger])
+        state.latest_captured = frozenset()
+        state.remembered = {}
         state.seen = {}
         return _applied("session closed", note)
 
@@ -732,7 +750,7 @@ class _Fold(Deciding):
 
         A task that is new has no instance until a trigger that it uses arrives (R9.8).
         """
-        state = self.state
+        state, before = self.state, self.config
         seeded: list[tuple[TaskRecord, Instance]] = []
         self.config = config = applied.config
         state.config = applied.offset
@@ -741,6 +759,8 @@ class _Fold(Deciding):
         state.clock_us = max(state.clock_us, applied.arrival_us)
         if not state.closed:
             state.unjudged = True
+        if state.remembered:
+            self._forget_changed_leaves(before)
         for name in list(state.tasks):
             task = config.by_name.get(name)
             if task is None:
@@ -750,12 +770,42 @@ class _Fold(Deciding):
                     record.removed = instance.number == record.next - 1
                     self._resolve(name, instance, Status.CANCELLED)
             elif not state.closed:
-                found = list(self._seeded(task))
+                found = list(self._changed_instances(before.by_name.get(name), task))
                 if found:
                     record = self._own(name)
                     seeded += [(record, instance) for instance in found]
         if seeded:
             self._seed(seeded)
+        for task in config.for_existing:
+            self._begin_in_existing(task, applied.offset)
+
+    def _begin_in_existing(self, task: Task, offset: int) -> None:
+        """Make the first instance of a task in a session that it applies to (R9.12)."""
+        state = self.state
+        known = state.tasks.get(task.name)
+        if state.closed or (known is not None and known.next):
+            return
+        if all(self._recalled(task, slot, unless=False) is None for slot in task.after.slots.values()):
+            return
+        full = self._full(1)
+        if full is not None:
+            self._prevent(f"the configuration at offset {offset} makes no instance of {task.name}: {full}")
+            return
+        record = self._own(task.name)
+        instance = self._create(task, record, made_by=offset)
+        meter = self.meter
+        if meter is None:
+            return
+        grown = meter.sizes.instance(instance)
+        if not meter.takes(state, grown, self.config.bounds.state_bytes):
+            del record.open[instance.number]
+            record.next -= 1
+            state.open_count -= 1
+            self.created -= 1
+            if known is None:
+                del state.tasks[task.name]
+                self._owned.discard(task.name)
+            self._prevent(f"the configuration at offset {offset} makes no instance of {task.name}: {NO_ROOM}")
 
     def _seed(self, seeded: list[tuple[TaskRecord, Instance]]) -> None:
         """Replace instances by their seeded versions; replace none of them if there is no room (R10.6)."""
@@ -772,22 +822,6 @@ class _Fold(Deciding):
                 record.open[instance.number] = instance
             self._prevent(f"the configuration at offset {self.state.config} seeds nothing: {NO_ROOM}")
 
-    def _seeded(self, task: Task) -> Iterator[Instance]:
-        """Open instances, seeded with triggers that the session saw and they do not have (R9.5)."""
-        record = self.state.tasks[task.name]
-        for instance in record.open.values():
-            captured: dict[LeafName, Holding] = {}
-            if instance.status is Status.UNSTARTED:
-                captured = self._latest(task.after, instance.captured)
-            noted = {} if task.unless is None else self._latest(task.unless, instance.noted)
-            if captured or noted:
-                seeded = copy(instance)
-                seeded.captured = {**instance.captured, **captured}
-                seeded.noted = {**instance.noted, **noted}
-                for name in captured:
-                    self._mark_captured(task.after.slots[name].leaf.trigger)
-                yield seeded
-
 
 def _settled_by(body: Body) -> tuple[CommandId, ...]:
     """The command that an outcome settles (R6.1); none for any other event."""
@@ -800,6 +834,17 @@ def _settled_by(body: Body) -> tuple[CommandId, ...]:
             return ()
         case _ as never:
             assert_never(never)
+
+
+def _first(
+    slots: tuple[Slot, ...], held: dict[LeafName, Holding], offset: Ref
+) -> dict[LeafName, Holding] | None:
+    """``held`` with an event for each leaf that holds none; None if each leaf holds one."""
+    now = None
+    for slot in slots:
+        if slot.name not in held:
+            now = {**(now or held), slot.name: hold_one(slot.leaf, offset)}
+    return now
 
 
 def _position(digests: bytes, digest: bytes) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triggerstream.core.ids import JsonObject
+from triggerstream.core.ids import Json, JsonObject
 
 
 def deep_merge(under: JsonObject, over: JsonObject) -> JsonObject:
@@ -20,3 +20,16 @@ def deep_merge(under: JsonObject, over: JsonObject) -> JsonObject:
         else:
             merged[key] = value
     return merged
+
+
+def merge_under_each(under: Json, over: Json, *, members: bool) -> Json:
+    """Merge ``under`` beneath each element of a list; with ``members`` also beneath those of an object."""
+    if isinstance(over, list):
+        return [_merge_value(under, one) for one in over]
+    if members and isinstance(over, dict):
+        return {key: _merge_value(under, one) for key, one in over.items()}
+    return over
+
+
+def _merge_value(under: Json, over: Json) -> Json:
+    return deep_merge(under, over) if isinstance(under, dict) and isinstance(over, dict) else over

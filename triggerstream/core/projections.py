@@ -38,7 +38,6 @@ from triggerstream.core.ids import (
     command_id,
     instance_id,
 )
-from triggerstream.core.merge import deep_merge
 from triggerstream.core.sentences import status_sentence
 from triggerstream.core.similar_names import nearest
 from triggerstream.core.slots import captured_refs, refs
@@ -334,7 +333,7 @@ def _instance(
         shown,
         command=_command(rules, session, state, name, instance),
         run=instance.sent.run,
-        kwargs=deep_merge(instance.sent.params, state.stored_kwargs(instance)),
+        kwargs=state.kwargs(instance),
         config=instance.sent.config,
         attempt=instance.attempt,
         retries=instance.retries,

@@ -1,21 +1,343 @@
-"""Rules of a leaf: which events it takes, when it is met, what it brings (docs/semantics.md, section 13).
+"""Rules of a leaf: which events match it, which it takes, when it is met, what it brings.
 
-Pure functions over values. They change no status and decide nothing: :mod:`triggerstream.core.fold` does.
+Pure functions over values (docs/semantics.md, R3.6 to R3.11). They change no status and decide nothing:
+:mod:`triggerstream.core.fold` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import assert_never
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, assert_never
 
-from triggerstream.core.conditions import Leaf
-from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Ref, Several
+from msgspec.structs import replace
+
+from triggerstream.core import conditions
+from triggerstream.core.conditions import Condition, Leaf, Path, Slot, Takes
+from triggerstream.core.held import Held, Holding, InSequence, Keyed, Members, One, Ref, Several
 from triggerstream.core.ids import Json, JsonObject, LeafName, TriggerName
 
+MOST_KEYS: Final = 1_000
+"""Keys that a leaf with ``each`` holds, and elements of a list."""
+MOST_IN_SEQUENCE: Final = 100
+"""Events held for a leaf of a sequence."""
 
-def hold_one(leaf: Leaf, ref: Ref) -> Holding:
+
+class Match(NamedTuple):
+    """An event that matches a leaf. ``lists`` has the keys for each leaf of ``slot.awaits_list``.
+
+    ``time_us`` is None where the event is known by its ref alone.
+    """
+
+    slot: Slot
+    ref: Ref
+    time_us: int | None = None
+    key: str = ""
+    lists: tuple[tuple[str, ...], ...] = ()
+
+
+# ---- which events match -------------------------------------------------------------------------
+
+
+def match(
+    slot: Slot, ref: Ref, data: JsonObject, *, time_us: int, session: str, event_id: str | None
+) -> Match | None:
+    """The match of an event of the leaf's trigger; None if it does not match (R3.7)."""
+    leaf = slot.leaf
+    if leaf.where is not None and not leaf.where.matches(data, time_us, session, event_id):
+        return None
+    key = None if leaf.key is None else key_text(value_at(data, leaf.key))
+    if leaf.key is not None and key is None:
+        return None
+    lists = []
+    for other in slot.awaits_list:
+        keys = None if other.each is None else _keys_of(value_at(data, other.each.path))
+        if keys is None:
+            return None
+        lists.append(keys)
+    return Match(slot, ref, time_us, key or "", tuple(lists))
+
+
+def value_at(data: JsonObject, path: Path) -> Json:
+    """The value at a path; None if there is none."""
+    value: Json = data
+    for step in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(step)
+    return value
+
+
+def key_text(value: Json) -> str | None:
+    """A string or an integer as a key; None for any other value."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def _keys_of(value: Json) -> tuple[str, ...] | None:
+    """The elements of a usable list as keys, each once; None if the list is not usable."""
+    if not isinstance(value, list) or len(value) > MOST_KEYS:
+        return None
+    keys: dict[str, None] = {}
+    for element in value:
+        key = key_text(element)
+        if key is None:
+            return None
+        keys[key] = None
+    return tuple(keys)
+
+
+# ---- which events a leaf takes ------------------------------------------------------------------
+
+
+def take(
+    condition: Condition,
+    held: Mapping[LeafName, Holding],
+    matches: Sequence[Match],
+    *,
+    timed: bool = False,
+) -> dict[LeafName, Holding] | None:
+    """What the leaves hold after they were offered an event; None if no leaf took it (R3.8).
+
+    ``timed``: event times are stored with the refs, because the events themselves are not kept.
+    """
+    now: dict[LeafName, Holding] | None = None
+    for one in matches:
+        slot = one.slot
+        taken = _taken(one, (now or held).get(slot.name), timed=timed)
+        if taken is None:
+            continue
+        now = {**(now or held), slot.name: taken}
+        for other, keys in zip(slot.awaits_list, one.lists, strict=False):
+            now[other.name] = with_list(other, now.get(other.name), keys)
+        if slot.takes in {Takes.SEQUENCE_START, Takes.SEQUENCE}:
+            now = _unless_undone(condition, held, meet_sequences(condition, now), slot.name)
+    return now
+
+
+def _taken(one: Match, held: Holding | None, *, timed: bool) -> Holding | None:
+    """What a leaf holds after it took an event; None if it does not take it."""
+    slot = one.slot
+    leaf = slot.leaf
+    match slot.takes:
+        case Takes.FIRST:
+            return hold_one(leaf, one.ref, one.time_us if timed else None) if held is None else None
+        case Takes.COUNT:
+            at, times = _events(held)
+            if len(at) >= (leaf.count or 1):
+                return None
+            return Several(
+                of=leaf.trigger, at=[*at, one.ref], times=[*times, one.time_us or 0] if timed else None
+            )
+        case Takes.KEYS:
+            by = held.by if isinstance(held, Keyed) else {}
+            if one.key in by or len(by) >= (leaf.count or 1):
+                return None
+            return Keyed(of=leaf.trigger, by={**by, one.key: one.ref})
+        case Takes.MEMBERS:
+            return _member_taken(one, held)
+        case Takes.SEQUENCE_START | Takes.SEQUENCE:
+            at, times = _events(held)
+            return _within_bound(slot, [*at, one.ref], [*times, one.time_us or 0], held)
+        case _ as never:
+            assert_never(never)
+
+
+def _member_taken(one: Match, held: Holding | None) -> Holding | None:
+    known = held if isinstance(held, Members) else Members(of=one.slot.leaf.trigger, by={})
+    if known.left is None:
+        if one.key in known.by or len(known.by) >= MOST_KEYS:
+            return None
+        return Members(of=known.of, by={**known.by, one.key: one.ref})
+    if known.by.get(one.key, one.ref) is not None:
+        return None  # the list has no such key, or it was taken
+    return Members(of=known.of, by={**known.by, one.key: one.ref}, left=known.left - 1)
+
+
+def is_full(one: Match, held: Mapping[LeafName, Holding]) -> bool:
+    """True if a leaf did not take an event because it holds as many keys as it may."""
+    known = held.get(one.slot.name)
+    return (
+        isinstance(known, Members)
+        and known.left is None
+        and len(known.by) >= MOST_KEYS
+        and one.key not in known.by
+    )
+
+
+def with_list(leaf: Leaf, held: Holding | None, keys: Sequence[str]) -> Members:
+    """What a leaf with ``each`` holds after its list has arrived: other keys are dropped."""
+    known = held.by if isinstance(held, Members) else {}
+    by = {key: known.get(key) for key in keys}
+    return Members(of=leaf.trigger, by=by, left=sum(ref is None for ref in by.values()))
+
+
+def without_list(held: Members) -> Members:
+    """What a leaf with ``each`` holds after its list was withdrawn."""
+    return Members(of=held.of, by={key: ref for key, ref in held.by.items() if ref is not None})
+
+
+def list_of(held: Holding | None) -> tuple[str, ...] | None:
+    """The keys of the list that has arrived for a leaf with ``each``; None before."""
+    return tuple(held.by) if isinstance(held, Members) and held.left is not None else None
+
+
+def hold_one(leaf: Leaf, ref: Ref, time_us: int | None = None) -> Holding:
     """What a plain leaf holds that took one event."""
-    return ref if str(leaf.name) == leaf.trigger else One(of=leaf.trigger, ref=ref)
+    if time_us is None and str(leaf.name) == leaf.trigger:
+        return ref
+    return One(of=leaf.trigger, ref=ref, time=time_us)
+
+
+def _events(held: Holding | None) -> tuple[list[Ref], list[int]]:
+    """The refs and event times of a leaf without ``key``; a time that is not known is 0."""
+    match held:
+        case None | Keyed() | Members():
+            return [], []
+        case int():
+            return [held], [0]
+        case One():
+            return [held.ref], [held.time or 0]
+        case Several():
+            return held.at, held.times or [0] * len(held.at)
+        case InSequence():
+            return held.at, held.times
+        case _ as never:
+            assert_never(never)
+
+
+# ---- sequences ----------------------------------------------------------------------------------
+
+
+def _within_bound(slot: Slot, at: list[Ref], times: list[int], held: Holding | None) -> InSequence:
+    """Events of a leaf of a sequence. Beyond the bound, one is dropped by event time (R3.11)."""
+    if len(at) > MOST_IN_SEQUENCE:
+        order = sorted(zip(times, at, strict=True))
+        drop = at.index(order[-1 if slot.takes is Takes.SEQUENCE_START else 0][1])
+        at, times = at[:drop] + at[drop + 1 :], times[:drop] + times[drop + 1 :]
+    met = held.met if isinstance(held, InSequence) else None
+    return InSequence(of=slot.leaf.trigger, at=at, times=times, met=met)
+
+
+def meet_sequences(condition: Condition, held: dict[LeafName, Holding]) -> dict[LeafName, Holding]:
+    """What leaves hold, with the events that meet the leaves of sequences worked out (R3.10)."""
+    now = held
+    for sequence in condition.sequences:
+        last: tuple[int, int] | None = None
+        is_open = True
+        for leaf in sequence.leaves:
+            known = now.get(leaf.name)
+            if not isinstance(known, InSequence):
+                is_open = False
+                continue
+            met = None
+            if is_open:
+                order = sorted(zip(known.times, known.at, strict=True))
+                later = order if last is None else [one for one in order if one > last]
+                chosen = later[: leaf.count or 1]
+                if len(chosen) == (leaf.count or 1):
+                    last = chosen[-1]
+                    met = chosen[0][1] if leaf.count is None else sorted(ref for _, ref in chosen)
+            is_open = met is not None
+            if met != known.met:
+                now = {**now, leaf.name: replace(known, met=met)}
+    return now
+
+
+def _unless_undone(
+    condition: Condition,
+    before: Mapping[LeafName, Holding],
+    now: dict[LeafName, Holding],
+    name: LeafName,
+) -> dict[LeafName, Holding]:
+    """``now``, or the leaf as it was where an event dropped for the bound would undo its sequence (R3.11)."""
+    for sequence in condition.sequences:
+        names = [leaf.name for leaf in sequence.leaves]
+        if name in names and _all_met(names, before) and not _all_met(names, now):
+            return {**now, **{one: before[one] for one in names}}
+    return now
+
+
+def _all_met(names: Sequence[LeafName], held: Mapping[LeafName, Holding]) -> bool:
+    return all(isinstance(one := held.get(name), InSequence) and one.met is not None for name in names)
+
+
+# ---- when a leaf is met, and what it brings -----------------------------------------------------
+
+
+def is_met(slot: Slot, held: Holding | None) -> bool:
+    """True if a leaf that holds this is met."""
+    match slot.takes:
+        case Takes.FIRST:
+            return held is not None
+        case Takes.COUNT:
+            return len(_events(held)[0]) >= (slot.leaf.count or 1)
+        case Takes.KEYS:
+            return isinstance(held, Keyed) and len(held.by) >= (slot.leaf.count or 1)
+        case Takes.MEMBERS:
+            return isinstance(held, Members) and held.left == 0
+        case Takes.SEQUENCE_START | Takes.SEQUENCE:
+            return isinstance(held, InSequence) and held.met is not None
+        case _ as never:
+            assert_never(never)
+
+
+def met_leaves(condition: Condition, held: Mapping[LeafName, Holding]) -> set[LeafName]:
+    """The leaves of a condition that are met."""
+    return {name for name, slot in condition.slots.items() if is_met(slot, held.get(name))}
+
+
+def is_satisfied(condition: Condition, held: Mapping[LeafName, Holding]) -> bool:
+    """True if a condition is satisfied by what its leaves hold (R3.9)."""
+    if condition.is_plain:
+        # Mostly a leaf is still missing, and comparing lengths is faster than a subset test.
+        return len(held) >= len(condition.names) and held.keys() >= condition.names
+    return conditions.is_satisfied(condition.root, met_leaves(condition, held))
+
+
+def of_met_leaves(condition: Condition, held: Mapping[LeafName, Holding]) -> dict[LeafName, Holding]:
+    """The events that the met leaves of a condition bring, in a form that needs no file to be read (R5.7)."""
+    met: dict[LeafName, Holding] = {}
+    for name, slot in condition.slots.items():
+        holding = held.get(name)
+        if holding is None or not is_met(slot, holding):
+            continue
+        if isinstance(holding, InSequence) and holding.met is not None:
+            holding = (
+                Several(of=holding.of, at=holding.met)
+                if isinstance(holding.met, list)
+                else hold_one(slot.leaf, holding.met)
+            )
+        met[name] = holding
+    return met
+
+
+def brought(name: LeafName, held: Holding, data_of: Callable[[TriggerName, Ref], JsonObject]) -> Json:
+    """The argument that a leaf passes with what it holds, complete or not (R5.3)."""
+    match held:
+        case int():
+            return data_of(TriggerName(name), held)
+        case One():
+            return data_of(held.of, held.ref)
+        case Several():
+            return [data_of(held.of, ref) for ref in held.at]
+        case Keyed():
+            return [data_of(held.of, ref) for ref in held.by.values()]
+        case Members():
+            return {key: data_of(held.of, ref) for key, ref in held.by.items() if ref is not None}
+        case InSequence(met=list() as met):
+            return [data_of(held.of, ref) for ref in met]
+        case InSequence(met=int() as met):
+            return data_of(held.of, met)
+        case InSequence():
+            return None
+        case _ as never:
+            assert_never(never)
+
+
+# ---- the events behind it -----------------------------------------------------------------------
 
 
 def refs(name: LeafName, held: Holding) -> Iterator[tuple[TriggerName, Ref]]:
@@ -40,7 +362,7 @@ def refs(name: LeafName, held: Holding) -> Iterator[tuple[TriggerName, Ref]]:
 
 
 def captured_refs(captured: Mapping[LeafName, Holding]) -> Iterator[tuple[TriggerName, Ref]]:
-    """The events that an instance has captured. An event that two leaves hold comes twice."""
+    """The events that the leaves of an instance hold. An event that two leaves hold comes twice."""
     for name, held in captured.items():
         if type(held) is int:
             yield TriggerName(name), held
@@ -48,24 +370,9 @@ def captured_refs(captured: Mapping[LeafName, Holding]) -> Iterator[tuple[Trigge
             yield from refs(name, held)
 
 
-def brought(name: LeafName, held: Holding, data_of: Callable[[TriggerName, Ref], JsonObject]) -> Json:
-    """The argument that a leaf passes with what it holds, complete or not (R5.3)."""
-    match held:
-        case int():
-            return data_of(TriggerName(name), held)
-        case One():
-            return data_of(held.of, held.ref)
-        case Several():
-            return [data_of(held.of, ref) for ref in held.at]
-        case Keyed():
-            return [data_of(held.of, ref) for ref in held.by.values()]
-        case Members():
-            return {key: data_of(held.of, ref) for key, ref in held.by.items() if ref is not None}
-        case InSequence(met=list() as met):
-            return [data_of(held.of, ref) for ref in met]
-        case InSequence(met=int() as met):
-            return data_of(held.of, met)
-        case InSequence():
-            return None
-        case _ as never:
-            assert_never(never)
+def in_sequence(slot: Slot, held: Held | Ref) -> Holding:
+    """What a leaf of ``unless`` noted, as its present place holds it: no leaf takes more or less by it."""
+    if slot.takes not in {Takes.SEQUENCE_START, Takes.SEQUENCE} or isinstance(held, InSequence):
+        return held
+    at, times = _events(held)
+    return InSequence(of=slot.leaf.trigger, at=at, times=times)

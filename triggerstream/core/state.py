@@ -16,8 +16,9 @@ from typing import Annotated, TypeAlias, assert_never
 from msgspec import Meta, Struct
 
 from triggerstream.core.effects import Reason, Why
-from triggerstream.core.held import EventTime, Holding, Ref
+from triggerstream.core.held import EventTime, Holding, InSequence, Ref, Remembered
 from triggerstream.core.ids import ConfigHash, Json, JsonObject, LeafName, TaskName, TriggerName
+from triggerstream.core.merge import deep_merge, merge_under_each
 from triggerstream.core.slots import brought, captured_refs
 
 
@@ -105,12 +106,21 @@ class Arrival(Struct, omit_defaults=True, kw_only=True, rename={"time_us": "time
     source: str | None = None
 
 
-class Sent(Struct, omit_defaults=True, kw_only=True, rename={"expires_us": "expires"}):
+class Sent(
+    Struct,
+    omit_defaults=True,
+    kw_only=True,
+    rename={"expires_us": "expires", "per_element": "perElement", "per_member": "perMember"},
+):
     """The parts of an instance's command, so that a resend is the same whatever changed since."""
 
     run: Text
     config: Annotated[ConfigHash, Meta(min_length=1)]
     params: JsonObject = {}
+    per_element: list[LeafName] = []
+    """The leaves whose ``params`` are merged under each element of their list."""
+    per_member: list[LeafName] = []
+    """The leaves whose ``params`` are merged under each member of their object."""
     queue: str | None = None
     expires_us: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
 
@@ -129,6 +139,7 @@ class Instance(
         "decided_at": "decidedAt",
         "started_us": "started",
         "ended_us": "ended",
+        "made_by": "madeBy",
     },
 ):
     """One execution record of a task in a session.
@@ -137,7 +148,9 @@ class Instance(
     ``kwargs`` replaces the captured data if an operator or the task gave it. ``waits_from_us`` is the start
     instant of the wait of a delayed instance; the wait is ``waits_us`` where the task named it, else derived
     from the configuration. ``decided_at`` is the offset of the event in whose fold the command was decided.
-    ``reason`` is the engine's, ``note`` an operator's, with the name.
+    ``reason`` is the engine's, ``note`` an operator's, with the name. ``made_by`` is the offset of the event
+    or configuration that made it, or its first origin; an instance that a file of lists of triggers made has
+    none.
     """
 
     number: Count
@@ -162,6 +175,7 @@ class Instance(
     result: Json = None
     error: str | None = None
     metadata: JsonObject | None = None
+    made_by: Ref | None = None
 
 
 class TaskRecord(Struct, kw_only=True):
@@ -194,6 +208,7 @@ class SessionState(Struct, kw_only=True):
     since the waiting instances were judged. ``refused`` counts the events that applied to nothing. ``seen``
     holds each trigger's latest event, ``kept`` the earlier ones that an instance captured. ``kept`` may hold
     further events, which are dropped when the state is stored (:meth:`needed_events`).
+    ``remembered`` holds the latest matches of leaves that are not in ``seen``.
     """
 
     generation: int = 0
@@ -206,6 +221,7 @@ class SessionState(Struct, kw_only=True):
     seen: dict[TriggerName, Arrival] = {}
     kept: dict[TriggerName, dict[Ref, Arrival]] = {}
     tasks: dict[TaskName, TaskRecord] = {}
+    remembered: dict[TaskName, Remembered] = {}
     digests: dict[TriggerName, bytes] = {}
     positions: list[TimelineEntry] = []
     open_count: int = 0
@@ -227,11 +243,11 @@ class SessionState(Struct, kw_only=True):
         return not (self.seen or self.tasks)
 
     def needed_events(self) -> dict[TriggerName, dict[Ref, Arrival]]:
-        """The events of ``kept`` that an instance has captured (R10.9)."""
+        """The events of ``kept`` that an instance has captured or a leaf of ``after`` remembers (R10.9)."""
         if not self.kept:
             return {}
         needed: dict[TriggerName, dict[Ref, Arrival]] = {}
-        for name, ref in self._captured_events():
+        for name, ref in self._referenced():
             arrivals = self.kept.get(name)
             if arrivals is not None and ref in arrivals:
                 needed.setdefault(name, {})[ref] = arrivals[ref]
@@ -247,6 +263,11 @@ class SessionState(Struct, kw_only=True):
             name for name, ref, arrival in latest if arrival is not None and arrival.offset == ref
         )
         return state
+
+    def _referenced(self) -> Iterator[tuple[TriggerName, Ref]]:
+        yield from self._captured_events()
+        for remembered in self.remembered.values():
+            yield from captured_refs(remembered.after)
 
     def _captured_events(self) -> Iterator[tuple[TriggerName, Ref]]:
         for record in self.tasks.values():
@@ -266,10 +287,29 @@ class SessionState(Struct, kw_only=True):
         return None
 
     def stored_kwargs(self, instance: Instance) -> JsonObject:
-        """An instance's kwargs as stored (R5.3): before ``withParams`` of the task is merged under them."""
+        """An instance's kwargs as stored (R5.3, R5.9): without ``withParams`` of the task."""
         if instance.kwargs is not None:
             return instance.kwargs
         return {
-            name: brought(name, held, lambda of, ref: self.arrival(of, ref).data)
+            name: brought(name, held, self._data_of)
             for name, held in instance.captured.items()
+            if not isinstance(held, InSequence) or held.met is not None
         }
+
+    def kwargs(self, instance: Instance) -> JsonObject:
+        """The kwargs of a decided instance's command (R5.4, R5.8)."""
+        stored = self.stored_kwargs(instance)
+        sent = instance.sent
+        if sent is None:
+            return stored
+        if not sent.per_element and not sent.per_member:
+            return deep_merge(sent.params, stored)
+        params, passed = dict(sent.params), dict(stored)
+        for name in sent.per_element:
+            if name in params and name in passed:
+                members = name in sent.per_member
+                passed[name] = merge_under_each(params.pop(name), passed[name], members=members)
+        return deep_merge(params, passed)
+
+    def _data_of(self, trigger: TriggerName, ref: Ref) -> JsonObject:
+        return self.arrival(trigger, ref).data

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
-from triggerstream.core.conditions import Condition, Slot, all_of
+from triggerstream.core.conditions import Condition, Leaf, Slot, Takes, all_of
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, LeafName, TaskName, TriggerName
 
 FOLD_VERSION = 1
@@ -102,6 +102,12 @@ class Task:
     queue: str | None = None
     expires_us: int | None = None
     extras: JsonObject = field(default_factory=dict)
+    listed: tuple[Leaf, ...] = field(init=False, repr=False, compare=False)
+    """The leaves of ``after`` that bring more than one event: those with ``count`` or ``each``."""
+
+    def __post_init__(self) -> None:
+        leaves = tuple(slot.leaf for slot in self.after.slots.values() if not slot.leaf.is_plain)
+        object.__setattr__(self, "listed", leaves)
 
     @property
     def needs(self) -> tuple[TriggerName, ...]:
@@ -165,11 +171,21 @@ def plain_task(
 
 
 class Use(NamedTuple):
-    """A task that uses a trigger, and the leaves of ``after`` and ``unless`` that wait for that trigger."""
+    """A task that uses a trigger, and the leaves of ``after`` and ``unless`` that wait for that trigger.
+
+    ``is_plain``: each of these leaves takes the first event of the trigger, whatever it is.
+    """
 
     task: Task
     after: tuple[Slot, ...]
     unless: tuple[Slot, ...]
+    is_plain: bool
+
+
+def _use(task: Task, after: tuple[Slot, ...], unless: tuple[Slot, ...]) -> Use:
+    slots = (*after, *unless)
+    is_plain = all(slot.takes is Takes.FIRST and slot.matches_all for slot in slots)
+    return Use(task, after, unless, is_plain and not (unless and task.unless_from is UnlessFrom.INSTANCE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +200,10 @@ class Configuration:
     places: dict[TaskName, int] = field(init=False, repr=False, compare=False)
     """The position of each task in the file."""
     users: dict[TriggerName, tuple[Use, ...]] = field(init=False, repr=False, compare=False)
+    uses_language: bool = field(init=False, repr=False, compare=False)
+    """True if a task has more than lists of triggers."""
+    for_existing: tuple[Task, ...] = field(init=False, repr=False, compare=False)
+    """The tasks that begin in existing sessions."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {task.name: task for task in self.tasks})
@@ -193,13 +213,16 @@ class Configuration:
             after = task.after.by_trigger
             unless = {} if task.unless is None else task.unless.by_trigger
             for name in dict.fromkeys((*after, *unless)):
-                users.setdefault(name, []).append(Use(task, after.get(name, ()), unless.get(name, ())))
+                users.setdefault(name, []).append(_use(task, after.get(name, ()), unless.get(name, ())))
         object.__setattr__(self, "users", {name: tuple(uses) for name, uses in users.items()})
+        object.__setattr__(self, "uses_language", any(task.uses_language for task in self.tasks))
+        existing = tuple(task for task in self.tasks if task.applies_to is AppliesTo.EXISTING)
+        object.__setattr__(self, "for_existing", existing)
 
     @property
     def fold_version(self) -> int:
         """The version of the fold that understands the file: 1 if it has only lists of triggers."""
-        return LANGUAGE_VERSION if any(task.uses_language for task in self.tasks) else FOLD_VERSION
+        return LANGUAGE_VERSION if self.uses_language else FOLD_VERSION
 
     def among(self, names: Iterable[TaskName]) -> list[Task]:
         """The tasks among ``names``, in the order of the file."""

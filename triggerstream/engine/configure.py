@@ -5,7 +5,7 @@ from __future__ import annotations
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import ConfigHash
-from triggerstream.core.tasks import FOLD_VERSION, Configuration
+from triggerstream.core.tasks import Configuration
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
 
@@ -20,7 +20,7 @@ def configuration_record(
     if config.hash == replaces:
         return None
     body = ConfigApplied(
-        text=config.text, hash=config.hash, replaces=replaces, fold=FOLD_VERSION, number=number + 1
+        text=config.text, hash=config.hash, replaces=replaces, fold=config.fold_version, number=number + 1
     )
     return NewRecord(key=None, value=encode(body))
 

@@ -17,7 +17,7 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.results import Folded, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import FOLD_VERSION, AppliedConfiguration, Bounds, Configuration, Rules
+from triggerstream.core.tasks import LANGUAGE_VERSION, AppliedConfiguration, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored, dead_letter_of
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession
@@ -242,10 +242,10 @@ class _Batch:
         )
 
     def _configure(self, record: Record, event: ConfigApplied) -> None:
-        if event.fold > FOLD_VERSION:
+        if event.fold > LANGUAGE_VERSION:
             raise FoldVersionError(
                 f"the configuration at offset {record.offset} needs fold {event.fold}: "
-                f"this release has {FOLD_VERSION}, run a newer one"
+                f"this release has {LANGUAGE_VERSION}, run a newer one"
             )
         if record.offset <= self.rules.current.offset:
             return

@@ -79,7 +79,7 @@ class Scan:
         self.oldest = min(self.oldest, known.config)
         due_us = next_due(self._rules, known) if known.timer_count else None
         self._found.append(Scanned(session, due_us, known.config))
-        if self._touch and may_decide(known, self._changed) and needs_touch(self._rules, known):
+        if self._touch and may_decide(known, self._changed) and needs_touch(self._rules, session, known):
             self._touches.append(key)
 
     def take_found(self) -> list[Scanned]:

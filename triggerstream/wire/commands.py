@@ -56,6 +56,8 @@ def fields_of(decision: Decision) -> JsonObject:
         else {"trigger": c.trigger, "offset": c.offset, "id": c.id}
         for c in decision.causes
     ]
+    if decision.cause_count is not None:
+        fields["causeCount"] = decision.cause_count
     fields["decided"] = format_instant(decision.decided_us)
     if decision.decided_at is not None:
         fields["decidedAt"] = decision.decided_at
@@ -110,6 +112,7 @@ def decode(value: bytes) -> Decision:
         kwargs=kwargs,
         config=ConfigHash(text_of(fields, "config")),
         causes=[_cause(item) for item in _array(fields.get("causes"))],
+        cause_count=None if fields.get("causeCount") is None else integer(fields, "causeCount"),
         decided_us=parse_instant(text_of(fields, "decided"), path="/decided"),
         decided_at=None if fields.get("decidedAt") is None else integer(fields, "decidedAt"),
         queue=optional_text(fields, "queue"),

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.held import Ref
+from triggerstream.core.held import Ref, Remembered
 from triggerstream.core.ids import DIGEST_BYTES, JsonObject, TaskName, TriggerName
 from triggerstream.core.sizes import captured_by_resolved_alone
 from triggerstream.core.slots import captured_refs
@@ -64,6 +64,7 @@ class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "cloc
     seen: dict[TriggerName, Arrival] = {}
     tasks: dict[TaskName, _Record] = {}
     kept: dict[TriggerName, list[Arrival]] = {}
+    remembered: dict[TaskName, Remembered] = {}
     digests: dict[TriggerName, bytes] = {}
     positions: list[TimelineEntry] = []
 
@@ -126,6 +127,7 @@ def _stored(state: SessionState) -> _State:
             )
             for name, record in state.tasks.items()
         },
+        remembered=state.remembered,
         digests=state.digests,
         positions=state.positions,
     )
@@ -217,6 +219,7 @@ def decode(value: bytes) -> SessionState:
         unjudged=stored.unjudged,
         refused=stored.refused,
         seen=stored.seen,
+        remembered=stored.remembered,
         digests=stored.digests,
         positions=stored.positions,
     )
@@ -228,6 +231,12 @@ def decode(value: bytes) -> SessionState:
     for name, record in stored.tasks.items():
         state.tasks[name] = _read_record(state, name, record, earlier, captured)
     state.latest_captured = frozenset(captured)
+    for name, remembered in stored.remembered.items():
+        for trigger, ref in captured_refs(remembered.after):
+            arrival = earlier.get(trigger, {}).get(ref)
+            if arrival is None:
+                raise DecodeError(f"/remembered/{name[:80]}: `kept` has no `{trigger[:80]}` at offset {ref}")
+            state.kept.setdefault(trigger, {})[ref] = arrival
     if not state.is_empty():
         if stored.config is UNSET:
             raise DecodeError("/config: must be an integer of at least -1, is missing")

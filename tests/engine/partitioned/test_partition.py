@@ -1230,7 +1230,7 @@ async def test_an_error_of_the_fold_ends_the_process_and_nothing_of_its_part_is_
     written = len(bench.durable.changelog)
     text = tasks_file(1)
     body = ConfigApplied(
-        text=text, hash=text_hash(text), replaces=bench.configuration, fold=core_tasks.FOLD_VERSION + 1
+        text=text, hash=text_hash(text), replaces=bench.configuration, fold=core_tasks.LANGUAGE_VERSION + 1
     )
     bench.fire("s", "a")
     bench.durable.add(NewRecord(key=None, value=events.encode(body)))

@@ -1,0 +1,341 @@
+"""Offers events to the leaves of tasks: what matches, what leaves remember, what a changed file does to them.
+
+The rules: docs/semantics.md, R3.6 to R3.11, R4.10 to R4.14, R9.9 to R9.12. Nothing here changes a status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+
+from triggerstream.core.conditions import Condition, Each, Slot, Takes
+from triggerstream.core.deciding import Deciding
+from triggerstream.core.held import Holding, InSequence, Members, One, Ref, Remembered, Several
+from triggerstream.core.ids import LeafName, TaskName, TriggerName, instance_id
+from triggerstream.core.slots import (
+    Match,
+    captured_refs,
+    hold_one,
+    is_full,
+    list_of,
+    match,
+    meet_sequences,
+    refs,
+    take,
+    with_list,
+    without_list,
+)
+from triggerstream.core.state import WAITING, Arrival, Instance, Status
+from triggerstream.core.tasks import Configuration, Task, UnlessFrom, Use
+
+
+class Offering(Deciding):
+    """A draft whose leaves are offered events."""
+
+    __slots__ = ()
+
+    # ---- matching and taking ------------------------------------------------------------------
+
+    def _match(self, slot: Slot, arrival: Arrival) -> Match | None:
+        """The match of an event of the leaf's trigger; None if it does not match (R3.7)."""
+        if slot.matches_all:
+            return Match(slot, arrival.offset, arrival.time_us)
+        return match(
+            slot,
+            arrival.offset,
+            arrival.data,
+            time_us=arrival.time_us,
+            session=self.session,
+            event_id=arrival.id,
+        )
+
+    def _matching(self, slots: Sequence[Slot], arrival: Arrival) -> list[Match]:
+        """The matches of an event among leaves of its trigger."""
+        return [one for slot in slots if (one := self._match(slot, arrival)) is not None]
+
+    def _capture(
+        self, task: Task, instance: Instance, matches: Sequence[Match]
+    ) -> dict[LeafName, Holding] | None:
+        """What an instance captures with the latest event of a trigger; None if no leaf takes it."""
+        taken = take(task.after, instance.captured, matches)
+        if taken is not None:
+            self._mark_captured(matches[0].slot.leaf.trigger)
+        for one in matches:
+            if one.slot.takes is Takes.MEMBERS and is_full(one, instance.captured):
+                self._remark(f"{instance_id(task.name, instance.number)}: leaf `{one.slot.name}` is full")
+        return taken
+
+    def _note(
+        self, task: Task, instance: Instance, matches: Sequence[Match]
+    ) -> dict[LeafName, Holding] | None:
+        """What an instance notes for ``unless``; None if no leaf notes it."""
+        if task.unless is None:
+            return None
+        return take(task.unless, instance.noted, matches, timed=task.unless_from is UnlessFrom.INSTANCE)
+
+    # ---- what leaves remember -----------------------------------------------------------------
+
+    def _remember(
+        self, use: Use, previous: Arrival | None, after: Sequence[Match], unless: Sequence[Match]
+    ) -> None:
+        """Remember latest matches that are no longer the latest events of their trigger (R4.12).
+
+        ``previous`` was the trigger's latest event; the matches are those of the event that takes its place.
+        """
+        known = self.state.remembered.get(use.task.name) or Remembered()
+        now_after = self._remembered_now(known.after, use.after, previous, after)
+        now_unless = self._remembered_now(known.unless, use.unless, previous, unless)
+        if previous is not None and now_after.keys() - known.after.keys():
+            self._keep(use.after[0].leaf.trigger, previous)
+        self._set_remembered(use.task.name, now_after, now_unless)
+
+    def _remembered_now(
+        self,
+        known: Mapping[LeafName, Holding],
+        slots: Sequence[Slot],
+        previous: Arrival | None,
+        matches: Sequence[Match],
+    ) -> dict[LeafName, Holding]:
+        now = dict(known)
+        matched = {one.slot.name for one in matches}
+        for slot in slots:
+            if slot.name in matched:
+                now.pop(slot.name, None)
+            elif slot.name not in now and previous is not None and self._match(slot, previous) is not None:
+                now[slot.name] = hold_one(slot.leaf, previous.offset)
+        return now
+
+    def _set_remembered(
+        self, task: TaskName, after: dict[LeafName, Holding], unless: dict[LeafName, Holding]
+    ) -> None:
+        state = self.state
+        old = state.remembered.get(task)
+        if not after and not unless:
+            if old is not None:
+                state.remembered = {name: one for name, one in state.remembered.items() if name != task}
+        elif old is None or old.after != after or old.unless != unless:
+            state.remembered = {**state.remembered, task: Remembered(after=after, unless=unless)}
+
+    def _recalled(self, task: Task, slot: Slot, *, unless: bool) -> Match | None:
+        """The latest event that a leaf remembers (R4.12)."""
+        known = self.state.remembered.get(task.name)
+        if known is not None:
+            held = (known.unless if unless else known.after).get(slot.name)
+            for trigger, ref in () if held is None else refs(slot.name, held):
+                # Of ``unless``, a leaf that is offered this is plain: its event's data is not kept.
+                return Match(slot, ref) if unless else self._match(slot, self.state.arrival(trigger, ref))
+        latest = self.state.seen.get(slot.leaf.trigger)
+        return None if latest is None else self._match(slot, latest)
+
+    def _seeds(self, task: Task, condition: Condition, *, unless: bool) -> dict[LeafName, Holding]:
+        """What the leaves of a new instance hold: what they remember, in the order of the file (R4.7)."""
+        if condition.is_plain and not condition.uses_language:
+            seen = self.state.seen
+            return {
+                name: hold_one(slot.leaf, seen[slot.leaf.trigger].offset)
+                for name, slot in condition.slots.items()
+                if slot.leaf.trigger in seen
+            }
+        held: dict[LeafName, Holding] = {}
+        for slot in condition.slots.values():
+            recalled = self._recalled(task, slot, unless=unless)
+            if recalled is not None:
+                held = take(condition, held, (recalled,)) or held
+        return {name: held[name] for name in condition.slots if name in held}
+
+    # ---- a changed file -----------------------------------------------------------------------
+
+    def _forget_changed_leaves(self, before: Configuration) -> None:
+        """Forget what leaves remembered that the configuration changed (R9.11)."""
+        for name, known in self.state.remembered.items():
+            task, old = self.config.by_name.get(name), before.by_name.get(name)
+            if task is None or task.every is None or old is None:
+                self._set_remembered(name, {}, {})
+                continue
+            self._set_remembered(
+                name,
+                _with_same_identity(known.after, old.after, task.after),
+                _with_same_identity(known.unless, old.unless, task.unless),
+            )
+
+    def _changed_instances(self, before: Task | None, task: Task) -> Iterator[Instance]:
+        """Open instances of a task whose leaves hold something else under the configuration (R9.5, R9.9)."""
+        names_makers = self.config.uses_language
+        for instance in self.state.tasks[task.name].open.values():
+            captured, noted = instance.captured, instance.noted
+            nameless = names_makers and instance.made_by is None
+            if instance.clone_of is None and instance.status in WAITING:
+                captured = self._reoffered(before, task, instance)
+            if task.unless is not None or instance.noted:
+                noted = self._renoted(before, task, instance)
+            if nameless or captured != instance.captured or noted != instance.noted:
+                changed = copy(instance)
+                changed.captured, changed.noted = captured, noted
+                if nameless:
+                    changed.made_by = _made_by(before, instance)
+                for trigger, ref in captured_refs(captured):
+                    latest = self.state.seen.get(trigger)
+                    if latest is not None and latest.offset == ref:
+                        self._mark_captured(trigger)
+                yield changed
+
+    def _reoffered(self, before: Task | None, task: Task, instance: Instance) -> dict[LeafName, Holding]:
+        """What the leaves of ``after`` hold that were offered their events again (R9.9)."""
+        held = dict(instance.captured)
+        old = {} if before is None else before.after.slots
+        again: set[LeafName] = set()
+        slots = sorted(task.after.slots.values(), key=lambda slot: slot.takes is Takes.MEMBERS)
+        for slot in slots:
+            each = slot.leaf.each
+            if slot.name in held and (
+                _says_something_else(old.get(slot.name), slot) or (each is not None and each.of in again)
+            ):
+                # The event of another leaf may have brought a list meanwhile: begin with what it held before.
+                before_it = instance.captured.get(slot.name)
+                held = self._offered_again(task, slot, held, before_it)
+                again.add(slot.name)
+            if instance.status is Status.UNSTARTED and not _holds_event(held, slot.name):
+                recalled = self._recalled(task, slot, unless=False)
+                taken = None if recalled is None else take(task.after, held, (recalled,))
+                if taken is not None:
+                    held = taken
+                    again.add(slot.name)
+        held = meet_sequences(task.after, held)
+        return {**{n: held[n] for n in instance.captured if n in held}, **held}
+
+    def _offered_again(
+        self, task: Task, slot: Slot, held: dict[LeafName, Holding], earlier: Holding | None
+    ) -> dict[LeafName, Holding]:
+        """``held``, after one leaf was offered what it held ``earlier``, in log order."""
+        events = () if earlier is None else sorted(refs(slot.name, earlier), key=lambda event: event[1])
+        now = {name: one for name, one in held.items() if name != slot.name}
+        for trigger, ref in events:
+            if trigger == slot.leaf.trigger:
+                found = self._match(slot, self.state.arrival(trigger, ref))
+                now = (None if found is None else take(task.after, now, (found,))) or now
+        for other in slot.awaits_list:
+            known = now.get(other.name)
+            if slot.name not in now and isinstance(known, Members):
+                now[other.name] = without_list(known)
+        if slot.leaf.each is not None:
+            keys = self._list_for(task, slot, now)
+            if keys is not None:
+                now[slot.name] = with_list(slot.leaf, now.get(slot.name), keys)
+        return now
+
+    def _list_for(self, task: Task, slot: Slot, held: Mapping[LeafName, Holding]) -> tuple[str, ...] | None:
+        """The list of a leaf with ``each``, from the event that brought it; None if it has not arrived."""
+        each = slot.leaf.each
+        source = None if each is None else task.after.slots.get(each.of)
+        if source is None or source.name not in held:
+            return None
+        for trigger, ref in refs(source.name, held[source.name]):
+            found = self._match(source, self.state.arrival(trigger, ref))
+            if found is not None:
+                return found.lists[source.awaits_list.index(slot.leaf)]
+        return None
+
+    def _renoted(self, before: Task | None, task: Task, instance: Instance) -> dict[LeafName, Holding]:
+        """What the leaves of ``unless`` have noted under the configuration (R9.10)."""
+        condition = task.unless
+        old = {} if before is None or before.unless is None else before.unless.slots
+        from_session = task.unless_from is UnlessFrom.SESSION
+        noted = dict(instance.noted)
+        if condition is None:
+            return noted
+        lists = _arrived_lists(old, noted)
+        new = set()
+        for name, slot in condition.slots.items():
+            known = old.get(name)
+            if known is not None and known.identity == slot.identity:
+                if name in noted:
+                    noted[name] = self._in_place(slot, noted[name])
+            elif known is not None or not (from_session and slot.matches_all and _is_of(slot, noted)):
+                noted.pop(name, None)
+                new.add(name)
+        for slot in condition.slots.values():
+            for other in slot.awaits_list:
+                member = noted.get(other.name)
+                if slot.name in new and isinstance(member, Members):
+                    noted[other.name] = without_list(member)
+                elif slot.name in noted and other.name in new and other.each in lists:
+                    noted[other.name] = with_list(other, None, lists[other.each])
+        made_by = instance.made_by if instance.made_by is not None else _made_by(before, instance)
+        for slot in condition.slots.values():
+            if slot.name in new or (from_session and slot.name not in noted):
+                recalled = self._recalled(task, slot, unless=True)
+                if recalled is not None and (from_session or recalled.ref > made_by):
+                    noted = take(condition, noted, (recalled,), timed=not from_session) or noted
+        return meet_sequences(condition, noted)
+
+    def _in_place(self, slot: Slot, held: Holding) -> Holding:
+        """What a leaf of ``unless`` noted, with the event times if it stands in a sequence now."""
+        if slot.takes not in {Takes.SEQUENCE_START, Takes.SEQUENCE} or isinstance(held, InSequence):
+            return held
+        at, times = [], []
+        known = held.times if isinstance(held, Several) else [held.time] if isinstance(held, One) else None
+        for place, (trigger, ref) in enumerate(refs(slot.name, held)):
+            time_us = known[place] if known is not None else self._time_of(trigger, ref)
+            if time_us is not None:
+                at.append(ref)
+                times.append(time_us)
+        return InSequence(of=slot.leaf.trigger, at=at, times=times)
+
+    def _time_of(self, trigger: TriggerName, ref: Ref) -> int | None:
+        """The time of an event that the state still has; None of any other."""
+        state = self.state
+        latest = state.seen.get(trigger)
+        arrival = (
+            latest if latest is not None and latest.offset == ref else state.kept.get(trigger, {}).get(ref)
+        )
+        return None if arrival is None else arrival.time_us
+
+
+def _holds_event(held: Mapping[LeafName, Holding], name: LeafName) -> bool:
+    known = held.get(name)
+    return known is not None and any(True for _ in refs(name, known))
+
+
+def _says_something_else(old: Slot | None, new: Slot) -> bool:
+    return old is None or old != new
+
+
+def _is_of(slot: Slot, noted: Mapping[LeafName, Holding]) -> bool:
+    """True if a leaf has noted an event of its trigger."""
+    known = noted.get(slot.name)
+    return known is not None and all(of == slot.leaf.trigger for of, _ in refs(slot.name, known))
+
+
+def _with_same_identity(
+    known: Mapping[LeafName, Holding], before: Condition | None, now: Condition | None
+) -> dict[LeafName, Holding]:
+    """What leaves remember whose events match as before."""
+    if before is None or now is None:
+        return {}
+    same = {
+        name
+        for name, slot in now.slots.items()
+        if name in before.slots and before.slots[name].identity == slot.identity
+    }
+    return {name: held for name, held in known.items() if name in same}
+
+
+def _arrived_lists(
+    slots: Mapping[LeafName, Slot], noted: Mapping[LeafName, Holding]
+) -> dict[Each | None, tuple[str, ...]]:
+    """The lists that have arrived for leaves with ``each``."""
+    found: dict[Each | None, tuple[str, ...]] = {}
+    for name, slot in slots.items():
+        keys = list_of(noted.get(name))
+        if keys is not None:
+            found[slot.leaf.each] = keys
+    return found
+
+
+def _made_by(before: Task | None, instance: Instance) -> Ref:
+    """The offset of the event that made an instance under a file of lists of triggers (R4.13)."""
+    if before is not None and before.every is not None and instance.number > 0:
+        for _, ref in captured_refs({n: h for n, h in instance.captured.items() if n == before.every}):
+            return ref
+    events = (ref for held in (instance.captured, instance.noted) for _, ref in captured_refs(held))
+    return min(events, default=0)
