@@ -37,10 +37,13 @@ from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.records import Record
 
-LANGUAGE = (
-    tasksfile.check('{"t": {"after": [{"any": ["a", "b"]}], "run": "app.t"}}', name="tasks.json")[0]
-    is not None
-)
+EVERY_CONSTRUCT = """{"t": {
+    "after": [{"any": ["a", {"trigger": "b", "where": "data.n > 1", "count": 2}]}, {"sequence": ["c", "d"]},
+              "e", {"trigger": "f", "as": "g", "key": "data.id", "each": {"of": "e", "list": "data.ids"}}],
+    "unless": [{"atLeast": 1, "of": ["x", "y"]}], "unlessFrom": "instance", "appliesTo": "existing",
+    "run": "app.t"
+}}"""
+LANGUAGE = tasksfile.check(EVERY_CONSTRUCT, name="tasks.json")[0] is not None
 
 
 @dataclass
