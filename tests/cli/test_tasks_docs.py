@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.wire.tasksfile.reference import rendered
 from triggerstream.core.tasks import Bounds
-from triggerstream.wire.tasksfile import check
+from triggerstream.wire.tasksfile import check, conditions, keys
+from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
 from triggerstream.wire.tasksfile.keys import BOUND_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
+from triggerstream.wire.tasksfile.leaves import LEAF_KEYS
 
 PACKAGE = Path(__file__).parents[2] / "triggerstream/wire/tasksfile"
 PAGE = (Path(__file__).parents[2] / "docs/tasks-file.md").read_text(encoding="utf-8")
@@ -28,6 +31,12 @@ CHECKED = """{
 """
 
 
+@pytest.fixture(autouse=True)
+def every_construct(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditions, "NOT_YET", frozenset())
+    monkeypatch.setattr(keys, "NOT_YET_KEYS", frozenset())
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_is_read_without_a_finding(example: str) -> None:
     config, findings = check(example, name="tasks.json")
@@ -35,8 +44,12 @@ def test_every_example_is_read_without_a_finding(example: str) -> None:
     assert config is not None
 
 
+def test_generated_parts_are_what_the_schema_says() -> None:
+    assert rendered(PAGE) == PAGE, "run `make reference`, and look at what changed"
+
+
 def test_every_key_is_explained() -> None:
-    for named in TASK_KEYS:
+    for named in (*TASK_KEYS, *GROUP_KEYS, *LEAF_KEYS):
         assert f"\n### `{named}`\n" in PAGE
     for key in (*TOP_KEYS, *RETRY_KEYS):
         assert f"`{key}`" in PAGE
@@ -50,7 +63,7 @@ def test_the_bounds_are_those_of_the_engine() -> None:
 def test_every_warning_is_listed() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py"))
     warnings = set(re.findall(r'\.warn\(\s*(?:findings, )?"([a-z-]+)"', sources))
-    assert len(warnings) == 14
+    assert len(warnings) == 16
     for code in warnings:
         assert f"`{code}`" in PAGE
 

@@ -6,11 +6,25 @@ import random
 from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
 from triggerstream.core.errors import ConfigError
 from triggerstream.wire import tasksfile
-from triggerstream.wire.tasksfile import jsonc, lexemes, nodes, tree
+from triggerstream.wire.tasksfile import (
+    condition_checks,
+    conditions,
+    encoder,
+    entries,
+    jsonc,
+    leaves,
+    lexemes,
+    logic,
+    nodes,
+    paths,
+    rings,
+    tree,
+)
 from triggerstream.wire.tasksfile import keys as taskkeys
 from triggerstream.wire.tasksfile import rules as taskrules
 
@@ -54,7 +68,19 @@ TOKENS = (
 NAMES = (
     *("after", "run", "unless", "andEvery", "withParams", "using", "retry", "queue", "expires", "max"),
     *("backoff", "factor", "maxBackoff", "$bounds", "$extras", "$schema", "stateBytes", "decidedBytes"),
-    *("x-note", "unles", "count", "t_page", "triggerstream.x", "a#1"),
+    *("x-note", "unles", "count", "t_page", "triggerstream.x", "a#1", "unlessFrom", "appliesTo", "instance"),
+    *("trigger", "where", "as", "key", "each", "of", "list", "any", "all", "atLeast", "sequence", "existing"),
+    *(
+        "data.id",
+        "data['x y'].z",
+        "data.",
+        "data.score > 3",
+        "data.x.matches('y')",
+        "true",
+        "a",
+        "b",
+        "asked",
+    ),
 )
 RULES = b"""{
   "t_a": {"after": ["t_b"], "run": "x.a", "unless": ["t_b"]},
@@ -63,13 +89,24 @@ RULES = b"""{
   "t_d": {"after": [], "andEvery": "t_d", "run": "x.d", "retry": {"max": 3, "backoff": "1h"}},
   "t_e": {"after": ["a"], "unless": ["orderRejected", "orderCancelled"], "run": "x.e"}
 }"""
+CONDITIONS = b"""{
+  "t_a": {
+    "after": [{"any": ["a", ["b", {"trigger": "b", "as": "x"}]]}, {"atLeast": 2, "of": ["a", "b", "c"]}],
+    "unless": [{"any": ["a", "b"]}], "andEvery": "x", "run": "x.a", "withParams": {"x": {"n": 1}, "b": 1}},
+  "t_b": {
+    "after": ["asked", {"trigger": "t_a", "key": "data['x'].id", "each": {"of": "asked", "list": "data.l"}}],
+    "unless": [{"sequence": ["b", {"trigger": "c", "count": 2}]}], "unlessFrom": "instance", "run": "x.b"},
+  "t_c": {"after": [{"trigger": "t_b", "where": "data.score > 3 && \\u0022x\\u0022 == data.y", "as": "y"}],
+    "andEvery": {"trigger": "t_c", "count": 3, "where": "true"}, "appliesTo": "existing", "run": "x.c"},
+  "t_d": {"after": [{"all": ["t_d", {"any": ["t_d"]}]}], "unless": ["t_d"], "run": "x.d"}
+}"""
 
 
 def _examples() -> tuple[bytes, ...]:
     files = sorted((EXAMPLES / "valid" / "tasks").iterdir()) + sorted(
         file for file in (EXAMPLES / "invalid" / "tasks").rglob("*") if file.is_file()
     )
-    return (RULES, b"", *(file.read_bytes() for file in files))
+    return (RULES, CONDITIONS, b"", *(file.read_bytes() for file in files))
 
 
 def _mutate(chance: random.Random, data: bytes) -> bytes:
@@ -91,7 +128,9 @@ def _read(text: bytes) -> None:
     assert (again.tasks, again.bounds) == (config.tasks, config.bounds)
 
 
-def test_tasks_files_are_read_or_refused_with_their_findings() -> None:
+def test_tasks_files_are_read_or_refused_with_their_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditions, "NOT_YET", frozenset())
+    monkeypatch.setattr(taskkeys, "NOT_YET_KEYS", frozenset())
     fuzz(
         Fuzzer(
             parse=_read,
@@ -100,7 +139,10 @@ def test_tasks_files_are_read_or_refused_with_their_findings() -> None:
             mutate=_mutate,
             parsers=tuple(
                 Parser(module=module)
-                for module in (jsonc, lexemes, nodes, taskkeys, taskrules, tasksfile, tree)
+                for module in (
+                    *(condition_checks, conditions, encoder, entries, jsonc, leaves, lexemes, logic, nodes),
+                    *(paths, rings, taskkeys, taskrules, tasksfile, tree),
+                )
             ),
         )
     )

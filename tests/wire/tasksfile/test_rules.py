@@ -20,11 +20,12 @@ from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.wire.tasksfile import check
-from triggerstream.wire.tasksfile.conditions import INSTEAD
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.keys import read_tasks
 from triggerstream.wire.tasksfile.nodes import Findings
+from triggerstream.wire.tasksfile.rings import check_rings
 from triggerstream.wire.tasksfile.rules import check_rules
+from triggerstream.wire.tasksfile.tried_keys import INSTEAD
 
 
 def findings_of(tasks: JsonObject) -> list[Finding]:
@@ -206,6 +207,7 @@ def configurations(
     findings = Findings(document)
     assert document.root is not None
     read = read_tasks(document.root, findings, name="tasks.json")
+    check_rings(read.entries, findings)
     check_rules(read.entries, findings)
     tasks = tuple(entry.task for entry in read.entries if entry.task is not None)
     assert len(tasks) == len(file)

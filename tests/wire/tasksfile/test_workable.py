@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from triggerstream.core.errors import Finding
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.wire import tasksfile
-from triggerstream.wire.tasksfile.conditions import INSTEAD
+from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
+from triggerstream.wire.tasksfile.leaves import LEAF_KEYS
+from triggerstream.wire.tasksfile.tried_keys import INSTEAD
 from triggerstream.wire.tasksfile.workable import likely_task_name
 
 REPORT: JsonObject = {"after": ["module1Received"], "run": "my_app.tasks.Report"}
@@ -151,10 +154,15 @@ def test_yaml_is_one_error_that_shows_json(text: str) -> None:
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        ("if", "have the application fire a trigger of its own for that case"),
+        ("if", '`{"trigger": "a", "where": "data.score > 3"}`'),
         ("at", "have cron or Celery beat fire a trigger"),
-        ("or", "fire one trigger for all of them"),
-        ("count", "`andEvery` runs the task for each further one"),
+        ("or", '`{"any": ["a", "b"]}`'),
+        ("times", '`{"trigger": "a", "count": 3}`'),
+        ("quorum", '`{"atLeast": 2, "of": ["a", "b", "c"]}`'),
+        ("inOrder", '`{"sequence": ["a", "b"]}`'),
+        ("forEach", '"each": {"of": "a", "list": "data.ids"}'),
+        ("groupBy", '`{"trigger": "a", "key": "data.id", "count": 3}`'),
+        ("alias", '`{"trigger": "a", "as": "first"}`'),
     ],
 )
 def test_keys_that_people_try_are_answered(key: str, says: str) -> None:
@@ -165,12 +173,27 @@ def test_keys_that_people_try_are_answered(key: str, says: str) -> None:
     places: list[JsonObject] = [{"after": ["a", tried]}, {"after": tried}, {"after": [], "andEvery": tried}]
     for place in places:
         found = the_error({"t": {"run": "x", **place}})
-        assert found.code == "unsupported-condition"
+        assert found.code == "unknown-key"
         assert says in found.message
 
 
+@pytest.mark.parametrize("key", [*LEAF_KEYS, *GROUP_KEYS])
+def test_keys_of_conditions_beside_after_are_told_where_they_belong(key: str) -> None:
+    found = the_error({"t": {"after": ["a"], "run": "x", key: "b"}})
+    assert (found.code, found.path) == ("unknown-key", f"/t/{key}")
+    assert f"`{key}`: {INSTEAD[key]}" in found.message
+
+
+def test_every_answer_is_a_condition_that_is_read() -> None:
+    answers = {found for says in INSTEAD.values() for found in re.findall(r"`(\{.*?\})`(?:$|[,;])", says)}
+    assert len(answers) > 6
+    for answer in answers:
+        after = f'["a", {answer}]' if '"of": "a"' in answer else f"[{answer}]"
+        assert errors(f'{{"t": {{"after": {after}, "run": "x"}}}}') == []
+
+
 @pytest.mark.parametrize(
-    ("key", "like"), [("If", "if"), ("OR", "or"), ("anyof", "anyOf"), ("Cron", "cron"), ("Count", "count")]
+    ("key", "like"), [("If", "if"), ("OR", "or"), ("anyof", "anyOf"), ("Cron", "cron"), ("Times", "times")]
 )
 def test_keys_that_people_try_are_answered_in_any_case(key: str, like: str) -> None:
     places: list[JsonObject] = [

@@ -3,8 +3,18 @@
 ``schemas/tasks.schema.json`` is the published form.
 """
 
+from triggerstream.wire.tasksfile.encoder import encode, encode_condition
 from triggerstream.wire.tasksfile.executor import Parameters, check_executor
 from triggerstream.wire.tasksfile.names import check_seen
-from triggerstream.wire.tasksfile.reader import Check, check, encode, read
+from triggerstream.wire.tasksfile.reader import Check, check, read
 
-__all__ = ["Check", "Parameters", "check", "check_executor", "check_seen", "encode", "read"]
+__all__ = [
+    "Check",
+    "Parameters",
+    "check",
+    "check_executor",
+    "check_seen",
+    "encode",
+    "encode_condition",
+    "read",
+]

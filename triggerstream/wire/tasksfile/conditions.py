@@ -1,144 +1,324 @@
-"""The condition of a task: lists of triggers' names, all of which must arrive."""
+"""Reads conditions: lists of leaves and of ``all``, ``any``, ``atLeast`` and ``sequence``, nested."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from triggerstream.core.events import ENGINE_PREFIX
-from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, Node
+from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Leaf
+from triggerstream.core.conditions import Node as Condition
+from triggerstream.core.conditions import Sequence as InOrder
+from triggerstream.wire.tasksfile.leaves import LEAF_KEYS, LocatedLeaf, check_name, read_leaf
+from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, Node, listed, meant, shown, unknown_key
+from triggerstream.wire.tasksfile.tried_keys import instead_of
 
 UNSUPPORTED: Final = "is not supported by this version"
-_CONDITION_KEYS = frozenset({"all", "any", "atLeast", "of", "sequence", "covers", "trigger", "where"})
-_ANY_OF = (
-    "for any one of several triggers, have the application fire one trigger for all of them and name "
-    "that, or write a task for each"
+NOT_YET: Final[frozenset[str]] = frozenset(
+    {"where", "as", "all", "any", "atLeast", "count", "key", "each", "sequence"}
 )
-_ON_DATA = (
-    "there are no conditions on data: have the application fire a trigger of its own for that case, and "
-    "name it in `after`"
-)
-_AT_A_TIME = (
-    "there are no times of day: have cron or Celery beat fire a trigger, and name it in `after`; to wait "
-    "before a retry, write `retry`"
-)
-_HOW_MANY = (
-    "triggers are not counted: `andEvery` runs the task for each further one; for the n-th, have the "
-    "application fire a trigger of its own"
-)
-_IN_AFTER = "`after` lists the triggers, all of which must arrive"
-_IN_UNLESS = "`unless` lists the triggers that abandon the task once all have arrived"
-_IN_RUN = 'write the registered name of the Celery task as `"run": "my_app.tasks.Report"`'
-_IN_PARAMS = "arguments stand in `withParams`, {trigger: arguments}"
-INSTEAD: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("if", "condition", "filter"), _ON_DATA),
-    **dict.fromkeys(("at", "cron", "schedule", "every", "time"), _AT_A_TIME),
-    **dict.fromkeys(("or", "any", "anyOf", "oneOf"), _ANY_OF),
-    **dict.fromkeys(("count", "times", "min", "atLeast"), _HOW_MANY),
-    **dict.fromkeys(("and", "all", "allOf", "when", "on", "needs", "requires", "triggers"), _IN_AFTER),
-    **dict.fromkeys(
-        ("not", "except"), "`unless` lists the triggers that abandon the task once all have arrived"
-    ),
-    **dict.fromkeys(("then", "do", "task", "action", "call"), _IN_RUN),
-    **dict.fromkeys(("args", "kwargs", "params", "with"), _IN_PARAMS),
+"""Constructs that are read and refused, because the fold does not know them yet."""
+MOST_LEVELS: Final = 10
+"""Levels of lists and groups; ``after`` itself is the first."""
+GROUP_KEYS: Final = ("all", "any", "atLeast", "of", "sequence")
+_KEYS_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
+    "trigger": LEAF_KEYS,
+    "all": ("all",),
+    "any": ("any",),
+    "atLeast": ("atLeast", "of"),
+    "sequence": ("sequence",),
 }
-"""Keys that people try, and what to write instead."""
-_FOLDED_INSTEAD: Final[Mapping[str, str]] = {key.lower(): answer for key, answer in INSTEAD.items()}
-
-
-def instead_of(key: str) -> str | None:
-    """The answer to a key that people try, in any case; None if there is none."""
-    return _FOLDED_INSTEAD.get(key.lower())
-
-
-def condition_in_name(name: str) -> Literal["and", "or"] | None:
-    """The operator between names that stand in one string, as in ``a or b``; None if there is none."""
-    if _OR.search(name):
-        return "or"
-    return "and" if _AND.search(name) else None
-
-
-_OR = re.compile(r"\S(?:\s+or\s+|\s*\|\|?\s*)\S", re.IGNORECASE)
-_AND = re.compile(r"\S(?:\s+and\s+|\s*&&\s*|\s+&\s+)\S", re.IGNORECASE)
+"""The keys by which a condition is known, and those that may stand beside each."""
+_ALL_KEYS: Final = (*LEAF_KEYS, *GROUP_KEYS)
+EVERY_WITH_EACH: Final = "`andEvery` cannot be a leaf with `each`: its events make the task run once more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Triggers:
-    """The names of a condition. ``clear`` is false where some of it could not be made out."""
+class LocatedCondition:
+    """A list of conditions that was read.
 
-    names: tuple[LocatedName, ...] = ()
+    ``leaves`` are those beneath it, a leaf in two places twice. ``sequences`` are the keys of that name.
+    ``clear`` is false where some of it could not be made out.
+    """
+
+    root: AllOf = field(default_factory=lambda: AllOf(members=()))
+    leaves: tuple[LocatedLeaf, ...] = ()
+    sequences: tuple[LocatedName, ...] = ()
+    at: int = 0
+    clear: bool = True
+
+    @property
+    def by_name(self) -> dict[str, LocatedLeaf]:
+        """Each leaf where it first stands."""
+        first: dict[str, LocatedLeaf] = {}
+        for leaf in self.leaves:
+            first.setdefault(leaf.leaf.name, leaf)
+        return first
+
+    @property
+    def is_list(self) -> bool:
+        """True for a list of triggers' names."""
+        return not self.sequences and all(not one.keys for one in self.leaves) and self._is_flat
+
+    @property
+    def _is_flat(self) -> bool:
+        return all(isinstance(member, Leaf) for member in self.root.members)
+
+    def add(self, leaf: LocatedLeaf) -> LocatedCondition:
+        """This condition, which also needs ``leaf``."""
+        root = AllOf(members=(*self.root.members, leaf.leaf))
+        return replace(self, root=root, leaves=(*self.leaves, leaf))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Every:
+    """The leaf of ``andEvery``. ``leaf`` is None where the file names one that may stand in ``after``."""
+
+    name: LocatedName | None = None
+    leaf: LocatedLeaf | None = None
     clear: bool = True
 
 
-def check_name(name: LocatedName, findings: Findings, *, what: str) -> bool:
-    """True if ``name`` may name a task or a trigger."""
-    if not name.text:
-        name.error(findings, "empty-name", f"a {what}'s name must not be empty")
-    elif name.text.startswith(ENGINE_PREFIX):
-        message = f"names beginning with `{ENGINE_PREFIX}` are the engine's own: choose another"
-        name.error(findings, "reserved-name", message)
+def read_list(node: Node) -> LocatedCondition:
+    """Read ``after`` or ``unless``."""
+    reader = _Reader()
+    root = AllOf(members=())
+    if node.is_list:
+        root = AllOf(members=reader.members(node, level=1, alternatives=False))
     else:
-        return True
-    return False
+        reader.clear = False
+        if not _has_unknown_key(node):
+            node.error("wrong-type", f"must be a list of triggers, not {node.kind}{_in_a_list(node)}")
+    return LocatedCondition(
+        root=root,
+        leaves=tuple(reader.leaves),
+        sequences=tuple(reader.sequences),
+        at=node.at,
+        clear=reader.clear,
+    )
 
 
-def read_triggers(node: Node) -> Triggers:
-    """The names of a list of triggers."""
-    if not node.is_list:
-        if node.is_object:
-            _refuse_condition(node)
-        else:
-            hint = "" if node.text is None else f": write `[{_quoted(node.text)}]`"
-            node.error("wrong-type", f"must be a list of triggers, not {node.kind}{hint}")
-        return Triggers(clear=False)
-    clear = node.is_whole
-    first: dict[str, LocatedName] = {}
-    names: list[LocatedName] = []
-    for item in node.items():
-        if item.text is None:
-            if item.is_object or item.is_list:
-                _refuse_condition(item)
-            else:
-                item.error("wrong-type", f"must be a trigger's name, not {item.kind}")
-            clear = False
-            continue
-        name = LocatedName(text=item.text, at=item.at, path=item.path)
-        if not check_name(name, node.findings, what="trigger"):
-            clear = False
-            continue
-        if first.setdefault(name.text, name) is not name:
-            where = node.findings.where(first[name.text].at)
-            item.warn("repeated-trigger", f"`{name.text}` stands in this list already, at {where}")
-        names.append(name)
-    return Triggers(names=tuple(names), clear=clear)
-
-
-def read_trigger(node: Node) -> Triggers:
-    """The one name of ``andEvery``."""
+def read_every(node: Node) -> Every:
+    """Read ``andEvery``."""
     if node.text is not None:
         name = LocatedName(text=node.text, at=node.at, path=node.path)
         if check_name(name, node.findings, what="trigger"):
-            return Triggers(names=(name,))
-    elif any(key.text in _CONDITION_KEYS or instead_of(key.text) for key, _ in node.members()):
-        _refuse_condition(node)
-    else:
+            return Every(name=name)
+    elif not node.is_object:
         only = [item.text for item in node.items()]
         hint = f": write `{_quoted(only[0])}`" if len(only) == 1 and only[0] is not None else ""
         node.error("wrong-type", f"must be one trigger's name, not {node.kind}{hint}")
-    return Triggers(clear=False)
+    elif (kind := _check_keys(node)) == "trigger":
+        read = read_leaf(node)
+        if read.leaf is not None and "each" in read.leaf.keys:
+            read.leaf.keys["each"].error(node.findings, "conflicting-keys", EVERY_WITH_EACH)
+        elif read.leaf is not None:
+            clear = read.clear and not _refuse_later(read.leaf, node.findings)
+            return Every(name=read.leaf.name, leaf=read.leaf, clear=clear)
+    elif kind is not None:
+        place = next(key for key, _ in node.members() if key.text == kind)
+        place.error(node.findings, "not-one-leaf", f"`andEvery` is one trigger: `{kind}` cannot stand in it")
+    return Every(clear=False)
 
 
-def _refuse_condition(node: Node) -> None:
-    key = next((key.text for key, _ in node.members() if key.text in _CONDITION_KEYS), None)
-    for tried, _ in node.members():
-        if (instead := instead_of(tried.text)) is not None:
-            node.error("unsupported-condition", f"a condition with `{tried.text}` {UNSUPPORTED}: {instead}")
-            return
-    what = "a condition other than a trigger's name" if key is None else f"a condition with `{key}`"
-    node.error("unsupported-condition", f"{what} {UNSUPPORTED}: list the names of triggers; all must arrive")
+class _Reader:
+    """Reads one list. ``clear`` becomes false where some of it could not be made out."""
+
+    def __init__(self) -> None:
+        self.leaves: list[LocatedLeaf] = []
+        self.sequences: list[LocatedName] = []
+        self.clear = True
+
+    def members(self, node: Node, *, level: int, alternatives: bool) -> tuple[Condition, ...]:
+        """The conditions of a list, each reported that stands there twice."""
+        self.clear = self.clear and node.is_whole
+        members: list[Condition] = []
+        first: dict[Condition, Node] = {}
+        for item in node.items():
+            member = self.condition(item, level=level + 1)
+            if member is None:
+                self.clear = False
+                continue
+            earlier = first.setdefault(member, item)
+            if earlier is item:
+                members.append(member)
+            else:
+                _report_repeated(item, member, earlier, alternatives=alternatives)
+        return tuple(members)
+
+    def condition(self, node: Node, *, level: int) -> Condition | None:
+        """The condition at ``node``; None if it cannot be made out."""
+        if node.text is not None:
+            return self.leaf(node)
+        if node.is_list:
+            if "all" in NOT_YET:
+                self.refuse(LocatedName(text="all", at=node.at, path=node.path), node.findings)
+            return self.group(node, level, "an inner list", lambda members: AllOf(members=members))
+        if not node.is_object:
+            node.error("wrong-type", f"must be a trigger's name or a condition, not {node.kind}")
+            return None
+        kind = _check_keys(node)
+        if kind is None:
+            return None
+        if kind == "trigger":
+            return self.leaf(node)
+        values = {key.text: (key, value) for key, value in node.members()}
+        key, value = values[kind]
+        if kind in NOT_YET:
+            self.refuse(key, node.findings)
+        match kind:
+            case "all":
+                return self.group(value, level, "`all`", lambda members: AllOf(members=members))
+            case "any":
+                return self.group(
+                    value, level, "`any`", lambda members: AnyOf(members=members), alternatives=True
+                )
+            case "sequence":
+                return self.sequence(key, value)
+            case _:
+                return self.at_least(value, values["of"][1], level) if "of" in values else None
+
+    def refuse(self, key: LocatedName, findings: Findings) -> None:
+        key.error(findings, "unsupported-condition", f"a condition with `{key.text}` {UNSUPPORTED}")
+        self.clear = False
+
+    def leaf(self, node: Node, *, in_sequence: bool = False) -> Leaf | None:
+        read = read_leaf(node, in_sequence=in_sequence)
+        if read.leaf is not None:
+            self.leaves.append(read.leaf)
+            if _refuse_later(read.leaf, node.findings):
+                self.clear = False
+        self.clear = self.clear and read.clear
+        return None if read.leaf is None else read.leaf.leaf
+
+    def group(
+        self,
+        node: Node,
+        level: int,
+        what: str,
+        make: Callable[[tuple[Condition, ...]], Condition],
+        *,
+        alternatives: bool = False,
+    ) -> Condition | None:
+        """Members that are combined by ``make``."""
+        if level > MOST_LEVELS:
+            message = f"conditions may be nested {MOST_LEVELS} levels deep: write a task for a part of them"
+            node.error("too-many-levels", message)
+            return None
+        if not node.is_list:
+            node.error("wrong-type", f"must be a list of conditions, not {node.kind}{_in_a_list(node)}")
+            return None
+        members = self.members(node, level=level, alternatives=alternatives)
+        if not list(node.items()) and node.is_whole:
+            node.error("empty-condition", f"{what} must hold at least one condition")
+        return make(members) if members else None
+
+    def at_least(self, need: Node, of: Node, level: int) -> Condition | None:
+        condition = self.group(of, level, "`of`", lambda members: AnyOf(members=members), alternatives=True)
+        most = len(list(of.items()))
+        number = need.number
+        if not isinstance(number, int):
+            given = need.kind if number is None else number
+            need.error("wrong-type", f"must be an integer, how many of the conditions, not {given}")
+        elif most and not 1 <= number <= most:
+            message = f"must be from 1 to {most}, the number of its conditions, not {number}"
+            need.error("wrong-value", message)
+        elif isinstance(condition, AnyOf):
+            return AtLeast(need=number, members=condition.members)
+        return None
+
+    def sequence(self, key: LocatedName, node: Node) -> Condition | None:
+        self.sequences.append(key)
+        if not node.is_list:
+            node.error("wrong-type", f"must be a list of triggers in their order, not {node.kind}")
+            return None
+        leaves: list[Leaf] = []
+        for item in node.items():
+            if item.text is None and not item.is_object:
+                item.error("wrong-type", f"must be a trigger's name or a leaf, not {item.kind}")
+                self.clear = False
+                continue
+            kind = "trigger" if item.text is not None else _check_keys(item)
+            if kind not in {"trigger", None}:
+                message = f"a sequence holds triggers only: `{kind}` cannot stand in it"
+                item.error("not-in-sequence", message)
+            leaf = self.leaf(item, in_sequence=True) if kind == "trigger" else None
+            if leaf is not None:
+                leaves.append(leaf)
+            else:
+                self.clear = False
+        self.clear = self.clear and node.is_whole
+        if len(list(node.items())) < 2 and node.is_whole:  # noqa: PLR2004 - the fewest that have an order
+            node.error("short-sequence", "a sequence must name at least two triggers, in their order")
+        return InOrder(leaves=tuple(leaves)) if leaves else None
+
+
+def _check_keys(node: Node) -> str | None:
+    """The key by which a condition is known; None, with the reason reported, if there is none."""
+    keys = {key.text: key for key, _ in node.members()}
+    kind = next((key for key in keys if key in _KEYS_BESIDE), None)
+    unknown = _has_unknown_key(node)
+    if kind is None:
+        if "of" in keys:
+            keys["of"].error(node.findings, "missing-key", "`of` needs `atLeast`: how many of them")
+        elif not unknown and node.is_whole:
+            message = "`trigger` is missing: a condition has `trigger`, `all`, `any`, `atLeast` or `sequence`"
+            node.error("missing-key", message)
+        return None
+    for text, key in keys.items():
+        if text in _ALL_KEYS and text not in _KEYS_BESIDE[kind]:
+            key.error(node.findings, "conflicting-keys", _conflict(text, kind))
+    if kind == "atLeast" and "of" not in keys and node.is_whole:
+        node.error("missing-key", "`of` is missing: the list of conditions, so many of which must be met")
+    return kind
+
+
+def _has_unknown_key(node: Node) -> bool:
+    """True, with each reported, if a condition has keys that there are not."""
+    unknown = [key for key, _ in node.members() if key.text not in _ALL_KEYS]
+    for key in unknown:
+        key.error(node.findings, "unknown-key", _unknown(key.text))
+    return bool(unknown)
+
+
+def _unknown(key: str) -> str:
+    if meant(key, _ALL_KEYS) is None or key.lower() not in {known.lower() for known in _ALL_KEYS}:
+        instead = instead_of(key)
+        if instead is not None:
+            return f"there is no key `{key}`: {instead}"
+    return unknown_key(key, _ALL_KEYS, f"the keys of a leaf are {listed(LEAF_KEYS)}")
+
+
+def _conflict(key: str, kind: str) -> str:
+    if key in LEAF_KEYS and key != "trigger":
+        return f"`{key}` does not go with `{kind}`: it stands beside a `trigger`"
+    return f"`{key}` does not go with `{kind}`: write an object for each"
+
+
+def _refuse_later(leaf: LocatedLeaf, findings: Findings) -> bool:
+    """Report a key of the leaf that is not supported; true if there is one."""
+    for text, key in leaf.keys.items():
+        if text in NOT_YET:
+            key.error(findings, "unsupported-condition", f"a condition with `{text}` {UNSUPPORTED}")
+            return True
+    return False
+
+
+def _report_repeated(item: Node, member: Condition, earlier: Node, *, alternatives: bool) -> None:
+    where = item.findings.where(earlier.at)
+    what = f"`{shown(member.name)}`" if isinstance(member, Leaf) else "this condition"
+    message = f"{what} stands in this list already, at {where}"
+    if alternatives:
+        item.error("repeated-member", f"{message}: to count events write `count`")
+    else:
+        item.warn("repeated-trigger", message)
+
+
+def _in_a_list(node: Node) -> str:
+    if node.text is not None:
+        return f": write `[{_quoted(node.text)}]`"
+    return ": write `[{…}]`" if node.is_object else ""
 
 
 def _quoted(text: str) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from triggerstream.core.similar_names import nearest
-from triggerstream.wire.tasksfile.keys import Entry, TasksFile
+from triggerstream.wire.tasksfile.entries import Entry, TasksFile
+from triggerstream.wire.tasksfile.logic import required
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, listed, shown
 
 
@@ -64,7 +65,9 @@ def check_executor(
         if parameters is None or not entry.clear:
             continue
         given = _arguments(entry)
+        certain = _certain_arguments(entry)
         lacking = sorted(parameters.required - given.keys())
+        uncertain = sorted(parameters.required & given.keys() - certain)
         for name, at in given.items():
             if parameters.any or name in parameters.names:
                 continue
@@ -78,11 +81,27 @@ def check_executor(
                 "nor `withParams` brings"
             )
             report(entry.run, "missing-argument", message)
+        if uncertain:
+            message = (
+                f"`{shown(entry.run.text)}` needs {listed(uncertain)}, which is not passed where `after` is "
+                "satisfied without it: give the parameter a default"
+            )
+            report(entry.run, "missing-argument", message)
 
 
 def _arguments(entry: Entry) -> dict[str, LocatedName]:
     """The keyword arguments with which the task is called, each where the file names it first."""
     arguments: dict[str, LocatedName] = {}
-    for name in (*entry.needs, *entry.params):
+    for name in (*(leaf.name for leaf in entry.after.leaves), *entry.params):
         arguments.setdefault(name.text, name)
     return arguments
+
+
+def _certain_arguments(entry: Entry) -> set[str]:
+    """The arguments that are passed whichever leaves satisfy ``after``.
+
+    A plain leaf that is not met is passed if ``withParams`` has it.
+    """
+    leaves = entry.after.by_name
+    given = {name.text for name in entry.params if name.text not in leaves or leaves[name.text].leaf.is_plain}
+    return given | {str(name) for name in required(entry.after.root)}

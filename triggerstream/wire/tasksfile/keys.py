@@ -7,22 +7,30 @@ is doubtful rather than malformed, or concerns several tasks, is in :mod:`trigge
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final, Literal, TypeAlias, assert_never, get_args
 
 from triggerstream.core.commands import CELERY_PREFIX
-from triggerstream.core.ids import JsonObject, TaskName, TriggerName
-from triggerstream.core.tasks import MOST_DIGESTS, Bounds, Retry, Task, plain_task
+from triggerstream.core.conditions import Condition
+from triggerstream.core.ids import JsonObject, TaskName
+from triggerstream.core.tasks import MOST_DIGESTS, AppliesTo, Bounds, Retry, Task, UnlessFrom
 from triggerstream.wire.durations import parse_duration
+from triggerstream.wire.tasksfile.condition_checks import (
+    add_every,
+    check_leaves,
+    check_number_of_leaves,
+    check_unless,
+)
 from triggerstream.wire.tasksfile.conditions import (
     UNSUPPORTED,
-    Triggers,
-    check_name,
-    instead_of,
-    read_trigger,
-    read_triggers,
+    Every,
+    LocatedCondition,
+    read_every,
+    read_list,
 )
+from triggerstream.wire.tasksfile.entries import Entry, TasksFile
+from triggerstream.wire.tasksfile.leaves import LocatedLeaf, check_name
 from triggerstream.wire.tasksfile.nodes import (
     Findings,
     LocatedName,
@@ -32,12 +40,15 @@ from triggerstream.wire.tasksfile.nodes import (
     unknown_key,
 )
 from triggerstream.wire.tasksfile.tree import Value, plain
+from triggerstream.wire.tasksfile.tried_keys import instead_of
 
 TaskKey: TypeAlias = Literal[
     "after",
     "run",
     "unless",
     "andEvery",
+    "unlessFrom",
+    "appliesTo",
     "withParams",
     "using",
     "retry",
@@ -53,11 +64,12 @@ LATER_KEYS: Final = (
     "debounce",
     "maxConcurrency",
     "paused",
-    "unlessFrom",
 )
 """Keys of the condition language that this version does not know. They are refused even under ``$extras``:
 one that is kept without a meaning would take on another with the next version."""
 _FOLDED_LATER: Final[Mapping[str, str]] = {key.lower(): key for key in LATER_KEYS}
+NOT_YET_KEYS: Final[frozenset[str]] = frozenset({"unlessFrom", "appliesTo"})
+"""Keys that are read and refused, because the fold does not know them yet."""
 TOP_KEYS: Final = ("$schema", "$extras", "$bounds")
 RetryKey: TypeAlias = Literal["max", "backoff", "factor", "maxBackoff"]
 RETRY_KEYS: Final[tuple[RetryKey, ...]] = get_args(RetryKey)
@@ -73,39 +85,6 @@ _WRAPPERS: Final = ("tasks", "rules", "triggers", "triggerstream")
 EXECUTORS: Final = ("celery",)
 MOST_RETRIES: Final = 1_000_000
 """Far beyond use; JSON alone would allow numbers that no 64-bit integer holds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A task as it stands in the file. ``task`` is None where it cannot be used.
-
-    ``clear`` is false where something of its condition could not be made out, so that nothing should be
-    concluded from what is missing there. ``unless_at`` is the place of the ``unless`` list, ``run`` the
-    name of the Celery task where its value stands.
-    """
-
-    name: LocatedName
-    after: tuple[LocatedName, ...]
-    unless: tuple[LocatedName, ...]
-    and_every: LocatedName | None
-    params: tuple[LocatedName, ...]
-    unless_at: int
-    run: LocatedName | None
-    clear: bool
-    task: Task | None
-
-    @property
-    def needs(self) -> tuple[LocatedName, ...]:
-        """``after`` plus ``andEvery``."""
-        return self.after if self.and_every is None else (*self.after, self.and_every)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TasksFile:
-    """A file's tasks in its order, and its bounds."""
-
-    entries: tuple[Entry, ...] = ()
-    bounds: Bounds = field(default_factory=Bounds)
 
 
 def read_tasks(root: Value, findings: Findings, *, name: str) -> TasksFile:
@@ -176,10 +155,11 @@ def _read_bounds(node: Node) -> Bounds:
 class _Draft:
     """The fields of a task that were read so far."""
 
-    after: Triggers | None = None
-    unless: Triggers = field(default_factory=Triggers)
-    unless_at: int = 0
-    and_every: Triggers = field(default_factory=Triggers)
+    after: LocatedCondition | None = None
+    unless: LocatedCondition = field(default_factory=LocatedCondition)
+    every: Every = field(default_factory=Every)
+    unless_from: UnlessFrom = UnlessFrom.SESSION
+    applies_to: AppliesTo = AppliesTo.NEW
     params: tuple[LocatedName, ...] = ()
     run: LocatedName | None = None
     with_params: JsonObject = field(default_factory=dict)
@@ -202,36 +182,39 @@ def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
         if key.text in TASK_KEYS:
             values[key.text] = value
             _read_key(key.text, value, draft)
+            if key.text in NOT_YET_KEYS:
+                key.error(findings, "unsupported-key", f"`{key.text}` {UNSUPPORTED}")
         else:
             _read_other_key(key, value, draft, keep=keep)
     if node.is_object and node.is_whole:
         _check_missing(name, values, draft, findings)
     _check_after(values, draft)
-    _check_params(values, draft)
-    after = draft.after or Triggers(clear=False)
-    every = draft.and_every.names[0] if draft.and_every.names else None
+    after, every = add_every(draft.after or LocatedCondition(clear=False), draft.every, findings)
+    _check_conditions(name, values, after, draft, findings)
+    _check_params(values, after)
     usable = findings.errors == errors_before and node.is_whole and draft.run is not None
     return Entry(
         name=name,
-        after=after.names,
-        unless=draft.unless.names,
-        and_every=every,
+        after=after,
+        unless=draft.unless,
+        every=every,
+        unless_from=draft.unless_from,
         params=draft.params,
-        unless_at=draft.unless_at,
         run=draft.run,
-        clear=node.is_whole and after.clear and draft.unless.clear and draft.and_every.clear,
-        task=_task(name, after, draft) if usable and after.clear else None,
+        clear=node.is_whole and after.clear and draft.unless.clear and draft.every.clear,
+        task=_task(name, after, every, draft) if usable and after.clear else None,
     )
 
 
-def _task(name: LocatedName, after: Triggers, draft: _Draft) -> Task:
-    every = draft.and_every.names
-    return plain_task(
+def _task(name: LocatedName, after: LocatedCondition, every: LocatedLeaf | None, draft: _Draft) -> Task:
+    return Task(
         name=TaskName(name.text),
         run="" if draft.run is None else draft.run.text,
-        after=tuple(TriggerName(trigger.text) for trigger in after.names),
-        unless=tuple(TriggerName(trigger.text) for trigger in draft.unless.names),
-        and_every=TriggerName(every[0].text) if every else None,
+        after=Condition(root=after.root),
+        unless=Condition(root=draft.unless.root) if draft.unless.root.members else None,
+        every=None if every is None else every.leaf.name,
+        unless_from=draft.unless_from,
+        applies_to=draft.applies_to,
         with_params=draft.with_params,
         retry=draft.retry,
         queue=draft.queue,
@@ -243,15 +226,19 @@ def _task(name: LocatedName, after: Triggers, draft: _Draft) -> Task:
 def _read_key(key: TaskKey, value: Node, draft: _Draft) -> None:
     match key:
         case "after":
-            draft.after = read_triggers(value)
+            draft.after = read_list(value)
         case "run":
             draft.run = _read_run(value)
         case _ if value.is_null:
             pass  # equals leaving the key out
         case "unless":
-            draft.unless, draft.unless_at = read_triggers(value), value.at
+            draft.unless = read_list(value)
         case "andEvery":
-            draft.and_every = read_trigger(value)
+            draft.every = read_every(value)
+        case "unlessFrom":
+            draft.unless_from = UnlessFrom(_read_choice(value, UnlessFrom) or draft.unless_from)
+        case "appliesTo":
+            draft.applies_to = AppliesTo(_read_choice(value, AppliesTo) or draft.applies_to)
         case "withParams":
             if not value.is_object:
                 value.error("wrong-type", f"must be an object of trigger → arguments, not {value.kind}")
@@ -293,7 +280,7 @@ def _read_other_key(key: LocatedName, value: Node, draft: _Draft, *, keep: bool)
 
 def _check_missing(name: LocatedName, values: Mapping[str, Node], draft: _Draft, findings: Findings) -> None:
     if "after" not in values:
-        write = '`"after": []`, as `andEvery` is enough' if draft.and_every.names else '`"after": ["…"]`'
+        write = '`"after": []`, as `andEvery` is enough' if draft.every.name else '`"after": ["…"]`'
         name.error(findings, "missing-key", f"`after` is missing: write {write}")
     if "run" not in values:
         message = '`run` is missing: the registered name of a Celery task, `"run": "my_app.tasks.Report"`'
@@ -301,20 +288,54 @@ def _check_missing(name: LocatedName, values: Mapping[str, Node], draft: _Draft,
 
 
 def _check_after(values: Mapping[str, Node], draft: _Draft) -> None:
-    empty = draft.after == Triggers()
-    if empty and draft.and_every == Triggers():
-        message = "must name at least one trigger: only a task with `andEvery` may leave it empty"
+    after = draft.after
+    empty = after is not None and after.clear and not after.root.members
+    if empty and draft.every.clear and draft.every.name is None:
+        message = (
+            "nothing arrives that could start the task: name at least one trigger, here or in `andEvery`; "
+            "for what does not arrive, have cron or Celery beat fire a trigger"
+        )
         values["after"].error("empty-after", message)
 
 
-def _check_params(values: Mapping[str, Node], draft: _Draft) -> None:
-    after = draft.after.names if draft.after is not None else ()
-    triggers = {name.text for name in (*after, *draft.and_every.names)}
+def _check_conditions(
+    name: LocatedName,
+    values: Mapping[str, Node],
+    after: LocatedCondition,
+    draft: _Draft,
+    findings: Findings,
+) -> None:
+    """Report what is wrong with the conditions as wholes."""
+    check_leaves(after, findings)
+    check_leaves(draft.unless, findings)
+    check_number_of_leaves(name, (after, draft.unless), findings)
+    from_given = values.get("unlessFrom")
+    if from_given is None or from_given.text == UnlessFrom.SESSION or from_given.is_null:
+        check_unless(draft.unless, findings)
+    if from_given is not None and from_given.text is not None and "unless" not in values:
+        from_given.warn("no-effect", "has no effect without `unless`")
+
+
+def _check_params(values: Mapping[str, Node], after: LocatedCondition) -> None:
+    leaves = after.by_name
     given = values.get("withParams")
     for key, value in given.members() if given is not None else ():
-        if key.text in triggers and not value.is_object:
+        if key.text in leaves and not value.is_object:
             message = f"must be an object, not {value.kind}: it is merged under what `{key.text}` brings"
             value.error("wrong-type", message)
+
+
+def _read_choice(node: Node, choices: Iterable[str]) -> str | None:
+    """One of a few words."""
+    words = [str(choice) for choice in choices]
+    if node.text in words:
+        return node.text
+    shown = " or ".join(f'`"{word}"`' for word in words)
+    if node.text is None:
+        node.error("wrong-type", f"must be {shown}, not {node.kind}")
+    else:
+        node.error("wrong-value", f"must be {shown}, not `{node.text[:40]}`")
+    return None
 
 
 def _read_text(node: Node, of: str) -> str | None:

@@ -94,6 +94,27 @@ def read_string(text: str, at: int, report: Report) -> tuple[str, int, bool]:
         parts.append(part)
 
 
+def place_in_string(text: str, at: int, index: int) -> int:
+    """The position in ``text`` of character ``index`` of the string that begins at ``at``.
+
+    An escape is one character. Beyond the end: the position of the closing quote.
+    """
+    closers = CLOSERS.get(text[at : at + 1])
+    if closers is None:
+        return at + index  # it lacks its quotes
+    pos = at + 1
+    for _ in range(index):
+        char = text[pos : pos + 1]
+        if not char or char in closers or char in "\n\r":
+            break
+        pos = _read_escape(text, pos, _ignore)[1] if char == "\\" and text[pos + 1 :] else pos + 1
+    return pos
+
+
+def _ignore(_at: int, _code: str, _message: str) -> None:
+    """A report of what has been reported before."""
+
+
 def _read_escape(text: str, at: int, report: Report) -> tuple[str, int]:
     char = text[at + 1]
     if char != "u":

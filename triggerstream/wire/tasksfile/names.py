@@ -13,7 +13,7 @@ from triggerstream.core.similar_names import (
     nearest,
     normalized,
 )
-from triggerstream.wire.tasksfile.keys import Entry, TasksFile
+from triggerstream.wire.tasksfile.entries import Entry, TasksFile, first_places
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
 
 _MOST_PAIRS = 100
@@ -23,7 +23,8 @@ _MOST_PAIRS = 100
 def check_names(file: TasksFile, findings: Findings) -> None:
     """Warn of doubtful names of tasks and triggers, each once, where it first stands."""
     names = _names(file.entries)
-    for name in names.values():
+    leaves = first_places(leaf.name for entry in file.entries for leaf in entry.leaves)
+    for name in (leaves | names).values():
         _characters(name, findings)
     for earlier, later in islice(alike_pairs(names), _MOST_PAIRS):
         where = findings.where(names[earlier].at)
@@ -38,7 +39,7 @@ def check_seen(file: TasksFile, findings: Findings, *, seen: Collection[str], at
     """Warn of triggers that no session kept ``at`` an address has ``seen``, with the nearest that one has."""
     tasks = {entry.name.text for entry in file.entries}
     unknown = sorted(set(seen) - tasks)
-    for name in _triggers(file.entries).values():
+    for name in file.triggers().values():
         if name.text in seen or name.text in tasks:
             continue
         likely = nearest(name.text, unknown)
@@ -48,20 +49,10 @@ def check_seen(file: TasksFile, findings: Findings, *, seen: Collection[str], at
 
 
 def _names(entries: Sequence[Entry]) -> dict[str, LocatedName]:
-    """Each name of the file where it first stands."""
-    found = [name for entry in entries for name in (entry.name, *entry.needs, *entry.unless)]
-    return _first(found)
-
-
-def _triggers(entries: Sequence[Entry]) -> dict[str, LocatedName]:
-    return _first([name for entry in entries for name in (*entry.needs, *entry.unless)])
-
-
-def _first(found: Sequence[LocatedName]) -> dict[str, LocatedName]:
-    names: dict[str, LocatedName] = {}
-    for name in sorted(found, key=lambda one: one.at):
-        names.setdefault(name.text, name)
-    return names
+    """Each task and trigger where it first stands. Leaves of several tasks may be nearly alike."""
+    return first_places(
+        name for entry in entries for name in (entry.name, *(leaf.trigger for leaf in entry.leaves))
+    )
 
 
 def _characters(name: LocatedName, findings: Findings) -> None:

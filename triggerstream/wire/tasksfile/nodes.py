@@ -10,7 +10,7 @@ from typing import Literal
 
 from triggerstream.core.errors import Finding
 from triggerstream.core.similar_names import invisible_characters
-from triggerstream.wire.tasksfile.lexemes import Broken
+from triggerstream.wire.tasksfile.lexemes import Broken, place_in_string
 from triggerstream.wire.tasksfile.tree import Array, Document, Object, Path, Scalar, Value, pointer
 
 
@@ -36,6 +36,10 @@ class Findings:
     def where(self, at: int) -> str:
         """A position as ``line:column``."""
         return self._document.where(at)
+
+    def inside(self, at: int, index: int) -> int:
+        """The position of character ``index`` of the string that begins at ``at``."""
+        return place_in_string(self._document.text, at, index)
 
     def sorted(self) -> list[Finding]:
         """All findings, in the order of the file."""
@@ -78,6 +82,11 @@ class Node:
         """Add an error about the value, unless it could not be read: that is a finding already."""
         if not self.is_broken:
             self.findings.add(code, self.value.at, self.path, message)
+
+    def error_inside(self, code: str, message: str, *, column: int) -> None:
+        """Add an error at a column, from 1, of the value, which is a string."""
+        at = self.findings.inside(self.value.at, column - 1)
+        self.findings.add(code, at, self.path, f"{message} (column {column} of the text)")
 
     def warn(self, code: str, message: str) -> None:
         """Add a warning about the value."""

@@ -1,4 +1,4 @@
-"""The tasks file: text to configuration, with all that is wrong or doubtful about it, and back.
+"""Reads the tasks file: text to configuration, with all that is wrong or doubtful about it.
 
 ``schemas/tasks.schema.json`` is the published form.
 """
@@ -11,14 +11,15 @@ from hashlib import sha256
 from typing import TypeAlias
 
 from triggerstream.core.errors import ConfigError, Finding
-from triggerstream.core.ids import ConfigHash, JsonObject
-from triggerstream.core.tasks import Bounds, Configuration, Retry, Task
+from triggerstream.core.ids import ConfigHash
+from triggerstream.core.tasks import Configuration
 from triggerstream.wire.bounds import CONFIG_BYTES
-from triggerstream.wire.durations import format_duration
+from triggerstream.wire.tasksfile.entries import TasksFile
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX, TasksFile, read_tasks
+from triggerstream.wire.tasksfile.keys import read_tasks
 from triggerstream.wire.tasksfile.names import check_names
 from triggerstream.wire.tasksfile.nodes import Findings
+from triggerstream.wire.tasksfile.rings import check_rings
 from triggerstream.wire.tasksfile.rules import check_rules
 from triggerstream.wire.tasksfile.workable import check_workable
 
@@ -42,6 +43,7 @@ def check(
 
 
 def _rules(file: TasksFile, findings: Findings) -> None:
+    check_rings(file.entries, findings)
     check_rules(file.entries, findings)
 
 
@@ -84,52 +86,3 @@ def read(text: str | bytes, *, name: str) -> Configuration:
     if config is None:
         raise ConfigError(name, check(text, name=name)[1])
     return config
-
-
-def encode(config: Configuration) -> str:
-    """A tasks file with the tasks and bounds of ``config``; reading it gives equal ones.
-
-    Comments, ``$schema`` and notes between the tasks are no part of the tasks: ``config.text`` has them.
-    """
-    top: JsonObject = {}
-    if any(not key.startswith(NOTE_PREFIX) for task in config.tasks for key in task.extras):
-        top["$extras"] = "keep"
-    standard = Bounds()
-    bounds: JsonObject = {
-        key: getattr(config.bounds, bound)
-        for key, bound in BOUND_KEYS.items()
-        if getattr(config.bounds, bound) != getattr(standard, bound)
-    }
-    if bounds:
-        top["$bounds"] = bounds
-    for task in config.tasks:
-        top[task.name] = _encode_task(task)
-    return json.dumps(top, ensure_ascii=False, indent=2) + "\n"
-
-
-def _encode_task(task: Task) -> JsonObject:
-    out: JsonObject = {"after": list(task.needs), "run": task.run}
-    if task.unless is not None:
-        out["unless"] = list(task.unless_triggers)
-    if task.and_every is not None:
-        out["andEvery"] = task.and_every
-    if task.with_params:
-        out["withParams"] = task.with_params
-    if task.retry is not None:
-        out["retry"] = _encode_retry(task.retry)
-    if task.queue is not None:
-        out["queue"] = task.queue
-    if task.expires_us is not None:
-        out["expires"] = format_duration(task.expires_us)
-    return out | task.extras
-
-
-def _encode_retry(retry: Retry) -> JsonObject:
-    out: JsonObject = {"max": retry.max}
-    if retry.backoff_us:
-        out["backoff"] = format_duration(retry.backoff_us)
-    if retry.factor != 1:
-        out["factor"] = retry.factor
-    if retry.max_backoff_us is not None:
-        out["maxBackoff"] = format_duration(retry.max_backoff_us)
-    return out

@@ -1,164 +1,105 @@
-"""Finds doubtful tasks in a well-formed file, and the one error that concerns several tasks."""
+"""Finds what is doubtful in a well-formed task."""
 
 from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import combinations
+from typing import Final
 
-from triggerstream.wire.tasksfile.conditions import condition_in_name, instead_of
-from triggerstream.wire.tasksfile.keys import Entry
+from triggerstream.core.conditions import Leaf, is_satisfied
+from triggerstream.core.ids import LeafName
+from triggerstream.core.tasks import UnlessFrom
+from triggerstream.core.where import lasting_answer
+from triggerstream.wire.tasksfile.conditions import LocatedCondition
+from triggerstream.wire.tasksfile.entries import Entry
+from triggerstream.wire.tasksfile.leaves import LocatedLeaf
+from triggerstream.wire.tasksfile.logic import ways
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, listed, shown
+from triggerstream.wire.tasksfile.tried_keys import condition_in_name, instead_of
 
-_CLOSE = 0.85
-"""How alike a parameter's key and a trigger must be to look like a slip: one letter in seven."""
-_UNLESS_AN_APPLICATION = "unless an application fires"
+_CLOSE: Final = 0.85
+"""How alike a parameter's key and a leaf must be to look like a slip: one letter in seven."""
 
 
 def check_rules(entries: Sequence[Entry], findings: Findings) -> None:
-    """Report what the tasks show together, and each one by itself."""
-    tasks: dict[str, Entry] = {}
-    for entry in entries:
-        tasks.setdefault(entry.name.text, entry)  # a second one of that name is reported as such
-    loops = _endless_loops(tasks, findings)
-    _rings(tasks, loops, findings)
+    """Report what is doubtful in each task by itself."""
     for entry in entries:
         _after_and_unless(entry, findings)
         _alternatives(entry, findings)
-        _conditions(entry, findings)
+        for condition in (entry.after, entry.unless):
+            _equal_leaves(condition, findings)
+            _constant_expressions(condition, findings)
+        _conditions_in_names(entry, findings)
         _identifiers(entry, findings)
         _params(entry, findings)
 
 
-# Tasks that start one another
-
-
-def _endless_loops(tasks: Mapping[str, Entry], findings: Findings) -> set[str]:
-    """Report the rings of ``andEvery``; return the names of the tasks in them.
-
-    A task that finishes fires its own name. Each such event makes a new instance of every task whose
-    ``andEvery`` that name is, seeded with the latest of all other triggers; so nothing in such a ring uses
-    itself up. A ring with one ``after`` in it does end: the instance that the ``after`` starts is made by
-    another event, and starts once.
-    """
-    in_loop: set[str] = set()
-    done: set[str] = set()
-    for start in tasks:
-        walk: list[str] = []
-        name: str | None = start
-        while name is not None and name not in done:
-            done.add(name)
-            walk.append(name)
-            every = tasks[name].and_every
-            name = every.text if every is not None and every.text in tasks else None
-        if name is None or name not in walk:
-            continue
-        loop = walk[walk.index(name) :]
-        in_loop.update(loop)
-        first = min((tasks[member] for member in loop), key=lambda entry: entry.name.at)
-        every = first.and_every
-        if every is None:  # never: it is in the ring
-            continue
-        if len(loop) == 1:
-            message = f"`{name}` would start itself for ever: each time it finishes, its name starts it again"
-        else:
-            ring = listed(sorted(loop, key=lambda member: tasks[member].name.at))
-            message = f"{ring} would start one another for ever: each one's `andEvery` is another one's name"
-        every.error(findings, "endless-loop", message)
-    return in_loop
-
-
-def _rings(tasks: Mapping[str, Entry], loops: set[str], findings: Findings) -> None:
-    """Report the tasks that wait for one another in a ring."""
-    edges = {name: [need.text for need in entry.needs if need.text in tasks] for name, entry in tasks.items()}
-    for ring in _components(edges):
-        if loops.intersection(ring):
-            continue  # that is an error already
-        members = sorted((tasks[name] for name in ring), key=lambda entry: entry.name.at)
-        first = members[0]
-        wait = next(need for need in first.needs if need.text in ring)
-        if len(ring) > 1:
-            message = (
-                f"{listed(entry.name.text for entry in members)} wait for one another in a ring: none can "
-                f"start {_UNLESS_AN_APPLICATION} a trigger that bears one of these names"
-            )
-            wait.warn(findings, "never-starts", message)
-        elif wait.text == first.name.text:
-            message = (
-                f"`{wait.text}` waits for itself: it can never start {_UNLESS_AN_APPLICATION} a trigger of "
-                "that name"
-            )
-            wait.warn(findings, "never-starts", message)
-
-
-def _components(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-    """The strongly connected components that hold a cycle (Tarjan's algorithm, without recursion)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    on_path: dict[str, None] = {}
-    for root in edges:
-        if root in index:
-            continue
-        work: list[tuple[str, Iterator[str]]] = []
-        following: str | None = root
-        while following is not None or work:
-            if following is not None:
-                index[following] = low[following] = len(index)
-                on_path[following] = None
-                work.append((following, iter(edges[following])))
-                following = None
-            name, rest = work[-1]
-            for target in rest:
-                if target not in index:
-                    following = target
-                    break
-                if target in on_path:
-                    low[name] = min(low[name], index[target])
-            if following is not None:
-                continue
-            work.pop()
-            if work:
-                above = work[-1][0]
-                low[above] = min(low[above], low[name])
-            if low[name] == index[name]:
-                component: list[str] = []
-                while name in on_path:
-                    component.append(on_path.popitem()[0])
-                if len(component) > 1 or name in edges[name]:
-                    yield component
-
-
-# One task by itself
-
-
 def _after_and_unless(entry: Entry, findings: Findings) -> None:
-    needs = {need.text for need in entry.needs}
-    shared = [name for name in entry.unless if name.text in needs]
+    """Warn where an event that ``after`` waits for counts for ``unless`` too.
+
+    Of ``"unlessFrom": "instance"`` nothing is said: the event that makes the instance does not count there.
+    """
+    if entry.unless_from is UnlessFrom.INSTANCE:
+        return
+    after = [leaf.leaf for leaf in entry.after.leaves]
+    shared = [leaf for leaf in entry.unless.leaves if any(_is_noted(leaf.leaf, one) for one in after)]
     if not shared:
         return
-    if entry.clear and len({name.text for name in shared}) == len({name.text for name in entry.unless}):
-        names = listed(dict.fromkeys(name.text for name in shared))
+    if entry.clear and _always_abandoned(entry):
+        names = listed(dict.fromkeys(shown(leaf.name.text) for leaf in shared))
         message = f"can never start: what it waits for includes all that abandons it, {names}"
-        shared[0].warn(findings, "never-starts", message)
+        shared[0].name.warn(findings, "never-starts", message)
         return
-    for name in shared:
-        message = f"`{name.text}` is also waited for: once the others of `unless` have arrived, it abandons"
-        name.warn(findings, "after-and-unless", message)
+    for leaf in shared:
+        alone = is_satisfied(entry.unless.root, {leaf.leaf.name})
+        then = "once it has arrived" if alone else "once the others of `unless` have arrived"
+        message = f"`{shown(leaf.name.text)}` is also waited for: {then}, it abandons"
+        leaf.name.warn(findings, "after-and-unless", message)
+
+
+def _is_noted(unless: Leaf, after: Leaf) -> bool:
+    """True if each event that ``after`` takes also meets ``unless``."""
+    same = unless.trigger == after.trigger and (unless.where is None or unless.where == after.where)
+    return same and unless.count is None and unless.each is None
+
+
+def _always_abandoned(entry: Entry) -> bool:
+    """True if ``unless`` is satisfied whenever ``after`` is."""
+    found = ways(entry.after.root)
+    if not found or not entry.unless.root.members:
+        return False
+    after = {leaf.leaf.name: leaf.leaf for leaf in entry.after.leaves}
+    unless = [leaf.leaf for leaf in entry.unless.leaves]
+    noted: dict[LeafName, set[LeafName]] = {
+        name: {one.name for one in unless if leaf.each is None and _is_noted(one, leaf)}
+        for name, leaf in after.items()
+    }
+    return all(
+        is_satisfied(entry.unless.root, set().union(*(noted.get(name, set()) for name in way)))
+        for way in found
+    )
 
 
 def _alternatives(entry: Entry, findings: Findings) -> None:
-    """Warn about an ``unless`` list of alternatives: all its names must arrive, but usually any is meant."""
-    names = list(dict.fromkeys(name.text for name in entry.unless))
+    """Warn about an ``unless`` list of alternatives: all of it must arrive, but usually any is meant.
+
+    Only the list itself is looked at: who writes ``any`` or ``all`` knows both.
+    """
+    members = [one.trigger for one in entry.unless.root.members if isinstance(one, Leaf)]
+    if len(members) < len(entry.unless.root.members):
+        return
+    names = list(dict.fromkeys(map(str, members)))
     alike = next((pair for pair in combinations(names, 2) if _are_alternatives(*pair)), None)
     if alike is None:
         return
     message = (
         f"all of these must arrive to abandon the task, yet {listed(alike)} look like alternatives: if any "
-        "one should abandon it, have the application fire one trigger for all of them and name that"
+        'one should abandon it, write `[{"any": […]}]`'
     )
-    at = LocatedName(text="", at=entry.unless_at, path=(entry.name.text, "unless"))
+    at = LocatedName(text="", at=entry.unless.at, path=(entry.name.text, "unless"))
     at.warn(findings, "unless-alternatives", message)
 
 
@@ -174,10 +115,38 @@ def _are_alternatives(one: str, other: str) -> bool:
     return len(differing) == 1 and not any(word.isdigit() for word in differing[0])
 
 
-def _conditions(entry: Entry, findings: Findings) -> None:
+def _equal_leaves(condition: LocatedCondition, findings: Findings) -> None:
+    """Warn of leaves that differ in nothing but their names. In a sequence each takes an event of its own."""
+    first: dict[tuple[object, ...], LocatedLeaf] = {}
+    for leaf in condition.by_name.values():
+        if leaf.in_sequence:
+            continue
+        one = leaf.leaf
+        earlier = first.setdefault((one.trigger, one.where, one.key, one.count, one.each), leaf)
+        if earlier is not leaf:
+            message = (
+                f"`{shown(leaf.name.text)}` is the same as `{shown(earlier.name.text)}` at "
+                f"{findings.where(earlier.name.at)} but for its name, so the same event meets both: to count "
+                "events write `count`"
+            )
+            leaf.name.warn(findings, "equal-leaves", message)
+
+
+def _constant_expressions(condition: LocatedCondition, findings: Findings) -> None:
+    """Warn of expressions that match every event, or none."""
+    for leaf in condition.by_name.values():
+        where = leaf.leaf.where
+        answer = None if where is None else lasting_answer(where)
+        if answer is not None:
+            says = "every event: leave it out" if answer else "no event: the leaf is never met"
+            leaf.keys["where"].warn(findings, "constant-where", f"matches {says}")
+
+
+def _conditions_in_names(entry: Entry, findings: Findings) -> None:
     """Warn about names that look like conditions. Such a name is allowed: a trigger may have it."""
-    for names, key in ((entry.needs, "after"), (entry.unless, "unless")):
-        for name in names:
+    for condition, key in ((entry.after, "after"), (entry.unless, "unless")):
+        for leaf in condition.leaves:
+            name = leaf.trigger
             operator = condition_in_name(name.text)
             if operator is not None:
                 instead = instead_of("or" if operator == "or" else "not" if key == "unless" else "and")
@@ -186,30 +155,47 @@ def _conditions(entry: Entry, findings: Findings) -> None:
 
 
 def _identifiers(entry: Entry, findings: Findings) -> None:
-    """A task is called with one keyword argument for each trigger."""
-    for name in (*entry.needs, *entry.params):
-        if condition_in_name(name.text):
-            continue  # reported as such
-        if not name.text.isidentifier() or keyword.iskeyword(name.text):
-            message = (
-                f"`{shown(name.text)}` is no Python identifier, so the Celery task can take it only through "
-                "`**kwargs`"
-            )
-            name.warn(findings, "not-an-identifier", message)
+    """Warn of names that no parameter can have: a task is called with a keyword argument for each leaf."""
+    leaves = entry.after.by_name
+    for leaf in leaves.values():
+        if condition_in_name(leaf.trigger.text) is None:  # else it is reported as such
+            hint = "give it another `as`" if "as" in leaf.keys else "give it an `as`"
+            _identifier(leaf.name, f": {hint}", findings)
+    for name in entry.params:
+        if name.text not in leaves and condition_in_name(name.text) is None:
+            _identifier(name, "", findings)
+
+
+def _identifier(name: LocatedName, hint: str, findings: Findings) -> None:
+    if not name.text.isidentifier() or keyword.iskeyword(name.text):
+        message = (
+            f"`{shown(name.text)}` is no Python identifier, so the Celery task can take it only through "
+            f"`**kwargs`{hint}"
+        )
+        name.warn(findings, "not-an-identifier", message)
 
 
 def _params(entry: Entry, findings: Findings) -> None:
-    """A parameter's key that is no trigger is passed on; one that nearly is was meant to be one."""
-    needs = {need.text: None for need in entry.needs}
+    """A parameter's key that is no leaf is passed on; one that nearly is was meant to be one."""
+    leaves = entry.after.by_name
     given = {name.text for name in entry.params}
-    open_needs = [need for need in needs if need not in given]
+    open_leaves = [name for name in leaves if name not in given]
     for name in entry.params:
-        if name.text in needs or not entry.clear:
+        if name.text in leaves or not entry.clear:
             continue
-        close = get_close_matches(name.text, open_needs, n=1, cutoff=_CLOSE)
-        if close:
+        likely = _likely_leaf(name.text, open_leaves, leaves.values())
+        if likely is not None:
             message = (
                 f"`{shown(name.text)}` is none of the task's triggers, so it is passed on as it is: did you "
-                f"mean `{close[0]}`?"
+                f"mean `{shown(likely)}`?"
             )
             name.warn(findings, "params-key-typo", message)
+
+
+def _likely_leaf(name: str, open_leaves: Sequence[str], leaves: Iterable[LocatedLeaf]) -> str | None:
+    """The leaf that was probably meant by ``name``: one whose trigger it is, or nearly its own name."""
+    for leaf in leaves:
+        if leaf.trigger.text == name and leaf.name.text in open_leaves:
+            return leaf.name.text
+    close = get_close_matches(name, open_leaves, n=1, cutoff=_CLOSE)
+    return close[0] if close else None

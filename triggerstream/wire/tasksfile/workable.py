@@ -7,7 +7,7 @@ the log decides what it means, whatever a later release would accept.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -20,7 +20,8 @@ from triggerstream.core.similar_names import invisible_characters
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Bounds, Configuration, Rules, Task
 from triggerstream.wire.state import EncodedSizes
-from triggerstream.wire.tasksfile.keys import Entry, TasksFile
+from triggerstream.wire.tasksfile.entries import TasksFile
+from triggerstream.wire.tasksfile.logic import ways
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
 
 MOST_NAMES: Final = 1_000
@@ -44,10 +45,10 @@ def check_workable(file: TasksFile, findings: Findings) -> None:
     for entry in file.entries:
         if entry.run is not None:
             _check_run(entry.run, findings)
-        for key, names in (("after", entry.needs), ("unless", entry.unless)):
-            if len(names) > MOST_NAMES:
+        for key, condition in (("after", entry.after), ("unless", entry.unless)):
+            if condition.is_list and (count := len(condition.leaves)) > MOST_NAMES:
                 message = (
-                    f"`{key}` names {len(names):,} triggers: at most {MOST_NAMES:,}; let tasks wait for "
+                    f"`{key}` names {count:,} triggers: at most {MOST_NAMES:,}; let tasks wait for "
                     "parts of them, and this one for those tasks"
                 )
                 entry.name.error(findings, "too-many-names", message)
@@ -75,18 +76,19 @@ def likely_task_name(text: str) -> str | None:
 
 
 def _check_bounds(file: TasksFile, findings: Findings) -> None:
-    """Fold the first event of each trigger, and all triggers of each task, into a session of its own."""
+    """Fold the first event of each trigger, and all events of each task, into a session of its own."""
     tasks = tuple(entry.task for entry in file.entries if entry.task is not None)
     config = _configuration(tasks, file.bounds)
     limit, lowered = file.bounds.unresolved_instances, file.bounds != Bounds()
     reported = 0
-    for name in _triggers(file.entries):
-        users = len(config.users.get(TriggerName(name.text), ()))
-        if users <= limit and not lowered:
+    for name in file.triggers().values():
+        trigger = TriggerName(name.text)
+        users = tuple(use.task for use in config.users.get(trigger, ()) if _takes_any(use.task, trigger))
+        if len(users) <= limit and not lowered:
             continue
-        reason = _refusal(config, [TriggerName(name.text)])
+        reason = _refusal(_configuration(users, file.bounds), [trigger])
         if reason is not None:
-            message = f"`{shown(name.text)}` can never be folded, as {_tasks(users)} it: {reason}"
+            message = f"`{shown(name.text)}` can never be folded, as {_tasks(len(users))} it: {reason}"
             name.error(findings, "beyond-bounds", message)
             reported += 1
         if reported == _REPORTED:
@@ -96,24 +98,38 @@ def _check_bounds(file: TasksFile, findings: Findings) -> None:
     for entry in file.entries:
         if entry.task is None or reported == _REPORTED:
             continue
-        reason = _refusal(_configuration((entry.task,), file.bounds), entry.task.needs)
+        reason = _never_decided(entry.task, file.bounds)
         if reason is not None:
             entry.name.error(findings, "beyond-bounds", f"can never be decided: {reason}")
             reported += 1
 
 
+def _takes_any(task: Task, trigger: TriggerName) -> bool:
+    """True if the task uses each event of the trigger, whatever it brings."""
+    conditions = [task.after] if task.unless is None else [task.after, task.unless]
+    slots = (slot for condition in conditions for slot in condition.by_trigger.get(trigger, ()))
+    return any(slot.matches_all for slot in slots)
+
+
+def _never_decided(task: Task, bounds: Bounds) -> str | None:
+    """Why no events without data satisfy the task; None if some do, or if its events must bring data."""
+    found = ways(task.after.root)
+    slots = task.after.slots
+    if found is None or not all(slots[name].matches_all for way in found for name in way):
+        return None
+    config = _configuration((task,), bounds)
+    reason = None
+    for way in found:
+        leaves = [slot.leaf for name, slot in slots.items() if name in way]
+        triggers = [leaf.trigger for leaf in leaves for _ in range(leaf.count or 1)]
+        reason = _refusal(config, triggers)
+        if reason is None:
+            return None
+    return reason
+
+
 def _tasks(users: int) -> str:
     return "1 task uses" if users == 1 else f"{users:,} tasks use"
-
-
-def _triggers(entries: Sequence[Entry]) -> Iterator[LocatedName]:
-    """Each trigger where it first stands."""
-    known: set[str] = set()
-    for entry in entries:
-        for name in (*entry.needs, *entry.unless):
-            if name.text not in known:
-                known.add(name.text)
-                yield name
 
 
 def _configuration(tasks: tuple[Task, ...], bounds: Bounds) -> Configuration:
@@ -136,7 +152,8 @@ def _refusal(config: Configuration, triggers: Sequence[TriggerName]) -> str | No
     )
     for offset, name in enumerate(triggers, 1):
         body = Trigger(name=name, data={})
-        folded = step(rules, state, replace(event, offset=offset, type=name, body=body), sizes=_SIZES)
+        now = replace(event, offset=offset, time_us=offset, type=name, body=body)
+        folded = step(rules, state, now, sizes=_SIZES)
         if isinstance(folded, Rejected):
             return folded.reason
         if isinstance(folded, Folded):
