@@ -105,6 +105,7 @@ kafka-status: install ## Say whether it runs
 
 clean: ## Remove .venv, builds and caches
 	@rm -rf examples/producers/java/target examples/producers/go/fire examples/producers/node/node_modules
+	@rm -rf tests/editor/node_modules
 	@rm -rf .venv build dist .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from triggerstream.core.errors import ConfigError, Finding, UsageError
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.wire.tasksfile import Check, check
+
+_SCHEMA: Final = "tasks.schema.json"
+
+
+def schema_text() -> str:
+    """The JSON schema of the tasks file: a wheel holds it, beside a source tree it stands in ``schemas``."""
+    packaged = files("triggerstream") / _SCHEMA
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (Path(__file__).parents[2] / "schemas" / _SCHEMA).read_text(encoding="utf-8")
 
 
 def load(path: Path, configurations: ConfigurationCache | None = None) -> Configuration:

@@ -124,6 +124,8 @@ def described() -> Iterator[tuple[str, dict[str, Any]]]:
         *((f"$defs/{name}", one) for name, one in schema["$defs"].items()),
     ]
     for place, one in places:
+        if "$comment" in one:
+            continue  # a rule about keys that are explained elsewhere
         if place.startswith("$defs/") and "/" not in place.removeprefix("$defs/"):
             yield place, one
         if "properties" in one.get("items", {}):

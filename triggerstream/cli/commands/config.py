@@ -1,4 +1,4 @@
-"""`triggerstream config`: check, apply, show and compare tasks files."""
+"""`triggerstream config`: check, apply, show and compare tasks files, and print their schema."""
 
 from __future__ import annotations
 
@@ -137,6 +137,14 @@ def diff(*, file: Path, at: str, as_json: bool) -> None:
         same = "nothing would change" if old.hash == new.hash else "no task would change"
         print_line("; ".join(tasks) or same)
     sys.exit(0 if old.hash == new.hash else 1)
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON schema of the tasks file, with which an editor explains and completes its keys."""
+    from triggerstream.cli.tasks_file import schema_text
+
+    print_lines(schema_text())
 
 
 async def _in_force(at: str) -> ConfigurationText | None:
