@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -12,10 +12,20 @@ from hypothesis import strategies as st
 
 from tests.core.story import SECOND, START_US, Story
 from tests.core.strategies import BUSY, CHANGING, ENDINGS, History, World, histories
+from triggerstream.core.conditions import AllOf, Condition, Leaf
 from triggerstream.core.fold import needs_touch, next_due
-from triggerstream.core.ids import AppId, JsonObject, SessionId, TaskName
+from triggerstream.core.ids import (
+    AppId,
+    ConfigHash,
+    JsonObject,
+    LeafName,
+    SessionId,
+    TaskName,
+    TriggerName,
+)
 from triggerstream.core.state import SessionState, TaskRecord
-from triggerstream.core.tasks import AppliedConfiguration, Rules
+from triggerstream.core.tasks import AppliedConfiguration, AppliesTo, Configuration, Rules, Task
+from triggerstream.core.where import compile_where
 from triggerstream.engine.scan import Scan, changed_tasks, has_met, may_decide
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
 from triggerstream.wire import state as states
@@ -261,3 +271,42 @@ def test_a_state_whose_bytes_do_not_tell_is_decoded_and_found_the_same(history: 
             assert has_met(name.encode(), other, version.offset) is has_met(
                 name.encode(), value, version.offset
             )
+
+
+# ---- tasks that begin in existing sessions --------------------------------------------------------
+
+
+def for_existing(*after: object) -> Configuration:
+    """A file with a task that applies to existing sessions."""
+    root = AllOf(members=tuple(leaf for leaf in after if isinstance(leaf, Leaf)))
+    task = Task(name=TaskName("new"), run="r", after=Condition(root=root), applies_to=AppliesTo.EXISTING)
+    return Configuration(hash=ConfigHash("new"), text="{}", tasks=(task,))
+
+
+ANY_Z = Leaf(name=LeafName("zä"), trigger=TriggerName("zä"))
+"""A name that is no ASCII."""
+
+
+def begun(fired: str, data: JsonObject, config: Configuration) -> list[bytes | None]:
+    """The sessions that a scan touches of one that has seen an event and has no instance at all."""
+    story = Story({})
+    story.fire(fired, data)
+    assert story.state is not None
+    assert not story.state.tasks
+    applied = AppliedConfiguration(config=config, offset=10, arrival_us=START_US)
+    scan = Scan(Rules(app=story.rules.app, history=(*story.rules.history, applied)), scanned=-1)
+    scan.look(b"s", states.encode(story.state))
+    return [record.key for record in scan.take_touches()]
+
+
+def test_a_session_without_an_instance_is_touched_where_a_new_task_applies_to_existing_ones() -> None:
+    assert begun("zä", {}, for_existing(ANY_Z)) == [b"s"]
+    waiting = Leaf(name=LeafName("other"), trigger=TriggerName("other"))
+    assert begun("zä", {}, for_existing(ANY_Z, waiting)) == [b"s"], "its instance is made by the touch"
+
+
+def test_a_session_is_left_alone_whose_event_does_not_match_a_new_task() -> None:
+    assert begun("other", {}, for_existing(ANY_Z)) == []
+    filtered = replace(ANY_Z, where=compile_where("data.n > 1 && session == 's'"))
+    assert begun("zä", {"n": 1}, for_existing(filtered)) == []
+    assert begun("zä", {"n": 2}, for_existing(filtered)) == [b"s"]

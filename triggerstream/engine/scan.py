@@ -1,7 +1,8 @@
 """The scan of all sessions after a configuration: it finds timers, sessions to touch, and old configurations.
 
-For most sessions it reads only the header of the stored state. Only those that may wait for a timer, or have
-not met a configuration and have something open, are decoded.
+For most sessions it reads only the header of the stored state. It decodes those that may wait for a timer,
+and those that have not met a configuration and have something open, or an event for a task that applies to
+existing sessions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from triggerstream.engine.migration import touches
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
-from triggerstream.wire.state import read_header
+from triggerstream.wire.state import read_header, trigger_marks
 
 _CARRIED = frozenset({"run", "with_params", "queue", "expires_us", "extras"})
 """Parts of a task that its decision contains but does not depend on."""
@@ -48,6 +49,9 @@ class Scan:
         self._rules = rules
         self._touch = scanned < rules.current.offset
         self._changed = changed_tasks(rules, since=scanned)
+        beginning = tasks_for_existing(rules, since=scanned)
+        self._beginning = frozenset(task.name for task in beginning)
+        self._marks = trigger_marks({trigger for task in beginning for trigger in task.needs})
         self._current = rules.current.offset
         self.oldest = rules.current.offset
         self._found: list[Scanned] = []
@@ -69,7 +73,8 @@ class Scan:
             if seen.config >= self._current:
                 return
             self.oldest = min(self.oldest, seen.config)
-            if not self._changed or not seen.may_be_open:
+            may_judge = bool(self._changed) and seen.may_be_open
+            if not may_judge and not any(mark in value for mark in self._marks):
                 return
         session = SessionId(key.decode())
         known = self._decoder.read(session, value)
@@ -79,7 +84,8 @@ class Scan:
         self.oldest = min(self.oldest, known.config)
         due_us = next_due(self._rules, known) if known.timer_count else None
         self._found.append(Scanned(session, due_us, known.config))
-        if self._touch and may_decide(known, self._changed) and needs_touch(self._rules, session, known):
+        may = may_decide(known, self._changed, self._beginning)
+        if self._touch and may and needs_touch(self._rules, session, known):
             self._touches.append(key)
 
     def take_found(self) -> list[Scanned]:
@@ -114,13 +120,25 @@ def changed_tasks(rules: Rules, *, since: int) -> frozenset[TaskName]:
     return frozenset(changed)
 
 
+def tasks_for_existing(rules: Rules, *, since: int) -> tuple[Task, ...]:
+    """The tasks that apply to existing sessions, of the configurations after ``since``."""
+    return tuple(task for version in rules.missed(since) for task in version.config.for_existing)
+
+
 def _condition(task: Task | None) -> tuple[object, ...] | None:
     return None if task is None else _DECISIVE(task)
 
 
-def may_decide(known: SessionState, changed: frozenset[TaskName]) -> bool:
-    """True if a configuration that changed these tasks could decide something in a session."""
-    return known.unjudged or known.timer_count > 0 or not changed.isdisjoint(known.tasks)
+def may_decide(
+    known: SessionState, changed: frozenset[TaskName], beginning: frozenset[TaskName] = frozenset()
+) -> bool:
+    """True if a configuration that changed some tasks could decide something in a session.
+
+    Tasks that are ``beginning`` apply to existing sessions.
+    """
+    if known.unjudged or known.timer_count > 0 or not changed.isdisjoint(known.tasks):
+        return True
+    return not beginning <= known.tasks.keys()
 
 
 def has_met(key: bytes, value: bytes, config: int, *, decoder: StateDecoder = SOMEWHERE) -> bool:

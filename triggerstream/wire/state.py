@@ -8,6 +8,7 @@ rules that types cannot express.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
@@ -183,6 +184,11 @@ def read_header(value: bytes) -> StateHeader | None:
         return None
     config = None if head[1] is None else int(head[2])
     return StateHeader(config, _MAY_WAIT in value or _UNJUDGED in value, _MAY_BE_OPEN in value)
+
+
+def trigger_marks(names: Iterable[TriggerName]) -> tuple[bytes, ...]:
+    """Bytes of which a stored state has one if the session remembers an event of one of these triggers."""
+    return tuple(_encoder.encode(name) + b":{" for name in names)
 
 
 def named_fields(value: bytes) -> JsonObject:
