@@ -295,16 +295,22 @@ OTHER: dict[str, Any] = {"t_process": {"after": ["module1"], "run": "app.other"}
 
 
 def test_an_apply_line_changes_the_tasks_file_from_there(cli: Cli, tasks: str) -> None:
-    ran = cli(
-        "simulate",
-        tasks,
-        "-",
-        stdin=lines(
-            event("a", "module1"), apply(OTHER), event("b", "module1"), event("a", "nothing"), apply(OTHER)
-        ),
-    )
-    assert [(r["session"], r["run"]) for r in ran.rows()] == [("b", "app.other"), ("a", "app.other")]
+    later = [event("b", "module1"), event("a", "nothing"), apply(OTHER)]
+    ran = cli("simulate", tasks, "-", stdin=lines(event("a", "module1"), apply(OTHER), *later))
+    # As engines do, it touches a session for which the new file decides something.
+    assert [(r["session"], r["run"]) for r in ran.rows()] == [("a", "app.other"), ("b", "app.other")]
     assert (ran.status, ran.err) == (0, "")
+
+
+def test_an_apply_line_of_an_engine_s_log_touches_no_session(cli: Cli, tasks: str) -> None:
+    log = [
+        event("a", "module1", offset=0),
+        apply(OTHER, offset=1),
+        event("b", "module1", offset=2),
+        event("a", "triggerstream.session.touch", offset=3),
+    ]
+    ran = cli("simulate", tasks, "-", stdin=lines(*log))
+    assert [(r["session"], r["run"]) for r in ran.rows()] == [("b", "app.other"), ("a", "app.other")]
 
 
 def test_an_applied_file_may_be_its_text_with_comments(cli: Cli, tasks: str) -> None:
@@ -516,7 +522,10 @@ def test_files_words_and_json_may_be_mixed(cli: Cli, tasks: str, tmp_path: Path)
     ran = cli("simulate", tasks, str(events), "+1h", more, "@2026-01-02T00:00:00Z", "b module1", "--json")
     assert ran.row()["decided"] == "2026-01-01T01:00:00Z"
     applied = cli("simulate", tasks, "a module1", json.dumps(apply(OTHER)), "b module1", "--json")
-    assert applied.row()["run"] == "app.other"
+    assert [(row["session"], row["run"]) for row in applied.rows()] == [
+        ("a", "app.other"),
+        ("b", "app.other"),
+    ]
 
 
 def test_a_retry_in_words(cli: Cli, retrying: str) -> None:

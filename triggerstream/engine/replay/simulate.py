@@ -8,8 +8,9 @@ An outcome without ``command`` is one of the command that its instance has.
 from the first two.
 Lines with the same ``rehomedfrom``, which ``sessions export`` writes, are copies of one record and count
 once.
-``{"apply": {tasks}, "received": …}`` puts another tasks file in force. A string is an event in words
-(:mod:`triggerstream.wire.event_words`).
+``{"apply": {tasks}, "received": …}`` puts another tasks file in force, and touches the sessions for which it
+decides something, as engines do. With ``offset`` it is from a log of an engine, which holds its touches.
+A string is an event in words (:mod:`triggerstream.wire.event_words`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import TYPES, Finished, Outcome, Timer
+from triggerstream.core.fold import needs_touch
 from triggerstream.core.ids import (
     AppId,
     InstanceId,
@@ -44,6 +46,7 @@ from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, Stored
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.migration import touches
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.replay.simulated_log import SimulatedLog
 from triggerstream.wire import state as states
@@ -302,8 +305,25 @@ class Simulation:
         new = configuration_record(config, replaces=current.hash, number=current.number)
         with _at(place):
             record = self._log.apply(line, place, None if new is None else new.value)
-        if record is not None:
-            yield from self._fold([record], {}, place)
+        if record is None:
+            return
+        yield from self._fold([record], {}, place)
+        if line.get("offset") is None:
+            yield from self._touch(place)
+
+    def _touch(self, place: SourceLocation) -> Iterator[Shown]:
+        """Touch the sessions for which a new configuration decides something, as engines do (R11.8)."""
+        sessions = [
+            session
+            for session, stored in self._stored.items()
+            if needs_touch(self._rules, session, states.decode(stored.state))
+        ]
+        records = [
+            self._log.insert(session, touch.value)
+            for session, touch in zip(sessions, touches([one.encode() for one in sessions]), strict=True)
+        ]
+        if records:
+            yield from self._fold(records, {}, place)
 
     def _take_app(self, app: AppId) -> None:
         """Note the app that a line names.
