@@ -75,8 +75,12 @@ def test_a_golden_scenario_simulates_to_its_commands_and_states(fields: dict[str
 
 
 def _essence(instances: JsonObject) -> JsonObject:
+    """Statuses, and the arguments of all instances that have taken the last event that they can take."""
     return {
-        name: {"status": fields["status"], "kwargs": fields["kwargs"]}
+        name: {
+            "status": fields["status"],
+            "kwargs": fields["kwargs"] if fields["status"] != "unstarted" else None,
+        }
         for name, fields in instances.items()
         if isinstance(fields, dict)
     }
