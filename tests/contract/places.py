@@ -397,7 +397,7 @@ class _PartitionLog:
 
 
 class _LetterReader(MemoryReader):
-    """A reader that has nothing but the dead letters of ``partition``."""
+    """A reader that has nothing but the dead letters and the log of ``partition``."""
 
     def __init__(self, partition: MemoryPartition) -> None:
         rows = [
@@ -414,7 +414,7 @@ class _LetterReader(MemoryReader):
             )
             for number, letter in enumerate(partition.dead_letters, 1)
         ]
-        super().__init__(MemoryDatabase(dead_letters=rows))
+        super().__init__(MemoryDatabase(dead_letters=rows, records=partition.log))
 
 
 class MemoryPartitionPlace(PartitionedPlace):

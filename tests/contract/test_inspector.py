@@ -28,6 +28,7 @@ from triggerstream.engine.queries.inspector import (
     give_order,
     target_shown,
 )
+from triggerstream.engine.queries.past import AtOffset, AtTime
 from triggerstream.web.peers import GroupInspector, PeerGroup, Peers
 from triggerstream.wire.answers import to_json
 from triggerstream.wire.marks import Identity
@@ -108,6 +109,64 @@ async def test_a_session_is_explained_and_an_unknown_one_is_none(subject: Subjec
     assert await subject.inspector.session(SessionId("süß")) is None
     with pytest.raises(UsageError, match="a session id is valid Unicode"):
         await subject.inspector.session(SessionId("\udcff"))
+
+
+async def test_a_session_is_explained_as_it_was_at_each_event(subject: Subject) -> None:
+    session = SessionId("s")
+    shown: dict[int, JsonObject] = {}
+
+    async def note() -> None:
+        found = await subject.inspector.session(session)
+        assert found is not None
+        shown[await subject.inspector.progress(0) - 1] = to_json(found)
+
+    await subject.fire("other", "a")
+    await subject.fire("s", "a")
+    await note()
+    await subject.place.configure('{"t": {"after": ["a", "b", "x"], "run": "tasks.t"}}')
+    await subject.place.fold()
+    await note()
+    for name in ("b", "other", "x", "a"):
+        await subject.fire("s", name)
+        await note()
+    for offset, before in shown.items():
+        found = await subject.inspector.session(session, at=AtOffset(offset=offset))
+        assert found is not None
+        then = to_json(found)
+        assert then.pop("foldedTo") == offset
+        for facts in (then, before):
+            for instance in instances(facts):
+                for beside in ("handOver", "says", "advice"):
+                    instance.pop(beside, None)
+        assert then == before
+    assert await subject.inspector.session(session, at=AtOffset(offset=1)) is None
+    (task,) = cast("list[Any]", to_json(await one(subject, at=AtOffset(offset=2), task="u"))["tasks"])
+    assert task["says"] == "no instance yet: none of its triggers has arrived since the task was added"
+
+
+async def test_a_session_is_explained_as_it_was_at_an_instant(subject: Subject) -> None:
+    await subject.fire("s", "a")
+    first = await one(subject)
+    await subject.fire("s", "b")
+    clock_us = first.clock_us
+    assert clock_us is not None
+    then = await one(subject, at=AtTime(time_us=clock_us))
+    now = await one(subject, at=AtTime(time_us=clock_us + 10**9))
+    assert (then.clock_us, now.offset) == (clock_us, (await one(subject)).offset)
+    assert await subject.inspector.session(SessionId("s"), at=AtTime(time_us=clock_us - 10**9)) is None
+
+
+async def one(
+    subject: Subject, *, at: AtOffset | AtTime | None = None, task: str | None = None
+) -> ExplainedSession:
+    named = None if task is None else TaskName(task)
+    found = await subject.inspector.session(SessionId("s"), at=at, task=named)
+    assert found is not None
+    return found
+
+
+def instances(found: JsonObject) -> list[JsonObject]:
+    return [instance for task in rows(found, "tasks") for instance in rows(task, "instances")]
 
 
 async def test_sessions_are_listed_in_pages_by_id(subject: Subject) -> None:

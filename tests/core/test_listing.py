@@ -8,9 +8,9 @@ from itertools import product
 import pytest
 
 from tests.core.story import SECOND, START_US, Story, task
-from triggerstream.core.answers import CountedSession, FailedInstance, Instant
+from triggerstream.core.answers import CountedSession, FailedInstance
 from triggerstream.core.events import FailureReason
-from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, TriggerName
+from triggerstream.core.ids import InstanceId, Instant, JsonObject, SessionId, TaskName, TriggerName
 from triggerstream.core.listing import Filter, InstanceFilter, count, failures, stuck_since, tags_of
 from triggerstream.core.state import Status
 

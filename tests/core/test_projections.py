@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tests.core.story import SECOND, START_US, Story, task
-from triggerstream.core.answers import HandOver, HandOverState, Instant
+from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.events import FailureReason
-from triggerstream.core.ids import InstanceId, TaskName
+from triggerstream.core.ids import InstanceId, Instant, JsonObject, TaskName
 from triggerstream.core.projections import Seen, explain, silent_commands, stored, timeline, waits_for
 from triggerstream.core.state import Status
 from triggerstream.core.tasks import Rules
@@ -36,17 +36,20 @@ def test_condition_is_shown_leaf_by_leaf() -> None:
     (instance,) = shown["instances"]
     assert instance["status"] == "unstarted"
     assert instance["says"] == "waits for b and c"
-    assert instance["after"] == [
-        {
-            "trigger": "a",
-            "met": True,
-            "by": {"offset": 0, "time": format_instant(START_US + 3 * SECOND), "id": "e-1", "source": "shop"},
-            "data": {"n": 1},
-        },
-        {"trigger": "b", "met": False},
-        {"trigger": "c", "met": False},
-    ]
-    assert instance["unless"] == [{"trigger": "no", "arrived": False, "offset": None}]
+    time = format_instant(START_US + 3 * SECOND)
+    event = {"offset": 0, "time": time, "id": "e-1", "source": "shop", "data": {"n": 1}}
+    assert instance["after"] == {
+        "all": [
+            {"leaf": "a", "trigger": "a", "met": True, "need": 1, "have": 1, "by": [event]},
+            {"leaf": "b", "trigger": "b", "met": False, "need": 1, "have": 0},
+            {"leaf": "c", "trigger": "c", "met": False, "need": 1, "have": 0},
+        ],
+        "need": 3,
+        "have": 1,
+        "met": False,
+    }
+    blocker = {"leaf": "no", "trigger": "no", "met": False, "need": 1, "have": 0}
+    assert instance["unless"] == {"all": [blocker], "need": 1, "have": 0, "met": False}
 
 
 def test_decided_instance_shows_its_command_and_its_arguments() -> None:
@@ -163,7 +166,7 @@ def test_decision_of_an_earlier_configuration_is_marked() -> None:
 
 def leaves(story: Story) -> dict[str, list[tuple[str, bool]]]:
     return {
-        i["instance"]: [(leaf["trigger"], leaf["met"]) for leaf in i["after"]]
+        i["instance"]: [(leaf["trigger"], leaf["met"]) for leaf in i["after"]["all"]]
         for t in explained(story)["tasks"]
         for i in t["instances"]
     }
@@ -176,9 +179,9 @@ def test_an_instance_that_was_decided_shows_the_triggers_that_it_was_decided_wit
     for name in ("t#0", "later#0"):
         story.failed(name)
     story.apply({"t": task("x"), "later": task("x", "a", retry={"max": 1, "backoff": "1h"})})
-    decided = [("c", True), ("a", True)]
+    decided = [("a", True), ("c", True)]
     assert leaves(story) == {
-        "t#0": [("c", True), ("a", True)],
+        "t#0": [("a", True), ("c", True)],
         "later#0": [("a", True)],
         "later#1": [("a", True)],
     }
@@ -331,10 +334,22 @@ def full_story() -> Story:
     return story
 
 
-ORIGIN_A = {"offset": 0, "time": at(1), "id": "e-1", "source": "shop"}
-ORIGIN_B = {"offset": 1, "time": at(3)}
-LEAF_A = {"trigger": "a", "met": True, "by": ORIGIN_A, "data": {"n": 1}}
-LEAF_B = {"trigger": "b", "met": True, "by": ORIGIN_B, "data": {}}
+ORIGIN_A: JsonObject = {"offset": 0, "time": at(1), "id": "e-1", "source": "shop"}
+ORIGIN_B: JsonObject = {"offset": 1, "time": at(3)}
+
+
+def leaf(name: str, *events: JsonObject) -> JsonObject:
+    shown: JsonObject = {"leaf": name, "trigger": name, "met": bool(events), "need": 1, "have": len(events)}
+    return {**shown, "by": list(events)} if events else shown
+
+
+def all_of(*leaves: JsonObject) -> JsonObject:
+    have = sum(bool(one["met"]) for one in leaves)
+    return {"all": list(leaves), "need": len(leaves), "have": have, "met": have == len(leaves)}
+
+
+LEAF_A = leaf("a", {**ORIGIN_A, "data": {"n": 1}})
+LEAF_B = leaf("b", {**ORIGIN_B, "data": {}})
 
 
 def test_retried_instance_is_explained_with_all_its_facts() -> None:
@@ -351,10 +366,11 @@ def test_retried_instance_is_explained_with_all_its_facts() -> None:
         "instance": "t#1",
         "status": "failed",
         "says": "failed: ValueError (worker lost)",
-        "after": [LEAF_A, LEAF_B],
+        "after": all_of(LEAF_A, LEAF_B),
         "created": at(5),
         "changed": at(19),
-        "unless": [{"trigger": "no", "arrived": True, "offset": 7}],
+        "unless": all_of(leaf("no", {"offset": 7, "time": at(18)})),
+        "completedBy": {"trigger": "b", "by": ORIGIN_B},
         "command": story.command("t#1"),
         "run": "my_app.tasks.run",
         "kwargs": {"a": {"m": 2, "n": 1}, "b": {}},
@@ -379,7 +395,7 @@ def test_ended_instances_are_explained_with_what_their_end_left() -> None:
             "instance": "u#0",
             "status": "cancelled",
             "says": "was cancelled (wrong order (ada))",
-            "after": [LEAF_A, {"trigger": "c", "met": False}],
+            "after": all_of(LEAF_A, leaf("c")),
             "created": at(1),
             "changed": at(20),
             "ended": at(20),
@@ -387,7 +403,8 @@ def test_ended_instances_are_explained_with_what_their_end_left() -> None:
         }
     ]
     common = {
-        "after": [LEAF_A],
+        "after": all_of(LEAF_A),
+        "completedBy": {"trigger": "a", "by": ORIGIN_A},
         "created": at(1),
         "run": "my_app.tasks.run",
         "kwargs": {"a": {"n": 1}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from triggerstream.core.answers import Instant
+from triggerstream.core.ids import Instant
 from triggerstream.engine.clock_step import ClockReading, describe_duration, describe_step, step_forward_us
 from triggerstream.present import words
 

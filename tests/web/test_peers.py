@@ -11,15 +11,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from msgspec import structs
 
-from triggerstream.core.answers import (
-    ConfigurationsMet,
-    ExplainedSession,
-    Instant,
-    ListedSession,
-    SessionsPage,
-)
+from triggerstream.core.answers import ConfigurationsMet, ExplainedSession, ListedSession, SessionsPage
 from triggerstream.core.errors import UsageError
-from triggerstream.core.ids import AppId, ConfigHash, SessionId
+from triggerstream.core.ids import AppId, ConfigHash, Instant, SessionId, TaskName
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import AddressedOrder
 from triggerstream.engine.queries.answers import (
@@ -30,6 +24,7 @@ from triggerstream.engine.queries.answers import (
     WorkerRow,
 )
 from triggerstream.engine.queries.inspector import ElsewhereError, Query
+from triggerstream.engine.queries.past import Moment
 from triggerstream.web import peers as peering
 from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey
 from triggerstream.web.peers import (
@@ -93,7 +88,13 @@ class Here:
         worker = WorkerRow(url="here", own=True, says=None)
         return Overview(app="app", workers=[worker], partitions=[partition(0)])
 
-    async def session(self, name: SessionId) -> ExplainedSession | None:
+    async def session(
+        self,
+        name: SessionId,
+        *,
+        task: TaskName | None = None,  # noqa: ARG002
+        at: Moment | None = None,  # noqa: ARG002
+    ) -> ExplainedSession | None:
         if name == "a":
             return structs.replace(session("a"), partition=0)
         raise ElsewhereError(1)

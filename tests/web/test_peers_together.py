@@ -18,12 +18,13 @@ from tests.support.waiting import eventually
 from triggerstream import bootstrap
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.events import Trigger
-from triggerstream.core.ids import AppId, SessionId, TriggerName
+from triggerstream.core.ids import AppId, SessionId, TaskName, TriggerName
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import AddressedOrder
 from triggerstream.engine.queries.answers import DeadLettersPage, Overview, ShownConfiguration
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query
+from triggerstream.engine.queries.past import Moment
 from triggerstream.settings import SqliteAddress
 from triggerstream.web.access import COOKIE, Access, Role
 from triggerstream.web.peerkey import LONGEST_S, SCHEME, PeerKey, PeerRequest
@@ -54,7 +55,13 @@ class Empty:
     async def overview(self) -> Overview:
         return Overview(app=APP, workers=[], partitions=[])
 
-    async def session(self, _: SessionId) -> ExplainedSession | None:
+    async def session(
+        self,
+        _: SessionId,
+        *,
+        task: TaskName | None = None,  # noqa: ARG002
+        at: Moment | None = None,  # noqa: ARG002
+    ) -> ExplainedSession | None:
         raise ElsewhereError(1)
 
     async def sessions(self, _: Query) -> SessionsPage:

@@ -242,6 +242,27 @@ async def test_a_session_that_was_erased_has_no_last_event(http: Http, engine: R
     assert "othing has arrived" not in shown
 
 
+async def test_a_session_is_shown_as_it_was_and_one_task_alone(http: Http, engine: RunningEngine) -> None:
+    engine.append("s", trigger("module1"), trigger("module4"))
+    now = await asked(http, "/sessions/s")
+    first, *_ = now["timeline"]
+    then = await asked(http, f"/sessions/s?at={first['offset']}")
+    assert (then["foldedTo"], then["waitsFor"]) == (first["offset"], ["module4"])
+    shown = await page(http, f"/sessions/s?at={first['offset']}")
+    assert f"As it was after event {first['offset']}." in shown
+    assert "It waited for" in shown
+    assert "Give an order" not in shown
+    assert f'href="/sessions/s?at={first["offset"]}"' in await page(http, "/sessions/s")
+    (task,) = (await asked(http, "/sessions/s?task=t_mail"))["tasks"]
+    assert task["says"] == "no instance yet: none of its triggers has arrived since the task was added"
+    answer = await http.get("/v1/sessions/s?at=yesterday")
+    assert (answer.status, (await answer.json())["error"]) == (
+        400,
+        "at: write the number of an event, or an instant such as 2026-03-01T12:00:00Z",
+    )
+    assert (await http.get("/sessions/s?at=2001-01-01T00:00:00Z")).status == 404
+
+
 async def test_a_huge_value_is_cut_on_the_page_and_whole_in_the_json(
     http: Http, engine: RunningEngine
 ) -> None:
@@ -250,7 +271,7 @@ async def test_a_huge_value_is_cut_on_the_page_and_whole_in_the_json(
     assert len(text) < 20_000
     assert "200,011 characters; the JSON has them all" in text
     found = await asked(http, "/sessions/s")
-    assert found["tasks"][0]["instances"][0]["after"][0]["data"] == {"text": "x" * 200_000}
+    assert found["tasks"][0]["instances"][0]["after"]["all"][0]["by"][0]["data"] == {"text": "x" * 200_000}
 
 
 async def test_sessions_are_searched_and_paged(http: Http, engine: RunningEngine) -> None:

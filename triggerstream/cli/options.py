@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -57,6 +57,51 @@ def at_option(command: _F) -> _F:
     """The options of a command that reads an app: its address, and how Kafka is reached."""
     where = "sqlite:///path/to/triggerstream.db, kafka://127.0.0.1:9092/app"
     return _place_option("--at", "--dir", where=where)(kafka_config_option(command))
+
+
+class _PlaceOrMoment(click.ParamType):
+    """An address, or a moment: the number of an event, or an instant."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002
+        from triggerstream.engine.queries.past import parse_moment
+
+        return value if (moment := parse_moment(value)) is None else moment
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]  # a path may have blanks
+
+
+def at_and_moment_option(command: _F) -> _F:
+    """``at_option`` that may be given twice: ``moment`` is the ``--at`` that names a moment, if one does."""
+
+    @click.option(
+        "--at",
+        "--dir",
+        "given",
+        type=_PlaceOrMoment(),
+        multiple=True,
+        metavar="WHERE|EVENT|TIME",
+        envvar=variables.AT,
+        show_envvar=True,
+        default=(DEFAULT_DIRECTORY,),
+        show_default=True,
+        help="A state directory, or an address: sqlite:///path/to/triggerstream.db, "
+        "kafka://127.0.0.1:9092/app. Also, alone or given a second time, the number of an event or an "
+        "instant such as 2026-03-01T12:00:00Z: the session is shown as it was then. (A directory whose name "
+        "is a number: ./42.)",
+    )
+    @wraps(command)
+    def told(*, given: tuple[Any, ...], **rest: Any) -> Any:  # noqa: ANN401 - what a command returns
+        places = [one for one in given if isinstance(one, str)]
+        moments = [one for one in given if not isinstance(one, str)]
+        if len(moments) > 1 or len(places) > 1:
+            raise UsageError("--at: give one place and one moment at most")
+        at = places[0] if places else os.environ.get(variables.AT) or DEFAULT_DIRECTORY
+        return command(at=at, moment=moments[0] if moments else None, **rest)
+
+    return cast("_F", kafka_config_option(told))
 
 
 def to_option(command: _F) -> _F:

@@ -10,10 +10,12 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from triggerstream.core.condition_tree import ConditionTree
 from triggerstream.core.ids import (
     CommandId,
     ConfigHash,
     InstanceId,
+    Instant,
     Json,
     JsonObject,
     SessionId,
@@ -23,12 +25,6 @@ from triggerstream.core.ids import (
 from triggerstream.core.state import Status
 
 
-class Instant(int):
-    """Microseconds since the Unix epoch; in JSON, RFC 3339 text."""
-
-    __slots__ = ()
-
-
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
     """The event of a trigger."""
 
@@ -36,23 +32,6 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"tim
     time_us: Instant
     id: str | None = None
     source: str | None = None
-
-
-class Leaf(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A trigger of a condition, and the event that met it."""
-
-    trigger: TriggerName
-    met: bool
-    by: Origin | None = None
-    data: JsonObject | None = None
-
-
-class UnlessLeaf(Struct, frozen=True, kw_only=True):
-    """A trigger of ``unless``, and the offset at which it arrived."""
-
-    trigger: TriggerName
-    arrived: bool
-    offset: int | None
 
 
 class HandOverState(StrEnum):
@@ -75,6 +54,19 @@ class HandOver(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"a
     why: str | None = None
 
 
+class DueOf(StrEnum):
+    """The wait at whose end an instance is decided."""
+
+    RETRY = "retry"
+
+
+class ReasonToDecide(Struct, frozen=True, kw_only=True):
+    """A trigger that a decided command includes, and its event."""
+
+    trigger: TriggerName
+    by: Origin
+
+
 class ExplainedInstance(
     Struct,
     frozen=True,
@@ -84,6 +76,8 @@ class ExplainedInstance(
         "created_us": "created",
         "changed_us": "changed",
         "due_us": "due",
+        "due_of": "dueOf",
+        "completed_by": "completedBy",
         "clone_of": "cloneOf",
         "decided_us": "decided",
         "decided_at": "decidedAt",
@@ -96,16 +90,17 @@ class ExplainedInstance(
 
     ``command`` to ``retries``: it has a command. ``hand_over``: no worker has reported about it yet.
 
-    ``due_us``: when it is tried again. ``decided_at``: the offset of the event that decided its command.
+    ``due_us``: when it is decided, at the end of the wait ``due_of``. ``decided_at``: the offset of the event
+    that decided its command. ``completed_by``: the included event with which its condition was satisfied.
     """
 
     instance: InstanceId
     status: Status
     says: str
-    after: list[Leaf]
+    after: ConditionTree
     created_us: Instant
     changed_us: Instant
-    unless: list[UnlessLeaf] | None = None
+    unless: ConditionTree | None = None
     command: CommandId | None = None
     run: str | None = None
     kwargs: JsonObject | None = None
@@ -115,6 +110,8 @@ class ExplainedInstance(
     hand_over: HandOver | None = None
     advice: str | None = None
     due_us: Instant | None = None
+    due_of: DueOf | None = None
+    completed_by: ReasonToDecide | None = None
     clone_of: InstanceId | None = None
     decided_us: Instant | None = None
     decided_at: int | None = None
@@ -168,18 +165,12 @@ class ConfigurationsMet(Struct, frozen=True, kw_only=True, rename={"in_force": "
     in_force: ConfigHash | None
 
 
-class ReasonToDecide(Struct, frozen=True, kw_only=True):
-    """A trigger that a decided command includes, and its event."""
-
-    trigger: TriggerName
-    by: Origin
-
-
 class TimelineRow(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
     """An event, with its ``type``; or a decision, with its ``instance``, ``run``, ``command``, ``because``.
 
     ``what`` is one of arrived, reported, ordered, decided, abandoned, refused, ignored; ``why`` is the code
-    of the reason for the last two.
+    of the reason for the last two. ``because`` has the first 100 of the
+    ``included`` events.
     """
 
     offset: int
@@ -192,6 +183,7 @@ class TimelineRow(Struct, frozen=True, kw_only=True, omit_defaults=True, rename=
     run: str | None = None
     command: CommandId | None = None
     because: list[ReasonToDecide] | None = None
+    included: int | None = None
 
 
 class ExplainedSession(
@@ -199,9 +191,12 @@ class ExplainedSession(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
-    rename={"clock_us": "clock", "waits_for": "waitsFor"},
+    rename={"clock_us": "clock", "waits_for": "waitsFor", "folded_to": "foldedTo"},
 ):
-    """A session: its conditions leaf by leaf, and its timeline; ``partition`` is where it is, if known."""
+    """A session: its conditions leaf by leaf, and its timeline; ``partition`` is where it is, if known.
+
+    ``folded_to``: it is shown as it was after this offset of its log.
+    """
 
     session: SessionId
     generation: int
@@ -215,6 +210,7 @@ class ExplainedSession(
     refused: int
     timeline: list[TimelineRow]
     partition: int | None = None
+    folded_to: int | None = None
 
     @property
     def instances_generation(self) -> int:

@@ -26,6 +26,13 @@ CommandId = NewType("CommandId", str)
 ConfigHash = NewType("ConfigHash", str)
 """SHA-256 of the tasks file's text, in hex."""
 
+
+class Instant(int):
+    """Microseconds since the Unix epoch in an answer; in JSON, RFC 3339 text."""
+
+    __slots__ = ()
+
+
 KAFKA_APP_RULE = "has up to 200 of the characters A-Z a-z 0-9 . _ -"
 """The rule of :func:`is_kafka_app`, for messages that begin with the name."""
 _KAFKA_APP = re.compile(r"[A-Za-z0-9._-]{1,200}")

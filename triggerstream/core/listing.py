@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from triggerstream.core.answers import CountedSession, FailedInstance, Instant
-from triggerstream.core.ids import SessionId, TaskName, TriggerName, instance_id
+from triggerstream.core.answers import CountedSession, FailedInstance
+from triggerstream.core.ids import Instant, SessionId, TaskName, TriggerName, instance_id
 from triggerstream.core.projections import waits_for
 from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState, Status
 from triggerstream.core.tasks import Rules

@@ -11,38 +11,39 @@ from msgspec.structs import replace
 from triggerstream.core import advice
 from triggerstream.core.answers import (
     ConfigurationsMet,
+    DueOf,
     ExplainedInstance,
     ExplainedSession,
     ExplainedTask,
     HandOver,
     HandOverState,
-    Instant,
-    Leaf,
     Origin,
     ReasonToDecide,
     SeenTrigger,
     StoredInstance,
     StoredSession,
     TimelineRow,
-    UnlessLeaf,
 )
-from triggerstream.core.conditions import Condition
+from triggerstream.core.commands import MOST_CAUSES
 from triggerstream.core.deciding import timer_due_us
+from triggerstream.core.explain import conditions_of
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import (
     CommandId,
     InstanceId,
+    Instant,
     SessionId,
     TaskName,
     TriggerName,
     command_id,
     instance_id,
 )
+from triggerstream.core.lacking import missing_triggers
 from triggerstream.core.sentences import status_sentence
 from triggerstream.core.similar_names import nearest
-from triggerstream.core.slots import captured_refs, refs
+from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import Arrival, Instance, SessionState, Status
-from triggerstream.core.tasks import Configuration, Rules, Task
+from triggerstream.core.tasks import Configuration, Rules
 
 _COMPARED = 5
 """Unused triggers of a session that are compared with the names of the file: with 3,000 of them, each takes
@@ -203,15 +204,13 @@ def _stored(state: SessionState, instance: Instance) -> StoredInstance:
 
 
 def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[TriggerName, ...]:
-    """The triggers that an unstarted instance still lacks, each once (docs/semantics.md, R4.9)."""
+    """The triggers that could still complete an unstarted instance, each once (docs/semantics.md, R4.9)."""
     view = migrate(rules, state, session).state
     missing: dict[TriggerName, None] = {}
     for task in rules.current.config.among(view.tasks):
         for instance in view.tasks[task.name].open.values():
             if instance.status is Status.UNSTARTED:
-                leaves = task.after.slots.items()
-                lacking = (slot.leaf.trigger for name, slot in leaves if name not in instance.captured)
-                missing.update(dict.fromkeys(lacking))
+                missing.update(dict.fromkeys(missing_triggers(task.after, instance.captured)))
     return tuple(missing)
 
 
@@ -245,6 +244,7 @@ def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[Time
 def _decision(
     rules: Rules, session: SessionId, state: SessionState, name: TaskName, instance: Instance
 ) -> TimelineRow:
+    included = _included(state, instance)
     return TimelineRow(
         offset=-1 if instance.decided_at is None else instance.decided_at,
         time_us=Instant(instance.decided_us or 0),
@@ -252,10 +252,8 @@ def _decision(
         instance=instance_id(name, instance.number),
         run=None if instance.sent is None else instance.sent.run,
         command=_command(rules, session, state, name, instance),
-        because=[
-            ReasonToDecide(trigger=trigger, by=_by(state.arrival(trigger, ref)))
-            for trigger, ref in captured_refs(instance.captured)
-        ],
+        because=included[:MOST_CAUSES],
+        included=len(included) if len(included) > MOST_CAUSES else None,
     )
 
 
@@ -303,19 +301,21 @@ def _instance(
     task = rules.current.config.by_name.get(name)
     named = instance_id(name, instance.number)
     hand_over = beside.hand_overs.get(named) if instance.status is Status.SCHEDULED else None
+    conditions = conditions_of(rules, session, state, name, instance)
+    due_us = timer_due_us(task, instance) if task is not None and instance.status is Status.DELAYED else None
     shown = ExplainedInstance(
         instance=named,
         status=instance.status,
         says=status_sentence(rules.current.config, task, instance, hand_over),
         hand_over=hand_over,
         advice=_advice(instance, hand_over, beside.now_us),
-        after=_leaves(task, state, instance),
+        after=conditions.after,
         created_us=Instant(instance.created_us),
         changed_us=Instant(instance.changed_us),
-        unless=None if task is None or task.unless is None else _unless(task.unless, instance),
-        due_us=_instant(
-            timer_due_us(task, instance) if task is not None and instance.status is Status.DELAYED else None
-        ),
+        unless=conditions.unless,
+        due_us=_instant(due_us),
+        due_of=None if due_us is None else DueOf.RETRY,
+        completed_by=_completed_by(state, instance),
         clone_of=None if instance.clone_of is None else instance_id(name, instance.clone_of),
         decided_us=_instant(instance.decided_us),
         decided_at=instance.decided_at,
@@ -358,37 +358,20 @@ def _instant(instant_us: int | None) -> Instant | None:
     return None if instant_us is None else Instant(instant_us)
 
 
-def _unless(condition: Condition, instance: Instance) -> list[UnlessLeaf]:
-    leaves = []
-    for name, slot in condition.slots.items():
-        held = instance.noted.get(name)
-        first = None if held is None else next((ref for _, ref in refs(name, held)), None)
-        leaves.append(UnlessLeaf(trigger=slot.leaf.trigger, arrived=held is not None, offset=first))
-    return leaves
+def _included(state: SessionState, instance: Instance) -> list[ReasonToDecide]:
+    """The events that a decided command includes, each once."""
+    events = dict.fromkeys(captured_refs(instance.captured))
+    return [ReasonToDecide(trigger=name, by=_by(state.arrival(name, ref))) for name, ref in events]
 
 
-def _leaves(task: Task | None, state: SessionState, instance: Instance) -> list[Leaf]:
-    """The triggers that the instance was decided with; else those that its task, as it is now, requires."""
-    slots = {} if task is None else task.after.slots
-    names = list(slots)
-    if task is None or _has_arguments(instance):
-        names = [name for name in slots if name in instance.captured]
-        names += [name for name in instance.captured if name not in slots]
-    leaves = []
-    for name in names:
-        held = instance.captured.get(name)
-        if held is None:
-            leaves.append(Leaf(trigger=slots[name].leaf.trigger, met=False))
-            continue
-        for trigger, ref in refs(name, held):
-            arrival = state.arrival(trigger, ref)
-            leaves.append(Leaf(trigger=trigger, met=True, by=_by(arrival), data=arrival.data))
-    return leaves
-
-
-def _has_arguments(instance: Instance) -> bool:
-    """True once later triggers and tasks files do not change what the instance runs with."""
-    return instance.sent is not None or instance.clone_of is not None or instance.status is Status.FAILED
+def _completed_by(state: SessionState, instance: Instance) -> ReasonToDecide | None:
+    """The included event that completed the condition of an instance; None if a file or an order did."""
+    if instance.decided_at is None:
+        return None
+    included = _included(state, instance)
+    if instance.clone_of is not None:
+        return max(included, key=lambda one: one.by.offset, default=None)
+    return next((one for one in included if one.by.offset == instance.decided_at), None)
 
 
 def _by(arrival: Arrival) -> Origin:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import assert_never
 
 from triggerstream.core.answers import HandOver, HandOverState
-from triggerstream.core.conditions import Condition
 from triggerstream.core.effects import Reason
-from triggerstream.core.held import Holding
-from triggerstream.core.ids import LeafName, TriggerName
+from triggerstream.core.lacking import join_names, missing_in_words
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import DECIDED, WAITING, Instance, Status
 from triggerstream.core.tasks import Configuration, Task
@@ -19,10 +16,10 @@ def status_sentence(
     config: Configuration, task: Task | None, instance: Instance, hand_over: HandOver | None = None
 ) -> str:
     """The status of the instance in one sentence; ``hand_over``: that of its command, if somebody looked."""
-    blockers = [] if task is None or task.unless is None else _not_held(task.unless, instance.noted)
+    blockers = None if task is None or task.unless is None else missing_in_words(task.unless, instance.noted)
     says = _status_says(task, instance) if hand_over is None else _hand_over_says(hand_over)
-    if instance.status in WAITING and instance.noted and blockers:
-        says += f"; abandoned once {_and(blockers)} arrives too"
+    if instance.status in WAITING and instance.noted and blockers is not None:
+        says += f"; abandoned once {blockers} arrives too"
     if instance.reason is Reason.UNLESS and instance.status is Status.FAILED:
         says += "; not tried again, because its `unless` was fulfilled"
     elif instance.note is not None and instance.status not in WAITING:
@@ -38,11 +35,11 @@ def status_sentence(
 
 def _status_says(task: Task | None, instance: Instance) -> str:
     """The instance's status in words."""
-    missing = [] if task is None else _not_held(task.after, instance.captured)
     match instance.status:
-        case Status.UNSTARTED if missing:
-            return f"waits for {_and(missing)}"
         case Status.UNSTARTED:
+            missing = None if task is None else missing_in_words(task.after, instance.captured)
+            if missing is not None:
+                return f"waits for {missing}"
             return "has all its triggers; it is decided at the session's next event"
         case Status.DELAYED:
             return "waits to be tried again"
@@ -61,8 +58,8 @@ def _status_says(task: Task | None, instance: Instance) -> str:
         case Status.REPLAYED:
             return "was replayed as a later instance"
         case Status.ABANDONED:
-            blockers = [of for of, _ in captured_refs(instance.noted)]
-            return f"is blocked by `unless`: {_and(blockers)} arrived first"
+            blockers = dict.fromkeys(of for of, _ in captured_refs(instance.noted))
+            return f"is blocked by `unless`: {join_names(blockers)} arrived first"
         case Status.EXPIRED:
             return "expired before a worker started it"
         case Status.CANCELLED:
@@ -85,13 +82,3 @@ def _hand_over_says(hand_over: HandOver) -> str:
             return f"was decided; whether it was handed over to Celery is not known{why}"
         case _ as never:
             assert_never(never)
-
-
-def _not_held(condition: Condition, held: Mapping[LeafName, Holding]) -> list[TriggerName]:
-    """The triggers of leaves that hold nothing."""
-    return [slot.leaf.trigger for name, slot in condition.slots.items() if name not in held]
-
-
-def _and(names: list[TriggerName]) -> str:
-    *others, last = names or [TriggerName("nothing")]
-    return f"{', '.join(others)} and {last}" if others else last

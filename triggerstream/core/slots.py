@@ -50,7 +50,7 @@ def match(
         return None
     lists = []
     for other in slot.awaits_list:
-        keys = None if other.each is None else _keys_of(value_at(data, other.each.path))
+        keys = None if other.each is None else list_keys(value_at(data, other.each.path))
         if keys is None:
             return None
         lists.append(keys)
@@ -76,7 +76,7 @@ def key_text(value: Json) -> str | None:
     return None
 
 
-def _keys_of(value: Json) -> tuple[str, ...] | None:
+def list_keys(value: Json) -> tuple[str, ...] | None:
     """The elements of a usable list as keys, each once; None if the list is not usable."""
     if not isinstance(value, list) or len(value) > MOST_KEYS:
         return None

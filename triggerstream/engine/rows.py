@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from triggerstream.core.answers import HandOver, HandOverState, Instant
-from triggerstream.core.ids import CommandId, ConfigHash, SessionId
+from triggerstream.core.answers import HandOver, HandOverState
+from triggerstream.core.ids import CommandId, ConfigHash, Instant, SessionId
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Version
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder

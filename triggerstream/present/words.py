@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import assert_never
 
-from triggerstream.core import advice
+from triggerstream.core import advice, lacking
 from triggerstream.core.answers import (
     ExplainedInstance,
     ExplainedSession,
     HandOverState,
-    Instant,
     Origin,
     SeenTrigger,
     TimelineRow,
-    UnlessLeaf,
+)
+from triggerstream.core.condition_tree import (
+    ConditionTree,
+    GroupKind,
+    GroupTree,
+    LeafTree,
+    TakenEvent,
+    TreeNode,
 )
 from triggerstream.core.events import ENGINE_PREFIX
-from triggerstream.core.ids import InstanceId
+from triggerstream.core.ids import InstanceId, Instant
 from triggerstream.core.state import WAITING, Status
 from triggerstream.engine.clock_step import LARGEST_STEP_US, describe_duration
 from triggerstream.wire.instants import format_instant
+
+_NAMED = 10
+"""Events, keys or instances that one sentence names."""
+MOST_EVENTS = 20
+"""Events of one leaf that people see; the JSON has all of them."""
 
 
 class StatusKind(StrEnum):
@@ -58,7 +70,9 @@ def event_number(offset: int) -> str:
 def event(row: TimelineRow) -> str:
     """A row of the timeline, without its time and kind."""
     if row.instance is not None:
-        because = ", ".join(f"{one.trigger} ({event_number(one.by.offset)})" for one in row.because or ())
+        named = [f"{one.trigger} ({event_number(one.by.offset)})" for one in row.because or ()]
+        more = (row.included or len(named)) - _NAMED
+        because = ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
         return f"{row.instance} runs {row.run}, because of {because}"
     kind = "" if row.type is None else row.type
     if kind.startswith(ENGINE_PREFIX):
@@ -79,12 +93,112 @@ def aside(instance: ExplainedInstance) -> str:
     return f"{instance.says} ({when} {milliseconds(hand_over.at_us)})"
 
 
-def unless(leaf: UnlessLeaf, status: Status) -> str:
-    """A trigger of ``unless``, for an instance in ``status``."""
-    if leaf.arrived:
-        number = "" if leaf.offset is None else f" ({event_number(leaf.offset)})"
-        return f"unless {leaf.trigger}: arrived{number}"
-    return f"unless {leaf.trigger}: {missing(status)}"
+def group(node: GroupTree) -> str:
+    """The line above the members of a group, in the words of a tasks file."""
+    says = _group_words(node)
+    return f"{says}: {node.have} of {node.need}" if node.need > 1 else says
+
+
+def _group_words(node: GroupTree) -> str:
+    match node.kind:
+        case GroupKind.ALL:
+            return "all of"
+        case GroupKind.ANY:
+            return "any of"
+        case GroupKind.AT_LEAST:
+            return f"at least {node.need} of"
+        case GroupKind.SEQUENCE:
+            return "in this order"
+        case _ as never:
+            assert_never(never)
+
+
+def mark(node: TreeNode) -> str:
+    """The sign before a node: whether it is met."""
+    return "✓" if node.met else "○"
+
+
+def list_members(root: TreeNode) -> list[TreeNode]:
+    """The members of the list that a condition is in the file."""
+    return root.members if isinstance(root, GroupTree) and root.kind is GroupKind.ALL else [root]
+
+
+def is_list_of_plain_leaves(tree: ConditionTree) -> bool:
+    """True if the condition is a list of triggers."""
+    return all(
+        isinstance(node, LeafTree) and takes_one(node) and node.where is None
+        for node in list_members(tree.root)
+    )
+
+
+def takes_one(leaf: LeafTree) -> bool:
+    """True if one event is enough for the leaf."""
+    return leaf.need == 1 and not leaf.missing and all(event.key is None for event in leaf.by)
+
+
+def leaf_title(leaf: LeafTree) -> str:
+    """The name of a leaf: its trigger, and its own name where that differs."""
+    return lacking.leaf_title(leaf.leaf, leaf.trigger)
+
+
+def leaf_progress(leaf: LeafTree, status: Status) -> str:
+    """How far a leaf is; empty for one that takes one event, and has it."""
+    if takes_one(leaf):
+        return "" if leaf.met else missing(status)
+    if leaf.need is None:
+        return f"{leaf.have} so far, and its list has not arrived"
+    lacks = f"; lacks {_some(leaf.missing)}" if leaf.missing else ""
+    return f"{leaf.have} of {leaf.need}{lacks}"
+
+
+def leaf_remarks(leaf: LeafTree, status: Status) -> list[str]:
+    """Why a leaf that is not met did not take its trigger's latest event; what became of its task."""
+    if leaf.met:
+        return []
+    remarks = []
+    if leaf.last is not None and status in WAITING:
+        remarks.append(f"not {event_number(leaf.last.offset)}: {leaf.last.says}")
+    if leaf.became:
+        newest = leaf.became[-_NAMED:]
+        remarks.append(", ".join(f"{one.instance} is {one.status.value}" for one in newest))
+    elif leaf.became is not None:
+        remarks.append(f"task {leaf.trigger} has no instance yet")
+    return remarks
+
+
+def more_events(leaf: LeafTree) -> str:
+    """The number of events of a leaf beyond those that are shown; empty if there are none."""
+    more = len(leaf.by) - MOST_EVENTS
+    return f"and {more} more" if more > 0 else ""
+
+
+def unless(leaf: LeafTree, status: Status) -> str:
+    """A trigger of an ``unless`` that is a list of triggers, for an instance in ``status``."""
+    if leaf.met:
+        numbers = "".join(f" ({event_number(event.offset)})" for event in leaf.by)
+        return f"unless {leaf_title(leaf)}: arrived{numbers}"
+    return f"unless {leaf_title(leaf)}: {missing(status)}"
+
+
+def unless_head(tree: ConditionTree, status: Status) -> str:
+    """The line above an ``unless`` that is more than a list of triggers."""
+    if tree.met:
+        return "unless: fulfilled"
+    return "unless: not fulfilled" if status in WAITING else "unless: was not fulfilled"
+
+
+def taken(event: TakenEvent) -> str:
+    """An event that a leaf holds, with its key."""
+    named = f", id {event.id}" if event.id is not None else ""
+    source = f", from {event.source}" if event.source is not None else ""
+    when = "" if event.time_us is None else f", {milliseconds(event.time_us)}"
+    key = "" if event.key is None else f"{event.key}: "
+    return f"{key}{event_number(event.offset)}{when}{named}{source}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def missing(status: Status) -> str:

@@ -19,7 +19,7 @@ from yarl import URL
 
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, LogError, UsageError
-from triggerstream.core.ids import SessionId
+from triggerstream.core.ids import SessionId, TaskName
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import AddressedOrder
 from triggerstream.engine.queries.answers import (
@@ -30,6 +30,7 @@ from triggerstream.engine.queries.answers import (
     WorkerRow,
 )
 from triggerstream.engine.queries.inspector import ElsewhereError, Inspector, Query, merged
+from triggerstream.engine.queries.past import PAGE_S, Moment, format_moment
 from triggerstream.web.filters import parameters_of
 from triggerstream.web.peeranswers import read_answer
 from triggerstream.web.peerkey import ANSWER_HEADER, PeerKey, PeerRequest
@@ -84,7 +85,9 @@ class Peers:
         self.key = key
         self._http: aiohttp.ClientSession | None = None
 
-    async def ask(self, worker: PeerWorker, path: str, kind: type[_T]) -> _T | None:
+    async def ask(
+        self, worker: PeerWorker, path: str, kind: type[_T], *, timeout_s: float = TIMEOUT_S
+    ) -> _T | None:
         """The answer of ``worker``; None: it does not have the requested object.
 
         Raises:
@@ -94,7 +97,6 @@ class Peers:
             raise PeerError(f"{worker.name}: {worker.says or NO_KEY}")
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 headers={"Accept-Encoding": "identity"},
@@ -105,13 +107,16 @@ class Peers:
         url = URL(f"{worker.url}{path}", encoded=True)
         try:
             async with self._http.get(
-                url, headers={"Authorization": header}, allow_redirects=False
+                url,
+                headers={"Authorization": header},
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as answer:
                 body = await _body(answer)
                 proof = answer.headers.get(ANSWER_HEADER, "")
                 status = answer.status
         except TimeoutError as exc:
-            raise PeerError(f"{worker.name} did not answer within {TIMEOUT_S:g} s") from exc
+            raise PeerError(f"{worker.name} did not answer within {timeout_s:g} s") from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise PeerError(f"{worker.name} cannot be reached: {type(exc).__name__}") from exc
         return self.read(worker, nonce, status=status, body=body, proof=proof, kind=kind)
@@ -180,13 +185,19 @@ class GroupInspector:
             app=own.app, workers=workers, partitions=[partitions[number] for number in sorted(partitions)]
         )
 
-    async def session(self, session: SessionId) -> ExplainedSession | None:
+    async def session(
+        self, session: SessionId, *, task: TaskName | None = None, at: Moment | None = None
+    ) -> ExplainedSession | None:
         """A session, from the worker that has it."""
         try:
-            return await self._here.session(session)
+            return await self._here.session(session, task=task, at=at)
         except ElsewhereError as exc:
             worker = self._owner(exc)
-        return await self._peers.ask(worker, f"/v1/sessions/{quote(session, safe='')}", ExplainedSession)
+        asked = {"task": task, "at": None if at is None else format_moment(at)}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        path = f"/v1/sessions/{quote(session, safe='')}{'?' if query else ''}{query}"
+        wait_s = TIMEOUT_S if at is None else PAGE_S + TIMEOUT_S
+        return await self._peers.ask(worker, path, ExplainedSession, timeout_s=wait_s)
 
     async def sessions(self, query: Query) -> SessionsPage:
         """One page of all; ``missing`` says which workers' sessions it lacks."""

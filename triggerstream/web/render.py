@@ -56,6 +56,7 @@ def _environment() -> Environment:
         happened=words.event,
         aside=words.aside,
         by=words.by,
+        taken=words.taken,
         event_number=words.event_number,
         kind=words.status_kind,
         number=number,
@@ -64,8 +65,19 @@ def _environment() -> Environment:
     made.globals.update(
         orders=orders,
         query=query,
+        parameters=parameters,
         unless=words.unless,
-        missing=words.missing,
+        unless_head=words.unless_head,
+        list_members=words.list_members,
+        is_list_of_plain_leaves=words.is_list_of_plain_leaves,
+        takes_one=words.takes_one,
+        mark=words.mark,
+        group=words.group,
+        leaf_title=words.leaf_title,
+        leaf_progress=words.leaf_progress,
+        leaf_remarks=words.leaf_remarks,
+        more_events=words.more_events,
+        most_events=words.MOST_EVENTS,
         no_instance=words.no_instance,
         unused=words.unused,
         statuses=[s.value for s in Status],
@@ -103,6 +115,12 @@ def session_url(session: str) -> str:
     if session in {".", ".."}:
         return f"/sessions/id?{urlencode({'id': session})}"
     return f"/sessions/{quote(session, safe='')}"
+
+
+def parameters(session: str, **values: str | None) -> str:
+    """What follows :func:`session_url` for these parameters; empty if none has a value."""
+    found = query(**values)
+    return f"{'&' if '?' in session_url(session) else '?'}{found}" if found else ""
 
 
 def query(**values: str | None) -> str:

@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import Order, Resend
-from triggerstream.core.ids import InstanceId, JsonObject, SessionId, split_instance_id
+from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, split_instance_id
 from triggerstream.core.state import Status
 from triggerstream.engine.operations.orders import (
     AddressedOrder,
@@ -32,6 +32,7 @@ from triggerstream.engine.queries.inspector import (
     give_order,
     target_shown,
 )
+from triggerstream.engine.queries.past import MOMENT_FORMS, Moment, format_moment, parse_moment
 from triggerstream.present.words import event_number
 from triggerstream.web import answers, render
 from triggerstream.web.access import CALLER, Access
@@ -218,9 +219,14 @@ class _Site:
     async def session(self, request: web.Request) -> ExplainedSession:
         """A session, explained."""
         session = _session(request)
-        found = await self._inspector(request).session(session)
+        task, at = request.query.get("task"), _moment(request)
+        found = await self._inspector(request).session(session, task=TaskName(task) if task else None, at=at)
         if found is None:
             name = render.plain(session)
+            if at is not None:
+                raise RefusedError(
+                    404, f"no session `{name}` at {format_moment(at)}: no trigger had been fired"
+                )
             raise RefusedError(404, f"no session `{name}`: no trigger was fired for it, or not processed yet")
         return found
 
@@ -314,6 +320,17 @@ def _shown_number(text: str) -> int | None:
 
 def _session(request: web.Request) -> SessionId:
     return SessionId(request.query.get("id") or request.match_info["session"])
+
+
+def _moment(request: web.Request) -> Moment | None:
+    """The moment that a request asks for."""
+    text = request.query.get("at")
+    if not text:
+        return None
+    moment = parse_moment(text)
+    if moment is None:
+        raise RefusedError(400, f"at: {MOMENT_FORMS}")
+    return moment
 
 
 def _query(request: web.Request) -> Query:

@@ -92,11 +92,11 @@ def test_explain_shows_each_leaf_and_what_is_waited_for(cli: Cli) -> None:
     found = cli("sessions", "explain", "a-waits", "--json").row()
     assert found["waitsFor"] == ["module4"]
     (instance,) = found["tasks"][0]["instances"]
-    assert [(leaf["trigger"], leaf["met"]) for leaf in instance["after"]] == [
+    assert [(leaf["trigger"], leaf["met"]) for leaf in instance["after"]["all"]] == [
         ("module1", True),
         ("module4", False),
     ]
-    assert instance["after"][0]["data"] == {"x": 1}
+    assert instance["after"]["all"][0]["by"][0]["data"] == {"x": 1}
     assert instance["created"].endswith("Z")
 
 
@@ -112,6 +112,23 @@ def test_explain_for_people_has_conditions_and_a_timeline(cli: Cli) -> None:
     ):
         assert said in out
     assert "○ module4: not arrived" in cli("sessions", "explain", "a-waits").out
+
+
+def test_a_session_is_explained_as_it_was(cli: Cli) -> None:
+    now = cli("sessions", "explain", "c-finished", "--json").row()
+    arrived = [row["offset"] for row in now["timeline"] if row["what"] == "arrived"]
+    then = cli("sessions", "explain", "c-finished", "--at", str(arrived[0]), "--json").row()
+    assert (then["waitsFor"], then["foldedTo"], then["offset"]) == (["module1"], arrived[0], arrived[0])
+    out = cli("sessions", "explain", "c-finished", "--at", str(arrived[0])).out
+    assert f"session c-finished, after event {arrived[0]}" in out
+    assert "○ module1: not arrived" in out
+    ran = cli("sessions", "explain", "c-finished", "--at", "2026-03-01T12:00:00Z")
+    assert (ran.status, ran.err) == (
+        1,
+        "c-finished: no trigger had been fired for it at 2026-03-01T12:00:00Z\n",
+    )
+    ran = cli("sessions", "explain", "c-finished", "--at", "1", "--at", "2")
+    assert (ran.status, ran.err) == (2, "--at: give one place and one moment at most\n")
 
 
 def test_an_instance_that_ended_is_explained_in_the_past_tense(cli: Cli, engine: RunningEngine) -> None:

@@ -16,10 +16,10 @@ from triggerstream.adapters.memory import (
     MemoryReader,
     MemoryStore,
 )
-from triggerstream.core.answers import HandOver, HandOverState, Instant
+from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.commands import Decision
 from triggerstream.core.errors import DispatchError, LogError, UndispatchableError
-from triggerstream.core.ids import AppId, CommandId
+from triggerstream.core.ids import AppId, CommandId, Instant
 from triggerstream.core.projections import SilentCommand
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.handover import outbox as outbox_module

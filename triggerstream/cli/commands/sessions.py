@@ -10,8 +10,9 @@ import click
 from msgspec import structs
 
 from triggerstream.cli.commands.endings import close, erase, export
+from triggerstream.cli.condition_trees import add_conditions
 from triggerstream.cli.opening import run, viewing
-from triggerstream.cli.options import at_option, json_option
+from triggerstream.cli.options import at_and_moment_option, at_option, json_option
 from triggerstream.cli.parameters import Duration
 from triggerstream.cli.printing import (
     brief,
@@ -26,23 +27,21 @@ from triggerstream.cli.printing import (
 from triggerstream.core import advice
 from triggerstream.core.answers import (
     ExplainedSession,
-    Instant,
-    Leaf,
     StoredInstance,
     StoredSession,
     TimedSession,
-    UnlessLeaf,
 )
-from triggerstream.core.state import WAITING, SessionState, Status
+from triggerstream.core.ids import Instant
+from triggerstream.core.state import SessionState, Status
 from triggerstream.present import words
 from triggerstream.wire.answers import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.text import Text
     from rich.tree import Tree
 
+    from triggerstream.engine.queries.past import Moment
     from triggerstream.engine.queries.view import View
 
 STATUSES = [status.value for status in Status]
@@ -196,23 +195,34 @@ def show(*, session: str, at: str, as_json: bool) -> None:
 @sessions.command()
 @click.argument("session")
 @click.option("--task", help="Only this task, even if it has no instance yet.")
-@at_option
+@at_and_moment_option
 @json_option
-def explain(*, session: str, task: str | None, at: str, as_json: bool) -> None:
-    """Explain SESSION: each condition trigger by trigger, and the events and decisions in their order."""
+def explain(*, session: str, task: str | None, at: str, moment: Moment | None, as_json: bool) -> None:
+    """Explain SESSION: each condition trigger by trigger, and the events and decisions in their order.
+
+    With a second `--at`, as it was after an event or at an instant: `--at 41`, `--at 2026-03-01T12:00:00Z`.
+    That folds the session's part of the log again, which must reach back to its beginning.
+    """
+    from triggerstream.engine.queries.past import format_moment
 
     async def work() -> tuple[ExplainedSession | None, str]:
         async with viewing(at) as view:
-            found = await view.explain(session, task=task)
+            found = await view.explain(session, task=task, at=moment)
+            if moment is not None:
+                return found, format_moment(moment)
             return found, "" if found is not None else await _waiting(view, session)
 
     found, waiting = run(work())
+    if found is None and moment is not None:
+        print_line(f"{session}: no trigger had been fired for it at {waiting}", err=True)
+        sys.exit(1)
     if found is None:
         _unknown(session, waiting)
     if as_json:
         json_line(to_json(found))
         return
-    _show_ahead(found.clock_us)
+    if moment is None:
+        _show_ahead(found.clock_us)
     for part in (tree(found), *timeline(found)):
         console().print(part)
 
@@ -223,7 +233,8 @@ def tree(found: ExplainedSession) -> Tree:
     from rich.tree import Tree
 
     closed = " (closed)" if found.closed else ""
-    root = Tree(text(f"session {found.session}{closed}", "bold"), guide_style="dim")
+    then = "" if found.folded_to is None else f", after {words.event_number(found.folded_to)}"
+    root = Tree(text(f"session {found.session}{closed}{then}", "bold"), guide_style="dim")
     for task in found.tasks:
         label = text(task.task, "bold")
         if task.run is not None:
@@ -242,10 +253,7 @@ def tree(found: ExplainedSession) -> Tree:
             node = branch.add(line)
             if instance.advice is not None:
                 node.add(text(instance.advice, "yellow"))
-            for leaf in instance.after:
-                node.add(_leaf(leaf, instance.status))
-            for blocker in instance.unless or ():
-                node.add(_unless(blocker, instance.status))
+            add_conditions(node, instance)
             if instance.error is not None and instance.status is not Status.FAILED:
                 node.add(text(f"failed: {instance.error}", "red"))
             if instance.result is not None:
@@ -278,18 +286,6 @@ def timeline(found: ExplainedSession) -> list[object]:
 
 
 _WHAT_STYLES = {"decided": "bold cyan", "refused": "red", "ignored": "dim", "reported": "green"}
-
-
-def _leaf(leaf: Leaf, status: Status) -> Text:
-    if not leaf.met:
-        return text(f"○ {leaf.trigger}: {words.missing(status)}", "yellow" if status in WAITING else "dim")
-    line = text(f"✓ {leaf.trigger} {brief(leaf.data, 60)}", "green")
-    return line.append_text(text(f"  {words.by(leaf.by)}", "dim"))
-
-
-def _unless(leaf: UnlessLeaf, status: Status) -> Text:
-    says = words.unless(leaf, status)
-    return text(f"✗ {says}", "red") if leaf.arrived else text(f"· {says}", "dim")
 
 
 def _show_ahead(clock_us: Instant | None) -> None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from triggerstream.core.answers import Instant
-from triggerstream.core.ids import ConfigHash, TaskName, TriggerName
+from triggerstream.core.ids import ConfigHash, Instant, TaskName, TriggerName
 
 
 class WorkerRow(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import LogError
-from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.ids import AppId, SessionId, TaskName
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
@@ -31,6 +31,7 @@ from triggerstream.engine.queries.inspector import (
     letters,
 )
 from triggerstream.engine.queries.listing import Part, listing
+from triggerstream.engine.queries.past import Moment, PastSessions
 from triggerstream.engine.queries.view import View
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
@@ -73,6 +74,7 @@ class EmbeddedInspector:
         self._log = log
         self._app = app
         self._view = View(reader, app=app, configurations=configurations)
+        self._past = PastSessions(reader, app=app, configurations=configurations)
         self._orders = ReaderSource(reader)
         self._rates = Rates()
         self._rules: tuple[tuple[int, ...], Rules] | None = None
@@ -111,12 +113,22 @@ class EmbeddedInspector:
         worker = WorkerRow(url=None, own=True, says=None)
         return Overview(app=self._app, workers=[worker], partitions=[row])
 
-    async def session(self, session: SessionId) -> ExplainedSession | None:
+    async def session(
+        self, session: SessionId, *, task: TaskName | None = None, at: Moment | None = None
+    ) -> ExplainedSession | None:
+        if at is not None:
+            return await self._past.explain(session, at, task=task)
         row = await self._reader.session(session)
         if row is None:
             return None
         return await explained(
-            await self.rules(), session, row.state, reader=self._reader, partition=0, decoder=row.decoder
+            await self.rules(),
+            session,
+            row.state,
+            reader=self._reader,
+            partition=0,
+            task=task,
+            decoder=row.decoder,
         )
 
     async def sessions(self, query: Query) -> SessionsPage:

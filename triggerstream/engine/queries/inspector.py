@@ -13,9 +13,9 @@ from typing import Protocol
 
 from msgspec import structs
 
-from triggerstream.core.answers import ExplainedSession, Instant, ListedSession, SessionsPage
+from triggerstream.core.answers import ExplainedSession, ListedSession, SessionsPage
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import InstanceId, SessionId
+from triggerstream.core.ids import InstanceId, Instant, SessionId, TaskName
 from triggerstream.core.listing import Filter, count, failures
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import NoEffect
@@ -38,6 +38,7 @@ from triggerstream.engine.queries.answers import (
     TaskRow,
 )
 from triggerstream.engine.queries.hand_overs import seen_beside
+from triggerstream.engine.queries.past import Moment
 from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 
@@ -73,12 +74,16 @@ class Inspector(Protocol):
     async def overview(self) -> Overview:
         """The app's workers and partitions, with their figures."""
 
-    async def session(self, session: SessionId) -> ExplainedSession | None:
+    async def session(
+        self, session: SessionId, *, task: TaskName | None = None, at: Moment | None = None
+    ) -> ExplainedSession | None:
         """A session, explained; None if it is unknown.
+
+        ``task``: only that task, even without an instance. ``at``: as the session was then.
 
         Raises:
             ElsewhereError: another process has it.
-            UsageError: its partition is changing hands.
+            UsageError: its partition is changing hands; or the log does not reach back to its beginning.
         """
 
     async def sessions(self, query: Query) -> SessionsPage:
@@ -180,12 +185,13 @@ async def explained(
     *,
     reader: Reader,
     partition: int,
+    task: TaskName | None = None,
     decoder: StateDecoder = SOMEWHERE,
 ) -> ExplainedSession:
     """The answer of ``Inspector.session``. ``reader`` reads how far commands were handed over."""
     known = decoder.read(session, state)
     beside = await seen_beside(reader, rules, session, known, partition=partition)
-    found = explain(rules, session, known, beside=beside)
+    found = explain(rules, session, known, task=task, beside=beside)
     return structs.replace(found, partition=partition)
 
 

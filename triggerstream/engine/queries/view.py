@@ -12,6 +12,7 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.hand_overs import seen_beside
+from triggerstream.engine.queries.past import Moment, explain_past
 
 _PAGE = 500
 
@@ -55,8 +56,22 @@ class View:
             names.update(state.seen)
         return count, names
 
-    async def explain(self, session: str, *, task: str | None = None) -> ExplainedSession | None:
-        """A session's conditions, leaf by leaf, and its timeline; None if it is unknown."""
+    async def explain(
+        self, session: str, *, task: str | None = None, at: Moment | None = None
+    ) -> ExplainedSession | None:
+        """A session's conditions, leaf by leaf, and its timeline; None if it is unknown.
+
+        ``at``: as it was then.
+        """
+        if at is not None:
+            return await explain_past(
+                self.reader,
+                SessionId(session),
+                at,
+                app=self._app,
+                task=None if task is None else TaskName(task),
+                configurations=self._configurations,
+            )
         state = await self.state(session)
         if state is None:
             return None

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.ids import AppId, SessionId, TaskName
 from triggerstream.core.placement import partition_of
 from triggerstream.engine.health.rates import SAMPLE_S, Rates
 from triggerstream.engine.operations.following import LogPosition
@@ -36,6 +36,7 @@ from triggerstream.engine.queries.inspector import (
     letters,
 )
 from triggerstream.engine.queries.listing import Part, listing
+from triggerstream.engine.queries.past import Moment, PastSessions
 from triggerstream.wire.marks import Identity
 
 _APPEND_S = 30.0
@@ -94,6 +95,7 @@ class WorkerInspector:
         self._index = index
         self._appender = appender
         self._reader = reader
+        self._past = PastSessions(reader, app=app)
         self._orders = ReaderSource(reader)
         self._indexed: dict[int, _IndexedPartition] = {}
         self._rates = Rates()
@@ -147,8 +149,12 @@ class WorkerInspector:
             dead_letters=counters.dead_letters,
         )
 
-    async def session(self, session: SessionId) -> ExplainedSession | None:
+    async def session(
+        self, session: SessionId, *, task: TaskName | None = None, at: Moment | None = None
+    ) -> ExplainedSession | None:
         partition = self._partition(session)
+        if at is not None:
+            return await self._past.explain(session, at, task=task)
         value = partition.state(session)
         if value is None:
             return None
@@ -158,6 +164,7 @@ class WorkerInspector:
             value,
             reader=self._reader,
             partition=partition.number,
+            task=task,
             decoder=partition.processor.decoder,
         )
 

@@ -1,0 +1,228 @@
+"""A session as it was at an earlier place of its log: the partition's records, folded up to there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+from msgspec import structs
+
+from triggerstream.core.answers import ExplainedSession
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.events import ConfigApplied, Event, Trigger
+from triggerstream.core.ids import AppId, SessionId, TaskName
+from triggerstream.core.projections import explain
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import Rules
+from triggerstream.engine.configuration_cache import ConfigurationCache, unload_past
+from triggerstream.engine.ports import Reader
+from triggerstream.engine.processor import Processor
+from triggerstream.wire import state as states
+from triggerstream.wire.events import check_session, decode
+from triggerstream.wire.instants import format_instant, parse_instant
+from triggerstream.wire.records import Record
+
+PAGE_S = 20.0
+"""Time within which a page reads a log: some hundred thousand records."""
+_PAGE = 500
+_DIGITS = 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtOffset:
+    """After the event at ``offset``."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtTime:
+    """After the last event that arrived at ``time_us`` or before."""
+
+    time_us: int
+
+
+Moment: TypeAlias = AtOffset | AtTime
+"""A place in a partition's log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastSession:
+    """A session as it was. ``offset`` is the last record that was folded, of the session or a tasks file.
+
+    ``state`` None: the session was unknown.
+    """
+
+    rules: Rules
+    offset: int
+    state: SessionState | None
+
+
+MOMENT_FORMS = "write the number of an event, or an instant such as 2026-03-01T12:00:00Z"
+
+
+def parse_moment(text: str) -> Moment | None:
+    """The moment that ``text`` names: an offset, or an instant; None if it names neither."""
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+        return AtOffset(offset=int(text))
+    try:
+        return AtTime(time_us=parse_instant(text))
+    except DecodeError:
+        return None
+
+
+def format_moment(moment: Moment) -> str:
+    """The text that :func:`parse_moment` reads."""
+    match moment:
+        case AtOffset(offset=offset):
+            return str(offset)
+        case AtTime(time_us=time_us):
+            return format_instant(time_us)
+        case _ as never:
+            assert_never(never)
+
+
+class PastSessions:
+    """Explains sessions as they were, for pages: one at a time, and within a time limit.
+
+    A page that asks again and again must not keep a worker from folding.
+    """
+
+    def __init__(
+        self, reader: Reader, *, app: AppId, configurations: ConfigurationCache | None = None
+    ) -> None:
+        self._reader = reader
+        self._app = app
+        self._configurations = configurations
+        self._one = asyncio.Lock()
+
+    async def explain(
+        self, session: SessionId, at: Moment, *, task: TaskName | None
+    ) -> ExplainedSession | None:
+        """The session as it was; None if it was unknown then.
+
+        Raises:
+            UsageError: as :func:`explain_past`; or the log is too long for a page.
+            LogError: the log cannot be read.
+        """
+        try:
+            async with asyncio.timeout(PAGE_S), self._one:
+                return await explain_past(
+                    self._reader,
+                    session,
+                    at,
+                    app=self._app,
+                    task=task,
+                    configurations=self._configurations,
+                )
+        except TimeoutError as exc:
+            raise UsageError(
+                f"the log could not be read within {PAGE_S:g} s: `triggerstream sessions explain SESSION "
+                f"--at {format_moment(at)}` takes as long as it needs"
+            ) from exc
+
+
+async def explain_past(
+    reader: Reader,
+    session: SessionId,
+    at: Moment,
+    *,
+    app: AppId,
+    task: TaskName | None = None,
+    configurations: ConfigurationCache | None = None,
+) -> ExplainedSession | None:
+    """A session explained as it was, under the tasks file of then; None if it was unknown then.
+
+    Raises:
+        UsageError: the log does not reach back to its beginning.
+        LogError: the log cannot be read.
+        DecodeError: ``session`` is not a valid session id.
+    """
+    past = await past_session(reader, session, at, app=app, configurations=configurations)
+    if past.state is None:
+        return None
+    found = explain(past.rules, session, past.state, task=task)
+    place = await reader.partition(session)
+    return structs.replace(found, partition=place, folded_to=past.offset)
+
+
+async def past_session(
+    reader: Reader,
+    session: SessionId,
+    moment: Moment,
+    *,
+    app: AppId,
+    configurations: ConfigurationCache | None = None,
+) -> PastSession:
+    """Fold the events of ``session`` and the tasks files of its partition, up to ``moment``.
+
+    The partition is read once, for an instant up to its end: a clock that was set back may have given later
+    records earlier times.
+
+    Raises:
+        UsageError: the log does not reach back to its beginning.
+        LogError: the log cannot be read.
+        DecodeError: ``session`` is not a valid session id.
+    """
+    records = [record async for record in _records(reader, session, moment)]
+    if isinstance(moment, AtTime):
+        while records and records[-1].arrival_us > moment.time_us:
+            records.pop()
+    processor = Processor(app=app, configurations=configurations)
+    rules, state = Rules(app=app), None
+    for begin in range(0, len(records), _PAGE):
+        checkpoint = processor.process(rules, records[begin : begin + _PAGE], lambda _: state)  # noqa: B023
+        rules = unload_past(checkpoint.rules or rules, processor.configurations)
+        stored = checkpoint.states.get(session)
+        state = state if stored is None else stored.state
+        await asyncio.sleep(0)
+    return PastSession(
+        rules=rules,
+        offset=records[-1].offset if records else -1,
+        state=None if state is None else states.decode(state),
+    )
+
+
+async def _records(reader: Reader, session: SessionId, moment: Moment) -> AsyncIterator[Record]:
+    """The session's events and the partition's tasks files that took effect, in log order."""
+    key = check_session(session)
+    place = await reader.partition(session)
+    after, until = -1, moment.offset if isinstance(moment, AtOffset) else None
+    while until is None or after < until:
+        records = await reader.records(after=after, limit=_PAGE, partition=place)
+        if not records:
+            return
+        if after < 0 and records[0].offset > 0:
+            raise UsageError(
+                f"the log of partition {place} begins at event {records[0].offset}: earlier events are "
+                "deleted, so what a session was at an earlier event is not known any more"
+            )
+        after = records[-1].offset
+        found = [one for one in records if until is None or one.offset <= until]
+        for record in await _that_count(reader, session, found, key=key, place=place):
+            yield record
+        await asyncio.sleep(0)  # a worker folds while its pages read
+
+
+async def _that_count(
+    reader: Reader, session: SessionId, records: Sequence[Record], *, key: bytes, place: int
+) -> list[Record]:
+    """The records of the session and of tasks files, without the engine's own that became dead letters."""
+    found: list[Record] = []
+    own: set[int] = set()
+    for record in records:
+        if record.key and record.key != key:
+            continue
+        try:
+            event = decode(record)
+        except DecodeError:
+            continue
+        if isinstance(event, Event) and event.session != session:
+            continue
+        found.append(record)
+        if isinstance(event, ConfigApplied) or not isinstance(event.body, Trigger):
+            own.add(record.offset)
+    letters = await reader.dead_letters_at(own, partition=place) if own else {}
+    return [record for record in found if record.offset not in letters]
