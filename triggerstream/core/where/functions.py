@@ -67,11 +67,12 @@ def size_of(value: Value, run: Run) -> int:
     raise EvaluationError(_no_function, "size", value)
 
 
-_INTEGER = re.compile(r"([-+]?)0*([0-9]+)")
+# Each character can be read in one way only: else a long text that fails would take the square of its length.
+_INTEGER = re.compile(r"[-+]?[0-9]+")
 _INTEGER_DIGITS: Final = 19
 """Digits of 2^63. Python refuses to convert thousands of them."""
 _DOUBLE = re.compile(
-    r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII
+    r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII
 )
 
 
@@ -86,10 +87,11 @@ def to_int(value: Value, run: Run) -> int:
             raise fail("int() of a double beyond 2^63")
         case str():
             charge(run, pieces(value))
-            match = _INTEGER.fullmatch(value)
-            if match is None or len(match[2]) > _INTEGER_DIGITS:
+            if _INTEGER.fullmatch(value) is None:
                 raise EvaluationError(_no_number, "int", value)
-            number = int(match[1] + match[2])
+            digits = value.lstrip("-+").lstrip("0")
+            number = int(digits or "0") if len(digits) <= _INTEGER_DIGITS else INT_LIMIT + 1
+            number = -number if value.startswith("-") else number
             if not -INT_LIMIT <= number < INT_LIMIT:
                 raise EvaluationError(_no_number, "int", value)
             return number
