@@ -131,6 +131,7 @@ COSTS = [
     ('"b" in ["a", "b", "c"]', 3),
     ('"d" in ["a", "b", "c"]', 4),
     ('data.i in ["a", "b", "c"]', 3),
+    ('data.s in ["a", "b", "c"]', 4),
     ('data.t in ["a", "b", "c"]', 5),
     ("null in data.m", 3),
     ("7 in data.e", 0),

@@ -47,6 +47,19 @@ def test_evaluation_says_how_it_ended(text: str, answer: Answer, says: str, step
     assert compile_where(text).matches(DATA, TIME_US, SESSION, EVENT_ID) is (answer is Answer.TRUE)
 
 
+def test_a_member_that_takes_the_whole_budget_is_named() -> None:
+    where = compile_where("true && data.l.exists(v, v == 2)")
+    found = evaluate_where(where, {"l": [1] * 10_000}, time_us=0, session="s", event_id=None)
+    assert (found.text, found.steps) == ("data.l.exists(v, v == 2) is false", 10_000)
+
+
+def test_answer_of_an_expression_that_takes_the_whole_budget_lasts() -> None:
+    inner, outer = ",".join("1" * 124), ",".join("1" * 80)
+    where = compile_where(f"[{outer}].all(v, [{inner}].all(w, true))")
+    assert lasting_answer(where) is True
+    assert lasting_answer(compile_where(f"[{outer}].all(v, [{inner},1].all(w, true))")) is False
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [

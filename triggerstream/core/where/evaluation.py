@@ -16,7 +16,6 @@ from triggerstream.core.where.tree import (
     Call,
     Chain,
     Choice,
-    Constant,
     Items,
     Logic,
     Name,
@@ -161,10 +160,8 @@ _ARITHMETIC = frozenset("+-*/%")
 
 
 def _is_no_boolean(node: Node) -> bool:
-    """True if ``node`` can only give a number, a string, a list or a time, whatever its values are."""
+    """True if ``node``, which reads the event, can only give a number, a string, a list or a time."""
     match node:
-        case Constant(value=value):
-            return type(value) is not bool
         case Items():
             return True
         case Unary(operator=sign):
