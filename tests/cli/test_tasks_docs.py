@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.wire.tasksfile.reference import rendered
 from triggerstream.core.tasks import Bounds
-from triggerstream.wire.tasksfile import check, conditions, keys
+from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
 from triggerstream.wire.tasksfile.keys import BOUND_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
 from triggerstream.wire.tasksfile.leaves import LEAF_KEYS
@@ -29,12 +29,6 @@ CHECKED = """{
   "t_again": {"after": ["t_again"], "run": "my_app.tasks.Again"}
 }
 """
-
-
-@pytest.fixture(autouse=True)
-def every_construct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions, "NOT_YET", frozenset())
-    monkeypatch.setattr(keys, "NOT_YET_KEYS", frozenset())
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

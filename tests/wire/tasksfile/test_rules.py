@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import Finding
 from triggerstream.core.events import Body, Event, Finished, Trigger
 from triggerstream.core.fold import step
-from triggerstream.core.ids import AppId, ConfigHash, JsonObject, SessionId, TriggerName
+from triggerstream.core.ids import AppId, ConfigHash, Json, JsonObject, SessionId, TriggerName
 from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
@@ -38,7 +38,7 @@ def codes(tasks: JsonObject) -> list[tuple[str, str]]:
 
 
 def task(
-    after: list[str], every: str | None = None, unless: list[str] | None = None, **more: object
+    after: Sequence[Json], every: str | None = None, unless: Sequence[Json] | None = None, **more: object
 ) -> JsonObject:
     made: JsonObject = {"after": list(after), "run": "x"}
     if every is not None:
@@ -190,11 +190,13 @@ MOST_COMMANDS = 200
 
 @st.composite
 def configurations(
-    draw: st.DrawFn, *, unless: bool = True, loop: bool = False
+    draw: st.DrawFn, *, unless: bool = True, loop: bool = False, nested: bool = False
 ) -> tuple[tuple[Task, ...], list[Finding]]:
     """Tasks as the fold takes them, usable or not, and what is said about them."""
     names = NAMES[: draw(st.integers(1, 4))]
-    needs = st.lists(st.sampled_from(["a", "b", *names]), max_size=3, unique=True)
+    pool = st.sampled_from(["a", "b", *names])
+    plain: st.SearchStrategy[list[Json]] = st.lists(pool, max_size=3, unique=True)
+    needs = _conditions(pool) if nested else plain
     repeats = {name: draw(st.none() | st.sampled_from(["a", "b", *names])) for name in names}
     if loop:
         ring = draw(st.permutations(names))[: draw(st.integers(1, len(names)))]
@@ -212,6 +214,22 @@ def configurations(
     tasks = tuple(entry.task for entry in read.entries if entry.task is not None)
     assert len(tasks) == len(file)
     return tasks, findings.sorted()
+
+
+def _conditions(names: st.SearchStrategy[str]) -> st.SearchStrategy[list[Json]]:
+    """Lists of conditions that `config check` has no error about."""
+
+    def groups(inner: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
+        members = st.lists(inner, min_size=1, max_size=3, unique_by=json.dumps)
+        return st.one_of(
+            members,
+            members.map(lambda found: {"any": found}),
+            st.tuples(members, st.integers(0, 2)).map(
+                lambda found: {"atLeast": found[1] % len(found[0]) + 1, "of": found[0]}
+            ),
+        )
+
+    return st.lists(st.recursive(names, groups, max_leaves=4), max_size=3, unique_by=json.dumps)
 
 
 def commands(tasks: tuple[Task, ...], triggers: Iterable[str]) -> list[Command]:
@@ -241,7 +259,10 @@ def commands(tasks: tuple[Task, ...], triggers: Iterable[str]) -> list[Command]:
 
 
 @pytest.mark.laws
-@given(configurations(), st.lists(st.sampled_from(["a", "b", *NAMES]), max_size=6))
+@given(
+    configurations() | configurations(nested=True),
+    st.lists(st.sampled_from(["a", "b", *NAMES]), max_size=6),
+)
 def test_tasks_without_the_error_always_come_to_an_end(
     made: tuple[tuple[Task, ...], list[Finding]], fired: list[str]
 ) -> None:
@@ -259,7 +280,7 @@ def test_tasks_with_the_error_go_on_for_ever(made: tuple[tuple[Task, ...], list[
 
 
 @pytest.mark.laws
-@given(configurations(), st.lists(st.sampled_from(["a", "b"]), max_size=6))
+@given(configurations() | configurations(nested=True), st.lists(st.sampled_from(["a", "b"]), max_size=6))
 def test_a_task_that_never_starts_never_starts(
     made: tuple[tuple[Task, ...], list[Finding]], fired: list[str]
 ) -> None:
@@ -277,7 +298,7 @@ def test_a_task_that_never_starts_never_starts(
 
 
 @pytest.mark.laws
-@given(configurations(unless=False))
+@given(configurations(unless=False) | configurations(unless=False, nested=True))
 def test_tasks_without_a_finding_all_start(made: tuple[tuple[Task, ...], list[Finding]]) -> None:
     tasks, findings = made
     if not findings:

@@ -11,14 +11,9 @@ from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Leaf
 from triggerstream.core.conditions import Node as Condition
 from triggerstream.core.conditions import Sequence as InOrder
 from triggerstream.wire.tasksfile.leaves import LEAF_KEYS, LocatedLeaf, check_name, read_leaf
-from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, Node, listed, meant, shown, unknown_key
+from triggerstream.wire.tasksfile.nodes import LocatedName, Node, listed, meant, shown, unknown_key
 from triggerstream.wire.tasksfile.tried_keys import instead_of
 
-UNSUPPORTED: Final = "is not supported by this version"
-NOT_YET: Final[frozenset[str]] = frozenset(
-    {"where", "as", "all", "any", "atLeast", "count", "key", "each", "sequence"}
-)
-"""Constructs that are read and refused, because the fold does not know them yet."""
 MOST_LEVELS: Final = 10
 """Levels of lists and groups; ``after`` itself is the first."""
 GROUP_KEYS: Final = ("all", "any", "atLeast", "of", "sequence")
@@ -114,8 +109,7 @@ def read_every(node: Node) -> Every:
         if read.leaf is not None and "each" in read.leaf.keys:
             read.leaf.keys["each"].error(node.findings, "conflicting-keys", EVERY_WITH_EACH)
         elif read.leaf is not None:
-            clear = read.clear and not _refuse_later(read.leaf, node.findings)
-            return Every(name=read.leaf.name, leaf=read.leaf, clear=clear)
+            return Every(name=read.leaf.name, leaf=read.leaf, clear=read.clear)
     elif kind is not None:
         place = next(key for key, _ in node.members() if key.text == kind)
         place.error(node.findings, "not-one-leaf", f"`andEvery` is one trigger: `{kind}` cannot stand in it")
@@ -152,8 +146,6 @@ class _Reader:
         if node.text is not None:
             return self.leaf(node)
         if node.is_list:
-            if "all" in NOT_YET:
-                self.refuse(LocatedName(text="all", at=node.at, path=node.path), node.findings)
             return self.group(node, level, "an inner list", lambda members: AllOf(members=members))
         if not node.is_object:
             node.error("wrong-type", f"must be a trigger's name or a condition, not {node.kind}")
@@ -165,8 +157,6 @@ class _Reader:
             return self.leaf(node)
         values = {key.text: (key, value) for key, value in node.members()}
         key, value = values[kind]
-        if kind in NOT_YET:
-            self.refuse(key, node.findings)
         match kind:
             case "all":
                 return self.group(value, level, "`all`", lambda members: AllOf(members=members))
@@ -179,16 +169,10 @@ class _Reader:
             case _:
                 return self.at_least(value, values["of"][1], level) if "of" in values else None
 
-    def refuse(self, key: LocatedName, findings: Findings) -> None:
-        key.error(findings, "unsupported-condition", f"a condition with `{key.text}` {UNSUPPORTED}")
-        self.clear = False
-
     def leaf(self, node: Node, *, in_sequence: bool = False) -> Leaf | None:
         read = read_leaf(node, in_sequence=in_sequence)
         if read.leaf is not None:
             self.leaves.append(read.leaf)
-            if _refuse_later(read.leaf, node.findings):
-                self.clear = False
         self.clear = self.clear and read.clear
         return None if read.leaf is None else read.leaf.leaf
 
@@ -294,15 +278,6 @@ def _conflict(key: str, kind: str) -> str:
     if key in LEAF_KEYS and key != "trigger":
         return f"`{key}` does not go with `{kind}`: it stands beside a `trigger`"
     return f"`{key}` does not go with `{kind}`: write an object for each"
-
-
-def _refuse_later(leaf: LocatedLeaf, findings: Findings) -> bool:
-    """Report a key of the leaf that is not supported; true if there is one."""
-    for text, key in leaf.keys.items():
-        if text in NOT_YET:
-            key.error(findings, "unsupported-condition", f"a condition with `{text}` {UNSUPPORTED}")
-            return True
-    return False
 
 
 def _report_repeated(item: Node, member: Condition, earlier: Node, *, alternatives: bool) -> None:

@@ -23,7 +23,6 @@ from triggerstream.wire.tasksfile.condition_checks import (
     check_unless,
 )
 from triggerstream.wire.tasksfile.conditions import (
-    UNSUPPORTED,
     Every,
     LocatedCondition,
     read_every,
@@ -56,6 +55,7 @@ TaskKey: TypeAlias = Literal[
     "expires",
 ]
 TASK_KEYS: Final[tuple[TaskKey, ...]] = get_args(TaskKey)
+UNSUPPORTED: Final = "is not supported by this version"
 LATER_KEYS: Final = (
     "within",
     "deadline",
@@ -68,8 +68,6 @@ LATER_KEYS: Final = (
 """Keys of the condition language that this version does not know. They are refused even under ``$extras``:
 one that is kept without a meaning would take on another with the next version."""
 _FOLDED_LATER: Final[Mapping[str, str]] = {key.lower(): key for key in LATER_KEYS}
-NOT_YET_KEYS: Final[frozenset[str]] = frozenset({"unlessFrom", "appliesTo"})
-"""Keys that are read and refused, because the fold does not know them yet."""
 TOP_KEYS: Final = ("$schema", "$extras", "$bounds")
 RetryKey: TypeAlias = Literal["max", "backoff", "factor", "maxBackoff"]
 RETRY_KEYS: Final[tuple[RetryKey, ...]] = get_args(RetryKey)
@@ -182,8 +180,6 @@ def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
         if key.text in TASK_KEYS:
             values[key.text] = value
             _read_key(key.text, value, draft)
-            if key.text in NOT_YET_KEYS:
-                key.error(findings, "unsupported-key", f"`{key.text}` {UNSUPPORTED}")
         else:
             _read_other_key(key, value, draft, keep=keep)
     if node.is_object and node.is_whole:
