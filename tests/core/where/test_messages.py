@@ -188,6 +188,13 @@ MESSAGES = [
     ("uint(1)", 1, "there are no unsigned integers: write int(x)"),
     ("dyn(1)", 1, "there is no `dyn`: values of different types can be compared as they are"),
     ("type(1)", 1, "there is no `type`: compare with a value, or use `has`"),
+    ("today", 1, "there is no `today`: `time` is the event's time"),
+    ("data.hass()", 6, "there is no method `hass`: did you mean has(data.x)?"),
+    (
+        "abs(1)",
+        1,
+        "there is no function `abs`: there are has, size, int, double, string, timestamp, duration",
+    ),
     ("now()", 1, "there is no `now`: `time` is the event's time"),
     (
         "foo(1)",

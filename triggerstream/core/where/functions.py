@@ -148,29 +148,20 @@ def to_string(value: Value, run: Run) -> str:
     return text
 
 
-_LEAST_EXPONENT, _MOST_EXPONENT = -4, 6
-"""Doubles are written with an exponent below the one and from the other on, as ``%g`` does."""
+_EXPONENT_FROM: Final = 1e6
+"""Doubles from here on are written with an exponent, as ``%g`` does."""
 
 
 def _double_text(value: float) -> str:
     """The shortest digits that give ``value`` again: ``1``, ``0.25``, ``1.5e+06``."""
-    if not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    sign = "-" if math.copysign(1.0, value) < 0 else ""
-    if not value:
-        return f"{sign}0"
-    mantissa, _, shift = repr(abs(value)).partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    exponent = int(shift or "0") + len(digits) - len(fraction) - 1
-    digits = digits.rstrip("0")
-    if not _LEAST_EXPONENT <= exponent < _MOST_EXPONENT:
-        point = f".{digits[1:]}" if len(digits) > 1 else ""
-        return f"{sign}{digits[0]}{point}e{'-' if exponent < 0 else '+'}{abs(exponent):02}"
-    if exponent < 0:
-        return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
-    whole, rest = digits[: exponent + 1].ljust(exponent + 1, "0"), digits[exponent + 1 :]
-    return f"{sign}{whole}{'.' + rest if rest else ''}"
+    # Python gives the shortest digits, and has exponents below 1e-4 and from 1e16 on.
+    text = repr(value).removesuffix(".0")
+    if abs(value) < _EXPONENT_FROM or not math.isfinite(value) or "e" in text:
+        return text
+    whole, _, fraction = text.removeprefix("-").partition(".")
+    digits = (whole + fraction).rstrip("0")
+    point = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{'-' if value < 0 else ''}{digits[0]}{point}e+{len(whole) - 1:02}"
 
 
 def to_timestamp(value: Value, run: Run) -> Timestamp:
