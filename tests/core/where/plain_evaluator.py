@@ -212,7 +212,7 @@ class Plain:
             self.count(len(left) + len(right))
             return [*left, *right]
         self.need(not isinstance(left, str | list) and not isinstance(right, str | list))
-        return self.convert(lambda: operators.OPERATORS[sign](left, right, [0]))
+        return self.convert(lambda: operators.operator_of(sign)(left, right, [0]))
 
     def call(self, function: str, values: list[Any]) -> Any:  # noqa: ANN401 - of any type
         self.take(*values)

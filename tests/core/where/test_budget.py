@@ -261,6 +261,20 @@ def test_over_budget_is_no_match_whatever_stands_beside(text: str) -> None:
     assert where.matches({"l": ones(BUDGET + 1)}, 0, "s", None) is BESIDE[text]
 
 
+def behind(count: int) -> Any:  # noqa: ANN401 - JSON
+    """A list with `y` behind so many others."""
+    return ["x"] * count + ["y"]
+
+
+def test_element_that_is_found_beyond_what_is_left_of_the_budget_is_no_match() -> None:
+    where = compile_where('data.s != "" && "y" in data.l')
+    assert where.matches({"s": "x" * 100, "l": behind(9_997)}, 0, "s", None)
+    assert not where.matches({"s": "x" * 100, "l": behind(9_998)}, 0, "s", None)
+    assert not where.matches({"s": "x" * 10_000, "l": behind(9_950)}, 0, "s", None)
+    assert not where.matches({"s": "x" * 999_900, "l": behind(0)}, 0, "s", None)
+    assert where.matches({"s": "x" * 999_800, "l": behind(0)}, 0, "s", None)
+
+
 def test_over_budget_is_reported_as_such() -> None:
     where = compile_where("data.l.exists(v, v == 2) || true")
     found = evaluate_where(where, {"l": ones(20_000)}, time_us=0, session="s", event_id=None)

@@ -31,6 +31,8 @@ DATA: JsonObject = {
     "big": BIG,
     "odd": ODD,
     "when": "2026-03-01T10:00:00Z",
+    "x": {"one": None},
+    "y": {"other": None},
 }
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
@@ -167,6 +169,8 @@ VALUES: list[tuple[str, Any]] = [
     ("[true] == [1]", False),
     ("[data.o] == [data.o]", True),
     ("data.o == data.o", True),
+    ("data.x == data.y", False),
+    ("data.y == data.x", False),
     ("data == data", True),
     ("data.o == data.l", False),
     ("data.o != data.l", True),

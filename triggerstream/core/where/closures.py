@@ -21,13 +21,13 @@ from triggerstream.core.where.fields import (
 )
 from triggerstream.core.where.functions import CONVERSIONS, compare_text
 from triggerstream.core.where.operators import (
-    OPERATORS,
     ORDERS,
     Operator,
     inverted,
     negated,
     not_boolean,
     not_comparable,
+    operator_of,
 )
 from triggerstream.core.where.timestamps import event_time, part_of_time
 from triggerstream.core.where.tree import (
@@ -88,7 +88,7 @@ def compile_node(node: Node) -> Evaluate:
         case Chain(first=first, rest=((sign, second),)):
             return _binary(sign, first, second)
         case Chain(first=first, rest=rest):
-            operands = tuple((OPERATORS[sign], compile_node(operand)) for sign, operand in rest)
+            operands = tuple((operator_of(sign), compile_node(operand)) for sign, operand in rest)
             return _chain(compile_node(first), operands)
         case Logic(operator=sign, members=members):
             return _logic(sign, tuple(map(compile_node, members)))
@@ -168,7 +168,7 @@ def _binary(sign: str, left: Node, right: Node) -> Evaluate:
             return _ordered_number(sign, one, value)
         case "in", Items(members=members) if (strings := _strings(members)) is not None:
             return _in_strings(one, strings)
-    apply, other = OPERATORS[sign], compile_node(right)
+    apply, other = operator_of(sign), compile_node(right)
     return lambda data, run: apply(one(data, run), other(data, run), run)
 
 

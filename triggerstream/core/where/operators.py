@@ -285,11 +285,14 @@ def not_boolean(sign: str, value: Value, run: Run) -> EvaluationError:
     return EvaluationError(_not_boolean, sign, value)
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "==": _equality(wanted=True),
-    "!=": _equality(wanted=False),
-    "in": contains,
-    **{sign: _order(sign) for sign in ORDERS},
-    **{sign: _arithmetic(sign) for sign in _INTEGERS},
-}
+OPERATORS: Final = ("==", "!=", "in", *ORDERS, *_INTEGERS)
 """The operators of two values that are always both evaluated."""
+
+
+def operator_of(sign: str) -> Operator:
+    """The function of an operator."""
+    if sign == "in":
+        return contains
+    if sign in ORDERS:
+        return _order(sign)
+    return _arithmetic(sign) if sign in _INTEGERS else _equality(wanted=sign == "==")
