@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.operations.administration import Administration, TopicFinding
     from triggerstream.engine.operations.executor_workers import HeardWorker
     from triggerstream.engine.operations.processes import Knock
+    from triggerstream.engine.queries.snapshots import SessionSnapshot
     from triggerstream.engine.replay.archive import Archive, RecordReader
     from triggerstream.supervision.child import Supervision
     from triggerstream.web.view import PageSettings
@@ -188,6 +189,25 @@ async def archives(
     from triggerstream.adapters.sqlite.replay import SqliteArchive
 
     return [SqliteArchive(_readable(parsed).path, app=DEFAULT_APP)]
+
+
+async def snapshots(address: str | Address) -> Sequence[SessionSnapshot]:
+    """Snapshots of all partitions at ``address``, to be read one after the other and closed.
+
+    Raises:
+        UsageError: ``address`` is invalid or has no stored sessions; or there is no log.
+        LogError: the log cannot be reached.
+    """
+    parsed = _parsed(address)
+    if isinstance(parsed, KafkaAddress):
+        connection = kafka(parsed)
+        from triggerstream.adapters.kafka.snapshots import snapshots_of
+        from triggerstream.adapters.rocksdb import TemporaryStore
+
+        return await snapshots_of(connection, parsed.app, open_store=TemporaryStore)
+    from triggerstream.adapters.sqlite.snapshot import SqliteSnapshot
+
+    return [SqliteSnapshot(_readable(parsed).path, app=DEFAULT_APP)]
 
 
 async def find_misplaced(address: str | Address, *, partitions: int | None = None) -> TopicFinding | None:

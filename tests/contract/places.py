@@ -22,6 +22,7 @@ from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.records import committed_extents
 from triggerstream.adapters.kafka.replay import KafkaRecords
+from triggerstream.adapters.kafka.snapshots import snapshot_of
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.adapters.memory import (
     InMemoryRecords,
@@ -34,14 +35,16 @@ from triggerstream.adapters.memory import (
     MemoryLog,
     MemoryPartition,
     MemoryReader,
+    MemorySnapshot,
     MemoryStateFiles,
     MemoryStateStore,
     MemoryStore,
 )
-from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory, TemporaryStore
 from triggerstream.adapters.sqlite import SqliteLog, SqliteReader, SqliteStore
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.adapters.sqlite.replay import SqliteArchive
+from triggerstream.adapters.sqlite.snapshot import SqliteSnapshot
 from triggerstream.core.ids import AppId, ConfigHash, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
@@ -55,6 +58,7 @@ from triggerstream.engine.processor import Processor
 from triggerstream.engine.queries.embedded import EmbeddedInspector, ReaderStates
 from triggerstream.engine.queries.index import Index, States
 from triggerstream.engine.queries.inspector import Inspector
+from triggerstream.engine.queries.snapshots import ChangelogSnapshot, SessionSnapshot
 from triggerstream.engine.queries.worker import InspectedPartition, WorkerInspector
 from triggerstream.engine.replay.archive import Archive
 from triggerstream.engine.replay.changelog import ChangelogArchive
@@ -103,6 +107,10 @@ class Place(ABC):
         """A new archive."""
 
     @abstractmethod
+    def snapshot(self) -> SessionSnapshot:
+        """A new snapshot."""
+
+    @abstractmethod
     async def inspector(self) -> Inspector:
         """A new inspector of the engine that runs."""
 
@@ -144,7 +152,7 @@ class Place(ABC):
     async def _append_configuration(self, record: NewRecord) -> None:
         await self.log.append([record])
 
-    def _closed_at_end(self, one: Reader | Archive) -> None:
+    def _closed_at_end(self, one: Reader | Archive | SessionSnapshot) -> None:
         self._stack.push_async_callback(one.close)
 
 
@@ -222,6 +230,9 @@ class MemoryPlace(EmbeddedPlace):
     def archive(self) -> Archive:
         return MemoryArchive(self.database, app=self.app)
 
+    def snapshot(self) -> SessionSnapshot:
+        return MemorySnapshot(self.database, app=self.app)
+
 
 class HttpPlace(MemoryPlace):
     """One whose log is at the other end of a real HTTP intake."""
@@ -245,7 +256,7 @@ class HttpPlace(MemoryPlace):
 class SqlitePlace(EmbeddedPlace):
     def __init__(self, clock: ManualClock, directory: Path) -> None:
         super().__init__(clock)
-        self._directory = directory
+        self.directory = directory
         self._log = SqliteLog(directory, create=True, clock=clock)
         self._stack.push_async_callback(self._log.close)
 
@@ -254,17 +265,22 @@ class SqlitePlace(EmbeddedPlace):
         return self._log
 
     def store(self) -> Store:
-        return SqliteStore(self._directory, app=self.app, log=self._log, clock=self.clock)
+        return SqliteStore(self.directory, app=self.app, log=self._log, clock=self.clock)
 
     def reader(self) -> Reader:
-        reader = SqliteReader(self._directory)
+        reader = SqliteReader(self.directory)
         self._closed_at_end(reader)
         return reader
 
     def archive(self) -> Archive:
-        archive = SqliteArchive(self._directory, app=self.app)
+        archive = SqliteArchive(self.directory, app=self.app)
         self._closed_at_end(archive)
         return archive
+
+    def snapshot(self) -> SessionSnapshot:
+        snapshot = SqliteSnapshot(self.directory, app=self.app)
+        self._closed_at_end(snapshot)
+        return snapshot
 
 
 # ---- an engine with a partition of a shared log ---------------------------------------------------
@@ -464,6 +480,19 @@ class MemoryPartitionPlace(PartitionedPlace):
             commands=InMemoryRecords(commands),
         )
 
+    def snapshot(self) -> SessionSnapshot:
+        return ChangelogSnapshot(
+            app=self.app,
+            number=0,
+            identity=self.identity,
+            ledger=self.ledger(),
+            open_store=MemoryStateStore,
+            has_events=self._has_events,
+        )
+
+    async def _has_events(self, begin: int, end: int) -> bool:
+        return bool(self.partition.log[begin:end])
+
 
 class KafkaPlace(PartitionedPlace):
     def __init__(self, bootstrap: str, directory: Path) -> None:
@@ -544,6 +573,13 @@ class KafkaPlace(PartitionedPlace):
         )
         self._closed_at_end(archive)
         return archive
+
+    def snapshot(self) -> SessionSnapshot:
+        snapshot = snapshot_of(
+            self.connection, self.app, number=0, identity=self.identity, open_store=TemporaryStore
+        )
+        self._closed_at_end(snapshot)
+        return snapshot
 
 
 async def place_of(kind: str, request: pytest.FixtureRequest, directory: Path, clock: ManualClock) -> Place:

@@ -34,6 +34,7 @@ SUITES = {
     "OutcomeLog": "test_outcome_log.py",
     "Reader": "test_reader.py",
     "RecordReader": "test_archive.py",
+    "SessionSnapshot": "test_session_snapshot.py",
     "SessionSource": "test_session_source.py",
     "StateStore": "test_state_store.py",
     "States": "test_states.py",

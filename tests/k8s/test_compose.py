@@ -34,7 +34,7 @@ def test_a_mounted_folder_holds_no_link_that_leads_out_of_it(service: str, mount
 def test_every_file_that_a_command_names_is_in_its_mounts() -> None:
     mounted = {name: (FILE.parent / source).resolve() for name, (source, *_) in MOUNTS}
     survey = mounted["config"] / "survey.json"
-    assert SERVICES["config"]["command"] == "config apply /survey/survey.json"
+    assert SERVICES["config"]["command"] == "config apply --yes /survey/survey.json"
     config, findings = tasksfile.check(survey.read_bytes(), name="survey.json")
     assert findings == ()
     assert config is not None

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rocksdict import (
     BlockBasedOptions,
@@ -17,7 +18,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.private_files import make_private_directory
 from triggerstream.wire.marks import RESERVED
 
@@ -133,6 +134,33 @@ class RocksStore:
             if "lock" in str(exc).lower():
                 raise UsageError(f"{self._path}: another process has this store open") from exc
             raise
+
+
+class TemporaryStore(RocksStore):
+    """A new store in a directory of its own, which ``close`` deletes.
+
+    Raises:
+        LogError: the directory for temporary files cannot be used, or is full.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._directory = TemporaryDirectory(prefix="triggerstream-")
+            path = Path(self._directory.name) / "states"
+            super().__init__(path, changelog="", memory=SharedRocksMemory())
+        except OSError as exc:
+            raise LogError(f"no directory for temporary files can be used: {exc}") from exc
+
+    def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        try:
+            super().write(entries, position=position)
+        except Exception as exc:
+            # rocksdict has no class of its own for a disk that is full.
+            raise LogError(f"{self._directory.name}: a copy of the states cannot be written: {exc}") from exc
+
+    def close(self) -> None:
+        super().close()
+        self._directory.cleanup()
 
 
 def _options(memory: SharedRocksMemory) -> Options:

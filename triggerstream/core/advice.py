@@ -192,6 +192,17 @@ def show_file() -> str:
     return "see `triggerstream config show`"
 
 
+def explain_examples(at: str) -> str:
+    """Advice for sessions that are named as examples of what a file would do."""
+    return f"`triggerstream sessions explain SESSION --at {quote(at)}` shows one of them"
+
+
+def show_consequences(file: str, at: str) -> str:
+    """Advice for a file that is not applied without consent."""
+    command = f"`triggerstream config diff {quote(file)} --at {quote(at)}`"
+    return f"{command} shows the sessions, and --yes applies the file"
+
+
 def list_letters() -> str:
     """Advice for a dead letter that is not there."""
     return "`triggerstream deadletters list` shows them"

@@ -7,10 +7,9 @@ existing sessions.
 
 from __future__ import annotations
 
-from dataclasses import fields
-from operator import attrgetter
 from typing import NamedTuple
 
+from triggerstream.core.changes import decisive_parts
 from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import SessionId, TaskName
 from triggerstream.core.state import SessionState
@@ -20,10 +19,6 @@ from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
 from triggerstream.wire.state import read_header, trigger_marks
-
-_CARRIED = frozenset({"run", "with_params", "queue", "expires_us", "extras"})
-"""Parts of a task that its decision contains but does not depend on."""
-_DECISIVE = attrgetter(*(field.name for field in fields(Task) if field.name not in _CARRIED))
 
 
 class Scanned(NamedTuple):
@@ -126,7 +121,7 @@ def tasks_for_existing(rules: Rules, *, since: int) -> tuple[Task, ...]:
 
 
 def _condition(task: Task | None) -> tuple[object, ...] | None:
-    return None if task is None else _DECISIVE(task)
+    return None if task is None else decisive_parts(task)
 
 
 def may_decide(

@@ -13,6 +13,7 @@ from triggerstream.adapters.memory.ledger import MemoryAppender, MemoryLedger
 from triggerstream.adapters.memory.log import MemoryLog
 from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.adapters.memory.reader import MemoryReader
+from triggerstream.adapters.memory.snapshot import MemorySnapshot
 from triggerstream.adapters.memory.state_store import MemoryStateFiles, MemoryStateStore
 from triggerstream.adapters.memory.store import MemoryStore
 
@@ -28,6 +29,7 @@ __all__ = [
     "MemoryLog",
     "MemoryPartition",
     "MemoryReader",
+    "MemorySnapshot",
     "MemoryStateFiles",
     "MemoryStateStore",
     "MemoryStore",

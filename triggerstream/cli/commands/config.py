@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from difflib import unified_diff
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +17,7 @@ from triggerstream.cli.opening import administered, existing, reading, run, view
 from triggerstream.cli.options import at_option, json_option, kafka_at_option, seen_at_option
 from triggerstream.cli.printing import Styled, count_of, json_line, print_line, print_lines
 from triggerstream.core import advice
-from triggerstream.core.errors import Finding
+from triggerstream.core.errors import Finding, UsageError
 from triggerstream.core.ids import TriggerName
 from triggerstream.core.printable import escape
 from triggerstream.core.tasks import NO_CONFIGURATION, Configuration
@@ -24,6 +25,9 @@ from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.tasksfile import Check, check, check_seen
+
+if TYPE_CHECKING:
+    from triggerstream.engine.operations.administration import Administration, Change
 
 _STANDARD_INPUT = "-"
 _LINE_END = re.compile("\r\n|\n|\r")
@@ -41,15 +45,25 @@ def config() -> None:
 
 @config.command("apply")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--yes",
+    "agreed",
+    is_flag=True,
+    help="Apply it whatever it decides, abandons or cancels at once; nothing is counted.",
+)
 @kafka_at_option
 @json_option
-def apply_file(*, file: Path, at: str | None, as_json: bool) -> None:
-    """Apply FILE to all sessions from now on, in every partition or in none."""
+def apply_file(*, file: Path, agreed: bool, at: str | None, as_json: bool) -> None:
+    """Apply FILE to all sessions from now on, in every partition or in none.
+
+    If FILE would decide, abandon or cancel instances of existing sessions at once, a terminal is asked;
+    without one, FILE is not applied unless --yes is given. `config diff` shows what it would do.
+    """
     from triggerstream.cli.tasks_file import load
 
     administration = administered(at, advice.dev_applies())
     found = load(file)
-    change = run(administration.apply(found))
+    change = run(_apply(administration, file, found, agreed=agreed, as_json=as_json))
     if as_json:
         json_line(
             {
@@ -65,6 +79,52 @@ def apply_file(*, file: Path, at: str | None, as_json: bool) -> None:
     else:
         before = "" if change.replaced is None else f" in place of {change.replaced[:_SHORT]}"
         print_line(f"{file}: applied ({count_of(len(found.tasks), 'task')}, {found.hash[:_SHORT]}{before})")
+
+
+async def _apply(
+    administration: Administration, file: Path, new: Configuration, *, agreed: bool, as_json: bool
+) -> Change | None:
+    """Apply ``new``, with consent if it would do what cannot be taken back; None: it is in force already.
+
+    Raises:
+        UsageError: there is no consent. Nothing has changed.
+    """
+    if not agreed:
+        from triggerstream.cli.change_lines import count_change, describe_final, show_change
+
+        current = await administration.in_force()
+        counting = await count_change(_parsed(current), new, administration.address)
+        if counting.change is None or counting.change.is_final:
+            if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+                what = (
+                    f"it is not known what it would do to sessions ({counting.problem})"
+                    if counting.change is None
+                    else f"would have {describe_final(counting.change)} at once"
+                )
+                how = advice.show_consequences(str(file), administration.address)
+                raise UsageError(f"{file}: {what}; nothing was applied: {how}")
+            show_change(counting)
+            if not click.confirm(f"Apply {escape(str(file))}?"):
+                print_line(f"{file}: nothing was applied")
+                raise click.exceptions.Exit(1)
+            if _hash_of(await administration.in_force()) != _hash_of(current):
+                raise UsageError(
+                    f"another tasks file came into force; {file} was not applied: apply it again"
+                )
+    return await administration.apply(new)
+
+
+def _parsed(
+    current: ConfigurationText | None, configurations: ConfigurationCache | None = None
+) -> Configuration:
+    """The configuration in force."""
+    if current is None:
+        return NO_CONFIGURATION
+    return (configurations or ConfigurationCache()).read(current.text, name="configuration in force")
+
+
+def _hash_of(current: ConfigurationText | None) -> str | None:
+    return None if current is None else current.hash
 
 
 @config.command()
@@ -92,20 +152,23 @@ def show(*, at: str, as_json: bool) -> None:
 
 @config.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--without-counts", is_flag=True, help="Do not count what would happen to sessions.")
 @at_option
 @json_option
-def diff(*, file: Path, at: str, as_json: bool) -> None:
-    """Show what would change if FILE were applied. The exit status is 1 if anything would."""
+def diff(*, file: Path, without_counts: bool, at: str, as_json: bool) -> None:
+    """Show what would change if FILE were applied. The exit status is 1 if anything would.
+
+    Counts, by task, the waiting instances of existing sessions that FILE touches, and those that it would
+    begin, decide, abandon or cancel at once. This reads every session; FILE is not applied.
+    """
+    from triggerstream.cli.change_lines import change_fields, count_change, show_change
     from triggerstream.cli.tasks_file import load
 
     configurations = ConfigurationCache()
     new = load(file, configurations)
     current = run(_in_force(at))
-    old = (
-        NO_CONFIGURATION
-        if current is None
-        else configurations.read(current.text, name="configuration in force")
-    )
+    old = _parsed(current, configurations)
+    counting = None if without_counts else run(count_change(old, new, at))
     added = [name for name in new.by_name if name not in old.by_name]
     removed = [name for name in old.by_name if name not in new.by_name]
     changed = [name for name, task in new.by_name.items() if old.by_name.get(name, task) != task]
@@ -117,6 +180,7 @@ def diff(*, file: Path, at: str, as_json: bool) -> None:
                 "added": [*added],
                 "removed": [*removed],
                 "changed": [*changed],
+                **({} if counting is None else change_fields(counting)),
             }
         )
     else:
@@ -136,6 +200,8 @@ def diff(*, file: Path, at: str, as_json: bool) -> None:
         ]
         same = "nothing would change" if old.hash == new.hash else "no task would change"
         print_line("; ".join(tasks) or same)
+        if counting is not None and old.hash != new.hash:
+            show_change(counting)
     sys.exit(0 if old.hash == new.hash else 1)
 
 

@@ -14,6 +14,7 @@ import click
 from triggerstream.cli.opening import existing, run
 from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.printing import json_line, print_line
+from triggerstream.cli.progress import part_name, progress_bar
 from triggerstream.cli.replay_lines import (
     checked_fields,
     difference_fields,
@@ -223,24 +224,6 @@ async def _archives(
 
 @contextmanager
 def _progress(partitions: int) -> Iterator[OnProgress]:
-    """A progress bar on standard error, if that is a terminal, for the partition that is folded."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-
-        def on_progress(partition: int, done: int, total: int) -> None:
-            part = f"partition {partition} of {partitions}" if partitions > 1 else "log"
-            bar.update(task, description=part, completed=done, total=total)
-
-        yield on_progress
+    """A progress bar for the partition that is folded."""
+    with progress_bar() as show:
+        yield lambda partition, done, total: show(part_name(partition, partitions, "log"), done, total)

@@ -1,0 +1,100 @@
+"""What a proposed file would do at once is what it does at once when it is applied."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.story import SECOND, START_US
+from tests.core.strategies import (
+    BUSY,
+    CHANGING,
+    ENDINGS,
+    History,
+    World,
+    configurations,
+    histories,
+)
+from triggerstream.core.changes import Consequence, ProposedFile, consequences, may_have_consequences
+from triggerstream.core.commands import Command
+from triggerstream.core.events import Event, Touch
+from triggerstream.core.projections import statuses
+from triggerstream.core.state import WAITING, Status
+from triggerstream.core.tasks import AppliedConfiguration, Configuration
+from triggerstream.wire.state import EncodedSizes
+
+SIZES = EncodedSizes()
+EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply")
+LATE = (0, SECOND, 20 * SECOND)
+
+
+def touch_all(world: World, offset: int, at_us: int) -> None:
+    for session in list(world.states):
+        world.take(
+            Event(
+                session=session,
+                offset=offset,
+                arrival_us=at_us,
+                time_us=at_us,
+                type="triggerstream.session.touch",
+                body=Touch(),
+            )
+        )
+
+
+def counted(file: ProposedFile, world: World) -> Counter[tuple[str, str, Consequence]]:
+    return Counter(
+        (session, task, one)
+        for session, state in world.states.items()
+        for task, _, one in consequences(file, session, state, SIZES)
+    )
+
+
+@given(
+    st.one_of(histories(kinds=CHANGING), histories(kinds=EVERYTHING)), configurations(), st.sampled_from(LATE)
+)
+def test_the_counts_are_what_happens_when_the_file_is_applied(
+    history: History, config: Configuration, late_us: int
+) -> None:
+    world = World(history.rules)
+    for entry in history.entries:
+        world.take(entry)
+    at_us = max((entry.arrival_us for entry in history.entries), default=START_US) + late_us
+    offset = len(history.entries)
+    file = ProposedFile(rules=world.rules, config=config, offset=offset, at_us=at_us)
+    before_it = world.states.copy()
+    found = counted(file, world)
+    assert world.states == before_it
+    # The sessions do what is to be done without the file; then it is applied, and they are touched.
+    touch_all(world, offset, at_us)
+    waiting = {
+        (session, name): instance.status
+        for session, state in world.states.items()
+        for name, instance in statuses(state).items()
+        if instance.status in WAITING
+    }
+    known = {session: set(statuses(state)) for session, state in world.states.items()}
+    decided = len(world.decisions)
+    world.take(AppliedConfiguration(config=config, offset=offset + 1, arrival_us=at_us))
+    touch_all(world, offset + 2, at_us)
+    happened: Counter[tuple[str, str, Consequence]] = Counter()
+    for decision in world.decisions[decided:]:
+        assert isinstance(decision, Command)
+        happened[decision.session, decision.task, Consequence.DECIDED] += 1
+        if waiting.get((decision.session, decision.instance)) is Status.DELAYED:
+            happened[decision.session, decision.task, Consequence.DUE] += 1
+    for session, state in world.states.items():
+        for name, instance in statuses(state).items():
+            of = name.rpartition("#")[0]
+            if (session, name) in waiting:
+                if instance.status is Status.CANCELLED:
+                    happened[session, of, Consequence.CANCELLED] += 1
+                elif instance.status is Status.ABANDONED:
+                    happened[session, of, Consequence.ABANDONED] += 1
+            elif name not in known[session]:
+                happened[session, of, Consequence.BEGUN] += 1
+    assert Counter({k: n for k, n in found.items() if k[2] is not Consequence.TOUCHED}) == happened
+    if not may_have_consequences(file.rules.current.config, config):
+        assert not found
