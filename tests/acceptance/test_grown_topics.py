@@ -15,7 +15,7 @@ from tests.acceptance.replaying import replay
 from tests.adapters.faust.workers import Stage, read_all, stage
 from tests.support.advised import carry_out, printed_command
 from tests.support.commands import Ran, triggerstream
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.rehome import rehome
@@ -59,10 +59,12 @@ async def grow(app: Stage, *topics: str, partitions: int = GROWN) -> None:
     finally:
         await admin.close()
     async with app.connection.client() as client:
-        while any(
-            t.partitions < partitions or not t.led for t in (await describe(client, topics)).topics.values()
-        ):
-            pass
+
+        async def have_grown() -> bool:
+            found = (await describe(client, topics)).topics.values()
+            return all(topic.partitions >= partitions and topic.led for topic in found)
+
+        await until(have_grown)
 
 
 async def fire(app: Stage, name: str, sessions: range, *, partitions: int) -> None:

@@ -19,7 +19,7 @@ from yarl import URL
 from tests.adapters.faust.workers import Stage, WorkerProcess, stage
 from tests.support.rawhttp import Answer, close, read_answer, served
 from tests.support.secrets import write_secret
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
 from triggerstream.web.peerkey import ANSWER_HEADER, SCHEME
@@ -239,9 +239,7 @@ async def test_strangers_between_workers_under_load_learn_nothing_and_stop_no_pa
                 await worker.ready()
             wire.target = url_of(second)
             pages = Pages(url_of(first))
-            async with asyncio.timeout(120):
-                while not await is_shared(pages):
-                    pass
+            await until(lambda: is_shared(pages), within_s=120)
             sent = 0
             for _ in range(ROUNDS):
                 await pages.look()

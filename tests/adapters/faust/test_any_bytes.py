@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from tests.adapters.faust.workers import Stage, read_all, stage
+from tests.adapters.faust.workers import Stage, WorkerProcess, read_all, stage
 from tests.support.commands import triggerstream
 from tests.support.kafka.raw import RawRecord, batch, packed, produce
 from tests.support.kafka.server import KafkaServer
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES
 from triggerstream.core.ids import AppId
@@ -50,9 +49,7 @@ async def test_a_header_whose_name_is_not_utf8_is_ignored_by_every_reader_of_the
     await produce(app.connection, topic, place, batch([RawRecord(key=b"s", value=b"{", headers=ODD)]))
     worker = app.start()
     await app.append(NewRecord(key=f"s{n}".encode(), value=b'{"type": "a"}') for n in range(20))
-    async with asyncio.timeout(90):
-        while not any((await read_all(app.connection, app.topics.commands, app.partitions)).values()):
-            assert worker.running(), worker.text()
+    await decides(app, worker)
     await app.settled()
     at = ("--at", f"kafka://{app.connection.bootstrap}/{app.app}")
     shown = await triggerstream("sessions", "show", "s", *at)
@@ -76,9 +73,7 @@ async def test_a_few_kib_that_unpack_to_many_mib_are_a_dead_letter_and_stop_nobo
     await append(app, "s", "a")
     await append(app, "s", "b")
     worker = app.start()
-    async with asyncio.timeout(90):
-        while await command_count(app) < 1:
-            assert worker.running(), worker.text()
+    await decides(app, worker)
     at = ("--at", f"kafka://{app.connection.bootstrap}/{app.app}")
     listed = await triggerstream("deadletters", "list", *at, "--json")
     (letter,) = [orjson.loads(line) for line in listed.out.splitlines()]
@@ -108,9 +103,7 @@ async def test_headers_as_long_as_a_record_may_be_stop_nobody(app: Stage) -> Non
     for number, record in ((place, many), (place, long), (elsewhere, odd), (elsewhere, trace)):
         await produce(app.connection, topic, number, batch([record]))
     worker = app.start()
-    async with asyncio.timeout(90):
-        while await command_count(app) < 1:
-            assert worker.running(), worker.text()
+    await decides(app, worker)
     await app.settled()
     letters = await read_all(app.connection, app.topics.dead_letters, app.partitions)
     assert max(map(len, letters.values())) == 2
@@ -151,9 +144,7 @@ async def test_a_batch_that_cannot_be_read_is_passed_over_only_where_an_operator
 
         worker = app.start("w3", arguments=("--skip", f"{place}:2-3"))
         await eventually(lambda: "range of the log skipped" in worker.text(), within_s=60)
-        async with asyncio.timeout(60):
-            while await command_count(app) < 1:
-                assert worker.running(), worker.text()
+        await decides(app, worker)
         listed = await triggerstream("deadletters", "list", *at, "--json")
         (letter,) = [orjson.loads(line) for line in listed.out.splitlines()]
         assert (letter["partition"], letter["offset"], letter["lastOffset"]) == (place, 2, 3)
@@ -205,6 +196,16 @@ async def test_a_log_that_is_deleted_beyond_the_position_ends_the_worker(app: St
     assert await worker.ended() in {2, 70}, worker.text()
     assert "OffsetOutOfRange" in worker.text() or "was lost" in worker.text(), worker.text()
     assert await command_count(app) == 0
+
+
+async def decides(app: Stage, worker: WorkerProcess) -> None:
+    """Wait until ``worker`` has decided something."""
+
+    async def has_decided() -> bool:
+        assert worker.running(), worker.text()
+        return await command_count(app) >= 1
+
+    await until(has_decided, within_s=90, what=worker.text)
 
 
 def peak_mib(pid: int) -> float:

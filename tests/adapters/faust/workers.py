@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tests.support.supervised import at_work, lives, state
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import eventually, until, wait_until
 from triggerstream import variables
 from triggerstream.adapters.kafka import config
 from triggerstream.adapters.kafka.connection import Connection
@@ -145,6 +145,10 @@ class WorkerProcess:
         self._process.wait()
 
 
+class NoWorkerError(AssertionError):
+    """Nothing can happen any more: no worker runs."""
+
+
 @dataclass
 class Stage:
     """An app with its topics and its workers, all of which are gone at the end."""
@@ -185,8 +189,11 @@ class Stage:
         await admin.start()
         try:
             await admin.delete_topics([topic])
-            while topic in await admin.list_topics():
-                pass
+
+            async def gone() -> bool:
+                return topic not in await admin.list_topics()
+
+            await until(gone)
         finally:
             await admin.close()
 
@@ -258,24 +265,27 @@ class Stage:
         admin = AIOKafkaAdminClient(**self.connection.options())
         await admin.start()
         done: dict[int, int] = {}
+
+        async def is_done() -> bool:
+            nonlocal done
+            try:
+                offsets = await admin.list_consumer_group_offsets(self.app)
+            except KafkaError as exc:
+                if not exc.retriable:
+                    raise
+                return False  # a coordinator that is only just there
+            done = {place.partition: int(at.offset) for place, at in offsets.items()}
+            if all(done.get(p, -1) >= offset for p, offset in wanted.items()):
+                return True
+            if not any(worker.running() for worker in self.workers):
+                raise NoWorkerError("no worker runs: " + self.workers[-1].text())
+            return False
+
         try:
-            async with asyncio.timeout(within_s):
-                while True:
-                    try:
-                        offsets = await admin.list_consumer_group_offsets(self.app)
-                    except KafkaError as exc:
-                        if not exc.retriable:
-                            raise
-                        continue  # a coordinator that is only just there
-                    done = {place.partition: int(at.offset) for place, at in offsets.items()}
-                    if all(done.get(p, -1) >= offset for p, offset in wanted.items()):
-                        return
-                    for worker in self.workers:
-                        if worker.running():
-                            break
-                    else:
-                        raise AssertionError("no worker runs: " + self.workers[-1].text())
-        except TimeoutError as exc:
+            await until(is_done, within_s=within_s)
+        except NoWorkerError:
+            raise
+        except AssertionError as exc:
             for worker in self.workers:
                 worker.signal(signal.SIGUSR1)
             await asyncio.sleep(1)  # they say where they are

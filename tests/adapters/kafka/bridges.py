@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.support.supervised import at_work, lives
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import eventually, until, wait_until
 from triggerstream import variables
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.topics import Topics
@@ -168,3 +168,12 @@ def queued(broker: str, queue: str = "celery") -> list[dict[str, Any]]:
 def counts(broker: str) -> Counter[str]:
     """How often each task id waits in the Celery broker."""
     return Counter(str(message["id"]) for message in queued(broker))
+
+
+async def commits(connection: Connection, app: AppId, wanted: dict[int, int]) -> None:
+    """Wait until the group's offsets are the ``wanted`` ones."""
+
+    async def are_committed() -> bool:
+        return await committed(connection, app) == wanted
+
+    await until(are_committed)

@@ -17,6 +17,7 @@ from tests.adapters.kafka.bridges import (
     BridgeProcess,
     append,
     command,
+    commits,
     committed,
     counts,
     ends,
@@ -30,7 +31,7 @@ from tests.support.kafka.server import KafkaServer
 from tests.support.ports import free_port
 from tests.support.probes import Probes
 from tests.support.valkey import valkey_server
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import eventually, until, wait_until
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.kafka.bridge import Bridge
 from triggerstream.adapters.kafka.cluster import describe
@@ -121,13 +122,6 @@ async def numbers_by_partition(connection: Connection, topic: str) -> dict[int, 
     for record in await read_all(connection, topic):
         found.setdefault(record.partition, set()).add(int(record.key[1:]))
     return found
-
-
-async def commits(connection: Connection, app: AppId, wanted: dict[int, int]) -> None:
-    """Wait until the group's offsets are the ``wanted`` ones."""
-    async with asyncio.timeout(60):
-        while await committed(connection, app) != wanted:
-            pass
 
 
 async def test_a_session_timeout_that_brokers_refuse_ends_it_with_2(
@@ -298,8 +292,11 @@ async def made_again(connection: Connection, app: AppId) -> None:
     topic = Topics.of(app).commands
     async with connection.running(connection.admin()) as admin:
         await admin.delete_topics([topic])
-        while topic in await admin.list_topics():
-            pass
+
+        async def gone() -> bool:
+            return topic not in await admin.list_topics()
+
+        await until(gone)
     await create(connection, app, partitions=PARTITIONS)
 
 
@@ -357,12 +354,12 @@ async def test_partitions_that_are_added_begin_at_their_first_command(
     async with connection.running(connection.admin()) as admin:
         await admin.create_partitions({topics.commands: NewPartitions(total_count=grown)})
     async with connection.client() as client:
-        while (
-            found := (await describe(client, [topics.commands])).topics[topics.commands]
-        ).partitions < grown:
-            pass
-        while not found.led:
+
+        async def has_grown() -> bool:
             found = (await describe(client, [topics.commands])).topics[topics.commands]
+            return found.partitions >= grown and found.led
+
+        await until(has_grown)
     await append(connection, kafka_app, commands(kafka_app, range(50, 150)), partitions=grown)
     if not running:
         bridge = start(*ALLOW)

@@ -18,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
 from tests.support.kafka.server import KafkaServer
+from tests.support.waiting import until
 from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
@@ -122,9 +123,11 @@ async def test_a_transaction_beyond_its_time_is_undone_and_its_owner_fenced(
     place = TopicPartition(topics.commands, 0)
     reader = connection.reader()
     await reader.start()
-    async with asyncio.timeout(30):
-        while (await reader.end_offsets([place]))[place] == 0:
-            pass
+
+    async def is_aborted() -> bool:
+        return bool((await reader.end_offsets([place]))[place] > 0)
+
+    await until(is_aborted, within_s=30)
     await reader.stop()
     with pytest.raises(ProducerFenced):
         await late.commit_transaction()

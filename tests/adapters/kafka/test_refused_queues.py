@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +12,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from kombu import Connection as BrokerConnection
 from msgspec.structs import replace
 
-from tests.adapters.kafka.bridges import RUN, BridgeProcess, append, command, committed, ends
+from tests.adapters.kafka.bridges import RUN, BridgeProcess, append, command, commits, committed, ends
 from tests.adapters.kafka.conftest import PARTITIONS
 from tests.support.commands import triggerstream
 from tests.support.kafka.server import KafkaServer
 from tests.support.probes import Probes
 from tests.support.rabbitmq import RabbitNode, rabbitmq_node
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.progress import reached_in
 from triggerstream.adapters.kafka.topics import Topics, create
@@ -119,9 +118,11 @@ async def test_others_go_on_beyond_a_refused_queue_and_a_kill_repeats_none_of_th
 
         # The offsets stay below the commands that wait; their metadata says that the others are done.
         assert sum((await committed(connection, kafka_app)).values()) < BEHIND / 2
-        async with asyncio.timeout(60):
-            while await undone(connection, kafka_app, topics) > len(waits) + PARTITIONS:
-                pass
+
+        async def nearly_all_are_done() -> bool:
+            return await undone(connection, kafka_app, topics) <= len(waits) + PARTITIONS
+
+        await until(nearly_all_are_done)
         ran = await triggerstream("doctor", "--at", f"kafka://{connection.bootstrap}/{kafka_app}")
         (line,) = [line for line in ran.out.splitlines() if line[4:].startswith("hand-over")]
         assert (ran.status, line[:3]) == (1, "NOT"), ran
@@ -136,9 +137,7 @@ async def test_others_go_on_beyond_a_refused_queue_and_a_kill_repeats_none_of_th
         delete(node.url, BAD)
         await again.wait_for_output("destination accepted again")
         end = await ends(connection, topics.commands, PARTITIONS)
-        async with asyncio.timeout(60):
-            while await committed(connection, kafka_app) != end:
-                pass
+        await commits(connection, kafka_app, end)
         again.terminate()
         assert await again.ended() == 0, again.text()
         handed_over(0)
@@ -174,10 +173,8 @@ async def test_brokers_that_take_no_metadata_do_not_stop_the_others(
         await bridge.wait_for_output("the brokers take less than 4 KiB with an offset")
         delete(node.url, BAD)
         await bridge.wait_for_output("destination accepted again")
-        async with asyncio.timeout(60):
-            end = await ends(connection, Topics.of(kafka_app).commands, PARTITIONS)
-            while await committed(connection, kafka_app) != end:
-                pass
+        end = await ends(connection, Topics.of(kafka_app).commands, PARTITIONS)
+        await commits(connection, kafka_app, end)
         bridge.terminate()
         assert await bridge.ended() == 0, bridge.text()
         handed_over(0)

@@ -27,6 +27,7 @@ from tests.support.kafka.server import missing
 from tests.support.processes import celery_worker
 from tests.support.secrets import write_secret
 from tests.support.valkey import valkey_server
+from tests.support.waiting import until
 from triggerstream import Client, SyncClient, variables
 from triggerstream.adapters.kafka import config
 from triggerstream.adapters.kafka.connection import Connection
@@ -142,9 +143,7 @@ async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others
                     out = await operate("sessions", "show", "s1", "--json")
                     return "finished" in {one["status"] for one in orjson.loads(out)["instances"].values()}
 
-                async with asyncio.timeout(WITHIN_S):
-                    while not await explained():
-                        pass
+                await until(explained, within_s=WITHIN_S)
                 await healthy(operate, broker)
             await worker.drained()
             bridge.terminate()

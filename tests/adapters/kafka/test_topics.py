@@ -8,6 +8,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.adapters.kafka.conftest import PARTITIONS
+from tests.support.waiting import until
 from triggerstream.adapters.kafka.check import check, repair
 from triggerstream.adapters.kafka.cluster import change_settings, describe, settings_of
 from triggerstream.adapters.kafka.connection import Connection
@@ -133,8 +134,11 @@ async def test_a_topic_made_again_has_another_identity(
     finally:
         await admin.close()
     async with connection.client() as client:
-        while (await describe(client, [topics.events])).topics:
-            pass
+
+        async def gone() -> bool:
+            return not (await describe(client, [topics.events])).topics
+
+        await until(gone)
     await create(connection, kafka_app, partitions=PARTITIONS)
     after = (await layout_of(connection, kafka_app)).identity
     assert (after.cluster, after.partitions) == (before.cluster, before.partitions)
