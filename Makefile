@@ -24,10 +24,11 @@ $(STAMP): requirements.lock pyproject.toml
 hooks: install ## Have git run the checks of .pre-commit-config.yaml before each commit and push
 	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
-# A test process waits for its servers half of the time: three of them keep two cores busy.
+# A test process waits for its servers half of the time: four of them keep two cores busy. The order of the files is that
+# of tests/support/order.py.
 test: install lint ## Lint, then the tests, slow ones included; the longest are in faults, fuzz and mutants
 	@$(BIN)/python -m tests.k8s.rendering
-	@$(BIN)/pytest -m "not faults" -n 3 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest -m "not faults" -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-quick: install ## The tests that need no broker and no process, in seconds
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" --ignore tests/k8s -n 2 $(PYTEST_ARGS)

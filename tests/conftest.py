@@ -5,9 +5,11 @@
 
 import os
 
+import pytest
 from hypothesis import Phase, settings
 
 from tests.support.environment import forget_settings
+from tests.support.order import mixed
 
 # No deadline: the first example pays for imports, and a loaded machine is not a bug.
 settings.register_profile("quick", max_examples=10, deadline=None)
@@ -26,3 +28,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 forget_settings(os.environ)
 
 pytest_plugins = ["tests.support.kafka.fixtures"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a run of several processes, mix files that wait with files that calculate."""
+    if hasattr(config, "workerinput"):
+        items[:] = mixed(items)
