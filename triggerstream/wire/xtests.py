@@ -14,6 +14,7 @@ from triggerstream.core.ids import Json, JsonObject, SessionId, split_instance_i
 from triggerstream.wire.applied_texts import AppliedText, applied_text
 from triggerstream.wire.event_lines import SourceLocation
 from triggerstream.wire.event_words import Advance, SetClock, read_words
+from triggerstream.wire.tasksfile.entries import TasksFile
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.nodes import Findings, Node, listed, meant, unknown_key
 from triggerstream.wire.tasksfile.tree import Document, plain
@@ -70,17 +71,28 @@ def read_tests(text: str | bytes, *, name: str) -> tuple[FileTests, tuple[Findin
 
     No test may be run where there is a mistake. ``name`` is how messages call the file.
     """
-    document = parse(text)
-    findings = Findings(document)
+    findings = Findings(parse(text))
+    return _read(findings, name), tuple(findings.sorted())
+
+
+def check_tests(file: TasksFile, findings: Findings) -> None:  # noqa: ARG001 - a check of a tasks file
+    """Warn of every mistake in the tests of a tasks file. Engines ignore them: the file can be used."""
+    found = Findings(findings.document)
+    _read(found, "")
+    findings.add_warnings_of(found)
+
+
+def _read(findings: Findings, name: str) -> FileTests:
     tests: tuple[FileTest, ...] = ()
     likely = None
+    document = findings.document
     if document.root is not None:
         for key, node in Node(document.root, (), findings).members():
             if key.text == TESTS_KEY:
                 tests = _Reader(document, name).tests(node)
             elif key.text.startswith("x-") and meant(key.text, [TESTS_KEY]) is not None:
                 likely = key.text
-    return FileTests(tests=tests, likely=None if tests else likely), tuple(findings.sorted())
+    return FileTests(tests=tests, likely=None if tests else likely)
 
 
 class _Reader:

@@ -187,65 +187,105 @@ def test_a_test_may_apply_another_tasks_file(cli: Cli, tmp_path: Path) -> None:
     assert ran.err.startswith(f"{tmp_path}/tasks.json:8:52: /apply/t_process/run: ")
 
 
-@pytest.mark.parametrize(
-    ("tests", "says"),
-    [
-        ("{}", "5:14 /x-tests: must be a list of tests, `{"),
-        ("[7]", "5:15 /x-tests/0: must be a test, `{"),
-        (
-            '[{"nme": "a", "events": ["4 a"], "commands": []}]',
-            "5:16 /x-tests/0/nme: unknown key `nme`: did you",
-        ),
-        ('[{"name": "a", "events": ["4 a"]}]', "5:15 /x-tests/0: `commands` is missing"),
-        ('[{"name": "", "events": ["4 a"], "commands": []}]', "5:24 /x-tests/0/name: must be a text"),
-        ('[{"name": "a", "events": [], "commands": []}]', "5:39 /x-tests/0/events: must hold at least one"),
-        (
-            '[{"name": "a", "events": "4 a", "commands": []}]',
-            "5:39 /x-tests/0/events: must be a list, not a s",
-        ),
-        (
-            '[{"name": "a", "events": ["4"], "commands": []}]',
-            "5:40 /x-tests/0/events/0: `4`: a trigger is miss",
-        ),
-        (
-            '[{"name": "a", "events": [4], "commands": []}]',
-            "5:40 /x-tests/0/events/0: must be an event in words",
-        ),
-        (
-            '[{"name": "a", "events": [{"session": "4"}], "commands": []}]',
-            "5:40 /x-tests/0/events/0: `type` is missing",
-        ),
-        (
-            '[{"name": "a", "events": [{"apply": 4}], "commands": []}]',
-            "5:50 /x-tests/0/events/0/apply: must be a tasks file, an object or its text, not a number",
-        ),
-        (
-            '[{"name": "a", "events": ["4 a"], "commands": [{"instanc": "t#0"}]}]',
-            "5:62 /x-tests/0/commands/0/instanc: unknown key `instanc`: did you mean `instance`?",
-        ),
-        (
-            '[{"name": "a", "events": ["4 a"], "commands": [{"instance": "t_process"}]}]',
-            "5:74 /x-tests/0/commands/0/instance: must be the id of an instance, such as `t_report#0`, no",
-        ),
-        (
-            '[{"name": "a", "events": ["4 a"], "commands": [{"instance": "t#0", "kwargs": []}]}]',
-            "5:91 /x-tests/0/commands/0/kwargs: must be an object of keyword arguments, not a list",
-        ),
-        (
-            '[{"name": "a", "events": ["4 a", "5 a"], "commands": [{"instance": "t#0"}]}]',
-            "5:68 /x-tests/0/commands/0: `session` is missing: the events are of several sessions, `4` and",
-        ),
-        (
-            '[{"name":"a","events":["4 a"],"commands":[]}, {"name":"a","events":["4 a"],"commands":[]}]',
-            "5:60 /x-tests/1: the test at 5:15 has the name `a`, too",
-        ),
-    ],
-)
+MALFORMED = [
+    ("{}", "5:14 /x-tests: must be a list of tests, `{"),
+    ("[7]", "5:15 /x-tests/0: must be a test, `{"),
+    (
+        '[{"nme": "a", "events": ["4 a"], "commands": []}]',
+        "5:16 /x-tests/0/nme: unknown key `nme`: did you",
+    ),
+    ('[{"name": "a", "events": ["4 a"]}]', "5:15 /x-tests/0: `commands` is missing"),
+    ('[{"name": "", "events": ["4 a"], "commands": []}]', "5:24 /x-tests/0/name: must be a text"),
+    ('[{"name": "a", "events": [], "commands": []}]', "5:39 /x-tests/0/events: must hold at least one"),
+    (
+        '[{"name": "a", "events": "4 a", "commands": []}]',
+        "5:39 /x-tests/0/events: must be a list, not a s",
+    ),
+    (
+        '[{"name": "a", "events": ["4"], "commands": []}]',
+        "5:40 /x-tests/0/events/0: `4`: a trigger is miss",
+    ),
+    (
+        '[{"name": "a", "events": [4], "commands": []}]',
+        "5:40 /x-tests/0/events/0: must be an event in words",
+    ),
+    (
+        '[{"name": "a", "events": [{"session": "4"}], "commands": []}]',
+        "5:40 /x-tests/0/events/0: `type` is missing",
+    ),
+    (
+        '[{"name": "a", "events": [{"apply": 4}], "commands": []}]',
+        "5:50 /x-tests/0/events/0/apply: must be a tasks file, an object or its text, not a number",
+    ),
+    (
+        '[{"name": "a", "events": ["4 a"], "commands": [{"instanc": "t#0"}]}]',
+        "5:62 /x-tests/0/commands/0/instanc: unknown key `instanc`: did you mean `instance`?",
+    ),
+    (
+        '[{"name": "a", "events": ["4 a"], "commands": [{"instance": "t_process"}]}]',
+        "5:74 /x-tests/0/commands/0/instance: must be the id of an instance, such as `t_report#0`, no",
+    ),
+    (
+        '[{"name": "a", "events": ["4 a"], "commands": [{"instance": "t#0", "kwargs": []}]}]',
+        "5:91 /x-tests/0/commands/0/kwargs: must be an object of keyword arguments, not a list",
+    ),
+    (
+        '[{"name": "a", "events": ["4 a", "5 a"], "commands": [{"instance": "t#0"}]}]',
+        "5:68 /x-tests/0/commands/0: `session` is missing: the events are of several sessions, `4` and",
+    ),
+    (
+        '[{"name":"a","events":["4 a"],"commands":[]}, {"name":"a","events":["4 a"],"commands":[]}]',
+        "5:60 /x-tests/1: the test at 5:15 has the name `a`, too",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tests", "says"), MALFORMED)
 def test_malformed_tests_are_one_line_with_its_place(cli: Cli, tmp_path: Path, tests: str, says: str) -> None:
     file = file_of(tmp_path, tests)
     ran = cli("test", file)
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert ran.err.startswith(f"{file}:{says}")
+
+
+@pytest.mark.parametrize(("tests", "says"), MALFORMED)
+def test_config_check_warns_of_malformed_tests_in_the_same_words(
+    cli: Cli, tmp_path: Path, tests: str, says: str
+) -> None:
+    file = file_of(tmp_path, tests)
+    said = cli("test", file).err.removeprefix(f"{file}:").partition(" (and ")[0].strip()
+    place, _, words = said.partition(" ")
+    checked = cli("config", "check", file)
+    first, *_, last = checked.out.splitlines()
+    assert checked.status == 0
+    assert first.startswith(f"{file}:{place}: warning: {words} [")
+    assert says in f"{place} {words}"
+    assert last == f"{file}: usable, 2 tasks: 1 warning"
+    assert cli("config", "check", "--strict", file).status == 1
+
+
+def test_config_check_reports_every_mistake_in_the_tests_of_a_file_with_errors(
+    cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "tasks.json"
+    file.write_text(
+        '{"t": {"after": "a", "run": "r.r"}, "x-tests": [{"name": "a", "events": [1, 2], "commands": [3]}]}'
+    )
+    rows = cli("config", "check", "--json", str(file)).rows()
+    assert [(row["path"], row["severity"]) for row in rows] == [
+        ("/t/after", "error"),
+        ("/x-tests/0/events/0", "warning"),
+        ("/x-tests/0/events/1", "warning"),
+        ("/x-tests/0/commands/0", "warning"),
+    ]
+    assert cli("config", "check", str(file)).status == 1
+
+
+def test_a_text_that_is_no_json_has_no_findings_about_its_tests(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.json"
+    file.write_text('{"x-tests": [{"name": "a", "events": [1 "commands": []}]}')
+    rows = cli("config", "check", "--json", str(file)).rows()
+    assert [row["severity"] for row in rows] == ["error"] * len(rows)
 
 
 def test_several_mistakes_are_counted(cli: Cli, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.tasksfile import Check, check, check_seen
+from triggerstream.wire.xtests import check_tests
 
 if TYPE_CHECKING:
     from triggerstream.engine.operations.administration import Administration, Change
@@ -246,9 +247,10 @@ def check_files(
     """Report every error and warning about each FILE (- reads standard input).
 
     Exits with 0 if every file is usable, 1 if a finding counts, 2 if a file cannot be read. With --at, it
-    warns of triggers that no session kept there has seen, too.
+    warns of triggers that no session kept there has seen, too. Mistakes in `x-tests` are warnings, because
+    engines ignore them.
     """
-    further: list[Check] = []
+    further: list[Check] = [check_tests]
     if celery:
         from triggerstream.cli.dev.celery_app import executor_check, load_app
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -40,6 +40,15 @@ class Findings:
     def inside(self, at: int, index: int) -> int:
         """The position of character ``index`` of the string that begins at ``at``."""
         return place_in_string(self._document.text, at, index)
+
+    def add_warnings_of(self, other: Findings) -> None:
+        """Add the findings of ``other``, which are about the same document, as warnings."""
+        self._found.extend((at, replace(finding, severity="warning")) for at, finding in other._found)
+
+    @property
+    def document(self) -> Document:
+        """The document that the findings are about."""
+        return self._document
 
     def sorted(self) -> list[Finding]:
         """All findings, in the order of the file."""
