@@ -7,10 +7,16 @@ import sys
 from os import cpu_count
 from pathlib import Path
 
-from tests.benchmarks import core, embedded, kafka, kafka_long, latency, web
+from tests.benchmarks import core, embedded, kafka, kafka_long, latency, plain, web
 from tests.benchmarks.rows import table, write
 
-BENCHMARKS = {"core": core.run, "embedded": embedded.run, "latency": latency.run, "kafka": kafka.run}
+BENCHMARKS = {
+    "core": core.run,
+    "plain": plain.run,
+    "embedded": embedded.run,
+    "latency": latency.run,
+    "kafka": kafka.run,
+}
 LONG = {"kafka-long": kafka_long.run, "web": web.run}
 """Run where they are named, not with the others: each takes minutes."""
 

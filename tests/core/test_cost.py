@@ -7,15 +7,21 @@ from copy import copy
 from dataclasses import replace
 from typing import NoReturn
 
+import pytest
+
 from tests.core.story import START_US, Story
+from triggerstream.core import slots
+from triggerstream.core.conditions import AllOf, Condition, Leaf
 from triggerstream.core.events import Event, Timer, Trigger
 from triggerstream.core.fold import migrate, next_due, step
-from triggerstream.core.ids import JsonObject, SessionId, TaskName, TriggerName
+from triggerstream.core.held import Members
+from triggerstream.core.ids import ConfigHash, JsonObject, LeafName, SessionId, TaskName, TriggerName
 from triggerstream.core.listing import tags_of
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.results import Folded
 from triggerstream.core.state import Instance
-from triggerstream.core.tasks import AppliedConfiguration, Rules, Task
+from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
+from triggerstream.core.where import Where
 
 TASKS: JsonObject = {
     "t_retried": {"after": ["a"], "run": "x.y", "retry": {"max": 3, "backoff": "1h"}},
@@ -86,6 +92,98 @@ def test_a_trigger_that_no_task_uses_visits_no_instance() -> None:
         assert isinstance(folded, Folded)
         state = folded.state
     assert state.seen[TriggerName("other")].data == {"n": 1}
+
+
+def test_where_is_evaluated_once_for_an_event_and_a_leaf_however_many_instances_wait() -> None:
+    evaluated: list[int] = []
+
+    def matches(data: JsonObject, time_us: int, *_: object) -> bool:
+        del data
+        evaluated.append(time_us)
+        return True
+
+    story = Story({"t": {"after": [], "andEvery": "x", "run": "x.y"}})
+    story.rules = rules_of(
+        story,
+        Task(
+            name=TaskName("t"),
+            run="x.y",
+            after=Condition(
+                root=AllOf(
+                    members=(
+                        Leaf(name=LeafName("x"), trigger=TriggerName("x")),
+                        Leaf(
+                            name=LeafName("a"),
+                            trigger=TriggerName("a"),
+                            where=Where(text="true", matches=matches),
+                            count=2,
+                        ),
+                    )
+                )
+            ),
+            every=LeafName("x"),
+        ),
+    )
+    for _ in range(50):
+        story.fire("x")
+    story.fire("a")
+    assert len(evaluated) == 1
+    assert len(story.statuses()) == 50
+    story.fire("other")
+    assert len(evaluated) == 1
+
+
+def test_a_leaf_that_holds_a_thousand_keys_is_copied_once_for_an_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the events that the state keeps are copied only now and then."""
+    each: JsonObject = {"trigger": "b", "key": "data.k", "each": {"of": "a", "list": "data.ids"}}
+    made: list[int] = []
+
+    class Counted(Members, frozen=True, tag_field="holds", tag="members", kw_only=True):
+        """What is made for an event."""
+
+        def __post_init__(self) -> None:
+            made.append(len(self.by))
+
+    monkeypatch.setattr(slots, "Members", Counted)
+    story = Story({"t": {"after": ["a", each, "c"], "run": "x.y"}})
+    story.fire("a", {"ids": [f"k{n}" for n in range(1_000)]})
+    made.clear()
+    copied = 0
+    for n in range(1_000):
+        before = story.state
+        story.fire("b", {"k": f"k{n}"})
+        assert before is not None
+        assert story.state is not None
+        copied += story.state.kept is not before.kept
+    assert len(made) == 1_000
+    assert copied <= 1_000 // 30
+    story.fire("c")
+    assert len(story.commands) == 1
+
+
+def test_an_event_that_matches_no_leaf_of_a_task_visits_none_of_its_instances() -> None:
+    story = Story(
+        {"t": {"after": ["b", {"trigger": "a", "where": "data.n > 1"}], "andEvery": "x", "run": "x.y"}}
+    )
+    for _ in range(5):
+        story.fire("x")
+    state = story.state
+    assert state is not None
+    for record in state.tasks.values():
+        record.open = Unvisited(record.open)
+    folded = step(story.rules, state, event(state.offset + 1, Trigger(name=TriggerName("a"), data={"n": 1})))
+    assert isinstance(folded, Folded)
+    assert TriggerName("a") in folded.state.seen
+
+
+def rules_of(story: Story, task: Task) -> Rules:
+    """The rules of a story with one task."""
+    config = Configuration(hash=ConfigHash("h"), text="{}", tasks=(task,))
+    return Rules(
+        app=story.app, history=(AppliedConfiguration(config=config, offset=-1, arrival_us=START_US),)
+    )
 
 
 def event(offset: int, body: Trigger | Timer, *, arrival_us: int = START_US) -> Event:

@@ -56,7 +56,7 @@ from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
 from triggerstream.core.state import Arrival, SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, AppliedConfiguration, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.processor import FoldVersionError, Processor
+from triggerstream.engine.processor import REMEMBERED_BYTES, FoldVersionError, Processor
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as states
@@ -929,17 +929,39 @@ def test_remembered_state_is_used_only_for_the_bytes_that_it_was_encoded_to() ->
     assert processor.recall(session, stored) is remembered
 
 
-@pytest.mark.parametrize(("more", "is_remembered"), [(0, True), (1, False)])
-def test_long_state_is_not_remembered(*, more: int, is_remembered: bool) -> None:
-    def state_of(length: int) -> SessionState:
-        arrival = Arrival(data={"text": "x" * length}, offset=0, time_us=0)
+def state_of_length(length: int) -> SessionState:
+    """A state that is encoded to ``length`` bytes."""
+
+    def with_text(text: str) -> SessionState:
+        arrival = Arrival(data={"text": text}, offset=0, time_us=0)
         return SessionState(offset=0, seen={TriggerName("a"): arrival})
 
-    processor, session = Processor(app=APP), SessionId("s")
-    known = state_of(4_096 + more - len(states.encode(state_of(0))))
+    return with_text("x" * (length - len(states.encode(with_text("")))))
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_states_of_any_length_are_remembered_within_a_budget_in_bytes(partitions: int) -> None:
+    processor = Processor(app=APP, partitions=partitions)
+    share = REMEMBERED_BYTES // partitions
+    known = [state_of_length(share // 2) for _ in range(3)]
+    stored = [processor.encode(SessionId(f"s{number}"), one) for number, one in enumerate(known)]
+    remembered = [processor.recall(SessionId(f"s{n}"), stored[n]) is known[n] for n in range(3)]
+    assert remembered == [False, True, True]
+    for number, one in enumerate(known):
+        processor.encode(SessionId(f"s{number}"), one)
+        processor.encode(SessionId(f"s{number}"), one)
+    assert processor.recall(SessionId("s2"), stored[2]) is known[2], "a session counts once"
+
+
+@pytest.mark.parametrize(("more", "is_remembered"), [(0, True), (1, False)])
+def test_a_state_beyond_the_budget_is_not_remembered(*, more: int, is_remembered: bool) -> None:
+    processor, session = Processor(app=APP, partitions=4), SessionId("s")
+    small = SessionState(offset=1)
+    kept = processor.encode(SessionId("small"), small)
+    known = state_of_length(REMEMBERED_BYTES // 4 + more)
     stored = processor.encode(session, known)
-    assert len(stored) == 4_096 + more
     assert (processor.recall(session, stored) is known) == is_remembered
+    assert (processor.recall(SessionId("small"), kept) is small) != is_remembered
 
 
 def test_longest_parameters_are_those_of_the_configuration_asked_for() -> None:

@@ -153,6 +153,8 @@ class Condition:
     """The leaves, each once, in the order of the file."""
     names: frozenset[LeafName] = field(init=False, repr=False, compare=False)
     by_trigger: dict[TriggerName, tuple[Slot, ...]] = field(init=False, repr=False, compare=False)
+    triggers: tuple[TriggerName, ...] = field(init=False, repr=False, compare=False)
+    """The triggers of the leaves, each once, in the order of the file."""
     sequences: tuple[Sequence, ...] = field(init=False, repr=False, compare=False)
     is_plain: bool = field(init=False, repr=False, compare=False)
     """All of a list of plain leaves: satisfied if each holds an event."""
@@ -182,6 +184,7 @@ class Condition:
         object.__setattr__(self, "slots", slots)
         object.__setattr__(self, "names", frozenset(slots))
         object.__setattr__(self, "by_trigger", by_trigger)
+        object.__setattr__(self, "triggers", tuple(by_trigger))
         object.__setattr__(self, "sequences", sequences)
         object.__setattr__(self, "is_plain", is_plain)
         named = all(str(name) == slot.leaf.trigger and slot.matches_all for name, slot in slots.items())
@@ -191,11 +194,6 @@ class Condition:
     def leaves(self) -> dict[LeafName, Leaf]:
         """The leaves by name, in the order of the file."""
         return {name: slot.leaf for name, slot in self.slots.items()}
-
-    @property
-    def triggers(self) -> tuple[TriggerName, ...]:
-        """The triggers of the leaves, each once, in the order of the file."""
-        return tuple(self.by_trigger)
 
     def is_satisfied(self, met: AbstractSet[LeafName]) -> bool:
         """True if the condition is satisfied when the leaves ``met`` are met."""

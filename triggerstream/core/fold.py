@@ -15,7 +15,6 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from triggerstream.core.commands import Revoke
-from triggerstream.core.conditions import Slot
 from triggerstream.core.deciding import NO_ROOM
 from triggerstream.core.draft import bound_text, other_generation
 from triggerstream.core.effects import (
@@ -51,7 +50,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.held import Holding, Ref
+from triggerstream.core.held import Ref
 from triggerstream.core.ids import (
     DIGEST_BYTES,
     CommandId,
@@ -68,7 +67,6 @@ from triggerstream.core.offering import Offering
 from triggerstream.core.orders import applicable_statuses
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import SHORT_TEXT, Sizes, cut_text
-from triggerstream.core.slots import hold_one
 from triggerstream.core.state import (
     DECIDED,
     WAITING,
@@ -325,8 +323,8 @@ class _Fold(Offering):
         if self.meter is not None:
             self.meter.firing = True
         for use in self.config.users.get(name, ()):
-            if use.is_plain:
-                self._offer_plain(use, name, arrival.offset)
+            if use.is_list:
+                self._offer_list(use, name, arrival.offset)
             else:
                 self._offer(use, arrival, previous)
         if self.meter is not None:
@@ -338,31 +336,31 @@ class _Fold(Offering):
         if sum(name not in users for name in self.state.seen) >= limit:
             raise BoundError(bound_text("triggerNames", limit, "distinct triggers that no task uses"))
 
-    def _offer_plain(self, use: Use, trigger: TriggerName, offset: int) -> None:
-        """The same as ``_offer`` where leaves take the first event of the trigger, whatever it is."""
+    def _offer_list(self, use: Use, trigger: TriggerName, offset: Ref) -> None:
+        """The same as ``_offer`` for a task whose conditions are lists of triggers."""
         task = use.task
         record = self._own(task.name)
+        leaf, in_after, in_unless = LeafName(trigger), bool(use.after), bool(use.unless)
         accepted = False
         changed: list[Instance] = []
         for instance in record.open.values():
-            unstarted = instance.status is Status.UNSTARTED
-            captured = _first(use.after, instance.captured, offset) if unstarted else None
-            noted = _first(use.unless, instance.noted, offset) if use.unless else None
-            if captured is None and noted is None:
+            captures = in_after and instance.status is Status.UNSTARTED and leaf not in instance.captured
+            notes = in_unless and leaf not in instance.noted
+            if not captures and not notes:
                 continue
             instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
             record.open[instance.number] = instance
             instance.changed_us = self.state.clock_us
-            if captured is not None:
-                instance.captured = captured
+            if captures:
+                instance.captured = {**instance.captured, leaf: offset}
                 self._mark_captured(trigger)
-            if noted is not None:
-                instance.noted = noted
-            accepted = accepted or unstarted
+            if notes:
+                instance.noted = {**instance.noted, leaf: offset}
+            if instance.status is Status.UNSTARTED:
+                accepted = True
             if instance.status in WAITING:
                 changed.append(instance)
-        is_every = task.every is not None and any(slot.name == task.every for slot in use.after)
-        if record.next == 0 or (is_every and not accepted) or _begins_again(task, record):
+        if record.next == 0 or (use.is_every and not accepted) or _begins_again(task, record):
             changed.append(self._create(task, record, made_by=offset))
         self.taken += len(changed)
         for instance in changed:
@@ -410,19 +408,16 @@ class _Fold(Offering):
         full = self._full(1)
         if full is not None:
             raise BoundError(full)
-        from_session = task.unless is not None and task.unless_from is UnlessFrom.SESSION
+        captured, noted = self._seeds(task)
         instance = Instance(
             number=record.next,
             status=Status.UNSTARTED,
             created_us=state.clock_us,
             changed_us=state.clock_us,
-            captured=self._seeds(task, task.after, unless=False),
-            noted=self._seeds(task, task.unless, unless=True) if from_session and task.unless else {},
+            captured=captured,
+            noted=noted,
             made_by=made_by if self.config.uses_language else None,
         )
-        for trigger in task.after.by_trigger:
-            if trigger in state.seen:
-                self._mark_captured(trigger)
         record.next += 1
         record.removed = False
         record.open[instance.number] = instance
@@ -834,17 +829,6 @@ def _settled_by(body: Body) -> tuple[CommandId, ...]:
             return ()
         case _ as never:
             assert_never(never)
-
-
-def _first(
-    slots: tuple[Slot, ...], held: dict[LeafName, Holding], offset: Ref
-) -> dict[LeafName, Holding] | None:
-    """``held`` with an event for each leaf that holds none; None if each leaf holds one."""
-    now = None
-    for slot in slots:
-        if slot.name not in held:
-            now = {**(now or held), slot.name: hold_one(slot.leaf, offset)}
-    return now
 
 
 def _position(digests: bytes, digest: bytes) -> int:

@@ -127,20 +127,31 @@ class Offering(Deciding):
         latest = self.state.seen.get(slot.leaf.trigger)
         return None if latest is None else self._match(slot, latest)
 
-    def _seeds(self, task: Task, condition: Condition, *, unless: bool) -> dict[LeafName, Holding]:
-        """What the leaves of a new instance hold: what they remember, in the order of the file (R4.7)."""
-        if condition.is_plain and not condition.uses_language:
-            seen = self.state.seen
-            return {
-                name: hold_one(slot.leaf, seen[slot.leaf.trigger].offset)
-                for name, slot in condition.slots.items()
-                if slot.leaf.trigger in seen
-            }
+    def _seeds(self, task: Task) -> tuple[dict[LeafName, Holding], dict[LeafName, Holding]]:
+        """What a new instance has captured and noted: what its leaves remember (R4.7, R4.11)."""
+        state, unless = self.state, task.unless
+        if task.is_list:
+            seen = state.seen
+            after, noted = task.needs, task.unless_triggers
+            held: dict[LeafName, Holding] = {LeafName(n): seen[n].offset for n in after if n in seen}
+            marked = state.latest_captured
+            if not marked.issuperset(held):
+                state.latest_captured = marked.union(TriggerName(name) for name in held)
+            return held, {LeafName(n): seen[n].offset for n in noted if n in seen}
+        captured = self._recalled_by(task, task.after, unless=False)
+        for trigger, ref in captured_refs(captured):
+            if ref == state.seen[trigger].offset:
+                self._mark_captured(trigger)
+        from_session = unless is not None and task.unless_from is UnlessFrom.SESSION
+        return captured, self._recalled_by(task, unless, unless=True) if unless and from_session else {}
+
+    def _recalled_by(self, task: Task, condition: Condition, *, unless: bool) -> dict[LeafName, Holding]:
+        """What the leaves of a condition hold that are offered what they remember."""
         held: dict[LeafName, Holding] = {}
         for slot in condition.slots.values():
             recalled = self._recalled(task, slot, unless=unless)
             if recalled is not None:
-                held = take(condition, held, (recalled,)) or held
+                held = take(condition, held, (recalled,), timed=False) or held
         return {name: held[name] for name in condition.slots if name in held}
 
     # ---- a changed file -----------------------------------------------------------------------
@@ -275,20 +286,14 @@ class Offering(Deciding):
         at, times = [], []
         known = held.times if isinstance(held, Several) else [held.time] if isinstance(held, One) else None
         for place, (trigger, ref) in enumerate(refs(slot.name, held)):
-            time_us = known[place] if known is not None else self._time_of(trigger, ref)
+            found = self.state.find(trigger, ref)
+            time_us = None if found is None else found.time_us
+            if known is not None and known[place] is not None:
+                time_us = known[place]
             if time_us is not None:
                 at.append(ref)
                 times.append(time_us)
         return InSequence(of=slot.leaf.trigger, at=at, times=times)
-
-    def _time_of(self, trigger: TriggerName, ref: Ref) -> int | None:
-        """The time of an event that the state still has; None of any other."""
-        state = self.state
-        latest = state.seen.get(trigger)
-        arrival = (
-            latest if latest is not None and latest.offset == ref else state.kept.get(trigger, {}).get(ref)
-        )
-        return None if arrival is None else arrival.time_us
 
 
 def _holds_event(held: Mapping[LeafName, Holding], name: LeafName) -> bool:

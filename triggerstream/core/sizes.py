@@ -57,20 +57,22 @@ def _json_bytes(text: str) -> int:
 
 def captured_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, Ref], int]:
     """Stored events captured by resolved instances only, with the number of instances that captured each."""
-    if not state.kept:
+    kept = state.needed_events()
+    if not kept:
         return {}
-    open_ones = {
+    needed = {
         event
         for record in state.tasks.values()
         for instance in record.open.values()
         for event in captured_refs(instance.captured)
     }
+    needed.update(state.referenced_by_leaves())
     counts: dict[tuple[TriggerName, Ref], int] = {}
     for record in state.tasks.values():
         for instance in record.resolved.values():
             for event in set(captured_refs(instance.captured)):
                 name, ref = event
-                if event not in open_ones and ref in state.kept.get(name, ()):
+                if event not in needed and ref in kept.get(name, ()):
                     counts[event] = counts.get(event, 0) + 1
     return counts
 
@@ -81,5 +83,5 @@ def resolved_bytes(state: SessionState, sizes: Sizes) -> int:
         sizes.instance(instance) for record in state.tasks.values() for instance in record.resolved.values()
     )
     return instances + sum(
-        sizes.arrival(state.kept[name][offset]) for name, offset in captured_by_resolved_alone(state)
+        sizes.arrival(state.arrival(name, ref)) for name, ref in captured_by_resolved_alone(state)
     )

@@ -292,7 +292,6 @@ def met_leaves(condition: Condition, held: Mapping[LeafName, Holding]) -> set[Le
 def is_satisfied(condition: Condition, held: Mapping[LeafName, Holding]) -> bool:
     """True if a condition is satisfied by what its leaves hold (R3.9)."""
     if condition.is_plain:
-        # Mostly a leaf is still missing, and comparing lengths is faster than a subset test.
         return len(held) >= len(condition.names) and held.keys() >= condition.names
     return conditions.is_satisfied(condition.root, met_leaves(condition, held))
 

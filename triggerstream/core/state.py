@@ -117,9 +117,9 @@ class Sent(
     run: Text
     config: Annotated[ConfigHash, Meta(min_length=1)]
     params: JsonObject = {}
-    per_element: list[LeafName] = []
+    per_element: tuple[LeafName, ...] = ()
     """The leaves whose ``params`` are merged under each element of their list."""
-    per_member: list[LeafName] = []
+    per_member: tuple[LeafName, ...] = ()
     """The leaves whose ``params`` are merged under each member of their object."""
     queue: str | None = None
     expires_us: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
@@ -230,8 +230,10 @@ class SessionState(Struct, kw_only=True):
     """The number of delayed instances; derived, not stored."""
     latest_captured: frozenset[TriggerName] = frozenset()
     """The triggers whose event in ``seen`` an instance may have captured; derived, not stored."""
+    recent: dict[tuple[TriggerName, Ref], Arrival] = {}
+    """Events that are to be added to ``kept``, few enough to be copied for each event; not stored."""
     collect_at: int = 1_000
-    """Number of kept events of one trigger at which unneeded ones are dropped; not stored."""
+    """Number of kept events at which unneeded ones are dropped; not stored."""
 
     @property
     def instances_generation(self) -> int:
@@ -244,19 +246,19 @@ class SessionState(Struct, kw_only=True):
 
     def needed_events(self) -> dict[TriggerName, dict[Ref, Arrival]]:
         """The events of ``kept`` that an instance has captured or a leaf of ``after`` remembers (R10.9)."""
-        if not self.kept:
+        if not self.kept and not self.recent:
             return {}
         needed: dict[TriggerName, dict[Ref, Arrival]] = {}
         for name, ref in self._referenced():
-            arrivals = self.kept.get(name)
-            if arrivals is not None and ref in arrivals:
-                needed.setdefault(name, {})[ref] = arrivals[ref]
+            arrival = self._earlier(name, ref)
+            if arrival is not None:
+                needed.setdefault(name, {})[ref] = arrival
         return needed
 
     def collected(self) -> SessionState:
         """The state without events that nothing needs: as it would be decoded."""
         state = copy(self)
-        state.kept = self.needed_events()
+        state.kept, state.recent = self.needed_events(), {}
         state.collect_at = SessionState().collect_at
         latest = ((name, ref, self.seen.get(name)) for name, ref in self._captured_events())
         state.latest_captured = frozenset(
@@ -266,18 +268,39 @@ class SessionState(Struct, kw_only=True):
 
     def _referenced(self) -> Iterator[tuple[TriggerName, Ref]]:
         yield from self._captured_events()
-        for remembered in self.remembered.values():
-            yield from captured_refs(remembered.after)
+        yield from self.referenced_by_leaves()
 
     def _captured_events(self) -> Iterator[tuple[TriggerName, Ref]]:
         for record in self.tasks.values():
             for instance in (*record.open.values(), *record.resolved.values()):
                 yield from captured_refs(instance.captured)
 
-    def arrival(self, name: TriggerName, offset: Ref) -> Arrival:
+    def find(self, name: TriggerName, ref: Ref) -> Arrival | None:
+        """An event of a trigger, if the state still has it."""
+        latest = self.seen.get(name)
+        return latest if latest is not None and latest.offset == ref else self._earlier(name, ref)
+
+    def arrival(self, name: TriggerName, ref: Ref) -> Arrival:
         """The event of a trigger that an instance captured."""
         latest = self.seen.get(name)
-        return latest if latest is not None and latest.offset == offset else self.kept[name][offset]
+        if latest is not None and latest.offset == ref:
+            return latest
+        earlier = self._earlier(name, ref)
+        if earlier is None:
+            raise KeyError(name, ref)
+        return earlier
+
+    def _earlier(self, name: TriggerName, ref: Ref) -> Arrival | None:
+        found = self.recent.get((name, ref))
+        if found is None:
+            arrivals = self.kept.get(name)
+            found = None if arrivals is None else arrivals.get(ref)
+        return found
+
+    def referenced_by_leaves(self) -> Iterator[tuple[TriggerName, Ref]]:
+        """The events that leaves of ``after`` remember beside ``seen``."""
+        for remembered in self.remembered.values():
+            yield from captured_refs(remembered.after)
 
     def refusal(self, offset: int) -> str | None:
         """Why the event at ``offset`` was refused; None if it was not, or is no longer in the timeline."""
@@ -290,11 +313,13 @@ class SessionState(Struct, kw_only=True):
         """An instance's kwargs as stored (R5.3, R5.9): without ``withParams`` of the task."""
         if instance.kwargs is not None:
             return instance.kwargs
-        return {
-            name: brought(name, held, self._data_of)
-            for name, held in instance.captured.items()
-            if not isinstance(held, InSequence) or held.met is not None
-        }
+        kwargs: JsonObject = {}
+        for name, held in instance.captured.items():
+            if type(held) is int:
+                kwargs[name] = self.arrival(TriggerName(name), held).data
+            elif not isinstance(held, InSequence) or held.met is not None:
+                kwargs[name] = brought(name, held, self._data_of)
+        return kwargs
 
     def kwargs(self, instance: Instance) -> JsonObject:
         """The kwargs of a decided instance's command (R5.4, R5.8)."""

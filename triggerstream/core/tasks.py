@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
-from triggerstream.core.conditions import Condition, Leaf, Slot, Takes, all_of
+from triggerstream.core.conditions import Condition, Leaf, Slot, all_of
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, LeafName, TaskName, TriggerName
 
 FOLD_VERSION = 1
@@ -104,8 +104,15 @@ class Task:
     extras: JsonObject = field(default_factory=dict)
     listed: tuple[Leaf, ...] = field(init=False, repr=False, compare=False)
     """The leaves of ``after`` that bring more than one event: those with ``count`` or ``each``."""
+    is_list: bool = field(init=False, repr=False, compare=False)
+    """Both conditions are lists of triggers: each leaf takes the first event of the trigger of its name."""
 
     def __post_init__(self) -> None:
+        unless_language = self.unless is not None and self.unless.uses_language
+        counts_all = self.unless_from is UnlessFrom.SESSION
+        object.__setattr__(
+            self, "is_list", counts_all and not self.after.uses_language and not unless_language
+        )
         leaves = tuple(slot.leaf for slot in self.after.slots.values() if not slot.leaf.is_plain)
         object.__setattr__(self, "listed", leaves)
 
@@ -133,12 +140,7 @@ class Task:
     @property
     def uses_language(self) -> bool:
         """True if the fold before version 2 does not understand the task."""
-        return (
-            self.after.uses_language
-            or (self.unless is not None and self.unless.uses_language)
-            or self.unless_from is not UnlessFrom.SESSION
-            or self.applies_to is not AppliesTo.NEW
-        )
+        return not self.is_list or self.applies_to is not AppliesTo.NEW
 
 
 def plain_task(
@@ -173,19 +175,19 @@ def plain_task(
 class Use(NamedTuple):
     """A task that uses a trigger, and the leaves of ``after`` and ``unless`` that wait for that trigger.
 
-    ``is_plain``: each of these leaves takes the first event of the trigger, whatever it is.
+    ``is_list``: the trigger stands in lists of triggers. ``is_every``: it is that of ``andEvery``.
     """
 
     task: Task
     after: tuple[Slot, ...]
     unless: tuple[Slot, ...]
-    is_plain: bool
+    is_list: bool
+    is_every: bool
 
 
 def _use(task: Task, after: tuple[Slot, ...], unless: tuple[Slot, ...]) -> Use:
-    slots = (*after, *unless)
-    is_plain = all(slot.takes is Takes.FIRST and slot.matches_all for slot in slots)
-    return Use(task, after, unless, is_plain and not (unless and task.unless_from is UnlessFrom.INSTANCE))
+    is_every = any(slot.name == task.every for slot in after)
+    return Use(task, after, unless, task.is_list, is_every)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,9 +35,12 @@ _GROWTH = 6
 """Maximum ratio of an event's size in a state to its size on the wire: ``1e15`` becomes
 ``1000000000000000.0``."""
 _REMEMBERED = 4_096
-_REMEMBERED_BYTES = 4_096
-"""Maximum length of a cached state. All partitions together cache at most 16 MiB of encoded states, which are
-some 100 MiB as objects."""
+"""Decoded states that all partitions together cache. A small one takes some 3 kB as objects."""
+REMEMBERED_BYTES = 16 * 1024 * 1024
+"""Length of these states as bytes. As objects they take some 100 MiB. A busy session stays decoded, however
+large its state is: decoding 1 MB takes 6 ms, once for each batch."""
+_LEAST_REMEMBERED_BYTES = 4_096
+"""The share of a partition, however many there are."""
 _RECORD_OVERHEAD = 2_048
 """Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
 _SIZES = state.EncodedSizes()
@@ -72,7 +75,9 @@ class Processor:
         self.partitions = partitions
         self._params_bytes: dict[ConfigHash, int] = {}
         self._encoded: OrderedDict[SessionId, tuple[bytes, SessionState]] = OrderedDict()
-        self._room = max(1, _REMEMBERED // partitions)
+        self._encoded_bytes = 0
+        self._most_states = max(1, _REMEMBERED // partitions)
+        self._most_bytes = max(_LEAST_REMEMBERED_BYTES, REMEMBERED_BYTES // partitions)
 
     def params_bytes(self, config: Configuration) -> int:
         """The bytes of the longest ``withParams`` of ``config``."""
@@ -84,14 +89,16 @@ class Processor:
 
     def encode(self, session: SessionId, known: SessionState) -> bytes:
         """The bytes of a session's state."""
-        if known.kept:
+        if known.kept or known.recent:
             known = known.collected()
         stored = state.encode(known)
-        if len(stored) <= _REMEMBERED_BYTES:
+        self._forget(session)
+        if len(stored) <= self._most_bytes:
             remembered = self._encoded
             remembered[session] = stored, known
-            if len(remembered) > self._room:
-                remembered.popitem(last=False)
+            self._encoded_bytes += len(stored)
+            while len(remembered) > self._most_states or self._encoded_bytes > self._most_bytes:
+                self._forget(next(iter(remembered)))
         return stored
 
     def recall(self, session: SessionId, stored: bytes) -> SessionState:
@@ -99,10 +106,17 @@ class Processor:
 
         States are never modified, so they can be shared.
         """
-        remembered = self._encoded.pop(session, None)
+        remembered = self._forget(session)
         if remembered is None or remembered[0] != stored:
             return self.decoder.read(session, stored)
         return remembered[1]
+
+    def _forget(self, session: SessionId) -> tuple[bytes, SessionState] | None:
+        """Take a session's state out of the cache."""
+        remembered = self._encoded.pop(session, None)
+        if remembered is not None:
+            self._encoded_bytes -= len(remembered[0])
+        return remembered
 
     def process(
         self,

@@ -132,7 +132,7 @@ def _stored(state: SessionState) -> _State:
         digests=state.digests,
         positions=state.positions,
     )
-    if state.kept:
+    if state.kept or state.recent:
         needed = sorted(state.needed_events().items(), key=lambda item: min(item[1]))
         stored.kept = {name: [arrivals[ref] for ref in sorted(arrivals)] for name, arrivals in needed}
     return stored
