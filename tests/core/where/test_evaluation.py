@@ -23,6 +23,7 @@ def evaluated(text: str) -> Evaluation:
         ('data.kind == "quiz"', Answer.FALSE, "is false", 2),
         ("data.score > 3 && data.score < 9", Answer.FALSE, "data.score > 3 is false", 0),
         ('data.score > 1  &&  data.kind == "quiz" && true', Answer.FALSE, 'data.kind == "quiz" is false', 2),
+        ("  data.score > 3  && true", Answer.FALSE, "data.score > 3 is false", 0),
         ("data.missing && (1 > 2)", Answer.FALSE, "(1 > 2) is false", 0),
         ("data.score > 3 || data.score < 1", Answer.FALSE, "is false", 0),
         ("!(data.score > 1 && true)", Answer.FALSE, "is false", 0),

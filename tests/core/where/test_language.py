@@ -269,6 +269,8 @@ VALUES: list[tuple[str, Any]] = [
     ("data.i > 3 ? 'big' : 'small'", "big"),
     ("false ? 1 : false ? 2 : 3", 3),
     ("true ? (false ? 1 : 2) : 3", 2),
+    ("true ? false || true : false", True),
+    ("false ? 1 : false || true", True),
     ("1 > 2 || true ? 1 : 2", 1),
     # has
     ("has(data.i)", True),

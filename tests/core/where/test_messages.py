@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
 import sys
 from collections.abc import Callable
 
@@ -312,12 +313,26 @@ DEEPEST: dict[str, Callable[[int], str]] = {
 }
 
 
+DEEPEST_COLUMNS = {
+    "parentheses": 33,
+    "lists": 33,
+    "indexes": 161,
+    "functions": 161,
+    "conditions": 353,
+    "middles of conditions": 257,
+    "exists": 436,
+    "methods": 358,
+    "exists of exists": 422,
+}
+
+
 @pytest.mark.parametrize("kind", DEEPEST)
 def test_nesting_is_bounded(kind: str) -> None:
     compile_where(DEEPEST[kind](31))
     with pytest.raises(WhereError) as failed:
         compile_where(DEEPEST[kind](33))
     assert failed.value.message == TOO_DEEP
+    assert failed.value.column == DEEPEST_COLUMNS[kind]
 
 
 LONGEST = {
@@ -377,6 +392,11 @@ def test_columns_count_characters_not_bytes() -> None:
     with pytest.raises(WhereError) as failed:
         compile_where('"😀é" = 1')
     assert failed.value.column == 6
+
+
+def test_error_can_be_pickled() -> None:
+    error = pickle.loads(pickle.dumps(WhereError("wrong", 3)))  # noqa: S301 - our own
+    assert (error.message, error.column, str(error)) == ("wrong", 3, "column 3: wrong")
 
 
 @pytest.mark.parametrize(

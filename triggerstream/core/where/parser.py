@@ -81,7 +81,7 @@ class WhereError(ValueError):
     """An expression that cannot be used; ``column`` counts code points from 1."""
 
     def __init__(self, message: str, column: int) -> None:
-        super().__init__(message)
+        super().__init__(message, column)
         self.message = message
         self.column = column
 
