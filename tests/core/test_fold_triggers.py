@@ -7,8 +7,7 @@ from msgspec.structs import replace
 from tests.core.story import START_US, Story, names, task
 from triggerstream.core.commands import Cause, Command
 from triggerstream.core.events import Event, Trigger
-from triggerstream.core.fold import _position
-from triggerstream.core.ids import JsonObject, TriggerName
+from triggerstream.core.ids import JsonObject, TriggerName, find_digest
 
 
 def test_task_runs_once_all_its_triggers_have_arrived() -> None:
@@ -346,6 +345,6 @@ def test_an_instance_notes_the_first_event_of_an_unless_trigger() -> None:
 
 def test_a_digest_is_found_where_its_bytes_also_lie_across_two_others() -> None:
     digest = b"\x01" * 8
-    assert _position(b"\x00" * 7 + b"\x01" + digest, digest) == 8
-    assert _position(b"\x00" * 7 + digest + b"\x00", digest) == -1
-    assert _position(digest, digest) == 0
+    assert find_digest(b"\x00" * 7 + b"\x01" + digest, digest) == 8
+    assert find_digest(b"\x00" * 7 + digest + b"\x00", digest) == -1
+    assert find_digest(digest, digest) == 0

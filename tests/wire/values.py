@@ -29,6 +29,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
+from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Several
 from triggerstream.core.ids import (
     CommandId,
     ConfigHash,
@@ -107,6 +108,31 @@ def _arrivals() -> st.SearchStrategy[Arrival]:
 _INERT = st.tuples(st.sampled_from(NoEffect), st.sampled_from(Why), TEXT)
 
 
+def _holdings() -> st.SearchStrategy[Holding]:
+    """What a leaf may hold; the events need not be there."""
+    return st.one_of(
+        COUNT,
+        st.builds(_holding, st.integers(0, 4), NAME.map(TriggerName), st.lists(COUNT, max_size=3), NAME),
+    )
+
+
+def _holding(kind: int, of: TriggerName, at: list[int], key: str) -> Holding:
+    """What a leaf holds with the events ``at``."""
+    match kind:
+        case 0:
+            return One(of=of, ref=at[0] if at else 0, time=-1 if at[1:] else None)
+        case 1:
+            return Several(of=of, at=at, times=[ref - 1 for ref in at] if len(at) == 1 else None)
+        case 2:
+            return Keyed(of=of, by={f"{key}{place}": ref for place, ref in enumerate(at)})
+        case 3:
+            by = {f"{key}{place}": ref for place, ref in enumerate(at)}
+            return Members(of=of, by={**by, key: None}, left=1) if at[1:] else Members(of=of, by={**by})
+        case _:
+            met = None if not at else at[0] if at[1:] else at
+            return InSequence(of=of, at=at, times=[ref - 7 for ref in at], met=met)
+
+
 def _instances() -> st.SearchStrategy[Instance]:
     count = st.none() | COUNT
     text = st.none() | TEXT
@@ -115,6 +141,8 @@ def _instances() -> st.SearchStrategy[Instance]:
         run=NAME,
         config=NAME.map(ConfigHash),
         params=flat_objects(),
+        per_element=st.lists(NAME.map(LeafName), max_size=2).map(tuple),
+        per_member=st.lists(NAME.map(LeafName), max_size=1).map(tuple),
         queue=text,
         expires_us=st.none() | st.integers(min_value=1, max_value=2**63 - 1),
     )
@@ -125,7 +153,8 @@ def _instances() -> st.SearchStrategy[Instance]:
         created_us=COUNT,
         changed_us=COUNT,
         captured=st.builds(dict),
-        noted=st.dictionaries(NAME.map(TriggerName), COUNT, max_size=2),
+        noted=st.dictionaries(NAME.map(LeafName), _holdings(), max_size=2),
+        made_by=st.none() | COUNT,
         kwargs=st.none() | flat_objects(),
         attempt=COUNT,
         retries=COUNT,
@@ -196,7 +225,10 @@ def states(draw: st.DrawFn) -> SessionState:
         for instance in record.instances():
             for name, arrival in draw(st.dictionaries(_FEW, _arrivals(), max_size=2)).items():
                 # A trigger and an offset name one event, as in a log.
-                instance.captured[LeafName(name)] = arrival.offset
+                held = _holding(draw(st.integers(0, 4)), name, [arrival.offset], "k")
+                if draw(st.booleans()):
+                    held = arrival.offset
+                instance.captured[LeafName(name)] = held
                 latest = known.seen.get(name)
                 if latest is None or latest.offset != arrival.offset:
                     known.kept.setdefault(name, {}).setdefault(arrival.offset, arrival)

@@ -12,8 +12,6 @@ from __future__ import annotations
 from copy import copy
 from typing import assert_never
 
-from msgspec.structs import replace
-
 from triggerstream.core.commands import Revoke
 from triggerstream.core.deciding import NO_ROOM
 from triggerstream.core.draft import bound_text, other_generation
@@ -29,7 +27,6 @@ from triggerstream.core.effects import (
     Why,
 )
 from triggerstream.core.events import (
-    Body,
     Cancel,
     Close,
     Erase,
@@ -60,25 +57,31 @@ from triggerstream.core.ids import (
     TaskName,
     TriggerName,
     event_digest,
+    find_digest,
     instance_id,
 )
 from triggerstream.core.meter import BoundError
 from triggerstream.core.offering import Offering
 from triggerstream.core.orders import applicable_statuses
+from triggerstream.core.outcomes import is_of_an_older_attempt, settled_by
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
-from triggerstream.core.sizes import SHORT_TEXT, Sizes, cut_text
+from triggerstream.core.sizes import Sizes, cut_text
 from triggerstream.core.state import (
     DECIDED,
     WAITING,
     Arrival,
     Instance,
-    NoEffect,
     SessionState,
     Status,
-    StoredEffect,
     TaskRecord,
 )
 from triggerstream.core.tasks import Rules, Task, UnlessFrom, Use, Version
+from triggerstream.core.timeline_effects import (
+    join_reason_and_author,
+    note_applied,
+    stored_effect,
+    with_remarks,
+)
 
 
 def step(
@@ -95,7 +98,7 @@ def step(
     """
     if state is None:
         if type(event.body) is not Trigger:
-            return Unknown(settled=_settled_by(event.body))
+            return Unknown(settled=settled_by(event.body))
     elif event.offset <= state.offset:
         return Folded(state=state)
     draft = _Fold(rules, state, event.session, sizes)
@@ -202,10 +205,10 @@ class _Fold(Offering):
             self.fire_timers(state.clock_us)
         state.offset = event.offset
         if self.beyond is not None and self.beyond.remarks:
-            effect = _with_remarks(effect, self.beyond.remarks)
+            effect = with_remarks(effect, self.beyond.remarks)
         self.effect = effect
         if not isinstance(effect, Nothing):
-            note = None if effect is APPLIED else _stored_effect(effect)
+            note = None if effect is APPLIED else stored_effect(effect)
             positions = [*state.positions, (event.offset, event.type, event.time_us, note)]
             limit = self.config.bounds.positions
             state.positions = positions if len(positions) <= limit else positions[-limit:]
@@ -281,7 +284,7 @@ class _Fold(Offering):
             digests = self.state.digests.get(name)
             digest = event_digest(*identity)
             if digests is not None:
-                at = _position(digests, digest)
+                at = find_digest(digests, digest)
                 if at >= 0:
                     if at + DIGEST_BYTES < len(digests):
                         digests = digests[:at] + digests[at + DIGEST_BYTES :] + digest
@@ -429,7 +432,7 @@ class _Fold(Offering):
 
     def _outcome(self, outcome: Outcome) -> Effect:
         """Refuse an outcome, or change its instance (R6.1 to R6.4)."""
-        self.settled += _settled_by(outcome)
+        self.settled += settled_by(outcome)
         found = self._find(outcome.instance)
         if isinstance(found, Refused):
             return self._refuse(found)
@@ -440,7 +443,7 @@ class _Fold(Offering):
             )
         if instance.status not in DECIDED:
             return self._record_late_outcome(task, instance, outcome)
-        if _is_of_an_older_attempt(outcome, instance):
+        if is_of_an_older_attempt(outcome, instance):
             self.settled.clear()
             says = (
                 f"{outcome.instance} was sent again: attempt {instance.attempt} is still to be run, and this "
@@ -599,13 +602,13 @@ class _Fold(Offering):
             says = f"{skip.instance} is not skipped, its result does not fit: {self.barred}"
             return self._refuse(Refused(Why.BOUND, says))
         instance = self._edit(task, instance)
-        instance.note = _join_reason_and_author(skip.reason, skip.by)
+        instance.note = join_reason_and_author(skip.reason, skip.by)
         if skip.cascade:
             instance.result = skip.result
         self._resolve(task, instance, Status.SKIPPED)
         if skip.cascade:
             self._cascade(task, self._command_id(task, instance.number), skip.result)
-        return _applied(f"{skip.instance} skipped", instance.note)
+        return note_applied(f"{skip.instance} skipped", instance.note)
 
     def _replay(self, replay: Replay) -> Effect:
         """Run a failed instance again as a new one (R7.4, R7.5)."""
@@ -631,10 +634,10 @@ class _Fold(Offering):
             return self._refuse(Refused(Why.BOUND, f"{replay.instance} is not replayed: {unfit}"))
         if instance.status in DECIDED:
             self.settled.append(self._command_id(name, instance.number))
-        instance.note = _join_reason_and_author(replay.reason, replay.by)
+        instance.note = join_reason_and_author(replay.reason, replay.by)
         clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
         self._decide(task, clone, self.state.clock_us, fits=True)
-        return _applied(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.note)
+        return note_applied(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.note)
 
     def _cancel(self, cancel: Cancel) -> Effect:
         """End an instance that waits or runs (R7.6)."""
@@ -652,9 +655,9 @@ class _Fold(Offering):
             self.decisions.append(
                 Revoke(id=command, session=self.session, task=task, instance=cancel.instance)
             )
-        instance.note = _join_reason_and_author(cancel.reason, cancel.by)
+        instance.note = join_reason_and_author(cancel.reason, cancel.by)
         self._resolve(task, instance, Status.CANCELLED)
-        return _applied(f"{cancel.instance} cancelled", instance.note)
+        return note_applied(f"{cancel.instance} cancelled", instance.note)
 
     def _resend(self, resend: Resend) -> Effect:
         """Decide an instance's command once more, with the next attempt (R7.7)."""
@@ -681,8 +684,8 @@ class _Fold(Offering):
             return self._refuse(Refused(Why.BOUND, says))
         instance.started_us = None  # from the previous attempt
         instance.changed_us = self.state.clock_us
-        note = _join_reason_and_author(resend.reason, resend.by)
-        return _applied(f"{resend.instance} sent again, attempt {instance.attempt}", note)
+        note = join_reason_and_author(resend.reason, resend.by)
+        return note_applied(f"{resend.instance} sent again, attempt {instance.attempt}", note)
 
     def _release(self, release: Release) -> Effect:
         """Decide a delayed or held instance now (R7.11)."""
@@ -694,10 +697,10 @@ class _Fold(Offering):
             says = f"{release.instance} is {instance.status}: only a delayed or held one is released"
             return self._refuse(Refused(Why.WRONG_STATUS, says))
         instance = self._edit(name, instance)
-        instance.note = _join_reason_and_author(release.reason, release.by)
+        instance.note = join_reason_and_author(release.reason, release.by)
         # A file without the task would have cancelled an instance that waits.
         self._decide(self.config.by_name[name], instance, self.state.clock_us)
-        return _applied(f"{release.instance} released", instance.note)
+        return note_applied(f"{release.instance} released", instance.note)
 
     def _close(self, close: Close) -> Effect:
         """Close the session: waiting instances are cancelled, and the generation ends (R7.8)."""
@@ -706,7 +709,7 @@ class _Fold(Offering):
             return self._refuse(other_generation(state.generation, close.generation))
         if state.closed:
             return self._refuse(Refused(Why.SESSION_CLOSED, "the session is closed already"))
-        note = _join_reason_and_author(close.reason, close.by)
+        note = join_reason_and_author(close.reason, close.by)
         for name in list(state.tasks):
             for instance in self._waiting(name):
                 instance.reason, instance.note = Reason.SESSION_CLOSED, note
@@ -718,7 +721,7 @@ class _Fold(Offering):
         state.latest_captured = frozenset()
         state.remembered = {}
         state.seen = {}
-        return _applied("session closed", note)
+        return note_applied("session closed", note)
 
     def _erase(self, erase: Erase) -> Effect:
         """Forget all but the generation and the offset (R7.9)."""
@@ -802,42 +805,6 @@ class _Fold(Offering):
                 self._owned.discard(task.name)
             self._prevent(f"the configuration at offset {offset} makes no instance of {task.name}: {NO_ROOM}")
 
-    def _seed(self, seeded: list[tuple[TaskRecord, Instance]]) -> None:
-        """Replace instances by their seeded versions; replace none of them if there is no room (R10.6)."""
-        meter = self.meter
-        before = [record.open[instance.number] for record, instance in seeded]
-        for record, instance in seeded:
-            record.open[instance.number] = instance
-        if meter is None:
-            return
-        size = meter.sizes.instance
-        grown = sum(size(new) - size(old) for (_, new), old in zip(seeded, before, strict=True))
-        if not meter.takes(self.state, grown, self.config.bounds.state_bytes):
-            for (record, _), instance in zip(seeded, before, strict=True):
-                record.open[instance.number] = instance
-            self._prevent(f"the configuration at offset {self.state.config} seeds nothing: {NO_ROOM}")
-
-
-def _settled_by(body: Body) -> tuple[CommandId, ...]:
-    """The command that an outcome settles (R6.1); none for any other event."""
-    match body:
-        case Finished() | Failed() | Skipped() | Retried() | Revoked():
-            return (body.command,)
-        case Started() | Trigger() | Skip() | Replay() | Cancel() | Resend() | Release():
-            return ()
-        case Close() | Erase() | Touch() | Timer():
-            return ()
-        case _ as never:
-            assert_never(never)
-
-
-def _position(digests: bytes, digest: bytes) -> int:
-    """Index of ``digest`` in ``digests``; -1 if absent."""
-    at = digests.find(digest)
-    while at >= 0 and at % DIGEST_BYTES:
-        at = digests.find(digest, at + 1)
-    return at
-
 
 def _begins_again(task: Task, record: TaskRecord) -> bool:
     """True if a configuration without the task cancelled its last instance, and it has returned (R4.6).
@@ -851,61 +818,3 @@ def _begins_again(task: Task, record: TaskRecord) -> bool:
         return True
     kept = record.resolved
     return len(kept) == record.next and all(instance.decided_us is None for instance in kept.values())
-
-
-def _is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
-    """True if ``outcome`` only reports that an earlier attempt did not run its task to the end (R6.3).
-
-    An outcome of the task itself counts, whichever attempt it ran for.
-    """
-    match outcome:
-        case Revoked():
-            return outcome.attempt is not None and outcome.attempt < instance.attempt
-        case Failed():
-            nobody_ran_it = outcome.reason not in (None, FailureReason.RESULT_NOT_REPORTABLE)
-            return nobody_ran_it and outcome.attempt is not None and outcome.attempt < instance.attempt
-        case Started() | Finished() | Skipped() | Retried():
-            return False
-        case _ as never:
-            assert_never(never)
-
-
-def _with_remarks(effect: Effect, remarks: list[str]) -> Effect:
-    match effect:
-        case Refused() | Ignored():
-            return replace(effect, says="; ".join([effect.says, *remarks]))
-        case Applied(says=str(says)):
-            return Applied("; ".join([says, *remarks]))
-        case Applied() | Nothing():
-            return Applied("; ".join(remarks))
-        case _ as never:
-            assert_never(never)
-
-
-def _stored_effect(effect: Applied | Refused | Ignored) -> StoredEffect:
-    """The effect in the form that the timeline stores."""
-    match effect:
-        case Applied():
-            return None if effect.says is None else _short(effect.says)
-        case Refused():
-            return NoEffect.REFUSED, effect.why, _short(effect.says)
-        case Ignored():
-            return NoEffect.IGNORED, effect.why, _short(effect.says)
-        case _ as never:
-            assert_never(never)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHORT_TEXT else cut_text(text)
-
-
-def _applied(what: str, note: str | None) -> Applied:
-    return Applied(f"{what}: {note}" if note else what)
-
-
-def _join_reason_and_author(reason: str | None, by: str | None) -> str | None:
-    """An order's reason and author as one text (R7.2)."""
-    reason = None if reason is None else cut_text(reason)
-    if reason and by:
-        return cut_text(f"{reason} ({by})")
-    return reason or (cut_text(f"by {by}") if by else None)

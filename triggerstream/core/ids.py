@@ -85,3 +85,11 @@ def event_digest(source: str | None, event_id: str) -> bytes:
     """Hash of eight bytes for the identity (``source``, ``id``) of an event (docs/semantics.md, R4.1)."""
     src = source or ""
     return blake2b(f"{len(src)}:{src}{event_id}".encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def find_digest(digests: bytes, digest: bytes) -> int:
+    """Index of ``digest`` in ``digests``; -1 if absent."""
+    at = digests.find(digest)
+    while at >= 0 and at % DIGEST_BYTES:
+        at = digests.find(digest, at + 1)
+    return at

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 
 from triggerstream.core.conditions import Condition, Each, Slot, Takes
-from triggerstream.core.deciding import Deciding
+from triggerstream.core.deciding import NO_ROOM, Deciding
 from triggerstream.core.held import Holding, InSequence, Members, One, Ref, Remembered, Several
 from triggerstream.core.ids import LeafName, TaskName, TriggerName, instance_id
 from triggerstream.core.slots import (
@@ -25,7 +25,7 @@ from triggerstream.core.slots import (
     with_list,
     without_list,
 )
-from triggerstream.core.state import WAITING, Arrival, Instance, Status
+from triggerstream.core.state import WAITING, Arrival, Instance, Status, TaskRecord
 from triggerstream.core.tasks import Configuration, Task, UnlessFrom, Use
 
 
@@ -189,6 +189,21 @@ class Offering(Deciding):
                     if latest is not None and latest.offset == ref:
                         self._mark_captured(trigger)
                 yield changed
+
+    def _seed(self, seeded: list[tuple[TaskRecord, Instance]]) -> None:
+        """Replace instances by their seeded versions; replace none of them if there is no room (R10.6)."""
+        meter = self.meter
+        before = [record.open[instance.number] for record, instance in seeded]
+        for record, instance in seeded:
+            record.open[instance.number] = instance
+        if meter is None:
+            return
+        size = meter.sizes.instance
+        grown = sum(size(new) - size(old) for (_, new), old in zip(seeded, before, strict=True))
+        if not meter.takes(self.state, grown, self.config.bounds.state_bytes):
+            for (record, _), instance in zip(seeded, before, strict=True):
+                record.open[instance.number] = instance
+            self._prevent(f"the configuration at offset {self.state.config} seeds nothing: {NO_ROOM}")
 
     def _reoffered(self, before: Task | None, task: Task, instance: Instance) -> dict[LeafName, Holding]:
         """What the leaves of ``after`` hold that were offered their events again (R9.9)."""
