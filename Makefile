@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install hooks test test-quick test-laws test-tools fuzz faults mutants coverage fmt lint semantics reference bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
+.PHONY: help install hooks test test-quick test-laws test-tools fuzz faults mutants coverage fmt lint semantics reference recipes bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ semantics: install ## Write the tables of docs/semantics.md anew, from what the 
 
 reference: install ## Write the tables of docs/tasks-file.md anew, from the schema of the tasks file
 	@$(BIN)/python -m tests.wire.tasksfile.reference
+
+recipes: install ## Write the outputs in docs/recipes.md anew, by running its commands
+	@$(BIN)/python -m tests.recipes
 
 bench: install ## Measure, and print the figures
 	@$(BIN)/python -m tests.benchmarks

@@ -27,7 +27,11 @@ from tests.test_docs import PAGES, ROOT
 from triggerstream import variables
 from triggerstream.adapters.kafka import security
 from triggerstream.celery import current
+from triggerstream.core.commands import Command
+from triggerstream.core.ids import AppId
+from triggerstream.engine.replay.simulate import Simulation
 from triggerstream.wire import events, tasksfile
+from triggerstream.wire.event_lines import SourceLocation
 from triggerstream.wire.records import Record
 
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
@@ -148,12 +152,32 @@ def test_each_block_has_a_language_that_a_test_knows() -> None:
             assert language in {"json", "jsonc", "python", "console", "yaml"}, f"{name}: {language}"
 
 
-def test_the_tasks_file_of_readme_is_clean_and_fits_its_task() -> None:
-    (text,) = blocks(ROOT / "README.md", "jsonc")
-    config, findings = tasksfile.check(text, name="tasks.json")
-    assert findings == ()
-    assert config is not None
-    assert f'name="{config.tasks[0].run}"' in blocks(ROOT / "README.md", "python")[0]
+def test_the_tasks_files_of_readme_are_clean_and_the_first_fits_its_task() -> None:
+    texts = blocks(ROOT / "README.md", "jsonc")
+    assert len(texts) == 2
+    for text in texts:
+        config, findings = tasksfile.check(text, name="tasks.json")
+        assert findings == ()
+        assert config is not None
+    first = tasksfile.read(texts[0], name="tasks.json")
+    assert f'name="{first.tasks[0].run}"' in blocks(ROOT / "README.md", "python")[0]
+
+
+def test_the_example_of_the_language_in_readme_decides_what_its_comment_says() -> None:
+    config = tasksfile.read(blocks(ROOT / "README.md", "jsonc")[1], name="tasks.json")
+
+    def decided(*words: str) -> list[str]:
+        simulation = Simulation(config, app=AppId("tests"), name="events")
+        place = SourceLocation(name="events")
+        shown = [one for word in words for one in simulation.take(f"7 {word}", place=place)]
+        return [one.run for one in shown if isinstance(one, Command)]
+
+    approved = ("approved by=ann level=2", "approved by=bob level=3")
+    assert decided("orderPlaced", "paidByTransfer", *approved) == ["shop.tasks.Ship"]
+    assert decided(*approved, "paidByCard", "orderPlaced", "cancelled") == ["shop.tasks.Ship"]
+    assert decided("orderPlaced", "cancelled", "paidByTransfer", *approved) == []
+    assert decided("orderPlaced", "paidByCard", "paidByTransfer", approved[0], approved[0]) == []
+    assert decided("orderPlaced", "paidByCard", approved[0], "approved by=cy level=1") == []
 
 
 def test_the_settings_of_kafka_are_read(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Followed(Project):
     def __init__(self, place: Path) -> None:
         self.place = place
         self.tasks = place / "tasks.json"
-        (text,) = blocks(README, "jsonc")
+        text = blocks(README, "jsonc")[0]
         self.tasks.write_text(text)
         module = blocks(README, "python")[0]
         file = place / module.partition("\n")[0].removeprefix("# ")

@@ -62,6 +62,7 @@ LATER_KEYS: Final = (
     "onTimeout",
     "delay",
     "debounce",
+    "repeat",
     "maxConcurrency",
     "paused",
 )
