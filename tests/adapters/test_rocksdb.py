@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from rocksdict import Options, WriteBufferManager
 
 from triggerstream.adapters import rocksdb
-from triggerstream.adapters.rocksdb import WRITE_BUFFERS_BYTES, RocksStore, SharedRocksMemory
+from triggerstream.adapters.rocksdb import WRITE_BUFFERS_BYTES, RocksStore, SharedRocksMemory, TemporaryStore
+from triggerstream.core.errors import LogError
 
 
 @pytest.mark.parametrize("by_itself", [True, False], ids=["as it is", "RocksDB begins too late"])
@@ -100,3 +102,23 @@ def test_a_look_up_reads_no_index_however_small_the_cache_is(tmp_path: Path, rea
 def _session(number: int) -> bytes:
     """A session's id; neighbours in number are far apart in the store."""
     return b"session-%032d" % (number * 2_654_435_761 % 2**32)
+
+
+def test_a_temporary_store_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = TemporaryStore()
+    assert store.position() is None
+    store.write({b"s": b"state", b"gone": None}, position=7)
+    (made,) = tmp_path.iterdir()
+    assert made.stat().st_mode & 0o077 == 0, "states are nobody else's business"
+    assert store.page(after=b"", limit=10) == [(b"s", b"state")]
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_for_temporary_files_that_cannot_be_used_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(LogError, match="no directory for temporary files can be used"):
+        TemporaryStore()

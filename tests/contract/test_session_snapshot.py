@@ -33,11 +33,16 @@ TASKS = """{
 CHANGED = """{
     "t": {"after": ["a", "b"], "run": "tasks.t"},
     "u": {"after": ["a"], "run": "tasks.u"},
-    "w": {"after": ["a", "never"], "unless": ["c"], "run": "tasks.w"}
+    "w": {"after": ["a", "never"], "unless": ["c"], "run": "tasks.w"},
+    "x": {"after": [{"trigger": "z", "where": "data.n > 0"}], "appliesTo": "existing", "run": "tasks.x"},
+    "y": {"after": ["z", "never"], "appliesTo": "existing", "run": "tasks.y"}
 }"""
-"""A retry of ``t`` is due, ``u`` is complete, ``v`` is gone, ``w`` is abandoned where ``c`` has arrived."""
+"""A retry of ``t`` is due, ``u`` is complete, ``v`` is gone, ``w`` is abandoned where ``c`` has arrived.
+``y`` begins in sessions with a ``z``, ``x`` only where ``n`` is more than 0, and it is complete there."""
 SESSIONS = [f"s{number}" for number in range(150)]
 """More than a page."""
+IDLE = [f"idle{number}" for number in range(5)]
+"""Sessions in which nothing waits."""
 
 
 @pytest.fixture(params=["memory", "sqlite", "memory partition", KAFKA])
@@ -52,6 +57,7 @@ async def lived(place: Place) -> None:
     await place.configure(TASKS)
     await place.log.append([event(name, "a") for name in SESSIONS])
     await place.log.append([event(name, "c") for name in SESSIONS[:10]])
+    await place.log.append([event(name, "z", data={"n": number}) for number, name in enumerate(IDLE)])
     await place.fire("s7", "b")
     await place.fold()
     (value,) = await place.decided()
@@ -89,7 +95,7 @@ async def test_it_has_every_session_as_the_engine_has_stored_it(place: Place) ->
     begin = await snapshot.open(ignore_progress)
     kept = await place.archive().kept()
     assert (snapshot.number, begin.offset, begin.log_end) == (0, kept.offset, kept.log_end)
-    assert begin.sessions in {None, len(SESSIONS)}
+    assert begin.sessions in {None, len(SESSIONS + IDLE)}
     assert begin.rules.current.config.text == TASKS
     assert await states_of(snapshot) == kept.states
     await snapshot.close()
@@ -117,12 +123,14 @@ async def test_what_is_not_folded_yet_is_said(place: Place) -> None:
 async def test_the_counts_are_what_the_engine_does_once_the_file_is_applied(place: Place) -> None:
     await lived(place)
     change = await counted(place, CHANGED)
-    assert change.sessions == len(SESSIONS)
+    assert change.sessions == len(SESSIONS + IDLE)
     assert {name: +one.counts for name, one in change.tasks.items()} == {
         "t": {Consequence.TOUCHED: 1, Consequence.DECIDED: 1, Consequence.DUE: 1},
         "u": {Consequence.TOUCHED: 150, Consequence.DECIDED: 150},
         "v": {Consequence.TOUCHED: 10, Consequence.CANCELLED: 10},
         "w": {Consequence.TOUCHED: 150, Consequence.ABANDONED: 10},
+        "x": {Consequence.BEGUN: 4, Consequence.DECIDED: 4},
+        "y": {Consequence.BEGUN: 5},
     }
     assert change.is_final
     assert change.tasks[TaskName("t")].examples[Consequence.DUE] == ["s7"]
@@ -130,7 +138,7 @@ async def test_the_counts_are_what_the_engine_does_once_the_file_is_applied(plac
     before = len(await place.decided())
     await place.configure(CHANGED)
     touch = encode(Touch(reason="configuration"))
-    await place.log.append([NewRecord(key=name.encode(), value=touch) for name in SESSIONS])
+    await place.log.append([NewRecord(key=name.encode(), value=touch) for name in SESSIONS + IDLE])
     await place.fold()
     decided = [commands.decode(value) for value in await place.decided()]
     assert len(decided) == before + change.total(Consequence.DECIDED)

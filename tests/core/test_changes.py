@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.changing_files import CHANGE_BYTES, changed
+from tests.core.compared import Folding, Reading
+from tests.core.logs_of_conditions import APP as SCENARIOS_APP
+from tests.core.logs_of_conditions import Scenario, scenarios
+from tests.core.reference_of_conditions import Line, Reference
 from tests.core.story import SECOND, START_US
 from tests.core.strategies import (
     BUSY,
     CHANGING,
     ENDINGS,
+    Dice,
     History,
     World,
+    bytes_of,
     configurations,
     histories,
 )
@@ -52,6 +60,7 @@ def counted(file: ProposedFile, world: World) -> Counter[tuple[str, str, Consequ
     )
 
 
+@pytest.mark.laws
 @given(
     st.one_of(histories(kinds=CHANGING), histories(kinds=EVERYTHING)), configurations(), st.sampled_from(LATE)
 )
@@ -98,3 +107,54 @@ def test_the_counts_are_what_happens_when_the_file_is_applied(
     assert Counter({k: n for k, n in found.items() if k[2] is not Consequence.TOUCHED}) == happened
     if not may_have_consequences(file.rules.current.config, config):
         assert not found
+
+
+@pytest.mark.laws
+@given(scenarios(), bytes_of(CHANGE_BYTES, 1), st.sampled_from(LATE))
+def test_the_counts_are_what_the_reference_does_under_files_of_the_language(
+    scenario: Scenario, drawn: bytes, late_us: int
+) -> None:
+    reader = Reading()
+    folding, reference = Folding.of(scenario.file, reader), Reference(SCENARIOS_APP, scenario.file)
+    for line in scenario.lines:
+        folding.read(line)
+        reference.read(line)
+    new = changed(reference.file, Dice(drawn))
+    at_us = max(line.arrival_us for line in scenario.lines) + late_us
+    end = len(scenario.lines)
+    file = ProposedFile(rules=folding.rules, config=reader(new), offset=end, at_us=at_us)
+    found = Counter(
+        (session, name, one)
+        for session, state in folding.states.items()
+        for name, _, one in consequences(file, session, state, SIZES)
+    )
+    # The sessions do what is to be done without the file; then it is applied, and they are touched.
+    touch_in_reference(reference, end, at_us)
+    before = {session: reference.statuses(session) for session in reference.sessions}
+    asked = {session: len(reference.asked(session)) for session in reference.sessions}
+    reference.read(Line(offset=end + 1, arrival_us=at_us, file=new))
+    touch_in_reference(reference, end + 2, at_us)
+    happened: Counter[tuple[str, str, Consequence]] = Counter()
+    for session, known in before.items():
+        after = reference.statuses(session)
+        decided = {one.instance for one in reference.asked(session)[asked[session] :]}
+        for name, status in after.items():
+            task = name.rpartition("#")[0]
+            happened[session, task, Consequence.BEGUN] += name not in known
+            happened[session, task, Consequence.DECIDED] += name in decided
+            happened[session, task, Consequence.DUE] += name in decided and known.get(name) == "delayed"
+            for one in (Consequence.ABANDONED, Consequence.CANCELLED):
+                happened[session, task, one] += status == one.value != known.get(name)
+    counts = Counter({key: number for key, number in found.items() if key[2] is not Consequence.TOUCHED})
+    assert counts == +happened
+    for session, task, one in counts:
+        if one is not Consequence.BEGUN and not counts[session, task, Consequence.BEGUN]:
+            assert found[session, task, Consequence.TOUCHED] >= counts[session, task, one]
+    if not may_have_consequences(file.rules.current.config, file.config):
+        assert not found
+
+
+def touch_in_reference(reference: Reference, offset: int, at_us: int) -> None:
+    for session in list(reference.sessions):
+        touch = "triggerstream.session.touch"
+        reference.read(Line(offset=offset, arrival_us=at_us, session=session, type=touch, time_us=at_us))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import AsyncGenerator
 
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from tests.core.scenarios import Partition
+from tests.core.changing_files import CHANGE_BYTES, changed
+from tests.core.logs_of_conditions import APP as SCENARIOS_APP
+from tests.core.logs_of_conditions import Scenario, as_golden, scenarios
+from tests.core.scenarios import Partition, read_scenario
 from tests.core.strategies import (
     APP,
     BUSY,
@@ -29,29 +33,40 @@ from tests.core.strategies import (
 from tests.engine.test_processor import configured, records_of
 from triggerstream.adapters.memory import (
     MemoryDatabase,
+    MemoryLedger,
+    MemoryPartition,
     MemorySnapshot,
+    MemoryStateStore,
 )
-from triggerstream.core.changes import Consequence
-from triggerstream.core.errors import ConfigError
+from triggerstream.core.changes import Consequence, ProposedFile, consequences
+from triggerstream.core.errors import ConfigError, LogError
 from triggerstream.core.events import Touch
+from triggerstream.core.ids import AppId
 from triggerstream.core.projections import statuses
 from triggerstream.core.state import WAITING, Instance, Status
 from triggerstream.core.tasks import Configuration, Rules
 from triggerstream.engine.checkpoint import Stored
+from triggerstream.engine.partitioned.ports import Commit
 from triggerstream.engine.queries.changes import CountedChange, count_changes
+from triggerstream.engine.queries.snapshots import ChangelogSnapshot, ignore_progress
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire import tasksfile
 from triggerstream.wire.events import encode
 from triggerstream.wire.marks import (
+    CHECKPOINT_KEY,
+    CheckpointMark,
     Identity,
+    IdentityError,
+    encode_checkpoint,
 )
 from triggerstream.wire.records import Record
+from triggerstream.wire.state import EncodedSizes
 
 EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply")
 UNDER_WAY = ("fire", "fire", "failed")
 """What leaves instances that wait for a trigger, or for their next try."""
 BOUNDED = (*SMALL, *TIGHT)
-IDENTITY = Identity(cluster="c", topic="t", partitions=1)
+IDENTITY = Identity(cluster="cluster", topic="topic", partitions=1)
 LATE = (0, SECOND, 20 * SECOND)
 
 
@@ -166,3 +181,91 @@ def check_counts(partition: Partition, records: list[Record], text: str, late_us
     assert change.total(Consequence.FAILED) == sum(
         n for (_, found), n in happened.items() if found is Status.FAILED
     )
+
+
+@pytest.mark.laws
+@given(scenarios(), bytes_of(CHANGE_BYTES, 1))
+def test_no_session_is_passed_over_in_which_something_would_happen(scenario: Scenario, drawn: bytes) -> None:
+    partition = Partition(Rules(app=AppId(SCENARIOS_APP)))
+    golden = {"name": "", "says": "", **json.loads(as_golden(scenario))}
+    records = read_scenario(json.dumps(golden)).records
+    partition.process(records)
+    text = json.dumps(changed(json.loads(partition.rules.current.config.text), Dice(drawn)))
+    config = tasksfile.read(text, name="tasks.json")
+    at_us = max(record.arrival_us for record in records)
+    change = counted(partition, config, offset=len(records), at_us=at_us)
+    file = ProposedFile(rules=partition.rules, config=config, offset=len(records), at_us=at_us)
+    found: Counter[tuple[str, Consequence]] = Counter()
+    for session in partition.stored:
+        state = partition.state(session)
+        found.update((task, one) for task, _, one in consequences(file, session, state, EncodedSizes()))
+    counts = {(task, one): n for task, of in change.tasks.items() for one, n in of.counts.items() if n}
+    assert counts == found
+
+
+# ---- snapshots of a changelog -------------------------------------------------------------------
+
+
+class Growing(MemoryLedger):
+    """A ledger whose changelog gets an entry while it is read, in place of an older one of the session."""
+
+    def __init__(self, partition: MemoryPartition) -> None:
+        super().__init__(partition)
+        self._of = partition
+        self.readings = 0
+
+    async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
+        self.readings += 1
+        if self.readings == 1:
+            await committed(self._of, {b"s": b"new"}, offset=9)
+        async for entries, after in super().changelog(begin, end):
+            yield {key: value for key, value in entries.items() if value != b"old"}, after
+
+
+async def committed(partition: MemoryPartition, states: dict[bytes, bytes | None], *, offset: int) -> None:
+    ledger = MemoryLedger(partition)
+    await ledger.fence()
+    mark = encode_checkpoint(CheckpointMark(offset=offset, identity=IDENTITY))
+    marks: dict[bytes, bytes | None] = {CHECKPOINT_KEY: mark}
+    await ledger.commit(Commit(decided=(), states=states, dead_letters=(), marks=marks, offset=None))
+
+
+def snapshot(ledger: MemoryLedger, *, identity: Identity = IDENTITY) -> ChangelogSnapshot:
+    async def no_events(_begin: int, _end: int) -> bool:
+        return False
+
+    return ChangelogSnapshot(
+        app=APP,
+        number=0,
+        identity=identity,
+        ledger=ledger,
+        open_store=MemoryStateStore,
+        has_events=no_events,
+    )
+
+
+async def test_a_session_whose_entry_is_replaced_while_a_changelog_is_read_is_not_missing() -> None:
+    partition = MemoryPartition()
+    await committed(partition, {b"s": b"old"}, offset=4)
+    one = snapshot(Growing(partition))
+    begin = await one.open(ignore_progress)
+    assert begin.offset == 9
+    assert [entry async for page in one.pages() for entry in page.entries] == [(b"s", b"new")]
+
+
+async def test_a_changelog_of_another_log_is_refused() -> None:
+    partition = MemoryPartition()
+    await committed(partition, {b"s": b"old"}, offset=4)
+    other = Identity(cluster="cluster", topic="made again", partitions=1)
+    with pytest.raises(IdentityError, match="partition 0: its checkpoint belongs to topic id topic"):
+        await snapshot(MemoryLedger(partition), identity=other).open(ignore_progress)
+
+
+async def test_a_checkpoint_that_cannot_be_read_is_an_error_with_its_repair() -> None:
+    partition = MemoryPartition()
+    ledger = MemoryLedger(partition)
+    await ledger.fence()
+    marks: dict[bytes, bytes | None] = {CHECKPOINT_KEY: b"{}"}
+    await ledger.commit(Commit(decided=(), states={}, dead_letters=(), marks=marks, offset=None))
+    with pytest.raises(LogError, match=r"^partition 0: its checkpoint cannot be read .*replay --rebuild"):
+        await snapshot(ledger).open(ignore_progress)
