@@ -1,0 +1,126 @@
+"""Laws of the language of conditions, on random scenarios: the fold agrees with the reference evaluator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import settings
+
+from tests.core.compared import Folding, Reading, difference, sessions_of
+from tests.core.logs_of_conditions import Scenario, as_golden, numbered_scenario, report
+from tests.core.reference_of_conditions import Line
+from tests.core.smallest import smallest
+from triggerstream.wire import state as wire
+
+pytestmark = pytest.mark.laws
+
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
+MANY = 500 if PROFILE == "default" else settings.get_profile(PROFILE).max_examples
+SOME = MANY // 5 or MANY
+reader = Reading()
+
+
+def the_scenarios(number: int) -> Iterator[tuple[int, Scenario]]:
+    """Random scenarios, the same ones each time."""
+    for n in range(number):
+        yield n, numbered_scenario(n)
+
+
+def assert_agrees(n: int, scenario: Scenario, **how: object) -> None:
+    """Fail with the smallest scenario on which the fold and the reference differ."""
+
+    def told(candidate: Scenario) -> str | None:
+        random = Random(n) if "batches" in how else None
+        return difference(
+            candidate, Folding.of(candidate.file, reader, at_once="at_once" in how, random=random)
+        )
+
+    if told(scenario) is not None:
+        small = smallest(scenario, lambda candidate: told(candidate) is not None)
+        pytest.fail(f"scenario {n}: {told(small)}\n{as_golden(small)}")
+
+
+def test_fold_agrees_with_the_reference() -> None:
+    for n, scenario in the_scenarios(MANY):
+        assert_agrees(n, scenario)
+
+
+def test_fold_in_batches_agrees_with_the_reference() -> None:
+    for n, scenario in the_scenarios(SOME):
+        assert_agrees(n, scenario, batches=True)
+
+
+def test_fold_that_meets_files_at_once_agrees_with_the_reference() -> None:
+    for n, scenario in the_scenarios(SOME):
+        assert_agrees(n, scenario, at_once=True, batches=True)
+
+
+def folded(scenario: Scenario, lines: tuple[Line, ...] | None = None, *, at_once: bool = False) -> Folding:
+    """The scenario folded to its end."""
+    folding = Folding.of(scenario.file, reader, at_once=at_once)
+    for line in scenario.lines if lines is None else lines:
+        folding.read(line)
+    folding.migrate()
+    folding.store()
+    return folding
+
+
+def states_of(folding: Folding) -> dict[str, bytes]:
+    return {str(session): wire.encode(state) for session, state in folding.states.items()}
+
+
+def test_states_are_the_same_bytes_however_the_log_was_folded() -> None:
+    for n, scenario in the_scenarios(SOME):
+        lazy, at_once = folded(scenario), folded(scenario, at_once=True)
+        batches = Folding.of(scenario.file, reader, random=Random(n))
+        for line in scenario.lines:
+            batches.read(line)
+        batches.migrate()
+        batches.store()
+        assert states_of(lazy) == states_of(at_once), n
+        assert states_of(lazy) == states_of(batches), n
+        assert lazy.decisions == batches.decisions, n
+
+
+def test_a_session_alone_decides_what_it_decides_among_others() -> None:
+    for n, scenario in the_scenarios(SOME):
+        together = folded(scenario)
+        for session in sessions_of(scenario.lines):
+            own = tuple(line for line in scenario.lines if line.file is not None or line.session == session)
+            assert folded(scenario, own).seen(session) == together.seen(session), n
+
+
+def test_triggers_that_no_task_uses_change_nothing() -> None:
+    """Such a trigger judges what a file left unjudged, and starts a closed session anew: not shown here."""
+    judging = {f"triggerstream.{kind}" for kind in ("timer", "session.erase", "session.close")}
+    compared = 0
+    for n, scenario in the_scenarios(SOME):
+        if any(line.type in judging for line in scenario.lines):
+            continue
+        plain, others = folded(scenario), folded(scenario, with_strangers(scenario.lines, Random(n)))
+        for session in sessions_of(scenario.lines):
+            assert others.seen(session) == plain.seen(session), n
+            compared += 1
+    assert compared > SOME / 2
+
+
+def with_strangers(lines: tuple[Line, ...], random: Random) -> tuple[Line, ...]:
+    """The log with triggers that no task uses, in sessions that are known."""
+    more: list[Line] = []
+    known: set[str] = set()
+    for line in lines:
+        if line.session in known and random.random() < 0.4:
+            more.append(replace(line, type=random.choice(("no-one", "else")), id=None, data={"n": 1}))
+        more.append(line)
+        if not line.type.startswith("triggerstream."):
+            known.add(line.session)
+    return tuple(replace(line, offset=offset) for offset, line in enumerate(more))
+
+
+def test_scenarios_decide_by_the_language_often_enough() -> None:
+    told = report(SOME)
+    assert told["decides by the language"] > 0.3
