@@ -68,6 +68,14 @@ def focused_file(focus: str, dice: Dice) -> File:
             task |= dice.one(({}, {"unlessFrom": "instance"}))
             if dice.one((False, True)):
                 task["unless"].append({"trigger": dice.one(TRIGGERS), "as": "other"})
+        case "retry":
+            task |= {
+                "after": [filtered],
+                "retry": dice.one(RETRIES[1:]),
+                "withParams": {"a": dice.one(PARAMS)},
+            }
+            task |= dice.one(({}, {"andEvery": "b"}, {"unless": ["c"]}))
+            return {"t": task}
         case _:
             raise AssertionError(focus)
     if dice.one((False, True)):
@@ -77,24 +85,15 @@ def focused_file(focus: str, dice: Dice) -> File:
 
 FOCUSED = {
     "leaf": (
-        "after where",
-        "after where",
-        "after count",
-        "after key",
-        "after trigger",
-        "leaf gone",
-        "new leaf",
+        *("after where", "after where", "after count", "after key", "after trigger"),
+        *("leaf gone", "new leaf"),
     ),
-    "memory": ("after where", "after where", "after key", "after trigger", "unless where", "andEvery"),
+    "memory": ("after where", "after where", "after where", "after key", "after trigger", "andEvery"),
     "unless": (
-        "unless where",
-        "unless where",
-        "unless trigger",
-        "unlessFrom",
-        "unlessFrom",
-        "shape",
-        "removed",
+        *("unless where", "unless where", "unless trigger", "unlessFrom", "unlessFrom"),
+        *("shape", "removed"),
     ),
+    "retry": ("retry", "retry", "run", "withParams", "after where", "leaf gone", "removed"),
 }
 """Kinds of changes that suit a focus."""
 

@@ -202,7 +202,7 @@ class Folding:
 
 
 def seen_by_reference(reference: Reference, session: str) -> Seen:
-    """The same of the reference."""
+    """The same as the reference says it."""
     return list(reference.asked(session)), reference.statuses(session), reference.stored(session)
 
 
@@ -244,24 +244,38 @@ def sessions_of(lines: Iterable[Line]) -> list[str]:
     return sorted({line.session for line in lines if line.file is None})
 
 
-def difference(scenario: Scenario, folding: Folding) -> str | None:
+Expected: TypeAlias = "list[dict[str, Seen]]"
+"""What the reference says after each line, by session: of the session of an event, of all after a file."""
+
+
+def expected_of(scenario: Scenario) -> Expected:
+    """What the reference says of a scenario."""
+    reference = Reference(APP, scenario.file)
+    said: Expected = []
+    for line in scenario.lines:
+        reference.read(line)
+        names = [line.session] if line.file is None else sessions_of(scenario.lines)
+        said.append({name: seen_by_reference(reference, name) for name in names})
+    said.append({name: seen_by_reference(reference, name) for name in sessions_of(scenario.lines)})
+    return said
+
+
+def difference(scenario: Scenario, folding: Folding, expected: Expected | None = None) -> str | None:
     """The first place at which the fold and the reference differ; None if they agree to the end.
 
     At each event of a session the fold has met every file, so they agree on all that was decided so far.
+    ``expected``: what the reference says, if it was asked before.
     """
-    reference = Reference(APP, scenario.file)
-    for line in scenario.lines:
-        reference.read(line)
+    said = expected_of(scenario) if expected is None else expected
+    for line, sessions in zip(scenario.lines, said, strict=False):
         folding.read(line)
         if line.file is not None and not folding.at_once:
             continue
-        for session in [line.session] if line.file is None else sessions_of(scenario.lines):
-            expected, found = seen_by_reference(reference, session), folding.seen(session)
-            if expected != found:
-                return f"after {line}\nexpected {expected}\nfound    {found}"
+        for name, seen in sessions.items():
+            if (found := folding.seen(name)) != seen:
+                return f"after {line}\nexpected {seen}\nfound    {found}"
     folding.migrate()
-    for session in sessions_of(scenario.lines):
-        expected, found = seen_by_reference(reference, session), folding.seen(session)
-        if expected != found:
-            return f"at the end of {session}\nexpected {expected}\nfound    {found}"
+    for name, seen in said[-1].items():
+        if (found := folding.seen(name)) != seen:
+            return f"at the end of {name}\nexpected {seen}\nfound    {found}"
     return None

@@ -54,7 +54,16 @@ BUSY = (
     *("skipped", "revoked", "skip", "replay", "replay", "cancel", "resend", "release", "timer", "touch"),
 )
 CHANGING = (*MANY, *("apply",) * 5, "failed", "replay", "timer", "started")
-FOCUSED_MOVES = (*MANY, *("apply",) * 5, "failed", "replay", "close")
+FOCUSED_MOVES = (*MANY, *("apply",) * 5, "failed", "replay", "close", "timer", "timer")
+RETRYING = (
+    *("fire",) * 6,
+    *("failed",) * 5,
+    *("timer",) * 3,
+    *("apply",) * 4,
+    "started",
+    "retried",
+    "replay",
+)
 ALL = (*BUSY, "apply", "apply", "close", "erase")
 MEANT = {
     "started": {"scheduled"},
@@ -98,14 +107,15 @@ def scenario(drawn: bytes) -> Scenario:
     """The scenario that ``drawn`` stands for."""
     head = Dice(drawn[:4])
     moves = head.one((25, 40, 15))
-    focus = head.one((None, None, None, None, None, None, "leaf", "memory", "unless"))
+    focus = head.one((None, None, None, None, None, None, "leaf", "memory", "unless", "unless", "retry"))
     file_dice = Dice(drawn[4 : 4 + FILE_BYTES])
     kinds: Sequence[str] = head.one((CALM, CHANGING, BUSY, ALL, CHANGING))
     changes: Sequence[str] = CHANGES
     if focus is None:
         file = file_of(file_dice)
     else:
-        kinds, changes, file = FOCUSED_MOVES, FOCUSED[focus], focused_file(focus, file_dice)
+        kinds = RETRYING if focus == "retry" else FOCUSED_MOVES
+        changes, file = FOCUSED[focus], focused_file(focus, file_dice)
     reference = Reference(APP, file)
     files = [file]
     lines: list[Line] = []

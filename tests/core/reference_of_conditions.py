@@ -31,7 +31,6 @@ SECOND_US = 1_000_000
 UNITS_US = {"s": SECOND_US, "m": 60 * SECOND_US, "h": 3_600 * SECOND_US, "d": 86_400 * SECOND_US}
 MOST_IN_SEQUENCE = 100
 MOST_KEYS = 1_000
-MOST_IN_LIST = 1_000
 OPEN = ("unstarted", "delayed", "scheduled", "running", "failed")
 
 
@@ -243,7 +242,7 @@ def keys_at(path: str, data: Json) -> list[str]:
         KeyError, TypeError: the list is not usable.
     """
     found = value_at(path, data)
-    if not isinstance(found, list) or len(found) > MOST_IN_LIST:
+    if not isinstance(found, list) or len(found) > MOST_KEYS:
         raise TypeError
     return [key_text(element) for element in found]
 

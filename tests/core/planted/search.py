@@ -1,0 +1,32 @@
+"""Looks for planted faults in random scenarios."""
+
+from __future__ import annotations
+
+from tests.core.compared import Expected, Folding, Reading, difference, expected_of
+from tests.core.logs_of_conditions import Scenario, numbered_scenario
+from tests.core.planted.faults import FAULTS
+from tests.core.planted.plant import Fault, planted
+
+
+def found_in(number: int) -> dict[str, int]:
+    """The first scenario in which the reference finds each fault, among ``number`` scenarios."""
+    readers = {name: Reading() for name in FAULTS}
+    found: dict[str, int] = {}
+    for n in range(number):
+        scenario = numbered_scenario(n)
+        expected = expected_of(scenario)
+        for name, fault in FAULTS.items():
+            if name not in found and is_found(fault, scenario, expected, readers[name]):
+                found[name] = n
+        if len(found) == len(FAULTS):
+            break
+    return found
+
+
+def is_found(fault: Fault, scenario: Scenario, expected: Expected, reader: Reading) -> bool:
+    """True if the fold with the fault differs from the reference, or fails."""
+    with planted(fault):
+        try:
+            return difference(scenario, Folding.of(scenario.file, reader), expected) is not None
+        except Exception:  # noqa: BLE001 - whatever the wrong code raises
+            return True
