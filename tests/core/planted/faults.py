@@ -32,7 +32,7 @@ from triggerstream.core.where import evaluation
 Fold = fold._Fold  # noqa: SLF001 - what is replaced is private
 
 
-def every_trigger_the_long_way(offer_plain: Function) -> Function:
+def every_trigger_the_long_way(offer_list: Function) -> Function:
     """Lists of plain triggers go the way of conditions, where the fault is."""
 
     def offer(self: Any, use: Any, trigger: TriggerName, offset: int) -> None:
@@ -42,7 +42,7 @@ def every_trigger_the_long_way(offer_plain: Function) -> Function:
 
 
 def slowly(fault: Fault) -> Fault:
-    return beside(fault, (Fold, "_offer_plain"), every_trigger_the_long_way)
+    return beside(fault, (Fold, "_offer_list"), every_trigger_the_long_way)
 
 
 # ---- name ---------------------------------------------------------------------------------------
@@ -108,11 +108,11 @@ def first_leaf_only(matching: Function) -> Function:
     return lambda self, leaves, arrival: matching(self, leaves, arrival)[:1]
 
 
-@replaces((slots, "_keys_of"))
-def list_of_anything(keys_of: Function) -> Function:
+@replaces((slots, "list_keys"))
+def list_of_anything(list_keys: Function) -> Function:
     def wrong(value: Any) -> Any:
         if isinstance(value, list):
-            return keys_of([one for one in value if slots.key_text(one) is not None])
+            return list_keys([one for one in value if slots.key_text(one) is not None])
         return None
 
     return wrong
@@ -170,10 +170,10 @@ def foreign_keys_stay(with_list: Function) -> Function:
     return wrong
 
 
-@replaces((slots, "_keys_of"))
-def keys_by_type(keys_of: Function) -> Function:
+@replaces((slots, "list_keys"))
+def keys_by_type(list_keys: Function) -> Function:
     def wrong(value: Any) -> Any:
-        keys = keys_of(value)
+        keys = list_keys(value)
         if keys is None:
             return None
         return tuple(f"number {one}" if isinstance(one, int) else one for one in dict.fromkeys(value))
@@ -355,9 +355,9 @@ def recalling(make: Make) -> Make:
     return wrap
 
 
-@replaces((Offering, "_seeds"))
-def seeded_without_filter(seeds: Function) -> Function:
-    return recalling(unfiltered)(seeds)
+@replaces((Offering, "_recalled_by"))
+def seeded_without_filter(recalled_by: Function) -> Function:
+    return recalling(unfiltered)(recalled_by)
 
 
 # ---- unless -------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ def instance_sees_the_past(create: Function) -> Function:
     def wrong(self: Any, task: Any, record: Any, *, made_by: int) -> Any:
         instance = create(self, task, record, made_by=made_by)
         if task.unless is not None and task.unless_from is UnlessFrom.INSTANCE:
-            seeds = self._seeds(task, task.unless, unless=True)
+            seeds = self._recalled_by(task, task.unless, unless=True)
             past = {n: h for n, h in seeds.items() if all(ref < made_by for _, ref in captured_refs({n: h}))}
             instance.noted = past
         return instance
