@@ -19,7 +19,7 @@ from triggerstream.engine.queries.answers import Overview, PartitionRow, ShownCo
 from triggerstream.engine.queries.inspector import merged
 from triggerstream.web import logins as logins_module
 from triggerstream.web import peeranswers, peerkey, render
-from triggerstream.web.graph import drawing
+from triggerstream.web.graph import draw_file
 from triggerstream.web.logins import Logins
 from triggerstream.web.peeranswers import read_answer
 from triggerstream.web.peerkey import PeerKey, PeerRefusedError, PeerRequest, read_peer_key
@@ -194,9 +194,11 @@ ANSWERS: dict[str, tuple[type[Struct], dict[str, Any]]] = {
         ShownConfiguration,
         {
             "hash": "h",
-            "text": "{}",
+            "text": '{"t": {"after": [{"any": ["b", "c"]}], "run": "x", "andEvery": "e", "unless": ["u"]}}',
             "arrival": None,
-            "tasks": [{"task": "t", "run": "x", "after": ["a"], "andEvery": "e", "unless": ["u"]}],
+            "tasks": [
+                {"task": "t", "run": "x", "after": ["a", {"any": ["b"]}], "andEvery": "e", "unless": ["u"]}
+            ],
         },
     ),
 }
@@ -218,7 +220,7 @@ def show(page: Page) -> None:
         merged([found, found], limit=1)
         render.page("failures", values)
     if isinstance(found, ShownConfiguration):
-        values["drawing"] = drawing(found.tasks)
+        values["drawing"] = draw_file(found.text)
     render.page(page.name, values)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from triggerstream.core.ids import TaskName, TriggerName
-from triggerstream.engine.queries.answers import TaskRow
+from triggerstream.core.ids import Json, TaskName, TriggerName
+from triggerstream.core.tasks import Task, plain_task
 from triggerstream.web.graph import MOST, Box, Drawing, drawing
+from triggerstream.wire import tasksfile
 
 
-def task(name: str, *after: str, every: str | None = None, unless: tuple[str, ...] = ()) -> TaskRow:
-    return TaskRow(
-        task=TaskName(name),
+def task(name: str, *after: str, every: str | None = None, unless: tuple[str, ...] = ()) -> Task:
+    return plain_task(
+        name=TaskName(name),
         run=f"app.{name}",
         after=[TriggerName(one) for one in after],
         and_every=None if every is None else TriggerName(every),
@@ -19,10 +22,21 @@ def task(name: str, *after: str, every: str | None = None, unless: tuple[str, ..
     )
 
 
-def drawn(*tasks: TaskRow) -> Drawing:
+def drawn(*tasks: Task) -> Drawing:
     found = drawing(tasks)
     assert found is not None
     return found
+
+
+def read(after: list[Json], **more: Json) -> Drawing:
+    """The drawing of one task `t`."""
+    text = json.dumps({"t": {"after": after, "run": "app.t", **more}})
+    return drawn(*tasksfile.read(text, name="tasks.json").tasks)
+
+
+def parts(found: Drawing) -> dict[str, str]:
+    """The small boxes: their words, and in full."""
+    return {box.text: box.name for box in found.boxes if box.kind == "part"}
 
 
 def boxes(found: Drawing) -> dict[str, Box]:
@@ -70,3 +84,58 @@ def test_long_names_are_cut_and_stay_whole_in_the_title() -> None:
 def test_none_and_too_many_are_not_drawn() -> None:
     assert drawing([]) is None
     assert drawing([task(f"t{n}", "a") for n in range(MOST)]) is None
+
+
+def test_conditions_that_are_combined_are_small_boxes() -> None:
+    found = read(
+        ["a", {"any": ["b", ["c", "d"]]}, {"atLeast": 2, "of": ["x", "y", "z"]}], unless=[["a", "b"]]
+    )
+    assert parts(found) == {"any": "t: any", "all": "t: all", "2 of 3": "t: 2 of 3"}
+    assert len([box for box in found.boxes if box.text == "all"]) == 2
+    place = boxes(found)
+    assert place["b"].x < place["t: any"].x < place["t"].x
+    assert {arrow.kind for arrow in found.arrows if "abandoned" in arrow.says} == {"unless"}
+
+
+def test_what_a_leaf_asks_of_its_trigger_is_a_small_box() -> None:
+    after: list[Json] = [
+        {"trigger": "a", "where": "data.score > 3", "as": "x"},
+        {"trigger": "a", "count": 2, "key": "data.by.id"},
+        {"trigger": "b", "key": "data.k", "each": {"of": "c", "list": "data.l"}},
+        {"trigger": "d", "as": "e"},
+        "c",
+    ]
+    found = read(after)
+    assert parts(found) == {
+        "data.score > 3": "t: a as x data.score > 3",
+        "×2 by data.by.id": "t: a ×2 by data.by.id",
+        "each of c by data.k": "t: b each of c by data.k",
+    }
+    assert [box.name for box in found.boxes if box.kind == "trigger"] == ["a", "b", "d", "c"]
+
+
+def test_a_sequence_numbers_its_triggers() -> None:
+    found = read(
+        [{"sequence": ["a", {"trigger": "b", "count": 2}, {"trigger": "a", "as": "x"}]}], andEvery="x"
+    )
+    assert parts(found) == {
+        "in order": "t: in order",
+        "1.": "t: a 1.",
+        "2. ×2": "t: b 2. ×2",
+        "3.": "t: a as x 3.",
+    }
+    assert [arrow.says for arrow in found.arrows if arrow.kind == "every"] == ["t runs with every a"] * 2
+
+
+def test_a_leaf_in_two_places_is_one_box() -> None:
+    high: Json = {"trigger": "a", "where": "data.x", "as": "x"}
+    found = read([{"any": [[high, "b"], [high, "c"]]}])
+    assert list(parts(found)) == ["data.x", "all", "any"]
+    assert len([arrow for arrow in found.arrows if arrow.says == "t waits for a"]) == 3
+
+
+def test_long_expressions_are_cut_and_stay_whole_in_the_title() -> None:
+    found = read([{"trigger": "a", "where": f"data.kind == '{'x' * 200}'"}])
+    ((text, says),) = parts(found).items()
+    assert text == "data.kind == 'xxxxxxxxxxx…"
+    assert says.endswith(f"{'x' * 200}'")

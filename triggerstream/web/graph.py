@@ -1,6 +1,7 @@
 """Draws a configuration as a graph: triggers and tasks in layers, from left to right.
 
-A task that another one waits for is drawn once: its name is the trigger that it fires.
+A task that another one waits for is drawn once: its name is the trigger that it fires. Between them lie small
+boxes: a leaf that asks more than that its trigger has arrived, and conditions that are combined.
 """
 
 from __future__ import annotations
@@ -8,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
-from triggerstream.engine.queries.answers import TaskRow
+from triggerstream.core.errors import ConfigError
+from triggerstream.core.tasks import Task
+from triggerstream.web.graph_parts import Link, Part, links_of
+from triggerstream.wire.tasksfile import read
 
 MOST = 400
 """Boxes that are drawn; a drawing of more is no help."""
@@ -18,6 +23,8 @@ _LETTERS = 26
 _PAD = 14
 _HEIGHT = 34
 _TASK_HEIGHT = 50
+_PART_HEIGHT = 24
+_PART_PAD = 9
 _GAP_X = 80
 _GAP_Y = 18
 _SWEEPS = 8
@@ -26,7 +33,7 @@ _TIP = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A trigger or a task. ``x`` and ``y`` are its upper left corner."""
+    """A trigger, a task, or a part of a condition. ``x`` and ``y`` are its upper left corner."""
 
     name: str
     text: str
@@ -40,7 +47,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrow:
-    """An arrow from a trigger or task to the task that waits for it. ``kind``: after, every or unless."""
+    """An arrow to the task, or to the part of its condition, that waits. ``kind``: after, every or unless."""
 
     kind: str
     path: str
@@ -57,11 +64,19 @@ class Drawing:
     arrows: tuple[Arrow, ...]
 
 
-def drawing(tasks: Sequence[TaskRow]) -> Drawing | None:
+def draw_file(text: str) -> Drawing | None:
+    """The drawing of a tasks file; None where it cannot be drawn, or where a later version applied it."""
+    try:
+        return drawing(read(text, name="configuration in force").tasks)
+    except ConfigError:
+        return None
+
+
+def drawing(tasks: Sequence[Task]) -> Drawing | None:
     """The drawing of the tasks of a configuration; None where there are none, or too many to be seen."""
-    by_name: dict[str, TaskRow] = {task.task: task for task in tasks}
-    links = [link for task in tasks for link in _links(task)]
-    names = list(dict.fromkeys([*(source for source, _, _ in links), *by_name]))
+    by_name: dict[str, Task] = {task.name: task for task in tasks}
+    links = [link for task in tasks[: MOST + 1] for link in links_of(task)]
+    names: list[str | Part] = list(dict.fromkeys([*(link.source for link in links), *by_name]))
     if not names or len(names) > MOST:
         return None
     depth = _depths(names, links)
@@ -69,54 +84,50 @@ def drawing(tasks: Sequence[TaskRow]) -> Drawing | None:
     layers: list[list[_Node]] = [[] for _ in range(max(depth.values()) + 1)]
     for name in names:
         layers[depth[name]].append(name)
-    for way in ways:
-        for layer, bend in zip(layers[depth[str(way[0])] + 1 :], way[1:-1], strict=False):
+    for way, link in zip(ways, links, strict=True):
+        for layer, bend in zip(layers[depth[link.source] + 1 :], way[1:-1], strict=False):
             layer.append(bend)
     _order(layers, ways)
-    boxes = _placed(layers, by_name)
-    arrows = tuple(_arrow([boxes[node] for node in way], link) for way, link in zip(ways, links, strict=True))
-    shown = tuple(box for node, box in boxes.items() if isinstance(node, str))
+    columns = _columns(layers, by_name)
+    boxes = _placed(layers, columns, by_name)
+    arrows = tuple(
+        _arrow([boxes[node] for node in way], [columns[layer] for layer in _layers_of(way, depth)], link)
+        for way, link in zip(ways, links, strict=True)
+    )
     return Drawing(
         width=max(box.x + box.width for box in boxes.values()) + _PAD,
         height=max(box.y + box.height for box in boxes.values()) + _PAD,
-        boxes=shown,
+        boxes=tuple(box for node, box in boxes.items() if not isinstance(node, tuple)),
         arrows=arrows,
     )
 
 
-_Link = tuple[str, str, str]
-_Node = str | tuple[int, int]
-"""A trigger's or a task's name; or the bend of an arrow: its number, and the layer that it passes."""
+_Node: TypeAlias = str | Part | tuple[int, int]
+"""The name of a trigger or task, a part of a condition, or the bend of an arrow: its number and its layer."""
 
 
-def _links(task: TaskRow) -> list[_Link]:
-    found: list[_Link] = [(source, task.task, "after") for source in task.after]
-    if task.and_every is not None:
-        found.append((task.and_every, task.task, "every"))
-    found += [(source, task.task, "unless") for source in task.unless]
-    return list(dict.fromkeys(found))
-
-
-def _depths(names: Sequence[str], links: Sequence[_Link]) -> dict[str, int]:
+def _depths(names: Sequence[str | Part], links: Sequence[Link]) -> dict[str | Part, int]:
     """The depth of each node: its longest path. A cycle is cut at the node where it was entered."""
-    sources: dict[str, list[str]] = {name: [] for name in names}
-    for source, target, _ in links:
-        sources[target].append(source)
-    depth: dict[str, int] = {}
+    sources: dict[str | Part, list[str | Part]] = {name: [] for name in names}
+    for link in links:
+        sources[link.target].append(link.source)
+    depth: dict[str | Part, int] = {}
     for name in names:
         _measure(name, sources, depth)
     return depth
 
 
-def _way(index: int, link: _Link, depth: Mapping[str, int]) -> list[_Node]:
+def _way(index: int, link: Link, depth: Mapping[str | Part, int]) -> list[_Node]:
     """The nodes that the arrow of ``link`` goes through: a bend in each layer that it passes."""
-    source, target, _ = link
-    return [source, *((index, layer) for layer in range(depth[source] + 1, depth[target])), target]
+    bends = [(index, layer) for layer in range(depth[link.source] + 1, depth[link.target])]
+    return [link.source, *bends, link.target]
 
 
-def _measure(name: str, sources: Mapping[str, Sequence[str]], depth: dict[str, int]) -> None:
+def _measure(
+    name: str | Part, sources: Mapping[str | Part, Sequence[str | Part]], depth: dict[str | Part, int]
+) -> None:
     """Set how deep ``name`` lies, without recursion: a chain of tasks may be long."""
-    entered: set[str] = set()
+    entered: set[str | Part] = set()
     stack = [name]
     while stack:
         top = stack[-1]
@@ -151,21 +162,46 @@ def _middle(places: Iterable[float], own: float) -> float:
     return sum(found) / len(found) if found else own
 
 
-def _placed(layers: Sequence[Sequence[_Node]], by_name: Mapping[str, TaskRow]) -> dict[_Node, Box]:
+_Column: TypeAlias = tuple[float, float]
+"""The left side of a layer, and its right side."""
+
+
+def _columns(layers: Sequence[Sequence[_Node]], by_name: Mapping[str, Task]) -> list[_Column]:
+    columns: list[_Column] = []
+    x = float(_PAD)
+    for layer in layers:
+        width = max(_width(node, by_name) for node in layer)
+        columns.append((x, x + width))
+        x += width + _GAP_X
+    return columns
+
+
+def _layers_of(way: Sequence[_Node], depth: Mapping[str | Part, int]) -> list[int]:
+    return [node[1] if isinstance(node, tuple) else depth[node] for node in way]
+
+
+def _placed(
+    layers: Sequence[Sequence[_Node]], columns: Sequence[_Column], by_name: Mapping[str, Task]
+) -> dict[_Node, Box]:
     heights = [sum(_height(node, by_name) + _GAP_Y for node in layer) for layer in layers]
     boxes: dict[_Node, Box] = {}
-    x = float(_PAD)
-    for layer, height in zip(layers, heights, strict=True):
+    for layer, height, (left, right) in zip(layers, heights, columns, strict=True):
         y = _PAD + (max(heights) - height) / 2
-        width = max(_width(node, by_name) for node in layer)
         for node in layer:
-            boxes[node] = _box(node, by_name, x=x, y=y, width=width)
+            boxes[node] = _box(node, by_name, x=left, y=y, width=right - left)
             y += _height(node, by_name) + _GAP_Y
-        x += width + _GAP_X
     return boxes
 
 
-def _box(node: _Node, by_name: Mapping[str, TaskRow], *, x: float, y: float, width: float) -> Box:
+def _box(node: _Node, by_name: Mapping[str, Task], *, x: float, y: float, width: float) -> Box:
+    height = _height(node, by_name)
+    if isinstance(node, Part):
+        # A part is as wide as its words, in the middle of its layer.
+        own = _width(node, by_name)
+        x, width = x + (width - own) / 2, own
+        return Box(
+            name=node.says, text=_short(node.text), kind="part", run="", x=x, y=y, width=width, height=height
+        )
     name = node if isinstance(node, str) else ""
     task = by_name.get(name)
     return Box(
@@ -176,39 +212,51 @@ def _box(node: _Node, by_name: Mapping[str, TaskRow], *, x: float, y: float, wid
         x=x,
         y=y,
         width=width,
-        height=_height(node, by_name),
+        height=height,
     )
 
 
-def _height(node: _Node, by_name: Mapping[str, TaskRow]) -> int:
-    if not isinstance(node, str):
-        return 0
-    return _TASK_HEIGHT if node in by_name else _HEIGHT
+def _height(node: _Node, by_name: Mapping[str, Task]) -> int:
+    match node:
+        case Part():
+            return _PART_HEIGHT
+        case str():
+            return _TASK_HEIGHT if node in by_name else _HEIGHT
+        case _:
+            return 0
 
 
-def _width(node: _Node, by_name: Mapping[str, TaskRow]) -> float:
-    if not isinstance(node, str):
-        return 0
-    task = by_name.get(node)
-    letters = max(len(_short(node)), 0 if task is None else len(_short(task.run)))
-    return letters * _LETTER + 2 * _PAD
+def _width(node: _Node, by_name: Mapping[str, Task]) -> float:
+    match node:
+        case Part(text=text):
+            return len(_short(text)) * _LETTER + 2 * _PART_PAD
+        case str():
+            task = by_name.get(node)
+            letters = max(len(_short(node)), 0 if task is None else len(_short(task.run)))
+            return letters * _LETTER + 2 * _PAD
+        case _:
+            return 0
 
 
 def _short(text: str) -> str:
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
 
 
-def _arrow(way: Sequence[Box], link: _Link) -> Arrow:
-    source, target, kind = link
-    first = way[0]
-    x, y = first.x + first.width, first.y + first.height / 2
-    path = f"M{x:.0f} {y:.0f}"
-    for box in way[1:]:
-        to_x, to_y = box.x - (0 if box is not way[-1] else _TIP), box.y + box.height / 2
+def _arrow(way: Sequence[Box], columns: Sequence[_Column], link: Link) -> Arrow:
+    """An arrow bends between the layers only, so that it crosses no box."""
+    first, last = way[0], way[-1]
+    x, y = columns[0][1], first.y + first.height / 2
+    path = f"M{first.x + first.width:.0f} {y:.0f}"
+    if x > first.x + first.width:
+        path += f" H{x:.0f}"
+    for box, (left, right) in zip(way[1:], columns[1:], strict=True):
+        tip = _TIP if box is last and box.x == left else 0
+        to_x, to_y = left - tip, box.y + box.height / 2
         bend = max((to_x - x) / 2, 40)
         path += f" C{x + bend:.0f} {y:.0f} {to_x - bend:.0f} {to_y:.0f} {to_x:.0f} {to_y:.0f}"
-        x, y = to_x + (0 if box is way[-1] else box.width), to_y
-        if box is not way[-1]:
+        x, y = right, to_y
+        if box is not last:
             path += f" H{x:.0f}"
-    words = {"after": "waits for", "every": "runs with every", "unless": "is abandoned by"}
-    return Arrow(kind=kind, path=path, says=f"{target} {words[kind]} {source}")
+    if last.x > columns[-1][0]:
+        path += f" H{last.x - _TIP:.0f}"
+    return Arrow(kind=link.kind, path=path, says=link.says)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ def _environment() -> Environment:
     )
     made.filters.update(
         plain=plain,
+        condition=condition,
         brief=brief,
         instant=format_instant,
         seconds=words.seconds,
@@ -88,6 +90,11 @@ def _environment() -> Environment:
 def plain(value: object) -> str:
     """``value`` with control characters escaped."""
     return _ODD.sub(lambda match: f"\\u{ord(match[0]):04x}", str(value))
+
+
+def condition(value: Json) -> str:
+    """A condition of a tasks file in one line: a trigger's name, or JSON."""
+    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def brief(value: Json) -> str:

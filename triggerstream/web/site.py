@@ -38,7 +38,7 @@ from triggerstream.web import answers, render
 from triggerstream.web.access import CALLER, Access
 from triggerstream.web.answers import RefusedError
 from triggerstream.web.filters import filter_of
-from triggerstream.web.graph import drawing
+from triggerstream.web.graph import Drawing, draw_file
 from triggerstream.web.intake import LIST_BYTES, add_intake
 from triggerstream.web.login_page import LoginPage
 from triggerstream.web.peerkey import ANSWER_HEADER
@@ -170,6 +170,7 @@ class _Site:
         self._here = here
         self._everywhere = everywhere
         self._access = access
+        self._drawn: tuple[str, Drawing | None] | None = None
 
     def as_page(self, name: str, answer: _Answer) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
@@ -177,10 +178,18 @@ class _Site:
             shown: dict[str, Any] = structs.asdict(found) if isinstance(found, Struct) else {**found}
             values = {**shown, **self._common(request, name), "found": found}
             if name == "configuration":
-                values["drawing"] = drawing(shown["tasks"])
+                values["drawing"] = self._drawing_of(shown["hash"], shown["text"])
             return answers.html(name, values)
 
         return handler
+
+    def _drawing_of(self, config: str | None, text: str) -> Drawing | None:
+        """The drawing of a configuration; the last one is kept."""
+        if config is None:
+            return None
+        if self._drawn is None or self._drawn[0] != config:
+            self._drawn = (config, draw_file(text))
+        return self._drawn[1]
 
     def _common(self, request: web.Request, name: str) -> dict[str, object]:
         caller = request[CALLER]

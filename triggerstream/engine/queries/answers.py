@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from triggerstream.core.ids import ConfigHash, Instant, TaskName, TriggerName
+from triggerstream.core.ids import ConfigHash, Instant, Json, TaskName
 
 
 class WorkerRow(Struct, frozen=True, kw_only=True):
@@ -47,13 +47,13 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 
 class TaskRow(Struct, frozen=True, kw_only=True, rename={"and_every": "andEvery"}):
-    """A task of a configuration."""
+    """A task of a configuration, with its conditions as they stand in the file."""
 
     task: TaskName
     run: str
-    after: list[TriggerName]
-    and_every: TriggerName | None
-    unless: list[TriggerName]
+    after: list[Json]
+    and_every: Json
+    unless: list[Json]
 
 
 class ShownConfiguration(Struct, frozen=True, kw_only=True, rename={"arrival_us": "arrival"}):

@@ -19,7 +19,7 @@ from triggerstream.core.ids import InstanceId, Instant, SessionId, TaskName
 from triggerstream.core.listing import Filter, count, failures
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import NoEffect
-from triggerstream.core.tasks import AppliedConfiguration, Rules
+from triggerstream.core.tasks import AppliedConfiguration, Rules, Task
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import (
     AddressedOrder,
@@ -41,6 +41,7 @@ from triggerstream.engine.queries.hand_overs import seen_beside
 from triggerstream.engine.queries.past import Moment
 from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
+from triggerstream.wire.tasksfile import encode_after, encode_list
 
 ORDER_WAIT_S = 5.0
 """Maximum time that a page waits for the outcome of an order."""
@@ -219,16 +220,18 @@ def described(applied: AppliedConfiguration) -> ShownConfiguration | None:
         hash=config.hash,
         arrival_us=Instant(applied.arrival_us),
         text=config.text,
-        tasks=[
-            TaskRow(
-                task=task.name,
-                run=task.run,
-                after=list(task.after_triggers),
-                and_every=task.and_every,
-                unless=list(task.unless_triggers),
-            )
-            for task in config.tasks
-        ],
+        tasks=[_task_row(task) for task in config.tasks],
+    )
+
+
+def _task_row(task: Task) -> TaskRow:
+    after, every = encode_after(task)
+    return TaskRow(
+        task=task.name,
+        run=task.run,
+        after=after,
+        and_every=every,
+        unless=[] if task.unless is None else encode_list(task.unless),
     )
 
 

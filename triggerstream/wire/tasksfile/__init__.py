@@ -3,7 +3,7 @@
 ``schemas/tasks.schema.json`` is the published form.
 """
 
-from triggerstream.wire.tasksfile.encoder import encode, encode_condition
+from triggerstream.wire.tasksfile.encoder import encode, encode_after, encode_list
 from triggerstream.wire.tasksfile.executor import Parameters, check_executor
 from triggerstream.wire.tasksfile.names import check_seen
 from triggerstream.wire.tasksfile.reader import Check, check, read
@@ -15,6 +15,7 @@ __all__ = [
     "check_executor",
     "check_seen",
     "encode",
-    "encode_condition",
+    "encode_after",
+    "encode_list",
     "read",
 ]

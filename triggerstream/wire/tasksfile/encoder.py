@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import assert_never
 
-from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Condition, Leaf, Node, Sequence
+from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Condition, Leaf, Node, Sequence, leaves_of
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.core.tasks import AppliesTo, Bounds, Configuration, Retry, Task, UnlessFrom
 from triggerstream.wire.durations import format_duration
@@ -35,11 +35,12 @@ def encode(config: Configuration) -> str:
 
 
 def _encode_task(task: Task) -> JsonObject:
-    out: JsonObject = {"after": _encode_list(task.after), "run": task.run}
+    after, every = encode_after(task)
+    out: JsonObject = {"after": after, "run": task.run}
     if task.unless is not None:
-        out["unless"] = _encode_list(task.unless)
-    if task.every is not None:
-        out["andEvery"] = task.every
+        out["unless"] = encode_list(task.unless)
+    if every is not None:
+        out["andEvery"] = every
     if task.unless_from is not UnlessFrom.SESSION:
         out["unlessFrom"] = task.unless_from.value
     if task.applies_to is not AppliesTo.NEW:
@@ -66,23 +67,38 @@ def _encode_retry(retry: Retry) -> JsonObject:
     return out
 
 
-def _encode_list(condition: Condition) -> list[Json]:
+def encode_after(task: Task) -> tuple[list[Json], Json]:
+    """``after`` and ``andEvery`` of ``task`` as they stand in a file; None if there is no ``andEvery``."""
+    members = _members(task.after)
+    last = members[-1] if members else None
+    if isinstance(last, Leaf) and last.name == task.every:
+        names = [leaf.name for leaf in leaves_of(task.after.root)]
+        if names.count(last.name) == 1:
+            return [_encode_condition(member) for member in members[:-1]], _encode_leaf(last)
+    return encode_list(task.after), task.every
+
+
+def encode_list(condition: Condition) -> list[Json]:
+    """The conditions of a list as they stand in a file."""
+    return [_encode_condition(member) for member in _members(condition)]
+
+
+def _members(condition: Condition) -> tuple[Node, ...]:
     root = condition.root
-    members = root.members if isinstance(root, AllOf) else (root,)
-    return [encode_condition(member) for member in members]
+    return root.members if isinstance(root, AllOf) else (root,)
 
 
-def encode_condition(node: Node) -> Json:
+def _encode_condition(node: Node) -> Json:
     """``node`` as it stands in a file."""
     match node:
         case Leaf():
             return _encode_leaf(node)
         case AllOf(members=members):
-            return {"all": [encode_condition(member) for member in members]}
+            return {"all": [_encode_condition(member) for member in members]}
         case AnyOf(members=members):
-            return {"any": [encode_condition(member) for member in members]}
+            return {"any": [_encode_condition(member) for member in members]}
         case AtLeast(need=need, members=members):
-            return {"atLeast": need, "of": [encode_condition(member) for member in members]}
+            return {"atLeast": need, "of": [_encode_condition(member) for member in members]}
         case Sequence(leaves=leaves):
             return {"sequence": [_encode_leaf(leaf) for leaf in leaves]}
         case _ as never:
