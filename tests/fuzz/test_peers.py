@@ -250,7 +250,7 @@ def test_an_answer_is_shown_or_refused_with_one_error() -> None:
             mutate=_mutate_page,
             parsers=(
                 Parser(module=peeranswers, functions=reading),
-                Parser(module=wire_answers, functions=frozenset({"from_json", "_instant_of"})),
+                Parser(module=wire_answers, functions=frozenset({"from_json", "_value_of"})),
             ),
         )
     )
