@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,12 +18,17 @@ from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.records import stable_ends
 from triggerstream.adapters.kafka.replay import KafkaRecords
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.ports import Commit
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+MANY = 40
+"""Partitions with transactions under way: a kill of Kafka loses the end of one or two of them."""
+ROUNDS = 6
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +134,51 @@ async def test_a_rebuild_ends_them_as_well(app: Stage) -> None:
     assert (await archive.kept()).offset == 0
     assert [one async for found in archive.commands.records(0, 1) for one in found] == []
     await archive.close()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+async def test_every_changelog_can_be_read_after_kills_of_kafka_under_load(
+    own_server: KafkaServer, kafka_app: AppId
+) -> None:
+    connection = Connection(bootstrap=own_server.bootstrap)
+    await create(connection, kafka_app, partitions=MANY)
+    log = (await layout_of(connection, kafka_app)).identity
+    topics, lost = Topics.of(kafka_app), 0
+
+    async def taken_over(partition: int) -> KafkaLedger:
+        nonlocal lost
+        ledger = KafkaLedger(
+            connection=connection, app=kafka_app, topics=topics, partition=partition, stuck_s=20
+        )
+        await ledger.fence()
+        extent = await ledger.extent()
+        if extent.unfinished is not None:
+            lost += 1
+            await ledger.finish(commit=extent.unfinished == extent.end)
+        async for _ in ledger.changelog(extent.begin, (await ledger.extent()).end):
+            pass  # it fails where it does not get on
+        return ledger
+
+    async def commit_on(ledger: KafkaLedger, made: asyncio.Semaphore) -> None:
+        while True:
+            await ledger.commit(checkpoint(log, 0))
+            made.release()
+
+    for _ in range(ROUNDS):
+        ledgers = await asyncio.gather(*map(taken_over, range(MANY)))
+        made = asyncio.Semaphore(0)
+        committing = [asyncio.create_task(commit_on(ledger, made)) for ledger in ledgers]
+        async with asyncio.timeout(120):
+            for _ in range(5 * MANY):
+                await made.acquire()
+        own_server.kill()
+        for task in committing:
+            task.cancel()
+        await asyncio.gather(*committing, return_exceptions=True)
+        own_server.launch()  # the kernel ends it with the thread that starts it
+        await asyncio.gather(*(ledger.close() for ledger in ledgers))
+        await asyncio.to_thread(own_server.await_answer)
+    for ledger in await asyncio.gather(*map(taken_over, range(MANY))):
+        await ledger.close()
+    print(f"{lost} transactions had lost their end")  # noqa: T201 - for `pytest -s`
