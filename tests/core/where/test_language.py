@@ -362,6 +362,7 @@ VALUES: list[tuple[str, Any]] = [
     ('timestamp("1970-01-01T00:00:01Z")', ("timestamp", SECOND)),
     ('timestamp("1970-01-01t00:00:01z")', ("timestamp", SECOND)),
     ('timestamp("1970-01-01T02:00:00+01:30")', ("timestamp", HOUR // 2)),
+    ('timestamp("1970-01-01T14:00:00+14:00")', ("timestamp", 0)),
     ('timestamp("1970-01-01T00:00:00-01:30")', ("timestamp", 3 * HOUR // 2)),
     ('timestamp("1970-01-01T00:00:00-00:00")', ("timestamp", 0)),
     ('timestamp("1970-01-01T00:00:00.123456789999Z")', ("timestamp", 123456789)),
@@ -391,6 +392,10 @@ VALUES: list[tuple[str, Any]] = [
     ('duration("-1.9ns")', ("duration", -1)),
     ('duration("0.5ns0.5ns")', ("duration", 1)),
     ('duration("315576000000s")', ("duration", 315_576_000_000 * SECOND)),
+    ('duration("315576000000.999999999s")', ("duration", 315_576_000_001 * SECOND - 1)),
+    ('duration("-315576000000.999999999s")', ("duration", 1 - 315_576_000_001 * SECOND)),
+    ('duration("0.500000000000000000000s")', ("duration", SECOND // 2)),
+    ('duration("0.99999999999999999999ns")', ("duration", 0)),
     ('duration(duration("1s"))', ("duration", SECOND)),
     # sums and differences of time
     ('time + duration("1h")', ("timestamp", NOON[1] + HOUR)),
@@ -667,6 +672,11 @@ def test_text_that_is_no_duration(text: str) -> None:
     found = value_of("duration(data.text)", {"text": text})
     assert isinstance(found, Failed)
     assert found.startswith('duration() needs a string such as "90s", "5m" or "1h30m", not ')
+
+
+def test_duration_has_up_to_two_hundred_characters() -> None:
+    assert value_of("duration(data.text)", {"text": "0" * 198 + "1s"}) == ("duration", SECOND)
+    assert isinstance(value_of("duration(data.text)", {"text": "0" * 199 + "1s"}), Failed)
 
 
 def test_only_true_is_a_match() -> None:

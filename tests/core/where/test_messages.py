@@ -223,6 +223,10 @@ MESSAGES = [
     ),
     ("data.x.startsWith()", 8, "`startsWith` takes one argument, data.text.startsWith(x), and has none"),
     ('data.x.startsWith("a", "b")', 8, "`startsWith` takes one argument, data.text.startsWith(x), and has 2"),
+    ("size(data.x", 12, "`(` of column 5 is not closed: `)` is missing"),
+    ("has(data.x", 11, "`(` of column 4 is not closed: `)` is missing"),
+    ("data.x.contains('a'", 20, "`(` of column 16 is not closed: `)` is missing"),
+    ("data.l.exists(x, true", 22, "`(` of column 14 is not closed: `)` is missing"),
     ("data.x.startsWith(", 19, "a value is missing at the end"),
     (
         'time.getHours("Europe/Berlin")',
