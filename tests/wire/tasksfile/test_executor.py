@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from triggerstream.core.ids import JsonObject
+from triggerstream.core.ids import Json, JsonObject
 from triggerstream.wire import tasksfile
 from triggerstream.wire.tasksfile import Parameters, check_executor
 
@@ -75,3 +75,44 @@ def test_an_argument_that_is_only_taken_by_position_cannot_be_passed() -> None:
 )
 def test_a_function_that_takes_what_arrives_is_fine(parameters: Parameters | None) -> None:
     assert findings({"after": ["a"], "run": "app.report"}, report=parameters) == []
+
+
+def test_an_argument_that_not_every_way_brings_needs_a_default() -> None:
+    def report(paid: object, sent: object = None) -> None: ...
+
+    after: Json = [{"any": ["paid", "sent"]}]
+    message = (
+        "`app.report` needs `paid`, which is not passed where `after` is satisfied without it: give the "
+        "parameter a default"
+    )
+    task: JsonObject = {"after": after, "run": "app.report"}
+    assert findings(task, report=takes(report)) == [("missing-argument", "/t/run", message)]
+    assert findings(task | {"withParams": {"paid": {}}}, report=takes(report)) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "certain"),
+    [
+        ([{"any": [["a", "b"], ["b", "c"]]}], "b"),
+        ([{"atLeast": 3, "of": ["b", "a", "c"]}], "b"),
+        ([{"sequence": ["a", "b"]}], "b"),
+        ([{"any": ["a", "c"]}, {"trigger": "x", "as": "b"}], "b"),
+        ([{"atLeast": 2, "of": ["b", ["a", "b"], "c"]}], "b"),
+    ],
+)
+def test_an_argument_that_every_way_brings_is_certain(after: Json, certain: str) -> None:
+    parameters = Parameters(names=frozenset("abcx"), required=frozenset({certain}))
+    assert findings({"after": after, "run": "app.report"}, report=parameters) == []
+
+
+def test_a_leaf_with_count_is_not_passed_from_the_file_alone() -> None:
+    after: Json = [{"any": [{"trigger": "a", "count": 2}, "b"]}]
+    task: JsonObject = {"after": after, "run": "app.report", "withParams": {"a": {"n": 1}}}
+    parameters = Parameters(names=frozenset("ab"), required=frozenset("a"))
+    assert [code for code, _, _ in findings(task, report=parameters)] == ["missing-argument"]
+
+
+def test_arguments_are_called_as_their_leaves() -> None:
+    task: JsonObject = {"after": [{"trigger": "approved", "as": "late"}], "run": "app.report"}
+    (found,) = findings(task, report=Parameters(names=frozenset({"approved"})))
+    assert found[:2] == ("unexpected-argument", "/t/after/0/as")

@@ -70,6 +70,40 @@ def test_bounds_that_nothing_can_keep_are_an_error(bounds: JsonObject, path: str
 
 
 @pytest.mark.parametrize(
+    "after",
+    [
+        [{"any": [{"trigger": "a", "count": 2}, "b"]}],  # the second way fits
+        [{"trigger": "a", "where": "has(data.x)"}, "b"],  # what it needs is not known
+        [{"trigger": "a", "key": "data.k", "count": 2}],
+    ],
+)
+def test_a_task_that_some_events_can_satisfy_is_within_bounds(after: list[Json]) -> None:
+    task: JsonObject = {"after": after, "run": "x", "withParams": {"a": {"x": "y" * 200}}}
+    assert errors({"$bounds": {"commandBytes": 600}, "t": task}) == []
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [{"atLeast": 1, "of": [["a", "b"], ["a", "c"]]}],
+        [{"sequence": ["b", "a"]}],
+        [{"trigger": "a", "count": 3}],
+    ],
+)
+def test_a_task_that_no_events_can_satisfy_is_beyond_bounds(after: list[Json]) -> None:
+    task: JsonObject = {"after": after, "run": "x", "withParams": {"a": {"x": "y" * 200}}}
+    found = the_error({"$bounds": {"commandBytes": 450}, "t": task})
+    assert (found.code, found.path) == ("beyond-bounds", "/t")
+
+
+def test_tasks_that_filter_a_trigger_do_not_all_use_it() -> None:
+    leaf: Json = {"trigger": "a", "where": "data.kind == 'x'"}
+    assert errors({f"t_{n}": {"after": [leaf, "b"], "run": "x"} for n in range(1_000)}) == []
+    file: JsonObject = {f"t_{n}": {"after": [leaf, f"b{n}"], "run": "x"} for n in range(1_001)}
+    assert errors(file) == []
+
+
+@pytest.mark.parametrize(
     ("run", "likely"),
     [
         ("my_app/tasks/Report.py", "my_app.tasks.Report"),

@@ -1,0 +1,24 @@
+"""The tasks files of ``examples/`` are what they are shown for: without a finding, with tests that pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FILES = [EXAMPLES / "survey" / "survey.json", EXAMPLES / "rules" / "rules.json"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+def test_an_example_has_no_finding(file: Path, tmp_path: Path) -> None:
+    done = Cli(tmp_path)("config", "check", "--strict", str(file))
+    assert (done.status, done.out.count("\n")) == (0, 1), done.out
+
+
+def test_the_tests_of_the_rules_pass(tmp_path: Path) -> None:
+    done = Cli(tmp_path)("test", str(EXAMPLES / "rules" / "rules.json"))
+    assert done.status == 0, done.out
+    assert "6 tests: all passed" in done.out
