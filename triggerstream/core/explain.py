@@ -68,12 +68,13 @@ def conditions_of(
 ) -> Conditions:
     """The conditions of an instance of the task ``name``, leaf by leaf."""
     shown = _task_shown(rules, name, instance)
-    # Every configuration offers an unresolved instance what its own `unless` waits for.
-    current = rules.current.config.by_name.get(name)
-    blocking = shown if stage_of(instance.status) is Stage.RESOLVED else current
     after = None if shown is None else shown.after
+    # Every configuration offers an unresolved instance what its own `unless` waits for.
+    is_resolved = stage_of(instance.status) is Stage.RESOLVED
+    blocking = shown if is_resolved else rules.current.config.by_name.get(name)
     unless = None if blocking is None else blocking.unless
-    if unless is not None and not _fits(unless, instance.noted):
+    noted = instance.noted if is_resolved else {}
+    if unless is not None and not _fits(unless, noted):
         unless = None
     return Conditions(
         after=_Side(
@@ -94,7 +95,7 @@ def conditions_of(
             condition=unless,
             unless_from=UnlessFrom.SESSION if blocking is None else blocking.unless_from,
         ).tree()
-        if unless is not None or instance.noted
+        if unless is not None or noted
         else None,
     )
 
@@ -301,10 +302,11 @@ class _Side:
             return f"it has no key: {path_text(leaf.key)} is no string and no integer"
         for other in slot.awaits_list:
             if other.each is not None and list_keys(value_at(event.data, other.each.path)) is None:
-                path = path_text(other.each.path)
-                return (
-                    f"{path} is no list of at most {MOST_KEYS:,} strings and integers, as {other.name} needs"
+                path, usable = (
+                    path_text(other.each.path),
+                    f"list of at most {MOST_KEYS:,} strings and integers",
                 )
+                return f"{path} is no {usable}, which `{other.name}` needs"
         return None
 
     def _too_early(self, event: Arrival) -> str | None:
@@ -330,11 +332,11 @@ class _Side:
             case int() | One() as one:
                 return f"the leaf holds event {one if isinstance(one, int) else one.ref} already"
             case Several(at=at):
-                return f"full: the leaf holds its {len(at)} events" if len(at) >= (leaf.count or 1) else None
+                return _full(leaf) if len(at) >= (leaf.count or 1) else None
             case Keyed(by=by):
                 if key in by:
                     return f"the leaf holds event {by[key]} of the key {_quoted(key)} already"
-                return f"full: the leaf holds its {len(by)} keys" if len(by) >= (leaf.count or 1) else None
+                return _full(leaf) if len(by) >= (leaf.count or 1) else None
             case Members(by=members, left=left):
                 if members.get(key) is not None:
                     return f"the leaf holds event {members[key]} of the key {_quoted(key)} already"
@@ -360,10 +362,8 @@ class _Side:
         known = self.held.get(before.name)
         if isinstance(known, InSequence) and known.met is not None:
             last = known.met if isinstance(known.met, int) else known.met[-1]
-            return (
-                f"too early for its place in the sequence: it happened before event {last} of {before.name}"
-            )
-        return f"too early for its place in the sequence: {before.name} is not met yet"
+            return f"{_TOO_EARLY}: it happened before event {last} of `{before.name}`"
+        return f"{_TOO_EARLY}: `{before.name}` is not met yet"
 
 
 # ---- nodes --------------------------------------------------------------------------------------
@@ -428,6 +428,10 @@ def _counted(condition: Condition, slot: Slot, held: Mapping[LeafName, Holding])
     holding = held.get(slot.name)
     if holding is None:
         return []
+    if slot.takes in {Takes.FIRST, Takes.COUNT}:
+        # A leaf of `unless` keeps what it noted when a file makes it another kind of leaf.
+        events = [ref for _, ref in refs(slot.name, holding)]
+        return [(None, ref) for ref in events[: slot.leaf.count or 1]]
     if not isinstance(holding, InSequence) or holding.met is not None or slot.leaf.count is None:
         return _events_of(holding)
     # Fewer than its `count` have come; those count that are later than the leaf before.
@@ -441,6 +445,10 @@ def _counted(condition: Condition, slot: Slot, held: Mapping[LeafName, Holding])
         place = max(pair for pair in zip(known.times, known.at, strict=True) if pair[1] in met)
         order = [pair for pair in order if pair > place]
     return [(None, ref) for ref in sorted(ref for _, ref in order)]
+
+
+def _full(leaf: Leaf) -> str:
+    return f"full: the leaf has its `count` of {leaf.count}"
 
 
 def path_text(path: Path) -> str:
