@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from tests.core.logs_of_conditions import APP, Scenario
 from tests.core.reference_of_conditions import (
@@ -15,39 +14,21 @@ from tests.core.reference_of_conditions import (
     File,
     Line,
     Reference,
-    conditions,
-    duration_us,
-    name_of,
-    plain_path,
 )
 from triggerstream.core.commands import Command, Decision
-from triggerstream.core.conditions import (
-    AllOf,
-    AnyOf,
-    AtLeast,
-    Condition,
-    Each,
-    Leaf,
-    Node,
-    Sequence,
-)
 from triggerstream.core.events import ENGINE_PREFIX, Body, ConfigApplied, Event, Trigger
 from triggerstream.core.fold import migrate, step
-from triggerstream.core.ids import AppId, ConfigHash, JsonObject, LeafName, SessionId, TaskName, TriggerName
+from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
 from triggerstream.core.projections import statuses
 from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import (
     AppliedConfiguration,
-    AppliesTo,
     Configuration,
-    Retry,
     Rules,
-    Task,
-    UnlessFrom,
 )
-from triggerstream.core.where import compile_where
 from triggerstream.wire import state as wire
+from triggerstream.wire import tasksfile
 from triggerstream.wire.engine_events import read_body
 
 Seen: TypeAlias = "tuple[list[Asked], dict[str, str], dict[str, JsonObject]]"
@@ -64,68 +45,8 @@ class Reading:
     def __call__(self, file: File) -> Configuration:
         text = json.dumps(file)
         if text not in self._known:
-            self._known[text] = built(file, text)
+            self._known[text] = tasksfile.read(text, name="tasks.json")
         return self._known[text]
-
-
-def built(file: File, text: str) -> Configuration:
-    """A configuration made of a file's JSON, without the reader."""
-    tasks = tuple(_task(TaskName(name), task) for name, task in file.items())
-    return Configuration(hash=ConfigHash(sha256(text.encode()).hexdigest()), text=text, tasks=tasks)
-
-
-def _task(name: TaskName, task: dict[str, Any]) -> Task:
-    after, unless = conditions(task, "after"), conditions(task, "unless")
-    every, retry = task.get("andEvery"), task.get("retry")
-    return Task(
-        name=name,
-        run=task["run"],
-        after=Condition(root=_node(after)),
-        unless=Condition(root=_node(unless)) if unless else None,
-        every=None if every is None else LeafName(name_of(every)),
-        unless_from=UnlessFrom(task.get("unlessFrom", "session")),
-        applies_to=AppliesTo(task.get("appliesTo", "new")),
-        with_params=task.get("withParams", {}),
-        retry=None
-        if retry is None
-        else Retry(
-            max=retry["max"],
-            backoff_us=duration_us(retry.get("backoff")),
-            factor=retry.get("factor", 1.0),
-            max_backoff_us=duration_us(retry["maxBackoff"]) if "maxBackoff" in retry else None,
-        ),
-    )
-
-
-def _node(node: Any) -> Node:  # noqa: ANN401 - JSON
-    if isinstance(node, list):
-        return AllOf(members=tuple(map(_node, node)))
-    if isinstance(node, str) or "trigger" in node:
-        return _leaf(node)
-    if "sequence" in node:
-        return Sequence(leaves=tuple(map(_leaf, node["sequence"])))
-    if "of" in node:
-        return AtLeast(need=node["atLeast"], members=tuple(map(_node, node["of"])))
-    if "any" in node:
-        return AnyOf(members=tuple(map(_node, node["any"])))
-    return AllOf(members=tuple(map(_node, node["all"])))
-
-
-def _leaf(leaf: Any) -> Leaf:  # noqa: ANN401 - JSON
-    fields: dict[str, Any] = {"trigger": leaf} if isinstance(leaf, str) else leaf
-    each = fields.get("each")
-    return Leaf(
-        name=LeafName(name_of(leaf)),
-        trigger=TriggerName(fields["trigger"]),
-        where=compile_where(fields["where"]) if "where" in fields else None,
-        key=_path(fields["key"]) if "key" in fields else None,
-        count=fields.get("count"),
-        each=None if each is None else Each(of=LeafName(each["of"]), path=_path(each["list"])),
-    )
-
-
-def _path(path: str) -> tuple[str, ...]:
-    return tuple(plain_path(path).split(".")[1:])
 
 
 @dataclass(slots=True)

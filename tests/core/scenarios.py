@@ -58,7 +58,7 @@ class Scenario:
 
 def scenarios() -> Iterator[Scenario]:
     """Every scenario, by name."""
-    for path in sorted(FOLDER.glob("*.json")):
+    for path in sorted(FOLDER.rglob("*.json")):
         scenario = read_scenario(path.read_text())
         assert scenario.name == path.stem
         yield scenario

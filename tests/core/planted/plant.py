@@ -25,6 +25,11 @@ class Fault:
     says: str
     replacements: tuple[tuple[Place, Make], ...]
 
+    @property
+    def owners(self) -> set[type | ModuleType]:
+        """The classes and modules in which something is replaced."""
+        return {owner for (owner, _), _ in self.replacements}
+
 
 @contextmanager
 def planted(fault: Fault) -> Iterator[None]:
