@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from types import FrameType
@@ -39,6 +40,8 @@ USUAL = {
 
 @pytest.mark.parametrize("text", USUAL)
 def test_evaluation_calls_few_functions_and_looks_at_no_other_data(text: str) -> None:
+    if "MUTANT_UNDER_TEST" in os.environ:
+        pytest.skip("waits for a run without mutmut, which wraps each function in others")
     data: JsonObject = {"items": Untouched([1] * 300), "score": 5, "kind": "x", "order": {"id": 5}}
     where = compile_where(text)
     calls = list(called(lambda: where.matches(data, 0, "s", None)))

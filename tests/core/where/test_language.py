@@ -453,6 +453,7 @@ VALUES: list[tuple[str, Any]] = [
     ("data.o.all(k, size(k) > 1)", False),
     ("data.l.exists(v, data.l.exists(w, v + w == 6))", True),
     ("data.l.exists(v, data.l.exists(v, v == 3) && v == 1)", True),
+    ("data.l.exists(a, data.l.exists(b, data.l.exists(c, a == 1 && b == 2 && c == 3)))", True),
     ("data.l.exists(data, data == 2)", True),
     ("data.l.exists(id, id == 2) && id == 'e-1'", True),
     ("data.l.all(v, v in data.l && data.l.exists(w, w >= v))", True),

@@ -103,6 +103,12 @@ MESSAGES = [
         6,
         "there is no method `x`: there are " + METHODS,
     ),
+    ("(data.x)(1)", 9, "only functions are called: leave `(` out, or put an operator before it"),
+    (
+        "data.l.exists(x, true, 1)",
+        22,
+        "`exists` takes a name and one condition: write data.list.exists(x, x > 3)",
+    ),
     ("(data.x", 8, "`(` of column 1 is not closed: `)` is missing"),
     ("(data.x]", 8, "`]` does not fit here: `(` of column 1 is not closed: `)` is missing"),
     ("data.x)", 7, "`)` closes nothing: leave it out, or put a `(` before it"),
