@@ -13,10 +13,11 @@ from tests.core.logs_of_conditions import APP, Scenario, numbered_scenario
 from tests.core.reference_of_conditions import File, Held, Line, Reference
 from tests.core.reference_of_conditions import Session as Past
 from triggerstream.core.condition_tree import GroupTree, LeafTree, TreeNode
-from triggerstream.core.explain import conditions_of
+from triggerstream.core.explain import Conditions, Explainer
 from triggerstream.core.ids import Json, JsonObject, LeafName, SessionId, TaskName, split_instance_id
 from triggerstream.core.projections import explain, statuses
 from triggerstream.core.state import Instance, SessionState
+from triggerstream.core.where import Evaluation, Where, evaluate_where
 from triggerstream.wire.answers import from_json, to_json
 
 SECOND_US = 1_000_000
@@ -255,6 +256,25 @@ def test_events_that_only_unless_took_are_named_by_offset() -> None:
     assert told.leaf("no", side="unless")["by"] == [{"offset": 0}]
 
 
+def test_many_instances_evaluate_an_expression_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told({"t": task("b", {"trigger": "a", "where": "data.n > 1"}, andEvery="c")})
+    for _ in range(200):
+        told.fire("c")
+    told.fire("a", n=1)
+    evaluated: list[str] = []
+
+    def evaluate(where: Where, data: JsonObject, **rest: Any) -> Evaluation:  # noqa: ANN401 - as they are
+        evaluated.append(where.text)
+        return evaluate_where(where, data, **rest)
+
+    monkeypatch.setattr("triggerstream.core.explain.evaluate_where", evaluate)
+    (shown,) = told.explained()["tasks"]
+    assert [next(leaves(one["after"]["all"][1]))["last"] for one in shown["instances"]] == [
+        {"offset": 200, "says": "its `where` is false"}
+    ] * 200
+    assert len(evaluated) == 1
+
+
 @pytest.mark.parametrize(
     ("after", "events", "says", "waits_for"),
     [
@@ -312,6 +332,10 @@ class Compared:
             self.changed |= line.file is not None
             for session, state in self.folding.states.items():
                 yield self.reference.sessions[session], state
+
+    def conditions(self, past: Past, state: SessionState, name: TaskName, instance: Instance) -> Conditions:
+        """The conditions of an instance."""
+        return Explainer(self.folding.rules, SessionId(past.name), state).conditions(name, instance)
 
     def instances(
         self, past: Past, state: SessionState
@@ -383,7 +407,7 @@ def test_each_node_is_met_if_the_reference_says_so(seed: int) -> None:
             for one, name, instance in compared.instances(past, state):
                 if one.status != "unstarted" or name not in compared.reference.file:
                     continue
-                shown = conditions_of(compared.folding.rules, SessionId(past.name), state, name, instance)
+                shown = compared.conditions(past, state, name, instance)
                 of_file = compared.reference.file[name]
                 tree = reference_.conditions(of_file, "after")
                 check_node(shown.after.root, tree, tree, compared.reference.held(past, one, "after"))
@@ -399,7 +423,7 @@ def test_the_tree_is_met_if_and_only_if_the_instance_was_satisfied(seed: int) ->
         compared = Compared(numbered_scenario(number), changes=False)
         for past, state in compared:
             for one, name, instance in compared.instances(past, state):
-                shown = conditions_of(compared.folding.rules, SessionId(past.name), state, name, instance)
+                shown = compared.conditions(past, state, name, instance)
                 if one.status == "abandoned":
                     assert shown.unless is not None
                     assert shown.unless.met
@@ -417,7 +441,7 @@ def test_the_events_of_the_tree_are_those_of_the_kwargs(seed: int) -> None:
             for one, name, instance in compared.instances(past, state):
                 if instance.sent is None or instance.kwargs is not None or one.replaced is not None:
                     continue
-                shown = conditions_of(compared.folding.rules, SessionId(past.name), state, name, instance)
+                shown = compared.conditions(past, state, name, instance)
                 brought = {leaf.leaf: leaf for leaf in shown.after.leaves() if leaf.met}
                 assert shown.after.met
                 assert {str(leaf) for leaf in brought} == set(state.stored_kwargs(instance))

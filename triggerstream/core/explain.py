@@ -63,41 +63,65 @@ class Conditions:
     unless: ConditionTree | None
 
 
-def conditions_of(
-    rules: Rules, session: SessionId, state: SessionState, name: TaskName, instance: Instance
-) -> Conditions:
-    """The conditions of an instance of the task ``name``, leaf by leaf."""
-    shown = _task_shown(rules, name, instance)
-    after = None if shown is None else shown.after
-    # Every configuration offers an unresolved instance what its own `unless` waits for.
-    is_resolved = stage_of(instance.status) is Stage.RESOLVED
-    blocking = shown if is_resolved else rules.current.config.by_name.get(name)
-    unless = None if blocking is None else blocking.unless
-    noted = instance.noted if is_resolved else {}
-    if unless is not None and not _fits(unless, noted):
-        unless = None
-    return Conditions(
-        after=_Side(
-            rules=rules,
-            session=session,
-            state=state,
+class Explainer:
+    """Explains the instances of one session.
+
+    It keeps what many of them share: why a trigger's latest event matches no leaf, and what became of a task.
+    """
+
+    def __init__(self, rules: Rules, session: SessionId, state: SessionState) -> None:
+        self.rules = rules
+        self.session = session
+        self.state = state
+        self._no_match: dict[Slot, str | None] = {}
+        self._became: dict[TaskName, list[TaskInstance]] = {}
+
+    def conditions(self, name: TaskName, instance: Instance) -> Conditions:
+        """The conditions of an instance of the task ``name``, leaf by leaf."""
+        shown = _task_shown(self.rules, name, instance)
+        # Every configuration offers an unresolved instance what its own `unless` waits for.
+        is_resolved = stage_of(instance.status) is Stage.RESOLVED
+        blocking = shown if is_resolved else self.rules.current.config.by_name.get(name)
+        unless = None if blocking is None else blocking.unless
+        noted = instance.noted if is_resolved else {}
+        if unless is not None and not _fits(unless, noted):
+            unless = None
+        after = _Side(
+            explainer=self,
             instance=instance,
             held=instance.captured,
-            condition=after,
+            condition=None if shown is None else shown.after,
             unless_from=None,
-        ).tree(),
-        unless=_Side(
-            rules=rules,
-            session=session,
-            state=state,
+        )
+        if unless is None and not noted:
+            return Conditions(after=after.tree(), unless=None)
+        blocked = _Side(
+            explainer=self,
             instance=instance,
             held=instance.noted,
             condition=unless,
             unless_from=UnlessFrom.SESSION if blocking is None else blocking.unless_from,
-        ).tree()
-        if unless is not None or noted
-        else None,
-    )
+        )
+        return Conditions(after=after.tree(), unless=blocked.tree())
+
+    def no_match(self, slot: Slot, latest: Arrival) -> str | None:
+        """Why the trigger's latest event does not match a leaf (R3.7); None if it does."""
+        if slot not in self._no_match:
+            self._no_match[slot] = _no_match(slot, latest, self.session)
+        return self._no_match[slot]
+
+    def became(self, trigger: TriggerName) -> list[TaskInstance] | None:
+        """The newest instances of the task of that name; None if it is no task's name."""
+        name = TaskName(trigger)
+        record = self.state.tasks.get(name)
+        if record is None:
+            return [] if name in self.rules.current.config.by_name else None
+        if name not in self._became:
+            newest = list(record.instances())[-_BECAME:]
+            self._became[name] = [
+                TaskInstance(instance=instance_id(name, one.number), status=one.status) for one in newest
+            ]
+        return self._became[name]
 
 
 # ---- the file in whose form an instance is shown ------------------------------------------------
@@ -183,9 +207,7 @@ class _Side:
     ``condition`` None: no known file explains what they hold. ``unless_from`` None: it is ``after``.
     """
 
-    rules: Rules
-    session: SessionId
-    state: SessionState
+    explainer: Explainer
     instance: Instance
     condition: Condition | None
     held: Mapping[LeafName, Holding]
@@ -220,7 +242,7 @@ class _Side:
             by=self._events(leaf.trigger, counted),
             missing=missing,
             last=self._last(condition, slot, counted),
-            became=self._became(leaf.trigger),
+            became=self.explainer.became(leaf.trigger),
         )
 
     def _unexplained(self, name: LeafName, held: Holding) -> LeafTree:
@@ -235,17 +257,15 @@ class _Side:
             need=len(counted) if met else None,
             have=len(counted),
             by=self._events(trigger, counted),
-            became=self._became(trigger),
+            became=self.explainer.became(trigger),
         )
 
     def _events(self, trigger: TriggerName, counted: _Counted) -> list[TakenEvent]:
         return [self._event(trigger, ref, key) for key, ref in counted]
 
     def _event(self, trigger: TriggerName, ref: Ref, key: str | None) -> TakenEvent:
-        state = self.state
-        arrival = state.seen.get(trigger)
-        if arrival is None or arrival.offset != ref:
-            arrival = state.kept.get(trigger, {}).get(ref)
+        state = self.explainer.state
+        arrival = state.find(trigger, ref)
         if arrival is None:
             # The events of `unless` are not kept.
             times = (time_us for offset, _, time_us, _ in state.positions if offset == ref)
@@ -260,54 +280,21 @@ class _Side:
             data=arrival.data if self.unless_from is None else None,
         )
 
-    def _became(self, trigger: TriggerName) -> list[TaskInstance] | None:
-        """The newest instances of the task of that name; None if it is no task's name."""
-        name = TaskName(trigger)
-        record = self.state.tasks.get(name)
-        if record is None:
-            return [] if name in self.rules.current.config.by_name else None
-        return [
-            TaskInstance(instance=instance_id(name, one.number), status=one.status)
-            for one in list(record.instances())[-_BECAME:]
-        ]
-
     # ---- why the latest event was not taken -----------------------------------------------------
 
     def _last(self, condition: Condition, slot: Slot, counted: _Counted) -> NotTaken | None:
         """The trigger's latest event, and why it does not count; None if it does, or none has arrived."""
-        latest = self.state.seen.get(slot.leaf.trigger)
+        latest = self.explainer.state.seen.get(slot.leaf.trigger)
         if latest is None or any(ref == latest.offset for _, ref in counted):
             return None
         says = (
-            self._no_match(slot, latest)
+            self.explainer.no_match(slot, latest)
             or self._too_early(latest)
             or self._not_taken(condition, slot, latest)
             or self._takes_no_more()
             or "it came under an earlier tasks file, and is not offered again"
         )
         return NotTaken(offset=latest.offset, says=says)
-
-    def _no_match(self, slot: Slot, event: Arrival) -> str | None:
-        """Why an event does not match a leaf (R3.7); None if it does."""
-        leaf = slot.leaf
-        if leaf.where is not None:
-            found = evaluate_where(
-                leaf.where, event.data, time_us=event.time_us, session=self.session, event_id=event.id
-            )
-            if found.answer is Answer.ERROR:
-                return f"its `where` fails: {found.text}"
-            if found.answer is not Answer.TRUE:
-                return f"its `where` {found.text}"
-        if leaf.key is not None and key_text(value_at(event.data, leaf.key)) is None:
-            return f"it has no key: {path_text(leaf.key)} is no string and no integer"
-        for other in slot.awaits_list:
-            if other.each is not None and list_keys(value_at(event.data, other.each.path)) is None:
-                path, usable = (
-                    path_text(other.each.path),
-                    f"list of at most {MOST_KEYS:,} strings and integers",
-                )
-                return f"{path} is no {usable}, which `{other.name}` needs"
-        return None
 
     def _too_early(self, event: Arrival) -> str | None:
         """Why an event does not count that came before the instance; None if it did not, or counts."""
@@ -364,6 +351,29 @@ class _Side:
             last = known.met if isinstance(known.met, int) else known.met[-1]
             return f"{_TOO_EARLY}: it happened before event {last} of `{before.name}`"
         return f"{_TOO_EARLY}: `{before.name}` is not met yet"
+
+
+def _no_match(slot: Slot, event: Arrival, session: SessionId) -> str | None:
+    """Why an event does not match a leaf (R3.7); None if it does."""
+    leaf = slot.leaf
+    if leaf.where is not None:
+        found = evaluate_where(
+            leaf.where, event.data, time_us=event.time_us, session=session, event_id=event.id
+        )
+        if found.answer is Answer.ERROR:
+            return f"its `where` fails: {found.text}"
+        if found.answer is not Answer.TRUE:
+            return f"its `where` {found.text}"
+    if leaf.key is not None and key_text(value_at(event.data, leaf.key)) is None:
+        return f"it has no key: {path_text(leaf.key)} is no string and no integer"
+    for other in slot.awaits_list:
+        if other.each is not None and list_keys(value_at(event.data, other.each.path)) is None:
+            path, usable = (
+                path_text(other.each.path),
+                f"list of at most {MOST_KEYS:,} strings and integers",
+            )
+            return f"{path} is no {usable}, which `{other.name}` needs"
+    return None
 
 
 # ---- nodes --------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from triggerstream.core.answers import (
 )
 from triggerstream.core.commands import MOST_CAUSES
 from triggerstream.core.deciding import timer_due_us
-from triggerstream.core.explain import conditions_of
+from triggerstream.core.explain import Explainer
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import (
     CommandId,
@@ -109,6 +109,7 @@ def explain(
     met = rules.met(state.config).hash
     view = migrate(rules, state, session).state
     config = rules.current.config
+    explainer = Explainer(rules, session, view)
     names = [known.name for known in config.among(view.tasks)]
     names += [name for name in view.tasks if TaskName(name) not in config.by_name]
     if task is not None:
@@ -121,7 +122,7 @@ def explain(
         offset=view.offset,
         config=ConfigurationsMet(met=met or None, in_force=config.hash or None),
         waits_for=list(waits_for(rules, state, session)),
-        tasks=[_task(rules, session, view, name, beside) for name in names],
+        tasks=[_task(explainer, name, beside) for name in names],
         seen=_seen(config, view),
         refused=view.refused,
         timeline=timeline(rules, session, view),
@@ -263,14 +264,13 @@ def _what(kind: str) -> str:
     return "ordered" if kind.startswith("triggerstream.") else "arrived"
 
 
-def _task(
-    rules: Rules, session: SessionId, state: SessionState, name: TaskName, beside: Seen
-) -> ExplainedTask:
+def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
+    rules, state = explainer.rules, explainer.state
     task = rules.current.config.by_name.get(name)
     record = state.tasks.get(name)
     instances, says, forgotten = [], None, 0
     if record is not None:
-        instances = [_instance(rules, session, state, name, i, beside=beside) for i in record.instances()]
+        instances = [_instance(explainer, name, i, beside=beside) for i in record.instances()]
         forgotten = record.next - len(record.open) - len(record.resolved)
     elif task is None:
         says = "no such task"
@@ -289,19 +289,12 @@ def _task(
     )
 
 
-def _instance(
-    rules: Rules,
-    session: SessionId,
-    state: SessionState,
-    name: TaskName,
-    instance: Instance,
-    *,
-    beside: Seen,
-) -> ExplainedInstance:
+def _instance(explainer: Explainer, name: TaskName, instance: Instance, *, beside: Seen) -> ExplainedInstance:
+    rules, session, state = explainer.rules, explainer.session, explainer.state
     task = rules.current.config.by_name.get(name)
     named = instance_id(name, instance.number)
     hand_over = beside.hand_overs.get(named) if instance.status is Status.SCHEDULED else None
-    conditions = conditions_of(rules, session, state, name, instance)
+    conditions = explainer.conditions(name, instance)
     due_us = timer_due_us(task, instance) if task is not None and instance.status is Status.DELAYED else None
     shown = ExplainedInstance(
         instance=named,
