@@ -84,6 +84,8 @@ def tokenize(text: str) -> list[Token]:
         match = _TOKEN.match(text, at)
         if match is None:
             found.append(_wrong_character(text, at))
+        elif match.lastgroup == "name" and _is_of_a_name(text[match.end() : match.end() + 1]):
+            found.append(_wrong_name(text, at))
         elif match.lastgroup != "blank":
             found.append(_token(match, at))
         else:
@@ -122,14 +124,17 @@ def _wrong_character(text: str, at: int) -> Token:
     if char in _WRONG_OPERATORS:
         return Token("wrong", char, at, _WRONG_OPERATORS[char])
     if char.isidentifier():
-        begin, end = at, at + 1
-        while begin and _is_of_a_name(text[begin - 1]):
-            begin -= 1
-        while end < len(text) and _is_of_a_name(text[end]):
-            end += 1
-        hint = f'names have only the characters A-Z a-z 0-9 _: write for example data["{text[begin:end]}"]'
-        return Token("wrong", text[at:end], at, hint)
+        return _wrong_name(text, at)
     return Token("wrong", char, at, f"U+{ord(char):04X} has no meaning here")
+
+
+def _wrong_name(text: str, at: int) -> Token:
+    end = at + 1
+    while end < len(text) and _is_of_a_name(text[end]):
+        end += 1
+    name = text[at:end]
+    hint = f'names have only the characters A-Z a-z 0-9 _: write for example data["{name}"]'
+    return Token("wrong", name, at, hint)
 
 
 def _is_of_a_name(char: str) -> bool:
