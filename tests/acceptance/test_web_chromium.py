@@ -41,7 +41,10 @@ TASKS = """{
     "run": "shop.charge",
     "unless": ["withdrawn"],
   },
-  "t_ship": {"after": ["t_charge", "address"], "run": "shop.ship"},
+  "t_ship": {
+    "after": ["t_charge", {"any": ["address", {"trigger": "pickUp", "where": "data.paid"}]}],
+    "run": "shop.ship",
+  },
   // A reminder for each further request.
   "t_remind": {"after": ["ordered"], "andEvery": "reminderRequested", "run": "shop.ship"},
 }

@@ -204,6 +204,10 @@ def test_files_of_the_language_are_read_and_written_back_equal(file: JsonObject)
             one('[{"trigger": ¦7}]'),
             "[wrong-type] /t/after/0/trigger: must be a string, the trigger's name, not a num",
         ),
+        (
+            one('[{"trigger": ¦["a", "b"]}]'),
+            "[wrong-type] /t/after/0/trigger: must be a string, the trigger's name, not a list: for any one",
+        ),
         # key, count, each
         (
             one('[{"trigger": "a", ¦"key": "data.id"}]'),

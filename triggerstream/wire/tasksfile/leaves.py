@@ -146,7 +146,8 @@ def _read_key(key: LocatedName, value: Node, draft: _Draft) -> None:
 
 def _read_name(node: Node, what: str) -> LocatedName | None:
     if node.text is None:
-        node.error("wrong-type", f"must be a string, the {what}'s name, not {node.kind}")
+        hint = ': for any one of several, write `{"any": […]}`' if what == "trigger" and node.is_list else ""
+        node.error("wrong-type", f"must be a string, the {what}'s name, not {node.kind}{hint}")
         return None
     name = LocatedName(text=node.text, at=node.at, path=node.path)
     return name if check_name(name, node.findings, what=what) else None
