@@ -683,6 +683,11 @@ def test_duration_has_up_to_two_hundred_characters() -> None:
     assert isinstance(value_of("duration(data.text)", {"text": "0" * 199 + "1s"}), Failed)
 
 
+def test_error_shows_the_first_forty_characters_of_a_text() -> None:
+    assert value_of("int(data.s)", {"s": "x" * 40}) == f"int() cannot read '{'x' * 40}' as a number"
+    assert value_of("int(data.s)", {"s": "x" * 41}) == f"int() cannot read '{'x' * 40}…' as a number"
+
+
 def test_only_true_is_a_match() -> None:
     for text, match in (("true", True), ("false", False), ("1", False), ('"true"', False), ("1 / 0", False)):
         assert compile_where(text).matches({}, 0, "s", None) is match
