@@ -269,3 +269,9 @@ async def test_a_checkpoint_that_cannot_be_read_is_an_error_with_its_repair() ->
     await ledger.commit(Commit(decided=(), states={}, dead_letters=(), marks=marks, offset=None))
     with pytest.raises(LogError, match=r"^partition 0: its checkpoint cannot be read .*replay --rebuild"):
         await snapshot(ledger).open(ignore_progress)
+
+
+async def test_a_changelog_that_was_lost_is_not_counted_as_an_app_without_sessions() -> None:
+    partition = MemoryPartition(group_offset=5)
+    with pytest.raises(LogError, match="partition 0: its group has read up to offset 5, its changelog"):
+        await snapshot(MemoryLedger(partition)).open(ignore_progress)

@@ -134,6 +134,11 @@ class ChangelogSnapshot:
             self._offset = mark.offset
             if mark.offset < log_end and not await self.has_events(mark.offset, log_end):
                 log_end = mark.offset
+        elif committed := await self.ledger.committed():
+            raise LogError(
+                f"partition {self.number}: its group has read up to offset {committed}, its changelog has no "
+                f"checkpoint; {advice.rebuild(self.decoder.address)}"
+            )
         else:
             rules = Rules(app=self.app)
         return SnapshotBegin(rules=rules, offset=self._offset, log_end=log_end)
