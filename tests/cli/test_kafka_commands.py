@@ -118,7 +118,8 @@ def test_a_configuration_is_applied_shown_and_compared(cli: Cli, address: str, t
     ran = cli("config", "diff", str(tasks), at=address)
     assert ran.status == 1
     assert '-  "t_mail": {"after": ["t_process"], "unless": ["unsubscribed"], "run": "app.mail"},' in ran.out
-    assert ran.out.endswith("1 task changed: t_mail\n")
+    says = "1 task changed: t_mail\nto sessions: nothing would happen before their next events\n"
+    assert ran.out.endswith(says)
     assert cli("config", "apply", str(tasks), "--json", at=address).row()["replaced"] == first["hash"]
 
 

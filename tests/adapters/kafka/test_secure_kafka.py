@@ -88,6 +88,15 @@ def run(*arguments: str, at: KafkaAddress, config: Path | None, option: bool = F
     return done.returncode, done.stdout, done.stderr
 
 
+async def counted(at: KafkaAddress, config: Path, changed: Path) -> None:
+    """An operator's rights are enough to count what a file would do to sessions."""
+    status, out, err = await asyncio.to_thread(
+        run, "config", "diff", str(changed), at=at, config=config, option=True
+    )
+    assert (status, err) == (1, ""), err
+    assert "counted in 1 session, as they were at the checkpoints of 2 partitions" in out
+
+
 async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others(
     secure: SecureKafka, kafka_app: AppId, tmp_path: Path
 ) -> None:
@@ -100,6 +109,8 @@ async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others
     connection = Connection(bootstrap=at.bootstrap)
     tasks = tmp_path / "tasks.json"
     tasks.write_text(TASKS)
+    changed = tmp_path / "changed.json"
+    changed.write_text(TASKS.replace("}", ', "unless": ["stop"]}', 1))
 
     async def operate(*arguments: str) -> str:
         status, out, err = await asyncio.to_thread(
@@ -145,6 +156,7 @@ async def test_all_that_there_is_works_with_the_rights_in_the_docs_and_no_others
 
                 await until(explained, within_s=WITHIN_S)
                 await healthy(operate, broker)
+                await counted(at, files["operator"], changed)
             await worker.drained()
             bridge.terminate()
             assert await bridge.ended() == 0, bridge.text()
