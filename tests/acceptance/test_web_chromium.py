@@ -47,9 +47,21 @@ TASKS = """{
   },
   // A reminder for each further request.
   "t_remind": {"after": ["ordered"], "andEvery": "reminderRequested", "run": "shop.ship"},
+  // The board, or two different people of level 2.
+  "t_approve": {
+    "after": [
+      {"any": [
+        "boardApproved",
+        {"all": ["asked", {"trigger": "approved", "where": "data.level >= 2", "key": "data.by", "count": 2}]},
+      ]},
+    ],
+    "unless": [{"any": ["rejected", "expired"]}],
+    "run": "shop.ship",
+  },
 }
 """
 FAILED = [f"order-{n}" for n in range(8)]
+APPROVALS = [f"approval-{n}" for n in range(4)]
 WAITING = [f"order-{n}" for n in range(100, 160)]
 HOSTILE = [
     "<script>alert('id')</script>",
@@ -167,7 +179,10 @@ async def the_shop(app: Stage, members: Callable[[], list[Member]], tmp_path: Pa
         event(HOSTILE[0], "<b>unused</b>"),
         NewRecord(key=b"order-0", value=b"<script>alert(1)</script>"),
     ]
-    await app.append([*orders, *confirmed, *evil])
+    approved = [{"level": 2, "by": "ann"}, {"level": 1, "by": "bob"}]
+    approvals = [event(session, "asked") for session in APPROVALS]
+    approvals += [event(session, "approved", data) for session in APPROVALS for data in approved]
+    await app.append([*orders, *confirmed, *evil, *approvals])
     await app.settled()
     shop = Shop(app=app, closed=closed, webs=webs, own=own)
     for session in FAILED + HOSTILE[:1]:
@@ -186,11 +201,13 @@ async def test_people_find_their_way_through_the_pages_of_two_workers(
         seen = await visitor.page(origins=frozenset({first}))
         await every_page(seen, first, shop)
         await search(seen, first)
+        await conditions(seen, first, shop)
         await replay(seen, first, shop)
         await hostile(seen, first)
         assert seen.faults == []
         phone = await visitor.page(viewport=PHONE, origins=frozenset({second}))
         await every_page(phone, second, shop)
+        await conditions(phone, second, shop)
         assert phone.faults == []
         await pictures(visitor, first, shop)
 
@@ -233,6 +250,30 @@ async def search(seen: Watched, url: str) -> None:
         await more.first.click()
         found += await links.all_inner_texts()
     assert found == WAITING
+
+
+async def conditions(seen: Watched, url: str, shop: Shop) -> None:
+    """Nested conditions are a tree, in a session of each worker, as they are now and as they were."""
+    page = seen.page
+    own = {shop.partition(session) in shop.own: session for session in APPROVALS}
+    for session in own.values():
+        await seen.open(f"{url}/sessions/{session}")
+        (tree,) = await page.locator("article > ul.tree").all_inner_texts()
+        said = " ".join(tree.split())
+        for words in (
+            "any of ○ boardApproved not arrived ○ all of: 1 of 2 ✓ asked event",
+            "○ approved 1 of 2 where data.level >= 2",
+            "its `where` is false",
+            "unless: not fulfilled ○ any of ○ rejected not arrived ○ expired not arrived",
+        ):
+            assert words in said, said
+        wide = await page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+        assert not wide, f"{session} is wider than the screen"
+        await page.locator("ol.timeline a").first.click()
+        assert "As it was after event" in await seen.text()
+        (tree,) = await page.locator("article > ul.tree").all_inner_texts()
+        assert "approved 0 of 2" in " ".join(tree.split())
+        assert await page.get_by_text("Give an order").count() == 0
 
 
 async def replay(seen: Watched, url: str, shop: Shop) -> None:
@@ -289,6 +330,7 @@ async def pictures(visitor: Visitor, url: str, shop: Shop) -> None:
         ("/sessions?prefix=order", "sessions"),
         (f"/sessions/{session}", "session"),
         (f"/sessions/{FAILED[-1]}", "failed"),
+        (f"/sessions/{APPROVALS[0]}", "conditions"),
         ("/failures", "failures"),
         ("/deadletters", "deadletters"),
         ("/configuration", "configuration"),
