@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from triggerstream.core.ids import Json, JsonObject
+from tests.core.language_files import CONSTRUCTS, DATA, tasks_files
+from tests.core.strategies import TRIGGERS, play, rules_of
+from triggerstream.core.events import Event, Trigger
+from triggerstream.core.ids import Json, JsonObject, SessionId, TriggerName
 from triggerstream.wire.tasksfile import check
 
 
@@ -248,3 +253,31 @@ def test_an_expression_that_is_constant_is_a_warning(where: str, says: str | Non
     tasks: JsonObject = {"t": task(["a", either("b", leaf("c", where=where))])}
     assert codes(tasks) == ([] if says is None else [("constant-where", "/t/after/1/any/1/where")])
     assert messages(tasks) == ([] if says is None else [says])
+
+
+# ---- against the fold ---------------------------------------------------------------------------
+
+EVENTS = st.lists(st.tuples(st.sampled_from(TRIGGERS), st.sampled_from(DATA)), max_size=12)
+
+
+@pytest.mark.laws
+@given(tasks_files(constructs=CONSTRUCTS - {"cascade", "unlessFrom"}), EVENTS)
+def test_a_task_that_never_starts_is_never_decided(
+    file: JsonObject, events: list[tuple[TriggerName, JsonObject]]
+) -> None:
+    config, findings = check(json.dumps(file), name="tasks.json")
+    assert config is not None
+    never = {finding.path.split("/")[1] for finding in findings if finding.code == "never-starts"}
+    assume(never)
+    entries = [
+        Event(
+            session=SessionId("s"),
+            offset=offset,
+            arrival_us=offset,
+            time_us=offset,
+            type=name,
+            body=Trigger(name=name, data=data),
+        )
+        for offset, (name, data) in enumerate(events)
+    ]
+    assert never.isdisjoint(command.task for command in play(rules_of(config), entries).commands())
