@@ -8,7 +8,7 @@ import pytest
 
 from triggerstream.core.ids import Json, TaskName, TriggerName
 from triggerstream.core.tasks import Task, plain_task
-from triggerstream.web.graph import MOST, Box, Drawing, drawing
+from triggerstream.web.graph import MOST, Box, Drawing, draw_file, drawing
 from triggerstream.wire import tasksfile
 
 
@@ -139,3 +139,9 @@ def test_long_expressions_are_cut_and_stay_whole_in_the_title() -> None:
     ((text, says),) = parts(found).items()
     assert text == "data.kind == 'xxxxxxxxxxx…"
     assert says.endswith(f"{'x' * 200}'")
+
+
+def test_a_file_that_this_version_cannot_read_is_not_drawn() -> None:
+    assert draw_file('{"t": {"after": ["a"], "run": "x", "fromTheFuture": 1}}') is None
+    assert draw_file("no JSON") is None
+    assert draw_file('{"t": {"after": ["a"], "run": "x"}}') is not None
