@@ -52,7 +52,6 @@ from triggerstream.core.ids import (
     DIGEST_BYTES,
     CommandId,
     Json,
-    LeafName,
     SessionId,
     TaskName,
     TriggerName,
@@ -341,10 +340,10 @@ class _Fold(Offering):
 
     def _offer_list(self, use: Use, trigger: TriggerName, offset: Ref) -> None:
         """The same as ``_offer`` for a task whose conditions are lists of triggers."""
-        task = use.task
+        task, leaf, state = use.task, use.leaf, self.state
         record = self._own(task.name)
-        leaf, in_after, in_unless = LeafName(trigger), bool(use.after), bool(use.unless)
-        accepted = False
+        in_after, in_unless = bool(use.after), bool(use.unless)
+        accepted = taken = False
         changed: list[Instance] = []
         for instance in record.open.values():
             captures = in_after and instance.status is Status.UNSTARTED and leaf not in instance.captured
@@ -353,21 +352,25 @@ class _Fold(Offering):
                 continue
             instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
             record.open[instance.number] = instance
-            instance.changed_us = self.state.clock_us
+            instance.changed_us = state.clock_us
             if captures:
                 instance.captured = {**instance.captured, leaf: offset}
-                self._mark_captured(trigger)
+                taken = True
             if notes:
                 instance.noted = {**instance.noted, leaf: offset}
             if instance.status is Status.UNSTARTED:
                 accepted = True
             if instance.status in WAITING:
                 changed.append(instance)
+        if taken and trigger not in state.latest_captured:
+            state.latest_captured |= {trigger}
         if record.next == 0 or (use.is_every and not accepted) or _begins_again(task, record):
             changed.append(self._create(task, record, made_by=offset))
         self.taken += len(changed)
         for instance in changed:
-            self._judge(task, instance)
+            # Mostly a trigger is still missing.
+            if use.needs <= len(instance.captured) or task.unless is not None:
+                self._judge(task, instance)
 
     def _offer(self, use: Use, arrival: Arrival, previous: Arrival | None) -> None:
         """Offer a trigger to one task that uses it, and make an instance if one is due (R4.5, R4.6)."""

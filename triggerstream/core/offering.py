@@ -11,7 +11,7 @@ from copy import copy
 from triggerstream.core.conditions import Condition, Each, Slot, Takes
 from triggerstream.core.deciding import NO_ROOM, Deciding
 from triggerstream.core.held import Holding, InSequence, Members, One, Ref, Remembered, Several
-from triggerstream.core.ids import LeafName, TaskName, TriggerName, instance_id
+from triggerstream.core.ids import LeafName, TaskName, instance_id
 from triggerstream.core.slots import (
     Match,
     captured_refs,
@@ -131,13 +131,14 @@ class Offering(Deciding):
         """What a new instance has captured and noted: what its leaves remember (R4.7, R4.11)."""
         state, unless = self.state, task.unless
         if task.is_list:
+            # A leaf's name is its trigger.
             seen = state.seen
-            after, noted = task.needs, task.unless_triggers
-            held: dict[LeafName, Holding] = {LeafName(n): seen[n].offset for n in after if n in seen}
-            marked = state.latest_captured
-            if not marked.issuperset(held):
-                state.latest_captured = marked.union(TriggerName(name) for name in held)
-            return held, {LeafName(n): seen[n].offset for n in noted if n in seen}
+            held: dict[LeafName, Holding] = {n: seen[n].offset for n in task.needs if n in seen}  # type: ignore[misc]
+            if not state.latest_captured.issuperset(held):
+                state.latest_captured = state.latest_captured.union(n for n in task.needs if n in seen)
+            if unless is None:
+                return held, {}
+            return held, {n: seen[n].offset for n in task.unless_triggers if n in seen}  # type: ignore[misc]
         captured = self._recalled_by(task, task.after, unless=False)
         for trigger, ref in captured_refs(captured):
             if ref == state.seen[trigger].offset:

@@ -316,7 +316,7 @@ class SessionState(Struct, kw_only=True):
         kwargs: JsonObject = {}
         for name, held in instance.captured.items():
             if type(held) is int:
-                kwargs[name] = self.arrival(TriggerName(name), held).data
+                kwargs[name] = self.arrival(name, held).data  # type: ignore[arg-type]  # equal names
             elif not isinstance(held, InSequence) or held.met is not None:
                 kwargs[name] = brought(name, held, self._data_of)
         return kwargs
