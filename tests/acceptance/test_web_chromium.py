@@ -269,6 +269,9 @@ async def conditions(seen: Watched, url: str, shop: Shop) -> None:
             assert words in said, said
         wide = await page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
         assert not wide, f"{session} is wider than the screen"
+        event = await page.locator("details.taken li > small").first.bounding_box()
+        assert event is not None
+        assert event["width"] > event["height"], "an event's line is broken into a column"
         await page.locator("ol.timeline a").first.click()
         assert "As it was after event" in await seen.text()
         (tree,) = await page.locator("article > ul.tree").all_inner_texts()
