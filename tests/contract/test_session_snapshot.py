@@ -156,23 +156,38 @@ async def test_a_file_that_comes_into_force_meanwhile_ends_the_counting(tmp_path
     place = SqlitePlace(ManualClock(), tmp_path)
     await lived(place)
     config = tasksfile.read(CHANGED, name="tasks.json")
-    snapshot = LateSnapshot(place)
+    snapshot = LateSnapshot(place, file=TASKS + " // 2")
     with pytest.raises(LogError, match="another tasks file came into force"):
         await count_changes([snapshot], config, at_us=0, on_counted=lambda *_: None)
     await place.close()
 
 
-class LateSnapshot(SqliteSnapshot):
-    """A snapshot during which another file is applied, and met by a session of the last page."""
+async def test_a_session_that_goes_on_meanwhile_is_counted_as_it_is_then(tmp_path: Path) -> None:
+    place = SqlitePlace(ManualClock(), tmp_path)
+    await lived(place)
+    config = tasksfile.read(CHANGED, name="tasks.json")
+    before = await counted(place, CHANGED)
+    snapshot = LateSnapshot(place, file=None)
+    change = await count_changes([snapshot], config, at_us=0, on_counted=lambda *_: None)
+    (partition,) = change.partitions
+    assert partition.last_offset > partition.offset == before.partitions[0].offset
+    assert change.tasks[TaskName("u")] == before.tasks[TaskName("u")]
+    await place.close()
 
-    def __init__(self, place: SqlitePlace) -> None:
+
+class LateSnapshot(SqliteSnapshot):
+    """A snapshot during which a session of the last page gets events, and meets another ``file``."""
+
+    def __init__(self, place: SqlitePlace, *, file: str | None) -> None:
         super().__init__(place.directory, app=place.app)
         self._place = place
+        self._late = file
 
     async def pages(self) -> AsyncGenerator[SnapshotPage]:
         place = self._place
-        await place.configure(TASKS + " // 2")
-        await place.fire(SESSIONS[-1], "other")
+        if self._late is not None:
+            await place.configure(self._late)
+        await place.fire(SESSIONS[-1], *["other"] * 5)
         await place.fold()
         async with aclosing(super().pages()) as found:
             async for page in found:

@@ -70,9 +70,10 @@ _OF_STATUS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposedFile:
-    """A tasks file that could be applied to a partition: at offset ``offset``, at the instant ``at_us``.
+    """A tasks file that could be applied to a partition at the instant ``at_us``.
 
-    ``rules`` are those of the partition, without the file. ``offset`` is beyond all events of the partition.
+    ``rules`` are those of the partition, without the file. ``offset`` is beyond all events that its sessions
+    include.
     """
 
     rules: Rules

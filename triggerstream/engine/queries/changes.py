@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from triggerstream.core.changes import FINAL, Consequence, ProposedFile, consequences
 from triggerstream.core.errors import LogError
@@ -136,6 +136,8 @@ class _Counting:
         first = last = begin.offset
         async with aclosing(snapshot.pages()) as pages:
             async for page in pages:
+                if page.offset > file.offset:  # the engine has gone on since the log's end was looked at
+                    file = replace(file, offset=page.offset)
                 for key, value in page.entries:
                     self._look(file, key, value)
                 last = page.offset
