@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.story import SECOND, START_US, Story, names
+from triggerstream.core import draft
 from triggerstream.core.events import Event, Trigger
 from triggerstream.core.ids import Json, JsonObject, TriggerName
 from triggerstream.wire import state as wire
@@ -475,3 +476,20 @@ def again(story: Story) -> Event:
     """An event that is included already."""
     body = Trigger(name=TriggerName("a"), data={})
     return Event(session=story.session, offset=0, arrival_us=START_US, time_us=START_US, type="a", body=body)
+
+
+def test_what_a_leaf_remembers_is_not_dropped_while_unneeded_events_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draft, "_RECENT", 1)
+    monkeypatch.setattr(draft, "_COLLECTED", 1)
+    story = Story({"t": task([{"trigger": "a", "where": "data.n > 1"}], andEvery="b")})
+    for n in (5, 0, 6, 0, 7, 0):
+        story.fire("a", {"n": n})
+        assert story.state is not None
+        story.state.collect_at = 1
+        assert wire.decode(wire.encode(story.state)) == story.state.collected()
+    story.fire("b")
+    assert story.commands[0].kwargs == {"a": {"n": 5}, "b": {}}
+    story.fire("b")
+    assert story.commands[1].kwargs == {"a": {"n": 7}, "b": {}}

@@ -85,9 +85,10 @@ class Offering(Deciding):
         known = self.state.remembered.get(use.task.name) or Remembered()
         now_after = self._remembered_now(known.after, use.after, previous, after)
         now_unless = self._remembered_now(known.unless, use.unless, previous, unless)
-        if previous is not None and now_after.keys() - known.after.keys():
-            self._keep(use.after[0].leaf.trigger, previous)
         self._set_remembered(use.task.name, now_after, now_unless)
+        if previous is not None and now_after.keys() - known.after.keys():
+            # Only now: keeping it may drop the events that nothing needs.
+            self._keep(use.after[0].leaf.trigger, previous)
 
     def _remembered_now(
         self,
