@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
@@ -47,7 +47,7 @@ from triggerstream.adapters.sqlite.replay import SqliteArchive
 from triggerstream.adapters.sqlite.snapshot import SqliteSnapshot
 from triggerstream.core.ids import AppId, ConfigHash, SessionId
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.partitioned.ownership import Owner
@@ -413,9 +413,11 @@ class _PartitionLog:
 
 
 class _LetterReader(MemoryReader):
-    """A reader that has nothing but the dead letters and the log of ``partition``."""
+    """A reader that has only the dead letters and the log of ``partition``, and the ``sessions`` given."""
 
-    def __init__(self, partition: MemoryPartition) -> None:
+    def __init__(
+        self, partition: MemoryPartition, sessions: Mapping[SessionId, Stored] | None = None
+    ) -> None:
         rows = [
             DeadLetterRow(
                 number=number,
@@ -430,7 +432,8 @@ class _LetterReader(MemoryReader):
             )
             for number, letter in enumerate(partition.dead_letters, 1)
         ]
-        super().__init__(MemoryDatabase(dead_letters=rows, records=partition.log))
+        database = MemoryDatabase(dead_letters=rows, records=partition.log, sessions={**(sessions or {})})
+        super().__init__(database)
 
 
 class MemoryPartitionPlace(PartitionedPlace):
@@ -459,6 +462,10 @@ class MemoryPartitionPlace(PartitionedPlace):
 
     def reader(self) -> Reader:
         return _LetterReader(self.partition)
+
+    def reader_with(self, sessions: Mapping[SessionId, Stored]) -> Reader:
+        """A reader that has these sessions, too."""
+        return _LetterReader(self.partition, sessions)
 
     async def records(self, begin: int) -> Sequence[Record]:
         return self.partition.log[begin:]

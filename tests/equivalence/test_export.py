@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 
-from tests.contract.places import KAFKA, MemoryPlace, Place, place_of
-from tests.core.strategies import APP, BUSY, ENDINGS, SMALL, History, configurations, histories, rules_of
+from tests.contract.places import KAFKA, MemoryPartitionPlace, MemoryPlace, Place, place_of
+from tests.core.logs_of_conditions import Scenario, scenarios
+from tests.core.strategies import (
+    APP,
+    BUSY,
+    CHANGING,
+    ENDINGS,
+    SMALL,
+    History,
+    configurations,
+    histories,
+    rules_of,
+)
+from tests.equivalence.test_simulate import Log, folded, log_of
 from triggerstream.adapters.memory import ManualClock, MemoryDatabase, MemoryReader
 from triggerstream.core.commands import Command
-from triggerstream.core.errors import DecodeError
+from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.events import (
     Body,
     Cancel,
@@ -28,7 +40,8 @@ from triggerstream.core.events import (
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, SessionId, TriggerName
 from triggerstream.core.projections import stored
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import Configuration
+from triggerstream.core.tasks import NO_CONFIGURATION, AppliedConfiguration, Configuration
+from triggerstream.engine.checkpoint import Stored
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.queries.history import Unread, history
@@ -56,8 +69,9 @@ def essence(session: SessionId, state: SessionState | None) -> JsonObject | None
     return None if state is None else to_json(stored(session, state))
 
 
-async def exported(reader: Reader, session: SessionId, app: AppId) -> list[bytes]:
-    return [dumps(line) async for line in history(reader, session, app=app) if not isinstance(line, Unread)]
+async def exported(reader: Reader, session: SessionId, app: AppId, *, files: bool = False) -> list[bytes]:
+    lines = history(reader, session, app=app, files=files)
+    return [dumps(line) async for line in lines if not isinstance(line, Unread)]
 
 
 def simulated(
@@ -100,6 +114,68 @@ def test_an_exported_session_simulates_to_the_state_that_was_stored(history_: Hi
     assert {one: essence(one, state) for one, state in found.items() if state is not None} == {
         one: essence(one, wire.decode(row.state)) for one, row in database.sessions.items()
     }
+
+
+async def states_of_exports(
+    reader: Reader, sessions: Iterable[SessionId], app: AppId
+) -> dict[SessionId, JsonObject | None]:
+    """What each session holds in a simulation of its export, with its tasks files."""
+    found: dict[SessionId, JsonObject | None] = {}
+    for session in sessions:
+        lines = await exported(reader, session, app, files=True)
+        after, _ = simulated(NO_CONFIGURATION, lines)  # random logs also have outcomes of no command
+        found |= {one: essence(one, state) for one, state in after.items()}
+    return found
+
+
+async def assert_exports_give_the_sessions_of_both_engines(log: Log) -> None:
+    embedded = MemoryPlace(ManualClock())
+    embedded.app = APP
+    embedded.database.records.extend(log.records)
+    partitioned = MemoryPartitionPlace(ManualClock())
+    partitioned.app = APP
+    partitioned.partition.log.extend(log.records)
+    try:
+        sessions = await folded(embedded, log)
+        assert await states_of_exports(embedded.reader(), sessions, APP) == sessions
+        sessions = await folded(partitioned, log)
+        known = await (await partitioned.states()).some([*log.sessions])
+        rows = {one: Stored(state=state, due_us=None, config=-1) for one, state in known.items()}
+        assert await states_of_exports(partitioned.reader_with(rows), sessions, APP) == sessions
+    finally:
+        await embedded.close()
+        await partitioned.close()
+
+
+@pytest.mark.laws
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@given(scenarios())
+def test_exports_with_their_tasks_files_simulate_to_the_sessions_of_both_engines(scenario: Scenario) -> None:
+    log = log_of(scenario)
+    assume(log is not None)
+    if log is not None:
+        asyncio.run(assert_exports_give_the_sessions_of_both_engines(log))
+
+
+@pytest.mark.laws
+@given(
+    histories(
+        kinds=(*CHANGING, *CHANGING, *BUSY, *ENDINGS, "touch", "timer"),
+        configs=configurations(bounds=SMALL) | configurations(),
+        back_in_time=True,
+    )
+)
+def test_exports_simulate_to_the_sessions_also_where_arrivals_go_back(history_: History) -> None:
+    log = Log(back_in_time=True)
+    for entry in (history_.rules.current, *history_.entries):
+        if isinstance(entry, AppliedConfiguration):
+            text = tasksfile.encode(entry.config)
+            assume(tasksfile.check(text, name="tasks.json")[0] is not None)
+            log.apply(text, entry.arrival_us)
+        else:
+            value = encode(entry.body, id=entry.id, time_us=entry.time_us, traceparent=entry.traceparent)
+            log.event(entry.session, value, entry.arrival_us)
+    asyncio.run(assert_exports_give_the_sessions_of_both_engines(log))
 
 
 class Life:
@@ -161,6 +237,34 @@ async def test_an_export_of_each_engine_simulates_to_the_state_that_it_has(place
     assert "finished" in str(essence(S, row.known()))
 
 
+async def test_an_export_of_each_engine_has_the_files_under_which_its_events_came(place: Place) -> None:
+    with_where = """{ // only large ones
+        "t": {"after": [{"trigger": "a", "where": "data.n > 1"}], "andEvery": "b", "run": "app.t"},
+        "next": {"after": ["b"], "run": "app.next", "appliesTo": "existing"}
+    }"""
+    await place.configure('{"before": {"after": ["x"], "run": "app.x"}}')
+    await place.configure(TEXT)
+    life = Life(place)
+    await life.tell(fire("a"))
+    await place.configure(with_where)
+    await life.tell(fire("b", n=1), fire("a", n=2))
+    first = await life.command()
+    await life.tell(Finished(instance=first.instance, command=first.id, result={"n": 1}))
+    await place.configure(TEXT)
+    reader = place.reader()
+    row = await reader.session(S)
+    assert row is not None
+    lines = await exported(reader, S, place.app, files=True)
+    rows = [as_object(loads(line), "") for line in lines]
+    # In force at the first event, and from then to the last one.
+    assert [row["apply"] for row in rows if "apply" in row] == [TEXT, with_where]
+    assert ["apply" in row for row in rows] == [True, False, True, False, False, False]
+    found, reported = simulated(NO_CONFIGURATION, lines)
+    assert (essence(S, found[S]), reported) == (essence(S, row.known()), [])
+    assert "finished" in str(essence(S, row.known()))
+    assert not any(b'"apply"' in line for line in await exported(reader, S, place.app))
+
+
 class LaterReader(MemoryReader):
     """A reader of a log whose records before ``first`` are gone."""
 
@@ -195,6 +299,76 @@ async def test_an_export_of_a_log_that_lost_its_beginning_names_the_generation()
     row = await reader.session(S)
     assert row is not None
     assert essence(S, simulated(TASKS, lines)[0][S]) == essence(S, row.known())
+    await place.close()
+
+
+async def lost_beginning(*, files_before: int) -> tuple[MemoryPlace, LaterReader]:
+    """A log whose first records are gone, and with them the tasks file of the session's first event."""
+    place = MemoryPlace(ManualClock())
+    for n in range(files_before):
+        await place.configure(f'{{"before{n}": {{"after": ["x"], "run": "app.x"}}}}')
+    await place.configure(TEXT)
+    await place.fire("other", "x")
+    await place.fold()
+    first = len(place.database.records)
+    life = Life(place)
+    await life.tell(fire("a"))
+    return place, LaterReader(place.database, first)
+
+
+async def test_a_file_that_the_log_has_lost_is_taken_from_those_that_the_engine_keeps() -> None:
+    place, reader = await lost_beginning(files_before=2)
+    await place.configure('{"t": {"after": ["b"], "run": "app.t"}}')
+    await Life(place).tell(fire("b"))
+    row = await reader.session(S)
+    assert row is not None
+    found = await states_of_exports(reader, [S], place.app)
+    assert found == {S: essence(S, row.known())}
+    await place.close()
+
+
+async def test_an_export_whose_files_are_gone_says_so() -> None:
+    place, reader = await lost_beginning(files_before=2)
+    await place.configure('{"t": {"after": ["b"], "run": "app.t"}}')
+    await place.fire("other", "b")
+    await Life(place).tell(fire("b"))
+    # Each session has met the newest file: the engine keeps no other.
+    assert len(place.database.configurations) == 1
+    with pytest.raises(UsageError, match="in force at event 4, the session's first, is not known any more"):
+        await exported(reader, S, place.app, files=True)
+    assert len(await exported(reader, S, place.app)) == 2
+    await place.close()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_events_before_the_first_file_are_exported_without_one(*, lost: bool) -> None:
+    place = MemoryPlace(ManualClock())
+    await place.fire("other", "x")
+    life = Life(place)
+    await life.tell(fire("a"))
+    await place.configure(TEXT)
+    await life.tell(fire("b"))
+    reader = LaterReader(place.database, 1) if lost else place.reader()
+    lines = await exported(reader, S, place.app, files=True)
+    assert [b'"apply"' in line for line in lines] == [False, True, False]
+    row = await reader.session(S)
+    assert row is not None
+    assert await states_of_exports(reader, [S], place.app) == {S: essence(S, row.known())}
+    await place.close()
+
+
+async def test_a_file_that_took_no_force_is_not_exported() -> None:
+    place = MemoryPlace(ManualClock())
+    await place.configure(TEXT)
+    life = Life(place)
+    await life.tell(fire("a"))
+    stale = place.database.records[0].value
+    assert stale is not None
+    await place.log.append([NewRecord(key=None, value=stale)])
+    await life.tell(fire("b"))
+    assert [letter.offset for letter in place.database.dead_letters] == [2]
+    lines = await exported(place.reader(), S, place.app, files=True)
+    assert [b'"apply"' in line for line in lines] == [True, False, False]
     await place.close()
 
 

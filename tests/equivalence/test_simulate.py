@@ -56,6 +56,7 @@ class Log:
     in_force: ConfigHash | None = None
     number: int = 0
     arrival_us: int = 0
+    back_in_time: bool = False
 
     def apply(self, text: str, arrival_us: int) -> None:
         config = tasksfile.read(text, name="tasks.json")
@@ -69,7 +70,7 @@ class Log:
         self._append(session.encode(), value, as_object(loads(value), "") | {"session": session}, arrival_us)
 
     def _append(self, key: bytes | None, value: bytes, line: JsonObject, arrival_us: int) -> None:
-        self.arrival_us = max(self.arrival_us, arrival_us)
+        self.arrival_us = arrival_us if self.back_in_time else max(self.arrival_us, arrival_us)
         offset = len(self.records)
         record = Record(partition=0, offset=offset, arrival_us=self.arrival_us, key=key, value=value)
         self.records.append(record)

@@ -43,6 +43,7 @@ SEEDS: tuple[tuple[str, ...], ...] = (
     ("sessions", "explain", "s", "--task", "t", "--json"),
     ("sessions", "explain", "s"),
     ("sessions", "export", "s"),
+    ("sessions", "export", "s", "--files"),
     ("sessions", "close", "s", "--reason", "r", "--by", "b", "--wait", "5", "--json"),
     ("sessions", "erase", "s2"),
     ("instances", "skip", "s", "t#0", "--cascade", "--result", "{}", "--json"),
@@ -69,6 +70,8 @@ SEEDS: tuple[tuple[str, ...], ...] = (
     ("config", "apply", "tasks.json"),
     ("simulate", "tasks.json", "events.jsonl", "--state"),
     ("simulate", "tasks.json", "-"),
+    ("simulate", "events.jsonl"),
+    ("simulate", "tasks.json"),
     ("simulate", "tasks.json", "s a x.y=1", "+3d", "s t#0 failed error='no luck'", "--until", "+1h"),
     (
         "simulate",

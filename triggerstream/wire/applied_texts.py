@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from triggerstream.core.errors import DecodeError
+from triggerstream.core.errors import ConfigError, DecodeError
 from triggerstream.core.tasks import Configuration
 from triggerstream.wire.event_lines import SourceLocation
 from triggerstream.wire.json import kind_of
-from triggerstream.wire.tasksfile import check
+from triggerstream.wire.tasksfile import check, read
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.tree import Document, Object, Scalar, Value, plain
 
@@ -57,12 +57,17 @@ def applied_text(document: Document, value: Value, place: SourceLocation) -> App
             )
 
 
-def read_applied(applied: AppliedText) -> Configuration:
-    """The configuration of a tasks file that is to be applied.
+def read_applied(applied: AppliedText, *, was_in_force: bool = False) -> Configuration:
+    """The configuration of a tasks file that is to be applied, or that an engine has applied.
 
     Raises:
-        DecodeError: it has an error, with its place.
+        DecodeError: it has an error, with its place. A file that was in force has fewer.
     """
+    if was_in_force:
+        try:
+            return read(applied.text, name="`apply`")
+        except ConfigError:
+            pass  # the same errors, and their places, below
     config, findings = check(applied.text, name="`apply`")
     if config is not None:
         return config

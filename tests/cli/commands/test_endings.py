@@ -81,6 +81,28 @@ def test_what_is_exported_simulates_to_the_same_state(
     assert simulated["t_mail#0"]["kwargs"] == {"t_process": {"n": 1}}
 
 
+def test_an_export_with_its_files_simulates_without_one(cli: Cli, engine: RunningEngine) -> None:
+    engine.append("s", trigger("module1"))
+    changed = SURVEY.replace('"module4"]', '"module9"]')
+    engine.apply(changed)
+    engine.append("s", trigger("module9"))
+    engine.commands(1)
+    ran = cli("sessions", "export", "s", "--files")
+    assert (ran.status, ran.err) == (0, "")
+    assert [row.get("apply", row.get("type")) for row in ran.rows()] == [
+        SURVEY,
+        "module1",
+        changed,
+        "module9",
+    ]
+    simulated = cli("simulate", "-", "--state", "--json", stdin=ran.out.encode()).row()["instances"]
+    shown = cli("sessions", "show", "s", "--json").row()["instances"]
+    assert {name: found["status"] for name, found in simulated.items()} == {"t_process#0": "scheduled"}
+    assert {name: found["kwargs"] for name, found in simulated.items()} == {
+        name: found["kwargs"] for name, found in shown.items()
+    }
+
+
 def test_copies_of_a_moved_record_are_exported_without_our_id_and_simulate_as_one(
     cli: Cli, engine: RunningEngine, tmp_path: Path
 ) -> None:

@@ -374,6 +374,70 @@ def test_a_line_after_apply_does_not_arrive_before_it(cli: Cli, tasks: str, name
     )
 
 
+def test_a_list_that_applies_its_tasks_files_needs_no_file(cli: Cli, tmp_path: Path) -> None:
+    log = lines(apply(OTHER), event("a", "module1"))
+    assert [row["run"] for row in cli("simulate", "-", stdin=log).rows()] == ["app.other"]
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(log)
+    ran = cli("simulate", str(events), "--state")
+    assert (ran.status, ran.err) == (0, "")
+    assert list(ran.row()["instances"]) == ["t_process#0"]
+
+
+@pytest.mark.parametrize("text", [SURVEY, '{"t": {"after": ["a"], "run": "r"}}', "{no JSON"])
+def test_a_tasks_file_alone_is_answered_with_what_is_missing(cli: Cli, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tasks.json"
+    file.write_text(text)
+    ran = cli("simulate", str(file))
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"{file}:1:")
+    assert "; write `simulate FILE EVENTS…`, or give a list of events in which " in ran.err
+
+
+@pytest.mark.parametrize("alone", ["-", "a module1"])
+def test_a_list_alone_that_applies_no_tasks_file_is_answered_with_what_is_missing(
+    cli: Cli, alone: str
+) -> None:
+    ran = cli("simulate", alone, stdin=lines(event("a", "module1")))
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"{alone}: no tasks file is applied in it; write `simulate FILE EVENTS…`")
+
+
+def test_a_mistake_behind_the_first_tasks_file_is_reported_alone(cli: Cli) -> None:
+    ran = cli("simulate", "-", stdin=lines(apply(OTHER), event("a", "module1")) + b"{")
+    assert (ran.status, len(ran.rows())) == (2, 1)
+    assert ran.err.startswith("-:3:")
+    assert "EVENTS" not in ran.err
+
+
+def test_lines_of_an_engine_s_log_are_in_order_by_their_offsets(cli: Cli) -> None:
+    log = [
+        apply({"x": {"after": ["x"], "run": "app.x"}}, offset=0, received="2026-03-01T00:00:00Z"),
+        event("a", "module1", offset=1, received="2026-02-01T00:00:00Z"),
+        apply(OTHER, offset=2, received="2026-01-01T00:00:00Z"),
+        event("a", "module1", offset=3, received="2025-12-01T00:00:00Z"),
+    ]
+    ran = cli("simulate", "-", stdin=lines(*log))
+    assert (ran.status, ran.err, ran.row()["run"]) == (0, "", "app.other")
+    log[3]["offset"] = 2
+    assert "-:4:1: /offset: must be greater" in cli("simulate", "-", stdin=lines(*log)).err
+
+
+def test_a_file_that_an_engine_applied_is_read_as_it_was_even_if_it_would_be_refused_now(cli: Cli) -> None:
+    file = {"t": {"after": ["module1"], "run": "tasks.py"}}
+    ran = cli("simulate", "-", stdin=lines(apply(file), event("a", "module1")))
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith("-:1:")
+    ran = cli("simulate", "-", stdin=lines(apply(file, offset=0), event("a", "module1", offset=1)))
+    assert (ran.status, ran.err, ran.row()["run"]) == (0, "", "tasks.py")
+    file = {"t": {"after": ["module1"], "run": "app.t", "unles": ["b"]}}
+    ran = cli("simulate", "-", stdin=lines(apply(file, offset=0), event("a", "module1", offset=1)))
+    assert (ran.status, ran.err) == (
+        2,
+        "-:1:56: /apply/t/unles: unknown key `unles`: did you mean `unless`?\n",
+    )
+
+
 RETRYING = """{"t": {"after": ["a"], "run": "r", "retry": {"max": 1, "backoff": "1h"}}}"""
 
 

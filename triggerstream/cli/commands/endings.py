@@ -45,14 +45,20 @@ def erase(
 
 @click.command()
 @click.argument("session")
+@click.option(
+    "--files",
+    is_flag=True,
+    help="Print the tasks files that were in force, too, each where it was applied.",
+)
 @at_option
-def export(*, session: str, at: str) -> None:
+def export(*, session: str, files: bool, at: str) -> None:
     """Print all events of SESSION that the log holds, as JSON lines that `simulate` reads.
 
-    `sessions export ID | simulate FILE - --state` gives the session's instances, with the ids of their
-    commands: each line names the app. Of a session that was erased, the last erasure and later events are
-    printed. Reads the whole partition of the session. Records that cannot be read as events are reported on
-    standard error.
+    `sessions export ID --files | simulate - --state` gives the session's instances, under the tasks files
+    that were in force; `sessions export ID | simulate FILE - --state` what FILE would have made of its
+    events. The ids of commands are those of the engine: each line names the app. Of a session that was
+    erased, the last erasure and later events are printed. Reads the whole partition of the session. Records
+    that cannot be read as events are reported on standard error.
     """
 
     async def work() -> int:
@@ -60,7 +66,7 @@ def export(*, session: str, at: str) -> None:
 
         count = 0
         async with reading(at) as reader:
-            async for line in history(reader, SessionId(session), app=existing(at).app):
+            async for line in history(reader, SessionId(session), app=existing(at).app, files=files):
                 if isinstance(line, Unread):
                     print_line(f"offset {line.offset}: left out: {line.reason}", err=True)
                 else:

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from triggerstream.engine.replay.simulate import RefusedLine, Shown, Simulation, StrayOutcome
 
 _STANDARD_INPUT = "-"
+_ALONE = (
+    'write `simulate FILE EVENTS…`, or give a list of events in which `{"apply": {tasks}}` stands, as '
+    "`sessions export --files` prints it"
+)
 _SHOWN_CHARACTERS = 60
 """Characters of an argument that a message shows."""
 
 
 @click.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=False))
-@click.argument("events", metavar="EVENTS…", nargs=-1, required=True)
+@click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("events", metavar="EVENTS…", nargs=-1)
 @click.option(
     "--until",
     metavar="TIME",
@@ -60,6 +64,9 @@ def simulate(
       "42 t_report#0 finished result=7"   an outcome of an instance, or an order for it
       +3d                                 lets time pass; @2026-03-01T12:00:00Z sets the clock
 
+    Without FILE, EVENTS is one list that applies its tasks files itself, as that of `sessions export --files`
+    does.
+
     In words, a value is JSON if it can be read as JSON, else text; quotes hold spaces together, dots in keys
     nest. An argument with a space that names no file is an event in words.
 
@@ -76,6 +83,7 @@ def simulate(
     """
     from triggerstream.cli.tasks_file import load
     from triggerstream.core.commands import Command
+    from triggerstream.core.tasks import NO_CONFIGURATION
     from triggerstream.engine.replay.simulate import Simulation, instances_of
     from triggerstream.wire.answers import to_json
     from triggerstream.wire.commands import fields_of
@@ -84,10 +92,14 @@ def simulate(
         raise UsageError("--state and --explain: give one of them")
     if events.count(_STANDARD_INPUT) > 1:
         raise UsageError("- is given twice: standard input can be read once")
-    in_words = any(_is_in_words(argument) for argument in events)
+    alone = not events
+    config = NO_CONFIGURATION if alone else load(file)
+    events = events or (str(file),)
+    in_words = not alone and any(_is_in_words(argument) for argument in events)
     as_json = as_json or not (in_words or _people_read())
-    simulation = Simulation(load(file), app=DEFAULT_APP, name=events[0], assume_finished=assume_finished)
-    for shown in _folded(simulation, events, until):
+    simulation = Simulation(config, app=DEFAULT_APP, name=events[0], assume_finished=assume_finished)
+    every = _folded(simulation, events, until)
+    for shown in _with_files(simulation, every, events[0]) if alone else every:
         if not isinstance(shown, Command):
             print_line(refusal_line(shown), err=True)
         elif state or explain:
@@ -127,6 +139,22 @@ def refusal_line(shown: RefusedLine | StrayOutcome) -> str:
         f"{shown.place}: this outcome belongs to no command: the file decides no command {shown.command} for "
         f"{about}"
     )
+
+
+def _with_files(simulation: Simulation, folded: Iterator[Shown], name: str) -> Iterator[Shown]:
+    """What is shown of a list of events that stands alone on the command line.
+
+    Raises:
+        UsageError: it is none, or applies no tasks file.
+    """
+    try:
+        yield from folded
+    except DecodeError as exc:
+        if simulation.applied:
+            raise
+        raise UsageError(f"{exc}; {_ALONE}") from exc
+    if not simulation.applied:
+        raise UsageError(f"{name}: no tasks file is applied in it; {_ALONE}")
 
 
 def _folded(simulation: Simulation, events: Sequence[str], until: str | None) -> Iterator[Shown]:

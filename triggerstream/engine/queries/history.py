@@ -1,13 +1,13 @@
-"""All events of one session that the log holds, in their order."""
+"""All events of one session that the log holds, in their order, and the tasks files under which they came."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import Close, Erase, Event, Trigger
+from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.events import Close, ConfigApplied, Erase, Event, Trigger
 from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, JsonObject, SessionId
 from triggerstream.core.results import Folded
@@ -15,6 +15,7 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.ports import Reader
+from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.events import REHOMED_FROM, check_session, decode, encode
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, loads
@@ -31,7 +32,21 @@ class Unread:
     reason: str
 
 
-async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIterator[JsonObject | Unread]:
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A tasks file that took force at an offset of the session's partition."""
+
+    offset: int
+    line: JsonObject
+    """The line with which a simulation applies it."""
+
+
+_Found: TypeAlias = Event | Unread | _Applied
+
+
+async def history(
+    reader: Reader, session: SessionId, *, app: AppId, files: bool = False
+) -> AsyncIterator[JsonObject | Unread]:
     """Each event of ``session`` as an object that a simulation reads.
 
     The events of a session that was erased begin with its last erasure. Each event has the ``app``. The first
@@ -41,63 +56,129 @@ async def history(reader: Reader, session: SessionId, *, app: AppId) -> AsyncIte
     first position, by which a simulation counts its copies once. Outcomes and orders that became dead letters
     are left out.
 
+    With ``files``, ``{"apply": text}`` stands before the first event for the tasks file that was in force
+    then, and between events for each that took force between them, with its own offset and arrival. Where
+    none was in force, none stands there.
+
     Raises:
         LogError: the log cannot be read.
         DecodeError: ``session`` is not a valid session id.
+        UsageError: ``files``, and the tasks file of the first event is not known any more.
     """
     key = check_session(session)
     row = await reader.session(session)
     state = None if row is None else row.known()
-    events, begin, generation = _events(reader, session, key), 0, None
+    events, begin, generation = _events(reader, session, key, files=files), 0, None
     if state is not None and state.generation:
         read = [event async for event in events]
         begin, generation = await _begin(reader, session, state, read, app=app)
         events = _each(read)
+    applied: list[_Applied] = []
+    first = True
     async for event in events:
+        if isinstance(event, _Applied):
+            # Only the last one before the first event counts for the session.
+            applied = [event] if first else [*applied, event]
+            continue
         if event.offset < begin:
             continue
         if isinstance(event, Unread):
             yield event
             continue
-        value = encode(
-            event.body,
-            id=event.id,
-            source=event.source,
-            time_us=None if event.time_us == event.arrival_us else event.time_us,
-            session=session,
-            traceparent=event.traceparent,
-        )
-        line = {**as_object(loads(value), ""), "received": format_instant(event.arrival_us), "app": app}
-        line["offset"] = event.offset
-        if event.origin is not None:
-            line[REHOMED_FROM] = event.origin
+        if files and first and not applied:
+            applied = await _kept(reader, session, event.offset)
+        for one in applied:
+            yield one.line
+        applied, first = [], False
+        line = _line(event, session, app)
         if generation is not None:
             line["generation"], generation = generation, None
         yield line
 
 
-async def _events(reader: Reader, session: SessionId, key: bytes) -> AsyncIterator[Event | Unread]:
+def _line(event: Event, session: SessionId, app: AppId) -> JsonObject:
+    value = encode(
+        event.body,
+        id=event.id,
+        source=event.source,
+        time_us=None if event.time_us == event.arrival_us else event.time_us,
+        session=session,
+        traceparent=event.traceparent,
+    )
+    line = {**as_object(loads(value), ""), "received": format_instant(event.arrival_us), "app": app}
+    line["offset"] = event.offset
+    if event.origin is not None:
+        line[REHOMED_FROM] = event.origin
+    return line
+
+
+def _applied(text: str, *, offset: int, arrival_us: int) -> _Applied:
+    return _Applied(offset, {"apply": text, "received": format_instant(arrival_us), "offset": offset})
+
+
+async def _kept(reader: Reader, session: SessionId, offset: int) -> list[_Applied]:
+    """The tasks file that was in force before the event at ``offset``, where the log does not have it.
+
+    The engine keeps a tasks file until each session has met its successor. Empty: none was in force.
+
+    Raises:
+        UsageError: it is not known any more.
+    """
+    partition = await reader.partition(session)
+    first = await reader.records(limit=1, partition=partition)
+    if not first or first[0].offset == 0:
+        return []
+    known = await reader.configurations(partition=partition)
+    before = [one for one in known if one.offset < offset]
+    if before:
+        return [_applied_text(before[-1])]
+    if known and known[0].number != 1:
+        raise UsageError(
+            f"the tasks file in force at event {offset}, the session's first, is not known any more: the log "
+            f"of partition {partition} begins at event {first[0].offset}, and engines keep a file only until "
+            "each session has met the next one"
+        )
+    return []
+
+
+def _applied_text(one: ConfigurationText) -> _Applied:
+    return _applied(one.text, offset=one.offset, arrival_us=one.arrival_us)
+
+
+async def _events(reader: Reader, session: SessionId, key: bytes, *, files: bool) -> AsyncIterator[_Found]:
+    """The session's events, and with ``files`` the tasks files of its partition that took force."""
     place = await reader.partition(session)
     after = -1
     while records := await reader.records(after=after, limit=_PAGE, partition=place):
         after = records[-1].offset
-        found = [one for record in records if (one := _read(record, session, key)) is not None]
-        own = {one.offset for one in found if isinstance(one, Event) and not isinstance(one.body, Trigger)}
+        found = [one for record in records if (one := _read(record, session, key, files=files)) is not None]
+        own = {one.offset for one in found if not isinstance(one, Unread) and not _is_trigger(one)}
         letters = await reader.dead_letters_at(own, partition=place) if own else {}
         for one in found:
             letter = letters.get(one.offset)
-            yield one if letter is None else Unread(offset=one.offset, reason=letter.reason)
+            if letter is None:
+                yield one
+            elif isinstance(one, Event):
+                yield Unread(offset=one.offset, reason=letter.reason)
 
 
-def _read(record: Record, session: SessionId, key: bytes) -> Event | Unread | None:
-    """The event of ``record``; None if it is of another session."""
+def _is_trigger(one: Event | _Applied) -> bool:
+    return isinstance(one, Event) and isinstance(one.body, Trigger)
+
+
+def _read(record: Record, session: SessionId, key: bytes, *, files: bool) -> _Found | None:
+    """The event of ``record``, or its tasks file; None if it is of another session."""
     if record.key and record.key != key:
         return None
     try:
         event = decode(record)
     except DecodeError as exc:
         return Unread(offset=record.offset, reason=str(exc)) if record.key else None
-    return event if isinstance(event, Event) and event.session == session else None
+    if isinstance(event, ConfigApplied):
+        if not files:
+            return None
+        return _applied(event.text, offset=record.offset, arrival_us=record.arrival_us)
+    return event if event.session == session else None
 
 
 class _Passed(NamedTuple):
@@ -107,7 +188,7 @@ class _Passed(NamedTuple):
     erased: tuple[int, int] | None
 
 
-async def _each(events: Iterable[Event | Unread]) -> AsyncIterator[Event | Unread]:
+async def _each(events: Iterable[_Found]) -> AsyncIterator[_Found]:
     for event in events:
         yield event
 
@@ -116,7 +197,7 @@ async def _begin(
     reader: Reader,
     session: SessionId,
     state: SessionState,
-    events: Iterable[Event | Unread],
+    events: Iterable[_Found],
     *,
     app: AppId,
 ) -> tuple[int, int | None]:

@@ -130,6 +130,8 @@ class Simulation:
         self._decided: set[str] = set()
         self._waiting: list[_Line] = []
         self._batch = 1 if assume_finished else _BATCH
+        self.applied = 0
+        """Lines that apply a tasks file, whether or not it can be used."""
 
     def _begin(self, rules: Rules) -> None:
         self._rules = rules
@@ -298,7 +300,8 @@ class Simulation:
 
     def _apply(self, line: JsonObject, place: SourceLocation, applied: AppliedText) -> Iterator[Shown]:
         """Put a tasks file in force. All lines before are folded."""
-        config = read_applied(applied)
+        self.applied += 1
+        config = read_applied(applied, was_in_force=line.get("offset") is not None)
         self._configurations.add(config)
         current = self._rules.current
         # None: it is in force already.
