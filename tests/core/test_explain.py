@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from tests.core.logs_of_conditions import APP, Scenario, numbered_scenario
 from tests.core.reference_of_conditions import File, Held, Line, Reference
 from tests.core.reference_of_conditions import Session as Past
 from triggerstream.core.condition_tree import GroupTree, LeafTree, TreeNode
+from triggerstream.core.conditions import Condition, leaves_of
 from triggerstream.core.explain import Conditions, Explainer
 from triggerstream.core.ids import Json, JsonObject, LeafName, SessionId, TaskName, split_instance_id
+from triggerstream.core.lacking import missing_in_words, missing_triggers
 from triggerstream.core.projections import explain, statuses
+from triggerstream.core.slots import met_leaves
 from triggerstream.core.state import Instance, SessionState
 from triggerstream.core.where import Evaluation, Where, evaluate_where
 from triggerstream.wire.answers import from_json, to_json
@@ -457,3 +461,39 @@ def data_of(leaf: LeafTree, kwarg: Json) -> Json:
         return {str(event.key): event.data for event in leaf.by}
     (event,) = leaf.by
     return event.data
+
+
+@pytest.mark.parametrize("seed", seeds(3_000))
+def test_waited_for_is_each_trigger_that_could_complete_a_condition(seed: int) -> None:
+    for number in range(seed, seed + 10):
+        compared = Compared(numbered_scenario(number), changes=False)
+        for past, state in compared:
+            for one, name, instance in compared.instances(past, state):
+                if one.status != "unstarted":
+                    continue
+                condition = compared.folding.rules.current.config.by_name[name].after
+                met = met_leaves(condition, instance.captured)
+                needed = {condition.slots[leaf].leaf for leaf in completing(condition, met)}
+                expected = {leaf.trigger for leaf in needed}
+                waited_for = set(missing_triggers(condition, instance.captured))
+                lists = {
+                    condition.slots[leaf.each.of].leaf.trigger for leaf in needed if leaf.each is not None
+                }
+                in_places = [leaf.name for leaf in leaves_of(condition.root)]
+                if len(set(in_places)) == len(in_places):
+                    assert expected <= waited_for <= expected | lists
+                else:
+                    assert expected <= waited_for
+                assert bool(waited_for) == (missing_in_words(condition, instance.captured) is not None)
+
+
+def completing(condition: Condition, met: set[LeafName]) -> set[LeafName]:
+    """The leaves that some others, met or not, leave a condition to be completed by."""
+    open_ = [name for name in condition.slots if name not in met]
+    return {
+        name
+        for name in open_
+        for number in range(len(open_))
+        for others in combinations([one for one in open_ if one != name], number)
+        if not condition.is_satisfied({*met, *others}) and condition.is_satisfied({*met, *others, name})
+    }

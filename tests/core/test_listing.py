@@ -47,6 +47,15 @@ def test_index_and_filter_agree(story: Story) -> None:
     assert all(found == {True, False} for found in results.values()), results
 
 
+def test_a_session_is_listed_under_what_could_complete_a_nested_condition() -> None:
+    told = Story({"t": {"after": [{"any": ["a", ["b", "c"]]}, {"any": ["b", "d"]}, "e"], "run": "app.t"}})
+    told.fire("b")
+    assert told.state is not None
+    tags = tags_of(told.rules, SessionId("s"), told.state)
+    found = {name for name in "abcde" if tags.issuperset(Filter(waits_for=TriggerName(name)).tags())}
+    assert found == {"a", "c", "e"}
+
+
 def test_filter_finds_instances_by_task_status_and_age(story: Story) -> None:
     def found(wanted: InstanceFilter) -> list[str]:
         assert story.state is not None
