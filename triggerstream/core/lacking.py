@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, assert_never
 
@@ -32,28 +32,33 @@ def missing_triggers(condition: Condition, held: Mapping[LeafName, Holding]) -> 
     if condition.is_plain:
         slots = condition.slots.items()
         return dict.fromkeys(slot.leaf.trigger for name, slot in slots if name not in held)
+    lacking: list[Leaf] = []
+    _add_lacking(condition.root, met_leaves(condition, held), lacking)
     missing: dict[TriggerName, None] = {}
-    for leaf in _lacking(condition.root, met_leaves(condition, held)):
-        missing.setdefault(leaf.trigger)
+    for leaf in lacking:
+        missing[leaf.trigger] = None
         if leaf.each is not None and not _has_list(held.get(leaf.name)):
-            missing.setdefault(condition.slots[leaf.each.of].leaf.trigger)
+            missing[condition.slots[leaf.each.of].leaf.trigger] = None
     return missing
 
 
-def _lacking(node: Node, met: AbstractSet[LeafName]) -> Iterator[Leaf]:
-    """The leaves that are not met, without members of groups that are satisfied."""
-    if is_satisfied(node, met):
-        return
-    match node:
-        case Leaf():
-            yield node
-        case AllOf(members=members) | AnyOf(members=members) | AtLeast(members=members):
-            for member in members:
-                yield from _lacking(member, met)
-        case Sequence(leaves=leaves):
-            yield from (leaf for leaf in leaves if leaf.name not in met)
-        case _ as never:
-            assert_never(never)
+def _add_lacking(node: Node, met: AbstractSet[LeafName], lacking: list[Leaf]) -> bool:
+    """Add the leaves that a node lacks, in one pass, because an index asks for each changed session.
+
+    Returns True if the node is satisfied; then it adds none.
+    """
+    if isinstance(node, Leaf):
+        if node.name in met:
+            return True
+        lacking.append(node)
+        return False
+    before = len(lacking)
+    members = _members(node)
+    have = sum([_add_lacking(member, met, lacking) for member in members])
+    if have < _need(node):
+        return False
+    del lacking[before:]
+    return True
 
 
 def missing_in_words(condition: Condition, held: Mapping[LeafName, Holding]) -> str | None:
