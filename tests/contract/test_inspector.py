@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from tests.contract.places import KAFKA, PartitionedPlace, Place, event, place_of
+from tests.contract.places import KAFKA, KafkaPlace, PartitionedPlace, Place, event, place_of
 from triggerstream.adapters.memory import ManualClock
 from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.errors import DecodeError, UsageError
@@ -307,3 +310,29 @@ async def test_a_session_of_another_process_is_refused_with_its_partition(
     with pytest.raises(ElsewhereError):
         await inspector.progress(1)
     await place.close()
+
+
+@pytest.mark.kafka
+async def test_a_session_is_not_shown_as_it_was_where_events_are_deleted(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    place = await place_of("kafka", request, tmp_path, ManualClock())
+    assert isinstance(place, KafkaPlace)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(place.close)
+        await place.configure(TASKS)
+        await place.fold()
+        inspector = await place.inspector()
+        await place.fire("s", "a", "b")
+        await place.fold()
+        at = AtOffset(offset=3)
+        assert await inspector.session(SessionId("s"), at=at) is not None
+        admin = AIOKafkaAdminClient(**place.connection.options())
+        await admin.start()
+        stack.push_async_callback(admin.close)
+        log = TopicPartition(place.topics.events, 0)
+        for before, begins in ((1, 1), (-1, r"\d+")):
+            await admin.delete_records({log: RecordsToDelete(before_offset=before)})
+            with pytest.raises(UsageError, match=f"the log of partition 0 begins at event {begins}: earlier"):
+                await inspector.session(SessionId("s"), at=at)
+        assert await inspector.session(SessionId("s")) is not None

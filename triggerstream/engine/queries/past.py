@@ -192,18 +192,23 @@ async def _records(reader: Reader, session: SessionId, moment: Moment) -> AsyncI
     after, until = -1, moment.offset if isinstance(moment, AtOffset) else None
     while until is None or after < until:
         records = await reader.records(after=after, limit=_PAGE, partition=place)
-        if not records:
-            return
-        if after < 0 and records[0].offset > 0:
+        if after < 0 and (begin := await _begin(reader, records, place=place)) > 0:
             raise UsageError(
-                f"the log of partition {place} begins at event {records[0].offset}: earlier events are "
+                f"the log of partition {place} begins at event {begin}: earlier events are "
                 "deleted, so what a session was at an earlier event is not known any more"
             )
+        if not records:
+            return
         after = records[-1].offset
         found = [one for one in records if until is None or one.offset <= until]
         for record in await _that_count(reader, session, found, key=key, place=place):
             yield record
         await asyncio.sleep(0)  # a worker folds while its pages read
+
+
+async def _begin(reader: Reader, first: Sequence[Record], *, place: int) -> int:
+    """The first offset of the log; of one without records, its end."""
+    return first[0].offset if first else (await reader.progress(partition=place)).end
 
 
 async def _that_count(
