@@ -18,10 +18,10 @@ from tests.core.reference_of_conditions import (
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.events import ENGINE_PREFIX, Body, ConfigApplied, Event, Trigger
 from triggerstream.core.fold import migrate, step
-from triggerstream.core.ids import AppId, JsonObject, SessionId, TriggerName
+from triggerstream.core.ids import AppId, JsonObject, SessionId, TaskName, TriggerName
 from triggerstream.core.projections import statuses
 from triggerstream.core.results import Folded
-from triggerstream.core.state import SessionState
+from triggerstream.core.state import SessionState, Status
 from triggerstream.core.tasks import (
     AppliedConfiguration,
     Configuration,
@@ -31,8 +31,9 @@ from triggerstream.wire import state as wire
 from triggerstream.wire import tasksfile
 from triggerstream.wire.engine_events import read_body
 
-Seen: TypeAlias = "tuple[list[Asked], dict[str, str], dict[str, JsonObject]]"
-"""What became of a session: decisions in order, statuses, and the stored kwargs of what was decided."""
+Seen: TypeAlias = "tuple[list[Asked], dict[str, str], dict[str, JsonObject], dict[str, JsonObject]]"
+"""What became of a session: decisions in order, statuses, the stored kwargs of what was decided, and those of
+what is unstarted so far."""
 Reader: TypeAlias = Callable[[File], Configuration]
 
 
@@ -109,7 +110,7 @@ class Folding:
         state = self.states.get(SessionId(session))
         asked = [asked_by(decision) for decision in self.decisions.get(SessionId(session), [])]
         if state is None:
-            return asked, {}, {}
+            return asked, {}, {}, {}
         instances = statuses(state)
         return (
             asked,
@@ -119,12 +120,28 @@ class Folding:
                 for name, one in instances.items()
                 if one.decided_us is not None or one.clone_of is not None
             },
+            {
+                str(name): self._held(str(name), state.stored_kwargs(one))
+                for name, one in instances.items()
+                if one.status is Status.UNSTARTED
+            },
         )
+
+    def _held(self, instance: str, stored: JsonObject) -> JsonObject:
+        """What leaves of the file in force hold: what one held that is gone stays under its name."""
+        task = self.rules.current.config.by_name.get(TaskName(instance.rpartition("#")[0]))
+        names = set() if task is None else set(map(str, task.after.names))
+        return {name: value for name, value in stored.items() if name in names and value}
 
 
 def seen_by_reference(reference: Reference, session: str) -> Seen:
     """The same as the reference says it."""
-    return list(reference.asked(session)), reference.statuses(session), reference.stored(session)
+    asked = list(reference.asked(session))
+    holding = {
+        instance: {name: value for name, value in held.items() if value}
+        for instance, held in reference.holding(session).items()
+    }
+    return asked, reference.statuses(session), reference.stored(session), holding
 
 
 def event_of(line: Line) -> Event:

@@ -234,7 +234,7 @@ def _target(kind: str, session: str, dice: Dice, reference: Reference) -> tuple[
 
 
 def as_golden(scenario: Scenario) -> str:
-    """The scenario in the form of ``tests/golden``, with what the reference says of it."""
+    """The scenario with the keys of ``tests/golden``, a line for each event, and what the reference says."""
     reference = Reference(APP, scenario.file)
     events: list[Json] = []
     for line in scenario.lines:
@@ -255,7 +255,14 @@ def as_golden(scenario: Scenario) -> str:
     ]
     state = {session: reference.statuses(session) for session in sessions}
     told = {"tasks": scenario.file, "events": events, "commands": commands, "state": state}
-    return json.dumps(told, indent=1)
+    return "\n".join(f"{key}: {_in_lines(value)}" for key, value in told.items())
+
+
+def _in_lines(value: Json) -> str:
+    """A list with a line for each element, anything else in one line."""
+    if not isinstance(value, list):
+        return json.dumps(value)
+    return "\n".join(["", *(f"  {json.dumps(one)}" for one in value)])
 
 
 # ---- how much scenarios say ----------------------------------------------------------------------

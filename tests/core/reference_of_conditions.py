@@ -478,6 +478,21 @@ class Reference:
             if kwargs is not None
         }
 
+    def holding(self, session: str) -> dict[str, dict[str, Json]]:
+        """What the leaves of every unstarted instance would bring by now; of a sequence, its met leaves."""
+        found = {}
+        for one in self.instances(session):
+            if one.status == "unstarted":
+                tree = conditions(self.file[one.task], "after")
+                held = self.held(self.sessions[session], one, "after")
+                has = [
+                    name
+                    for name in leaves(tree)
+                    if (held.get(name) if sequence_of(tree, name) is None else is_met(tree, name, held))
+                ]
+                found[one.name] = {name: brings(tree, name, held) for name in has}
+        return found
+
     def instances(self, session: str) -> list[One]:
         """The instances of a session."""
         return self.sessions[session].instances if session in self.sessions else []

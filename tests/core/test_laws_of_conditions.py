@@ -125,7 +125,44 @@ def with_strangers(lines: tuple[Line, ...], random: Random) -> tuple[Line, ...]:
         more.append(line)
         if not line.type.startswith("triggerstream."):
             known.add(line.session)
-    return tuple(replace(line, offset=offset) for offset, line in enumerate(more))
+    return numbered(more)
+
+
+@pytest.mark.parametrize("ending", ["erase", "close"])
+def test_a_session_is_as_new_after_it_ended(ending: str) -> None:
+    """What it decides then, and how it stands, is what a session would that begins there."""
+    compared = 0
+    for n, scenario in the_scenarios(SOME):
+        lines = [
+            replace(line, id=None)
+            for line in scenario.lines
+            if line.file is not None or (line.session == "s1" and not line.type.startswith("triggerstream."))
+        ]
+        half = len(lines) // 2
+        head, tail = lines[:half], lines[half:]
+        if not head or not any(line.session for line in tail):
+            continue
+        end = Line(
+            offset=0, arrival_us=head[-1].arrival_us, session="s1", type=f"triggerstream.session.{ending}"
+        )
+        before = folded(scenario, numbered([*head, end]))
+        whole = folded(scenario, numbered([*head, end, *tail]))
+        file = next((line.file for line in reversed(head) if line.file is not None), scenario.file)
+        anew = folded(Scenario(file, tuple(tail)), numbered(tail))
+        asked, statuses, stored, holding = whole.seen("s1")
+        later = asked[len(before.seen("s1")[0]) :]
+        expected = anew.seen("s1")
+        assert [(one.instance, one.run, one.kwargs) for one in later] == [
+            (one.instance, one.run, one.kwargs) for one in expected[0]
+        ], n
+        assert (statuses, stored, holding) == expected[1:], n
+        compared += 1
+    assert compared > SOME / 2
+
+
+def numbered(lines: list[Line]) -> tuple[Line, ...]:
+    """The lines with new offsets, from 0 on."""
+    return tuple(replace(line, offset=offset) for offset, line in enumerate(lines))
 
 
 def test_scenarios_decide_by_the_language_often_enough() -> None:
