@@ -255,14 +255,16 @@ def as_golden(scenario: Scenario) -> str:
     ]
     state = {session: reference.statuses(session) for session in sessions}
     told = {"tasks": scenario.file, "events": events, "commands": commands, "state": state}
-    return "\n".join(f"{key}: {_in_lines(value)}" for key, value in told.items())
+    parts = ",\n".join(f'"{key}": {_in_lines(value)}' for key, value in told.items())
+    return f"{{{parts}}}"
 
 
 def _in_lines(value: Json) -> str:
-    """A list with a line for each element, anything else in one line."""
+    """JSON: a list with a line for each element, anything else in one line."""
     if not isinstance(value, list):
         return json.dumps(value)
-    return "\n".join(["", *(f"  {json.dumps(one)}" for one in value)])
+    lines = ",\n  ".join(json.dumps(one) for one in value)
+    return f"[{lines}]"
 
 
 # ---- how much scenarios say ----------------------------------------------------------------------

@@ -318,14 +318,25 @@ def takes(tree: Node, name: str, held: Held, event: Fired) -> bool:
 def offer(tree: Node, held: Held, event: Fired, names: list[str]) -> bool:
     """Offer an event to some leaves of a list; True if one of them took it."""
     taken = False
+    before = dict(held)
     for name in names:
         if matches(tree, name, event) and takes(tree, name, held, event):
             held[name] = sorted([*held.get(name, []), event], key=lambda one: one.moment)
             taken = True
-        drop(tree, name, held)
+            drop(tree, name, held)
+            restore_sequence(tree, name, held, before)
     for name in leaves(tree):
         drop(tree, name, held)
     return taken
+
+
+def restore_sequence(tree: Node, name: str, held: Held, before: Held) -> None:
+    """Have a sequence hold what it held before an event if the drop of another event would undo it."""
+    names = sequence_of(tree, name)
+    if names is None or len(in_sequence(tree, names, before)) < len(names):
+        return
+    if len(in_sequence(tree, names, held)) < len(names):
+        held.update({one: before[one] for one in names})
 
 
 def drop(tree: Node, name: str, held: Held) -> None:
@@ -338,7 +349,8 @@ def drop(tree: Node, name: str, held: Held) -> None:
             held[name] = [one for one in held[name] if key_of(leaf, one) in keys]
     elif names is not None and len(held.get(name, [])) > MOST_IN_SEQUENCE:
         in_time = sorted(held[name], key=lambda one: (one.time_us, one.moment))
-        held[name].remove(in_time[-1] if names[0] == name else in_time[0])
+        gone = in_time[-1] if names[0] == name else in_time[0]
+        held[name] = [one for one in held[name] if one is not gone]
 
 
 def in_sequence(tree: Node, names: list[str], held: Held) -> dict[str, list[Fired]]:
