@@ -271,7 +271,7 @@ def test_many_instances_evaluate_an_expression_once(monkeypatch: pytest.MonkeyPa
         evaluated.append(where.text)
         return evaluate_where(where, data, **rest)
 
-    monkeypatch.setattr("triggerstream.core.explain.evaluate_where", evaluate)
+    monkeypatch.setattr("triggerstream.core.untaken.evaluate_where", evaluate)
     (shown,) = told.explained()["tasks"]
     assert [next(leaves(one["after"]["all"][1]))["last"] for one in shown["instances"]] == [
         {"offset": 200, "says": "its `where` is false"}

@@ -1,0 +1,114 @@
+"""Why a leaf did not take an event of its trigger, in words. Worked out when somebody asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final, assert_never
+
+from triggerstream.core.conditions import Condition, Leaf, Path, Slot
+from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Several
+from triggerstream.core.ids import LeafName, SessionId
+from triggerstream.core.slots import MOST_IN_SEQUENCE, MOST_KEYS, key_text, list_keys, value_at
+from triggerstream.core.state import Arrival
+from triggerstream.core.where import Answer, evaluate_where
+
+_TOO_EARLY: Final = "too early for its place in the sequence"
+
+
+def why_no_match(slot: Slot, event: Arrival, session: SessionId) -> str | None:
+    """Why an event does not match a leaf (R3.7); None if it does."""
+    leaf = slot.leaf
+    if leaf.where is not None:
+        found = evaluate_where(
+            leaf.where, event.data, time_us=event.time_us, session=session, event_id=event.id
+        )
+        if found.answer is Answer.ERROR:
+            return f"its `where` fails: {found.text}"
+        if found.answer is not Answer.TRUE:
+            return f"its `where` {found.text}"
+    if leaf.key is not None and key_text(value_at(event.data, leaf.key)) is None:
+        return f"it has no key: {path_text(leaf.key)} is no string and no integer"
+    for other in slot.awaits_list:
+        if other.each is not None and list_keys(value_at(event.data, other.each.path)) is None:
+            path, usable = (
+                path_text(other.each.path),
+                f"list of at most {MOST_KEYS:,} strings and integers",
+            )
+            return f"{path} is no {usable}, which `{other.name}` needs"
+    return None
+
+
+def why_not_taken(
+    condition: Condition, slot: Slot, holds: Mapping[LeafName, Holding], event: Arrival
+) -> str | None:
+    """Why a leaf that an event matches did not take it (R3.8); None if it could have."""
+    leaf, held = slot.leaf, holds.get(slot.name)
+    key = "" if leaf.key is None else key_text(value_at(event.data, leaf.key)) or ""
+    match held:
+        case None:
+            return None
+        case int() | One() as one:
+            return f"the leaf holds event {one if isinstance(one, int) else one.ref} already"
+        case Several(at=at):
+            return _full(leaf) if len(at) >= (leaf.count or 1) else None
+        case Keyed(by=by):
+            if key in by:
+                return f"the leaf holds event {by[key]} of the key {_quoted(key)} already"
+            return _full(leaf) if len(by) >= (leaf.count or 1) else None
+        case Members(by=members, left=left):
+            if members.get(key) is not None:
+                return f"the leaf holds event {members[key]} of the key {_quoted(key)} already"
+            if left is not None:
+                return None if key in members else f"the key {_quoted(key)} is not in the list"
+            return f"full: the leaf holds {MOST_KEYS:,} keys" if len(members) >= MOST_KEYS else None
+        case InSequence() as in_sequence:
+            return _no_place(condition, slot, in_sequence, event, holds)
+        case _ as never:
+            assert_never(never)
+
+
+def _no_place(
+    condition: Condition,
+    slot: Slot,
+    held: InSequence,
+    event: Arrival,
+    holds: Mapping[LeafName, Holding],
+) -> str | None:
+    """Why an event of a leaf in a sequence does not count (R3.9)."""
+    if held.met is not None:
+        first = held.met if isinstance(held.met, int) else held.met[-1]
+        return f"not needed: event {first} holds its place in the sequence"
+    if event.offset not in held.at:
+        full = len(held.at) >= MOST_IN_SEQUENCE
+        return f"full: a place in a sequence holds {MOST_IN_SEQUENCE} events" if full else None
+    before = leaf_before(condition, slot.name)
+    if before is None:
+        return None
+    known = holds.get(before.name)
+    if isinstance(known, InSequence) and known.met is not None:
+        last = known.met if isinstance(known.met, int) else known.met[-1]
+        return f"{_TOO_EARLY}: it happened before event {last} of `{before.name}`"
+    return f"{_TOO_EARLY}: `{before.name}` is not met yet"
+
+
+def leaf_before(condition: Condition, name: LeafName) -> Leaf | None:
+    """The leaf before the leaf ``name`` in its sequence."""
+    for sequence in condition.sequences:
+        for before, leaf in zip(sequence.leaves, sequence.leaves[1:], strict=False):
+            if leaf.name == name:
+                return before
+    return None
+
+
+def _full(leaf: Leaf) -> str:
+    return f"full: the leaf has its `count` of {leaf.count}"
+
+
+def path_text(path: Path) -> str:
+    """A path as it is written in a tasks file."""
+    return "data" + "".join(f".{key}" if key.isidentifier() else f"[{_quoted(key)}]" for key in path)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
