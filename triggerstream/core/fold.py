@@ -52,6 +52,7 @@ from triggerstream.core.ids import (
     DIGEST_BYTES,
     CommandId,
     Json,
+    LeafName,
     SessionId,
     TaskName,
     TriggerName,
@@ -340,13 +341,14 @@ class _Fold(Offering):
 
     def _offer_list(self, use: Use, trigger: TriggerName, offset: Ref) -> None:
         """The same as ``_offer`` for a task whose conditions are lists of triggers."""
-        task, leaf, state = use.task, use.leaf, self.state
+        task, state = use.task, self.state
+        leaf: LeafName = trigger  # type: ignore[assignment]  # a leaf of a list has its trigger's name
         record = self._own(task.name)
-        in_after, in_unless = bool(use.after), bool(use.unless)
+        in_after, in_unless = use.in_after, use.in_unless
         accepted = taken = False
         changed: list[Instance] = []
         for instance in record.open.values():
-            captures = in_after and instance.status is Status.UNSTARTED and leaf not in instance.captured
+            captures = instance.status is Status.UNSTARTED and leaf not in instance.captured and in_after
             notes = in_unless and leaf not in instance.noted
             if not captures and not notes:
                 continue
@@ -363,7 +365,7 @@ class _Fold(Offering):
             if instance.status in WAITING:
                 changed.append(instance)
         if taken and trigger not in state.latest_captured:
-            state.latest_captured |= {trigger}
+            state.latest_captured = state.latest_captured.union((trigger,))
         if record.next == 0 or (use.is_every and not accepted) or _begins_again(task, record):
             changed.append(self._create(task, record, made_by=offset))
         self.taken += len(changed)

@@ -136,7 +136,7 @@ class Offering(Deciding):
             seen = state.seen
             held: dict[LeafName, Holding] = {n: seen[n].offset for n in task.needs if n in seen}  # type: ignore[misc]
             if not state.latest_captured.issuperset(held):
-                state.latest_captured = state.latest_captured.union(n for n in task.needs if n in seen)
+                state.latest_captured = state.latest_captured.union(held)  # type: ignore[arg-type]
             if unless is None:
                 return held, {}
             return held, {n: seen[n].offset for n in task.unless_triggers if n in seen}  # type: ignore[misc]

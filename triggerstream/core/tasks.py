@@ -174,23 +174,24 @@ def plain_task(
 class Use(NamedTuple):
     """A task that uses a trigger, and the leaves of ``after`` and ``unless`` that wait for that trigger.
 
-    ``is_list``: the trigger stands in lists of triggers, where ``leaf`` is its leaf. ``is_every``: it is that
-    of ``andEvery``. ``needs`` is the number of leaves of ``after``. They are here because an event should
-    touch few objects: with 1,000 tasks, looking them up in the conditions makes a step slower by a quarter.
+    ``is_list``: the trigger stands in lists of triggers. ``is_every``: it is that of ``andEvery``. ``needs``
+    is the number of leaves of ``after``. They are here because an event should touch few objects: with 1,000
+    tasks, looking them up in the conditions makes a step slower by a quarter.
     """
 
     task: Task
     after: tuple[Slot, ...]
     unless: tuple[Slot, ...]
     is_list: bool
-    leaf: LeafName
+    in_after: bool
+    in_unless: bool
     is_every: bool
     needs: int
 
 
 def _use(task: Task, after: tuple[Slot, ...], unless: tuple[Slot, ...]) -> Use:
     is_every = any(slot.name == task.every for slot in after)
-    return Use(task, after, unless, task.is_list, (*after, *unless)[0].name, is_every, len(task.after.names))
+    return Use(task, after, unless, task.is_list, bool(after), bool(unless), is_every, len(task.after.names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
