@@ -33,16 +33,20 @@ from triggerstream.core.conditions import (
 )
 from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Ref, Several
 from triggerstream.core.ids import Instant, LeafName, SessionId, TaskName, TriggerName, instance_id
+from triggerstream.core.lacking import leaf_title
 from triggerstream.core.shown_file import fits, leaf_is_met, task_shown, was_decided
 from triggerstream.core.slots import (
     refs,
 )
 from triggerstream.core.state import Arrival, Instance, SessionState, Stage, Status, stage_of
-from triggerstream.core.tasks import Rules, UnlessFrom
+from triggerstream.core.tasks import Rules, Task, UnlessFrom
 from triggerstream.core.untaken import leaf_before, why_no_match, why_not_taken
 
 _BECAME: Final = 20
 """Instances that a leaf on a task's name shows, the newest."""
+_EARLIER_FILE: Final = "it came under an earlier tasks file"
+_REASONS: Final = 10
+"""Leaves of a task without an instance that its sentence names."""
 _Counted: TypeAlias = list[tuple[str | None, Ref]]
 """The events of a leaf that count, with their keys."""
 
@@ -101,6 +105,23 @@ class Explainer:
         if slot not in self._no_match:
             self._no_match[slot] = why_no_match(slot, latest, self.session)
         return self._no_match[slot]
+
+    def why_no_instance(self, task: Task) -> str:
+        """Why no event has made an instance of ``task``: the latest event of each leaf's trigger."""
+        slots = [*task.after.slots.values()]
+        if task.unless is not None and task.unless_from is UnlessFrom.SESSION:
+            slots += task.unless.slots.values()
+        reasons = []
+        for slot in slots:
+            latest = self.state.seen.get(slot.leaf.trigger)
+            if latest is not None:
+                why = self.no_match(slot, latest) or _EARLIER_FILE
+                title = leaf_title(slot.leaf.name, slot.leaf.trigger)
+                reasons.append(f"{title}: not event {latest.offset}: {why}")
+        if not reasons:
+            return "no instance yet: none of its triggers has arrived since the task was added"
+        more = f"; and {len(reasons) - _REASONS} more" if len(reasons) > _REASONS else ""
+        return f"no instance yet: {'; '.join(reasons[:_REASONS])}{more}"
 
     def became(self, trigger: TriggerName) -> list[TaskInstance] | None:
         """The newest instances of the task of that name; None if it is no task's name."""
@@ -211,7 +232,7 @@ class _Side:
             or self._too_early(latest)
             or why_not_taken(condition, slot, self.held, latest)
             or self._takes_no_more()
-            or "it came under an earlier tasks file, and is not offered again"
+            or f"{_EARLIER_FILE}, and is not offered again"
         )
         return NotTaken(offset=latest.offset, says=says)
 

@@ -104,7 +104,8 @@ def explain(
     """Every task that concerns the session: its instances, their conditions leaf by leaf, and reasons.
 
     A session that has not met the configuration in force is shown as if it had. With ``task`` only that task
-    is returned, even if it has no instance yet.
+    is returned, even if it has no instance yet. A session without an instance has the tasks that use what has
+    arrived.
     """
     met = rules.met(state.config).hash
     view = migrate(rules, state, session).state
@@ -112,6 +113,8 @@ def explain(
     explainer = Explainer(rules, session, view)
     names = [known.name for known in config.among(view.tasks)]
     names += [name for name in view.tasks if TaskName(name) not in config.by_name]
+    if not names:
+        names = [*dict.fromkeys(use.task.name for one in view.seen for use in config.users.get(one, ()))]
     if task is not None:
         names = [task]
     return ExplainedSession(
@@ -275,7 +278,7 @@ def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
     elif task is None:
         says = "no such task"
     else:
-        says = "no instance yet: none of its triggers has arrived since the task was added"
+        says = explainer.why_no_instance(task)
     return ExplainedTask(
         task=name,
         in_force=task is not None,

@@ -10,6 +10,7 @@ from triggerstream.core import advice, lacking
 from triggerstream.core.answers import (
     ExplainedInstance,
     ExplainedSession,
+    ExplainedTask,
     HandOverState,
     Origin,
     SeenTrigger,
@@ -225,20 +226,30 @@ def undecided(found: ExplainedSession) -> list[str]:
     """
     instances = [one for task in found.tasks for one in task.instances]
     lines = [f"{one.instance} {aside(one) or one.status}" for one in instances if one.command is None]
-    if not instances:
+    lines += [f"{task.task}: {task.says}" for task in found.tasks if task.says is not None]
+    if not found.tasks:
         arrived = bool(found.seen)
         says = no_instance(arrived=arrived, clock=found.clock_us, generation=found.generation)
         lines.append(f"no instance: {says}")
-    return lines + [f"{seen.trigger}: {unused(seen)}" for seen in found.seen if seen.unused]
+    return lines + _unused(found)
 
 
-def why_not_decided(found: ExplainedSession | None, named: str) -> str:
-    """Why an instance has no command; ``found`` is its session, None if nothing has arrived for it."""
+def _unused(found: ExplainedSession) -> list[str]:
+    return [f"{seen.trigger}: {unused(seen)}" for seen in found.seen if seen.unused]
+
+
+def why_not_decided(found: ExplainedSession | None, named: str, task: ExplainedTask | None) -> str:
+    """Why an instance has no command.
+
+    ``found`` is its session, None if nothing has arrived for it; ``task`` is its task there.
+    """
     if found is None:
         return f"{named}: nothing has arrived for its session"
     instance = found.find(InstanceId(named))
     if instance is not None:
         return f"{named} {aside(instance) or instance.status}"
+    if task is not None and task.says is not None:
+        return "; ".join((f"{named}: {task.says}", *_unused(found)))
     return "; ".join((f"{named}: there is no such instance", *undecided(found)))
 
 

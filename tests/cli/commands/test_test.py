@@ -89,7 +89,7 @@ def test_tests_that_pass_are_named(cli: Cli, tmp_path: Path) -> None:
                     "t_process#0",
                     True,
                     False,
-                    "no task uses what has arrived; modul1: no task uses it; the nearest name is module1",
+                    "since the task was added; modul1: no task uses it; the nearest name is module1",
                 )
             ],
         ),
@@ -291,6 +291,30 @@ def test_a_text_that_is_no_json_has_no_findings_about_its_tests(cli: Cli, tmp_pa
 def test_several_mistakes_are_counted(cli: Cli, tmp_path: Path) -> None:
     ran = cli("test", file_of(tmp_path, '[{"name": "a", "events": [1, 2], "commands": [3]}]'))
     assert ran.err.endswith("(and 2 mistakes more)\n")
+
+
+def test_a_command_of_a_task_that_no_event_started_says_why(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.json"
+    tests = [
+        case("too low", ["42 approved level=1"], [{"instance": "t#0"}]),
+        case("no level", ["42 approved"], [{"instance": "t#0"}]),
+        case("nothing", ["42 x", "43 approved level=1"], [{"session": "42", "instance": "t#0"}]),
+        case("unknown", ["42 approved level=1"], [{"instance": "no_task#0"}]),
+    ]
+    task = {"after": [{"trigger": "approved", "where": "data.level >= 2"}], "run": "app.t"}
+    file.write_text(json.dumps({"t": task, "x-tests": tests}))
+    rows = cli("test", str(file), "--json").rows()
+    assert [row["commands"][0]["why"] for row in rows] == [
+        "t#0: no instance yet: approved: not event 0: its `where` is false",
+        "t#0: no instance yet: approved: not event 0: its `where` fails: data.level does not exist",
+        "t#0: no instance yet: none of its triggers has arrived since the task was added; x: no task uses it",
+        "no_task#0: no such task",
+    ]
+    shown = cli("simulate", str(file), "42 approved level=1").out
+    assert (
+        "└── t  runs app.t\n    └── no instance yet: approved: not event 0: its `where` is false\n" in shown
+    )
+    assert "no task uses" not in shown
 
 
 def test_an_event_that_cannot_be_folded_is_one_line(cli: Cli, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def _why(result: FileTestResult, one: ComparedCommand) -> str:
     explained = result.session(session)
     if one.expected is None:
         return words.why_decided(explained, instance)
-    return words.why_not_decided(explained, instance)
+    return words.why_not_decided(explained, instance, result.tasks.get(one.key))
 
 
 def _fields(result: FileTestResult) -> JsonObject:

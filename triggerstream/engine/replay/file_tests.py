@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from triggerstream.core.answers import ExplainedSession
+from triggerstream.core.answers import ExplainedSession, ExplainedTask
 from triggerstream.core.commands import Command
-from triggerstream.core.ids import AppId, Json, SessionId
+from triggerstream.core.ids import AppId, Json, SessionId, TaskName
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.replay.simulate import RefusedLine, Simulation, StrayOutcome
 from triggerstream.wire.tasksfile.tree import Path, pointer
@@ -42,12 +42,16 @@ class ComparedCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileTestResult:
-    """What became of a test; ``refused``: events that an engine would not have taken as they are."""
+    """What became of a test; ``refused``: events that an engine would not have taken as they are.
+
+    ``tasks``: those of which a command was expected and not decided.
+    """
 
     test: FileTest
     commands: tuple[ComparedCommand, ...]
     refused: tuple[RefusedLine | StrayOutcome, ...]
     sessions: tuple[ExplainedSession, ...]
+    tasks: Mapping[tuple[SessionId, str], ExplainedTask]
 
     @property
     def passed(self) -> bool:
@@ -74,9 +78,18 @@ def run_file_test(config: Configuration, test: FileTest, *, app: AppId) -> FileT
                 decided.append(shown)
             else:
                 refused.append(shown)
+    commands = tuple(_compare(test.commands, decided))
+    tasks = {}
+    for command in commands:
+        session, instance = command.key
+        if command.decided is None:
+            task = simulation.explain_task(session, TaskName(instance.rpartition("#")[0]))
+            if task is not None:
+                tasks[command.key] = task
     return FileTestResult(
         test=test,
-        commands=tuple(_compare(test.commands, decided)),
+        commands=commands,
+        tasks=tasks,
         refused=tuple(refused),
         sessions=tuple(simulation.explained()),
     )

@@ -24,7 +24,7 @@ from typing import TypeAlias, get_args
 
 import orjson
 
-from triggerstream.core.answers import ExplainedSession
+from triggerstream.core.answers import ExplainedSession, ExplainedTask
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import TYPES, Finished, Outcome, Timer
@@ -197,6 +197,11 @@ class Simulation:
         for session, state in self.sessions():
             if state is not None:
                 yield explain(self._rules, session, state)
+
+    def explain_task(self, session: SessionId, task: TaskName) -> ExplainedTask | None:
+        """A task of a session, even without an instance; None if no event of the session was folded."""
+        state = self._state(session)
+        return None if state is None else explain(self._rules, session, state, task=task).tasks[0]
 
     # ---- reading a line -------------------------------------------------------------------------
 
