@@ -122,6 +122,13 @@ async def test_to_finish_what_is_not_there_changes_nothing(ledger: Ledger, how: 
     assert await read(ledger) == {b"s": b"2"}
 
 
+async def test_what_is_committed_is_not_undone(ledger: Ledger) -> None:
+    first = await ledger.commit(commit(states={b"s": b"1"}))
+    second = await ledger.commit(commit(states={b"s": b"2"}))
+    end = (await ledger.extent()).end
+    assert [at for at in (0, first, second) if at < end and await ledger.is_undone(at)] == []
+
+
 async def test_a_later_entry_takes_the_place_of_the_former_and_one_without_value_deletes(
     ledger: Ledger,
 ) -> None:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
 
-from tests.adapters.faust.workers import Stage, read_all, stage
+from tests.adapters.faust.workers import Stage, folded, outcome_of, read_all, stage
 from tests.support.kafka.lost_markers import ALLOWED, leave_open
 from tests.support.kafka.server import KafkaServer, missing
+from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.layout import layout_of, newest_marks
 from triggerstream.adapters.kafka.ledger import KafkaLedger
-from triggerstream.adapters.kafka.records import stable_ends
+from triggerstream.adapters.kafka.records import extents, record_of, stable_ends
 from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.ports import Commit
+from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
 
@@ -71,6 +75,121 @@ async def test_a_worker_ends_the_transactions_of_former_owners_whose_end_brokers
         await worker.drained()
         assert worker.text().count("brokers have lost the end of a former owner's transaction") == 2
     assert (await app.exact()).command_count() == sent
+
+
+Entries = dict[str, list[tuple[bytes | None, bytes | None]]]
+
+CASES: list[tuple[str | None, str | None, bool]] = [
+    (None, "commands", True),
+    (None, "commands", False),
+    (None, "changelog", True),
+    (None, "changelog", False),
+    ("commands", None, False),
+    ("changelog", None, False),
+]
+"""The topic that alone has records of the transaction, the one that alone has its marker, and the marker."""
+
+
+@asynccontextmanager
+async def folded_once(
+    server: KafkaServer, app: AppId, folder: Path, *, partitions: int
+) -> AsyncIterator[Stage]:
+    """An app in which the worker w1 has folded some sessions; it was killed."""
+    connection = Connection(bootstrap=server.bootstrap)
+    with stage(connection, app, folder / "workers", partitions=partitions) as made:
+        await made.prepare()
+        worker = made.start("w1")
+        await worker.ready()
+        await made.fire(range(10 * partitions))
+        await made.settled()
+        worker.kill()
+        yield made
+
+
+async def torn(app: Stage, sessions: range) -> list[Entries]:
+    """Fire ``sessions``; what workers write in the transactions that have them, by partition."""
+    done = await outcome_of(app.connection, app.app, app.partitions)
+    await app.fire(sessions)
+    events = await read_all(app.connection, app.topics.events, app.partitions)
+    wanted = folded(app.app, {p: [record_of(record) for record in found] for p, found in events.items()})
+    marks = await newest_marks(app.connection, app.app)
+    written: list[Entries] = []
+    for partition, mark in sorted(marks.items()):
+        assert isinstance(mark, CheckpointMark)
+        states, commands = wanted.states[partition], wanted.commands[partition]
+        further = commands[len(done.commands[partition]) :]
+        assert further, "each partition has some of the sessions"
+        after = replace(mark, offset=events[partition][-1].offset + 1)
+        written.append(
+            {
+                app.topics.changelog: [
+                    *((key, value) for key, value in states.items() if key not in done.states[partition]),
+                    (CHECKPOINT_KEY, encode_checkpoint(after)),
+                ],
+                app.topics.commands: [(b"s", value) for value in further],
+            }
+        )
+    return written
+
+
+async def end_of(app: Stage, topic: str) -> int:
+    place = TopicPartition(topic, 0)
+    return (await extents(app.connection, [place]))[place][1]
+
+
+async def keep(app: Stage, entries: Entries, *, position: int) -> None:
+    """Write a transaction to the store of the worker w1, whose coordinator told it that it is committed."""
+    topic = app.topics.changelog
+    async with app.connection.client() as client:
+        cluster = await describe(client, [topic])
+    name = f"{cluster.id}/{cluster.topics[topic].id}"
+    store = RocksStore(
+        app.directory("w1") / f"{app.app}-sessions" / "0", changelog=name, memory=SharedRocksMemory()
+    )
+    try:
+        assert store.position() is not None, "it is a copy of another changelog"
+        store.write({key: value for key, value in entries[topic] if key is not None}, position=position)
+    finally:
+        store.close()
+
+
+async def test_a_committed_transaction_that_is_aborted_with_the_next_one_is_folded_again(
+    own_server: KafkaServer, kafka_app: AppId, tmp_path: Path
+) -> None:
+    async with folded_once(own_server, kafka_app, tmp_path, partitions=1) as app:
+        (entries,) = await torn(app, range(10, 15))
+        following = {topic: [(b"s5", b"torn")] for topic in entries}
+        await leave_open(app.connection, f"{app.app}-0", 0, entries, begun=following)
+        # The worker outlived the outage and had the first transaction in its store.
+        await keep(app, entries, position=await end_of(app, app.topics.changelog) - 1)
+        worker = app.start("w1")
+        await worker.ready()
+        await app.fire(range(15, 20))
+        await app.settled()
+        await worker.drained()
+        assert "store has a transaction that was undone" in worker.text()
+        assert (await app.exact()).command_count() == 20
+
+
+async def test_a_transaction_that_has_ended_in_one_topic_ends_likewise_in_the_others(
+    own_server: KafkaServer, kafka_app: AppId, tmp_path: Path
+) -> None:
+    async with folded_once(own_server, kafka_app, tmp_path, partitions=len(CASES)) as app:
+        names = {"commands": app.topics.commands, "changelog": app.topics.changelog}
+        written = await torn(app, range(100, 200))
+        for partition, (alone, ended, commit) in enumerate(CASES):
+            entries = written[partition]
+            if alone is not None:
+                entries = {names[alone]: entries[names[alone]]}
+            ends = None if ended is None else {names[ended]: commit}
+            await leave_open(app.connection, f"{app.app}-{partition}", partition, entries, ended=ends)
+        worker = app.start("w2")
+        await worker.ready()
+        await app.settled()
+        await worker.drained()
+        lost = worker.text().count("brokers have lost the end of a former owner's transaction")
+        assert lost == len(CASES)
+        assert (await app.exact()).command_count() == 10 * len(CASES) + 100
 
 
 @asynccontextmanager
@@ -155,7 +274,7 @@ async def test_every_changelog_can_be_read_after_kills_of_kafka_under_load(
         extent = await ledger.extent()
         if extent.unfinished is not None:
             lost += 1
-            await ledger.finish(commit=extent.unfinished == extent.end)
+            await ledger.finish(commit=is_committed(extent, position=None))
         async for _ in ledger.changelog(extent.begin, (await ledger.extent()).end):
             pass  # it fails where it does not get on
         return ledger

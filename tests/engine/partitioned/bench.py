@@ -38,6 +38,10 @@ class Durable(MemoryPartition):
     """The bytes of commands and states of each commit."""
     unfinished: int | None = None
     """The changelog offset from which on the entries are those of a transaction whose end was lost."""
+    ended: bool | None = None
+    """How it had ended, if other partitions show it."""
+    undone: tuple[int, int] | None = None
+    """The first changelog offset of a transaction that was aborted, and that of its marker."""
     log_begin: int = 0
     """The log's first offset that is left, for ledgers: retention has deleted the records before it."""
 
@@ -67,7 +71,16 @@ class BenchLedger(MemoryLedger):
     async def extent(self) -> Extent:
         self.durable.calls.append("extent")
         durable = self.durable
-        return replace(await super().extent(), log_begin=durable.log_begin, unfinished=durable.unfinished)
+        return replace(
+            await super().extent(),
+            log_begin=durable.log_begin,
+            unfinished=durable.unfinished,
+            ended=durable.ended,
+        )
+
+    async def is_undone(self, position: int) -> bool:
+        undone = self.durable.undone
+        return undone is not None and undone[0] < position <= undone[1]
 
     async def finish(self, *, commit: bool) -> None:
         durable, begin = self.durable, self.durable.unfinished

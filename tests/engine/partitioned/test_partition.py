@@ -149,6 +149,50 @@ async def test_a_transaction_without_an_end_in_the_commands_alone_is_committed(b
     await second.close()
 
 
+@pytest.mark.parametrize("commit", [True, False], ids=["committed", "aborted"])
+@pytest.mark.parametrize("readable", [True, False], ids=["changelog ended", "changelog open"])
+async def test_a_transaction_without_an_end_ends_as_other_partitions_show(
+    bench: Bench,
+    commit: bool,  # noqa: FBT001
+    readable: bool,  # noqa: FBT001
+) -> None:
+    begin = await lose_the_end_of_the_last_transaction(bench)
+    bench.durable.ended = commit
+    if readable:
+        bench.durable.unfinished = len(bench.durable.changelog)
+    store = BenchStore()
+    store.write(dict(bench.durable.changelog[:begin]), position=begin)
+    second = bench.partition(store=store)
+    await second.open()
+    how = "commit" if commit else "abort"
+    assert bench.durable.calls[:4] == ["fence", "extent", f"{how} what is unfinished", "extent"]
+    await second.close()
+
+
+async def test_a_store_with_a_transaction_that_was_undone_is_read_again_from_the_beginning(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin = await lose_the_end_of_the_last_transaction(bench)
+    durable = bench.durable
+    commands = list(durable.commands)
+    durable.commands.clear()
+    durable.unfinished = None
+    position = len(durable.changelog)
+    assert bench.store.position() == position, "its owner was told that it is committed"
+    durable.changelog[begin:] = [(RESERVED + b"aborted", None)] * (position - begin + 1)
+    durable.undone = begin, position
+    second = bench.partition()
+    assert await second.open() == 2
+    assert f"changelog 0-{position + 1}" in durable.calls
+    assert "store has a transaction that was undone" in caplog.text
+    await bench.fold(second)
+    assert durable.commands == commands
+    await second.close()
+    third = bench.partition()
+    assert await third.open() == 3
+    await third.close()
+
+
 class NotingStore(BenchStore):
     """A store that notes the progress of a take-over before each write, and whether it was closed."""
 

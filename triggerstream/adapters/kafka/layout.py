@@ -131,7 +131,7 @@ async def marked_partitions(connection: Connection, changelog: Topic | None) -> 
     try:
         async with connection.running(connection.reader(wait_ms=POLL_MS)) as reader:
             for partition in await _filled(reader, changelog):
-                mark = await _newest_mark(reader, TopicPartition(changelog.name, partition))
+                mark = await newest_mark(reader, TopicPartition(changelog.name, partition))
                 if isinstance(mark, CheckpointMark):
                     return mark.identity.partitions
     except TopicAuthorizationFailedError:
@@ -156,7 +156,7 @@ async def newest_marks(
             return {}
         async with connection.running(connection.reader(wait_ms=POLL_MS)) as reader:
             for partition in await _filled(reader, changelog):
-                mark = await _newest_mark(reader, TopicPartition(name, partition))
+                mark = await newest_mark(reader, TopicPartition(name, partition))
                 if mark is not None:
                     found[partition] = mark
     return found
@@ -169,10 +169,11 @@ async def _filled(reader: AIOKafkaConsumer, topic: Topic) -> list[int]:
     return [place.partition for place, (first, end) in extents.items() if first < end]
 
 
-async def _newest_mark(
-    reader: AIOKafkaConsumer, place: TopicPartition
-) -> CheckpointMark | DecodeError | None:
-    """The newest mark, searched backwards from the end, or the reason why it cannot be read."""
+async def newest_mark(reader: AIOKafkaConsumer, place: TopicPartition) -> CheckpointMark | DecodeError | None:
+    """The newest committed mark in a partition of a changelog, or the reason why it cannot be read.
+
+    It is searched backwards from the first open transaction, or the end.
+    """
     first, end = (await committed_extents(reader, [place]))[place]
     window = _WINDOW
     while end > first:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, ProducerFenced
+from aiokafka.errors import IllegalOperation, ProducerFenced, TopicAuthorizationFailedError
 from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.deadletters import dead_letter_record
+from triggerstream.adapters.kafka.deadletters import dead_letter_record, read_dead_letter
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
+from triggerstream.adapters.kafka.layout import newest_mark
 from triggerstream.adapters.kafka.records import STUCK_READ_S, extents, read_range, reader_of, stable_ends
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
-from triggerstream.core.errors import LogError
+from triggerstream.adapters.kafka.transaction_ends import first_event, is_aborted_across, last_ended
+from triggerstream.core.commands import Command
+from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.ports import Commit, Extent
+from triggerstream.wire import commands
 from triggerstream.wire.records import Headers, NewRecord
 
 LEDGER_TRANSACTION_S = 60.0
@@ -73,6 +78,8 @@ class KafkaLedger:
         self._transaction_s = transaction_s
         self._stuck_s = stuck_s
         self._producer: AIOKafkaProducer | None = None
+        self._covered: list[TopicPartition] = []
+        """Partitions with an open transaction of events before the newest checkpoint: it was committed."""
 
     async def fence(self) -> None:
         producer = self._connection.producer(
@@ -88,24 +95,78 @@ class KafkaLedger:
             found = await extents(self._connection, [*own, log])
             stable = await stable_ends(self._connection, own)
         (begin, end), (log_begin, log_end) = found[changelog], found[log]
-        is_open = any(stable[place] < found[place][1] for place in own)
-        return Extent(
-            begin=begin,
-            end=end,
-            log_begin=log_begin,
-            log_end=log_end,
-            unfinished=min(stable[changelog], end) if is_open else None,
-        )
+        extent = Extent(begin=begin, end=end, log_begin=log_begin, log_end=log_end)
+        is_open = {place: stable[place] < found[place][1] for place in own}
+        if not any(is_open.values()):
+            return extent
+        async with translate_errors("the end of a transaction is not known", timeout_s=_EXTENT_S):
+            ended = await self._ended({place: found[place] for place in own}, stable, is_open)
+        return replace(extent, unfinished=min(stable[changelog], end), ended=ended)
+
+    async def _ended(
+        self,
+        extents: Mapping[TopicPartition, tuple[int, int]],
+        stable: Mapping[TopicPartition, int],
+        is_open: Mapping[TopicPartition, bool],
+    ) -> bool | None:
+        """How the transaction ended that is still open in some partitions; None: nothing shows it.
+
+        Records of events before the newest committed mark belong to transactions that were committed, records
+        of later events to the one that is open in the changelog, or was aborted there.
+        """
+        changelog = self._at(self._topics.changelog)
+        async with reader_of(self._connection, changelog.topic) as reader:
+            mark = await newest_mark(reader, changelog)
+        if isinstance(mark, DecodeError):
+            return None
+        offset = 0 if mark is None else mark.offset
+        shown: set[bool] = set()
+        self._covered = []
+        async with self._connection.client() as client:
+            for topic, event_of in (
+                (self._topics.commands, _event_of_command),
+                (self._topics.dead_letters, _event_of_letter),
+            ):
+                place = self._at(topic)
+                try:
+                    if is_open[place]:
+                        event = await first_event(client, place, stable[place], event_of)
+                        if event is not None and event < offset:
+                            self._covered.append(place)
+                        elif event is not None and not is_open[changelog]:
+                            shown.add(event < offset)
+                    elif is_open[changelog]:
+                        last = await last_ended(client, place, *extents[place], event_of)
+                        if last is not None and last.event >= offset:
+                            shown.add(last.committed)
+                except TopicAuthorizationFailedError:
+                    continue  # the worker's account needs no right to read them
+        if self._covered and not is_open[changelog] and not shown:
+            return True
+        return max(shown, default=None)
 
     async def finish(self, *, commit: bool) -> None:
         producer = self._started()
         async with translate_errors("the log did not end a former owner's transaction"):
-            await producer.begin_transaction()
-            for place in self._own():
-                # Without records: brokers write the marker of this transaction to each of these partitions,
-                # and it ends whatever the same producer id has open there.
-                producer._txn_manager.maybe_add_partition_to_txn(place)  # noqa: SLF001 - nothing public
-            await (producer.commit_transaction() if commit else producer.abort_transaction())
+            covered = [] if commit else self._covered
+            rest = [place for place in self._own() if place not in covered]
+            await _end(producer, rest, commit=commit)
+            if covered:  # last: if this is not reached, the next owner finds them open, and the rest ended
+                await _end(producer, covered, commit=True)
+
+    async def is_undone(self, position: int) -> bool:
+        place = self._at(self._topics.changelog)
+        async with (
+            translate_errors("the changelog cannot be compared", timeout_s=_EXTENT_S),
+            self._connection.client() as client,
+        ):
+            undone = await is_aborted_across(client, place, position)
+        if undone is not None:
+            return undone
+        async with reader_of(self._connection, place.topic) as reader:
+            async for _ in read_range(reader, place, position, position + 1, stuck_s=self._stuck_s):
+                pass  # until its transaction ends; an error names it
+        return await self.is_undone(position)
 
     async def committed(self) -> int | None:
         log = self._at(self._topics.events)
@@ -122,10 +183,7 @@ class KafkaLedger:
 
     async def commit(self, commit: Commit) -> int:
         producer, topics = self._started(), self._topics
-        commands = (
-            NewRecord(key=decided.decision.session.encode(), value=decided.value)
-            for decided in commit.decided
-        )
+        decided = (NewRecord(key=one.decision.session.encode(), value=one.value) for one in commit.decided)
         letters = (dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters)
         states = (_Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items()))
         metadata = (
@@ -136,7 +194,7 @@ class KafkaLedger:
         failpoint("checkpoint.opened")
         sending = [
             _send(producer, topics.changelog, self._partition, states),
-            _send(producer, topics.commands, self._partition, commands),
+            _send(producer, topics.commands, self._partition, decided),
             _send(producer, topics.dead_letters, self._partition, letters),
         ]
         failpoint("checkpoint.sent")
@@ -219,6 +277,14 @@ class KafkaAppender:
         return producer
 
 
+async def _end(producer: AIOKafkaProducer, places: Iterable[TopicPartition], *, commit: bool) -> None:
+    """Run a transaction without records, which ends what the same producer id has open in ``places``."""
+    await producer.begin_transaction()
+    for place in places:
+        producer._txn_manager.maybe_add_partition_to_txn(place)  # noqa: SLF001 - nothing public
+    await (producer.commit_transaction() if commit else producer.abort_transaction())
+
+
 async def _all(sending: Iterable[Awaitable[Any]]) -> list[Any]:
     """The results of ``sending``.
 
@@ -238,6 +304,22 @@ async def _all(sending: Iterable[Awaitable[Any]]) -> list[Any]:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _event_of_command(record: Any) -> int | None:  # noqa: ANN401 - aiokafka is not typed
+    try:
+        decision = commands.decode(record.value or b"")
+    except DecodeError:
+        return None
+    return decision.decided_at if isinstance(decision, Command) else None
+
+
+def _event_of_letter(record: Any) -> int | None:  # noqa: ANN401 - aiokafka is not typed
+    try:
+        letter = read_dead_letter(record.value, key=record.key, headers=tuple(record.headers))
+    except DecodeError:
+        return None
+    return letter.record.offset
 
 
 def _error_of(task: asyncio.Future[Any]) -> BaseException | None:

@@ -33,6 +33,10 @@ class MemoryLedger:
     async def finish(self, *, commit: bool) -> None:
         """Do nothing: no transaction stays open."""
 
+    async def is_undone(self, position: int) -> bool:  # noqa: ARG002 - by the port
+        """False: no transaction is aborted."""
+        return False
+
     async def committed(self) -> int | None:
         return self.partition.group_offset
 

@@ -49,6 +49,8 @@ class Extent:
 
     ``unfinished``: the changelog offset from which on a former owner's transaction is still open although the
     owner was fenced; ``end`` if it is open in the commands or dead letters only; None if none is open.
+    ``ended``: True if the other partitions show that it was committed, False if they show that it was
+    aborted; None if they show neither.
     """
 
     begin: int
@@ -56,6 +58,7 @@ class Extent:
     log_begin: int
     log_end: HighWatermark
     unfinished: int | None = None
+    ended: bool | None = None
 
 
 class Ledger(Protocol):
@@ -78,6 +81,13 @@ class Ledger(Protocol):
 
         Raises:
             FencedError, LogError: as ``commit``.
+        """
+
+    async def is_undone(self, position: int) -> bool:
+        """True if changelog entries before ``position`` are in a transaction that was aborted after it.
+
+        Call it only for a position before ``Extent.end``, when nothing is unfinished. A copy of the changelog
+        has such entries if its owner was told of a commit that brokers then lost.
         """
 
     async def committed(self) -> int | None:

@@ -4,9 +4,10 @@ Its steps have this order, and no other is safe:
 
 1. ``Ledger.fence``: from here on no former owner can commit, and its open transaction is undone
 2. ``Ledger.extent``: the end of the changelog, which is now fixed
-3. ``Ledger.finish``, only if a former owner's transaction is still open: see :func:`_finish`
-4. the store is updated to that end. It is wiped first if it is not a prefix of this changelog, or if the mark
-   after the store's position shows that the changelog was rebuilt
+3. ``Ledger.finish``, only if a former owner's transaction is still open: see :func:`is_committed`
+4. the store is updated to that end. It is wiped first if it is not a prefix of this changelog, if it has
+   entries of a transaction that was aborted, or if the mark after the store's position shows that the
+   changelog was rebuilt
 5. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
 """
 
@@ -88,7 +89,7 @@ async def take_over(
     store = open_store()
     try:
         if extent.unfinished is not None:
-            commit = _finish(partition, store, extent.end, extent.unfinished)
+            commit = _finish(partition, store, extent, extent.unfinished)
             async with transactions:
                 await bounded(ledger.finish(commit=commit), "the end of a former owner's transaction")
             extent = await ledger.extent()
@@ -114,22 +115,34 @@ def _history(
         ) from exc
 
 
-def _finish(partition: int, store: StateStore, end: int, unfinished: int) -> bool:
+def is_committed(extent: Extent, *, position: int | None) -> bool:
     """Decide how a former owner's transaction ends whose end the brokers have lost; True: it is committed.
 
-    Brokers that return after a crash may drop the markers of a transaction that has ended. No reader gets
-    past it then. How it had ended is unknown, but one answer loses nothing:
+    ``position`` is that of a copy of the changelog; None if there is none. Brokers that return after a crash
+    may drop the markers of a transaction that has ended. No reader gets past it then. One answer loses
+    nothing:
 
-    - its entries are not in the changelog, or not any more: its commands count, since its checkpoint may
-    - the store has all of its entries: its owner was told that it is committed
-    - otherwise it is undone, and its events are folded again. If the store has some of its entries, it is
-      wiped, and this comes first: nothing would show afterwards that they were undone
+    - the copy has all of its entries, and nothing follows: its owner was told that it is committed
+    - markers in other partitions, or the newest checkpoint, show how it ended: it ends so everywhere
+    - it is not open in the changelog, and its commands do not say their events: they count
+    - otherwise it is undone, and its events are folded again
+    """
+    if position == extent.end and extent.unfinished != extent.end:
+        return True
+    return extent.unfinished == extent.end if extent.ended is None else extent.ended
+
+
+def _finish(partition: int, store: StateStore, extent: Extent, unfinished: int) -> bool:
+    """How the former owner's transaction ends; True: it is committed.
+
+    A store with some of the entries that are undone is wiped first: nothing would show it afterwards if the
+    changelog is compacted.
     """
     position = store.position()
-    commit = end in {unfinished, position}
+    commit = is_committed(extent, position=position)
     logger.warning(
         "brokers have lost the end of a former owner's transaction",
-        extra={"partition": partition, "position": unfinished, "end": end, "commit": commit},
+        extra={"partition": partition, "position": unfinished, "end": extent.end, "commit": commit},
     )
     if not commit and position is not None and position > unfinished:
         store.wipe()
@@ -143,6 +156,13 @@ async def _recover(
     if position is not None and not extent.begin <= position <= extent.end:
         logger.warning(
             "store is no part of this changelog: read again from the beginning",
+            extra={"partition": partition, "position": position, "end": extent.end},
+        )
+        store.wipe()
+        position = None
+    if position is not None and position < extent.end and await ledger.is_undone(position):
+        logger.warning(
+            "store has a transaction that was undone: read again from the beginning",
             extra={"partition": partition, "position": position, "end": extent.end},
         )
         store.wipe()

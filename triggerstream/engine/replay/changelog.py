@@ -16,6 +16,7 @@ from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.ports import Commit, Ledger
+from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
 from triggerstream.engine.replay.archive import RecordReader
 from triggerstream.engine.replay.refold import Kept, Refolded
@@ -78,7 +79,7 @@ class ChangelogArchive:
                 extent = await self.ledger.extent()
                 if extent.unfinished is not None:
                     # As a take-over without a store does.
-                    await self.ledger.finish(commit=extent.unfinished == extent.end)
+                    await self.ledger.finish(commit=is_committed(extent, position=None))
         except TimeoutError as exc:
             raise LogError(
                 f"partition {self.number}: its owner was not fenced within {self.fence_s:g} s: repeat this"
