@@ -90,6 +90,10 @@ CASES: list[tuple[str | None, str | None, bool]] = [
 """The topic that alone has records of the transaction, the one that alone has its marker, and the marker."""
 
 
+FOLLOWED = CASES.index((None, "changelog", True))
+"""The case after which a second outage loses the end of a further transaction, in the changelog alone."""
+
+
 @asynccontextmanager
 async def folded_once(
     server: KafkaServer, app: AppId, folder: Path, *, partitions: int
@@ -174,22 +178,26 @@ async def test_a_committed_transaction_that_is_aborted_with_the_next_one_is_fold
 async def test_a_transaction_that_has_ended_in_one_topic_ends_likewise_in_the_others(
     own_server: KafkaServer, kafka_app: AppId, tmp_path: Path
 ) -> None:
-    async with folded_once(own_server, kafka_app, tmp_path, partitions=len(CASES)) as app:
+    cases = [*CASES, CASES[FOLLOWED]]
+    async with folded_once(own_server, kafka_app, tmp_path, partitions=len(cases)) as app:
         names = {"commands": app.topics.commands, "changelog": app.topics.changelog}
         written = await torn(app, range(100, 200))
-        for partition, (alone, ended, commit) in enumerate(CASES):
+        for partition, (alone, ended, commit) in enumerate(cases):
             entries = written[partition]
             if alone is not None:
                 entries = {names[alone]: entries[names[alone]]}
             ends = None if ended is None else {names[ended]: commit}
             await leave_open(app.connection, f"{app.app}-{partition}", partition, entries, ended=ends)
+        last = len(CASES)
+        following = {names["changelog"]: [(b"s", b"torn"), (CHECKPOINT_KEY, b"torn")]}
+        await leave_open(app.connection, f"{app.app}-{last}", last, following)
         worker = app.start("w2")
         await worker.ready()
         await app.settled()
         await worker.drained()
         lost = worker.text().count("brokers have lost the end of a former owner's transaction")
-        assert lost == len(CASES)
-        assert (await app.exact()).command_count() == 10 * len(CASES) + 100
+        assert lost == len(cases)
+        assert (await app.exact()).command_count() == 10 * len(cases) + 100
 
 
 @asynccontextmanager
