@@ -483,13 +483,54 @@ def test_what_a_leaf_remembers_is_not_dropped_while_unneeded_events_are(
 ) -> None:
     monkeypatch.setattr(draft, "_RECENT", 1)
     monkeypatch.setattr(draft, "_COLLECTED", 1)
+    monkeypatch.setattr(draft, "_COLLECTED_AGAIN", 0)
     story = Story({"t": task([{"trigger": "a", "where": "data.n > 1"}], andEvery="b")})
     for n in (5, 0, 6, 0, 7, 0):
         story.fire("a", {"n": n})
         assert story.state is not None
-        story.state.collect_at = 1
         assert wire.decode(wire.encode(story.state)) == story.state.collected()
     story.fire("b")
     assert story.commands[0].kwargs == {"a": {"n": 5}, "b": {}}
     story.fire("b")
     assert story.commands[1].kwargs == {"a": {"n": 7}, "b": {}}
+
+
+@pytest.mark.parametrize("pairs", range(21, 26))
+def test_an_event_that_a_leaf_begins_to_remember_stays_when_unneeded_events_are_dropped(pairs: int) -> None:
+    """The event at which unneeded ones are dropped is the one that two leaves need: one took it before."""
+    story = Story(
+        {
+            "t": task([{"trigger": "n", "count": 1_000}, "never"]),
+            "u": task([{"trigger": "a", "where": "data.x == 1"}], andEvery="go"),
+        }
+    )
+    for n in range(1_024):
+        story.fire("n", {"n": n})
+    story.fire("a", {"x": 1})
+    story.fire("go")
+    for n in range(pairs):
+        story.fire("a", {"x": 1, "n": n})
+        story.fire("a", {"x": 0})
+        assert story.state is not None
+        if n > 19:
+            assert wire.decode(wire.encode(story.state)) == story.state.collected()
+    story.fire("go")
+    assert story.commands[1].kwargs == {"a": {"x": 1, "n": pairs - 1}, "go": {}}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_times_of_noted_events_do_not_depend_on_where_a_batch_ends(stored: bool) -> None:  # noqa: FBT001
+    """An event that nothing needs is forgotten, also while the fold still has it."""
+    uses: JsonObject = {"u": task([], andEvery="x"), "$bounds": {"resolvedInstances": 1}}
+    story = Story({**uses, "t": task(["never"], unless=["x", "y"])})
+    story.fire("x")
+    story.fire("x")
+    for number in (0, 1):
+        story.finished(f"u#{number}")
+    assert story.state is not None
+    if stored:
+        story.state = wire.decode(wire.encode(story.state))
+    in_order = task(["never"], unless=[{"sequence": ["x", "y"]}], unlessFrom="instance")
+    story.apply({**uses, "t": in_order})
+    story.fire("y", at=100)
+    assert story.statuses()["t#0"] == "unstarted"

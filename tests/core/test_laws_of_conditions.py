@@ -15,7 +15,7 @@ from tests.core.compared import Folding, Reading, difference, sessions_of
 from tests.core.logs_of_conditions import Scenario, as_golden, numbered_scenario, report
 from tests.core.reference_of_conditions import Line
 from tests.core.smallest import smallest
-from triggerstream.core import slots
+from triggerstream.core import draft, slots
 from triggerstream.wire import state as wire
 
 pytestmark = pytest.mark.laws
@@ -95,6 +95,19 @@ def test_states_are_the_same_bytes_however_the_log_was_folded() -> None:
         assert states_of(lazy) == states_of(at_once), n
         assert states_of(lazy) == states_of(batches), n
         assert lazy.decisions == batches.decisions, n
+
+
+def test_fold_that_drops_unneeded_events_at_each_event_agrees_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Logs that are not stored in between, but for the events that the fold drops by itself."""
+    for name, value in (("_RECENT", 1), ("_COLLECTED", 1), ("_COLLECTED_AGAIN", 0)):
+        monkeypatch.setattr(draft, name, value)
+    for n, scenario in the_scenarios(SOME * 2):
+        assert_agrees(n, scenario)
+        lazy, at_once = folded(scenario), folded(scenario, at_once=True)
+        assert states_of(lazy) == states_of(at_once), n
+        assert all(state == state.collected() for state in lazy.states.values()), n
 
 
 def test_a_session_alone_decides_what_it_decides_among_others() -> None:

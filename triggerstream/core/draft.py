@@ -18,6 +18,7 @@ from triggerstream.core.effects import (
 from triggerstream.core.events import (
     Order,
 )
+from triggerstream.core.held import Ref
 from triggerstream.core.ids import (
     CommandId,
     InstanceId,
@@ -43,6 +44,8 @@ from triggerstream.core.tasks import Configuration, Rules, Task
 
 _COLLECTED = 1_000
 """Kept events at which unneeded ones are dropped, for which all instances are visited."""
+_COLLECTED_AGAIN = 2
+"""Unneeded events are dropped again when the kept ones are this many times the needed ones."""
 _RECENT = 32
 """Events after which ``kept`` is copied: with a thousand events in it, a copy takes 3 µs."""
 
@@ -56,6 +59,7 @@ class Draft:
     """
 
     __slots__ = (
+        "_needed",
         "_owned",
         "barred",
         "beyond",
@@ -93,6 +97,8 @@ class Draft:
         self.beyond: BoundEffects | None = None
         self.meter = None if sizes is None else Meter(sizes)
         self._owned: set[TaskName] = set()
+        self._needed: dict[TriggerName, dict[Ref, Arrival]] | None = None
+        """The earlier events that were needed when the latest configuration was met; None until asked for."""
         if state is None:
             self.state = SessionState(config=rules.current.offset)
             self.config: Configuration = rules.current.config
@@ -269,17 +275,36 @@ class Draft:
     def _keep(self, trigger: TriggerName, arrival: Arrival) -> None:
         """Keep an event that is no longer the latest of its trigger (R4.3)."""
         state = self.state
-        state.recent = recent = {**state.recent, (trigger, arrival.offset): arrival}
-        if len(recent) < _RECENT:
+        event = (trigger, arrival.offset)
+        if event not in state.recent:
+            state.recent = {**state.recent, event: arrival}
+
+    def _needed_event(self, trigger: TriggerName, ref: Ref) -> Arrival | None:
+        """An event that the state still has when it meets a configuration, wherever batches end."""
+        latest = self.state.seen.get(trigger)
+        if latest is not None and latest.offset == ref:
+            return latest
+        if self._needed is None:
+            self._needed = self.state.needed_events()
+        return self._needed.get(trigger, {}).get(ref)
+
+    def _file_recent_events(self) -> None:
+        """Move many recent events to ``kept``, and drop those that nothing needs if there are too many.
+
+        This is done at the end of a fold only: in the middle, a leaf may hold an event of which the state
+        does not say so yet.
+        """
+        state = self.state
+        if len(state.recent) < _RECENT:
             return
-        state.kept = kept = {name: {**arrivals} for name, arrivals in state.kept.items()}
-        for (name, ref), one in recent.items():
+        kept = {name: {**arrivals} for name, arrivals in state.kept.items()}
+        for (name, ref), one in state.recent.items():
             kept.setdefault(name, {})[ref] = one
-        state.recent = {}
-        if sum(map(len, kept.values())) >= state.collect_at:
+        state.kept, state.recent = kept, {}
+        if sum(map(len, kept.values())) >= max(_COLLECTED, state.collect_at):
             # Folding a whole log at once must not keep the whole log.
             state.kept = state.needed_events()
-            state.collect_at = max(_COLLECTED, 2 * sum(map(len, state.kept.values())))
+            state.collect_at = _COLLECTED_AGAIN * sum(map(len, state.kept.values()))
 
 
 def other_generation(generation: int, given_for: int | None) -> Refused:

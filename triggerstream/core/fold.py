@@ -204,6 +204,8 @@ class _Fold(Offering):
         if state.timer_count:
             self.fire_timers(state.clock_us)
         state.offset = event.offset
+        if state.recent:
+            self._file_recent_events()
         if self.beyond is not None and self.beyond.remarks:
             effect = with_remarks(effect, self.beyond.remarks)
         self.effect = effect
@@ -721,8 +723,8 @@ class _Fold(Offering):
                 self._resolve(name, instance, Status.CANCELLED)
         state.generation += 1
         state.closed = True
-        for trigger in state.latest_captured:
-            self._keep(trigger, state.seen[trigger])
+        latest = {(name, state.seen[name].offset): state.seen[name] for name in state.latest_captured}
+        state.recent = {**state.recent, **latest}
         state.latest_captured = frozenset()
         state.remembered = {}
         state.seen = {}
@@ -756,6 +758,7 @@ class _Fold(Offering):
         state, before = self.state, self.config
         seeded: list[tuple[TaskRecord, Instance]] = []
         self.config = config = applied.config
+        self._needed = None
         state.config = applied.offset
         if state.is_empty():
             return

@@ -85,10 +85,9 @@ class Offering(Deciding):
         known = self.state.remembered.get(use.task.name) or Remembered()
         now_after = self._remembered_now(known.after, use.after, previous, after)
         now_unless = self._remembered_now(known.unless, use.unless, previous, unless)
-        self._set_remembered(use.task.name, now_after, now_unless)
         if previous is not None and now_after.keys() - known.after.keys():
-            # Only now: keeping it may drop the events that nothing needs.
             self._keep(use.after[0].leaf.trigger, previous)
+        self._set_remembered(use.task.name, now_after, now_unless)
 
     def _remembered_now(
         self,
@@ -303,7 +302,7 @@ class Offering(Deciding):
         at, times = [], []
         known = held.times if isinstance(held, Several) else [held.time] if isinstance(held, One) else None
         for place, (trigger, ref) in enumerate(refs(slot.name, held)):
-            found = self.state.find(trigger, ref)
+            found = self._needed_event(trigger, ref)
             time_us = None if found is None else found.time_us
             if known is not None and known[place] is not None:
                 time_us = known[place]

@@ -232,8 +232,8 @@ class SessionState(Struct, kw_only=True):
     """The triggers whose event in ``seen`` an instance may have captured; derived, not stored."""
     recent: dict[tuple[TriggerName, Ref], Arrival] = {}
     """Events that are to be added to ``kept``, few enough to be copied for each event; not stored."""
-    collect_at: int = 1_000
-    """Number of kept events at which unneeded ones are dropped; not stored."""
+    collect_at: int = 0
+    """Number of kept events below which unneeded ones are not looked for again; not stored."""
 
     @property
     def instances_generation(self) -> int:
@@ -259,7 +259,7 @@ class SessionState(Struct, kw_only=True):
         """The state without events that nothing needs: as it would be decoded."""
         state = copy(self)
         state.kept, state.recent = self.needed_events(), {}
-        state.collect_at = SessionState().collect_at
+        state.collect_at = 0
         latest = ((name, ref, self.seen.get(name)) for name, ref in self._captured_events())
         state.latest_captured = frozenset(
             name for name, ref, arrival in latest if arrival is not None and arrival.offset == ref
