@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
+from triggerstream.core import paths
 from triggerstream.core.errors import ConfigError
 from triggerstream.wire import tasksfile
 from triggerstream.wire.tasksfile import (
@@ -20,7 +21,6 @@ from triggerstream.wire.tasksfile import (
     lexemes,
     logic,
     nodes,
-    paths,
     rings,
     tree,
 )

@@ -1,4 +1,4 @@
-"""Counting what a tasks file would do to the sessions there are, and the tables and lines about it."""
+"""Counts of what a tasks file would do to existing sessions, and the tables and lines that show them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from triggerstream.cli.opening import existing
-from triggerstream.cli.printing import print_line, table
+from triggerstream.cli.printing import count_of, print_line, table
 from triggerstream.cli.progress import part_name, progress_bar
 from triggerstream.core import advice
-from triggerstream.core.changes import Consequence, may_have_consequences
+from triggerstream.core.changes import FINAL, Consequence, may_have_consequences
 from triggerstream.core.errors import TriggerstreamError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.core.tasks import Configuration
@@ -34,7 +34,7 @@ _ALWAYS = (Consequence.TOUCHED, Consequence.DECIDED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counting:
-    """What a file would do to the sessions at ``at``; or why that is not known."""
+    """The counts for the sessions at ``at``; or the ``problem`` because of which there are none."""
 
     at: str
     change: CountedChange | None
@@ -68,7 +68,7 @@ async def count_change(before: Configuration, after: Configuration, at: str) -> 
 
 
 def change_fields(counting: Counting) -> JsonObject:
-    """What was counted, for programs."""
+    """The counts as JSON, for programs."""
     change = counting.change
     if change is None:
         return {"sessions": None, "notCounted": counting.problem}
@@ -91,7 +91,7 @@ def _task_fields(counts: TaskCounts) -> JsonObject:
 
 
 def show_change(counting: Counting) -> None:
-    """Print what was counted, with sessions as examples, and which point of the log it describes."""
+    """Print the counts, with sessions as examples, and the point of the log that they describe."""
     change = counting.change
     if change is None:
         print_line(f"what would happen to sessions is not known: {counting.problem}", err=True)
@@ -129,27 +129,23 @@ def _point(change: CountedChange) -> str:
     else:
         where = f"at the checkpoints of {len(partitions)} partitions"
     beyond = (
-        f"{_number_of(unfolded, 'event')} of the log that {'is' if unfolded == 1 else 'are'} not folded yet"
+        f"{count_of(unfolded, 'event')} of the log that {'is' if unfolded == 1 else 'are'} not folded yet"
     )
     missing = [*([beyond] if unfolded else ()), "what arrives before the file does"]
-    counted = f"counted in {_number_of(change.sessions, 'session')}, as they were {where}"
+    counted = f"counted in {count_of(change.sessions, 'session')}, as they were {where}"
     return f"{counted}; not counted: {', and '.join(missing)}"
 
 
-def _number_of(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def describe_final(change: CountedChange) -> str:
-    """What cannot be taken back, in a few words: `31 instances decided, 2 abandoned`."""
+    """The final consequences in a few words: `31 instances decided, 2 abandoned`."""
     return ", ".join(_final(change))
 
 
 def _final(change: CountedChange) -> Iterator[str]:
     noun = "instance"
-    for one in (Consequence.DECIDED, Consequence.ABANDONED, Consequence.CANCELLED, Consequence.FAILED):
+    for one in (known for known in Consequence if known in FINAL):
         number = change.total(one)
         if number:
-            counted = _number_of(number, noun) if noun else f"{number:,}"
+            counted = count_of(number, noun) if noun else f"{number:,}"
             yield f"{counted} {one.value}"
             noun = ""

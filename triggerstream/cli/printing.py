@@ -142,7 +142,7 @@ def brief(value: Json, limit: int = 100) -> str:
 
 def count_of(number: int, noun: str) -> str:
     """A number of things: `1 event`, `2 events`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def compact(fields: JsonObject) -> JsonObject:

@@ -47,7 +47,7 @@ class HandOverState(StrEnum):
 
 
 class HandOver(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"at_us": "at"}):
-    """Progress of a hand-over. ``at_us``: since when, if known. ``why``: why ``state`` is not known."""
+    """Progress of a hand-over, with the time since when, if known. ``why``: why ``state`` is not known."""
 
     state: HandOverState
     at_us: Instant | None = None
@@ -159,7 +159,7 @@ class SeenTrigger(Struct, frozen=True, kw_only=True, omit_defaults=True, rename=
 
 
 class ConfigurationsMet(Struct, frozen=True, kw_only=True, rename={"in_force": "inForce"}):
-    """The configuration that a session met last, and the one in force; None: none."""
+    """The configuration that a session met last, and the one in force; None if there is none."""
 
     met: ConfigHash | None
     in_force: ConfigHash | None

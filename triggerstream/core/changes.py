@@ -1,4 +1,4 @@
-"""What a proposed tasks file would do to a session at once, found by the fold itself.
+"""Consequences that a proposed tasks file would have for a session at once, found by the fold itself.
 
 A session meets the file as it would meet it if the file were applied (docs/semantics.md, section 9), and is
 then touched as the engine would touch it. The difference between the two states is the answer.
@@ -38,7 +38,7 @@ _judged_parts = _parts_without(_CARRIED | {"applies_to", "retry"})
 
 
 class Consequence(StrEnum):
-    """What a proposed file does to an instance at once.
+    """A consequence of a proposed file for an instance, at once.
 
     ``TOUCHED``: it waits, and is cancelled, judged under another condition, or offered other events.
     ``DECIDED``: its command is decided. ``DUE``: it is decided because its timer is due under the file.
@@ -82,7 +82,7 @@ class ProposedFile:
     at_us: int
     proposed: Rules = field(init=False)
     judged_otherwise: frozenset[TaskName] = field(init=False)
-    """The tasks whose instances that have not run are judged under another condition."""
+    """Tasks with another condition: it judges those of their instances that have not run."""
     timed_otherwise: frozenset[TaskName] = field(init=False)
     """The tasks whose delayed instances are decided under another condition, or at another time."""
 
@@ -95,19 +95,21 @@ class ProposedFile:
         object.__setattr__(self, "timed_otherwise", _differing(before, self.config, _timed_parts))
 
     @property
-    def beginning(self) -> frozenset[TriggerName]:
-        """The triggers of which one lets a file make an instance in a session that is there.
+    def triggers_for_existing(self) -> frozenset[TriggerName]:
+        """The triggers of the tasks that apply to existing sessions.
 
-        The file is the proposed one, or an earlier one that some session has not met.
+        A file makes an instance in an existing session only if the session has an event of one of them. The
+        file is the proposed one, or an earlier one that some session has not met.
         """
         files = [version.config for version in self.proposed.history]
         return frozenset(name for file in files for task in file.for_existing for name in task.needs)
 
 
 def may_have_consequences(before: Configuration, after: Configuration) -> bool:
-    """False if ``after`` in place of ``before`` has no consequence in any session, by the files alone.
+    """False if the files alone show that ``after`` in place of ``before`` has no consequence in any session.
 
-    What a file adds begins with later events, and what a decision only contains is read when it is made.
+    A task that is added begins with later events, unless it applies to existing sessions. Parts that a
+    decision only contains, such as the queue, are read when it is made.
     """
     return (
         bool(after.for_existing)
@@ -130,7 +132,7 @@ def _differing(
 def consequences(
     file: ProposedFile, session: SessionId, state: SessionState, sizes: Sizes
 ) -> Iterator[tuple[TaskName, int, Consequence]]:
-    """What ``file`` would do at once to the instances of a session: task, number, consequence.
+    """The consequences of ``file`` for the instances of a session, at once: task, number, consequence.
 
     Before that, the session has done what the file in force has it do by then: it has met the configurations
     that it missed, its due timers have fired, and its waiting instances were judged. An instance may have
@@ -144,7 +146,7 @@ def consequences(
         if known is not None:
             for number, instance in known.open.items():
                 if instance.status in WAITING:
-                    for one in _of_instance(file, name, instance, record.find(number)):
+                    for one in _consequences_for(file, name, instance, record.find(number)):
                         yield name, number, one
         for number in range(first, record.next):
             yield name, number, Consequence.BEGUN
@@ -155,7 +157,7 @@ def consequences(
                 yield name, number, ended
 
 
-def _of_instance(
+def _consequences_for(
     file: ProposedFile, name: TaskName, before: Instance, after: Instance | None
 ) -> Iterator[Consequence]:
     if after is None:  # resolved, and forgotten because the task has kept too many

@@ -1,4 +1,4 @@
-"""A condition of an instance in the form of the file, node by node: an answer to people's questions.
+"""The tree in which answers show a condition of an instance, in the form of the file.
 
 Fields are named as in the JSON that users see, but for units; :mod:`triggerstream.wire.answers` converts
 them.
@@ -74,7 +74,7 @@ class GroupKind(StrEnum):
 
 
 class GroupTree(Struct, frozen=True, kw_only=True):
-    """Conditions combined: met if at least ``need`` members are; ``have`` are.
+    """A group of conditions: met if at least ``need`` members are; ``have`` of them are.
 
     In JSON, ``members`` stand under the kind.
     """
@@ -91,7 +91,7 @@ TreeNode: TypeAlias = GroupTree | LeafTree
 
 
 class ConditionTree:
-    """A condition in the form of the file, and what meets it.
+    """A condition in the form of the file, with the events that meet it.
 
     A plain class: in JSON, nodes differ by their keys, so :mod:`triggerstream.wire.answers` converts it.
     """

@@ -132,7 +132,7 @@ class Slot:
     matches_all: bool = field(init=False, repr=False, compare=False)
     """Every event of the trigger matches."""
     identity: tuple[object, ...] = field(init=False, repr=False, compare=False)
-    """What decides which events match: trigger, ``where``, ``key`` and lists (R9.10)."""
+    """The parts that decide which events match: trigger, ``where``, ``key`` and lists (R9.10)."""
 
     def __post_init__(self) -> None:
         leaf = self.leaf

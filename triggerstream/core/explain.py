@@ -1,7 +1,7 @@
 """The conditions of an instance as trees in the form of the file: what meets each leaf, what it still lacks.
 
-What an instance stores decides. An instance that is decided or resolved is shown in the form of the file that
-was in force then, where that is known; otherwise the leaves that it captured are shown as a list.
+The trees follow what the instance stores. An instance that is decided or resolved is shown in the form of
+the file that was in force then, where that is known; otherwise its captured leaves are shown as a list.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Explainer:
         noted = instance.noted if is_resolved else {}
         if unless is not None and not fits(unless, noted):
             unless = None
-        after = _Side(
+        after = _ShownCondition(
             explainer=self,
             instance=instance,
             held=instance.captured,
@@ -91,7 +91,7 @@ class Explainer:
         )
         if unless is None and not noted:
             return Conditions(after=after.tree(), unless=None)
-        blocked = _Side(
+        blocked = _ShownCondition(
             explainer=self,
             instance=instance,
             held=instance.noted,
@@ -141,7 +141,7 @@ class Explainer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Side:
+class _ShownCondition:
     """``after`` or ``unless`` of an instance: the condition, and what its leaves hold.
 
     ``condition`` None: no known file explains what they hold. ``unless_from`` None: it is ``after``.

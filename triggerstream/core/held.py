@@ -1,4 +1,4 @@
-"""What a leaf of an instance holds, as it is stored (docs/semantics.md, R3.6 to R3.11).
+"""The stored forms of what a leaf of an instance holds (docs/semantics.md, R3.6 to R3.11).
 
 Each value says by itself which events it refers to and which shape its argument has, so that a state can be
 read without the tasks file under which it was made. The rules are in :mod:`triggerstream.core.slots`.

@@ -1,4 +1,4 @@
-"""What a condition lacks until it is satisfied: triggers that could complete it, and the same in words."""
+"""The triggers that a condition lacks until it is satisfied, as names and in words."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _add_lacking(node: Node, met: AbstractSet[LeafName], lacking: list[Leaf]) ->
 
 
 def missing_in_words(condition: Condition, held: Mapping[LeafName, Holding]) -> str | None:
-    """What a condition lacks, as in “waits for a and b”; None if it is satisfied."""
+    """The triggers that a condition lacks, for “waits for a and b”; None if it is satisfied."""
     met = met_leaves(condition, held)
     if condition.is_satisfied(met):
         return None

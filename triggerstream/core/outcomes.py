@@ -1,4 +1,4 @@
-"""What an outcome reports of a command (docs/semantics.md, R6.1, R6.3)."""
+"""Questions about an outcome and its command (docs/semantics.md, R6.1, R6.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a leaf did not take an event of its trigger, in words. Worked out when somebody asks."""
+"""The reason why a leaf did not take an event of its trigger, in words. Computed only for an answer."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Final, assert_never
 
-from triggerstream.core.conditions import Condition, Leaf, Path, Slot
+from triggerstream.core.conditions import Condition, Leaf, Slot
 from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Several
 from triggerstream.core.ids import LeafName, SessionId
+from triggerstream.core.paths import format_path
 from triggerstream.core.slots import MOST_IN_SEQUENCE, MOST_KEYS, key_text, list_keys, value_at
 from triggerstream.core.state import Arrival
 from triggerstream.core.where import Answer, evaluate_where
@@ -28,14 +29,11 @@ def why_no_match(slot: Slot, event: Arrival, session: SessionId) -> str | None:
         if found.answer is not Answer.TRUE:
             return f"its `where` {found.text}"
     if leaf.key is not None and key_text(value_at(event.data, leaf.key)) is None:
-        return f"it has no key: {path_text(leaf.key)} is no string and no integer"
+        return f"it has no key: {format_path(leaf.key)} is no string and no integer"
     for other in slot.awaits_list:
         if other.each is not None and list_keys(value_at(event.data, other.each.path)) is None:
-            path, usable = (
-                path_text(other.each.path),
-                f"list of at most {MOST_KEYS:,} strings and integers",
-            )
-            return f"{path} is no {usable}, which `{other.name}` needs"
+            usable = f"list of at most {MOST_KEYS:,} strings and integers"
+            return f"{format_path(other.each.path)} is no {usable}, which `{other.name}` needs"
     return None
 
 
@@ -103,11 +101,6 @@ def leaf_before(condition: Condition, name: LeafName) -> Leaf | None:
 
 def _full(leaf: Leaf) -> str:
     return f"full: the leaf has its `count` of {leaf.count}"
-
-
-def path_text(path: Path) -> str:
-    """A path as it is written in a tasks file."""
-    return "data" + "".join(f".{key}" if key.isidentifier() else f"[{_quoted(key)}]" for key in path)
 
 
 def _quoted(text: str) -> str:

@@ -220,7 +220,7 @@ def no_instance(*, arrived: bool, clock: Instant | None, generation: int) -> str
 
 
 def undecided(found: ExplainedSession) -> list[str]:
-    """What a session waits for: each instance without a command, and triggers that no task uses.
+    """The things that a session waits for: each instance without a command, and triggers that no task uses.
 
     Empty if every instance has its command.
     """

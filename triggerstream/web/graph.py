@@ -222,7 +222,7 @@ def _height(node: _Node, by_name: Mapping[str, Task]) -> int:
             return _PART_HEIGHT
         case str():
             return _TASK_HEIGHT if node in by_name else _HEIGHT
-        case _:
+        case tuple():
             return 0
 
 
@@ -234,7 +234,7 @@ def _width(node: _Node, by_name: Mapping[str, Task]) -> float:
             task = by_name.get(node)
             letters = max(len(_short(node)), 0 if task is None else len(_short(task.run)))
             return letters * _LETTER + 2 * _PAD
-        case _:
+        case tuple():
             return 0
 
 

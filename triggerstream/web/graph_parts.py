@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, assert_never
 
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Condition, Leaf, Node, Sequence
+from triggerstream.core.paths import format_path
 from triggerstream.core.tasks import Task
-from triggerstream.wire.tasksfile.paths import format_path
 
 Kind: TypeAlias = Literal["after", "every", "unless"]
 _WORDS: dict[Kind, str] = {"after": "waits for", "every": "runs with every", "unless": "is abandoned by"}
@@ -16,7 +16,7 @@ _WORDS: dict[Kind, str] = {"after": "waits for", "every": "runs with every", "un
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A small box: what a leaf asks of its trigger, or how conditions are combined.
+    """A small box: the demands of a leaf on its trigger, or the way in which conditions are combined.
 
     ``place`` tells the parts of a configuration apart; ``says`` is the part in words.
     """
@@ -103,7 +103,7 @@ def _leaf_into(
 
 
 def leaf_text(leaf: Leaf, *, number: int | None = None) -> str:
-    """What a leaf asks of its trigger, in few words; empty if nothing."""
+    """The demands of a leaf on its trigger, in few words; empty if it has none."""
     words = [] if number is None else [f"{number}."]
     if leaf.count is not None:
         words.append(f"×{leaf.count}")

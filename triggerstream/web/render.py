@@ -125,7 +125,7 @@ def session_url(session: str) -> str:
 
 
 def parameters(session: str, **values: str | None) -> str:
-    """What follows :func:`session_url` for these parameters; empty if none has a value."""
+    """The part of a URL after :func:`session_url` with these parameters; empty if none has a value."""
     found = query(**values)
     return f"{'&' if '?' in session_url(session) else '?'}{found}" if found else ""
 

@@ -10,7 +10,7 @@ from triggerstream.wire.event_lines import SourceLocation
 from triggerstream.wire.json import kind_of
 from triggerstream.wire.tasksfile import check, read
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.tree import Document, Object, Scalar, Value, plain
+from triggerstream.wire.tasksfile.tree import Array, Document, Object, Scalar, Value, plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ def applied_text(document: Document, value: Value, place: SourceLocation) -> App
             return AppliedText(text=document.text[at : end + 1], place=place)
         case Scalar(value=str(text)):
             return AppliedText(text=text, place=place, quoted=True)
-        case _:
+        case Array() | Scalar():
             raise DecodeError(
                 f"{place}: /apply: must be a tasks file, an object of task name → task or its text, is "
                 f"{kind_of(plain(value))}"

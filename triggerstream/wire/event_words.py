@@ -41,14 +41,14 @@ _VERBS: Final[Mapping[str, type[EngineEvent]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Time passes: so many microseconds."""
+    """A move of the clock by a number of microseconds."""
 
     micros: int
 
 
 @dataclass(frozen=True, slots=True)
 class SetClock:
-    """The time from now on, in microseconds since the epoch."""
+    """A move of the clock to an instant, in microseconds since the epoch."""
 
     instant_us: int
 
@@ -157,7 +157,7 @@ class _Reader:
         self.skip_space()
 
     def pairs(self) -> JsonObject:
-        """The rest, as the object that its pairs make."""
+        """The object that the remaining pairs make."""
         fields: JsonObject = {}
         while self.at < len(self.text):
             match = _KEY.match(self.text, self.at)

@@ -56,8 +56,8 @@ def export(*, session: str, files: bool, at: str) -> None:
 
     `sessions export ID --files | simulate - --state` gives the session's instances, under the tasks files
     that were in force; `sessions export ID | simulate FILE - --state` what FILE would have made of its
-    events. The ids of commands are those of the engine: each line names the app. Of a session that was
-    erased, the last erasure and later events are printed. Reads the whole partition of the session. Records
+    events. The ids of commands are those of the engine: each line names the app. If a session was
+    erased, its last erasure and later events are printed. Reads the whole partition of the session. Records
     that cannot be read as events are reported on standard error.
     """
 

@@ -142,10 +142,10 @@ def refusal_line(shown: RefusedLine | StrayOutcome) -> str:
 
 
 def _with_files(simulation: Simulation, folded: Iterator[Shown], name: str) -> Iterator[Shown]:
-    """What is shown of a list of events that stands alone on the command line.
+    """The results of a list of events that stands alone on the command line.
 
     Raises:
-        UsageError: it is none, or applies no tasks file.
+        UsageError: the argument is not such a list, or the list applies no tasks file.
     """
     try:
         yield from folded

@@ -16,7 +16,7 @@ from triggerstream.engine.queries.snapshots import SessionSnapshot
 from triggerstream.wire.state import EncodedSizes, read_header, trigger_marks
 
 EXAMPLES = 3
-"""Sessions that are named for each count."""
+"""Number of sessions that are named for each count."""
 _SIZES = EncodedSizes()
 
 OnCounted = Callable[[int, str, int, int | None], None]
@@ -63,7 +63,10 @@ class CountedPartition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedChange:
-    """What a file would do at once. ``sessions`` were looked at; without ``partitions``, none had to be."""
+    """The counts of all consequences. ``sessions`` is the number of sessions looked at.
+
+    Without ``partitions``, no session had to be looked at.
+    """
 
     sessions: int = 0
     partitions: tuple[CountedPartition, ...] = ()
@@ -132,7 +135,7 @@ class _Counting:
         file = ProposedFile(
             rules=begin.rules, config=self._config, offset=max(begin.log_end, begin.offset), at_us=at_us
         )
-        self._marks = trigger_marks(file.beginning)
+        self._marks = trigger_marks(file.triggers_for_existing)
         first = last = begin.offset
         async with aclosing(snapshot.pages()) as pages:
             async for page in pages:

@@ -37,7 +37,7 @@ def ignore_progress(_done: int, _total: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotBegin:
-    """What is known before the sessions are read.
+    """The facts that are known before the sessions are read.
 
     ``rules`` has the configurations that some session may still have to meet. ``offset`` is the next one that
     the engine will fold, ``log_end`` the offset after the last event. ``sessions`` is their number, if it is

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 
 from triggerstream.core.answers import ExplainedSession, ExplainedTask
 from triggerstream.core.commands import Command
-from triggerstream.core.ids import AppId, Json, SessionId, TaskName
+from triggerstream.core.ids import AppId, Json, SessionId, split_instance_id
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.replay.simulate import RefusedLine, Simulation, StrayOutcome
 from triggerstream.wire.tasksfile.tree import Path, pointer
@@ -42,9 +42,9 @@ class ComparedCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileTestResult:
-    """What became of a test; ``refused``: events that an engine would not have taken as they are.
+    """The result of a test. ``refused``: events that an engine would not have taken as they are.
 
-    ``tasks``: those of which a command was expected and not decided.
+    ``tasks``: the tasks of which a command was expected and not decided, by session and instance.
     """
 
     test: FileTest
@@ -83,7 +83,8 @@ def run_file_test(config: Configuration, test: FileTest, *, app: AppId) -> FileT
     for command in commands:
         session, instance = command.key
         if command.decided is None:
-            task = simulation.explain_task(session, TaskName(instance.rpartition("#")[0]))
+            parts = split_instance_id(instance)
+            task = None if parts is None else simulation.explain_task(session, parts[0])
             if task is not None:
                 tasks[command.key] = task
     return FileTestResult(
@@ -126,7 +127,7 @@ def _differences(expected: ExpectedCommand, decided: Command) -> tuple[str, ...]
 
 
 def first_difference(one: Json, other: Json, path: Path) -> Path | None:
-    """Where two JSON values at ``path`` differ first; None: they are equal.
+    """The path at which two JSON values at ``path`` differ first; None if they are equal.
 
     Numbers are compared by value; true is not 1, as it is in Python.
     """

@@ -39,7 +39,8 @@ class SimulatedLog:
         self._arrival_us = 0
         self._applied: _Applied | None = None
         self._inserted = 0
-        """Records without an offset of their own between lines that have one: later lines move by so many."""
+        """The number of records without an offset of their own between lines that have one. It is added to
+        the offsets of later lines."""
         self._last: dict[SessionId, int] = {}
         """The offset of each session's last line."""
         self._end = 0
@@ -49,7 +50,7 @@ class SimulatedLog:
         """Note when ``line`` arrives.
 
         Raises:
-            DecodeError: before a tasks file that is applied by a line before it.
+            DecodeError: it arrives before a tasks file that an earlier line has applied.
         """
         arrival_us = self._arrival(line)
         applied = self._applied
@@ -77,7 +78,8 @@ class SimulatedLog:
         """Give the next record of ``session`` its own offset.
 
         Raises:
-            DecodeError: it is not greater than that of the line before: the event would count as included.
+            DecodeError: ``offset`` is not greater than that of the line before. The event would count as
+                included already.
         """
         own = offset + self._inserted
         if own <= self._last.get(session, -1):
@@ -90,7 +92,7 @@ class SimulatedLog:
         self._offset = own
 
     def append(self, session: SessionId, value: bytes, line: JsonObject | None = None) -> Record:
-        """The next record; it arrives with the last line. ``line``: the one that it stands for."""
+        """The next record, which arrives with the last line. ``line`` is the line that it represents."""
         record = Record(
             partition=0,
             offset=self._offset,
@@ -104,7 +106,7 @@ class SimulatedLog:
         return record
 
     def insert(self, session: SessionId, value: bytes) -> Record:
-        """The next record, which stands for no line."""
+        """The next record, which represents no line."""
         self._inserted += 1
         return self.append(session, value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal, TypeAlias, assert_never
 
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Leaf
 from triggerstream.core.conditions import Node as Condition
@@ -17,14 +17,16 @@ from triggerstream.wire.tasksfile.tried_keys import instead_of
 MOST_LEVELS: Final = 10
 """Levels of lists and groups; ``after`` itself is the first."""
 GROUP_KEYS: Final = ("all", "any", "atLeast", "of", "sequence")
-_KEYS_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
+ConditionKey: TypeAlias = Literal["trigger", "all", "any", "atLeast", "sequence"]
+"""The key by which a condition that is an object is known."""
+_KEYS_BESIDE: Final[Mapping[ConditionKey, tuple[str, ...]]] = {
     "trigger": LEAF_KEYS,
     "all": ("all",),
     "any": ("any",),
     "atLeast": ("atLeast", "of"),
     "sequence": ("sequence",),
 }
-"""The keys by which a condition is known, and those that may stand beside each."""
+"""The keys that a condition may have, by the one by which it is known."""
 _ALL_KEYS: Final = (*LEAF_KEYS, *GROUP_KEYS)
 EVERY_WITH_EACH: Final = "`andEvery` cannot be a leaf with `each`: its events make the task run once more"
 
@@ -166,8 +168,10 @@ class _Reader:
                 )
             case "sequence":
                 return self.sequence(key, value)
-            case _:
+            case "atLeast":
                 return self.at_least(value, values["of"][1], level) if "of" in values else None
+            case _:
+                assert_never(kind)
 
     def leaf(self, node: Node, *, in_sequence: bool = False) -> Leaf | None:
         read = read_leaf(node, in_sequence=in_sequence)
@@ -238,10 +242,10 @@ class _Reader:
         return InOrder(leaves=tuple(leaves)) if leaves else None
 
 
-def _check_keys(node: Node) -> str | None:
+def _check_keys(node: Node) -> ConditionKey | None:
     """The key by which a condition is known; None, with the reason reported, if there is none."""
     keys = {key.text: key for key, _ in node.members()}
-    kind = next((key for key in keys if key in _KEYS_BESIDE), None)
+    kind = next((known for key in keys for known in _KEYS_BESIDE if known == key), None)
     unknown = _has_unknown_key(node)
     if kind is None:
         if "of" in keys:

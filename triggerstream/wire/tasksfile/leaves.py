@@ -9,16 +9,16 @@ from typing import Final, Literal, TypeAlias, assert_never, get_args
 from triggerstream.core.conditions import Each, Leaf, Path
 from triggerstream.core.events import ENGINE_PREFIX
 from triggerstream.core.ids import LeafName, TriggerName
+from triggerstream.core.paths import BadPath, parse_path
 from triggerstream.core.where import Where, WhereError, compile_where
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, Node, listed, unknown_key
-from triggerstream.wire.tasksfile.paths import BadPath, parse_path
 
 LeafKey: TypeAlias = Literal["trigger", "where", "as", "key", "count", "each"]
 LEAF_KEYS: Final[tuple[LeafKey, ...]] = get_args(LeafKey)
 EACH_KEYS: Final = ("of", "list")
 MOST_COUNT: Final = 1_000
 MOST_COUNT_IN_SEQUENCE: Final = 100
-"""A sequence keeps at most so many events for each of its places."""
+"""Events that a sequence keeps for each of its places, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from triggerstream.core.ids import LeafName
 Leaves: TypeAlias = frozenset[LeafName]
 
 MOST_WAYS: Final = 1_000
-"""Sets of leaves that are looked at for one condition: nobody writes so many alternatives by hand."""
+"""Sets of leaves that are examined for one condition: nobody writes more alternatives by hand."""
 
 
 def required(node: Node) -> Leaves:

@@ -154,7 +154,7 @@ class Node:
                 return "null"
             case Scalar(value=str()):
                 return "a string"
-            case _:
+            case Scalar():
                 return "a number"
 
     def members(self) -> Iterator[tuple[LocatedName, Node]]:

@@ -40,7 +40,7 @@ def check_rules(entries: Sequence[Entry], findings: Findings) -> None:
 def _after_and_unless(entry: Entry, findings: Findings) -> None:
     """Warn where an event that ``after`` waits for counts for ``unless`` too.
 
-    Of ``"unlessFrom": "instance"`` nothing is said: the event that makes the instance does not count there.
+    ``"unlessFrom": "instance"`` gets no warning: the event that makes the instance does not count there.
     """
     if entry.unless_from is UnlessFrom.INSTANCE:
         return
@@ -86,7 +86,7 @@ def _always_abandoned(entry: Entry) -> bool:
 def _alternatives(entry: Entry, findings: Findings) -> None:
     """Warn about an ``unless`` list of alternatives: all of it must arrive, but usually any is meant.
 
-    Only the list itself is looked at: who writes ``any`` or ``all`` knows both.
+    Only the list itself is checked: a person who writes ``any`` or ``all`` knows both.
     """
     members = [one.trigger for one in entry.unless.root.members if isinstance(one, Leaf)]
     if len(members) < len(entry.unless.root.members):

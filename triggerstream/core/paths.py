@@ -1,4 +1,4 @@
-"""Paths into an event's data: ``data.order.id``, ``data["order id"].x``."""
+"""Paths into an event's data as text: ``data.order.id``, ``data["order id"].x``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BadPath:
 
 
 def parse_path(text: str) -> Path | BadPath:
-    """The keys that a path names."""
+    """The keys that the path ``text`` names."""
     if not re.match(rf"{_ROOT}(?![A-Za-z0-9_])", text):
         likely = f"{_ROOT}.{text}"
         hint = f"`{likely}`" if isinstance(parse_path(likely), tuple) else "`data.order.id`"
@@ -50,7 +50,7 @@ def parse_path(text: str) -> Path | BadPath:
 
 
 def format_path(path: Path) -> str:
-    """``path`` as it stands in a file."""
+    """The text of ``path``, as a tasks file has it."""
     steps = (
         f".{key}" if _AS_NAME.fullmatch(key) else '["' + re.sub(r'(["\\])', r"\\\1", key) + '"]'
         for key in path
