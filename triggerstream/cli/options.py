@@ -59,10 +59,10 @@ def at_option(command: _F) -> _F:
     return _place_option("--at", "--dir", where=where)(kafka_config_option(command))
 
 
-class _PlaceOrMoment(click.ParamType):
+class _AddressOrMoment(click.ParamType):
     """An address, or a moment: the number of an event, or an instant."""
 
-    name = "place"
+    name = "address or moment"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002
         from triggerstream.engine.queries.past import parse_moment
@@ -80,7 +80,7 @@ def at_and_moment_option(command: _F) -> _F:
         "--at",
         "--dir",
         "given",
-        type=_PlaceOrMoment(),
+        type=_AddressOrMoment(),
         multiple=True,
         metavar="WHERE|EVENT|TIME",
         envvar=variables.AT,
@@ -93,15 +93,15 @@ def at_and_moment_option(command: _F) -> _F:
         "is a number: ./42.)",
     )
     @wraps(command)
-    def told(*, given: tuple[Any, ...], **rest: Any) -> Any:  # noqa: ANN401 - what a command returns
-        places = [one for one in given if isinstance(one, str)]
+    def with_moment(*, given: tuple[Any, ...], **rest: Any) -> Any:  # noqa: ANN401 - what a command returns
+        addresses = [one for one in given if isinstance(one, str)]
         moments = [one for one in given if not isinstance(one, str)]
-        if len(moments) > 1 or len(places) > 1:
+        if len(moments) > 1 or len(addresses) > 1:
             raise UsageError("--at: give one place and one moment at most")
-        at = places[0] if places else os.environ.get(variables.AT) or DEFAULT_DIRECTORY
+        at = addresses[0] if addresses else os.environ.get(variables.AT) or DEFAULT_DIRECTORY
         return command(at=at, moment=moments[0] if moments else None, **rest)
 
-    return cast("_F", kafka_config_option(told))
+    return cast("_F", kafka_config_option(with_moment))
 
 
 def to_option(command: _F) -> _F:

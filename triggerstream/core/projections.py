@@ -26,6 +26,7 @@ from triggerstream.core.answers import (
 )
 from triggerstream.core.commands import MOST_CAUSES
 from triggerstream.core.deciding import timer_due_us
+from triggerstream.core.events import ENGINE_PREFIX
 from triggerstream.core.explain import Explainer
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import (
@@ -264,7 +265,7 @@ def _decision(
 def _what(kind: str) -> str:
     if kind.startswith("triggerstream.task."):
         return "reported"
-    return "ordered" if kind.startswith("triggerstream.") else "arrived"
+    return "ordered" if kind.startswith(ENGINE_PREFIX) else "arrived"
 
 
 def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:

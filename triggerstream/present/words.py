@@ -190,11 +190,8 @@ def unless_head(tree: ConditionTree, status: Status) -> str:
 
 def taken(event: TakenEvent) -> str:
     """An event that a leaf holds, with its key."""
-    named = f", id {event.id}" if event.id is not None else ""
-    source = f", from {event.source}" if event.source is not None else ""
-    when = "" if event.time_us is None else f", {milliseconds(event.time_us)}"
     key = "" if event.key is None else f"{event.key}: "
-    return f"{key}{event_number(event.offset)}{when}{named}{source}"
+    return key + _origin_words(event)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -262,11 +259,15 @@ def why_decided(found: ExplainedSession | None, named: str) -> str:
 
 def by(origin: Origin | None) -> str:
     """The event that brought a trigger."""
-    if origin is None:
-        return ""
-    named = f", id {origin.id}" if origin.id is not None else ""
-    source = f", from {origin.source}" if origin.source is not None else ""
-    return f"{event_number(origin.offset)}, {milliseconds(origin.time_us)}{named}{source}"
+    return "" if origin is None else _origin_words(origin)
+
+
+def _origin_words(event: Origin | TakenEvent) -> str:
+    """An event with its time, id and source, as far as they are known."""
+    when = "" if event.time_us is None else f", {milliseconds(event.time_us)}"
+    named = f", id {event.id}" if event.id is not None else ""
+    source = f", from {event.source}" if event.source is not None else ""
+    return f"{event_number(event.offset)}{when}{named}{source}"
 
 
 def seconds(instant: int | str | None) -> str:

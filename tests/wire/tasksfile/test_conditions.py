@@ -363,7 +363,7 @@ def test_files_of_the_language_are_read_and_written_back_equal(file: JsonObject)
         ),
         (
             one('[¦{"atLeast": 1}]'),
-            "[missing-key] /t/after/0: `of` is missing: the list of conditions, so many of whic",
+            "[missing-key] /t/after/0: `of` is missing: the list of conditions, of which `atLea",
         ),
         (one('[{¦"of": ["a", "b"]}]'), "[missing-key] /t/after/0/of: `of` needs `atLeast`: how many of them"),
         (

@@ -57,8 +57,8 @@ async def history(
     are left out.
 
     With ``files``, ``{"apply": text}`` stands before the first event for the tasks file that was in force
-    then, and between events for each that took force between them, with its own offset and arrival. Where
-    none was in force, none stands there.
+    then, and between events for each that took force between them, with its own offset and arrival. If
+    no tasks file was in force, there is no such line.
 
     Raises:
         LogError: the log cannot be read.
@@ -147,13 +147,13 @@ def _applied_text(one: ConfigurationText) -> _Applied:
 
 async def _events(reader: Reader, session: SessionId, key: bytes, *, files: bool) -> AsyncIterator[_Found]:
     """The session's events, and with ``files`` the tasks files of its partition that took force."""
-    place = await reader.partition(session)
+    partition = await reader.partition(session)
     after = -1
-    while records := await reader.records(after=after, limit=_PAGE, partition=place):
+    while records := await reader.records(after=after, limit=_PAGE, partition=partition):
         after = records[-1].offset
         found = [one for record in records if (one := _read(record, session, key, files=files)) is not None]
         own = {one.offset for one in found if not isinstance(one, Unread) and not _is_trigger(one)}
-        letters = await reader.dead_letters_at(own, partition=place) if own else {}
+        letters = await reader.dead_letters_at(own, partition=partition) if own else {}
         for one in found:
             letter = letters.get(one.offset)
             if letter is None:

@@ -1,4 +1,4 @@
-"""A session as it was at an earlier place of its log: the partition's records, folded up to there."""
+"""A session as it was at an earlier moment of its log: the partition's records, folded up to there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AtTime:
 
 
 Moment: TypeAlias = AtOffset | AtTime
-"""A place in a partition's log."""
+"""A moment in a partition's log, after which a session is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +144,8 @@ async def explain_past(
     if past.state is None:
         return None
     found = explain(past.rules, session, past.state, task=task)
-    place = await reader.partition(session)
-    return structs.replace(found, partition=place, folded_to=past.offset)
+    partition = await reader.partition(session)
+    return structs.replace(found, partition=partition, folded_to=past.offset)
 
 
 async def past_session(
@@ -188,33 +188,36 @@ async def past_session(
 async def _records(reader: Reader, session: SessionId, moment: Moment) -> AsyncIterator[Record]:
     """The session's events and the partition's tasks files that took effect, in log order."""
     key = check_session(session)
-    place = await reader.partition(session)
+    partition = await reader.partition(session)
     after, until = -1, moment.offset if isinstance(moment, AtOffset) else None
     while until is None or after < until:
-        records = await reader.records(after=after, limit=_PAGE, partition=place)
-        if after < 0 and (begin := await _begin(reader, records, place=place)) > 0:
+        records = await reader.records(after=after, limit=_PAGE, partition=partition)
+        if after < 0 and (begin := await _first_offset(reader, records, partition=partition)) > 0:
             raise UsageError(
-                f"the log of partition {place} begins at event {begin}: earlier events are "
+                f"the log of partition {partition} begins at event {begin}: earlier events are "
                 "deleted, so what a session was at an earlier event is not known any more"
             )
         if not records:
             return
         after = records[-1].offset
         found = [one for one in records if until is None or one.offset <= until]
-        for record in await _that_count(reader, session, found, key=key, place=place):
+        for record in await _records_of_session(reader, session, found, key=key, partition=partition):
             yield record
         await asyncio.sleep(0)  # a worker folds while its pages read
 
 
-async def _begin(reader: Reader, first: Sequence[Record], *, place: int) -> int:
-    """The first offset of the log; of one without records, its end."""
-    return first[0].offset if first else (await reader.progress(partition=place)).end
+async def _first_offset(reader: Reader, first: Sequence[Record], *, partition: int) -> int:
+    """The first offset of the log; its end if the log has no records. ``first``: its first records."""
+    return first[0].offset if first else (await reader.progress(partition=partition)).end
 
 
-async def _that_count(
-    reader: Reader, session: SessionId, records: Sequence[Record], *, key: bytes, place: int
+async def _records_of_session(
+    reader: Reader, session: SessionId, records: Sequence[Record], *, key: bytes, partition: int
 ) -> list[Record]:
-    """The records of the session and of tasks files, without the engine's own that became dead letters."""
+    """The records of the session and of tasks files, without the engine's own that became dead letters.
+
+    ``key`` is that of the session's records.
+    """
     found: list[Record] = []
     own: set[int] = set()
     for record in records:
@@ -229,5 +232,5 @@ async def _that_count(
         found.append(record)
         if isinstance(event, ConfigApplied) or not isinstance(event.body, Trigger):
             own.add(record.offset)
-    letters = await reader.dead_letters_at(own, partition=place) if own else {}
+    letters = await reader.dead_letters_at(own, partition=partition) if own else {}
     return [record for record in found if record.offset not in letters]

@@ -1,16 +1,16 @@
 """Folds a list of events in memory: what a tasks file would have decided, without anything being run.
 
-Pure: events come in, commands and refusals go out. A line is
-``{"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}``, of which only session and type
-are required. It arrives at ``received``, else ``time``, else with the line before; the first at the epoch.
-An outcome without ``command`` is one of the command that its instance has.
-``app``, ``generation`` and ``offset`` are there in lines of ``sessions export``: the ids of commands follow
-from the first two.
-Lines with the same ``rehomedfrom``, which ``sessions export`` writes, are copies of one record and count
-once.
-``{"apply": {tasks}, "received": …}`` puts another tasks file in force, and touches the sessions for which it
-decides something, as engines do. With ``offset`` it is from a log of an engine, which holds its touches.
-A string is an event in words (:mod:`triggerstream.wire.event_words`).
+Events come in, commands and refusals go out; there is no I/O. A line is one of these:
+
+- ``{"session": …, "type": …, "data": …, "id": …, "time": …, "received": …}``, of which only session and type
+  are required. It arrives at ``received``, else ``time``, else with the line before; the first line at the
+  epoch. An outcome without ``command`` is one of the command that its instance has. Lines of ``sessions
+  export`` also have ``app`` and ``generation``, from which the ids of commands follow, and ``offset``. Lines
+  with the same ``rehomedfrom`` are copies of one record and count once.
+- ``{"apply": {tasks}, "received": …}``, which puts another tasks file in force, and touches the sessions for
+  which it decides something, as engines do. With ``offset`` it comes from the log of an engine, which has the
+  engine's touches.
+- a string: an event in words (:mod:`triggerstream.wire.event_words`).
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class StrayOutcome:
 
 
 Shown: TypeAlias = Command | RefusedLine | StrayOutcome
+"""A result of a simulation that is shown to people and programs."""
 
 
 @dataclass(frozen=True, slots=True)

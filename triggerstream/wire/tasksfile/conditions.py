@@ -258,7 +258,7 @@ def _check_keys(node: Node) -> ConditionKey | None:
         if text in _ALL_KEYS and text not in _KEYS_BESIDE[kind]:
             key.error(node.findings, "conflicting-keys", _conflict(text, kind))
     if kind == "atLeast" and "of" not in keys and node.is_whole:
-        node.error("missing-key", "`of` is missing: the list of conditions, so many of which must be met")
+        node.error("missing-key", "`of` is missing: the list of conditions, of which `atLeast` must be met")
     return kind
 
 
