@@ -29,7 +29,7 @@ from triggerstream.core.where import (
     tree,
     values,
 )
-from triggerstream.core.where.values import BUDGET
+from triggerstream.core.where.values import BUDGET, WORK
 
 TOKENS = tuple(
     token.encode()
@@ -111,7 +111,15 @@ def _seeds() -> tuple[Case, ...]:
     odd = [f'timestamp("{text}")' for text in test_language.NO_TIMESTAMPS]
     odd += [f'duration("{text}")' for text in test_language.NO_DURATIONS]
     long: JsonObject = {"l": [1] * 20_000, "s": "x" * 2_000_000, "m": ["x"] * 20_000}
-    over = ("data.l.exists(v, v == 2)", "size(data.s)", '"y" in data.m', "data.l == data.l", 'data.s == ""')
+    heavy = f"data.l.all(v, {' && '.join(['v == 1'] * 20)})"
+    over = (
+        heavy,
+        "data.l.exists(v, v == 2)",
+        "size(data.s)",
+        '"y" in data.m',
+        "data.l == data.l",
+        'data.s == ""',
+    )
     return (
         *((text, test_language.DATA) for text in (*examples, *odd, *test_messages.DEEP_AND_LONG)),
         *((text, COUNTED) for text, _ in COSTS),
@@ -153,7 +161,7 @@ def _evaluate(case: Case) -> None:
     found = evaluate_where(where, data, time_us=TIME_US, session=SESSION, event_id=EVENT_ID)
     assert matches is (found.answer is Answer.TRUE)
     assert found.text
-    assert (found.steps > BUDGET) is (found.answer is Answer.OVER_BUDGET)
+    assert (found.steps > BUDGET or found.work > WORK) is (found.answer is Answer.OVER_BUDGET)
     lasting = lasting_answer(where)
     assert lasting is None or lasting is matches or found.answer is Answer.OVER_BUDGET
 

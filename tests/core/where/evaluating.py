@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from triggerstream.core.ids import JsonObject
 from triggerstream.core.where.closures import compile_node
 from triggerstream.core.where.parser import parse
 from triggerstream.core.where.tree import elements_at_once
-from triggerstream.core.where.values import STEPS, Duration, EvaluationError, OverBudgetError, Run, Timestamp
+from triggerstream.core.where.values import (
+    DONE,
+    STEPS,
+    Duration,
+    EvaluationError,
+    OverBudgetError,
+    OverWorkError,
+    Run,
+    Timestamp,
+)
 
 TIME_US = 1_772_366_405_250_000
 """2026-03-01T12:00:05.25Z, a Sunday."""
@@ -23,19 +33,37 @@ class Failed(str):
 
 
 OVER_BUDGET = Failed("over budget")
+OVER_WORK = Failed("over budget: work")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an evaluation costs by both counts (R13.20, R13.22)."""
+
+    steps: int
+    work: int
+
+
+def evaluated(text: str, data: JsonObject | None = None, *, time_us: int = TIME_US) -> tuple[Any, Cost]:
+    """What ``text`` gives, and what it cost. Times are given as ``("timestamp", nanoseconds)``."""
+    node = parse(text)
+    run: Run = [0, 0, time_us, SESSION, EVENT_ID, *[None] * elements_at_once(node)]
+    value: Any
+    try:
+        value = plain(compile_node(node)(data or {}, run))
+    except EvaluationError as error:
+        value = Failed(error)
+    except OverWorkError:
+        value = OVER_WORK
+    except OverBudgetError:
+        value = OVER_BUDGET
+    return value, Cost(run[STEPS], run[DONE])
 
 
 def outcome(text: str, data: JsonObject | None = None, *, time_us: int = TIME_US) -> tuple[Any, int]:
-    """What ``text`` gives, and the steps it took. Times are given as ``("timestamp", nanoseconds)``."""
-    node = parse(text)
-    run: Run = [0, time_us, SESSION, EVENT_ID, *[None] * elements_at_once(node)]
-    try:
-        value = compile_node(node)(data or {}, run)
-    except EvaluationError as error:
-        return Failed(error), run[STEPS]
-    except OverBudgetError:
-        return OVER_BUDGET, run[STEPS]
-    return plain(value), run[STEPS]
+    """What ``text`` gives, and the steps it took."""
+    value, cost = evaluated(text, data, time_us=time_us)
+    return value, cost.steps
 
 
 def plain(value: object) -> object:
@@ -59,3 +87,8 @@ def value_of(text: str, data: JsonObject | None = None, *, time_us: int = TIME_U
 def steps_of(text: str, data: JsonObject | None = None) -> int:
     """What an evaluation of ``text`` costs."""
     return outcome(text, data)[1]
+
+
+def work_of(text: str, data: JsonObject | None = None) -> int:
+    """The work of an evaluation of ``text``."""
+    return evaluated(text, data)[1].work

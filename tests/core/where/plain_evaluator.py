@@ -18,6 +18,8 @@ from triggerstream.core.where import tree as t
 from triggerstream.core.where.values import Duration, EvaluationError, Timestamp
 
 LIMIT = 10_000
+WORK_LIMIT = 100_000
+COVERED = 10
 
 
 class PlainError(Exception):
@@ -26,6 +28,10 @@ class PlainError(Exception):
 
 class PlainOverBudgetError(Exception):
     """Over budget (R13.20)."""
+
+
+class PlainOverWorkError(PlainOverBudgetError):
+    """Over budget by the work (R13.22)."""
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Plain:
     session: str
     event_id: str | None
     steps: int = 0
+    work: int = 0
     elements: dict[int, Any] = field(default_factory=dict)
 
     def count(self, steps: int) -> None:
@@ -136,9 +143,15 @@ class Plain:
         self.take(holder)
         self.need(isinstance(holder, list | dict))
 
+        work = operations(body)
+
         def members() -> Iterator[Any]:
             for item in holder:
                 self.count(1)
+                if work > COVERED:
+                    self.work += work
+                    if self.work > WORK_LIMIT:
+                        raise PlainOverWorkError
                 self.elements[level] = item
                 yield lambda: self.value(body)
 
@@ -231,6 +244,28 @@ class Plain:
         if function == "string":
             self.take(result)
         return result
+
+
+def operations(node: t.Node) -> int:
+    """Operators, calls, fields, indexes, and members of lists that are not of literals alone (R13.22)."""
+    beneath = sum(map(operations, t.children(node)))
+    match node:
+        case t.Items(members=members) if not all(isinstance(one, t.Constant) for one in members):
+            return beneath + len(members)
+        case t.Path(steps=steps):
+            return beneath + len(steps)
+        case t.Chain(rest=operands):
+            return beneath + len(operands)
+        case t.Logic(members=members):
+            return beneath + len(members) - 1
+        case t.Has():
+            return beneath + 2  # the call, and the field
+        case t.Quantifier(body=body):
+            return beneath + 1 - operations(body)
+        case t.Unary() | t.Choice() | t.Call():
+            return beneath + 1
+        case _:
+            return beneath
 
 
 def is_number(value: object) -> bool:

@@ -44,7 +44,7 @@ def evaluated(text: str) -> Evaluation:
     ],
 )
 def test_evaluation_says_how_it_ended(text: str, answer: Answer, says: str, steps: int) -> None:
-    assert evaluated(text) == Evaluation(answer=answer, text=says, steps=steps)
+    assert evaluated(text) == Evaluation(answer=answer, text=says, steps=steps, work=0)
     assert compile_where(text).matches(DATA, TIME_US, SESSION, EVENT_ID) is (answer is Answer.TRUE)
 
 

@@ -728,6 +728,10 @@ def test_integer_beyond_64_bits_is_compared_exactly_and_calculates_to_an_error()
     assert value_of("data.x > 9223372036854775807", data) is True
     assert value_of("data.huge > 1e308", data) is True
     assert value_of("data.x - 1", data) == "an integer beyond 2^63"
+    assert value_of("string(data.x)", data) == "an integer beyond 2^63"
+    assert value_of("string(data.huge)", {"huge": 10**5_000}) == "an integer beyond 2^63"
+    beyond = "the value[…] does not exist: the list has 1 elements"
+    assert value_of("[1][data.huge]", {"huge": 10**5_000}) == beyond
     assert value_of("double(data.huge)", data) == "double() of an integer beyond every double"
 
 

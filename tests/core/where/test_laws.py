@@ -12,16 +12,28 @@ import pytest
 from hypothesis import settings
 
 from tests.core.where.drawing import draw_cases, draw_data
-from tests.core.where.evaluating import EVENT_ID, OVER_BUDGET, SESSION, TIME_US, Failed, outcome, plain
-from tests.core.where.plain_evaluator import Plain, PlainError, PlainOverBudgetError
+from tests.core.where.evaluating import (
+    EVENT_ID,
+    OVER_BUDGET,
+    OVER_WORK,
+    SESSION,
+    TIME_US,
+    Cost,
+    Failed,
+    evaluated,
+    outcome,
+    plain,
+)
+from tests.core.where.plain_evaluator import Plain, PlainError, PlainOverBudgetError, PlainOverWorkError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.core.where import WhereError, compile_where, lasting_answer
 from triggerstream.core.where.parser import parse
-from triggerstream.core.where.values import BUDGET
 
 pytestmark = pytest.mark.laws
 
 COUNT = {10: 100, 200: 1_000}.get(settings().max_examples, settings().max_examples)
+MOST = 5
+"""Evaluations at the bound of the work that are enough: each takes a long time in the plain evaluator."""
 LONG: list[Json] = [1] * 6_000
 OTHER = ("x" * 99, "x" * 100, "x" * 101, "y" * 2_000)
 
@@ -36,23 +48,25 @@ def cases(seed: int, *, longest: int = 1_000) -> Iterator[tuple[str, JsonObject]
         yield text, data
 
 
-def plainly(text: str, data: JsonObject) -> tuple[Any, int]:
-    """What the plain evaluator gives, and its steps."""
+def plainly(text: str, data: JsonObject) -> tuple[Any, Cost | None]:
+    """What the plain evaluator gives, and what it cost."""
     evaluation = Plain(data, TIME_US, SESSION, EVENT_ID)
     try:
         value = plain(evaluation.value(parse(text)))
     except PlainError:
         value = "error"
+    except PlainOverWorkError:
+        return OVER_WORK, None
     except PlainOverBudgetError:
-        return "over budget", BUDGET + 1
-    return value, evaluation.steps
+        return OVER_BUDGET, None
+    return value, Cost(evaluation.steps, evaluation.work)
 
 
-def ours(text: str, data: JsonObject) -> tuple[Any, int]:
-    value, steps = outcome(text, data)
-    if value is OVER_BUDGET:
-        return "over budget", BUDGET + 1
-    return ("error" if isinstance(value, Failed) else value), steps
+def ours(text: str, data: JsonObject) -> tuple[Any, Cost | None]:
+    value, cost = evaluated(text, data)
+    if value is OVER_BUDGET or value is OVER_WORK:
+        return value, None
+    return ("error" if isinstance(value, Failed) else value), cost
 
 
 def with_long_values(chance: Random, data: JsonObject) -> JsonObject:
@@ -74,10 +88,32 @@ def test_both_evaluators_agree_in_value_and_steps() -> None:
     for text, data in cases(2):
         for event in (data, with_long_values(chance, data)):
             found = ours(text, event)
-            over += found[0] == "over budget"
+            over += found[0] is OVER_BUDGET
             # As text, because NaN is not equal to itself, and 1 is equal to 1.0 and to true.
             assert repr(found) == repr(plainly(text, event)), (text, event)
     assert over > COUNT / 200
+
+
+def test_both_evaluators_agree_in_work_where_bodies_are_long() -> None:
+    """Bodies of many operations, over lists that end near the bound of the work."""
+    chance = Random(10)
+    over = worked = 0
+    parts = ("!(x == 2)", "[x, 7] != [7, x]", "!!(x == 1)", "[1, 2][0] == x", "!has(x.a) || true", "-x < 0")
+    for text, data in cases(11, longest=200):
+        body = " && ".join([f"(({text}) || true)", *chance.choices(parts, k=chance.randint(0, 20))])
+        inner = f"[x, 1].all(v, {body})"
+        macro = f"data.l.all(x, {chance.choice((body, inner, f'{inner} && {body}'))}) || data.b"
+        if len(macro) > 1_000:
+            continue
+        event: JsonObject = {**data, "l": [1] * chance.randint(500, 2_500)}
+        found = ours(macro, event)
+        over += found[0] is OVER_WORK
+        worked += found[1] is not None and found[1].work > 0
+        assert repr(found) == repr(plainly(macro, event)), (macro, event)
+        if over >= MOST and worked >= MOST:
+            break
+    assert over
+    assert worked
 
 
 def test_match_depends_on_nothing_but_the_arguments() -> None:

@@ -46,18 +46,23 @@ from triggerstream.core.where.tree import (
     Path,
     Quantifier,
     Unary,
+    operations,
 )
 from triggerstream.core.where.values import (
     BUDGET,
+    COVERED,
+    DONE,
     ELEMENTS,
     ID,
     PIECE,
     SESSION,
     STEPS,
     TIME_US,
+    WORK,
     Evaluate,
     EvaluationError,
     OverBudgetError,
+    OverWorkError,
     Run,
     Value,
     charge,
@@ -97,7 +102,8 @@ def compile_node(node: Node) -> Evaluate:
         case Call(function=function, arguments=arguments):
             return _call(function, tuple(map(compile_node, arguments)))
         case Quantifier(kind=quantifier, source=source, level=level, body=body):
-            return _quantifier(quantifier, compile_node(source), ELEMENTS + level, compile_node(body))
+            place, work = ELEMENTS + level, operations(body)
+            return _quantifier(quantifier, compile_node(source), place, compile_node(body), work)
         case _ as never:
             assert_never(never)
 
@@ -304,10 +310,15 @@ def _call(function: str, arguments: tuple[Evaluate, ...]) -> Evaluate:
     return lambda data, run: convert(first(data, run), run)
 
 
-def _quantifier(quantifier: str, source: Evaluate, place: int, body: Evaluate) -> Evaluate:
-    """``exists`` is ``||`` of all elements, ``all`` is ``&&`` (docs/semantics.md, R13.14)."""
+def _quantifier(quantifier: str, source: Evaluate, place: int, body: Evaluate, work: int) -> Evaluate:
+    """``exists`` is ``||`` of all elements, ``all`` is ``&&`` (docs/semantics.md, R13.14).
+
+    ``work`` is how many operations ``body`` has.
+    """
     decides = quantifier == "exists"
     otherwise = not decides
+    if work > COVERED:
+        body = _counting(body, work)
 
     def quantified(data: JsonObject, run: Run) -> bool:
         holder = source(data, run)
@@ -338,6 +349,18 @@ def _quantifier(quantifier: str, source: Evaluate, place: int, body: Evaluate) -
         return otherwise
 
     return quantified
+
+
+def _counting(body: Evaluate, work: int) -> Evaluate:
+    """``body``, whose evaluations count (docs/semantics.md, R13.22). Most bodies are short and do not."""
+
+    def counting(data: JsonObject, run: Run) -> Value:
+        run[DONE] += work
+        if run[DONE] > WORK:
+            raise OverWorkError
+        return body(data, run)  # type: ignore[no-any-return]  # a value of CEL
+
+    return counting
 
 
 def _no_elements(quantifier: str, holder: Value) -> str:

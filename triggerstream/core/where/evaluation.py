@@ -26,10 +26,13 @@ from triggerstream.core.where.tree import (
 )
 from triggerstream.core.where.values import (
     BUDGET,
+    DONE,
     STEPS,
+    WORK,
     Evaluate,
     EvaluationError,
     OverBudgetError,
+    OverWorkError,
     Run,
     kind,
 )
@@ -50,11 +53,12 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How an evaluation ended, with the reason in words; ``steps`` is what it cost."""
+    """How an evaluation ended, with the reason in words; ``steps`` and ``work`` are what it cost."""
 
     answer: Answer
     text: str
     steps: int
+    work: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,7 @@ def _matches(evaluate: Evaluate, elements: int) -> Matches:
 
     def matches(data: JsonObject, time_us: int, session: str, event_id: str | None) -> bool:
         try:
-            return evaluate(data, [0, time_us, session, event_id, *room]) is True
+            return evaluate(data, [0, 0, time_us, session, event_id, *room]) is True
         except (EvaluationError, OverBudgetError):
             return False
 
@@ -104,19 +108,24 @@ def evaluate_where(
     """How ``where`` ends for an event, and why. It compiles anew: ``matches`` is for the path of events."""
     node = parse(where.text)
     variables = [time_us, session, event_id, *[None] * elements_at_once(node)]
-    run: Run = [0, *variables]
+    run: Run = [0, 0, *variables]
     answer, text = _ended(node, data, run)
     if answer is Answer.FALSE and isinstance(node, Logic) and node.operator == "&&":
         for member, (begin, end) in zip(node.members, node.spans, strict=True):
-            if _ended(member, data, [0, *variables])[0] is Answer.FALSE:
+            if _ended(member, data, [0, 0, *variables])[0] is Answer.FALSE:
                 text = f"{where.text[begin:end]} is false"
                 break
-    return Evaluation(answer=answer, text=text, steps=run[STEPS])
+    return Evaluation(answer=answer, text=text, steps=run[STEPS], work=run[DONE])
 
 
 def _ended(node: Node, data: JsonObject, run: Run) -> tuple[Answer, str]:
     try:
         value = compile_node(node)(data, run)
+    except OverWorkError:
+        return (
+            Answer.OVER_BUDGET,
+            f"takes more than {WORK:,} operations for the elements of `exists` and `all`",
+        )
     except OverBudgetError:
         return Answer.OVER_BUDGET, f"takes more than {BUDGET:,} steps"
     except EvaluationError as error:
@@ -138,7 +147,7 @@ def lasting_answer(where: Where) -> bool | None:
 
 def _lasting(node: Node) -> bool | None:
     if not _reads_event(node):
-        run = [0, 0, "", None, *[None] * elements_at_once(node)]
+        run = [0, 0, 0, "", None, *[None] * elements_at_once(node)]
         return _ended(node, {}, run)[0] is Answer.TRUE
     match node:
         case Logic(operator=sign, members=members):

@@ -9,7 +9,7 @@ from typing import Any
 
 from triggerstream.core.ids import JsonObject
 from triggerstream.core.where.tree import Constant, Element, Name, Node, Path
-from triggerstream.core.where.values import Evaluate, EvaluationError, Run, Value, kind
+from triggerstream.core.where.values import INT_LIMIT, Evaluate, EvaluationError, Run, Value, kind
 
 
 def names_of(steps: Iterable[str | Node]) -> tuple[str, ...] | None:
@@ -114,7 +114,8 @@ def _no_element(holder: Value, index: Value, place: Place, number: int) -> str:
     before = place.base + "".join(map(_step_text, place.steps[:number]))
     if type(holder) is list:
         if type(index) is int:
-            return f"{before}[{index}] does not exist: the list has {len(holder)} elements"
+            number_text = index if -INT_LIMIT <= index < INT_LIMIT else "…"
+            return f"{before}[{number_text}] does not exist: the list has {len(holder)} elements"
         return f"{before} is a list, whose elements have numbers such as [0], not {kind(index)}"
     if type(holder) is dict:
         if type(index) is str:

@@ -16,6 +16,7 @@ from triggerstream.core.where.timestamps import (
     timestamp_text,
 )
 from triggerstream.core.where.values import (
+    BEYOND_64_BITS,
     INT_LIMIT,
     Duration,
     EvaluationError,
@@ -135,6 +136,9 @@ def to_string(value: Value, run: Run) -> str:
         case bool():
             text = "true" if value else "false"
         case int():
+            # No event has such an integer (R13.6). How many digits Python converts is a setting of its.
+            if not -INT_LIMIT <= value < INT_LIMIT:
+                raise fail(BEYOND_64_BITS)
             text = str(value)
         case float():
             text = _double_text(value)

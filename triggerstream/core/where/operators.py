@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 from triggerstream.core.ids import Json
 from triggerstream.core.where.timestamps import shifted
 from triggerstream.core.where.values import (
+    BEYOND_64_BITS,
     BUDGET,
     INT_LIMIT,
     PIECE,
@@ -199,9 +200,6 @@ def _arithmetic(sign: str) -> Operator:
         raise EvaluationError(_no_arithmetic, sign, left, right)
 
     return arithmetic
-
-
-BEYOND_64_BITS: Final = "an integer beyond 2^63"
 
 
 def _no_arithmetic(sign: str, left: Value, right: Value) -> str:

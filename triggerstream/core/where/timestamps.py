@@ -103,24 +103,27 @@ _UNITS_NS: Mapping[str, int] = {
     "us": 1_000,
     "ns": 1,
 }
-_TERM = re.compile(r"(?:(\d+)(?:\.(\d*))?|\.(\d+))(h|ms|m|s|us|ns)", re.ASCII)
-_TERMS = re.compile(rf"([-+]?)(0|(?:{_TERM.pattern})+)", re.ASCII)
+_TERMS = re.compile(r"[-+]?(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+)(?:h|ms|m|s|us|ns))+)", re.ASCII)
+_TERM = re.compile(r"(\d*)\.?(\d*)([a-z]+)", re.ASCII)
+"""A term of a text that has been found to have nothing else."""
+_DIGITS_BELOW: Final = 20
+"""Digits of a fraction of a nanosecond that count, so that fractions can make up whole ones."""
 _DURATION_CHARACTERS: Final = 200
 """Code points of a duration: the longest one with every unit has a third of that."""
 
 
 def parse_duration(text: str) -> Duration:
     """Read ``1h30m``, ``-1.5s`` or ``0``."""
-    match = _TERMS.fullmatch(text) if len(text) <= _DURATION_CHARACTERS else None
-    if match is None:
+    if len(text) > _DURATION_CHARACTERS or _TERMS.fullmatch(text) is None:
         raise EvaluationError(_no_duration, text)
-    total = 0
-    """In 10^-20 nanoseconds, so that no fraction is cut that could make up a whole nanosecond."""
-    for whole, fraction, bare, unit in _TERM.findall(match[2]):
-        digits = (fraction or bare)[:20].ljust(20, "0")
-        total += int((whole or "0") + digits) * _UNITS_NS[unit]
-    ns = total // 10**20
-    return duration(-ns if match[1] == "-" else ns)
+    whole_ns, parts = 0, 0
+    for whole, fraction, unit in _TERM.findall(text):
+        if whole:
+            whole_ns += int(whole) * _UNITS_NS[unit]
+        if fraction:
+            parts += int(fraction[:_DIGITS_BELOW].ljust(_DIGITS_BELOW, "0")) * _UNITS_NS[unit]
+    ns = whole_ns + parts // 10**_DIGITS_BELOW
+    return duration(-ns if text.startswith("-") else ns)
 
 
 def _no_duration(text: str) -> str:

@@ -153,3 +153,31 @@ def elements_at_once(node: Node) -> int:
     """How many variables of ``exists`` and ``all`` have a value at the same time."""
     inside = max(map(elements_at_once, children(node)), default=0)
     return max(inside, node.level + 1) if isinstance(node, Quantifier) else inside
+
+
+def operations(node: Node) -> int:
+    """Operators, calls, fields, indexes and members of lists in ``node`` (docs/semantics.md, R13.22).
+
+    The body of an ``exists`` or ``all`` counts for its own elements, and is not among them.
+    """
+    own = 1
+    match node:
+        case Constant() | Name() | Element():
+            return 0
+        case Quantifier(source=source):
+            return 1 + operations(source)
+        case Items(members=members):
+            own = 0 if all(isinstance(member, Constant) for member in members) else len(members)
+        case Path(steps=steps):
+            own = len(steps)
+        case Has():
+            own = 2
+        case Chain(rest=rest):
+            own = len(rest)
+        case Logic(members=members):
+            own = len(members) - 1
+        case Unary() | Choice() | Call():
+            pass
+        case _ as never:
+            assert_never(never)
+    return own + sum(map(operations, children(node)))

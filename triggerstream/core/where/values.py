@@ -13,13 +13,18 @@ from triggerstream.core.ids import Json, JsonObject
 
 BUDGET: Final = 10_000
 """Steps that an evaluation may take (docs/semantics.md, R13.20)."""
+WORK: Final = 100_000
+"""Operations that an evaluation may spend on elements of ``exists`` and ``all`` (R13.22)."""
+COVERED: Final = 10
+"""Operations in a body that each element's own step covers: they are no work."""
 PIECE: Final = 100
 """Code points of a string that cost one step."""
 INT_LIMIT: Final = 2**63
 """Integers lie in [-2^63, 2^63), as in CEL."""
 
-STEPS, TIME_US, SESSION, ID, ELEMENTS = range(5)
-"""Places in a run: the steps so far, three of the variables, the first variable of ``exists`` or ``all``."""
+STEPS, DONE, TIME_US, SESSION, ID, ELEMENTS = range(6)
+"""Places in a run: the steps and the work so far, three of the variables, the first variable of ``exists`` or
+``all``."""
 Run: TypeAlias = list[Any]
 Value: TypeAlias = "Json | Timestamp | Duration"
 
@@ -41,6 +46,10 @@ class EvaluationError(Exception):
 
 class OverBudgetError(Exception):
     """The evaluation took more than ``BUDGET`` steps: nothing beside it can decide any more."""
+
+
+class OverWorkError(OverBudgetError):
+    """The evaluation took more than ``WORK`` operations for the elements of ``exists`` and ``all``."""
 
 
 class Timestamp:
@@ -82,6 +91,9 @@ def kind(value: Value) -> str:
 def fail(text: str) -> EvaluationError:
     """An error whose text is known beforehand."""
     return EvaluationError(str, text)
+
+
+BEYOND_64_BITS: Final = "an integer beyond 2^63"
 
 
 # ---- steps ----------------------------------------------------------------------------------------
