@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from tests.core.story import START_US, Story
-from triggerstream.core import slots
+from triggerstream.core import held, slots
 from triggerstream.core.conditions import AllOf, Condition, Leaf
 from triggerstream.core.events import Event, Timer, Trigger
 from triggerstream.core.fold import migrate, next_due, step
 from triggerstream.core.held import Members
-from triggerstream.core.ids import ConfigHash, JsonObject, LeafName, SessionId, TaskName, TriggerName
+from triggerstream.core.ids import ConfigHash, Json, JsonObject, LeafName, SessionId, TaskName, TriggerName
 from triggerstream.core.listing import tags_of
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.results import Folded
@@ -161,6 +161,55 @@ def test_a_leaf_that_holds_a_thousand_keys_is_copied_once_for_an_event(
     assert copied <= 1_000 // 30
     story.fire("c")
     assert len(story.commands) == 1
+
+
+def count_sorts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of the lists that are sorted for sequences from now on."""
+    sorts: list[int] = []
+
+    def counted(items: Iterable[Any]) -> list[Any]:
+        done = sorted(items)
+        sorts.append(len(done))
+        return done
+
+    for module in (slots, held):
+        monkeypatch.setattr(module, "sorted", counted, raising=False)
+    return sorts
+
+
+def test_an_event_of_one_leaf_of_a_full_sequence_sorts_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = Story({"t": {"after": [{"sequence": [f"s{n}" for n in range(20)]}, "go"], "run": "x.y"}})
+    for n in range(20):
+        for _ in range(slots.MOST_IN_SEQUENCE + 1):
+            story.fire(f"s{n}")
+    sorts = count_sorts(monkeypatch)
+    story.fire("s10")
+    assert not sorts
+    story.fire("go")
+    assert len(story.commands) == 1
+
+
+def test_an_event_that_all_leaves_of_a_sequence_match_looks_at_each_leaf_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where each leaf is full and drops an event."""
+    leaves: list[Json] = [{"trigger": "a", "as": f"l{n}"} for n in range(40)]
+    story = Story({"t": {"after": [{"sequence": leaves}, "go"], "run": "x.y"}})
+    for _ in range(slots.MOST_IN_SEQUENCE + 45):
+        story.fire("a")
+    sorts = count_sorts(monkeypatch)
+    asked: list[str] = []
+    first_after = held.InSequence.first_after
+
+    def counted(self: held.InSequence, moment: held.Moment | None, count: int) -> held.Chosen | None:
+        asked.append(self.of)
+        return first_after(self, moment, count)
+
+    monkeypatch.setattr(held.InSequence, "first_after", counted)
+    story.fire("a")
+    # Twice where an event was dropped that met its leaf: as it was before, and as it is now.
+    assert len(leaves) <= len(asked) <= 2 * len(leaves)
+    assert not sorts
 
 
 def test_an_event_that_matches_no_leaf_of_a_task_visits_none_of_its_instances() -> None:

@@ -6,7 +6,9 @@ read without the tasks file under which it was made. The rules are in :mod:`trig
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from bisect import bisect_right
+from functools import cached_property
+from typing import Annotated, NamedTuple, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -52,16 +54,62 @@ class Members(Struct, frozen=True, omit_defaults=True, tag_field="holds", tag="m
     left: Ref | None = None
 
 
-class InSequence(Struct, frozen=True, omit_defaults=True, tag_field="holds", tag="sequence", kw_only=True):
+Moment: TypeAlias = tuple[EventTime, Ref]
+"""An event's place in the order of event time, and of the log where times are equal."""
+
+
+class Chosen(NamedTuple):
+    """Events that meet a leaf of a sequence: the moment of the last one, and all refs in log order."""
+
+    last: Moment
+    refs: list[Ref]
+
+
+class InSequence(
+    Struct, frozen=True, omit_defaults=True, tag_field="holds", tag="sequence", kw_only=True, dict=True
+):
     """The events of a leaf in a sequence, in log order, with their event times.
 
-    ``met`` holds the events that meet the leaf: one of a plain leaf, a list for ``count``.
+    ``met`` holds the events that meet the leaf: one of a plain leaf, a list for ``count``. What is derived
+    from the fields is worked out once, and is not stored.
     """
 
     of: TriggerName
     at: list[Ref]
     times: list[EventTime]
     met: Ref | list[Ref] | None = None
+
+    @cached_property
+    def in_order(self) -> list[Moment]:
+        """The events in the order of event time."""
+        return sorted(zip(self.times, self.at, strict=True))
+
+    def first_after(self, moment: Moment | None, count: int) -> Chosen | None:
+        """The earliest ``count`` events after a moment; None if there are fewer."""
+        known = self.__dict__
+        answered = known.get("answered")
+        if answered is not None and answered[0] == moment and answered[1] == count:
+            return answered[2]  # type: ignore[no-any-return]
+        order = self.in_order
+        start = 0 if moment is None else bisect_right(order, moment)
+        found = order[start : start + count]
+        chosen = None
+        if len(found) == count:
+            refs = [ref for _, ref in found]
+            chosen = Chosen(found[-1], refs if count == 1 else sorted(refs))
+        known["answered"] = (moment, count, chosen)
+        return chosen
+
+    def with_met(self, met: Ref | list[Ref] | None) -> InSequence:
+        """The same events, with others that meet the leaf."""
+        changed = InSequence(of=self.of, at=self.at, times=self.times, met=met)
+        changed.__dict__.update(self.__dict__)
+        return changed
+
+    def with_order(self, order: list[Moment]) -> InSequence:
+        """The same, with the order of its events known."""
+        self.__dict__["in_order"] = order
+        return self
 
 
 Held: TypeAlias = One | Several | Keyed | Members | InSequence

@@ -222,7 +222,7 @@ def with_times(held: Any, times: Callable[[InSequence], list[int]]) -> dict[Any,
 
 @replaces((slots, "meet_sequences"))
 def sequence_by_arrival(meet_sequences: Function) -> Function:
-    def wrong(condition: Any, held: Any) -> Any:
+    def wrong(condition: Any, held: Any, before: Any = None) -> Any:
         met = meet_sequences(condition, with_times(held, lambda one: [0] * len(one.at)))
         return {
             name: structs.replace(one, times=held[name].times) if isinstance(one, InSequence) else one
@@ -244,8 +244,8 @@ def early_event_used_up(taken: Function) -> Function:
 
 @replaces((slots, "meet_sequences"))
 def equal_times_out(meet_sequences: Function) -> Function:
-    def wrong(condition: Any, held: Any) -> Any:
-        met = meet_sequences(condition, held)
+    def wrong(condition: Any, held: Any, before: Any = None) -> Any:
+        met = meet_sequences(condition, held, before)
         for sequence in condition.sequences:
             last = None
             for leaf in sequence.leaves:
