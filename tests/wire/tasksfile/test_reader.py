@@ -237,10 +237,10 @@ def test_what_a_mistake_may_have_hidden_is_not_called_missing() -> None:
 
 
 def test_unknown_keys_are_kept_where_the_file_says_so() -> None:
-    text = '{"t_a": {"after": ["a"], "run": "x", "priority": 3, "unles": 1}, "$extras": "keep"}'
-    assert config_of(text).tasks[0].extras == {"priority": 3, "unles": 1}
+    text = '{"t_a": {"after": ["a"], "run": "x", "colour": 3, "unles": 1}, "$extras": "keep"}'
+    assert config_of(text).tasks[0].extras == {"colour": 3, "unles": 1}
     assert said(text) == [
-        "warning 1:53 /t_a/unles: `unles` is kept and means nothing: did you mean `unless`?"
+        "warning 1:51 /t_a/unles: `unles` is kept and means nothing: did you mean `unless`?"
     ]
 
 

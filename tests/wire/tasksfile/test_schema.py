@@ -332,5 +332,8 @@ BEYOND = {"beyond-bounds", "ambiguous-leaf", "unknown-leaf", "bad-where"}
 @pytest.mark.laws
 @given(files | small | wrong)
 def test_schema_and_reader_agree_on_any_value(file: Json) -> None:
-    found = [code for code in errors(json.dumps(file)) if code not in BEYOND]
+    codes = errors(json.dumps(file))
+    found = [code for code in codes if code not in BEYOND]
+    if not found and "bad-where" in codes:
+        return  # a schema finds an expression wrong only if it is empty or too long
     assert validator.is_valid(file) == (not found), found

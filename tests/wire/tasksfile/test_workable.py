@@ -247,6 +247,14 @@ def test_a_key_of_a_later_version_is_answered_in_any_case() -> None:
     assert found.message == "there is no key `Within`: `within` is not supported by this version"
 
 
+@pytest.mark.parametrize("key", ["repeat", "priority"])
+def test_a_key_of_a_later_version_that_was_kept_once_is_refused_and_can_be_read(key: str) -> None:
+    text = f'{{"$extras": "keep", "t": {{"after": ["a"], "run": "x", "{key}": 3}}}}'
+    found = the_error(text)
+    assert (found.code, found.path) == ("unsupported-key", f"/t/{key}")
+    assert tasksfile.read(text, name="tasks.json").tasks[0].extras == {key: 3}
+
+
 def test_an_unclosed_brace_points_at_the_task_left_open() -> None:
     found = the_error("""{
   "t_one": {"after": ["a"], "run": "x"},

@@ -119,8 +119,8 @@ class PastSessions:
                 )
         except TimeoutError as exc:
             raise UsageError(
-                f"the log could not be read within {PAGE_S:g} s: `triggerstream sessions explain SESSION "
-                f"--at {format_moment(at)}` takes as long as it needs"
+                f"the log could not be read within {PAGE_S:g} s: `sessions explain` on a command line, with "
+                f"`--at {format_moment(at)}` has no such limit"
             ) from exc
 
 

@@ -17,7 +17,8 @@ class Entry:
 
     ``after`` includes the leaf of ``andEvery``, which is ``every`` at its own place. ``clear`` is false where
     something of a condition could not be made out, so that nothing should be concluded from what is missing
-    there. ``run`` is the name of the Celery task where its value stands.
+    there. ``run`` is the name of the Celery task where its value stands. ``reserved`` are keys that are kept
+    although they belong to a later version: only a file that is in force may have them.
     """
 
     name: LocatedName
@@ -27,6 +28,7 @@ class Entry:
     unless_from: UnlessFrom
     params: tuple[LocatedName, ...]
     run: LocatedName | None
+    reserved: tuple[LocatedName, ...]
     clear: bool
     task: Task | None
 

@@ -65,9 +65,12 @@ LATER_KEYS: Final = (
     "repeat",
     "maxConcurrency",
     "paused",
+    "priority",
 )
 """Keys of the condition language that this version does not know. They are refused even under ``$extras``:
 one that is kept without a meaning would take on another with the next version."""
+_KEPT_ONCE: Final = frozenset({"repeat", "priority"})
+"""Those of ``LATER_KEYS`` that were kept under ``$extras`` once: a file that is in force may have them."""
 _FOLDED_LATER: Final[Mapping[str, str]] = {key.lower(): key for key in LATER_KEYS}
 TOP_KEYS: Final = ("$schema", "$extras", "$bounds")
 RetryKey: TypeAlias = Literal["max", "backoff", "factor", "maxBackoff"]
@@ -166,6 +169,7 @@ class _Draft:
     queue: str | None = None
     expires_us: int | None = None
     extras: JsonObject = field(default_factory=dict)
+    reserved: list[LocatedName] = field(default_factory=list)
 
 
 def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
@@ -198,6 +202,7 @@ def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
         unless_from=draft.unless_from,
         params=draft.params,
         run=draft.run,
+        reserved=tuple(draft.reserved),
         clear=node.is_whole and after.clear and draft.unless.clear and draft.every.clear,
         task=_task(name, after, every, draft) if usable and after.clear else None,
     )
@@ -255,6 +260,10 @@ def _read_key(key: TaskKey, value: Node, draft: _Draft) -> None:
 
 def _read_other_key(key: LocatedName, value: Node, draft: _Draft, *, keep: bool) -> None:
     findings = value.findings
+    if keep and key.text in _KEPT_ONCE:
+        draft.extras[key.text] = plain(value.value)
+        draft.reserved.append(key)
+        return
     if key.text in LATER_KEYS:
         key.error(findings, "unsupported-key", f"`{key.text}` {UNSUPPORTED}")
         return

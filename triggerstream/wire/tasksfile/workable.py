@@ -21,6 +21,7 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Bounds, Configuration, Rules, Task
 from triggerstream.wire.state import EncodedSizes
 from triggerstream.wire.tasksfile.entries import TasksFile
+from triggerstream.wire.tasksfile.keys import UNSUPPORTED
 from triggerstream.wire.tasksfile.logic import ways
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
 
@@ -41,10 +42,12 @@ _BRACKETS = re.compile(r"[(\[{<].*", re.DOTALL)
 
 
 def check_workable(file: TasksFile, findings: Findings) -> None:
-    """Report names that no Celery task can have, lists that are too long, and bounds that nothing keeps."""
+    """Report names that no Celery task can have, reserved keys, lists too long, bounds that nothing keeps."""
     for entry in file.entries:
         if entry.run is not None:
             _check_run(entry.run, findings)
+        for reserved in entry.reserved:
+            reserved.error(findings, "unsupported-key", f"`{reserved.text}` {UNSUPPORTED}")
         for key, condition in (("after", entry.after), ("unless", entry.unless)):
             if condition.is_list and (count := len(condition.leaves)) > MOST_NAMES:
                 message = (
