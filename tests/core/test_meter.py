@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from triggerstream.core.commands import Command, Decision, Revoke
+from triggerstream.core.held import Remembered
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import TooLong
@@ -41,6 +42,12 @@ class FixedSizes:
         return self.command_bytes
 
     def instance(self, instance: Instance) -> int:
+        raise NotImplementedError
+
+    def text(self, text: str) -> int:
+        raise NotImplementedError
+
+    def remembered(self, remembered: Remembered) -> int:
         raise NotImplementedError
 
     def arrival(self, arrival: Arrival) -> int:

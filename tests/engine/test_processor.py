@@ -261,8 +261,13 @@ def test_one_processor_that_remembers_equals_many_that_do_not(history: History) 
 @given(histories(kinds=(*EVERYTHING, *CHANGING), configs=configurations(bounds=SMALL), max_size=60))
 def test_bounds_in_bytes_hold_in_the_two_passes_of_the_rules(history: History) -> None:
     """docs/semantics.md, R11.5: whatever the processor estimates, it folds as if it had measured."""
+    assert_folded_in_two_passes(records_of(history))
+
+
+def assert_folded_in_two_passes(records: list[Record]) -> Partition:
+    """Fold records one by one, and compare each result with that of the rule; returns the partition."""
     partition = Partition(Rules(app=APP))
-    for record in records_of(history):
+    for record in records:
         rules, before, decided_before = partition.rules, dict(partition.stored), len(partition.values)
         partition.process([record])
         event = decode(record)
@@ -281,6 +286,7 @@ def test_bounds_in_bytes_hold_in_the_two_passes_of_the_rules(history: History) -
         else:
             assert partition.stored == before
             assert partition.dead_letters[-1].reason == folded.reason
+    return partition
 
 
 def keeps_bounds(bounds: Bounds, event: Event, folded: Folded) -> bool:

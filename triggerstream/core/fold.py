@@ -180,6 +180,7 @@ class _Fold(Offering):
             left_out=() if beyond is None else beyond.left_out,
             prevented=0 if beyond is None else beyond.prevented,
             forgotten_ids=0 if beyond is None else beyond.forgotten_ids,
+            touched=self._owned,
         )
 
     # ---- the steps of a fold ------------------------------------------------------------------

@@ -5,6 +5,8 @@ The rules are in ``docs/semantics.md``.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from msgspec import Struct
 
 from triggerstream.core.commands import Decision
@@ -15,6 +17,7 @@ from triggerstream.core.effects import (
 from triggerstream.core.ids import (
     CommandId,
     JsonObject,
+    TaskName,
     TriggerName,
 )
 from triggerstream.core.state import (
@@ -42,6 +45,7 @@ class Folded(Struct, frozen=True, kw_only=True):
     instances that took the event's kwargs or position; they limit how much the state can have grown.
     ``prevented`` counts instances and seeds that a bound prevented; the timeline names them.
     ``forgotten_ids`` counts identities of events that are no longer compared (R4.1).
+    ``touched`` has the tasks whose instances may have changed.
     """
 
     state: SessionState
@@ -54,6 +58,7 @@ class Folded(Struct, frozen=True, kw_only=True):
     taken: int = 0
     prevented: int = 0
     forgotten_ids: int = 0
+    touched: AbstractSet[TaskName] = frozenset()
 
 
 class Rejected(Struct, frozen=True, kw_only=True):

@@ -7,11 +7,12 @@ they captured, have a separate bound, so that a long history never blocks a sess
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Protocol
 
 from triggerstream.core.commands import Command
-from triggerstream.core.held import Ref
-from triggerstream.core.ids import TriggerName
+from triggerstream.core.held import Ref, Remembered
+from triggerstream.core.ids import TaskName, TriggerName
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import Arrival, Instance, SessionState
 
@@ -25,6 +26,9 @@ _ELLIPSIS = "…"
 class Sizes(Protocol):
     """Measures parts of a session in bytes of encoded JSON."""
 
+    def text(self, text: str) -> int:
+        """Size of a text."""
+
     def command(self, command: Command) -> int:
         """Size of a command as a record's value."""
 
@@ -33,6 +37,9 @@ class Sizes(Protocol):
 
     def arrival(self, arrival: Arrival) -> int:
         """Size of an event as a session stores it."""
+
+    def remembered(self, remembered: Remembered) -> int:
+        """Size of what the leaves of a task remember."""
 
     def state(self, state: SessionState) -> int:
         """Size of a state without its resolved instances and the events that only they captured."""
@@ -77,11 +84,70 @@ def captured_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, R
     return counts
 
 
+_RECORD_BYTES = 128
+"""Most bytes of a task's record in a state beside its instances and its name, and of the names around it."""
+
+
+def changed_bytes(
+    before: SessionState | None, after: SessionState, tasks: Iterable[TaskName], sizes: Sizes
+) -> int:
+    """The most by which a state grew by an event, without the event itself and its entry in the timeline.
+
+    It adds what changed in the instances of ``tasks`` and in the memory of leaves. Resolved instances that
+    the event changed are counted whole.
+    """
+    size = 0
+    for name in tasks:
+        record = after.tasks.get(name)
+        if record is None:
+            continue
+        known = None if before is None else before.tasks.get(name)
+        size += _RECORD_BYTES + (sizes.text(name) if known is None else 0)
+        was_open, was_resolved = ({}, {}) if known is None else (known.open, known.resolved)
+        for number, instance in record.open.items():
+            old = was_open.get(number)
+            if old is not instance:
+                size += 1 + sizes.instance(instance) - (0 if old is None else sizes.instance(old))
+        for number, instance in record.resolved.items():
+            if was_resolved.get(number) is not instance:
+                size += 1 + sizes.instance(instance)
+    memory = {} if before is None else before.remembered
+    if after.remembered is not memory:
+        for name, remembered in after.remembered.items():
+            if memory.get(name) is not remembered:
+                size += _RECORD_BYTES + sizes.text(name) + sizes.remembered(remembered)
+    return size
+
+
+def captured_by_resolved(state: SessionState) -> set[tuple[TriggerName, Ref]]:
+    """The events that a resolved instance captured, whatever else needs them."""
+    return {
+        event
+        for record in state.tasks.values()
+        for instance in record.resolved.values()
+        for event in captured_refs(instance.captured)
+    }
+
+
 def resolved_bytes(state: SessionState, sizes: Sizes) -> int:
     """Size of the resolved instances and the events that only they captured."""
+    return resolved_sizes(state, sizes)[0]
+
+
+def resolved_sizes(state: SessionState, sizes: Sizes) -> tuple[int, int]:
+    """Size of the resolved instances with the events that only they captured, and with all that they did.
+
+    The second is the size once nothing else needs these events.
+    """
     instances = sum(
         sizes.instance(instance) for record in state.tasks.values() for instance in record.resolved.values()
     )
-    return instances + sum(
-        sizes.arrival(state.arrival(name, ref)) for name, ref in captured_by_resolved_alone(state)
-    )
+    alone = captured_by_resolved_alone(state)
+    own = shared = 0
+    for event in captured_by_resolved(state):
+        size = sizes.arrival(state.arrival(*event))
+        if event in alone:
+            own += size
+        else:
+            shared += size
+    return instances + own, instances + own + shared

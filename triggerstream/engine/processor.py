@@ -10,12 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from triggerstream.core.errors import ConfigError, DecodeError, TriggerstreamError
-from triggerstream.core.events import ConfigApplied, Event, Retried, Trigger
+from triggerstream.core.events import Close, ConfigApplied, Event, Retried, Trigger
 from triggerstream.core.fold import next_due, step
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.results import Folded, LeftOut, Rejected, Unknown
-from triggerstream.core.sizes import resolved_bytes
+from triggerstream.core.sizes import TEXT_BYTES, changed_bytes, resolved_sizes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import LANGUAGE_VERSION, AppliedConfiguration, Bounds, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored, dead_letter_of
@@ -43,6 +43,8 @@ _LEAST_REMEMBERED_BYTES = 4_096
 """The share of a partition, however many there are."""
 _RECORD_OVERHEAD = 2_048
 """Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
+_MOVED = 4
+"""Bytes that an event takes more in ``kept`` than in ``seen``."""
 _SIZES = state.EncodedSizes()
 
 
@@ -167,13 +169,18 @@ class _Session:
         """Set both rooms to 0, so that the session is measured at its next event."""
         self.room = self.resolved_room = 0
 
-    def measure(self, folded: Folded | None, bounds: Bounds) -> None:
-        """Measure the room left after ``folded``; without ``folded``, measure at the next event."""
+    def measure(self, folded: Folded | None, bounds: Bounds) -> bool:
+        """Measure the room left after ``folded``; without ``folded``, measure at the next event.
+
+        True if the state is within the bounds.
+        """
         if folded is None:
             self.close_rooms()
-            return
+            return True
         self.room = bounds.state_bytes - _SIZES.state(folded.state)
-        self.resolved_room = bounds.resolved_bytes - resolved_bytes(folded.state, _SIZES)
+        resolved, once_alone = resolved_sizes(folded.state, _SIZES)
+        self.resolved_room = bounds.resolved_bytes - once_alone
+        return self.room >= 0 and resolved <= bounds.resolved_bytes
 
 
 class _Batch:
@@ -308,7 +315,7 @@ class _Batch:
         brings_kwargs = type(event.body) is Retried and event.body.kwargs is not None
         folded = step(self.rules, known, event, sizes=_SIZES if brings_kwargs else None)
         decided = _encoded(folded)
-        if isinstance(folded, Folded) and not self._fits(record, session, folded, decided):
+        if isinstance(folded, Folded) and not self._fits(record, session, event, folded, decided):
             folded = step(self.rules, known, event, sizes=_SIZES)
             decided = _encoded(folded)
             session.measure(folded if isinstance(folded, Folded) else None, self.rules.current.config.bounds)
@@ -341,32 +348,43 @@ class _Batch:
             self.dead_letters += letters
             self.made += sum(len(letter.record.value or b"") for letter in letters)
 
-    def _fits(self, record: Record, session: _Session, folded: Folded, decided: list[Decided]) -> bool:
+    def _fits(
+        self, record: Record, session: _Session, event: Event, folded: Folded, decided: list[Decided]
+    ) -> bool:
         """True if a result of the fold without byte checks is within the bounds in bytes."""
-        bounds = self.rules.current.config.bounds
-        # Estimate: the event's content is stored as the session's latest event, in its outcome, and in each
-        # instance that captured it; a new instance stores at most the former state; a decision its params.
+        config = self.rules.current.config
+        bounds = config.bounds
         length = events.event_bytes(record) if record.headers else len(record.value or b"")
         self.held += length * (2 + folded.taken) + folded.created * session.length
         own = length * _GROWTH + _RECORD_OVERHEAD
-        growth = own * (2 + folded.taken)
         held = bounds.state_bytes - session.room
-        if folded.created:
-            growth += folded.created * held
+        commands_bytes = 0
         if decided:
+            commands_bytes = sum(len(item.value) for item in decided)
             if max(len(item.value) for item in decided) > bounds.command_bytes:
                 return False
-            if len(decided) > 1 and sum(len(item.value) for item in decided) > bounds.decided_bytes:
+            if len(decided) > 1 and commands_bytes > bounds.decided_bytes:
                 return False
-            growth += len(decided) * self.processor.params_bytes(self.rules.current.config)
+        if config.uses_language:
+            # One event may change every leaf, so the parts that it changed are measured.
+            changed = changed_bytes(session.state, folded.state, folded.touched, _SIZES)
+            growth = own * 2 + TEXT_BYTES + changed
+        else:
+            # Estimate: the event's content is stored as the session's latest event, in its outcome, and in
+            # each instance that captured it; a new instance stores at most the former state; a decision
+            # parts of its command, and its params.
+            growth = own * (2 + folded.taken) + folded.created * held
+            if decided:
+                growth += commands_bytes + len(decided) * self.processor.params_bytes(config)
+        if type(event.body) is Close and session.state is not None:
+            growth += _MOVED * len(session.state.seen)
         session.room -= growth
         if folded.resolved:
             # A resolved instance was open before, or was created by the event.
             session.resolved_room -= held + growth + folded.resolved * own
         if session.room >= 0 and session.resolved_room >= 0:
             return True
-        session.measure(folded, bounds)
-        return session.room >= 0 and session.resolved_room >= 0
+        return session.measure(folded, bounds)
 
 
 def _encoded(folded: Folded | Rejected | Unknown) -> list[Decided]:

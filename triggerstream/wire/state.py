@@ -148,6 +148,10 @@ def _encoded(value: Struct) -> bytes:
 class EncodedSizes:
     """A :class:`triggerstream.core.sizes.Sizes`."""
 
+    def text(self, text: str) -> int:
+        """Size of a text."""
+        return len(_encoder.encode(text))
+
     def command(self, command: Command) -> int:
         """Size of a command as a record's value."""
         return len(commands.encode(command))
@@ -159,6 +163,10 @@ class EncodedSizes:
     def arrival(self, arrival: Arrival) -> int:
         """Size of an event as a session stores it."""
         return len(_encoded(arrival))
+
+    def remembered(self, remembered: Remembered) -> int:
+        """Size of what the leaves of a task remember."""
+        return len(_encoded(remembered))
 
     def state(self, state: SessionState) -> int:
         """Size of a state without its resolved instances and the events that only they captured."""
