@@ -14,7 +14,7 @@ help: ## List these targets
 install: $(STAMP) ## Create .venv from requirements.lock; does nothing when it is up to date
 
 $(STAMP): requirements.lock pyproject.toml
-	@echo "Installing into .venv: about a minute"
+	@echo "Installing into .venv: one to five minutes"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

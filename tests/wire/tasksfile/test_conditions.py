@@ -505,3 +505,68 @@ def test_all_errors_of_a_leaf_come_at_once() -> None:
         "[unknown-key]",
         "[empty-condition]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("after", "write"),
+    [
+        ('¦"paid or inStock"', '`[{"any": ["paid", "inStock"]}]`'),
+        ('¦"a || b or c"', '`[{"any": ["a", "b", "c"]}]`'),
+        ('¦"paid and inStock"', '`["paid", "inStock"]`'),
+        ('¦"a, b"', '`["a", "b"]` if all are needed, `[{"any": ["a", "b"]}]` if any one is enough'),
+        ('[{"any": ¦"a or b"}]', '`["a", "b"]`'),
+        ('[{"any": ¦"a and b"}]', '`[["a", "b"]]`'),
+        ('[{"all": ¦"a or b"}]', '`[{"any": ["a", "b"]}]`'),
+        ('¦"a or b and c"', '`any` and `all`, such as `[{"any": [["a", "b"], "c"]}]` for “a and b, or c”'),
+    ],
+)
+def test_names_joined_in_a_string_are_written_as_what_they_mean(after: str, write: str) -> None:
+    (found,) = said(one(after))
+    assert found.startswith("error [wrong-type] ")
+    assert found.endswith(f"not a string: write {write}")
+
+
+@pytest.mark.parametrize(
+    ("after", "hint"),
+    [
+        ('["approved", ¦"approved"]', 'for two of them write `{"trigger": "approved", "count": 2}`'),
+        (
+            '[{"trigger": "a", "where": "data.x"}, ¦{"trigger": "a", "where": "data.x"}]',
+            'for two of them add `"count": 2` to one',
+        ),
+        ('["fileArrived", ¦5]', 'to count events write `{"trigger": "fileArrived", "count": 5}` for both'),
+        ('[{¦"fileArrived": 5}]', 'to count events write `{"trigger": "fileArrived", "count": 5}`'),
+        ('{¦"fileArrived": 5}', 'to count events write `{"trigger": "fileArrived", "count": 5}`'),
+        (
+            '[{¦"fileArrived": {"where": "data.x"}}]',
+            'a trigger is named as in `{"trigger": "fileArrived", "count": 2}`',
+        ),
+    ],
+)
+def test_what_looks_like_a_count_is_answered_with_count(after: str, hint: str) -> None:
+    (found,) = said(one(after))
+    assert found.endswith(f": {hint}")
+
+
+def test_a_trigger_that_stands_three_times_is_answered_with_the_number() -> None:
+    *_, last = said(one('["a", "a", "a"]'))
+    assert last.endswith(
+        'stands in this list already, at 1:18: for 3 of them write `{"trigger": "a", "count": 3}`'
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        one('["a"]', ', "unless": ["b", "b"]'),  # `count` would be an error there
+        one('[["a", "b"], ["a", "b"]]'),
+        one("[5]"),
+        one('["a", 0]'),
+        one('["a", true]'),
+        one('[{"trigger": "a", "fileArrived": 5}]'),
+        one('[{"cuont": 5}]'),
+    ],
+)
+def test_no_count_is_suggested_where_it_would_not_help(text: str) -> None:
+    (found,) = said(text)
+    assert '"trigger": ' not in found

@@ -25,7 +25,7 @@ from triggerstream.wire.tasksfile.keys import read_tasks
 from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rings import check_rings
 from triggerstream.wire.tasksfile.rules import check_rules
-from triggerstream.wire.tasksfile.tried_keys import INSTEAD
+from triggerstream.wire.tasksfile.tried_keys import INSTEAD, Operator, instead_of_operator
 
 
 def findings_of(tasks: JsonObject) -> list[Finding]:
@@ -328,3 +328,40 @@ def test_a_condition_in_a_name_is_answered(name: str, like: str) -> None:
 @pytest.mark.parametrize("name", ["oror", "order", "or", "and b", "x ory"])
 def test_other_names_are_no_conditions(name: str) -> None:
     assert "condition-in-name" not in [code for code, _ in codes({"t": {"after": [name], "run": "x"}})]
+
+
+@pytest.mark.parametrize(
+    ("after", "path", "like"),
+    [
+        (["x1", "or", "y1"], "/t/after/1", "or"),
+        (["x1", "OR", "y1"], "/t/after/1", "or"),
+        (["||", "x1", "y1"], "/t/after/0", "or"),
+        (["x1", "and", "y1"], "/t/after/1", "and"),
+        (["x1", "not", "y1"], "/t/after/1", "not"),
+        ([{"any": ["x1", "or", "y1"]}], "/t/after/0/any/1", "or"),
+        (["x1, y1"], "/t/after/0", "several"),
+        (["x1;y1,z1"], "/t/after/0", "several"),
+        (["x1", "y1", "x1/y1"], "/t/after/2", "several"),
+    ],
+)
+def test_an_operator_between_names_is_answered(after: list[Json], path: str, like: Operator) -> None:
+    (found,) = findings_of({"t": {"after": after, "run": "x"}})
+    assert (found.severity, found.code, found.path) == ("warning", "condition-in-name", path)
+    assert found.message.endswith(f" is read as the name of one trigger: {instead_of_operator(like)}")
+
+
+@pytest.mark.parametrize("name", ["orders/created", "x1/y1", "x1/y1/z1"])
+def test_a_slash_may_stand_in_a_name(name: str) -> None:
+    (found,) = findings_of({"t": {"after": [name, "x1"], "run": "x"}})
+    assert found.code == "not-an-identifier"
+    assert found.message.endswith(
+        'give it an `as`; if these are several triggers, all of several are `["a", "b"]`, any one of several '
+        'is `{"any": ["a", "b"]}`'
+    )
+
+
+@pytest.mark.parametrize("name", ["1,000", "x,", ", x", "a, b c", "2/3", "x1/", "https://a.b"])
+def test_a_comma_or_a_slash_that_joins_no_names_is_no_condition(name: str) -> None:
+    (found, *_) = findings_of({"t": {"after": [name], "run": "x"}})
+    assert found.code == "not-an-identifier"
+    assert found.message.endswith("give it an `as`")

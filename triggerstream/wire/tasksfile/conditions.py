@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, assert_never
 
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Leaf
 from triggerstream.core.conditions import Node as Condition
 from triggerstream.core.conditions import Sequence as InOrder
-from triggerstream.wire.tasksfile.leaves import LEAF_KEYS, LocatedLeaf, check_name, read_leaf
+from triggerstream.wire.tasksfile.leaves import LEAF_KEYS, MOST_COUNT, LocatedLeaf, check_name, read_leaf
 from triggerstream.wire.tasksfile.nodes import LocatedName, Node, listed, meant, shown, unknown_key
-from triggerstream.wire.tasksfile.tried_keys import instead_of
+from triggerstream.wire.tasksfile.tried_keys import condition_in_name, instead_of
 
 MOST_LEVELS: Final = 10
 """Levels of lists and groups; ``after`` itself is the first."""
@@ -130,27 +130,31 @@ class _Reader:
         """The conditions of a list, each reported that stands there twice."""
         self.clear = self.clear and node.is_whole
         members: list[Condition] = []
-        first: dict[Condition, Node] = {}
+        same: dict[Condition, list[Node]] = {}
+        before: Node | None = None
         for item in node.items():
-            member = self.condition(item, level=level + 1)
+            member = self.condition(item, level=level + 1, before=before)
+            before = item
             if member is None:
                 self.clear = False
                 continue
-            earlier = first.setdefault(member, item)
-            if earlier is item:
+            alike = same.setdefault(member, [])
+            alike.append(item)
+            if len(alike) == 1:
                 members.append(member)
             else:
-                _report_repeated(item, member, earlier, alternatives=alternatives)
+                _report_repeated(alike, member, alternatives=alternatives)
         return tuple(members)
 
-    def condition(self, node: Node, *, level: int) -> Condition | None:
-        """The condition at ``node``; None if it cannot be made out."""
+    def condition(self, node: Node, *, level: int, before: Node | None) -> Condition | None:
+        """The condition at ``node``, behind ``before`` in its list; None if it cannot be made out."""
         if node.text is not None:
             return self.leaf(node)
         if node.is_list:
             return self.group(node, level, "an inner list", lambda members: AllOf(members=members))
         if not node.is_object:
-            node.error("wrong-type", f"must be a trigger's name or a condition, not {node.kind}")
+            message = f"must be a trigger's name or a condition, not {node.kind}"
+            node.error("wrong-type", f"{message}{_counted_before(node, before)}")
             return None
         kind = _check_keys(node)
         if kind is None:
@@ -195,7 +199,8 @@ class _Reader:
             node.error("too-many-levels", message)
             return None
         if not node.is_list:
-            node.error("wrong-type", f"must be a list of conditions, not {node.kind}{_in_a_list(node)}")
+            message = f"must be a list of conditions, not {node.kind}"
+            node.error("wrong-type", f"{message}{_in_a_list(node, alternatives=alternatives)}")
             return None
         members = self.members(node, level=level, alternatives=alternatives)
         if not list(node.items()) and node.is_whole:
@@ -264,13 +269,22 @@ def _check_keys(node: Node) -> ConditionKey | None:
 
 def _has_unknown_key(node: Node) -> bool:
     """True, with each reported, if a condition has keys that there are not."""
-    unknown = [key for key, _ in node.members() if key.text not in _ALL_KEYS]
-    for key in unknown:
-        key.error(node.findings, "unknown-key", _unknown(key.text))
+    unknown = [(key, value) for key, value in node.members() if key.text not in _ALL_KEYS]
+    beside = len(unknown) < len(list(node.members()))
+    for key, value in unknown:
+        key.error(node.findings, "unknown-key", _unknown(key.text, None if beside else value))
     return bool(unknown)
 
 
-def _unknown(key: str) -> str:
+def _unknown(key: str, value: Node | None) -> str:
+    """The message about a key; ``value`` is given where no known key stands beside it."""
+    if value is not None and meant(key, _ALL_KEYS) is None and instead_of(key) is None:
+        count = _events(value)
+        if count is not None:
+            return f"unknown key `{shown(key)}`: to count events write {_counted(key, count)}"
+        if value.is_object and all(one.text in LEAF_KEYS for one, _ in value.members()):
+            name = _quoted(shown(key))
+            return f'unknown key `{shown(key)}`: a trigger is named as in `{{"trigger": {name}, "count": 2}}`'
     if meant(key, _ALL_KEYS) is None or key.lower() not in {known.lower() for known in _ALL_KEYS}:
         instead = instead_of(key)
         if instead is not None:
@@ -284,20 +298,57 @@ def _conflict(key: str, kind: str) -> str:
     return f"`{key}` does not go with `{kind}`: write an object for each"
 
 
-def _report_repeated(item: Node, member: Condition, earlier: Node, *, alternatives: bool) -> None:
-    where = item.findings.where(earlier.at)
+def _report_repeated(alike: Sequence[Node], member: Condition, *, alternatives: bool) -> None:
+    """Report the last of the places at which a list has the same ``member``."""
+    item = alike[-1]
+    where = item.findings.where(alike[0].at)
     what = f"`{shown(member.name)}`" if isinstance(member, Leaf) else "this condition"
     message = f"{what} stands in this list already, at {where}"
     if alternatives:
         item.error("repeated-member", f"{message}: to count events write `count`")
-    else:
-        item.warn("repeated-trigger", message)
+        return
+    if isinstance(member, Leaf) and item.path[1:2] != ("unless",) and len(alike) <= MOST_COUNT:
+        many = "two" if len(alike) == 2 else f"{len(alike):,}"  # noqa: PLR2004 - as it is spelt
+        if item.text is not None:
+            message += f": for {many} of them write {_counted(item.text, len(alike))}"
+        elif member.count is None and member.each is None:
+            message += f': for {many} of them add `"count": {len(alike)}` to one'
+    item.warn("repeated-trigger", message)
 
 
-def _in_a_list(node: Node) -> str:
-    if node.text is not None:
+def _in_a_list(node: Node, *, alternatives: bool = False) -> str:
+    """How the value, which is no list, is written as one; any member of ``alternatives`` is enough."""
+    if node.text is None:
+        return ": write `[{…}]`" if node.is_object else ""
+    joined = condition_in_name(node.text)
+    if joined is None:
         return f": write `[{_quoted(node.text)}]`"
-    return ": write `[{…}]`" if node.is_object else ""
+    if not joined.names:
+        return ': write `any` and `all`, such as `[{"any": [["a", "b"], "c"]}]` for “a and b, or c”'
+    names = f"[{', '.join(map(_quoted, joined.names))}]"
+    every = f"`[{names}]`" if alternatives else f"`{names}`"
+    either = f"`{names}`" if alternatives else f'`[{{"any": {names}}}]`'
+    if joined.operator == "several":
+        return f": write {every} if all are needed, {either} if any one is enough"
+    return f": write {either if joined.operator == 'or' else every}"
+
+
+def _counted_before(node: Node, before: Node | None) -> str:
+    """The hint for a number behind a trigger's name."""
+    count = _events(node)
+    if count is None or before is None or before.text is None:
+        return ""
+    return f": to count events write {_counted(before.text, count)} for both"
+
+
+def _events(node: Node) -> int | None:
+    """The number of events that ``node`` may mean; None if it is none."""
+    number = node.number
+    return number if isinstance(number, int) and 1 <= number <= MOST_COUNT else None
+
+
+def _counted(trigger: str, count: int) -> str:
+    return f'`{{"trigger": {_quoted(shown(trigger))}, "count": {count}}}`'
 
 
 def _quoted(text: str) -> str:

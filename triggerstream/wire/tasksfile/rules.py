@@ -18,7 +18,13 @@ from triggerstream.wire.tasksfile.entries import Entry
 from triggerstream.wire.tasksfile.leaves import LocatedLeaf
 from triggerstream.wire.tasksfile.logic import ways
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, listed, shown
-from triggerstream.wire.tasksfile.tried_keys import condition_in_name, instead_of
+from triggerstream.wire.tasksfile.tried_keys import (
+    Operator,
+    condition_in_name,
+    instead_of_operator,
+    names_between_slashes,
+    operator_as_name,
+)
 
 _CLOSE: Final = 0.85
 """How alike a parameter's key and a leaf must be to look like a slip: one letter in seven."""
@@ -26,14 +32,15 @@ _CLOSE: Final = 0.85
 
 def check_rules(entries: Sequence[Entry], findings: Findings) -> None:
     """Report what is doubtful in each task by itself."""
+    known = {name.text for entry in entries for name in (entry.name, *(one.trigger for one in entry.leaves))}
     for entry in entries:
         _after_and_unless(entry, findings)
         _alternatives(entry, findings)
         for condition in (entry.after, entry.unless):
             _equal_leaves(condition, findings)
             _constant_expressions(condition, findings)
-        _conditions_in_names(entry, findings)
-        _identifiers(entry, findings)
+        _conditions_in_names(entry, known, findings)
+        _identifiers(entry, known, findings)
         _params(entry, findings)
 
 
@@ -142,24 +149,38 @@ def _constant_expressions(condition: LocatedCondition, findings: Findings) -> No
             leaf.keys["where"].warn(findings, "constant-where", f"matches {says}")
 
 
-def _conditions_in_names(entry: Entry, findings: Findings) -> None:
+def _conditions_in_names(entry: Entry, known: set[str], findings: Findings) -> None:
     """Warn about names that look like conditions. Such a name is allowed: a trigger may have it."""
     for condition, key in ((entry.after, "after"), (entry.unless, "unless")):
         for leaf in condition.leaves:
-            name = leaf.trigger
-            operator = condition_in_name(name.text)
+            operator = _operator_in(leaf, condition, known)
             if operator is not None:
-                instead = instead_of("or" if operator == "or" else "not" if key == "unless" else "and")
-                message = f"`{shown(name.text)}` is read as the name of one trigger: {instead}"
-                name.warn(findings, "condition-in-name", message)
+                meant = "not" if operator == "and" and key == "unless" else operator
+                instead = instead_of_operator(meant)
+                message = f"`{shown(leaf.trigger.text)}` is read as the name of one trigger: {instead}"
+                leaf.trigger.warn(findings, "condition-in-name", message)
 
 
-def _identifiers(entry: Entry, findings: Findings) -> None:
+def _operator_in(leaf: LocatedLeaf, condition: LocatedCondition, known: set[str]) -> Operator | None:
+    """The operator in a trigger's name, or that is one. Only a slash between ``known`` names is one."""
+    name = leaf.trigger.text
+    joined = condition_in_name(name)
+    if joined is not None:
+        return joined.operator
+    if not leaf.keys and len(condition.leaves) > 1 and (operator := operator_as_name(name)) is not None:
+        return operator
+    parts = names_between_slashes(name)
+    return "several" if parts and known >= set(parts) else None
+
+
+def _identifiers(entry: Entry, known: set[str], findings: Findings) -> None:
     """Warn of names that no parameter can have: a task is called with a keyword argument for each leaf."""
     leaves = entry.after.by_name
     for leaf in leaves.values():
-        if condition_in_name(leaf.trigger.text) is None:  # else it is reported as such
+        if _operator_in(leaf, entry.after, known) is None:  # else it is reported as such
             hint = "give it another `as`" if "as" in leaf.keys else "give it an `as`"
+            if leaf.name is leaf.trigger and names_between_slashes(leaf.name.text):
+                hint += f"; if these are several triggers, {instead_of_operator('several')}"
             _identifier(leaf.name, f": {hint}", findings)
     for name in entry.params:
         if name.text not in leaves and condition_in_name(name.text) is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
 
 _ON_DATA: Final = (
     'a condition on data is the `where` of a trigger in `after` or `unless`: `{"trigger": "a", "where": '
@@ -55,8 +56,30 @@ INSTEAD: Final[Mapping[str, str]] = {
 }
 _FOLDED: Final[Mapping[str, str]] = {key.lower(): answer for key, answer in INSTEAD.items()}
 
-_OR = re.compile(r"\S(?:\s+or\s+|\s*\|\|?\s*)\S", re.IGNORECASE)
-_AND = re.compile(r"\S(?:\s+and\s+|\s*&&\s*|\s+&\s+)\S", re.IGNORECASE)
+Operator: TypeAlias = Literal["and", "or", "not", "several"]
+"""What joins names in a string; ``several`` is a comma, which may mean either."""
+
+_BETWEEN: Final[Mapping[Operator, re.Pattern[str]]] = {
+    "or": re.compile(r"(?<=\S)(?:\s+or\s+|\s*\|\|?\s*)(?=\S)", re.IGNORECASE),
+    "and": re.compile(r"(?<=\S)(?:\s+and\s+|\s*&&\s*|\s+&\s+)(?=\S)", re.IGNORECASE),
+}
+_COMMA: Final = re.compile(r"\s*[,;]\s*")
+_SLASH: Final = re.compile(r"\s*/\s*")
+_NAME: Final = re.compile(r"[^\W\d][\w.-]*")
+_WORDS: Final[Mapping[str, Operator]] = {
+    **dict.fromkeys(("or", "|", "||"), "or"),
+    **dict.fromkeys(("and", "&", "&&"), "and"),
+    **dict.fromkeys(("not", "!"), "not"),
+}
+_ALL_OR_ANY: Final = 'all of several are `["a", "b"]`, any one of several is `{"any": ["a", "b"]}`'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedNames:
+    """Names in one string and what joins them. Both operators in one string: ``names`` is empty."""
+
+    operator: Operator
+    names: tuple[str, ...]
 
 
 def instead_of(key: str) -> str | None:
@@ -64,8 +87,29 @@ def instead_of(key: str) -> str | None:
     return _FOLDED.get(key.lower())
 
 
-def condition_in_name(name: str) -> Literal["and", "or"] | None:
-    """The operator between names that stand in one string, as in ``a or b``; None if there is none."""
-    if _OR.search(name):
-        return "or"
-    return "and" if _AND.search(name) else None
+def instead_of_operator(operator: Operator) -> str:
+    """What to write instead of an operator in or between names."""
+    return _ALL_OR_ANY if operator == "several" else INSTEAD[operator]
+
+
+def condition_in_name(name: str) -> JoinedNames | None:
+    """The names that stand in one string, as in ``a or b`` and ``a, b``; None if it is one name."""
+    found: list[Operator] = [operator for operator, between in _BETWEEN.items() if between.search(name)]
+    if found:
+        names = _BETWEEN[found[0]].split(name) if len(found) == 1 else ()
+        return JoinedNames(operator=found[0], names=tuple(names))
+    names = _COMMA.split(name)
+    if len(names) > 1 and all(map(_NAME.fullmatch, names)):
+        return JoinedNames(operator="several", names=tuple(names))
+    return None
+
+
+def names_between_slashes(name: str) -> tuple[str, ...]:
+    """The parts of ``a/b``, each of which could be a name; empty if there is no such part."""
+    names = _SLASH.split(name)
+    return tuple(names) if len(names) > 1 and all(map(_NAME.fullmatch, names)) else ()
+
+
+def operator_as_name(name: str) -> Operator | None:
+    """The operator that stands alone in a string, as the ``or`` of ``["a", "or", "b"]``."""
+    return _WORDS.get(name.lower())
