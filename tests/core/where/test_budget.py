@@ -493,7 +493,7 @@ HEAVY: dict[str, tuple[str, JsonObject]] = {
 
 @pytest.mark.parametrize("kind", HEAVY)
 def test_evaluation_within_its_budget_ends_soon(kind: str) -> None:
-    """The most that was found: some 0.1 s on a machine that does nothing else."""
+    """The most that was found: some 0.2 s on a machine that does nothing else."""
     text, data = HEAVY[kind]
     assert len(text) <= 1_000
     where = compile_where(text)
