@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias, assert_never
+from typing import Final, assert_never
 
 from triggerstream.core.condition_tree import (
     ConditionTree,
@@ -29,9 +29,9 @@ from triggerstream.core.conditions import (
     Node,
     Sequence,
     Slot,
-    Takes,
 )
-from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Ref, Several
+from triggerstream.core.counted_events import CountedEvents, counted_events, events_of
+from triggerstream.core.held import Holding, Members, One, Ref
 from triggerstream.core.ids import Instant, LeafName, SessionId, TaskName, TriggerName, instance_id
 from triggerstream.core.lacking import leaf_title
 from triggerstream.core.shown_file import fits, leaf_is_met, task_shown, was_decided
@@ -40,15 +40,13 @@ from triggerstream.core.slots import (
 )
 from triggerstream.core.state import Arrival, Instance, SessionState, Stage, Status, stage_of
 from triggerstream.core.tasks import Rules, Task, UnlessFrom
-from triggerstream.core.untaken import leaf_before, why_no_match, why_not_taken
+from triggerstream.core.untaken import why_no_match, why_not_taken
 
 _BECAME: Final = 20
 """Instances that a leaf on a task's name shows, the newest."""
 _EARLIER_FILE: Final = "it came under an earlier tasks file"
 _REASONS: Final = 10
 """Leaves of a task without an instance that its sentence names."""
-_Counted: TypeAlias = list[tuple[str | None, Ref]]
-"""The events of a leaf that count, with their keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +162,7 @@ class _ShownCondition:
 
     def _leaf(self, condition: Condition, slot: Slot) -> LeafTree:
         leaf, held = slot.leaf, self.held.get(slot.name)
-        counted = _counted(condition, slot, self.held)
+        counted = counted_events(condition, slot, self.held)
         need: int | None = leaf.count or 1
         missing: list[str] = []
         if leaf.each is not None:
@@ -187,7 +185,7 @@ class _ShownCondition:
 
     def _unexplained(self, name: LeafName, held: Holding) -> LeafTree:
         """A leaf of which no known file says what it needs; one that is plain, or of a command, was met."""
-        counted = _events_of(held)
+        counted = events_of(held)
         trigger = next((of for of, _ in refs(name, held)), TriggerName(name))
         met = was_decided(self.instance) or isinstance(held, int | One)
         return LeafTree(
@@ -200,7 +198,7 @@ class _ShownCondition:
             became=self.explainer.became(trigger),
         )
 
-    def _events(self, trigger: TriggerName, counted: _Counted) -> list[TakenEvent]:
+    def _events(self, trigger: TriggerName, counted: CountedEvents) -> list[TakenEvent]:
         return [self._event(trigger, ref, key) for key, ref in counted]
 
     def _event(self, trigger: TriggerName, ref: Ref, key: str | None) -> TakenEvent:
@@ -222,7 +220,7 @@ class _ShownCondition:
 
     # ---- why the latest event was not taken -----------------------------------------------------
 
-    def _last(self, condition: Condition, slot: Slot, counted: _Counted) -> NotTaken | None:
+    def _last(self, condition: Condition, slot: Slot, counted: CountedEvents) -> NotTaken | None:
         """The trigger's latest event, and why it does not count; None if it does, or none has arrived."""
         latest = self.explainer.state.seen.get(slot.leaf.trigger)
         if latest is None or any(ref == latest.offset for _, ref in counted):
@@ -273,50 +271,3 @@ def _group(kind: GroupKind, members: list[TreeNode], *, need: int | None = None)
     need = len(members) if need is None else need
     have = sum(member.met for member in members)
     return GroupTree(kind=kind, members=members, need=need, have=have, met=have >= need)
-
-
-def _events_of(held: Holding) -> _Counted:
-    """The events that a leaf holds and that count, with their keys."""
-    match held:
-        case int():
-            return [(None, held)]
-        case One(ref=ref):
-            return [(None, ref)]
-        case Several(at=at):
-            return [(None, ref) for ref in at]
-        case Keyed(by=by):
-            return list(by.items())
-        case Members(by=members):
-            return [(key, ref) for key, ref in members.items() if ref is not None]
-        case InSequence(met=list() as met):
-            return [(None, ref) for ref in met]
-        case InSequence(met=int() as met):
-            return [(None, met)]
-        case InSequence():
-            return []
-        case _ as never:
-            assert_never(never)
-
-
-def _counted(condition: Condition, slot: Slot, held: Mapping[LeafName, Holding]) -> _Counted:
-    """The events of a leaf that count: of a leaf in a sequence, those that stand in their place."""
-    holding = held.get(slot.name)
-    if holding is None:
-        return []
-    if slot.takes in {Takes.FIRST, Takes.COUNT}:
-        # A leaf of `unless` keeps what it noted when a file makes it another kind of leaf.
-        events = [ref for _, ref in refs(slot.name, holding)]
-        return [(None, ref) for ref in events[: slot.leaf.count or 1]]
-    if not isinstance(holding, InSequence) or holding.met is not None or slot.leaf.count is None:
-        return _events_of(holding)
-    # Fewer than its `count` have come; those count that are later than the leaf before.
-    order = sorted(zip(holding.times, holding.at, strict=True))
-    before = leaf_before(condition, slot.name)
-    if before is not None:
-        known = held.get(before.name)
-        if not isinstance(known, InSequence) or known.met is None:
-            return []
-        met = {known.met} if isinstance(known.met, int) else set(known.met)
-        place = max(pair for pair in zip(known.times, known.at, strict=True) if pair[1] in met)
-        order = [pair for pair in order if pair > place]
-    return [(None, ref) for ref in sorted(ref for _, ref in order)]
