@@ -476,3 +476,40 @@ def test_it_is_not_made_where_the_state_has_no_room() -> None:
     assert (story.statuses(), story.prevented) == ({}, 1)
     assert story.state.open_count == 0
     assert TaskName("new") not in story.state.tasks
+
+
+# ---- the event that made an instance under a file of lists of triggers ---------------------------------
+
+
+OTHER: JsonObject = {"o": task(["z"])}
+
+
+def test_an_instance_that_was_seeded_with_earlier_events_is_made_by_the_event_that_made_it() -> None:
+    story = Story(OTHER)
+    story.fire("a")
+    story.fire("stop")
+    story.apply({**OTHER, "t": task(["a", "b", "c"])})
+    story.fire("b")
+    story.apply({**OTHER, "t": task(["a", "b", "c"], unless=["stop"], unlessFrom="instance")})
+    story.fire("c")
+    assert story.statuses() == {"t#0": "scheduled"}
+
+
+def test_seeds_of_a_file_of_lists_do_not_change_which_event_made_an_instance() -> None:
+    story = Story({**OTHER, "t": task(["b", "c"])})
+    story.fire("a")
+    story.fire("stop")
+    story.fire("b")
+    story.apply({**OTHER, "t": task(["a", "b", "c"])})
+    story.fire("x")
+    story.apply({**OTHER, "t": task(["a", "b", "c"], unless=["stop"], unlessFrom="instance")})
+    story.fire("c")
+    assert story.statuses() == {"t#0": "scheduled"}
+
+
+def test_an_instance_that_nothing_was_seeded_in_does_not_store_which_event_made_it() -> None:
+    story = Story({"t": task(["a", "b"], andEvery="c"), "u": task(["a"], unless=["b"])})
+    for name in ("a", "b", "c", "c"):
+        story.fire(name)
+    assert story.state is not None
+    assert b"madeBy" not in wire.encode(story.state)

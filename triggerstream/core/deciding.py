@@ -15,6 +15,7 @@ from triggerstream.core.ids import (
     TaskName,
     instance_id,
 )
+from triggerstream.core.makers import maker_of_clone
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.meter import BoundError, Meter
 from triggerstream.core.slots import captured_refs, is_satisfied, of_met_leaves
@@ -186,6 +187,8 @@ class Deciding(Draft):
             self.meter.forget()
         record = self._own(task.name)
         clone = self._copy_of(origin, number=record.next, kwargs=kwargs, retries=retries)
+        if clone.made_by is None and task.every is not None:
+            clone.made_by = maker_of_clone(task, origin, clone)
         record.next += 1
         record.removed = False
         record.open[clone.number] = clone

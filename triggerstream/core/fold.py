@@ -60,6 +60,7 @@ from triggerstream.core.ids import (
     find_digest,
     instance_id,
 )
+from triggerstream.core.makers import derived_maker, is_derivable
 from triggerstream.core.meter import BoundError
 from triggerstream.core.offering import Offering
 from triggerstream.core.orders import applicable_statuses
@@ -427,8 +428,13 @@ class _Fold(Offering):
             changed_us=state.clock_us,
             captured=captured,
             noted=noted,
-            made_by=made_by if self.config.uses_language else None,
         )
+        # An instance that holds one event was made by it.
+        if self.config.uses_language or (
+            (len(captured) + len(noted) > 1 or task.every is not None)
+            and not is_derivable(task, instance, made_by)
+        ):
+            instance.made_by = made_by
         record.next += 1
         record.removed = False
         record.open[instance.number] = instance
@@ -772,6 +778,7 @@ class _Fold(Offering):
             task = config.by_name.get(name)
             if task is None:
                 record = self._own(name)
+                self._store_makers(before.by_name.get(name), record)
                 for instance in self._waiting(name):
                     instance.reason = Reason.TASK_REMOVED
                     record.removed = instance.number == record.next - 1
@@ -785,6 +792,16 @@ class _Fold(Offering):
             self._seed(seeded)
         for task in config.for_existing:
             self._begin_in_existing(task, applied.offset)
+
+    def _store_makers(self, removed: Task | None, record: TaskRecord) -> None:
+        """Store which event made an instance if only the file met before tells it (R4.13)."""
+        if removed is None or removed.every is None:
+            return
+        for number, instance in record.open.items():
+            made_by = derived_maker(removed, instance)
+            if instance.made_by is None and made_by != derived_maker(None, instance):
+                record.open[number] = changed = copy(instance)
+                changed.made_by = made_by
 
     def _begin_in_existing(self, task: Task, offset: int) -> None:
         """Make the first instance of a task in a session that it applies to (R9.12)."""

@@ -10,8 +10,9 @@ from copy import copy
 
 from triggerstream.core.conditions import Condition, Each, Slot, Takes
 from triggerstream.core.deciding import NO_ROOM, Deciding
-from triggerstream.core.held import Holding, InSequence, Members, One, Ref, Remembered, Several
+from triggerstream.core.held import Holding, InSequence, Members, One, Remembered, Several
 from triggerstream.core.ids import LeafName, TaskName, instance_id
+from triggerstream.core.makers import derived_maker, maker_to_store
 from triggerstream.core.slots import (
     Match,
     captured_refs,
@@ -175,16 +176,19 @@ class Offering(Deciding):
         names_makers = self.config.uses_language
         for instance in self.state.tasks[task.name].open.values():
             captured, noted = instance.captured, instance.noted
-            nameless = names_makers and instance.made_by is None
+            made_by = instance.made_by
+            if made_by is None and names_makers:
+                made_by = derived_maker(before, instance)
             if instance.clone_of is None and instance.status in WAITING:
                 captured = self._reoffered(before, task, instance)
             if task.unless is not None or instance.noted:
                 noted = self._renoted(before, task, instance)
-            if nameless or captured != instance.captured or noted != instance.noted:
+            differs = captured != instance.captured or noted != instance.noted
+            if made_by is None and before is not None and (differs or before.every != task.every):
+                made_by = maker_to_store(before, instance, task, captured, noted)
+            if differs or made_by != instance.made_by:
                 changed = copy(instance)
-                changed.captured, changed.noted = captured, noted
-                if nameless:
-                    changed.made_by = _made_by(before, instance)
+                changed.captured, changed.noted, changed.made_by = captured, noted, made_by
                 for trigger, ref in captured_refs(captured):
                     latest = self.state.seen.get(trigger)
                     if latest is not None and latest.offset == ref:
@@ -287,7 +291,7 @@ class Offering(Deciding):
                     noted[other.name] = without_list(member)
                 elif slot.name in noted and other.name in new and other.each in lists:
                     noted[other.name] = with_list(other, None, lists[other.each])
-        made_by = instance.made_by if instance.made_by is not None else _made_by(before, instance)
+        made_by = instance.made_by if instance.made_by is not None else derived_maker(before, instance)
         for slot in condition.slots.values():
             if slot.name in new or (from_session and slot.name not in noted):
                 recalled = self._recalled(task, slot, unless=True)
@@ -351,12 +355,3 @@ def _arrived_lists(
         if keys is not None:
             found[slot.leaf.each] = keys
     return found
-
-
-def _made_by(before: Task | None, instance: Instance) -> Ref:
-    """The offset of the event that made an instance under a file of lists of triggers (R4.13)."""
-    if before is not None and before.every is not None and instance.number > 0:
-        for _, ref in captured_refs({n: h for n, h in instance.captured.items() if n == before.every}):
-            return ref
-    events = (ref for held in (instance.captured, instance.noted) for _, ref in captured_refs(held))
-    return min(events, default=0)

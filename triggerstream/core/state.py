@@ -149,8 +149,7 @@ class Instance(
     instant of the wait of a delayed instance; the wait is ``waits_us`` where the task named it, else derived
     from the configuration. ``decided_at`` is the offset of the event in whose fold the command was decided.
     ``reason`` is the engine's, ``note`` an operator's, with the name. ``made_by`` is the offset of the event
-    or configuration that made it, or its first origin; an instance that a file of lists of triggers made has
-    none.
+    or configuration that made it, or its first origin; None if it can be derived (R4.13).
     """
 
     number: Count
