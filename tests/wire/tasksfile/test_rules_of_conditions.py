@@ -66,8 +66,8 @@ FOR_EACH: Json = leaf("t_b", key="data.id", each={"of": "a", "list": "data.ids"}
             },
             [("never-starts", "/t_a/after/1/trigger")],
         ),
-        # its list may be empty
-        ({"t_b": task(["a", FOR_EACH])}, []),
+        # its list may be empty, but has no other use
+        ({"t_b": task(["a", FOR_EACH])}, [("finishes-once", "/t_b/after/1/each")]),
         ({"t_b": task(["a"], andEvery=leaf("t_b", count=2))}, [("endless-loop", "/t_b/andEvery/trigger")]),
         ({"t_b": task([leaf("t_b", name="x")], andEvery="x")}, [("endless-loop", "/t_b/andEvery")]),
         ({"t_b": task([either("a", "t_b")], andEvery="a")}, []),
@@ -82,6 +82,75 @@ FOR_EACH: Json = leaf("t_b", key="data.id", each={"of": "a", "list": "data.ids"}
 )
 def test_rings_are_found_whatever_the_conditions(tasks: JsonObject, expected: list[tuple[str, str]]) -> None:
     assert codes(tasks) == expected
+
+
+# ---- tasks that finish less often than is waited for --------------------------------------------
+
+
+def once(**more: Json) -> JsonObject:
+    return {"t_one": task(["a"]), **more}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        (once(t=task([leaf("t_one", count=3)])), [("never-starts", "/t/after/0/count")]),
+        (once(t=task([leaf("t_one", count=1)])), []),
+        (once(t=task([leaf("t_one", key="data.id", count=2)])), [("never-starts", "/t/after/0/count")]),
+        (once(t=task([], andEvery=leaf("t_one", count=2))), [("never-starts", "/t/andEvery/count")]),
+        ({"t_one": task([], andEvery="a"), "t": task([leaf("t_one", count=3)])}, []),
+        # each run of t_two needs one of t_one
+        (
+            once(t_two=task([], andEvery="t_one"), t=task([leaf("t_two", count=2)])),
+            [("never-starts", "/t/after/0/count")],
+        ),
+        # t_two may start with b, and once more with t_one
+        (
+            once(t_two=task([either("t_one", "b")], andEvery="t_one"), t=task([leaf("t_two", count=2)])),
+            [],
+        ),
+        (
+            once(t_two=task([either("t_one", "b")], andEvery="t_one"), t=task([leaf("t_two", count=3)])),
+            [("never-starts", "/t/after/0/count")],
+        ),
+        (
+            once(t=task([{"sequence": ["t_one", leaf("t_one", name="again")]}])),
+            [("never-starts", "/t/after/0/sequence/1/trigger")],
+        ),
+        (
+            once(t=task([{"sequence": ["b", leaf("t_one", count=2)]}])),
+            [("never-starts", "/t/after/0/sequence/1/count")],
+        ),
+        (once(t=task([{"sequence": ["a", "t_one"]}])), []),
+        (once(t=task(["t_one", leaf("t_one", where="data.x > 1", name="again")])), []),
+        (once(t=task([either("b", leaf("t_one", count=2))])), [("finishes-once", "/t/after/0/any/1/count")]),
+        (
+            once(t=task(["a"], unless=[leaf("t_one", count=2)], unlessFrom="instance")),
+            [("finishes-once", "/t/unless/0/count")],
+        ),
+        (
+            once(t=task(["a", leaf("t_one", key="data.id", each={"of": "a", "list": "data.ids"})])),
+            [("finishes-once", "/t/after/1/each")],
+        ),
+        # its `andEvery` is unknown, so nothing is concluded
+        (
+            {"t_one": task(["a"], andEvery=5), "t": task([leaf("t_one", count=3)])},
+            [("wrong-type", "/t_one/andEvery")],
+        ),
+    ],
+)
+def test_more_finishes_than_a_task_has_are_a_warning(
+    tasks: JsonObject, expected: list[tuple[str, str]]
+) -> None:
+    assert codes(tasks) == expected
+
+
+def test_the_warning_says_how_often_a_task_finishes() -> None:
+    (message,) = messages(once(t=task([leaf("t_one", count=3)])))
+    assert message == (
+        "`t_one` finishes once in a session (only `andEvery` makes a task run again), and 3 are waited for, "
+        "so this can never start unless an application fires a trigger of that name"
+    )
 
 
 # ---- after and unless ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from triggerstream.core.ids import ConfigHash
 from triggerstream.core.tasks import Configuration
 from triggerstream.wire.bounds import CONFIG_BYTES
 from triggerstream.wire.tasksfile.entries import TasksFile
+from triggerstream.wire.tasksfile.finishes import check_finishes
 from triggerstream.wire.tasksfile.jsonc import parse
 from triggerstream.wire.tasksfile.keys import read_tasks
 from triggerstream.wire.tasksfile.names import check_names
@@ -44,6 +45,7 @@ def check(
 
 def _rules(file: TasksFile, findings: Findings) -> None:
     check_rings(file.entries, findings)
+    check_finishes(file.entries, findings)
     check_rules(file.entries, findings)
 
 

@@ -1,0 +1,123 @@
+"""Finds conditions that need more events of a task's name than the task can fire in a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Leaf, Node, is_satisfied
+from triggerstream.core.conditions import Sequence as InOrder
+from triggerstream.core.ids import LeafName
+from triggerstream.wire.tasksfile.conditions import LocatedCondition
+from triggerstream.wire.tasksfile.entries import Entry
+from triggerstream.wire.tasksfile.logic import required
+from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
+from triggerstream.wire.tasksfile.rings import UNLESS_FIRED
+
+
+def check_finishes(entries: Sequence[Entry], findings: Findings) -> None:
+    """Warn of leaves that wait for a task to finish more often than it can in a session."""
+    tasks: dict[str, Entry] = {}
+    for entry in entries:
+        tasks.setdefault(entry.name.text, entry)
+    most = _most_finishes(tasks)
+    for entry in entries:
+        lacking = {**_lacking(entry.after, most), **_lacking(entry.unless, most)}
+        _report(entry, lacking, most, findings)
+        _report_lists(entry, most, findings)
+
+
+def _most_finishes(tasks: Mapping[str, Entry]) -> dict[str, int]:
+    """The number of times that a task can finish in a session; a task without a limit is left out.
+
+    A retry or a replay runs an instance again that has not finished, and ``skip --cascade`` fires the name
+    in place of it: so each instance fires the name once at most. Without ``andEvery`` a task has one
+    instance, retries and replays aside, with it one for each event of that trigger. If the task can start
+    without that event, there may be one more.
+    """
+    most: dict[str, int] = {}
+    for start in tasks:
+        walk: list[str] = []
+        name: str | None = start
+        while name is not None and name not in most and name not in walk and name in tasks:
+            walk.append(name)
+            every = tasks[name].every
+            name = None if every is None else every.trigger.text
+        for one in reversed(walk):
+            entry = tasks[one]
+            if not entry.clear:
+                continue
+            if entry.every is None:
+                most[one] = 1
+            elif entry.every.trigger.text in most:
+                needed = entry.every.leaf.name in required(entry.after.root)
+                most[one] = most[entry.every.trigger.text] + (not needed)
+    return most
+
+
+def _lacking(condition: LocatedCondition, most: Mapping[str, int]) -> dict[LocatedName, tuple[LeafName, int]]:
+    """The place of each leaf that cannot be met, with its name and the number of events that are needed."""
+    found: dict[LocatedName, tuple[LeafName, int]] = {}
+    for leaf in condition.by_name.values():
+        limit, count = most.get(leaf.trigger.text), leaf.leaf.count
+        if limit is not None and count is not None and count > limit:
+            found[leaf.keys["count"]] = (leaf.leaf.name, count)
+    places = {leaf.leaf.name: leaf.trigger for leaf in condition.leaves}
+    for sequence in _sequences(condition.root):
+        needed: dict[str, int] = {}
+        for place in sequence.leaves:
+            before = needed.get(place.trigger, 0)
+            needed[place.trigger] = before + (place.count or 1)
+            limit = most.get(place.trigger)
+            if before and limit is not None and before <= limit < needed[place.trigger]:
+                found[places[place.name]] = (place.name, needed[place.trigger])
+    return found
+
+
+def _sequences(node: Node) -> Iterator[InOrder]:
+    match node:
+        case InOrder():
+            yield node
+        case AllOf(members=members) | AnyOf(members=members) | AtLeast(members=members):
+            for member in members:
+                yield from _sequences(member)
+        case Leaf():
+            return
+
+
+def _report(
+    entry: Entry,
+    lacking: Mapping[LocatedName, tuple[LeafName, int]],
+    most: Mapping[str, int],
+    findings: Findings,
+) -> None:
+    leaves = {leaf.leaf.name: leaf for leaf in entry.leaves}
+    met = {leaf.leaf.name for leaf in entry.after.leaves} - {name for name, _ in lacking.values()}
+    starts = not entry.clear or is_satisfied(entry.after.root, met)
+    for place, (name, count) in lacking.items():
+        stuck = not starts and name in entry.after.by_name
+        then = "so this can never start" if stuck else "so this is never met"
+        trigger = leaves[name].trigger.text
+        message = f"{_limit(trigger, most)}, and {count:,} are waited for, {then} {UNLESS_FIRED} {_THAT_NAME}"
+        place.warn(findings, "never-starts" if stuck else "finishes-once", message)
+
+
+def _report_lists(entry: Entry, most: Mapping[str, int], findings: Findings) -> None:
+    """Warn of leaves with ``each``: short lists may meet them."""
+    for leaf in entry.leaves:
+        limit = most.get(leaf.trigger.text)
+        if limit is not None and leaf.leaf.each is not None:
+            longest = "one element" if limit == 1 else f"{limit:,} elements"
+            message = (
+                f"{_limit(leaf.trigger.text, most)}, so a list of more than {longest} is never complete "
+                f"{UNLESS_FIRED} {_THAT_NAME}"
+            )
+            leaf.keys["each"].warn(findings, "finishes-once", message)
+
+
+_THAT_NAME = "a trigger of that name"
+
+
+def _limit(task: str, most: Mapping[str, int]) -> str:
+    limit = most[task]
+    times = "once" if limit == 1 else f"at most {limit:,} times"
+    return f"`{shown(task)}` finishes {times} in a session (only `andEvery` makes a task run again)"
