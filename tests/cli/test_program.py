@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from inspect import cleandoc
 
+import click
 import pytest
 
 from tests.cli.conftest import Cli
-from triggerstream.cli.program import _COMMANDS
+from triggerstream.cli.program import _COMMANDS, main
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], *([name, "--help"] for name in _COMMANDS)])
@@ -16,6 +19,36 @@ def test_help_of_every_command_says_what_it_does(cli: Cli, arguments: list[str])
     ran = cli(*arguments)
     assert ran.status == 0
     assert "Usage: " in ran.out
+
+
+def _commands(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from _commands(found, *path, name)
+
+
+def test_no_help_shows_a_mark_of_its_source_or_runs_examples_together(cli: Cli) -> None:
+    seen = 0
+    for path, command in _commands(main):
+        out = cli(*path, "--help").out
+        assert "\\b" not in out, path
+        for paragraph in cleandoc(command.help or "").split("\n\n"):
+            if paragraph.startswith("\b\n"):
+                lines = {line.strip() for line in out.splitlines()}
+                assert lines.issuperset(line.strip() for line in paragraph.splitlines()[1:]), path
+                seen += 1
+    assert seen >= 2
+
+
+def test_examples_of_simulate_stand_on_lines_of_their_own(cli: Cli) -> None:
+    lines = [line.strip() for line in cli("simulate", "--help").out.splitlines()]
+    assert "+3d                                 lets time pass; @2026-03-01T12:00:00Z sets the clock" in lines
+    assert '"events": ["42 module1Received score=3", "+3d", "42 module4Received"],' in [
+        line.strip() for line in cli("test", "--help").out.splitlines()
+    ]
 
 
 def test_help_lists_every_command(cli: Cli) -> None:

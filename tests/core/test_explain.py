@@ -191,6 +191,17 @@ def test_what_a_leaf_did_not_take_is_said_with_the_reason() -> None:
     assert told.last("q") == "not needed: event 17 holds its place in the sequence"
 
 
+def test_an_event_that_has_an_earlier_place_of_its_sequence_is_not_too_early_for_a_later_one() -> None:
+    places = [{"trigger": "s", "as": name} for name in ("x", "y", "z")]
+    told = Told({"t": task({"sequence": places})})
+    told.fire("s")
+    assert [told.last(name) for name in ("x", "y", "z")] == [
+        None,
+        "it has the place `x` already",
+        "it has the place `x` already",
+    ]
+
+
 def test_a_decided_instance_takes_no_more_and_shows_what_completed_it() -> None:
     told = Told({"t": task({"any": ["a", {"trigger": "b", "count": 2}]}, unless=["no"])})
     told.fire("b", n=1)

@@ -45,6 +45,7 @@ from triggerstream.core.untaken import why_no_match, why_not_taken
 _BECAME: Final = 20
 """Instances that a leaf on a task's name shows, the newest."""
 _EARLIER_FILE: Final = "it came under an earlier tasks file"
+_BEGINS_NONE: Final = "it begins no instance (`unlessFrom`)"
 _REASONS: Final = 10
 """Leaves of a task without an instance that its sentence names."""
 
@@ -106,14 +107,16 @@ class Explainer:
 
     def why_no_instance(self, task: Task) -> str:
         """Why no event has made an instance of ``task``: the latest event of each leaf's trigger."""
-        slots = [*task.after.slots.values()]
-        if task.unless is not None and task.unless_from is UnlessFrom.SESSION:
-            slots += task.unless.slots.values()
+        slots = [(slot, _EARLIER_FILE) for slot in task.after.slots.values()]
+        if task.unless is not None:
+            from_session = task.unless_from is UnlessFrom.SESSION
+            otherwise = _EARLIER_FILE if from_session else _BEGINS_NONE
+            slots += [(slot, otherwise) for slot in task.unless.slots.values()]
         reasons = []
-        for slot in slots:
+        for slot, otherwise in slots:
             latest = self.state.seen.get(slot.leaf.trigger)
             if latest is not None:
-                why = self.no_match(slot, latest) or _EARLIER_FILE
+                why = self.no_match(slot, latest) or otherwise
                 title = leaf_title(slot.leaf.name, slot.leaf.trigger)
                 reasons.append(f"{title}: not event {latest.offset}: {why}")
         if not reasons:

@@ -105,19 +105,14 @@ def explain(
     """Every task that concerns the session: its instances, their conditions leaf by leaf, and reasons.
 
     A session that has not met the configuration in force is shown as if it had. With ``task`` only that task
-    is returned, even if it has no instance yet. A session without an instance has the tasks that use what has
-    arrived.
+    is returned, even if it has no instance yet. Tasks that use what has arrived are there without an instance
+    too: an event that does not match (R3.7) begins none.
     """
     met = rules.met(state.config).hash
     view = migrate(rules, state, session).state
     config = rules.current.config
     explainer = Explainer(rules, session, view)
-    names = [known.name for known in config.among(view.tasks)]
-    names += [name for name in view.tasks if TaskName(name) not in config.by_name]
-    if not names:
-        names = [*dict.fromkeys(use.task.name for one in view.seen for use in config.users.get(one, ()))]
-    if task is not None:
-        names = [task]
+    names = [task] if task is not None else _concerned(config, view)
     return ExplainedSession(
         session=session,
         generation=view.generation,
@@ -131,6 +126,13 @@ def explain(
         refused=view.refused,
         timeline=timeline(rules, session, view),
     )
+
+
+def _concerned(config: Configuration, state: SessionState) -> list[TaskName]:
+    """Tasks with an instance and those that use what has arrived; removed ones come last."""
+    using = {use.task.name for trigger in state.seen for use in config.users.get(trigger, ())}
+    names = [known.name for known in config.among(using | state.tasks.keys())]
+    return names + [name for name in state.tasks if name not in config.by_name]
 
 
 def _seen(config: Configuration, state: SessionState) -> list[SeenTrigger]:

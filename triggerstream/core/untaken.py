@@ -80,6 +80,8 @@ def _no_place(
     if event.offset not in held.at:
         full = len(held.at) >= MOST_IN_SEQUENCE
         return f"full: a place in a sequence holds {MOST_IN_SEQUENCE} events" if full else None
+    if (place := _place_of(condition, slot.name, event.offset, holds)) is not None:
+        return f"it has the place `{place}` already"
     before = leaf_before(condition, slot.name)
     if before is None:
         return None
@@ -96,6 +98,21 @@ def leaf_before(condition: Condition, name: LeafName) -> Leaf | None:
         for before, leaf in zip(sequence.leaves, sequence.leaves[1:], strict=False):
             if leaf.name == name:
                 return before
+    return None
+
+
+def _place_of(
+    condition: Condition, name: LeafName, offset: int, holds: Mapping[LeafName, Holding]
+) -> LeafName | None:
+    """The leaf before the leaf ``name`` in its sequence that an event meets; None if it meets none."""
+    before = leaf_before(condition, name)
+    while before is not None:
+        known = holds.get(before.name)
+        if isinstance(known, InSequence) and known.met is not None:
+            met = [known.met] if isinstance(known.met, int) else known.met
+            if offset in met:
+                return before.name
+        before = leaf_before(condition, before.name)
     return None
 
 

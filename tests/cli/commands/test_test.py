@@ -293,6 +293,21 @@ def test_several_mistakes_are_counted(cli: Cli, tmp_path: Path) -> None:
     assert ran.err.endswith("(and 2 mistakes more)\n")
 
 
+def test_a_task_that_no_event_started_is_explained_beside_one_that_runs(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.json"
+    tests = [case("both", ["42 go", "42 approved"], [{"instance": "t_go#0"}])]
+    tasks = {
+        "t_go": {"after": ["go"], "run": "app.t"},
+        "t_where": {"after": [{"trigger": "approved", "where": "data.level >= 2"}], "run": "app.t"},
+        "t_key": {"after": [{"trigger": "approved", "count": 2, "key": "data.by"}], "run": "app.t"},
+    }
+    file.write_text(json.dumps({**tasks, "x-tests": tests}))
+    shown = cli("simulate", str(file), "42 go", "42 approved").out
+    assert "no instance yet: approved: not event 1: its `where` fails: data.level does not exist" in shown
+    assert "no instance yet: approved: not event 1: it has no key: data.by" in shown
+    assert "no task uses what has arrived" not in cli("simulate", str(file), "42 approved").out
+
+
 def test_a_command_of_a_task_that_no_event_started_says_why(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "tasks.json"
     tests = [

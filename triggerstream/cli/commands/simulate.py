@@ -55,7 +55,7 @@ def simulate(
     assume_finished: bool,
     as_json: bool,
 ) -> None:
-    r"""Print what the tasks file FILE decides for EVENTS; nothing is run.
+    """Print what the tasks file FILE decides for EVENTS; nothing is run.
 
     EVENTS are files of JSON lines (- reads standard input) or a JSON array, and events in words:
 
@@ -80,7 +80,7 @@ def simulate(
     in words also print each session explained. Files print JSON lines unless standard output is a terminal.
     An event that the engine would make a dead letter, and an outcome that belongs to no command, is reported
     on standard error, and the simulation continues.
-    """
+    """  # noqa: D301 - click reads the backspace
     from triggerstream.cli.tasks_file import load
     from triggerstream.core.commands import Command
     from triggerstream.core.tasks import NO_CONFIGURATION

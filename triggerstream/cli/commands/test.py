@@ -26,7 +26,7 @@ _HOW = 'write `"x-tests": [{"name": "…", "events": ["42 module1Received"], "co
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
 @json_option
 def test(*, file: Path, as_json: bool) -> None:
-    r"""Run the tests in the tasks file FILE (- reads standard input); no task is run.
+    """Run the tests in the tasks file FILE (- reads standard input); no task is run.
 
     \b
       "x-tests": [{
@@ -39,7 +39,7 @@ def test(*, file: Path, as_json: bool) -> None:
     order; `kwargs` and `run` are compared where they are given. `session` is needed if a test has several.
 
     The exit status is 1 if a test fails, and 2 if FILE cannot be used or has no tests.
-    """
+    """  # noqa: D301 - click reads the backspace
     from triggerstream.cli.tasks_file import read_content, usable
     from triggerstream.engine.replay.file_tests import run_file_test
     from triggerstream.wire.xtests import read_tests
