@@ -324,6 +324,11 @@ def test_an_expression_that_is_constant_is_a_warning(where: str, says: str | Non
     assert messages(tasks) == ([] if says is None else [says])
 
 
+@pytest.mark.parametrize("where", ["2 <= data.level <= 4", "!data.score == 3", "data.x || !data.score == 3"])
+def test_a_comparison_of_two_types_is_a_warning(where: str) -> None:
+    assert codes({"t": task([leaf("a", where=where)])}) == [("mixed-types", "/t/after/0/where")]
+
+
 # ---- against the fold ---------------------------------------------------------------------------
 
 EVENTS = st.lists(st.tuples(st.sampled_from(TRIGGERS), st.sampled_from(DATA)), max_size=12)

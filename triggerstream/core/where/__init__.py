@@ -6,11 +6,13 @@ values                 values, errors, steps
 operators, functions   what they do with values, and what that costs
 timestamps             timestamps and durations
 closures               the tree to Python closures
+comparisons            comparisons of two types, which no event fulfils
 evaluation             a compiled expression, and what happened in one evaluation
 
 The rules are in docs/semantics.md, section 13; they are part of ``FOLD_VERSION``.
 """
 
+from triggerstream.core.where.comparisons import comparison_of_two_types
 from triggerstream.core.where.evaluation import (
     Answer,
     Evaluation,
@@ -26,6 +28,7 @@ __all__ = [
     "Evaluation",
     "Where",
     "WhereError",
+    "comparison_of_two_types",
     "compile_where",
     "evaluate_where",
     "lasting_answer",

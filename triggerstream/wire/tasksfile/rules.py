@@ -12,7 +12,7 @@ from typing import Final
 from triggerstream.core.conditions import Leaf, is_satisfied
 from triggerstream.core.ids import LeafName
 from triggerstream.core.tasks import UnlessFrom
-from triggerstream.core.where import lasting_answer
+from triggerstream.core.where import comparison_of_two_types, lasting_answer
 from triggerstream.wire.tasksfile.conditions import LocatedCondition
 from triggerstream.wire.tasksfile.entries import Entry
 from triggerstream.wire.tasksfile.leaves import LocatedLeaf
@@ -140,13 +140,15 @@ def _equal_leaves(condition: LocatedCondition, findings: Findings) -> None:
 
 
 def _constant_expressions(condition: LocatedCondition, findings: Findings) -> None:
-    """Warn of expressions that match every event, or none."""
+    """Warn of expressions that match every event, or none, and of comparisons that cannot be true."""
     for leaf in condition.by_name.values():
         where = leaf.leaf.where
         answer = None if where is None else lasting_answer(where)
         if answer is not None:
             says = "every event: leave it out" if answer else "no event: the leaf is never met"
             leaf.keys["where"].warn(findings, "constant-where", f"matches {says}")
+        elif where is not None and (mistake := comparison_of_two_types(where)) is not None:
+            leaf.keys["where"].warn(findings, "mixed-types", mistake)
 
 
 def _conditions_in_names(entry: Entry, known: set[str], findings: Findings) -> None:
