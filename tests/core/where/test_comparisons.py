@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from triggerstream.core.where import comparison_of_two_types, compile_where
+from triggerstream.core.where import WhereError, comparison_of_two_types, compile_where
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,16 @@ def test_a_comparison_of_two_types_is_described(text: str, says: str) -> None:
 )
 def test_other_comparisons_are_not(text: str) -> None:
     assert comparison_of_two_types(compile_where(text)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "column"),
+    [
+        ("data.x in (1, 2)", "a list is written in brackets: `[1, 2]`", 11),
+        ("data.x between 2 and 3", "write `x >= 2 && x <= 3` instead of `x between 2 and 3`", 8),
+    ],
+)
+def test_comparisons_of_other_languages_are_answered(text: str, says: str, column: int) -> None:
+    with pytest.raises(WhereError) as raised:
+        compile_where(text)
+    assert (raised.value.message, raised.value.column) == (says, column)

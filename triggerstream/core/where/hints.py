@@ -29,6 +29,7 @@ WORDS = {
     "gt": "write `>` instead of `gt`",
     "le": "write `<=` instead of `le`",
     "ge": "write `>=` instead of `ge`",
+    "between": "write `x >= 2 && x <= 3` instead of `x between 2 and 3`",
     "like": "there are no patterns: use `startsWith`, `endsWith` or `contains`",
     "contains": "`contains` is a method: write data.text.contains(…); of a list write `x in data.list`",
     "matches": "there are no regular expressions: use `startsWith`, `endsWith` or `contains`",

@@ -355,6 +355,8 @@ class _Parser:
 
     def _close(self, opened: Token, mark: str) -> None:
         if not self._is(mark):
+            if opened.text == "(" and self._is(",") and self._text[: opened.at].rstrip().endswith(" in"):
+                raise WhereError("a list is written in brackets: `[1, 2]`", opened.at + 1)
             message = f"`{opened.text}` of column {opened.at + 1} is not closed: `{mark}` is missing"
             self._fail_unclosed(message)
         self._next()
