@@ -178,7 +178,6 @@ def numbered(lines: list[Line]) -> tuple[Line, ...]:
     return tuple(replace(line, offset=offset) for offset, line in enumerate(lines))
 
 
-@pytest.mark.xfail(reason="the maker of an instance under a file of lists is guessed, R4.13", strict=True)
 def test_a_seed_from_before_an_instance_is_not_taken_for_what_made_it() -> None:
     lists = {"t": {"after": ["a", "b", "c"], "run": "run.t"}}
     stopped = {"t": {**lists["t"], "unless": ["stop"], "unlessFrom": "instance"}}

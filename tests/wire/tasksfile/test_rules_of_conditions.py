@@ -153,6 +153,15 @@ def test_the_warning_says_how_often_a_task_finishes() -> None:
     )
 
 
+def test_leaves_of_one_name_in_after_and_unless_are_told_apart() -> None:
+    after: list[Json] = [leaf("t_one", name="x", count=2)]
+    unless: list[Json] = [leaf("a", name="x", count=2)]
+    tasks = once(t=task(after, unless=unless, unlessFrom="instance"))
+    assert codes(tasks) == [("never-starts", "/t/after/0/count")]
+    tasks = once(t=task(unless, unless=after, unlessFrom="instance"))
+    assert codes(tasks) == [("finishes-once", "/t/unless/0/count")]
+
+
 # ---- after and unless ---------------------------------------------------------------------------
 
 

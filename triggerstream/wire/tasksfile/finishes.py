@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Leaf, Node, is_satisfied
 from triggerstream.core.conditions import Sequence as InOrder
@@ -21,8 +22,7 @@ def check_finishes(entries: Sequence[Entry], findings: Findings) -> None:
         tasks.setdefault(entry.name.text, entry)
     most = _most_finishes(tasks)
     for entry in entries:
-        lacking = {**_lacking(entry.after, most), **_lacking(entry.unless, most)}
-        _report(entry, lacking, most, findings)
+        _report(entry, most, findings)
         _report_lists(entry, most, findings)
 
 
@@ -54,13 +54,22 @@ def _most_finishes(tasks: Mapping[str, Entry]) -> dict[str, int]:
     return most
 
 
-def _lacking(condition: LocatedCondition, most: Mapping[str, int]) -> dict[LocatedName, tuple[LeafName, int]]:
-    """The place of each leaf that cannot be met, with its name and the number of events that are needed."""
-    found: dict[LocatedName, tuple[LeafName, int]] = {}
+class _Lacking(NamedTuple):
+    """A leaf that cannot be met, its place, and the number of events of its trigger that are needed."""
+
+    place: LocatedName
+    leaf: LeafName
+    trigger: str
+    needed: int
+
+
+def _lacking(condition: LocatedCondition, most: Mapping[str, int]) -> list[_Lacking]:
+    """The leaves of a condition that cannot be met."""
+    found: list[_Lacking] = []
     for leaf in condition.by_name.values():
         limit, count = most.get(leaf.trigger.text), leaf.leaf.count
         if limit is not None and count is not None and count > limit:
-            found[leaf.keys["count"]] = (leaf.leaf.name, count)
+            found.append(_Lacking(leaf.keys["count"], leaf.leaf.name, leaf.trigger.text, count))
     places = {leaf.leaf.name: leaf.trigger for leaf in condition.leaves}
     for sequence in _sequences(condition.root):
         needed: dict[str, int] = {}
@@ -69,7 +78,7 @@ def _lacking(condition: LocatedCondition, most: Mapping[str, int]) -> dict[Locat
             needed[place.trigger] = before + (place.count or 1)
             limit = most.get(place.trigger)
             if before and limit is not None and before <= limit < needed[place.trigger]:
-                found[places[place.name]] = (place.name, needed[place.trigger])
+                found.append(_Lacking(places[place.name], place.name, place.trigger, needed[place.trigger]))
     return found
 
 
@@ -84,21 +93,23 @@ def _sequences(node: Node) -> Iterator[InOrder]:
             return
 
 
-def _report(
-    entry: Entry,
-    lacking: Mapping[LocatedName, tuple[LeafName, int]],
-    most: Mapping[str, int],
-    findings: Findings,
-) -> None:
-    leaves = {leaf.leaf.name: leaf for leaf in entry.leaves}
-    met = {leaf.leaf.name for leaf in entry.after.leaves} - {name for name, _ in lacking.values()}
+def _report(entry: Entry, most: Mapping[str, int], findings: Findings) -> None:
+    lacking = _lacking(entry.after, most)
+    met = {leaf.leaf.name for leaf in entry.after.leaves} - {one.leaf for one in lacking}
     starts = not entry.clear or is_satisfied(entry.after.root, met)
-    for place, (name, count) in lacking.items():
-        stuck = not starts and name in entry.after.by_name
-        then = "so this can never start" if stuck else "so this is never met"
-        trigger = leaves[name].trigger.text
-        message = f"{_limit(trigger, most)}, and {count:,} are waited for, {then} {UNLESS_FIRED} {_THAT_NAME}"
-        place.warn(findings, "never-starts" if stuck else "finishes-once", message)
+    for one in lacking:
+        if starts:
+            _warn(one, "finishes-once", "so this is never met", most, findings)
+        else:
+            _warn(one, "never-starts", "so this can never start", most, findings)
+    for one in _lacking(entry.unless, most):
+        _warn(one, "finishes-once", "so this is never met", most, findings)
+
+
+def _warn(one: _Lacking, code: str, then: str, most: Mapping[str, int], findings: Findings) -> None:
+    limit = _limit(one.trigger, most)
+    message = f"{limit}, and {one.needed:,} are waited for, {then} {UNLESS_FIRED} {_THAT_NAME}"
+    one.place.warn(findings, code, message)
 
 
 def _report_lists(entry: Entry, most: Mapping[str, int], findings: Findings) -> None:
