@@ -8,7 +8,7 @@ import os
 import pytest
 from hypothesis import Phase, settings
 
-from tests.support.environment import forget_settings
+from tests.support.environment import forget_settings, heed_interrupts
 from tests.support.order import mixed
 
 # No deadline: the first example pays for imports, and a loaded machine is not a bug.
@@ -26,6 +26,7 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 forget_settings(os.environ)
+heed_interrupts()
 
 pytest_plugins = ["tests.support.kafka.fixtures"]
 

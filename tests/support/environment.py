@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import MutableMapping
 
 CLUSTER = "TRIGGERSTREAM_KAFKA"
@@ -21,3 +22,12 @@ def forget_settings(environment: MutableMapping[str, str]) -> None:
     """
     for name in [name for name in environment if name.startswith(_SETTINGS) and name not in _FOR_TESTS]:
         del environment[name]
+
+
+def heed_interrupts() -> None:
+    """Take SIGINT again where it was inherited as ignored, as in a background process of a shell.
+
+    A process that a test starts would ignore it, too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

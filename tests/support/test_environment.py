@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -27,3 +28,18 @@ def test_tests_inherit_no_settings_of_make_of_the_program_or_of_celery() -> None
     names = ran.stdout.split()
     assert not {*settings} & {*names}
     assert CLUSTER in names  # tests read it themselves
+
+
+def test_tests_heed_an_interrupt_that_a_shell_has_their_process_ignore() -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    program = "import signal, tests.conftest; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        preexec_fn=ignore,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == "False\n"
