@@ -15,6 +15,7 @@ from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
 from triggerstream.core.answers import ExplainedSession, SessionsPage
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import AppId, JsonObject
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.queries.answers import Overview, PartitionRow, ShownConfiguration, WorkerRow
 from triggerstream.engine.queries.inspector import merged
 from triggerstream.web import logins as logins_module
@@ -220,7 +221,7 @@ def show(page: Page) -> None:
         merged([found, found], limit=1)
         render.page("failures", values)
     if isinstance(found, ShownConfiguration):
-        values["drawing"] = draw_file(found.text)
+        values["drawing"] = draw_file(found.text, ConfigurationCache())
     render.page(page.name, values)
 
 

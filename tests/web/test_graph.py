@@ -8,6 +8,7 @@ import pytest
 
 from triggerstream.core.ids import Json, TaskName, TriggerName
 from triggerstream.core.tasks import Task, plain_task
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.web.graph import MOST, Box, Drawing, draw_file, drawing
 from triggerstream.wire import tasksfile
 
@@ -142,6 +143,7 @@ def test_long_expressions_are_cut_and_stay_whole_in_the_title() -> None:
 
 
 def test_a_file_that_this_version_cannot_read_is_not_drawn() -> None:
-    assert draw_file('{"t": {"after": ["a"], "run": "x", "fromTheFuture": 1}}') is None
-    assert draw_file("no JSON") is None
-    assert draw_file('{"t": {"after": ["a"], "run": "x"}}') is not None
+    configurations = ConfigurationCache()
+    assert draw_file('{"t": {"after": ["a"], "run": "x", "fromTheFuture": 1}}', configurations) is None
+    assert draw_file("no JSON", configurations) is None
+    assert draw_file('{"t": {"after": ["a"], "run": "x"}}', configurations) is not None

@@ -14,7 +14,6 @@ from triggerstream.core import conditions
 from triggerstream.core.conditions import Condition, Leaf, Path, Slot, Takes
 from triggerstream.core.held import (
     Chosen,
-    Held,
     Holding,
     InSequence,
     Keyed,
@@ -456,11 +455,3 @@ def captured_refs(captured: Mapping[LeafName, Holding]) -> Iterator[tuple[Trigge
             yield name, held  # type: ignore[misc]  # a plain leaf that has its trigger's name
         else:
             yield from refs(name, held)
-
-
-def in_sequence(slot: Slot, held: Held | Ref) -> Holding:
-    """What a leaf of ``unless`` noted, as its present place holds it: no leaf takes more or less by it."""
-    if slot.takes not in {Takes.SEQUENCE_START, Takes.SEQUENCE} or isinstance(held, InSequence):
-        return held
-    at, times = _events(held)
-    return InSequence(of=slot.leaf.trigger, at=at, times=times)

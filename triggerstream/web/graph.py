@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from triggerstream.core.errors import ConfigError
 from triggerstream.core.tasks import Task
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.web.graph_parts import Link, Part, links_of
-from triggerstream.wire.tasksfile import read
 
 MOST = 400
 """Boxes that are drawn; a drawing of more is no help."""
@@ -64,10 +64,10 @@ class Drawing:
     arrows: tuple[Arrow, ...]
 
 
-def draw_file(text: str) -> Drawing | None:
+def draw_file(text: str, configurations: ConfigurationCache) -> Drawing | None:
     """The drawing of a tasks file; None where it cannot be drawn, or where a later version applied it."""
     try:
-        return drawing(read(text, name="configuration in force").tasks)
+        return drawing(configurations.read(text, name="configuration in force").tasks)
     except ConfigError:
         return None
 

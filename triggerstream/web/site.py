@@ -17,6 +17,7 @@ from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.events import Order, Resend
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId, TaskName, split_instance_id
 from triggerstream.core.state import Status
+from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.operations.orders import (
     AddressedOrder,
     Answer,
@@ -54,18 +55,24 @@ _REASON = 1_000
 
 
 def site(
-    here: Inspector, everywhere: Inspector, access: Access, *, log: Log | None = None
+    here: Inspector,
+    everywhere: Inspector,
+    access: Access,
+    *,
+    log: Log | None = None,
+    configurations: ConfigurationCache | None = None,
 ) -> web.Application:
     """The web application; with ``log``, it also accepts triggers.
 
-    ``here`` answers for this process, ``everywhere`` for all workers.
+    ``here`` answers for this process, ``everywhere`` for all workers. ``configurations``: parsed tasks
+    files, which are not parsed again to be drawn.
     """
     guard = _Guard(access)
     app = web.Application(
         client_max_size=answers.FORM_BYTES if log is None else LIST_BYTES,
         middlewares=[answers.with_headers, guard.prove, answers.with_errors, guard.check],
     )
-    site_ = _Site(here, everywhere, access)
+    site_ = _Site(here, everywhere, access, configurations or ConfigurationCache())
     for path, answer, name in (
         ("", site_.overview, "overview"),
         ("sessions", site_.sessions, "sessions"),
@@ -166,10 +173,13 @@ _DIGITS = 18
 
 
 class _Site:
-    def __init__(self, here: Inspector, everywhere: Inspector, access: Access) -> None:
+    def __init__(
+        self, here: Inspector, everywhere: Inspector, access: Access, configurations: ConfigurationCache
+    ) -> None:
         self._here = here
         self._everywhere = everywhere
         self._access = access
+        self._configurations = configurations
         self._drawn: tuple[str, Drawing | None] | None = None
 
     def as_page(self, name: str, answer: _Answer) -> Handler:
@@ -188,7 +198,7 @@ class _Site:
         if config is None:
             return None
         if self._drawn is None or self._drawn[0] != config:
-            self._drawn = (config, draw_file(text))
+            self._drawn = (config, draw_file(text, self._configurations))
         return self._drawn[1]
 
     def _common(self, request: web.Request, name: str) -> dict[str, object]:

@@ -286,7 +286,8 @@ class Runtime:
             configurations=self.configurations,
         )
         self._background.start("index of sessions", inspector.run())
-        server = Server(site(inspector, inspector, Access(), log=log), listening)
+        pages = site(inspector, inspector, Access(), log=log, configurations=self.configurations)
+        server = Server(pages, listening)
         self._stack.push_async_callback(server.stop)
         await server.start(self._fail)
         self.url = server.url
