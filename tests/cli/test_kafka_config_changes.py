@@ -83,7 +83,7 @@ def test_a_file_that_decides_something_at_once_asks_for_consent(cli: Cli, addres
         assert f"{tasks}: would have 20 instances decided at once; nothing was applied: " in ran.err
         assert "--yes applies the file" in ran.err
     assert applied(cli, address) == SURVEY + "\n"
-    # What the error says shows what it is about, and --yes brings the file into force.
+    # The error names the instances, and --yes applies the file.
     shown = asyncio.run(carry_out(advice.show_consequences(str(tasks), address), refused.err, status=1))
     assert "counted in 20 sessions, as they were at the checkpoints of 3 partitions" in shown.out
     ran = cli("config", "apply", str(tasks), "--yes", "--json", at=address)

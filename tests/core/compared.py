@@ -32,8 +32,8 @@ from triggerstream.wire import tasksfile
 from triggerstream.wire.engine_events import read_body
 
 Seen: TypeAlias = "tuple[list[Asked], dict[str, str], dict[str, JsonObject], dict[str, JsonObject]]"
-"""What became of a session: decisions in order, statuses, the stored kwargs of what was decided, and those of
-what is unstarted so far."""
+"""The outcome of a session: decisions in order, statuses, stored kwargs of decided instances, and those of
+unstarted ones."""
 Reader: TypeAlias = Callable[[File], Configuration]
 
 
@@ -106,7 +106,7 @@ class Folding:
         self.decisions.setdefault(session, []).extend(folded.decisions)
 
     def seen(self, session: str) -> Seen:
-        """What became of a session."""
+        """The outcome of a session."""
         state = self.states.get(SessionId(session))
         asked = [asked_by(decision) for decision in self.decisions.get(SessionId(session), [])]
         if state is None:
@@ -128,14 +128,14 @@ class Folding:
         )
 
     def _held(self, instance: str, stored: JsonObject) -> JsonObject:
-        """What leaves of the file in force hold: what one held that is gone stays under its name."""
+        """The events that leaves of the file in force hold. A leaf that is gone is left out."""
         task = self.rules.current.config.by_name.get(TaskName(instance.rpartition("#")[0]))
         names = set() if task is None else set(map(str, task.after.names))
         return {name: value for name, value in stored.items() if name in names and value}
 
 
 def seen_by_reference(reference: Reference, session: str) -> Seen:
-    """The same as the reference says it."""
+    """The outcome of a session by the reference."""
     asked = list(reference.asked(session))
     holding = {
         instance: {name: value for name, value in held.items() if value}
@@ -183,11 +183,11 @@ def sessions_of(lines: Iterable[Line]) -> list[str]:
 
 
 Expected: TypeAlias = "list[dict[str, Seen]]"
-"""What the reference says after each line, by session: of the session of an event, of all after a file."""
+"""Outcomes by session after each line: of its session after an event, of all sessions after a file."""
 
 
 def expected_of(scenario: Scenario) -> Expected:
-    """What the reference says of a scenario."""
+    """Run the reference on a scenario."""
     reference = Reference(APP, scenario.file)
     said: Expected = []
     for line in scenario.lines:

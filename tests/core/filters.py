@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 
 class Given(Protocol):
-    """What an expression can name of an event."""
+    """The variables of an expression, for one event."""
 
     @property
     def data(self) -> dict[str, Any]: ...

@@ -74,7 +74,7 @@ MEANT = {
     "release": {"delayed"},
     "cancel": {"unstarted", "delayed", "scheduled", "running"},
 }
-"""Which instances an outcome or order is meant for, mostly; else for decided ones."""
+"""Statuses of the instances that most outcomes and orders are drawn for; decided ones if not listed."""
 
 LEVELS: Sequence[Json] = (2, 3, 1, 2, True, "2", 2.5, 0)
 BYS: Sequence[Json] = ("x", "y", "z", "x", 5, "5", True, None, 1.5, "y")

@@ -353,7 +353,7 @@ _MEANT = {
     "replay": {Status.FAILED},
     "cancel": WAITING | DECIDED,
 }
-"""Which instances an outcome or order is meant for, mostly; else for decided ones."""
+"""Statuses of the instances that most outcomes and orders are drawn for; decided ones if not listed."""
 
 
 def _target(move: Move, state: SessionState | None) -> tuple[InstanceId, CommandId]:
