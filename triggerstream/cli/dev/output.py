@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from triggerstream.cli.findings import finding_fields, finding_line
-from triggerstream.cli.printing import Styled, brief, json_line, print_line, without_passwords
+from triggerstream.cli.printing import Styled, brief, count_of, json_line, print_line, without_passwords
 from triggerstream.core.errors import ConfigError, Finding
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.loglimit import LibraryLimit
@@ -57,7 +57,7 @@ class PlainOutput:
         kind = str(event["event"])
         if kind == "sum":
             counted = (("events", "event"), ("decided", "decision"), ("deadLetters", "dead letter"))
-            print_line("… " + ", ".join(_count(event[field], noun) for field, noun in counted))
+            print_line("… " + ", ".join(count_of(cast("int", event[field]), noun) for field, noun in counted))
             return
         print_line(
             Styled(text=_clock(event.get("time")), dim=True),
@@ -74,7 +74,8 @@ class PlainOutput:
     def write_ready(self, ready: JsonObject) -> None:
         """The running processes, their addresses, and the next steps."""
         print_line(Styled(text="triggerstream dev", bold=True))
-        print_line(f"  tasks    {ready['tasks']} ({_count(ready['count'], 'task')}), applied when it changes")
+        tasks = count_of(cast("int", ready["count"]), "task")
+        print_line(f"  tasks    {ready['tasks']} ({tasks}), applied when it changes")
         print_line(f"  state    {ready['directory']}")
         print_line(f"  intake   {ready['url']}")
         print_line(f"  pages    {ready['url']}/")
@@ -93,11 +94,11 @@ class PlainOutput:
 
     def write_applied(self, file: Path, tasks: int) -> None:
         """One line."""
-        print_line(Styled(text=f"{file}: applied ({_count(tasks, 'task')})", colour="green"))
+        print_line(Styled(text=f"{file}: applied ({count_of(tasks, 'task')})", colour="green"))
 
     def write_restored(self, file: Path, tasks: int) -> None:
         """One line."""
-        says = f"{file}: usable again, as it was applied before ({_count(tasks, 'task')})"
+        says = f"{file}: usable again, as it was applied before ({count_of(tasks, 'task')})"
         print_line(Styled(text=says, colour="green"))
 
     def write_warnings(self, file: Path, warnings: Sequence[Finding]) -> None:
@@ -186,10 +187,6 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 def _clock(instant: Json) -> str:
     """The time of day of an RFC 3339 instant, UTC."""
     return str(instant)[11:19] if isinstance(instant, str) else " " * 8
-
-
-def _count(number: Json, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _details(kind: str, event: JsonObject) -> str:
