@@ -16,8 +16,7 @@ Events come in, commands and refusals go out; there is no I/O. A line is one of 
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias, get_args
@@ -27,8 +26,7 @@ import orjson
 from triggerstream.core.answers import ExplainedSession, ExplainedTask
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import TYPES, Finished, Outcome, Timer
-from triggerstream.core.fold import needs_touch
+from triggerstream.core.events import TYPES, Outcome, Timer
 from triggerstream.core.ids import (
     AppId,
     InstanceId,
@@ -42,14 +40,11 @@ from triggerstream.core.ids import (
 )
 from triggerstream.core.projections import explain
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
-from triggerstream.engine.checkpoint import Checkpoint, Stored
-from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.core.tasks import Configuration
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.migration import touches
-from triggerstream.engine.processor import Processor
+from triggerstream.engine.replay.simulated_engine import RefusedLine, SimulatedEngine
 from triggerstream.engine.replay.simulated_log import SimulatedLog
-from triggerstream.wire import state as states
 from triggerstream.wire.applied_texts import AppliedText, find_applied, read_applied
 from triggerstream.wire.event_lines import Element, SourceLocation, read_elements
 from triggerstream.wire.event_words import Advance, SetClock, read_words
@@ -59,19 +54,13 @@ from triggerstream.wire.json import as_object, dumps, kind_of, loads, optional_i
 from triggerstream.wire.records import Record
 from triggerstream.wire.tasksfile.nodes import listed
 
+__all__ = ["RefusedLine", "Shown", "Simulation", "StrayOutcome", "instances_of"]
+
 _ADDED = frozenset({"app", "generation", "offset", "received", "session", REHOMED_FROM})
 """Attributes that an export adds to an event; the record's key is the session."""
 _OUTCOMES = frozenset(TYPES[kind] for kind in get_args(Outcome))
 _BATCH = 256
 """Lines folded together: a session that several of them touch is decoded and encoded once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedLine:
-    """A line whose event the engine would put into the dead letters, and why."""
-
-    place: SourceLocation
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,23 +109,15 @@ class Simulation:
         self, config: Configuration, *, app: AppId, name: str, assume_finished: bool = False
     ) -> None:
         self._app: AppId | None = None
-        self._configurations = ConfigurationCache()
-        first = AppliedConfiguration(config=config, offset=-1, arrival_us=0)
-        self._begin(Rules(app=app, history=(first,)))
         self._name = name
         self._assume_finished = assume_finished
         self._log = SimulatedLog()
-        self._stored: dict[SessionId, Stored] = {}
+        self._engine = SimulatedEngine(config, app=app, log=self._log, assume_finished=assume_finished)
         self._appeared: dict[SessionId, None] = {}
-        self._decided: set[str] = set()
         self._waiting: list[_Line] = []
         self._batch = 1 if assume_finished else _BATCH
         self.applied = 0
         """Lines that apply a tasks file, whether or not it can be used."""
-
-    def _begin(self, rules: Rules) -> None:
-        self._rules = rules
-        self._processor = Processor(app=rules.app, configurations=self._configurations)
 
     # ---- for callers ----------------------------------------------------------------------------
 
@@ -179,9 +160,9 @@ class Simulation:
         yield from self._fold_waiting()
         self._log.wait_until(instant_us)
         timer = encode(Timer())
-        records = [self._log.insert(session, timer) for session in self._stored]
+        records = [self._log.insert(session, timer) for session in self._engine.sessions()]
         if records:
-            yield from self._fold(records, {}, SourceLocation(name=format_instant(instant_us)))
+            yield from self._engine.fold(records, {}, SourceLocation(name=format_instant(instant_us)))
 
     @property
     def now_us(self) -> int:
@@ -191,18 +172,18 @@ class Simulation:
     def sessions(self) -> Iterator[tuple[SessionId, SessionState | None]]:
         """Every session, in the order of its first line; None if none of its events was folded."""
         for session in self._appeared:
-            yield session, self._state(session)
+            yield session, self._engine.state(session)
 
     def explained(self) -> Iterator[ExplainedSession]:
         """Each session of which an event was folded: why its tasks were decided, or what they wait for."""
         for session, state in self.sessions():
             if state is not None:
-                yield explain(self._rules, session, state)
+                yield explain(self._engine.rules, session, state)
 
     def explain_task(self, session: SessionId, task: TaskName) -> ExplainedTask | None:
         """A task of a session, even without an instance; None if no event of the session was folded."""
-        state = self._state(session)
-        return None if state is None else explain(self._rules, session, state, task=task).tasks[0]
+        state = self._engine.state(session)
+        return None if state is None else explain(self._engine.rules, session, state, task=task).tasks[0]
 
     # ---- reading a line -------------------------------------------------------------------------
 
@@ -274,9 +255,9 @@ class Simulation:
         self, place: SourceLocation, session: SessionId, own: _OwnOutcome, value: bytes
     ) -> tuple[bytes, StrayOutcome | None]:
         """An outcome that names no command, as one of the command that its instance has."""
-        state = self._state(session)
+        state = self._engine.state(session)
         command = command_id(
-            self._rules.app,
+            self._engine.rules.app,
             session,
             generation=0 if state is None else state.instances_generation,
             task=own.task,
@@ -287,7 +268,7 @@ class Simulation:
         except DecodeError:
             return value, None  # the engine reports this error for the event itself
         value = dumps({**fields, "data": {**own.data, "command": command}})
-        if command in self._decided:
+        if self._engine.has_decided(command):
             return value, None
         named = instance_id(own.task, own.number)
         says = self._why_no_command(session, state, named)
@@ -296,7 +277,7 @@ class Simulation:
     def _why_no_command(self, session: SessionId, state: SessionState | None, named: InstanceId) -> str:
         if state is None:
             return f"nothing has arrived for session {session}"
-        explained = explain(self._rules, session, state)
+        explained = explain(self._engine.rules, session, state)
         instance = explained.find(named)
         if instance is not None:
             return f"{named} {instance.says}"
@@ -308,31 +289,27 @@ class Simulation:
         """Put a tasks file in force. All lines before are folded."""
         self.applied += 1
         config = read_applied(applied, was_in_force=line.get("offset") is not None)
-        self._configurations.add(config)
-        current = self._rules.current
+        self._engine.add_configuration(config)
+        current = self._engine.rules.current
         # None: it is in force already.
         new = configuration_record(config, replaces=current.hash, number=current.number)
         with _at(place):
             record = self._log.apply(line, place, None if new is None else new.value)
         if record is None:
             return
-        yield from self._fold([record], {}, place)
+        yield from self._engine.fold([record], {}, place)
         if line.get("offset") is None:
             yield from self._touch(place)
 
     def _touch(self, place: SourceLocation) -> Iterator[Shown]:
         """Touch the sessions for which a new configuration decides something, as engines do (R11.8)."""
-        sessions = [
-            session
-            for session, stored in self._stored.items()
-            if needs_touch(self._rules, session, states.decode(stored.state))
-        ]
+        sessions = self._engine.to_touch()
         records = [
             self._log.insert(session, touch.value)
             for session, touch in zip(sessions, touches([one.encode() for one in sessions]), strict=True)
         ]
         if records:
-            yield from self._fold(records, {}, place)
+            yield from self._engine.fold(records, {}, place)
 
     def _take_app(self, app: AppId) -> None:
         """Note the app that a line names.
@@ -342,10 +319,10 @@ class Simulation:
         """
         if app == self._app:
             return
-        if self._appeared and app != self._rules.app:
-            raise DecodeError(f"/app: must be `{self._rules.app}`, as in the lines before, is `{app}`")
+        if self._appeared and app != self._engine.rules.app:
+            raise DecodeError(f"/app: must be `{self._engine.rules.app}`, as in the lines before, is `{app}`")
         self._app = app
-        self._begin(Rules(app=app, history=self._rules.history))
+        self._engine.take_app(app)
 
     def _start_in(self, session: SessionId, generation: int) -> None:
         """Have ``session`` begin in ``generation``.
@@ -357,8 +334,7 @@ class Simulation:
             raise DecodeError(
                 "/generation: must be an integer of at least 0 in the session's first line only"
             )
-        known = states.encode(SessionState(generation=generation))
-        self._stored[session] = Stored(state=known, due_us=None, config=-1)
+        self._engine.start_in(session, generation)
 
     # ---- folding --------------------------------------------------------------------------------
 
@@ -368,51 +344,11 @@ class Simulation:
             return
         # Exported lines of sessions in different partitions may have the same offset.
         places = {(line.record.key, line.record.offset): line.place for line in lines}
-        yield from self._fold([line.record for line in lines], places, lines[-1].place)
+        yield from self._engine.fold([line.record for line in lines], places, lines[-1].place)
         for line in lines:
             outcome = line.outcome
-            if outcome is not None and (outcome.command is None or outcome.command not in self._decided):
+            if outcome is not None and not self._engine.has_decided(outcome.command):
                 yield outcome
-
-    def _fold(
-        self,
-        first: list[Record],
-        places: Mapping[tuple[bytes | None, int], SourceLocation],
-        last: SourceLocation,
-    ) -> Iterator[Shown]:
-        queue = deque([first])
-        while queue:
-            records = queue.popleft()
-            checkpoint = self._process(records)
-            for letter in checkpoint.dead_letters:
-                place = places.get((letter.record.key, letter.record.offset), last)
-                yield RefusedLine(place=place, reason=letter.reason)
-            for decided in checkpoint.decided:
-                command = decided.decision
-                if isinstance(command, Command):
-                    self._decided.add(command.id)
-                    yield command
-                    if self._assume_finished:
-                        queue.append([self._finish(command)])
-
-    def _process(self, records: list[Record]) -> Checkpoint:
-        checkpoint = self._processor.process(self._rules, records, self._load)
-        self._stored.update(checkpoint.states)
-        if checkpoint.rules is not None:
-            self._rules = checkpoint.rules
-        return checkpoint
-
-    def _load(self, session: SessionId) -> bytes | None:
-        stored = self._stored.get(session)
-        return None if stored is None else stored.state
-
-    def _state(self, session: SessionId) -> SessionState | None:
-        stored = self._load(session)
-        return None if stored is None else states.decode(stored)
-
-    def _finish(self, command: Command) -> Record:
-        finished = Finished(instance=command.instance, command=command.id, result={})
-        return self._log.append(command.session, encode(finished))
 
 
 @contextmanager
