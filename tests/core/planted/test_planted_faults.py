@@ -22,7 +22,7 @@ def test_each_planted_fault_is_found() -> None:
 
 
 def test_every_fault_stands_in_the_list() -> None:
-    text = (Path(__file__).parent / "README.md").read_text()
+    text, _, _ = (Path(__file__).parent / "README.md").read_text().partition("## Time and places")
     assert re.findall(r"^\|[^|]*\| `(\w+)` \|", text, re.MULTILINE) == list(FAULTS)
 
 
