@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cached_property
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 from msgspec import Meta, Struct
 
 from triggerstream.core.ids import LeafName, TriggerName
 
-Ref: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-"""The offset of an event. A trigger and a ref name one event."""
+Ref: TypeAlias = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
+"""Names an event of a trigger: its offset; a negative number for an event that a timer fired."""
 EventTime: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """Microseconds since the Unix epoch; negative for an event that happened before 1970."""
 
@@ -51,11 +51,28 @@ class Members(Struct, frozen=True, omit_defaults=True, tag_field="holds", tag="m
 
     of: TriggerName
     by: dict[str, Ref | None]
-    left: Ref | None = None
+    left: Annotated[int, Meta(ge=0)] | None = None
 
 
 Moment: TypeAlias = tuple[EventTime, Ref]
 """An event's place in the order of event time, and of the log where times are equal."""
+
+
+_PLACES: Final = 20
+"""Bits of a place that number the events that timers fired after one record."""
+
+
+def place_of(ref: Ref) -> int:
+    """The place of an event in the log order; an event that a timer fired comes between two records."""
+    return ref << _PLACES if ref >= 0 else -ref
+
+
+def ref_after(offset: int, last: Ref) -> Ref:
+    """The ref of an event that a timer fires after the record at ``offset``; ``last`` is that of the one before.
+
+    It is found from what precedes it, so that records of timers, which a log may have or lack, change nothing.
+    """
+    return -max((offset << _PLACES) + 1, 1 - last)
 
 
 class Chosen(NamedTuple):

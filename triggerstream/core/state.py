@@ -100,7 +100,7 @@ class Arrival(Struct, omit_defaults=True, kw_only=True, rename={"time_us": "time
     """An event of a trigger as a session keeps it: its kwargs, position, event time, and id if it had one."""
 
     data: JsonObject
-    offset: Count
+    offset: Ref
     time_us: EventTime
     id: str | None = None
     source: str | None = None
@@ -122,6 +122,7 @@ class Sent(
     per_member: tuple[LeafName, ...] = ()
     """The leaves whose ``params`` are merged under each member of their object."""
     queue: str | None = None
+    priority: Count | None = None
     expires_us: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
 
 
@@ -140,6 +141,10 @@ class Instance(
         "started_us": "started",
         "ended_us": "ended",
         "made_by": "madeBy",
+        "opened_us": "opened",
+        "satisfied_us": "satisfied",
+        "repeat_of": "repeatOf",
+        "held_no": "heldNo",
     },
 ):
     """One execution record of a task in a session.
@@ -150,6 +155,11 @@ class Instance(
     from the configuration. ``decided_at`` is the offset of the event in whose fold the command was decided.
     ``reason`` is the engine's, ``note`` an operator's, with the name. ``made_by`` is the offset of the event
     or configuration that made it, or its first origin; None if it can be derived (R4.13).
+
+    ``opened_us`` is the instant of the first event of ``after``, if an event of ``unless`` made the instance;
+    0: there was none yet. ``satisfied_us`` is the instant at which the condition was satisfied, if a wait
+    followed. ``repeats`` counts the rounds before this one, ``repeat_of`` is the instance of the round
+    before. ``held_no`` gives the order in which instances were held.
     """
 
     number: Count
@@ -175,6 +185,11 @@ class Instance(
     error: str | None = None
     metadata: JsonObject | None = None
     made_by: Ref | None = None
+    opened_us: StoredInstant | None = None
+    satisfied_us: StoredInstant | None = None
+    repeats: Count = 0
+    repeat_of: Count | None = None
+    held_no: Count | None = None
 
 
 class TaskRecord(Struct, kw_only=True):
@@ -207,7 +222,8 @@ class SessionState(Struct, kw_only=True):
     since the waiting instances were judged. ``refused`` counts the events that applied to nothing. ``seen``
     holds each trigger's latest event, ``kept`` the earlier ones that an instance captured. ``kept`` may hold
     further events, which are dropped when the state is stored (:meth:`needed_events`).
-    ``remembered`` holds the latest matches of leaves that are not in ``seen``.
+    ``remembered`` holds the latest matches of leaves that are not in ``seen``. ``timeouts`` is the ref of the
+    last event that a timer fired, 0 before the first. ``holds`` counts the instances that were held.
     """
 
     generation: int = 0
@@ -223,6 +239,8 @@ class SessionState(Struct, kw_only=True):
     remembered: dict[TaskName, Remembered] = {}
     digests: dict[TriggerName, bytes] = {}
     positions: list[TimelineEntry] = []
+    timeouts: Ref = 0
+    holds: int = 0
     open_count: int = 0
     """The number of open instances; derived, not stored."""
     timer_count: int = 0

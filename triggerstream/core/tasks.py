@@ -69,6 +69,22 @@ LONGEST_US = 100 * 366 * 86_400 * 1_000_000
 """The longest duration, a hundred years. For a longer time, a key is omitted."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debounce:
+    """A wait of ``quiet_us`` without events, at the latest ``at_most_us`` after the condition was satisfied."""
+
+    quiet_us: int
+    at_most_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """Up to ``max`` further rounds after the first, ``every_us`` apart."""
+
+    every_us: int
+    max: int
+
+
 class UnlessFrom(StrEnum):
     """The events that count for ``unless``: all that the session has seen, or those after the instance."""
 
@@ -88,6 +104,8 @@ class Task:
     """One entry of the tasks file; durations in microseconds.
 
     ``every`` is the leaf of ``after`` that ``andEvery`` marks. ``with_params`` is by leaf name.
+    ``max_concurrency`` limits the instances of a session that are scheduled or running; ``paused``: no
+    command is decided.
     """
 
     name: TaskName
@@ -98,9 +116,17 @@ class Task:
     unless_from: UnlessFrom = UnlessFrom.SESSION
     applies_to: AppliesTo = AppliesTo.NEW
     with_params: JsonObject = field(default_factory=dict)
+    within_us: int | None = None
+    deadline_us: int | None = None
+    delay_us: int | None = None
+    debounce: Debounce | None = None
+    repeat: Repeat | None = None
     retry: Retry | None = None
     queue: str | None = None
+    priority: int | None = None
     expires_us: int | None = None
+    max_concurrency: int | None = None
+    paused: bool = False
     extras: JsonObject = field(default_factory=dict)
     listed: tuple[Leaf, ...] = field(init=False, repr=False, compare=False)
     """The leaves of ``after`` that bring more than one event: those with ``count`` or ``each``."""

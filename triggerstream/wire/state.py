@@ -67,6 +67,8 @@ class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "cloc
     kept: dict[TriggerName, list[Arrival]] = {}
     remembered: dict[TaskName, Remembered] = {}
     digests: dict[TriggerName, bytes] = {}
+    timeouts: Ref = 0
+    holds: Count = 0
     positions: list[TimelineEntry] = []
 
 
@@ -130,6 +132,8 @@ def _stored(state: SessionState) -> _State:
         },
         remembered=state.remembered,
         digests=state.digests,
+        timeouts=state.timeouts,
+        holds=state.holds,
         positions=state.positions,
     )
     if state.kept or state.recent:
@@ -235,6 +239,8 @@ def decode(value: bytes) -> SessionState:
         seen=stored.seen,
         remembered=stored.remembered,
         digests=stored.digests,
+        timeouts=stored.timeouts,
+        holds=stored.holds,
         positions=stored.positions,
     )
     for digests in stored.digests.values():
