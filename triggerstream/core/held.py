@@ -68,9 +68,9 @@ def place_of(ref: Ref) -> int:
 
 
 def ref_after(offset: int, last: Ref) -> Ref:
-    """The ref of an event that a timer fires after the record at ``offset``; ``last`` is that of the one before.
+    """The ref of an event that a timer fires after the record at ``offset``; ``last``: the one before it.
 
-    It is found from what precedes it, so that records of timers, which a log may have or lack, change nothing.
+    It follows from what precedes it, so records of timers, which a log may have or lack, change nothing.
     """
     return -max((offset << _PLACES) + 1, 1 - last)
 

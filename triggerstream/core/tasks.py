@@ -71,7 +71,7 @@ LONGEST_US = 100 * 366 * 86_400 * 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debounce:
-    """A wait of ``quiet_us`` without events, at the latest ``at_most_us`` after the condition was satisfied."""
+    """A wait of ``quiet_us`` without events; at most ``at_most_us`` after the condition was satisfied."""
 
     quiet_us: int
     at_most_us: int | None = None
