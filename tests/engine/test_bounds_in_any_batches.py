@@ -21,7 +21,7 @@ from triggerstream.core.ids import InstanceId, Json, JsonObject, SessionId, Task
 from triggerstream.core.results import Folded
 from triggerstream.core.sizes import changed_bytes, resolved_sizes
 from triggerstream.core.tasks import Rules
-from triggerstream.engine import processor
+from triggerstream.engine import sized_session
 from triggerstream.wire import state as states
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import dumps
@@ -75,8 +75,8 @@ def test_bounds_in_bytes_hold_for_files_of_the_language_in_any_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The slack for what an event itself adds is lowered: it is longer than these states."""
-    monkeypatch.setattr(processor, "_RECORD_OVERHEAD", 150)
-    monkeypatch.setattr(processor, "TEXT_BYTES", 100)
+    monkeypatch.setattr(sized_session, "_RECORD_OVERHEAD", 150)
+    monkeypatch.setattr(sized_session, "TEXT_BYTES", 100)
     letters = 0
     for n in range(SCENARIOS):
         records = records_of_scenario(numbered_scenario(n), BOUNDS[n % len(BOUNDS)])

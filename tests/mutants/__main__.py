@@ -33,6 +33,7 @@ ROOMS = {
     "core/where/*.py": ["tests/core/where"],
     "engine/processor.py": ["tests/engine/test_processor.py", "tests/core/test_golden.py"],
     "engine/scan.py": ["tests/engine/test_scan.py"],
+    "engine/sized_session.py": ["tests/engine/test_processor.py", "tests/core/test_golden.py"],
     "engine/partitioned/*.py": ["tests/engine/partitioned"],
     "wire/marks.py": ["tests/wire/test_marks.py"],
 }

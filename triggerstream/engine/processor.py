@@ -10,19 +10,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from triggerstream.core.errors import ConfigError, DecodeError, TriggerstreamError
-from triggerstream.core.events import Close, ConfigApplied, Event, Retried, Trigger
-from triggerstream.core.fold import next_due, step
+from triggerstream.core.events import ConfigApplied, Event, Trigger
+from triggerstream.core.fold import next_due
 from triggerstream.core.ids import AppId, CommandId, ConfigHash, SessionId
 from triggerstream.core.placement import partition_of
-from triggerstream.core.results import Folded, LeftOut, Rejected, Unknown
-from triggerstream.core.sizes import TEXT_BYTES, changed_bytes, resolved_sizes
+from triggerstream.core.results import Folded, LeftOut, Unknown
 from triggerstream.core.state import SessionState
-from triggerstream.core.tasks import LANGUAGE_VERSION, AppliedConfiguration, Bounds, Configuration, Rules
+from triggerstream.core.tasks import LANGUAGE_VERSION, AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored, dead_letter_of
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession
+from triggerstream.engine.sized_session import SizedSession
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
-from triggerstream.wire import commands, events, state
+from triggerstream.wire import events, state
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record
 from triggerstream.wire.signature import ControlKeys
@@ -31,9 +31,6 @@ PART_BYTES = 16 * 1024 * 1024
 """Approximate bytes of a checkpoint: engines fold a batch in parts of this size; one record's part may be
 larger. While this number of bytes waits to be durable, no further record is folded: a batch of small events
 can decide gigabytes."""
-_GROWTH = 6
-"""Maximum ratio of an event's size in a state to its size on the wire: ``1e15`` becomes
-``1000000000000000.0``."""
 _REMEMBERED = 4_096
 """Decoded states that all partitions together cache. A small one takes some 3 kB as objects."""
 REMEMBERED_BYTES = 16 * 1024 * 1024
@@ -41,11 +38,6 @@ REMEMBERED_BYTES = 16 * 1024 * 1024
 large its state is: decoding 1 MB takes 6 ms, once for each batch."""
 _LEAST_REMEMBERED_BYTES = 4_096
 """The share of a partition, however many there are."""
-_RECORD_OVERHEAD = 2_048
-"""Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
-_MOVED = 4
-"""Bytes that an event takes more in ``kept`` than in ``seen``."""
-_SIZES = state.EncodedSizes()
 
 
 class FoldVersionError(TriggerstreamError):
@@ -148,47 +140,12 @@ class Processor:
         return batch.checkpoint(record.offset + 1)
 
 
-class _Session:
-    """A session's state during a batch.
-
-    ``length`` is its stored length in bytes. ``room`` is the number of bytes by which it may grow before it
-    must be measured, ``resolved_room`` the same for its resolved instances. Both are 0 if it has to meet a
-    configuration, which may seed instances and have other bounds.
-    """
-
-    __slots__ = ("changed", "length", "resolved_room", "room", "state")
-
-    def __init__(self, state: SessionState | None, length: int, room: int, resolved_room: int) -> None:
-        self.state = state
-        self.length = length
-        self.room = room
-        self.resolved_room = resolved_room
-        self.changed = False
-
-    def close_rooms(self) -> None:
-        """Set both rooms to 0, so that the session is measured at its next event."""
-        self.room = self.resolved_room = 0
-
-    def measure(self, folded: Folded | None, bounds: Bounds) -> bool:
-        """Measure the room left after ``folded``; without ``folded``, measure at the next event.
-
-        True if the state is within the bounds.
-        """
-        if folded is None:
-            self.close_rooms()
-            return True
-        self.room = bounds.state_bytes - _SIZES.state(folded.state)
-        resolved, once_alone = resolved_sizes(folded.state, _SIZES)
-        self.resolved_room = bounds.resolved_bytes - once_alone
-        return self.room >= 0 and resolved <= bounds.resolved_bytes
-
-
 class _Batch:
     def __init__(self, processor: Processor, rules: Rules, load: Callable[[SessionId], bytes | None]) -> None:
         self.processor = processor
         self.rules = rules
         self.load = load
-        self.sessions: dict[SessionId, _Session] = {}
+        self.sessions: dict[SessionId, SizedSession] = {}
         self.decided: list[Decided] = []
         self.settled: list[CommandId] = []
         self.dead_letters: list[DeadLetter] = []
@@ -295,30 +252,23 @@ class _Batch:
         )
         return True
 
-    def _open(self, session_id: SessionId, stored: bytes | None) -> _Session:
-        bounds = self.rules.current.config.bounds
+    def _open(self, session_id: SessionId, stored: bytes | None) -> SizedSession:
         known, length = None, 0
         if stored is not None:
             known, length = self.processor.recall(session_id, stored), len(stored)
         self.held += length
-        session = _Session(known, length, bounds.state_bytes - length, bounds.resolved_bytes - length)
-        if known is not None and known.config != self.rules.current.offset:
-            session.close_rooms()
+        session = SizedSession(self.rules, known, length)
         self.sessions[session_id] = session
         return session
 
-    def _fold(self, record: Record, session: _Session, event: Event) -> None:
+    def _fold(self, record: Record, session: SizedSession, event: Event) -> None:
         known = session.state
         if known is not None and event.offset <= known.offset:
             return
-        # The kwargs of a retry are checked at once, not only when the retry is decided.
-        brings_kwargs = type(event.body) is Retried and event.body.kwargs is not None
-        folded = step(self.rules, known, event, sizes=_SIZES if brings_kwargs else None)
-        decided = _encoded(folded)
-        if isinstance(folded, Folded) and not self._fits(record, session, event, folded, decided):
-            folded = step(self.rules, known, event, sizes=_SIZES)
-            decided = _encoded(folded)
-            session.measure(folded if isinstance(folded, Folded) else None, self.rules.current.config.bounds)
+        length = events.event_bytes(record) if record.headers else len(record.value or b"")
+        folded, decided = session.fold(
+            self.rules, event, length=length, params_bytes=self.processor.params_bytes
+        )
         if isinstance(folded, Unknown):
             self.unknown += 1
             self.settled += folded.settled
@@ -326,8 +276,7 @@ class _Batch:
         if not isinstance(folded, Folded):
             self._add_dead_letter(record, folded.reason)
             return
-        session.state = folded.state
-        session.changed = True
+        self.held += length * (2 + folded.taken) + folded.created * session.length
         self.folded += 1
         body = event.body
         if type(body) is Trigger and body.name not in self.rules.current.config.users:
@@ -347,50 +296,6 @@ class _Batch:
             ]
             self.dead_letters += letters
             self.made += sum(len(letter.record.value or b"") for letter in letters)
-
-    def _fits(
-        self, record: Record, session: _Session, event: Event, folded: Folded, decided: list[Decided]
-    ) -> bool:
-        """True if a result of the fold without byte checks is within the bounds in bytes."""
-        config = self.rules.current.config
-        bounds = config.bounds
-        length = events.event_bytes(record) if record.headers else len(record.value or b"")
-        self.held += length * (2 + folded.taken) + folded.created * session.length
-        own = length * _GROWTH + _RECORD_OVERHEAD
-        held = bounds.state_bytes - session.room
-        commands_bytes = 0
-        if decided:
-            commands_bytes = sum(len(item.value) for item in decided)
-            if max(len(item.value) for item in decided) > bounds.command_bytes:
-                return False
-            if len(decided) > 1 and commands_bytes > bounds.decided_bytes:
-                return False
-        if config.uses_language:
-            # One event may change every leaf, so the parts that it changed are measured.
-            changed = changed_bytes(session.state, folded.state, folded.touched, _SIZES)
-            growth = own * 2 + TEXT_BYTES + changed
-        else:
-            # Estimate: the event's content is stored as the session's latest event, in its outcome, and in
-            # each instance that captured it; a new instance stores at most the former state; a decision
-            # parts of its command, and its params.
-            growth = own * (2 + folded.taken) + folded.created * held
-            if decided:
-                growth += commands_bytes + len(decided) * self.processor.params_bytes(config)
-        if type(event.body) is Close and session.state is not None:
-            growth += _MOVED * len(session.state.seen)
-        session.room -= growth
-        if folded.resolved:
-            # A resolved instance was open before, or was created by the event.
-            session.resolved_room -= held + growth + folded.resolved * own
-        if session.room >= 0 and session.resolved_room >= 0:
-            return True
-        return session.measure(folded, bounds)
-
-
-def _encoded(folded: Folded | Rejected | Unknown) -> list[Decided]:
-    if not isinstance(folded, Folded) or not folded.decisions:
-        return []
-    return [Decided(decision=d, value=commands.encode(d)) for d in folded.decisions]
 
 
 def _met(rules: Rules, known: SessionState) -> int:

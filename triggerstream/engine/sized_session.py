@@ -1,0 +1,136 @@
+"""Folds the events of one session within the bounds in bytes, and measures its state as seldom as it can.
+
+The rules are in section 10 of ``docs/semantics.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from triggerstream.core.events import Close, Event, Retried
+from triggerstream.core.fold import step
+from triggerstream.core.results import Folded, Rejected, Unknown
+from triggerstream.core.sizes import TEXT_BYTES, changed_bytes, resolved_sizes
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import Bounds, Configuration, Rules
+from triggerstream.engine.checkpoint import Decided
+from triggerstream.wire import commands, state
+
+_GROWTH = 6
+"""Maximum ratio of an event's size in a state to its size on the wire: ``1e15`` becomes
+``1000000000000000.0``."""
+_RECORD_OVERHEAD = 2_048
+"""Bytes that an event adds to a state beside its own content: an instance's fields, a position, a digest."""
+_MOVED = 4
+"""Bytes that an event takes more in ``kept`` than in ``seen``."""
+_SIZES = state.EncodedSizes()
+
+
+class SizedSession:
+    """A session's state while its events are folded.
+
+    ``length`` is its stored length in bytes. ``room`` is the number of bytes by which it may grow before it
+    must be measured, ``resolved_room`` the same for its resolved instances. Both are 0 if it has to meet a
+    configuration, which may seed instances and have other bounds. ``changed``: an event was folded.
+    """
+
+    __slots__ = ("changed", "length", "resolved_room", "room", "state")
+
+    def __init__(self, rules: Rules, known: SessionState | None, length: int) -> None:
+        bounds = rules.current.config.bounds
+        self.state = known
+        self.length = length
+        self.room = bounds.state_bytes - length
+        self.resolved_room = bounds.resolved_bytes - length
+        self.changed = False
+        if known is not None and known.config != rules.current.offset:
+            self.close_rooms()
+
+    def close_rooms(self) -> None:
+        """Set both rooms to 0, so that the session is measured at its next event."""
+        self.room = self.resolved_room = 0
+
+    def fold(
+        self, rules: Rules, event: Event, *, length: int, params_bytes: Callable[[Configuration], int]
+    ) -> tuple[Folded | Rejected | Unknown, Sequence[Decided]]:
+        """Fold ``event``, of ``length`` bytes, and encode its decisions. The state must not include it yet.
+
+        ``params_bytes`` returns the bytes of the longest ``withParams`` of a configuration.
+        """
+        known = self.state
+        # The kwargs of a retry are checked at once, not only when the retry is decided.
+        brings_kwargs = type(event.body) is Retried and event.body.kwargs is not None
+        folded = step(rules, known, event, sizes=_SIZES if brings_kwargs else None)
+        decided = _encoded(folded)
+        if isinstance(folded, Folded) and not self._fits(
+            rules, event, folded, decided, length=length, params_bytes=params_bytes
+        ):
+            folded = step(rules, known, event, sizes=_SIZES)
+            decided = _encoded(folded)
+            self._measure(folded if isinstance(folded, Folded) else None, rules.current.config.bounds)
+        if isinstance(folded, Folded):
+            self.state = folded.state
+            self.changed = True
+        return folded, decided
+
+    def _measure(self, folded: Folded | None, bounds: Bounds) -> bool:
+        """Measure the room left after ``folded``; without ``folded``, measure at the next event.
+
+        True if the state is within the bounds.
+        """
+        if folded is None:
+            self.close_rooms()
+            return True
+        self.room = bounds.state_bytes - _SIZES.state(folded.state)
+        resolved, once_alone = resolved_sizes(folded.state, _SIZES)
+        self.resolved_room = bounds.resolved_bytes - once_alone
+        return self.room >= 0 and resolved <= bounds.resolved_bytes
+
+    def _fits(
+        self,
+        rules: Rules,
+        event: Event,
+        folded: Folded,
+        decided: Sequence[Decided],
+        *,
+        length: int,
+        params_bytes: Callable[[Configuration], int],
+    ) -> bool:
+        """True if a result of the fold without byte checks is within the bounds in bytes."""
+        config = rules.current.config
+        bounds = config.bounds
+        own = length * _GROWTH + _RECORD_OVERHEAD
+        held = bounds.state_bytes - self.room
+        commands_bytes = 0
+        if decided:
+            commands_bytes = sum(len(item.value) for item in decided)
+            if max(len(item.value) for item in decided) > bounds.command_bytes:
+                return False
+            if len(decided) > 1 and commands_bytes > bounds.decided_bytes:
+                return False
+        if config.uses_language:
+            # One event may change every leaf, so the parts that it changed are measured.
+            changed = changed_bytes(self.state, folded.state, folded.touched, _SIZES)
+            growth = own * 2 + TEXT_BYTES + changed
+        else:
+            # Estimate: the event's content is stored as the session's latest event, in its outcome, and in
+            # each instance that captured it; a new instance stores at most the former state; a decision
+            # parts of its command, and its params.
+            growth = own * (2 + folded.taken) + folded.created * held
+            if decided:
+                growth += commands_bytes + len(decided) * params_bytes(config)
+        if type(event.body) is Close and self.state is not None:
+            growth += _MOVED * len(self.state.seen)
+        self.room -= growth
+        if folded.resolved:
+            # A resolved instance was open before, or was created by the event.
+            self.resolved_room -= held + growth + folded.resolved * own
+        if self.room >= 0 and self.resolved_room >= 0:
+            return True
+        return self._measure(folded, bounds)
+
+
+def _encoded(folded: Folded | Rejected | Unknown) -> Sequence[Decided]:
+    if not isinstance(folded, Folded) or not folded.decisions:
+        return ()
+    return [Decided(decision=d, value=commands.encode(d)) for d in folded.decisions]
