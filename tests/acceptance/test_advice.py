@@ -39,7 +39,7 @@ HARMLESS = {
     "add_replicas": "a command of Kafka's that adds copies, with a file that a person has to write first",
     "install_extra": "installs a package, and touches no state",
     "apply_file": "names `config apply` without a file; an apply appends, and nothing that is kept goes",
-    "dev_applies": "says what happens by itself, and asks for nothing",
+    "dev_applies": "starts `dev` with the file that was to be applied; events that are kept stay",
     "begin_directory": "is printed only where no database is, and `dev` never replaces one that is there",
     "put_database_back": "a person puts a file back or moves one away; nothing is deleted, and until then no "
     "database is made beside it",

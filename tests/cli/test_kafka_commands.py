@@ -126,7 +126,9 @@ def test_a_configuration_is_applied_shown_and_compared(cli: Cli, address: str, t
 def test_a_tasks_file_is_not_applied_to_a_directory(cli: Cli, tasks: Path) -> None:
     ran = cli("config", "apply", str(tasks))
     assert ran.status == 2
-    assert "`triggerstream dev` applies its tasks file itself, whenever it changes" in ran.err
+    assert ran.err.count("\n") == 1
+    assert f"change that file, or stop dev and start `triggerstream dev {tasks}`. Only an app in" in ran.err
+    assert "by `config apply`: name one with --at kafka://HOST:PORT/APP or TRIGGERSTREAM_AT" in ran.err
 
 
 @pytest.mark.usefixtures("worker")

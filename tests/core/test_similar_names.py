@@ -98,6 +98,23 @@ def test_the_nearest_name_is_the_one_that_was_probably_meant() -> None:
     assert nearest("anything", []) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "known", "likely"),
+    [
+        ("file2", ["file1"], None),
+        ("file2", ["file1", "fiel2"], "fiel2"),
+        ("module10Recieved", ["module1Received", "module10Received"], "module10Received"),
+        ("module10Recieved", ["module1Received"], None),
+        ("step_1_of_2", ["step_2_of_1"], None),
+        ("file02", ["file2"], None),
+        ("moduleReceived", ["module1Received"], "module1Received"),
+        ("approved2", ["approved"], "approved"),
+    ],
+)
+def test_names_with_different_numbers_are_never_near(name: str, known: list[str], likely: str | None) -> None:
+    assert nearest(name, known) == likely
+
+
 def test_a_family_of_names_that_differ_in_a_letter_takes_bounded_time() -> None:
     names = [f"field{''.join(letters)}" for letters in product("abcdefghijkl", repeat=3)]
     pairs = list(alike_pairs(names))

@@ -182,9 +182,12 @@ def apply_first_file(at: str, *, kafka: bool) -> str:
     return f"`triggerstream {command} TASKS.json --at {quote(at)}` brings one into force"
 
 
-def dev_applies() -> str:
+def dev_applies(file: str) -> str:
     """Advice for a tasks file that somebody wants to apply to a state directory."""
-    return "`triggerstream dev` applies its tasks file itself, whenever it changes"
+    return (
+        "a running dev applies the tasks file that it was started with, whenever that is saved: change that "
+        f"file, or stop dev and start `triggerstream dev {quote(file)}`"
+    )
 
 
 def show_file() -> str:

@@ -31,6 +31,7 @@ _LOOKALIKES = str.maketrans(
 """Cyrillic and Greek letters that look like Latin ones."""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
+_NUMBERS = re.compile(r"\d+")
 _SEPARATORS = re.compile(r"[\s_.:/-]+")
 _INVISIBLE = re.compile(
     f"[{STEERING}"
@@ -56,13 +57,23 @@ def normalized(name: str) -> str:
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The name among ``known`` that was most likely meant by ``name``; None if none is near."""
+    """The name among ``known`` that was most likely meant by ``name``; None if none is near.
+
+    Names with different numbers are never near: `file1` and `file2` are two names on purpose.
+    """
     wanted = _folded(name)[:_COMPARED]
     by_fold = {_folded(other)[:_COMPARED]: other for other in reversed(list(known))}
     if wanted in by_fold:
         return by_fold[wanted]
-    close = get_close_matches(wanted, by_fold, n=1, cutoff=_NEAREST_CUTOFF)
+    possible = [other for other in by_fold if not have_different_numbers(wanted, other)]
+    close = get_close_matches(wanted, possible, n=1, cutoff=_NEAREST_CUTOFF)
     return by_fold[close[0]] if close else None
+
+
+def have_different_numbers(left: str, right: str) -> bool:
+    """True if both names have numbers, and not the same ones in the same order."""
+    one, other = _NUMBERS.findall(left), _NUMBERS.findall(right)
+    return bool(one and other) and one != other
 
 
 def alike_pairs(names: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -71,7 +71,20 @@ def read_words(text: str) -> Words:
         return Advance(micros)
     if stripped.startswith("@"):
         return SetClock(parse_instant(stripped[1:], path="after @"))
+    if (move := likely_move(stripped)) is not None:
+        raise DecodeError(f"did you mean `{move}`?")
     return _Reader(text).event()
+
+
+def likely_move(text: str) -> str | None:
+    """The move of the clock that was meant by a duration or a time alone; None for any other text."""
+    if parse_duration(text) is not None:
+        return f"+{text}"
+    try:
+        parse_instant(text)
+    except DecodeError:
+        return None
+    return f"@{text}"
 
 
 class _Reader:

@@ -639,3 +639,24 @@ def test_a_terminal_shows_why_nothing_was_decided(
         "c  no instance: no task uses what has arrived",
         "c  modul1: no task uses it; the nearest name is module1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["42 module1", "3d"], "3d: cannot be read: No such file or directory; did you mean `+3d`?"),
+        (
+            ["42 module1", "2026-03-01T12:00:00Z"],
+            "2026-03-01T12:00:00Z: cannot be read: No such file or directory; did you mean "
+            "`@2026-03-01T12:00:00Z`?",
+        ),
+        (["42 module1", "--until", "3d"], "--until: did you mean `+3d`?"),
+        (["42 module1", "3x"], "3x: cannot be read: No such file or directory; an event in words has a"),
+    ],
+)
+def test_a_time_without_its_sign_is_answered_with_the_sign(
+    cli: Cli, tasks: str, given: list[str], says: str
+) -> None:
+    ran = cli("simulate", tasks, *given)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(says)

@@ -206,6 +206,10 @@ MALFORMED = [
         "5:40 /x-tests/0/events/0: `4`: a trigger is miss",
     ),
     (
+        '[{"name": "a", "events": ["4 a", "3d"], "commands": []}]',
+        "5:47 /x-tests/0/events/1: `3d`: did you mean `+3d`?",
+    ),
+    (
         '[{"name": "a", "events": [4], "commands": []}]',
         "5:40 /x-tests/0/events/0: must be an event in words",
     ),

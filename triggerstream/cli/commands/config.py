@@ -62,7 +62,8 @@ def apply_file(*, file: Path, agreed: bool, at: str | None, as_json: bool) -> No
     """
     from triggerstream.cli.tasks_file import load
 
-    administration = administered(at, advice.dev_applies())
+    why = f"{advice.dev_applies(str(file))}. Only an app in Kafka takes a file by `config apply`"
+    administration = administered(at, why)
     found = load(file)
     change = run(_apply(administration, file, found, agreed=agreed, as_json=as_json))
     if as_json:

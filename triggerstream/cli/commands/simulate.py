@@ -205,6 +205,8 @@ def _instant(text: str, now_us: int) -> int:
         if micros is None:
             raise DecodeError("write +90s, +5m, +36h, +3d or +1h30m, or a time")
         return now_us + micros
+    if parse_duration(text) is not None:
+        raise DecodeError(f"did you mean `+{text}`?")
     return parse_instant(text, path="TIME")
 
 
@@ -237,7 +239,16 @@ def _lines(argument: str) -> Iterator[IO[bytes]]:
     try:
         opened = Path(argument).open("rb")  # noqa: SIM115 - closed below
     except OSError as exc:
-        hint = "" if os.sep in argument else "; an event in words has a space: SESSION TRIGGER"
-        raise UsageError(f"{argument}: cannot be read: {exc.strerror}{hint}") from exc
+        raise UsageError(f"{argument}: cannot be read: {exc.strerror}{_hint(argument)}") from exc
     with opened:
         yield opened
+
+
+def _hint(argument: str) -> str:
+    """The thing that was probably meant by the name of a file that there is not."""
+    from triggerstream.wire.event_words import likely_move
+
+    move = likely_move(argument)
+    if move is not None:
+        return f"; did you mean `{move}`?"
+    return "" if os.sep in argument else "; an event in words has a space: SESSION TRIGGER"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
+from triggerstream.core.similar_names import have_different_numbers
 from triggerstream.core.where.tree import (
     FUNCTIONS,
     METHODS,
@@ -130,7 +131,7 @@ def _example(name: str) -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str | None:
-    by_lower = {each.lower(): each for each in known}
+    by_lower = {each.lower(): each for each in known if not have_different_numbers(name, each)}
     close = get_close_matches(name.lower(), by_lower, n=1, cutoff=_NEAREST_CUTOFF)
     return by_lower[close[0]] if close else None
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from triggerstream.core.conditions import Leaf, is_satisfied
 from triggerstream.core.ids import LeafName
+from triggerstream.core.similar_names import have_different_numbers
 from triggerstream.core.tasks import UnlessFrom
 from triggerstream.core.where import comparison_of_two_types, lasting_answer
 from triggerstream.wire.tasksfile.conditions import LocatedCondition
@@ -220,5 +221,6 @@ def _likely_leaf(name: str, open_leaves: Sequence[str], leaves: Iterable[Located
     for leaf in leaves:
         if leaf.trigger.text == name and leaf.name.text in open_leaves:
             return leaf.name.text
-    close = get_close_matches(name, open_leaves, n=1, cutoff=_CLOSE)
+    possible = [leaf for leaf in open_leaves if not have_different_numbers(name, leaf)]
+    close = get_close_matches(name, possible, n=1, cutoff=_CLOSE)
     return close[0] if close else None
