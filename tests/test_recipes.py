@@ -29,7 +29,7 @@ def test_every_heading_has_a_recipe_and_a_line_in_the_table() -> None:
 def test_a_recipe_has_no_finding_and_says_in_tests_what_is_decided(recipe: Recipe) -> None:
     assert check(recipe.file, name=recipe.name)[1] == ()
     found, mistakes = read_tests(recipe.file, name=recipe.name)
-    assert mistakes == ()
+    assert (mistakes, found.malformed) == ((), ())
     assert len(found.tests) > 1
     assert any(one.commands for one in found.tests)
     assert [command.split()[0] for command in recipe.commands] == ["simulate", "test"]

@@ -279,7 +279,8 @@ def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
         instances = [_instance(explainer, name, i, beside=beside) for i in record.instances()]
         forgotten = record.next - len(record.open) - len(record.resolved)
     elif task is None:
-        says = "no such task"
+        likely = nearest(name, rules.current.config.by_name)
+        says = "no such task" if likely is None else f"no such task; the nearest name is {likely}"
     else:
         says = explainer.why_no_instance(task)
     return ExplainedTask(

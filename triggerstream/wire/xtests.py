@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from triggerstream.core.errors import DecodeError, Finding
+from triggerstream.core.events import ENGINE_PREFIX
 from triggerstream.core.ids import Json, JsonObject, SessionId, split_instance_id
+from triggerstream.core.similar_names import nearest
 from triggerstream.wire.applied_texts import AppliedText, applied_text
 from triggerstream.wire.event_lines import SourceLocation
 from triggerstream.wire.event_words import Advance, SetClock, read_words
 from triggerstream.wire.tasksfile.entries import TasksFile
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.nodes import Findings, Node, listed, meant, unknown_key
+from triggerstream.wire.tasksfile.keys import NOTE_PREFIX
+from triggerstream.wire.tasksfile.nodes import Findings, Node, listed, meant, shown, unknown_key
 from triggerstream.wire.tasksfile.tree import Document, plain
 
 TESTS_KEY: Final = "x-tests"
@@ -59,66 +62,108 @@ class FileTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MalformedTest:
+    """A test that cannot be run, and every mistake in it. ``name`` is empty if it has none."""
+
+    name: str
+    place: SourceLocation
+    mistakes: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileTests:
     """The tests of a file. ``likely``: a name of a file without tests that was perhaps to be ``x-tests``."""
 
     tests: tuple[FileTest, ...]
+    malformed: tuple[MalformedTest, ...] = ()
     likely: str | None = None
 
 
 def read_tests(text: str | bytes, *, name: str) -> tuple[FileTests, tuple[Finding, ...]]:
-    """The tests in ``text``, a tasks file that can be used, and every mistake in them.
+    """The tests in ``text``, a tasks file that can be used, and every mistake outside a single test.
 
-    No test may be run where there is a mistake. ``name`` is how messages call the file.
+    ``name`` is how messages call the file.
     """
     findings = Findings(parse(text))
-    return _read(findings, name), tuple(findings.sorted())
+    reader = _read(findings, name)
+    likely = None if reader.found or reader.malformed else reader.likely
+    tests = FileTests(tests=tuple(reader.found), malformed=tuple(reader.malformed), likely=likely)
+    return tests, tuple(findings.sorted())
 
 
 def check_tests(file: TasksFile, findings: Findings) -> None:  # noqa: ARG001 - a check of a tasks file
     """Warn of every mistake in the tests of a tasks file. Engines ignore them: the file can be used."""
     found = Findings(findings.document)
-    _read(found, "")
-    findings.add_warnings_of(found)
+    reader = _read(found, "")
+    for one in (found, *reader.findings):
+        findings.add_warnings_of(one)
 
 
-def _read(findings: Findings, name: str) -> FileTests:
-    tests: tuple[FileTest, ...] = ()
-    likely = None
+def _read(findings: Findings, name: str) -> _Reader:
     document = findings.document
-    if document.root is not None:
-        for key, node in Node(document.root, (), findings).members():
-            if key.text == TESTS_KEY:
-                tests = _Reader(document, name).tests(node)
-            elif key.text.startswith("x-") and meant(key.text, [TESTS_KEY]) is not None:
-                likely = key.text
-    return FileTests(tests=tests, likely=None if tests else likely)
+    members = [] if document.root is None else [*Node(document.root, (), findings).members()]
+    tasks = [key.text for key, _ in members if not key.text.startswith(("$", NOTE_PREFIX))]
+    reader = _Reader(document, name, tasks)
+    for key, node in members:
+        if key.text == TESTS_KEY:
+            reader.tests(node)
+        elif key.text.startswith(NOTE_PREFIX) and meant(key.text, [TESTS_KEY]) is not None:
+            reader.likely = key.text
+    return reader
 
 
 class _Reader:
-    def __init__(self, document: Document, name: str) -> None:
+    """Reads ``x-tests``. Each test has findings of its own, so that the others can be run."""
+
+    def __init__(self, document: Document, name: str, tasks: Sequence[str]) -> None:
         self.document = document
         self.name = name
+        self.tasks = tasks
+        self.found: list[FileTest] = []
+        self.malformed: list[MalformedTest] = []
+        self.findings: list[Findings] = []
+        self.likely: str | None = None
 
     def place(self, at: int) -> SourceLocation:
         line, column = self.document.position(at)
         return SourceLocation(name=self.name, line=line, column=column)
 
-    def tests(self, node: Node) -> tuple[FileTest, ...]:
+    def tests(self, node: Node) -> None:
         if not node.is_list:
             node.error("wrong-type", f"must be a list of tests, {_SHAPE}, not {node.kind}")
         known: dict[str, Node] = {}
-        tests: list[FileTest] = []
-        for item in node.items():
+        for shared in node.items():
+            item = Node(shared.value, shared.path, Findings(self.document))
+            self.findings.append(item.findings)
             test = self.test(item)
-            if test is None:
-                continue
-            before = known.setdefault(test.name, item)
-            if before is not item:
+            before = item if test is None else known.setdefault(test.name, item)
+            if test is not None and before is not item:
                 where = item.findings.where(before.at)
                 item.error("duplicate-name", f"the test at {where} has the name `{test.name[:80]}`, too")
-            tests.append(test)
-        return tuple(tests)
+            if test is not None and not item.findings.errors:
+                self.found.append(test)
+                self.check_tasks(item, test)
+                continue
+            name = next((value.text for key, value in item.members() if key.text == "name"), None)
+            mistakes = tuple(item.findings.sorted())
+            self.malformed.append(
+                MalformedTest(name=name or "", place=self.place(item.at), mistakes=mistakes)
+            )
+
+    def check_tasks(self, node: Node, test: FileTest) -> None:
+        """Warn of instances of tasks that the file does not have, unless the test applies another file."""
+        if any(event.applied is not None for event in test.events):
+            return
+        for key, part in node.members():
+            items = [*part.items()] if key.text in {"events", "commands"} else []
+            for item in items:
+                value = plain(item.value)
+                named = _instance_of_event(value) if key.text == "events" else _text(value, "instance")
+                parts = None if named is None else split_instance_id(named)
+                if parts is not None and parts[0] not in self.tasks:
+                    likely = nearest(parts[0], self.tasks)
+                    hint = "" if likely is None else f": did you mean `{shown(likely)}`?"
+                    item.warn("no-such-task", f"the file has no task `{shown(parts[0])}`{hint}")
 
     def test(self, node: Node) -> FileTest | None:
         if not node.is_object:
@@ -238,3 +283,16 @@ def _report_missing(node: Node, absent: Sequence[str], known: Sequence[str], rig
     for key in absent:
         if key not in misspelt:
             node.error("missing-key", f"`{key}` is missing: {right}")
+
+
+def _instance_of_event(value: Json) -> str | None:
+    """The instance that an event, in words or as an object, is about; None if it is about none."""
+    words = read_words(value) if isinstance(value, str) else value
+    if not isinstance(words, dict) or not str(words.get("type")).startswith(ENGINE_PREFIX):
+        return None
+    return _text(words.get("data"), "instance")
+
+
+def _text(value: Json, key: str) -> str | None:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None

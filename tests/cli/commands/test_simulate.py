@@ -647,8 +647,7 @@ def test_a_terminal_shows_why_nothing_was_decided(
         (["42 module1", "3d"], "3d: cannot be read: No such file or directory; did you mean `+3d`?"),
         (
             ["42 module1", "2026-03-01T12:00:00Z"],
-            "2026-03-01T12:00:00Z: cannot be read: No such file or directory; did you mean "
-            "`@2026-03-01T12:00:00Z`?",
+            "2026-03-01T12:00:00Z: cannot be read: No such file or directory; did you mean `@2026-03-01T12",
         ),
         (["42 module1", "--until", "3d"], "--until: did you mean `+3d`?"),
         (["42 module1", "3x"], "3x: cannot be read: No such file or directory; an event in words has a"),
@@ -660,3 +659,15 @@ def test_a_time_without_its_sign_is_answered_with_the_sign(
     ran = cli("simulate", tasks, *given)
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert ran.err.startswith(says)
+
+
+def test_an_outcome_of_a_task_that_the_file_does_not_have_names_the_nearest(cli: Cli, tasks: str) -> None:
+    ran = cli("simulate", tasks, "a module1", "a t_proces#0 finished", "a xyz#0 failed error=x")
+    none = "this outcome belongs to no command"
+    assert [line.partition(" of session a has none: ")[::2] for line in ran.err.splitlines()] == [
+        (
+            f"`a t_proces#0 finished`: {none}: t_proces#0",
+            "there is no task `t_proces`: did you mean `t_process`?",
+        ),
+        (f"`a xyz#0 failed error=x`: {none}: xyz#0", "there is no task `xyz`"),
+    ]

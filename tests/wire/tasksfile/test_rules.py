@@ -173,7 +173,7 @@ def test_names_that_no_python_function_can_have_as_parameters_are_a_warning() ->
 
 
 def test_a_parameter_with_another_number_than_a_trigger_is_no_typing_error() -> None:
-    params = {"module2Received": {}, "module10Recieved": {}}
+    params: dict[str, object] = {"module2Received": {}, "module10Recieved": {}}
     (finding,) = findings_of({"t_a": task(["module1Received", "module10Received"], withParams=params)})
     assert (finding.code, finding.path) == ("params-key-typo", "/t_a/withParams/module10Recieved")
     assert finding.message.endswith("did you mean `module10Received`?")

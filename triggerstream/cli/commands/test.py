@@ -38,10 +38,11 @@ def test(*, file: Path, as_json: bool) -> None:
     Events are those of `simulate`: in words, or objects. Each command that they decide must be listed, in
     order; `kwargs` and `run` are compared where they are given. `session` is needed if a test has several.
 
-    The exit status is 1 if a test fails, and 2 if FILE cannot be used or has no tests.
+    The exit status is 1 if a test fails, and 2 if FILE cannot be used or has no tests. A test with a mistake
+    fails; the others are run.
     """  # noqa: D301 - click reads the backspace
     from triggerstream.cli.tasks_file import read_content, usable
-    from triggerstream.engine.replay.file_tests import run_file_test
+    from triggerstream.engine.replay.file_tests import run_file_tests
     from triggerstream.wire.xtests import read_tests
 
     content = read_content(file)
@@ -50,10 +51,10 @@ def test(*, file: Path, as_json: bool) -> None:
     if mistakes:
         more = f" (and {count_of(len(mistakes) - 1, 'mistake')} more)" if len(mistakes) > 1 else ""
         raise UsageError(f"{file}:{mistakes[0]}{more}")
-    if not found.tests:
+    results = run_file_tests(config, found, app=DEFAULT_APP)
+    if not results:
         likely = "" if found.likely is None else f" (did you mean `x-tests` by `{found.likely}`?)"
         raise UsageError(f"{file}: has no tests{likely}: {_HOW}")
-    results = [run_file_test(config, one, app=DEFAULT_APP) for one in found.tests]
     for result in results:
         if as_json:
             json_line(_fields(result))
@@ -74,6 +75,8 @@ def _print_result(result: FileTestResult) -> None:
         print_line(Styled(text="passed", colour="green"), f"  {result.test.name}")
         return
     print_line(Styled(text="FAILED", colour="red", bold=True), f"  {result.test.name} ({result.test.place})")
+    for mistake in result.mistakes:
+        print_line(f"  {mistake}")
     for refused in result.refused:
         print_line(f"  {refusal_line(refused)}")
     several = len(result.sessions) > 1
@@ -135,6 +138,7 @@ def _fields(result: FileTestResult) -> JsonObject:
         "column": result.test.place.column,
         "passed": result.passed,
         "commands": commands,
+        "mistakes": [*result.mistakes],
         "refused": [refusal_line(one) for one in result.refused],
     }
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from triggerstream.core.answers import ExplainedSession, ExplainedTask
 from triggerstream.core.commands import Command
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId, Json, SessionId, split_instance_id
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.replay.simulate import RefusedLine, Simulation, StrayOutcome
 from triggerstream.wire.tasksfile.tree import Path, pointer
-from triggerstream.wire.xtests import ExpectedCommand, FileTest
+from triggerstream.wire.xtests import ExpectedCommand, FileTest, FileTests, MalformedTest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +46,43 @@ class FileTestResult:
     """The result of a test. ``refused``: events that an engine would not have taken as they are.
 
     ``tasks``: the tasks of which a command was expected and not decided, by session and instance.
+    ``mistakes``: why the test could not be run, each with its place; then nothing was compared.
     """
 
-    test: FileTest
-    commands: tuple[ComparedCommand, ...]
-    refused: tuple[RefusedLine | StrayOutcome, ...]
-    sessions: tuple[ExplainedSession, ...]
-    tasks: Mapping[tuple[SessionId, str], ExplainedTask]
+    test: FileTest | MalformedTest
+    commands: tuple[ComparedCommand, ...] = ()
+    refused: tuple[RefusedLine | StrayOutcome, ...] = ()
+    sessions: tuple[ExplainedSession, ...] = ()
+    tasks: Mapping[tuple[SessionId, str], ExplainedTask] = field(default_factory=dict)
+    mistakes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """True if each command is as expected and every event was taken."""
-        return not self.refused and all(command.same for command in self.commands)
+        """True if the test was run, each command is as expected, and every event was taken."""
+        if self.mistakes or self.refused:
+            return False
+        return all(command.same for command in self.commands)
 
     def session(self, session: SessionId) -> ExplainedSession | None:
         """The session of that id, explained."""
         return next((one for one in self.sessions if one.session == session), None)
+
+
+def run_file_tests(config: Configuration, tests: FileTests, *, app: AppId) -> list[FileTestResult]:
+    """The results of all tests, in the order of the file. One that cannot be run has failed."""
+    every: list[FileTest | MalformedTest] = [*tests.tests, *tests.malformed]
+    every.sort(key=lambda test: (test.place.line or 0, test.place.column or 0))
+    return [_result(config, test, app) for test in every]
+
+
+def _result(config: Configuration, test: FileTest | MalformedTest, app: AppId) -> FileTestResult:
+    if isinstance(test, MalformedTest):
+        mistakes = tuple(f"{test.place.name}:{mistake}" for mistake in test.mistakes)
+        return FileTestResult(test=test, mistakes=mistakes)
+    try:
+        return run_file_test(config, test, app=app)
+    except DecodeError as exc:
+        return FileTestResult(test=test, mistakes=(str(exc),))
 
 
 def run_file_test(config: Configuration, test: FileTest, *, app: AppId) -> FileTestResult:

@@ -39,6 +39,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.projections import explain
+from triggerstream.core.similar_names import nearest
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.configure import configuration_record
@@ -52,7 +53,7 @@ from triggerstream.wire.events import REHOMED_FROM, encode
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, dumps, kind_of, loads, optional_integer, text_of
 from triggerstream.wire.records import Record
-from triggerstream.wire.tasksfile.nodes import listed
+from triggerstream.wire.tasksfile.nodes import listed, shown
 
 __all__ = ["RefusedLine", "Shown", "Simulation", "StrayOutcome", "instances_of"]
 
@@ -271,10 +272,17 @@ class Simulation:
         if self._engine.has_decided(command):
             return value, None
         named = instance_id(own.task, own.number)
-        says = self._why_no_command(session, state, named)
+        says = self._why_no_command(session, state, named, own.task)
         return value, StrayOutcome(place=place, session=session, instance=named, command=None, says=says)
 
-    def _why_no_command(self, session: SessionId, state: SessionState | None, named: InstanceId) -> str:
+    def _why_no_command(
+        self, session: SessionId, state: SessionState | None, named: InstanceId, task: TaskName
+    ) -> str:
+        tasks = self._engine.rules.current.config.by_name
+        if task not in tasks and (state is None or task not in state.tasks):
+            likely = nearest(task, tasks)
+            hint = "" if likely is None else f": did you mean `{shown(likely)}`?"
+            return f"there is no task `{shown(task)}`{hint}"
         if state is None:
             return f"nothing has arrived for session {session}"
         explained = explain(self._engine.rules, session, state)
