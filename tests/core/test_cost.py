@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.core.story import START_US, Story
-from triggerstream.core import held, slots
+from triggerstream.core import held, sequences, slots
 from triggerstream.core.conditions import AllOf, Condition, Leaf
 from triggerstream.core.events import Event, Timer, Trigger
 from triggerstream.core.fold import migrate, next_due, step
@@ -172,7 +172,7 @@ def count_sorts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sorts.append(len(done))
         return done
 
-    for module in (slots, held):
+    for module in (slots, sequences, held):
         monkeypatch.setattr(module, "sorted", counted, raising=False)
     return sorts
 
@@ -180,7 +180,7 @@ def count_sorts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_an_event_of_one_leaf_of_a_full_sequence_sorts_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
     story = Story({"t": {"after": [{"sequence": [f"s{n}" for n in range(20)]}, "go"], "run": "x.y"}})
     for n in range(20):
-        for _ in range(slots.MOST_IN_SEQUENCE + 1):
+        for _ in range(sequences.MOST_IN_SEQUENCE + 1):
             story.fire(f"s{n}")
     sorts = count_sorts(monkeypatch)
     story.fire("s10")
@@ -195,7 +195,7 @@ def test_an_event_that_all_leaves_of_a_sequence_match_looks_at_each_leaf_once(
     """Also where each leaf is full and drops an event."""
     leaves: list[Json] = [{"trigger": "a", "as": f"l{n}"} for n in range(40)]
     story = Story({"t": {"after": [{"sequence": leaves}, "go"], "run": "x.y"}})
-    for _ in range(slots.MOST_IN_SEQUENCE + 45):
+    for _ in range(sequences.MOST_IN_SEQUENCE + 45):
         story.fire("a")
     sorts = count_sorts(monkeypatch)
     asked: list[str] = []

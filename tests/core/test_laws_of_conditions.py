@@ -15,7 +15,7 @@ from tests.core.compared import Folding, Reading, difference, sessions_of
 from tests.core.logs_of_conditions import Scenario, as_golden, numbered_scenario, report
 from tests.core.reference_of_conditions import Line
 from tests.core.smallest import smallest
-from triggerstream.core import draft, slots
+from triggerstream.core import draft, sequences, slots
 from triggerstream.wire import state as wire
 
 pytestmark = pytest.mark.laws
@@ -63,8 +63,8 @@ def test_fold_that_meets_files_at_once_agrees_with_the_reference() -> None:
 
 def test_fold_agrees_with_the_reference_at_the_bounds_of_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that random logs never reach, lowered for both."""
-    for name in ("MOST_IN_SEQUENCE", "MOST_KEYS"):
-        monkeypatch.setattr(slots, name, 2)
+    for module, name in ((sequences, "MOST_IN_SEQUENCE"), (slots, "MOST_KEYS")):
+        monkeypatch.setattr(module, name, 2)
         monkeypatch.setattr(reference_of_conditions, name, 2)
     for n, scenario in the_scenarios(SOME):
         assert_agrees(n, scenario, batches=True)

@@ -1,14 +1,15 @@
 """The stored forms of what a leaf of an instance holds (docs/semantics.md, R3.6 to R3.11).
 
 Each value says by itself which events it refers to and which shape its argument has, so that a state can be
-read without the tasks file under which it was made. The rules are in :mod:`triggerstream.core.slots`.
+read without the tasks file under which it was made. The rules are in :mod:`triggerstream.core.slots` and
+:mod:`triggerstream.core.sequences`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cached_property
-from typing import Annotated, Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias, assert_never
 
 from msgspec import Meta, Struct
 
@@ -132,6 +133,23 @@ class InSequence(
 Held: TypeAlias = One | Several | Keyed | Members | InSequence
 Holding: TypeAlias = Ref | Held
 """A ref alone is the event of a plain leaf that has its trigger's name."""
+
+
+def refs_and_times(held: Holding | None) -> tuple[list[Ref], list[int]]:
+    """The refs and event times of a leaf without ``key``; a time that is not known is 0."""
+    match held:
+        case None | Keyed() | Members():
+            return [], []
+        case int():
+            return [held], [0]
+        case One():
+            return [held.ref], [held.time or 0]
+        case Several():
+            return held.at, held.times or [0] * len(held.at)
+        case InSequence():
+            return held.at, held.times
+        case _ as never:
+            assert_never(never)
 
 
 class Remembered(Struct, omit_defaults=True, kw_only=True):

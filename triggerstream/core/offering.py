@@ -13,6 +13,7 @@ from triggerstream.core.deciding import NO_ROOM, Deciding
 from triggerstream.core.held import Holding, InSequence, Members, One, Remembered, Several
 from triggerstream.core.ids import LeafName, TaskName, instance_id
 from triggerstream.core.makers import derived_maker, maker_to_store
+from triggerstream.core.sequences import meet_sequences
 from triggerstream.core.slots import (
     Match,
     captured_refs,
@@ -20,7 +21,6 @@ from triggerstream.core.slots import (
     is_full,
     list_of,
     match,
-    meet_sequences,
     refs,
     take,
     with_list,

@@ -1,38 +1,31 @@
 """Rules of a leaf: which events match it, which it takes, when it is met, what it brings.
 
 Pure functions over values (docs/semantics.md, R3.6 to R3.11). They change no status and decide nothing:
-:mod:`triggerstream.core.fold` does.
+:mod:`triggerstream.core.fold` does. The rules of a sequence are in :mod:`triggerstream.core.sequences`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, assert_never
 
 from triggerstream.core import conditions
 from triggerstream.core.conditions import Condition, Leaf, Path, Slot, Takes
 from triggerstream.core.held import (
-    Chosen,
     Holding,
     InSequence,
     Keyed,
     Members,
-    Moment,
     One,
     Ref,
     Several,
+    refs_and_times,
 )
 from triggerstream.core.ids import Json, JsonObject, LeafName, TriggerName
+from triggerstream.core.sequences import meet_sequences, place_event
 
 MOST_KEYS: Final = 1_000
 """Keys that a leaf with ``each`` holds, and elements of a list."""
-MOST_IN_SEQUENCE: Final = 100
-"""Events held for a leaf of a sequence."""
-_NO_LIMIT: Final = (2**63, 0)
-"""After every event."""
-_NEVER: Final = (-(2**63) - 1, 0)
-"""Before every event."""
 
 
 class Match(NamedTuple):
@@ -142,7 +135,7 @@ def _taken(one: Match, held: Holding | None, *, timed: bool) -> Holding | None:
         case Takes.FIRST:
             return hold_one(leaf, one.ref, one.time_us if timed else None) if held is None else None
         case Takes.COUNT:
-            at, times = _events(held)
+            at, times = refs_and_times(held)
             if len(at) >= (leaf.count or 1):
                 return None
             return Several(
@@ -156,7 +149,7 @@ def _taken(one: Match, held: Holding | None, *, timed: bool) -> Holding | None:
         case Takes.MEMBERS:
             return _member_taken(one, held)
         case Takes.SEQUENCE_START | Takes.SEQUENCE:
-            return _placed(one, held)
+            return place_event(slot, (one.time_us or 0, one.ref), held)
         case _ as never:
             assert_never(never)
 
@@ -207,151 +200,6 @@ def hold_one(leaf: Leaf, ref: Ref, time_us: int | None = None) -> Holding:
     return One(of=leaf.trigger, ref=ref, time=time_us)
 
 
-def _events(held: Holding | None) -> tuple[list[Ref], list[int]]:
-    """The refs and event times of a leaf without ``key``; a time that is not known is 0."""
-    match held:
-        case None | Keyed() | Members():
-            return [], []
-        case int():
-            return [held], [0]
-        case One():
-            return [held.ref], [held.time or 0]
-        case Several():
-            return held.at, held.times or [0] * len(held.at)
-        case InSequence():
-            return held.at, held.times
-        case _ as never:
-            assert_never(never)
-
-
-# ---- sequences ----------------------------------------------------------------------------------
-
-
-def _placed(one: Match, held: Holding | None) -> InSequence:
-    """The events of a leaf of a sequence. Beyond the bound, one is dropped by event time (R3.11)."""
-    slot = one.slot
-    moment = (one.time_us or 0, one.ref)
-    known = held if isinstance(held, InSequence) else None
-    if known is None:
-        at, times = _events(held)
-        known = InSequence(of=slot.leaf.trigger, at=at, times=times)
-    order = known.in_order.copy()
-    insort(order, moment)
-    at, times = [*known.at, one.ref], [*known.times, moment[0]]
-    if len(order) > MOST_IN_SEQUENCE:
-        dropped = order.pop(-1 if slot.takes is Takes.SEQUENCE_START else 0)
-        if dropped == moment and known is held:
-            return known
-        drop = at.index(dropped[1])
-        del at[drop], times[drop]
-    return InSequence(of=slot.leaf.trigger, at=at, times=times, met=known.met).with_order(order)
-
-
-def meet_sequences(
-    condition: Condition, held: dict[LeafName, Holding], before: Mapping[LeafName, Holding] | None = None
-) -> dict[LeafName, Holding]:
-    """What leaves hold, with the events that meet the leaves of sequences worked out (R3.10).
-
-    ``before``: what they held before they were offered an event that they have taken. A sequence that was
-    satisfied holds what it held before where an event that a leaf dropped would undo it (R3.11).
-    """
-    now = held
-    for sequence in condition.sequences:
-        changed = _Meeting(sequence.leaves, before).changed(held)
-        if changed:
-            now = {**now, **changed}
-    return now
-
-
-class _Meeting:
-    """Works out which events meet the leaves of a sequence, in one pass over them.
-
-    The leaves are offered an event one after the other. So where a leaf has dropped an event, the leaves
-    after it count with what they held before.
-    """
-
-    __slots__ = ("_before", "_lasts", "_leaves", "_limits")
-
-    def __init__(self, leaves: Sequence[Leaf], before: Mapping[LeafName, Holding] | None) -> None:
-        self._leaves = leaves
-        self._before = _satisfied_before(leaves, before)
-        self._limits: list[Moment] | None = None
-        self._lasts: list[Moment] | None = None
-
-    def changed(self, held: Mapping[LeafName, Holding]) -> dict[LeafName, InSequence]:
-        """The leaves that hold something else than ``held``."""
-        changed: dict[LeafName, InSequence] = {}
-        before = self._before
-        last: Moment | None = None
-        is_open = True
-        restored = 0
-        for place, leaf in enumerate(self._leaves):
-            known = held.get(leaf.name)
-            if not isinstance(known, InSequence):
-                is_open = False
-                continue
-            chosen = known.first_after(last, leaf.count or 1) if is_open else None
-            if before and self._undoes(place, known, chosen):
-                for one in self._leaves[restored : place + 1]:
-                    changed[one.name] = before[one.name]
-                restored = place + 1
-                last, is_open = self._last_before(place), True
-                continue
-            is_open = chosen is not None
-            met: Ref | list[Ref] | None = None
-            if chosen is not None:
-                last = chosen.last
-                met = chosen.refs[0] if leaf.count is None else chosen.refs
-            if met != known.met:
-                changed[leaf.name] = known.with_met(met)
-        return changed
-
-    def _undoes(self, place: int, known: InSequence, chosen: Chosen | None) -> bool:
-        """True if a leaf dropped an event, and the sequence is not satisfied any more."""
-        was = self._before[self._leaves[place].name]
-        if known is was or len(known.at) > len(was.at):
-            return False
-        if self._limits is None:
-            self._limits = self._limits_before()
-        return chosen is None or chosen.last >= self._limits[place + 1]
-
-    def _limits_before(self) -> list[Moment]:
-        """For each place, the moment before which the leaf in front must be met, or a later one was not."""
-        limits = [_NO_LIMIT]
-        for leaf in reversed(self._leaves):
-            order = self._before[leaf.name].in_order
-            first = bisect_left(order, limits[-1]) - (leaf.count or 1)
-            limits.append(order[first] if first >= 0 else _NEVER)
-        limits.reverse()
-        return limits
-
-    def _last_before(self, place: int) -> Moment | None:
-        """The last event that met a leaf before."""
-        if self._lasts is None:
-            self._lasts = []
-            last: Moment | None = None
-            for leaf in self._leaves:
-                chosen = self._before[leaf.name].first_after(last, leaf.count or 1)
-                if chosen is None:
-                    break
-                last = chosen.last
-                self._lasts.append(last)
-        return self._lasts[place] if place < len(self._lasts) else None
-
-
-def _satisfied_before(
-    leaves: Sequence[Leaf], before: Mapping[LeafName, Holding] | None
-) -> dict[LeafName, InSequence]:
-    """What the leaves of a satisfied sequence held; nothing if it was not satisfied."""
-    found: dict[LeafName, InSequence] = {}
-    for leaf in leaves:
-        known = None if before is None else before.get(leaf.name)
-        if not isinstance(known, InSequence) or known.met is None:
-            return {}
-        found[leaf.name] = known
-    return found
-
-
 # ---- when a leaf is met, and what it brings -----------------------------------------------------
 
 
@@ -361,7 +209,7 @@ def is_met(slot: Slot, held: Holding | None) -> bool:
         case Takes.FIRST:
             return held is not None
         case Takes.COUNT:
-            return len(_events(held)[0]) >= (slot.leaf.count or 1)
+            return len(refs_and_times(held)[0]) >= (slot.leaf.count or 1)
         case Takes.KEYS:
             return isinstance(held, Keyed) and len(held.by) >= (slot.leaf.count or 1)
         case Takes.MEMBERS:

@@ -10,7 +10,8 @@ from triggerstream.core.conditions import Condition, Leaf, Slot
 from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Several
 from triggerstream.core.ids import LeafName, SessionId
 from triggerstream.core.paths import format_path
-from triggerstream.core.slots import MOST_IN_SEQUENCE, MOST_KEYS, key_text, list_keys, value_at
+from triggerstream.core.sequences import MOST_IN_SEQUENCE
+from triggerstream.core.slots import MOST_KEYS, key_text, list_keys, value_at
 from triggerstream.core.state import Arrival
 from triggerstream.core.where import Answer, evaluate_where
 

@@ -16,7 +16,7 @@ from unittest import mock
 from msgspec import structs
 
 from tests.core.planted.plant import Fault, Function, Make, beside, replaces
-from triggerstream.core import conditions, deciding, fold, offering, slots
+from triggerstream.core import conditions, deciding, fold, offering, sequences, slots
 from triggerstream.core.conditions import AnyOf, AtLeast, Takes
 from triggerstream.core.deciding import Deciding
 from triggerstream.core.draft import Draft
@@ -220,7 +220,7 @@ def with_times(held: Any, times: Callable[[InSequence], list[int]]) -> dict[Any,
     }
 
 
-@replaces((slots, "meet_sequences"))
+@replaces((sequences, "meet_sequences"))
 def sequence_by_arrival(meet_sequences: Function) -> Function:
     def wrong(condition: Any, held: Any, before: Any = None) -> Any:
         met = meet_sequences(condition, with_times(held, lambda one: [0] * len(one.at)))
@@ -242,7 +242,7 @@ def early_event_used_up(taken: Function) -> Function:
     return taking(Takes.SEQUENCE, wrong)(both)
 
 
-@replaces((slots, "meet_sequences"))
+@replaces((sequences, "meet_sequences"))
 def equal_times_out(meet_sequences: Function) -> Function:
     def wrong(condition: Any, held: Any, before: Any = None) -> Any:
         met = meet_sequences(condition, held, before)
