@@ -62,9 +62,9 @@ from triggerstream.core.ids import (
 )
 from triggerstream.core.makers import derived_maker, is_derivable
 from triggerstream.core.meter import BoundError
-from triggerstream.core.offering import Offering
 from triggerstream.core.orders import applicable_statuses
 from triggerstream.core.outcomes import is_of_an_older_attempt, settled_by
+from triggerstream.core.reoffering import Reoffering
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import Sizes, cut_text
 from triggerstream.core.state import (
@@ -163,7 +163,7 @@ def needs_touch(rules: Rules, session: SessionId, state: SessionState) -> bool:
     return isinstance(folded, Folded) and bool(folded.decisions or folded.created)
 
 
-class _Fold(Offering):
+class _Fold(Reoffering):
     """Folds one event into a draft, by the rules of ``docs/semantics.md``."""
 
     __slots__ = ()

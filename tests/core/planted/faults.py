@@ -16,7 +16,7 @@ from unittest import mock
 from msgspec import structs
 
 from tests.core.planted.plant import Fault, Function, Make, beside, replaces
-from triggerstream.core import conditions, deciding, fold, offering, sequences, slots
+from triggerstream.core import conditions, deciding, fold, reoffering, sequences, slots
 from triggerstream.core.conditions import AnyOf, AtLeast, Takes
 from triggerstream.core.deciding import Deciding
 from triggerstream.core.draft import Draft
@@ -24,6 +24,7 @@ from triggerstream.core.events import Timer
 from triggerstream.core.held import InSequence, Keyed, Several
 from triggerstream.core.ids import TriggerName
 from triggerstream.core.offering import Offering
+from triggerstream.core.reoffering import Reoffering
 from triggerstream.core.slots import captured_refs, hold_one, take
 from triggerstream.core.state import WAITING, Status
 from triggerstream.core.tasks import UnlessFrom
@@ -355,9 +356,9 @@ def recalling(make: Make) -> Make:
     return wrap
 
 
-@replaces((Offering, "_recalled_by"))
-def seeded_without_filter(recalled_by: Function) -> Function:
-    return recalling(unfiltered)(recalled_by)
+@replaces((Offering, "_remembered_holdings"))
+def seeded_without_filter(remembered_holdings: Function) -> Function:
+    return recalling(unfiltered)(remembered_holdings)
 
 
 # ---- unless -------------------------------------------------------------------------------------
@@ -388,7 +389,7 @@ def instance_sees_the_past(create: Function) -> Function:
     def wrong(self: Any, task: Any, record: Any, *, made_by: int) -> Any:
         instance = create(self, task, record, made_by=made_by)
         if task.unless is not None and task.unless_from is UnlessFrom.INSTANCE:
-            seeds = self._recalled_by(task, task.unless, unless=True)
+            seeds = self._remembered_holdings(task, task.unless, unless=True)
             past = {n: h for n, h in seeds.items() if all(ref < made_by for _, ref in captured_refs({n: h}))}
             instance.noted = past
         return instance
@@ -495,7 +496,7 @@ def gone_is_passed(of_met_leaves: Function) -> Function:
     return wrong
 
 
-def reoffering(before: Callable[[Any, Any, Any], dict[Any, Any]]) -> Make:
+def reoffered_from(before: Callable[[Any, Any, Any], dict[Any, Any]]) -> Make:
     """Change what an instance holds before its leaves are offered that again."""
 
     def make(reoffered: Function) -> Function:
@@ -509,7 +510,7 @@ def reoffering(before: Callable[[Any, Any, Any], dict[Any, Any]]) -> Make:
     return make
 
 
-@replaces((Offering, "_reoffered"))
+@replaces((Reoffering, "_reoffered"))
 def gone_is_forgotten(reoffered: Function) -> Function:
     def wrong(self: Any, old: Any, task: Any, instance: Any) -> Any:
         held = reoffered(self, old, task, instance)
@@ -518,32 +519,32 @@ def gone_is_forgotten(reoffered: Function) -> Function:
     return wrong
 
 
-@replaces((Offering, "_reoffered"))
+@replaces((Reoffering, "_reoffered"))
 def new_leaf_unseeded(reoffered: Function) -> Function:
     return recalling(lambda right: lambda self, task, slot, *, unless: None)(reoffered)
 
 
-@replaces((Offering, "_reoffered"))
+@replaces((Reoffering, "_reoffered"))
 def new_leaf_unfiltered(reoffered: Function) -> Function:
     return recalling(unfiltered)(reoffered)
 
 
-@replaces((offering, "_says_something_else"))
-def changed_leaf_keeps(says: Function) -> Function:
+@replaces((reoffering, "_is_new_or_changed"))
+def changed_leaf_keeps(is_new_or_changed: Function) -> Function:
     return lambda old, new: old is None
 
 
-@replaces((Offering, "_reoffered"))
+@replaces((Reoffering, "_reoffered"))
 def changed_leaf_forgets(reoffered: Function) -> Function:
     def unchanged(old: Any, task: Any, instance: Any) -> dict[Any, Any]:
         known = {} if old is None else old.after.slots
         changed = {n for n, slot in task.after.slots.items() if n in known and known[n] != slot}
         return {name: held for name, held in instance.captured.items() if name not in changed}
 
-    return reoffering(unchanged)(reoffered)
+    return reoffered_from(unchanged)(reoffered)
 
 
-@replaces((Offering, "_reoffered"))
+@replaces((Reoffering, "_reoffered"))
 def changed_leaf_stays_empty(reoffered: Function) -> Function:
     def wrong(self: Any, old: Any, task: Any, instance: Any) -> Any:
         had = set(instance.captured)
@@ -583,7 +584,7 @@ def not_judged_again(judge_all: Function) -> Function:
 # ---- changed files: unless ----------------------------------------------------------------------
 
 
-@replaces((Offering, "_renoted"))
+@replaces((Reoffering, "_renoted"))
 def changed_note_stays(renoted: Function) -> Function:
     def wrong(self: Any, old: Any, task: Any, instance: Any) -> Any:
         noted = renoted(self, old, task, instance)
@@ -593,7 +594,7 @@ def changed_note_stays(renoted: Function) -> Function:
     return wrong
 
 
-@replaces((Offering, "_renoted"))
+@replaces((Reoffering, "_renoted"))
 def old_note_for_instance(renoted: Function) -> Function:
     def wrong(self: Any, old: Any, task: Any, instance: Any) -> Any:
         changed = copy(instance)
@@ -603,7 +604,7 @@ def old_note_for_instance(renoted: Function) -> Function:
     return wrong
 
 
-@replaces((Offering, "_renoted"))
+@replaces((Reoffering, "_renoted"))
 def only_waiting_notes(renoted: Function) -> Function:
     def wrong(self: Any, old: Any, task: Any, instance: Any) -> Any:
         return renoted(self, old, task, instance) if instance.status in WAITING else instance.noted
@@ -611,7 +612,7 @@ def only_waiting_notes(renoted: Function) -> Function:
     return wrong
 
 
-@replaces((Offering, "_renoted"))
+@replaces((Reoffering, "_renoted"))
 def notes_lost(renoted: Function) -> Function:
     def wrong(self: Any, old: Any, task: Any, instance: Any) -> Any:
         changed = copy(instance)
@@ -622,7 +623,7 @@ def notes_lost(renoted: Function) -> Function:
     return wrong
 
 
-@replaces((Offering, "_renoted"))
+@replaces((Reoffering, "_renoted"))
 def session_unseeded(renoted: Function) -> Function:
     def wrong(self: Any, old: Any, task: Any, instance: Any) -> Any:
         noted = renoted(self, old, task, instance)
@@ -686,7 +687,7 @@ def wait_without_retry(timer_due_us: Function) -> Function:
 # ---- changed files: memory ----------------------------------------------------------------------
 
 
-@replaces((offering, "_with_same_identity"))
+@replaces((reoffering, "_with_same_identity"))
 def memory_outlives_filter(with_same_identity: Function) -> Function:
     def wrong(known: Mapping[Any, Any], before: Any, now: Any) -> dict[Any, Any]:
         if before is None or now is None:
