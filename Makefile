@@ -59,7 +59,7 @@ fmt: install ## Format the code, and mend what ruff can mend by itself
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format --quiet
 
-# Goes on where it was interrupted: results are in .mutants. Less: make mutants ONLY=core/fold.py:_skip,_replay
+# Goes on where it was interrupted: results are in .mutants. Less: make mutants ONLY=core/orders.py:_skip,_replay
 mutants: install ## Change the code that decides in small ways: a test must fail each time
 	@nice $(BIN)/python -m tests.mutants $(ONLY)
 

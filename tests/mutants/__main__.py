@@ -1,7 +1,7 @@
 """Mutation tests: one expression at a time is changed, and some test must fail.
 
 Usage: ``python -m tests.mutants [module[:functions] ...]``, with modules as ``core/fold.py`` or
-``core/fold.py:_skip,_replay``; all by default.
+``core/orders.py:_skip,_replay``; all by default.
 
 A mutant must be noticed by the tests of its module's own room. A run that was interrupted goes on where it
 stopped; mutants that survived are tried again, because a test may have been added. ``make clean`` forgets all

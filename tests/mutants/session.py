@@ -1,4 +1,4 @@
-"""Runs the mutants of one module: ``python -m tests.mutants.session core/fold.py _skip,_replay tests/core``.
+"""Runs the mutants of one module: ``python -m tests.mutants.session core/orders.py _skip tests/core``.
 
 mutmut makes the mutants: a copy of the module with all of them, of which a variable of the environment picks
 one. They run in forks of one pytest session that has collected the tests once, because a pytest for each

@@ -1,10 +1,12 @@
-"""The fold: all decisions whether a task runs.
+"""The fold: all decisions whether a task runs, in the order in which an event causes them.
 
 ``step`` folds one event into a session's state. It is a function of its arguments alone: no clock, no
 randomness, no I/O; it never raises and never changes its arguments. The same log gives the same
 commands, whoever folds it, however often and in whatever batches.
 
-The rules are in ``docs/semantics.md``: ``R4.7`` is rule 7 of its section 4.
+The rules are in ``docs/semantics.md``: ``R4.7`` is rule 7 of its section 4. Triggers and configurations are
+folded here, outcomes in :mod:`triggerstream.core.outcomes`, operators' orders in
+:mod:`triggerstream.core.orders`.
 """
 
 from __future__ import annotations
@@ -12,29 +14,16 @@ from __future__ import annotations
 from copy import copy
 from typing import assert_never
 
-from triggerstream.core.commands import Revoke
 from triggerstream.core.deciding import NO_ROOM
-from triggerstream.core.draft import bound_text, other_generation
-from triggerstream.core.effects import (
-    APPLIED,
-    NOTHING,
-    Applied,
-    Effect,
-    Ignored,
-    Nothing,
-    Reason,
-    Refused,
-    Why,
-)
+from triggerstream.core.draft import bound_text
+from triggerstream.core.effects import APPLIED, NOTHING, Effect, Ignored, Nothing, Reason, Why
 from triggerstream.core.events import (
     Cancel,
     Close,
     Erase,
     Event,
     Failed,
-    FailureReason,
     Finished,
-    Outcome,
     Release,
     Replay,
     Resend,
@@ -48,41 +37,16 @@ from triggerstream.core.events import (
     Trigger,
 )
 from triggerstream.core.held import Ref
-from triggerstream.core.ids import (
-    DIGEST_BYTES,
-    CommandId,
-    Json,
-    LeafName,
-    SessionId,
-    TaskName,
-    TriggerName,
-    event_digest,
-    find_digest,
-    instance_id,
-)
-from triggerstream.core.makers import derived_maker, is_derivable
+from triggerstream.core.ids import DIGEST_BYTES, LeafName, SessionId, TriggerName, event_digest, find_digest
 from triggerstream.core.meter import BoundError
-from triggerstream.core.orders import applicable_statuses
-from triggerstream.core.outcomes import is_of_an_older_attempt, settled_by
+from triggerstream.core.orders import ApplyingOrders
+from triggerstream.core.outcomes import settled_by
 from triggerstream.core.reoffering import Reoffering
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
-from triggerstream.core.sizes import Sizes, cut_text
-from triggerstream.core.state import (
-    DECIDED,
-    WAITING,
-    Arrival,
-    Instance,
-    SessionState,
-    Status,
-    TaskRecord,
-)
+from triggerstream.core.sizes import Sizes
+from triggerstream.core.state import WAITING, Arrival, Instance, SessionState, Status, TaskRecord
 from triggerstream.core.tasks import Rules, Task, UnlessFrom, Use, Version
-from triggerstream.core.timeline_effects import (
-    join_reason_and_author,
-    note_applied,
-    stored_effect,
-    with_remarks,
-)
+from triggerstream.core.timeline_effects import stored_effect, with_remarks
 
 
 def step(
@@ -163,7 +127,7 @@ def needs_touch(rules: Rules, session: SessionId, state: SessionState) -> bool:
     return isinstance(folded, Folded) and bool(folded.decisions or folded.created)
 
 
-class _Fold(Reoffering):
+class _Fold(Reoffering, ApplyingOrders):
     """Folds one event into a draft, by the rules of ``docs/semantics.md``."""
 
     __slots__ = ()
@@ -414,340 +378,6 @@ class _Fold(Reoffering):
         for instance in changed:
             self._judge(task, instance)
 
-    def _create(self, task: Task, record: TaskRecord, *, made_by: Ref) -> Instance:
-        """A new instance that holds what the leaves of its task remember (R4.7, R4.11)."""
-        state = self.state
-        full = self._full(1)
-        if full is not None:
-            raise BoundError(full)
-        captured, noted = self._seeds(task)
-        instance = Instance(
-            number=record.next,
-            status=Status.UNSTARTED,
-            created_us=state.clock_us,
-            changed_us=state.clock_us,
-            captured=captured,
-            noted=noted,
-        )
-        # An instance that holds one event was made by it.
-        if self.config.uses_language or (
-            (len(captured) + len(noted) > 1 or task.every is not None)
-            and not is_derivable(task, instance, made_by)
-        ):
-            instance.made_by = made_by
-        record.next += 1
-        record.removed = False
-        record.open[instance.number] = instance
-        state.open_count += 1
-        self.created += 1
-        return instance
-
-    # ---- outcomes -----------------------------------------------------------------------------
-
-    def _outcome(self, outcome: Outcome) -> Effect:
-        """Refuse an outcome, or change its instance (R6.1 to R6.4)."""
-        self.settled += settled_by(outcome)
-        found = self._find(outcome.instance)
-        if isinstance(found, Refused):
-            return self._refuse(found)
-        task, instance = found
-        if outcome.command != self._command_id(task, instance.number):
-            return self._refuse(
-                Refused(Why.OTHER_COMMAND, f"command {outcome.command} is not that of {outcome.instance}")
-            )
-        if instance.status not in DECIDED:
-            return self._record_late_outcome(task, instance, outcome)
-        if is_of_an_older_attempt(outcome, instance):
-            self.settled.clear()
-            says = (
-                f"{outcome.instance} was sent again: attempt {instance.attempt} is still to be run, and this "
-                "is of an earlier one"
-            )
-            return self._refuse(Refused(Why.OTHER_ATTEMPT, says))
-        if instance.status is Status.RUNNING and isinstance(outcome, Revoked):
-            self.settled.clear()
-            says = f"{outcome.instance} is running now: only a scheduled one expires"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
-        if instance.status is not Status.RUNNING and isinstance(outcome, Retried):
-            self.settled.clear()
-            says = f"{outcome.instance} is {instance.status}: only a running one can be retried"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
-        instance = self._edit(task, instance)
-        if outcome.metadata is not None:
-            self._take_metadata(outcome, instance)
-        match outcome:
-            case Started() if instance.started_us is not None:
-                # The worker was lost and another one runs the same attempt: no new entry in the timeline.
-                instance.changed_us = self.state.clock_us
-                return NOTHING
-            case Started():
-                instance.status = Status.RUNNING
-                instance.started_us = instance.changed_us = self.state.clock_us
-            case Finished():
-                instance.result = outcome.result
-                self._resolve(task, instance, Status.FINISHED)
-                self._cascade(task, outcome.command, outcome.result)
-            case Failed():
-                self._failed(task, instance, outcome)
-            case Skipped():
-                self._resolve(task, instance, Status.SKIPPED)
-            case Retried():
-                return self._retried(task, instance, outcome)
-            case Revoked():
-                self._resolve(task, instance, Status.EXPIRED)
-            case _ as never:
-                assert_never(never)
-        return Applied(f"{outcome.instance} {instance.status}")
-
-    def _take_metadata(self, outcome: Outcome, instance: Instance) -> None:
-        """Keep the executor's metadata of an attempt, unless an open instance has no room for it (R10.6)."""
-        before = instance.metadata
-        instance.metadata = outcome.metadata
-        meter = self.meter
-        if meter is None or not isinstance(outcome, Started | Failed):
-            return
-        bare = copy(instance)
-        bare.metadata = before
-        grown = meter.sizes.instance(instance) - meter.sizes.instance(bare)
-        if not meter.takes(self.state, grown, self.config.bounds.state_bytes):
-            instance.metadata = before
-            self._remark("its metadata is left out: the state would be too long ($bounds.stateBytes)")
-
-    def _record_late_outcome(self, task: TaskName, instance: Instance, outcome: Outcome) -> Effect:
-        """Note an outcome of an instance that is not decided, after a cancel; otherwise refuse it (R6.2)."""
-        name = instance_id(task, instance.number)
-        if instance.status is Status.CANCELLED and isinstance(outcome, Finished):
-            if instance.result is None:
-                self._edit(task, instance).result = outcome.result
-                self.resolved += 1
-            return Applied(
-                f"{name} was cancelled before it finished: its result is kept, nothing follows from it"
-            )
-        says = f"{name} is {instance.status}: a second outcome changes nothing"
-        return self._refuse(Refused(Why.WRONG_STATUS, says))
-
-    def _cascade(self, task: TaskName, command: CommandId, result: Json) -> None:
-        """Let the task's name follow as a trigger with the result as kwargs (R6.9)."""
-        if self.state.closed:
-            return
-        if result is None:
-            result = {}
-        elif not isinstance(result, dict):
-            result = {"result": result}
-        self.follows = Follows(trigger=TriggerName(task), data=result, command=command)
-
-    def _failed(self, name: TaskName, instance: Instance, outcome: Failed) -> None:
-        """Retry a failed instance, or leave it failed (R6.5)."""
-        task = self.config.by_name.get(name)
-        instance.error = cut_text(outcome.error)
-        instance.reason = None if outcome.reason is None else Reason(outcome.reason.value)
-        if (
-            task is not None
-            and task.retry is not None
-            and instance.retries < task.retry.max
-            # The task did its work. Only the report failed, and it would fail again.
-            and outcome.reason is not FailureReason.RESULT_NOT_REPORTABLE
-        ):
-            reason = self._why_not_retried(task, instance)
-            if reason is None:
-                clone = self._clone(task, instance, kwargs=None, retries=instance.retries + 1)
-                self._delay(clone, waits_us=None)
-                return
-            instance.reason = reason
-        instance.status = Status.FAILED
-        instance.changed_us = instance.ended_us = self.state.clock_us
-
-    def _why_not_retried(self, task: Task, instance: Instance) -> Reason | None:
-        """Why an instance with attempts left stays failed (R6.6); None if it is retried."""
-        if self.state.closed:
-            return Reason.SESSION_CLOSED
-        if self._blocked(task, instance):
-            return Reason.UNLESS
-        full = self._full(0)
-        if full is None:
-            return None
-        self._prevent(f"it is not retried: {full}")
-        return Reason.BOUND
-
-    def _retried(self, name: TaskName, instance: Instance, outcome: Retried) -> Applied:
-        """Run a task again that asked for it (R6.7)."""
-        task = self.config.by_name.get(name)
-        why = (
-            Reason.TASK_REMOVED
-            if task is None
-            else Reason.SESSION_CLOSED
-            if self.state.closed
-            else Reason.UNLESS
-            if self._blocked(task, instance)
-            else None
-        )
-        unfit = None
-        if task is not None and why is None:
-            # A retry with unchanged kwargs is checked when it is decided: another file may be in force then.
-            unfit = (
-                self._full(0)
-                if outcome.kwargs is None
-                else self._unfit(task, instance, outcome.kwargs, retries=instance.retries + 1)
-            )
-        if task is None or why is not None or unfit is not None:
-            instance.status = Status.FAILED
-            instance.reason = why
-            if unfit is not None:
-                instance.reason, instance.error = Reason.BOUND, unfit
-                self._beyond().prevented += 1
-            instance.changed_us = instance.ended_us = self.state.clock_us
-            return Applied(f"{outcome.instance} is not retried: {unfit or why}")
-        clone = self._clone(task, instance, kwargs=outcome.kwargs, retries=instance.retries + 1)
-        self._delay(clone, waits_us=outcome.after_us)
-        return Applied(f"{outcome.instance} replayed as {instance_id(name, clone.number)}")
-
-    # ---- operators' orders --------------------------------------------------------------------
-
-    def _skip(self, skip: Skip) -> Effect:
-        """Skip a failed instance (R7.3)."""
-        found = self._addressed(skip)
-        if isinstance(found, Refused):
-            return self._refuse(found)
-        task, instance = found
-        if instance.status not in applicable_statuses(skip):
-            says = f"{skip.instance} is {instance.status}: only a failed one can be skipped"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
-        if self.barred is not None and self.barred.in_bytes:
-            says = f"{skip.instance} is not skipped, its result does not fit: {self.barred}"
-            return self._refuse(Refused(Why.BOUND, says))
-        instance = self._edit(task, instance)
-        instance.note = join_reason_and_author(skip.reason, skip.by)
-        if skip.cascade:
-            instance.result = skip.result
-        self._resolve(task, instance, Status.SKIPPED)
-        if skip.cascade:
-            self._cascade(task, self._command_id(task, instance.number), skip.result)
-        return note_applied(f"{skip.instance} skipped", instance.note)
-
-    def _replay(self, replay: Replay) -> Effect:
-        """Run a failed instance again as a new one (R7.4, R7.5)."""
-        found = self._addressed(replay)
-        if isinstance(found, Refused):
-            return self._refuse(found)
-        name, instance = found
-        if instance.status not in applicable_statuses(replay):
-            hint = "; force replays a scheduled or running one" if instance.status in DECIDED else ""
-            says = f"{replay.instance} is {instance.status}: only a failed one is replayed{hint}"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
-        task = self.config.by_name.get(name)
-        if task is None or self.state.closed:
-            why = Why.TASK_REMOVED if task is None else Why.SESSION_CLOSED
-            return self._refuse(Refused(why, f"{replay.instance} cannot be replayed: {why}"))
-        instance = self._edit(name, instance)
-        if not replay.force and self._blocked(task, instance):
-            instance.reason = Reason.UNLESS
-            says = f"{replay.instance} is not replayed: its `unless` has been fulfilled"
-            return self._refuse(Refused(Why.UNLESS, says))
-        unfit = self._unfit(task, instance, replay.kwargs, retries=0)
-        if unfit is not None:
-            return self._refuse(Refused(Why.BOUND, f"{replay.instance} is not replayed: {unfit}"))
-        if instance.status in DECIDED:
-            self.settled.append(self._command_id(name, instance.number))
-        instance.note = join_reason_and_author(replay.reason, replay.by)
-        clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
-        self._decide(task, clone, self.state.clock_us, fits=True)
-        return note_applied(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.note)
-
-    def _cancel(self, cancel: Cancel) -> Effect:
-        """End an instance that waits or runs (R7.6)."""
-        found = self._addressed(cancel)
-        if isinstance(found, Refused):
-            return self._refuse(found)
-        task, instance = found
-        if instance.status not in applicable_statuses(cancel):
-            says = f"{cancel.instance} is {instance.status}: only one that waits or runs is cancelled"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
-        instance = self._edit(task, instance)
-        if instance.status in DECIDED:
-            command = self._command_id(task, instance.number)
-            self.settled.append(command)
-            self.decisions.append(
-                Revoke(id=command, session=self.session, task=task, instance=cancel.instance)
-            )
-        instance.note = join_reason_and_author(cancel.reason, cancel.by)
-        self._resolve(task, instance, Status.CANCELLED)
-        return note_applied(f"{cancel.instance} cancelled", instance.note)
-
-    def _resend(self, resend: Resend) -> Effect:
-        """Decide an instance's command once more, with the next attempt (R7.7)."""
-        found = self._addressed(resend)
-        if isinstance(found, Refused):
-            return self._refuse(found)
-        task, instance = found
-        if instance.status not in applicable_statuses(resend):
-            says = f"{resend.instance} is {instance.status}: only a scheduled or running one is resent"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
-        if resend.attempt not in (None, instance.attempt):
-            given_for = f"the order was given for {resend.attempt}"
-            says = f"{resend.instance} is at attempt {instance.attempt}, {given_for}"
-            return self._refuse(Refused(Why.OTHER_ATTEMPT, says))
-        instance = self._edit(task, instance)
-        instance.attempt += 1
-        self._send(task, instance)
-        bounds = self.config.bounds
-        too_long = None if self.meter is None else self.meter.too_long(self.decisions[-1], bounds)
-        if too_long is not None:
-            instance.attempt -= 1
-            self.decisions.pop()
-            says = f"{resend.instance} is not sent again: {too_long.reason}"
-            return self._refuse(Refused(Why.BOUND, says))
-        instance.started_us = None  # from the previous attempt
-        instance.changed_us = self.state.clock_us
-        note = join_reason_and_author(resend.reason, resend.by)
-        return note_applied(f"{resend.instance} sent again, attempt {instance.attempt}", note)
-
-    def _release(self, release: Release) -> Effect:
-        """Decide a delayed or held instance now (R7.11)."""
-        found = self._addressed(release)
-        if isinstance(found, Refused):
-            return self._refuse(found)
-        name, instance = found
-        if instance.status not in applicable_statuses(release):
-            says = f"{release.instance} is {instance.status}: only a delayed or held one is released"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
-        instance = self._edit(name, instance)
-        instance.note = join_reason_and_author(release.reason, release.by)
-        # A file without the task would have cancelled an instance that waits.
-        self._decide(self.config.by_name[name], instance, self.state.clock_us)
-        return note_applied(f"{release.instance} released", instance.note)
-
-    def _close(self, close: Close) -> Effect:
-        """Close the session: waiting instances are cancelled, and the generation ends (R7.8)."""
-        state = self.state
-        if close.generation not in (None, state.generation):
-            return self._refuse(other_generation(state.generation, close.generation))
-        if state.closed:
-            return self._refuse(Refused(Why.SESSION_CLOSED, "the session is closed already"))
-        note = join_reason_and_author(close.reason, close.by)
-        for name in list(state.tasks):
-            for instance in self._waiting(name):
-                instance.reason, instance.note = Reason.SESSION_CLOSED, note
-                self._resolve(name, instance, Status.CANCELLED)
-        state.generation += 1
-        state.closed = True
-        latest = {(name, state.seen[name].offset): state.seen[name] for name in state.latest_captured}
-        state.recent = {**state.recent, **latest}
-        state.latest_captured = frozenset()
-        state.remembered = {}
-        state.seen = {}
-        return note_applied("session closed", note)
-
-    def _erase(self, erase: Erase) -> Effect:
-        """Forget all but the generation and the offset (R7.9)."""
-        if erase.generation not in (None, self.state.generation):
-            return self._refuse(other_generation(self.state.generation, erase.generation))
-        self.state = SessionState(
-            generation=self.state.generation + 1,
-            offset=self.state.offset,
-            config=self.rules.current.offset,
-        )
-        return NOTHING
-
     # ---- configuration ------------------------------------------------------------------------
 
     def meet_configurations(self) -> None:
@@ -792,16 +422,6 @@ class _Fold(Reoffering):
             self._seed(seeded)
         for task in config.for_existing:
             self._begin_in_existing(task, applied.offset)
-
-    def _store_makers(self, removed: Task | None, record: TaskRecord) -> None:
-        """Store which event made an instance if only the file met before tells it (R4.13)."""
-        if removed is None or removed.every is None:
-            return
-        for number, instance in record.open.items():
-            made_by = derived_maker(removed, instance)
-            if instance.made_by is None and made_by != derived_maker(None, instance):
-                record.open[number] = changed = copy(instance)
-                changed.made_by = made_by
 
     def _begin_in_existing(self, task: Task, offset: int) -> None:
         """Make the first instance of a task in a session that it applies to (R9.12)."""

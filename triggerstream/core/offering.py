@@ -1,6 +1,6 @@
-"""Offers events to the leaves of tasks: which events match, and which ones the leaves remember.
+"""Offers events to the leaves of tasks: which events match, what leaves remember, what a new instance holds.
 
-The rules: docs/semantics.md, R3.6 to R3.11, R4.10 to R4.14. Nothing here changes a status.
+The rules: docs/semantics.md, R3.6 to R3.11, R4.7, R4.10 to R4.14. Nothing here changes a status.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from triggerstream.core.conditions import Condition, Slot, Takes
 from triggerstream.core.deciding import Deciding
-from triggerstream.core.held import Holding, Remembered
+from triggerstream.core.held import Holding, Ref, Remembered
 from triggerstream.core.ids import LeafName, TaskName, instance_id
+from triggerstream.core.makers import is_derivable
+from triggerstream.core.meter import BoundError
 from triggerstream.core.slots import Match, captured_refs, hold_one, is_full, match, refs, take
-from triggerstream.core.state import Arrival, Instance
+from triggerstream.core.state import Arrival, Instance, Status, TaskRecord
 from triggerstream.core.tasks import Task, UnlessFrom, Use
 
 
@@ -144,3 +146,33 @@ class Offering(Deciding):
             if recalled is not None:
                 held = take(condition, held, (recalled,), timed=False) or held
         return {name: held[name] for name in condition.slots if name in held}
+
+    # ---- a new instance ----------------------------------------------------------------------
+
+    def _create(self, task: Task, record: TaskRecord, *, made_by: Ref) -> Instance:
+        """A new instance that holds what the leaves of its task remember (R4.7, R4.11)."""
+        state = self.state
+        full = self._full(1)
+        if full is not None:
+            raise BoundError(full)
+        captured, noted = self._seeds(task)
+        instance = Instance(
+            number=record.next,
+            status=Status.UNSTARTED,
+            created_us=state.clock_us,
+            changed_us=state.clock_us,
+            captured=captured,
+            noted=noted,
+        )
+        # An instance that holds one event was made by it.
+        if self.config.uses_language or (
+            (len(captured) + len(noted) > 1 or task.every is not None)
+            and not is_derivable(task, instance, made_by)
+        ):
+            instance.made_by = made_by
+        record.next += 1
+        record.removed = False
+        record.open[instance.number] = instance
+        state.open_count += 1
+        self.created += 1
+        return instance

@@ -78,6 +78,16 @@ class Reoffering(Offering):
                 record.open[instance.number] = instance
             self._prevent(f"the configuration at offset {self.state.config} seeds nothing: {NO_ROOM}")
 
+    def _store_makers(self, removed: Task | None, record: TaskRecord) -> None:
+        """Store which event made an instance if only the file met before tells it (R4.13)."""
+        if removed is None or removed.every is None:
+            return
+        for number, instance in record.open.items():
+            made_by = derived_maker(removed, instance)
+            if instance.made_by is None and made_by != derived_maker(None, instance):
+                record.open[number] = changed = copy(instance)
+                changed.made_by = made_by
+
     def _reoffered(self, before: Task | None, task: Task, instance: Instance) -> dict[LeafName, Holding]:
         """What the leaves of ``after`` hold that were offered their events again (R9.9)."""
         held = dict(instance.captured)

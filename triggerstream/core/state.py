@@ -1,9 +1,9 @@
 """The state of a session: a fold of its events and nothing else (docs/semantics.md, R1.5).
 
 These classes are mutable, because copying is most of what a step does: making a frozen dataclass of ten
-fields costs 1.6 µs, copying a ``Struct`` 0.3 µs. The rule that keeps them safe: only ``core.fold`` writes to
-them, and only to copies that it made in the same step. A ``Struct`` is stored as it is, under the names in
-its ``rename``.
+fields costs 1.6 µs, copying a ``Struct`` 0.3 µs. The rule that keeps them safe: only the fold (``core.fold``
+and the drafts that it extends) writes to them, and only to copies that it made in the same step. A
+``Struct`` is stored as it is, under the names in its ``rename``.
 """
 
 from __future__ import annotations

@@ -384,7 +384,7 @@ def decided_notes_nothing(note: Function) -> Function:
     return wrong
 
 
-@replaces((Fold, "_create"))
+@replaces((Offering, "_create"))
 def instance_sees_the_past(create: Function) -> Function:
     def wrong(self: Any, task: Any, record: Any, *, made_by: int) -> Any:
         instance = create(self, task, record, made_by=made_by)
@@ -397,7 +397,7 @@ def instance_sees_the_past(create: Function) -> Function:
     return wrong
 
 
-@replaces((Fold, "_create"))
+@replaces((Offering, "_create"))
 def own_event_counts(create: Function) -> Function:
     def wrong(self: Any, task: Any, record: Any, *, made_by: int) -> Any:
         instance = create(self, task, record, made_by=made_by)
@@ -742,7 +742,7 @@ def new_task_begins(meet: Function) -> Function:
     return wrong
 
 
-@replaces((Fold, "_create"))
+@replaces((Offering, "_create"))
 def new_task_unseeded(create: Function) -> Function:
     def wrong(self: Any, task: Any, record: Any, *, made_by: int) -> Any:
         instance = create(self, task, record, made_by=made_by)
