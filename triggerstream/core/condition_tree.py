@@ -30,11 +30,15 @@ class TakenEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     data: JsonObject | None = None
 
 
-class NotTaken(Struct, frozen=True, kw_only=True):
-    """The latest event of a leaf's trigger, which the leaf did not take; ``says`` why."""
+class NotTaken(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The latest event of a leaf's trigger, which the leaf did not take; ``says`` why.
+
+    ``late``: it came when the instance was decided already, or had ended.
+    """
 
     offset: int
     says: str
+    late: bool = False
 
 
 class TaskInstance(Struct, frozen=True, kw_only=True):

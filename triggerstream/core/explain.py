@@ -118,7 +118,7 @@ class Explainer:
             if latest is not None:
                 why = self.no_match(slot, latest) or otherwise
                 title = leaf_title(slot.leaf.name, slot.leaf.trigger)
-                reasons.append(f"{title}: not event {latest.offset}: {why}")
+                reasons.append(f"{title}: event {latest.offset} does not count: {why}")
         if not reasons:
             return "no instance yet: none of its triggers has arrived since the task was added"
         more = f"; and {len(reasons) - _REASONS} more" if len(reasons) > _REASONS else ""
@@ -232,10 +232,18 @@ class _ShownCondition:
             self.explainer.no_match(slot, latest)
             or self._too_early(latest)
             or why_not_taken(condition, slot, self.held, latest)
-            or self._takes_no_more()
-            or f"{_EARLIER_FILE}, and is not offered again"
         )
-        return NotTaken(offset=latest.offset, says=says)
+        if says is None and (says := self._takes_no_more()) is not None:
+            return NotTaken(offset=latest.offset, says=says, late=True)
+        return NotTaken(
+            offset=latest.offset,
+            says=says or f"{_EARLIER_FILE}, and is not offered again",
+            late=self._came_after_decision(latest),
+        )
+
+    def _came_after_decision(self, event: Arrival) -> bool:
+        decided_at = self.instance.decided_at
+        return was_decided(self.instance) and decided_at is not None and event.offset > decided_at
 
     def _too_early(self, event: Arrival) -> str | None:
         """Why an event does not count that came before the instance; None if it did not, or counts."""

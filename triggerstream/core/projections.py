@@ -132,7 +132,9 @@ def _concerned(config: Configuration, state: SessionState) -> list[TaskName]:
     """Tasks with an instance and those that use what has arrived; removed ones come last."""
     using = {use.task.name for trigger in state.seen for use in config.users.get(trigger, ())}
     names = [known.name for known in config.among(using | state.tasks.keys())]
-    return names + [name for name in state.tasks if name not in config.by_name]
+    return names + [
+        name for name, record in state.tasks.items() if name not in config.by_name and record.next
+    ]
 
 
 def _seen(config: Configuration, state: SessionState) -> list[SeenTrigger]:
@@ -275,7 +277,7 @@ def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
     task = rules.current.config.by_name.get(name)
     record = state.tasks.get(name)
     instances, says, forgotten = [], None, 0
-    if record is not None:
+    if record is not None and record.next:
         instances = [_instance(explainer, name, i, beside=beside) for i in record.instances()]
         forgotten = record.next - len(record.open) - len(record.resolved)
     elif task is None:

@@ -145,7 +145,7 @@ def leaf_title(leaf: LeafTree) -> str:
 def leaf_progress(leaf: LeafTree, status: Status) -> str:
     """How far a leaf is; empty for one that takes one event, and has it."""
     if takes_one(leaf):
-        return "" if leaf.met else missing(status)
+        return "" if leaf.met else _missing(leaf, status)
     if leaf.need is None:
         return f"{leaf.have} so far, and its list has not arrived"
     lacks = f"; lacks {_some(leaf.missing)}" if leaf.missing else ""
@@ -157,14 +157,23 @@ def leaf_remarks(leaf: LeafTree, status: Status) -> list[str]:
     if leaf.met:
         return []
     remarks = []
-    if leaf.last is not None and status in WAITING:
-        remarks.append(f"not {event_number(leaf.last.offset)}: {leaf.last.says}")
+    if (why := _not_counted(leaf, status)) is not None:
+        remarks.append(why)
     if leaf.became:
         newest = leaf.became[-_NAMED:]
         remarks.append(", ".join(f"{one.instance} is {one.status.value}" for one in newest))
     elif leaf.became is not None:
         remarks.append(f"task {leaf.trigger} has no instance yet")
     return remarks
+
+
+def _not_counted(leaf: LeafTree, status: Status) -> str | None:
+    """Why the latest event of a leaf's trigger does not count; None if none has come in time."""
+    last = leaf.last
+    if last is None or last.late:
+        return None
+    verb = "does" if status in WAITING else "did"
+    return f"{event_number(last.offset)} {verb} not count: {last.says}"
 
 
 def more_events(leaf: LeafTree) -> str:
@@ -178,7 +187,7 @@ def unless(leaf: LeafTree, status: Status) -> str:
     if leaf.met:
         numbers = "".join(f" ({event_number(event.offset)})" for event in leaf.by)
         return f"unless {leaf_title(leaf)}: arrived{numbers}"
-    return f"unless {leaf_title(leaf)}: {missing(status)}"
+    return f"unless {leaf_title(leaf)}: {_not_counted(leaf, status) or _missing(leaf, status)}"
 
 
 def unless_head(tree: ConditionTree, status: Status) -> str:
@@ -199,9 +208,12 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def missing(status: Status) -> str:
-    """The remark about a trigger without which an instance in ``status`` is, or was when it ended."""
-    return "not arrived" if status in WAITING else "had not arrived"
+def _missing(leaf: LeafTree, status: Status) -> str:
+    """The remark about a leaf without an event. One whose event came too late had none when it mattered."""
+    waits = status in WAITING
+    if _not_counted(leaf, status) is not None:
+        return "no event counts yet" if waits else "no event counted"
+    return "not arrived" if waits and leaf.last is None else "had not arrived"
 
 
 def unused(seen: SeenTrigger) -> str:

@@ -671,3 +671,21 @@ def test_an_outcome_of_a_task_that_the_file_does_not_have_names_the_nearest(cli:
         ),
         (f"`a xyz#0 failed error=x`: {none}: xyz#0", "there is no task `xyz`"),
     ]
+
+
+def test_an_event_of_unless_that_came_before_the_instance_is_said_not_to_count(
+    cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "tasks.json"
+    some = {"trigger": "off", "where": "data.now"}
+    task = {"after": ["a"], "unlessFrom": "instance", "run": "app.t"}
+    file.write_text(json.dumps({"t": {**task, "unless": ["no"]}, "u": {**task, "unless": ["no", some]}}))
+    shown = cli("simulate", str(file), "42 no", "42 off now=false", "42 a", "42 off now=false").out
+    before = "event 0 did not count: it came before the instance (`unlessFrom`)"
+    assert f"· unless no: {before}\n" in shown
+    assert "○ no: no event counted\n" in shown
+    assert shown.count(f"{before}\n") == 2
+    assert "○ off: had not arrived\n" in shown  # its latest event came after the decision
+    shown = cli("simulate", str(file), "42 no").out
+    reason = "no: event 0 does not count: it begins no instance (`unlessFrom`)"
+    assert f"└── no instance yet: {reason}\n" in shown

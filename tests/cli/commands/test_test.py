@@ -364,8 +364,11 @@ def test_a_task_that_no_event_started_is_explained_beside_one_that_runs(cli: Cli
     }
     file.write_text(json.dumps({**tasks, "x-tests": tests}))
     shown = cli("simulate", str(file), "42 go", "42 approved").out
-    assert "no instance yet: approved: not event 1: its `where` fails: data.level does not exist" in shown
-    assert "no instance yet: approved: not event 1: it has no key: data.by" in shown
+    assert (
+        "no instance yet: approved: event 1 does not count: its `where` fails: data.level does not exist"
+        in shown
+    )
+    assert "no instance yet: approved: event 1 does not count: it has no key: data.by" in shown
     assert "no task uses what has arrived" not in cli("simulate", str(file), "42 approved").out
 
 
@@ -381,16 +384,18 @@ def test_a_command_of_a_task_that_no_event_started_says_why(cli: Cli, tmp_path: 
     task = {"after": [{"trigger": "approved", "where": "data.level >= 2"}], "run": "app.t"}
     file.write_text(json.dumps({"t": task, "x-tests": tests}))
     rows = cli("test", str(file), "--json").rows()
+    why = "no instance yet: approved: event 0 does not count"
     assert [row["commands"][0]["why"] for row in rows] == [
-        "t#0: no instance yet: approved: not event 0: its `where` is false",
-        "t#0: no instance yet: approved: not event 0: its `where` fails: data.level does not exist",
+        f"t#0: {why}: its `where` is false",
+        f"t#0: {why}: its `where` fails: data.level does not exist",
         "t#0: no instance yet: none of its triggers has arrived since the task was added; x: no task uses it",
         "no_task#0: no such task",
         "tt#0: no such task; the nearest name is t",
     ]
     shown = cli("simulate", str(file), "42 approved level=1").out
     assert (
-        "└── t  runs app.t\n    └── no instance yet: approved: not event 0: its `where` is false\n" in shown
+        "└── t  runs app.t\n    └── no instance yet: approved: event 0 does not count: its `where` is false\n"
+        in shown
     )
     assert "no task uses" not in shown
 
