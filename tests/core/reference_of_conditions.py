@@ -5,7 +5,7 @@ JSON of tasks files itself. A session is the list of all that happened in it (tr
 Instances have a status and the place in that list where they were made. What a leaf holds, what it remembers,
 and whether a condition is satisfied is never stored: each question goes through the list again.
 
-It knows no bounds (``reference`` has those in numbers) and no timers but those of retries.
+It knows no bounds (``reference`` has those in numbers). Due times are worked out anew for each timer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ SECOND_US = 1_000_000
 UNITS_US = {"s": SECOND_US, "m": 60 * SECOND_US, "h": 3_600 * SECOND_US, "d": 86_400 * SECOND_US}
 MOST_IN_SEQUENCE = 100
 MOST_KEYS = 1_000
-OPEN = ("unstarted", "delayed", "scheduled", "running", "failed")
+WAITING = ("unstarted", "delayed", "held")
+PLACED = ("scheduled", "running")
+OPEN = (*WAITING, *PLACED, "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +70,30 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fired:
-    """A trigger; ``moment`` is its place in the session's list."""
+    """A trigger; ``moment`` is its place in the session's list, ``clock_us`` the session's clock then."""
 
     moment: int
-    offset: int
     trigger: str
     data: dict[str, Json]
     time_us: int
+    clock_us: int
     session: str
     id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """A tasks file that took force."""
+    """A tasks file that took force, and the session's clock then."""
 
     file: File
+    clock_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The waiting instances were judged under a new file: all of them, or ``only`` one."""
+
+    only: One | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +103,28 @@ class Closed:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class One:
-    """An instance. ``born`` is the moment of what made it, ``stopped`` that from which it takes nothing."""
+    """An instance. ``born`` is the moment of what made it."""
 
     task: str
     number: int
     born: int
     status: str = "unstarted"
-    stopped: int | None = None
+    entered: list[tuple[int, str]] = field(default_factory=list)
+    """Each status after the first, with the moment from which it has it."""
     origin: One | None = None
+    """Of a clone, what it is a clone of."""
+    before: One | None = None
+    """Of an instance that ``repeat`` made, the round before."""
     captured: dict[str, Json] | None = None
     """What its leaves brought, once it is decided; a clone has that of its origin."""
     replaced: dict[str, Json] | None = None
     attempt: int = 0
     retries: int = 0
+    repeats: int = 0
+    satisfied_us: int = 0
     waits_from_us: int = 0
     waits_us: int | None = None
+    held_no: int = 0
     run: str = ""
     kwargs: dict[str, Json] = field(default_factory=dict)
     decided_us: int | None = None
@@ -120,8 +137,17 @@ class One:
 
     @property
     def first(self) -> One:
-        """The instance that is no clone: itself, or the origin of its origins."""
-        return self if self.origin is None else self.origin.first
+        """The instance that an event or a file made: itself, or the first of its origins and rounds."""
+        source = self.origin or self.before
+        return self if source is None else source.first
+
+    def status_at(self, moment: int) -> str:
+        """The status with which it met what happened at a moment."""
+        return next((status for start, status in reversed(self.entered) if start <= moment), "unstarted")
+
+    def is_debounced(self, status: str, task: dict[str, Any]) -> bool:
+        """Whether it takes events although it is satisfied."""
+        return status == "delayed" and "debounce" in task and self.origin is None and self.before is None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,7 +159,8 @@ class Session:
     closed: bool = False
     unjudged: bool = False
     clock_us: int = 0
-    happened: list[Fired | Met | Closed] = field(default_factory=list)
+    holds: int = 0
+    happened: list[Fired | Met | Closed | Judged] = field(default_factory=list)
     ids: set[tuple[str, str, str]] = field(default_factory=set)
     instances: list[One] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
@@ -146,7 +173,7 @@ class Session:
         """True if neither a trigger is remembered nor an instance is there."""
         return not self.instances and not any(isinstance(one, Fired) for one in self.remembered())
 
-    def remembered(self) -> list[Fired | Met | Closed]:
+    def remembered(self) -> list[Fired | Met | Closed | Judged]:
         """What happened since the last closing."""
         closings = [at for at, what in enumerate(self.happened) if isinstance(what, Closed)]
         return self.happened[closings[-1] + 1 :] if closings else self.happened
@@ -315,19 +342,59 @@ def takes(tree: Node, name: str, held: Held, event: Fired) -> bool:
     return len(has) < most
 
 
-def offer(tree: Node, held: Held, event: Fired, names: list[str]) -> bool:
-    """Offer an event to some leaves of a list; True if one of them took it."""
+def offer(
+    tree: Node,
+    held: Held,
+    event: Fired,
+    names: list[str],
+    *,
+    newest: bool = False,
+    within_us: int | None = None,
+) -> bool:
+    """Offer an event to some leaves of a list; True if one of them took it.
+
+    ``newest``: leaves hold their newest events. ``within_us``: what is older than that is forgotten.
+    """
     taken = False
     before = dict(held)
     for name in names:
-        if matches(tree, name, event) and takes(tree, name, held, event):
+        if not matches(tree, name, event):
+            continue
+        if newest and sequence_of(tree, name) is None:
+            taken = True
+            held[name] = newest_of(leaves(tree)[name], [*held.get(name, []), event])
+        elif takes(tree, name, held, event):
             held[name] = sorted([*held.get(name, []), event], key=lambda one: one.moment)
             taken = True
-            drop(tree, name, held)
+            drop(tree, name, held, within=within_us is not None)
             restore_sequence(tree, name, held, before)
     for name in leaves(tree):
-        drop(tree, name, held)
+        drop(tree, name, held, within=within_us is not None)
+    if taken and within_us is not None:
+        forget(tree, held, within_us)
     return taken
+
+
+def newest_of(leaf: Leaf, events: list[Fired]) -> list[Fired]:
+    """What a leaf holds that holds its newest by event time, of equal times the later in the log."""
+    in_time = sorted(events, key=lambda one: (one.time_us, one.moment))
+    if "key" in leaf:
+        in_time = [
+            one for at, one in enumerate(in_time) if key_of(leaf, one) not in keys_of(leaf, in_time[at + 1 :])
+        ]
+    return sorted(in_time[-leaf.get("count", 1) :], key=lambda one: one.moment)
+
+
+def keys_of(leaf: Leaf, events: list[Fired]) -> list[str]:
+    return [key_of(leaf, one) for one in events]
+
+
+def forget(tree: Node, held: Held, within_us: int) -> None:
+    """Forget what is older than the newest event held by more than the window."""
+    times = [one.time_us for name in leaves(tree) for one in held.get(name, [])]
+    for name in leaves(tree):
+        if name in held:
+            held[name] = [one for one in held[name] if one.time_us >= max(times) - within_us]
 
 
 def restore_sequence(tree: Node, name: str, held: Held, before: Held) -> None:
@@ -339,7 +406,7 @@ def restore_sequence(tree: Node, name: str, held: Held, before: Held) -> None:
         held.update({one: before[one] for one in names})
 
 
-def drop(tree: Node, name: str, held: Held) -> None:
+def drop(tree: Node, name: str, held: Held, *, within: bool = False) -> None:
     """Drop what a leaf does not keep: keys that are not in its list, and what is too much in a sequence."""
     leaf = leaves(tree)[name]
     names = sequence_of(tree, name)
@@ -349,7 +416,7 @@ def drop(tree: Node, name: str, held: Held) -> None:
             held[name] = [one for one in held[name] if key_of(leaf, one) in keys]
     elif names is not None and len(held.get(name, [])) > MOST_IN_SEQUENCE:
         in_time = sorted(held[name], key=lambda one: (one.time_us, one.moment))
-        gone = in_time[-1] if names[0] == name else in_time[0]
+        gone = in_time[-1] if names[0] == name and not within else in_time[0]
         held[name] = [one for one in held[name] if one is not gone]
 
 
@@ -395,12 +462,17 @@ def is_satisfied(tree: Node, node: Node, held: Held) -> bool:
     return all(satisfied)
 
 
+def brought(tree: Node, name: str, held: Held) -> list[Fired]:
+    """The events of which a leaf brings the data, in log order."""
+    names = sequence_of(tree, name)
+    events = held.get(name, []) if names is None else in_sequence(tree, names, held)[name]
+    return sorted(events, key=lambda one: one.moment)
+
+
 def brings(tree: Node, name: str, held: Held) -> Json:
     """The kwarg of a leaf that is met."""
     leaf = leaves(tree)[name]
-    names = sequence_of(tree, name)
-    events = held.get(name, []) if names is None else in_sequence(tree, names, held)[name]
-    in_log = sorted(events, key=lambda one: one.moment)
+    in_log = brought(tree, name, held)
     if "each" in leaf:
         return {key_of(leaf, one): one.data for one in in_log}
     if "count" in leaf:
@@ -463,14 +535,18 @@ class Reference:
                 return
             self.sessions[line.session] = Session(name=line.session, happened=[Met(self.file)])
         session = self.sessions[line.session]
-        session.clock_us = max(session.clock_us, line.arrival_us)
-        self.fire_timers(session, session.clock_us)
+        clock_us = max(session.clock_us, line.arrival_us)
+        self.fire_timers(session, clock_us)
+        session.clock_us = clock_us
         if session.unjudged and line.type != "triggerstream.timer":
             session.unjudged = False
+            session.happened.append(Judged())
             for task in self.file:
                 for one in session.of(task):
                     self.judge(session, one)
+            self.give_places(session)
         self.apply(session, line)
+        self.give_places(session)
         self.fire_timers(session, session.clock_us)
 
     def asked(self, session: str) -> list[Asked]:
@@ -491,19 +567,23 @@ class Reference:
         }
 
     def holding(self, session: str) -> dict[str, dict[str, Json]]:
-        """What the leaves of every unstarted instance would bring by now; of a sequence, its met leaves."""
-        found = {}
-        for one in self.instances(session):
-            if one.status == "unstarted":
-                tree = conditions(self.file[one.task], "after")
-                held = self.held(self.sessions[session], one, "after")
-                has = [
-                    name
-                    for name in leaves(tree)
-                    if (held.get(name) if sequence_of(tree, name) is None else is_met(tree, name, held))
-                ]
-                found[one.name] = {name: brings(tree, name, held) for name in has}
-        return found
+        """What the leaves of every waiting instance but clones hold by now; of a sequence, its met leaves."""
+        return {
+            one.name: self.holds(self.sessions[session], one)
+            for one in self.instances(session)
+            if one.status in WAITING and one.origin is None
+        }
+
+    def holds(self, session: Session, one: One) -> dict[str, Json]:
+        """The data that the leaves of the file in force hold, met or not; of a sequence, its met leaves."""
+        tree = conditions(self.file[one.task], "after")
+        held = self.held(session, one, "after")
+        has = [
+            name
+            for name in leaves(tree)
+            if (held.get(name) if sequence_of(tree, name) is None else is_met(tree, name, held))
+        ]
+        return {name: brings(tree, name, held) for name in has}
 
     def instances(self, session: str) -> list[One]:
         """The instances of a session."""
@@ -513,39 +593,92 @@ class Reference:
 
     def held(self, session: Session, one: One, side: str, until: int | None = None) -> Held:
         """What the leaves of a side hold for an instance, after everything before the moment ``until``."""
+        return self.followed(session, one, side, until)[0]
+
+    def opened_us(self, session: Session, one: One) -> int | None:
+        """The session's clock when an instance took its first event of ``after``."""
+        return self.followed(session, one, "after")[1]
+
+    def followed(
+        self, session: Session, one: One, side: str, until: int | None = None
+    ) -> tuple[Held, int | None]:
+        """What the leaves of a side hold, and the clock when they took their first event."""
         end = len(session.happened) if until is None else until
-        if side == "after" and one.stopped is not None:
-            end = min(end, one.stopped)
         held: Held = {}
         file = file_at(session, one.born)
         tree = conditions(file[one.task], side)
         if one.origin is not None:
             held = self.held(session, one.origin, side, one.born + 1)
+        elif one.before is not None:
+            held = self.held(session, one.before, side, one.born + 1)
+            if side == "after":
+                held = {n: brought(tree, n, held) for n in leaves(tree) if is_met(tree, n, held)}
         elif side == "after" or file[one.task].get("unlessFrom") != "instance":
             self.offer_remembered(session, one.task, side, held, list(leaves(tree)), until=one.born + 1)
+        opened_us = clock_at(session, one.born) if held else None
         for moment in range(one.born + 1, end):
             what = session.happened[moment]
             task = file_at(session, moment).get(one.task)
             if task is None or isinstance(what, Closed):
                 continue
-            tree = conditions(task, side)
-            if isinstance(what, Fired):
-                offer(tree, held, what, list(leaves(tree)))
-            elif side == "after":
-                self.change_after(session, one, held, moment)
+            taken = False
+            if side == "unless":
+                if isinstance(what, Fired):
+                    tree = conditions(task, side)
+                    offer(tree, held, what, list(leaves(tree)))
+                elif isinstance(what, Met):
+                    self.change_unless(session, one, held, moment)
             else:
-                self.change_unless(session, one, held, moment)
-        return held
+                taken = self.follow_after(session, one, held, moment)
+            if taken and opened_us is None:
+                opened_us = clock_at(session, moment)
+        return held, opened_us
 
-    def change_after(self, session: Session, one: One, held: Held, moment: int) -> None:
-        """An unstarted instance meets the file that took force at ``moment``."""
-        tree = conditions(file_at(session, moment)[one.task], "after")
+    def follow_after(self, session: Session, one: One, held: Held, moment: int) -> bool:
+        """What the leaves of ``after`` make of what happened at a moment; True if one took an event."""
+        what, status = session.happened[moment], one.status_at(moment)
+        task = file_at(session, moment)[one.task]
+        tree = conditions(task, "after")
+        if one.origin is not None or status not in WAITING:
+            return False
+        if isinstance(what, Fired):
+            if status != "unstarted" and not one.is_debounced(status, task):
+                return False
+            within_us = window_of(task) if status == "unstarted" else None
+            return offer(tree, held, what, list(leaves(tree)), newest=holds_newest(task), within_us=within_us)
+        if isinstance(what, Met):
+            return self.change_after(session, one, held, moment)
+        if isinstance(what, Judged) and what.only in {None, one} and status == "unstarted":
+            within_us = window_of(task)
+            if within_us is not None:
+                forget(tree, held, within_us)
+        return False
+
+    def change_after(self, session: Session, one: One, held: Held, moment: int) -> bool:
+        """A waiting instance meets the file that took force at ``moment``; True if a leaf took an event.
+
+        A leaf that says what it said in the file before keeps what it holds. An offer to any other one
+        forgets what lies outside the window, unless the instance is satisfied.
+        """
+        task = file_at(session, moment)[one.task]
+        tree = conditions(task, "after")
+        old = conditions(file_at(session, moment - 1).get(one.task, {"after": []}), "after")
+        unstarted = one.status_at(moment) == "unstarted"
+        newest, within_us = holds_newest(task), window_of(task) if unstarted else None
         kept = {name: held.pop(name) for name in leaves(tree) if name in held}
         every = [(event, name) for name, events in kept.items() for event in events]
+        changed = {name for name in leaves(tree) if says(tree, name) != says(old, name)}
+        offered = False
         for event, name in sorted(every, key=lambda pair: pair[0].moment):
-            offer(tree, held, event, [name])
-        without = [name for name in leaves(tree) if not held.get(name)]
-        self.offer_remembered(session, one.task, "after", held, without, until=moment + 1)
+            taken = offer(tree, held, event, [name], newest=newest)
+            offered = offered or (taken and name in changed)
+        if unstarted:
+            without = [name for name in leaves(tree) if not held.get(name)]
+            if self.offer_remembered(session, one.task, "after", held, without, until=moment + 1):
+                offered = True
+        if offered and within_us is not None:
+            forget(tree, held, within_us)
+        return offered
 
     def change_unless(self, session: Session, one: One, held: Held, moment: int) -> None:
         """An unresolved instance meets the file that took force at ``moment``."""
@@ -580,13 +713,23 @@ class Reference:
         *,
         until: int,
         after: int = -1,
-    ) -> None:
-        """Offer leaves what they remember, in log order, if that came later than the moment ``after``."""
-        tree = conditions(file_at(session, until - 1)[task], side)
+    ) -> bool:
+        """Offer leaves what they remember, in log order, if that came later than the moment ``after``.
+
+        True if one of them took it.
+        """
+        there = file_at(session, until - 1)[task]
+        tree = conditions(there, side)
+        newest, within_us = False, None
+        if side == "after":
+            newest, within_us = holds_newest(there), window_of(there)
         pairs = [(self.remembered(session, task, side, name, until), name) for name in names]
-        there = [(event, name) for event, name in pairs if event is not None and event.moment > after]
-        for event, name in sorted(there, key=lambda pair: pair[0].moment):
-            offer(tree, held, event, [name])
+        later = [(event, name) for event, name in pairs if event is not None and event.moment > after]
+        taken = False
+        for event, name in sorted(later, key=lambda pair: pair[0].moment):
+            if offer(tree, held, event, [name], newest=newest, within_us=within_us):
+                taken = True
+        return taken
 
     def remembered(self, session: Session, task: str, side: str, name: str, until: int) -> Fired | None:
         """The event that a leaf remembers after everything before the moment ``until``."""
@@ -630,18 +773,20 @@ class Reference:
 
     # ---- triggers
 
-    def fire(self, session: Session, line: Line, trigger: str, data: dict[str, Json]) -> None:
+    def fire(
+        self, session: Session, trigger: str, data: dict[str, Json], time_us: int, event_id: str | None
+    ) -> None:
         if session.closed:
             session.closed = False
             session.instances = []
         event = Fired(
             moment=len(session.happened),
-            offset=line.offset,
             trigger=trigger,
             data=data,
-            time_us=line.time_us,
-            session=line.session,
-            id=line.id,
+            time_us=time_us,
+            clock_us=session.clock_us,
+            session=session.name,
+            id=event_id,
         )
         session.happened.append(event)
         for name, task in self.file.items():
@@ -656,11 +801,14 @@ class Reference:
         accepted, judged = False, []
         for one in session.of(name):
             took = noted = False
-            if one.status == "unstarted":
-                took = offer(after, self.held(session, one, "after", event.moment), event, in_after)
+            if one.status == "unstarted" or one.is_debounced(one.status, task):
+                held = self.held(session, one, "after", event.moment)
+                took = offer(after, held, event, in_after, newest=holds_newest(task))
             if one.status in OPEN:
                 noted = offer(unless, self.held(session, one, "unless", event.moment), event, in_unless)
-            accepted = accepted or (one.status == "unstarted" and (took or noted))
+            if took and one.status == "delayed":
+                one.waits_from_us = session.clock_us
+            accepted = accepted or took or (noted and one.status == "unstarted")
             if took or noted:
                 judged.append(one)
         makes = bool(in_after) or task.get("unlessFrom") != "instance"
@@ -683,13 +831,45 @@ class Reference:
         return one
 
     def judge(self, session: Session, one: One) -> None:
-        if one.status not in {"unstarted", "delayed"}:
+        if one.status not in WAITING:
             return
-        after = conditions(self.file[one.task], "after")
+        task = self.file[one.task]
+        after = conditions(task, "after")
         if self.is_blocked(session, one):
-            self.end(session, one, "abandoned")
+            self.enter(session, one, "abandoned")
         elif one.status == "unstarted" and is_satisfied(after, after, self.held(session, one, "after")):
-            self.decide(session, one, session.clock_us)
+            one.satisfied_us = session.clock_us
+            if "delay" in task or "debounce" in task:
+                self.delay(session, one)
+            else:
+                self.want(session, one, session.clock_us)
+
+    def want(self, session: Session, one: One, at_us: int) -> None:
+        """Decide an instance if it has a place, else hold it."""
+        others = any(other.status == "held" for other in session.of(one.task))
+        if not others and self.is_place_free(session, one.task):
+            self.decide(session, one, at_us)
+        else:
+            self.enter(session, one, "held")
+            session.holds += 1
+            one.held_no = session.holds
+
+    def is_place_free(self, session: Session, name: str) -> bool:
+        """Whether one more instance of a task may be decided."""
+        task = self.file[name]
+        placed = [one for one in session.of(name) if one.status in PLACED]
+        full = "maxConcurrency" in task and len(placed) >= task["maxConcurrency"]
+        return not full and not task.get("paused")
+
+    def give_places(self, session: Session) -> None:
+        """Decide held instances as far as places go."""
+        if session.unjudged:
+            return
+        for name in self.file:
+            held = [one for one in session.of(name) if one.status == "held"]
+            for one in sorted(held, key=lambda one: one.held_no):
+                if self.is_place_free(session, name):
+                    self.decide(session, one, session.clock_us)
 
     def decide(self, session: Session, one: One, at_us: int) -> None:
         task = self.file[one.task]
@@ -697,12 +877,16 @@ class Reference:
             tree = conditions(task, "after")
             held = self.held(session, one, "after")
             one.captured = {n: brings(tree, n, held) for n in leaves(tree) if is_met(tree, n, held)}
-        one.status = "scheduled"
-        one.stopped = len(session.happened) if one.stopped is None else one.stopped
+        self.enter(session, one, "scheduled")
         one.decided_us = at_us
         one.run = task["run"]
         one.kwargs = with_params(task, one.captured if one.replaced is None else one.replaced)
         self.ask(session, one)
+        if one.origin is None and "repeat" in task and one.repeats < task["repeat"]["max"]:
+            following = self.create(session, one.task, len(session.happened) - 1)
+            following.before, following.repeats = one, one.repeats + 1
+            following.satisfied_us = one.satisfied_us
+            self.delay(session, following)
 
     def ask(self, session: Session, one: One) -> None:
         session.asked.append(
@@ -725,41 +909,78 @@ class Reference:
         text = f"{len(app)}:{app}{len(name)}:{name}{generation}:{len(task)}:{task}{one.number}"
         return str(uuid5(NAMESPACE, text))
 
-    def end(self, session: Session, one: One, status: str) -> None:
+    def enter(self, session: Session, one: One, status: str) -> None:
+        """An instance gets a status."""
         one.status = status
-        one.stopped = len(session.happened) if one.stopped is None else one.stopped
+        one.entered.append((len(session.happened), status))
 
     # ---- time and files
 
-    def due_us(self, one: One) -> int:
+    def due_us(self, session: Session, one: One) -> int | None:
+        """The instant at which the timer of an instance is due by the file in force; None without one."""
+        task = self.file.get(one.task)
+        if task is None or one.status not in {"unstarted", "delayed"}:
+            return None
+        if one.status == "unstarted":
+            opened_us = self.opened_us(session, one) if "deadline" in task else None
+            return None if opened_us is None else opened_us + duration_us(task["deadline"])
         if one.waits_us is not None:
             return one.waits_from_us + one.waits_us
-        retry = self.file[one.task].get("retry")
-        return one.waits_from_us + (0 if retry is None else wait_us(retry, one.retries))
+        if one.origin is not None:
+            return one.waits_from_us + (wait_us(task["retry"], one.retries) if "retry" in task else 0)
+        if one.before is not None:
+            return one.waits_from_us + (duration_us(task["repeat"]["every"]) if "repeat" in task else 0)
+        debounce = task.get("debounce", {})
+        if isinstance(debounce, str):
+            debounce = {"quiet": debounce}
+        due_us = one.waits_from_us + duration_us(task.get("delay", debounce.get("quiet")))
+        at_most = debounce.get("atMost")
+        return due_us if at_most is None else min(due_us, one.satisfied_us + duration_us(at_most))
 
     def fire_timers(self, session: Session, until_us: int) -> None:
+        """Fire the timers that are due at or before an instant, one by one."""
         places = list(self.file)
         while True:
-            delayed = [one for one in session.instances if one.status == "delayed" and one.task in places]
-            due = sorted(delayed, key=lambda one: (self.due_us(one), places.index(one.task), one.number))
-            if not due or self.due_us(due[0]) > until_us:
+            pairs = [(one, self.due_us(session, one)) for one in session.instances]
+            due = [
+                (due_us, places.index(one.task), one.number, one)
+                for one, due_us in pairs
+                if due_us is not None
+            ]
+            if not due or min(due)[0] > until_us:
                 return
-            if self.is_blocked(session, due[0]):
-                self.end(session, due[0], "abandoned")
+            due_us, _, _, first = min(due)
+            session.clock_us = max(session.clock_us, due_us)
+            self.fire_timer(session, first, due_us)
+            self.give_places(session)
+
+    def fire_timer(self, session: Session, one: One, due_us: int) -> None:
+        """Fire the timer of an instance."""
+        if one.status == "delayed":
+            if self.is_blocked(session, one):
+                self.enter(session, one, "abandoned")
             else:
-                self.decide(session, due[0], self.due_us(due[0]))
+                self.want(session, one, due_us)
+            return
+        if session.unjudged:
+            session.happened.append(Judged(one))
+            self.judge(session, one)
+        if one.status == "unstarted":
+            data = self.holds(session, one)
+            self.enter(session, one, "expired")
+            self.fire(session, f"{one.task}.timeout", data, due_us, None)
 
     def meet(self, session: Session, file: File, arrival_us: int) -> None:
         """A session meets a file when it arrives."""
         if session.is_empty():
-            session.happened.append(Met(file))
+            session.happened.append(Met(file, session.clock_us))
             return
         self.fire_timers(session, arrival_us)
         session.clock_us = max(session.clock_us, arrival_us)
-        session.happened.append(Met(file))
+        session.happened.append(Met(file, session.clock_us))
         for one in session.instances:
-            if one.task not in file and one.status in {"unstarted", "delayed"}:
-                self.end(session, one, "cancelled")
+            if one.task not in file and one.status in WAITING:
+                self.enter(session, one, "cancelled")
                 one.removed = True
         if session.closed:
             return
@@ -781,14 +1002,14 @@ class Reference:
                 if (line.type, line.source, line.id) in session.ids:
                     return
                 session.ids.add((line.type, line.source, line.id))
-            self.fire(session, line, line.type, data)
+            self.fire(session, line.type, data, line.time_us, line.id)
         elif kind in {"timer", "session.touch"}:
             pass
         elif kind == "session.close":
             if not session.closed:
                 for one in session.instances:
-                    if one.status in {"unstarted", "delayed"}:
-                        self.end(session, one, "cancelled")
+                    if one.status in WAITING:
+                        self.enter(session, one, "cancelled")
                 session.generation += 1
                 session.closed = True
                 session.happened.append(Closed())
@@ -827,9 +1048,9 @@ class Reference:
         task = self.file.get(one.task)
         match kind, one.status:
             case "task.started", "scheduled":
-                one.status = "running"
+                self.enter(session, one, "running")
             case "task.finished", "scheduled" | "running":
-                self.end(session, one, "finished")
+                self.enter(session, one, "finished")
                 self.cascade(session, one, line)
             case "task.failed", "scheduled" | "running":
                 retry = (task or {}).get("retry")
@@ -840,21 +1061,21 @@ class Reference:
                     or session.closed
                     or self.is_blocked(session, one)
                 ):
-                    one.status = "failed"
+                    self.enter(session, one, "failed")
                 else:
                     self.delay(session, self.clone(session, one, retries=one.retries + 1))
             case "task.skipped", "scheduled" | "running":
-                self.end(session, one, "skipped")
+                self.enter(session, one, "skipped")
             case "task.retried", "running":
                 if task is None or session.closed or self.is_blocked(session, one):
-                    one.status = "failed"
+                    self.enter(session, one, "failed")
                     return
                 clone = self.clone(session, one, retries=one.retries + 1)
                 if data.get("kwargs") is not None:
                     clone.replaced = data["kwargs"]
                 self.delay(session, clone, round(data.get("after", 0) * SECOND_US))
             case "task.revoked", "scheduled":
-                self.end(session, one, "expired")
+                self.enter(session, one, "expired")
             case _:
                 pass
 
@@ -862,7 +1083,7 @@ class Reference:
         data = line.data
         match kind, one.status:
             case "instance.skip", "failed":
-                self.end(session, one, "skipped")
+                self.enter(session, one, "skipped")
                 if data.get("cascade"):
                     self.cascade(session, one, line)
             case "instance.replay", "failed" | "scheduled" | "running":
@@ -874,39 +1095,41 @@ class Reference:
                 clone = self.clone(session, one, retries=0)
                 if data.get("kwargs") is not None:
                     clone.replaced = data["kwargs"]
-                self.decide(session, clone, session.clock_us)
-            case "instance.cancel", "unstarted" | "delayed":
-                self.end(session, one, "cancelled")
+                if force:
+                    self.decide(session, clone, session.clock_us)
+                else:
+                    self.want(session, clone, session.clock_us)
+            case "instance.cancel", "unstarted" | "delayed" | "held":
+                self.enter(session, one, "cancelled")
             case "instance.cancel", "scheduled" | "running":
-                self.end(session, one, "cancelled")
+                self.enter(session, one, "cancelled")
                 session.asked.append(
                     Asked(id=self.command(session, one), session=session.name, instance=one.name)
                 )
             case "instance.resend", "scheduled" | "running":
                 one.attempt += 1
                 self.ask(session, one)
-            case "instance.release", "delayed":
+            case "instance.release", "delayed" | "held":
                 self.decide(session, one, session.clock_us)
             case _:
                 pass
 
     def clone(self, session: Session, one: One, *, retries: int) -> One:
-        self.end(session, one, "replayed")
+        self.enter(session, one, "replayed")
         clone = self.create(session, one.task, len(session.happened) - 1)
-        clone.stopped = len(session.happened)
         clone.origin, clone.captured, clone.replaced = one, one.captured, one.replaced
         clone.retries = retries
         return clone
 
     def delay(self, session: Session, one: One, waits_us: int | None = None) -> None:
-        one.status = "delayed"
+        self.enter(session, one, "delayed")
         one.waits_from_us, one.waits_us = session.clock_us, waits_us
 
     def cascade(self, session: Session, one: One, line: Line) -> None:
         result = line.data.get("result")
         if not session.closed:
             data = {} if result is None else result if isinstance(result, dict) else {"result": result}
-            self.fire(session, line, one.task, data)
+            self.fire(session, one.task, data, line.time_us, line.id)
 
 
 def file_at(session: Session, moment: int) -> File:
@@ -915,6 +1138,30 @@ def file_at(session: Session, moment: int) -> File:
         if isinstance(what, Met):
             return what.file
     raise AssertionError
+
+
+def clock_at(session: Session, moment: int) -> int:
+    """The session's clock at a moment."""
+    for what in reversed(session.happened[: moment + 1]):
+        if isinstance(what, Fired | Met):
+            return what.clock_us
+    raise AssertionError
+
+
+def holds_newest(task: dict[str, Any]) -> bool:
+    """Whether the leaves of ``after`` hold their newest events."""
+    return "within" in task or "debounce" in task
+
+
+def window_of(task: dict[str, Any]) -> int | None:
+    """The window in which all that satisfies ``after`` lies."""
+    return duration_us(task["within"]) if "within" in task else None
+
+
+def says(tree: Node, name: str) -> Json:
+    """All that a leaf says, with its place in a sequence and the ``each`` that name it."""
+    leaf = leaves(tree).get(name)
+    return leaf and (leaf, sequence_of(tree, name), identity(tree, name))
 
 
 def wait_us(retry: dict[str, Any], retries: int) -> int:
