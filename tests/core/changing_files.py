@@ -302,7 +302,24 @@ def _is_usable_task(task: dict[str, Any]) -> bool:
     marked = leaves.get(name_of(every)) if every is not None else None
     if isinstance(marked, dict) and "each" in marked:
         return False
-    return all(isinstance(params, dict) for params in task.get("withParams", {}).values())
+    if not all(isinstance(params, dict) for params in task.get("withParams", {}).values()):
+        return False
+    return _is_usable_in_time(task)
+
+
+def _is_usable_in_time(task: dict[str, Any]) -> bool:
+    """True if the keys of time go together, and with the leaves of ``after``."""
+    used = {
+        key
+        for node in _nodes([*task["after"], task.get("andEvery", "a")])
+        if isinstance(node, dict)
+        for key in node
+    }
+    if "debounce" in task and (
+        task.keys() & {"delay", "within"} or used & {"count", "key", "each", "sequence"}
+    ):
+        return False
+    return not ("within" in task and "each" in used)
 
 
 def _is_usable_list(conditions: list[Node]) -> bool:
@@ -352,13 +369,14 @@ def _is_usable_leaf(leaf: Node, known: dict[str, Node], in_sequence: list[str]) 
 
 
 def _has_ring(file: File) -> bool:
-    """True if tasks would start one another for ever by ``andEvery``."""
+    """True if tasks would start one another for ever by ``andEvery``, on their names or timeouts."""
     follows = {}
     for name, task in file.items():
         every = task.get("andEvery")
         if every is not None:
             leaves = {name_of(leaf): leaf for leaf in leaves_of(task["after"])}
-            follows[name] = trigger_of(leaves.get(every, every) if isinstance(every, str) else every)
+            trigger = trigger_of(leaves.get(every, every) if isinstance(every, str) else every)
+            follows[name] = trigger.removesuffix(".timeout")
     for name in follows:
         at, steps = name, 0
         while at in follows and steps <= len(follows):

@@ -71,8 +71,8 @@ MEANT = {
     "revoked": {"scheduled"},
     "skip": {"failed"},
     "replay": {"failed"},
-    "release": {"delayed"},
-    "cancel": {"unstarted", "delayed", "scheduled", "running"},
+    "release": {"delayed", "held"},
+    "cancel": {"unstarted", "delayed", "held", "scheduled", "running"},
 }
 """Statuses of the instances that most outcomes and orders are drawn for; decided ones if not listed."""
 
@@ -143,9 +143,9 @@ def _line(kind: str, n: int, now_us: int, dice: Dice, reference: Reference) -> L
     late_us = dice.one((0, 0, 1, 3, 90, 0)) * SECOND_US
     data: dict[str, Json]
     if kind == "fire":
-        event_type, data = _trigger(dice, reference.file), _data(n, dice)
+        event_type, data = used_trigger(dice, reference.file), data_of(n, dice)
     else:
-        event_type, data = _engine_event(kind, n, session, dice, reference)
+        event_type, data = engine_event(kind, n, session, dice, reference)
     identity = dice.one((None, None, None, None, "1", "2", "3")) if kind == "fire" else None
     return Line(
         offset=n,
@@ -158,7 +158,7 @@ def _line(kind: str, n: int, now_us: int, dice: Dice, reference: Reference) -> L
     )
 
 
-def _trigger(dice: Dice, file: File) -> str:
+def used_trigger(dice: Dice, file: File) -> str:
     """Mostly a trigger that a task of the file waits for."""
     used = [
         leaf["trigger"]
@@ -170,7 +170,8 @@ def _trigger(dice: Dice, file: File) -> str:
     return str(dice.one(dice.one((own or TRIGGERS, own or TRIGGERS, used or TRIGGERS, TRIGGERS, TASKS))))
 
 
-def _data(n: int, dice: Dice) -> dict[str, Json]:
+def data_of(n: int, dice: Dice) -> dict[str, Json]:
+    """The data of the event ``n``."""
     data = {
         "n": n,
         "level": dice.one(LEVELS),
@@ -183,9 +184,10 @@ def _data(n: int, dice: Dice) -> dict[str, Json]:
     return data
 
 
-def _engine_event(
+def engine_event(
     kind: str, n: int, session: str, dice: Dice, reference: Reference
 ) -> tuple[str, dict[str, Json]]:
+    """Type and data of an outcome, an order, or an event of the engine."""
     if kind == "timer":
         return "triggerstream.timer", {}
     if kind in {"touch", "close", "erase"}:
@@ -195,7 +197,7 @@ def _engine_event(
     given = dice.one((None, None, {"a": {"k": 1}}, {"p": {"k": 2}, "extra": {}}))
     match kind:
         case "skip":
-            data |= {"cascade": dice.one((True, False)), "result": _data(n, dice)}
+            data |= {"cascade": dice.one((True, False)), "result": data_of(n, dice)}
         case "replay":
             data |= {"force": dice.one((False, False, True))} | ({} if given is None else {"kwargs": given})
         case "cancel" | "resend" | "release":
@@ -204,7 +206,7 @@ def _engine_event(
             data["command"] = command
     match kind:
         case "finished":
-            data["result"] = dice.one((_data(n, dice), None, [1], "x", _data(n, dice)))
+            data["result"] = dice.one((data_of(n, dice), None, [1], "x", data_of(n, dice)))
         case "failed":
             data |= {"error": "boom"}
             data |= dice.one(({}, {}, {"reason": "result not reportable"}, {"reason": "worker lost"}))

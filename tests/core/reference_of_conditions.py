@@ -70,9 +70,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fired:
-    """A trigger; ``moment`` is its place in the session's list, ``clock_us`` the session's clock then."""
+    """A trigger; ``moment`` is its place in the session's list, ``clock_us`` the session's clock then.
+
+    What a timer fired has the offset −1, −2, …
+    """
 
     moment: int
+    offset: int
     trigger: str
     data: dict[str, Json]
     time_us: int
@@ -160,6 +164,7 @@ class Session:
     unjudged: bool = False
     clock_us: int = 0
     holds: int = 0
+    timeouts: int = 0
     happened: list[Fired | Met | Closed | Judged] = field(default_factory=list)
     ids: set[tuple[str, str, str]] = field(default_factory=set)
     instances: list[One] = field(default_factory=list)
@@ -585,6 +590,11 @@ class Reference:
         ]
         return {name: brings(tree, name, held) for name in has}
 
+    def all_due_us(self, session: str) -> list[int]:
+        """The due times of all timers of a session."""
+        due = [self.due_us(self.sessions[session], one) for one in self.instances(session)]
+        return [due_us for due_us in due if due_us is not None]
+
     def instances(self, session: str) -> list[One]:
         """The instances of a session."""
         return self.sessions[session].instances if session in self.sessions else []
@@ -773,20 +783,19 @@ class Reference:
 
     # ---- triggers
 
-    def fire(
-        self, session: Session, trigger: str, data: dict[str, Json], time_us: int, event_id: str | None
-    ) -> None:
+    def fire(self, session: Session, trigger: str, data: dict[str, Json], at: Line) -> None:
         if session.closed:
             session.closed = False
             session.instances = []
         event = Fired(
             moment=len(session.happened),
+            offset=at.offset,
             trigger=trigger,
             data=data,
-            time_us=time_us,
+            time_us=at.time_us,
             clock_us=session.clock_us,
             session=session.name,
-            id=event_id,
+            id=at.id,
         )
         session.happened.append(event)
         for name, task in self.file.items():
@@ -909,6 +918,11 @@ class Reference:
         text = f"{len(app)}:{app}{len(name)}:{name}{generation}:{len(task)}:{task}{one.number}"
         return str(uuid5(NAMESPACE, text))
 
+    def command_of(self, session: str, instance: str) -> str:
+        """The id of the command of an instance in the first generation of a session."""
+        task, _, number = instance.rpartition("#")
+        return self.command(Session(name=session), One(task=task, number=int(number), born=0))
+
     def enter(self, session: Session, one: One, status: str) -> None:
         """An instance gets a status."""
         one.status = status
@@ -968,7 +982,9 @@ class Reference:
         if one.status == "unstarted":
             data = self.holds(session, one)
             self.enter(session, one, "expired")
-            self.fire(session, f"{one.task}.timeout", data, due_us, None)
+            session.timeouts -= 1
+            at = Line(offset=session.timeouts, arrival_us=session.clock_us, time_us=due_us)
+            self.fire(session, f"{one.task}.timeout", data, at)
 
     def meet(self, session: Session, file: File, arrival_us: int) -> None:
         """A session meets a file when it arrives."""
@@ -1002,7 +1018,7 @@ class Reference:
                 if (line.type, line.source, line.id) in session.ids:
                     return
                 session.ids.add((line.type, line.source, line.id))
-            self.fire(session, line.type, data, line.time_us, line.id)
+            self.fire(session, line.type, data, line)
         elif kind in {"timer", "session.touch"}:
             pass
         elif kind == "session.close":
@@ -1012,6 +1028,7 @@ class Reference:
                         self.enter(session, one, "cancelled")
                 session.generation += 1
                 session.closed = True
+                session.holds = session.timeouts = 0
                 session.happened.append(Closed())
         elif kind == "session.erase":
             session.generation += 1
@@ -1129,7 +1146,7 @@ class Reference:
         result = line.data.get("result")
         if not session.closed:
             data = {} if result is None else result if isinstance(result, dict) else {"result": result}
-            self.fire(session, one.task, data, line.time_us, line.id)
+            self.fire(session, one.task, data, line)
 
 
 def file_at(session: Session, moment: int) -> File:

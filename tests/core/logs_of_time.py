@@ -1,0 +1,173 @@
+"""Random scenarios in which time decides: what is due, what is late, and what a file changes meanwhile.
+
+The log grows under the reference evaluator, which knows what is due: events arrive at a due time, just before
+or after it, or after many of them. Event times lie at the edge of a window, are equal, or long past.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+from tests.core.logs_of_conditions import (
+    APP,
+    SESSIONS,
+    START_US,
+    Scenario,
+    data_of,
+    engine_event,
+    used_trigger,
+)
+from tests.core.reference_of_conditions import SECOND_US, File, Json, Line, Reference
+from tests.core.strategies import Dice
+from tests.core.timed_files import DURATIONS, KEYS_OF_TIME, TIMED_FILE_BYTES, changed_in_time, timed_file
+
+MOST_MOVES = 30
+MOVE_BYTES = 24
+CHANGE_BYTES = 30
+BYTES = 4 + TIMED_FILE_BYTES + MOST_MOVES * (MOVE_BYTES + CHANGE_BYTES)
+
+MANY = ("fire",) * 10
+CALM = (*MANY, "timer", "finished", "failed")
+BUSY = (
+    *(*MANY, "finished", "finished", "started", "failed", "failed", "failed", "retried", "timer", "timer"),
+    *("skipped", "revoked", "skip", "replay", "replay", "cancel", "resend", "release", "release", "touch"),
+)
+CHANGING = (*MANY, *("apply",) * 6, "failed", "replay", "timer", "timer", "finished")
+PLACES = (
+    *MANY,
+    *("finished",) * 4,
+    *("failed",) * 4,
+    "replay",
+    "replay",
+    "apply",
+    "timer",
+    "started",
+    "cancel",
+)
+ALL = (*BUSY, "apply", "apply", "close", "erase")
+
+
+def numbered_timed_scenario(number: int) -> Scenario:
+    """One of the scenarios 0, 1, 2, …: the same ones everywhere."""
+    return timed_scenario(Random(number).randbytes(BYTES))
+
+
+def timed_scenario(drawn: bytes) -> Scenario:
+    """The scenario that ``drawn`` stands for."""
+    head = Dice(drawn[:4])
+    moves = head.one((20, 30, 25))
+    kinds: Sequence[str] = head.one((CALM, CHANGING, BUSY, ALL, CHANGING, PLACES))
+    file = timed_file(Dice(drawn[4 : 4 + TIMED_FILE_BYTES]))
+    reference = Reference(APP, file)
+    files = [file]
+    lines: list[Line] = []
+    now_us = START_US
+    for n in range(moves):
+        start = 4 + TIMED_FILE_BYTES + n * (MOVE_BYTES + CHANGE_BYTES)
+        dice = Dice(drawn[start : start + MOVE_BYTES])
+        kind = dice.one(kinds)
+        session = dice.one(SESSIONS)
+        now_us = _arrival_us(dice, now_us, reference, session)
+        if kind == "apply":
+            new = changed_in_time(
+                reference.file, Dice(drawn[start + MOVE_BYTES : start + MOVE_BYTES + CHANGE_BYTES])
+            )
+            files.append(new)
+            if dice.one((False, False, True)):
+                new = dice.one(files)
+            line = Line(offset=n, arrival_us=now_us, file=new)
+        else:
+            line = _line((kind, n, now_us, session), dice, reference, lines)
+        lines.append(line)
+        reference.read(line)
+    return Scenario(file, tuple(lines))
+
+
+def _arrival_us(dice: Dice, now_us: int, reference: Reference, session: str) -> int:
+    """The next arrival: mostly close to the last one or to a due time; seldom long after, or before it."""
+    due = sorted(set(reference.all_due_us(session)))
+    near = dice.one((0, 0, 0, -1, 1))
+    match dice.one(("step", "due", "step", "due", "later", "silence", "step", "last")):
+        case "due" if due:
+            return max(due[0], now_us - SECOND_US) + near
+        case "last" if due:
+            return max(due[-1], now_us - SECOND_US) + near
+        case "later":
+            return now_us + dice.one((2, 3, 5, 1)) * SECOND_US + near
+        case "silence":
+            return now_us + dice.one((10, 30, 600, 20)) * SECOND_US + near
+        case _:
+            return now_us + dice.one((0, 1, 0, 1, 0, 2, -1)) * SECOND_US
+
+
+def _line(drawn: tuple[str, int, int, str], dice: Dice, reference: Reference, lines: list[Line]) -> Line:
+    kind, n, now_us, session = drawn
+    identity, data = None, {}
+    if kind == "fire":
+        event_type, data = used_trigger(dice, reference.file), data_of(n, dice)
+        identity = dice.one((None, None, None, None, "1", "2"))
+    else:
+        event_type, data = engine_event(kind, n, session, dice, reference)
+    return Line(
+        offset=n,
+        arrival_us=now_us,
+        session=session,
+        type=event_type,
+        data=data,
+        time_us=_event_time_us(dice, now_us, lines),
+        id=identity,
+    )
+
+
+def _event_time_us(dice: Dice, now_us: int, lines: list[Line]) -> int:
+    """An event time: mostly the arrival; else late, or at the edge of a window from an earlier event."""
+    events = [line.time_us for line in lines if line.file is None]
+    match dice.one(("now", "now", "late", "edge", "edge", "equal", "now", "ahead")):
+        case "late":
+            return now_us - dice.one((1, 3, 90, 2)) * SECOND_US
+        case "ahead":
+            return now_us + dice.one((1, 3, 90, 2)) * SECOND_US
+        case "equal" if events:
+            return dice.one(events[-4:])
+        case "edge" if events:
+            duration = dice.one(DURATIONS)
+            span_us = int(duration[0]) * SECOND_US if len(duration) == 2 else 30 * SECOND_US
+            return dice.one(events[-4:]) + dice.one((1, -1)) * span_us + dice.one((0, 0, 1, -1))
+        case _:
+            return now_us
+
+
+# ---- how much scenarios say ----------------------------------------------------------------------
+
+
+def report_of_time(number: int) -> dict[str, float]:
+    """The share of ``number`` scenarios in which each thing happens."""
+    counts: Counter[str] = Counter()
+    for seed in range(number):
+        counts.update(_told(numbered_timed_scenario(seed)))
+    return {name: count / number for name, count in sorted(counts.items())}
+
+
+def _told(one: Scenario) -> set[str]:
+    reference = Reference(APP, one.file)
+    found: set[str] = set()
+    for line in one.lines:
+        session = line.session or SESSIONS[0]
+        before = len(reference.asked(session))
+        reference.read(line)
+        if line.file is not None:
+            found.add("changes its file")
+        for command in reference.asked(session)[before:]:
+            found |= {"decides", *(f"decides by {key}" for key in _keys(reference.file, command.instance))}
+        for instance, status in reference.statuses(session).items():
+            found.add(f"has {status}")
+            if status in {"expired", "held", "delayed", "abandoned"}:
+                found |= {f"has {status} by {key}" for key in _keys(reference.file, instance)}
+    return found
+
+
+def _keys(file: File, instance: str) -> set[str]:
+    task: dict[str, Json] = file.get(instance.rpartition("#")[0], {})
+    return {key for key in KEYS_OF_TIME if key in task}
