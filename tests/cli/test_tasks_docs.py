@@ -12,8 +12,9 @@ from tests.wire.tasksfile.reference import rendered
 from triggerstream.core.tasks import Bounds
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS, TASK_KEYS, TOP_KEYS
 from triggerstream.wire.tasksfile.leaves import LEAF_KEYS
+from triggerstream.wire.tasksfile.time_keys import DEBOUNCE_KEYS, REPEAT_KEYS, RETRY_KEYS
 
 PACKAGE = Path(__file__).parents[2] / "triggerstream/wire/tasksfile"
 PAGE = (Path(__file__).parents[2] / "docs/tasks-file.md").read_text(encoding="utf-8")
@@ -45,7 +46,7 @@ def test_generated_parts_are_what_the_schema_says() -> None:
 def test_every_key_is_explained() -> None:
     for named in (*TASK_KEYS, *GROUP_KEYS, *LEAF_KEYS):
         assert f"\n### `{named}`\n" in PAGE
-    for key in (*TOP_KEYS, *RETRY_KEYS):
+    for key in (*TOP_KEYS, *RETRY_KEYS, *DEBOUNCE_KEYS, *REPEAT_KEYS):
         assert f"`{key}`" in PAGE
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS, TASK_KEYS, TOP_KEYS
 from triggerstream.wire.tasksfile.leaves import EACH_KEYS, LEAF_KEYS
+from triggerstream.wire.tasksfile.time_keys import DEBOUNCE_KEYS, REPEAT_KEYS, RETRY_KEYS
 from triggerstream.wire.xtests import COMMAND_KEYS, TEST_KEYS
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,8 @@ PLACES = {
     '{"x-tests": [{"commands": [{¦}]}]}': tuple(COMMAND_KEYS),
     '{"t": {¦}}': TASK_KEYS,
     '{"t": {"retry": {¦}}}': RETRY_KEYS,
+    '{"t": {"debounce": {¦}}}': DEBOUNCE_KEYS,
+    '{"t": {"repeat": {¦}}}': REPEAT_KEYS,
     '{"t": {"after": [{¦}]}}': LEAF,
     '{"t": {"unless": [{¦}]}}': LEAF,
     '{"t": {"after": [{"any": [{¦}]}]}}': LEAF,

@@ -66,6 +66,19 @@ TOKENS = (
 )
 NAMES = (
     *("after", "run", "unless", "andEvery", "withParams", "using", "retry", "queue", "expires", "max"),
+    *(
+        "within",
+        "deadline",
+        "delay",
+        "debounce",
+        "quiet",
+        "atMost",
+        "repeat",
+        "every",
+        "priority",
+        "onTimeout",
+    ),
+    *("maxConcurrency", "paused", "t_a.timeout", "t_b.timeout", "1h", "0s"),
     *("backoff", "factor", "maxBackoff", "$bounds", "$extras", "$schema", "stateBytes", "decidedBytes"),
     *("x-note", "unles", "count", "t_page", "triggerstream.x", "a#1", "unlessFrom", "appliesTo", "instance"),
     *("trigger", "where", "as", "key", "each", "of", "list", "any", "all", "atLeast", "sequence", "existing"),
@@ -101,11 +114,22 @@ CONDITIONS = b"""{
 }"""
 
 
+TIMES = b"""{
+  "t_a": {"after": ["a", "b"], "deadline": "1d", "within": "2d", "run": "x.a", "maxConcurrency": 3},
+  "t_b": {"after": ["t_a.timeout"], "andEvery": "t_c.timeout", "unless": ["c"], "unlessFrom": "instance",
+    "delay": "1h", "repeat": {"every": "1d", "max": 1000}, "run": "x.b", "priority": 0},
+  "t_c": {"after": ["b"], "andEvery": "a", "debounce": {"quiet": "5m", "atMost": "1h"}, "deadline": "30m",
+    "paused": true, "run": "x.c"},
+  "t_d": {"after": ["t_d.timeout", "a"], "deadline": "1h", "run": "x.d"},
+  "t_d.timeout": {"after": ["t_b.timeout", "t_x.timeout"], "run": "x.e", "debounce": "1h"}
+}"""
+
+
 def _examples() -> tuple[bytes, ...]:
     files = sorted((EXAMPLES / "valid" / "tasks").iterdir()) + sorted(
         file for file in (EXAMPLES / "invalid" / "tasks").rglob("*") if file.is_file()
     )
-    return (RULES, CONDITIONS, b"", *(file.read_bytes() for file in files))
+    return (RULES, CONDITIONS, TIMES, b"", *(file.read_bytes() for file in files))
 
 
 def _mutate(chance: random.Random, data: bytes) -> bytes:

@@ -21,7 +21,7 @@ from triggerstream.core.sizes import Sizes, resolved_bytes
 from triggerstream.core.state import WAITING, Instance, SessionState, Status
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 
-_CARRIED = frozenset({"run", "with_params", "queue", "expires_us", "extras"})
+_CARRIED = frozenset({"run", "with_params", "queue", "priority", "expires_us", "extras"})
 """Parts of a task that its decision contains but does not depend on."""
 
 

@@ -137,14 +137,16 @@ class Task:
     unless_triggers: tuple[TriggerName, ...] = field(init=False, repr=False, compare=False)
     """The triggers of ``unless``, each once, in the order of the file."""
     is_list: bool = field(init=False, repr=False, compare=False)
-    """Both conditions are lists of triggers: each leaf takes the first event of the trigger of its name."""
+    """Both conditions are lists of triggers: each leaf takes the first event of the trigger of its name.
+
+    With ``within`` and ``debounce`` leaves hold their newest events instead.
+    """
 
     def __post_init__(self) -> None:
         unless_language = self.unless is not None and self.unless.uses_language
         counts_all = self.unless_from is UnlessFrom.SESSION
-        object.__setattr__(
-            self, "is_list", counts_all and not self.after.uses_language and not unless_language
-        )
+        lists = counts_all and not self.after.uses_language and not unless_language
+        object.__setattr__(self, "is_list", lists and self.within_us is None and self.debounce is None)
         leaves = tuple(slot.leaf for slot in self.after.slots.values() if not slot.leaf.is_plain)
         object.__setattr__(self, "listed", leaves)
         object.__setattr__(self, "needs", self.after.triggers)
@@ -165,7 +167,10 @@ class Task:
     @property
     def uses_language(self) -> bool:
         """True if the fold before version 2 does not understand the task."""
-        return not self.is_list or self.applies_to is not AppliesTo.NEW
+        if not self.is_list or self.applies_to is not AppliesTo.NEW or self.paused:
+            return True
+        later = (self.deadline_us, self.delay_us, self.repeat, self.priority, self.max_concurrency)
+        return any(value is not None for value in later)
 
 
 def plain_task(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -12,8 +13,21 @@ from hypothesis import strategies as st
 
 from triggerstream.core.errors import ConfigError
 from triggerstream.core.ids import ConfigHash, Json, JsonObject, TaskName, TriggerName
-from triggerstream.core.tasks import AppliesTo, Bounds, Configuration, Retry, Task, UnlessFrom, plain_task
+from triggerstream.core.tasks import (
+    FOLD_VERSION,
+    LANGUAGE_VERSION,
+    AppliesTo,
+    Bounds,
+    Configuration,
+    Debounce,
+    Repeat,
+    Retry,
+    Task,
+    UnlessFrom,
+    plain_task,
+)
 from triggerstream.wire.tasksfile import check, encode, read
+from triggerstream.wire.tasksfile.keys import TASK_KEYS
 
 SURVEY = """{
   // A survey's steps are processed together.
@@ -75,14 +89,15 @@ def test_file_that_no_event_can_hold_is_refused() -> None:
 def test_every_key_becomes_a_field() -> None:
     text = """{
       "$schema": "tasks.schema.json",
-      "$extras": "keep",
       "$bounds": {"triggerNames": 10, "stateBytes": 1000},
       "x-notes": [1],
       "t_score": {
         "after": ["a", "b"], "run": "r", "unless": ["c"], "andEvery": "d", "using": "celery",
         "withParams": {"a": {"k": [1, {"l": null}]}, "language": "en"},
         "retry": {"max": 3, "backoff": "10s", "factor": 2.5, "maxBackoff": "5m"},
-        "queue": "q", "expires": "1h30m", "x-owner": {"team": 1}, "colour": "red",
+        "queue": "q", "expires": "1h30m", "x-owner": {"team": 1},
+        "deadline": "1d", "debounce": {"quiet": "5m", "atMost": "1h"}, "repeat": {"every": "12h", "max": 2},
+        "priority": 0, "maxConcurrency": 4, "paused": true,
         "unlessFrom": "instance", "appliesTo": "existing"
       }
     }"""
@@ -100,25 +115,31 @@ def test_every_key_becomes_a_field() -> None:
             retry=Retry(max=3, backoff_us=10 * SECOND, factor=2.5, max_backoff_us=300 * SECOND),
             queue="q",
             expires_us=5_400 * SECOND,
-            extras={"x-owner": {"team": 1}, "colour": "red"},
+            extras={"x-owner": {"team": 1}},
         ),
         unless_from=UnlessFrom.INSTANCE,
         applies_to=AppliesTo.EXISTING,
+        deadline_us=86_400 * SECOND,
+        debounce=Debounce(quiet_us=300 * SECOND, at_most_us=3_600 * SECOND),
+        repeat=Repeat(every_us=43_200 * SECOND, max=2),
+        priority=0,
+        max_concurrency=4,
+        paused=True,
     )
     again = config_of(encode(config))
     assert (again.tasks, again.bounds) == (config.tasks, config.bounds)
     bare = Task(name=task.name, run=task.run, after=task.after)
     names = [field.name for field in fields(Task) if field.init]
     missing = [name for name in names if getattr(task, name) == getattr(bare, name)]
-    unread = ["within_us", "deadline_us", "delay_us", "debounce", "repeat"]
-    unread += ["priority", "max_concurrency", "paused"]
-    assert [name for name in missing if name not in unread] == ["name", "run", "after"], (
-        "give each further field of a task a key above"
-    )
+    # `within` and `delay` do not go together with `debounce`.
+    (apart,) = config_of(one('"within": "1m", "delay": "2m", "debounce": null')).tasks
+    assert (apart.within_us, apart.delay_us) == (60 * SECOND, 120 * SECOND)
+    missing = [name for name in missing if name not in ("within_us", "delay_us")]
+    assert missing == ["name", "run", "after"], "give each further field of a task a key above"
 
 
 def test_null_equals_leaving_out() -> None:
-    keys = ("unless", "andEvery", "withParams", "using", "retry", "queue", "expires")
+    keys = [key for key in TASK_KEYS if key not in ("after", "run")]
     nulls = ", ".join(f'"{key}": null' for key in keys)
     plain = config_of('{"t_report": {"after": ["a"], "run": "x"}}')
     assert config_of(one(nulls)).tasks == plain.tasks
@@ -148,7 +169,7 @@ def test_tasks_keep_the_order_of_the_file() -> None:
             "1:43 /t_report/and_every: unknown key `and_every`: did you mean `andE",
         ),
         (one('"x_note": 1'), "1:43 /t_report/x_note: unknown key `x_note`: the keys of a task are"),
-        (one('"within": "1h"'), "1:43 /t_report/within: `within` is not supported by this version"),
+        (one('"onTimeout": "x"'), "1:43 /t_report/onTimeout: there is no key `onTimeout`: with `deadline`"),
         (
             one('"unless": "b"'),
             '1:53 /t_report/unless: must be a list of triggers, not a string: write `["b"]`',
@@ -163,6 +184,53 @@ def test_tasks_keep_the_order_of_the_file() -> None:
         ),
         (one('"expires": 30'), "1:54 /t_report/expires: must be a duration such as `10s`"),
         (one('"expires": "0s"'), "1:54 /t_report/expires: `0s` is not a duration"),
+        (one('"delay": 30'), "1:52 /t_report/delay: must be a duration such as `10s`, `5m`, `36h`, `40d` or"),
+        (one('"within": "0s"'), "1:53 /t_report/within: `0s` is not a duration"),
+        (one('"deadline": "soon"'), "1:55 /t_report/deadline: `soon` is not a duration"),
+        (
+            one('"debounce": ["5m"]'),
+            '1:55 /t_report/debounce: must be a duration, `"5m"`, or `{"quiet": "5m", "atMost": "1h"}`, not',
+        ),
+        (
+            one('"debounce": {"atMost": "5m"}'),
+            "1:55 /t_report/debounce: `quiet` is missing: how long no event",
+        ),
+        (
+            one('"debounce": {"quiet": "5m", "atmost": "1h"}'),
+            "1:71 /t_report/debounce/atmost: unknown key `atmost`: did you mean `atMost`?",
+        ),
+        (
+            one('"repeat": "1d"'),
+            '1:53 /t_report/repeat: must be an object, `{"every": "1d", "max": 3}`, not a string',
+        ),
+        (
+            one('"repeat": {"every": "1d"}'),
+            "1:53 /t_report/repeat: `max` is missing: how many further rounds",
+        ),
+        (
+            one('"repeat": {"max": 3}'),
+            "1:53 /t_report/repeat: `every` is missing: the time between two rounds",
+        ),
+        (
+            one('"repeat": {"every": "1d", "max": 1001}'),
+            "1:76 /t_report/repeat/max: must be from 1 to 1,000, not 1,001",
+        ),
+        (
+            one('"repeat": {"every": "1d", "max": 3, "until": "b"}'),
+            "1:79 /t_report/repeat/until: unknown key `until`: the keys of `repeat` are `every` and `max`",
+        ),
+        (one('"priority": 10'), "1:55 /t_report/priority: must be from 0 to 9, not 10"),
+        (one('"priority": "5"'), "1:55 /t_report/priority: must be an integer from 0 to 9, not a string"),
+        (one('"maxConcurrency": 0'), "1:61 /t_report/maxConcurrency: must be from 1 to 1,000, not 0"),
+        (one('"paused": "true"'), "1:53 /t_report/paused: must be true or false, not a string"),
+        (
+            one('"debounce": "5m", "delay": "1h"'),
+            "1:61 /t_report/delay: `delay` and `debounce` do not go together: a debounced task waits already",
+        ),
+        (
+            one('"within": "5m", "debounce": "1h"'),
+            "1:59 /t_report/debounce: `within` and `debounce` do not go together: let one task wait for what",
+        ),
         (one('"using": "airflow"'), '1:52 /t_report/using: there is no executor `airflow`: write `"celery"`'),
         (
             one('"withParams": {"a": 1}'),
@@ -176,7 +244,7 @@ def test_tasks_keep_the_order_of_the_file() -> None:
         ),
         (
             '{"t_r": {"after": [], "run": "x"}}',
-            "1:19 /t_r/after: nothing arrives that could start the task: name at",
+            "1:19 /t_r/after: nothing arrives that could start the task: name at least one trigger, here or",
         ),
         (
             '{"t_r": {"after": ["a"], "run": "celery.chord"}}',
@@ -214,7 +282,7 @@ def test_all_findings_come_at_once_in_the_order_of_the_file() -> None:
     text = """{
       "t_a": {"after": "x", "run": "r", "unles": []},
       "t_b": {"after": ["a" "b-c"], "run": ""},
-      "t_c": {"after": ["t_c"], "run": "r", "deadline": "1h"},
+      "t_c": {"after": ["t_c"], "run": "r", "onTimeout": "x"},
     }"""
     _, findings = check(text, name="tasks.json")
     assert [(f.severity, f.code, f"{f.line}:{f.column}") for f in findings] == [
@@ -273,6 +341,44 @@ def test_members_of_retry_that_do_nothing_are_pointed_out() -> None:
     assert "is shorter than `backoff`" in line
 
 
+def test_what_does_not_arrive_is_a_delay() -> None:
+    (line,) = said('{"t": {"after": [], "run": "x"}}')
+    assert (
+        "for what does *not* arrive, name here what to count from, what should not arrive in `unless`, and "
+        'write `delay`: `{"after": ["a"], "unless": ["b"], "delay": "1h"}`'
+    ) in line
+
+
+def test_a_debounce_whose_limit_is_no_longer_than_its_wait_is_pointed_out() -> None:
+    for limit, how in (("5m", "as long as"), ("4m", "shorter than")):
+        text = one(f'"debounce": {{"quiet": "5m", "atMost": "{limit}"}}')
+        (line,) = said(text)
+        assert line.startswith(f"warning 1:81 /t_report/debounce/atMost: is {how} `quiet`, so every wait is")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "is_list"),
+    [
+        ("within", "1h", False),
+        ("debounce", "1h", False),
+        ("deadline", "1h", True),
+        ("delay", "1h", True),
+        ("repeat", {"every": "1d", "max": 3}, True),
+        ("priority", 0, True),
+        ("maxConcurrency", 1, True),
+        ("paused", True, True),
+    ],
+)
+def test_a_file_with_a_key_of_time_or_place_is_refused_by_earlier_releases(
+    key: str, value: Json, *, is_list: bool
+) -> None:
+    task: JsonObject = {"after": ["a", "b"], "run": "x"}
+    assert config_of(json.dumps({"t": task})).fold_version == FOLD_VERSION
+    config = config_of(json.dumps({"t": task | {key: value}}))
+    assert config.fold_version == LANGUAGE_VERSION
+    assert config.tasks[0].is_list == is_list, "of each trigger, the first event is taken"
+
+
 def test_read_raises_with_all_findings() -> None:
     with pytest.raises(ConfigError) as caught:
         read('{"t_a": {"after": "x", "run": 3}}', name="tasks.json")
@@ -314,26 +420,54 @@ retries = st.builds(
 )
 
 
+waits: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {}, optional={"within_us": durations, "delay_us": durations}
+) | st.fixed_dictionaries(
+    {"debounce": st.builds(Debounce, quiet_us=durations, at_most_us=st.none() | durations)}
+)
+others: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "deadline_us": durations,
+        "max_concurrency": st.integers(1, 1_000),
+        "paused": st.booleans(),
+    },
+)
+not_under_extras: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "repeat": st.builds(Repeat, every_us=durations, max=st.integers(1, 1_000)),
+        "priority": st.integers(0, 9),
+    },
+)
+
+
 @st.composite
 def tasks(draw: st.DrawFn) -> tuple[Task, ...]:
     found = draw(st.lists(names.filter(lambda name: name not in {"t_a", "t_b"}), unique=True, max_size=2))
+    own = draw(st.sampled_from(["x-n", "colour"]))
     return tuple(
-        plain_task(
-            name=TaskName(name),
-            run=draw(st.sampled_from(["x", "my_app.tasks.Report", "ü"])),
-            after=tuple(draw(st.lists(triggers, min_size=1, max_size=4))),
-            unless=tuple(draw(st.lists(triggers, max_size=2))),
-            and_every=draw(st.none() | triggers),
-            with_params={
-                **draw(objects.filter(lambda given: not TRIGGERS.intersection(given))),
-                **draw(st.dictionaries(triggers, objects, max_size=2)),
-            },
-            retry=draw(st.none() | retries),
-            queue=draw(st.none() | names),
-            expires_us=draw(st.none() | durations),
-            extras=draw(
-                st.dictionaries(names.map(lambda key: f"x-{key}") | st.just("colour"), values, max_size=2)
+        replace(
+            plain_task(
+                name=TaskName(name),
+                run=draw(st.sampled_from(["x", "my_app.tasks.Report", "ü"])),
+                after=tuple(draw(st.lists(triggers, min_size=1, max_size=4))),
+                unless=tuple(draw(st.lists(triggers, max_size=2))),
+                and_every=draw(st.none() | triggers),
+                with_params={
+                    **draw(objects.filter(lambda given: not TRIGGERS.intersection(given))),
+                    **draw(st.dictionaries(triggers, objects, max_size=2)),
+                },
+                retry=draw(st.none() | retries),
+                queue=draw(st.none() | names),
+                expires_us=draw(st.none() | durations),
+                extras=draw(
+                    st.dictionaries(names.map(lambda key: f"x-{key}") | st.just(own), values, max_size=2)
+                ),
             ),
+            **draw(waits),
+            **draw(others),
+            **(draw(not_under_extras) if own == "x-n" else {}),
         )
         for name in found
     )

@@ -20,8 +20,17 @@ from triggerstream.core.tasks import MOST_DIGESTS, Bounds
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, LATER_KEYS, RETRY_KEYS, TASK_KEYS, TOP_KEYS
+from triggerstream.wire.tasksfile.keys import (
+    BOUND_KEYS,
+    KEPT_UNDER_EXTRAS,
+    MOST_CONCURRENT,
+    MOST_PRIORITY,
+    REFUSED_KEYS,
+    TASK_KEYS,
+    TOP_KEYS,
+)
 from triggerstream.wire.tasksfile.leaves import EACH_KEYS, LEAF_KEYS, MOST_COUNT, MOST_COUNT_IN_SEQUENCE
+from triggerstream.wire.tasksfile.time_keys import DEBOUNCE_KEYS, MOST_ROUNDS, REPEAT_KEYS, RETRY_KEYS
 from triggerstream.wire.tasksfile.tree import plain
 from triggerstream.wire.xtests import COMMAND_KEYS, TEST_KEYS, TESTS_KEY
 
@@ -84,8 +93,15 @@ def test_what_is_no_json_is_refused(path: Path) -> None:
 
 def test_the_schema_knows_the_same_keys() -> None:
     assert tuple(task_schema["properties"]) == TASK_KEYS
-    assert tuple(task_schema["propertyNames"]["not"]["enum"]) == LATER_KEYS
-    assert tuple(task_schema["properties"]["retry"]["properties"]) == RETRY_KEYS
+    assert tuple(task_schema["propertyNames"]["not"]["enum"]) == REFUSED_KEYS
+    assert set(schema["then"]["additionalProperties"]["properties"]) == KEPT_UNDER_EXTRAS
+    keys = task_schema["properties"]
+    assert tuple(keys["retry"]["properties"]) == RETRY_KEYS
+    assert tuple(keys["debounce"]["anyOf"][1]["properties"]) == DEBOUNCE_KEYS
+    assert tuple(keys["repeat"]["properties"]) == REPEAT_KEYS
+    assert keys["repeat"]["properties"]["max"]["maximum"] == MOST_ROUNDS
+    assert keys["maxConcurrency"]["maximum"] == MOST_CONCURRENT
+    assert keys["priority"]["maximum"] == MOST_PRIORITY
     assert tuple(schema["properties"]) == (*TOP_KEYS, TESTS_KEY)
     test = schema["properties"][TESTS_KEY]["items"]
     assert tuple(test["properties"]) == TEST_KEYS
@@ -130,6 +146,7 @@ def described() -> Iterator[tuple[str, dict[str, Any]]]:
             yield place, one
         if "properties" in one.get("items", {}):
             places.append((f"{place}[]", one["items"]))
+        places += [(place, inner) for inner in one.get("anyOf", ()) if "properties" in inner]
         for key, value in [*one.get("properties", {}).items(), *one.get("patternProperties", {}).items()]:
             if value is not False and value.get("type") != "null" and "$ref" not in value:
                 yield f"{place}/{key}", value
@@ -185,6 +202,10 @@ def _file_with(parent: str, key: str, example: Json) -> dict[str, Any]:
             return {"t": task | ({"x-a": example} if key == "^x-" else here)}
         case "$defs/task/retry":
             return {"t": task | {"retry": {"max": 1, "backoff": "1s"} | here}}
+        case "$defs/task/repeat":
+            return {"t": task | {"repeat": {"every": "1d", "max": 3} | here}}
+        case "$defs/task/debounce":
+            return {"t": task | {"debounce": {"quiet": "5m"} | here}}
         case "$defs/leaf":
             beside: dict[str, dict[str, Any]] = {"key": {"count": 2}, "each": {"key": "data.id"}}
             more = beside.get(key, {})
@@ -298,7 +319,15 @@ tasks = st.fixed_dictionaries(
         "expires": mostly(durations),
         "x-note": wrong,
         "unles": wrong,
-        "within": durations,
+        "onTimeout": wrong,
+        "within": mostly(durations),
+        "deadline": mostly(durations),
+        "delay": mostly(durations),
+        "debounce": mostly(durations | keys(quiet=mostly(durations), atMost=mostly(durations), x=wrong)),
+        "repeat": mostly(keys(every=mostly(durations), max=mostly(st.integers(-1, 1_001)), x=wrong)),
+        "priority": mostly(st.integers(-1, 10)),
+        "maxConcurrency": mostly(st.integers(-1, 1_001)),
+        "paused": mostly(st.booleans()),
     },
 )
 good_tasks = tasks.map(lambda task: {"after": ["a"], "run": "x"} | task)

@@ -9,6 +9,7 @@ import pytest
 
 from triggerstream.core.errors import Finding
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.core.tasks import FOLD_VERSION
 from triggerstream.wire import tasksfile
 from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
 from triggerstream.wire.tasksfile.leaves import LEAF_KEYS
@@ -241,18 +242,26 @@ def test_keys_that_people_try_are_answered_in_any_case(key: str, like: str) -> N
         assert found.message.endswith(INSTEAD[like])
 
 
-def test_a_key_of_a_later_version_is_answered_in_any_case() -> None:
-    found = the_error({"t": {"after": ["a"], "run": "x", "Within": "1h"}})
-    assert (found.code, found.path) == ("unknown-key", "/t/Within")
-    assert found.message == "there is no key `Within`: `within` is not supported by this version"
+def test_a_key_that_there_never_is_is_answered_in_any_case() -> None:
+    found = the_error({"t": {"after": ["a"], "run": "x", "ontimeout": "1h"}})
+    assert (found.code, found.path) == ("unknown-key", "/t/ontimeout")
+    assert found.message == f"there is no key `ontimeout`: {INSTEAD['onTimeout']}"
 
 
-@pytest.mark.parametrize("key", ["repeat", "priority"])
-def test_a_key_of_a_later_version_that_was_kept_once_is_refused_and_can_be_read(key: str) -> None:
-    text = f'{{"$extras": "keep", "t": {{"after": ["a"], "run": "x", "{key}": 3}}}}'
+@pytest.mark.parametrize(
+    ("key", "value"), [("repeat", '{"every": "1d", "max": 3}'), ("priority", "5"), ("repeat", "true")]
+)
+def test_a_key_that_extras_kept_once_means_nothing_in_a_file_in_force(key: str, value: str) -> None:
+    """The first release kept these keys without a meaning. A new file with them cannot be applied."""
+    text = f'{{"$extras": "keep", "t": {{"after": ["a"], "run": "x", "{key}": {value}}}}}'
     found = the_error(text)
     assert (found.code, found.path) == ("unsupported-key", f"/t/{key}")
-    assert tasksfile.read(text, name="tasks.json").tasks[0].extras == {key: 3}
+    assert f"or name your own key `x-{key}`" in found.message
+    config = tasksfile.read(text, name="tasks.json")
+    assert (config.tasks[0].repeat, config.tasks[0].priority) == (None, None)
+    assert config.tasks[0].extras == {key: json.loads(value)}
+    assert config.fold_version == FOLD_VERSION
+    assert tasksfile.read(tasksfile.encode(config), name="again").tasks == config.tasks
 
 
 def test_an_unclosed_brace_points_at_the_task_left_open() -> None:

@@ -8,7 +8,7 @@ from typing import assert_never
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Condition, Leaf, Node, Sequence, leaves_of
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.core.paths import format_path
-from triggerstream.core.tasks import AppliesTo, Bounds, Configuration, Retry, Task, UnlessFrom
+from triggerstream.core.tasks import AppliesTo, Bounds, Configuration, Debounce, Retry, Task, UnlessFrom
 from triggerstream.wire.durations import format_duration
 from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX
 
@@ -47,13 +47,36 @@ def _encode_task(task: Task) -> JsonObject:
         out["appliesTo"] = task.applies_to.value
     if task.with_params:
         out["withParams"] = task.with_params
+    if task.within_us is not None:
+        out["within"] = format_duration(task.within_us)
+    if task.deadline_us is not None:
+        out["deadline"] = format_duration(task.deadline_us)
+    if task.delay_us is not None:
+        out["delay"] = format_duration(task.delay_us)
+    if task.debounce is not None:
+        out["debounce"] = _encode_debounce(task.debounce)
+    if task.repeat is not None:
+        out["repeat"] = {"every": format_duration(task.repeat.every_us), "max": task.repeat.max}
     if task.retry is not None:
         out["retry"] = _encode_retry(task.retry)
     if task.queue is not None:
         out["queue"] = task.queue
+    if task.priority is not None:
+        out["priority"] = task.priority
     if task.expires_us is not None:
         out["expires"] = format_duration(task.expires_us)
+    if task.max_concurrency is not None:
+        out["maxConcurrency"] = task.max_concurrency
+    if task.paused:
+        out["paused"] = True
     return out | task.extras
+
+
+def _encode_debounce(debounce: Debounce) -> Json:
+    quiet = format_duration(debounce.quiet_us)
+    if debounce.at_most_us is None:
+        return quiet
+    return {"quiet": quiet, "atMost": format_duration(debounce.at_most_us)}
 
 
 def _encode_retry(retry: Retry) -> JsonObject:

@@ -18,7 +18,7 @@ class Entry:
     ``after`` includes the leaf of ``andEvery``, which is ``every`` at its own place. ``clear`` is false where
     something of a condition could not be made out, so that nothing should be concluded from what is missing
     there. ``run`` is the name of the Celery task where its value stands. ``reserved`` are keys that are kept
-    although they belong to a later version: only a file that is in force may have them.
+    under ``$extras`` although they have a meaning without it: only a file that is in force may have them.
     """
 
     name: LocatedName

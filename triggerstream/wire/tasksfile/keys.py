@@ -7,15 +7,23 @@ is doubtful rather than malformed, or concerns several tasks, is in :mod:`trigge
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final, Literal, TypeAlias, assert_never, get_args
 
 from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.conditions import Condition
 from triggerstream.core.ids import JsonObject, TaskName
-from triggerstream.core.tasks import MOST_DIGESTS, AppliesTo, Bounds, Retry, Task, UnlessFrom
-from triggerstream.wire.durations import parse_duration
+from triggerstream.core.tasks import (
+    MOST_DIGESTS,
+    AppliesTo,
+    Bounds,
+    Debounce,
+    Repeat,
+    Retry,
+    Task,
+    UnlessFrom,
+)
 from triggerstream.wire.tasksfile.condition_checks import (
     add_every,
     check_leaves,
@@ -38,8 +46,18 @@ from triggerstream.wire.tasksfile.nodes import (
     meant,
     unknown_key,
 )
+from triggerstream.wire.tasksfile.time_checks import check_times
+from triggerstream.wire.tasksfile.time_keys import read_debounce, read_repeat, read_retry
 from triggerstream.wire.tasksfile.tree import Value, plain
 from triggerstream.wire.tasksfile.tried_keys import instead_of
+from triggerstream.wire.tasksfile.values import (
+    describe_number,
+    read_choice,
+    read_duration,
+    read_flag,
+    read_integer,
+    read_text,
+)
 
 TaskKey: TypeAlias = Literal[
     "after",
@@ -50,31 +68,27 @@ TaskKey: TypeAlias = Literal[
     "appliesTo",
     "withParams",
     "using",
-    "retry",
-    "queue",
-    "expires",
-]
-TASK_KEYS: Final[tuple[TaskKey, ...]] = get_args(TaskKey)
-UNSUPPORTED: Final = "is not supported by this version"
-LATER_KEYS: Final = (
     "within",
     "deadline",
-    "onTimeout",
     "delay",
     "debounce",
     "repeat",
+    "retry",
+    "queue",
+    "priority",
+    "expires",
     "maxConcurrency",
     "paused",
-    "priority",
-)
-"""Keys of the condition language that this version does not know. They are refused even under ``$extras``:
-one that is kept without a meaning would take on another with the next version."""
-_KEPT_ONCE: Final = frozenset({"repeat", "priority"})
-"""Those of ``LATER_KEYS`` that were kept under ``$extras`` once: a file that is in force may have them."""
-_FOLDED_LATER: Final[Mapping[str, str]] = {key.lower(): key for key in LATER_KEYS}
+]
+TASK_KEYS: Final[tuple[TaskKey, ...]] = get_args(TaskKey)
+REFUSED_KEYS: Final = ("onTimeout",)
+"""Keys that are refused even under ``$extras``: people expect them to mean something."""
+KEPT_UNDER_EXTRAS: Final = frozenset({"repeat", "priority"})
+"""Keys that the first release kept under ``$extras`` without a meaning. In a file with ``$extras`` that is in
+force, they have none today either; a new file with ``$extras`` cannot have them."""
+MOST_CONCURRENT: Final = 1_000
+MOST_PRIORITY: Final = 9
 TOP_KEYS: Final = ("$schema", "$extras", "$bounds")
-RetryKey: TypeAlias = Literal["max", "backoff", "factor", "maxBackoff"]
-RETRY_KEYS: Final[tuple[RetryKey, ...]] = get_args(RetryKey)
 BOUND_KEYS: Final[Mapping[str, str]] = {
     re.sub("_(.)", lambda m: m.group(1).upper(), bound.name): bound.name for bound in fields(Bounds)
 }
@@ -85,8 +99,6 @@ NOTE_PREFIX: Final = "x-"
 _WRAPPERS: Final = ("tasks", "rules", "triggers", "triggerstream")
 """Names under which other systems' files hold their list of tasks."""
 EXECUTORS: Final = ("celery",)
-MOST_RETRIES: Final = 1_000_000
-"""Far beyond use; JSON alone would allow numbers that no 64-bit integer holds."""
 
 
 def read_tasks(root: Value, findings: Findings, *, name: str) -> TasksFile:
@@ -145,7 +157,7 @@ def _read_bounds(node: Node) -> Bounds:
         most: int = _RAISED.get(bound, getattr(Bounds(), bound))
         number = value.number
         if not isinstance(number, int):
-            value.error("wrong-type", f"must be an integer from 1 to {most}, not {_of_number(value)}")
+            value.error("wrong-type", f"must be an integer from 1 to {most}, not {describe_number(value)}")
         elif not 1 <= number <= most:
             value.error("wrong-value", f"must be from 1 to {most}, not {number}")
         else:
@@ -165,9 +177,19 @@ class _Draft:
     params: tuple[LocatedName, ...] = ()
     run: LocatedName | None = None
     with_params: JsonObject = field(default_factory=dict)
+    within_us: int | None = None
+    deadline_us: int | None = None
+    delay_us: int | None = None
+    debounce: Debounce | None = None
+    repeat: Repeat | None = None
     retry: Retry | None = None
     queue: str | None = None
+    priority: int | None = None
     expires_us: int | None = None
+    max_concurrency: int | None = None
+    paused: bool = False
+    keys: dict[str, LocatedName] = field(default_factory=dict)
+    """The keys that are given, ``null`` left out."""
     extras: JsonObject = field(default_factory=dict)
     reserved: list[LocatedName] = field(default_factory=list)
 
@@ -182,8 +204,13 @@ def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
     draft = _Draft()
     values: dict[str, Node] = {}
     for key, value in node.members():
-        if key.text in TASK_KEYS:
+        if keep and key.text in KEPT_UNDER_EXTRAS:
+            draft.extras[key.text] = plain(value.value)
+            draft.reserved.append(key)
+        elif key.text in TASK_KEYS:
             values[key.text] = value
+            if not value.is_null:
+                draft.keys[key.text] = key
             _read_key(key.text, value, draft)
         else:
             _read_other_key(key, value, draft, keep=keep)
@@ -192,6 +219,7 @@ def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
     _check_after(values, draft)
     after, every = add_every(draft.after or LocatedCondition(clear=False), draft.every, findings)
     _check_conditions(name, values, after, draft, findings)
+    check_times(draft.keys, after, findings)
     _check_params(values, after)
     usable = findings.errors == errors_before and node.is_whole and draft.run is not None
     return Entry(
@@ -218,9 +246,17 @@ def _task(name: LocatedName, after: LocatedCondition, every: LocatedLeaf | None,
         unless_from=draft.unless_from,
         applies_to=draft.applies_to,
         with_params=draft.with_params,
+        within_us=draft.within_us,
+        deadline_us=draft.deadline_us,
+        delay_us=draft.delay_us,
+        debounce=draft.debounce,
+        repeat=draft.repeat,
         retry=draft.retry,
         queue=draft.queue,
+        priority=draft.priority,
         expires_us=draft.expires_us,
+        max_concurrency=draft.max_concurrency,
+        paused=draft.paused,
         extras=draft.extras,
     )
 
@@ -238,9 +274,9 @@ def _read_key(key: TaskKey, value: Node, draft: _Draft) -> None:
         case "andEvery":
             draft.every = read_every(value)
         case "unlessFrom":
-            draft.unless_from = UnlessFrom(_read_choice(value, UnlessFrom) or draft.unless_from)
+            draft.unless_from = UnlessFrom(read_choice(value, UnlessFrom) or draft.unless_from)
         case "appliesTo":
-            draft.applies_to = AppliesTo(_read_choice(value, AppliesTo) or draft.applies_to)
+            draft.applies_to = AppliesTo(read_choice(value, AppliesTo) or draft.applies_to)
         case "withParams":
             if not value.is_object:
                 value.error("wrong-type", f"must be an object of trigger → arguments, not {value.kind}")
@@ -248,24 +284,37 @@ def _read_key(key: TaskKey, value: Node, draft: _Draft) -> None:
             draft.with_params = {name.text: plain(node.value) for name, node in value.members()}
         case "using":
             _read_using(value)
+        case "within":
+            draft.within_us = read_duration(value)
+        case "deadline":
+            draft.deadline_us = read_duration(value)
+        case "delay":
+            draft.delay_us = read_duration(value)
+        case "debounce":
+            draft.debounce = read_debounce(value)
+        case "repeat":
+            draft.repeat = read_repeat(value)
         case "retry":
-            draft.retry = _read_retry(value)
+            draft.retry = read_retry(value)
         case "queue":
-            draft.queue = _read_text(value, "a queue's name")
+            draft.queue = read_text(value, "a queue's name")
+        case "priority":
+            draft.priority = read_integer(value, least=0, most=MOST_PRIORITY)
         case "expires":
-            draft.expires_us = _read_duration(value)
+            draft.expires_us = read_duration(value)
+        case "maxConcurrency":
+            draft.max_concurrency = read_integer(value, least=1, most=MOST_CONCURRENT)
+        case "paused":
+            draft.paused = read_flag(value)
         case _:
             assert_never(key)
 
 
 def _read_other_key(key: LocatedName, value: Node, draft: _Draft, *, keep: bool) -> None:
     findings = value.findings
-    if keep and key.text in _KEPT_ONCE:
-        draft.extras[key.text] = plain(value.value)
-        draft.reserved.append(key)
-        return
-    if key.text in LATER_KEYS:
-        key.error(findings, "unsupported-key", f"`{key.text}` {UNSUPPORTED}")
+    if key.text in REFUSED_KEYS:
+        message = f"there is no key `{key.text}`: {instead_of(key.text)}"
+        key.error(findings, "unsupported-key", message)
         return
     if keep or key.text.startswith(NOTE_PREFIX):
         draft.extras[key.text] = plain(value.value)
@@ -275,8 +324,6 @@ def _read_other_key(key: LocatedName, value: Node, draft: _Draft, *, keep: bool)
             key.warn(findings, "kept-key-typo", message)
         return
     instead = instead_of(key.text)
-    if instead is None and (later := _FOLDED_LATER.get(key.text.lower())) is not None:
-        instead = f"`{later}` {UNSUPPORTED}"
     if instead is not None:
         key.error(findings, "unknown-key", f"there is no key `{key.text}`: {instead}")
         return
@@ -299,7 +346,9 @@ def _check_after(values: Mapping[str, Node], draft: _Draft) -> None:
     if empty and draft.every.clear and draft.every.name is None:
         message = (
             "nothing arrives that could start the task: name at least one trigger, here or in `andEvery`; "
-            "for what does not arrive, have cron or Celery beat fire a trigger"
+            "for what does *not* arrive, name here what to count from, what should not arrive in `unless`, "
+            'and write `delay`: `{"after": ["a"], "unless": ["b"], "delay": "1h"}`; at a time of day, have '
+            "cron or Celery beat fire a trigger"
         )
         values["after"].error("empty-after", message)
 
@@ -331,29 +380,8 @@ def _check_params(values: Mapping[str, Node], after: LocatedCondition) -> None:
             value.error("wrong-type", message)
 
 
-def _read_choice(node: Node, choices: Iterable[str]) -> str | None:
-    """One of a few words."""
-    words = [str(choice) for choice in choices]
-    if node.text in words:
-        return node.text
-    shown = " or ".join(f'`"{word}"`' for word in words)
-    if node.text is None:
-        node.error("wrong-type", f"must be {shown}, not {node.kind}")
-    else:
-        node.error("wrong-value", f"must be {shown}, not `{node.text[:40]}`")
-    return None
-
-
-def _read_text(node: Node, of: str) -> str | None:
-    if node.text is None:
-        node.error("wrong-type", f"must be a string, {of}, not {node.kind}")
-    elif not node.text:
-        node.error("wrong-value", f"must not be empty: {of}")
-    return node.text or None
-
-
 def _read_run(node: Node) -> LocatedName | None:
-    run = _read_text(node, "the registered name of a Celery task")
+    run = read_text(node, "the registered name of a Celery task")
     if run is None:
         return None
     if run.startswith(CELERY_PREFIX):
@@ -368,86 +396,3 @@ def _read_using(node: Node) -> None:
     elif node.text not in EXECUTORS:
         message = f'there is no executor `{node.text}`: write `"celery"`, the only one, or leave the key out'
         node.error("unknown-executor", message)
-
-
-def _read_duration(node: Node) -> int | None:
-    if node.text is None:
-        seconds = node.number
-        hint = f': write `"{seconds}s"` for seconds' if isinstance(seconds, int) and seconds > 0 else ""
-        message = f"must be a duration such as `10s`, `5m`, `36h`, `40d` or `1h30m`, not {node.kind}{hint}"
-        node.error("wrong-type", message)
-        return None
-    micros = parse_duration(node.text)
-    if micros is None:
-        message = (
-            f"`{node.text[:40]}` is not a duration: write days, hours, minutes and seconds in order, as in "
-            "`40d`, `1h30m` or `10s`; more than zero, and no more than a hundred years"
-        )
-        node.error("bad-duration", message)
-    return micros
-
-
-def _read_retry(node: Node) -> Retry | None:
-    if not node.is_object:
-        node.error("wrong-type", f'must be an object, `{{"max": 3, "backoff": "10s"}}`, not {node.kind}')
-        return None
-    most, backoff_us, factor = 0, 0, 1.0
-    longest_us: int | None = None
-    given: dict[str, Node] = {}
-    for key, value in node.members():
-        if key.text not in RETRY_KEYS:
-            message = unknown_key(key.text, RETRY_KEYS, f"the keys of `retry` are {listed(RETRY_KEYS)}")
-            key.error(node.findings, "unknown-key", message)
-            continue
-        if value.is_null and key.text != "max":
-            continue  # equals leaving the key out
-        given[key.text] = value
-        match key.text:
-            case "max":
-                most = _read_max(value)
-            case "backoff":
-                backoff_us = _read_duration(value) or 0
-            case "factor":
-                factor = _read_factor(value)
-            case "maxBackoff":
-                longest_us = _read_duration(value)
-            case _:
-                assert_never(key.text)
-    if "max" not in given and node.is_whole:
-        node.error("missing-key", "`max` is missing: how many further attempts there may be")
-    _check_retry(given, backoff_us=backoff_us, longest_us=longest_us)
-    return Retry(max=most, backoff_us=backoff_us, factor=factor, max_backoff_us=longest_us)
-
-
-def _read_max(node: Node) -> int:
-    number = node.number
-    if not isinstance(number, int):
-        node.error("wrong-type", f"must be an integer, 0 or more, not {_of_number(node)}")
-        return 0
-    if not 0 <= number <= MOST_RETRIES:
-        node.error("wrong-value", f"must be from 0 to {MOST_RETRIES}, not {number}")
-    return number
-
-
-def _read_factor(node: Node) -> float:
-    number = node.number
-    if number is None:
-        node.error("wrong-type", f"must be a number, 1 or more, not {node.kind}")
-        return 1.0
-    if number < 1:
-        node.error("wrong-value", f"must be 1 or more, not {number}: waits do not shrink")
-    return float(number)
-
-
-def _check_retry(given: Mapping[str, Node], *, backoff_us: int, longest_us: int | None) -> None:
-    """Doubts about the members of a ``retry`` together."""
-    if "backoff" not in given:
-        for key in ("factor", "maxBackoff"):
-            if key in given:
-                given[key].warn("no-effect", "has no effect without `backoff`: every attempt is made at once")
-    elif longest_us is not None and longest_us < backoff_us:
-        given["maxBackoff"].warn("no-effect", "is shorter than `backoff`, so every wait is this long")
-
-
-def _of_number(node: Node) -> str:
-    return node.kind if node.number is None else f"{node.number}"

@@ -141,6 +141,12 @@ class Node:
         return int(value) if value == int(value) else value
 
     @property
+    def flag(self) -> bool | None:
+        """The value of ``true`` or ``false``; None for any other type."""
+        value = self.value.value if isinstance(self.value, Scalar) else None
+        return value if isinstance(value, bool) else None
+
+    @property
     def kind(self) -> str:
         """The type of the value, in words for messages."""
         match self.value:

@@ -13,8 +13,21 @@ _ON_DATA: Final = (
 )
 _AT_A_TIME: Final = (
     "there are no times of day: have cron or Celery beat fire a trigger, and name it in `after`; to wait "
-    "before a retry, write `retry`"
+    "before the task runs, write `delay`, to run it again and again, `repeat`, and before a retry, `retry`"
 )
+_ON_TIMEOUT: Final = (
+    "with `deadline`, a task `t_report` that has waited too long fires `t_report.timeout`, and other tasks "
+    'can wait for it: `"after": ["t_report.timeout"]`'
+)
+_WAIT: Final = 'to wait before the task runs, write `"delay": "1h"`'
+_WINDOW: Final = 'events that lie within a time are `"within": "10m"`, a key of the task'
+_BURST: Final = 'to run once for a burst of events, write `"debounce": "5m"`'
+_AGAIN: Final = 'to run again and again until `unless` is met, write `"repeat": {"every": "1d", "max": 3}`'
+_AT_A_TIME_MOST: Final = (
+    'how many of a task may run at a time in a session is `"maxConcurrency": 2`; over all sessions, it is '
+    "Celery's `rate_limit` and queues"
+)
+_PAUSE: Final = 'to hold what a task would run, write `"paused": true`'
 _ANY_OF: Final = 'any one of several is `{"any": ["a", "b"]}`, in `after` or `unless`'
 _SOME_OF: Final = 'two of three are `{"atLeast": 2, "of": ["a", "b", "c"]}`, in `after` or `unless`'
 _HOW_MANY: Final = (
@@ -51,6 +64,13 @@ INSTEAD: Final[Mapping[str, str]] = {
         ("and", "all", "allOf", "when", "on", "needs", "requires", "trigger", "triggers"), _IN_AFTER
     ),
     **dict.fromkeys(("not", "except"), _IN_UNLESS),
+    **dict.fromkeys(("onTimeout", "timeout", "otherwise"), _ON_TIMEOUT),
+    **dict.fromkeys(("wait", "countdown", "eta", "sleep"), _WAIT),
+    **dict.fromkeys(("window", "timeWindow"), _WINDOW),
+    **dict.fromkeys(("throttle", "quiet", "cooldown"), _BURST),
+    **dict.fromkeys(("interval", "remind"), _AGAIN),
+    **dict.fromkeys(("concurrency", "maxInstances", "maxParallel", "limit", "rateLimit"), _AT_A_TIME_MOST),
+    **dict.fromkeys(("pause", "disabled", "enabled", "suspended"), _PAUSE),
     **dict.fromkeys(("then", "do", "task", "action", "call"), _IN_RUN),
     **dict.fromkeys(("args", "kwargs", "params", "with"), _IN_PARAMS),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace as replace_fields
 from typing import Final
 
 from msgspec.structs import replace
@@ -21,7 +22,6 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Bounds, Configuration, Rules, Task
 from triggerstream.wire.state import EncodedSizes
 from triggerstream.wire.tasksfile.entries import TasksFile
-from triggerstream.wire.tasksfile.keys import UNSUPPORTED
 from triggerstream.wire.tasksfile.logic import ways
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
 
@@ -47,7 +47,11 @@ def check_workable(file: TasksFile, findings: Findings) -> None:
         if entry.run is not None:
             _check_run(entry.run, findings)
         for reserved in entry.reserved:
-            reserved.error(findings, "unsupported-key", f"`{reserved.text}` {UNSUPPORTED}")
+            message = (
+                f"`{reserved.text}` cannot stand in a file with `$extras`, where an earlier release kept it "
+                f"without a meaning: leave `$extras` out, or name your own key `x-{reserved.text}`"
+            )
+            reserved.error(findings, "unsupported-key", message)
         for key, condition in (("after", entry.after), ("unless", entry.unless)):
             if condition.is_list and (count := len(condition.leaves)) > MOST_NAMES:
                 message = (
@@ -101,10 +105,24 @@ def _check_bounds(file: TasksFile, findings: Findings) -> None:
     for entry in file.entries:
         if entry.task is None or reported == _REPORTED:
             continue
-        reason = _never_decided(entry.task, file.bounds)
+        reason = _never_decided(_decided_at_once(entry.task), file.bounds)
         if reason is not None:
             entry.name.error(findings, "beyond-bounds", f"can never be decided: {reason}")
             reported += 1
+
+
+def _decided_at_once(task: Task) -> Task:
+    """``task`` without what puts its decision off: the bounds are those of the decision."""
+    return replace_fields(
+        task,
+        within_us=None,
+        deadline_us=None,
+        delay_us=None,
+        debounce=None,
+        repeat=None,
+        max_concurrency=None,
+        paused=False,
+    )
 
 
 def _takes_any(task: Task, trigger: TriggerName) -> bool:
