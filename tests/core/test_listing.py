@@ -111,6 +111,13 @@ def test_instances_are_counted_by_the_stage_of_their_status() -> None:
         done=3,
         closed=False,
         clock_us=Instant(START_US + 9 * SECOND),
+        last_event_us=Instant(START_US + 9 * SECOND),
+    )
+    told.timer(at=20)  # moves the clock, and is no event of the timeline
+    counted = count(SessionId("s"), told.state)
+    assert (counted.clock_us, counted.last_event_us) == (
+        Instant(START_US + 20 * SECOND),
+        Instant(START_US + 9 * SECOND),
     )
     told.close()
     assert count(SessionId("s"), told.state).closed

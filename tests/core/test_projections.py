@@ -9,6 +9,7 @@ from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.events import FailureReason
 from triggerstream.core.ids import InstanceId, Instant, JsonObject, TaskName
 from triggerstream.core.projections import Seen, explain, silent_commands, stored, timeline, waits_for
+from triggerstream.core.reruns import rerun_words
 from triggerstream.core.state import Status
 from triggerstream.core.tasks import Rules
 from triggerstream.wire.answers import to_json
@@ -91,13 +92,13 @@ def test_each_status_is_said_in_words() -> None:
         "waits#0": "waits for b and c",
         "blocked#0": "is blocked by `unless`: no arrived first",
         "half#0": "waits for b; abandoned once never arrives too",
-        "again#0": "was replayed as a later instance",
+        "again#0": "failed; tried again as again#1 (retry 1 of 1)",
         "again#1": "waits to be tried again",
         "fails#0": "failed: KeyError: 'x'",
         "runs#0": "is running",
         "ends#0": "finished",
         "drops#0": "expired before a worker started it",
-        "stops#0": "was cancelled (wrong order (ada))",
+        "stops#0": "was cancelled: wrong order (ada)",
         "passes#0": "was skipped",
     }
 
@@ -387,6 +388,49 @@ def test_retried_instance_is_explained_with_all_its_facts() -> None:
     }
 
 
+def test_a_retry_is_told_from_an_operators_replay() -> None:
+    story = Story({"t": task("a", retry={"max": 2, "backoff": "10s"})})
+    story.fire("a")
+    story.failed("t#0", "boom")
+    says = "failed; tried again as t#1 (retry 1 of 2)"
+    first, delayed = explained(story)["tasks"][0]["instances"]
+    assert (first["status"], first["says"], first["retriedAs"]) == ("replayed", says, "t#1")
+    assert (delayed["status"], delayed["cloneOf"], delayed["retries"]) == ("delayed", "t#0", 1)
+    story.timer(at=11)
+    story.started("t#1")
+    story.retried("t#1", after=3)
+    story.timer(at=15)
+    story.failed("t#2", "boom")
+    story.replay("t#2")
+    _, second, third, fourth = explained(story)["tasks"][0]["instances"]
+    assert (second["says"], second["retriedAs"]) == ("asked to be tried again: t#2 (retry 2)", "t#2")
+    assert (third["says"], third["replayedAs"]) == ("was replayed as t#3", "t#3")
+    assert "retriedAs" not in third
+    assert (fourth["cloneOf"], fourth["retries"]) == ("t#2", 0)
+    # The state keeps the sentences of the fold; the timeline has those for people.
+    assert story.state is not None
+    assert [note for *_, note in story.state.positions][1:4:2] == ["t#0 replayed", "t#1 replayed as t#2"]
+    notes = [note for _, note in story.notes()]
+    assert notes == [
+        None,
+        f"t#0 {says}",
+        "t#1 running",
+        "t#1 asked to be tried again: t#2 (retry 2)",
+        "t#2 failed",
+        "t#2 replayed as t#3",
+    ]
+    story.apply({"t": task("a")})
+    first = explained(story)["tasks"][0]["instances"][0]
+    assert first["says"] == "failed; tried again as t#1 (retry 1)"  # the file in force has no `retry`
+
+
+def test_an_instance_whose_rerun_is_forgotten_says_that_it_was_run_again() -> None:
+    story = Story({"t": task("a", retry={"max": 1, "backoff": "1h"})})
+    story.fire("a")
+    story.failed("t#0")
+    assert rerun_words(None, story.instance("t#0"), None) == "was run again as a later instance"
+
+
 def test_ended_instances_are_explained_with_what_their_end_left() -> None:
     story = full_story()
     _, cancelled, skipped, finished = explained(story)["tasks"]
@@ -394,7 +438,7 @@ def test_ended_instances_are_explained_with_what_their_end_left() -> None:
         {
             "instance": "u#0",
             "status": "cancelled",
-            "says": "was cancelled (wrong order (ada))",
+            "says": "was cancelled: wrong order (ada)",
             "after": all_of(LEAF_A, leaf("c")),
             "created": at(1),
             "changed": at(20),
@@ -449,6 +493,7 @@ def test_explained_session_has_its_own_facts() -> None:
         "generation": 0,
         "closed": False,
         "clock": at(21),
+        "lastEvent": at(21),
         "offset": 12,
         "config": {"met": story.rules.current.hash, "inForce": story.rules.current.hash},
         "waitsFor": [],
@@ -518,6 +563,7 @@ def test_stored_session_has_the_facts_of_its_instances() -> None:
         "closed": False,
         "offset": 11,
         "clock": at(21),
+        "lastEvent": at(21),
         "refused": 0,
         "seen": ["a", "b", "no", "x"],
     }

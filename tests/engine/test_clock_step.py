@@ -49,8 +49,9 @@ def test_the_reason_says_by_how_much_and_what_to_do() -> None:
 def test_a_session_is_shown_as_ahead_from_five_minutes_on() -> None:
     five = Instant(NOW + 300 * SECOND)
     more = Instant(NOW + 301 * SECOND)
-    assert words.last_event(five, now_us=NOW) == "2026-01-01 00:05:00Z"
+    assert words.last_event(five, five, now_us=NOW) == "2026-01-01 00:05:00Z"
     assert words.ahead(five, now_us=NOW) is None
-    assert words.last_event(more, now_us=NOW) == "2026-01-01 00:05:01Z (5 minutes ahead)"
+    assert words.last_event(five, more, now_us=NOW) == "2026-01-01 00:05:00Z (clock 5 minutes ahead)"
+    assert (words.clock(five, more), words.clock(five, five)) == ("its clock: 2026-01-01 00:05:01Z", "")
     assert "`triggerstream instances release`" in (words.ahead(more, now_us=NOW) or "")
-    assert (words.last_event(None, now_us=NOW), words.ahead(None, now_us=NOW)) == ("erased", None)
+    assert (words.last_event(None, None, now_us=NOW), words.ahead(None, now_us=NOW)) == ("erased", None)

@@ -20,7 +20,7 @@ from tests.support.engines import RunningEngine, running_engine
 from triggerstream import bootstrap
 from triggerstream.adapters.memory import MemoryDatabase, MemoryLog, MemoryReader
 from triggerstream.core import projections
-from triggerstream.core.events import Close, Erase, Failed, Finished, Trigger
+from triggerstream.core.events import Close, Erase, Failed, FailureReason, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, TriggerName
 from triggerstream.engine.queries.embedded import EmbeddedInspector
 from triggerstream.settings import SqliteAddress
@@ -147,6 +147,45 @@ async def test_a_session_shows_triggers_that_no_task_uses(http: Http, engine: Ru
     assert "has arrived" not in await page(http, "/sessions/t")
 
 
+async def test_a_failure_is_named_first_and_said_once(http: Http, engine: RunningEngine) -> None:
+    engine.append("s", trigger("module1"), trigger("module4"))
+    (command,) = engine.commands(1)
+    engine.append("s", Failed(instance=InstanceId("t_process#0"), command=command.id, error="OSError: away"))
+    text = await page(http, "/sessions/s")
+    plain = re.sub(r"<[^>]+>", "", text)
+    assert "1 instance failed: t_process#0." in plain
+    assert 'href="#t_process%25230"' in text
+    assert 'id="t_process%230"' in text
+    assert plain.count("OSError: away") == 1
+    assert re.findall(r'<li class="(\w+ failed)">', text) == ["reported failed"]
+    long = "OSError: away\n  at line 3"
+    engine.append("r", trigger("module1"), trigger("module4"))
+    command = engine.commands(2)[-1]
+    failed = Failed(
+        instance=command.instance, command=command.id, error=long, reason=FailureReason.WORKER_LOST
+    )
+    engine.append("r", failed)
+    plain = re.sub(r"<[^>]+>", "", await page(http, "/sessions/r"))
+    assert plain.count("OSError: away") == 1
+    assert "Reasonworker lost" in plain
+
+
+async def test_a_retry_is_shown_as_one_and_the_last_event_is_no_timer(
+    http: Http, engine: RunningEngine
+) -> None:
+    engine.apply('{"t": {"after": ["x"], "run": "app.t", "retry": {"max": 1, "backoff": "1d"}}}')
+    engine.append("s", trigger("x"))
+    (command,) = engine.commands(1)
+    engine.append("s", Failed(instance=InstanceId("t#0"), command=command.id, error="OSError: away"))
+    plain = re.sub(r"<[^>]+>", "", text := await page(http, "/sessions/s"))
+    assert "failed; tried again as t#1 (retry 1 of 1)" in plain
+    assert "Retry oft#0" in plain
+    assert "eplay" not in plain.replace("Replay</button>", "")
+    assert 'title="status replayed">retried<' in text
+    found = await asked(http, "/sessions/s")
+    assert found["lastEvent"] == found["timeline"][-1]["time"]
+
+
 async def test_pages_of_sessions_are_in_the_words_of_an_administrator(
     http: Http, engine: RunningEngine
 ) -> None:
@@ -215,7 +254,7 @@ async def test_what_applications_send_is_only_text(http: Http, engine: RunningEn
         assert looked.wrong == [], path
         assert "\u202e" not in text.split("<form")[0], path
         for link in looked.links:
-            assert link == "#main" or (link.startswith("/") and not link.startswith("//")), link
+            assert link.startswith("#") or (link.startswith("/") and not link.startswith("//")), link
     assert hostile.replace("\u202e", "\\u202e") in await failures_as_text(http)
 
 

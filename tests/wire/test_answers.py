@@ -64,6 +64,7 @@ def test_explained_session_has_these_keys_in_this_order() -> None:
         f'"type":"triggerstream.task.finished","note":"t#0 finished"}},'
         f'{{"offset":3,"time":"{at[2]}","what":"refused",'
         f'"type":"triggerstream.instance.skip","why":"wrong status",'
-        f'"note":"t#0 is finished: only a failed one can be skipped"}}],"partition":3}}'
+        f'"note":"t#0 is finished: only a failed one can be skipped"}}],"partition":3,'
+        f'"lastEvent":"2026-01-01T00:00:02Z"}}'
     )
     assert dumps(shown).decode() == expected

@@ -99,12 +99,12 @@ def text(value: str, style: str = "") -> Text:
     return Text(escape(value), style=style)
 
 
-def status_text(status: Status) -> Text:
-    """A status in its colour; one that asks for a look although it is past stands out."""
+def status_text(status: Status, word: str | None = None) -> Text:
+    """A status, or ``word`` for it, in its colour; one to look at although it is past stands out."""
     from triggerstream.core.state import Status
     from triggerstream.present.words import status_kind
 
-    return text(status.value, "magenta" if status is Status.EXPIRED else _STYLES[status_kind(status)])
+    return text(word or status.value, "magenta" if status is Status.EXPIRED else _STYLES[status_kind(status)])
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:

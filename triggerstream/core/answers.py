@@ -79,6 +79,8 @@ class ExplainedInstance(
         "due_of": "dueOf",
         "completed_by": "completedBy",
         "clone_of": "cloneOf",
+        "retried_as": "retriedAs",
+        "replayed_as": "replayedAs",
         "decided_us": "decided",
         "decided_at": "decidedAt",
         "started_us": "started",
@@ -88,7 +90,10 @@ class ExplainedInstance(
 ):
     """An instance; ``says`` describes its status in one sentence, ``advice`` says what to look for.
 
-    ``command`` to ``retries``: it has a command. ``hand_over``: no worker has reported about it yet.
+    ``command`` to ``attempt``: it has a command. ``hand_over``: no worker has reported about it yet.
+
+    ``clone_of``: it was made to run that instance again; by a retry if ``retries`` is not 0, else by an
+    operator. ``retried_as`` and ``replayed_as``: such an instance took its place.
 
     ``due_us``: when it is decided, at the end of the wait ``due_of``. ``decided_at``: the offset of the event
     that decided its command. ``completed_by``: the included event with which its condition was satisfied.
@@ -113,6 +118,8 @@ class ExplainedInstance(
     due_of: DueOf | None = None
     completed_by: ReasonToDecide | None = None
     clone_of: InstanceId | None = None
+    retried_as: InstanceId | None = None
+    replayed_as: InstanceId | None = None
     decided_us: Instant | None = None
     decided_at: int | None = None
     started_us: Instant | None = None
@@ -191,11 +198,17 @@ class ExplainedSession(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
-    rename={"clock_us": "clock", "waits_for": "waitsFor", "folded_to": "foldedTo"},
+    rename={
+        "clock_us": "clock",
+        "last_event_us": "lastEvent",
+        "waits_for": "waitsFor",
+        "folded_to": "foldedTo",
+    },
 ):
     """A session: its conditions leaf by leaf, and its timeline; ``partition`` is where it is, if known.
 
-    ``folded_to``: it is shown as it was after this offset of its log.
+    ``folded_to``: it is shown as it was after this offset of its log. ``last_event_us``: the time of its last
+    event; ``clock_us`` is its greatest arrival so far, also that of an event that only lets timers fire.
     """
 
     session: SessionId
@@ -211,6 +224,7 @@ class ExplainedSession(
     timeline: list[TimelineRow]
     partition: int | None = None
     folded_to: int | None = None
+    last_event_us: Instant | None = None
 
     @property
     def instances_generation(self) -> int:
@@ -253,7 +267,10 @@ class StoredInstance(
     changed_us: Instant
 
 
-class StoredSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clock"}):
+_TIMES = {"clock_us": "clock", "last_event_us": "lastEvent"}
+
+
+class StoredSession(Struct, frozen=True, kw_only=True, rename=_TIMES):
     """A stored session: the triggers that it has seen, and its instances by id."""
 
     session: SessionId
@@ -261,13 +278,14 @@ class StoredSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "cloc
     closed: bool
     offset: int
     clock_us: Instant | None
+    last_event_us: Instant | None
     refused: int
     seen: list[TriggerName]
     instances: dict[str, StoredInstance]
 
 
-class CountedSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clock"}):
-    """The numbers of instances of a session that wait, run, failed and are done, and the session's clock."""
+class CountedSession(Struct, frozen=True, kw_only=True, rename=_TIMES):
+    """The numbers of instances of a session that wait, run, failed and are done, its clock and last event."""
 
     session: SessionId
     waiting: int
@@ -276,6 +294,7 @@ class CountedSession(Struct, frozen=True, kw_only=True, rename={"clock_us": "clo
     done: int
     closed: bool
     clock_us: Instant | None
+    last_event_us: Instant | None = None
 
 
 class FailedInstance(Struct, frozen=True, kw_only=True, rename={"changed_us": "changed"}):
@@ -287,16 +306,14 @@ class FailedInstance(Struct, frozen=True, kw_only=True, rename={"changed_us": "c
     changed_us: Instant
 
 
-class ListedSession(
-    CountedSession, frozen=True, kw_only=True, rename={"clock_us": "clock", "waits_for": "waitsFor"}
-):
+class ListedSession(CountedSession, frozen=True, kw_only=True, rename={**_TIMES, "waits_for": "waitsFor"}):
     """A session in a list."""
 
     waits_for: list[TriggerName]
     failures: list[FailedInstance]
 
 
-class TimedSession(CountedSession, frozen=True, kw_only=True, rename={"clock_us": "clock", "due_us": "due"}):
+class TimedSession(CountedSession, frozen=True, kw_only=True, rename={**_TIMES, "due_us": "due"}):
     """A session with the time of its next timer."""
 
     due_us: Instant | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from triggerstream.core.answers import CountedSession, FailedInstance
 from triggerstream.core.ids import Instant, SessionId, TaskName, TriggerName, instance_id
-from triggerstream.core.projections import waits_for
+from triggerstream.core.projections import last_event_us, waits_for
 from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState, Status
 from triggerstream.core.tasks import Rules
 
@@ -106,7 +106,7 @@ def tags_of(rules: Rules, session: SessionId, state: SessionState) -> frozenset[
 
 
 def count(session: SessionId, state: SessionState) -> CountedSession:
-    """The numbers of instances of a session that wait, run, failed and are done, and the session's clock."""
+    """The numbers of instances of a session that wait, run, failed and are done, its clock and last event."""
     waiting = running = failed = done = 0
     for record in state.tasks.values():
         for instance in record.open.values():
@@ -125,6 +125,7 @@ def count(session: SessionId, state: SessionState) -> CountedSession:
         done=done,
         closed=state.closed,
         clock_us=Instant(state.clock_us) if state.clock_us else None,
+        last_event_us=last_event_us(state),
     )
 
 

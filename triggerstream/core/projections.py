@@ -26,7 +26,7 @@ from triggerstream.core.answers import (
 )
 from triggerstream.core.commands import MOST_CAUSES
 from triggerstream.core.deciding import timer_due_us
-from triggerstream.core.events import ENGINE_PREFIX
+from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed, Retried
 from triggerstream.core.explain import Explainer
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import (
@@ -40,6 +40,7 @@ from triggerstream.core.ids import (
     instance_id,
 )
 from triggerstream.core.lacking import missing_triggers
+from triggerstream.core.reruns import Rerun, reruns_of, retry_notes
 from triggerstream.core.sentences import status_sentence
 from triggerstream.core.similar_names import nearest
 from triggerstream.core.slots import captured_refs
@@ -49,6 +50,9 @@ from triggerstream.core.tasks import Configuration, Rules
 _COMPARED = 5
 """Unused triggers of a session that are compared with the names of the file: with 3,000 of them, each takes
 0.1 s."""
+
+_OF_RETRIES: Final = frozenset({TYPES[Failed], TYPES[Retried]})
+"""Types of the events that make a retry. The timeline says of an operator's replay what is stored."""
 
 SILENT_US: Final = 5 * 60 * 1_000_000
 """Time without a worker's report after which people are told what to look for. Most Celery tasks of a queue
@@ -118,6 +122,7 @@ def explain(
         generation=view.generation,
         closed=view.closed,
         clock_us=_instant(view.clock_us or None),
+        last_event_us=last_event_us(view),
         offset=view.offset,
         config=ConfigurationsMet(met=met or None, in_force=config.hash or None),
         waits_for=list(waits_for(rules, state, session)),
@@ -179,6 +184,14 @@ def statuses(state: SessionState) -> dict[str, Instance]:
     }
 
 
+def last_event_us(state: SessionState) -> Instant | None:
+    """The time of the latest event in the timeline; the session's clock if the timeline is empty.
+
+    The clock itself may be later: timers move it, and an event's time may be before its arrival.
+    """
+    return Instant(state.positions[-1][2]) if state.positions else _instant(state.clock_us or None)
+
+
 def stored(session: SessionId, state: SessionState) -> StoredSession:
     """The stored session, without configurations that it still has to meet."""
     return StoredSession(
@@ -187,6 +200,7 @@ def stored(session: SessionId, state: SessionState) -> StoredSession:
         closed=state.closed,
         offset=state.offset,
         clock_us=_instant(state.clock_us or None),
+        last_event_us=last_event_us(state),
         refused=state.refused,
         seen=list(state.seen),
         instances={name: _stored(state, instance) for name, instance in statuses(state).items()},
@@ -229,8 +243,11 @@ def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[Time
     At most the last 50 events.
     """
     rows: list[tuple[tuple[int, int, int], TimelineRow]] = []
+    retries = retry_notes(rules.current.config, state)
     for offset, kind, time_us, note in state.positions:
         inert, why, says = note if isinstance(note, tuple) else (None, None, note)
+        if says is not None and kind in _OF_RETRIES:
+            says = retries.get(says, says)
         row = TimelineRow(
             offset=offset,
             time_us=Instant(time_us),
@@ -278,7 +295,11 @@ def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
     record = state.tasks.get(name)
     instances, says, forgotten = [], None, 0
     if record is not None and record.next:
-        instances = [_instance(explainer, name, i, beside=beside) for i in record.instances()]
+        reruns = reruns_of(name, record)
+        instances = [
+            _instance(explainer, name, one, rerun=reruns.get(one.number), beside=beside)
+            for one in record.instances()
+        ]
         forgotten = record.next - len(record.open) - len(record.resolved)
     elif task is None:
         likely = nearest(name, rules.current.config.by_name)
@@ -298,7 +319,9 @@ def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
     )
 
 
-def _instance(explainer: Explainer, name: TaskName, instance: Instance, *, beside: Seen) -> ExplainedInstance:
+def _instance(
+    explainer: Explainer, name: TaskName, instance: Instance, *, rerun: Rerun | None, beside: Seen
+) -> ExplainedInstance:
     rules, session, state = explainer.rules, explainer.session, explainer.state
     task = rules.current.config.by_name.get(name)
     named = instance_id(name, instance.number)
@@ -308,7 +331,7 @@ def _instance(explainer: Explainer, name: TaskName, instance: Instance, *, besid
     shown = ExplainedInstance(
         instance=named,
         status=instance.status,
-        says=status_sentence(rules.current.config, task, instance, hand_over),
+        says=status_sentence(rules.current.config, task, instance, hand_over, rerun=rerun),
         hand_over=hand_over,
         advice=_advice(instance, hand_over, beside.now_us),
         after=conditions.after,
@@ -319,6 +342,9 @@ def _instance(explainer: Explainer, name: TaskName, instance: Instance, *, besid
         due_of=None if due_us is None else DueOf.RETRY,
         completed_by=_completed_by(state, instance),
         clone_of=None if instance.clone_of is None else instance_id(name, instance.clone_of),
+        retries=None if instance.clone_of is None else instance.retries,
+        retried_as=None if rerun is None or not rerun.retries else rerun.instance,
+        replayed_as=None if rerun is None or rerun.retries else rerun.instance,
         decided_us=_instant(instance.decided_us),
         decided_at=instance.decided_at,
         started_us=_instant(instance.started_us),

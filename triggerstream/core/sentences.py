@@ -7,23 +7,32 @@ from typing import assert_never
 from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.effects import Reason
 from triggerstream.core.lacking import join_names, missing_in_words
+from triggerstream.core.reruns import Rerun, rerun_words
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import DECIDED, WAITING, Instance, Status
 from triggerstream.core.tasks import Configuration, Task
 
 
 def status_sentence(
-    config: Configuration, task: Task | None, instance: Instance, hand_over: HandOver | None = None
+    config: Configuration,
+    task: Task | None,
+    instance: Instance,
+    hand_over: HandOver | None = None,
+    *,
+    rerun: Rerun | None = None,
 ) -> str:
-    """The status of the instance in one sentence; ``hand_over``: that of its command, if somebody looked."""
+    """The status of the instance in one sentence; ``hand_over``: that of its command, if somebody looked.
+
+    ``rerun``: the instance that took its place.
+    """
     blockers = None if task is None or task.unless is None else missing_in_words(task.unless, instance.noted)
-    says = _status_says(task, instance) if hand_over is None else _hand_over_says(hand_over)
+    says = _status_says(task, instance, rerun) if hand_over is None else _hand_over_says(hand_over)
     if instance.status in WAITING and instance.noted and blockers is not None:
         says += f"; abandoned once {blockers} arrives too"
     if instance.reason is Reason.UNLESS and instance.status is Status.FAILED:
         says += "; not tried again, because its `unless` was fulfilled"
     elif instance.note is not None and instance.status not in WAITING:
-        says += f" ({instance.note})"
+        says += f"{';' if instance.status is Status.FAILED else ':'} {instance.note}"
     elif instance.reason is not None and instance.status in {Status.FAILED, Status.CANCELLED}:
         says += f" ({instance.reason})"
     if task is not None and instance.status in DECIDED and instance.sent is not None:
@@ -33,7 +42,7 @@ def status_sentence(
     return says
 
 
-def _status_says(task: Task | None, instance: Instance) -> str:
+def _status_says(task: Task | None, instance: Instance, rerun: Rerun | None) -> str:
     """The instance's status in words."""
     match instance.status:
         case Status.UNSTARTED:
@@ -56,7 +65,7 @@ def _status_says(task: Task | None, instance: Instance) -> str:
         case Status.SKIPPED:
             return "was skipped"
         case Status.REPLAYED:
-            return "was replayed as a later instance"
+            return rerun_words(task, instance, rerun)
         case Status.ABANDONED:
             blockers = dict.fromkeys(of for of, _ in captured_refs(instance.noted))
             return f"is blocked by `unless`: {join_names(blockers)} arrived first"

@@ -24,7 +24,7 @@ from triggerstream.core.condition_tree import (
     TakenEvent,
     TreeNode,
 )
-from triggerstream.core.events import ENGINE_PREFIX
+from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed
 from triggerstream.core.ids import InstanceId, Instant
 from triggerstream.core.state import WAITING, Status
 from triggerstream.engine.clock_step import LARGEST_STEP_US, describe_duration
@@ -32,6 +32,8 @@ from triggerstream.wire.instants import format_instant
 
 _NAMED = 10
 """Events, keys or instances that one sentence names."""
+_SHORT_ERROR = 200
+"""Characters of an error that a sentence on a page has; a longer one stands by itself."""
 MOST_EVENTS = 20
 """Events of one leaf that people see; the JSON has all of them."""
 
@@ -79,6 +81,51 @@ def event(row: TimelineRow) -> str:
     if kind.startswith(ENGINE_PREFIX):
         kind = kind.rpartition(".")[2]
     return f"{kind}: {row.note}" if row.note else kind
+
+
+def status_word(instance: ExplainedInstance) -> str:
+    """The status of an instance; that of one which the engine ran again is not *replayed* to people."""
+    return instance.status.value if instance.retried_as is None else "retried"
+
+
+def rerun_kind(instance: ExplainedInstance) -> str:
+    """How an instance that runs in place of another one came about."""
+    return "Retry" if instance.retries else "Replay"
+
+
+def headline(found: ExplainedSession) -> list[InstanceId]:
+    """The instances that failed and that nothing was done about: what a session's page begins with."""
+    return [one.instance for task in found.tasks for one in task.instances if one.status is Status.FAILED]
+
+
+def other_error(instance: ExplainedInstance, task: ExplainedTask) -> str | None:
+    """The error of an instance whose sentence does not have it; None if there is none.
+
+    If a later attempt failed with the same text, its name is enough.
+    """
+    if instance.error is None or instance.status is Status.FAILED:
+        return None
+    same = None
+    later = instance
+    reruns = {one.clone_of: one for one in task.instances if one.clone_of is not None}
+    while (rerun := reruns.get(later.instance)) is not None:
+        later = rerun
+        if later.error == instance.error:
+            same = later.instance
+    return instance.error if same is None else f"the same as {same}"
+
+
+def long_error(instance: ExplainedInstance) -> str | None:
+    """The error of a failed instance if it is too long for a sentence on a page."""
+    error = instance.error
+    if error is None or instance.status is not Status.FAILED:
+        return None
+    return error if len(error) > _SHORT_ERROR or "\n" in error else None
+
+
+def looks_failed(row: TimelineRow) -> bool:
+    """True for a row of the timeline that says that something failed or was refused."""
+    return row.what == "refused" or (row.what == "reported" and row.type == TYPES[Failed])
 
 
 def aside(instance: ExplainedInstance) -> str:
@@ -287,15 +334,22 @@ def seconds(instant: int | str | None) -> str:
     return "" if instant is None else _text(instant).replace("T", " ").split(".")[0].removesuffix("Z") + "Z"
 
 
-def last_event(clock: Instant | None, *, now_us: int) -> str:
-    """Arrival time of a session's last event: whole seconds, and how far ahead it is if it is far ahead.
+def last_event(last: Instant | None, clock: Instant | None, *, now_us: int) -> str:
+    """Time of a session's last event: whole seconds, and how far ahead its clock is if it is far ahead.
 
     A session that was erased has no last event.
     """
     if not clock:
         return "erased"
     ahead_us = clock - now_us
-    return seconds(clock) + (f" ({describe_duration(ahead_us)} ahead)" if ahead_us > LARGEST_STEP_US else "")
+    ahead = f" (clock {describe_duration(ahead_us)} ahead)" if ahead_us > LARGEST_STEP_US else ""
+    return seconds(last or clock) + ahead
+
+
+def clock(last: Instant | None, clock: Instant | None) -> str:
+    """The session's clock, where that is not simply the time of its last event; else empty."""
+    shown = seconds(clock) if clock else ""
+    return "" if not clock or shown == seconds(last or clock) else f"its clock: {shown}"
 
 
 def ahead(clock: Instant | None, *, now_us: int) -> str | None:

@@ -52,7 +52,6 @@ def _environment() -> Environment:
         brief=brief,
         instant=format_instant,
         seconds=words.seconds,
-        last_event=lambda clock: words.last_event(clock, now_us=_now_us()),
         ahead=lambda clock: words.ahead(clock, now_us=_now_us()),
         milliseconds=words.milliseconds,
         happened=words.event,
@@ -65,6 +64,14 @@ def _environment() -> Environment:
         session_url=session_url,
     )
     made.globals.update(
+        last_event=lambda last, clock: words.last_event(last, clock, now_us=_now_us()),
+        clock=words.clock,
+        headline=words.headline,
+        looks_failed=words.looks_failed,
+        status_word=words.status_word,
+        rerun_kind=words.rerun_kind,
+        other_error=words.other_error,
+        long_error=words.long_error,
         orders=orders,
         query=query,
         parameters=parameters,

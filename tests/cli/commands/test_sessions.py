@@ -15,7 +15,7 @@ from tests.support.engines import RunningEngine
 from tests.support.waiting import wait_until
 from triggerstream.adapters.sqlite import SqliteLog
 from triggerstream.core import projections
-from triggerstream.core.events import Cancel, Erase, Failed, Finished, Started, Trigger
+from triggerstream.core.events import Cancel, Erase, Failed, Finished, Release, Started, Trigger
 from triggerstream.core.ids import InstanceId, Json, TriggerName
 from triggerstream.wire.records import NewRecord
 
@@ -226,8 +226,26 @@ def test_a_retry_that_waits_says_until_when_and_the_attempt_before_keeps_its_err
     due = task["instances"][1]["due"][:23].replace("T", " ").removesuffix("Z")
     out = " ".join(cli("sessions", "explain", "d-delayed").out.split())
     assert f"t#1 delayed waits to be tried again; due {due}" in out
-    assert "reported failed: t#0 replayed" in out
-    assert out.index("t#0 replayed") < out.index("failed: OSError: mail is away") < out.index("t#1 delayed")
+    again = "failed; tried again as t#1 (retry 1 of 2)"
+    assert f"reported failed: t#0 {again}" in out
+    assert "replay" not in out
+    first = out.index(f"t#0 retried {again}")
+    assert first < out.index("failed: OSError: mail is away") < out.index("t#1 delayed")
+    assert out.index("t#1 delayed") < out.index("retry of t#0")
+
+
+def test_explain_begins_with_what_failed_and_says_one_error_once(cli: Cli, engine: RunningEngine) -> None:
+    engine.apply(json.dumps({"t": {"after": ["x"], "run": "app.t", "retry": {"max": 1, "backoff": "1d"}}}))
+    engine.append("e", Trigger(name=TriggerName("x"), data={}))
+    for number in range(2):
+        command = engine.commands(3 + number)[-1]
+        failed = Failed(instance=command.instance, command=command.id, error="OSError: mail is away")
+        engine.append("e", failed, *([] if number else [Release(instance=InstanceId("t#1"))]))
+    out = cli("sessions", "explain", "e").out
+    assert out.splitlines()[1] == "├── failed: t#1"
+    assert out.count("mail is away") == 1
+    assert "failed: the same as t#1\n" in out
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
 
 
 def test_explain_shows_triggers_that_no_task_uses(cli: Cli, engine: RunningEngine) -> None:

@@ -142,7 +142,7 @@ def _show_counted(rows: Sequence[TimedSession], *, all_: bool) -> None:
             [
                 row.session,
                 *map(str, (row.waiting, row.running, row.failed, row.done)),
-                words.last_event(row.clock_us, now_us=_now_us()),
+                words.last_event(row.last_event_us, row.clock_us, now_us=_now_us()),
                 words.seconds(row.due_us),
             ]
             for row in rows
@@ -172,7 +172,9 @@ def show(*, session: str, at: str, as_json: bool) -> None:
         json_line(to_json(found))
         return
     closed = "closed, " if found.closed else ""
-    print_line(f"{session}: {closed}last event: {words.last_event(found.clock_us, now_us=_now_us())}")
+    last = words.last_event(found.last_event_us, found.clock_us, now_us=_now_us())
+    clock = words.clock(found.last_event_us, found.clock_us)
+    print_line(f"{session}: {closed}last event: {last}{f'; {clock}' if clock else ''}")
     _show_ahead(found.clock_us)
     if not found.instances:
         print_line(f"no instance: {_no_instance(found)}")
@@ -235,6 +237,8 @@ def tree(found: ExplainedSession) -> Tree:
     closed = " (closed)" if found.closed else ""
     then = "" if found.folded_to is None else f", after {words.event_number(found.folded_to)}"
     root = Tree(text(f"session {found.session}{closed}{then}", "bold"), guide_style="dim")
+    if failed := words.headline(found):
+        root.add(text(f"failed: {', '.join(failed)}", "bold red"))
     for task in found.tasks:
         label = text(task.task, "bold")
         if task.run is not None:
@@ -246,16 +250,18 @@ def tree(found: ExplainedSession) -> Tree:
             line = Text.assemble(
                 text(instance.instance, "bold"),
                 " ",
-                status_text(instance.status),
-                "  ",
-                text(words.aside(instance)),
+                status_text(instance.status, words.status_word(instance)),
             )
+            if aside := words.aside(instance):
+                line.append_text(text(f"  {aside}"))
             node = branch.add(line)
+            if instance.clone_of is not None:
+                node.add(text(f"{words.rerun_kind(instance).lower()} of {instance.clone_of}", "dim"))
             if instance.advice is not None:
                 node.add(text(instance.advice, "yellow"))
             add_conditions(node, instance)
-            if instance.error is not None and instance.status is not Status.FAILED:
-                node.add(text(f"failed: {instance.error}", "red"))
+            if (error := words.other_error(instance, task)) is not None:
+                node.add(text(f"failed: {error}", "red"))
             if instance.result is not None:
                 node.add(text(f"returned {brief(instance.result)}"))
     if not found.tasks:
@@ -279,13 +285,13 @@ def timeline(found: ExplainedSession) -> list[object]:
         place = Text.assemble(
             text(words.milliseconds(row.time_us), "dim"),
             text(f"  {row.offset:>5}  ", "dim"),
-            text(f"{row.what:<9} ", _WHAT_STYLES.get(row.what, "")),
+            text(f"{row.what:<9} ", "red" if words.looks_failed(row) else _WHAT_STYLES.get(row.what, "")),
         )
         lines.append(hanging(place, text(words.event(row))))
     return lines
 
 
-_WHAT_STYLES = {"decided": "bold cyan", "refused": "red", "ignored": "dim", "reported": "green"}
+_WHAT_STYLES = {"decided": "bold cyan", "ignored": "dim", "reported": "green"}
 
 
 def _show_ahead(clock_us: Instant | None) -> None:
@@ -300,7 +306,7 @@ def _now_us() -> int:
 def _end(instance: StoredInstance) -> str:
     if instance.error is not None:
         because = instance.note or instance.reason
-        return f"{instance.error} ({because})" if because else instance.error
+        return f"{instance.error}; {because}" if because else instance.error
     if instance.status is Status.FINISHED:
         return brief(instance.result)
     return instance.note or instance.reason or ""
