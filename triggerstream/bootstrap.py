@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.operations.executor_workers import HeardWorker
     from triggerstream.engine.operations.processes import Knock
     from triggerstream.engine.queries.snapshots import SessionSnapshot
-    from triggerstream.engine.replay.archive import Archive, RecordReader
+    from triggerstream.engine.replay.archive import Archive, HistoryLog, RecordReader
     from triggerstream.supervision.child import Supervision
     from triggerstream.web.view import PageSettings
     from triggerstream.wire.signature import ControlKeys
@@ -189,6 +189,28 @@ async def archives(
     from triggerstream.adapters.sqlite.replay import SqliteArchive
 
     return [SqliteArchive(_readable(parsed).path, app=DEFAULT_APP)]
+
+
+async def histories(address: str | Address) -> Sequence[HistoryLog]:
+    """The logs of all partitions at ``address``, to be read only.
+
+    Raises:
+        UsageError: ``address`` is invalid or has no log.
+        LogError: the log cannot be reached.
+    """
+    parsed = _parsed(address)
+    if isinstance(parsed, KafkaAddress):
+        connection = kafka(parsed)
+        from triggerstream.adapters.kafka.partition_archives import histories_of
+
+        return await histories_of(connection, parsed.app)
+    from triggerstream.adapters.sqlite.replay import SqliteArchive
+    from triggerstream.engine.replay.archive import HistoryLog
+
+    archive = SqliteArchive(_readable(parsed).path, app=DEFAULT_APP)
+    return [
+        HistoryLog(app=DEFAULT_APP, number=0, partitions=1, control=None, reader=archive, close=archive.close)
+    ]
 
 
 async def snapshots(address: str | Address) -> Sequence[SessionSnapshot]:

@@ -80,6 +80,8 @@ SEEDS: tuple[tuple[str, ...], ...] = (
         "@2026-03-01T12:00:00Z",
         "--explain",
     ),
+    ("backtest", "tasks.json", "--against", "tested.json", "--from", "events.jsonl", "--processes", "1"),
+    ("backtest", "tasks.json", "--against", "tasks.json", "--from", "state", "--processes", "1", "--json"),
     ("test", "tested.json"),
     ("test", "tested.json", "--json"),
     ("test", "tasks.json"),

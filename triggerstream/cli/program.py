@@ -22,6 +22,7 @@ _COMMANDS: dict[str, str] = {
     "topics": "Create, check and repair the topics in Kafka.",
     "config": "Check, apply, show and compare tasks files.",
     "simulate": "Print what a tasks file decides for given events.",
+    "backtest": "Compare what two tasks files decide for past events.",
     "test": "Run the tests in a tasks file.",
     "replay": "Check stored sessions against the log, or rebuild them.",
     "doctor": "Check that everything an engine needs is there.",

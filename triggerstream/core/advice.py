@@ -200,6 +200,11 @@ def explain_examples(at: str) -> str:
     return f"`triggerstream sessions explain SESSION --at {quote(at)}` shows one of them"
 
 
+def simulate_examples(file: str, events: str) -> str:
+    """Advice for sessions in a list of events that are named as examples of what a file would do."""
+    return f"`triggerstream simulate {quote(file)} {quote(events)} --explain` shows all sessions"
+
+
 def show_consequences(file: str, at: str) -> str:
     """Advice for a file that is not applied without consent."""
     command = f"`triggerstream config diff {quote(file)} --at {quote(at)}`"

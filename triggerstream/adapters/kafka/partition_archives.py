@@ -19,7 +19,7 @@ from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.operations.administration import TopicFinding
-from triggerstream.engine.replay.archive import Archive, RecordReader
+from triggerstream.engine.replay.archive import Archive, HistoryLog, RecordReader
 from triggerstream.engine.replay.changelog import ChangelogArchive
 
 
@@ -62,6 +62,37 @@ async def archives_of(
         )
         for number in range(log.partitions)
     ]
+
+
+async def histories_of(connection: Connection, app: AppId) -> Sequence[HistoryLog]:
+    """The logs of all partitions of ``app``, to be read only.
+
+    Raises:
+        UsageError: there is no log.
+        LogError: the cluster cannot be reached.
+    """
+    layout = await layout_of(connection, app)
+    topic, partitions = Topics.of(app).events, layout.identity.partitions
+    return [
+        HistoryLog(
+            app=app,
+            number=number,
+            partitions=partitions,
+            control=connection.security.control,
+            reader=KafkaRecords(
+                connection,
+                topic=topic,
+                partition=number,
+                lost=LostRanges(connection, app, number, topic=topic),
+            ),
+            close=_nothing_to_close,
+        )
+        for number in range(partitions)
+    ]
+
+
+async def _nothing_to_close() -> None:
+    """Do nothing: a reader is stopped when its records are read."""
 
 
 async def find_misplaced(

@@ -76,6 +76,10 @@ class SqliteArchive:
             yield records
             begin = records[-1].offset + 1
 
+    async def since(self, arrival_us: int) -> tuple[int, int]:
+        """The first offset of records of this time or later, and the end offset now."""
+        return await self._run(partial(_since, arrival_us=arrival_us))
+
     async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags
         """No decisions, because the checkpoint is in the same database."""
         return ()
@@ -118,6 +122,13 @@ def _records(connection: sqlite3.Connection, *, begin: int, end: int) -> list[Re
         (begin, end, _PIECE),
     )
     return [database.to_record(row) for row in rows]
+
+
+def _since(connection: sqlite3.Connection, *, arrival_us: int) -> tuple[int, int]:
+    end = database.end(connection)
+    query = "SELECT coalesce(min(offset), ?) FROM log WHERE arrival_us >= ?"
+    (begin,) = connection.execute(query, (end, arrival_us)).fetchone()
+    return begin, end
 
 
 def _kept(connection: sqlite3.Connection, *, file: Path, app: AppId) -> Kept:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Protocol
 
 from triggerstream.core.ids import AppId
@@ -34,6 +35,22 @@ class RecordReader(Protocol):
         Raises:
             LogError: the log cannot be read.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLog:
+    """The log of a partition, as a backtest reads it, with what the ids of its commands depend on.
+
+    ``control``: the keys that sign the engine's own events in the log; None: they are not signed. ``close``
+    closes the reader.
+    """
+
+    app: AppId
+    number: int
+    partitions: int
+    control: ControlKeys | None
+    reader: RecordReader
+    close: Callable[[], Awaitable[None]]
 
 
 class Archive(Protocol):

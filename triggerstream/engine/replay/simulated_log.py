@@ -91,6 +91,10 @@ class SimulatedLog:
             )
         self._offset = own
 
+    def take_place(self, session: SessionId, place: int) -> None:
+        """Give the next record of ``session`` the offset ``place``, or the one after its last record."""
+        self._offset = max(place + self._inserted, self._last.get(session, -1) + 1)
+
     def append(self, session: SessionId, value: bytes, line: JsonObject | None = None) -> Record:
         """The next record, which arrives with the last line. ``line`` is the line that it represents."""
         record = Record(
