@@ -13,7 +13,7 @@ from triggerstream.core.paths import format_path
 from triggerstream.core.sequences import MOST_IN_SEQUENCE
 from triggerstream.core.slots import MOST_KEYS, key_text, list_keys, value_at
 from triggerstream.core.state import Arrival
-from triggerstream.core.where import Answer, evaluate_where
+from triggerstream.core.where import Answer, evaluate_where, missing_field
 
 _TOO_EARLY: Final = "too early for its place in the sequence"
 
@@ -30,9 +30,12 @@ def why_no_match(slot: Slot, event: Arrival, session: SessionId) -> str | None:
         if found.answer is not Answer.TRUE:
             return f"its `where` {found.text}"
     if leaf.key is not None and key_text(value_at(event.data, leaf.key)) is None:
-        return f"it has no key: {format_path(leaf.key)} is no string and no integer"
+        wrong = f"{format_path(leaf.key)} is no string and no integer"
+        return f"it has no key: {missing_field(event.data, leaf.key) or wrong}"
     for other in slot.awaits_list:
         if other.each is not None and list_keys(value_at(event.data, other.each.path)) is None:
+            if (absent := missing_field(event.data, other.each.path)) is not None:
+                return f"it has no list for `{other.name}`: {absent}"
             usable = f"list of at most {MOST_KEYS:,} strings and integers"
             return f"{format_path(other.each.path)} is no {usable}, which `{other.name}` needs"
     return None

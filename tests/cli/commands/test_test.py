@@ -364,11 +364,9 @@ def test_a_task_that_no_event_started_is_explained_beside_one_that_runs(cli: Cli
     }
     file.write_text(json.dumps({**tasks, "x-tests": tests}))
     shown = cli("simulate", str(file), "42 go", "42 approved").out
-    assert (
-        "no instance yet: approved: event 1 does not count: its `where` fails: data.level does not exist"
-        in shown
-    )
-    assert "no instance yet: approved: event 1 does not count: it has no key: data.by" in shown
+    says = "no instance yet: approved: event 1 does not count:"
+    assert f"{says} its `where` fails: data.level does not exist: data is empty" in shown
+    assert f"{says} it has no key: data.by does not exist: data is empty" in shown
     assert "no task uses what has arrived" not in cli("simulate", str(file), "42 approved").out
 
 
@@ -387,7 +385,7 @@ def test_a_command_of_a_task_that_no_event_started_says_why(cli: Cli, tmp_path: 
     why = "no instance yet: approved: event 0 does not count"
     assert [row["commands"][0]["why"] for row in rows] == [
         f"t#0: {why}: its `where` is false",
-        f"t#0: {why}: its `where` fails: data.level does not exist",
+        f"t#0: {why}: its `where` fails: data.level does not exist: data is empty",
         "t#0: no instance yet: none of its triggers has arrived since the task was added; x: no task uses it",
         "no_task#0: no such task",
         "tt#0: no such task; the nearest name is t",

@@ -9,6 +9,7 @@ from triggerstream.core.ids import JsonObject
 from triggerstream.core.where import Answer, Evaluation, compile_where, evaluate_where, lasting_answer
 
 DATA: JsonObject = {"score": 2, "kind": "exam", "l": [1] * 20_000}
+MISSING = "data.missing does not exist: data has score, kind, l"
 
 
 def evaluated(text: str) -> Evaluation:
@@ -30,9 +31,9 @@ def evaluated(text: str) -> Evaluation:
         ("time > time && true", Answer.FALSE, "time > time is false", 0),
         ("session == 'x' && id == 'e-1'", Answer.FALSE, "session == 'x' is false", 2),
         ("data.l.exists(v, v == 2)  ", Answer.OVER_BUDGET, "takes more than 10,000 steps", 10_001),
-        ("data.missing > 3", Answer.ERROR, "data.missing does not exist", 0),
+        ("data.missing > 3", Answer.ERROR, MISSING, 0),
         ("data.score + 2", Answer.NO_BOOLEAN, "gives an integer, not true or false", 0),
-        ("data.missing ? 1 : 2", Answer.ERROR, "data.missing does not exist", 0),
+        ("data.missing ? 1 : 2", Answer.ERROR, MISSING, 0),
         ("null", Answer.NO_BOOLEAN, "gives null, not true or false", 0),
         ("time", Answer.NO_BOOLEAN, "gives a timestamp, not true or false", 0),
         ("time - time", Answer.NO_BOOLEAN, "gives a duration, not true or false", 0),

@@ -478,12 +478,17 @@ def test_no_number(text: str) -> None:
     assert math.isnan(value_of(text))
 
 
+MISSING = "data.missing does not exist: data has i, f, s, n, yes and 10 more"
+
 ERRORS = [
-    ("data.missing", "data.missing does not exist"),
-    ("data.missing == 1", "data.missing does not exist"),
-    ("data.missing.x", "data.missing does not exist"),
-    ("data.o.x", "data.o.x does not exist"),
-    ('data.o["b c"].x', "data.o['b c'].x does not exist"),
+    ("data.missing", MISSING),
+    ("data.missing == 1", MISSING),
+    ("data.missing.x", MISSING),
+    ("data.o.x", "data.o.x does not exist: data.o has a, in, 'b c'"),
+    ("data.y.x", "data.y.x does not exist: data.y has other"),
+    ("data.y.othr", "data.y.othr does not exist: did you mean data.y.other?"),
+    ('data["o"]["B C"]', "data.o['B C'] does not exist: did you mean data.o['b c']?"),
+    ('data.o["b c"].x', "data.o['b c'].x does not exist: data.o['b c'] has d"),
     ('data.o["b c"].d.e', "data.o['b c'].d is a list, which has no field e"),
     ("data.s.x", "data.s is a string, which has no field x"),
     ("data.n.x", "data.n is null, which has no field x"),
@@ -497,12 +502,12 @@ ERRORS = [
     ("data.l[1.5]", "data.l is a list, whose elements have numbers such as [0], not a double"),
     ("data.l[true]", "data.l is a list, whose elements have numbers such as [0], not a boolean"),
     ("data.o[0]", "data.o is an object, whose fields have names, not an integer"),
-    ("data[session]", "data['42'] does not exist"),
+    ("data[session]", "data['42'] does not exist: data has i, f, s, n, yes and 10 more"),
     ("data.s[0]", "data.s is a string, which has no fields and no elements"),
-    ("data.o['b c'].d[0].f", "data.o['b c'].d[0].f does not exist"),
+    ("data.o['b c'].d[0].f", "data.o['b c'].d[0].f does not exist: data.o['b c'].d[0] has e"),
     ("data.l[data.i][0]", "data.l[5] does not exist: the list has 3 elements"),
     ("data.m[data.i - 5].x", "data.m[…] is an integer, which has no fields and no elements"),
-    ("has(data.missing.x)", "data.missing does not exist"),
+    ("has(data.missing.x)", MISSING),
     ("has(data.n.x)", "data.n is null, which has no field x"),
     ('has(data.o["b c"].d.x)', "data.o['b c'].d is a list, which has no field x"),
     ("has(data.l.x)", "data.l is a list, which has no field x"),
@@ -549,10 +554,10 @@ ERRORS = [
     ("true && 1", "`&&` needs true or false, not an integer"),
     ("1 && 1", "`&&` needs true or false, not an integer"),
     ("false || null", "`||` needs true or false, not null"),
-    ("data.missing && true", "data.missing does not exist"),
-    ("data.missing || data.other", "data.missing does not exist"),
+    ("data.missing && true", MISSING),
+    ("data.missing || data.other", MISSING),
     ("1 ? 2 : 3", "`? :` needs true or false, not an integer"),
-    ("data.missing ? 2 : 3", "data.missing does not exist"),
+    ("data.missing ? 2 : 3", MISSING),
     ("true ? 1 / 0 : 2", "a division by zero"),
     ("size(1)", "size() cannot take an integer"),
     ("size(null)", "size() cannot take null"),
@@ -723,6 +728,15 @@ def test_expression_can_be_copied_and_pickled() -> None:
         assert copied.matches({"x": 1}, 0, "s", None)
 
 
+def test_names_of_fields_in_a_message_are_short_and_few() -> None:
+    assert value_of("data.a", {}) == "data.a does not exist: data is empty"
+    long: JsonObject = {"z" * 50: 1, "x\ny": 2}
+    assert value_of("data.a", long) == f"data.a does not exist: data has '{'z' * 40}…', 'x\\ny'"
+    many: JsonObject = {f"z{number}": 1 for number in range(2_000)}
+    says = "data.a does not exist: data has z0, z1, z2, z3, z4 and 1,995 more"
+    assert value_of("data.a", many) == says
+
+
 def test_integer_beyond_64_bits_is_compared_exactly_and_calculates_to_an_error() -> None:
     data: JsonObject = {"x": 2**70, "huge": 10**400}
     assert value_of("data.x > 9223372036854775807", data) is True
@@ -730,7 +744,7 @@ def test_integer_beyond_64_bits_is_compared_exactly_and_calculates_to_an_error()
     assert value_of("data.x - 1", data) == "an integer beyond 2^63"
     assert value_of("string(data.x)", data) == "an integer beyond 2^63"
     assert value_of("string(data.huge)", {"huge": 10**5_000}) == "an integer beyond 2^63"
-    beyond = "the value[…] does not exist: the list has 1 elements"
+    beyond = "the value[…] does not exist: the list has 1 element"
     assert value_of("[1][data.huge]", {"huge": 10**5_000}) == beyond
     assert value_of("double(data.huge)", data) == "double() of an integer beyond every double"
 

@@ -21,6 +21,7 @@ from triggerstream.core.where.evaluation import (
     evaluate_where,
     lasting_answer,
 )
+from triggerstream.core.where.fields import missing_field
 from triggerstream.core.where.parser import WhereError
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "compile_where",
     "evaluate_where",
     "lasting_answer",
+    "missing_field",
 ]

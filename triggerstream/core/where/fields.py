@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from triggerstream.core.ids import JsonObject
+from triggerstream.core.similar_names import nearest
 from triggerstream.core.where.tree import Constant, Element, Name, Node, Path
-from triggerstream.core.where.values import INT_LIMIT, Evaluate, EvaluationError, Run, Value, kind
+from triggerstream.core.where.values import INT_LIMIT, Evaluate, EvaluationError, Run, Value, kind, shown
+
+_MOST_NAMED = 5
+"""Fields of an object that a message names."""
+_MOST_COMPARED = 100
+"""Fields of an object that are compared with the one that it lacks."""
+_SHORT = 40
+"""Characters of a field's name that stands in a message as it is."""
 
 
 def names_of(steps: Iterable[str | Node]) -> tuple[str, ...] | None:
@@ -70,11 +79,37 @@ def _unreachable(value: Any, text: str, names: tuple[str, ...]) -> str:  # noqa:
     for name in names:
         if type(value) is not dict:
             return f"{text} is {kind(value)}, which has no field {name}"
-        text = f"{text}{_step_text(name)}"
         if name not in value:
-            break
+            return _no_field(value, text, name)
+        text = f"{text}{_step_text(name)}"
         value = value[name]
-    return f"{text} does not exist"
+    return f"{text} exists"
+
+
+def missing_field(data: JsonObject, names: tuple[str, ...]) -> str | None:
+    """Why an event's data has no value at a path, with what it has instead; None if it has one."""
+    value: Any = data
+    for name in names:
+        if type(value) is not dict or name not in value:
+            return _unreachable(data, "data", names)
+        value = value[name]
+    return None
+
+
+def _no_field(holder: dict[str, Any], text: str, name: str) -> str:
+    """Say that ``holder``, which ``text`` names, lacks a field, and what it has instead."""
+    says = f"{text}{_step_text(name)} does not exist"
+    if not holder:
+        return f"{says}: {text} is empty"
+    likely = nearest(name, [*islice(holder, _MOST_COMPARED)])
+    if likely is not None:
+        return f"{says}: did you mean {text}{_step_text(likely)}?"
+    names = [
+        one if _PLAIN.fullmatch(one) and len(one) <= _SHORT else shown(one)
+        for one in islice(holder, _MOST_NAMED)
+    ]
+    more = len(holder) - len(names)
+    return f"{says}: {text} has {', '.join(names)}" + (f" and {more:,} more" if more else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +150,12 @@ def _no_element(holder: Value, index: Value, place: Place, number: int) -> str:
     if type(holder) is list:
         if type(index) is int:
             number_text = index if -INT_LIMIT <= index < INT_LIMIT else "…"
-            return f"{before}[{number_text}] does not exist: the list has {len(holder)} elements"
+            elements = "1 element" if len(holder) == 1 else f"{len(holder)} elements"
+            return f"{before}[{number_text}] does not exist: the list has {elements}"
         return f"{before} is a list, whose elements have numbers such as [0], not {kind(index)}"
     if type(holder) is dict:
         if type(index) is str:
-            return f"{before}{_step_text(index)} does not exist"
+            return _no_field(holder, before, index)
         return f"{before} is an object, whose fields have names, not {kind(index)}"
     return f"{before} is {kind(holder)}, which has no fields and no elements"
 
