@@ -82,6 +82,18 @@ def test_long_names_are_cut_and_stay_whole_in_the_title() -> None:
     assert box.text == "n" * 25 + "…"
 
 
+def test_each_arrow_ends_at_a_place_of_its_own_on_the_side_of_its_box() -> None:
+    found = read(["a", "b", {"any": ["c", "d", "e"]}], unless=["no"])
+    place = boxes(found)
+    ends = [float(arrow.path.rpartition("C")[2].partition("H")[0].split()[-1]) for arrow in found.arrows]
+    box = {"a": "t", "b": "t", "t: any": "t", "no": "t", "c": "t: any", "d": "t: any", "e": "t: any"}
+    assert len(ends) == len(set(ends)) == len(box)
+    sides = [(one.y, one.y + one.height) for one in (place["t"], place["t: any"])]
+    inside = [sum(top < end < bottom for end in ends) for top, bottom in sides]
+    assert inside[0] >= 4  # the box in the middle may lie at the same height
+    assert inside[1] >= 3
+
+
 def test_none_and_too_many_are_not_drawn() -> None:
     assert drawing([]) is None
     assert drawing([task(f"t{n}", "a") for n in range(MOST)]) is None
@@ -109,8 +121,8 @@ def test_what_a_leaf_asks_of_its_trigger_is_a_small_box() -> None:
     found = read(after)
     assert parts(found) == {
         "data.score > 3": "t: a as x data.score > 3",
-        "×2 by data.by.id": "t: a ×2 by data.by.id",
-        "each of c by data.k": "t: b each of c by data.k",
+        "×2 · by data.by.id": "t: a ×2 · by data.by.id",
+        "each of c · by data.k": "t: b each of c · by data.k",
     }
     assert [box.name for box in found.boxes if box.kind == "trigger"] == ["a", "b", "d", "c"]
 

@@ -345,7 +345,10 @@ async def test_a_wrong_question_is_refused_in_one_line(http: Http, query: str, s
 
 
 async def test_a_missing_page_or_session_is_named(http: Http) -> None:
-    assert "no session `nobody`" in await page(http, "/sessions/nobody", status=404)
+    text = await page(http, "/sessions/nobody", status=404)
+    assert "<h1>Not found</h1>" in text
+    assert "no session `nobody`: no trigger has been fired for this id" in text
+    assert 'href="/sessions"' in text
     async with http.get("/v1/sessions/nobody") as answer:
         assert answer.status == 404
     await page(http, "/nowhere", status=404)
@@ -364,6 +367,13 @@ async def test_the_configuration_is_drawn(http: Http) -> None:
         "t_mail",
         "t_log",
     ]
+
+
+async def test_a_wide_drawing_says_that_it_scrolls(http: Http, engine: RunningEngine) -> None:
+    assert "scrolls sideways" not in await page(http, "/configuration")
+    chain = {f"t{n}": {"after": [f"t{n - 1}"], "run": "app.t"} for n in range(1, 9)}
+    engine.apply(json.dumps(chain))
+    assert "scrolls sideways" in await page(http, "/configuration")
 
 
 async def test_failures_and_dead_letters_are_listed(http: Http, engine: RunningEngine) -> None:

@@ -207,8 +207,9 @@ def leaf_remarks(leaf: LeafTree, status: Status) -> list[str]:
     if (why := _not_counted(leaf, status)) is not None:
         remarks.append(why)
     if leaf.became:
-        newest = leaf.became[-_NAMED:]
-        remarks.append(", ".join(f"{one.instance} is {one.status.value}" for one in newest))
+        # One that was run again says nothing about the task any more.
+        last = [one for one in leaf.became if one.status is not Status.REPLAYED] or leaf.became
+        remarks.append(", ".join(f"{one.instance}: {one.status.value}" for one in last[-_NAMED:]))
     elif leaf.became is not None:
         remarks.append(f"task {leaf.trigger} has no instance yet")
     return remarks

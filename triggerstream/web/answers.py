@@ -74,7 +74,12 @@ def printable(says: str) -> str:
 
 
 def _error_page(status: int, says: str) -> web.Response:
-    values = {"title": HTTPStatus(status).phrase, "says": printable(says), "nav": False, "may_leave": False}
+    values = {
+        "title": HTTPStatus(status).phrase.capitalize(),
+        "says": printable(says),
+        "nav": False,
+        "may_leave": False,
+    }
     return html("error", values, status=status)
 
 

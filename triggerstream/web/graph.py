@@ -29,6 +29,8 @@ _GAP_X = 80
 _GAP_Y = 18
 _SWEEPS = 8
 _TIP = 3
+_CORNER = 4
+"""Part of a side, at each end, that no arrow touches: the corners are round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +92,15 @@ def drawing(tasks: Sequence[Task]) -> Drawing | None:
     _order(layers, ways)
     columns = _columns(layers, by_name)
     boxes = _placed(layers, columns, by_name)
+    ends = _ends(ways, boxes)
     arrows = tuple(
-        _arrow([boxes[node] for node in way], [columns[layer] for layer in _layers_of(way, depth)], link)
-        for way, link in zip(ways, links, strict=True)
+        _arrow(
+            [boxes[node] for node in way],
+            [columns[layer] for layer in _layers_of(way, depth)],
+            link,
+            end_y=end_y,
+        )
+        for way, link, end_y in zip(ways, links, ends, strict=True)
     )
     return Drawing(
         width=max(box.x + box.width for box in boxes.values()) + _PAD,
@@ -216,6 +224,22 @@ def _box(node: _Node, by_name: Mapping[str, Task], *, x: float, y: float, width:
     )
 
 
+def _ends(ways: Sequence[Sequence[_Node]], boxes: Mapping[_Node, Box]) -> list[float]:
+    """The height at which each arrow ends: spread over the side of its box, so that each tip is seen."""
+    incoming: dict[_Node, list[int]] = {}
+    for index, way in enumerate(ways):
+        incoming.setdefault(way[-1], []).append(index)
+    ends = [0.0] * len(ways)
+    for target, arrows in incoming.items():
+        box = boxes[target]
+        room = box.height - 2 * _CORNER
+        # From top to bottom as they come, so that they do not cross before the box.
+        arrows.sort(key=lambda index: boxes[ways[index][-2]].y + boxes[ways[index][-2]].height / 2)
+        for place, index in enumerate(arrows, 1):
+            ends[index] = box.y + _CORNER + room * place / (len(arrows) + 1)
+    return ends
+
+
 def _height(node: _Node, by_name: Mapping[str, Task]) -> int:
     match node:
         case Part():
@@ -242,7 +266,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
 
 
-def _arrow(way: Sequence[Box], columns: Sequence[_Column], link: Link) -> Arrow:
+def _arrow(way: Sequence[Box], columns: Sequence[_Column], link: Link, *, end_y: float) -> Arrow:
     """An arrow bends between the layers only, so that it crosses no box."""
     first, last = way[0], way[-1]
     x, y = columns[0][1], first.y + first.height / 2
@@ -251,7 +275,7 @@ def _arrow(way: Sequence[Box], columns: Sequence[_Column], link: Link) -> Arrow:
         path += f" H{x:.0f}"
     for box, (left, right) in zip(way[1:], columns[1:], strict=True):
         tip = _TIP if box is last and box.x == left else 0
-        to_x, to_y = left - tip, box.y + box.height / 2
+        to_x, to_y = left - tip, end_y if box is last else box.y + box.height / 2
         bend = max((to_x - x) / 2, 40)
         path += f" C{x + bend:.0f} {y:.0f} {to_x - bend:.0f} {to_y:.0f} {to_x:.0f} {to_y:.0f}"
         x, y = right, to_y

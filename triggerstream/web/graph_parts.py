@@ -104,7 +104,7 @@ def _leaf_into(
 
 def leaf_text(leaf: Leaf, *, number: int | None = None) -> str:
     """The demands of a leaf on its trigger, in few words; empty if it has none."""
-    words = [] if number is None else [f"{number}."]
+    words: list[str] = []
     if leaf.count is not None:
         words.append(f"×{leaf.count}")
     if leaf.each is not None:
@@ -113,4 +113,5 @@ def leaf_text(leaf: Leaf, *, number: int | None = None) -> str:
         words.append(f"by {format_path(leaf.key)}")
     if leaf.where is not None:
         words.append(leaf.where.text)
-    return " ".join(words)
+    asked = " · ".join(words)
+    return asked if number is None else f"{number}. {asked}".rstrip()

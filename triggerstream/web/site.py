@@ -246,7 +246,8 @@ class _Site:
                 raise RefusedError(
                     404, f"no session `{name}` at {format_moment(at)}: no trigger had been fired"
                 )
-            raise RefusedError(404, f"no session `{name}`: no trigger was fired for it, or not processed yet")
+            says = "no trigger has been fired for this id, or the event is not processed yet"
+            raise RefusedError(404, f"no session `{name}`: {says}; to see, ask again")
         return found
 
     async def configuration(self, request: web.Request) -> ShownConfiguration | JsonObject:

@@ -689,3 +689,14 @@ def test_an_event_of_unless_that_came_before_the_instance_is_said_not_to_count(
     shown = cli("simulate", str(file), "42 no").out
     reason = "no: event 0 does not count: it begins no instance (`unlessFrom`)"
     assert f"└── no instance yet: {reason}\n" in shown
+
+
+def test_a_leaf_on_a_task_names_the_attempt_that_counts(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.json"
+    first = {"after": ["a"], "run": "app.t", "retry": {"max": 1, "backoff": "1s"}}
+    file.write_text(json.dumps({"t": first, "u": {"after": ["t", "b"], "run": "app.u"}}))
+    events = ["42 a", "42 b", "42 t#0 failed error=away", "+2s", "42 t#1 failed error=away"]
+    shown = cli("simulate", str(file), *events).out
+    assert "○ t: not arrived\n        │   └── t#1: failed\n" in shown
+    assert "failed; tried again as t#1 (retry 1 of 1)" in shown
+    assert "replay" not in shown
