@@ -181,7 +181,8 @@ async def test_a_retry_is_shown_as_one_and_the_last_event_is_no_timer(
     assert "failed; tried again as t#1 (retry 1 of 1)" in plain
     assert "Retry oft#0" in plain
     assert "eplay" not in plain.replace("Replay</button>", "")
-    assert 'title="status replayed">retried<' in text
+    assert 'title="a later instance runs in its place (status replayed)">retried<' in text
+    assert 'title="satisfied, and waits until it is due">delayed<' in text
     found = await asked(http, "/sessions/s")
     assert found["lastEvent"] == found["timeline"][-1]["time"]
 

@@ -247,9 +247,10 @@ class StoredInstance(
         "started_us": "started",
         "ended_us": "ended",
         "changed_us": "changed",
+        "retried_as": "retriedAs",
     },
 ):
-    """A stored instance, without its conditions."""
+    """A stored instance, without its conditions. ``retried_as``: a retry took its place."""
 
     status: Status
     kwargs: JsonObject
@@ -265,6 +266,7 @@ class StoredInstance(
     started_us: Instant | None = None
     ended_us: Instant | None = None
     changed_us: Instant
+    retried_as: InstanceId | None = None
 
 
 _TIMES = {"clock_us": "clock", "last_event_us": "lastEvent"}

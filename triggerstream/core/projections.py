@@ -203,11 +203,16 @@ def stored(session: SessionId, state: SessionState) -> StoredSession:
         last_event_us=last_event_us(state),
         refused=state.refused,
         seen=list(state.seen),
-        instances={name: _stored(state, instance) for name, instance in statuses(state).items()},
+        instances={
+            instance_id(name, instance.number): _stored(state, instance, reruns.get(instance.number))
+            for name, record in state.tasks.items()
+            for reruns in [reruns_of(name, record)]
+            for instance in record.instances()
+        },
     )
 
 
-def _stored(state: SessionState, instance: Instance) -> StoredInstance:
+def _stored(state: SessionState, instance: Instance, rerun: Rerun | None) -> StoredInstance:
     return StoredInstance(
         status=instance.status,
         kwargs=state.stored_kwargs(instance),
@@ -223,6 +228,7 @@ def _stored(state: SessionState, instance: Instance) -> StoredInstance:
         started_us=_instant(instance.started_us),
         ended_us=_instant(instance.ended_us),
         changed_us=Instant(instance.changed_us),
+        retried_as=None if rerun is None or not rerun.retries else rerun.instance,
     )
 
 

@@ -14,6 +14,7 @@ from triggerstream.core.answers import (
     HandOverState,
     Origin,
     SeenTrigger,
+    StoredInstance,
     TimelineRow,
 )
 from triggerstream.core.condition_tree import (
@@ -65,6 +66,37 @@ def status_kind(status: Status) -> StatusKind:
             assert_never(status)
 
 
+def status_meaning(instance: ExplainedInstance) -> str:
+    """The meaning of a status, for people who do not know its name."""
+    match instance.status:
+        case Status.UNSTARTED:
+            return "its condition is not satisfied yet"
+        case Status.DELAYED:
+            return "satisfied, and waits until it is due"
+        case Status.HELD:
+            return "satisfied, and waits for a place"
+        case Status.SCHEDULED:
+            return "decided: its command is for a worker, and none has started it"
+        case Status.RUNNING:
+            return "a worker runs it"
+        case Status.FAILED:
+            return "failed, and nothing has been done about it"
+        case Status.FINISHED:
+            return "its task has returned"
+        case Status.SKIPPED:
+            return "counts as done, without a result of its own"
+        case Status.REPLAYED:
+            return f"a later instance runs in its place (status {instance.status})"
+        case Status.ABANDONED:
+            return "its unless was fulfilled before it was decided"
+        case Status.EXPIRED:
+            return "too late: it is not run"
+        case Status.CANCELLED:
+            return "ended by an order, or because its task was removed"
+        case _:
+            assert_never(instance.status)
+
+
 def event_number(offset: int) -> str:
     """The name of an event for people: its number in the log. An administrator need not know offsets."""
     return f"event {offset}"
@@ -83,7 +115,7 @@ def event(row: TimelineRow) -> str:
     return f"{kind}: {row.note}" if row.note else kind
 
 
-def status_word(instance: ExplainedInstance) -> str:
+def status_word(instance: ExplainedInstance | StoredInstance) -> str:
     """The status of an instance; that of one which the engine ran again is not *replayed* to people."""
     return instance.status.value if instance.retried_as is None else "retried"
 

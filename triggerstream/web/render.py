@@ -69,6 +69,7 @@ def _environment() -> Environment:
         headline=words.headline,
         looks_failed=words.looks_failed,
         status_word=words.status_word,
+        status_meaning=words.status_meaning,
         rerun_kind=words.rerun_kind,
         other_error=words.other_error,
         long_error=words.long_error,

@@ -232,6 +232,9 @@ def test_a_retry_that_waits_says_until_when_and_the_attempt_before_keeps_its_err
     first = out.index(f"t#0 retried {again}")
     assert first < out.index("failed: OSError: mail is away") < out.index("t#1 delayed")
     assert out.index("t#1 delayed") < out.index("retry of t#0")
+    shown = " ".join(cli("sessions", "show", "d-delayed").out.split())
+    assert "t#0 retried" in shown
+    assert "OSError: mail is away; tried again as t#1" in shown
 
 
 def test_explain_begins_with_what_failed_and_says_one_error_once(cli: Cli, engine: RunningEngine) -> None:

@@ -184,7 +184,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
         [
             [
                 name,
-                status_text(instance.status),
+                status_text(instance.status, words.status_word(instance)),
                 words.seconds(instance.changed_us),
                 brief(instance.kwargs),
                 _end(instance),
@@ -305,7 +305,8 @@ def _now_us() -> int:
 
 def _end(instance: StoredInstance) -> str:
     if instance.error is not None:
-        because = instance.note or instance.reason
+        again = None if instance.retried_as is None else f"tried again as {instance.retried_as}"
+        because = again or instance.note or instance.reason
         return f"{instance.error}; {because}" if because else instance.error
     if instance.status is Status.FINISHED:
         return brief(instance.result)
