@@ -21,11 +21,11 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.keys import read_tasks
+from triggerstream.wire.tasksfile.keys import TASK_KEYS, read_tasks
 from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rings import check_rings
 from triggerstream.wire.tasksfile.rules import check_rules
-from triggerstream.wire.tasksfile.tried_keys import INSTEAD, Operator, instead_of_operator
+from triggerstream.wire.tasksfile.tried_keys import BESIDE_AFTER, INSTEAD, Operator, instead_of_operator
 
 
 def findings_of(tasks: JsonObject) -> list[Finding]:
@@ -332,7 +332,7 @@ def test_a_condition_in_a_name_is_answered(name: str, like: str) -> None:
         assert found.message == f"`{name}` is read as the name of one trigger: {instead}"
 
 
-@pytest.mark.parametrize("name", ["oror", "order", "or", "and b", "x ory"])
+@pytest.mark.parametrize("name", ["oror", "order", "and b", "x ory"])
 def test_other_names_are_no_conditions(name: str) -> None:
     assert "condition-in-name" not in [code for code, _ in codes({"t": {"after": [name], "run": "x"}})]
 
@@ -372,3 +372,24 @@ def test_a_comma_or_a_slash_that_joins_no_names_is_no_condition(name: str) -> No
     (found, *_) = findings_of({"t": {"after": [name], "run": "x"}})
     assert found.code == "not-an-identifier"
     assert found.message.endswith("give it an `as`")
+
+
+def test_an_operator_alone_in_a_list_is_read_as_one() -> None:
+    (finding,) = findings_of({"t_a": task(["or"])})
+    assert (finding.code, finding.path) == ("condition-in-name", "/t_a/after/0")
+    assert '{"any": ["a", "b"]}' in finding.message
+
+
+def test_the_keys_that_stand_beside_after_are_those_of_a_task() -> None:
+    assert set(TASK_KEYS) == BESIDE_AFTER
+
+
+@pytest.mark.parametrize("key", sorted(TASK_KEYS))
+def test_a_key_of_the_task_in_a_condition_is_answered_with_its_place(key: str) -> None:
+    conditions: list[JsonObject] = [{"trigger": "a", key: "1d"}, {"any": ["a", "b"], key: "1d"}, {key: "1d"}]
+    for condition in conditions:
+        (finding,) = findings_of({"t_a": task([condition])})
+        assert (finding.code, finding.path) == ("unknown-key", f"/t_a/after/0/{key}")
+        assert finding.message.endswith(
+            "is a key of the task, not of a condition: write it beside the task's `after`"
+        )

@@ -156,7 +156,7 @@ def _conditions_in_names(entry: Entry, known: set[str], findings: Findings) -> N
     """Warn about names that look like conditions. Such a name is allowed: a trigger may have it."""
     for condition, key in ((entry.after, "after"), (entry.unless, "unless")):
         for leaf in condition.leaves:
-            operator = _operator_in(leaf, condition, known)
+            operator = _operator_in(leaf, known)
             if operator is not None:
                 meant = "not" if operator == "and" and key == "unless" else operator
                 instead = instead_of_operator(meant)
@@ -164,13 +164,13 @@ def _conditions_in_names(entry: Entry, known: set[str], findings: Findings) -> N
                 leaf.trigger.warn(findings, "condition-in-name", message)
 
 
-def _operator_in(leaf: LocatedLeaf, condition: LocatedCondition, known: set[str]) -> Operator | None:
+def _operator_in(leaf: LocatedLeaf, known: set[str]) -> Operator | None:
     """The operator in a trigger's name, or that is one. Only a slash between ``known`` names is one."""
     name = leaf.trigger.text
     joined = condition_in_name(name)
     if joined is not None:
         return joined.operator
-    if not leaf.keys and len(condition.leaves) > 1 and (operator := operator_as_name(name)) is not None:
+    if not leaf.keys and (operator := operator_as_name(name)) is not None:
         return operator
     parts = names_between_slashes(name)
     return "several" if parts and known >= set(parts) else None
@@ -180,7 +180,7 @@ def _identifiers(entry: Entry, known: set[str], findings: Findings) -> None:
     """Warn of names that no parameter can have: a task is called with a keyword argument for each leaf."""
     leaves = entry.after.by_name
     for leaf in leaves.values():
-        if _operator_in(leaf, entry.after, known) is None:  # else it is reported as such
+        if _operator_in(leaf, known) is None:  # else it is reported as such
             hint = "give it another `as`" if "as" in leaf.keys else "give it an `as`"
             if leaf.name is leaf.trigger and names_between_slashes(leaf.name.text):
                 hint += f"; if these are several triggers, {instead_of_operator('several')}"

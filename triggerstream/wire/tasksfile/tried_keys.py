@@ -76,6 +76,35 @@ INSTEAD: Final[Mapping[str, str]] = {
 }
 _FOLDED: Final[Mapping[str, str]] = {key.lower(): answer for key, answer in INSTEAD.items()}
 
+BESIDE_AFTER: Final = frozenset(
+    {
+        *(
+            "after",
+            "unless",
+            "run",
+            "andEvery",
+            "unlessFrom",
+            "appliesTo",
+            "withParams",
+            "using",
+            "retry",
+            "queue",
+        ),
+        *(
+            "expires",
+            "priority",
+            "maxConcurrency",
+            "paused",
+            "within",
+            "deadline",
+            "delay",
+            "debounce",
+            "repeat",
+        ),
+    }
+)
+"""Keys of a task, which no condition has. A test compares them with those that a task has."""
+
 Operator: TypeAlias = Literal["and", "or", "not", "several"]
 """What joins names in a string; ``several`` is a comma, which may mean either."""
 
