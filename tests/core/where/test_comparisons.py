@@ -70,3 +70,16 @@ def test_comparisons_of_other_languages_are_answered(text: str, says: str, colum
     with pytest.raises(WhereError) as raised:
         compile_where(text)
     assert (raised.value.message, raised.value.column) == (says, column)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("data.x in (1)", "`in` needs a list on its right, not a number: write `in [1]`"),
+        ('!(data.x in "a")', '`in` needs a list on its right, not a string: write `in ["a"]`'),
+        ("data.x in ([1])", None),
+        ("data.x in (data.y)", None),
+    ],
+)
+def test_one_value_on_the_right_of_in_is_answered_with_a_list(text: str, says: str | None) -> None:
+    assert comparison_of_two_types(compile_where(text)) == says

@@ -56,6 +56,8 @@ def _described(node: Node) -> str | None:
     for index, (sign, right) in enumerate(node.rest):
         before = Chain(node.first, node.rest[:index]) if index else left
         one, other = _type(before), _type(right)
+        if sign == "in" and isinstance(right, Constant):
+            return f"`in` needs a list on its right, not {other}: write `in [{_text(right)}]`"
         if sign in {"==", "!=", *ORDERS} and one is not None and other is not None and one != other:
             return _says(before, one, sign, right, other)
     return None
