@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from tests.core.logs_of_conditions import (
@@ -99,7 +100,7 @@ def _arrival_us(dice: Dice, now_us: int, reference: Reference, session: str) -> 
         case "silence":
             return now_us + dice.one((10, 30, 600, 20)) * SECOND_US + near
         case _:
-            return now_us + dice.one((0, 1, 0, 1, 0, 2, -1)) * SECOND_US
+            return now_us + dice.one((0, 1, 0, 1, 0, 2, -1, -3)) * SECOND_US
 
 
 def _line(drawn: tuple[str, int, int, str], dice: Dice, reference: Reference, lines: list[Line]) -> Line:
@@ -137,6 +138,49 @@ def _event_time_us(dice: Dice, now_us: int, lines: list[Line]) -> int:
             return dice.one(events[-4:]) + dice.one((1, -1)) * span_us + dice.one((0, 0, 1, -1))
         case _:
             return now_us
+
+
+# ---- silences ------------------------------------------------------------------------------------
+
+
+def with_timers(scenario: Scenario, random: Random) -> Scenario:
+    """The scenario with timer events between its events, none of which comes later than what comes next.
+
+    They lie at due times, beside them, and anywhere in a silence.
+    """
+    reference = Reference(APP, scenario.file)
+    lines: list[Line] = []
+    for line in scenario.lines:
+        names = list(reference.sessions) if line.file is not None else [line.session]
+        for name in names:
+            if name not in reference.sessions:
+                continue
+            for arrival_us in _between(reference, name, line.arrival_us, random):
+                timer = Line(
+                    offset=0,
+                    arrival_us=arrival_us,
+                    session=name,
+                    type="triggerstream.timer",
+                    time_us=arrival_us,
+                )
+                lines.append(replace(timer, offset=len(lines)))
+        lines.append(replace(line, offset=len(lines)))
+        reference.read(lines[-1])
+    return Scenario(scenario.file, tuple(lines))
+
+
+def _between(reference: Reference, session: str, next_us: int, random: Random) -> list[int]:
+    """Up to three arrivals of timer events before an event that arrives at ``next_us``."""
+    clock_us = reference.sessions[session].clock_us
+    due = [due_us for due_us in reference.all_due_us(session) if due_us <= next_us]
+    some = [
+        random.choice(
+            (*due, clock_us, next_us, random.randint(min(clock_us, next_us), max(clock_us, next_us)))
+        )
+        + random.choice((0, 0, -1, 1))
+        for _ in range(random.choice((0, 1, 3)))
+    ]
+    return [min(arrival_us, max(clock_us, next_us)) for arrival_us in some]
 
 
 # ---- how much scenarios say ----------------------------------------------------------------------

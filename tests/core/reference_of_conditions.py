@@ -991,9 +991,10 @@ class Reference:
         if session.is_empty():
             session.happened.append(Met(file, session.clock_us))
             return
-        self.fire_timers(session, arrival_us)
-        session.clock_us = max(session.clock_us, arrival_us)
-        session.happened.append(Met(file, session.clock_us))
+        clock_us = max(session.clock_us, arrival_us)
+        self.fire_timers(session, clock_us)
+        session.clock_us = clock_us
+        session.happened.append(Met(file, clock_us))
         for one in session.instances:
             if one.task not in file and one.status in WAITING:
                 self.enter(session, one, "cancelled")
