@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from triggerstream.core.ids import Json, TaskName, TriggerName
+from triggerstream.core.ids import Json, JsonObject, TaskName, TriggerName
 from triggerstream.core.tasks import Task, plain_task
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.web.graph import MOST, Box, Drawing, draw_file, drawing
@@ -125,6 +125,33 @@ def test_what_a_leaf_asks_of_its_trigger_is_a_small_box() -> None:
         "each of c · by data.k": "t: b each of c · by data.k",
     }
     assert [box.name for box in found.boxes if box.kind == "trigger"] == ["a", "b", "d", "c"]
+
+
+def test_a_timeout_comes_from_the_task_that_has_waited_too_long() -> None:
+    late: JsonObject = {"trigger": "t_ship.timeout", "as": "late"}
+    given: Json = {**late, "where": "has(data.placed)"}
+    file: Json = {
+        "t_ship": {"after": ["placed", "paid"], "run": "app.Ship", "deadline": "1d12h"},
+        "t_cancel": {"after": [late], "run": "app.Cancel"},
+        "t_remind": {"after": [given], "unless": ["paid"], "run": "app.Remind"},
+        "t_other": {"after": ["t_cancel.timeout"], "run": "app.Other"},
+    }
+    found = drawn(*tasksfile.read(json.dumps(file), name="tasks.json").tasks)
+    assert parts(found) == {
+        "not in 1d12h": "t_ship.timeout: t_ship not in 1d12h",
+        "has(data.placed)": "t_remind: t_ship.timeout as late has(data.placed)",
+    }
+    place = boxes(found)
+    between = place["t_ship.timeout: t_ship not in 1d12h"]
+    assert place["t_ship"].x < between.x < place["t_cancel"].x
+    triggers = [box.name for box in found.boxes if box.kind == "trigger"]
+    assert triggers == ["placed", "paid", "t_cancel.timeout"]
+    assert [arrow.says for arrow in found.arrows if "t_ship.timeout" in arrow.says] == [
+        "t_cancel waits for t_ship.timeout",
+        "t_ship.timeout: t_ship not in 1d12h",
+        "t_remind waits for t_ship.timeout",
+        "t_remind waits for t_ship.timeout",
+    ]
 
 
 def test_a_sequence_numbers_its_triggers() -> None:

@@ -54,6 +54,14 @@ def instance_id(task: TaskName, number: int) -> InstanceId:
     return InstanceId(f"{task}#{number}")
 
 
+TIMEOUT_SUFFIX = ".timeout"
+
+
+def timeout_of(task: TaskName) -> TriggerName:
+    """The trigger that fires when an instance of ``task`` expires at its deadline: ``task.timeout``."""
+    return TriggerName(f"{task}{TIMEOUT_SUFFIX}")
+
+
 def split_instance_id(text: str) -> tuple[TaskName, int] | None:
     """The task and number of ``text``; None if it is not the id of an instance."""
     task, mark, number = text.rpartition("#")

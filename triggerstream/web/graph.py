@@ -77,7 +77,8 @@ def draw_file(text: str, configurations: ConfigurationCache) -> Drawing | None:
 def drawing(tasks: Sequence[Task]) -> Drawing | None:
     """The drawing of the tasks of a configuration; None where there are none, or too many to be seen."""
     by_name: dict[str, Task] = {task.name: task for task in tasks}
-    links = [link for task in tasks[: MOST + 1] for link in links_of(task)]
+    found = (link for task in tasks[: MOST + 1] for link in links_of(task, by_name))
+    links = list(dict.fromkeys(found))  # several tasks may wait for one timeout
     names: list[str | Part] = list(dict.fromkeys([*(link.source for link in links), *by_name]))
     if not names or len(names) > MOST:
         return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, assert_never
 
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Condition, Leaf, Node, Sequence
+from triggerstream.core.ids import TIMEOUT_SUFFIX
 from triggerstream.core.paths import format_path
 from triggerstream.core.tasks import Task
+from triggerstream.wire.durations import format_duration
 
 Kind: TypeAlias = Literal["after", "every", "unless"]
 _WORDS: dict[Kind, str] = {"after": "waits for", "every": "runs with every", "unless": "is abandoned by"}
@@ -36,12 +38,30 @@ class Link:
     says: str
 
 
-def links_of(task: Task) -> list[Link]:
-    """The links that end at ``task``, those of its parts included, each once."""
+def links_of(task: Task, by_name: Mapping[str, Task]) -> list[Link]:
+    """The links that end at ``task``, those of its parts included, each once.
+
+    ``by_name`` are all tasks: the trigger ``<task>.timeout`` comes from the task whose deadline fires it.
+    """
     found = list(_links(task, task.after, "after"))
     if task.unless is not None:
         found += _links(task, task.unless, "unless")
+    sources = {link.source: _timeout(link.source, by_name) for link in found if isinstance(link.source, str)}
+    parts = {name: part for name, part in sources.items() if part is not None}
+    found = [replace(link, source=parts.get(str(link.source), link.source)) for link in found]
+    found += [
+        Link(source=part.place[0], target=part, kind="after", says=part.says) for part in parts.values()
+    ]
     return list(dict.fromkeys(found))
+
+
+def _timeout(trigger: str, by_name: Mapping[str, Task]) -> Part | None:
+    """The small box between a task and those that wait for its ``.timeout``."""
+    task = by_name.get(trigger.removesuffix(TIMEOUT_SUFFIX))
+    if task is None or task.deadline_us is None or trigger in by_name:
+        return None
+    text = f"not in {format_duration(task.deadline_us)}"
+    return Part(place=(task.name, "timeout"), text=text, says=f"{trigger}: {task.name} {text}")
 
 
 def _links(task: Task, condition: Condition, kind: Kind) -> Iterator[Link]:

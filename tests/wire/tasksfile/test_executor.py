@@ -34,12 +34,12 @@ def test_a_name_that_the_app_does_not_have_is_an_error_with_the_nearest() -> Non
 def test_arguments_that_the_function_cannot_take_stand_where_the_file_names_them() -> None:
     def report(module1: object, *, language: str = "en") -> None: ...
 
-    task: JsonObject = {"after": ["module1", "modul4"], "run": "app.report", "withParams": {"langage": "de"}}
+    task: JsonObject = {"after": ["module1", "modul"], "run": "app.report", "withParams": {"langage": "de"}}
     assert findings(task, report=takes(report)) == [
         (
             "unexpected-argument",
             "/t/after/1",
-            "`app.report` takes no argument `modul4`: did you mean `module1`?",
+            "`app.report` takes no argument `modul`: did you mean `module1`?",
         ),
         (
             "unexpected-argument",

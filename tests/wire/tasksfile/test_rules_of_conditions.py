@@ -148,8 +148,8 @@ def test_more_finishes_than_a_task_has_are_a_warning(
 def test_the_warning_says_how_often_a_task_finishes() -> None:
     (message,) = messages(once(t=task([leaf("t_one", count=3)])))
     assert message == (
-        "`t_one` finishes once in a session (only `andEvery` makes a task run again), and 3 are waited for, "
-        "so this can never start unless an application fires a trigger of that name"
+        "`t_one` finishes once in a session (only `andEvery` and `repeat` make a task run again), and 3 are "
+        "waited for, so this can never start unless an application fires a trigger of that name"
     )
 
 

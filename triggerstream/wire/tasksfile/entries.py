@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from triggerstream.core.tasks import Bounds, Task, UnlessFrom
@@ -17,8 +17,9 @@ class Entry:
 
     ``after`` includes the leaf of ``andEvery``, which is ``every`` at its own place. ``clear`` is false where
     something of a condition could not be made out, so that nothing should be concluded from what is missing
-    there. ``run`` is the name of the Celery task where its value stands. ``reserved`` are keys that are kept
-    under ``$extras`` although they have a meaning without it: only a file that is in force may have them.
+    there. ``keys`` are those of the task that are given, ``null`` left out. ``run`` is the name of the Celery
+    task where its value stands. ``reserved`` are keys that are kept under ``$extras`` although they have a
+    meaning without it: only a file that is in force may have them.
     """
 
     name: LocatedName
@@ -26,6 +27,7 @@ class Entry:
     unless: LocatedCondition
     every: LocatedLeaf | None
     unless_from: UnlessFrom
+    keys: Mapping[str, LocatedName]
     params: tuple[LocatedName, ...]
     run: LocatedName | None
     reserved: tuple[LocatedName, ...]

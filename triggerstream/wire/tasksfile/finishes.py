@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Leaf, Node, is_satisfied
 from triggerstream.core.conditions import Sequence as InOrder
-from triggerstream.core.ids import LeafName
+from triggerstream.core.ids import TIMEOUT_SUFFIX, LeafName, TaskName, timeout_of
 from triggerstream.wire.tasksfile.conditions import LocatedCondition
 from triggerstream.wire.tasksfile.entries import Entry
 from triggerstream.wire.tasksfile.logic import required
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
-from triggerstream.wire.tasksfile.rings import UNLESS_FIRED
+from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, expiring_task
 
 
 def check_finishes(entries: Sequence[Entry], findings: Findings) -> None:
@@ -27,31 +27,52 @@ def check_finishes(entries: Sequence[Entry], findings: Findings) -> None:
 
 
 def _most_finishes(tasks: Mapping[str, Entry]) -> dict[str, int]:
-    """The number of times that a task can finish in a session; a task without a limit is left out.
+    """How often a task's name, or its ``.timeout``, can fire; those without a limit are left out.
 
     A retry or a replay runs an instance again that has not finished, and ``skip --cascade`` fires the name
-    in place of it: so each instance fires the name once at most. Without ``andEvery`` a task has one
-    instance, retries and replays aside, with it one for each event of that trigger. If the task can start
-    without that event, there may be one more.
+    in place of it: so each instance fires the name once at most, with ``repeat`` once in each round, and its
+    ``.timeout`` once at most. Without ``andEvery`` a task has one instance, retries and replays aside, with
+    it one for each event of that trigger. If the task can start without that event, there may be one more.
     """
     most: dict[str, int] = {}
     for start in tasks:
         walk: list[str] = []
         name: str | None = start
-        while name is not None and name not in most and name not in walk and name in tasks:
+        while name is not None and name not in most and name not in walk:
             walk.append(name)
             every = tasks[name].every
-            name = None if every is None else every.trigger.text
+            trigger = None if every is None else every.trigger.text
+            name = trigger if trigger is None or trigger in tasks else expiring_task(trigger, tasks)
         for one in reversed(walk):
             entry = tasks[one]
-            if not entry.clear:
+            instances = _most_instances(entry, most)
+            if instances is None:
                 continue
-            if entry.every is None:
-                most[one] = 1
-            elif entry.every.trigger.text in most:
-                needed = entry.every.leaf.name in required(entry.after.root)
-                most[one] = most[entry.every.trigger.text] + (not needed)
+            rounds = _most_rounds(entry)
+            if rounds is not None:
+                most[one] = instances * rounds
+            timeout = timeout_of(TaskName(one))
+            if expiring_task(timeout, tasks) is not None:
+                most[timeout] = instances
     return most
+
+
+def _most_instances(entry: Entry, most: Mapping[str, int]) -> int | None:
+    """The number of instances of a task in a session; None if there is no limit."""
+    if not entry.clear:
+        return None
+    if entry.every is None:
+        return 1
+    limit = most.get(entry.every.trigger.text)
+    needed = entry.every.leaf.name in required(entry.after.root)
+    return None if limit is None else limit + (not needed)
+
+
+def _most_rounds(entry: Entry) -> int | None:
+    """The number of times that an instance is decided; None if it could not be made out."""
+    if "repeat" not in entry.keys:
+        return 1
+    return None if entry.task is None or entry.task.repeat is None else 1 + entry.task.repeat.max
 
 
 class _Lacking(NamedTuple):
@@ -128,7 +149,10 @@ def _report_lists(entry: Entry, most: Mapping[str, int], findings: Findings) -> 
 _THAT_NAME = "a trigger of that name"
 
 
-def _limit(task: str, most: Mapping[str, int]) -> str:
-    limit = most[task]
+def _limit(trigger: str, most: Mapping[str, int]) -> str:
+    limit = most[trigger]
     times = "once" if limit == 1 else f"at most {limit:,} times"
-    return f"`{shown(task)}` finishes {times} in a session (only `andEvery` makes a task run again)"
+    if trigger.endswith(TIMEOUT_SUFFIX):
+        return f"`{shown(trigger)}` fires {times} in a session (only `andEvery` makes a task wait again)"
+    again = "only `andEvery` and `repeat` make a task run again"
+    return f"`{shown(trigger)}` finishes {times} in a session ({again})"

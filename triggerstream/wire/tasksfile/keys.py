@@ -228,6 +228,7 @@ def _read_task(name: LocatedName, node: Node, *, keep: bool) -> Entry:
         unless=draft.unless,
         every=every,
         unless_from=draft.unless_from,
+        keys=draft.keys,
         params=draft.params,
         run=draft.run,
         reserved=tuple(draft.reserved),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
+from triggerstream.core.ids import TIMEOUT_SUFFIX, TaskName, timeout_of
 from triggerstream.core.similar_names import (
     alike_pairs,
     describe_character,
@@ -15,6 +16,7 @@ from triggerstream.core.similar_names import (
 )
 from triggerstream.wire.tasksfile.entries import Entry, TasksFile, first_places
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
+from triggerstream.wire.tasksfile.timeouts import can_expire
 
 _MOST_PAIRS = 100
 """Pairs of names that are reported: with more, the names are made by a rule that is not known here."""
@@ -33,11 +35,29 @@ def check_names(file: TasksFile, findings: Findings) -> None:
             f"{_difference(earlier, later)}"
         )
         names[later].warn(findings, "nearly-alike", message)
+    _timeouts(file, names, findings)
+
+
+def _timeouts(file: TasksFile, names: Mapping[str, LocatedName], findings: Findings) -> None:
+    """Warn of names that are nearly a ``<task>.timeout`` of the file's tasks, such as ``t_a_timeout``."""
+    fired = {timeout_of(entry.task.name) for entry in file.entries if entry.task and can_expire(entry)}
+    if not fired:
+        return
+    others = [name for name in names if name not in fired and not name.endswith(TIMEOUT_SUFFIX)]
+    pairs = alike_pairs([*sorted(fired), *others])
+    of_both = ((one, other) for one, other in pairs if one in fired and other not in fired)
+    for timeout, name in islice(of_both, _MOST_PAIRS):
+        message = (
+            f"`{shown(name)}` is nearly the same as `{shown(timeout)}`, which fires when that task expires: "
+            "is it misspelt?"
+        )
+        names[name].warn(findings, "nearly-alike", message)
 
 
 def check_seen(file: TasksFile, findings: Findings, *, seen: Collection[str], at: str) -> None:
     """Warn of triggers that no session kept ``at`` an address has ``seen``, with the nearest that one has."""
     tasks = {entry.name.text for entry in file.entries}
+    tasks |= {timeout_of(TaskName(name)) for name in tasks}
     unknown = sorted(set(seen) - tasks)
     for name in file.triggers().values():
         if name.text in seen or name.text in tasks:

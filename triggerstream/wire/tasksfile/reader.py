@@ -22,6 +22,7 @@ from triggerstream.wire.tasksfile.names import check_names
 from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rings import check_rings
 from triggerstream.wire.tasksfile.rules import check_rules
+from triggerstream.wire.tasksfile.timeouts import check_timeout_names, check_timeouts
 from triggerstream.wire.tasksfile.workable import check_workable
 
 _EVENT_BYTES = 1_024
@@ -40,10 +41,11 @@ def check(
     The configuration is None where a finding is an error. ``name`` is how messages call the file. ``further``
     checks compare the tasks with what is outside of the file.
     """
-    return _check(text, name, (_rules, check_names), (check_workable, *further))
+    return _check(text, name, (_rules, check_timeouts, check_names), (check_workable, *further))
 
 
 def _rules(file: TasksFile, findings: Findings) -> None:
+    check_timeout_names(file.entries, findings)
     check_rings(file.entries, findings)
     check_finishes(file.entries, findings)
     check_rules(file.entries, findings)

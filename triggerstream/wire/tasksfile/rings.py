@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from triggerstream.core.conditions import Leaf, is_satisfied
+from triggerstream.core.ids import TaskName, timeout_of
 from triggerstream.wire.tasksfile.entries import Entry
 from triggerstream.wire.tasksfile.nodes import Findings, listed
-
-UNLESS_FIRED = "unless an application fires"
+from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, can_expire, expiring_task
 
 
 def check_rings(entries: Sequence[Entry], findings: Findings) -> None:
@@ -24,9 +24,10 @@ def check_rings(entries: Sequence[Entry], findings: Findings) -> None:
 def _endless_loops(tasks: Mapping[str, Entry], findings: Findings) -> set[str]:
     """Report the rings of ``andEvery``; return the names of the tasks in them.
 
-    A task that finishes fires its own name. Each such event makes a new instance of every task whose
-    ``andEvery`` that name is, seeded with the latest of all other triggers; so nothing in such a ring uses
-    itself up. A ring with one ``after`` in it does end: the instance that the ``after`` starts is made by
+    A task that finishes fires its own name, one that expires its ``.timeout``. Each such event makes a new
+    instance of every task whose ``andEvery`` that name is, seeded with the latest of all other triggers; so
+    nothing in such a ring uses itself up. With a deadline in it, a ring goes round even while nothing comes,
+    all by timers. A ring with one ``after`` in it does end: the instance that the ``after`` starts is made by
     another event, and starts once.
     """
     in_loop: set[str] = set()
@@ -37,8 +38,8 @@ def _endless_loops(tasks: Mapping[str, Entry], findings: Findings) -> set[str]:
         while name is not None and name not in done:
             done.add(name)
             walk.append(name)
-            every = tasks[name].every
-            name = every.trigger.text if every is not None and every.trigger.text in tasks else None
+            trigger = _every_of(tasks[name])
+            name = None if trigger is None else _source(trigger, tasks)
         if name is None or name not in walk:
             continue
         loop = walk[walk.index(name) :]
@@ -47,59 +48,103 @@ def _endless_loops(tasks: Mapping[str, Entry], findings: Findings) -> set[str]:
         every = first.every
         if every is None:  # never: it is in the ring
             continue
+        expires = any(trigger not in tasks for trigger in map(_every_of, map(tasks.__getitem__, loop)))
         if len(loop) == 1:
-            message = f"`{name}` would start itself for ever: each time it finishes, its name starts it again"
+            again = f"expires, `{every.trigger.text}`" if expires else "finishes, its name"
+            message = f"`{name}` would start itself for ever: each time it {again} starts it again"
         else:
             ring = listed(sorted(loop, key=lambda member: tasks[member].name.at))
-            message = f"{ring} would start one another for ever: each one's `andEvery` is another one's name"
+            what = "name or `.timeout`" if expires else "name"
+            message = (
+                f"{ring} would start one another for ever: each one's `andEvery` is another one's {what}"
+            )
         every.trigger.error(findings, "endless-loop", message)
     return in_loop
 
 
+def _every_of(entry: Entry) -> str | None:
+    """The trigger of ``andEvery``."""
+    return None if entry.every is None else entry.every.trigger.text
+
+
+def _source(trigger: str, tasks: Mapping[str, Entry]) -> str | None:
+    """The task that fires ``trigger`` when it finishes or expires; None if none does."""
+    return trigger if trigger in tasks else expiring_task(trigger, tasks)
+
+
 def _rings(tasks: Mapping[str, Entry], loops: Collection[str], findings: Findings) -> None:
     """Report the tasks that wait for one another in a ring."""
-    stuck = _never_started(tasks)
-    edges = {
-        name: [leaf.trigger.text for leaf in tasks[name].after.leaves if leaf.trigger.text in stuck]
-        for name in tasks
-        if name in stuck
-    }
+    stuck = _never_fired(tasks)
+    edges = {name: list(_waits_of(name, tasks, stuck)) for name in sorted(stuck)}
     for ring in _components(edges):
-        if not set(ring).isdisjoint(loops):
+        # The ring may hold a task's name, its `.timeout`, or both.
+        in_ring = {source for name in ring if (source := _source(name, tasks)) is not None}
+        if not in_ring.isdisjoint(loops):
             continue  # that is an error already
-        members = sorted((tasks[name] for name in ring), key=lambda entry: entry.name.at)
+        members = sorted((tasks[name] for name in in_ring), key=lambda entry: entry.name.at)
         first = members[0]
-        wait = next(leaf.trigger for leaf in first.after.leaves if leaf.trigger.text in ring)
-        if len(ring) > 1:
+        wait = next(
+            leaf.trigger for leaf in first.after.leaves if _source(leaf.trigger.text, tasks) in in_ring
+        )
+        if len(members) > 1:
             message = (
                 f"{listed(entry.name.text for entry in members)} wait for one another in a ring: none can "
                 f"start {UNLESS_FIRED} a trigger that bears one of these names"
             )
-        else:
+        elif wait.text == first.name.text:
             message = (
                 f"`{wait.text}` waits for itself: it can never start {UNLESS_FIRED} a trigger of that name"
+            )
+        else:
+            message = (
+                f"`{first.name.text}` waits for its own end, `{wait.text}`: it can never start "
+                f"{UNLESS_FIRED} a trigger of that name"
             )
         wait.warn(findings, "never-starts", message)
 
 
-def _never_started(tasks: Mapping[str, Entry]) -> set[str]:
-    """The tasks that cannot start however often all triggers are fired that are no names of tasks."""
+def _never_fired(tasks: Mapping[str, Entry]) -> set[str]:
+    """The names of tasks, and their ``.timeout``, that do not fire however often all other triggers do."""
     waiting: dict[str, list[str]] = {}
+    fired: dict[str, list[str]] = {name: [name] for name in tasks}
     for name, entry in tasks.items():
         for leaf in entry.after.leaves:
             waiting.setdefault(leaf.trigger.text, []).append(name)
-    stuck = set(tasks)
+        timeout = timeout_of(TaskName(name))
+        if expiring_task(timeout, tasks) is not None:
+            fired[name].append(timeout)
+    stuck = {trigger for triggers in fired.values() for trigger in triggers}
     queue = deque(tasks)
     while queue:
         name = queue.popleft()
-        if name in stuck and _can_start(tasks[name], stuck):
-            stuck.discard(name)
-            queue.extend(waiting.get(name, ()))
+        for trigger in fired[name]:
+            fires = _can_start if trigger == name else _can_wait
+            if trigger in stuck and fires(tasks[name], stuck):
+                stuck.discard(trigger)
+                queue.extend(waiting.get(trigger, ()))
     return stuck
 
 
+def _waits_of(name: str, tasks: Mapping[str, Entry], stuck: Collection[str]) -> Iterator[str]:
+    """The names among ``stuck`` that a task waits for, or that make it so that it can expire."""
+    source = _source(name, tasks)
+    if source is None:
+        return
+    entry = tasks[source]
+    for leaf in entry.after.leaves:
+        if leaf.trigger.text in stuck:
+            yield leaf.trigger.text
+        elif name == source and _is_own_timeout(leaf.trigger.text, entry):
+            yield name
+
+
+def _is_own_timeout(trigger: str, entry: Entry) -> bool:
+    """True if the only instance of a task has expired when ``trigger`` fires."""
+    return entry.every is None and can_expire(entry) and trigger == timeout_of(TaskName(entry.name.text))
+
+
 def _can_start(entry: Entry, stuck: Collection[str]) -> bool:
-    """True if ``entry`` can start without the tasks ``stuck``, or if not all of it could be made out."""
+    """True if ``entry`` can start without the triggers ``stuck``, or if not all of it could be made out."""
     if not entry.clear:
         return True
     leaves = {leaf.leaf.name: leaf.leaf for leaf in entry.after.leaves}
@@ -107,9 +152,14 @@ def _can_start(entry: Entry, stuck: Collection[str]) -> bool:
     def arrives(leaf: Leaf) -> bool:
         # An empty list is met at once, so that no event of the leaf itself need arrive.
         brings = leaf if leaf.each is None else leaves.get(leaf.each.of, leaf)
-        return brings.trigger not in stuck
+        return brings.trigger not in stuck and not _is_own_timeout(brings.trigger, entry)
 
     return is_satisfied(entry.after.root, {name for name, leaf in leaves.items() if arrives(leaf)})
+
+
+def _can_wait(entry: Entry, stuck: Collection[str]) -> bool:
+    """True if an event of ``after`` can come without the triggers ``stuck``, so that the deadline runs."""
+    return not entry.clear or any(leaf.trigger.text not in stuck for leaf in entry.after.leaves)
 
 
 def _components(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:

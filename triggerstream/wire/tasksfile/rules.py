@@ -19,6 +19,7 @@ from triggerstream.wire.tasksfile.entries import Entry
 from triggerstream.wire.tasksfile.leaves import LocatedLeaf
 from triggerstream.wire.tasksfile.logic import ways
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, listed, shown
+from triggerstream.wire.tasksfile.timeouts import is_met_by_any_event
 from triggerstream.wire.tasksfile.tried_keys import (
     Operator,
     condition_in_name,
@@ -43,6 +44,7 @@ def check_rules(entries: Sequence[Entry], findings: Findings) -> None:
         _conditions_in_names(entry, known, findings)
         _identifiers(entry, known, findings)
         _params(entry, findings)
+        _times_and_places(entry, findings)
 
 
 def _after_and_unless(entry: Entry, findings: Findings) -> None:
@@ -109,6 +111,29 @@ def _alternatives(entry: Entry, findings: Findings) -> None:
     )
     at = LocatedName(text="", at=entry.unless.at, path=(entry.name.text, "unless"))
     at.warn(findings, "unless-alternatives", message)
+
+
+def _times_and_places(entry: Entry, findings: Findings) -> None:
+    """Warn of keys of time and places that do nothing beside the others of the task."""
+    keys, task = entry.keys, entry.task
+    if task is None:
+        return
+    if is_met_by_any_event(entry):
+        message = "has no effect: the first event of `after` meets it"
+        for key in ("within", "deadline"):
+            if key in keys:
+                keys[key].warn(findings, "no-effect", message)
+    elif (
+        task.within_us is not None
+        and task.deadline_us is not None
+        and task.within_us > task.deadline_us
+        and entry.every is None  # else an instance begins with older events, which `within` drops
+    ):
+        message = "is longer than `deadline`: what lies further apart comes after the task has expired"
+        keys["within"].warn(findings, "no-effect", message)
+    if "maxConcurrency" in keys and entry.every is None and "repeat" not in keys:
+        message = "has no effect without `andEvery` or `repeat`: the task runs once in a session"
+        keys["maxConcurrency"].warn(findings, "no-effect", message)
 
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
