@@ -6,7 +6,8 @@ The rules are in :mod:`triggerstream.core.fold`, which folds an event into a dra
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
+
+from msgspec.structs import replace
 
 from triggerstream.core.commands import Decision
 from triggerstream.core.effects import (
@@ -103,7 +104,7 @@ class Draft:
             self.state = SessionState(config=rules.current.offset)
             self.config: Configuration = rules.current.config
             return
-        new = copy(state)
+        new = replace(state)  # a copy; `copy.copy` looks for a way to copy first: 2 to 3 % of a step
         new.seen = state.seen.copy()
         new.tasks = state.tasks.copy()
         self.state = new
@@ -164,7 +165,7 @@ class Draft:
     def _edit(self, name: TaskName, instance: Instance) -> Instance:
         """Replace ``instance`` by a copy that this draft may modify, and return the copy."""
         record = self._own(name)
-        edited = copy(instance)
+        edited = replace(instance)
         where = record.open if instance.number in record.open else record.resolved
         where[edited.number] = edited
         return edited

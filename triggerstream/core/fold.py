@@ -11,8 +11,9 @@ folded here, outcomes in :mod:`triggerstream.core.outcomes`, operators' orders i
 
 from __future__ import annotations
 
-from copy import copy
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from triggerstream.core.deciding import NO_ROOM
 from triggerstream.core.draft import bound_text
@@ -320,7 +321,7 @@ class _Fold(Reoffering, ApplyingOrders):
             notes = in_unless and leaf not in instance.noted
             if not captures and not notes:
                 continue
-            instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
+            instance = replace(instance)  # noqa: PLW2901 - the draft writes to copies only
             record.open[instance.number] = instance
             instance.changed_us = state.clock_us
             if captures:
@@ -359,7 +360,7 @@ class _Fold(Reoffering, ApplyingOrders):
             noted = self._note(task, instance, unless) if unless else None
             if captured is None and noted is None:
                 continue
-            instance = copy(instance)  # noqa: PLW2901 - the draft writes to copies only
+            instance = replace(instance)  # noqa: PLW2901 - the draft writes to copies only
             record.open[instance.number] = instance
             instance.changed_us = self.state.clock_us
             if captured is not None:
