@@ -143,6 +143,8 @@ def instead_of_operator(operator: Operator) -> str:
 
 def condition_in_name(name: str) -> JoinedNames | None:
     """The names that stand in one string, as in ``a or b`` and ``a, b``; None if it is one name."""
+    if _NAME.fullmatch(name):
+        return None  # nearly every name: it has no blank and no sign that could join two
     found: list[Operator] = [operator for operator, between in _BETWEEN.items() if between.search(name)]
     if found:
         names = _BETWEEN[found[0]].split(name) if len(found) == 1 else ()
@@ -155,6 +157,8 @@ def condition_in_name(name: str) -> JoinedNames | None:
 
 def names_between_slashes(name: str) -> tuple[str, ...]:
     """The parts of ``a/b``, each of which could be a name; empty if there is no such part."""
+    if "/" not in name:
+        return ()
     names = _SLASH.split(name)
     return tuple(names) if len(names) > 1 and all(map(_NAME.fullmatch, names)) else ()
 
