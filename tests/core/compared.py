@@ -21,7 +21,7 @@ from triggerstream.core.fold import migrate, step
 from triggerstream.core.ids import AppId, JsonObject, SessionId, TaskName, TriggerName
 from triggerstream.core.projections import statuses
 from triggerstream.core.results import Folded
-from triggerstream.core.state import SessionState, Status
+from triggerstream.core.state import WAITING, SessionState
 from triggerstream.core.tasks import (
     AppliedConfiguration,
     Configuration,
@@ -32,8 +32,8 @@ from triggerstream.wire import tasksfile
 from triggerstream.wire.engine_events import read_body
 
 Seen: TypeAlias = "tuple[list[Asked], dict[str, str], dict[str, JsonObject], dict[str, JsonObject]]"
-"""The outcome of a session: decisions in order, statuses, stored kwargs of decided instances, and those of
-unstarted ones."""
+"""The outcome of a session: decisions in order, statuses, stored kwargs of decided instances and clones, and
+those of others that wait."""
 Reader: TypeAlias = Callable[[File], Configuration]
 
 
@@ -123,7 +123,7 @@ class Folding:
             {
                 str(name): self._held(str(name), state.stored_kwargs(one))
                 for name, one in instances.items()
-                if one.status is Status.UNSTARTED
+                if one.status in WAITING and one.clone_of is None
             },
         )
 

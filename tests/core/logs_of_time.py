@@ -161,6 +161,7 @@ def with_timers(scenario: Scenario, random: Random) -> Scenario:
                     arrival_us=arrival_us,
                     session=name,
                     type="triggerstream.timer",
+                    data={"inserted": True},
                     time_us=arrival_us,
                 )
                 lines.append(replace(timer, offset=len(lines)))
