@@ -153,6 +153,8 @@ def test_a_task_cannot_have_the_name_of_a_timeout() -> None:
     assert (code, path) == ("reserved-name", "/t_ship.timeout")
     assert message.startswith("`t_ship` at 1:2 has a `deadline`, after which a trigger of this name fires")
     assert findings_of({"t_ship": task("placed"), "t_ship.timeout": task("a")}) == []
+    waits: JsonObject = {"t_a": task("a", "t_a.timeout", deadline="1h"), "t_a.timeout": task("b")}
+    assert [one.code for one in findings_of(waits) if one.severity == "error"] == ["reserved-name"]
 
 
 def test_a_timeout_of_a_task_without_deadline_is_a_warning() -> None:

@@ -9,7 +9,7 @@ from triggerstream.core.conditions import Leaf, is_satisfied
 from triggerstream.core.ids import TaskName, timeout_of
 from triggerstream.wire.tasksfile.entries import Entry
 from triggerstream.wire.tasksfile.nodes import Findings, listed
-from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, can_expire, expiring_task
+from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, expiring_task
 
 
 def check_rings(entries: Sequence[Entry], findings: Findings) -> None:
@@ -119,7 +119,7 @@ def _never_fired(tasks: Mapping[str, Entry]) -> set[str]:
         name = queue.popleft()
         for trigger in fired[name]:
             fires = _can_start if trigger == name else _can_wait
-            if trigger in stuck and fires(tasks[name], stuck):
+            if trigger in stuck and fires(name, tasks, stuck):
                 stuck.discard(trigger)
                 queue.extend(waiting.get(trigger, ()))
     return stuck
@@ -134,17 +134,18 @@ def _waits_of(name: str, tasks: Mapping[str, Entry], stuck: Collection[str]) -> 
     for leaf in entry.after.leaves:
         if leaf.trigger.text in stuck:
             yield leaf.trigger.text
-        elif name == source and _is_own_timeout(leaf.trigger.text, entry):
+        elif name == source and _is_own_timeout(leaf.trigger.text, entry, tasks):
             yield name
 
 
-def _is_own_timeout(trigger: str, entry: Entry) -> bool:
+def _is_own_timeout(trigger: str, entry: Entry, tasks: Mapping[str, Entry]) -> bool:
     """True if the only instance of a task has expired when ``trigger`` fires."""
-    return entry.every is None and can_expire(entry) and trigger == timeout_of(TaskName(entry.name.text))
+    return entry.every is None and expiring_task(trigger, tasks) == entry.name.text
 
 
-def _can_start(entry: Entry, stuck: Collection[str]) -> bool:
-    """True if ``entry`` can start without the triggers ``stuck``, or if not all of it could be made out."""
+def _can_start(name: str, tasks: Mapping[str, Entry], stuck: Collection[str]) -> bool:
+    """True if a task can start without the triggers ``stuck``, or if not all of it could be made out."""
+    entry = tasks[name]
     if not entry.clear:
         return True
     leaves = {leaf.leaf.name: leaf.leaf for leaf in entry.after.leaves}
@@ -152,13 +153,14 @@ def _can_start(entry: Entry, stuck: Collection[str]) -> bool:
     def arrives(leaf: Leaf) -> bool:
         # An empty list is met at once, so that no event of the leaf itself need arrive.
         brings = leaf if leaf.each is None else leaves.get(leaf.each.of, leaf)
-        return brings.trigger not in stuck and not _is_own_timeout(brings.trigger, entry)
+        return brings.trigger not in stuck and not _is_own_timeout(brings.trigger, entry, tasks)
 
     return is_satisfied(entry.after.root, {name for name, leaf in leaves.items() if arrives(leaf)})
 
 
-def _can_wait(entry: Entry, stuck: Collection[str]) -> bool:
+def _can_wait(name: str, tasks: Mapping[str, Entry], stuck: Collection[str]) -> bool:
     """True if an event of ``after`` can come without the triggers ``stuck``, so that the deadline runs."""
+    entry = tasks[name]
     return not entry.clear or any(leaf.trigger.text not in stuck for leaf in entry.after.leaves)
 
 
