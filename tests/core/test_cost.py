@@ -55,7 +55,7 @@ def test_nothing_goes_through_all_tasks_of_the_file() -> None:
     story.failed("t_retried#0")
     state = story.state
     assert state is not None
-    assert state.timer_count == 1
+    assert state.due_us is not None
     config = copy(story.rules.current.config)
     object.__setattr__(config, "tasks", Untouched(config.tasks))
     later = AppliedConfiguration(config=config, offset=state.offset + 1, arrival_us=START_US)

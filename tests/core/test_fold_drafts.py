@@ -8,13 +8,13 @@ from __future__ import annotations
 import pytest
 
 from tests.core.story import SECOND, START_US, Story, names, read, task
-from triggerstream.core.deciding import timer_due_us
 from triggerstream.core.effects import NOTHING, Refused, Why
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import JsonObject, TaskName, TriggerName
 from triggerstream.core.sizes import resolved_bytes
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import Instance, SessionState, Status
+from triggerstream.core.timers import Due, DueOf, due, with_exact_due
 from triggerstream.wire import state as wire
 
 SIZES = wire.EncodedSizes()
@@ -36,18 +36,21 @@ def test_a_session_is_judged_once_after_a_configuration() -> None:
     assert not state_of(story).unjudged
 
 
-def test_delayed_instances_are_counted_until_they_are_resolved() -> None:
-    retry: JsonObject = {"max": 1, "backoff": "1h"}
-    story = Story({name: task("a", retry=retry) for name in ("t", "u", "v")})
+def test_the_due_time_of_a_session_is_a_lower_bound_until_it_has_passed() -> None:
+    retries: dict[str, JsonObject] = {name: {"max": 1, "backoff": f"{n}h"} for n, name in enumerate("tuv", 1)}
+    story = Story({name: task("a", retry=retry) for name, retry in retries.items()})
     story.fire("a")
-    for number, name in enumerate("tuv", 1):
+    for name, hours in (("u", 2), ("t", 1), ("v", 1)):
         story.failed(f"{name}#0")
         assert (story.result.created, story.result.resolved) == (1, 1)
-        assert state_of(story).timer_count == number
+        assert state_of(story).due_us == START_US + hours * 3_600 * SECOND
     story.cancel("t#1")
-    assert state_of(story).timer_count == 2
+    assert state_of(story).due_us == START_US + 3_600 * SECOND
+    assert with_exact_due(story.rules, state_of(story)).due_us == START_US + 7_200 * SECOND
+    story.timer(at=3_600)
+    assert state_of(story).due_us == START_US + 7_200 * SECOND
     story.close()
-    assert (state_of(story).timer_count, story.result.resolved) == (0, 2)
+    assert (state_of(story).due_us, story.result.resolved) == (None, 2)
 
 
 def test_a_decided_instance_keeps_no_event_that_its_task_no_longer_needs() -> None:
@@ -115,9 +118,9 @@ def test_an_unknown_task_is_named() -> None:
 
 def test_a_timer_may_start_at_the_beginning_of_time() -> None:
     waiting = Instance(
-        number=0, status=Status.DELAYED, created_us=0, changed_us=0, waits_from_us=0, waits_us=5
+        number=1, status=Status.DELAYED, created_us=0, changed_us=0, clone_of=0, waits_from_us=0, waits_us=5
     )
-    assert timer_due_us(read({"t": task("a")}).by_name[TaskName("t")], waiting) == 5
+    assert due(read({"t": task("a")}).by_name[TaskName("t")], waiting) == Due(5, DueOf.RETRY)
 
 
 # ---- decisions beyond a bound in bytes ------------------------------------------------------------

@@ -64,7 +64,8 @@ def test_the_bytes_of_a_state_tell_which_configuration_it_has_met(history: Histo
         seen = states.read_header(value)
         assert seen is not None
         assert seen.config == (None if one.is_empty() else one.config)
-        assert seen.may_wait or not (one.timer_count or one.unjudged)
+        assert seen.due_us == one.due_us
+        assert seen.is_unsettled or not one.unjudged
         assert seen.may_be_open or not one.open_count
 
 
@@ -237,7 +238,7 @@ def test_a_configuration_may_decide_something_where_a_task_changed_or_time_or_ju
     idle = SessionState(offset=1)
     assert not may_decide(idle, frozenset({TaskName("t")}))
     assert may_decide(SessionState(offset=1, unjudged=True), frozenset())
-    assert may_decide(SessionState(offset=1, timer_count=1), frozenset())
+    assert may_decide(SessionState(offset=1, due_us=1), frozenset())
     assert may_decide(SessionState(offset=1, tasks={TaskName("t"): TaskRecord()}), frozenset({TaskName("t")}))
 
 

@@ -52,7 +52,7 @@ def test_bytes_are_a_state_or_a_decode_error(value: bytes) -> None:
 # ---- what is derived ----------------------------------------------------------------------------
 
 
-def test_open_and_delayed_instances_are_counted() -> None:
+def test_open_instances_are_counted_and_a_due_time_that_is_not_stored_is_looked_for() -> None:
     instances = [
         INSTANCE,
         INSTANCE | {"number": 1, "status": "delayed", "waitsFrom": 7},
@@ -60,7 +60,7 @@ def test_open_and_delayed_instances_are_counted() -> None:
     ]
     finished = INSTANCE | {"number": 3, "status": "finished"}
     known = decoded(tasks={"t": {"next": 4, "open": instances, "resolved": [finished]}})
-    assert (known.open_count, known.timer_count) == (3, 1)
+    assert (known.open_count, known.due_us) == (3, 0)
 
 
 def test_an_empty_state_has_met_every_configuration() -> None:

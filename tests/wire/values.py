@@ -218,7 +218,7 @@ def states(draw: st.DrawFn) -> SessionState:
                 max_size=2,
             ),
             open_count=st.just(0),
-            timer_count=st.just(0),
+            due_us=COUNT,
         )
     )
     for record in known.tasks.values():
@@ -235,7 +235,6 @@ def states(draw: st.DrawFn) -> SessionState:
                 else:
                     known.latest_captured |= {name}
         known.open_count += len(record.open)
-        known.timer_count += sum(one.status is Status.DELAYED for one in record.open.values())
     if known.is_empty():
         known.config = -1
     return known

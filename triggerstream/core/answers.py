@@ -23,6 +23,7 @@ from triggerstream.core.ids import (
     TriggerName,
 )
 from triggerstream.core.state import Status
+from triggerstream.core.timers import DueOf
 
 
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
@@ -52,12 +53,6 @@ class HandOver(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"a
     state: HandOverState
     at_us: Instant | None = None
     why: str | None = None
-
-
-class DueOf(StrEnum):
-    """The wait at whose end an instance is decided."""
-
-    RETRY = "retry"
 
 
 class ReasonToDecide(Struct, frozen=True, kw_only=True):
@@ -95,7 +90,7 @@ class ExplainedInstance(
     ``clone_of``: it was made to run that instance again; by a retry if ``retries`` is not 0, else by an
     operator. ``retried_as`` and ``replayed_as``: such an instance took its place.
 
-    ``due_us``: when it is decided, at the end of the wait ``due_of``. ``decided_at``: the offset of the event
+    ``due_us``: when its timer fires, which follows from ``due_of``. ``decided_at``: the offset of the event
     that decided its command. ``completed_by``: the included event with which its condition was satisfied.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from heapq import heapify, heappop
 
 from triggerstream.core.commands import MOST_CAUSES, Cause, Command
 from triggerstream.core.draft import Draft
@@ -25,6 +26,7 @@ from triggerstream.core.state import (
     Status,
 )
 from triggerstream.core.tasks import Task
+from triggerstream.core.timers import Timer, due, timers_of
 
 NO_ROOM = "the session's state would be too long ($bounds.stateBytes)"
 
@@ -59,8 +61,6 @@ class Deciding(Draft):
 
     def _decide(self, task: Task, instance: Instance, at_us: int, *, fits: bool = False) -> None:
         """Decide an instance's command (R5.1); ``fits``: it is known to be within the bounds in bytes."""
-        if instance.status is Status.DELAYED:
-            self.state.timer_count -= 1
         before = 0 if self.meter is None else self.meter.sizes.instance(instance)
         is_list = task.is_list and len(instance.captured) == len(task.leaf_names)
         if instance.clone_of is None and not is_list:
@@ -235,44 +235,48 @@ class Deciding(Draft):
             return NO_ROOM
         return None
 
-    def _delay(self, instance: Instance, *, waits_us: int | None) -> None:
+    def _delay(self, task: Task, instance: Instance, *, waits_us: int | None = None) -> None:
         instance.status = Status.DELAYED
         instance.waits_from_us = self.state.clock_us
         instance.waits_us = waits_us
-        self.state.timer_count += 1
+        self._start_timer(task, instance)
 
     # ---- time ---------------------------------------------------------------------------------
 
-    def first_timer(self) -> tuple[int, int, int, TaskName] | None:
-        """The delayed instance that is due first (R8.3): due time, the task's place, its number, its name."""
-        first: tuple[int, int, int, TaskName] | None = None
-        for name, record in self.state.tasks.items():
-            for instance in record.open.values():
-                if instance.status is Status.DELAYED and name in self.config.places:
-                    due_us = timer_due_us(self.config.by_name[name], instance)
-                    entry = (due_us, self.config.places[name], instance.number, name)
-                    if first is None or entry < first:
-                        first = entry
-        return first
-
     def fire_timers(self, until_us: int) -> None:
-        """Decide every delayed instance that is due at or before ``until_us``, in due order (R8.3, R8.4)."""
-        while self.state.timer_count:
-            first = self.first_timer()
-            if first is None or first[0] > until_us:
-                return
-            due_us, _, number, name = first
-            task = self.config.by_name[name]
-            instance = self._edit(name, self.state.tasks[name].open[number])
-            if self._blocked(task, instance):
-                self._resolve(name, instance, Status.ABANDONED)
-            else:
-                self._decide(task, instance, due_us)
+        """Fire every timer that is due at or before ``until_us``, in due order (R8.3, R8.4).
 
+        While a timer fires, the session's clock is its due time, or where it was, if that is later. What it
+        starts counts from there, and fires in its turn.
+        """
+        heap = self.timers = list(timers_of(self.config, self.state))
+        heapify(heap)
+        while heap and heap[0][0] <= until_us:
+            timer = heappop(heap)
+            instance = self._waits_for(timer)
+            if instance is not None:
+                due_us, _, _, name = timer
+                state = self.state
+                state.clock_us = max(state.clock_us, due_us)
+                self._fire_timer(self.config.by_name[name], self._edit(name, instance), due_us)
+        while heap and self._waits_for(heap[0]) is None:
+            heappop(heap)
+        self.timers = None
+        self.state.due_us = heap[0][0] if heap else None
 
-def timer_due_us(task: Task, instance: Instance) -> int:
-    """The instant at which a delayed instance is decided: its start instant plus its wait (R8.2)."""
-    start = instance.waits_from_us or 0
-    if instance.waits_us is not None:
-        return start + instance.waits_us
-    return start if task.retry is None else start + task.retry.wait_us(instance.retries - 1)
+    def _waits_for(self, timer: Timer) -> Instance | None:
+        """The instance of a timer; None if it does not wait for this one any more."""
+        due_us, _, number, name = timer
+        record = self.state.tasks.get(name)
+        instance = None if record is None else record.open.get(number)
+        if instance is None:
+            return None
+        found = due(self.config.by_name[name], instance)
+        return instance if found is not None and found.us == due_us else None
+
+    def _fire_timer(self, task: Task, instance: Instance, due_us: int) -> None:
+        """Abandon or decide an instance whose wait is over. ``instance`` is owned."""
+        if self._blocked(task, instance):
+            self._resolve(task.name, instance, Status.ABANDONED)
+        else:
+            self._decide(task, instance, due_us)

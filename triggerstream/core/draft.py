@@ -6,6 +6,7 @@ The rules are in :mod:`triggerstream.core.fold`, which folds an event into a dra
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import heappush
 
 from msgspec.structs import replace
 
@@ -42,6 +43,7 @@ from triggerstream.core.state import (
     TaskRecord,
 )
 from triggerstream.core.tasks import Configuration, Rules, Task
+from triggerstream.core.timers import Timer, due
 
 _COLLECTED = 1_000
 """Kept events at which unneeded ones are dropped, for which all instances are visited."""
@@ -56,7 +58,7 @@ class Draft:
 
     ``follows`` is the trigger that follows from the event, ``barred`` the reason not to fire it, ``followed``
     whether it fired. ``meter`` is set if the bounds in bytes are checked, ``beyond`` if a bound prevented an
-    effect.
+    effect. ``timers`` is a heap of the session's timers while they fire.
     """
 
     __slots__ = (
@@ -78,6 +80,7 @@ class Draft:
         "settled",
         "state",
         "taken",
+        "timers",
         "trace",
     )
 
@@ -97,6 +100,7 @@ class Draft:
         self.barred: BoundError | None = None
         self.beyond: BoundEffects | None = None
         self.meter = None if sizes is None else Meter(sizes)
+        self.timers: list[Timer] | None = None
         self._owned: set[TaskName] = set()
         self._needed: dict[TriggerName, dict[Ref, Arrival]] | None = None
         """The earlier events that were needed when the latest configuration was met; None until asked for."""
@@ -210,14 +214,25 @@ class Draft:
         self.state.refused += 1
         return refused
 
+    # ---- timers -------------------------------------------------------------------------------
+
+    def _start_timer(self, task: Task, instance: Instance) -> None:
+        """Take a timer into account that an instance has got; nothing if it has none."""
+        timer = due(task, instance)
+        if timer is None:
+            return
+        state = self.state
+        if state.due_us is None or timer.us < state.due_us:
+            state.due_us = timer.us
+        if self.timers is not None:
+            heappush(self.timers, (timer.us, self.config.places[task.name], instance.number, task.name))
+
     # ---- resolving and forgetting -------------------------------------------------------------
 
     def _resolve(self, task: TaskName, instance: Instance, status: Status) -> None:
         """Resolve an owned, open instance (R1.6), and forget the oldest beyond the bound (R10.9)."""
         state = self.state
         record = self._own(task)
-        if instance.status is Status.DELAYED:
-            state.timer_count -= 1
         instance.status = status
         instance.changed_us = instance.ended_us = state.clock_us
         del record.open[instance.number]
@@ -260,7 +275,8 @@ class Draft:
         state.closed = False
         state.tasks = {}
         state.kept, state.recent = {}, {}
-        state.open_count = state.timer_count = 0
+        state.open_count = 0
+        state.due_us = None
         state.latest_captured = frozenset()
         state.remembered = {}
         self._owned.clear()

@@ -48,6 +48,7 @@ from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import WAITING, Arrival, Instance, SessionState, Status, TaskRecord
 from triggerstream.core.tasks import Rules, Task, UnlessFrom, Use, Version
 from triggerstream.core.timeline_effects import stored_effect, with_remarks
+from triggerstream.core.timers import timers_of, with_exact_due
 
 
 def step(
@@ -94,16 +95,18 @@ def next_due(rules: Rules, state: SessionState) -> int | None:
 
     A session that has not met the latest configurations is judged as if it had.
     """
-    if not state.timer_count:
+    if state.config >= rules.current.offset:
+        return with_exact_due(rules, state).due_us
+    missed = rules.missed(state.config)
+    if state.due_us is None and not any(version.config.starts_timers for version in missed):
         return None
-    draft = _Fold(rules, state, SessionId(""))
-    for applied in rules.missed(state.config):
-        due = draft.first_timer()
-        if due is not None and due[0] <= applied.arrival_us:
-            return due[0]
+    draft = _Fold(rules, with_exact_due(rules, state), SessionId(""))
+    for applied in missed:
+        due_us = draft.state.due_us
+        if due_us is not None and due_us <= applied.arrival_us:
+            return due_us
         draft.meet(applied)
-    due = draft.first_timer()
-    return None if due is None else due[0]
+    return draft.state.due_us
 
 
 def needs_touch(rules: Rules, session: SessionId, state: SessionState) -> bool:
@@ -157,9 +160,11 @@ class _Fold(Reoffering, ApplyingOrders):
         if state.config != self.rules.current.offset:
             self.meet_configurations()
         self.offset = event.offset
-        state.clock_us = max(state.clock_us, event.arrival_us)  # R8.1
-        if state.timer_count:
-            self.fire_timers(state.clock_us)
+        clock_us = max(state.clock_us, event.arrival_us)  # R8.1
+        if state.due_us is not None and state.due_us <= clock_us:
+            self.fire_timers(clock_us)
+            state = self.state
+        state.clock_us = clock_us
         if state.unjudged and type(event.body) is not Timer:
             self._judge_all()
         # Decisions so far were caused by time or a configuration, so they get no trace context of an event.
@@ -168,8 +173,9 @@ class _Fold(Reoffering, ApplyingOrders):
         if self.follows is not None:
             self._follow(event, self.follows)
         state = self.state
-        if state.timer_count:
+        if state.due_us is not None and state.due_us <= state.clock_us:
             self.fire_timers(state.clock_us)
+            state = self.state
         state.offset = event.offset
         if state.recent:
             self._file_recent_events()
@@ -385,7 +391,9 @@ class _Fold(Reoffering, ApplyingOrders):
         """Meet every configuration that the session missed, in log order (R9.2)."""
         for applied in self.rules.missed(self.state.config):
             self.offset = applied.offset
-            self.fire_timers(applied.arrival_us)
+            due_us = self.state.due_us
+            if due_us is not None and due_us <= applied.arrival_us:
+                self.fire_timers(applied.arrival_us)
             self.meet(applied)
 
     def meet(self, applied: Version) -> None:
@@ -423,6 +431,9 @@ class _Fold(Reoffering, ApplyingOrders):
             self._seed(seeded)
         for task in config.for_existing:
             self._begin_in_existing(task, applied.offset)
+        if state.due_us is not None or config.starts_timers:
+            first = min(timers_of(config, state), default=None)
+            state.due_us = None if first is None else first[0]
 
     def _begin_in_existing(self, task: Task, offset: int) -> None:
         """Make the first instance of a task in a session that it applies to (R9.12)."""

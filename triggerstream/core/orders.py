@@ -201,6 +201,7 @@ class ApplyingOrders(ApplyingOutcomes):
         state.latest_captured = frozenset()
         state.remembered = {}
         state.seen = {}
+        state.due_us = None
         return note_applied("session closed", note)
 
     def _erase(self, erase: Erase) -> Effect:

@@ -177,7 +177,7 @@ class ApplyingOutcomes(Deciding):
             reason = self._why_not_retried(task, instance)
             if reason is None:
                 clone = self._clone(task, instance, kwargs=None, retries=instance.retries + 1)
-                self._delay(clone, waits_us=None)
+                self._delay(task, clone)
                 return
             instance.reason = reason
         instance.status = Status.FAILED
@@ -224,5 +224,5 @@ class ApplyingOutcomes(Deciding):
             instance.changed_us = instance.ended_us = self.state.clock_us
             return Applied(f"{outcome.instance} is not retried: {unfit or why}")
         clone = self._clone(task, instance, kwargs=outcome.kwargs, retries=instance.retries + 1)
-        self._delay(clone, waits_us=outcome.after_us)
+        self._delay(task, clone, waits_us=outcome.after_us)
         return Applied(f"{outcome.instance} replayed as {instance_id(name, clone.number)}")

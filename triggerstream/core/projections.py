@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from triggerstream.core import advice
 from triggerstream.core.answers import (
     ConfigurationsMet,
-    DueOf,
     ExplainedInstance,
     ExplainedSession,
     ExplainedTask,
@@ -25,7 +24,6 @@ from triggerstream.core.answers import (
     TimelineRow,
 )
 from triggerstream.core.commands import MOST_CAUSES
-from triggerstream.core.deciding import timer_due_us
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed, Retried
 from triggerstream.core.explain import Explainer
 from triggerstream.core.fold import migrate
@@ -46,6 +44,7 @@ from triggerstream.core.similar_names import nearest
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import Arrival, Instance, SessionState, Status
 from triggerstream.core.tasks import Configuration, Rules
+from triggerstream.core.timers import due
 
 _COMPARED = 5
 """Unused triggers of a session that are compared with the names of the file: with 3,000 of them, each takes
@@ -333,7 +332,7 @@ def _instance(
     named = instance_id(name, instance.number)
     hand_over = beside.hand_overs.get(named) if instance.status is Status.SCHEDULED else None
     conditions = explainer.conditions(name, instance)
-    due_us = timer_due_us(task, instance) if task is not None and instance.status is Status.DELAYED else None
+    timer = None if task is None else due(task, instance)
     shown = ExplainedInstance(
         instance=named,
         status=instance.status,
@@ -344,8 +343,8 @@ def _instance(
         created_us=Instant(instance.created_us),
         changed_us=Instant(instance.changed_us),
         unless=conditions.unless,
-        due_us=_instant(due_us),
-        due_of=None if due_us is None else DueOf.RETRY,
+        due_us=None if timer is None else Instant(timer.us),
+        due_of=None if timer is None else timer.of,
         completed_by=_completed_by(state, instance),
         clone_of=None if instance.clone_of is None else instance_id(name, instance.clone_of),
         retries=None if instance.clone_of is None else instance.retries,

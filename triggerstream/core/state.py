@@ -243,8 +243,9 @@ class SessionState(Struct, kw_only=True):
     holds: int = 0
     open_count: int = 0
     """The number of open instances; derived, not stored."""
-    timer_count: int = 0
-    """The number of delayed instances; derived, not stored."""
+    due_us: int | None = None
+    """A lower bound for the next due time under the configuration met last; None: no timer. It is exact where
+    it is stored."""
     latest_captured: frozenset[TriggerName] = frozenset()
     """The triggers whose event in ``seen`` an instance may have captured; derived, not stored."""
     recent: dict[tuple[TriggerName, Ref], Arrival] = {}

@@ -172,6 +172,12 @@ class Task:
         later = (self.deadline_us, self.delay_us, self.repeat, self.priority, self.max_concurrency)
         return any(value is not None for value in later)
 
+    @property
+    def uses_time(self) -> bool:
+        """True if the task has a key of time other than ``retry``."""
+        keys = (self.within_us, self.deadline_us, self.delay_us, self.debounce, self.repeat)
+        return any(key is not None for key in keys)
+
 
 def plain_task(
     *,
@@ -205,9 +211,10 @@ def plain_task(
 class Use(NamedTuple):
     """A task that uses a trigger, and the leaves of ``after`` and ``unless`` that wait for that trigger.
 
-    ``is_list``: the trigger stands in lists of triggers. ``is_every``: it is that of ``andEvery``. ``needs``
-    is the number of leaves of ``after``. They are here because an event should touch few objects: with 1,000
-    tasks, looking them up in the conditions makes a step slower by a quarter.
+    ``is_list``: the trigger stands in lists of triggers, and the task has no key of time. ``is_every``: it is
+    that of ``andEvery``. ``needs`` is the number of leaves of ``after``. They are here because an event
+    should touch few objects: with 1,000 tasks, looking them up in the conditions makes a step slower by a
+    quarter.
     """
 
     task: Task
@@ -222,7 +229,8 @@ class Use(NamedTuple):
 
 def _use(task: Task, after: tuple[Slot, ...], unless: tuple[Slot, ...]) -> Use:
     is_every = any(slot.name == task.every for slot in after)
-    return Use(task, after, unless, task.is_list, bool(after), bool(unless), is_every, len(task.after.names))
+    is_list = task.is_list and not task.uses_time
+    return Use(task, after, unless, is_list, bool(after), bool(unless), is_every, len(task.after.names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +249,8 @@ class Configuration:
     """True if a task has more than lists of triggers."""
     for_existing: tuple[Task, ...] = field(init=False, repr=False, compare=False)
     """The tasks that begin in existing sessions."""
+    starts_timers: bool = field(init=False, repr=False, compare=False)
+    """Meeting the file may start a timer in a session that has none: a task has a deadline."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {task.name: task for task in self.tasks})
@@ -255,6 +265,8 @@ class Configuration:
         object.__setattr__(self, "uses_language", any(task.uses_language for task in self.tasks))
         existing = tuple(task for task in self.tasks if task.applies_to is AppliesTo.EXISTING)
         object.__setattr__(self, "for_existing", existing)
+        has_deadline = any(task.deadline_us is not None for task in self.tasks)
+        object.__setattr__(self, "starts_timers", has_deadline)
 
     @property
     def fold_version(self) -> int:

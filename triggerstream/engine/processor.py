@@ -17,6 +17,7 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.results import Folded, LeftOut, Unknown
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import LANGUAGE_VERSION, AppliedConfiguration, Configuration, Rules
+from triggerstream.core.timers import with_exact_due
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Decided, Stored, dead_letter_of
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.configure import check_succession
@@ -194,11 +195,12 @@ class _Batch:
         for session_id, session in self.sessions.items():
             known = session.state
             if session.changed and known is not None:
+                known = with_exact_due(rules, known)
                 encoded = self.processor.encode(session_id, known)
                 size += len(encoded)
                 states[session_id] = Stored(
                     state=encoded,
-                    due_us=next_due(rules, known) if known.timer_count else None,
+                    due_us=next_due(rules, known),
                     config=_met(rules, known),
                 )
         return Checkpoint(

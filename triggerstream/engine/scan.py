@@ -1,12 +1,13 @@
 """The scan of all sessions after a configuration: it finds timers, sessions to touch, and old configurations.
 
-For most sessions it reads only the header of the stored state. It decodes those that may wait for a timer,
-and those that have not met a configuration and have something open, or an event for a task that applies to
-existing sessions.
+For most sessions it reads only the header of the stored state, which has the due time. It decodes those that
+are not judged yet, and those that have not met a configuration and have a due time or something open that the
+configuration may concern, or an event for a task that applies to existing sessions.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 from triggerstream.core.changes import decisive_parts
@@ -61,15 +62,17 @@ class Scan:
         if key.startswith(RESERVED):
             return
         seen = read_header(value)
-        if seen is not None and not seen.may_wait:
+        if seen is not None and not seen.is_unsettled:
             if seen.config is None:
                 self._found.append(Scanned(SessionId(key.decode()), None, None))
                 return
             if seen.config >= self._current:
+                if seen.due_us is not None:
+                    self._found.append(Scanned(SessionId(key.decode()), seen.due_us, seen.config))
                 return
             self.oldest = min(self.oldest, seen.config)
-            may_judge = bool(self._changed) and seen.may_be_open
-            if not may_judge and not any(mark in value for mark in self._marks):
+            may_change = seen.due_us is not None or (seen.may_be_open and self._may_concern_open(seen.config))
+            if not may_change and not any(mark in value for mark in self._marks):
                 return
         session = SessionId(key.decode())
         known = self._decoder.read(session, value)
@@ -77,11 +80,20 @@ class Scan:
             self._found.append(Scanned(session, None, None))
             return
         self.oldest = min(self.oldest, known.config)
-        due_us = next_due(self._rules, known) if known.timer_count else None
+        due_us = next_due(self._rules, known)
         self._found.append(Scanned(session, due_us, known.config))
         may = may_decide(known, self._changed, self._beginning)
         if self._touch and may and needs_touch(self._rules, session, known):
             self._touches.append(key)
+
+    def _may_concern_open(self, met: int) -> bool:
+        """True if a configuration after ``met`` may judge an open instance, or give it a due time."""
+        return bool(self._changed) or met < self._last_with_deadline
+
+    @cached_property
+    def _last_with_deadline(self) -> int:
+        """The latest configuration that starts timers in sessions that have none; -2 if there is none."""
+        return max((one.offset for one in self._rules.history if one.config.starts_timers), default=-2)
 
     def take_found(self) -> list[Scanned]:
         """The sessions seen since the last call, without those that have no timer and nothing to note."""
@@ -131,7 +143,7 @@ def may_decide(
 
     Tasks that are ``beginning`` apply to existing sessions.
     """
-    if known.unjudged or known.timer_count > 0 or not changed.isdisjoint(known.tasks):
+    if known.unjudged or known.due_us is not None or not changed.isdisjoint(known.tasks):
         return True
     return not beginning <= known.tasks.keys()
 

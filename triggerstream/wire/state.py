@@ -51,7 +51,7 @@ class _Record(Struct, omit_defaults=True):
     removed: bool = False
 
 
-class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "clock"}):
+class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "clock", "due_us": "due"}):
     """A stored state. Fields without a value are left out: an erased session is three numbers."""
 
     version: Annotated[int, Meta(ge=1)]
@@ -59,6 +59,7 @@ class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "cloc
     offset: _Offset
     clock_us: StoredInstant = 0
     config: _Offset | UnsetType = UNSET
+    due_us: StoredInstant | None = None
     closed: bool = False
     unjudged: bool = False
     refused: Count = 0
@@ -77,11 +78,12 @@ class _Version(Struct):
 
 
 _HEAD = re.compile(
-    rb'\{"version":[1-%d],"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?=[,}])'
+    rb'\{"version":[1-%d],"generation":\d+,"offset":-?\d+(?:,"clock":\d+)?(?:(,"config":)(-?\d+))?(?:,"due":(\d+))?(?=[,}])'
     % STATE_VERSION
 )
 """The beginning of an encoded state."""
-_MAY_WAIT = b'"delayed"'
+_DELAYED = b'"delayed"'
+_LAST_US = 2**63 - 1
 _UNJUDGED = b'"unjudged":true'
 _MAY_BE_OPEN = b'"open":'
 
@@ -90,12 +92,13 @@ class StateHeader(NamedTuple):
     """Facts about a stored state that can be read without decoding it.
 
     ``config`` is the offset of the configuration that the session has met last; None for an empty state.
-    ``may_wait``: it may have an instance that waits for a timer, or wait to be judged. ``may_be_open``: it
-    may have an open instance.
+    ``due_us`` is the next due time under that configuration. ``is_unsettled``: only the decoded state tells
+    the due time, or it may have to be judged. ``may_be_open``: it may have an open instance.
     """
 
     config: int | None
-    may_wait: bool
+    due_us: int | None
+    is_unsettled: bool
     may_be_open: bool
 
 
@@ -120,6 +123,7 @@ def _stored(state: SessionState) -> _State:
         offset=state.offset,
         clock_us=state.clock_us,
         config=UNSET if state.is_empty() else state.config,
+        due_us=None if state.due_us is None else min(state.due_us, _LAST_US),
         closed=state.closed,
         unjudged=state.unjudged,
         refused=state.refused,
@@ -175,6 +179,7 @@ class EncodedSizes:
     def state(self, state: SessionState) -> int:
         """Size of a state without its resolved instances and the events that only they captured."""
         stored = _stored(state)
+        stored.due_us = None  # it is exact only where batches end
         for record in stored.tasks.values():
             record.resolved = []
         if over := captured_by_resolved_alone(state):
@@ -195,7 +200,9 @@ def read_header(value: bytes) -> StateHeader | None:
     if head is None:
         return None
     config = None if head[1] is None else int(head[2])
-    return StateHeader(config, _MAY_WAIT in value or _UNJUDGED in value, _MAY_BE_OPEN in value)
+    due_us = None if head[3] is None else int(head[3])
+    is_unsettled = _UNJUDGED in value or (due_us is None and _DELAYED in value)
+    return StateHeader(config, due_us, is_unsettled, _MAY_BE_OPEN in value)
 
 
 def trigger_marks(names: Iterable[TriggerName]) -> tuple[bytes, ...]:
@@ -233,6 +240,7 @@ def decode(value: bytes) -> SessionState:
         generation=stored.generation,
         offset=stored.offset,
         clock_us=stored.clock_us,
+        due_us=stored.due_us,
         closed=stored.closed,
         unjudged=stored.unjudged,
         refused=stored.refused,
@@ -338,7 +346,8 @@ def _read_record(
             if instance.status is Status.DELAYED:
                 if instance.waits_from_us is None:
                     raise _error(name, instance, "is delayed and does not say since when (`waitsFrom`)")
-                state.timer_count += 1
+                if state.due_us is None:
+                    state.due_us = 0  # an earlier release stored no due time
             for trigger, offset in captured_refs(instance.captured):
                 latest = state.seen.get(trigger)
                 if latest is not None and latest.offset == offset:

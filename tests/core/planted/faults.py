@@ -16,7 +16,7 @@ from unittest import mock
 from msgspec import structs
 
 from tests.core.planted.plant import Fault, Function, Make, beside, replaces
-from triggerstream.core import conditions, deciding, fold, reoffering, sequences, slots
+from triggerstream.core import conditions, fold, reoffering, sequences, slots, timers
 from triggerstream.core.conditions import AnyOf, AtLeast, Takes
 from triggerstream.core.deciding import Deciding
 from triggerstream.core.draft import Draft
@@ -675,11 +675,11 @@ def wait_from_file(meet: Function) -> Function:
     return wrong
 
 
-@replaces((deciding, "timer_due_us"))
-def wait_without_retry(timer_due_us: Function) -> Function:
-    def wrong(task: Any, instance: Any) -> int:
-        due = int(timer_due_us(task, instance))
-        return due + 1_000_000 if task.retry is None and instance.waits_us is None else due
+@replaces((timers, "_retry_wait_us"))
+def wait_without_retry(retry_wait_us: Function) -> Function:
+    def wrong(task: Any, clone: Any) -> int:
+        wait_us = int(retry_wait_us(task, clone))
+        return wait_us + 1_000_000 if task.retry is None and clone.waits_us is None else wait_us
 
     return wrong
 

@@ -259,7 +259,7 @@ class KafkaReader:
         )
         known = decoder.read(session, value)
         due_us = None
-        if known.timer_count:
+        if known.open_count:
             if copy.rules is None:
                 copy.rules = read_history(copy.entries.get, self._configurations).rules(self._app)
             due_us = next_due(copy.rules, known)

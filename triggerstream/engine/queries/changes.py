@@ -151,7 +151,7 @@ class _Counting:
 
     def _look(self, file: ProposedFile, key: bytes, value: bytes) -> None:
         seen = read_header(value)
-        waits = seen is None or seen.may_be_open or seen.may_wait
+        waits = seen is None or seen.may_be_open or seen.is_unsettled
         if not waits and not any(mark in value for mark in self._marks):
             return  # and no task could begin in it
         session = SessionId(key.decode())

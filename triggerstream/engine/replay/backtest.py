@@ -245,7 +245,7 @@ class _NewFold:
         """Fire the timers that are due before ``event``, then fold it, and the outcomes that follow."""
         state = self._session.state
         self._at = event.offset
-        if state is not None and state.timer_count:
+        if state is not None and state.due_us is not None:
             self._fire_before(event)
         if self._shift:
             event = structs.replace(event, offset=event.offset + self._shift)
