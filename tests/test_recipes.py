@@ -57,12 +57,5 @@ def test_the_recipes_use_the_whole_language() -> None:
         note(plain(document.root))
     assert used >= {
         *("any", "atLeast", "sequence", "where", "as", "count", "key", "each"),
-        *("unless", "unlessFrom", "andEvery", "appliesTo", "withParams"),
+        *("unless", "unlessFrom", "andEvery", "appliesTo", "withParams", "retry"),
     }
-
-
-def test_keys_that_have_to_wait_cannot_be_used_yet() -> None:
-    (listed,) = re.findall(r"says of each of their keys \(([^)]*)\)", TEXT)
-    for key in re.findall(r"`(\w+)`", listed):
-        _, findings = check(f'{{"t": {{"after": ["a"], "run": "a.b", "{key}": "1d"}}}}', name="t")
-        assert [one.code for one in findings] == ["unsupported-key"], key
