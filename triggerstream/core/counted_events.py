@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias, assert_never
 
 from triggerstream.core.conditions import Condition, Slot, Takes
-from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Ref, Several
+from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Ref, Several, ref_at
 from triggerstream.core.ids import LeafName
 from triggerstream.core.slots import refs
 from triggerstream.core.untaken import leaf_before
@@ -50,13 +50,13 @@ def counted_events(condition: Condition, slot: Slot, held: Mapping[LeafName, Hol
     if not isinstance(holding, InSequence) or holding.met is not None or slot.leaf.count is None:
         return events_of(holding)
     # Fewer than its `count` have come; those count that are later than the leaf before.
-    order = sorted(zip(holding.times, holding.at, strict=True))
+    order = holding.in_order
     before = leaf_before(condition, slot.name)
     if before is not None:
         known = held.get(before.name)
         if not isinstance(known, InSequence) or known.met is None:
             return []
         met = {known.met} if isinstance(known.met, int) else set(known.met)
-        place = max(pair for pair in zip(known.times, known.at, strict=True) if pair[1] in met)
-        order = [pair for pair in order if pair > place]
-    return [(None, ref) for ref in sorted(ref for _, ref in order)]
+        last = max(moment for moment in known.in_order if ref_at(moment[1]) in met)
+        order = [moment for moment in order if moment > last]
+    return [(None, ref_at(place)) for place in sorted(place for _, place in order)]

@@ -31,7 +31,7 @@ from triggerstream.core.conditions import (
     Slot,
 )
 from triggerstream.core.counted_events import CountedEvents, counted_events, events_of
-from triggerstream.core.held import Holding, Members, One, Ref
+from triggerstream.core.held import Holding, Members, One, Ref, place_of
 from triggerstream.core.ids import Instant, LeafName, SessionId, TaskName, TriggerName, instance_id
 from triggerstream.core.lacking import leaf_title
 from triggerstream.core.shown_file import fits, leaf_is_met, task_shown, was_decided
@@ -243,12 +243,18 @@ class _ShownCondition:
 
     def _came_after_decision(self, event: Arrival) -> bool:
         decided_at = self.instance.decided_at
-        return was_decided(self.instance) and decided_at is not None and event.offset > decided_at
+        return (
+            was_decided(self.instance)
+            and decided_at is not None
+            and place_of(event.offset) > place_of(decided_at)
+        )
 
     def _too_early(self, event: Arrival) -> str | None:
         """Why an event does not count that came before the instance; None if it did not, or counts."""
         made_by = self.instance.made_by
-        if self.unless_from is UnlessFrom.INSTANCE and made_by is not None and event.offset <= made_by:
+        if self.unless_from is not UnlessFrom.INSTANCE or made_by is None:
+            return None
+        if place_of(event.offset) <= place_of(made_by):
             return "it came before the instance (`unlessFrom`)"
         return None
 

@@ -8,11 +8,13 @@ read without the tasks file under which it was made. The rules are in :mod:`trig
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import cached_property
 from typing import Annotated, Final, NamedTuple, TypeAlias, assert_never
 
 from msgspec import Meta, Struct
 
+from triggerstream.core.conditions import Leaf
 from triggerstream.core.ids import LeafName, TriggerName
 
 Ref: TypeAlias = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
@@ -29,16 +31,21 @@ class One(Struct, frozen=True, omit_defaults=True, tag_field="holds", tag="one",
     time: EventTime | None = None
 
 
-class Several(Struct, frozen=True, omit_defaults=True, tag_field="holds", tag="several", kw_only=True):
-    """The events of a leaf with ``count``, in log order."""
+class Several(
+    Struct, frozen=True, omit_defaults=True, tag_field="holds", tag="several", kw_only=True, dict=True
+):
+    """The events of a leaf with ``count``, in log order. Their :func:`moments` are worked out once."""
 
     of: TriggerName
     at: list[Ref]
     times: list[EventTime] | None = None
 
 
-class Keyed(Struct, frozen=True, tag_field="holds", tag="keyed", kw_only=True):
-    """The events of a leaf with ``count`` and ``key``: the first of each key, in log order."""
+class Keyed(Struct, frozen=True, tag_field="holds", tag="keyed", kw_only=True, dict=True):
+    """The events of a leaf with ``count`` and ``key``: one of each key, in log order.
+
+    Their :func:`moments` are worked out once.
+    """
 
     of: TriggerName
     by: dict[str, Ref]
@@ -55,10 +62,6 @@ class Members(Struct, frozen=True, omit_defaults=True, tag_field="holds", tag="m
     left: Annotated[int, Meta(ge=0)] | None = None
 
 
-Moment: TypeAlias = tuple[EventTime, Ref]
-"""An event's place in the order of event time, and of the log where times are equal."""
-
-
 _PLACES: Final = 20
 """Bits of a place that number the events that timers fired after one record."""
 
@@ -68,12 +71,23 @@ def place_of(ref: Ref) -> int:
     return ref << _PLACES if ref >= 0 else -ref
 
 
+def ref_at(place: int) -> Ref:
+    """The event at a place of the log order."""
+    return -place if place & ((1 << _PLACES) - 1) else place >> _PLACES
+
+
 def ref_after(offset: int, last: Ref) -> Ref:
     """The ref of an event that a timer fires after the record at ``offset``; ``last``: the one before it.
 
     It follows from what precedes it, so records of timers, which a log may have or lack, change nothing.
     """
     return -max((offset << _PLACES) + 1, 1 - last)
+
+
+Moment: TypeAlias = tuple[EventTime, int]
+"""An event's place in the order of event time, and of the log (:func:`place_of`) where times are equal."""
+TimeOf: TypeAlias = Callable[[TriggerName, Ref], EventTime]
+"""The event time of an event that a leaf of ``after`` holds."""
 
 
 class Chosen(NamedTuple):
@@ -100,7 +114,7 @@ class InSequence(
     @cached_property
     def in_order(self) -> list[Moment]:
         """The events in the order of event time."""
-        return sorted(zip(self.times, self.at, strict=True))
+        return sorted((time_us, place_of(ref)) for time_us, ref in zip(self.times, self.at, strict=True))
 
     def first_after(self, moment: Moment | None, count: int) -> Chosen | None:
         """The earliest ``count`` events after a moment; None if there are fewer."""
@@ -113,8 +127,10 @@ class InSequence(
         found = order[start : start + count]
         chosen = None
         if len(found) == count:
-            refs = [ref for _, ref in found]
-            chosen = Chosen(found[-1], refs if count == 1 else sorted(refs))
+            places = [place for _, place in found]
+            chosen = Chosen(
+                found[-1], [ref_at(place) for place in (places if count == 1 else sorted(places))]
+            )
         known["answered"] = (moment, count, chosen)
         return chosen
 
@@ -150,6 +166,13 @@ def refs_and_times(held: Holding | None) -> tuple[list[Ref], list[int]]:
             return held.at, held.times
         case _ as never:
             assert_never(never)
+
+
+def hold_one(leaf: Leaf, ref: Ref, time_us: int | None = None) -> Holding:
+    """What a plain leaf holds that took one event."""
+    if time_us is None and str(leaf.name) == leaf.trigger:
+        return ref
+    return One(of=leaf.trigger, ref=ref, time=time_us)
 
 
 class Remembered(Struct, omit_defaults=True, kw_only=True):

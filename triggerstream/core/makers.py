@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 
-from triggerstream.core.held import Holding, Ref
+from triggerstream.core.held import Holding, Ref, place_of
 from triggerstream.core.ids import LeafName
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import Instance
@@ -17,7 +17,7 @@ def derived_maker(task: Task | None, instance: Instance) -> Ref:
         for _, ref in captured_refs({n: h for n, h in instance.captured.items() if n == task.every}):
             return ref
     events = (ref for held in (instance.captured, instance.noted) for _, ref in captured_refs(held))
-    return min(events, default=0)
+    return min(events, key=place_of, default=0)
 
 
 def is_derivable(task: Task, instance: Instance, made_by: Ref) -> bool:

@@ -27,6 +27,7 @@ from triggerstream.core.commands import MOST_CAUSES
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed, Retried
 from triggerstream.core.explain import Explainer
 from triggerstream.core.fold import migrate
+from triggerstream.core.held import place_of
 from triggerstream.core.ids import (
     CommandId,
     InstanceId,
@@ -403,7 +404,7 @@ def _completed_by(state: SessionState, instance: Instance) -> ReasonToDecide | N
         return None
     included = _included(state, instance)
     if instance.clone_of is not None:
-        return max(included, key=lambda one: one.by.offset, default=None)
+        return max(included, key=lambda one: place_of(one.by.offset), default=None)
     return next((one for one in included if one.by.offset == instance.decided_at), None)
 
 

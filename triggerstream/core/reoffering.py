@@ -11,7 +11,7 @@ from copy import copy
 
 from triggerstream.core.conditions import Condition, Each, Slot, Takes
 from triggerstream.core.deciding import NO_ROOM
-from triggerstream.core.held import Holding, InSequence, Members, One, Several
+from triggerstream.core.held import Holding, InSequence, Members, One, Several, place_of
 from triggerstream.core.ids import LeafName
 from triggerstream.core.makers import derived_maker, maker_to_store
 from triggerstream.core.offering import Offering
@@ -105,7 +105,9 @@ class Reoffering(Offering):
                 again.add(slot.name)
             if instance.status is Status.UNSTARTED and not _holds_event(held, slot.name):
                 recalled = self._recalled(task, slot, unless=False)
-                taken = None if recalled is None else take(task.after, held, (recalled,))
+                taken = (
+                    None if recalled is None else take(task.after, held, (recalled,), time_of=self._time_of)
+                )
                 if taken is not None:
                     held = taken
                     again.add(slot.name)
@@ -116,12 +118,15 @@ class Reoffering(Offering):
         self, task: Task, slot: Slot, held: dict[LeafName, Holding], earlier: Holding | None
     ) -> dict[LeafName, Holding]:
         """``held``, after one leaf was offered what it held ``earlier``, in log order."""
-        events = () if earlier is None else sorted(refs(slot.name, earlier), key=lambda event: event[1])
+        events = (
+            () if earlier is None else sorted(refs(slot.name, earlier), key=lambda event: place_of(event[1]))
+        )
         now = {name: one for name, one in held.items() if name != slot.name}
         for trigger, ref in events:
             if trigger == slot.leaf.trigger:
                 found = self._match(slot, self.state.arrival(trigger, ref))
-                now = (None if found is None else take(task.after, now, (found,))) or now
+                if found is not None:
+                    now = take(task.after, now, (found,), time_of=self._time_of) or now
         for other in slot.awaits_list:
             known = now.get(other.name)
             if slot.name not in now and isinstance(known, Members):
@@ -175,8 +180,9 @@ class Reoffering(Offering):
         for slot in condition.slots.values():
             if slot.name in new or (from_session and slot.name not in noted):
                 recalled = self._recalled(task, slot, unless=True)
-                if recalled is not None and (from_session or recalled.ref > made_by):
-                    noted = take(condition, noted, (recalled,), timed=not from_session) or noted
+                if recalled is not None and (from_session or place_of(recalled.ref) > place_of(made_by)):
+                    timed = not from_session
+                    noted = take(condition, noted, (recalled,), time_of=self._time_of, timed=timed) or noted
         return meet_sequences(condition, noted)
 
     def _in_place(self, slot: Slot, held: Holding) -> Holding:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from triggerstream.core.conditions import Condition, Leaf, Slot, Takes
-from triggerstream.core.held import Chosen, Holding, InSequence, Moment, Ref, refs_and_times
+from triggerstream.core.held import Chosen, Holding, InSequence, Moment, Ref, ref_at, refs_and_times
 from triggerstream.core.ids import LeafName
 
 MOST_IN_SEQUENCE: Final = 100
@@ -32,12 +32,12 @@ def place_event(slot: Slot, moment: Moment, held: Holding | None) -> InSequence:
         known = InSequence(of=slot.leaf.trigger, at=at, times=times)
     order = known.in_order.copy()
     insort(order, moment)
-    at, times = [*known.at, moment[1]], [*known.times, moment[0]]
+    at, times = [*known.at, ref_at(moment[1])], [*known.times, moment[0]]
     if len(order) > MOST_IN_SEQUENCE:
         dropped = order.pop(-1 if slot.takes is Takes.SEQUENCE_START else 0)
         if dropped == moment and known is held:
             return known
-        drop = at.index(dropped[1])
+        drop = at.index(ref_at(dropped[1]))
         del at[drop], times[drop]
     return InSequence(of=slot.leaf.trigger, at=at, times=times, met=known.met).with_order(order)
 

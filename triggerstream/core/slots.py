@@ -19,9 +19,13 @@ from triggerstream.core.held import (
     One,
     Ref,
     Several,
+    TimeOf,
+    hold_one,
+    place_of,
     refs_and_times,
 )
 from triggerstream.core.ids import Json, JsonObject, LeafName, TriggerName
+from triggerstream.core.newest import hold_newest
 from triggerstream.core.sequences import meet_sequences, place_event
 
 MOST_KEYS: Final = 1_000
@@ -103,17 +107,24 @@ def take(
     held: Mapping[LeafName, Holding],
     matches: Sequence[Match],
     *,
+    time_of: TimeOf,
     timed: bool = False,
 ) -> dict[LeafName, Holding] | None:
     """What the leaves hold after they were offered an event; None if no leaf took it (R3.8).
 
-    ``timed``: event times are stored with the refs, because the events themselves are not kept.
+    Leaves that hold their newest take each event, kept or not (R3.13). ``timed``: event times are stored with
+    the refs, because the events themselves are not kept.
     """
     now: dict[LeafName, Holding] | None = None
     is_sequence = False
     for one in matches:
         slot = one.slot
-        taken = _taken(one, (now or held).get(slot.name), timed=timed)
+        known = (now or held).get(slot.name)
+        if slot.newest:
+            moment = (one.time_us or 0, place_of(one.ref))
+            taken: Holding | None = hold_newest(slot, moment, known, key=one.key, time_of=time_of)
+        else:
+            taken = _taken(one, known, timed=timed)
         if taken is None:
             continue
         if now is None:
@@ -149,7 +160,7 @@ def _taken(one: Match, held: Holding | None, *, timed: bool) -> Holding | None:
         case Takes.MEMBERS:
             return _member_taken(one, held)
         case Takes.SEQUENCE_START | Takes.SEQUENCE:
-            return place_event(slot, (one.time_us or 0, one.ref), held)
+            return place_event(slot, (one.time_us or 0, place_of(one.ref)), held)
         case _ as never:
             assert_never(never)
 
@@ -191,13 +202,6 @@ def without_list(held: Members) -> Members:
 def list_of(held: Holding | None) -> tuple[str, ...] | None:
     """The keys of the list that has arrived for a leaf with ``each``; None before."""
     return tuple(held.by) if isinstance(held, Members) and held.left is not None else None
-
-
-def hold_one(leaf: Leaf, ref: Ref, time_us: int | None = None) -> Holding:
-    """What a plain leaf holds that took one event."""
-    if time_us is None and str(leaf.name) == leaf.trigger:
-        return ref
-    return One(of=leaf.trigger, ref=ref, time=time_us)
 
 
 # ---- when a leaf is met, and what it brings -----------------------------------------------------

@@ -103,7 +103,8 @@ class AppliesTo(StrEnum):
 class Task:
     """One entry of the tasks file; durations in microseconds.
 
-    ``every`` is the leaf of ``after`` that ``andEvery`` marks. ``with_params`` is by leaf name.
+    ``every`` is the leaf of ``after`` that ``andEvery`` marks. With ``within_us`` and ``debounce`` the leaves
+    of ``after`` hold their newest events. ``with_params`` is by leaf name.
     ``max_concurrency`` limits the instances of a session that are scheduled or running; ``paused``: no
     command is decided.
     """
@@ -143,10 +144,13 @@ class Task:
     """
 
     def __post_init__(self) -> None:
+        newest = self.within_us is not None or self.debounce is not None
+        if self.after.newest is not newest:
+            object.__setattr__(self, "after", Condition(root=self.after.root, newest=newest))
         unless_language = self.unless is not None and self.unless.uses_language
         counts_all = self.unless_from is UnlessFrom.SESSION
         lists = counts_all and not self.after.uses_language and not unless_language
-        object.__setattr__(self, "is_list", lists and self.within_us is None and self.debounce is None)
+        object.__setattr__(self, "is_list", lists and not newest)
         leaves = tuple(slot.leaf for slot in self.after.slots.values() if not slot.leaf.is_plain)
         object.__setattr__(self, "listed", leaves)
         object.__setattr__(self, "needs", self.after.triggers)

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.held import Ref, Remembered
+from triggerstream.core.held import Ref, Remembered, place_of
 from triggerstream.core.ids import DIGEST_BYTES, JsonObject, TaskName, TriggerName
 from triggerstream.core.sizes import captured_by_resolved_alone
 from triggerstream.core.slots import captured_refs
@@ -141,8 +141,12 @@ def _stored(state: SessionState) -> _State:
         positions=state.positions,
     )
     if state.kept or state.recent:
-        needed = sorted(state.needed_events().items(), key=lambda item: min(item[1]))
-        stored.kept = {name: [arrivals[ref] for ref in sorted(arrivals)] for name, arrivals in needed}
+        needed = {
+            name: sorted(arrivals.values(), key=lambda one: place_of(one.offset))
+            for name, arrivals in state.needed_events().items()
+        }
+        first = sorted(needed.items(), key=lambda item: place_of(item[1][0].offset))
+        stored.kept = dict(first)
     return stored
 
 

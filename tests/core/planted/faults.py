@@ -21,11 +21,11 @@ from triggerstream.core.conditions import AnyOf, AtLeast, Takes
 from triggerstream.core.deciding import Deciding
 from triggerstream.core.draft import Draft
 from triggerstream.core.events import Timer
-from triggerstream.core.held import InSequence, Keyed, Several
+from triggerstream.core.held import InSequence, Keyed, Several, hold_one
 from triggerstream.core.ids import TriggerName
 from triggerstream.core.offering import Offering
 from triggerstream.core.reoffering import Reoffering
-from triggerstream.core.slots import captured_refs, hold_one, take
+from triggerstream.core.slots import captured_refs, take
 from triggerstream.core.state import WAITING, Status
 from triggerstream.core.tasks import UnlessFrom
 from triggerstream.core.where import evaluation
@@ -405,7 +405,7 @@ def own_event_counts(create: Function) -> Function:
             for trigger, arrival in self.state.seen.items():
                 if arrival.offset == made_by:
                     matches = self._matching(task.unless.by_trigger.get(trigger, ()), arrival)
-                    instance.noted = take(task.unless, {}, matches, timed=True) or {}
+                    instance.noted = take(task.unless, {}, matches, time_of=self._time_of, timed=True) or {}
         return instance
 
     return wrong
