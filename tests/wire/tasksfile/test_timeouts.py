@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from tests.core.reference_of_conditions import SECOND_US, Fired, Line, Reference, Session
 from triggerstream.core.errors import Finding
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.wire.tasksfile import check
@@ -223,3 +227,95 @@ def test_a_limit_of_runs_at_a_time_needs_several_runs() -> None:
     assert the_finding({"t_a": task("a", maxConcurrency=1)})[:2] == ("no-effect", "/t_a/maxConcurrency")
     assert findings_of({"t_a": task(every="a", maxConcurrency=1)}) == []
     assert findings_of({"t_a": task("a", repeat={"every": "1d", "max": 1}, maxConcurrency=1)}) == []
+
+
+# The findings against the rules, as the reference evaluator has them
+
+NAMES = ("t_a", "t_b", "t_c")
+MOST_INSTANCES = 30
+"""Far more than three tasks make of six events, and far fewer than a ring makes in the silence."""
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[JsonObject, list[Finding]]:
+    """Tasks that wait for one another's ends and timeouts, usable or not, and what is said about them."""
+    names = NAMES[: draw(st.integers(1, 3))]
+    pool = st.sampled_from(["a", "b", *names, *(f"{name}.timeout" for name in names)])
+    file: JsonObject = {}
+    for name in names:
+        every = draw(st.none() | pool)
+        after = draw(st.lists(pool, min_size=every is None, max_size=3, unique=True))
+        inner: Json = {"any": list(after)}
+        condition = [inner] if len(after) > 1 and draw(st.integers(0, 3)) == 0 else after
+        deadline: JsonObject = {"deadline": "10s"} if draw(st.booleans()) else {}
+        file[name] = task(*condition, every=every, **deadline)
+    return file, findings_of(file)
+
+
+def run(file: JsonObject, fired: list[str]) -> Session:
+    """What becomes of a session in which the triggers are fired, and then nothing happens for a long time.
+
+    Each command finishes before the next event.
+    """
+    reference = Reference("app", file)
+    now_s, finished = 0, 0
+
+    def read(kind: str, **data: str) -> None:
+        line = Line(
+            offset=now_s, arrival_us=now_s * SECOND_US, time_us=now_s, session="s", type=kind, data=dict(data)
+        )
+        reference.read(line)
+
+    for kind in [*fired, *["triggerstream.timer"] * 40]:
+        now_s += 4 if kind in fired else 100
+        read(kind)
+        while len(asked := reference.asked("s")) > finished and len(asked) < MOST_INSTANCES:
+            one = asked[finished]
+            finished, now_s = finished + 1, now_s + 1
+            read("triggerstream.task.finished", instance=one.instance, command=one.id)
+        if len(reference.instances("s")) >= MOST_INSTANCES:
+            break
+    return reference.sessions["s"]
+
+
+@pytest.mark.laws
+@given(files(), st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=6))
+def test_what_is_said_about_timeouts_is_what_the_rules_give(
+    made: tuple[JsonObject, list[Finding]], fired: list[str]
+) -> None:
+    file, findings = made
+    assume(all(one.severity == "warning" for one in findings))
+    session = run(file, fired)
+    assert len(session.instances) < MOST_INSTANCES, "tasks without the error come to an end"
+    never = {
+        name
+        for one in findings
+        if one.code == "never-starts"
+        for name in (
+            one.path.split("/")[1],
+            *re.findall("`(t_.)`", one.message if "ring" in one.message else ""),
+        )
+    }
+    assert never.isdisjoint(one.instance.partition("#")[0] for one in session.asked)
+    lost = {
+        name
+        for one in findings
+        if one.code == "never-times-out"
+        for name in re.findall(r"`(t_.\.timeout)` never fires", one.message)
+    }
+    assert lost.isdisjoint(one.trigger for one in session.happened if isinstance(one, Fired))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"t_a": task("a", "b", every="t_a.timeout", deadline="10s")},
+        {
+            "t_a": task("b", every="t_b.timeout", deadline="10s"),
+            "t_b": task("a", "b", every="t_a.timeout", deadline="10s"),
+        },
+    ],
+)
+def test_tasks_with_the_error_go_on_for_ever(file: JsonObject) -> None:
+    assert [one.code for one in findings_of(file) if one.severity == "error"] == ["endless-loop"]
+    assert len(run(file, ["a"]).instances) >= MOST_INSTANCES
