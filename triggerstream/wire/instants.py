@@ -32,16 +32,22 @@ def parse_instant(text: str, *, path: str = "/time") -> int:
     if match is None:
         raise DecodeError(_not_an_instant(text, path))
     day, minute, second, fraction, zone = match.groups()
+    whole = _whole_s(day, minute, second, zone)
+    if whole is None or not _FIRST_S <= whole <= _LAST_S:
+        raise DecodeError(_not_an_instant(text, path))
+    return whole * _SECOND_US + (int(fraction[1:7].ljust(6, "0")) if fraction else 0)
+
+
+@lru_cache(maxsize=1_000)
+def _whole_s(day: str, minute: str, second: str, zone: str) -> int | None:
+    """The second that the parts of an instant name; None if there is none. Cached as ``_second`` is."""
     leap = second == "60"
     try:
         moment = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}{zone.upper()}")
-    except ValueError as exc:
-        raise DecodeError(_not_an_instant(text, path)) from exc
+    except ValueError:
+        return None
     since = moment - _EPOCH
-    whole = since.days * 86_400 + since.seconds + leap
-    if not _FIRST_S <= whole <= _LAST_S:
-        raise DecodeError(_not_an_instant(text, path))
-    return whole * _SECOND_US + (int(fraction[1:7].ljust(6, "0")) if fraction else 0)
+    return since.days * 86_400 + since.seconds + leap
 
 
 def format_instant(instant_us: int) -> str:

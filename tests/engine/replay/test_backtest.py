@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.replay.backtest import OWN_COMMAND, Backtest, SizedEvent
 from triggerstream.engine.replay.backtest_counts import BacktestCounts, Kind, TaskCounts
+from triggerstream.engine.replay.file_differences import differing_triggers
 from triggerstream.engine.replay.session_logs import Choice, SessionLogs
 from triggerstream.engine.replay.simulate import Simulation
 from triggerstream.wire import tasksfile
@@ -303,8 +305,10 @@ def sessions_of(events: Sequence[CoreEvent]) -> dict[SessionId, list[SizedEvent]
     return found
 
 
-def run(old: Configuration, new: Configuration, events: Sequence[CoreEvent]) -> BacktestCounts:
-    backtest = Backtest(old, new, app=APP)
+def run(
+    old: Configuration, new: Configuration, events: Sequence[CoreEvent], *, fold_twice: bool = True
+) -> BacktestCounts:
+    backtest = Backtest(old, new, app=APP, fold_twice=fold_twice)
     for session, own in sessions_of(events).items():
         backtest.compare(session, own)
     return backtest.counts
@@ -347,7 +351,7 @@ def test_a_file_of_the_language_differs_in_nothing_from_itself(drawn: Scenario) 
                     value=value,
                 )
             )
-    backtest = Backtest(config, config, app=APP)
+    backtest = Backtest(config, config, app=APP, fold_twice=True)
     logs.fold(backtest)
     assert not backtest.counts.differs
 
@@ -386,3 +390,54 @@ def test_all_commands_are_added_to_an_empty_file_as_simulate_decides_them(
             command = example.command
             assert command.kwargs == by_id[command.id].kwargs
             assert command.decided_us == by_id[command.id].decided_us
+
+
+@pytest.mark.laws
+@given(
+    histories(kinds=(*BUSY, *ENDINGS), configs=configurations(every=False, bounds=TIGHT)),
+    configurations(every=False, bounds=TIGHT),
+    st.integers(0, 3),
+)
+def test_a_session_that_both_files_fold_to_the_same_need_not_be_folded_twice(
+    history: History, other: Configuration, kept: int
+) -> None:
+    old = history.rules.current.config
+    new = replace(other, tasks=(*old.tasks[:kept], *other.tasks), bounds=old.bounds)
+    names = {task.name for task in new.tasks}
+    if len(names) < len(new.tasks) or has_ring(new):
+        return
+    events = history.events()
+    assert run(old, new, events, fold_twice=False) == run(old, new, events)
+
+
+def has_ring(config: Configuration) -> bool:
+    """True if tasks that finish at once could start one another for ever, which no usable file allows."""
+    waits = {task.name: {*task.needs} & {*config.by_name} for task in config.tasks}
+    while waits:
+        ready = [name for name, needs in waits.items() if not needs & waits.keys()]
+        if not ready:
+            return True
+        for name in ready:
+            del waits[name]
+    return False
+
+
+def triggers_between(old: dict[str, Any], new: dict[str, Any]) -> set[str] | None:
+    found = differing_triggers(read(old), read(new))
+    return None if found is None else {*found}
+
+
+def test_triggers_differ_that_a_changed_task_waits_for_or_that_lead_to_it() -> None:
+    old = {"t": task("a"), "u": task("t", "b"), "v": task("c", unless=["d"])}
+    assert triggers_between(old, old) == set()
+    changed = {**old, "u": task("t", "b", run="app.other")}
+    assert triggers_between(old, changed) == {"a", "b", "t", "t.timeout", "u", "u.timeout"}
+    assert triggers_between(old, {**old, "w": task("d")}) == {"c", "d", "v", "v.timeout", "w", "w.timeout"}
+    assert triggers_between(old, {**old, "w": task("e")}) == {"e", "w", "w.timeout"}
+    assert triggers_between({**old, "w": task("e")}, old) == {"e", "w", "w.timeout"}
+
+
+def test_every_trigger_may_differ_with_other_bounds_or_another_order() -> None:
+    old = {"t": task("a"), "u": task("b")}
+    assert triggers_between(old, {"u": task("b"), "t": task("a")}) is None
+    assert triggers_between(old, {**old, "$bounds": {"triggerNames": 7}}) is None

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, get_args
 
-import orjson
 from msgspec import structs
 
 from triggerstream.core.commands import Command
@@ -28,7 +27,6 @@ from triggerstream.core.fold import next_due
 from triggerstream.core.ids import (
     AppId,
     CommandId,
-    JsonObject,
     SessionId,
     command_id,
     split_instance_id,
@@ -38,6 +36,7 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.replay.backtest_counts import BacktestCounts, Example, Kind
+from triggerstream.engine.replay.file_differences import differing_triggers, is_same_json
 from triggerstream.engine.sized_session import SizedSession
 from triggerstream.wire.json import dumps
 
@@ -85,11 +84,19 @@ class Backtest:
     """Compares two tasks files session by session. ``counts`` is the result so far.
 
     ``until_us``: time passes until then after the last event of a session. None: no timer fires after it.
+    ``fold_twice``: fold each session under both files, even if the files cannot differ for its triggers.
     """
 
     def __init__(
-        self, old: Configuration, new: Configuration, *, app: AppId, until_us: int | None = None
+        self,
+        old: Configuration,
+        new: Configuration,
+        *,
+        app: AppId,
+        until_us: int | None = None,
+        fold_twice: bool = False,
     ) -> None:
+        self._differing = None if fold_twice else differing_triggers(old, new)
         self._old = _FileInForce(old, app=app)
         self._new = _FileInForce(new, app=app)
         self._until_us = until_us
@@ -100,7 +107,7 @@ class Backtest:
 
         ``generation`` is that of the session before the first event.
         """
-        counts = self.counts
+        counts, rejected = self.counts, self.counts.rejected_old
         counts.sessions += 1
         counts.events += len(events)
         last = _until(session, events, self._until_us)
@@ -108,6 +115,14 @@ class Backtest:
         events = old.fold(events)
         if last is not None:
             old.take(last, _INSERTED_BYTES)
+        differing = self._differing
+        if differing is not None and not any(event.type in differing for event, _ in events):
+            counts.rejected_new += counts.rejected_old - rejected
+            for command, _ in old.decided.values():
+                task = counts.of(command.task)
+                task.old += 1
+                task.new += 1
+            return
         new = _NewFold(self._new, generation, counts, old)
         new.fold(events)
         if last is not None:
@@ -305,7 +320,7 @@ class _NewFold:
             if command.id in self._ending or command.id in self.assumed:
                 continue
             recorded = self._old.decided.get((command.id, 0))
-            if recorded is not None and _same_json(recorded[0].kwargs, command.kwargs):
+            if recorded is not None and is_same_json(recorded[0].kwargs, command.kwargs):
                 self._ending.add(command.id)
                 early = self._early.pop(command.id, ())
                 self._counts.moved += len(early)
@@ -359,14 +374,7 @@ def _differing(old: Command, new: Command) -> tuple[str, ...]:
     found = []
     for name in _COMPARED:
         one, other = getattr(old, name), getattr(new, name)
-        same = _same_json(one, other) if name == "kwargs" else one == other
+        same = is_same_json(one, other) if name == "kwargs" else one == other
         if not same:
             found.append(name)
     return tuple(found)
-
-
-def _same_json(one: JsonObject, other: JsonObject) -> bool:
-    """True if both are the same JSON, in which 1, 1.0 and true are different."""
-    if one != other:
-        return False
-    return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)

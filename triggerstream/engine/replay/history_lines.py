@@ -30,12 +30,11 @@ ADDED = frozenset({"app", "generation", "offset", "received", "session", REHOMED
 """Attributes that an export adds to an event; the record's key is the session."""
 _OUTCOMES = frozenset(TYPES[kind] for kind in get_args(Outcome))
 _EXPORTED = re.compile(
-    rb'.*,"session":"([^"\\]+)"(?:,"traceparent":"[^"\\]*")?'
+    rb',"session":"([^"\\]+)"(?:,"traceparent":"[^"\\]*")?'
     rb',"received":"([^"\\]+)","app":"([^"\\]+)","offset":([0-9]{1,18})\}\s*',
-    re.DOTALL,
 )
-"""A line of ``sessions export``. Its last brace ends the object, so that these are members of it."""
-_UNUSUAL = (b'"generation"', b'"' + REHOMED_FROM.encode() + b'"', b'"apply"')
+"""The end of a line of ``sessions export``. Its last brace ends the object: these are its members."""
+_GENERATION, _REHOMED, _APPLY = b'"generation"', f'"{REHOMED_FROM}"'.encode(), b'"apply"'
 """Members with which a line is read as JSON, wherever they stand in it."""
 _OUTCOME, _COMMAND = b'"triggerstream.task.', b'"command":'
 _REPORTED = 10_000
@@ -97,8 +96,8 @@ class HistoryLines:
 
     def _take_exported(self, number: int, line: bytes) -> bool:
         """Take a line of an export without reading all of it; False if it is not such a line."""
-        found = _EXPORTED.fullmatch(line)
-        if found is None or any(name in line for name in _UNUSUAL):
+        found = _find_exported(line)
+        if found is None or _GENERATION in line or _REHOMED in line or _APPLY in line:
             return False
         if _OUTCOME in line and _COMMAND not in line:
             return False
@@ -170,7 +169,7 @@ class HistoryLines:
     def _arrive(self, line: JsonObject) -> None:
         """Note when ``line`` arrives: perhaps with the line before, although that is of another share."""
         if self._skipped is not None:
-            found = _EXPORTED.fullmatch(self._skipped)
+            found = _find_exported(self._skipped)
             assert found is not None  # noqa: S101 - only exported lines are skipped
             self._log.arrive({"received": found[2].decode()})
             self._skipped = None
@@ -182,6 +181,11 @@ class HistoryLines:
         if self._logs.records and app != self.app:
             raise DecodeError(f"/app: must be `{self.app}`, as in the lines before, is `{app}`")
         self._app = app
+
+
+def _find_exported(line: bytes) -> re.Match[bytes] | None:
+    """What the end of ``line`` says, if it is a line of ``sessions export``."""
+    return _EXPORTED.fullmatch(line, max(line.rfind(b',"session":"'), 0))
 
 
 def _first_line(lines: Iterable[bytes]) -> tuple[tuple[int, bytes] | None, Iterator[tuple[int, bytes]]]:
