@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triggerstream.core.durations import format_duration
 from triggerstream.core.tasks import LONGEST_US
-from triggerstream.wire.durations import format_duration, parse_duration
+from triggerstream.wire.durations import parse_duration
 
 SECOND = 1_000_000
 

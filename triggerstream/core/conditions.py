@@ -117,21 +117,20 @@ class Takes(Enum):
     """``each``."""
     SEQUENCE_START = "first leaf of a sequence"
     SEQUENCE = "further leaf of a sequence"
-    """Or the first one, if leaves hold their newest events: beyond the bound, it drops the oldest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """A leaf in its condition. ``awaits_list``: the ``each`` leaves whose list an event of this leaf brings.
 
-    ``newest``: it holds its newest events by event time instead of the first. Two equal slots take the same
-    events. A leaf in a sequence stands in no other place.
+    ``newest``: it holds its newest events by event time instead of the first. Two slots are equal if they say
+    the same in the file. A leaf in a sequence stands in no other place.
     """
 
     leaf: Leaf
     takes: Takes
     awaits_list: tuple[Leaf, ...] = ()
-    newest: bool = False
+    newest: bool = field(default=False, compare=False)
     name: LeafName = field(init=False, repr=False, compare=False)
     matches_all: bool = field(init=False, repr=False, compare=False)
     """Every event of the trigger matches."""
@@ -150,10 +149,14 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """The ``after`` or the ``unless`` of a task. ``newest``: its leaves hold their newest events."""
+    """The ``after`` or the ``unless`` of a task.
+
+    ``newest``: its leaves hold their newest events. ``within_us``: what satisfies it lies within this time.
+    """
 
     root: Node
     newest: bool = False
+    within_us: int | None = None
     slots: dict[LeafName, Slot] = field(init=False, repr=False, compare=False)
     """The leaves, each once, in the order of the file."""
     names: frozenset[LeafName] = field(init=False, repr=False, compare=False)
@@ -174,7 +177,7 @@ class Condition:
         slots = {
             name: Slot(
                 leaf=leaf,
-                takes=_takes(leaf, places.get(name), newest=self.newest),
+                takes=_takes(leaf, places.get(name)),
                 newest=self.newest and leaf.each is None,
                 awaits_list=tuple(
                     other for other in leaves.values() if other.each is not None and other.each.of == name
@@ -229,9 +232,9 @@ def all_of(triggers: Iterable[TriggerName]) -> Condition:
     return Condition(root=AllOf(members=tuple(Leaf(name=LeafName(name), trigger=name) for name in names)))
 
 
-def _takes(leaf: Leaf, place: int | None, *, newest: bool) -> Takes:
+def _takes(leaf: Leaf, place: int | None) -> Takes:
     if place is not None:
-        return Takes.SEQUENCE if place or newest else Takes.SEQUENCE_START
+        return Takes.SEQUENCE if place else Takes.SEQUENCE_START
     if leaf.each is not None:
         return Takes.MEMBERS
     if leaf.count is not None:

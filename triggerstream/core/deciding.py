@@ -19,6 +19,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.makers import maker_of_clone
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.meter import BoundError, Meter
+from triggerstream.core.newest import forget_too_old, too_old
 from triggerstream.core.slots import captured_refs, is_satisfied, of_met_leaves
 from triggerstream.core.state import (
     Instance,
@@ -40,6 +41,8 @@ class Deciding(Draft):
 
     def _judge(self, task: Task, instance: Instance) -> None:
         """Abandon, decide, or let wait (R4.8). ``instance`` is owned."""
+        if task.within_us is not None and instance.status is Status.UNSTARTED:
+            self._forget_too_old(task, instance)
         if task.unless is not None and self._blocked(task, instance):
             self._resolve(task.name, instance, Status.ABANDONED)
         elif instance.status is Status.UNSTARTED:
@@ -51,6 +54,18 @@ class Deciding(Draft):
                 satisfied = is_satisfied(task.after, captured)
             if satisfied:
                 self._decide(task, instance, self.state.clock_us)
+
+    def _forget_too_old(self, task: Task, instance: Instance) -> None:
+        """Forget the captured events that lie before the window (R3.14). ``instance`` is owned."""
+        forgetting = forget_too_old(task.after, instance.captured, self.state.time_of)
+        if forgetting is None:
+            return
+        instance.captured = forgetting.held
+        if self.timers is None:
+            # While timers fire, nothing is noted: a record of a timer would get an entry in the timeline.
+            for leaf, refs in forgetting.forgotten.items():
+                says = too_old(leaf, refs, forgetting.window, within_us=task.within_us or 0)
+                self._remark(f"{instance_id(task.name, instance.number)}: {says}")
 
     def _judge_all(self) -> None:
         """Judge all waiting instances once, after a change of configuration (R9.6)."""

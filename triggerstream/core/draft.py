@@ -130,7 +130,7 @@ class Draft:
         return self.beyond
 
     def _remark(self, what: str) -> None:
-        """Add a sentence to the timeline about an effect that a bound prevented (R2.5)."""
+        """Add a sentence to the timeline: what a bound prevented, or a leaf forgot (R2.5)."""
         self._beyond().remarks.append(what)
 
     def _prevent(self, what: str) -> None:

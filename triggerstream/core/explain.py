@@ -231,7 +231,7 @@ class _ShownCondition:
         says = (
             self.explainer.no_match(slot, latest)
             or self._too_early(latest)
-            or why_not_taken(condition, slot, self.held, latest)
+            or why_not_taken(condition, slot, self.held, latest, time_of=self.explainer.state.time_of)
         )
         if says is None and (says := self._takes_no_more()) is not None:
             return NotTaken(offset=latest.offset, says=says, late=True)

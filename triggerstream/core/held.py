@@ -84,6 +84,11 @@ def ref_after(offset: int, last: Ref) -> Ref:
     return -max((offset << _PLACES) + 1, 1 - last)
 
 
+def event_words(ref: Ref) -> str:
+    """An event in a sentence: by its offset, or by that of the record before it."""
+    return f"event {ref}" if ref >= 0 else f"the timeout after event {-ref >> _PLACES}"
+
+
 Moment: TypeAlias = tuple[EventTime, int]
 """An event's place in the order of event time, and of the log (:func:`place_of`) where times are equal."""
 TimeOf: TypeAlias = Callable[[TriggerName, Ref], EventTime]

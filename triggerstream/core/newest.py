@@ -1,28 +1,34 @@
-"""Rules of leaves that hold their newest events instead of the first (docs/semantics.md, R3.13).
+"""Rules of leaves that hold their newest events instead of the first (docs/semantics.md, R3.13, R3.14).
 
 Pure functions over values. Event times are asked for, because what a leaf of ``after`` holds is kept.
 """
 
 from __future__ import annotations
 
-from bisect import insort
-from typing import assert_never
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, assert_never
 
-from triggerstream.core.conditions import Slot, Takes
+from triggerstream.core.conditions import Condition, Slot, Takes
+from triggerstream.core.durations import format_duration
 from triggerstream.core.held import (
+    EventTime,
     Holding,
     InSequence,
     Keyed,
+    Members,
     Moment,
+    Ref,
     Several,
     TimeOf,
+    event_words,
     hold_one,
     place_of,
     ref_at,
     refs_and_times,
 )
 from triggerstream.core.ids import LeafName, TriggerName
-from triggerstream.core.sequences import place_event
+from triggerstream.core.sequences import meet_sequences, place_event
 
 
 def hold_newest(slot: Slot, moment: Moment, held: Holding | None, *, key: str, time_of: TimeOf) -> Holding:
@@ -99,5 +105,107 @@ def _newest_of_keys(
         ref = ref_at(dropped[1])
         del by[next(one for one, known in by.items() if known == ref)]
     now = Keyed(of=slot.leaf.trigger, by=by)
+    now.__dict__["moments"] = order
+    return now
+
+
+# ---- the window -----------------------------------------------------------------------------------
+
+
+_NAMED: Final = 3
+"""Forgotten events of a leaf that a sentence names."""
+
+
+class TimeWindow(NamedTuple):
+    """The time in which the events lie that can satisfy a condition together: it ends with the newest."""
+
+    start_us: EventTime
+    newest: Ref
+
+
+class Forgetting(NamedTuple):
+    """What leaves hold after they forgot events before the window, and the refs of those by leaf."""
+
+    window: TimeWindow
+    held: dict[LeafName, Holding]
+    forgotten: dict[LeafName, list[Ref]]
+
+
+def too_old(leaf: LeafName, refs: Sequence[Ref], window: TimeWindow, *, within_us: int) -> str:
+    """Why events of a leaf do not count that lie before the window."""
+    named = [event_words(ref) for ref in refs[:_NAMED]]
+    more = [f"{len(refs) - _NAMED} more"] if len(refs) > _NAMED else []
+    *others, last = [*named, *more]
+    why = before_window(window, within_us=within_us)
+    if others:
+        return f"{', '.join(others)} and {last} of `{leaf}` do not count: they are {why}"
+    return f"{last} of `{leaf}` does not count: it is {why}"
+
+
+def before_window(window: TimeWindow, *, within_us: int) -> str:
+    """What an event is that lies before the window."""
+    return f"more than {format_duration(within_us)} older than {event_words(window.newest)} (`within`)"
+
+
+def window_of(condition: Condition, held: Mapping[LeafName, Holding], time_of: TimeOf) -> TimeWindow | None:
+    """The window of what leaves hold; None if they hold nothing, or the condition has no ``within``."""
+    return _window(condition, _orders(condition, held, time_of))
+
+
+def forget_too_old(
+    condition: Condition, held: Mapping[LeafName, Holding], time_of: TimeOf
+) -> Forgetting | None:
+    """Forget the events before the window (R3.14); None if there are none."""
+    orders = _orders(condition, held, time_of)
+    window = _window(condition, orders)
+    if window is None or all(order[0][0] >= window.start_us for order in orders.values()):
+        return None
+    now = dict(held)
+    forgotten: dict[LeafName, list[Ref]] = {}
+    for name, order in orders.items():
+        first = bisect_left(order, (window.start_us, -1))
+        if not first:
+            continue
+        forgotten[name] = [ref_at(place) for _, place in order[:first]]
+        kept = _without(now.pop(name), set(forgotten[name]), order[first:])
+        if kept is not None:
+            now[name] = kept
+    in_order = {name: now[name] for name in held if name in now}
+    return Forgetting(window, meet_sequences(condition, in_order), forgotten)
+
+
+def _orders(
+    condition: Condition, held: Mapping[LeafName, Holding], time_of: TimeOf
+) -> dict[LeafName, list[Moment]]:
+    """The events of each leaf that holds some, in the order of event time; none without ``within``."""
+    if condition.within_us is None:
+        return {}
+    found = ((name, held[name]) for name in condition.slots if name in held)
+    orders = ((name, moments(name, one, time_of)) for name, one in found if not isinstance(one, Members))
+    return {name: order for name, order in orders if order}
+
+
+def _window(condition: Condition, orders: Mapping[LeafName, list[Moment]]) -> TimeWindow | None:
+    if condition.within_us is None or not orders:
+        return None
+    time_us, place = max(order[-1] for order in orders.values())
+    return TimeWindow(time_us - condition.within_us, ref_at(place))
+
+
+def _without(held: Holding, forgotten: set[Ref], order: list[Moment]) -> Holding | None:
+    """What a leaf holds without some events; None if that is nothing. ``order`` has the others."""
+    if not order:
+        return None
+    match held:
+        case Several(of=of, at=at):
+            now: Several | Keyed = Several(of=of, at=[ref for ref in at if ref not in forgotten])
+        case Keyed(of=of, by=by):
+            now = Keyed(of=of, by={key: ref for key, ref in by.items() if ref not in forgotten})
+        case InSequence(of=of, met=met):
+            pairs = [pair for pair in zip(held.at, held.times, strict=True) if pair[0] not in forgotten]
+            at, times = [ref for ref, _ in pairs], [time_us for _, time_us in pairs]
+            return InSequence(of=of, at=at, times=times, met=met).with_order(order)
+        case _:
+            raise AssertionError(held)
     now.__dict__["moments"] = order
     return now

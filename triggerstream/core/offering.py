@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from triggerstream.core.conditions import Condition, Slot, Takes
 from triggerstream.core.deciding import Deciding
-from triggerstream.core.held import EventTime, Holding, Ref, Remembered, hold_one
-from triggerstream.core.ids import LeafName, TaskName, TriggerName, instance_id
+from triggerstream.core.held import Holding, Ref, Remembered, hold_one
+from triggerstream.core.ids import LeafName, TaskName, instance_id
 from triggerstream.core.makers import is_derivable
 from triggerstream.core.meter import BoundError
 from triggerstream.core.slots import Match, captured_refs, is_full, match, refs, take
@@ -42,15 +42,11 @@ class Offering(Deciding):
         """The matches of an event among leaves of its trigger."""
         return [one for slot in slots if (one := self._match(slot, arrival)) is not None]
 
-    def _time_of(self, trigger: TriggerName, ref: Ref) -> EventTime:
-        """The event time of an event that an instance captured."""
-        return self.state.arrival(trigger, ref).time_us
-
     def _capture(
         self, task: Task, instance: Instance, matches: Sequence[Match]
     ) -> dict[LeafName, Holding] | None:
         """What an instance captures with the latest event of a trigger; None if no leaf takes it."""
-        taken = take(task.after, instance.captured, matches, time_of=self._time_of)
+        taken = take(task.after, instance.captured, matches, time_of=self.state.time_of)
         if taken is not None:
             self._mark_captured(matches[0].slot.leaf.trigger)
         for one in matches:
@@ -65,7 +61,7 @@ class Offering(Deciding):
         if task.unless is None:
             return None
         timed = task.unless_from is UnlessFrom.INSTANCE
-        return take(task.unless, instance.noted, matches, time_of=self._time_of, timed=timed)
+        return take(task.unless, instance.noted, matches, time_of=self.state.time_of, timed=timed)
 
     # ---- what leaves remember -----------------------------------------------------------------
 
@@ -149,7 +145,7 @@ class Offering(Deciding):
         for slot in condition.slots.values():
             recalled = self._recalled(task, slot, unless=unless)
             if recalled is not None:
-                held = take(condition, held, (recalled,), time_of=self._time_of) or held
+                held = take(condition, held, (recalled,), time_of=self.state.time_of) or held
         return {name: held[name] for name in condition.slots if name in held}
 
     # ---- a new instance ----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from triggerstream.core.deciding import NO_ROOM
 from triggerstream.core.held import Holding, InSequence, Members, One, Several, place_of
 from triggerstream.core.ids import LeafName
 from triggerstream.core.makers import derived_maker, maker_to_store
+from triggerstream.core.newest import forget_too_old
 from triggerstream.core.offering import Offering
 from triggerstream.core.sequences import meet_sequences
 from triggerstream.core.slots import captured_refs, list_of, refs, take, with_list, without_list
@@ -91,8 +92,10 @@ class Reoffering(Offering):
     def _reoffered(self, before: Task | None, task: Task, instance: Instance) -> dict[LeafName, Holding]:
         """What the leaves of ``after`` hold that were offered their events again (R9.9)."""
         held = dict(instance.captured)
+        time_of = self.state.time_of
         old = {} if before is None else before.after.slots
         again: set[LeafName] = set()
+        takes_any = False
         slots = sorted(task.after.slots.values(), key=lambda slot: slot.takes is Takes.MEMBERS)
         for slot in slots:
             each = slot.leaf.each
@@ -103,15 +106,18 @@ class Reoffering(Offering):
                 before_it = instance.captured.get(slot.name)
                 held = self._offered_again(task, slot, held, before_it)
                 again.add(slot.name)
+                takes_any = takes_any or slot.name in held
             if instance.status is Status.UNSTARTED and not _holds_event(held, slot.name):
                 recalled = self._recalled(task, slot, unless=False)
-                taken = (
-                    None if recalled is None else take(task.after, held, (recalled,), time_of=self._time_of)
-                )
+                taken = None if recalled is None else take(task.after, held, (recalled,), time_of=time_of)
                 if taken is not None:
                     held = taken
                     again.add(slot.name)
+                    takes_any = True
         held = meet_sequences(task.after, held)
+        if takes_any and instance.status is Status.UNSTARTED:
+            forgetting = forget_too_old(task.after, held, time_of)
+            held = held if forgetting is None else forgetting.held
         return {**{n: held[n] for n in instance.captured if n in held}, **held}
 
     def _offered_again(
@@ -126,7 +132,7 @@ class Reoffering(Offering):
             if trigger == slot.leaf.trigger:
                 found = self._match(slot, self.state.arrival(trigger, ref))
                 if found is not None:
-                    now = take(task.after, now, (found,), time_of=self._time_of) or now
+                    now = take(task.after, now, (found,), time_of=self.state.time_of) or now
         for other in slot.awaits_list:
             known = now.get(other.name)
             if slot.name not in now and isinstance(known, Members):
@@ -151,7 +157,7 @@ class Reoffering(Offering):
 
     def _renoted(self, before: Task | None, task: Task, instance: Instance) -> dict[LeafName, Holding]:
         """What the leaves of ``unless`` have noted under the configuration (R9.10)."""
-        condition = task.unless
+        condition, time_of = task.unless, self.state.time_of
         old = {} if before is None or before.unless is None else before.unless.slots
         from_session = task.unless_from is UnlessFrom.SESSION
         noted = dict(instance.noted)
@@ -182,7 +188,7 @@ class Reoffering(Offering):
                 recalled = self._recalled(task, slot, unless=True)
                 if recalled is not None and (from_session or place_of(recalled.ref) > place_of(made_by)):
                     timed = not from_session
-                    noted = take(condition, noted, (recalled,), time_of=self._time_of, timed=timed) or noted
+                    noted = take(condition, noted, (recalled,), time_of=time_of, timed=timed) or noted
         return meet_sequences(condition, noted)
 
     def _in_place(self, slot: Slot, held: Holding) -> Holding:

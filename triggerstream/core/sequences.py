@@ -24,7 +24,7 @@ _NEVER: Final = (-(2**63) - 1, 0)
 def place_event(slot: Slot, moment: Moment, held: Holding | None) -> InSequence:
     """What a leaf of a sequence holds after it took the event at ``moment``.
 
-    Beyond the bound, an event is dropped by event time (R3.11).
+    Beyond the bound, an event is dropped by event time (R3.11, R3.13).
     """
     known = held if isinstance(held, InSequence) else None
     if known is None:
@@ -34,7 +34,7 @@ def place_event(slot: Slot, moment: Moment, held: Holding | None) -> InSequence:
     insort(order, moment)
     at, times = [*known.at, ref_at(moment[1])], [*known.times, moment[0]]
     if len(order) > MOST_IN_SEQUENCE:
-        dropped = order.pop(-1 if slot.takes is Takes.SEQUENCE_START else 0)
+        dropped = order.pop(-1 if slot.takes is Takes.SEQUENCE_START and not slot.newest else 0)
         if dropped == moment and known is held:
             return known
         drop = at.index(ref_at(dropped[1]))

@@ -308,6 +308,10 @@ class SessionState(Struct, kw_only=True):
             raise KeyError(name, ref)
         return earlier
 
+    def time_of(self, name: TriggerName, ref: Ref) -> EventTime:
+        """The event time of an event that an instance captured."""
+        return self.arrival(name, ref).time_us
+
     def _earlier(self, name: TriggerName, ref: Ref) -> Arrival | None:
         found = self.recent.get((name, ref))
         if found is None:

@@ -144,9 +144,11 @@ class Task:
     """
 
     def __post_init__(self) -> None:
-        newest = self.within_us is not None or self.debounce is not None
-        if self.after.newest is not newest:
-            object.__setattr__(self, "after", Condition(root=self.after.root, newest=newest))
+        after, within_us = self.after, self.within_us
+        newest = within_us is not None or self.debounce is not None
+        if after.newest is not newest or after.within_us != within_us:
+            after = Condition(root=after.root, newest=newest, within_us=within_us)
+            object.__setattr__(self, "after", after)
         unless_language = self.unless is not None and self.unless.uses_language
         counts_all = self.unless_from is UnlessFrom.SESSION
         lists = counts_all and not self.after.uses_language and not unless_language

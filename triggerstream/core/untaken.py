@@ -7,8 +7,20 @@ from collections.abc import Mapping
 from typing import Final, assert_never
 
 from triggerstream.core.conditions import Condition, Leaf, Slot
-from triggerstream.core.held import Holding, InSequence, Keyed, Members, One, Several
+from triggerstream.core.held import (
+    Holding,
+    InSequence,
+    Keyed,
+    Members,
+    One,
+    Several,
+    TimeOf,
+    event_words,
+    place_of,
+    ref_at,
+)
 from triggerstream.core.ids import LeafName, SessionId
+from triggerstream.core.newest import before_window, moments, window_of
 from triggerstream.core.paths import format_path
 from triggerstream.core.sequences import MOST_IN_SEQUENCE
 from triggerstream.core.slots import MOST_KEYS, key_text, list_keys, value_at
@@ -42,9 +54,47 @@ def why_no_match(slot: Slot, event: Arrival, session: SessionId) -> str | None:
 
 
 def why_not_taken(
+    condition: Condition,
+    slot: Slot,
+    holds: Mapping[LeafName, Holding],
+    event: Arrival,
+    *,
+    time_of: TimeOf,
+) -> str | None:
+    """Why an event that matches a leaf does not count for it (R3.8, R3.13, R3.14); None if it could.
+
+    ``time_of``: of the events that leaves of ``after`` hold.
+    """
+    if (within_us := condition.within_us) is not None:
+        window = window_of(condition, holds, time_of)
+        if window is not None and event.time_us < window.start_us:
+            return f"too late: it is {before_window(window, within_us=within_us)}"
+    if slot.newest and not isinstance(holds.get(slot.name), InSequence):
+        return _older(slot, holds.get(slot.name), event, time_of)
+    return _not_taken(condition, slot, holds, event)
+
+
+def _older(slot: Slot, held: Holding | None, event: Arrival, time_of: TimeOf) -> str | None:
+    """Why a leaf that holds its newest events does not hold an event that happened before (R3.13)."""
+    if held is None:
+        return None
+    leaf, moment = slot.leaf, (event.time_us, place_of(event.offset))
+    if leaf.key is not None and isinstance(held, Keyed):
+        key = key_text(value_at(event.data, leaf.key)) or ""
+        if key in held.by and (time_of(leaf.trigger, held.by[key]), place_of(held.by[key])) > moment:
+            return f"{event_words(held.by[key])} of the key {_quoted(key)} happened later"
+    order = moments(slot.name, held, time_of)
+    if len(order) < (leaf.count or 1) or order[0] < moment:
+        return None
+    if leaf.count is None:
+        return f"the leaf holds {event_words(ref_at(order[-1][1]))}, which happened later"
+    return f"the leaf has its `count` of {leaf.count}, which happened later"
+
+
+def _not_taken(
     condition: Condition, slot: Slot, holds: Mapping[LeafName, Holding], event: Arrival
 ) -> str | None:
-    """Why a leaf that an event matches did not take it (R3.8); None if it could have."""
+    """Why a leaf that holds its first events did not take one."""
     leaf, held = slot.leaf, holds.get(slot.name)
     key = "" if leaf.key is None else key_text(value_at(event.data, leaf.key)) or ""
     match held:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, assert_never
 
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Condition, Leaf, Node, Sequence
+from triggerstream.core.durations import format_duration
 from triggerstream.core.ids import TIMEOUT_SUFFIX
 from triggerstream.core.paths import format_path
 from triggerstream.core.tasks import Task
-from triggerstream.wire.durations import format_duration
 
 Kind: TypeAlias = Literal["after", "every", "unless"]
 _WORDS: dict[Kind, str] = {"after": "waits for", "every": "runs with every", "unless": "is abandoned by"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from triggerstream.core.durations import UNITS
 from triggerstream.core.tasks import LONGEST_US
 
 _DURATION = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _DIGITS = 18
 
 
@@ -20,21 +20,10 @@ def parse_duration(text: str) -> int | None:
     if match is None:
         return None
     seconds = 0
-    for digits, (_, factor) in zip(match.groups(), _UNITS, strict=True):
+    for digits, (_, factor) in zip(match.groups(), UNITS, strict=True):
         if digits is not None:
             if len(digits) > _DIGITS and len(digits.lstrip("0")) > _DIGITS:
                 return None
             seconds += int(digits[-_DIGITS:]) * factor
     micros = seconds * 1_000_000
     return micros if 0 < micros <= LONGEST_US else None
-
-
-def format_duration(micros: int) -> str:
-    """The text that :func:`parse_duration` reads as ``micros``, without fractions of a second."""
-    seconds = micros // 1_000_000
-    parts: list[str] = []
-    for unit, factor in _UNITS:
-        count, seconds = divmod(seconds, factor)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"

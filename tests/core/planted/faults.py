@@ -405,7 +405,8 @@ def own_event_counts(create: Function) -> Function:
             for trigger, arrival in self.state.seen.items():
                 if arrival.offset == made_by:
                     matches = self._matching(task.unless.by_trigger.get(trigger, ()), arrival)
-                    instance.noted = take(task.unless, {}, matches, time_of=self._time_of, timed=True) or {}
+                    time_of = self.state.time_of
+                    instance.noted = take(task.unless, {}, matches, time_of=time_of, timed=True) or {}
         return instance
 
     return wrong

@@ -6,10 +6,10 @@ import json
 from typing import assert_never
 
 from triggerstream.core.conditions import AllOf, AnyOf, AtLeast, Condition, Leaf, Node, Sequence, leaves_of
+from triggerstream.core.durations import format_duration
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.core.paths import format_path
 from triggerstream.core.tasks import AppliesTo, Bounds, Configuration, Debounce, Retry, Task, UnlessFrom
-from triggerstream.wire.durations import format_duration
 from triggerstream.wire.tasksfile.keys import BOUND_KEYS, NOTE_PREFIX
 
 
