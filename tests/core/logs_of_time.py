@@ -22,7 +22,14 @@ from tests.core.logs_of_conditions import (
 )
 from tests.core.reference_of_conditions import SECOND_US, File, Json, Line, Reference
 from tests.core.strategies import Dice
-from tests.core.timed_files import DURATIONS, KEYS_OF_TIME, TIMED_FILE_BYTES, changed_in_time, timed_file
+from tests.core.timed_files import (
+    DURATIONS,
+    KEYS_OF_TIME,
+    TIMED_FILE_BYTES,
+    changed_in_time,
+    focus_of,
+    timed_file,
+)
 
 MOST_MOVES = 30
 MOVE_BYTES = 24
@@ -60,7 +67,10 @@ def timed_scenario(drawn: bytes) -> Scenario:
     head = Dice(drawn[:4])
     moves = head.one((20, 30, 25))
     kinds: Sequence[str] = head.one((CALM, CHANGING, BUSY, ALL, CHANGING, PLACES))
-    file = timed_file(Dice(drawn[4 : 4 + TIMED_FILE_BYTES]))
+    focus = focus_of(head)
+    if focus in {"paused", "window", "unjudged"}:
+        kinds = CHANGING
+    file = timed_file(focus, Dice(drawn[4 : 4 + TIMED_FILE_BYTES]))
     reference = Reference(APP, file)
     files = [file]
     lines: list[Line] = []
@@ -72,9 +82,8 @@ def timed_scenario(drawn: bytes) -> Scenario:
         session = dice.one(SESSIONS)
         now_us = _arrival_us(dice, now_us, reference, session)
         if kind == "apply":
-            new = changed_in_time(
-                reference.file, Dice(drawn[start + MOVE_BYTES : start + MOVE_BYTES + CHANGE_BYTES])
-            )
+            changing = Dice(drawn[start + MOVE_BYTES : start + MOVE_BYTES + CHANGE_BYTES])
+            new = changed_in_time(reference.file, focus, changing)
             files.append(new)
             if dice.one((False, False, True)):
                 new = dice.one(files)

@@ -40,9 +40,13 @@ TIMED_FILE_BYTES = 240
 """Bytes that the choices of one file take, about."""
 
 
-def timed_file(dice: Dice) -> File:
+def focus_of(dice: Dice) -> str | None:
+    """What a scenario is about; None for anything."""
+    return dice.one((*FOCUSES, None, None, None, None))
+
+
+def timed_file(focus: str | None, dice: Dice) -> File:
     """A tasks file with keys of time."""
-    focus = dice.one((*FOCUSES, None, None, None))
     if focus is not None:
         file = _focused(focus, dice)
         return file if is_usable(file) else {"t": {"after": ["a", "b"], "deadline": "2s", "run": "run.t"}}
@@ -60,8 +64,27 @@ def timed_file(dice: Dice) -> File:
 
 FOCUSES = (
     *("deadline", "chain", "chain", "delay", "debounce", "repeat", "places", "places", "within"),
-    *("window", "sequence", "unjudged"),
+    *("window", "window", "sequence", "unjudged", "together", "paused"),
 )
+CONDITIONS = {
+    "unjudged": ("after where", "leaf gone", "leaf gone", "shape", "after trigger"),
+    "repeat": ("leaf gone", "after where", "unlessFrom", "withParams", "new leaf"),
+    "paused": ("leaf gone", "leaf gone", "unless"),
+}
+"""Kinds of changes of conditions that suit a focus."""
+TIMES = {
+    "within": ("within",),
+    "window": ("within", "within", "delay"),
+    "sequence": ("within", "deadline"),
+    "deadline": ("deadline",),
+    "delay": ("delay", "delay", "debounce"),
+    "debounce": ("debounce", "debounce", "retry"),
+    "repeat": ("repeat", "repeat", "maxConcurrency"),
+    "places": ("maxConcurrency", "paused", "retry"),
+    "paused": ("paused",),
+    "unjudged": ("deadline",),
+}
+"""Keys whose changes suit a focus."""
 
 
 def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with options of any kind
@@ -71,8 +94,10 @@ def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with option
     match focus:
         case "deadline":
             task |= {"after": ["a", dice.one(("b", {"any": ["b", "c"]}))], "deadline": duration}
-            task |= dice.one(({}, {"unless": ["c"]}, {"unless": ["c"], "unlessFrom": "instance"}))
+            task |= dice.one(({}, {"unless": ["c", "v"]}, {"unless": ["c"], "unlessFrom": "instance"}))
             task |= dice.one(({}, {"andEvery": "a"}, {"retry": dice.one(RETRIES)}))
+            if "andEvery" not in task and dice.one((False, True)):
+                task["after"][0] = {"trigger": "a", "count": dice.one((2, 3))}
             late = {"after": [_timeout("t", dice)], "run": "run.u"}
             return {"t": task, "u": late} if dice.one((True, True, False)) else {"u": late, "t": task}
         case "chain":
@@ -103,11 +128,12 @@ def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with option
             leaf: Any = dice.one(("a", {"trigger": "a", "where": "data.level >= 2"}))
             task |= {"after": [leaf, dice.one(("b", {"any": ["b", "c"]}))], "debounce": dice.one(DEBOUNCES)}
             task |= dice.one(({}, {"andEvery": "a"}, {"andEvery": "b"}, {"deadline": "5s"}))
-            task |= dice.one(({}, {"unless": ["c"], "unlessFrom": "instance"}, {"retry": RETRIES[1]}))
+            task |= dice.one(({}, {"unless": ["c"], "unlessFrom": "instance"}, {"retry": RETRIES[3]}))
             return {"t": task}
         case "repeat":
             task |= {"after": dice.one((["a"], ["a", "b"])), "repeat": dice.one(REPEATS)}
             task |= dice.one(({"unless": ["c"]}, {"unless": ["c"], "unlessFrom": "instance"}, {}))
+            task |= dice.one(({}, {"unless": ["b", "c"]}, {"unless": ["b", "c"], "unlessFrom": "instance"}))
             task |= dice.one(({}, {"andEvery": "a"}, {"retry": dice.one(RETRIES)}, {"maxConcurrency": 1}))
             return {"t": task}
         case "places":
@@ -120,12 +146,12 @@ def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with option
             return {"t": task, "u": other} if dice.one((True, False)) else {"t": task}
         case "within":
             task |= {"after": ["a", "b", *dice.one(([], ["c"], [{"any": ["c", "t"]}]))], "within": duration}
-            task |= dice.one(({}, {"andEvery": "a"}, {"deadline": dice.one(DURATIONS)}, {"delay": "2s"}))
+            task |= dice.one(({}, {"andEvery": "a"}, {"deadline": dice.one(DURATIONS)}, {"delay": "10s"}))
             return {"t": task}
         case "window":
             leaf = {"trigger": "a", "count": dice.one((2, 3))} | dice.one(({}, {"key": "data.by"}))
             task |= {"after": [leaf, *dice.one(([], ["b"]))], "within": duration}
-            task |= dice.one(({}, {"andEvery": "b"}, {"delay": "2s"}, {"deadline": "10s"}))
+            task |= dice.one(({"paused": True}, {"andEvery": "b"}, {"delay": "10s"}, {"deadline": "10s"}))
             return {"t": task}
         case "sequence":
             task |= {"after": [{"sequence": ["a", "b", *dice.one(([], ["c"]))]}], "within": duration}
@@ -135,6 +161,17 @@ def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with option
             task |= {"after": ["a", {"trigger": "b", "where": "data.level >= 2"}], "deadline": duration}
             task |= dice.one(({}, {"unless": ["c"]}, {"maxConcurrency": 1}, {"andEvery": "a"}))
             return {"t": task, "u": {"after": [_timeout("t", dice)], "run": "run.u"}}
+        case "together":
+            keys = dice.one(({"delay": duration}, {"delay": duration}, {"debounce": duration}))
+            task |= {"after": [], "andEvery": "a", **keys}
+            other = {"after": dice.one((["b"], [])), "andEvery": dice.one(("a", "b")), "run": "run.u", **keys}
+            tasks = {"t": task, "u": other, "v": {"after": ["c"], "run": "run.v", "delay": duration}}
+            order = dice.one((("t", "u"), ("u", "t"), ("u", "v", "t")))
+            return {name: tasks[name] for name in order}
+        case "paused":
+            task |= {"after": dice.one((["b"], [], ["b"])), "andEvery": "a", "paused": True}
+            task |= dice.one(({"delay": duration}, {}, {"delay": "1s"}))
+            return {"t": task}
         case _:
             raise AssertionError(focus)
 
@@ -193,27 +230,35 @@ def _set(task: dict[str, Any], key: str, dice: Dice) -> None:
 # ---- changes ------------------------------------------------------------------------------------
 
 
-def changed_in_time(file: File, dice: Dice, kinds: Sequence[str] = CHANGES) -> File:
+def changed_in_time(file: File, focus: str | None, dice: Dice) -> File:
     """A usable file that differs from ``file`` in a key of time, mostly, or in a condition."""
-    if dice.one((True, False, False)):
-        new = changed(file, dice, kinds)
-        return new if is_usable(new) else file
+    kinds = CONDITIONS.get(focus or "", CHANGES)
+    often = (True, True, False) if focus in CONDITIONS else (True, False, False)
+    if dice.one(often):
+        return changed(file, dice, kinds)
     for _ in range(dice.one((1, 1, 2))):
         new = deepcopy(file)
-        name = dice.one(list(new))
-        task = new[name]
-        there = [key for key in KEYS_OF_TIME if key in task]
-        match dice.one(("gone", "other", "new", "other", "swap")):
-            case "gone" if there:
-                del task[dice.one(there)]
-            case "other" if there:
-                _set(task, dice.one(there), dice)
-            case "swap" if task.keys() & {"delay", "debounce"}:
-                was = "delay" if "delay" in task else "debounce"
-                del task[was]
-                _set(task, "debounce" if was == "delay" else "delay", dice)
-            case _:
-                _set(task, dice.one(KEYS_OF_TIME), dice)
+        _change(new[dice.one(list(new))], TIMES.get(focus or "", KEYS_OF_TIME), dice)
         if is_usable(new):
             file = new
     return file
+
+
+def _change(task: dict[str, Any], keys: Sequence[str], dice: Dice) -> None:
+    """Change a key of time, add one, or take one away; those in ``keys`` more often."""
+    there = [key for key in KEYS_OF_TIME if key in task]
+    suited = [key for key in there if key in keys]
+    match dice.one(("gone", "other", "new", "other", "swap", "free")):
+        case "gone" if there:
+            del task[dice.one(suited or there)]
+        case "other" if there:
+            _set(task, dice.one(suited or there), dice)
+        case "swap" if task.keys() & {"delay", "debounce"}:
+            was = "delay" if "delay" in task else "debounce"
+            del task[was]
+            _set(task, "debounce" if was == "delay" else "delay", dice)
+        case "free" if task.keys() & {"paused", "maxConcurrency"}:
+            task.pop("paused", None)
+            task.pop("maxConcurrency", None)
+        case _:
+            _set(task, dice.one(keys), dice)
