@@ -7,7 +7,7 @@ or after it, or after many of them. Event times lie at the edge of a window, are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -55,6 +55,9 @@ PLACES = (
     "cancel",
 )
 ALL = (*BUSY, "apply", "apply", "close", "erase")
+FAILING = (*("fire",) * 8, *("failed",) * 4, *("timer",) * 2, "finished", "apply")
+SUITED = {"paused": CHANGING, "window": CHANGING, "unjudged": CHANGING, "debounce": FAILING}
+"""Kinds of events that suit a focus."""
 
 
 def numbered_timed_scenario(number: int) -> Scenario:
@@ -68,8 +71,7 @@ def timed_scenario(drawn: bytes) -> Scenario:
     moves = head.one((20, 30, 25))
     kinds: Sequence[str] = head.one((CALM, CHANGING, BUSY, ALL, CHANGING, PLACES))
     focus = focus_of(head)
-    if focus in {"paused", "window", "unjudged"}:
-        kinds = CHANGING
+    kinds = SUITED.get(focus or "", kinds)
     file = timed_file(focus, Dice(drawn[4 : 4 + TIMED_FILE_BYTES]))
     reference = Reference(APP, file)
     files = [file]
@@ -147,6 +149,20 @@ def _event_time_us(dice: Dice, now_us: int, lines: list[Line]) -> int:
             return dice.one(events[-4:]) + dice.one((1, -1)) * span_us + dice.one((0, 0, 1, -1))
         case _:
             return now_us
+
+
+def with_keys(scenario: Scenario, keys: Collection[str]) -> Scenario:
+    """The scenario without the keys of time and places that are not in ``keys``."""
+    gone = {key for key in KEYS_OF_TIME if key not in keys}
+
+    def plainer(file: File) -> File:
+        return {
+            name: {key: value for key, value in task.items() if key not in gone}
+            for name, task in file.items()
+        }
+
+    lines = (line if line.file is None else replace(line, file=plainer(line.file)) for line in scenario.lines)
+    return Scenario(plainer(scenario.file), tuple(lines))
 
 
 # ---- silences ------------------------------------------------------------------------------------

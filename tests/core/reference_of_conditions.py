@@ -371,10 +371,9 @@ def offer(
         elif takes(tree, name, held, event):
             held[name] = sorted([*held.get(name, []), event], key=lambda one: one.moment)
             taken = True
-            drop(tree, name, held, within=within_us is not None)
+            for other in leaves(tree):
+                drop(tree, other, held, within=within_us is not None)
             restore_sequence(tree, name, held, before)
-    for name in leaves(tree):
-        drop(tree, name, held, within=within_us is not None)
     if taken and within_us is not None:
         forget(tree, held, within_us)
     return taken

@@ -69,7 +69,6 @@ FOCUSES = (
 CONDITIONS = {
     "unjudged": ("after where", "leaf gone", "leaf gone", "shape", "after trigger"),
     "repeat": ("leaf gone", "after where", "unlessFrom", "withParams", "new leaf"),
-    "paused": ("leaf gone", "leaf gone", "unless"),
 }
 """Kinds of changes of conditions that suit a focus."""
 TIMES = {
@@ -128,7 +127,8 @@ def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with option
             leaf: Any = dice.one(("a", {"trigger": "a", "where": "data.level >= 2"}))
             task |= {"after": [leaf, dice.one(("b", {"any": ["b", "c"]}))], "debounce": dice.one(DEBOUNCES)}
             task |= dice.one(({}, {"andEvery": "a"}, {"andEvery": "b"}, {"deadline": "5s"}))
-            task |= dice.one(({}, {"unless": ["c"], "unlessFrom": "instance"}, {"retry": RETRIES[3]}))
+            task |= dice.one(({}, {"unless": ["c"], "unlessFrom": "instance"}))
+            task |= dice.one(({}, {"retry": RETRIES[3]}, {"retry": {"max": 2, "backoff": "10s"}}))
             return {"t": task}
         case "repeat":
             task |= {"after": dice.one((["a"], ["a", "b"])), "repeat": dice.one(REPEATS)}
