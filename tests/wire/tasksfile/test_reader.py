@@ -28,6 +28,7 @@ from triggerstream.core.tasks import (
 )
 from triggerstream.wire.tasksfile import check, encode, read
 from triggerstream.wire.tasksfile.keys import TASK_KEYS
+from triggerstream.wire.tasksfile.values import meant_duration
 
 SURVEY = """{
   // A survey's steps are processed together.
@@ -186,7 +187,8 @@ def test_tasks_keep_the_order_of_the_file() -> None:
         (one('"expires": "0s"'), "1:54 /t_report/expires: `0s` is not a duration"),
         (one('"delay": 30'), "1:52 /t_report/delay: must be a duration such as `10s`, `5m`, `36h`, `40d` or"),
         (one('"within": "0s"'), "1:53 /t_report/within: `0s` is not a duration"),
-        (one('"deadline": "soon"'), "1:55 /t_report/deadline: `soon` is not a duration"),
+        (one('"deadline": "soon"'), "1:55 /t_report/deadline: `soon` is not a duration: write days, hours"),
+        (one('"deadline": "1 day"'), "1:55 /t_report/deadline: `1 day` is not a duration: write `1d`"),
         (
             one('"debounce": ["5m"]'),
             '1:55 /t_report/debounce: must be a duration, `"5m"`, or `{"quiet": "5m", "atMost": "1h"}`, not',
@@ -339,6 +341,32 @@ def test_members_of_retry_that_do_nothing_are_pointed_out() -> None:
     ]
     (line,) = said(one('"retry": {"max": 1, "backoff": "10m", "maxBackoff": "10s"}'))
     assert "is shorter than `backoff`" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("1 day", "1d"),
+        ("2 Weeks", "14d"),
+        ("24 hours", "1d"),
+        ("90min", "1h30m"),
+        ("30m1h", "1h30m"),
+        ("1h 30m", "1h30m"),
+        ("1 day, 2 hours and 3 secs", "1d2h3s"),
+        ("P1DT2H", "1d2h"),
+        ("PT90M", "1h30m"),
+        ("P1M", None),
+        ("P", None),
+        ("500ms", None),
+        ("0 days", None),
+        ("6 months", None),
+        ("200000 weeks", None),
+        ("1d,", None),
+        ("", None),
+    ],
+)
+def test_a_duration_in_other_words_is_recognised(text: str, meant: str | None) -> None:
+    assert meant_duration(text) == meant
 
 
 def test_what_does_not_arrive_is_a_delay() -> None:

@@ -176,6 +176,23 @@ def test_a_timeout_of_no_task_is_a_warning_where_the_file_has_deadlines() -> Non
     assert findings_of({"t_ship": task("a", "b"), "t_a": lost}) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("t_ship.finished", "a task fires `t_ship`, its own name, once it has finished"),
+        ("t_ship.expired", "a task fires `t_ship.timeout` when it expires"),
+        ("t_ship.failed", "a task fires nothing when it fails: to act where it has not finished in time"),
+    ],
+)
+def test_an_outcome_after_the_name_of_a_task_is_a_warning(name: str, hint: str) -> None:
+    code, path, message = the_finding({"t_ship": SHIP, "t_a": task(leaf(name))})
+    assert (code, path) == ("never-fires", "/t_a/after/0/trigger")
+    assert message.startswith(
+        f"`{name}` never fires unless an application fires a trigger of that name: {hint}"
+    )
+    assert findings_of({"t_other": SHIP, "t_a": task(leaf(name))}) == []
+
+
 @pytest.mark.parametrize("name", ["t_ship_timeout", "t_shipTimeout", "T_ship.timeOut", "t_ship.timout"])
 def test_a_name_that_is_nearly_a_timeout_is_a_warning(name: str) -> None:
     (found,) = [

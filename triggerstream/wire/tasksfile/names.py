@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
+from typing import Final
 
 from triggerstream.core.ids import TIMEOUT_SUFFIX, TaskName, timeout_of
 from triggerstream.core.similar_names import (
@@ -16,10 +17,21 @@ from triggerstream.core.similar_names import (
 )
 from triggerstream.wire.tasksfile.entries import Entry, TasksFile, first_places
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
-from triggerstream.wire.tasksfile.timeouts import can_expire
+from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, can_expire
 
 _MOST_PAIRS = 100
 """Pairs of names that are reported: with more, the names are made by a rule that is not known here."""
+_FINISHED: Final = "fires `{0}`, its own name, once it has finished"
+_OUTCOMES: Final[Mapping[str, str]] = {
+    "finished": _FINISHED,
+    "done": _FINISHED,
+    "expired": "fires `{0}.timeout` when it expires",
+    "failed": (
+        "fires nothing when it fails: to act where it has not finished in time, name what it starts from, "
+        'and write `"unless": ["{0}"], "delay": "1h"`'
+    ),
+}
+"""What a task fires instead of such a name after its own, as in ``t_upload.failed``."""
 
 
 def check_names(file: TasksFile, findings: Findings) -> None:
@@ -36,6 +48,20 @@ def check_names(file: TasksFile, findings: Findings) -> None:
         )
         names[later].warn(findings, "nearly-alike", message)
     _timeouts(file, names, findings)
+    _outcomes(file, findings)
+
+
+def _outcomes(file: TasksFile, findings: Findings) -> None:
+    """Warn of triggers such as ``t_upload.failed``: a task fires its name and its timeout only."""
+    tasks = {entry.name.text for entry in file.entries}
+    for trigger in file.triggers().values():
+        task, _, outcome = trigger.text.rpartition(".")
+        if task in tasks and outcome in _OUTCOMES and trigger.text not in tasks:
+            message = (
+                f"`{shown(trigger.text)}` never fires {UNLESS_FIRED} a trigger of that name: a task "
+                f"{_OUTCOMES[outcome].format(shown(task))}"
+            )
+            trigger.warn(findings, "never-fires", message)
 
 
 def _timeouts(file: TasksFile, names: Mapping[str, LocatedName], findings: Findings) -> None:

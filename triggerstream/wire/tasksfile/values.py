@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
+from triggerstream.core.durations import format_duration
 from triggerstream.wire.durations import parse_duration
 from triggerstream.wire.tasksfile.nodes import Node
+
+_UNIT: Final = r"(?:[wdhms]|(?:wk|week|day|hr|hour|min|minute|sec|second)s?)"
+_PART: Final = rf"[0-9]{{1,9}} ?{_UNIT}"
+_PARTS: Final = re.compile(rf"{_PART}(?:(?:, ?| and | ?){_PART})*")
+_ISO: Final = re.compile(r"p(?:[0-9]{1,9}[wd])*(?:t(?:[0-9]{1,9}[hms])+)?")
+_DURATIONS: Final = (
+    "write days, hours, minutes and seconds in order, as in `40d`, `1h30m` or `10s`; more than zero, and no "
+    "more than a hundred years"
+)
+_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 def read_choice(node: Node, choices: Iterable[str]) -> str | None:
@@ -60,12 +73,22 @@ def read_duration(node: Node) -> int | None:
         return None
     micros = parse_duration(node.text)
     if micros is None:
-        message = (
-            f"`{node.text[:40]}` is not a duration: write days, hours, minutes and seconds in order, as in "
-            "`40d`, `1h30m` or `10s`; more than zero, and no more than a hundred years"
-        )
-        node.error("bad-duration", message)
+        meant = meant_duration(node.text)
+        hint = f"write `{meant}`" if meant is not None else _DURATIONS
+        node.error("bad-duration", f"`{node.text[:40]}` is not a duration: {hint}")
     return micros
+
+
+def meant_duration(text: str) -> str | None:
+    """The duration that ``text`` says in another way: `1d` for `1 day`, `24 hours` or `P1D`; else None."""
+    words = text.strip().lower()
+    if _ISO.fullmatch(words):
+        words = words.removeprefix("p").replace("t", " ")
+    elif not _PARTS.fullmatch(words):
+        return None
+    seconds = sum(int(count) * _SECONDS[unit] for count, unit in re.findall("([0-9]+) ?([a-z])", words))
+    meant = format_duration(seconds * 1_000_000)
+    return None if parse_duration(meant) is None else meant
 
 
 def describe_number(node: Node) -> str:
