@@ -108,6 +108,12 @@ def test_tasks_that_wait_for_one_another_are_one_warning() -> None:
     assert finding.message.startswith("`t_a`, `t_b` and `t_c` wait for one another in a ring")
 
 
+def test_a_chain_of_two_thousand_repeating_tasks_is_read_in_a_moment() -> None:
+    """Nothing limits how often its tasks run: a walk through all of it for each of them takes minutes."""
+    tasks: JsonObject = {f"t_{i}": task([], f"t_{i - 1}" if i else "a") for i in range(2_000)}
+    assert codes(tasks) == []
+
+
 @pytest.mark.slow
 def test_a_ring_of_ten_thousand_tasks_is_found() -> None:
     tasks: JsonObject = {f"t_{i}": task([f"t_{(i + 1) % 10_000}"]) for i in range(10_000)}

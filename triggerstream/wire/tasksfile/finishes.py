@@ -12,7 +12,7 @@ from triggerstream.wire.tasksfile.conditions import LocatedCondition
 from triggerstream.wire.tasksfile.entries import Entry
 from triggerstream.wire.tasksfile.logic import required
 from triggerstream.wire.tasksfile.nodes import Findings, LocatedName, shown
-from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, expiring_task
+from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, sources_of
 
 
 def check_finishes(entries: Sequence[Entry], findings: Findings) -> None:
@@ -35,14 +35,16 @@ def _most_finishes(tasks: Mapping[str, Entry]) -> dict[str, int]:
     it one for each event of that trigger. If the task can start without that event, there may be one more.
     """
     most: dict[str, int] = {}
+    done: set[str] = set()
+    sources = sources_of(tasks)
     for start in tasks:
         walk: list[str] = []
         name: str | None = start
-        while name is not None and name not in most and name not in walk:
+        while name is not None and name not in done:
+            done.add(name)
             walk.append(name)
             every = tasks[name].every
-            trigger = None if every is None else every.trigger.text
-            name = trigger if trigger is None or trigger in tasks else expiring_task(trigger, tasks)
+            name = None if every is None else sources.get(every.trigger.text)
         for one in reversed(walk):
             entry = tasks[one]
             instances = _most_instances(entry, most)
@@ -52,7 +54,7 @@ def _most_finishes(tasks: Mapping[str, Entry]) -> dict[str, int]:
             if rounds is not None:
                 most[one] = instances * rounds
             timeout = timeout_of(TaskName(one))
-            if expiring_task(timeout, tasks) is not None:
+            if sources.get(timeout) == one:
                 most[timeout] = instances
     return most
 

@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from triggerstream.core.conditions import Leaf, is_satisfied
-from triggerstream.core.ids import TaskName, timeout_of
 from triggerstream.wire.tasksfile.entries import Entry
 from triggerstream.wire.tasksfile.nodes import Findings, listed
-from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, expiring_task
+from triggerstream.wire.tasksfile.timeouts import UNLESS_FIRED, sources_of
 
 
 def check_rings(entries: Sequence[Entry], findings: Findings) -> None:
@@ -17,11 +16,12 @@ def check_rings(entries: Sequence[Entry], findings: Findings) -> None:
     tasks: dict[str, Entry] = {}
     for entry in entries:
         tasks.setdefault(entry.name.text, entry)  # a second one of that name is reported as such
-    loops = _endless_loops(tasks, findings)
-    _rings(tasks, loops, findings)
+    sources = sources_of(tasks)
+    loops = _endless_loops(tasks, sources, findings)
+    _rings(tasks, sources, loops, findings)
 
 
-def _endless_loops(tasks: Mapping[str, Entry], findings: Findings) -> set[str]:
+def _endless_loops(tasks: Mapping[str, Entry], sources: Mapping[str, str], findings: Findings) -> set[str]:
     """Report the rings of ``andEvery``; return the names of the tasks in them.
 
     A task that finishes fires its own name, one that expires its ``.timeout``. Each such event makes a new
@@ -39,7 +39,7 @@ def _endless_loops(tasks: Mapping[str, Entry], findings: Findings) -> set[str]:
             done.add(name)
             walk.append(name)
             trigger = _every_of(tasks[name])
-            name = None if trigger is None else _source(trigger, tasks)
+            name = None if trigger is None else sources.get(trigger)
         if name is None or name not in walk:
             continue
         loop = walk[walk.index(name) :]
@@ -67,25 +67,20 @@ def _every_of(entry: Entry) -> str | None:
     return None if entry.every is None else entry.every.trigger.text
 
 
-def _source(trigger: str, tasks: Mapping[str, Entry]) -> str | None:
-    """The task that fires ``trigger`` when it finishes or expires; None if none does."""
-    return trigger if trigger in tasks else expiring_task(trigger, tasks)
-
-
-def _rings(tasks: Mapping[str, Entry], loops: Collection[str], findings: Findings) -> None:
+def _rings(
+    tasks: Mapping[str, Entry], sources: Mapping[str, str], loops: Collection[str], findings: Findings
+) -> None:
     """Report the tasks that wait for one another in a ring."""
-    stuck = _never_fired(tasks)
-    edges = {name: list(_waits_of(name, tasks, stuck)) for name in sorted(stuck)}
+    stuck = _never_fired(tasks, sources)
+    edges = {name: list(_waits_of(name, tasks[sources[name]], sources, stuck)) for name in sorted(stuck)}
     for ring in _components(edges):
         # The ring may hold a task's name, its `.timeout`, or both.
-        in_ring = {source for name in ring if (source := _source(name, tasks)) is not None}
+        in_ring = {sources[name] for name in ring}
         if not in_ring.isdisjoint(loops):
             continue  # that is an error already
         members = sorted((tasks[name] for name in in_ring), key=lambda entry: entry.name.at)
         first = members[0]
-        wait = next(
-            leaf.trigger for leaf in first.after.leaves if _source(leaf.trigger.text, tasks) in in_ring
-        )
+        wait = next(leaf.trigger for leaf in first.after.leaves if sources.get(leaf.trigger.text) in in_ring)
         if len(members) > 1:
             message = (
                 f"{listed(entry.name.text for entry in members)} wait for one another in a ring: none can "
@@ -103,49 +98,47 @@ def _rings(tasks: Mapping[str, Entry], loops: Collection[str], findings: Finding
         wait.warn(findings, "never-starts", message)
 
 
-def _never_fired(tasks: Mapping[str, Entry]) -> set[str]:
+def _never_fired(tasks: Mapping[str, Entry], sources: Mapping[str, str]) -> set[str]:
     """The names of tasks, and their ``.timeout``, that do not fire however often all other triggers do."""
     waiting: dict[str, list[str]] = {}
-    fired: dict[str, list[str]] = {name: [name] for name in tasks}
     for name, entry in tasks.items():
         for leaf in entry.after.leaves:
             waiting.setdefault(leaf.trigger.text, []).append(name)
-        timeout = timeout_of(TaskName(name))
-        if expiring_task(timeout, tasks) is not None:
-            fired[name].append(timeout)
-    stuck = {trigger for triggers in fired.values() for trigger in triggers}
+    fired: dict[str, list[str]] = {}
+    for trigger, name in sources.items():
+        fired.setdefault(name, []).append(trigger)
+    stuck = set(sources)
     queue = deque(tasks)
     while queue:
         name = queue.popleft()
         for trigger in fired[name]:
-            fires = _can_start if trigger == name else _can_wait
-            if trigger in stuck and fires(name, tasks, stuck):
+            if trigger not in stuck:
+                continue
+            entry = tasks[name]
+            fires = _can_start(entry, sources, stuck) if trigger == name else _can_wait(entry, stuck)
+            if fires:
                 stuck.discard(trigger)
                 queue.extend(waiting.get(trigger, ()))
     return stuck
 
 
-def _waits_of(name: str, tasks: Mapping[str, Entry], stuck: Collection[str]) -> Iterator[str]:
+def _waits_of(name: str, entry: Entry, sources: Mapping[str, str], stuck: Collection[str]) -> Iterator[str]:
     """The names among ``stuck`` that a task waits for, or that make it so that it can expire."""
-    source = _source(name, tasks)
-    if source is None:
-        return
-    entry = tasks[source]
     for leaf in entry.after.leaves:
         if leaf.trigger.text in stuck:
             yield leaf.trigger.text
-        elif name == source and _is_own_timeout(leaf.trigger.text, entry, tasks):
+        elif name == entry.name.text and _is_own_timeout(leaf.trigger.text, entry, sources):
             yield name
 
 
-def _is_own_timeout(trigger: str, entry: Entry, tasks: Mapping[str, Entry]) -> bool:
+def _is_own_timeout(trigger: str, entry: Entry, sources: Mapping[str, str]) -> bool:
     """True if the only instance of a task has expired when ``trigger`` fires."""
-    return entry.every is None and expiring_task(trigger, tasks) == entry.name.text
+    name = entry.name.text
+    return entry.every is None and trigger != name and sources.get(trigger) == name
 
 
-def _can_start(name: str, tasks: Mapping[str, Entry], stuck: Collection[str]) -> bool:
+def _can_start(entry: Entry, sources: Mapping[str, str], stuck: Collection[str]) -> bool:
     """True if a task can start without the triggers ``stuck``, or if not all of it could be made out."""
-    entry = tasks[name]
     if not entry.clear:
         return True
     leaves = {leaf.leaf.name: leaf.leaf for leaf in entry.after.leaves}
@@ -153,14 +146,13 @@ def _can_start(name: str, tasks: Mapping[str, Entry], stuck: Collection[str]) ->
     def arrives(leaf: Leaf) -> bool:
         # An empty list is met at once, so that no event of the leaf itself need arrive.
         brings = leaf if leaf.each is None else leaves.get(leaf.each.of, leaf)
-        return brings.trigger not in stuck and not _is_own_timeout(brings.trigger, entry, tasks)
+        return brings.trigger not in stuck and not _is_own_timeout(brings.trigger, entry, sources)
 
     return is_satisfied(entry.after.root, {name for name, leaf in leaves.items() if arrives(leaf)})
 
 
-def _can_wait(name: str, tasks: Mapping[str, Entry], stuck: Collection[str]) -> bool:
+def _can_wait(entry: Entry, stuck: Collection[str]) -> bool:
     """True if an event of ``after`` can come without the triggers ``stuck``, so that the deadline runs."""
-    entry = tasks[name]
     return not entry.clear or any(leaf.trigger.text not in stuck for leaf in entry.after.leaves)
 
 

@@ -33,12 +33,10 @@ def can_expire(entry: Entry) -> bool:
     return "deadline" in entry.keys and not is_met_by_any_event(entry)
 
 
-def expiring_task(trigger: str, tasks: Mapping[str, Entry]) -> str | None:
-    """The task whose deadline fires ``trigger``; None if no task's does. A task's own name comes first."""
-    name = trigger.removesuffix(TIMEOUT_SUFFIX)
-    if trigger in tasks or name == trigger or name not in tasks:
-        return None
-    return name if can_expire(tasks[name]) else None
+def sources_of(tasks: Mapping[str, Entry]) -> dict[str, str]:
+    """The triggers that tasks fire when they finish or expire, each with the task. Names come first."""
+    timeouts = {str(timeout_of(TaskName(name))): name for name, entry in tasks.items() if can_expire(entry)}
+    return timeouts | {name: name for name in tasks}
 
 
 def check_timeout_names(entries: Sequence[Entry], findings: Findings) -> None:
