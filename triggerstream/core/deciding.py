@@ -1,15 +1,16 @@
-"""Decides instances: judging, commands, clones, timers that are due (docs/semantics.md, sections 5 and 8)."""
+"""Decides instances: judging, commands, waits, rounds, clones (docs/semantics.md, sections 5 and 8)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
-from heapq import heapify, heappop
 
 from triggerstream.core.commands import MOST_CAUSES, Cause, Command
 from triggerstream.core.draft import Draft
 from triggerstream.core.effects import (
     Reason,
 )
+from triggerstream.core.held import Holding
 from triggerstream.core.ids import (
     JsonObject,
     LeafName,
@@ -20,14 +21,13 @@ from triggerstream.core.makers import maker_of_clone
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.meter import BoundError, Meter
 from triggerstream.core.newest import forget_too_old, too_old
-from triggerstream.core.slots import captured_refs, is_satisfied, of_met_leaves
+from triggerstream.core.slots import brought_again, captured_refs, is_satisfied, of_met_leaves
 from triggerstream.core.state import (
     Instance,
     Sent,
     Status,
 )
 from triggerstream.core.tasks import Task
-from triggerstream.core.timers import Timer, due, timers_of
 
 NO_ROOM = "the session's state would be too long ($bounds.stateBytes)"
 
@@ -53,7 +53,7 @@ class Deciding(Draft):
             else:
                 satisfied = is_satisfied(task.after, captured)
             if satisfied:
-                self._decide(task, instance, self.state.clock_us)
+                self._satisfied(task, instance)
 
     def _forget_too_old(self, task: Task, instance: Instance) -> None:
         """Forget the captured events that lie before the window (R3.14). ``instance`` is owned."""
@@ -74,10 +74,32 @@ class Deciding(Draft):
             for instance in self._waiting(task.name):
                 self._judge(task, instance)
 
+    def _satisfied(self, task: Task, instance: Instance) -> None:
+        """Decide an instance whose condition is satisfied, or begin its wait (R8.8)."""
+        clock_us = self.state.clock_us
+        if task.delay_us is None and task.debounce is None:
+            self._decide_or_hold(task, instance, clock_us)
+            return
+        instance.satisfied_us = instance.changed_us = clock_us
+        self._delay(task, instance)
+
+    def _decide_or_hold(self, task: Task, instance: Instance, at_us: int, *, fits: bool = False) -> None:
+        """Decide an instance that waits for nothing but a place.
+
+        Every decision goes through here, but for those of an operator who does not want to wait.
+        """
+        self._decide(task, instance, at_us, fits=fits)
+
     def _decide(self, task: Task, instance: Instance, at_us: int, *, fits: bool = False) -> None:
         """Decide an instance's command (R5.1); ``fits``: it is known to be within the bounds in bytes."""
+        held = instance.captured
         before = 0 if self.meter is None else self.meter.sizes.instance(instance)
-        is_list = task.is_list and len(instance.captured) == len(task.leaf_names)
+        is_list = (
+            task.is_list
+            and len(held) == len(task.leaf_names)
+            # A file may have changed while it waited, so that the names are others.
+            and (instance.status is Status.UNSTARTED or held.keys() == task.leaf_names)
+        )
         if instance.clone_of is None and not is_list:
             instance.captured = of_met_leaves(task.after, instance.captured)
         instance.status = Status.SCHEDULED
@@ -90,10 +112,12 @@ class Deciding(Draft):
         if self.meter is not None:
             if fits:
                 self.meter.count(self.decisions[-1])
-            else:
-                self._check_decision(self.meter, task.name, instance, before=before)
+            elif not self._check_decision(self.meter, task.name, instance, before=before):
+                return
+        if task.repeat is not None and instance.clone_of is None and instance.repeats < task.repeat.max:
+            self._make_next_round(task, instance, held)
 
-    def _check_decision(self, meter: Meter, task: TaskName, instance: Instance, *, before: int) -> None:
+    def _check_decision(self, meter: Meter, task: TaskName, instance: Instance, *, before: int) -> bool:
         """Undo the last decision and fail the instance if the decision is beyond a bound in bytes (R10.6).
 
         A trigger whose decision is too large is refused instead. For decisions by time, an order or a
@@ -105,14 +129,14 @@ class Deciding(Draft):
             if too_long is not None:
                 raise BoundError(too_long.reason, in_bytes=True)
             meter.count(self.decisions[-1])  # the state is measured once the trigger is folded
-            return
+            return True
         if too_long is not None:
             error = too_long.error
         elif not meter.takes(self.state, meter.sizes.instance(instance) - before, bounds.state_bytes):
             error = NO_ROOM
         else:
             meter.count(self.decisions[-1])
-            return
+            return True
         self.decisions.pop()
         instance.sent = instance.decided_us = instance.decided_at = None
         instance.status = Status.FAILED
@@ -120,6 +144,7 @@ class Deciding(Draft):
         instance.error = error
         instance.ended_us = instance.changed_us
         self._prevent(f"{instance_id(task, instance.number)} failed: {error}")
+        return False
 
     def _send(self, task: TaskName, instance: Instance) -> None:
         """Add an instance's command, as it was decided, to the decisions (R5.2)."""
@@ -185,6 +210,42 @@ class Deciding(Draft):
             queue=task.queue,
             expires_us=task.expires_us,
         )
+
+    # ---- rounds -------------------------------------------------------------------------------
+
+    def _make_next_round(self, task: Task, decided: Instance, held: Mapping[LeafName, Holding]) -> None:
+        """Make the instance of the next round, which is decided later (R8.9), unless a bound forbids it.
+
+        ``held``: what the leaves of ``decided`` held before it was decided.
+        """
+        state, meter = self.state, self.meter
+        forbids = self._full(1)
+        if forbids is None:
+            record = self._own(task.name)
+            following = Instance(
+                number=record.next,
+                status=Status.DELAYED,
+                created_us=state.clock_us,
+                changed_us=state.clock_us,
+                captured=brought_again(decided.captured, held),
+                noted=decided.noted,
+                waits_from_us=state.clock_us,
+                made_by=decided.made_by,
+                repeats=decided.repeats + 1,
+                repeat_of=decided.number,
+            )
+            record.open[following.number] = following
+            grown = 0 if meter is None or meter.firing else meter.sizes.instance(following)
+            if meter is None or meter.takes(state, grown, self.config.bounds.state_bytes):
+                record.next += 1
+                record.removed = False
+                state.open_count += 1
+                self.created += 1
+                self._start_timer(task, following)
+                return
+            del record.open[following.number]
+            forbids = NO_ROOM
+        self._prevent(f"{instance_id(task.name, decided.number)} is not repeated: {forbids}")
 
     # ---- clones -------------------------------------------------------------------------------
 
@@ -255,43 +316,3 @@ class Deciding(Draft):
         instance.waits_from_us = self.state.clock_us
         instance.waits_us = waits_us
         self._start_timer(task, instance)
-
-    # ---- time ---------------------------------------------------------------------------------
-
-    def fire_timers(self, until_us: int) -> None:
-        """Fire every timer that is due at or before ``until_us``, in due order (R8.3, R8.4).
-
-        While a timer fires, the session's clock is its due time, or where it was, if that is later. What it
-        starts counts from there, and fires in its turn.
-        """
-        heap = self.timers = list(timers_of(self.config, self.state))
-        heapify(heap)
-        while heap and heap[0][0] <= until_us:
-            timer = heappop(heap)
-            instance = self._waits_for(timer)
-            if instance is not None:
-                due_us, _, _, name = timer
-                state = self.state
-                state.clock_us = max(state.clock_us, due_us)
-                self._fire_timer(self.config.by_name[name], self._edit(name, instance), due_us)
-        while heap and self._waits_for(heap[0]) is None:
-            heappop(heap)
-        self.timers = None
-        self.state.due_us = heap[0][0] if heap else None
-
-    def _waits_for(self, timer: Timer) -> Instance | None:
-        """The instance of a timer; None if it does not wait for this one any more."""
-        due_us, _, number, name = timer
-        record = self.state.tasks.get(name)
-        instance = None if record is None else record.open.get(number)
-        if instance is None:
-            return None
-        found = due(self.config.by_name[name], instance)
-        return instance if found is not None and found.us == due_us else None
-
-    def _fire_timer(self, task: Task, instance: Instance, due_us: int) -> None:
-        """Abandon or decide an instance whose wait is over. ``instance`` is owned."""
-        if self._blocked(task, instance):
-            self._resolve(task.name, instance, Status.ABANDONED)
-        else:
-            self._decide(task, instance, due_us)

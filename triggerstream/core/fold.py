@@ -37,6 +37,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
+from triggerstream.core.firing import FiringTimers
 from triggerstream.core.held import Ref
 from triggerstream.core.ids import DIGEST_BYTES, LeafName, SessionId, TriggerName, event_digest, find_digest
 from triggerstream.core.meter import BoundError
@@ -103,7 +104,7 @@ def next_due(rules: Rules, state: SessionState) -> int | None:
     draft = _Fold(rules, with_exact_due(rules, state), SessionId(""))
     for applied in missed:
         due_us = draft.state.due_us
-        if due_us is not None and due_us <= applied.arrival_us:
+        if due_us is not None and due_us <= max(draft.state.clock_us, applied.arrival_us):
             return due_us
         draft.meet(applied)
     return draft.state.due_us
@@ -131,7 +132,7 @@ def needs_touch(rules: Rules, session: SessionId, state: SessionState) -> bool:
     return isinstance(folded, Folded) and bool(folded.decisions or folded.created)
 
 
-class _Fold(Reoffering, ApplyingOrders):
+class _Fold(FiringTimers, Reoffering, ApplyingOrders):
     """Folds one event into a draft, by the rules of ``docs/semantics.md``."""
 
     __slots__ = ()
@@ -210,7 +211,7 @@ class _Fold(Reoffering, ApplyingOrders):
                 id=follows.command,
                 reason=str(self.barred),
             )
-            self._beyond().left_out = (left_out,)
+            self._beyond().left_out += (left_out,)
             self._remark(f"the trigger `{follows.trigger}` that follows is left out: {self.barred}")
             return
         self.followed = True
@@ -333,6 +334,8 @@ class _Fold(Reoffering, ApplyingOrders):
             if captures:
                 instance.captured = {**instance.captured, leaf: offset}
                 taken = True
+                if instance.opened_us == 0:
+                    instance.opened_us = state.clock_us
             if notes:
                 instance.noted = {**instance.noted, leaf: offset}
             if instance.status is Status.UNSTARTED:
@@ -362,7 +365,8 @@ class _Fold(Reoffering, ApplyingOrders):
         changed: list[Instance] = []
         for instance in record.open.values():
             unstarted = instance.status is Status.UNSTARTED
-            captured = self._capture(task, instance, after) if unstarted and after else None
+            takes = unstarted or (instance.status is Status.DELAYED and _is_debounced(task, instance))
+            captured = self._capture(task, instance, after) if takes and after else None
             noted = self._note(task, instance, unless) if unless else None
             if captured is None and noted is None:
                 continue
@@ -371,9 +375,13 @@ class _Fold(Reoffering, ApplyingOrders):
             instance.changed_us = self.state.clock_us
             if captured is not None:
                 instance.captured = captured
+                if instance.opened_us == 0:
+                    instance.opened_us = self.state.clock_us
+                if not unstarted:
+                    self._delay(task, instance)
             if noted is not None:
                 instance.noted = noted
-            accepted = accepted or unstarted
+            accepted = accepted or unstarted or captured is not None
             if instance.status in WAITING:
                 changed.append(instance)
             self.taken += sum(1 + len(one.lists) for one in (*after, *unless))
@@ -384,6 +392,8 @@ class _Fold(Reoffering, ApplyingOrders):
             self.taken += sum(1 + len(one.lists) for one in after)
         for instance in changed:
             self._judge(task, instance)
+            if task.deadline_us is not None and instance.status is Status.UNSTARTED:
+                self._start_timer(task, instance)
 
     # ---- configuration ------------------------------------------------------------------------
 
@@ -391,9 +401,10 @@ class _Fold(Reoffering, ApplyingOrders):
         """Meet every configuration that the session missed, in log order (R9.2)."""
         for applied in self.rules.missed(self.state.config):
             self.offset = applied.offset
+            clock_us = max(self.state.clock_us, applied.arrival_us)
             due_us = self.state.due_us
-            if due_us is not None and due_us <= applied.arrival_us:
-                self.fire_timers(applied.arrival_us)
+            if due_us is not None and due_us <= clock_us:
+                self.fire_timers(clock_us)
             self.meet(applied)
 
     def meet(self, applied: Version) -> None:
@@ -462,6 +473,11 @@ class _Fold(Reoffering, ApplyingOrders):
                 del state.tasks[task.name]
                 self._owned.discard(task.name)
             self._prevent(f"the configuration at offset {offset} makes no instance of {task.name}: {NO_ROOM}")
+
+
+def _is_debounced(task: Task, instance: Instance) -> bool:
+    """True if each event that a delayed instance takes lets its wait begin again (R8.8)."""
+    return task.debounce is not None and instance.clone_of is None and instance.repeat_of is None
 
 
 def _begins_again(task: Task, record: TaskRecord) -> bool:

@@ -10,6 +10,9 @@ from triggerstream.core.state import (
 )
 from triggerstream.core.tasks import Bounds
 
+_MEASURED = 16
+"""One event can fire 1,000 triggers, and measuring a state of 4 MiB takes 10 ms."""
+
 
 class BoundError(Exception):
     """The trigger being folded breaks a bound (``in_bytes``: one in bytes); caught in ``step``."""
@@ -33,6 +36,13 @@ class BoundEffects:
         self.forgotten_ids = 0
         self.remarks: list[str] = []
 
+    def copy(self) -> BoundEffects:
+        """A copy that does not change with this one."""
+        copied = BoundEffects()
+        copied.left_out, copied.prevented = self.left_out, self.prevented
+        copied.forgotten_ids, copied.remarks = self.forgotten_ids, self.remarks.copy()
+        return copied
+
 
 class Meter:
     """Checks the bounds in bytes while an event is folded (R10.4, R10.6).
@@ -41,7 +51,7 @@ class Meter:
     bounds.
     """
 
-    __slots__ = ("_bytes", "_stale", "decided", "firing", "sizes")
+    __slots__ = ("_bytes", "_measured", "_stale", "decided", "firing", "sizes")
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
@@ -50,6 +60,7 @@ class Meter:
         """Bytes of all commands that the event has decided."""
         self._bytes: int | None = None
         self._stale = False
+        self._measured = 0
 
     def forget(self) -> None:
         """Discard the known size, so that the state is measured again."""
@@ -73,6 +84,19 @@ class Meter:
             return True
         self._bytes -= grown
         return False
+
+    def fits(self, state: SessionState, grown: int, limit: int) -> bool:
+        """True if ``state``, which a trigger made larger by at most ``grown``, is within ``limit`` (R10.10).
+
+        It is measured only if the known size is not enough, and at most ``_MEASURED`` times for an event.
+        """
+        if self._bytes is not None:
+            self._bytes += grown
+        if self._bytes is None or (self._bytes > limit and self._measured < _MEASURED):
+            self._bytes = self.sizes.state(state)
+            self._measured += 1
+            self._stale = False
+        return self._bytes <= limit
 
     def too_long(self, command: Decision, bounds: Bounds) -> TooLong | None:
         """Why ``command``, the last decided one, is too long; None if it can be sent."""

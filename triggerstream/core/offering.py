@@ -164,6 +164,7 @@ class Offering(Deciding):
             changed_us=state.clock_us,
             captured=captured,
             noted=noted,
+            opened_us=None if captured else 0,
         )
         # An instance that holds one event was made by it.
         if self.config.uses_language or (

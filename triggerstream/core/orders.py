@@ -116,7 +116,8 @@ class ApplyingOrders(ApplyingOutcomes):
             self.settled.append(self._command_id(name, instance.number))
         instance.note = join_reason_and_author(replay.reason, replay.by)
         clone = self._clone(task, instance, kwargs=replay.kwargs, retries=0)
-        self._decide(task, clone, self.state.clock_us, fits=True)
+        decide = self._decide if replay.force else self._decide_or_hold
+        decide(task, clone, self.state.clock_us, fits=True)
         return note_applied(f"{replay.instance} replayed as {instance_id(name, clone.number)}", instance.note)
 
     def _cancel(self, cancel: Cancel) -> Effect:
@@ -202,6 +203,7 @@ class ApplyingOrders(ApplyingOutcomes):
         state.remembered = {}
         state.seen = {}
         state.due_us = None
+        state.timeouts = state.holds = 0
         return note_applied("session closed", note)
 
     def _erase(self, erase: Erase) -> Effect:

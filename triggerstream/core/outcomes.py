@@ -120,6 +120,7 @@ class ApplyingOutcomes(Deciding):
             case Retried():
                 return self._retried(task, instance, outcome)
             case Revoked():
+                instance.reason = Reason.REVOKED
                 self._resolve(task, instance, Status.EXPIRED)
             case _ as never:
                 assert_never(never)

@@ -58,6 +58,8 @@ class Reoffering(Offering):
             if differs or made_by != instance.made_by:
                 changed = copy(instance)
                 changed.captured, changed.noted, changed.made_by = captured, noted, made_by
+                if changed.opened_us == 0 and captured:
+                    changed.opened_us = self.state.clock_us
                 for trigger, ref in captured_refs(captured):
                     latest = self.state.seen.get(trigger)
                     if latest is not None and latest.offset == ref:

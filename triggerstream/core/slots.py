@@ -253,6 +253,30 @@ def of_met_leaves(condition: Condition, held: Mapping[LeafName, Holding]) -> dic
     return met
 
 
+def brought_again(
+    brought: Mapping[LeafName, Holding], held: Mapping[LeafName, Holding]
+) -> dict[LeafName, Holding]:
+    """What the leaves of the next round hold: what they ``brought`` in this one, and no event more.
+
+    ``held``: what they held then. A leaf of a sequence keeps its form, in which event times are known.
+    """
+    again: dict[LeafName, Holding] = {}
+    for name, holding in brought.items():
+        known = held.get(name)
+        if isinstance(known, InSequence) and known.met is not None:
+            met = {known.met} if isinstance(known.met, int) else set(known.met)
+            of_met = [place for place, ref in enumerate(known.at) if ref in met]
+            again[name] = InSequence(
+                of=known.of,
+                at=[known.at[place] for place in of_met],
+                times=[known.times[place] for place in of_met],
+                met=known.met,
+            )
+        else:
+            again[name] = holding
+    return again
+
+
 def brought(name: LeafName, held: Holding, data_of: Callable[[TriggerName, Ref], JsonObject]) -> Json:
     """The argument that a leaf passes with what it holds, complete or not (R5.3)."""
     match held:

@@ -1,0 +1,178 @@
+"""Fires timers: expires, abandons and decides what is due (docs/semantics.md, section 8)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from heapq import heapify, heappop
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from triggerstream.core.deciding import Deciding
+from triggerstream.core.effects import Reason
+from triggerstream.core.held import ref_after
+from triggerstream.core.ids import JsonObject, TaskName, TriggerName, instance_id
+from triggerstream.core.meter import BoundEffects, BoundError, Meter
+from triggerstream.core.results import LeftOut
+from triggerstream.core.sizes import changed_bytes
+from triggerstream.core.state import Arrival, Instance, SessionState, Status
+from triggerstream.core.tasks import Task
+from triggerstream.core.timers import Timer, due, timers_of
+
+_ENTRY_BYTES = 128
+"""Most bytes of an event in a state beside its content and its trigger's name."""
+
+
+class _Savepoint(NamedTuple):
+    """A draft as it was before a trigger fired."""
+
+    state: SessionState
+    owned: set[TaskName]
+    decisions: int
+    counts: tuple[int, int, int]
+    decided_bytes: int
+    beyond: BoundEffects | None
+
+
+class FiringTimers(Deciding):
+    """A draft whose timers fire."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _fire(self, name: TriggerName, arrival: Arrival) -> None:
+        """Remember a trigger, and offer it to the tasks that use it."""
+
+    def fire_timers(self, until_us: int) -> None:
+        """Fire every timer that is due at or before ``until_us``, in due order (R8.3, R8.4).
+
+        While a timer fires, the session's clock is its due time, or where it was, if that is later. What it
+        starts counts from there, and fires in its turn.
+        """
+        heap = self.timers = list(timers_of(self.config, self.state))
+        heapify(heap)
+        while heap and heap[0][0] <= until_us:
+            timer = heappop(heap)
+            instance = self._waits_for(timer)
+            if instance is not None:
+                due_us, _, _, name = timer
+                state = self.state
+                state.clock_us = max(state.clock_us, due_us)
+                self._fire_timer(self.config.by_name[name], self._edit(name, instance), due_us)
+        while heap and self._waits_for(heap[0]) is None:
+            heappop(heap)
+        self.timers = None
+        self.state.due_us = heap[0][0] if heap else None
+
+    def _waits_for(self, timer: Timer) -> Instance | None:
+        """The instance of a timer; None if it does not wait for this one any more."""
+        due_us, _, number, name = timer
+        record = self.state.tasks.get(name)
+        instance = None if record is None else record.open.get(number)
+        if instance is None:
+            return None
+        found = due(self.config.by_name[name], instance)
+        return instance if found is not None and found.us == due_us else None
+
+    def _fire_timer(self, task: Task, instance: Instance, due_us: int) -> None:
+        """Expire, abandon or decide an instance whose timer is due. ``instance`` is owned."""
+        if instance.status is Status.UNSTARTED:
+            self._pass_deadline(task, instance, due_us)
+        elif self._blocked(task, instance):
+            self._resolve(task.name, instance, Status.ABANDONED)
+        else:
+            self._decide_or_hold(task, instance, due_us)
+
+    # ---- deadlines ----------------------------------------------------------------------------
+
+    def _pass_deadline(self, task: Task, instance: Instance, due_us: int) -> None:
+        """Expire an instance, and fire the trigger that says so (R8.7). It is judged first if it must be."""
+        if self.state.unjudged:
+            self._judge(task, instance)
+            if instance.status is not Status.UNSTARTED:
+                return
+        captured = {name: instance.captured[name] for name in task.after.slots if name in instance.captured}
+        data = self.state.stored_kwargs(replace(instance, captured=captured))
+        instance.reason = Reason.DEADLINE
+        self._resolve(task.name, instance, Status.EXPIRED)
+        self._fire_timeout(task, instance, data, due_us)
+
+    def _fire_timeout(self, task: Task, instance: Instance, data: JsonObject, due_us: int) -> None:
+        """Fire ``<task>.timeout``, completely or not at all (R10.10)."""
+        trigger = TriggerName(f"{task.name}.timeout")
+        saved = self._savepoint(trigger)
+        state = self.state
+        latest = max(state.positions[-1][0] if state.positions else 0, state.config)
+        state.timeouts = ref_after(max(latest, 0), state.timeouts)
+        arrival = Arrival(data=data, offset=state.timeouts, time_us=due_us)
+        try:
+            self._fire(trigger, arrival)
+            if saved is not None:
+                self._accept(saved, trigger, arrival)
+        except BoundError as broken:
+            if saved is None:
+                raise
+            self._return_to(saved)
+            left_out = LeftOut(
+                trigger=trigger,
+                data=data,
+                time_us=due_us,
+                id=self._command_id(task.name, instance.number),
+                reason=str(broken),
+            )
+            self._beyond().left_out += (left_out,)
+            expired = instance_id(task.name, instance.number)
+            self._prevent(f"the trigger `{trigger}` of {expired} is left out: {broken}")
+
+    # ---- completely or not at all -------------------------------------------------------------
+
+    def _savepoint(self, trigger: TriggerName) -> _Savepoint | None:
+        """Where to return to if a trigger cannot be folded within the bounds; None if it surely can.
+
+        The draft goes on with copies.
+        """
+        state, bounds = self.state, self.config.bounds
+        uses = self.config.users.get(trigger, ())
+        # A task makes one instance at most, and each instance that is decided the next round.
+        most = 2 * (state.open_count + len(uses))
+        is_known = bool(uses) or len(state.seen) < bounds.trigger_names
+        if self.meter is None and most <= bounds.unresolved_instances and is_known:
+            return None
+        saved = _Savepoint(
+            state=state,
+            owned=self._owned,
+            decisions=len(self.decisions),
+            counts=(self.created, self.resolved, self.taken),
+            decided_bytes=0 if self.meter is None else self.meter.decided,
+            beyond=None if self.beyond is None else self.beyond.copy(),
+        )
+        self.state = replace(state, seen=state.seen.copy(), tasks=state.tasks.copy())
+        self._owned = set()
+        return saved
+
+    def _accept(self, saved: _Savepoint, trigger: TriggerName, arrival: Arrival) -> None:
+        """Go on with what was done since ``saved``, unless the state is too large (R10.4)."""
+        meter = self.meter
+        if meter is not None:
+            grown = changed_bytes(saved.state, self.state, self._owned, meter.sizes)
+            grown += meter.sizes.arrival(arrival) + meter.sizes.text(trigger) + _ENTRY_BYTES
+            self._check_size(meter, grown)
+        self._owned |= saved.owned
+
+    def _check_size(self, meter: Meter, grown: int) -> None:
+        limit = self.config.bounds.state_bytes
+        if not meter.fits(self.state, grown, limit):
+            raise BoundError(
+                f"the state would have more than {limit:,} bytes ($bounds.stateBytes)", in_bytes=True
+            )
+
+    def _return_to(self, saved: _Savepoint) -> None:
+        """Undo what was done since ``saved``."""
+        self.state = saved.state
+        self._owned = saved.owned
+        del self.decisions[saved.decisions :]
+        self.created, self.resolved, self.taken = saved.counts
+        self.beyond = saved.beyond
+        if self.meter is not None:
+            self.meter.firing = False
+            self.meter.decided = saved.decided_bytes
