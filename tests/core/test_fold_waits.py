@@ -233,6 +233,32 @@ def test_the_next_round_is_not_made_where_a_bound_forbids_it() -> None:
     assert "is not repeated" in str(story.notes()[-1][1])
 
 
+# ---- debounce -----------------------------------------------------------------------------------
+
+
+def cart(**keys: Json) -> JsonObject:
+    return {"t": {"after": ["cart"], "debounce": {"quiet": "10s", **keys}, "run": "m.t"}}
+
+
+def test_each_event_lets_the_quiet_time_begin_again() -> None:
+    story = Story(cart())
+    for n, at in enumerate((0, 8, 16)):
+        story.fire("cart", {"n": n}, at=at)
+    assert due(story) == 26
+    story.timer(at=40)
+    assert decided(story) == [("t#0", 26)]
+    assert story.commands[0].kwargs == {"cart": {"n": 2}}
+
+
+def test_a_quiet_time_ends_at_the_latest_after_at_most() -> None:
+    story = Story(cart(atMost="15s"))
+    for at in (0, 8, 14):
+        story.fire("cart", at=at)
+    assert due(story) == 15
+    story.timer(at=40)
+    assert decided(story) == [("t#0", 15)]
+
+
 # ---- bounds -------------------------------------------------------------------------------------
 
 

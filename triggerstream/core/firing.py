@@ -46,7 +46,7 @@ class FiringTimers(Deciding):
     def fire_timers(self, until_us: int) -> None:
         """Fire every timer that is due at or before ``until_us``, in due order (R8.3, R8.4).
 
-        While a timer fires, the session's clock is its due time, or where it was, if that is later. What it
+        While a timer fires, the clock is its due time, or where it was, if that is later (R8.6). What it
         starts counts from there, and fires in its turn.
         """
         heap = self.timers = list(timers_of(self.config, self.state))
