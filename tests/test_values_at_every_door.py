@@ -111,7 +111,6 @@ def fired_by_task(value: object) -> object:
         command=SENT.id,
         config=SENT.config,
         causes=tuple(SENT.causes),
-        on_timeout=False,
         traceparent=None,
         trigger_kwargs={},
         token=None,

@@ -114,7 +114,7 @@ def test_a_command_has_every_field_that_says_something(name: str) -> None:
         decoded(RUN | {name: None})
 
 
-@pytest.mark.parametrize("name", ["queue", "expires", "onTimeout", "traceparent"])
+@pytest.mark.parametrize("name", ["queue", "priority", "expires", "traceparent"])
 def test_of_what_may_be_left_out_null_says_the_same(name: str) -> None:
     assert decoded(RUN | {name: None}) == decoded(RUN)
     with pytest.raises(DecodeError, match=f"/{name}: must be "):

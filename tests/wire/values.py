@@ -323,7 +323,7 @@ def decisions(draw: st.DrawFn) -> Decision:
         attempt=draw(COUNT),
         retries=draw(COUNT),
         queue=draw(text),
+        priority=draw(st.none() | st.integers(0, 9)),
         expires_us=draw(st.none() | st.integers(min_value=1, max_value=LONGEST_US)),
-        on_timeout=draw(st.booleans()),
         traceparent=draw(text),
     )

@@ -23,7 +23,7 @@ _SHOWN = 3
 """Examples in the output for people; ``--json`` has all that are kept."""
 _VALUE = 120
 """Characters of kwargs that a line shows."""
-_NAMES = {"expires_us": "expires", "on_timeout": "onTimeout", "kwargs": "kwargs", "run": "run"}
+_NAMES = {"expires_us": "expires", "kwargs": "kwargs", "run": "run"}
 
 
 def show_json(counts: BacktestCounts, *, seconds: float) -> None:

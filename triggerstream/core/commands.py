@@ -37,10 +37,10 @@ class Command(Struct, frozen=True, kw_only=True):
 
     ``id`` is the same however often the command is handed over; ``attempt`` grows with each resend,
     ``retries`` with each retry of the task. ``kwargs`` maps a leaf to its arguments. ``cause_count`` is the
-    number of causes, if ``causes`` does not have them all. ``decided_us`` is the
-    session's clock at the decision, ``decided_at`` the offset of the event in whose fold this record of the
-    command was decided: a resend has its order's. ``expires_us`` is the time after the hand-over within which
-    the executor may start it.
+    number of causes, if ``causes`` does not have them all. ``decided_us`` is the session's clock at the
+    decision, ``decided_at`` the offset of the event in whose fold this record of the command was decided: a
+    resend has its order's. ``priority`` is Celery's, from 0 to 9. ``expires_us`` is the time after the
+    hand-over within which the executor may start it.
     """
 
     id: CommandId
@@ -57,8 +57,8 @@ class Command(Struct, frozen=True, kw_only=True):
     attempt: int = 0
     retries: int = 0
     queue: str | None = None
+    priority: int | None = None
     expires_us: int | None = None
-    on_timeout: bool = False
     traceparent: str | None = None
 
 

@@ -183,6 +183,7 @@ class Deciding(Draft):
                 attempt=instance.attempt,
                 retries=instance.retries,
                 queue=sent.queue,
+                priority=sent.priority,
                 expires_us=sent.expires_us,
                 traceparent=self.trace,
             )
@@ -208,6 +209,7 @@ class Deciding(Draft):
             per_element=per_element,
             per_member=per_member,
             queue=task.queue,
+            priority=task.priority,
             expires_us=task.expires_us,
         )
 

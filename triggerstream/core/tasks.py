@@ -65,6 +65,9 @@ class Retry:
         return limit if wait >= limit else int(wait)
 
 
+MOST_PRIORITY = 9
+"""The largest priority that Celery passes to every broker."""
+
 LONGEST_US = 100 * 366 * 86_400 * 1_000_000
 """The longest duration, a hundred years. For a longer time, a key is omitted."""
 

@@ -15,15 +15,15 @@ from triggerstream.core.ids import (
     TriggerName,
     split_instance_id,
 )
-from triggerstream.core.tasks import LONGEST_US
+from triggerstream.core.tasks import LONGEST_US, MOST_PRIORITY
 from triggerstream.wire.bounds import COMMAND_DEPTH
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import (
     as_object,
     dumps,
-    flag,
     integer,
     loads,
+    optional_integer,
     optional_object,
     optional_text,
     text_of,
@@ -63,10 +63,10 @@ def fields_of(decision: Decision) -> JsonObject:
         fields["decidedAt"] = decision.decided_at
     if decision.queue is not None:
         fields["queue"] = decision.queue
+    if decision.priority is not None:
+        fields["priority"] = decision.priority
     if decision.expires_us is not None:
         fields["expires"] = decision.expires_us / _SECOND_US
-    if decision.on_timeout:
-        fields["onTimeout"] = True
     if decision.traceparent is not None:
         fields["traceparent"] = decision.traceparent
     return fields
@@ -116,10 +116,17 @@ def decode(value: bytes) -> Decision:
         decided_us=parse_instant(text_of(fields, "decided"), path="/decided"),
         decided_at=None if fields.get("decidedAt") is None else integer(fields, "decidedAt"),
         queue=optional_text(fields, "queue"),
+        priority=_priority(fields),
         expires_us=_expires(fields.get("expires")),
-        on_timeout=flag(fields, "onTimeout"),
         traceparent=optional_text(fields, "traceparent"),
     )
+
+
+def _priority(fields: JsonObject) -> int | None:
+    priority = optional_integer(fields, "priority")
+    if priority is not None and not 0 <= priority <= MOST_PRIORITY:
+        raise DecodeError(f"/priority: must be an integer from 0 to {MOST_PRIORITY}, is {priority}")
+    return priority
 
 
 def _expires(value: Json) -> int | None:

@@ -39,16 +39,17 @@ def messages(broker: str, queue: str = "celery") -> list[dict[str, Any]]:
 
 async def test_a_command_becomes_a_message_under_its_own_id(broker: str) -> None:
     dispatcher = CeleryDispatcher(Celery(broker=broker))
-    sent = replace(command("echo", score=3, attempt=1, retries=2), traceparent="00-1-2-01", on_timeout=True)
+    sent = replace(command("echo", score=3, attempt=1, retries=2), traceparent="00-1-2-01", priority=6)
     await dispatcher.dispatch(sent)
     await dispatcher.close()
-    (message,) = messages(broker)
+    (message,) = messages(broker, "celery\x06\x166")
     headers = message["headers"]
     assert headers["id"] == headers["root_id"] == sent.id
     assert headers["task"] == sent.run
     assert headers["retries"] == 2
     assert headers["traceparent"] == "00-1-2-01"
     assert headers["expires"] is None
+    assert message["properties"]["priority"] == 6
     assert headers["triggerstream"] == {
         "id": sent.id,
         "session": sent.session,
@@ -58,7 +59,6 @@ async def test_a_command_becomes_a_message_under_its_own_id(broker: str) -> None
         "retries": 2,
         "config": "c0ffee",
         "causes": [{"trigger": "go", "offset": 7, "id": "e1"}, {"trigger": "go", "offset": 9}],
-        "onTimeout": True,
         "traceparent": "00-1-2-01",
     }
     assert message["content-type"] == "application/json"
@@ -102,6 +102,19 @@ async def test_the_commands_queue_wins_over_the_apps_routes(broker: str) -> None
     await dispatcher.dispatch(replace(command("echo"), queue="said"))
     await dispatcher.close()
     assert len(messages(broker, "routed")) == len(messages(broker, "said")) == 1
+
+
+async def test_the_commands_priority_wins_over_the_apps_routes(broker: str) -> None:
+    app = Celery(broker=broker)
+    app.conf.task_routes = {"tests.*": {"queue": "ranked", "priority": 3}}
+    dispatcher = CeleryDispatcher(app)
+    await dispatcher.dispatch(command("echo"))
+    await dispatcher.dispatch(replace(command("echo"), priority=0))
+    await dispatcher.dispatch(replace(command("echo"), queue="by-name", priority=9))
+    await dispatcher.close()
+    assert [message["properties"]["priority"] for message in messages(broker, "ranked\x06\x163")] == [3]
+    assert [message["properties"]["priority"] for message in messages(broker, "ranked")] == [0]
+    assert [message["properties"]["priority"] for message in messages(broker, "by-name\x06\x169")] == [9]
 
 
 @pytest.mark.parametrize("run", ["celery.backend_cleanup", "celery.chord", "celery.map"])

@@ -255,6 +255,18 @@ async def test_an_expired_command_is_revoked(farm: Farm) -> None:
     assert not (farm.home / "expired").exists()
 
 
+async def test_a_worker_runs_commands_by_their_priority(farm: Farm) -> None:
+    ranked = {priority: replace(command("echo"), priority=priority) for priority in (9, 3, 6, 0)}
+    for sent in ranked.values():
+        await farm.dispatcher.dispatch(sent)
+    await asyncio.to_thread(farm.worker, "-c", "1")
+    for sent in ranked.values():
+        assert types(await farm.outcome(sent)) == ["started", "finished"]
+    started = [event["session"] for event in farm.log.all() if event["type"].endswith(".started")]
+    # For Redis and Valkey 0 is the most urgent.
+    assert started == [ranked[priority].session for priority in (0, 3, 6, 9)]
+
+
 async def test_a_message_that_came_to_nothing_says_which_attempt_it_was(farm: Farm) -> None:
     sent = replace(command("counts", name="second"), expires_us=1_000, attempt=1)
     await farm.dispatcher.dispatch(sent)

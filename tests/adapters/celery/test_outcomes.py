@@ -211,7 +211,6 @@ def test_a_message_without_our_header_is_left_alone() -> None:
         {"causes": 5},
         {"causes": [5]},
         {"causes": [{"trigger": "a"}]},
-        {"onTimeout": "yes"},
         {"traceparent": 1},
         {"putBack": "1"},
     ],

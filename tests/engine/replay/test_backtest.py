@@ -156,8 +156,10 @@ def test_kwargs_are_compared_as_json(one: object, other: object) -> None:
     assert not compared(old, old, fired("a")).differs
 
 
-@pytest.mark.parametrize("changed", [{"run": "app.other"}, {"queue": "slow"}, {"expires": "1h"}])
-def test_another_run_or_route_changes_a_command_that_ends_as_before(changed: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "changed", [{"run": "app.other"}, {"queue": "slow"}, {"priority": 0}, {"expires": "1h"}]
+)
+def test_another_run_or_route_changes_a_command_that_ends_as_before(changed: JsonObject) -> None:
     old = {"t": task("a"), "next": task("t")}
     new = {"t": task("a") | changed, "next": task("t")}
     counts = compared(old, new, fired("a"), of(Finished, "t#0", result={"r": 1}))

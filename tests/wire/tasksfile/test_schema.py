@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from triggerstream.core.ids import Json, JsonObject
-from triggerstream.core.tasks import MOST_DIGESTS, Bounds
+from triggerstream.core.tasks import MOST_DIGESTS, MOST_PRIORITY, Bounds
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
 from triggerstream.wire.tasksfile.jsonc import parse
@@ -24,7 +24,6 @@ from triggerstream.wire.tasksfile.keys import (
     BOUND_KEYS,
     KEPT_UNDER_EXTRAS,
     MOST_CONCURRENT,
-    MOST_PRIORITY,
     REFUSED_KEYS,
     TASK_KEYS,
     TOP_KEYS,

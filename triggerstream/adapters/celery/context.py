@@ -61,7 +61,6 @@ class CommandContext:
     retries: int
     config: ConfigHash
     causes: tuple[Cause, ...]
-    on_timeout: bool
     traceparent: str | None
     trigger_kwargs: Mapping[str, JsonObject]
     token: str | None

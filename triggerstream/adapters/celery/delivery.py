@@ -41,7 +41,7 @@ HEADER_BYTES = 64 * 1024
 """RabbitMQ closes the connection of a message whose headers take more than a frame of 128 KiB."""
 _ID_CHARS = 256
 
-_NOT_IN_HEADER = frozenset({"kind", "run", "kwargs", "queue", "expires", "decided"})
+_NOT_IN_HEADER = frozenset({"kind", "run", "kwargs", "queue", "priority", "expires", "decided"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,6 @@ class Delivery:
     retries: int
     config: ConfigHash
     causes: tuple[Cause, ...]
-    on_timeout: bool
     traceparent: str | None
     put_back: int
     begun: bool
@@ -113,7 +112,6 @@ def read_delivery(headers: Mapping[str, object] | None) -> Delivery | None:
         retries=integer(fields, "retries"),
         config=ConfigHash(optional_text(fields, "config") or ""),
         causes=_causes(fields.get("causes")),
-        on_timeout=flag(fields, "onTimeout"),
         traceparent=optional_text(fields, "traceparent"),
         put_back=integer(fields, PUT_BACK) if PUT_BACK in fields else 0,
         begun=flag(fields, BEGUN),

@@ -257,7 +257,6 @@ class Execution:
             retries=delivery.retries,
             config=delivery.config,
             causes=delivery.causes,
-            on_timeout=delivery.on_timeout,
             traceparent=delivery.traceparent,
             trigger_kwargs=dict(call.kwargs),
             token=held.token or None,

@@ -25,6 +25,8 @@ def route_of(app: Celery, command: Command) -> dict[str, Any]:
         options = {name: getattr(known, name) for name in _ROUTING if getattr(known, name, None) is not None}
     if command.queue is not None:
         options = {"queue": command.queue}
+    if command.priority is not None:
+        options["priority"] = command.priority
     try:
         found: dict[str, Any] = app.amqp.router.route(options, command.run, (), command.kwargs, known)
     except Exception as exc:

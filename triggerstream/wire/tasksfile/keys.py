@@ -16,6 +16,7 @@ from triggerstream.core.conditions import Condition
 from triggerstream.core.ids import JsonObject, TaskName
 from triggerstream.core.tasks import (
     MOST_DIGESTS,
+    MOST_PRIORITY,
     AppliesTo,
     Bounds,
     Debounce,
@@ -87,7 +88,6 @@ KEPT_UNDER_EXTRAS: Final = frozenset({"repeat", "priority"})
 """Keys that the first release kept under ``$extras`` without a meaning. In a file with ``$extras`` that is in
 force, they have none today either; a new file with ``$extras`` cannot have them."""
 MOST_CONCURRENT: Final = 1_000
-MOST_PRIORITY: Final = 9
 TOP_KEYS: Final = ("$schema", "$extras", "$bounds")
 BOUND_KEYS: Final[Mapping[str, str]] = {
     re.sub("_(.)", lambda m: m.group(1).upper(), bound.name): bound.name for bound in fields(Bounds)
