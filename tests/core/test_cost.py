@@ -19,7 +19,7 @@ from triggerstream.core.ids import ConfigHash, Json, JsonObject, LeafName, Sessi
 from triggerstream.core.listing import tags_of
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.results import Folded
-from triggerstream.core.state import Instance
+from triggerstream.core.state import Instance, SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.core.where import Where
 
@@ -248,3 +248,33 @@ def test_tasks_come_in_the_order_of_the_file() -> None:
     names = [TaskName(name) for name in ("t_waits", "t_gone", "t_retried")]
     assert [task.name for task in rules.current.config.among(names)] == ["t_retried", "t_waits"]
     assert Rules(app=rules.app).current.config.among(names) == []
+
+
+@pytest.mark.parametrize(
+    ("leaf", "most"),
+    [
+        ({"trigger": "a", "count": 1_000}, 0),
+        # The time of the earlier event of the same key.
+        ({"trigger": "a", "count": 1_000, "key": "data.by"}, 1),
+    ],
+)
+def test_an_event_of_a_leaf_that_holds_its_newest_asks_for_no_times(
+    monkeypatch: pytest.MonkeyPatch, leaf: JsonObject, most: int
+) -> None:
+    story = Story({"t": {"after": [leaf, "b"], "within": "1d", "run": "x.y"}})
+    for n in range(1_000):
+        story.fire("a", {"by": n})
+    asked: list[int] = []
+    time_of = SessionState.time_of
+
+    def counted(state: SessionState, name: TriggerName, ref: int) -> int:
+        asked.append(ref)
+        return time_of(state, name, ref)
+
+    monkeypatch.setattr(SessionState, "time_of", counted)
+    for n in (0, 5, 5_000):
+        asked.clear()
+        story.fire("a", {"by": n})
+        assert len(asked) <= most
+    story.fire("b")
+    assert len(story.commands) == 1

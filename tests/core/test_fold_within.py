@@ -256,7 +256,7 @@ def test_a_leaf_says_that_its_event_was_forgotten() -> None:
     told = story("a", "b")
     happened(told, "a", 0)
     happened(told, "b", 11)
-    assert says(told, "a") == "too late: it is more than 10s older than event 1 (`within`)"
+    assert says(told, "a") == "too old: it is more than 10s older than event 1 (`within`)"
     assert says(told, "b") is None
 
 

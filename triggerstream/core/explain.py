@@ -31,7 +31,7 @@ from triggerstream.core.conditions import (
     Slot,
 )
 from triggerstream.core.counted_events import CountedEvents, counted_events, events_of
-from triggerstream.core.held import Holding, Members, One, Ref, place_of
+from triggerstream.core.held import Holding, Members, One, Ref, event_words, place_of
 from triggerstream.core.ids import Instant, LeafName, SessionId, TaskName, TriggerName, instance_id
 from triggerstream.core.lacking import leaf_title
 from triggerstream.core.shown_file import fits, leaf_is_met, task_shown, was_decided
@@ -118,7 +118,7 @@ class Explainer:
             if latest is not None:
                 why = self.no_match(slot, latest) or otherwise
                 title = leaf_title(slot.leaf.name, slot.leaf.trigger)
-                reasons.append(f"{title}: event {latest.offset} does not count: {why}")
+                reasons.append(f"{title}: {event_words(latest.offset)} does not count: {why}")
         if not reasons:
             return "no instance yet: none of its triggers has arrived since the task was added"
         more = f"; and {len(reasons) - _REASONS} more" if len(reasons) > _REASONS else ""

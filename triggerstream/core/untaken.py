@@ -68,7 +68,7 @@ def why_not_taken(
     if (within_us := condition.within_us) is not None:
         window = window_of(condition, holds, time_of)
         if window is not None and event.time_us < window.start_us:
-            return f"too late: it is {before_window(window, within_us=within_us)}"
+            return f"too old: it is {before_window(window, within_us=within_us)}"
     if slot.newest and not isinstance(holds.get(slot.name), InSequence):
         return _older(slot, holds.get(slot.name), event, time_of)
     return _not_taken(condition, slot, holds, event)
@@ -101,16 +101,16 @@ def _not_taken(
         case None:
             return None
         case int() | One() as one:
-            return f"the leaf holds event {one if isinstance(one, int) else one.ref} already"
+            return f"the leaf holds {event_words(one if isinstance(one, int) else one.ref)} already"
         case Several(at=at):
             return _full(leaf) if len(at) >= (leaf.count or 1) else None
         case Keyed(by=by):
             if key in by:
-                return f"the leaf holds event {by[key]} of the key {_quoted(key)} already"
+                return f"the leaf holds {event_words(by[key])} of the key {_quoted(key)} already"
             return _full(leaf) if len(by) >= (leaf.count or 1) else None
         case Members(by=members, left=left):
-            if members.get(key) is not None:
-                return f"the leaf holds event {members[key]} of the key {_quoted(key)} already"
+            if (member := members.get(key)) is not None:
+                return f"the leaf holds {event_words(member)} of the key {_quoted(key)} already"
             if left is not None:
                 return None if key in members else f"the key {_quoted(key)} is not in the list"
             return f"full: the leaf holds {MOST_KEYS:,} keys" if len(members) >= MOST_KEYS else None
@@ -130,7 +130,7 @@ def _no_place(
     """Why an event of a leaf in a sequence does not count (R3.9)."""
     if held.met is not None:
         first = held.met if isinstance(held.met, int) else held.met[-1]
-        return f"not needed: event {first} holds its place in the sequence"
+        return f"not needed: {event_words(first)} holds its place in the sequence"
     if event.offset not in held.at:
         full = len(held.at) >= MOST_IN_SEQUENCE
         return f"full: a place in a sequence holds {MOST_IN_SEQUENCE} events" if full else None
@@ -142,7 +142,7 @@ def _no_place(
     known = holds.get(before.name)
     if isinstance(known, InSequence) and known.met is not None:
         last = known.met if isinstance(known.met, int) else known.met[-1]
-        return f"{_TOO_EARLY}: it happened before event {last} of `{before.name}`"
+        return f"{_TOO_EARLY}: it happened before {event_words(last)} of `{before.name}`"
     return f"{_TOO_EARLY}: `{before.name}` is not met yet"
 
 
