@@ -466,6 +466,13 @@ def is_satisfied(tree: Node, node: Node, held: Held) -> bool:
     return all(satisfied)
 
 
+def has_something(tree: Node, name: str, held: Held) -> bool:
+    """Whether a leaf holds events, or an ``each`` its list; of a sequence, whether the leaf is met."""
+    if sequence_of(tree, name) is not None:
+        return is_met(tree, name, held)
+    return bool(held.get(name)) or ("each" in leaves(tree)[name] and listed(tree, name, held) is not None)
+
+
 def brought(tree: Node, name: str, held: Held) -> list[Fired]:
     """The events of which a leaf brings the data, in log order."""
     names = sequence_of(tree, name)
@@ -582,12 +589,7 @@ class Reference:
         """The data that the leaves of the file in force hold, met or not; of a sequence, its met leaves."""
         tree = conditions(self.file[one.task], "after")
         held = self.held(session, one, "after")
-        has = [
-            name
-            for name in leaves(tree)
-            if (held.get(name) if sequence_of(tree, name) is None else is_met(tree, name, held))
-        ]
-        return {name: brings(tree, name, held) for name in has}
+        return {name: brings(tree, name, held) for name in leaves(tree) if has_something(tree, name, held)}
 
     def all_due_us(self, session: str) -> list[int]:
         """The due times of all timers of a session."""
