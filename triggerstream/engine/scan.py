@@ -21,6 +21,10 @@ from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
 from triggerstream.wire.state import read_header, trigger_marks
 
+SLICE_S = 0.01
+"""Time after which a scan lets the folding go on. Decoding a state of 1 MB takes 6 ms; a page has hundreds
+of states."""
+
 
 class Scanned(NamedTuple):
     """A session that a scan has found: when its next timer is due, and the configuration that it met last.

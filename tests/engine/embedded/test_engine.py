@@ -26,6 +26,7 @@ from triggerstream.core.events import Body, Cancel, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, InstanceId, JsonObject, SessionId, TriggerName
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import Checkpoint
+from triggerstream.engine.embedded import engine as engine_module
 from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
@@ -525,3 +526,43 @@ async def test_a_part_that_ends_ends_the_engine(part: type, monkeypatch: pytest.
     async with running() as run:
         with pytest.raises(TaskEndedError, match=r"the background task `.*` has ended: it returned"):
             await run.task
+
+
+WAITING_FOR_B = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
+WITH_DEADLINE = (
+    '{"t": {"after": ["a", "b"], "deadline": "10s", "run": "tasks.t"},'
+    ' "u": {"after": ["t.timeout"], "run": "tasks.u"}}'
+)
+
+
+@pytest.mark.parametrize("slice_s", [0.01, -1.0])
+async def test_a_deadline_that_a_file_adds_fires_in_idle_sessions(
+    monkeypatch: pytest.MonkeyPatch, slice_s: float
+) -> None:
+    monkeypatch.setattr(engine_module, "SLICE_S", slice_s)
+    async with running() as run:
+        await run.engine.apply(WAITING_FOR_B)
+        await run.log.append([event(name, Trigger(name=TriggerName("a"), data={})) for name in ("1", "2")])
+        await run.caught_up()
+        await run.engine.apply(WITH_DEADLINE)
+        await settle()
+        run.clock.advance(9.9)
+        await settle()
+        assert run.commands() == []
+        run.clock.advance(0.1)
+        await run.dispatcher.wait_for(2)
+        await run.caught_up()
+        assert sorted(command.session for command in run.commands()) == ["1", "2"]
+        assert run.engine.counters.timers == 2
+
+
+async def test_a_deadline_that_passed_while_no_engine_ran_fires_at_the_start() -> None:
+    async with running() as run:
+        await run.engine.apply(WITH_DEADLINE)
+        await run.log.append([event("42", Trigger(name=TriggerName("a"), data={}))])
+        await run.caught_up()
+    run.clock.advance(86_400)
+    async with running(run.database, clock=run.clock) as again:
+        await again.dispatcher.wait_for(1)
+        await again.caught_up()
+        assert [c.instance for c in again.commands()] == ["u#0"]

@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.engine.partitioned.bench import Bench, BenchStore
+from triggerstream.core.ids import SessionId
 from triggerstream.engine import migration
 from triggerstream.engine.partitioned import session_scans
+from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
+from triggerstream.wire.json import dumps
+from triggerstream.wire.records import NewRecord
 
 BOTH = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
 ONE = '{"t": {"after": ["a"], "run": "tasks.t"}}'
@@ -163,4 +167,115 @@ async def test_a_pass_of_touches_goes_on_where_a_new_configuration_interrupted_i
     await until(lambda: len(partition.rules.history) <= 3)
     touches = [record.key for record in bench.durable.log if b"touch" in (record.value or b"")]
     assert touches == [b"p", b"q", b"r", b"s"]
+    await partition.close()
+
+
+DEADLINE = '{"t": {"after": ["a", "b"], "deadline": "5s", "run": "tasks.t"}}'
+TIMEOUT = DEADLINE[:-1] + ', "u": {"after": ["t.timeout"], "run": "tasks.u"}}'
+
+
+def timers(bench: Bench) -> list[bytes | None]:
+    """The sessions for which timer events were appended."""
+    return [record.key for record in bench.durable.log if b"triggerstream.timer" in (record.value or b"")]
+
+
+async def pass_time(bench: Bench, partition: Partition) -> None:
+    """Fold a timer event that arrives ten seconds after 1970; those of the partition arrive before."""
+    value = dumps({"type": "triggerstream.timer"})
+    bench.durable.append([NewRecord(key=b"s", value=value)], now_us=10_000_000)
+    await bench.fold(partition)
+
+
+async def test_a_deadline_is_found_by_the_next_owner_although_nothing_else_arrives(bench: Bench) -> None:
+    bench.configure(TIMEOUT)
+    bench.fire("s", "a")
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await first.close()
+    assert timers(bench) == []
+    second = bench.partition(store=BenchStore())
+    await second.open()
+    await until(lambda: bool(timers(bench)))
+    await pass_time(bench, second)
+    assert [json.loads(command)["instance"] for command in bench.durable.commands] == ["u#0"]
+    assert (second.timers(), bench.failures) == (0, [])
+    await second.close()
+
+
+@pytest.mark.parametrize("slice_s", [0.01, -1.0])
+async def test_a_deadline_that_a_file_adds_is_found_in_idle_sessions(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, slice_s: float
+) -> None:
+    monkeypatch.setattr(session_scans, "SLICE_S", slice_s)
+    bench.configure(BOTH)
+    for session in ("p", "q", "r"):
+        bench.fire(session, "a")
+    bench.fire("s", "c")
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    bench.configure(DEADLINE)
+    await bench.fold(partition)
+    await until(lambda: len(timers(bench)) >= 3)
+    assert set(timers(bench)) == {b"p", b"q", b"r"}
+    assert bench.failures == []
+    await partition.close()
+
+
+async def test_a_deadline_that_a_file_added_is_found_by_an_owner_who_need_not_touch(bench: Bench) -> None:
+    """The scan for that file was completed, and the session has not met it."""
+    bench.configure(BOTH)
+    bench.fire("s", "a")
+    await bench.live()
+    bench.configure(DEADLINE)
+    first = bench.partition()
+    await first.open()
+    await bench.fold(first)
+    await until(lambda: bool(timers(bench)))
+    await first.close()
+    known = len(timers(bench))
+    second = bench.partition()
+    await second.open()
+    await until(lambda: len(timers(bench)) > known)
+    await second.close()
+
+
+async def test_a_task_for_existing_sessions_begins_and_its_deadline_fires(bench: Bench) -> None:
+    bench.configure(BOTH)
+    bench.fire("s", "x")
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    added = '{"after": ["x", "y"], "deadline": "5s", "appliesTo": "existing", "run": "r"}'
+    bench.configure(f'{{"t": {{"after": ["a", "b"], "run": "tasks.t"}}, "new": {added}}}')
+    await bench.fold(partition)
+    await until(lambda: partition.counters.touches >= 1)
+    await bench.fold(partition)
+    await until(lambda: bool(timers(bench)))
+    await pass_time(bench, partition)
+    value = partition.state(SessionId("s"))
+    assert value is not None
+    assert b'"reason":"deadline"' in value
+    await partition.close()
+
+
+async def test_a_scan_in_slices_does_not_put_an_older_due_time_in_the_place_of_a_newer_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_scans, "SLICE_S", -1.0)
+    bench.configure(DEADLINE.replace("5s", "36500d"))
+    for session in ("p", "q", "r"):
+        bench.fire(session, "a")
+    await bench.live()
+    partition = bench.partition()
+    await partition.open()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    bench.fire("r", "b")  # no timer any more
+    await bench.fold(partition)
+    await until(lambda: partition.timers() == 2)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (partition.timers(), bench.failures) == (2, [])
     await partition.close()

@@ -28,7 +28,7 @@ from triggerstream.engine.migration import TOUCHES, Pace, overdue_before
 from triggerstream.engine.ports import Clock, Dispatcher, Log, Store
 from triggerstream.engine.processor import PART_BYTES, Processor
 from triggerstream.engine.rows import RescheduledRow
-from triggerstream.engine.scan import Scan
+from triggerstream.engine.scan import SLICE_S, Scan
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.engine.timers.service import TimerService
 from triggerstream.wire.records import NewRecord, Record
@@ -270,7 +270,7 @@ class EmbeddedEngine:
         self._rules = await self._store.forget(self._rules)
 
     async def _scan_page(self) -> None:
-        """Scan one page of all sessions, after a configuration.
+        """Scan one page of all sessions, or a slice of it, after a configuration.
 
         Touches are durable before the page is noted as scanned. A crash between the two repeats them, which
         is harmless.
@@ -280,8 +280,13 @@ class EmbeddedEngine:
             self._scan = Scan(self._rules, scanned=self._scanned, decoder=self._processor.decoder)
         scan = self._scan
         page = await self._store.unmigrated(config, after=self._scan_after, limit=_SCAN_PAGE)
+        time_s = asyncio.get_running_loop().time
+        looked, end_s = 0, time_s() + SLICE_S
         for one in page:
             scan.look(one.session.encode(), one.state)
+            looked += 1
+            if time_s() > end_s:
+                break
         if touches := scan.take_touches():
             if not await self._append(touches):
                 return
@@ -290,14 +295,14 @@ class EmbeddedEngine:
             RescheduledRow(session=session, due_us=due_us, config=config if met is None else met)
             for session, due_us, met in scan.take_found()
         ]
-        complete = len(page) < _SCAN_PAGE
+        complete = looked == len(page) < _SCAN_PAGE
         await self._store.reschedule(rescheduled, scanned=config if complete else None)
         self._timer_service.set((new.session, new.due_us) for new in rescheduled)
         if complete:
             self._scanned = config
             self._begin_scan()
         else:
-            self._scan_after = page[-1].place
+            self._scan_after = page[looked - 1].place
 
     def _begin_scan(self) -> None:
         """Make the next scan begin with the first session."""

@@ -6,18 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from triggerstream.core.tasks import Rules
 from triggerstream.engine.counters import Counters
 from triggerstream.engine.migration import Pace, overdue_before
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
 from triggerstream.engine.partitioned.session_states import FIRST, PartitionStates
-from triggerstream.engine.scan import Scan, has_met
+from triggerstream.engine.scan import SLICE_S, Scan, has_met
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.engine.timers.service import TimerService
 from triggerstream.wire.records import NewRecord
 
 _PAGE = 500
 _LEAST_PAGE = 16
-"""Sessions evaluated in a row: some 10 ms, during which the event loop is blocked."""
+"""Sessions read from the store in a row."""
 
 
 @dataclass(slots=True)
@@ -74,21 +75,38 @@ class SessionScans:
         # A session may have to meet the whole history before its timers' due times are known.
         limit = max(_PAGE // len(rules.history), _LEAST_PAGE)
         # An entry that is only in the overlay may be written before the position that the scan has reached.
-        for key, value in self.states.not_durable():
-            scan.look(key, value)
+        if not await self._look_at(scan, rules, self.states.not_durable()):
+            return
         for page in self.states.pages(limit=limit):
-            for key, value in page:
-                scan.look(key, value)
-            self.timers.set((one.session, one.due_us) for one in scan.take_found())
-            if touches := scan.take_touches():
-                await self.append(touches)
-                self.counters.touches += len(touches)
-            await asyncio.sleep(0)
-            if configurations.rules.current.offset != rules.current.offset:
-                return  # a configuration arrived: begin again
+            if not await self._look_at(scan, rules, page):
+                return
         configurations.scanned = rules.current.offset
         configurations.rules = configurations.rules.forget(scan.oldest)
         self.on_scanned()
+
+    async def _look_at(self, scan: Scan, rules: Rules, entries: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Scan entries in slices; False if a configuration arrived meanwhile: the scan begins again."""
+        time_s = asyncio.get_running_loop().time
+        begun = time_s()
+        is_old = False
+        for key, value in entries:
+            if time_s() - begun > SLICE_S:
+                if not await self._let_folding_go_on(scan, rules):
+                    return False
+                begun, is_old = time_s(), True
+            # A due time from an older state must not take the place of a newer one.
+            newest = self.states.newest(key) if is_old else value
+            if newest is not None:
+                scan.look(key, newest)
+        return await self._let_folding_go_on(scan, rules)
+
+    async def _let_folding_go_on(self, scan: Scan, rules: Rules) -> bool:
+        self.timers.set((one.session, one.due_us) for one in scan.take_found())
+        if touches := scan.take_touches():
+            await self.append(touches)
+            self.counters.touches += len(touches)
+        await asyncio.sleep(0)
+        return self.configurations.rules.current.offset == rules.current.offset
 
     async def _touch_outdated(self) -> bool:
         """Touch the sessions that keep the history long; return whether to scan again for old versions."""

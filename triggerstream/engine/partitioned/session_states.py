@@ -26,7 +26,10 @@ class PartitionStates:
 
     def load(self, session: SessionId) -> bytes | None:
         """The newest state of a session, durable or not."""
-        key = session.encode()
+        return self.newest(session.encode())
+
+    def newest(self, key: bytes) -> bytes | None:
+        """The newest value of a key, durable or not."""
         value = self._overlay.get(key)
         return self.stored(key) if value is None else value
 
