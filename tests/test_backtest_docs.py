@@ -12,6 +12,9 @@ import tempfile
 from pathlib import Path
 
 from tests.cli.conftest import Cli
+from triggerstream.cli.backtest_lines import task_fields, totals
+from triggerstream.core.ids import TaskName
+from triggerstream.engine.replay.backtest_counts import BacktestCounts, TaskCounts
 
 PAGE = Path(__file__).parents[1] / "docs" / "backtest.md"
 _FILE = re.compile(r"`([\w.]+)`:\n\n```jsonc?\n(.*?)```", re.DOTALL)
@@ -42,6 +45,16 @@ def rendered(page: str) -> str:
 def test_the_example_of_the_page_prints_what_it_shows() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert rendered(page) == page
+
+
+def test_the_page_names_every_key_of_the_lines_for_programs() -> None:
+    page = PAGE.read_text(encoding="utf-8").partition("## For programs")[2]
+    named = set(re.findall(r"`(\w+)`", page))
+    counts = BacktestCounts(tasks={TaskName("t"): TaskCounts()})
+    (task,), total = [task_fields(name, one) for name, one in counts.tasks.items()], totals(counts, seconds=1)
+    outcomes = total["outcomes"]
+    assert isinstance(outcomes, dict)
+    assert named >= {*task, *total, *outcomes}
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ _NAMES = {"expires_us": "expires", "kwargs": "kwargs", "run": "run"}
 def show_json(counts: BacktestCounts, *, seconds: float) -> None:
     """Print a line for each task, and one for all."""
     for name in sorted(counts.tasks):
-        json_line(_task_fields(name, counts.tasks[name]))
-    json_line(_totals(counts, seconds=seconds))
+        json_line(task_fields(name, counts.tasks[name]))
+    json_line(totals(counts, seconds=seconds))
 
 
-def _task_fields(name: TaskName, task: TaskCounts) -> JsonObject:
+def task_fields(name: TaskName, task: TaskCounts) -> JsonObject:
+    """The line of a task, for programs."""
     examples: JsonObject = {
         kind.value: [_example_fields(one) for one in task.examples[kind]] for kind in Kind if task.kinds[kind]
     }
@@ -66,7 +67,8 @@ def _command_fields(command: Command | None) -> Json:
     return {name: value for name, value in fields_of(command).items() if name not in _LEFT_OUT}
 
 
-def _totals(counts: BacktestCounts, *, seconds: float) -> JsonObject:
+def totals(counts: BacktestCounts, *, seconds: float) -> JsonObject:
+    """The line for all tasks, for programs."""
     return {
         "differs": counts.differs,
         "events": counts.events,

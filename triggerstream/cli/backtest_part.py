@@ -80,7 +80,7 @@ def _fold_lines(part: Part, lines: IO[bytes], name: str, on_progress: OnProgress
     progress = Progress()
 
     def on_read(number: int) -> None:
-        progress.read += number
+        progress.read += number // part.choice.of  # each share reads all lines
         on_progress(progress)
 
     def on_folded(number: int) -> None:
@@ -127,7 +127,7 @@ async def _fold_partitions(part: Part, address: str, on_progress: OnProgress) ->
                 async for records in pieces:
                     for record in records:
                         collected.add(record)
-                    progress.read += len(records)
+                    progress.read += len(records) // part.choice.of
                     on_progress(progress)
             collected.fold(backtest, on_folded)
         return backtest.counts

@@ -264,8 +264,10 @@ def test_a_list_that_cannot_be_read_exits_with_2(
 
 
 def test_a_history_that_is_not_there_exits_with_2(cli: Cli, old: str, tmp_path: Path) -> None:
-    for source in (tmp_path / "nothing", "ftp://x", tmp_path / "old.json" / "x"):
+    for source in (tmp_path / "nothing", "ftp://x", tmp_path / "old.json" / "x", "kafka://x", "http://x"):
         assert cli("backtest", old, "--against", old, "--from", str(source)).status == 2
+    ran = cli("backtest", old, "--against", old, "--from", str(tmp_path / "nothing"))
+    assert "nothing: there is no such file of events or state directory\n" in ran.err
     for wrong in (("--since", "x"), ("--until", "x"), ("--until", "+x")):
         events = written(tmp_path / "events.jsonl", lines(history()))
         assert cli("backtest", old, "--against", old, "--from", events, *wrong).status == 2

@@ -179,8 +179,10 @@ def _is_events(source: str) -> bool:
     """
     path = Path(source)
     try:
-        if "://" in source or not path.is_file():
+        if "://" in source or path.is_dir():
             return False
+        if not path.is_file():
+            raise UsageError(f"{source}: there is no such file of events or state directory")
         with path.open("rb") as file:
             return file.read(len(_SQLITE)) != _SQLITE
     except (OSError, ValueError) as exc:
