@@ -114,8 +114,9 @@ def show_people(counts: BacktestCounts, *, seconds: float, how: str) -> None:
     for line in _notes(counts):
         print_line(line)
     old = sum(task.old for task in counts.tasks.values())
+    verb = "differs" if counts.differing == 1 else "differ"
     result = (
-        f"{counts.differing:,} of {count_of(counts.sessions, 'session')} differ"
+        f"{counts.differing:,} of {count_of(counts.sessions, 'session')} {verb}"
         if counts.differs
         else f"nothing differs: both files decide the same {count_of(old, 'command')}"
     )

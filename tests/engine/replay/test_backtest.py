@@ -224,6 +224,30 @@ def test_what_finishes_at_once_does_so_before_later_events() -> None:
     assert by_task(counts) == {"next": {"added": 1}, "t": {"added": 1}}
 
 
+def test_a_delay_decides_later_and_what_follows_is_in_time_for_later_events() -> None:
+    new = {"t": task("a", delay="1h"), "next": task("t", unless=["x"])}
+    old = {**new, "t": task("a")}
+    counts = compared(old, new, fired("a"), of(Finished, "t#0", result={"r": 1}), (7_200, fired("x")))
+    assert by_task(counts) == {"next": {"later": 1}, "t": {"later": 1}}
+    assert counts.moved == 1
+
+
+def test_a_deadline_fires_at_its_due_time() -> None:
+    new = {"t": task("a", "b", deadline="1h"), "late": task("t.timeout", unless=["x"])}
+    counts = compared({"t": task("a")}, new, fired("a"), of(Finished, "t#0"), (7_200, fired("x")))
+    assert by_task(counts) == {"late": {"added": 1}, "t": {"removed": 1}}
+    (example,) = counts.tasks[TaskName("late")].examples[Kind.ADDED]
+    assert example.command.decided_us == (1 + 3_600) * SECOND
+
+
+def test_rounds_of_a_repeat_finish_at_once_each_at_its_time() -> None:
+    new = {"t": task("a", repeat={"every": "1h", "max": 3}), "next": task(andEvery="t")}
+    counts = compared({}, new, fired("a"), (36_000, fired("x")))
+    assert by_task(counts) == {"next": {"added": 4}, "t": {"added": 4}}
+    times = [one.command.decided_us for one in counts.tasks[TaskName("next")].examples[Kind.ADDED]]
+    assert times == [(1 + 3_600 * n) * SECOND for n in range(4)]
+
+
 def test_commands_that_finish_at_once_make_others_follow() -> None:
     new = {"t": task("a"), "u": task("t"), "v": task("u")}
     counts = compared({}, new, fired("a"))
