@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import click
 
-from tests.core.logs_of_conditions import report
+from tests.core.logs_of_conditions import numbered_scenario, report
+from tests.core.logs_of_time import numbered_timed_scenario, report_of_time
+from tests.core.planted.faults import FAULTS
+from tests.core.planted.faults_of_time import FAULTS_OF_TIME
 from tests.core.planted.search import found_in
 
 SCENARIOS = 2_000
 
-for name, share in report(SCENARIOS // 4).items():
-    click.echo(f"{share:7.1%} {name}")
-click.echo()
-for name, n in sorted(found_in(SCENARIOS).items(), key=lambda one: one[1]):
-    click.echo(f"{n:>7,} {name}")
+for told, faults, scenario_of in (
+    (report, FAULTS, numbered_scenario),
+    (report_of_time, FAULTS_OF_TIME, numbered_timed_scenario),
+):
+    for name, share in told(SCENARIOS // 4).items():
+        click.echo(f"{share:7.1%} {name}")
+    click.echo()
+    for name, n in sorted(found_in(SCENARIOS, faults, scenario_of).items(), key=lambda one: one[1]):
+        click.echo(f"{n:>7,} {name}")
+    click.echo()

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from tests.core.compared import Expected, Folding, Reading, difference, expected_of
-from tests.core.logs_of_conditions import Scenario, numbered_scenario
-from tests.core.planted.faults import FAULTS
+from tests.core.logs_of_conditions import Scenario
 from tests.core.planted.plant import Fault, planted
 from triggerstream.core.where import evaluation
 
 
-def found_in(number: int) -> dict[str, int]:
+def found_in(
+    number: int, faults: Mapping[str, Fault], scenario_of: Callable[[int], Scenario]
+) -> dict[str, int]:
     """The first scenario in which the reference finds each fault, among ``number`` scenarios."""
     reader = Reading()
     # A fault of the evaluator is in what was compiled with it.
-    readers = {name: Reading() for name, fault in FAULTS.items() if fault.owners & {evaluation}}
+    readers = {name: Reading() for name, fault in faults.items() if fault.owners & {evaluation}}
     found: dict[str, int] = {}
     for n in range(number):
-        scenario = numbered_scenario(n)
+        scenario = scenario_of(n)
         expected = expected_of(scenario)
-        for name, fault in FAULTS.items():
+        for name, fault in faults.items():
             if name not in found and is_found(fault, scenario, expected, readers.get(name, reader)):
                 found[name] = n
-        if len(found) == len(FAULTS):
+        if len(found) == len(faults):
             break
     return found
 
