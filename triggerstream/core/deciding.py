@@ -61,11 +61,9 @@ class Deciding(Draft):
         if forgetting is None:
             return
         instance.captured = forgetting.held
-        if self.timers is None:
-            # While timers fire, nothing is noted: a record of a timer would get an entry in the timeline.
-            for leaf, refs in forgetting.forgotten.items():
-                says = too_old(leaf, refs, forgetting.window, within_us=task.within_us or 0)
-                self._remark(f"{instance_id(task.name, instance.number)}: {says}")
+        for leaf, refs in forgetting.forgotten.items():
+            says = too_old(leaf, refs, forgetting.window, within_us=task.within_us or 0)
+            self._remark(f"{instance_id(task.name, instance.number)}: {says}")
 
     def _judge_all(self) -> None:
         """Judge all waiting instances once, after a change of configuration (R9.6)."""

@@ -130,13 +130,19 @@ class Draft:
         return self.beyond
 
     def _remark(self, what: str) -> None:
-        """Add a sentence to the timeline: what a bound prevented, or a leaf forgot (R2.5)."""
-        self._beyond().remarks.append(what)
+        """Add a sentence to the timeline: what a bound left out, or a leaf forgot (R2.5).
+
+        While timers fire, nothing is added: it would be an entry of the record of a timer if there is one,
+        else of the next event, and records of timers change nothing.
+        """
+        if self.timers is None:
+            self._beyond().remarks.append(what)
 
     def _prevent(self, what: str) -> None:
         """Count an effect that a bound prevented (R10.6), and add a sentence to the timeline."""
-        self._beyond().prevented += 1
-        self._remark(what)
+        beyond = self._beyond()
+        beyond.prevented += 1
+        beyond.remarks.append(what)
 
     def _full(self, more: int) -> str | None:
         """Why the session cannot have ``more`` additional unresolved instances (R10.5); None if it can."""
