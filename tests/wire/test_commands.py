@@ -121,10 +121,13 @@ def test_of_what_may_be_left_out_null_says_the_same(name: str) -> None:
         decoded(RUN | {name: []})
 
 
-@pytest.mark.parametrize("cause", [1, {}, {"trigger": "a"}, {"trigger": "a", "offset": -1}, {"offset": 1}])
-def test_a_cause_is_a_trigger_at_an_offset(cause: object) -> None:
+@pytest.mark.parametrize("cause", [1, {}, {"trigger": "a", "offset": -1}, {"offset": 1}])
+def test_a_cause_is_a_trigger_and_its_offset_if_it_has_one(cause: object) -> None:
     with pytest.raises(DecodeError, match="/causes"):
         decoded(RUN | {"causes": [cause]})
+    fired = decoded(RUN | {"causes": [{"trigger": "t.timeout"}]})
+    assert isinstance(fired, Command)
+    assert fired.causes[0].offset is None
 
 
 @pytest.mark.parametrize("kind", ["", "cancel", 1, None])

@@ -25,10 +25,13 @@ MOST_CAUSES: Final = 100
 
 
 class Cause(Struct, frozen=True, kw_only=True):
-    """An event that a command includes: its trigger, position in the partition, and id if it had one."""
+    """An event that a command includes: its trigger, position in the partition, and id if it had one.
+
+    An event that a timer fired has no position.
+    """
 
     trigger: TriggerName
-    offset: int
+    offset: int | None = None
     id: str | None = None
 
 

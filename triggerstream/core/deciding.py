@@ -159,11 +159,14 @@ class Deciding(Draft):
             event = state.seen.get(name)  # type: ignore[call-overload]  # a plain leaf of its trigger's name
             if event is None or event.offset != held:
                 event = state.arrival(name, held)  # type: ignore[arg-type]
-            causes.append(Cause(trigger=name, offset=held, id=event.id))  # type: ignore[arg-type]
+            causes.append(Cause(trigger=name, offset=held if held >= 0 else None, id=event.id))  # type: ignore[arg-type]
             stored[name] = event.data
         if len(stored) < len(instance.captured):
             events = dict.fromkeys(captured_refs(instance.captured))
-            causes = [Cause(trigger=of, offset=ref, id=state.arrival(of, ref).id) for of, ref in events]
+            causes = [
+                Cause(trigger=of, offset=ref if ref >= 0 else None, id=state.arrival(of, ref).id)
+                for of, ref in events
+            ]
         is_plain = len(stored) == len(instance.captured) and instance.kwargs is None and not sent.per_element
         self.decisions.append(
             Command(

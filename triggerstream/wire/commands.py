@@ -50,12 +50,7 @@ def fields_of(decision: Decision) -> JsonObject:
     fields["run"] = decision.run
     fields["kwargs"] = decision.kwargs
     fields["config"] = decision.config
-    fields["causes"] = [
-        {"trigger": c.trigger, "offset": c.offset}
-        if c.id is None
-        else {"trigger": c.trigger, "offset": c.offset, "id": c.id}
-        for c in decision.causes
-    ]
+    fields["causes"] = [_cause_fields(cause) for cause in decision.causes]
     if decision.cause_count is not None:
         fields["causeCount"] = decision.cause_count
     fields["decided"] = format_instant(decision.decided_us)
@@ -143,6 +138,15 @@ def _expires(value: Json) -> int | None:
     return round(value * _SECOND_US)
 
 
+def _cause_fields(cause: Cause) -> JsonObject:
+    fields: JsonObject = {"trigger": cause.trigger}
+    if cause.offset is not None:
+        fields["offset"] = cause.offset
+    if cause.id is not None:
+        fields["id"] = cause.id
+    return fields
+
+
 def _array(value: Json) -> list[Json]:
     if not isinstance(value, list):
         raise DecodeError("/causes: must be an array")
@@ -153,6 +157,6 @@ def _cause(value: Json) -> Cause:
     fields = as_object(value, "/causes")
     return Cause(
         trigger=TriggerName(text_of(fields, "trigger", "/causes")),
-        offset=integer(fields, "offset", "/causes"),
+        offset=optional_integer(fields, "offset", "/causes"),
         id=optional_text(fields, "id", "/causes"),
     )

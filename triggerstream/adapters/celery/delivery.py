@@ -23,7 +23,16 @@ from triggerstream.core.ids import (
 )
 from triggerstream.wire.commands import fields_of
 from triggerstream.wire.events import check_session
-from triggerstream.wire.json import as_object, dumps, flag, integer, loads, optional_text, text_of
+from triggerstream.wire.json import (
+    as_object,
+    dumps,
+    flag,
+    integer,
+    loads,
+    optional_integer,
+    optional_text,
+    text_of,
+)
 
 HEADER = "triggerstream"
 """One header, an object: Celery carries it over its own retries as it is."""
@@ -128,7 +137,7 @@ def _causes(value: Json) -> tuple[Cause, ...]:
     return tuple(
         Cause(
             trigger=TriggerName(text_of(item, "trigger", f"/causes/{at}")),
-            offset=integer(item, "offset", f"/causes/{at}"),
+            offset=optional_integer(item, "offset", f"/causes/{at}"),
             id=optional_text(item, "id", f"/causes/{at}"),
         )
         for at, item in enumerate(items)
