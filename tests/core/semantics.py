@@ -84,11 +84,12 @@ def _delayed(story: Story) -> int:
 
 
 def _held(story: Story) -> int:
-    """No rule leads to this status yet; a later version's state may hold it."""
+    """Held as if the file had limited the task until now."""
     number = _unstarted(story)
     assert story.state is not None
     story.state = wire.decode(wire.encode(story.state))
-    story.state.tasks[T].open[number].status = Status.HELD
+    held = story.state.tasks[T].open[number]
+    held.status, held.held_no, story.state.holds = Status.HELD, 1, 1
     return number
 
 

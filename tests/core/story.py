@@ -16,6 +16,7 @@ from triggerstream.core.events import (
     Failed,
     FailureReason,
     Finished,
+    Release,
     Replay,
     Resend,
     Retried,
@@ -212,6 +213,9 @@ class Story:
 
     def resend(self, instance: str) -> list[Decision]:
         return self.tell(Resend(instance=InstanceId(instance)))
+
+    def release(self, instance: str) -> list[Decision]:
+        return self.tell(Release(instance=InstanceId(instance)))
 
     def close(self, reason: str | None = None) -> list[Decision]:
         return self.tell(Close(reason=reason))

@@ -30,7 +30,7 @@ MANY = 500 if PROFILE == "default" else settings.get_profile(PROFILE).max_exampl
 SOME = MANY // 5 or MANY
 FAR_US = 400 * 86_400 * 1_000_000
 reader = Reading()
-FOLDED = frozenset({"retry", "within", "deadline", "delay", "debounce", "repeat"})
+FOLDED = frozenset({"retry", "within", "deadline", "delay", "debounce", "repeat", "maxConcurrency", "paused"})
 """The keys of time and places that the fold knows; the others are left out of the scenarios that it folds."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 
 from triggerstream.core.commands import MOST_CAUSES, Cause, Command
@@ -21,6 +21,7 @@ from triggerstream.core.makers import maker_of_clone
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.meter import BoundError, Meter
 from triggerstream.core.newest import forget_too_old, too_old
+from triggerstream.core.places import TaskPlaces
 from triggerstream.core.slots import brought_again, captured_refs, is_satisfied, of_met_leaves
 from triggerstream.core.state import (
     Instance,
@@ -67,10 +68,15 @@ class Deciding(Draft):
 
     def _judge_all(self) -> None:
         """Judge all waiting instances once, after a change of configuration (R9.6)."""
-        self.state.unjudged = False
-        for task in self.config.among(self.state.tasks):
+        state = self.state
+        tasks = self.config.among(state.tasks)
+        for task in tasks:
             for instance in self._waiting(task.name):
                 self._judge(task, instance)
+        # Only now: meanwhile, instances of a task that is not limited any more are held behind others.
+        state.unjudged = False
+        if state.holds:
+            self._give_places(tasks)
 
     def _satisfied(self, task: Task, instance: Instance) -> None:
         """Decide an instance whose condition is satisfied, or begin its wait (R8.8)."""
@@ -86,7 +92,32 @@ class Deciding(Draft):
 
         Every decision goes through here, but for those of an operator who does not want to wait.
         """
+        # A file that does not limit the task any more leaves instances held until they are judged.
+        if task.limits_places or self.state.unjudged:
+            places = self._places_of(task.name)
+            if places.held or not places.is_one_free(task):
+                self._hold(instance, places)
+                return
         self._decide(task, instance, at_us, fits=fits)
+
+    def _hold(self, instance: Instance, places: TaskPlaces) -> None:
+        """Let an instance wait for a place, behind those that are held (R8.10)."""
+        state = self.state
+        state.holds += 1
+        instance.status = Status.HELD
+        instance.held_no = state.holds
+        instance.changed_us = state.clock_us
+        places.held[instance.number] = None
+
+    def _give_places(self, tasks: Iterable[Task]) -> None:
+        """Decide held instances of ``tasks``, those held first, as far as places go (R8.11)."""
+        for task in tasks:
+            places = self._places_of(task.name)
+            for number in list(places.held):
+                if not places.is_one_free(task):
+                    break
+                instance = self._edit(task.name, self.state.tasks[task.name].open[number])
+                self._decide(task, instance, self.state.clock_us)
 
     def _decide(self, task: Task, instance: Instance, at_us: int, *, fits: bool = False) -> None:
         """Decide an instance's command (R5.1); ``fits``: it is known to be within the bounds in bytes."""
@@ -100,6 +131,8 @@ class Deciding(Draft):
         )
         if instance.clone_of is None and not is_list:
             instance.captured = of_met_leaves(task.after, instance.captured)
+        if self.places is not None:
+            self._take_place(task.name, instance)
         instance.status = Status.SCHEDULED
         instance.decided_us = at_us
         instance.decided_at = self.offset
@@ -136,6 +169,8 @@ class Deciding(Draft):
             meter.count(self.decisions[-1])
             return True
         self.decisions.pop()
+        if self.places is not None:
+            self._leave_place(task, instance)
         instance.sent = instance.decided_us = instance.decided_at = None
         instance.status = Status.FAILED
         instance.reason = Reason.BOUND

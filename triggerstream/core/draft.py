@@ -31,10 +31,12 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
+from triggerstream.core.places import TaskPlaces
 from triggerstream.core.results import Follows
 from triggerstream.core.sizes import Sizes, captured_by_resolved_alone
 from triggerstream.core.slots import captured_refs, is_satisfied
 from triggerstream.core.state import (
+    DECIDED,
     WAITING,
     Arrival,
     Instance,
@@ -58,7 +60,8 @@ class Draft:
 
     ``follows`` is the trigger that follows from the event, ``barred`` the reason not to fire it, ``followed``
     whether it fired. ``meter`` is set if the bounds in bytes are checked, ``beyond`` if a bound prevented an
-    effect. ``timers`` is a heap of the session's timers while they fire.
+    effect. ``timers`` is a heap of the session's timers while they fire. ``places`` has those of each task
+    for which they were needed so far, ``freed`` the tasks of which an instance has given its place back.
     """
 
     __slots__ = (
@@ -72,8 +75,10 @@ class Draft:
         "effect",
         "followed",
         "follows",
+        "freed",
         "meter",
         "offset",
+        "places",
         "resolved",
         "rules",
         "session",
@@ -101,6 +106,8 @@ class Draft:
         self.beyond: BoundEffects | None = None
         self.meter = None if sizes is None else Meter(sizes)
         self.timers: list[Timer] | None = None
+        self.places: dict[TaskName, TaskPlaces] | None = None
+        self.freed: set[TaskName] | None = None
         self._owned: set[TaskName] = set()
         self._needed: dict[TriggerName, dict[Ref, Arrival]] | None = None
         """The earlier events that were needed when the latest configuration was met; None until asked for."""
@@ -233,12 +240,44 @@ class Draft:
         if self.timers is not None:
             heappush(self.timers, (timer.us, self.config.places[task.name], instance.number, task.name))
 
+    # ---- places -------------------------------------------------------------------------------
+
+    def _places_of(self, name: TaskName) -> TaskPlaces:
+        """The places of a task that has instances."""
+        if self.places is None:
+            self.places = {}
+        places = self.places.get(name)
+        if places is None:
+            places = self.places[name] = TaskPlaces(self.state.tasks[name])
+        return places
+
+    def _take_place(self, name: TaskName, instance: Instance) -> None:
+        """Note that an instance is about to be decided."""
+        places = None if self.places is None else self.places.get(name)
+        if places is not None:
+            places.held.pop(instance.number, None)
+            places.taken += 1
+
+    def _leave_place(self, name: TaskName, instance: Instance) -> None:
+        """Note that an instance is about to give its place back, or to leave the line of those held."""
+        places = None if self.places is None else self.places.get(name)
+        if instance.status in DECIDED:
+            task = self.config.by_name.get(name)
+            if task is not None and task.limits_places:
+                self.freed = {name} if self.freed is None else self.freed | {name}
+            if places is not None:
+                places.taken -= 1
+        elif places is not None:
+            places.held.pop(instance.number, None)
+
     # ---- resolving and forgetting -------------------------------------------------------------
 
     def _resolve(self, task: TaskName, instance: Instance, status: Status) -> None:
         """Resolve an owned, open instance (R1.6), and forget the oldest beyond the bound (R10.9)."""
         state = self.state
         record = self._own(task)
+        if self.config.limits_places or self.places is not None:
+            self._leave_place(task, instance)
         instance.status = status
         instance.changed_us = instance.ended_us = state.clock_us
         del record.open[instance.number]
@@ -280,6 +319,7 @@ class Draft:
         state = self.state
         state.closed = False
         state.tasks = {}
+        self.places = None
         state.kept, state.recent = {}, {}
         state.open_count = 0
         state.due_us = None

@@ -173,6 +173,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
         effect = self._apply(event)
         if self.follows is not None:
             self._follow(event, self.follows)
+        if self.freed is not None:
+            self._give_places(self.config.among(self.freed))
         state = self.state
         if state.due_us is not None and state.due_us <= state.clock_us:
             self.fire_timers(state.clock_us)

@@ -181,6 +181,12 @@ class ApplyingOutcomes(Deciding):
                 self._delay(task, clone)
                 return
             instance.reason = reason
+        self._fail(name, instance)
+
+    def _fail(self, name: TaskName, instance: Instance) -> None:
+        """Let a decided instance fail."""
+        if self.config.limits_places or self.places is not None:
+            self._leave_place(name, instance)
         instance.status = Status.FAILED
         instance.changed_us = instance.ended_us = self.state.clock_us
 
@@ -217,12 +223,11 @@ class ApplyingOutcomes(Deciding):
                 else self._unfit(task, instance, outcome.kwargs, retries=instance.retries + 1)
             )
         if task is None or why is not None or unfit is not None:
-            instance.status = Status.FAILED
+            self._fail(name, instance)
             instance.reason = why
             if unfit is not None:
                 instance.reason, instance.error = Reason.BOUND, unfit
                 self._beyond().prevented += 1
-            instance.changed_us = instance.ended_us = self.state.clock_us
             return Applied(f"{outcome.instance} is not retried: {unfit or why}")
         clone = self._clone(task, instance, kwargs=outcome.kwargs, retries=instance.retries + 1)
         self._delay(task, clone, waits_us=outcome.after_us)

@@ -145,8 +145,11 @@ class Task:
 
     With ``within`` and ``debounce`` leaves hold their newest events instead.
     """
+    limits_places: bool = field(init=False, repr=False, compare=False)
+    """Instances may have to wait for a place: the task is paused, or limits how many run at a time."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "limits_places", self.paused or self.max_concurrency is not None)
         after, within_us = self.after, self.within_us
         newest = within_us is not None or self.debounce is not None
         if after.newest is not newest or after.within_us != within_us:
@@ -258,6 +261,8 @@ class Configuration:
     """True if a task has more than lists of triggers."""
     for_existing: tuple[Task, ...] = field(init=False, repr=False, compare=False)
     """The tasks that begin in existing sessions."""
+    limits_places: bool = field(init=False, repr=False, compare=False)
+    """Instances of some task may have to wait for a place."""
     starts_timers: bool = field(init=False, repr=False, compare=False)
     """Meeting the file may start a timer in a session that has none: a task has a deadline."""
 
@@ -274,6 +279,7 @@ class Configuration:
         object.__setattr__(self, "uses_language", any(task.uses_language for task in self.tasks))
         existing = tuple(task for task in self.tasks if task.applies_to is AppliesTo.EXISTING)
         object.__setattr__(self, "for_existing", existing)
+        object.__setattr__(self, "limits_places", any(task.limits_places for task in self.tasks))
         has_deadline = any(task.deadline_us is not None for task in self.tasks)
         object.__setattr__(self, "starts_timers", has_deadline)
 
