@@ -57,5 +57,5 @@ def test_the_recipes_use_the_whole_language() -> None:
         note(plain(document.root))
     assert used >= {
         *("any", "atLeast", "sequence", "where", "as", "count", "key", "each"),
-        *("unless", "unlessFrom", "andEvery", "appliesTo", "withParams", "retry"),
+        *("unless", "unlessFrom", "andEvery", "appliesTo", "withParams", "retry", "within"),
     }
