@@ -9,7 +9,8 @@ import pytest
 from tests.cli.conftest import Cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FILES = [EXAMPLES / "survey" / "survey.json", EXAMPLES / "rules" / "rules.json"]
+PROJECTS = ["order", "approval", "nightly", "rules"]
+FILES = [EXAMPLES / name / f"{name}.json" for name in ("survey", *PROJECTS)]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
@@ -18,7 +19,8 @@ def test_an_example_has_no_finding(file: Path, tmp_path: Path) -> None:
     assert (done.status, done.out.count("\n")) == (0, 1), done.out
 
 
-def test_the_tests_of_the_rules_pass(tmp_path: Path) -> None:
-    done = Cli(tmp_path)("test", str(EXAMPLES / "rules" / "rules.json"))
+@pytest.mark.parametrize("name", PROJECTS)
+def test_the_tests_of_an_example_pass(name: str, tmp_path: Path) -> None:
+    done = Cli(tmp_path)("test", str(EXAMPLES / name / f"{name}.json"))
     assert done.status == 0, done.out
-    assert "6 tests: all passed" in done.out
+    assert f"{6 if name == 'rules' else 4} tests: all passed" in done.out

@@ -20,19 +20,26 @@ TRIGGERSTREAM = Path(sys.executable).with_name("triggerstream")
 
 
 class Project:
-    """The survey's project in a directory of its own: `survey.json` and the package `my_app`."""
+    """The survey's project in a directory of its own: `survey.json` and the package `my_app`.
 
-    def __init__(self, place: Path) -> None:
+    Or another one, that of the folder ``source``; its tasks file has the folder's name.
+    """
+
+    def __init__(self, place: Path, source: Path = SURVEY) -> None:
         self.place = place
-        shutil.copytree(SURVEY, place, dirs_exist_ok=True)
-        self.tasks = place / "survey.json"
+        shutil.copytree(source, place, dirs_exist_ok=True)
+        self.tasks = place / f"{source.name}.json"
 
-    def ran(self) -> list[str]:
-        """The sessions that the task itself says it ran for, in order."""
+    def results(self) -> list[dict[str, Any]]:
+        """What the tasks themselves noted, in order."""
         results = self.place / "results.jsonl"
         if not results.exists():
             return []
-        return [json.loads(line)["session"] for line in results.read_text().splitlines()]
+        return [json.loads(line) for line in results.read_text().splitlines()]
+
+    def ran(self) -> list[str]:
+        """The sessions that the task itself says it ran for, in order."""
+        return [line["session"] for line in self.results()]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command of `triggerstream`, here."""
