@@ -58,5 +58,5 @@ def test_the_recipes_use_the_whole_language() -> None:
     assert used >= {
         *("any", "atLeast", "sequence", "where", "as", "count", "key", "each"),
         *("unless", "unlessFrom", "andEvery", "appliesTo", "withParams", "retry"),
-        *("within", "deadline", "delay", "debounce", "repeat"),
+        *("within", "deadline", "delay", "debounce", "repeat", "maxConcurrency", "paused"),
     }
