@@ -7,7 +7,7 @@ or after it, or after many of them. Event times lie at the edge of a window, are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -56,7 +56,14 @@ PLACES = (
 )
 ALL = (*BUSY, "apply", "apply", "close", "erase")
 FAILING = (*("fire",) * 8, *("failed",) * 4, *("timer",) * 2, "finished", "apply")
-SUITED = {"paused": CHANGING, "window": CHANGING, "unjudged": CHANGING, "debounce": FAILING}
+SHORTENING = (*("fire",) * 8, "apply", "timer")
+SUITED = {
+    "shortened": SHORTENING,
+    "paused": CHANGING,
+    "window": CHANGING,
+    "unjudged": CHANGING,
+    "debounce": FAILING,
+}
 """Kinds of events that suit a focus."""
 
 
@@ -149,20 +156,6 @@ def _event_time_us(dice: Dice, now_us: int, lines: list[Line]) -> int:
             return dice.one(events[-4:]) + dice.one((1, -1)) * span_us + dice.one((0, 0, 1, -1))
         case _:
             return now_us
-
-
-def with_keys(scenario: Scenario, keys: Collection[str]) -> Scenario:
-    """The scenario without the keys of time and places that are not in ``keys``."""
-    gone = {key for key in KEYS_OF_TIME if key not in keys}
-
-    def plainer(file: File) -> File:
-        return {
-            name: {key: value for key, value in task.items() if key not in gone}
-            for name, task in file.items()
-        }
-
-    lines = (line if line.file is None else replace(line, file=plainer(line.file)) for line in scenario.lines)
-    return Scenario(plainer(scenario.file), tuple(lines))
 
 
 # ---- silences ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import settings
 from tests.core import reference_of_conditions
 from tests.core.compared import Folding, Reading, difference, event_of, seen_by_reference, sessions_of
 from tests.core.logs_of_conditions import APP, Scenario, as_golden
-from tests.core.logs_of_time import numbered_timed_scenario, with_keys, with_timers
+from tests.core.logs_of_time import numbered_timed_scenario, with_timers
 from tests.core.reference_of_conditions import Json, Line, Reference
 from tests.core.smallest import smallest
 from triggerstream.core import sequences, slots
@@ -30,20 +30,12 @@ MANY = 500 if PROFILE == "default" else settings.get_profile(PROFILE).max_exampl
 SOME = MANY // 5 or MANY
 FAR_US = 400 * 86_400 * 1_000_000
 reader = Reading()
-FOLDED = frozenset({"retry", "within", "deadline", "delay", "debounce", "repeat", "maxConcurrency", "paused"})
-"""The keys of time and places that the fold knows; the others are left out of the scenarios that it folds."""
 
 
 def the_scenarios(number: int) -> Iterator[tuple[int, Scenario]]:
     """Random scenarios, the same ones each time."""
     for n in range(number):
         yield n, numbered_timed_scenario(n)
-
-
-def the_folded_scenarios(number: int) -> Iterator[tuple[int, Scenario]]:
-    """The random scenarios with the keys that the fold knows."""
-    for n, scenario in the_scenarios(number):
-        yield n, with_keys(scenario, FOLDED)
 
 
 def said_of(scenario: Scenario) -> dict[str, Any]:
@@ -74,17 +66,17 @@ def assert_agrees(n: int, scenario: Scenario, **how: object) -> None:
 
 
 def test_fold_agrees_with_the_reference() -> None:
-    for n, scenario in the_folded_scenarios(MANY):
+    for n, scenario in the_scenarios(MANY):
         assert_agrees(n, scenario)
 
 
 def test_fold_in_batches_agrees_with_the_reference() -> None:
-    for n, scenario in the_folded_scenarios(SOME):
+    for n, scenario in the_scenarios(SOME):
         assert_agrees(n, scenario, batches=True)
 
 
 def test_fold_that_meets_files_at_once_agrees_with_the_reference() -> None:
-    for n, scenario in the_folded_scenarios(SOME):
+    for n, scenario in the_scenarios(SOME):
         assert_agrees(n, scenario, at_once=True, batches=True)
 
 
@@ -93,7 +85,7 @@ def test_fold_agrees_with_the_reference_at_the_bounds_of_leaves(monkeypatch: pyt
     for module, name in ((sequences, "MOST_IN_SEQUENCE"), (slots, "MOST_KEYS")):
         monkeypatch.setattr(module, name, 2)
         monkeypatch.setattr(reference_of_conditions, name, 2)
-    for n, scenario in the_folded_scenarios(SOME):
+    for n, scenario in the_scenarios(SOME):
         assert_agrees(n, scenario, batches=True)
 
 
@@ -112,7 +104,7 @@ def states_of(folding: Folding) -> dict[str, bytes]:
 
 
 def test_a_take_over_at_any_point_changes_nothing() -> None:
-    for n, scenario in the_folded_scenarios(SOME):
+    for n, scenario in the_scenarios(SOME):
         lazy, at_once = folded(scenario), folded(scenario, at_once=True)
         batches = folded(scenario, random=Random(n))
         assert states_of(lazy) == states_of(at_once), n
@@ -121,7 +113,7 @@ def test_a_take_over_at_any_point_changes_nothing() -> None:
 
 
 def test_timer_events_change_nothing() -> None:
-    for n, scenario in the_folded_scenarios(MANY):
+    for n, scenario in the_scenarios(MANY):
         longer = with_timers(scenario, Random(n))
         # Both logs have the same offsets, so that what is kept of events is the same.
         offsets = [line.offset for line in longer.lines if line.data != {"inserted": True}]
@@ -154,7 +146,7 @@ def without_places(folding: Folding, session: str) -> Json:
 
 
 def test_nothing_fires_before_the_next_due_time() -> None:
-    for n, scenario in the_folded_scenarios(SOME):
+    for n, scenario in the_scenarios(SOME):
         folding = Folding.of(scenario.file, reader)
         for line in scenario.lines:
             folding.read(line)

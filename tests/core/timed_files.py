@@ -64,7 +64,7 @@ def timed_file(focus: str | None, dice: Dice) -> File:
 
 FOCUSES = (
     *("deadline", "chain", "chain", "delay", "debounce", "repeat", "places", "places", "within"),
-    *("window", "window", "sequence", "unjudged", "together", "paused"),
+    *("window", "shortened", "sequence", "unjudged", "together", "paused"),
 )
 CONDITIONS = {
     "unjudged": ("after where", "leaf gone", "leaf gone", "shape", "after trigger"),
@@ -73,7 +73,8 @@ CONDITIONS = {
 """Kinds of changes of conditions that suit a focus."""
 TIMES = {
     "within": ("within",),
-    "window": ("within", "within", "delay"),
+    "window": ("within",),
+    "shortened": ("shorter",),
     "sequence": ("within", "deadline"),
     "deadline": ("deadline",),
     "delay": ("delay", "delay", "debounce"),
@@ -151,7 +152,13 @@ def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with option
         case "window":
             leaf = {"trigger": "a", "count": dice.one((2, 3))} | dice.one(({}, {"key": "data.by"}))
             task |= {"after": [leaf, *dice.one(([], ["b"]))], "within": duration}
-            task |= dice.one(({"paused": True}, {"andEvery": "b"}, {"delay": "10s"}, {"deadline": "10s"}))
+            task |= dice.one(({"paused": True}, {"delay": "10s"}, {"delay": "30s"}, {}))
+            task |= dice.one(({}, {}, {"andEvery": "b"}, {"deadline": "10s"}))
+            return {"t": task}
+        case "shortened":
+            task |= {"after": ["a", "b"], "within": dice.one(("30s", "10s", "1m30s"))}
+            task |= dice.one(({"delay": "1m30s"}, {"delay": "30s"}, {"paused": True}, {"deadline": "30s"}))
+            task |= dice.one(({"andEvery": "a"}, {}))
             return {"t": task}
         case "sequence":
             task |= {"after": [{"sequence": ["a", "b", *dice.one(([], ["c"]))]}], "within": duration}
@@ -213,6 +220,8 @@ def _set(task: dict[str, Any], key: str, dice: Dice) -> None:
     match key:
         case "within" | "deadline" | "delay":
             task[key] = dice.one(DURATIONS)
+        case "shorter":
+            task["within"] = "1s"
         case "debounce":
             task[key] = dice.one(DEBOUNCES)
         case "repeat":
@@ -234,7 +243,7 @@ def changed_in_time(file: File, focus: str | None, dice: Dice) -> File:
     """A usable file that differs from ``file`` in a key of time, mostly, or in a condition."""
     kinds = CONDITIONS.get(focus or "", CHANGES)
     often = (True, True, False) if focus in CONDITIONS else (True, False, False)
-    if dice.one(often):
+    if focus != "shortened" and dice.one(often):
         return changed(file, dice, kinds)
     for _ in range(dice.one((1, 1, 2))):
         new = deepcopy(file)
@@ -248,7 +257,7 @@ def _change(task: dict[str, Any], keys: Sequence[str], dice: Dice) -> None:
     """Change a key of time, add one, or take one away; those in ``keys`` more often."""
     there = [key for key in KEYS_OF_TIME if key in task]
     suited = [key for key in there if key in keys]
-    match dice.one(("gone", "other", "new", "other", "swap", "free")):
+    match dice.one(("gone", "other", "new", "other", "swap", "free")) if keys != ("shorter",) else "new":
         case "gone" if there:
             del task[dice.one(suited or there)]
         case "other" if there:
