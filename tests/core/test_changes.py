@@ -13,7 +13,7 @@ from tests.core.compared import Folding, Reading
 from tests.core.logs_of_conditions import APP as SCENARIOS_APP
 from tests.core.logs_of_conditions import Scenario, scenarios
 from tests.core.reference_of_conditions import Line, Reference
-from tests.core.story import SECOND, START_US
+from tests.core.story import SECOND, START_US, Story, read, task
 from tests.core.strategies import (
     BUSY,
     CHANGING,
@@ -28,6 +28,7 @@ from tests.core.strategies import (
 from triggerstream.core.changes import Consequence, ProposedFile, consequences, may_have_consequences
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Event, Touch
+from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.core.projections import statuses
 from triggerstream.core.state import WAITING, Status
 from triggerstream.core.tasks import AppliedConfiguration, Configuration
@@ -158,3 +159,50 @@ def touch_in_reference(reference: Reference, offset: int, at_us: int) -> None:
     for session in list(reference.sessions):
         touch = "triggerstream.session.touch"
         reference.read(Line(offset=offset, arrival_us=at_us, session=session, type=touch, time_us=at_us))
+
+
+# ---- keys of time -------------------------------------------------------------------------------
+
+
+def at_once(before: JsonObject, after: JsonObject, *, at: float) -> list[tuple[str, int, str]]:
+    """The consequences of a file for a session that was given ``x`` at 0, in that many seconds."""
+    story = Story(before)
+    story.fire("x", at=0)
+    assert story.state is not None
+    file = ProposedFile(
+        rules=story.rules, config=read(after), offset=story.offset, at_us=START_US + round(at * SECOND)
+    )
+    found = consequences(file, SessionId("s"), story.state, SIZES)
+    return [(task, number, one.value) for task, number, one in found]
+
+
+WAITS: JsonObject = {"t": task("x", "y")}
+LATER: JsonObject = {"u": task("t.timeout")}
+
+
+def test_a_deadline_that_has_passed_under_the_file_expires_at_once_and_its_timeout_is_counted() -> None:
+    after: JsonObject = {"t": task("x", "y", deadline="10s"), **LATER}
+    assert at_once({**WAITS, **LATER}, after, at=9) == [("t", 0, "touched")]
+    assert at_once({**WAITS, **LATER}, after, at=10) == [
+        ("t", 0, "touched"),
+        ("t", 0, "expired"),
+        ("u", 0, "decided"),
+    ]
+
+
+def test_a_delay_that_is_over_under_the_file_is_due_at_once() -> None:
+    before: JsonObject = {"t": task("x", delay="1h")}
+    due = [("t", 0, "touched"), ("t", 0, "decided"), ("t", 0, "due")]
+    assert at_once(before, {"t": task("x", delay="5s")}, at=5) == due
+    assert at_once(before, {"t": task("x")}, at=1) == due
+    assert at_once(before, {"t": task("x", delay="2h")}, at=1) == [("t", 0, "touched")]
+
+
+def test_the_next_round_is_not_begun_by_a_file() -> None:
+    before: JsonObject = {"t": task("x", repeat={"every": "1h", "max": 5})}
+    after: JsonObject = {"t": task("x", repeat={"every": "10s", "max": 5})}
+    assert at_once(before, after, at=15) == [
+        ("t", 1, "touched"),
+        ("t", 1, "decided"),
+        ("t", 1, "due"),
+    ]

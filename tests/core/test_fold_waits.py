@@ -293,3 +293,45 @@ def test_a_timeout_is_left_out_completely_and_the_others_fire(sizes: wire.Encode
     assert isinstance(story.result, Folded)
     assert story.state is not None
     assert "t.timeout" not in story.state.seen
+
+
+def test_timeouts_whose_data_does_not_fit_are_left_out_and_the_instances_expire() -> None:
+    tasks: JsonObject = {
+        "$bounds": {"stateBytes": 20_000, "decidedBytes": 9_000},
+        "t": {
+            "after": ["never", {"trigger": "x", "as": "again"}],
+            "andEvery": "x",
+            "deadline": "10s",
+            "run": "m.t",
+        },
+        "u": {"after": ["no"], "andEvery": "t.timeout", "run": "m.u"},
+    }
+    story = Story(tasks, sizes=SIZES)
+    for n in range(6):
+        story.fire("x", {"n": n, "text": "x" * 2_500}, at=n)
+    story.timer(at=60)
+    statuses = story.statuses()
+    assert [statuses[f"t#{n}"] for n in range(6)] == ["expired"] * 6
+    made = [name for name in statuses if name.startswith("u#")]
+    assert len(made) + len(story.left_out) == 6
+    assert story.left_out
+    assert story.prevented == len(story.left_out)
+    assert story.state is not None
+    assert SIZES.state(story.state) <= 20_000
+    # Dead letters are durable with the fold, so all together they have no more bytes than its commands.
+    assert [bool(one.data) for one in story.left_out] == [True] + [False] * (len(story.left_out) - 1)
+
+
+def test_timeouts_that_would_decide_too_many_bytes_are_left_out() -> None:
+    tasks: JsonObject = {
+        "$bounds": {"decidedBytes": 2_000},
+        "t": {"after": ["never"], "andEvery": "x", "deadline": "10s", "run": "m.t"},
+        "u": {"after": [], "andEvery": "t.timeout", "run": "m.u"},
+    }
+    story = Story(tasks, sizes=SIZES)
+    for n in range(6):
+        story.fire("x", {"n": n, "text": "x" * 400}, at=n)
+    decided = story.timer(at=60)
+    assert 0 < len(decided) < 6
+    assert len(decided) + len(story.left_out) == 6
+    assert [one.instance for one in story.commands] == [f"u#{n}" for n in range(len(decided))]

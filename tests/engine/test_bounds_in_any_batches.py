@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from tests.core.compared import Folding, Reading, event_of
 from tests.core.logs_of_conditions import Scenario, numbered_scenario
+from tests.core.logs_of_time import numbered_timed_scenario
 from tests.core.scenarios import Partition
 from tests.core.strategies import APP
 from tests.engine.test_processor import SIZES, Log, assert_folded_in_two_passes, command, configured
@@ -194,3 +195,34 @@ def test_an_event_that_resolved_instances_captured_counts_for_their_bound_once_n
     log.fire("a")
     partition = assert_the_same_in_any_batches(log.records, Random(1))
     assert list(partition.state("s").tasks[TaskName("t")].resolved) == [1]
+
+
+TIMED_BOUNDS: list[JsonObject] = [
+    {"stateBytes": 1_500},
+    {"stateBytes": 2_100},
+    {"decidedBytes": 600, "commandBytes": 500, "unresolvedInstances": 3},
+    {"unresolvedInstances": 4},
+]
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("bounds", TIMED_BOUNDS, ids=str)
+def test_what_time_decides_is_within_bounds_and_the_same_in_any_batches(bounds: JsonObject) -> None:
+    for n in range(SCENARIOS):
+        records = records_of_scenario(numbered_timed_scenario(n), bounds)
+        assert_the_same_in_any_batches(records, Random(n))
+
+
+def test_a_timeout_that_fires_before_a_file_that_was_missed_is_met_is_left_out_alone() -> None:
+    """The draft goes on with copies where it may have to return, and the clock is that of the file."""
+    deadline: JsonObject = {"after": ["a", "b"], "deadline": "10s", "run": "m.t"}
+    follower: JsonObject = {"after": ["t.timeout"], "run": "m.u"}
+    file: JsonObject = {"$bounds": {"unresolvedInstances": 1}, "t": deadline, "u": follower}
+    log = Log(file)
+    log.fire("a")
+    log.apply({**file, "v": {"after": ["z"], "run": "m.v"}}, at=60)
+    log.fire("c", at=50)
+    partition = assert_folded_in_two_passes(log.records)
+    state = partition.state("s")
+    assert state.clock_us == max(record.arrival_us for record in log.records)
+    assert [name for name, record in state.tasks.items() if record.open] == ["u"]

@@ -38,7 +38,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.fold import step
+from triggerstream.core.fold import next_due, step
 from triggerstream.core.ids import (
     AppId,
     CommandId,
@@ -55,6 +55,7 @@ from triggerstream.core.results import Folded, Unknown
 from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
 from triggerstream.core.state import Arrival, SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, AppliedConfiguration, Bounds, Configuration, Rules
+from triggerstream.core.timers import with_exact_due
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.processor import REMEMBERED_BYTES, FoldVersionError, Processor
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
@@ -276,10 +277,12 @@ def assert_folded_in_two_passes(records: list[Record]) -> Partition:
         stored = before.get(event.session)
         known = None if stored is None else states.decode(stored)
         folded = step(rules, known, event)
-        if isinstance(folded, Folded) and not keeps_bounds(rules.current.config.bounds, event, folded):
+        keeps = isinstance(folded, Folded) and keeps_bounds(rules.current.config.bounds, event, folded)
+        if isinstance(folded, Folded) and (not keeps or may_expire(rules, known, event)):
             folded = step(rules, known, event, sizes=SIZES)
         if isinstance(folded, Folded):
-            assert partition.stored[event.session] == states.encode(folded.state)
+            exact = with_exact_due(rules, folded.state)
+            assert partition.stored[event.session] == states.encode(exact)
             assert partition.values[decided_before:] == [commands.encode(d) for d in folded.decisions]
         elif isinstance(folded, Unknown):
             assert (partition.stored, partition.values[decided_before:]) == (before, [])
@@ -287,6 +290,15 @@ def assert_folded_in_two_passes(records: list[Record]) -> Partition:
             assert partition.stored == before
             assert partition.dead_letters[-1].reason == folded.reason
     return partition
+
+
+def may_expire(rules: Rules, known: SessionState | None, event: Event) -> bool:
+    """Whether a timer is due, and a file has deadlines: then there is no first pass."""
+    due_us = None if known is None else next_due(rules, known)
+    if known is None or due_us is None or due_us > max(known.clock_us, event.arrival_us):
+        return False
+    files = (rules.met(known.config), *rules.missed(known.config))
+    return any(task.deadline_us is not None for file in files for task in file.config.tasks)
 
 
 def keeps_bounds(bounds: Bounds, event: Event, folded: Folded) -> bool:

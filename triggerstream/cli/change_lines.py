@@ -24,6 +24,7 @@ _COLUMNS = {
     Consequence.BEGUN: "begun at once",
     Consequence.DECIDED: "decided at once",
     Consequence.DUE: "of these, timer due",
+    Consequence.EXPIRED: "expired at once",
     Consequence.ABANDONED: "abandoned at once",
     Consequence.CANCELLED: "cancelled at once",
     Consequence.FAILED: "failed: beyond a bound",

@@ -42,13 +42,15 @@ class Consequence(StrEnum):
 
     ``TOUCHED``: it waits, and is cancelled, judged under another condition, or offered other events.
     ``DECIDED``: its command is decided. ``DUE``: it is decided because its timer is due under the file.
-    ``ABANDONED``, ``CANCELLED``: it ends. ``FAILED``: its command or state would be beyond a bound.
+    ``EXPIRED``: its deadline has passed under the file. ``ABANDONED``, ``CANCELLED``: it ends. ``FAILED``:
+    its command or state would be beyond a bound.
     ``BEGUN``: the file itself makes it.
     """
 
     TOUCHED = "touched"
     DECIDED = "decided"
     DUE = "due"
+    EXPIRED = "expired"
     ABANDONED = "abandoned"
     CANCELLED = "cancelled"
     FAILED = "failed"
@@ -56,12 +58,19 @@ class Consequence(StrEnum):
 
 
 FINAL = frozenset(
-    {Consequence.DECIDED, Consequence.ABANDONED, Consequence.CANCELLED, Consequence.FAILED},
+    {
+        Consequence.DECIDED,
+        Consequence.EXPIRED,
+        Consequence.ABANDONED,
+        Consequence.CANCELLED,
+        Consequence.FAILED,
+    },
 )
 """Consequences that no later file takes back."""
 
 _OF_STATUS = {
     Status.ABANDONED: Consequence.ABANDONED,
+    Status.EXPIRED: Consequence.EXPIRED,
     Status.CANCELLED: Consequence.CANCELLED,
     Status.FAILED: Consequence.FAILED,
     Status.SCHEDULED: Consequence.DECIDED,
@@ -140,6 +149,7 @@ def consequences(
     """
     before = _settled(file, session, state, sizes)
     after = _touched(file.proposed, before, session, offset=file.offset + 2, at_us=file.at_us, sizes=sizes)
+    existing = {task.name for task in file.config.for_existing}
     for name, record in after.tasks.items():
         known = before.tasks.get(name)
         first = 0 if known is None else known.next
@@ -149,8 +159,9 @@ def consequences(
                     for one in _consequences_for(file, name, instance, record.find(number)):
                         yield name, number, one
         for number in range(first, record.next):
-            yield name, number, Consequence.BEGUN
             made = record.find(number)
+            if number == 0 and name in existing and (made is None or (made.made_by or 0) >= 0):
+                yield name, number, Consequence.BEGUN
             # An instance that is resolved at once may be forgotten at once.
             ended = Consequence.ABANDONED if made is None else _OF_STATUS.get(made.status)
             if ended is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from heapq import heapify, heappop
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from triggerstream.core.ids import JsonObject, TaskName, TriggerName, instance_i
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import LeftOut
 from triggerstream.core.sizes import changed_bytes
+from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import Arrival, Instance, SessionState, Status
 from triggerstream.core.tasks import Task
 from triggerstream.core.timers import Timer, due, timers_of
@@ -100,27 +102,33 @@ class FiringTimers(Deciding):
     def _fire_timeout(self, task: Task, instance: Instance, data: JsonObject, due_us: int) -> None:
         """Fire ``<task>.timeout``, completely or not at all (R10.10)."""
         trigger = TriggerName(f"{task.name}.timeout")
+        size = 0 if self.meter is None else self._size_of_data(self.meter, instance)
         saved = self._savepoint(trigger)
         state = self.state
         latest = max(state.positions[-1][0] if state.positions else 0, state.config)
         state.timeouts = ref_after(max(latest, 0), state.timeouts)
         arrival = Arrival(data=data, offset=state.timeouts, time_us=due_us)
         try:
+            self._check_size(size)
             self._fire(trigger, arrival)
             if saved is not None:
-                self._accept(saved, trigger, arrival)
+                self._accept(saved, trigger, size)
         except BoundError as broken:
             if saved is None:
                 raise
             self._return_to(saved)
+            beyond = self._beyond()
+            # Together they may be as large as commands: all of it becomes durable at once.
+            keeps_data = beyond.left_out_bytes + size <= self.config.bounds.decided_bytes
+            beyond.left_out_bytes += size if keeps_data else 0
             left_out = LeftOut(
                 trigger=trigger,
-                data=data,
+                data=data if keeps_data else {},
                 time_us=due_us,
                 id=self._command_id(task.name, instance.number),
                 reason=str(broken),
             )
-            self._beyond().left_out += (left_out,)
+            beyond.left_out += (left_out,)
             expired = instance_id(task.name, instance.number)
             self._prevent(f"the trigger `{trigger}` of {expired} is left out: {broken}")
 
@@ -150,21 +158,35 @@ class FiringTimers(Deciding):
         self._owned = set()
         return saved
 
-    def _accept(self, saved: _Savepoint, trigger: TriggerName, arrival: Arrival) -> None:
-        """Go on with what was done since ``saved``, unless the state is too large (R10.4)."""
+    def _accept(self, saved: _Savepoint, trigger: TriggerName, size: int) -> None:
+        """Go on with what was done since ``saved``, unless the state is too large (R10.4).
+
+        ``size``: the bytes of the trigger's data.
+        """
         meter = self.meter
         if meter is not None:
             grown = changed_bytes(saved.state, self.state, self._owned, meter.sizes)
-            grown += meter.sizes.arrival(arrival) + meter.sizes.text(trigger) + _ENTRY_BYTES
-            self._check_size(meter, grown)
+            grown += size + meter.sizes.text(trigger) + _ENTRY_BYTES
+            limit = self.config.bounds.state_bytes
+            self._check_size(0 if meter.fits(self.state, grown, limit) else limit + 1)
         self._owned |= saved.owned
 
-    def _check_size(self, meter: Meter, grown: int) -> None:
+    def _size_of_data(self, meter: Meter, instance: Instance) -> int:
+        """The bytes of the events that an instance holds: nearly those of its timeout's data.
+
+        They are added up because the data itself may be too large to be encoded: a timeout can bring those
+        before it many times.
+        """
+        found = Counter(captured_refs(instance.captured))
+        return sum(
+            count * meter.sizes.arrival(self.state.arrival(name, ref)) for (name, ref), count in found.items()
+        )
+
+    def _check_size(self, size: int) -> None:
         limit = self.config.bounds.state_bytes
-        if not meter.fits(self.state, grown, limit):
-            raise BoundError(
-                f"the state would have more than {limit:,} bytes ($bounds.stateBytes)", in_bytes=True
-            )
+        if size > limit:
+            reason = f"the state would have more than {limit:,} bytes ($bounds.stateBytes)"
+            raise BoundError(reason, in_bytes=True)
 
     def _return_to(self, saved: _Savepoint) -> None:
         """Undo what was done since ``saved``."""

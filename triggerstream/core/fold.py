@@ -160,6 +160,7 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
         state = self.state
         if state.config != self.rules.current.offset:
             self.meet_configurations()
+            state = self.state
         self.offset = event.offset
         clock_us = max(state.clock_us, event.arrival_us)  # R8.1
         if state.due_us is not None and state.due_us <= clock_us:

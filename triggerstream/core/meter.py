@@ -25,13 +25,15 @@ class BoundError(Exception):
 class BoundEffects:
     """Effects of bounds: a trigger left out, prevented effects, texts for the timeline (R10.6, R10.7).
 
-    ``forgotten_ids`` counts identities of events that are no longer compared (R4.1).
+    ``left_out_bytes`` is the size of the data of left-out timeouts. ``forgotten_ids`` counts identities of
+    events that are no longer compared (R4.1).
     """
 
-    __slots__ = ("forgotten_ids", "left_out", "prevented", "remarks")
+    __slots__ = ("forgotten_ids", "left_out", "left_out_bytes", "prevented", "remarks")
 
     def __init__(self) -> None:
         self.left_out: tuple[LeftOut, ...] = ()
+        self.left_out_bytes = 0
         self.prevented = 0
         self.forgotten_ids = 0
         self.remarks: list[str] = []
@@ -40,6 +42,7 @@ class BoundEffects:
         """A copy that does not change with this one."""
         copied = BoundEffects()
         copied.left_out, copied.prevented = self.left_out, self.prevented
+        copied.left_out_bytes = self.left_out_bytes
         copied.forgotten_ids, copied.remarks = self.forgotten_ids, self.remarks.copy()
         return copied
 

@@ -5,10 +5,11 @@ The rules are in section 10 of ``docs/semantics.md``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from triggerstream.core.events import Close, Event, Retried
-from triggerstream.core.fold import step
+from triggerstream.core.fold import next_due, step
 from triggerstream.core.results import Folded, Rejected, Unknown
 from triggerstream.core.sizes import TEXT_BYTES, changed_bytes, resolved_sizes
 from triggerstream.core.state import SessionState
@@ -58,10 +59,13 @@ class SizedSession:
         ``params_bytes`` returns the bytes of the longest ``withParams`` of a configuration.
         """
         known = self.state
-        # The kwargs of a retry are checked at once, not only when the retry is decided.
-        brings_kwargs = type(event.body) is Retried and event.body.kwargs is not None
-        folded = step(rules, known, event, sizes=_SIZES if brings_kwargs else None)
-        decided = _encoded(folded)
+        # The kwargs of a retry are checked at once, not only when the retry is decided. So are timeouts: what
+        # a thousand of them bring could have gigabytes.
+        at_once = type(event.body) is Retried and event.body.kwargs is not None
+        if known is not None and known.due_us is not None and not at_once:
+            at_once = _may_expire(rules, known, event)
+        folded = step(rules, known, event, sizes=_SIZES if at_once else None)
+        decided = _encoded(folded, most=rules.current.config.bounds.decided_bytes)
         if isinstance(folded, Folded) and not self._fits(
             rules, event, folded, decided, length=length, params_bytes=params_bytes
         ):
@@ -108,6 +112,8 @@ class SizedSession:
                 return False
             if len(decided) > 1 and commands_bytes > bounds.decided_bytes:
                 return False
+        if self.state is not None and folded.state.timeouts != self.state.timeouts:
+            return self._measure(folded, bounds)  # a timeout brings more than the event
         if config.uses_language:
             # One event may change every leaf, so the parts that it changed are measured.
             changed = changed_bytes(self.state, folded.state, folded.touched, _SIZES)
@@ -130,7 +136,28 @@ class SizedSession:
         return self._measure(folded, bounds)
 
 
-def _encoded(folded: Folded | Rejected | Unknown) -> Sequence[Decided]:
+def _may_expire(rules: Rules, known: SessionState, event: Event) -> bool:
+    """True if a timer is due before ``event``, and a file that the session meets by then has deadlines."""
+    if known.due_us is None or known.due_us > max(known.clock_us, event.arrival_us):
+        return False
+    files = (rules.met(known.config), *rules.missed(known.config))
+    if not any(file.config.starts_timers for file in files):
+        return False
+    due_us = next_due(rules, known)  # what the state has is a lower bound, which depends on batches
+    return due_us is not None and due_us <= max(known.clock_us, event.arrival_us)
+
+
+def _encoded(folded: Folded | Rejected | Unknown, *, most: int = sys.maxsize) -> Sequence[Decided]:
+    """The decisions as bytes; not all of them if several have more than ``most`` bytes.
+
+    After a silence, time can decide a thousand commands of 1 MiB, of which only a part is within the bounds.
+    """
     if not isinstance(folded, Folded) or not folded.decisions:
         return ()
-    return [Decided(decision=d, value=commands.encode(d)) for d in folded.decisions]
+    decided: list[Decided] = []
+    for decision in folded.decisions:
+        decided.append(Decided(decision=decision, value=commands.encode(decision)))
+        most -= len(decided[-1].value)
+        if most < 0 and len(decided) > 1:
+            break
+    return decided

@@ -25,7 +25,7 @@ LATER = """{
   "t_process": {"after": ["module1"], "run": "app.process"},
   "t_late": {"after": ["module1"], "run": "app.late"},
 }"""
-KINDS = ("touched", "decided", "due", "abandoned", "cancelled", "failed", "begun")
+KINDS = ("touched", "decided", "due", "expired", "abandoned", "cancelled", "failed", "begun")
 
 
 @pytest.fixture
