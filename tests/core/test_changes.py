@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -12,7 +16,8 @@ from tests.core.changing_files import CHANGE_BYTES, changed
 from tests.core.compared import Folding, Reading
 from tests.core.logs_of_conditions import APP as SCENARIOS_APP
 from tests.core.logs_of_conditions import Scenario, scenarios
-from tests.core.reference_of_conditions import Line, Reference
+from tests.core.logs_of_time import numbered_timed_scenario
+from tests.core.reference_of_conditions import File, Line, Reference
 from tests.core.story import SECOND, START_US, Story, read, task
 from tests.core.strategies import (
     BUSY,
@@ -37,6 +42,7 @@ from triggerstream.wire.state import EncodedSizes
 SIZES = EncodedSizes()
 EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply")
 LATE = (0, SECOND, 20 * SECOND)
+MANY = 50 if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else 500
 
 
 def touch_all(world: World, offset: int, at_us: int) -> None:
@@ -115,12 +121,65 @@ def test_the_counts_are_what_happens_when_the_file_is_applied(
 def test_the_counts_are_what_the_reference_does_under_files_of_the_language(
     scenario: Scenario, drawn: bytes, late_us: int
 ) -> None:
+    assert_counts_agree(scenario, lambda file: changed(file, Dice(drawn)), late_us)
+
+
+@pytest.mark.laws
+def test_the_counts_are_what_the_reference_does_where_a_file_gives_or_takes_places() -> None:
+    found: Counter[Consequence] = Counter()
+    for n in range(MANY):
+        random = Random(n)
+        found += assert_counts_agree(
+            numbered_timed_scenario(n), partial(with_other_places, random), random.choice(LATE)
+        )
+    assert found[Consequence.DECIDED] > MANY // 20
+
+
+def with_other_places(random: Random, file: File) -> File:
+    """The file with other limits of how many instances run."""
+    others: File = {}
+    for name, entry in file.items():
+        kept = {key: value for key, value in entry.items() if key not in {"paused", "maxConcurrency"}}
+        others[name] = kept | random.choice(({}, {"paused": True}, {"maxConcurrency": random.choice((1, 3))}))
+    return others
+
+
+def test_a_file_that_gives_places_touches_and_decides_held_ones_only() -> None:
+    limited: JsonObject = {"after": ["b"], "andEvery": "a", "maxConcurrency": 1, "run": "m.t"}
+    story = Story({"t": limited})
+    story.fire("a")  # t#0 waits for b
+    story.fire("b")
+    story.fire("a")
+    story.fire("a")
+    story.apply({"t": {**limited, "after": ["b", "c"]}})
+    story.fire("a")  # t#3 waits for c
+    assert list(story.statuses().values()) == ["scheduled", "held", "held", "unstarted"]
+
+    def at_once(places: JsonObject) -> list[tuple[int, str]]:
+        new: JsonObject = {"t": {"after": ["b", "c"], "andEvery": "a", "run": "m.t", **places}}
+        file = ProposedFile(rules=story.rules, config=read(new), offset=story.offset, at_us=START_US)
+        assert story.state is not None
+        found = consequences(file, story.session, story.state, SIZES)
+        return [(number, one.value) for _, number, one in found]
+
+    assert at_once({"maxConcurrency": 1}) == []
+    assert at_once({"maxConcurrency": 2}) == [(1, "touched"), (1, "decided"), (2, "touched")]
+    assert at_once({}) == [(1, "touched"), (1, "decided"), (2, "touched"), (2, "decided")]
+    assert at_once({"paused": True}) == [(1, "touched"), (2, "touched")]
+    before, after = (read({"t": {**limited, **keys}}) for keys in ({}, {"maxConcurrency": 2}))
+    assert may_have_consequences(before, after)
+
+
+def assert_counts_agree(
+    scenario: Scenario, change: Callable[[File], File], late_us: int
+) -> Counter[Consequence]:
+    """Compare the counts for a changed file with what the reference does under it; the counts."""
     reader = Reading()
     folding, reference = Folding.of(scenario.file, reader), Reference(SCENARIOS_APP, scenario.file)
     for line in scenario.lines:
         folding.read(line)
         reference.read(line)
-    new = changed(reference.file, Dice(drawn))
+    new = change(reference.file)
     at_us = max(line.arrival_us for line in scenario.lines) + late_us
     end = len(scenario.lines)
     file = ProposedFile(rules=folding.rules, config=reader(new), offset=end, at_us=at_us)
@@ -141,10 +200,11 @@ def test_the_counts_are_what_the_reference_does_under_files_of_the_language(
         decided = {one.instance for one in reference.asked(session)[asked[session] :]}
         for name, status in after.items():
             task = name.rpartition("#")[0]
-            happened[session, task, Consequence.BEGUN] += name not in known
+            applies = new.get(task, {}).get("appliesTo") == "existing" and name.endswith("#0")
+            happened[session, task, Consequence.BEGUN] += applies and name not in known
             happened[session, task, Consequence.DECIDED] += name in decided
             happened[session, task, Consequence.DUE] += name in decided and known.get(name) == "delayed"
-            for one in (Consequence.ABANDONED, Consequence.CANCELLED):
+            for one in (Consequence.EXPIRED, Consequence.ABANDONED, Consequence.CANCELLED):
                 happened[session, task, one] += status == one.value != known.get(name)
     counts = Counter({key: number for key, number in found.items() if key[2] is not Consequence.TOUCHED})
     assert counts == +happened
@@ -153,6 +213,10 @@ def test_the_counts_are_what_the_reference_does_under_files_of_the_language(
             assert found[session, task, Consequence.TOUCHED] >= counts[session, task, one]
     if not may_have_consequences(file.rules.current.config, file.config):
         assert not found
+    totals: Counter[Consequence] = Counter()
+    for (_, _, one), number in found.items():
+        totals[one] += number
+    return totals
 
 
 def touch_in_reference(reference: Reference, offset: int, at_us: int) -> None:

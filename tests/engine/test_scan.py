@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.compared import Folding, Reading
+from tests.core.logs_of_time import numbered_timed_scenario
+from tests.core.reference_of_conditions import Line
 from tests.core.story import SECOND, START_US, Story
 from tests.core.strategies import BUSY, CHANGING, ENDINGS, History, World, histories
 from triggerstream.core.conditions import AllOf, Condition, Leaf
@@ -25,6 +28,7 @@ from triggerstream.core.ids import (
 )
 from triggerstream.core.state import SessionState, TaskRecord
 from triggerstream.core.tasks import AppliedConfiguration, AppliesTo, Configuration, Rules, Task
+from triggerstream.core.timers import with_exact_due
 from triggerstream.core.where import compile_where
 from triggerstream.engine.scan import Scan, changed_tasks, has_met, may_decide
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
@@ -228,6 +232,64 @@ def test_a_scan_that_was_completed_for_the_configuration_touches_nothing() -> No
     assert [record.key for record in scan.take_touches()] == [b"waiting with a timer"]
 
 
+LIMITED: JsonObject = {"after": [], "andEvery": "a", "run": "tasks.t", "maxConcurrency": 1}
+FREE: JsonObject = {**LIMITED, "maxConcurrency": 2}
+
+
+def test_a_file_that_only_gives_places_concerns_sessions_with_held_instances() -> None:
+    rules, running = stored({"t": LIMITED}, "fire a", then={"t": FREE})
+    _, holding = stored({"t": LIMITED}, "fire a", "fire a")
+    decoder = NotingDecoder()
+    scan = Scan(rules, scanned=-1, decoder=decoder)
+    scan.look(b"running", running)
+    scan.look(b"holding", holding)
+    assert decoder.decoded == ["holding"]
+    assert [record.key for record in scan.take_touches()] == [b"holding"]
+
+
+def test_a_session_in_which_a_file_holds_an_instance_is_touched_so_that_a_later_file_finds_it() -> None:
+    waiting: JsonObject = {**LIMITED, "after": ["b"]}
+    paused: JsonObject = {**LIMITED, "paused": True}
+    rules, value = stored({"t": waiting}, "fire a", then={"t": paused})
+    scan = Scan(rules, scanned=-1)
+    scan.look(b"s", value)
+    assert [record.key for record in scan.take_touches()] == [b"s"]
+
+
+def test_a_scan_after_each_file_finds_what_would_decide_or_hold_in_files_of_time_and_places() -> None:
+    touched = 0
+    for n in range(200):
+        scenario = numbered_timed_scenario(n)
+        folding = Folding.of(scenario.file, Reading())
+        scanned = -1
+        for line in scenario.lines:
+            folding.read(line)
+            if line.file is None:
+                continue
+            scan = Scan(folding.rules, scanned=scanned)
+            scanned = line.offset
+            for session, state in folding.states.items():
+                scan.look(session.encode(), states.encode(with_exact_due(folding.rules, state)))
+            found = {record.key or b"" for record in scan.take_touches()}
+            asking = {
+                session.encode()
+                for session, state in folding.states.items()
+                if needs_touch(folding.rules, session, state)
+            }
+            touched += len(found)
+            assert found == asking, n
+            for name in sorted(found):
+                touch = Line(
+                    offset=line.offset,
+                    arrival_us=line.arrival_us,
+                    session=name.decode(),
+                    type="triggerstream.session.touch",
+                    time_us=line.arrival_us,
+                )
+                folding.read(touch)
+    assert touched
+
+
 def test_tasks_that_come_or_go_have_changed() -> None:
     rules, _ = stored(BEFORE, "fire a", then={"t": TASK, "new": TASK})
     assert changed_tasks(rules, since=-1) == {"other", "new"}
@@ -257,7 +319,7 @@ def test_a_state_whose_bytes_do_not_tell_is_decoded_and_found_the_same(history: 
         world.take(entry)
     rules = world.rules
     for name, one in world.states.items():
-        value = states.encode(one)
+        value = states.encode(with_exact_due(rules, one))
         other = json.dumps(dict(reversed(json.loads(value).items()))).encode()
         assert states.read_header(other) is None
         scans = Scan(rules, scanned=-1), Scan(rules, scanned=-1)

@@ -23,6 +23,8 @@ from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules,
 
 _CARRIED = frozenset({"run", "with_params", "queue", "priority", "expires_us", "extras"})
 """Parts of a task that its decision contains but does not depend on."""
+_PLACES = frozenset({"max_concurrency", "paused"})
+"""The parts on which it depends how long an instance is held, and nothing else."""
 
 
 def _parts_without(names: AbstractSet[str]) -> attrgetter[tuple[object, ...]]:
@@ -31,10 +33,16 @@ def _parts_without(names: AbstractSet[str]) -> attrgetter[tuple[object, ...]]:
 
 decisive_parts = _parts_without(_CARRIED)
 """The parts of a task on which its decisions depend."""
-_timed_parts = _parts_without(_CARRIED | {"applies_to"})
+judging_parts = _parts_without(_CARRIED | _PLACES)
+"""Those of them on which more depends than how long an instance is held."""
+_present_parts = _parts_without(_CARRIED | {"applies_to"})
 """The parts on which the decision of an instance that is there depends, and the time of it."""
-_judged_parts = _parts_without(_CARRIED | {"applies_to", "retry"})
-"""The parts on which the decision of an instance that has not run depends."""
+_timed_parts = _parts_without(_CARRIED | _PLACES | {"applies_to"})
+"""The parts on which a delayed instance depends, until it is due."""
+_judged_parts = _parts_without(_CARRIED | _PLACES | {"applies_to", "retry"})
+"""The parts on which an unstarted instance depends, until it is satisfied."""
+_held_parts = _parts_without(_CARRIED | {"applies_to", "retry"})
+"""The parts on which a held instance depends."""
 
 
 class Consequence(StrEnum):
@@ -94,6 +102,8 @@ class ProposedFile:
     """Tasks with another condition: it judges those of their instances that have not run."""
     timed_otherwise: frozenset[TaskName] = field(init=False)
     """The tasks whose delayed instances are decided under another condition, or at another time."""
+    placed_otherwise: frozenset[TaskName] = field(init=False)
+    """The tasks whose held instances are decided under another condition, or have other places."""
 
     def __post_init__(self) -> None:
         before = self.rules.current.config
@@ -102,6 +112,7 @@ class ProposedFile:
         object.__setattr__(self, "proposed", self.rules.apply(applied))
         object.__setattr__(self, "judged_otherwise", _differing(before, self.config, _judged_parts))
         object.__setattr__(self, "timed_otherwise", _differing(before, self.config, _timed_parts))
+        object.__setattr__(self, "placed_otherwise", _differing(before, self.config, _held_parts))
 
     @property
     def triggers_for_existing(self) -> frozenset[TriggerName]:
@@ -123,7 +134,7 @@ def may_have_consequences(before: Configuration, after: Configuration) -> bool:
     return (
         bool(after.for_existing)
         or before.bounds != after.bounds
-        or bool(_differing(before, after, _timed_parts))
+        or bool(_differing(before, after, _present_parts))
     )
 
 
@@ -177,16 +188,22 @@ def _consequences_for(
     else:
         after_status = after.status
         offered = after.captured != before.captured or after.noted != before.noted
-    changed = file.judged_otherwise if before.status is Status.UNSTARTED else file.timed_otherwise
-    if offered or after_status is not before.status or name in changed:
+    if offered or after_status is not before.status or name in _changed_for(file, before.status):
         yield Consequence.TOUCHED
     if after_status is before.status:
         return
     found = _OF_STATUS.get(after_status)
     if found is not None:
         yield found
-    if found is Consequence.DECIDED and before.status is not Status.UNSTARTED:
+    if found is Consequence.DECIDED and before.status is Status.DELAYED:
         yield Consequence.DUE
+
+
+def _changed_for(file: ProposedFile, status: Status) -> frozenset[TaskName]:
+    """The tasks whose waiting instances in ``status`` depend on what the file changes."""
+    if status is Status.UNSTARTED:
+        return file.judged_otherwise
+    return file.timed_otherwise if status is Status.DELAYED else file.placed_otherwise
 
 
 def _settled(file: ProposedFile, session: SessionId, state: SessionState, sizes: Sizes) -> SessionState:

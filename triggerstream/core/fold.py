@@ -111,7 +111,7 @@ def next_due(rules: Rules, state: SessionState) -> int | None:
 
 
 def needs_touch(rules: Rules, session: SessionId, state: SessionState) -> bool:
-    """True if a configuration would decide something or make an instance without a further event (R11.8).
+    """True if a configuration would decide, hold or make an instance without a further event (R11.8).
 
     Such a configuration was not met by the session yet, or its waiting instances were not judged under it.
     """
@@ -129,7 +129,10 @@ def needs_touch(rules: Rules, session: SessionId, state: SessionState) -> bool:
         body=Touch(),
     )
     folded = step(rules, state, event)
-    return isinstance(folded, Folded) and bool(folded.decisions or folded.created)
+    if not isinstance(folded, Folded):
+        return False
+    # A held one is touched, so that a state tells whether a file that gives places concerns it.
+    return bool(folded.decisions or folded.created) or folded.state.holds > state.holds
 
 
 class _Fold(FiringTimers, Reoffering, ApplyingOrders):

@@ -2,15 +2,17 @@
 
 For most sessions it reads only the header of the stored state, which has the due time. It decodes those that
 are not judged yet, and those that have not met a configuration and have a due time or something open that the
-configuration may concern, or an event for a task that applies to existing sessions.
+configuration may concern, or an event for a task that applies to existing sessions. A file that only changes
+how many instances may run concerns those that are held.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
-from triggerstream.core.changes import decisive_parts
+from triggerstream.core.changes import decisive_parts, judging_parts
 from triggerstream.core.fold import needs_touch, next_due
 from triggerstream.core.ids import SessionId, TaskName
 from triggerstream.core.state import SessionState
@@ -19,7 +21,7 @@ from triggerstream.engine.migration import touches
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord
-from triggerstream.wire.state import read_header, trigger_marks
+from triggerstream.wire.state import HELD_MARK, read_header, trigger_marks
 
 SLICE_S = 0.01
 """Time after which a scan lets the folding go on. Decoding a state of 1 MB takes 6 ms; a page has hundreds
@@ -49,6 +51,7 @@ class Scan:
         self._rules = rules
         self._touch = scanned < rules.current.offset
         self._changed = changed_tasks(rules, since=scanned)
+        self._judges = bool(changed_tasks(rules, since=scanned, parts=judging_parts))
         beginning = tasks_for_existing(rules, since=scanned)
         self._beginning = frozenset(task.name for task in beginning)
         self._marks = trigger_marks({trigger for task in beginning for trigger in task.needs})
@@ -75,7 +78,8 @@ class Scan:
                     self._found.append(Scanned(SessionId(key.decode()), seen.due_us, seen.config))
                 return
             self.oldest = min(self.oldest, seen.config)
-            may_change = seen.due_us is not None or (seen.may_be_open and self._may_concern_open(seen.config))
+            may_concern_open = seen.may_be_open and self._may_concern_open(seen.config, value)
+            may_change = seen.due_us is not None or may_concern_open
             if not may_change and not any(mark in value for mark in self._marks):
                 return
         session = SessionId(key.decode())
@@ -90,9 +94,11 @@ class Scan:
         if self._touch and may and needs_touch(self._rules, session, known):
             self._touches.append(key)
 
-    def _may_concern_open(self, met: int) -> bool:
-        """True if a configuration after ``met`` may judge an open instance, or give it a due time."""
-        return bool(self._changed) or met < self._last_with_deadline
+    def _may_concern_open(self, met: int, value: bytes) -> bool:
+        """True if a configuration after ``met`` may judge or decide an open instance, or make it due."""
+        if self._judges or met < self._last_with_deadline:
+            return True
+        return bool(self._changed) and HELD_MARK in value
 
     @cached_property
     def _last_with_deadline(self) -> int:
@@ -110,8 +116,10 @@ class Scan:
         return touches(keys)
 
 
-def changed_tasks(rules: Rules, *, since: int) -> frozenset[TaskName]:
-    """The tasks whose conditions differ between the configuration ``since`` and any after it.
+def changed_tasks(
+    rules: Rules, *, since: int, parts: Callable[[Task], object] = decisive_parts
+) -> frozenset[TaskName]:
+    """The tasks whose ``parts`` differ between the configuration ``since`` and any after it.
 
     A session without instances of these tasks has the same conditions as under ``since``, for which it was
     evaluated. This check is cheaper than letting it meet all configurations that it missed.
@@ -125,7 +133,7 @@ def changed_tasks(rules: Rules, *, since: int) -> frozenset[TaskName]:
         changed.update(
             name
             for name in names
-            if not same_bounds or _condition(before.by_name.get(name)) != _condition(after.by_name.get(name))
+            if not same_bounds or _differ(before.by_name.get(name), after.by_name.get(name), parts)
         )
         before = after
     return frozenset(changed)
@@ -136,8 +144,10 @@ def tasks_for_existing(rules: Rules, *, since: int) -> tuple[Task, ...]:
     return tuple(task for version in rules.missed(since) for task in version.config.for_existing)
 
 
-def _condition(task: Task | None) -> tuple[object, ...] | None:
-    return None if task is None else decisive_parts(task)
+def _differ(before: Task | None, after: Task | None, parts: Callable[[Task], object]) -> bool:
+    if before is None or after is None:
+        return before is not after
+    return parts(before) != parts(after)
 
 
 def may_decide(

@@ -86,6 +86,8 @@ _DELAYED = b'"delayed"'
 _LAST_US = 2**63 - 1
 _UNJUDGED = b'"unjudged":true'
 _MAY_BE_OPEN = b'"open":'
+HELD_MARK = b'"held"'
+"""Bytes that a stored state has if an instance is held."""
 
 
 class StateHeader(NamedTuple):
