@@ -16,27 +16,12 @@ from triggerstream.wire import tasksfile
 APP = AppId("golden")
 
 
-WAITS = pytest.mark.skip(reason="waits until the reader of tasks files knows these conditions")
-
-
 def golden() -> list[Any]:
-    found = []
-    for path in sorted(FOLDER.rglob("*.json")):
-        fields = json.loads(path.read_text())
-        if path.stem not in REFUSED:
-            waits = path.parent != FOLDER and not readable(fields)
-            found.append(pytest.param(fields, id=path.stem, marks=WAITS if waits else ()))
-    return found
+    found = [json.loads(path.read_text()) for path in sorted(FOLDER.rglob("*.json"))]
+    return [pytest.param(one, id=one["name"]) for one in found if one["name"] not in REFUSED]
 
 
-def readable(fields: dict[str, Any]) -> bool:
-    """True if every tasks file of the scenario can be read."""
-    files = [fields.get("text", fields.get("tasks")), *(step.get("apply") for step in fields["events"])]
-    texts = [one if isinstance(one, str) else json.dumps(one) for one in files if one is not None]
-    return all(tasksfile.check(text, name="tasks.json")[0] is not None for text in texts)
-
-
-REFUSED = {"config_invalid_is_ignored"}
+REFUSED = {"absence_without_a_start", "config_invalid_is_ignored", "zero_deadline_is_refused"}
 """Scenarios with a tasks file that `simulate` refuses with its place, where an engine ignores it."""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from triggerstream.cli.commands.sessions import HELD_IS_RESERVED, STATUSES
+from triggerstream.cli.commands.sessions import STATUSES
 from triggerstream.cli.opening import appending, run, viewing
 from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.orders import answer_fields, giver_options, not_known
@@ -49,7 +49,7 @@ def _order(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--status",
                 type=click.Choice(STATUSES),
-                help=f"Every instance in this status; {HELD_IS_RESERVED}.",
+                help="Every instance in this status.",
             ),
             click.option(
                 "--older-than",

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from triggerstream.engine.queries.view import View
 
 STATUSES = [status.value for status in Status]
-HELD_IS_RESERVED = "`held` is reserved for a later version"
 
 
 @click.group(invoke_without_command=False)
@@ -63,7 +62,7 @@ for _command in (close, erase, export):
 @click.option(
     "--status",
     type=click.Choice(STATUSES),
-    help=f"Only sessions with an instance in this status; {HELD_IS_RESERVED}.",
+    help="Only sessions with an instance in this status.",
 )
 @click.option(
     "--stuck",
