@@ -12,9 +12,10 @@ from typing import Any
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId, CommandId, JsonObject, SessionId, command_id, split_instance_id
-from triggerstream.core.projections import statuses, timeline, waits_for
+from triggerstream.core.projections import statuses, waits_for
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
+from triggerstream.core.timeline import timeline
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import events as wire

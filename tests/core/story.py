@@ -40,11 +40,12 @@ from triggerstream.core.ids import (
     command_id,
     split_instance_id,
 )
-from triggerstream.core.projections import statuses, timeline
+from triggerstream.core.projections import statuses
 from triggerstream.core.results import Folded, LeftOut, Unknown
 from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import Instance, SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
+from triggerstream.core.timeline import timeline
 from triggerstream.wire import tasksfile
 
 SECOND = 1_000_000

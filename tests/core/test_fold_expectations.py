@@ -14,8 +14,8 @@ from tests.core.story import Story
 from triggerstream.core.commands import Command
 from triggerstream.core.events import Body, Cancel, Close, Erase, Replay, Resend, Skip
 from triggerstream.core.ids import InstanceId, JsonObject, TaskName
-from triggerstream.core.projections import timeline
 from triggerstream.core.state import SessionState
+from triggerstream.core.timeline import timeline
 
 TASKS: JsonObject = {
     "t": {"after": ["a"], "run": "tasks.t"},

@@ -8,10 +8,11 @@ from tests.core.story import SECOND, START_US, Story, task
 from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.events import FailureReason
 from triggerstream.core.ids import InstanceId, Instant, JsonObject, TaskName
-from triggerstream.core.projections import Seen, explain, silent_commands, stored, timeline, waits_for
+from triggerstream.core.projections import Seen, explain, silent_commands, stored, waits_for
 from triggerstream.core.reruns import rerun_words
 from triggerstream.core.state import Status
 from triggerstream.core.tasks import Rules
+from triggerstream.core.timeline import timeline
 from triggerstream.wire.answers import to_json
 from triggerstream.wire.instants import format_instant
 
@@ -93,11 +94,11 @@ def test_each_status_is_said_in_words() -> None:
         "blocked#0": "is blocked by `unless`: no arrived first",
         "half#0": "waits for b; abandoned once never arrives too",
         "again#0": "failed; tried again as again#1 (retry 1 of 1)",
-        "again#1": "waits to be tried again",
+        "again#1": "waits to be tried again (retry 1 of 1)",
         "fails#0": "failed: KeyError: 'x'",
         "runs#0": "is running",
         "ends#0": "finished",
-        "drops#0": "expired before a worker started it",
+        "drops#0": "the worker dropped it: revoked",
         "stops#0": "was cancelled: wrong order (ada)",
         "passes#0": "was skipped",
     }

@@ -27,9 +27,9 @@ from triggerstream.core.timers import DueOf
 
 
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
-    """The event of a trigger."""
+    """The event of a trigger. ``offset`` None: a timer fired it, at ``time_us``."""
 
-    offset: int
+    offset: int | None = None
     time_us: Instant
     id: str | None = None
     source: str | None = None
@@ -73,7 +73,9 @@ class ExplainedInstance(
         "due_us": "due",
         "due_of": "dueOf",
         "completed_by": "completedBy",
+        "repeat_of": "repeatOf",
         "clone_of": "cloneOf",
+        "max_retries": "maxRetries",
         "retried_as": "retriedAs",
         "replayed_as": "replayedAs",
         "decided_us": "decided",
@@ -89,6 +91,11 @@ class ExplainedInstance(
 
     ``clone_of``: it was made to run that instance again; by a retry if ``retries`` is not 0, else by an
     operator. ``retried_as`` and ``replayed_as``: such an instance took its place.
+
+    ``max_retries`` is the most retries that its task may have.
+
+    ``round`` is its number among the ``rounds`` of a task with ``repeat``, and ``repeat_of`` the instance of
+    the round before. ``rounds`` and ``max_retries`` are those of the file in force.
 
     ``due_us``: when its timer fires, which follows from ``due_of``. ``decided_at``: the offset of the event
     that decided its command. ``completed_by``: the included event with which its condition was satisfied.
@@ -107,6 +114,10 @@ class ExplainedInstance(
     config: ConfigHash | None = None
     attempt: int | None = None
     retries: int | None = None
+    max_retries: int | None = None
+    round: int | None = None
+    rounds: int | None = None
+    repeat_of: InstanceId | None = None
     hand_over: HandOver | None = None
     advice: str | None = None
     due_us: Instant | None = None
@@ -167,15 +178,21 @@ class ConfigurationsMet(Struct, frozen=True, kw_only=True, rename={"in_force": "
     in_force: ConfigHash | None
 
 
-class TimelineRow(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
+_OF_ROWS = {"time_us": "time", "due_of": "dueOf"}
+
+
+class TimelineRow(Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_OF_ROWS):
     """An event, with its ``type``; or a decision, with its ``instance``, ``run``, ``command``, ``because``.
 
-    ``what`` is one of arrived, reported, ordered, decided, abandoned, refused, ignored; ``why`` is the code
-    of the reason for the last two. ``because`` has the first 100 of the
-    ``included`` events.
+    ``what`` is one of arrived, reported, ordered, decided, fired, expired, abandoned, refused, ignored;
+    ``why`` is the code of the reason for the last two. ``because`` has the first 100 of the ``included``
+    events. ``due_of``: a timer did it, which follows from this key.
+
+    ``fired``: a timer fired the trigger ``type``. ``expired``: the ``instance`` was not satisfied in time.
+    Neither has an ``offset``, because no record of the log says it.
     """
 
-    offset: int
+    offset: int | None = None
     time_us: Instant
     what: str
     type: str | None = None
@@ -183,6 +200,7 @@ class TimelineRow(Struct, frozen=True, kw_only=True, omit_defaults=True, rename=
     note: str | None = None
     instance: InstanceId | None = None
     run: str | None = None
+    due_of: DueOf | None = None
     command: CommandId | None = None
     because: list[ReasonToDecide] | None = None
     included: int | None = None
@@ -242,10 +260,16 @@ class StoredInstance(
         "started_us": "started",
         "ended_us": "ended",
         "changed_us": "changed",
+        "due_us": "due",
+        "due_of": "dueOf",
         "retried_as": "retriedAs",
     },
 ):
-    """A stored instance, without its conditions. ``retried_as``: a retry took its place."""
+    """A stored instance, without its conditions. ``retried_as``: a retry took its place.
+
+    ``due_us``: when its timer fires under the file that the session met last; ``due_of`` is the key.
+    ``repeats`` counts the rounds before this one.
+    """
 
     status: Status
     kwargs: JsonObject
@@ -261,6 +285,9 @@ class StoredInstance(
     started_us: Instant | None = None
     ended_us: Instant | None = None
     changed_us: Instant
+    due_us: Instant | None = None
+    due_of: DueOf | None = None
+    repeats: int = 0
     retried_as: InstanceId | None = None
 
 

@@ -19,10 +19,11 @@ from triggerstream.core.state import Status
 class TakenEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time_us": "time"}):
     """An event that a leaf holds, with its ``key`` where the leaf has one.
 
-    An event of ``unless`` that is no longer kept has only its offset, and its time while the timeline has it.
+    An event that a timer fired has no ``offset``. One of ``unless`` that is no longer kept has only its
+    offset, and its time while the timeline has it.
     """
 
-    offset: int
+    offset: int | None = None
     time_us: Instant | None = None
     id: str | None = None
     source: str | None = None
@@ -33,10 +34,10 @@ class TakenEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
 class NotTaken(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The latest event of a leaf's trigger, which the leaf did not take; ``says`` why.
 
-    ``late``: it came when the instance was decided already, or had ended.
+    ``late``: it came when the instance was decided already, or had ended. ``offset`` None: a timer fired it.
     """
 
-    offset: int
+    offset: int | None = None
     says: str
     late: bool = False
 

@@ -31,7 +31,7 @@ from triggerstream.core.conditions import (
     Slot,
 )
 from triggerstream.core.counted_events import CountedEvents, counted_events, events_of
-from triggerstream.core.held import Holding, Members, One, Ref, event_words, place_of
+from triggerstream.core.held import Holding, Members, One, Ref, event_words, offset_of, place_of
 from triggerstream.core.ids import Instant, LeafName, SessionId, TaskName, TriggerName, instance_id
 from triggerstream.core.lacking import leaf_title
 from triggerstream.core.shown_file import fits, leaf_is_met, task_shown, was_decided
@@ -211,9 +211,11 @@ class _ShownCondition:
             # The events of `unless` are not kept.
             times = (time_us for offset, _, time_us, _ in state.positions if offset == ref)
             time_us = next(times, None)
-            return TakenEvent(offset=ref, time_us=None if time_us is None else Instant(time_us), key=key)
+            return TakenEvent(
+                offset=offset_of(ref), time_us=None if time_us is None else Instant(time_us), key=key
+            )
         return TakenEvent(
-            offset=ref,
+            offset=offset_of(ref),
             time_us=Instant(arrival.time_us),
             id=arrival.id,
             source=arrival.source,
@@ -234,9 +236,9 @@ class _ShownCondition:
             or why_not_taken(condition, slot, self.held, latest, time_of=self.explainer.state.time_of)
         )
         if says is None and (says := self._takes_no_more()) is not None:
-            return NotTaken(offset=latest.offset, says=says, late=True)
+            return NotTaken(offset=offset_of(latest.offset), says=says, late=True)
         return NotTaken(
-            offset=latest.offset,
+            offset=offset_of(latest.offset),
             says=says or f"{_EARLIER_FILE}, and is not offered again",
             late=self._came_after_decision(latest),
         )

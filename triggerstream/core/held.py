@@ -84,9 +84,19 @@ def ref_after(offset: int, last: Ref) -> Ref:
     return -max((offset << _PLACES) + 1, 1 - last)
 
 
+def record_before(ref: Ref) -> int:
+    """The offset of the record before an event that a timer fired."""
+    return -ref >> _PLACES
+
+
 def event_words(ref: Ref) -> str:
     """An event in a sentence: by its offset, or by that of the record before it."""
-    return f"event {ref}" if ref >= 0 else f"the timeout after event {-ref >> _PLACES}"
+    return f"event {ref}" if ref >= 0 else f"the timeout after event {record_before(ref)}"
+
+
+def offset_of(ref: Ref) -> int | None:
+    """The offset of an event; None for one that a timer fired."""
+    return ref if ref >= 0 else None
 
 
 Moment: TypeAlias = tuple[EventTime, int]

@@ -16,18 +16,13 @@ from triggerstream.core.answers import (
     ExplainedTask,
     HandOver,
     HandOverState,
-    Origin,
     ReasonToDecide,
     SeenTrigger,
     StoredInstance,
     StoredSession,
-    TimelineRow,
 )
-from triggerstream.core.commands import MOST_CAUSES
-from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed, Retried
 from triggerstream.core.explain import Explainer
 from triggerstream.core.fold import migrate
-from triggerstream.core.held import place_of
 from triggerstream.core.ids import (
     CommandId,
     InstanceId,
@@ -35,24 +30,30 @@ from triggerstream.core.ids import (
     SessionId,
     TaskName,
     TriggerName,
-    command_id,
     instance_id,
 )
 from triggerstream.core.lacking import missing_triggers
-from triggerstream.core.reruns import Rerun, reruns_of, retry_notes
+from triggerstream.core.reruns import Rerun, reruns_of
 from triggerstream.core.sentences import status_sentence
 from triggerstream.core.similar_names import nearest
 from triggerstream.core.slots import captured_refs
-from triggerstream.core.state import Arrival, Instance, SessionState, Status
-from triggerstream.core.tasks import Configuration, Rules
+from triggerstream.core.state import Instance, SessionState, Status
+from triggerstream.core.tasks import Configuration, Rules, Task
+from triggerstream.core.time_sentences import max_retries, round_of
+from triggerstream.core.timeline import (
+    command_of,
+    included_events,
+    latest_captured,
+    latest_timeout,
+    origin_of,
+    reason_to_decide,
+    timeline,
+)
 from triggerstream.core.timers import due
 
 _COMPARED = 5
 """Unused triggers of a session that are compared with the names of the file: with 3,000 of them, each takes
 0.1 s."""
-
-_OF_RETRIES: Final = frozenset({TYPES[Failed], TYPES[Retried]})
-"""Types of the events that make a retry. The timeline says of an operator's replay what is stored."""
 
 SILENT_US: Final = 5 * 60 * 1_000_000
 """Time without a worker's report after which people are told what to look for. Most Celery tasks of a queue
@@ -88,7 +89,7 @@ def silent_commands(rules: Rules, session: SessionId, state: SessionState) -> li
     return [
         SilentCommand(
             instance=instance_id(name, instance.number),
-            command=_command(rules, session, state, name, instance),
+            command=command_of(rules, session, state, name, instance),
             attempt=instance.attempt,
             decided_at=instance.decided_at,
         )
@@ -153,7 +154,7 @@ def _seen(config: Configuration, state: SessionState) -> list[SeenTrigger]:
         seen.append(
             SeenTrigger(
                 trigger=name,
-                by=_by(arrival),
+                by=origin_of(arrival),
                 used_by=users,
                 unused=unused,
                 nearest=None if likely is None else TriggerName(likely),
@@ -192,8 +193,12 @@ def last_event_us(state: SessionState) -> Instant | None:
     return Instant(state.positions[-1][2]) if state.positions else _instant(state.clock_us or None)
 
 
-def stored(session: SessionId, state: SessionState) -> StoredSession:
-    """The stored session, without configurations that it still has to meet."""
+def stored(session: SessionId, state: SessionState, *, rules: Rules | None = None) -> StoredSession:
+    """The stored session, without configurations that it still has to meet.
+
+    ``rules`` None: due times are left out.
+    """
+    tasks = {} if rules is None else rules.met(state.config).config.by_name
     return StoredSession(
         session=session,
         generation=state.generation,
@@ -204,7 +209,9 @@ def stored(session: SessionId, state: SessionState) -> StoredSession:
         refused=state.refused,
         seen=list(state.seen),
         instances={
-            instance_id(name, instance.number): _stored(state, instance, reruns.get(instance.number))
+            instance_id(name, instance.number): _stored(
+                state, instance, reruns.get(instance.number), task=tasks.get(name)
+            )
             for name, record in state.tasks.items()
             for reruns in [reruns_of(name, record)]
             for instance in record.instances()
@@ -212,7 +219,10 @@ def stored(session: SessionId, state: SessionState) -> StoredSession:
     )
 
 
-def _stored(state: SessionState, instance: Instance, rerun: Rerun | None) -> StoredInstance:
+def _stored(
+    state: SessionState, instance: Instance, rerun: Rerun | None, *, task: Task | None
+) -> StoredInstance:
+    timer = None if task is None else due(task, instance)
     return StoredInstance(
         status=instance.status,
         kwargs=state.stored_kwargs(instance),
@@ -228,6 +238,9 @@ def _stored(state: SessionState, instance: Instance, rerun: Rerun | None) -> Sto
         started_us=_instant(instance.started_us),
         ended_us=_instant(instance.ended_us),
         changed_us=Instant(instance.changed_us),
+        due_us=None if timer is None else Instant(timer.us),
+        due_of=None if timer is None else timer.of,
+        repeats=instance.repeats,
         retried_as=None if rerun is None or not rerun.retries else rerun.instance,
     )
 
@@ -241,58 +254,6 @@ def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[Tr
             if instance.status is Status.UNSTARTED:
                 missing.update(dict.fromkeys(missing_triggers(task.after, instance.captured)))
     return tuple(missing)
-
-
-def timeline(rules: Rules, session: SessionId, state: SessionState) -> list[TimelineRow]:
-    """The timeline, oldest first: events as they came, decisions where they were made.
-
-    At most the last 50 events.
-    """
-    rows: list[tuple[tuple[int, int, int], TimelineRow]] = []
-    retries = retry_notes(rules.current.config, state)
-    for offset, kind, time_us, note in state.positions:
-        inert, why, says = note if isinstance(note, tuple) else (None, None, note)
-        if says is not None and kind in _OF_RETRIES:
-            says = retries.get(says, says)
-        row = TimelineRow(
-            offset=offset,
-            time_us=Instant(time_us),
-            what=_what(kind) if inert is None else inert.value,
-            type=kind,
-            why=None if why is None else why.value,
-            note=says,
-        )
-        rows.append(((offset, 0, 0), row))
-    first = rows[0][0][0] if rows else 0
-    for name, record in state.tasks.items():
-        rows.extend(
-            ((instance.decided_at, 1, instance.number), _decision(rules, session, state, name, instance))
-            for instance in record.instances()
-            if instance.decided_at is not None and instance.decided_at >= first
-        )
-    return [row for _, row in sorted(rows, key=lambda item: item[0])]
-
-
-def _decision(
-    rules: Rules, session: SessionId, state: SessionState, name: TaskName, instance: Instance
-) -> TimelineRow:
-    included = _included(state, instance)
-    return TimelineRow(
-        offset=-1 if instance.decided_at is None else instance.decided_at,
-        time_us=Instant(instance.decided_us or 0),
-        what="decided",
-        instance=instance_id(name, instance.number),
-        run=None if instance.sent is None else instance.sent.run,
-        command=_command(rules, session, state, name, instance),
-        because=included[:MOST_CAUSES],
-        included=len(included) if len(included) > MOST_CAUSES else None,
-    )
-
-
-def _what(kind: str) -> str:
-    if kind.startswith("triggerstream.task."):
-        return "reported"
-    return "ordered" if kind.startswith(ENGINE_PREFIX) else "arrived"
 
 
 def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
@@ -334,6 +295,7 @@ def _instance(
     hand_over = beside.hand_overs.get(named) if instance.status is Status.SCHEDULED else None
     conditions = explainer.conditions(name, instance)
     timer = None if task is None else due(task, instance)
+    in_round = round_of(task, instance)
     shown = ExplainedInstance(
         instance=named,
         status=instance.status,
@@ -349,6 +311,10 @@ def _instance(
         completed_by=_completed_by(state, instance),
         clone_of=None if instance.clone_of is None else instance_id(name, instance.clone_of),
         retries=None if instance.clone_of is None else instance.retries,
+        max_retries=None if instance.clone_of is None else max_retries(task, instance),
+        round=None if in_round is None else in_round.number,
+        rounds=None if in_round is None else in_round.of,
+        repeat_of=None if instance.repeat_of is None else instance_id(name, instance.repeat_of),
         retried_as=None if rerun is None or not rerun.retries else rerun.instance,
         replayed_as=None if rerun is None or rerun.retries else rerun.instance,
         decided_us=_instant(instance.decided_us),
@@ -365,7 +331,7 @@ def _instance(
         return shown
     return replace(
         shown,
-        command=_command(rules, session, state, name, instance),
+        command=command_of(rules, session, state, name, instance),
         run=instance.sent.run,
         kwargs=state.kwargs(instance),
         config=instance.sent.config,
@@ -392,35 +358,14 @@ def _instant(instant_us: int | None) -> Instant | None:
     return None if instant_us is None else Instant(instant_us)
 
 
-def _included(state: SessionState, instance: Instance) -> list[ReasonToDecide]:
-    """The events that a decided command includes, each once."""
-    events = dict.fromkeys(captured_refs(instance.captured))
-    return [ReasonToDecide(trigger=name, by=_by(state.arrival(name, ref))) for name, ref in events]
-
-
 def _completed_by(state: SessionState, instance: Instance) -> ReasonToDecide | None:
     """The included event that completed the condition of an instance; None if a file or an order did."""
     if instance.decided_at is None:
         return None
-    included = _included(state, instance)
-    if instance.clone_of is not None:
-        return max(included, key=lambda one: place_of(one.by.offset), default=None)
+    timeout = latest_timeout(state, instance)
+    by_timeout = timeout is not None and timeout.time_us == instance.decided_us
+    if by_timeout or instance.clone_of is not None or instance.waits_from_us is not None:
+        latest = latest_captured(instance)
+        return None if latest is None else reason_to_decide(state, latest)
+    included = included_events(state, instance)
     return next((one for one in included if one.by.offset == instance.decided_at), None)
-
-
-def _by(arrival: Arrival) -> Origin:
-    return Origin(
-        offset=arrival.offset, time_us=Instant(arrival.time_us), id=arrival.id, source=arrival.source
-    )
-
-
-def _command(
-    rules: Rules, session: SessionId, state: SessionState, name: TaskName, instance: Instance
-) -> CommandId:
-    return command_id(
-        rules.app,
-        session,
-        generation=state.instances_generation,
-        task=name,
-        number=instance.number,
-    )

@@ -11,6 +11,7 @@ from triggerstream.core.reruns import Rerun, rerun_words
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import DECIDED, WAITING, Instance, Status
 from triggerstream.core.tasks import Configuration, Task
+from triggerstream.core.time_sentences import expiry_words, wait_words
 
 
 def status_sentence(
@@ -51,7 +52,7 @@ def _status_says(task: Task | None, instance: Instance, rerun: Rerun | None) -> 
                 return f"waits for {missing}"
             return "has all its triggers; it is decided at the session's next event"
         case Status.DELAYED:
-            return "waits to be tried again"
+            return wait_words(task, instance)
         case Status.HELD:
             return "is held"
         case Status.SCHEDULED:
@@ -70,7 +71,7 @@ def _status_says(task: Task | None, instance: Instance, rerun: Rerun | None) -> 
             blockers = dict.fromkeys(of for of, _ in captured_refs(instance.noted))
             return f"is blocked by `unless`: {join_names(blockers)} arrived first"
         case Status.EXPIRED:
-            return "expired before a worker started it"
+            return expiry_words(instance)
         case Status.CANCELLED:
             return "was cancelled"
         case _ as never:

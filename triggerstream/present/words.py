@@ -25,9 +25,12 @@ from triggerstream.core.condition_tree import (
     TakenEvent,
     TreeNode,
 )
+from triggerstream.core.durations import short_duration
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed
 from triggerstream.core.ids import InstanceId, Instant
 from triggerstream.core.state import WAITING, Status
+from triggerstream.core.time_sentences import numbered
+from triggerstream.core.timers import DueOf
 from triggerstream.engine.clock_step import LARGEST_STEP_US, describe_duration
 from triggerstream.wire.instants import format_instant
 
@@ -97,22 +100,48 @@ def status_meaning(instance: ExplainedInstance) -> str:
             assert_never(instance.status)
 
 
-def event_number(offset: int) -> str:
-    """The name of an event for people: its number in the log. An administrator need not know offsets."""
-    return f"event {offset}"
+def event_number(offset: int | None) -> str:
+    """The name of an event for people: its number in the log. An administrator need not know offsets.
+
+    None: it is in no log, because a timer fired it.
+    """
+    return "a timer" if offset is None else f"event {offset}"
 
 
 def event(row: TimelineRow) -> str:
     """A row of the timeline, without its time and kind."""
+    if row.instance is not None and row.what == "expired":
+        return f"{row.instance}: {row.note}"
     if row.instance is not None:
         named = [f"{one.trigger} ({event_number(one.by.offset)})" for one in row.because or ()]
         more = (row.included or len(named)) - _NAMED
         because = ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-        return f"{row.instance} runs {row.run}, because of {because}"
+        return f"{row.instance} runs {row.run}{_after_wait(row.due_of)}, because of {because}"
+    if row.what == "fired":
+        return f"{row.type} by a timer ({row.due_of})"
     kind = "" if row.type is None else row.type
     if kind.startswith(ENGINE_PREFIX):
         kind = kind.rpartition(".")[2]
     return f"{kind}: {row.note}" if row.note else kind
+
+
+def _after_wait(due_of: DueOf | None) -> str:
+    """The wait that was over when a command was decided; empty if there was none."""
+    match due_of:
+        case None:
+            return ""
+        case DueOf.RETRY:
+            return " as a retry that was due"
+        case DueOf.REPEAT:
+            return " in a round that was due"
+        case DueOf.DELAY:
+            return " after its delay"
+        case DueOf.DEBOUNCE:
+            return " after its debounce"
+        case DueOf.DEADLINE:
+            return " at its deadline"
+        case _:
+            assert_never(due_of)
 
 
 def status_word(instance: ExplainedInstance | StoredInstance) -> str:
@@ -123,6 +152,44 @@ def status_word(instance: ExplainedInstance | StoredInstance) -> str:
 def rerun_kind(instance: ExplainedInstance) -> str:
     """How an instance that runs in place of another one came about."""
     return "Retry" if instance.retries else "Replay"
+
+
+def rerun_of(instance: ExplainedInstance) -> str:
+    """The instance that another one runs in place of, and the number of a retry: `t#0 (1 of 2)`."""
+    if not instance.retries:
+        return str(instance.clone_of)
+    return f"{instance.clone_of} ({numbered(instance.retries, instance.max_retries)})"
+
+
+def round_words(instance: ExplainedInstance, task: ExplainedTask, *, now_us: int | None) -> str:
+    """The round that an instance is, and when the next one is due; empty if its task is not repeated."""
+    if instance.round is None:
+        return ""
+    says = f"round {numbered(instance.round, instance.rounds)}"
+    following = next((one for one in task.instances if one.repeat_of == instance.instance), None)
+    if following is None or following.due_us is None:
+        return says
+    return f"{says} · next {due_in(following.due_us, now_us=now_us)}"
+
+
+def due_in(due_us: Instant, *, now_us: int | None) -> str:
+    """The time until an instant; the instant itself if the time now does not matter, as in the past."""
+    if now_us is None:
+        return f"at {milliseconds(due_us)}"
+    if due_us > now_us:
+        return f"in {short_duration(due_us - now_us)}"
+    return f"overdue by {short_duration(now_us - due_us)}"
+
+
+def due(due_us: Instant, due_of: DueOf | None, *, now_us: int | None) -> str:
+    """When a timer fires, relative to now and as an instant."""
+    at = milliseconds(due_us)
+    if due_of is DueOf.DEADLINE:
+        head = "expires" if now_us is None or due_us > now_us else "its deadline is"
+    else:
+        head = "" if now_us is not None and due_us <= now_us else "due"
+    when = at if now_us is None else f"{due_in(due_us, now_us=now_us)} ({at})"
+    return f"{head} {when}".lstrip()
 
 
 def headline(found: ExplainedSession) -> list[InstanceId]:
@@ -160,12 +227,15 @@ def looks_failed(row: TimelineRow) -> bool:
     return row.what == "refused" or (row.what == "reported" and row.type == TYPES[Failed])
 
 
-def aside(instance: ExplainedInstance) -> str:
-    """A sentence about an instance; empty if it would only repeat the status."""
+def aside(instance: ExplainedInstance, *, now_us: int | None = None) -> str:
+    """A sentence about an instance; empty if it would only repeat the status.
+
+    ``now_us``: the time now, if it matters.
+    """
     if instance.says == instance.status:
         return ""
     if instance.due_us is not None:
-        return f"{instance.says}; due {milliseconds(instance.due_us)}"
+        return f"{instance.says}; {due(instance.due_us, instance.due_of, now_us=now_us)}"
     hand_over = instance.hand_over
     if hand_over is None or hand_over.at_us is None:
         return instance.says
@@ -253,7 +323,8 @@ def _not_counted(leaf: LeafTree, status: Status) -> str | None:
     if last is None or last.late:
         return None
     verb = "does" if status in WAITING else "did"
-    return f"{event_number(last.offset)} {verb} not count: {last.says}"
+    named = "the event of a timer" if last.offset is None else event_number(last.offset)
+    return f"{named} {verb} not count: {last.says}"
 
 
 def more_events(leaf: LeafTree) -> str:
@@ -314,7 +385,11 @@ def undecided(found: ExplainedSession) -> list[str]:
     Empty if every instance has its command.
     """
     instances = [one for task in found.tasks for one in task.instances]
-    lines = [f"{one.instance} {aside(one) or one.status}" for one in instances if one.command is None]
+    lines = [
+        f"{one.instance} {aside(one, now_us=found.clock_us) or one.status}"
+        for one in instances
+        if one.command is None
+    ]
     lines += [f"{task.task}: {task.says}" for task in found.tasks if task.says is not None]
     if not found.tasks:
         arrived = bool(found.seen)

@@ -225,7 +225,8 @@ def test_a_retry_that_waits_says_until_when_and_the_attempt_before_keeps_its_err
     (task,) = cli("sessions", "explain", "d-delayed", "--json").row()["tasks"]
     due = task["instances"][1]["due"][:23].replace("T", " ").removesuffix("Z")
     out = " ".join(cli("sessions", "explain", "d-delayed").out.split())
-    assert f"t#1 delayed waits to be tried again; due {due}" in out
+    assert f"({due}" in out
+    assert "t#1 delayed waits to be tried again (retry 1 of 2); due in 23 h 59 min (" in out
     again = "failed; tried again as t#1 (retry 1 of 2)"
     assert f"reported failed: t#0 {again}" in out
     assert "replay" not in out

@@ -145,7 +145,7 @@ class _Demo:
         self._title("4. The result: why the task ran for one session, and what the other one waits for")
         out = console()
         for found in explained:
-            out.print(tree(found))
+            out.print(tree(found, now_us=found.clock_us))
             for line in timeline(found):
                 out.print(line)
             out.print()

@@ -32,7 +32,7 @@ from triggerstream.core.answers import (
     TimedSession,
 )
 from triggerstream.core.ids import Instant
-from triggerstream.core.state import SessionState, Status
+from triggerstream.core.state import Status
 from triggerstream.present import words
 from triggerstream.wire.answers import to_json
 
@@ -158,15 +158,18 @@ def show(*, session: str, at: str, as_json: bool) -> None:
     from triggerstream.core.ids import SessionId
     from triggerstream.core.projections import stored
 
-    async def work() -> tuple[SessionState | None, str]:
+    async def work() -> tuple[StoredSession | None, str]:
         async with viewing(at) as view:
-            found = await view.state(session)
-            return found, "" if found is not None else await _waiting(view, session)
+            named = SessionId(session)
+            state = await view.state(session)
+            if state is None:
+                return None, await _waiting(view, session)
+            rules = await view.rules(partition=await view.reader.partition(named))
+            return stored(named, state, rules=rules), ""
 
-    state, waiting = run(work())
-    if state is None:
+    found, waiting = run(work())
+    if found is None:
         _unknown(session, waiting)
-    found = stored(SessionId(session), state)
     if as_json:
         json_line(to_json(found))
         return
@@ -178,15 +181,16 @@ def show(*, session: str, at: str, as_json: bool) -> None:
     if not found.instances:
         print_line(f"no instance: {_no_instance(found)}")
         return
+    now_us = _now_us()
     table(
-        ["instance", "status", "since", "arrived data", "result or reason"],
+        ["instance", "status", "since", "arrived data", "result, reason or due time"],
         [
             [
                 name,
                 status_text(instance.status, words.status_word(instance)),
                 words.seconds(instance.changed_us),
                 brief(instance.kwargs),
-                _end(instance),
+                _end(instance, now_us),
             ]
             for name, instance in found.instances.items()
         ],
@@ -224,12 +228,13 @@ def explain(*, session: str, task: str | None, at: str, moment: Moment | None, a
         return
     if moment is None:
         _show_ahead(found.clock_us)
-    for part in (tree(found), *timeline(found)):
+    now_us = _now_us() if found.folded_to is None else None  # nothing is due in the past
+    for part in (tree(found, now_us=now_us), *timeline(found)):
         console().print(part)
 
 
-def tree(found: ExplainedSession) -> Tree:
-    """An explained session as a tree: tasks, instances, leaves."""
+def tree(found: ExplainedSession, *, now_us: int | None) -> Tree:
+    """An explained session as a tree: tasks, instances, leaves. ``now_us``: the time now, if it matters."""
     from rich.text import Text
     from rich.tree import Tree
 
@@ -251,11 +256,13 @@ def tree(found: ExplainedSession) -> Tree:
                 " ",
                 status_text(instance.status, words.status_word(instance)),
             )
-            if aside := words.aside(instance):
+            if aside := words.aside(instance, now_us=now_us):
                 line.append_text(text(f"  {aside}"))
             node = branch.add(line)
             if instance.clone_of is not None:
-                node.add(text(f"{words.rerun_kind(instance).lower()} of {instance.clone_of}", "dim"))
+                node.add(text(f"{words.rerun_kind(instance).lower()} of {words.rerun_of(instance)}", "dim"))
+            if in_round := words.round_words(instance, task, now_us=now_us):
+                node.add(text(in_round, "dim"))
             if instance.advice is not None:
                 node.add(text(instance.advice, "yellow"))
             add_conditions(node, instance)
@@ -283,14 +290,20 @@ def timeline(found: ExplainedSession) -> list[object]:
     for row in found.timeline:
         place = Text.assemble(
             text(words.milliseconds(row.time_us), "dim"),
-            text(f"  {row.offset:>5}  ", "dim"),
+            text(f"  {'timer' if row.offset is None else row.offset:>5}  ", "dim"),
             text(f"{row.what:<9} ", "red" if words.looks_failed(row) else _WHAT_STYLES.get(row.what, "")),
         )
         lines.append(hanging(place, text(words.event(row))))
     return lines
 
 
-_WHAT_STYLES = {"decided": "bold cyan", "ignored": "dim", "reported": "green"}
+_WHAT_STYLES = {
+    "decided": "bold cyan",
+    "fired": "cyan",
+    "expired": "magenta",
+    "ignored": "dim",
+    "reported": "green",
+}
 
 
 def _show_ahead(clock_us: Instant | None) -> None:
@@ -302,7 +315,9 @@ def _now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _end(instance: StoredInstance) -> str:
+def _end(instance: StoredInstance, now_us: int) -> str:
+    if instance.due_us is not None:
+        return words.due(instance.due_us, instance.due_of, now_us=now_us)
     if instance.error is not None:
         again = None if instance.retried_as is None else f"tried again as {instance.retried_as}"
         because = again or instance.note or instance.reason

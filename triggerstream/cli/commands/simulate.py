@@ -219,7 +219,7 @@ def _print_explained(simulation: Simulation) -> None:
     from triggerstream.cli.commands.sessions import timeline, tree
 
     for explained in simulation.explained():
-        for part in (tree(explained), *timeline(explained)):
+        for part in (tree(explained, now_us=explained.clock_us), *timeline(explained)):
             console().print(part)
 
 

@@ -1,0 +1,78 @@
+"""Sentences about what time does to an instance: its wait, its round, its end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from triggerstream.core.durations import duration_in_words
+from triggerstream.core.effects import Reason
+from triggerstream.core.state import Instance, Status
+from triggerstream.core.tasks import Debounce, Task
+
+
+class Round(NamedTuple):
+    """The number of a round of a task with ``repeat``, from 1, and of how many; None: not known."""
+
+    number: int
+    of: int | None
+
+
+def round_of(task: Task | None, instance: Instance) -> Round | None:
+    """The round that an instance is; None if its task is not repeated, or it is a clone."""
+    if instance.clone_of is not None:
+        return None
+    repeat = None if task is None else task.repeat
+    if instance.repeat_of is None and (repeat is None or instance.decided_us is None):
+        return None
+    number = instance.repeats + 1
+    most = None if repeat is None else repeat.max + 1
+    return Round(number, most if most is not None and number <= most else None)
+
+
+def numbered(number: int, most: int | None) -> str:
+    """A number of a round or a retry: `2 of 4`; the number alone if it is not known of how many."""
+    return str(number) if most is None else f"{number} of {most}"
+
+
+def wait_words(task: Task | None, instance: Instance) -> str:
+    """What a delayed instance waits for."""
+    if instance.clone_of is not None:
+        most = max_retries(task, instance)
+        number = f" (retry {numbered(instance.retries, most)})" if instance.retries else ""
+        return f"waits to be tried again{number}"
+    found = round_of(task, instance)
+    if found is not None:
+        return f"waits for round {numbered(*found)}"
+    if task is not None and task.debounce is not None:
+        return f"is satisfied, and waits {_until_quiet(task.debounce)} (`debounce`)"
+    if task is not None and task.delay_us is not None:
+        return f"is satisfied, and waits {duration_in_words(task.delay_us)} (`delay`)"
+    return "is satisfied, and waits until it is due"
+
+
+def _until_quiet(debounce: Debounce) -> str:
+    quiet = f"until no event has come for {duration_in_words(debounce.quiet_us)}"
+    if debounce.at_most_us is None:
+        return quiet
+    return f"{quiet}, at most {duration_in_words(debounce.at_most_us)}"
+
+
+def max_retries(task: Task | None, clone: Instance) -> int | None:
+    """The most retries of a retry's task; None if the file in force does not explain the retry."""
+    most = None if task is None or task.retry is None else task.retry.max
+    return most if most is not None and 0 < clone.retries <= most else None
+
+
+def expiry_words(instance: Instance) -> str:
+    """Why an instance expired."""
+    if instance.reason is Reason.DEADLINE:
+        begun_us = instance.opened_us or instance.created_us
+        passed_us = (instance.ended_us or begun_us) - begun_us
+        return f"not satisfied within {duration_in_words(passed_us)}: deadline"
+    has_expires = instance.sent is not None and instance.sent.expires_us is not None
+    return f"the worker dropped it: {'expires' if has_expires else 'revoked'}"
+
+
+def has_expired(instance: Instance) -> bool:
+    """True if the deadline of an instance has passed."""
+    return instance.status is Status.EXPIRED and instance.reason is Reason.DEADLINE
