@@ -379,6 +379,7 @@ def test_retried_instance_is_explained_with_all_its_facts() -> None:
         "config": story.rules.current.hash,
         "attempt": 1,
         "retries": 1,
+        "maxRetries": 1,
         "cloneOf": "t#0",
         "decided": at(15),
         "decidedAt": 4,
@@ -529,6 +530,7 @@ def test_rows_of_the_timeline_have_all_their_facts() -> None:
             "what": "decided",
             "instance": instance,
             "run": "my_app.tasks.run",
+            **({"dueOf": "retry"} if instance == "t#1" else {}),
             "command": story.command(instance),
             "because": [{"trigger": "a", "by": ORIGIN_A}, {"trigger": "b", "by": ORIGIN_B}],
         }

@@ -32,7 +32,15 @@ from triggerstream.core.conditions import (
 )
 from triggerstream.core.counted_events import CountedEvents, counted_events, events_of
 from triggerstream.core.held import Holding, Members, One, Ref, event_words, offset_of, place_of
-from triggerstream.core.ids import Instant, LeafName, SessionId, TaskName, TriggerName, instance_id
+from triggerstream.core.ids import (
+    TIMEOUT_SUFFIX,
+    Instant,
+    LeafName,
+    SessionId,
+    TaskName,
+    TriggerName,
+    instance_id,
+)
 from triggerstream.core.lacking import leaf_title
 from triggerstream.core.shown_file import fits, leaf_is_met, task_shown, was_decided
 from triggerstream.core.slots import (
@@ -125,11 +133,14 @@ class Explainer:
         return f"no instance yet: {'; '.join(reasons[:_REASONS])}{more}"
 
     def became(self, trigger: TriggerName) -> list[TaskInstance] | None:
-        """The newest instances of the task of that name; None if it is no task's name."""
+        """The newest instances of the task of that name, or with that timeout; None if there is none."""
+        by_name = self.rules.current.config.by_name
         name = TaskName(trigger)
+        if name not in by_name and name not in self.state.tasks:
+            name = TaskName(trigger.removesuffix(TIMEOUT_SUFFIX))
         record = self.state.tasks.get(name)
         if record is None:
-            return [] if name in self.rules.current.config.by_name else None
+            return [] if name in by_name else None
         if name not in self._became:
             newest = list(record.instances())[-_BECAME:]
             self._became[name] = [

@@ -27,7 +27,7 @@ from triggerstream.core.condition_tree import (
 )
 from triggerstream.core.durations import short_duration
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed
-from triggerstream.core.ids import InstanceId, Instant
+from triggerstream.core.ids import TIMEOUT_SUFFIX, InstanceId, Instant
 from triggerstream.core.state import WAITING, Status
 from triggerstream.core.time_sentences import numbered
 from triggerstream.core.timers import DueOf
@@ -313,7 +313,7 @@ def leaf_remarks(leaf: LeafTree, status: Status) -> list[str]:
         last = [one for one in leaf.became if one.status is not Status.REPLAYED] or leaf.became
         remarks.append(", ".join(f"{one.instance}: {one.status.value}" for one in last[-_NAMED:]))
     elif leaf.became is not None:
-        remarks.append(f"task {leaf.trigger} has no instance yet")
+        remarks.append(f"task {leaf.trigger.removesuffix(TIMEOUT_SUFFIX)} has no instance yet")
     return remarks
 
 
