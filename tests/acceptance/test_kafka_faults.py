@@ -18,7 +18,8 @@ from tests.acceptance.chain import faults
 from tests.acceptance.chain.oracle import EXACT
 from tests.acceptance.chain.plan import Plan
 from tests.acceptance.chain.report import Row, table
-from tests.acceptance.chain.rig import Rig, rig
+from tests.acceptance.chain.rig import PARTITIONS, Rig, rig
+from tests.acceptance.chain.timed import TIMED_TASKS, TimedPlan, misdated
 from tests.support.kafka.cluster import kafka_cluster
 from tests.support.postgres import postgres_bin, postgres_server
 
@@ -37,10 +38,10 @@ class Scenario:
     workers: int = 2
     named: bool = False
 
-    def run(self, chain: Rig, *, seed: int = 1) -> Row:
+    def run(self, chain: Rig, *, seed: int = 1, of: type[Plan] = Plan) -> Row:
         """Have it happen."""
         chain.use(named=self.named)
-        plan = Plan(name=self.name.replace(" ", "_"), sessions=self.sessions, seed=seed)
+        plan = of(name=self.name.replace(" ", "_"), sessions=self.sessions, seed=seed)
         return chain.run(plan, lambda: self.happens(chain), seconds=self.seconds, workers=self.workers)
 
 
@@ -161,6 +162,18 @@ LONG = (
         seconds=90,
     ),
 )
+
+
+def killed_stopped_and_moved(chain: Rig) -> int:
+    """Of each fault one or a few, so that timers are due at dead, frozen and former owners."""
+    count = faults.kills(chain, count=3, chance=Random(8), pause_s=1)
+    return count + faults.stops(chain, count=1) + faults.changes(chain, (1, 3, 2), calm_s=0.5)
+
+
+TIMED = Scenario(name="due", happens=killed_stopped_and_moved, sessions=60, seconds=14)
+TIMED_LONG = tuple(
+    one for one in LONG if one.name in {"kill -9 long", "points long", "stopped long", "storm long"}
+)
 CONTROL = Scenario(name="killed and stopped", happens=killed_and_stopped, sessions=2_000, seconds=70)
 
 
@@ -218,6 +231,36 @@ def test_nothing_is_lost_or_invented_or_takes_effect_twice_under_20_000_events(
     rows.append(row)
     assert row.effects == EXACT
     assert row.commands == EXACT
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.celery
+def test_each_timer_fires_once_and_at_its_due_time(
+    kafka: str, tmp_path_factory: pytest.TempPathFactory, rows: list[Row]
+) -> None:
+    with rig(kafka, tmp_path_factory.mktemp("timed"), tasks=TIMED_TASKS) as made:
+        made.prepare()
+        row = TIMED.run(made, of=TimedPlan)
+        rows.append(row)
+        assert row.effects == EXACT
+        assert row.commands == EXACT
+        assert misdated(made.connection, made.app, made.plans[0], partitions=PARTITIONS) == []
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("scenario", TIMED_LONG, ids=[one.name for one in TIMED_LONG])
+def test_each_timer_fires_once_and_at_its_due_time_under_20_000_events(
+    kafka: str, tmp_path_factory: pytest.TempPathFactory, rows: list[Row], scenario: Scenario
+) -> None:
+    with rig(kafka, tmp_path_factory.mktemp("timed"), tasks=TIMED_TASKS) as made:
+        made.prepare()
+        row = scenario.run(made, seed=3, of=TimedPlan).named(f"{scenario.name}, with timers")
+        rows.append(row)
+        assert row.effects == EXACT
+        assert row.commands == EXACT
+        assert misdated(made.connection, made.app, made.plans[0], partitions=PARTITIONS) == []
 
 
 @pytest.mark.faults

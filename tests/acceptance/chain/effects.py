@@ -13,6 +13,7 @@ from sqlalchemy import insert
 from tests.acceptance.chain.hostile_tasks import ANSWER, FAIL, HOSTILE
 from tests.acceptance.chain.plan import RUN
 from tests.acceptance.chain.table import BROKER_VARIABLE, DEATHS_VARIABLE, EFFECTS_VARIABLE, effects
+from tests.acceptance.chain.timed import FAIL_FIRST
 from triggerstream.celery import SqlGuard, current, install
 
 app = Celery("chain", broker=os.environ[BROKER_VARIABLE])
@@ -66,6 +67,15 @@ def take_effect(**triggers: dict[str, Any]) -> dict[str, int]:
     )
     _die("after", context.command)
     return {"triggers": len(triggers)}
+
+
+@app.task(name=FAIL_FIRST)
+def fail_first(**triggers: dict[str, Any]) -> dict[str, int]:
+    """An effect at the second attempt."""
+    context = current()
+    if context is None or context.retries == 0:
+        raise ValueError("the first attempt")
+    return take_effect(**triggers)
 
 
 @app.task(name=ANSWER)

@@ -47,11 +47,11 @@ class Count:
 EXACT = Count(lost=0, invented=0, doubled=0)
 
 
-def effects_of(engine: Engine, plan: Plan) -> Counter[tuple[str, str]]:
-    """How often each (session, task) of ``plan`` took effect."""
+def effects_of(engine: Engine, plan: Plan) -> Counter[str]:
+    """How often each command of ``plan`` took effect."""
     with engine.connect() as connection:
-        rows = connection.execute(select(effects.c.session, effects.c.task)).all()
-    return Counter((session, task) for session, task in rows if plan.owns(session))
+        rows = connection.execute(select(effects.c.session, effects.c.command)).all()
+    return Counter(command for session, command in rows if plan.owns(session))
 
 
 def strangers(engine: Engine, plans: list[Plan]) -> list[str]:
@@ -61,9 +61,9 @@ def strangers(engine: Engine, plans: list[Plan]) -> list[str]:
     return [session for session in sessions if not any(plan.owns(session) for plan in plans)]
 
 
-def count_effects(engine: Engine, plan: Plan) -> Count:
+def count_effects(engine: Engine, app: AppId, plan: Plan) -> Count:
     """The rows of ``plan`` against what it must have."""
-    return Count.of(effects_of(engine, plan), plan.effects())
+    return Count.of(effects_of(engine, plan), {str(command) for command in plan.effects(app)})
 
 
 def count_commands(connection: Connection, app: AppId, plan: Plan, *, partitions: int) -> Count:

@@ -21,7 +21,7 @@ _INCOMPLETE_EVERY = 4
 _CONTINUED_EVERY = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """``sessions`` sessions, named after the scenario; ``seed`` chooses the order of their events."""
 
@@ -47,23 +47,35 @@ class Plan:
         """The triggers of one of the producers."""
         return self.events()[producer::of]
 
-    def effects(self) -> set[tuple[str, str]]:
-        """(session, task) of all that must take effect."""
+    def decided(self) -> set[tuple[str, str, int]]:
+        """(session, task, number) of all instances that must be decided."""
         complete = [number for number in range(self.sessions) if not _lacks(number)]
-        return {(self.session(number), "t_effect") for number in complete} | {
-            (self.session(number), "t_then") for number in complete if _goes_on(number)
+        return {(self.session(number), "t_effect", 0) for number in complete} | {
+            (self.session(number), "t_then", 0) for number in complete if _goes_on(number)
         }
+
+    def failing(self) -> set[tuple[str, str, int]]:
+        """Those of ``decided`` whose task fails."""
+        return set()
 
     def commands(self, app: AppId) -> set[CommandId]:
         """The ids of all commands that must be decided."""
-        return {
-            command_id(app, SessionId(session), generation=0, task=TaskName(task), number=0)
-            for session, task in self.effects()
-        }
+        return _ids(app, self.decided())
+
+    def effects(self, app: AppId) -> set[CommandId]:
+        """The ids of all commands that must take effect."""
+        return _ids(app, self.decided() - self.failing())
 
     def owns(self, session: str) -> bool:
         """Whether ``session`` is one of this plan's."""
         return session.rpartition("-")[0] == self.name
+
+
+def _ids(app: AppId, instances: set[tuple[str, str, int]]) -> set[CommandId]:
+    return {
+        command_id(app, SessionId(session), generation=0, task=TaskName(task), number=number)
+        for session, task, number in instances
+    }
 
 
 def _lacks(number: int) -> bool:

@@ -27,6 +27,7 @@ from tests.acceptance.chain.plan import EVENTS, RUN, TASKS, Plan
 from tests.acceptance.chain.producer import KINDS
 from tests.acceptance.chain.report import Row
 from tests.acceptance.chain.table import BROKER_VARIABLE, DEATHS_VARIABLE, EFFECTS_VARIABLE, metadata
+from tests.acceptance.chain.timed import FAIL_FIRST
 from tests.adapters.faust.workers import read_all
 from tests.support.valkey import valkey_server
 from triggerstream import variables
@@ -120,7 +121,7 @@ class Rig:
             name="bridge",
             command=[
                 *(*_SHELL, "bridge", "--kafka", self.bootstrap, "--app", self.app, "--broker", self.broker),
-                *(word for name in (RUN, ANSWER, FAIL) for word in ("--allow", name)),
+                *(word for name in (RUN, ANSWER, FAIL, FAIL_FIRST) for word in ("--allow", name)),
                 *("--session-timeout", f"{SESSION_TIMEOUT_S:g}s", *more),
             ],
             environment=self.environment,
@@ -282,7 +283,7 @@ class Rig:
             scenario=plan.name,
             events=EVENTS * plan.sessions,
             faults=count,
-            effects=count_effects(self.engine, plan) if self.transacted else None,
+            effects=count_effects(self.engine, self.app, plan) if self.transacted else None,
             commands=count_commands(self.connection, self.app, plan, partitions=PARTITIONS),
             seconds=time.monotonic() - started,
             ends=self._ends() - before,
@@ -298,7 +299,7 @@ class Rig:
     def settle(self, plan: Plan) -> None:
         """Wait until ``plan`` has taken effect, and nothing of it is left that could take effect again."""
         self.stable()
-        expected = plan.effects()
+        expected = plan.effects(self.app)
         deadline = time.monotonic() + REST_S
         # Not a failure if it does not: the count will say what is missing.
         while not effects_of(self.engine, plan).keys() >= expected and time.monotonic() < deadline:
