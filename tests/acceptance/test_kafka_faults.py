@@ -166,11 +166,11 @@ LONG = (
 
 def killed_stopped_and_moved(chain: Rig) -> int:
     """Of each fault one or a few, so that timers are due at dead, frozen and former owners."""
-    count = faults.kills(chain, count=3, chance=Random(8), pause_s=1)
-    return count + faults.stops(chain, count=1) + faults.changes(chain, (1, 3, 2), calm_s=0.5)
+    count = faults.kills(chain, count=2, chance=Random(8), pause_s=0.5)
+    return count + faults.stops(chain, count=1) + faults.changes(chain, (1, 2), calm_s=0)
 
 
-TIMED = Scenario(name="due", happens=killed_stopped_and_moved, sessions=60, seconds=14)
+TIMED = Scenario(name="due", happens=killed_stopped_and_moved, sessions=60, seconds=10)
 TIMED_LONG = tuple(
     one for one in LONG if one.name in {"kill -9 long", "points long", "stopped long", "storm long"}
 )

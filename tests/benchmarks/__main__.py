@@ -7,12 +7,13 @@ import sys
 from os import cpu_count
 from pathlib import Path
 
-from tests.benchmarks import backtest, core, embedded, kafka, kafka_long, latency, plain, web
+from tests.benchmarks import backtest, core, embedded, kafka, kafka_long, latency, plain, timers, web
 from tests.benchmarks.rows import table, write
 
 BENCHMARKS = {
     "core": core.run,
     "plain": plain.run,
+    "timers": timers.run,
     "backtest": backtest.run,
     "embedded": embedded.run,
     "latency": latency.run,

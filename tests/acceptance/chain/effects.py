@@ -58,6 +58,11 @@ def _die(when: str, command: str) -> None:
 @app.task(name=RUN)
 def take_effect(**triggers: dict[str, Any]) -> dict[str, int]:
     """One row for each time this takes effect."""
+    _take_effect()
+    return {"triggers": len(triggers)}
+
+
+def _take_effect() -> None:
     context = current()
     if context is None:
         raise AssertionError("not run by triggerstream")
@@ -66,7 +71,6 @@ def take_effect(**triggers: dict[str, Any]) -> dict[str, int]:
         insert(effects).values(session=context.session, task=context.task, command=context.command)
     )
     _die("after", context.command)
-    return {"triggers": len(triggers)}
 
 
 @app.task(name=FAIL_FIRST)
@@ -75,7 +79,8 @@ def fail_first(**triggers: dict[str, Any]) -> dict[str, int]:
     context = current()
     if context is None or context.retries == 0:
         raise ValueError("the first attempt")
-    return take_effect(**triggers)
+    _take_effect()
+    return {"triggers": len(triggers)}
 
 
 @app.task(name=ANSWER)

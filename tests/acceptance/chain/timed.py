@@ -19,6 +19,7 @@ from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.commands import Command
 from triggerstream.core.events import ConfigApplied, Trigger
 from triggerstream.core.ids import AppId, SessionId
+from triggerstream.core.placement import partition_of
 from triggerstream.wire import commands, events
 
 FAIL_FIRST = "chain.fail_first"
@@ -71,12 +72,13 @@ def misdated(connection: Connection, app: AppId, plan: Plan, *, partitions: int)
 async def _misdated(connection: Connection, app: AppId, plan: Plan, partitions: int) -> list[str]:
     topics = Topics.of(app)
     due: dict[tuple[str, str], int] = {}
-    for records in (await read_all(connection, topics.events, partitions)).values():
+    for partition, records in (await read_all(connection, topics.events, partitions)).items():
         clocks: defaultdict[SessionId, int] = defaultdict(int)
         first: dict[tuple[str, str], int] = {}
         for record in records:
             event = events.decode(record_of(record))
-            if isinstance(event, ConfigApplied):
+            # What a producer has placed elsewhere counts once it has been appended where it belongs.
+            if isinstance(event, ConfigApplied) or partition_of(record.key, partitions) != partition:
                 continue
             clocks[event.session] = max(clocks[event.session], event.arrival_us)
             if isinstance(event.body, Trigger) and plan.owns(event.session):
@@ -95,7 +97,7 @@ async def _misdated(connection: Connection, app: AppId, plan: Plan, partitions: 
 
 
 def _due(first: dict[tuple[str, str], int]) -> Iterator[tuple[tuple[str, str], int]]:
-    """When each instance that time decides is due; ``first``: the clock at the first event of each trigger."""
+    """When each instance that time decides is due; ``first``: the clock at each trigger's first event."""
     for (session, trigger), at in first.items():
         if trigger == "a":
             yield (session, "t_told#0"), at + _LATE_S * SECOND

@@ -30,7 +30,7 @@ from triggerstream.engine.embedded import engine as engine_module
 from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
-from triggerstream.engine.timers.service import TimerService
+from triggerstream.engine.timers.service import PAGE, TimerService
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
@@ -429,6 +429,32 @@ async def test_timer_that_was_due_while_no_engine_ran_fires_once_at_the_start() 
         await settle()
         assert [c.instance for c in again.commands()] == ["t#1"]
         assert again.engine.counters.timers == 1
+
+
+async def test_event_of_another_session_waits_for_one_page_of_timers_at_most() -> None:
+    async with running() as run:
+        await run.engine.apply(
+            RETRYING.replace('"retry"', '"deadline": "1h", "retry"').replace('"one"', '"one", "x"')
+        )
+        sessions = 3 * PAGE
+        await run.log.append([fired(f"s{number}", "one") for number in range(sessions)])
+        await run.caught_up()
+        assert len(run.engine._timer_service) == sessions  # noqa: SLF001 - or nothing would be due
+        before = len(run.database.records)
+        run.clock.advance(3_600)
+        while len(run.database.records) == before:  # noqa: ASYNC110 - the log is a list
+            await asyncio.sleep(0)
+        await run.fire("other", "one", "x")
+        await run.dispatcher.wait_for(1)
+        assert run.engine.counters.timers <= 2 * PAGE
+        place = [record.key for record in run.database.records].index(b"other")
+        assert place - before <= PAGE
+        await eventually(lambda: run.engine.counters.timers == sessions, within_s=20)
+        await run.caught_up()
+        assert {one for number in range(sessions) for one in run.statuses(f"s{number}").values()} == {
+            "expired"
+        }
+        assert max(one.records for one in run.checkpoints[-3:]) <= PAGE + 2
 
 
 async def test_timer_that_the_fold_finds_too_early_is_appended_again_a_second_later() -> None:

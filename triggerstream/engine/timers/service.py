@@ -13,7 +13,9 @@ from triggerstream.engine.timers.heap import Timers
 from triggerstream.wire import events
 from triggerstream.wire.records import NewRecord
 
-_PAGE = 1_000
+PAGE = 250
+"""Timer events appended at once; the next follow once these are folded. So many sessions whose timers decide
+something take some 50 ms, and an event of another session waits for no more of them, however many are due."""
 _LONGEST_SLEEP_S = 1.0
 """A timer waits no longer at once: the wall clock may be set meanwhile."""
 _TIMER = events.encode(Timer())
@@ -48,7 +50,7 @@ class TimerService:
     async def run(self) -> None:
         """Append timer events until cancelled."""
         while True:
-            due = self._timers.take(self._clock.now_us(), limit=_PAGE)
+            due = self._timers.take(self._clock.now_us(), limit=PAGE)
             if due:
                 await self._append([NewRecord(key=session.encode(), value=_TIMER) for session in due])
                 self._timers.again(due, self._clock.now_us())
