@@ -14,6 +14,7 @@ from triggerstream.engine import migration
 from triggerstream.engine.partitioned import session_scans
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
+from triggerstream.engine.timers import service
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord
 
@@ -278,4 +279,29 @@ async def test_a_scan_in_slices_does_not_put_an_older_due_time_in_the_place_of_a
     for _ in range(20):
         await asyncio.sleep(0)
     assert (partition.timers(), bench.failures) == (2, [])
+    await partition.close()
+
+
+async def test_sessions_that_are_due_at_once_are_spread_over_checkpoints_and_folding_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_PAGE", 10)
+    bench.configure(DEADLINE)
+    for number in range(35):
+        bench.fire(f"s{number:02}", "a")
+    await bench.live()
+    partition = bench.partition(store=BenchStore())
+    await partition.open()
+    seen = set()
+    for page in range(1, 5):
+        await until(lambda page=page: len(timers(bench)) >= min(10 * page, 35))  # type: ignore[misc]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(timers(bench)) == min(10 * page, 35), "the next page waits until this one is durable"
+        bench.fire(f"other {page}", "c")
+        await bench.fold(partition)
+        assert partition.state(SessionId(f"other {page}")) is not None
+        seen = set(timers(bench))
+    assert len(seen) == 35
+    assert bench.failures == []
     await partition.close()
