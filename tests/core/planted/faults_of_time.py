@@ -18,7 +18,7 @@ from triggerstream.core import fold, newest, timers
 from triggerstream.core.conditions import Takes
 from triggerstream.core.deciding import Deciding
 from triggerstream.core.draft import Draft
-from triggerstream.core.events import Finished
+from triggerstream.core.events import Finished, Timer
 from triggerstream.core.firing import FiringTimers
 from triggerstream.core.held import hold_one, ref_at
 from triggerstream.core.newest import Forgetting, TimeWindow
@@ -417,31 +417,31 @@ def repeats_from_its_start(make_next_round: Function) -> Function:
 # ---- clone --------------------------------------------------------------------------------------
 
 
-@replaces((ApplyingOrders, "_replay"))
-def clone_is_delayed(replay: Function) -> Function:
-    def wrong(self: Any, order: Any) -> Any:
+_replaying: list[Any] = []
+
+
+def _noting_replay(replay: Function) -> Function:
+    def noting(self: Any, order: Any) -> Any:
         _replaying[:] = [self]
         effect = replay(self, order)
         _replaying.clear()
         return effect
 
-    return wrong
+    return noting
 
 
-_replaying: list[Any] = []
-
-
-def _delaying_the_replayed(decide: Function) -> Function:
-    def delaying(self: Any, task: Any, instance: Any, *args: Any, **more: Any) -> None:
+@replaces((Deciding, "_decide"))
+def clone_is_delayed(decide: Function) -> Function:
+    def wrong(self: Any, task: Any, instance: Any, *args: Any, **more: Any) -> None:
         if any(one is self for one in _replaying) and task.delay_us is not None:
             self._delay(task, instance, waits_us=task.delay_us)
         else:
             decide(self, task, instance, *args, **more)
 
-    return delaying
+    return wrong
 
 
-clone_is_delayed = beside(clone_is_delayed, (Deciding, "_decide"), _delaying_the_replayed)
+clone_is_delayed = beside(clone_is_delayed, (ApplyingOrders, "_replay"), _noting_replay)
 
 
 @replaces((Deciding, "_decide"))
@@ -458,6 +458,102 @@ def clone_repeats(decide: Function) -> Function:
 @replaces((fold, "_is_debounced"))
 def clone_is_debounced(is_debounced: Function) -> Function:
     return lambda task, instance: task.debounce is not None and instance.repeat_of is None
+
+
+# ---- places -------------------------------------------------------------------------------------
+
+
+@replaces((Deciding, "_give_places"))
+def last_held_first(give_places: Function) -> Function:
+    def wrong(self: Any, tasks: Any) -> None:
+        for task in tasks:
+            places = self._places_of(task.name)
+            for number in reversed(list(places.held)):
+                if places.is_one_free(task):
+                    instance = self._edit(task.name, self.state.tasks[task.name].open[number])
+                    self._decide(task, instance, self.state.clock_us)
+
+    return wrong
+
+
+@replaces((Deciding, "_decide_or_hold"))
+def retry_needs_no_place(decide_or_hold: Function) -> Function:
+    def wrong(self: Any, task: Any, instance: Any, at_us: int, *, fits: bool = False) -> None:
+        decide = decide_or_hold if instance.clone_of is None else type(self)._decide  # noqa: SLF001
+        decide(self, task, instance, at_us, fits=fits)
+
+    return wrong
+
+
+@replaces((Deciding, "_decide"))
+def forced_replay_needs_a_place(decide: Function) -> Function:
+    def wrong(self: Any, task: Any, instance: Any, at_us: int, *, fits: bool = False) -> None:
+        if any(one is self for one in _replaying):
+            _replaying.clear()
+            self._decide_or_hold(task, instance, at_us, fits=fits)
+        else:
+            decide(self, task, instance, at_us, fits=fits)
+
+    return wrong
+
+
+forced_replay_needs_a_place = beside(forced_replay_needs_a_place, (ApplyingOrders, "_replay"), _noting_replay)
+
+
+@replaces((Deciding, "_decide_or_hold"))
+def overtakes_the_held(decide_or_hold: Function) -> Function:
+    def wrong(self: Any, task: Any, instance: Any, at_us: int, *, fits: bool = False) -> None:
+        if self._places_of(task.name).is_one_free(task):
+            self._decide(task, instance, at_us, fits=fits)
+        else:
+            decide_or_hold(self, task, instance, at_us, fits=fits)
+
+    return wrong
+
+
+@replaces((Draft, "_blocked"))
+def held_is_never_abandoned(blocked: Function) -> Function:
+    def wrong(self: Any, task: Any, instance: Any) -> bool:
+        return instance.status is not Status.HELD and bool(blocked(self, task, instance))
+
+    return wrong
+
+
+@replaces((Deciding, "_judge_all"))
+def held_decided_while_unjudged(judge_all: Function) -> Function:
+    def wrong(self: Any) -> None:
+        if self.state.holds:
+            self._give_places(self.config.among(self.state.tasks))
+        judge_all(self)
+
+    return wrong
+
+
+def _giving_places(fire_timer: Function) -> Function:
+    def giving(self: Any, task: Any, instance: Any, due_us: int) -> None:
+        fire_timer(self, task, instance, due_us)
+        if self.state.unjudged and self.state.holds:
+            self._give_places(self.config.among(self.state.tasks))
+
+    return giving
+
+
+held_decided_while_unjudged = beside(
+    held_decided_while_unjudged, (FiringTimers, "_fire_timer"), _giving_places
+)
+
+
+@replaces((Deciding, "_decide_or_hold"))
+def running_only_have_places(decide_or_hold: Function) -> Function:
+    def wrong(self: Any, task: Any, instance: Any, at_us: int, *, fits: bool = False) -> None:
+        there = self.state.tasks[task.name].open.values()
+        running = sum(one.status is Status.RUNNING for one in there)
+        if task.max_concurrency is not None and not task.paused and running < task.max_concurrency:
+            self._decide(task, instance, at_us, fits=fits)
+        else:
+            decide_or_hold(self, task, instance, at_us, fits=fits)
+
+    return wrong
 
 
 # ---- a changed tasks file -----------------------------------------------------------------------
@@ -543,6 +639,28 @@ def within_undoes_satisfied(judge: Function) -> Function:
         if waits and task.within_us is not None:
             self._forget_too_old(task, instance)
         judge(self, task, instance)
+
+    return wrong
+
+
+@replaces((Deciding, "_give_places"))
+def held_stays_held(give_places: Function) -> Function:
+    def wrong(self: Any, tasks: Any) -> None:
+        if not any(one is self for one in _judging_files):
+            give_places(self, tasks)
+
+    return wrong
+
+
+held_stays_held = beside(held_stays_held, (Deciding, "_judge_all"), _noting_judging)
+
+
+@replaces((Fold, "_apply"))
+def held_decided_by_timer(apply: Function) -> Function:
+    def wrong(self: Any, event: Any) -> Any:
+        if type(event.body) is Timer and self.state.unjudged and self.state.holds:
+            self._give_places(self.config.among(self.state.tasks))
+        return apply(self, event)
 
     return wrong
 
