@@ -1096,6 +1096,7 @@ async def test_a_past_configuration_is_read_from_the_store_once_its_parsed_form_
             bench.configure(tasks_file(number))
             await partition.reached(len(bench.durable.log))
     past = [version for version in partition.rules.history if isinstance(version, PastConfiguration)]
+    assert past[1].config.text == tasks_file(1)  # whatever a scan read last: this one is in the cache now
     parsed = cache.parsed
     assert [version.config.text for version in past] == [tasks_file(0), tasks_file(1)]
     assert cache.parsed == parsed + 2
