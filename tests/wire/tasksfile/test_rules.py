@@ -142,6 +142,8 @@ def test_a_trigger_in_after_and_unless_is_a_warning() -> None:
         ["reportOpened", "reportClosed"],
         ["orderApproved", "a", "orderRejected"],
         ["ORDER_REJECTED", "ORDER_EXPIRED"],
+        ["t_ship", "t_ship.timeout"],
+        ["t_ship.timeout", "a", "t_ship"],
     ],
 )
 def test_alternatives_in_unless_are_a_warning(unless: list[str]) -> None:
@@ -160,6 +162,7 @@ def test_alternatives_in_unless_are_a_warning(unless: list[str]) -> None:
         ["cancelled", "expired"],
         ["surveyTimedOut", "surveyClosed"],
         ["a", "b"],
+        ["t_ship", "t_pay.timeout"],
     ],
 )
 def test_other_lists_in_unless_are_taken_at_their_word(unless: list[str]) -> None:

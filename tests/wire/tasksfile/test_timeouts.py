@@ -49,6 +49,20 @@ def test_a_timeout_is_no_identifier() -> None:
     assert message.endswith("give it an `as`")
 
 
+def test_a_task_that_runs_once_does_not_both_finish_and_expire() -> None:
+    both: JsonObject = {"t_ship": SHIP, "t_a": task("t_ship", leaf("t_ship.timeout"))}
+    code, path, message = the_finding(both)
+    assert (code, path) == ("never-starts", "/t_a/after/1/trigger")
+    assert message == (
+        "can never start unless an application fires one of them: `t_ship` either finishes or expires; if "
+        'either should start it, write `{"any": ["t_ship", "t_ship.timeout"]}`'
+    )
+    either = task({"any": ["t_ship", leaf("t_ship.timeout")]})
+    assert findings_of({"t_ship": SHIP, "t_a": either}) == []
+    often = task("placed", "paid", every="placed", deadline="1d")
+    assert findings_of(both | {"t_ship": often}) == []
+
+
 # Tasks that start one another for ever
 
 

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Final
 
 from triggerstream.core.conditions import Leaf, is_satisfied
-from triggerstream.core.ids import LeafName
+from triggerstream.core.ids import TIMEOUT_SUFFIX, LeafName
 from triggerstream.core.similar_names import have_different_numbers
 from triggerstream.core.tasks import UnlessFrom
 from triggerstream.core.where import comparison_of_two_types, lasting_answer
@@ -140,7 +140,12 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
 
 
 def _are_alternatives(one: str, other: str) -> bool:
-    """Names that differ in a single word, not in a number: ``orderRejected``, ``orderCancelled``."""
+    """Names that differ in a single word, not in a number: ``orderRejected``, ``orderCancelled``.
+
+    So are a task's name and that of its timeout: it finishes or expires.
+    """
+    if TIMEOUT_SUFFIX in (one.removeprefix(other), other.removeprefix(one)):
+        return True
     left, right = ([word.lower() for word in _WORDS.findall(name)] for name in (one, other))
     if len(left) != len(right) or len(left) == 1:
         return False

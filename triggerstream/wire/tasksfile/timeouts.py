@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from triggerstream.core.conditions import is_satisfied
 from triggerstream.core.ids import TIMEOUT_SUFFIX, TaskName, TriggerName, timeout_of
 from triggerstream.core.similar_names import nearest
 from triggerstream.wire.tasksfile.entries import Entry, TasksFile
+from triggerstream.wire.tasksfile.logic import required
 from triggerstream.wire.tasksfile.nodes import Findings, shown
 
 UNLESS_FIRED = "unless an application fires"
@@ -54,12 +55,34 @@ def check_timeout_names(entries: Sequence[Entry], findings: Findings) -> None:
             entry.name.error(findings, "reserved-name", message)
 
 
+def _check_both_ends(
+    entry: Entry, tasks: Mapping[str, Entry], expiring: Collection[str], findings: Findings
+) -> None:
+    """Warn of a task that waits for one that runs once to finish *and* to expire."""
+    needed = required(entry.after.root)
+    leaves = [leaf for leaf in entry.after.leaves if leaf.leaf.name in needed]
+    triggers = {str(leaf.leaf.trigger) for leaf in leaves}
+    for leaf in leaves:
+        timeout = str(leaf.leaf.trigger)
+        name = timeout.removesuffix(TIMEOUT_SUFFIX)
+        if name == timeout or name not in triggers or timeout in tasks or name not in expiring:
+            continue
+        if tasks[name].every is None:
+            message = (
+                f"can never start {UNLESS_FIRED} one of them: `{shown(name)}` either finishes or expires; if "
+                f'either should start it, write `{{"any": ["{shown(name)}", "{shown(timeout)}"]}}`'
+            )
+            leaf.trigger.warn(findings, "never-starts", message)
+
+
 def check_timeouts(file: TasksFile, findings: Findings) -> None:
     """Warn of ``<task>.timeout`` in a condition where nothing in the file fires it."""
     tasks: dict[str, Entry] = {}
     for entry in file.entries:
         tasks.setdefault(entry.name.text, entry)
     expiring = {name for name, entry in tasks.items() if can_expire(entry)}
+    for entry in file.entries:
+        _check_both_ends(entry, tasks, expiring, findings)
     hints = 0
     for trigger in file.triggers().values():
         name = trigger.text.removesuffix(TIMEOUT_SUFFIX)
