@@ -85,6 +85,8 @@ TIMES = {
     "unjudged": ("deadline",),
 }
 """Keys whose changes suit a focus."""
+WAYS = {"shorter": ("new",), "paused": ("free", "new", "free", "free")}
+"""How a key is changed, where not in any way."""
 
 
 def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with options of any kind
@@ -243,7 +245,7 @@ def changed_in_time(file: File, focus: str | None, dice: Dice) -> File:
     """A usable file that differs from ``file`` in a key of time, mostly, or in a condition."""
     kinds = CONDITIONS.get(focus or "", CHANGES)
     often = (True, True, False) if focus in CONDITIONS else (True, False, False)
-    if focus != "shortened" and dice.one(often):
+    if focus not in {"shortened", "paused"} and dice.one(often):
         return changed(file, dice, kinds)
     for _ in range(dice.one((1, 1, 2))):
         new = deepcopy(file)
@@ -257,7 +259,8 @@ def _change(task: dict[str, Any], keys: Sequence[str], dice: Dice) -> None:
     """Change a key of time, add one, or take one away; those in ``keys`` more often."""
     there = [key for key in KEYS_OF_TIME if key in task]
     suited = [key for key in there if key in keys]
-    match dice.one(("gone", "other", "new", "other", "swap", "free")) if keys != ("shorter",) else "new":
+    ways = WAYS.get(keys[0], ("gone", "other", "new", "other", "swap", "free"))
+    match dice.one(ways):
         case "gone" if there:
             del task[dice.one(suited or there)]
         case "other" if there:
