@@ -10,6 +10,7 @@ import pytest
 from triggerstream.adapters.memory import MemoryIndex
 from triggerstream.adapters.sqlite.index import SqliteIndex
 from triggerstream.core.ids import SessionId
+from triggerstream.core.listing import DuePlace
 from triggerstream.engine.queries.index import Index
 
 Open = Callable[[], Index]
@@ -69,6 +70,39 @@ def test_pages_go_on_after_an_id_and_keep_to_a_prefix(opened: Open) -> None:
     assert found(index, "x", prefix="b", after="b6") == ["b7", "b8"]
     assert found(index, "x", prefix="b", after="a3", limit=1) == ["b0"]
     assert found(index, "x", prefix="b", after="c") == []
+
+
+def test_sessions_with_a_timer_are_found_by_its_due_time(opened: Open) -> None:
+    index = opened()
+    index.resume("0")
+    due = {"a": 30, "b": 10, "c": 20, "d": 20}
+    index.put(
+        [(SessionId(name), frozenset({"x", name})) for name in "abcde"],
+        {SessionId(name): due_us for name, due_us in due.items()},
+    )
+
+    def found_due(*wanted: str, until: int = 100, after: DuePlace | None = None, limit: int = 9) -> list[str]:
+        places = index.find_due(wanted, prefix="", after=after, until_us=until, limit=limit)
+        assert all(due[place.session] == place.due_us for place in places)
+        return [place.session for place in places]
+
+    assert found_due("x") == ["b", "c", "d", "a"]
+    assert found_due() == ["b", "c", "d", "a"]
+    assert found_due("x", until=20) == ["b", "c", "d"]
+    assert found_due("x", "d") == ["d"]
+    assert found_due("y") == []
+    assert found_due("x", limit=2) == ["b", "c"]
+    assert found_due("x", after=DuePlace(20, SessionId("c"))) == ["d", "a"]
+    assert index.find_due(["x"], prefix="c", after=None, until_us=99, limit=9) == [(20, "c")]
+    assert found(index, "x") == ["a", "b", "c", "d", "e"]
+    put(index, b="x b")
+    due["c"] = 40
+    index.put([(SessionId("c"), frozenset({"x", "c"}))], {SessionId("c"): 40})
+    assert found_due("x") == ["d", "a", "c"]
+    index.close("1")
+    index = opened()
+    assert index.resume("1")
+    assert found_due("x") == ["d", "a", "c"]
 
 
 def test_odd_ids_keep_their_order(opened: Open) -> None:

@@ -9,9 +9,20 @@ import pytest
 
 from tests.core.story import SECOND, START_US, Story, task
 from triggerstream.core.answers import CountedSession, FailedInstance
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import FailureReason
 from triggerstream.core.ids import InstanceId, Instant, JsonObject, SessionId, TaskName, TriggerName
-from triggerstream.core.listing import Filter, InstanceFilter, count, failures, stuck_since, tags_of
+from triggerstream.core.listing import (
+    DuePlace,
+    Filter,
+    InstanceFilter,
+    count,
+    due_cursor,
+    failures,
+    read_due_cursor,
+    stuck_since,
+    tags_of,
+)
 from triggerstream.core.state import Status
 
 TASKS: JsonObject = {"t": task(andEvery="a"), "u": task("t", "b"), "v": task("c", "d")}
@@ -34,6 +45,7 @@ def test_index_and_filter_agree(story: Story) -> None:
         "task": [None, *map(TaskName, ("t", "u", "v"))],
         "status": [None, *Status],
         "waits_for": [None, *map(TriggerName, ("b", "c", "t"))],
+        "due_by_us": [None, 2**62],
     }
     assert [one.name for one in fields(Filter)] == list(choices)
     results: dict[str, set[bool]] = {name: set() for name in choices}
@@ -44,6 +56,7 @@ def test_index_and_filter_agree(story: Story) -> None:
         given = [name for name, value in zip(choices, values, strict=True) if value is not None]
         if len(given) == 1:
             results[given[0]].add(passes)
+    assert results.pop("due_by_us") == {False}, "the index knows due times beside its tags"
     assert all(found == {True, False} for found in results.values()), results
 
 
@@ -54,6 +67,26 @@ def test_a_session_is_listed_under_what_could_complete_a_nested_condition() -> N
     tags = tags_of(told.rules, SessionId("s"), told.state)
     found = {name for name in "abcde" if tags.issuperset(Filter(waits_for=TriggerName(name)).tags())}
     assert found == {"a", "c", "e"}
+
+
+def test_a_session_with_a_timer_passes_a_filter_for_its_due_time() -> None:
+    told = Story({"t": {"after": ["a", "b"], "deadline": "1h", "run": "app.t"}})
+    told.fire("a", at=0)
+    assert told.state is not None
+    due_us = START_US + 3_600 * SECOND
+    for by_us, passes in ((due_us - 1, False), (due_us, True), (2**62, True)):
+        wanted = Filter(due_by_us=by_us)
+        assert wanted.passes(told.rules, SessionId("s"), told.state) == passes
+        assert tags_of(told.rules, SessionId("s"), told.state).issuperset(wanted.tags())
+
+
+def test_the_cursor_of_a_list_by_due_time_is_read_as_it_was_written() -> None:
+    place = DuePlace(START_US, SessionId("a b"))
+    assert read_due_cursor(due_cursor(place)) == place
+    assert read_due_cursor(None) is None
+    for wrong in ("order-1", "x y", "-1 a", "9" * 20 + " a"):
+        with pytest.raises(DecodeError, match="after: of a list by due time"):
+            read_due_cursor(SessionId(wrong))
 
 
 def test_filter_finds_instances_by_task_status_and_age(story: Story) -> None:

@@ -330,11 +330,14 @@ class FailedInstance(Struct, frozen=True, kw_only=True, rename={"changed_us": "c
     changed_us: Instant
 
 
-class ListedSession(CountedSession, frozen=True, kw_only=True, rename={**_TIMES, "waits_for": "waitsFor"}):
-    """A session in a list."""
+class ListedSession(
+    CountedSession, frozen=True, kw_only=True, rename={**_TIMES, "waits_for": "waitsFor", "due_us": "due"}
+):
+    """A session in a list. ``due_us``: when its next timer is due."""
 
     waits_for: list[TriggerName]
     failures: list[FailedInstance]
+    due_us: Instant | None = None
 
 
 class TimedSession(CountedSession, frozen=True, kw_only=True, rename={**_TIMES, "due_us": "due"}):
@@ -344,7 +347,10 @@ class TimedSession(CountedSession, frozen=True, kw_only=True, rename={**_TIMES, 
 
 
 class SessionsPage(Struct, frozen=True, kw_only=True):
-    """A page of sessions. ``after``: the next page comes after it; None: this is the last one.
+    """A page of sessions, by id or by due time.
+
+    ``after``: the next page comes after it; None: this is the last one. It is an id, or in a list by due time
+    what :func:`triggerstream.core.listing.due_cursor` makes.
 
     ``missing`` names the workers whose sessions the list lacks, and why. ``complete`` false: it may lack
     sessions, because the index is not there yet.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from triggerstream.core.answers import CountedSession, FailedInstance
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.fold import next_due
 from triggerstream.core.ids import Instant, SessionId, TaskName, TriggerName, instance_id
 from triggerstream.core.projections import last_event_us, waits_for
 from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState, Status
@@ -60,11 +63,15 @@ def in_status(status: Status | None) -> frozenset[Status] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Filter for sessions with an instance of ``task`` in ``status`` that waits for ``waits_for``."""
+    """Filter for sessions with an instance of ``task`` in ``status`` that waits for ``waits_for``.
+
+    ``due_by_us``: whose next timer is due at that instant or before. Such a list is sorted by due time.
+    """
 
     task: TaskName | None = None
     status: Status | None = None
     waits_for: TriggerName | None = None
+    due_by_us: int | None = None
 
     def is_empty(self) -> bool:
         """True if every session passes."""
@@ -75,19 +82,27 @@ class Filter:
         instances = InstanceFilter(task=self.task, statuses=in_status(self.status))
         if not instances.has_one(state):
             return False
-        return self.waits_for is None or self.waits_for in waits_for(rules, state, session)
+        if self.waits_for is not None and self.waits_for not in waits_for(rules, state, session):
+            return False
+        if self.due_by_us is None:
+            return True
+        due_us = next_due(rules, state)
+        return due_us is not None and due_us <= self.due_by_us
 
     def tags(self) -> tuple[str, ...]:
-        """The tags that a session must have; see :func:`tags_of`."""
+        """The tags that a session must have; see :func:`tags_of`. The index knows due times beside them."""
         found = []
         if self.task is not None or self.status is not None:
             found.append(_status_tag(self.task, self.status))
         if self.waits_for is not None:
             found.append(_WAITS + self.waits_for)
+        if self.due_by_us is not None:
+            found.append(_HAS_TIMER)
         return tuple(found)
 
 
 _WAITS = "waits\0"
+_HAS_TIMER = "timer\0"
 
 
 def _status_tag(task: TaskName | None, status: Status | None) -> str:
@@ -102,7 +117,38 @@ def tags_of(rules: Rules, session: SessionId, state: SessionState) -> frozenset[
             found.add(_status_tag(name, None))
             found.add(_status_tag(None, instance.status))
             found.add(_status_tag(name, instance.status))
+    if next_due(rules, state) is not None:
+        found.add(_HAS_TIMER)
     return frozenset(found)
+
+
+class DuePlace(NamedTuple):
+    """The place of a session in a list by due time."""
+
+    due_us: int
+    session: SessionId
+
+
+def due_cursor(place: DuePlace) -> SessionId:
+    """The ``after`` of a page by due time that ends at ``place``."""
+    return SessionId(f"{place.due_us} {place.session}")
+
+
+def read_due_cursor(cursor: SessionId | None) -> DuePlace | None:
+    """The place that :func:`due_cursor` has written; None at the beginning.
+
+    Raises:
+        DecodeError: it was written by nothing of the kind.
+    """
+    if not cursor:
+        return None
+    due_us, space, session = cursor.partition(" ")
+    if not (space and due_us.isascii() and due_us.isdigit() and len(due_us) < _DIGITS):
+        raise DecodeError("after: of a list by due time, it is what the page before says")
+    return DuePlace(int(due_us), SessionId(session))
+
+
+_DIGITS = 20
 
 
 def count(session: SessionId, state: SessionState) -> CountedSession:

@@ -163,7 +163,7 @@ def rerun_of(instance: ExplainedInstance) -> str:
 
 def round_words(instance: ExplainedInstance, task: ExplainedTask, *, now_us: int | None) -> str:
     """The round that an instance is, and when the next one is due; empty if its task is not repeated."""
-    if instance.round is None:
+    if instance.round is None or instance.status is Status.DELAYED:
         return ""
     says = f"round {numbered(instance.round, instance.rounds)}"
     following = next((one for one in task.instances if one.repeat_of == instance.instance), None)
@@ -179,6 +179,11 @@ def due_in(due_us: Instant, *, now_us: int | None) -> str:
     if due_us > now_us:
         return f"in {short_duration(due_us - now_us)}"
     return f"overdue by {short_duration(now_us - due_us)}"
+
+
+def due_short(due_us: Instant, *, now_us: int) -> str:
+    """When a timer fires, relative to now and in whole seconds, for a list."""
+    return f"{due_in(due_us, now_us=now_us)} ({seconds(due_us)})"
 
 
 def due(due_us: Instant, due_of: DueOf | None, *, now_us: int | None) -> str:

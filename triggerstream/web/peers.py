@@ -211,7 +211,9 @@ class GroupInspector:
         own, others = await self._gathered(self._here.sessions(query), path, SessionsPage)
         pages = [own, *(found for _, found in others if not isinstance(found, LogError))]
         missing = [str(found) for _, found in others if isinstance(found, LogError)]
-        return structs.replace(merged(pages, limit=query.limit), missing=missing)
+        return structs.replace(
+            merged(pages, limit=query.limit, by_due=query.filter.due_by_us is not None), missing=missing
+        )
 
     async def configuration(self) -> ShownConfiguration | None:
         """The configuration in force: of this worker, else of the first that has one."""

@@ -12,11 +12,14 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from triggerstream.core.answers import ExplainedInstance
+from triggerstream.core.durations import duration_in_words
 from triggerstream.core.ids import Json
 from triggerstream.core.orders import applicable_orders
 from triggerstream.core.printable import STEERING
 from triggerstream.core.state import Status
 from triggerstream.present import words
+from triggerstream.web.filters import ANY_TIME, DUE_WITHIN, OVERDUE
+from triggerstream.wire.durations import parse_duration
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import dumps
 
@@ -96,8 +99,16 @@ def _environment() -> Environment:
         no_instance=words.no_instance,
         unused=words.unused,
         statuses=[s.value for s in Status],
+        due_choices=_DUE_CHOICES,
     )
     return made
+
+
+_DUE_CHOICES = [
+    (OVERDUE, "overdue"),
+    *((choice, f"within {duration_in_words(parse_duration(choice) or 0)}") for choice in DUE_WITHIN),
+    (ANY_TIME, "at any time"),
+]
 
 
 def plain(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from importlib.resources import files
@@ -356,7 +357,7 @@ def _moment(request: web.Request) -> Moment | None:
 def _query(request: web.Request) -> Query:
     after = request.query.get("after")
     try:
-        wanted = filter_of(request.query)
+        wanted = filter_of(request.query, now_us=time.time_ns() // 1_000)
     except DecodeError as exc:
         raise RefusedError(400, str(exc)) from exc
     return Query(

@@ -17,7 +17,7 @@ from triggerstream.core.ids import JsonObject, SessionId, TriggerName
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
 from triggerstream.engine.queries import index
-from triggerstream.engine.queries.index import Indexer, States, share
+from triggerstream.engine.queries.index import NO_TIMERS, Indexer, States, share
 from triggerstream.engine.queries.inspector import Query, listed, merged
 from triggerstream.engine.queries.listing import Part, listing
 from triggerstream.wire import state as states
@@ -206,11 +206,13 @@ class BrokenOnce(MemoryIndex):
 
     broken = True
 
-    def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
+    def put(
+        self, entries: Sequence[tuple[SessionId, frozenset[str]]], due: Mapping[SessionId, int] = NO_TIMERS
+    ) -> None:
         if self.broken:
             self.broken = False
             raise LogError("the disk is full")
-        super().put(entries)
+        super().put(entries, due)
 
 
 async def test_an_index_that_failed_is_made_anew() -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import SessionId
+from triggerstream.core.listing import DuePlace
 from triggerstream.engine.private_files import make_private_directory, make_private_file
+from triggerstream.engine.queries.index import NO_TIMERS
 
 _TABLES = """
 CREATE TABLE stamp (version INTEGER NOT NULL, text TEXT NOT NULL);
 CREATE TABLE tags (number INTEGER PRIMARY KEY, tag TEXT NOT NULL UNIQUE);
-CREATE TABLE sessions (id TEXT PRIMARY KEY, tags TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE sessions (id TEXT PRIMARY KEY, tags TEXT NOT NULL, due INTEGER) WITHOUT ROWID;
+CREATE INDEX due ON sessions (due, id) WHERE due IS NOT NULL;
 CREATE TABLE entries (tag INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
 """
-_VERSION = 2
+_VERSION = 3
 _CACHE_KIB = 16_384
 """For all indexes of the process together."""
 _LEAST_CACHE_KIB = 256
@@ -53,20 +56,25 @@ class SqliteIndex:
             return False
         return True
 
-    def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
+    def put(
+        self, entries: Sequence[tuple[SessionId, frozenset[str]]], due: Mapping[SessionId, int] = NO_TIMERS
+    ) -> None:
         try:
             connection = self._open()
             connection.execute("BEGIN")
             for session, tags in entries:
-                self._put(connection, session, {self._number(connection, tag) for tag in tags})
+                numbers = {self._number(connection, tag) for tag in tags}
+                self._put(connection, session, numbers, due.get(session))
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 
-    def _put(self, connection: sqlite3.Connection, session: SessionId, new: set[int]) -> None:
-        row = connection.execute("SELECT tags FROM sessions WHERE id = ?", (session,)).fetchone()
+    def _put(
+        self, connection: sqlite3.Connection, session: SessionId, new: set[int], due_us: int | None
+    ) -> None:
+        row = connection.execute("SELECT tags, due FROM sessions WHERE id = ?", (session,)).fetchone()
         old = set(map(int, row[0].split())) if row is not None else set()
-        if old == new:
+        if old == new and (row is None or row[1] == due_us):
             return
         connection.executemany(
             "DELETE FROM entries WHERE tag = ? AND id = ?", [(number, session) for number in old - new]
@@ -76,7 +84,7 @@ class SqliteIndex:
         )
         if new:
             text = " ".join(map(str, sorted(new)))
-            connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", (session, text))
+            connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", (session, text, due_us))
         else:
             connection.execute("DELETE FROM sessions WHERE id = ?", (session,))
 
@@ -94,6 +102,23 @@ class SqliteIndex:
         values = (first, max(prefix, after or ""), prefix + _BEYOND, *others, limit)
         try:
             return [SessionId(row[0]) for row in self._open().execute(query, values)]
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def find_due(
+        self, wanted: Sequence[str], *, prefix: str, after: DuePlace | None, until_us: int, limit: int
+    ) -> Sequence[DuePlace]:
+        numbers = [self._numbers.get(tag) for tag in wanted]
+        if None in numbers:
+            return []
+        more = " AND EXISTS (SELECT 1 FROM entries o WHERE o.tag = ? AND o.id = s.id)" * len(numbers)
+        where = (
+            f"s.due IS NOT NULL AND (s.due, s.id) > (?, ?) AND s.due <= ? AND s.id >= ? AND s.id < ?{more}"
+        )
+        query = f"SELECT s.due, s.id FROM sessions s WHERE {where} ORDER BY s.due, s.id LIMIT ?"  # noqa: S608 - constants
+        values = (*(after or (-1, "")), until_us, prefix, prefix + _BEYOND, *numbers, limit)
+        try:
+            return [DuePlace(row[0], SessionId(row[1])) for row in self._open().execute(query, values)]
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 

@@ -70,6 +70,13 @@ for _command in (close, erase, export):
     metavar="DURATION",
     help="Only sessions with a command that was decided longer ago than this and has no outcome yet.",
 )
+@click.option(
+    "--due",
+    type=Duration(),
+    metavar="DURATION",
+    help="Only sessions whose next timer is due within this, or overdue; the first one first.",
+)
+@click.option("--overdue", is_flag=True, help="Only sessions whose next timer is overdue; the oldest first.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=0), help="0 for no limit.")
 @at_option
 @json_option
@@ -79,11 +86,16 @@ def list_sessions(
     task: str | None,
     status: str | None,
     stuck: int | None,
+    due: int | None,
+    overdue: bool,
     limit: int,
     at: str,
     as_json: bool,
 ) -> None:
-    """List sessions by id: how many instances wait, are decided (scheduled or running), failed, are done."""
+    """List sessions by id: how many instances wait, are decided (scheduled or running), failed, are done.
+
+    With `--due` or `--overdue` they are sorted by the time at which their next timer is due.
+    """
     from triggerstream.core.ids import TaskName
     from triggerstream.core.listing import InstanceFilter, count, in_status, stuck_since
     from triggerstream.core.projections import SILENT_US
@@ -96,6 +108,7 @@ def list_sessions(
         wanted = stuck_since(time.time_ns() // 1000 - stuck, task=of_task, status=with_status)
 
     silent = stuck_since(time.time_ns() // 1000 - SILENT_US, task=of_task, status=Status.SCHEDULED)
+    due_by_us = _now_us() + (0 if overdue else due or 0) if overdue or due is not None else None
     found: list[TimedSession] = []
     unheard = False
 
@@ -107,7 +120,9 @@ def list_sessions(
             async for session, state, due_us in view.states(prefix=prefix):
                 if not wanted.has_one(state):
                     continue
-                if limit and len(found) == limit:
+                if due_by_us is not None and (due_us is None or due_us > due_by_us):
+                    continue
+                if due_by_us is None and limit and len(found) == limit:
                     return True, ""
                 unheard = unheard or (stuck is not None and silent.has_one(state))
                 found.append(
@@ -116,15 +131,22 @@ def list_sessions(
                         due_us=None if due_us is None else Instant(due_us),
                     )
                 )
-                if as_json:
+                if as_json and due_by_us is None:
                     json_line(to_json(found[-1]))
             return False, "" if found else describe_unfolded(await count_unfolded(view.reader))
 
     more, waiting = run(work())
+    if due_by_us is not None:
+        found.sort(key=lambda one: (one.due_us or 0, one.session))
+        more = bool(limit) and len(found) > limit
+        found = found[: limit or None]
+        if as_json:
+            for one in found:
+                json_line(to_json(one))
     if waiting:
         print_line(f"the list is not complete: {waiting}", err=True)
     if not as_json:
-        _show_counted(found, all_=not (prefix or task or status or stuck))
+        _show_counted(found, all_=not (prefix or task or status or stuck or due_by_us))
     if unheard:
         print_line(advice.look_for_silent_workers(), err=True)
     if more:
@@ -142,7 +164,7 @@ def _show_counted(rows: Sequence[TimedSession], *, all_: bool) -> None:
                 row.session,
                 *map(str, (row.waiting, row.running, row.failed, row.done)),
                 words.last_event(row.last_event_us, row.clock_us, now_us=_now_us()),
-                words.seconds(row.due_us),
+                "" if row.due_us is None else words.due_short(row.due_us, now_us=_now_us()),
             ]
             for row in rows
         ],

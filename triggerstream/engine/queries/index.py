@@ -12,11 +12,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from triggerstream.core.errors import DecodeError, LogError, TriggerstreamError
+from triggerstream.core.fold import next_due
 from triggerstream.core.ids import SessionId
-from triggerstream.core.listing import tags_of
+from triggerstream.core.listing import DuePlace, tags_of
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.wire import state as states
@@ -31,6 +33,7 @@ MOST_SHARE = 0.3
 _IDLE_S = 0.2
 CHANGED = 100_000
 """Maximum number of changed sessions to remember. Beyond it, a rebuild is less work. 10 MB of ids."""
+NO_TIMERS: Final[Mapping[SessionId, int]] = MappingProxyType({})
 _STEP = 16
 """Sessions indexed between two reads of the clock: about a millisecond."""
 
@@ -56,13 +59,20 @@ class Index(Protocol):
     def resume(self, stamp: str) -> bool:
         """True if it was closed with ``stamp``. Otherwise it is emptied."""
 
-    def put(self, entries: Sequence[tuple[SessionId, frozenset[str]]]) -> None:
-        """Replace the tags of these sessions."""
+    def put(
+        self, entries: Sequence[tuple[SessionId, frozenset[str]]], due: Mapping[SessionId, int] = NO_TIMERS
+    ) -> None:
+        """Replace the tags of these sessions, and the due times of their next timers."""
 
     def find(
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[SessionId]:
         """Sessions with all of the tags, by id, beyond ``after``."""
+
+    def find_due(
+        self, wanted: Sequence[str], *, prefix: str, after: DuePlace | None, until_us: int, limit: int
+    ) -> Sequence[DuePlace]:
+        """Sessions with all of the tags and a timer due until ``until_us``, by due time and id."""
 
     def clear(self) -> None:
         """Delete everything."""
@@ -119,6 +129,16 @@ class Indexer:
             self.rebuild()
             raise
 
+    def find_due(
+        self, wanted: Sequence[str], *, prefix: str, after: DuePlace | None, until_us: int, limit: int
+    ) -> Sequence[DuePlace]:
+        """Sessions with all of the tags and a timer due until ``until_us``, among those indexed so far."""
+        try:
+            return self._index.find_due(wanted, prefix=prefix, after=after, until_us=until_us, limit=limit)
+        except LogError:
+            self.rebuild()
+            raise
+
     async def work(self, source: States, *, slice_s: float = SLICE_S) -> bool:
         """Update the index for a slice of time. False: nothing is left to do.
 
@@ -160,11 +180,15 @@ class Indexer:
         self._after = rows[-1][0] if rows else self._after
 
     def _put(self, rules: Rules, rows: Iterable[tuple[SessionId, bytes | None]]) -> None:
-        entries = [
-            (name, frozenset[str]() if value is None else _tags(rules, name, value)) for name, value in rows
-        ]
+        entries: list[tuple[SessionId, frozenset[str]]] = []
+        due: dict[SessionId, int] = {}
+        for name, value in rows:
+            tags, due_us = (_NO_TAGS, None) if value is None else _tags(rules, name, value)
+            entries.append((name, tags))
+            if due_us is not None:
+                due[name] = due_us
         try:
-            self._index.put(entries)
+            self._index.put(entries, due)
         except LogError:
             self.rebuild()
             raise
@@ -204,9 +228,13 @@ def share(busy: float) -> float:
     return min(max(LEAST_SHARE, (1 - busy) / 2), MOST_SHARE)
 
 
-def _tags(rules: Rules, session: SessionId, value: bytes) -> frozenset[str]:
-    """The tags of a session; none if its state cannot be read, which its page reports."""
+_NO_TAGS: Final = frozenset[str]()
+
+
+def _tags(rules: Rules, session: SessionId, value: bytes) -> tuple[frozenset[str], int | None]:
+    """The tags and the due time of a session; none if its state cannot be read, which its page reports."""
     try:
-        return tags_of(rules, session, states.decode(value))
+        state = states.decode(value)
     except DecodeError:
-        return frozenset()
+        return _NO_TAGS, None
+    return tags_of(rules, session, state), next_due(rules, state)

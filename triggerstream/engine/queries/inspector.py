@@ -15,8 +15,9 @@ from msgspec import structs
 
 from triggerstream.core.answers import ExplainedSession, ListedSession, SessionsPage
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.core.fold import next_due
 from triggerstream.core.ids import InstanceId, Instant, SessionId, TaskName
-from triggerstream.core.listing import Filter, count, failures
+from triggerstream.core.listing import DuePlace, Filter, count, due_cursor, failures, read_due_cursor
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import NoEffect
 from triggerstream.core.tasks import AppliedConfiguration, Rules, Task
@@ -49,7 +50,10 @@ ORDER_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A page of sessions, by id: those whose id begins with ``prefix``, beyond ``after``."""
+    """A page of sessions: those whose id begins with ``prefix``, beyond ``after``.
+
+    They come by id; with ``due_by_us`` of the filter by due time.
+    """
 
     prefix: str = ""
     after: SessionId | None = None
@@ -208,6 +212,7 @@ def listed(
         **structs.asdict(counted),
         waits_for=list(waits_for(rules, known, session)),
         failures=failures(known),
+        due_us=None if (due_us := next_due(rules, known)) is None else Instant(due_us),
     )
 
 
@@ -257,11 +262,28 @@ def letters(rows: Sequence[DeadLetterRow], *, limit: int) -> DeadLettersPage:
     )
 
 
-def merged(pages: Sequence[SessionsPage], *, limit: int) -> SessionsPage:
-    """Merge pages of sessions from several processes into one.
+def merged(pages: Sequence[SessionsPage], *, limit: int, by_due: bool = False) -> SessionsPage:
+    """Merge pages of sessions from several processes into one; ``by_due``: they are by due time.
 
     Each page has all sessions up to its ``after``, so the merged page ends at the smallest of these.
     """
+    complete = all(page.complete for page in pages)
+    if by_due:
+        ends = [end for page in pages if (end := read_due_cursor(page.after)) is not None]
+        places = sorted(
+            ((_due_place(row), row) for page in pages for row in page.sessions), key=lambda one: one[0]
+        )
+        if ends:
+            places = [one for one in places if one[0] <= min(ends)]
+        end = min(ends, default=None)
+        if len(places) > limit:
+            places = places[:limit]
+            end = places[-1][0]
+        return SessionsPage(
+            sessions=[row for _, row in places],
+            after=None if end is None else due_cursor(end),
+            complete=complete,
+        )
     bounds = [page.after for page in pages if page.after is not None]
     rows = sorted((row for page in pages for row in page.sessions), key=lambda row: row.session)
     after = min(bounds) if bounds else None
@@ -270,7 +292,11 @@ def merged(pages: Sequence[SessionsPage], *, limit: int) -> SessionsPage:
     if len(rows) > limit:
         rows = rows[:limit]
         after = rows[-1].session
-    return SessionsPage(sessions=rows, after=after, complete=all(page.complete for page in pages))
+    return SessionsPage(sessions=rows, after=after, complete=complete)
+
+
+def _due_place(row: ListedSession) -> DuePlace:
+    return DuePlace(row.due_us or 0, row.session)
 
 
 def _text(value: bytes | None) -> str | None:
