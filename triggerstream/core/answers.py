@@ -22,6 +22,7 @@ from triggerstream.core.ids import (
     TaskName,
     TriggerName,
 )
+from triggerstream.core.places import HeldFor
 from triggerstream.core.state import Status
 from triggerstream.core.timers import DueOf
 
@@ -72,6 +73,7 @@ class ExplainedInstance(
         "changed_us": "changed",
         "due_us": "due",
         "due_of": "dueOf",
+        "held_for": "heldFor",
         "completed_by": "completedBy",
         "repeat_of": "repeatOf",
         "clone_of": "cloneOf",
@@ -96,6 +98,8 @@ class ExplainedInstance(
 
     ``round`` is its number among the ``rounds`` of a task with ``repeat``, and ``repeat_of`` the instance of
     the round before. ``rounds`` and ``max_retries`` are those of the file in force.
+
+    ``held_for``: why it is held; None for one that is decided at the session's next event.
 
     ``due_us``: when its timer fires, which follows from ``due_of``. ``decided_at``: the offset of the event
     that decided its command. ``completed_by``: the included event with which its condition was satisfied.
@@ -122,6 +126,7 @@ class ExplainedInstance(
     advice: str | None = None
     due_us: Instant | None = None
     due_of: DueOf | None = None
+    held_for: HeldFor | None = None
     completed_by: ReasonToDecide | None = None
     clone_of: InstanceId | None = None
     retried_as: InstanceId | None = None

@@ -33,6 +33,7 @@ from triggerstream.core.ids import (
     instance_id,
 )
 from triggerstream.core.lacking import missing_triggers
+from triggerstream.core.places import Hold, holds_of
 from triggerstream.core.reruns import Rerun, reruns_of
 from triggerstream.core.sentences import status_sentence
 from triggerstream.core.similar_names import nearest
@@ -263,8 +264,16 @@ def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
     instances, says, forgotten = [], None, 0
     if record is not None and record.next:
         reruns = reruns_of(name, record)
+        holds = {} if task is None else holds_of(task, record)
         instances = [
-            _instance(explainer, name, one, rerun=reruns.get(one.number), beside=beside)
+            _instance(
+                explainer,
+                name,
+                one,
+                rerun=reruns.get(one.number),
+                hold=holds.get(one.number),
+                beside=beside,
+            )
             for one in record.instances()
         ]
         forgotten = record.next - len(record.open) - len(record.resolved)
@@ -287,7 +296,13 @@ def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
 
 
 def _instance(
-    explainer: Explainer, name: TaskName, instance: Instance, *, rerun: Rerun | None, beside: Seen
+    explainer: Explainer,
+    name: TaskName,
+    instance: Instance,
+    *,
+    rerun: Rerun | None,
+    hold: Hold | None,
+    beside: Seen,
 ) -> ExplainedInstance:
     rules, session, state = explainer.rules, explainer.session, explainer.state
     task = rules.current.config.by_name.get(name)
@@ -299,7 +314,7 @@ def _instance(
     shown = ExplainedInstance(
         instance=named,
         status=instance.status,
-        says=status_sentence(rules.current.config, task, instance, hand_over, rerun=rerun),
+        says=status_sentence(rules.current.config, task, instance, hand_over, rerun=rerun, hold=hold),
         hand_over=hand_over,
         advice=_advice(instance, hand_over, beside.now_us),
         after=conditions.after,
@@ -308,6 +323,7 @@ def _instance(
         unless=conditions.unless,
         due_us=None if timer is None else Instant(timer.us),
         due_of=None if timer is None else timer.of,
+        held_for=None if hold is None else hold.reason,
         completed_by=_completed_by(state, instance),
         clone_of=None if instance.clone_of is None else instance_id(name, instance.clone_of),
         retries=None if instance.clone_of is None else instance.retries,

@@ -6,7 +6,9 @@ from typing import assert_never
 
 from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.effects import Reason
+from triggerstream.core.hold_sentences import hold_words
 from triggerstream.core.lacking import join_names, missing_in_words
+from triggerstream.core.places import Hold
 from triggerstream.core.reruns import Rerun, rerun_words
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import DECIDED, WAITING, Instance, Status
@@ -21,13 +23,14 @@ def status_sentence(
     hand_over: HandOver | None = None,
     *,
     rerun: Rerun | None = None,
+    hold: Hold | None = None,
 ) -> str:
     """The status of the instance in one sentence; ``hand_over``: that of its command, if somebody looked.
 
-    ``rerun``: the instance that took its place.
+    ``rerun``: the instance that took its place; ``hold``: why it is held.
     """
     blockers = None if task is None or task.unless is None else missing_in_words(task.unless, instance.noted)
-    says = _status_says(task, instance, rerun) if hand_over is None else _hand_over_says(hand_over)
+    says = _status_says(task, instance, rerun, hold) if hand_over is None else _hand_over_says(hand_over)
     if instance.status in WAITING and instance.noted and blockers is not None:
         says += f"; abandoned once {blockers} arrives too"
     if instance.reason is Reason.UNLESS and instance.status is Status.FAILED:
@@ -43,7 +46,7 @@ def status_sentence(
     return says
 
 
-def _status_says(task: Task | None, instance: Instance, rerun: Rerun | None) -> str:
+def _status_says(task: Task | None, instance: Instance, rerun: Rerun | None, hold: Hold | None) -> str:
     """The instance's status in words."""
     match instance.status:
         case Status.UNSTARTED:
@@ -54,7 +57,7 @@ def _status_says(task: Task | None, instance: Instance, rerun: Rerun | None) -> 
         case Status.DELAYED:
             return wait_words(task, instance)
         case Status.HELD:
-            return "is held"
+            return hold_words(task, hold)
         case Status.SCHEDULED:
             return "was decided; no worker has started it yet"
         case Status.RUNNING:
