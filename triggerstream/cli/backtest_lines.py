@@ -162,20 +162,21 @@ def _notes(counts: BacktestCounts) -> Iterator[str]:
         number = sum(assumed.values())
         by_task = ", ".join(f"{name} {count:,}" for name, count in assumed.items())
         yield (
-            f"assumed to finish at once with an empty result, as the history has no such command: "
-            f"{count_of(number, 'command')} ({by_task})"
+            f"{count_of(number, 'command')} assumed to finish at once with an empty result, because the "
+            f"history has no such command: {by_task}"
         )
     if counts.moved:
-        yield f"{count_of(counts.moved, 'outcome')} moved to after a later command"
+        moved = count_of(counts.moved, "outcome")
+        yield f"{moved} counted later, because the new file decides the command later"
     if counts.dropped:
         yield (
-            f"{count_of(counts.dropped, 'outcome')} left out: the new file does not decide these commands, "
-            "or with other arguments"
+            f"{count_of(counts.dropped, 'outcome')} left out: the new file does not decide the command, or "
+            "decides it with other arguments"
         )
     if counts.strays:
         yield (
-            f"{count_of(counts.strays, 'outcome')} of commands that the old file does not decide of this "
-            "history: another file was in force"
+            f"{count_of(counts.strays, 'outcome')} refused: the old file does not decide the command, so "
+            "another file was in force"
         )
     if counts.unreadable:
         yield f"{count_of(counts.unreadable, 'record')} not folded, as in an engine: {counts.reasons[0]}"
@@ -190,11 +191,11 @@ def _notes(counts: BacktestCounts) -> Iterator[str]:
             "from the beginning"
         )
     if counts.misplaced:
-        yield f"{count_of(counts.misplaced, 'record')} left out whose copies are in other partitions"
+        yield f"{count_of(counts.misplaced, 'record')} left out: there are copies in the right partitions"
     if counts.cut:
         yield (
-            f"{count_of(counts.cut, 'partition')} without the beginning of the log: what sessions did before "
-            "is not known"
+            f"{count_of(counts.cut, 'partition')} whose log has lost its beginning: earlier events of "
+            "sessions are not known"
         )
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from triggerstream.core.deciding import Deciding
 from triggerstream.core.effects import Reason
 from triggerstream.core.held import ref_after
-from triggerstream.core.ids import JsonObject, TaskName, TriggerName, instance_id
+from triggerstream.core.ids import JsonObject, TaskName, TriggerName, instance_id, timeout_of
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import LeftOut
 from triggerstream.core.sizes import changed_bytes
@@ -55,19 +55,19 @@ class FiringTimers(Deciding):
         heapify(heap)
         while heap and heap[0][0] <= until_us:
             timer = heappop(heap)
-            instance = self._waits_for(timer)
+            instance = self._waiting_for(timer)
             if instance is not None:
                 due_us, _, _, name = timer
                 state = self.state
                 state.clock_us = max(state.clock_us, due_us)
                 self._fire_timer(self.config.by_name[name], self._edit(name, instance), due_us)
-        while heap and self._waits_for(heap[0]) is None:
+        while heap and self._waiting_for(heap[0]) is None:
             heappop(heap)
         self.timers = None
         self.state.due_us = heap[0][0] if heap else None
 
-    def _waits_for(self, timer: Timer) -> Instance | None:
-        """The instance of a timer; None if it does not wait for this one any more."""
+    def _waiting_for(self, timer: Timer) -> Instance | None:
+        """The instance that waits for a timer; None if it no longer waits for this one."""
         due_us, _, number, name = timer
         record = self.state.tasks.get(name)
         instance = None if record is None else record.open.get(number)
@@ -88,7 +88,10 @@ class FiringTimers(Deciding):
     # ---- deadlines ----------------------------------------------------------------------------
 
     def _pass_deadline(self, task: Task, instance: Instance, due_us: int) -> None:
-        """Expire an instance, and fire the trigger that says so (R8.7). It is judged first if it must be."""
+        """Expire an instance whose deadline is due, and fire its timeout (R8.7).
+
+        If the session has met a configuration since its instances were judged, the instance is judged first.
+        """
         if self.state.unjudged:
             self._judge(task, instance)
             if instance.status is not Status.UNSTARTED:
@@ -101,7 +104,7 @@ class FiringTimers(Deciding):
 
     def _fire_timeout(self, task: Task, instance: Instance, data: JsonObject, due_us: int) -> None:
         """Fire ``<task>.timeout``, completely or not at all (R10.10)."""
-        trigger = TriggerName(f"{task.name}.timeout")
+        trigger = timeout_of(task.name)
         size = 0 if self.meter is None else self._size_of_data(self.meter, instance)
         saved = self._savepoint(trigger)
         state = self.state
@@ -135,7 +138,7 @@ class FiringTimers(Deciding):
     # ---- completely or not at all -------------------------------------------------------------
 
     def _savepoint(self, trigger: TriggerName) -> _Savepoint | None:
-        """Where to return to if a trigger cannot be folded within the bounds; None if it surely can.
+        """The draft before a trigger fires, to return to if a bound forbids it; None if none can.
 
         The draft goes on with copies.
         """

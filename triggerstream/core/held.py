@@ -18,7 +18,7 @@ from triggerstream.core.conditions import Leaf
 from triggerstream.core.ids import LeafName, TriggerName
 
 Ref: TypeAlias = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
-"""Names an event of a trigger: its offset; a negative number for an event that a timer fired."""
+"""Identifies an event of a trigger: its offset, or a negative number if a timer fired it (R8.7)."""
 EventTime: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """Microseconds since the Unix epoch; negative for an event that happened before 1970."""
 
@@ -184,7 +184,7 @@ def refs_and_times(held: Holding | None) -> tuple[list[Ref], list[int]]:
 
 
 def hold_one(leaf: Leaf, ref: Ref, time_us: int | None = None) -> Holding:
-    """What a plain leaf holds that took one event."""
+    """The holding of a plain leaf that took one event."""
     if time_us is None and str(leaf.name) == leaf.trigger:
         return ref
     return One(of=leaf.trigger, ref=ref, time=time_us)

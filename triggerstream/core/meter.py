@@ -11,7 +11,7 @@ from triggerstream.core.state import (
 from triggerstream.core.tasks import Bounds
 
 _MEASURED = 16
-"""One event can fire 1,000 triggers, and measuring a state of 4 MiB takes 10 ms."""
+"""Most measurements of the state in one event, which can fire 1,000 timeouts: each takes 10 ms for 4 MiB."""
 
 
 class BoundError(Exception):
@@ -91,7 +91,8 @@ class Meter:
     def fits(self, state: SessionState, grown: int, limit: int) -> bool:
         """True if ``state``, which a trigger made larger by at most ``grown``, is within ``limit`` (R10.10).
 
-        It is measured only if the known size is not enough, and at most ``_MEASURED`` times for an event.
+        It is measured only if the sum of known sizes is beyond the limit, at most ``_MEASURED`` times for an
+        event.
         """
         if self._bytes is not None:
             self._bytes += grown

@@ -1,6 +1,7 @@
 """Rules of leaves that hold their newest events instead of the first (docs/semantics.md, R3.13, R3.14).
 
-Pure functions over values. Event times are asked for, because what a leaf of ``after`` holds is kept.
+Pure functions over values. Event times come from the events (``time_of``): those that a leaf of ``after``
+holds are kept.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from triggerstream.core.sequences import meet_sequences, place_event
 
 
 def hold_newest(slot: Slot, moment: Moment, held: Holding | None, *, key: str, time_of: TimeOf) -> Holding:
-    """What a leaf holds after it took the event at ``moment``: its newest events by event time.
+    """Add the event at ``moment`` to a leaf, which keeps its newest events by event time.
 
-    It is ``held`` if the event is older than what the leaf holds.
+    Returns ``held`` itself if the event is older than all that the leaf keeps.
     """
     order = [] if held is None else moments(slot.name, held, time_of)
     match slot.takes:
@@ -113,18 +114,18 @@ def _newest_of_keys(
 
 
 _NAMED: Final = 3
-"""Forgotten events of a leaf that a sentence names."""
+"""Most forgotten events of a leaf that a sentence names."""
 
 
 class TimeWindow(NamedTuple):
-    """The time in which the events lie that can satisfy a condition together: it ends with the newest."""
+    """The time within which events can satisfy a condition together. It ends with the newest event held."""
 
     start_us: EventTime
     newest: Ref
 
 
 class Forgetting(NamedTuple):
-    """What leaves hold after they forgot events before the window, and the refs of those by leaf."""
+    """The result of forgetting the events before the window: what leaves still hold, and what they forgot."""
 
     window: TimeWindow
     held: dict[LeafName, Holding]
@@ -132,7 +133,7 @@ class Forgetting(NamedTuple):
 
 
 def too_old(leaf: LeafName, refs: Sequence[Ref], window: TimeWindow, *, within_us: int) -> str:
-    """Why events of a leaf do not count that lie before the window."""
+    """A sentence that says why events of a leaf, which lie before the window, do not count."""
     named = [event_words(ref) for ref in refs[:_NAMED]]
     more = [f"{len(refs) - _NAMED} more"] if len(refs) > _NAMED else []
     *others, last = [*named, *more]
@@ -143,7 +144,7 @@ def too_old(leaf: LeafName, refs: Sequence[Ref], window: TimeWindow, *, within_u
 
 
 def before_window(window: TimeWindow, *, within_us: int) -> str:
-    """What an event is that lies before the window."""
+    """The part of a sentence that says how an event lies before the window."""
     return f"more than {format_duration(within_us)} older than {event_words(window.newest)} (`within`)"
 
 
@@ -193,7 +194,7 @@ def _window(condition: Condition, orders: Mapping[LeafName, list[Moment]]) -> Ti
 
 
 def _without(held: Holding, forgotten: set[Ref], order: list[Moment]) -> Holding | None:
-    """What a leaf holds without some events; None if that is nothing. ``order`` has the others."""
+    """Remove events from what a leaf holds; None if nothing is left. ``order`` has the events that stay."""
     if not order:
         return None
     match held:

@@ -140,7 +140,7 @@ class Offering(Deciding):
     def _remembered_holdings(
         self, task: Task, condition: Condition, *, unless: bool
     ) -> dict[LeafName, Holding]:
-        """What the leaves of a condition hold after each was offered the latest event that it remembers."""
+        """The holdings of a condition's leaves, after each was offered the latest event that it remembers."""
         held: dict[LeafName, Holding] = {}
         for slot in condition.slots.values():
             recalled = self._recalled(task, slot, unless=unless)

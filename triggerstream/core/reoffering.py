@@ -92,7 +92,7 @@ class Reoffering(Offering):
                 changed.made_by = made_by
 
     def _reoffered(self, before: Task | None, task: Task, instance: Instance) -> dict[LeafName, Holding]:
-        """What the leaves of ``after`` hold that were offered their events again (R9.9)."""
+        """The holdings of the leaves of ``after``, after some were offered their events again (R9.9)."""
         held = dict(instance.captured)
         time_of = self.state.time_of
         old = {} if before is None else before.after.slots
@@ -158,7 +158,7 @@ class Reoffering(Offering):
         return None
 
     def _renoted(self, before: Task | None, task: Task, instance: Instance) -> dict[LeafName, Holding]:
-        """What the leaves of ``unless`` have noted under the configuration (R9.10)."""
+        """The holdings of the leaves of ``unless`` under the configuration (R9.10)."""
         condition, time_of = task.unless, self.state.time_of
         old = {} if before is None or before.unless is None else before.unless.slots
         from_session = task.unless_from is UnlessFrom.SESSION
@@ -194,7 +194,7 @@ class Reoffering(Offering):
         return meet_sequences(condition, noted)
 
     def _in_place(self, slot: Slot, held: Holding) -> Holding:
-        """What a leaf of ``unless`` noted, with the event times if it stands in a sequence now."""
+        """The holding of a leaf of ``unless``, with event times if the leaf stands in a sequence now."""
         if slot.takes not in {Takes.SEQUENCE_START, Takes.SEQUENCE} or isinstance(held, InSequence):
             return held
         at, times = [], []
@@ -229,7 +229,7 @@ def _has_noted_its_trigger(slot: Slot, noted: Mapping[LeafName, Holding]) -> boo
 def _with_same_identity(
     known: Mapping[LeafName, Holding], before: Condition | None, now: Condition | None
 ) -> dict[LeafName, Holding]:
-    """What leaves remember whose events match as before."""
+    """The memory of the leaves whose identity is the same as before."""
     if before is None or now is None:
         return {}
     same = {

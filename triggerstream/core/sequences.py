@@ -22,9 +22,9 @@ _NEVER: Final = (-(2**63) - 1, 0)
 
 
 def place_event(slot: Slot, moment: Moment, held: Holding | None) -> InSequence:
-    """What a leaf of a sequence holds after it took the event at ``moment``.
+    """Add the event at ``moment`` to a leaf of a sequence.
 
-    Beyond the bound, an event is dropped by event time (R3.11, R3.13).
+    If the leaf then holds too many, it drops its newest or oldest event (R3.11, R3.13).
     """
     known = held if isinstance(held, InSequence) else None
     if known is None:
@@ -45,7 +45,7 @@ def place_event(slot: Slot, moment: Moment, held: Holding | None) -> InSequence:
 def meet_sequences(
     condition: Condition, held: dict[LeafName, Holding], before: Mapping[LeafName, Holding] | None = None
 ) -> dict[LeafName, Holding]:
-    """What leaves hold, with the events that meet the leaves of sequences worked out (R3.10).
+    """Work out which of the events that leaves hold meet the leaves of sequences (R3.10).
 
     ``before``: what they held before they were offered an event that they have taken. A sequence that was
     satisfied holds what it held before where an event that a leaf dropped would undo it (R3.11).
@@ -137,7 +137,7 @@ class _Meeting:
 def _satisfied_before(
     leaves: Sequence[Leaf], before: Mapping[LeafName, Holding] | None
 ) -> dict[LeafName, InSequence]:
-    """What the leaves of a satisfied sequence held; nothing if it was not satisfied."""
+    """The holdings of the leaves of a satisfied sequence; empty if it was not satisfied."""
     found: dict[LeafName, InSequence] = {}
     for leaf in leaves:
         known = None if before is None else before.get(leaf.name)

@@ -256,9 +256,9 @@ def of_met_leaves(condition: Condition, held: Mapping[LeafName, Holding]) -> dic
 def brought_again(
     brought: Mapping[LeafName, Holding], held: Mapping[LeafName, Holding]
 ) -> dict[LeafName, Holding]:
-    """What the leaves of the next round hold: what they ``brought`` in this one, and no event more.
+    """The holdings of the next round: the events that the leaves ``brought`` in this one, and no others.
 
-    ``held``: what they held then. A leaf of a sequence keeps its form, in which event times are known.
+    ``held``: the holdings of this round. A leaf of a sequence keeps its form, which has event times.
     """
     again: dict[LeafName, Holding] = {}
     for name, holding in brought.items():

@@ -1,4 +1,7 @@
-"""Due times: worked out from stored starts and the file in force, never stored (docs/semantics.md, R8.2)."""
+"""Due times: worked out from stored starts and the file in force (docs/semantics.md, R8.2).
+
+Only the first due time of a session is stored, so that engines find it without reading the instances.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ def timers_of(config: Configuration, state: SessionState) -> Iterator[Timer]:
 
 
 def with_exact_due(rules: Rules, state: SessionState) -> SessionState:
-    """The state with its next due time instead of a lower bound, so that its bytes depend on no batches."""
+    """The state with its first due time instead of a lower bound, so that batches do not change its bytes."""
     if state.due_us is None:
         return state
     first = min(timers_of(rules.met(state.config).config, state), default=None)

@@ -94,8 +94,8 @@ def test_prints_what_is_added_with_sessions_and_exits_with_1(
     shown = cli(*words)
     assert (program, shown.status) == ("triggerstream", 0)
     assert '"session":"s-1"' in shown.out
-    assert "assumed to finish at once with an empty result" in ran.out
-    assert "6 commands (u 6)\n" in ran.out
+    assert "6 commands assumed to finish at once with an empty result" in ran.out
+    assert "no such command: u 6\n" in ran.out
     assert "6 of 12 sessions differ; 36 events of 12 sessions in " in ran.out
 
 

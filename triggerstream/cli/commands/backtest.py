@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -71,16 +72,16 @@ def backtest(
     processes: int | None,
     as_json: bool,
 ) -> None:
-    """Show which commands NEW would have decided otherwise than OLD, for events that have happened.
+    """Show which commands NEW would have decided differently from OLD, for past events.
 
     Folds the same history under both files, each as if it had been in force from the beginning; tasks files
     in the history are ignored. Nothing is sent or stored. Prints for each task the commands that NEW adds,
     removes, changes (arguments, run, queue, …) or decides later or earlier, with sessions as examples.
 
     The history's commands are those that OLD decides. A command that NEW decides with the same arguments ends
-    as it did there: its outcome counts where it stands, or right after the command where that comes later.
+    as in the history: its outcome counts at its place, or right after the command if NEW decides it later.
     Any other command of NEW finishes at once with an empty result, and is counted. Operators' orders apply as
-    they stand. Time is that of the events' arrivals.
+    they are. Time is that of the events' arrivals.
 
     Exits with 0 if nothing differs, 1 if anything does.
     """
@@ -141,25 +142,19 @@ def _parts(
     part = Part(old=texts[0], new=texts[1], choice=choice, until_us=until_us, until_relative=relative)
     most = processes or os.cpu_count() or 1
     if source == _STANDARD_INPUT:
-        part = _replaced(part, stream=sys.stdin.buffer)
+        part = replace(part, stream=sys.stdin.buffer)
         return part, [part]
     if _is_events(source):
-        part = _replaced(part, events=Path(source))
+        part = replace(part, events=Path(source))
         enough = 1 if relative else (Path(source).stat().st_size // _BYTES_FOR_TWO) + 1
         most = min(most, enough) if processes is None or relative else most
         return part, [*split(part, partitions=(), processes=most)]
     address = str(existing(source))
     if until_us is not None and relative:
         until_us += asyncio.run(latest_arrival(address))
-    part = _replaced(part, address=address, until_us=until_us, until_relative=False)
+    part = replace(part, address=address, until_us=until_us, until_relative=False)
     numbers = asyncio.run(_partitions(address))
     return part, [*split(part, partitions=numbers, processes=most)]
-
-
-def _replaced(part: Part, **changes: object) -> Part:
-    from dataclasses import replace
-
-    return replace(part, **changes)  # type: ignore[arg-type]  # the callers name fields
 
 
 async def _partitions(address: str) -> list[int]:

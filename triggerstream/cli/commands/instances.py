@@ -46,11 +46,7 @@ def _order(command: Callable[..., None]) -> Callable[..., None]:
             click.argument("session", required=False),
             click.argument("names", metavar="[INSTANCE]…", nargs=-1),
             click.option("--task", help="Every instance of this task."),
-            click.option(
-                "--status",
-                type=click.Choice(STATUSES),
-                help="Every instance in this status.",
-            ),
+            click.option("--status", type=click.Choice(STATUSES), help="Every instance in this status."),
             click.option(
                 "--older-than",
                 type=Duration(),

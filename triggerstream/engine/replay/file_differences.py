@@ -6,19 +6,16 @@ from collections.abc import Iterator
 
 import orjson
 
-from triggerstream.core.ids import JsonObject, TriggerName
+from triggerstream.core.ids import JsonObject, TriggerName, timeout_of
 from triggerstream.core.tasks import Configuration, Task
-
-_TIMEOUT = ".timeout"
-"""Ending of the trigger that follows from a deadline, after the task's name."""
 
 
 def differing_triggers(old: Configuration, new: Configuration) -> frozenset[TriggerName] | None:
-    """The triggers of which a session must have one, so that the files may decide something different in it.
+    """The triggers of which a session needs at least one for the files to decide something different in it.
 
-    A session in which none of them has arrived is folded to the same under both files: the tasks that any of
-    its events can reach, directly or through what follows, are equal and in the same order. None: no trigger
-    can be left out, because bounds differ, or the order of tasks that both files have.
+    A session without any of them has the same result under both files: the tasks that its events can reach,
+    directly or through the triggers that follow, are equal and in the same order. None: any trigger may be
+    enough, because the files differ in their bounds, or in the order of the tasks that both have.
     """
     both = [task.name for task in old.tasks if task.name in new.by_name]
     if old.bounds != new.bounds or both != [task.name for task in new.tasks if task.name in old.by_name]:
@@ -57,7 +54,7 @@ def _is_same(old: Task | None, new: Task | None) -> bool:
 def _triggers(task: Task) -> Iterator[TriggerName]:
     """The triggers that a task fires, and those that it waits for."""
     yield TriggerName(task.name)
-    yield TriggerName(f"{task.name}{_TIMEOUT}")
+    yield timeout_of(task.name)
     yield from task.needs
     yield from task.unless_triggers
 
