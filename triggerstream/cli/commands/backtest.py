@@ -52,7 +52,8 @@ _BYTES_FOR_TWO: Final = 4 * 1024 * 1024
 @click.option(
     "--until",
     metavar="TIME",
-    help="Let time pass until TIME, or for +DURATION, after the last event: timers that are due fire.",
+    help="Let time pass until TIME, or for +DURATION after the last event, in every session: timers that are "
+    "due fire. Else each session's time ends with its own last event.",
 )
 @click.option(
     "--processes",

@@ -35,7 +35,8 @@ _SHOWN_CHARACTERS = 60
 @click.option(
     "--until",
     metavar="TIME",
-    help="Let time pass until TIME, or for +DURATION, after the last event: timers that are due fire.",
+    help="Let time pass until TIME, or for +DURATION after the last event, in every session: timers that are "
+    "due fire. Else each session's time ends with its own last event.",
 )
 @click.option("--state", is_flag=True, help="Print each session's state in place of the commands.")
 @click.option("--explain", is_flag=True, help="Print each session explained in place of the commands.")
