@@ -10,16 +10,17 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.core.story import START_US, Story
-from triggerstream.core import held, sequences, slots
+from triggerstream.core import draft, held, sequences, slots
 from triggerstream.core.conditions import AllOf, Condition, Leaf
 from triggerstream.core.events import Event, Timer, Trigger
 from triggerstream.core.fold import migrate, next_due, step
 from triggerstream.core.held import Members
 from triggerstream.core.ids import ConfigHash, Json, JsonObject, LeafName, SessionId, TaskName, TriggerName
 from triggerstream.core.listing import tags_of
+from triggerstream.core.places import count_places
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.results import Folded
-from triggerstream.core.state import Instance, SessionState
+from triggerstream.core.state import Instance, SessionState, TaskPlaces, TaskRecord
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.core.where import Where
 
@@ -241,6 +242,32 @@ def event(offset: int, body: Trigger | Timer, *, arrival_us: int = START_US) -> 
     return Event(
         session=SessionId("s"), offset=offset, arrival_us=arrival_us, time_us=arrival_us, type=kind, body=body
     )
+
+
+def test_places_are_counted_once_however_many_instances_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def count(record: TaskRecord) -> TaskPlaces:
+        counted.append(len(record.open))
+        return count_places(record)
+
+    monkeypatch.setattr(draft, "count_places", count)
+    story = Story({"t": {"after": [], "andEvery": "a", "run": "x.y", "maxConcurrency": 1}})
+    for _ in range(100):
+        story.fire("a")
+    for number in range(100):
+        story.finished(f"t#{number}")
+    assert len(story.commands) == 100
+    assert counted == [1]
+
+
+def test_a_task_without_a_limit_counts_no_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft, "count_places", None)
+    story = Story(TASKS | {"limited": {"after": ["z"], "run": "x.y", "maxConcurrency": 1}})
+    story.fire("a")
+    story.failed("t_retried#0")
+    story.fire("b", at=7_200)
+    assert len(story.commands) == 3
 
 
 def test_tasks_come_in_the_order_of_the_file() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from tests.contract.places import MemoryPartitionPlace, MemoryPlace, Place
 from tests.core.logs_of_conditions import Scenario, scenarios
+from tests.core.logs_of_time import numbered_timed_scenario
 from tests.core.strategies import (
     APP,
     CHANGING,
@@ -43,6 +45,7 @@ EVERY_CONSTRUCT = """{"t": {
     "unless": [{"atLeast": 1, "of": ["x", "y"]}], "unlessFrom": "instance", "appliesTo": "existing",
     "run": "app.t"
 }}"""
+MANY = 30 if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else 200
 LANGUAGE = tasksfile.check(EVERY_CONSTRUCT, name="tasks.json")[0] is not None
 
 
@@ -194,3 +197,14 @@ def test_files_of_conditions_mean_the_same_to_both_engines_and_to_simulate(scena
     assume(log is not None)
     if log is not None:
         assert_all_agree(log)
+
+
+@pytest.mark.laws
+def test_files_of_time_and_places_mean_the_same_to_both_engines_and_to_simulate() -> None:
+    compared = 0
+    for n in range(MANY):
+        log = log_of(numbered_timed_scenario(n))
+        if log is not None:
+            assert_all_agree(log)
+            compared += 1
+    assert compared > MANY // 2

@@ -21,12 +21,13 @@ from triggerstream.core.makers import maker_of_clone
 from triggerstream.core.merge import deep_merge
 from triggerstream.core.meter import BoundError, Meter
 from triggerstream.core.newest import forget_too_old, too_old
-from triggerstream.core.places import TaskPlaces
+from triggerstream.core.places import is_place_free
 from triggerstream.core.slots import brought_again, captured_refs, is_satisfied, of_met_leaves
 from triggerstream.core.state import (
     Instance,
     Sent,
     Status,
+    TaskPlaces,
 )
 from triggerstream.core.tasks import Task
 
@@ -95,7 +96,7 @@ class Deciding(Draft):
         # A file that does not limit the task any more leaves instances held until they are judged.
         if task.limits_places or self.state.unjudged:
             places = self._places_of(task.name)
-            if places.held or not places.is_one_free(task):
+            if places.held or not is_place_free(task, places):
                 self._hold(instance, places)
                 return
         self._decide(task, instance, at_us, fits=fits)
@@ -114,7 +115,7 @@ class Deciding(Draft):
         for task in tasks:
             places = self._places_of(task.name)
             for number in list(places.held):
-                if not places.is_one_free(task):
+                if not is_place_free(task, places):
                     break
                 instance = self._edit(task.name, self.state.tasks[task.name].open[number])
                 self._decide(task, instance, self.state.clock_us)
@@ -131,8 +132,10 @@ class Deciding(Draft):
         )
         if instance.clone_of is None and not is_list:
             instance.captured = of_met_leaves(task.after, instance.captured)
-        if self.places is not None:
-            self._take_place(task.name, instance)
+        places = self.state.tasks[task.name].places
+        if places is not None:
+            places.held.pop(instance.number, None)
+            places.taken += 1
         instance.status = Status.SCHEDULED
         instance.decided_us = at_us
         instance.decided_at = self.offset
@@ -169,8 +172,7 @@ class Deciding(Draft):
             meter.count(self.decisions[-1])
             return True
         self.decisions.pop()
-        if self.places is not None:
-            self._leave_place(task, instance)
+        self._leave_place(task, instance)
         instance.sent = instance.decided_us = instance.decided_at = None
         instance.status = Status.FAILED
         instance.reason = Reason.BOUND

@@ -31,7 +31,7 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
-from triggerstream.core.places import TaskPlaces
+from triggerstream.core.places import count_places
 from triggerstream.core.results import Follows
 from triggerstream.core.sizes import Sizes, captured_by_resolved_alone
 from triggerstream.core.slots import captured_refs, is_satisfied
@@ -42,6 +42,7 @@ from triggerstream.core.state import (
     Instance,
     SessionState,
     Status,
+    TaskPlaces,
     TaskRecord,
 )
 from triggerstream.core.tasks import Configuration, Rules, Task
@@ -60,8 +61,8 @@ class Draft:
 
     ``follows`` is the trigger that follows from the event, ``barred`` the reason not to fire it, ``followed``
     whether it fired. ``meter`` is set if the bounds in bytes are checked, ``beyond`` if a bound prevented an
-    effect. ``timers`` is a heap of the session's timers while they fire. ``places`` has those of each task
-    for which they were needed so far, ``freed`` the tasks of which an instance has given its place back.
+    effect. ``timers`` is a heap of the session's timers while they fire. ``freed`` has
+    the tasks of which an instance has given its place back.
     """
 
     __slots__ = (
@@ -78,7 +79,6 @@ class Draft:
         "freed",
         "meter",
         "offset",
-        "places",
         "resolved",
         "rules",
         "session",
@@ -106,7 +106,6 @@ class Draft:
         self.beyond: BoundEffects | None = None
         self.meter = None if sizes is None else Meter(sizes)
         self.timers: list[Timer] | None = None
-        self.places: dict[TaskName, TaskPlaces] | None = None
         self.freed: set[TaskName] | None = None
         self._owned: set[TaskName] = set()
         self._needed: dict[TriggerName, dict[Ref, Arrival]] | None = None
@@ -169,11 +168,13 @@ class Draft:
         elif name in self._owned:
             return record
         else:
+            places = record.places
             record = TaskRecord(
                 next=record.next,
                 open=record.open.copy(),
                 resolved=record.resolved.copy(),
                 removed=record.removed,
+                places=None if places is None else TaskPlaces(places.taken, places.held.copy()),
             )
         self._owned.add(name)
         tasks[name] = record
@@ -243,24 +244,15 @@ class Draft:
     # ---- places -------------------------------------------------------------------------------
 
     def _places_of(self, name: TaskName) -> TaskPlaces:
-        """The places of a task that has instances."""
-        if self.places is None:
-            self.places = {}
-        places = self.places.get(name)
-        if places is None:
-            places = self.places[name] = TaskPlaces(self.state.tasks[name])
-        return places
-
-    def _take_place(self, name: TaskName, instance: Instance) -> None:
-        """Note that an instance is about to be decided."""
-        places = None if self.places is None else self.places.get(name)
-        if places is not None:
-            places.held.pop(instance.number, None)
-            places.taken += 1
+        """The places of a task that has instances, in a record that this draft may modify."""
+        record = self._own(name)
+        if record.places is None:
+            record.places = count_places(record)
+        return record.places
 
     def _leave_place(self, name: TaskName, instance: Instance) -> None:
         """Note that an instance is about to give its place back, or to leave the line of those held."""
-        places = None if self.places is None else self.places.get(name)
+        places = self._own(name).places
         if instance.status in DECIDED:
             task = self.config.by_name.get(name)
             if task is not None and task.limits_places:
@@ -276,7 +268,7 @@ class Draft:
         """Resolve an owned, open instance (R1.6), and forget the oldest beyond the bound (R10.9)."""
         state = self.state
         record = self._own(task)
-        if self.config.limits_places or self.places is not None:
+        if record.places is not None or self.config.limits_places:
             self._leave_place(task, instance)
         instance.status = status
         instance.changed_us = instance.ended_us = state.clock_us
@@ -319,7 +311,6 @@ class Draft:
         state = self.state
         state.closed = False
         state.tasks = {}
-        self.places = None
         state.kept, state.recent = {}, {}
         state.open_count = 0
         state.due_us = None

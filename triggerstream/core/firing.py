@@ -198,7 +198,6 @@ class FiringTimers(Deciding):
         del self.decisions[saved.decisions :]
         self.created, self.resolved, self.taken = saved.counts
         self.beyond = saved.beyond
-        self.places = None
         if self.meter is not None:
             self.meter.firing = False
             self.meter.decided = saved.decided_bytes

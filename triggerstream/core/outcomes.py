@@ -185,8 +185,7 @@ class ApplyingOutcomes(Deciding):
 
     def _fail(self, name: TaskName, instance: Instance) -> None:
         """Let a decided instance fail."""
-        if self.config.limits_places or self.places is not None:
-            self._leave_place(name, instance)
+        self._leave_place(name, instance)
         instance.status = Status.FAILED
         instance.changed_us = instance.ended_us = self.state.clock_us
 
