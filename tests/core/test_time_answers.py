@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.core.story import SECOND, START_US, Story, task
+from tests.core.story import SECOND, START_US, Story, read, task
 from triggerstream.core.answers import ExplainedSession
 from triggerstream.core.durations import duration_in_words, short_duration
 from triggerstream.core.ids import InstanceId, Json, JsonObject
 from triggerstream.core.projections import explain, stored
+from triggerstream.core.time_sentences import time_keys
 from triggerstream.present import words
 from triggerstream.wire.answers import from_json, to_json
 from triggerstream.wire.instants import format_instant
@@ -212,6 +213,25 @@ def test_an_instance_that_waits_after_it_was_satisfied_says_for_how_long() -> No
         ("decided", "late#0 runs m.late after its delay, because of a (event 0)"),
     ]
     assert as_json(story, "quiet#0")["completedBy"]["by"]["offset"] == 1
+
+
+def test_the_keys_of_time_of_a_task_are_said_in_words() -> None:
+    tasks: JsonObject = {
+        "a": {"after": ["x", "y"], "within": "2h", "deadline": "7d", "delay": "1h30m", "run": "m.a"},
+        "b": {"after": ["x"], "debounce": "5m", "expires": "10m", "run": "m.b"},
+        "c": {"after": ["x"], "repeat": {"every": "1d", "max": 3}, "run": "m.c"},
+        "d": {"after": ["x"], "repeat": {"every": "1d", "max": 1}, "retry": {"max": 1}, "run": "m.d"},
+        "e": {"after": ["x"], "retry": {"max": 3, "backoff": "1m", "factor": 2}, "run": "m.e"},
+        "f": {"after": ["x"], "run": "m.f"},
+    }
+    assert {one.name: time_keys(one) for one in read(tasks).tasks} == {
+        "a": ["within 2 h", "deadline 7 d", "delay 1 h 30 min"],
+        "b": ["waits until no event has come for 5 min", "expires 10 min"],
+        "c": ["every 1 d, 3 more times"],
+        "d": ["every 1 d, once more", "1 retry"],
+        "e": ["3 retries after 1 min, each 2 times longer"],
+        "f": [],
+    }
 
 
 def test_what_the_worker_dropped_says_so() -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from triggerstream.core.durations import duration_in_words
 from triggerstream.core.effects import Reason
 from triggerstream.core.state import Instance, Status
-from triggerstream.core.tasks import Debounce, Task
+from triggerstream.core.tasks import Debounce, Retry, Task
 
 
 class Round(NamedTuple):
@@ -71,6 +71,35 @@ def expiry_words(instance: Instance) -> str:
         return f"not satisfied within {duration_in_words(passed_us)}: deadline"
     has_expires = instance.sent is not None and instance.sent.expires_us is not None
     return f"the worker dropped it: {'expires' if has_expires else 'revoked'}"
+
+
+def time_keys(task: Task) -> list[str]:
+    """The keys of time of a task in words, each by itself."""
+    words: list[str] = []
+    if task.within_us is not None:
+        words.append(f"within {duration_in_words(task.within_us)}")
+    if task.deadline_us is not None:
+        words.append(f"deadline {duration_in_words(task.deadline_us)}")
+    if task.delay_us is not None:
+        words.append(f"delay {duration_in_words(task.delay_us)}")
+    if task.debounce is not None:
+        words.append(f"waits {_until_quiet(task.debounce)}")
+    if task.repeat is not None:
+        times = "once more" if task.repeat.max == 1 else f"{task.repeat.max:,} more times"
+        words.append(f"every {duration_in_words(task.repeat.every_us)}, {times}")
+    if task.retry is not None:
+        words.append(_retry_words(task.retry))
+    if task.expires_us is not None:
+        words.append(f"expires {duration_in_words(task.expires_us)}")
+    return words
+
+
+def _retry_words(retry: Retry) -> str:
+    times = "1 retry" if retry.max == 1 else f"{retry.max:,} retries"
+    if not retry.backoff_us:
+        return times
+    grows = "" if retry.factor == 1 else f", each {retry.factor:g} times longer"
+    return f"{times} after {duration_in_words(retry.backoff_us)}{grows if retry.max > 1 else ''}"
 
 
 def has_expired(instance: Instance) -> bool:

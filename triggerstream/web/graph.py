@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from triggerstream.core.errors import ConfigError
 from triggerstream.core.tasks import Task
+from triggerstream.core.time_sentences import time_keys
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.web.graph_parts import Link, Part, links_of
 
@@ -23,6 +24,8 @@ _LETTERS = 26
 _PAD = 14
 _HEIGHT = 34
 _TASK_HEIGHT = 50
+_TIME_HEIGHT = 16
+"""The line of a task with its keys of time."""
 _PART_HEIGHT = 24
 _PART_PAD = 9
 _GAP_X = 80
@@ -41,6 +44,10 @@ class Box:
     text: str
     kind: str
     run: str
+    time: str = ""
+    """Its keys of time, as far as they have room."""
+    times: str = ""
+    """All of them."""
     x: float
     y: float
     width: float
@@ -218,6 +225,8 @@ def _box(node: _Node, by_name: Mapping[str, Task], *, x: float, y: float, width:
         text=_short(name),
         kind="trigger" if task is None else "task",
         run="" if task is None else _short(task.run),
+        time="" if task is None else _short(_times(task)),
+        times="" if task is None else _times(task),
         x=x,
         y=y,
         width=width,
@@ -246,7 +255,10 @@ def _height(node: _Node, by_name: Mapping[str, Task]) -> int:
         case Part():
             return _PART_HEIGHT
         case str():
-            return _TASK_HEIGHT if node in by_name else _HEIGHT
+            task = by_name.get(node)
+            if task is None:
+                return _HEIGHT
+            return _TASK_HEIGHT + (_TIME_HEIGHT if _times(task) else 0)
         case tuple():
             return 0
 
@@ -257,10 +269,15 @@ def _width(node: _Node, by_name: Mapping[str, Task]) -> float:
             return len(_short(text)) * _LETTER + 2 * _PART_PAD
         case str():
             task = by_name.get(node)
-            letters = max(len(_short(node)), 0 if task is None else len(_short(task.run)))
+            lines = [node] if task is None else [node, task.run, _times(task)]
+            letters = max(len(_short(line)) for line in lines)
             return letters * _LETTER + 2 * _PAD
         case tuple():
             return 0
+
+
+def _times(task: Task) -> str:
+    return " · ".join(time_keys(task))
 
 
 def _short(text: str) -> str:

@@ -47,13 +47,14 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 
 class TaskRow(Struct, frozen=True, kw_only=True, rename={"and_every": "andEvery"}):
-    """A task of a configuration, with its conditions as they stand in the file."""
+    """A task of a configuration, with its conditions as they stand in the file, and its keys of time."""
 
     task: TaskName
     run: str
     after: list[Json]
     and_every: Json
     unless: list[Json]
+    time: list[str] = []
 
 
 class ShownConfiguration(Struct, frozen=True, kw_only=True, rename={"arrival_us": "arrival"}):

@@ -21,6 +21,7 @@ from triggerstream.core.listing import DuePlace, Filter, count, due_cursor, fail
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import NoEffect
 from triggerstream.core.tasks import AppliedConfiguration, Rules, Task
+from triggerstream.core.time_sentences import time_keys
 from triggerstream.engine.operations.following import LogPosition
 from triggerstream.engine.operations.orders import (
     AddressedOrder,
@@ -237,6 +238,7 @@ def _task_row(task: Task) -> TaskRow:
         after=after,
         and_every=every,
         unless=[] if task.unless is None else encode_list(task.unless),
+        time=time_keys(task),
     )
 
 
