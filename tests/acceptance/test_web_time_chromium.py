@@ -151,7 +151,8 @@ async def configuration(seen: Watched, url: str) -> None:
     said = await read(seen, f"{url}/configuration")
     assert "deadline 7 d; expires 10 min" in said
     assert "every 1 d, 3 more times" in said
-    assert await seen.page.locator("svg").get_by_text("deadline 7 d · expires 10 m").count() == 1
+    assert "debounce 5 min, at most 1 h" in said
+    assert await seen.page.locator("svg text", has_text="deadline 7 d · expires 10 min").count() == 1
 
 
 async def pictures(visitor: Visitor, url: str) -> None:

@@ -226,7 +226,7 @@ def test_the_keys_of_time_of_a_task_are_said_in_words() -> None:
     }
     assert {one.name: time_keys(one) for one in read(tasks).tasks} == {
         "a": ["within 2 h", "deadline 7 d", "delay 1 h 30 min"],
-        "b": ["waits until no event has come for 5 min", "expires 10 min"],
+        "b": ["debounce 5 min", "expires 10 min"],
         "c": ["every 1 d, 3 more times"],
         "d": ["every 1 d, once more", "1 retry"],
         "e": ["3 retries after 1 min, each 2 times longer"],

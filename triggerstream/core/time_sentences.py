@@ -83,7 +83,9 @@ def time_keys(task: Task) -> list[str]:
     if task.delay_us is not None:
         words.append(f"delay {duration_in_words(task.delay_us)}")
     if task.debounce is not None:
-        words.append(f"waits {_until_quiet(task.debounce)}")
+        most_us = task.debounce.at_most_us
+        most = "" if most_us is None else f", at most {duration_in_words(most_us)}"
+        words.append(f"debounce {duration_in_words(task.debounce.quiet_us)}{most}")
     if task.repeat is not None:
         times = "once more" if task.repeat.max == 1 else f"{task.repeat.max:,} more times"
         words.append(f"every {duration_in_words(task.repeat.every_us)}, {times}")

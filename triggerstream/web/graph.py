@@ -21,6 +21,8 @@ MOST = 400
 """Boxes that are drawn; a drawing of more is no help."""
 _LETTER = 7.6
 _LETTERS = 26
+_TIME_LETTERS = 34
+"""Letters of the keys of time: they are smaller, and three short ones have room."""
 _PAD = 14
 _HEIGHT = 34
 _TASK_HEIGHT = 50
@@ -225,7 +227,7 @@ def _box(node: _Node, by_name: Mapping[str, Task], *, x: float, y: float, width:
         text=_short(name),
         kind="trigger" if task is None else "task",
         run="" if task is None else _short(task.run),
-        time="" if task is None else _short(_times(task)),
+        time="" if task is None else _short_times(task),
         times="" if task is None else _times(task),
         x=x,
         y=y,
@@ -269,8 +271,8 @@ def _width(node: _Node, by_name: Mapping[str, Task]) -> float:
             return len(_short(text)) * _LETTER + 2 * _PART_PAD
         case str():
             task = by_name.get(node)
-            lines = [node] if task is None else [node, task.run, _times(task)]
-            letters = max(len(_short(line)) for line in lines)
+            lines = [_short(node)] if task is None else [_short(node), _short(task.run), _short_times(task)]
+            letters = max(map(len, lines))
             return letters * _LETTER + 2 * _PAD
         case tuple():
             return 0
@@ -280,8 +282,12 @@ def _times(task: Task) -> str:
     return " · ".join(time_keys(task))
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
+def _short_times(task: Task) -> str:
+    return _short(_times(task), letters=_TIME_LETTERS)
+
+
+def _short(text: str, *, letters: int = _LETTERS) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 def _arrow(way: Sequence[Box], columns: Sequence[_Column], link: Link, *, end_y: float) -> Arrow:
