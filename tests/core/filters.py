@@ -87,14 +87,19 @@ OF_EXAMPLES: Mapping[str, Filter] = {
     "data.level > 1": lambda e: _number(e.data["level"]) > 1,
     "has(data.street)": lambda e: "street" in e.data,
     "data.hard": lambda e: e.data["hard"],
+    "data.stop": lambda e: e.data["stop"],
+    "data.wait == 'long'": lambda e: e.data["wait"] == "long",
+    "data.wait == 'short'": lambda e: e.data["wait"] == "short",
 }
 """Those of examples written by hand."""
 
 
 def matches(where: str, event: Given) -> bool:
     """Whether an expression is ``true`` for an event."""
+    meaning = FILTERS.get(where) or OF_EXAMPLES.get(where)
+    assert meaning is not None, f"add the meaning of {where}"
     try:
-        return (FILTERS.get(where) or OF_EXAMPLES[where])(event) is True
+        return meaning(event) is True
     except (KeyError, TypeError):
         return False
 

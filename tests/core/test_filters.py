@@ -35,6 +35,10 @@ ALL_DATA = [
 EVENTS = [
     *(Event(data={"n": n, **data}) for n, data in enumerate(ALL_DATA)),
     *(
+        Event(data={"stop": stop, "wait": wait})
+        for stop, wait in ((True, "long"), ("yes", "short"), (False, 1))
+    ),
+    *(
         Event(data={"n": 2, "level": level}, session=session, id=given)
         for session in ("s1", "s2")
         for given in (None, "1")

@@ -12,13 +12,13 @@ import pytest
 from tests.core.reference_of_conditions import Json, Line, Reference, Session
 from tests.core.scenarios import APP, FOLDER, START_US
 from triggerstream.core.ids import split_instance_id
+from triggerstream.wire import tasksfile
 from triggerstream.wire.instants import parse_instant
 
 PATHS = {path.stem: path for path in sorted(FOLDER.rglob("*.json"))}
 BEYOND = {
     "bound_leaves_out_a_trigger": "bounds",
     "dead_letters_do_not_stop_a_batch": "records that are no events",
-    "config_invalid_is_ignored": "a file that is not usable",
     "survey": "comments in a file",
     "set_of_several_hundred": "so many events that looking at all of them each time takes minutes",
 }
@@ -36,7 +36,8 @@ def lines_of(fields: dict[str, Any]) -> Iterator[Line | dict[str, Any]]:
         arrival_us = parse_instant(texts[0]) if texts else arrival_us
         time_us = parse_instant(step["time"]) if "time" in step else arrival_us
         if "apply" in step:
-            yield Line(offset=offset, arrival_us=arrival_us, file=tasks_of(step["apply"]))
+            if is_usable(step["apply"]):  # else the file before it stays in force
+                yield Line(offset=offset, arrival_us=arrival_us, file=tasks_of(step["apply"]))
         else:
             yield Line(
                 offset=offset,
@@ -64,6 +65,12 @@ def with_command(session: str, data: Json) -> dict[str, Json]:
     one = reference.create(there, parts[0], 0)
     one.number = parts[1]
     return {**data, "command": reference.command(there, one)}
+
+
+def is_usable(file: Any) -> bool:  # noqa: ANN401 - a tasks file, or its text
+    """Whether engines put a tasks file in force: the reference reads usable ones only."""
+    text = file if isinstance(file, str) else json.dumps(file)
+    return tasksfile.check(text, name="tasks.json")[0] is not None
 
 
 def tasks_of(file: Any) -> dict[str, Any]:  # noqa: ANN401 - a tasks file, or its text
