@@ -258,6 +258,8 @@ EngineEvent: TypeAlias = Outcome | Order | SessionEvent | ConfigApplied
 
 TYPES: dict[type[EngineEvent], str] = {kind: kind.__struct_config__.tag for kind in get_args(EngineEvent)}
 """The wire's ``type`` of every kind but :class:`Trigger`, whose type is its name."""
+OUTCOME_TYPES = frozenset(TYPES[kind] for kind in get_args(Outcome))
+"""The types of outcomes."""
 
 ORIGIN_SOURCE = "triggerstream-origin"
 """Source in the identity of a copy of a record without an id (docs/semantics.md, R11.2); it is not shown."""

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from triggerstream.core.errors import DecodeError
+from triggerstream.wire.events import REHOMED_FROM
 from triggerstream.wire.json import BYTE_ORDER_MARK
 
+EXPORT_ATTRIBUTES = frozenset({"app", "generation", "offset", "received", "session", REHOMED_FROM})
+"""Attributes that an export adds to an event; the record's key is the session."""
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
 

@@ -232,7 +232,7 @@ def test_tasks_keep_the_order_of_the_file() -> None:
         ),
         (
             one('"within": "5m", "debounce": "1h"'),
-            "1:59 /t_report/debounce: `within` and `debounce` do not go together: let one task wait for what",
+            "1:59 /t_report/debounce: `within` and `debounce` do not go together: write two tasks, one with",
         ),
         (one('"using": "airflow"'), '1:52 /t_report/using: there is no executor `airflow`: write `"celery"`'),
         (
@@ -373,8 +373,8 @@ def test_a_duration_in_other_words_is_recognised(text: str, meant: str | None) -
 def test_what_does_not_arrive_is_a_delay() -> None:
     (line,) = said('{"t": {"after": [], "run": "x"}}')
     assert (
-        "for what does *not* arrive, name here what to count from, what should not arrive in `unless`, and "
-        'write `delay`: `{"after": ["a"], "unless": ["b"], "delay": "1h"}`'
+        "to run it if something does *not* arrive, name the start of the wait here, the thing in `unless`, "
+        'the time in `delay`: `{"after": ["a"], "unless": ["b"], "delay": "1h"}`'
     ) in line
 
 

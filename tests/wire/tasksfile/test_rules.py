@@ -25,7 +25,7 @@ from triggerstream.wire.tasksfile.keys import TASK_KEYS, read_tasks
 from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rings import check_rings
 from triggerstream.wire.tasksfile.rules import check_rules
-from triggerstream.wire.tasksfile.tried_keys import BESIDE_AFTER, INSTEAD, Operator, instead_of_operator
+from triggerstream.wire.tasksfile.tried_keys import INSTEAD, TASK_ONLY_KEYS, Operator, instead_of_operator
 
 
 def findings_of(tasks: JsonObject) -> list[Finding]:
@@ -390,7 +390,7 @@ def test_an_operator_alone_in_a_list_is_read_as_one() -> None:
 
 
 def test_the_keys_that_stand_beside_after_are_those_of_a_task() -> None:
-    assert set(TASK_KEYS) == BESIDE_AFTER
+    assert set(TASK_KEYS) == TASK_ONLY_KEYS
 
 
 @pytest.mark.parametrize("key", sorted(TASK_KEYS))

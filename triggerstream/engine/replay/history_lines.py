@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import get_args
 
 from triggerstream.core.errors import DecodeError, UsageError
-from triggerstream.core.events import TYPES, Outcome
+from triggerstream.core.events import OUTCOME_TYPES
 from triggerstream.core.ids import AppId, Json, JsonObject, SessionId
 from triggerstream.engine.replay.backtest import OWN_COMMAND
 from triggerstream.engine.replay.session_logs import Choice, SessionLogs
 from triggerstream.engine.replay.simulated_log import SimulatedLog
 from triggerstream.wire.bounds import EVENT_BYTES
-from triggerstream.wire.event_lines import SourceLocation, read_elements
+from triggerstream.wire.event_lines import EXPORT_ATTRIBUTES, SourceLocation, read_elements
 from triggerstream.wire.event_words import Advance, SetClock, read_words
 from triggerstream.wire.events import REHOMED_FROM
 from triggerstream.wire.json import (
@@ -26,9 +25,6 @@ from triggerstream.wire.json import (
     text_of,
 )
 
-ADDED = frozenset({"app", "generation", "offset", "received", "session", REHOMED_FROM})
-"""Attributes that an export adds to an event; the record's key is the session."""
-_OUTCOMES = frozenset(TYPES[kind] for kind in get_args(Outcome))
 _EXPORTED = re.compile(
     rb',"session":"([^"\\]+)"(?:,"traceparent":"[^"\\]*")?'
     rb',"received":"([^"\\]+)","app":"([^"\\]+)","offset":([0-9]{1,18})\}\s*',
@@ -151,7 +147,7 @@ class HistoryLines:
             self._take_app(AppId(text_of(line, "app")))
             if len(text) > EVENT_BYTES:
                 # An event may be as long as the engine takes it, without what the export adds.
-                text = dumps({name: line[name] for name in line if name not in ADDED})
+                text = dumps({name: line[name] for name in line if name not in EXPORT_ATTRIBUTES})
         if not self._choice.has(key):
             return
         if line.get("generation") is not None:
@@ -162,7 +158,7 @@ class HistoryLines:
             # Not the one after all others: another process may fold these.
             self._log.take_place(session, index)
         data = line.get("data")
-        if kind in _OUTCOMES and isinstance(data, dict) and data.get("command") is None:
+        if kind in OUTCOME_TYPES and isinstance(data, dict) and data.get("command") is None:
             text = dumps({**line, "data": {**data, "command": OWN_COMMAND}})
         self._logs.add(self._log.append(session, text, line))
 
@@ -184,7 +180,7 @@ class HistoryLines:
 
 
 def _find_exported(line: bytes) -> re.Match[bytes] | None:
-    """What the end of ``line`` says, if it is a line of ``sessions export``."""
+    """Session, arrival, app and offset at the end of a line of ``sessions export``; None for another line."""
     return _EXPORTED.fullmatch(line, max(line.rfind(b',"session":"'), 0))
 
 

@@ -19,63 +19,49 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 import orjson
 
 from triggerstream.core.answers import ExplainedSession, ExplainedTask
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import TYPES, Outcome, Timer
+from triggerstream.core.events import OUTCOME_TYPES, Timer
 from triggerstream.core.ids import (
     AppId,
-    InstanceId,
     Json,
     JsonObject,
     SessionId,
     TaskName,
     command_id,
     instance_id,
-    split_instance_id,
 )
 from triggerstream.core.projections import explain
-from triggerstream.core.similar_names import nearest
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.migration import touches
 from triggerstream.engine.replay.simulated_engine import RefusedLine, SimulatedEngine
 from triggerstream.engine.replay.simulated_log import SimulatedLog
+from triggerstream.engine.replay.stray_outcomes import (
+    OwnOutcome,
+    StrayOutcome,
+    named_outcome,
+    own_outcome,
+    why_no_command,
+)
 from triggerstream.wire.applied_texts import AppliedText, find_applied, read_applied
-from triggerstream.wire.event_lines import Element, SourceLocation, read_elements
+from triggerstream.wire.event_lines import EXPORT_ATTRIBUTES, Element, SourceLocation, read_elements
 from triggerstream.wire.event_words import Advance, SetClock, read_words
-from triggerstream.wire.events import REHOMED_FROM, encode
+from triggerstream.wire.events import encode
 from triggerstream.wire.instants import format_instant
 from triggerstream.wire.json import as_object, dumps, kind_of, loads, optional_integer, text_of
 from triggerstream.wire.records import Record
-from triggerstream.wire.tasksfile.nodes import listed, shown
 
 __all__ = ["RefusedLine", "Shown", "Simulation", "StrayOutcome", "instances_of"]
 
-_ADDED = frozenset({"app", "generation", "offset", "received", "session", REHOMED_FROM})
-"""Attributes that an export adds to an event; the record's key is the session."""
-_OUTCOMES = frozenset(TYPES[kind] for kind in get_args(Outcome))
 _BATCH = 256
 """Lines folded together: a session that several of them touch is decoded and encoded once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StrayOutcome:
-    """A line with an outcome that belongs to no command that the simulation has decided.
-
-    ``command`` is None if the line names none; then ``says`` is why its instance has none.
-    """
-
-    place: SourceLocation
-    session: SessionId
-    instance: str
-    command: str | None
-    says: str = ""
 
 
 Shown: TypeAlias = Command | RefusedLine | StrayOutcome
@@ -88,15 +74,6 @@ class _Line:
     record: Record
     outcome: StrayOutcome | None
     """Message shown when the line's command was not decided; None if the line is no outcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class _OwnOutcome:
-    """An outcome without the id of a command."""
-
-    data: JsonObject
-    task: TaskName
-    number: int
 
 
 class Simulation:
@@ -219,7 +196,7 @@ class Simulation:
             return
         if not isinstance(value, dict):
             raise DecodeError(f"{place}: must be an object with `session` and `type`, is {kind_of(value)}")
-        if _about_instance(value) is not None:
+        if own_outcome(value) is not None:
             # Which command its instance has follows from the lines before.
             yield from self._fold_waiting()
         with _at(place):
@@ -237,23 +214,23 @@ class Simulation:
         if line.get("app") is not None:
             self._take_app(AppId(text_of(line, "app")))
             # An event may be as long as the engine takes it, without what the export adds.
-            value = dumps({name: line[name] for name in line if name not in _ADDED})
+            value = dumps({name: line[name] for name in line if name not in EXPORT_ATTRIBUTES})
         if line.get("generation") is not None:
             self._start_in(session, optional_integer(line, "generation") or 0)
         if line.get("offset") is not None and not self._assume_finished:
             self._log.take_offset(session, optional_integer(line, "offset") or 0)
         outcome = None
-        own = _about_instance(line)
+        own = own_outcome(line)
         if own is not None:
             value, outcome = self._with_own_command(place, session, own, value)
-        elif kind in _OUTCOMES:
-            outcome = _outcome(place, session, line.get("data"))
+        elif kind in OUTCOME_TYPES:
+            outcome = named_outcome(place, session, line.get("data"))
         self._appeared.setdefault(session)
         # The unchanged line of any other log: the engine checks its bytes, and ignores unknown attributes.
         return _Line(place, self._log.append(session, value, line), outcome)
 
     def _with_own_command(
-        self, place: SourceLocation, session: SessionId, own: _OwnOutcome, value: bytes
+        self, place: SourceLocation, session: SessionId, own: OwnOutcome, value: bytes
     ) -> tuple[bytes, StrayOutcome | None]:
         """An outcome that names no command, as one of the command that its instance has."""
         state = self._engine.state(session)
@@ -272,26 +249,8 @@ class Simulation:
         if self._engine.has_decided(command):
             return value, None
         named = instance_id(own.task, own.number)
-        says = self._why_no_command(session, state, named, own.task)
+        says = why_no_command(self._engine.rules, session, state, named, own.task)
         return value, StrayOutcome(place=place, session=session, instance=named, command=None, says=says)
-
-    def _why_no_command(
-        self, session: SessionId, state: SessionState | None, named: InstanceId, task: TaskName
-    ) -> str:
-        tasks = self._engine.rules.current.config.by_name
-        if task not in tasks and (state is None or task not in state.tasks):
-            likely = nearest(task, tasks)
-            hint = "" if likely is None else f": did you mean `{shown(likely)}`?"
-            return f"there is no task `{shown(task)}`{hint}"
-        if state is None:
-            return f"nothing has arrived for session {session}"
-        explained = explain(self._engine.rules, session, state)
-        instance = explained.find(named)
-        if instance is not None:
-            return f"{named} {instance.says}"
-        known = [one.instance for task in explained.tasks for one in task.instances]
-        there = f"has {listed(known)}" if known else "has no instance"
-        return f"session {session} {there}"
 
     def _apply(self, line: JsonObject, place: SourceLocation, applied: AppliedText) -> Iterator[Shown]:
         """Put a tasks file in force. All lines before are folded."""
@@ -366,25 +325,6 @@ def _at(place: SourceLocation) -> Iterator[None]:
         yield
     except DecodeError as exc:
         raise DecodeError(f"{place}: {exc}") from exc
-
-
-def _about_instance(line: JsonObject) -> _OwnOutcome | None:
-    """The outcome of an instance that names no command; None for any other line."""
-    data = line.get("data")
-    if line.get("type") not in _OUTCOMES or not isinstance(data, dict) or data.get("command") is not None:
-        return None
-    named = data.get("instance")
-    parts = split_instance_id(named) if isinstance(named, str) else None
-    return None if parts is None else _OwnOutcome(data, *parts)
-
-
-def _outcome(place: SourceLocation, session: SessionId, data: Json) -> StrayOutcome | None:
-    if not isinstance(data, dict):
-        return None
-    instance, command = data.get("instance"), data.get("command")
-    if not isinstance(instance, str) or not isinstance(command, str):
-        return None
-    return StrayOutcome(place=place, session=session, instance=instance, command=command)
 
 
 def _syntax_error(text: bytes, found: orjson.JSONDecodeError) -> tuple[int, int]:

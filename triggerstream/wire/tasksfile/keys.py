@@ -347,9 +347,9 @@ def _check_after(values: Mapping[str, Node], draft: _Draft) -> None:
     if empty and draft.every.clear and draft.every.name is None:
         message = (
             "nothing arrives that could start the task: name at least one trigger, here or in `andEvery`; "
-            "for what does *not* arrive, name here what to count from, what should not arrive in `unless`, "
-            'and write `delay`: `{"after": ["a"], "unless": ["b"], "delay": "1h"}`; at a time of day, have '
-            "cron or Celery beat fire a trigger"
+            "to run it if something does *not* arrive, name the start of the wait here, the thing in "
+            '`unless`, the time in `delay`: `{"after": ["a"], "unless": ["b"], "delay": "1h"}`; at a time '
+            "of day, have cron or Celery beat fire a trigger"
         )
         values["after"].error("empty-after", message)
 

@@ -1,4 +1,4 @@
-"""Errors and doubts about the time keys of a task together, and together with its conditions."""
+"""Reports time keys of a task that contradict one another or the task's conditions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from triggerstream.wire.tasksfile.nodes import Findings, LocatedName
 
 _APART = (
     ("delay", "debounce", "a debounced task waits already: `atMost` of `debounce` limits that wait"),
-    ("within", "debounce", "let one task wait for what lies within the time, and another one for that task"),
+    ("within", "debounce", "write two tasks, one with `within`, and after it one with `debounce`"),
 )
 """Keys that do not go together, with what to write instead."""
 _MORE_THAN_ONE = ("count", "each", "key")
 
 
 def check_times(keys: Mapping[str, LocatedName], after: LocatedCondition, findings: Findings) -> None:
-    """Report time keys that contradict one another or the conditions. ``keys`` are those that are given."""
+    """Report contradictions. ``keys`` are the keys of the task that are given, ``after`` its condition."""
     for one, other, instead in _APART:
         if one in keys and other in keys:
             later = max(keys[one], keys[other], key=lambda key: key.at)

@@ -130,7 +130,7 @@ def _read_factor(node: Node) -> float:
 
 
 def _check_retry(given: Mapping[str, Node], *, backoff_us: int, longest_us: int | None) -> None:
-    """Doubts about the members of a ``retry`` together."""
+    """Warn of members of a ``retry`` that have no effect beside the others."""
     if "backoff" not in given:
         for key in ("factor", "maxBackoff"):
             if key in given:

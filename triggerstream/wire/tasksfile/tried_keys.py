@@ -20,12 +20,12 @@ _ON_TIMEOUT: Final = (
     'can wait for it: `"after": ["t_report.timeout"]`'
 )
 _WAIT: Final = 'to wait before the task runs, write `"delay": "1h"`'
-_WINDOW: Final = 'events that lie within a time are `"within": "10m"`, a key of the task'
+_WINDOW: Final = 'for events within some time of one another, write `"within": "10m"` in the task'
 _BURST: Final = 'to run once for a burst of events, write `"debounce": "5m"`'
 _AGAIN: Final = 'to run again and again until `unless` is met, write `"repeat": {"every": "1d", "max": 3}`'
-_AT_A_TIME_MOST: Final = (
-    'how many of a task may run at a time in a session is `"maxConcurrency": 2`; over all sessions, it is '
-    "Celery's `rate_limit` and queues"
+_CONCURRENCY: Final = (
+    'to limit how many instances run at a time in a session, write `"maxConcurrency": 2`; over all sessions, '
+    "use Celery's `rate_limit` and queues"
 )
 _PAUSE: Final = 'to hold what a task would run, write `"paused": true`'
 _ANY_OF: Final = 'any one of several is `{"any": ["a", "b"]}`, in `after` or `unless`'
@@ -69,41 +69,37 @@ INSTEAD: Final[Mapping[str, str]] = {
     **dict.fromkeys(("window", "timeWindow"), _WINDOW),
     **dict.fromkeys(("throttle", "quiet", "cooldown"), _BURST),
     **dict.fromkeys(("interval", "remind"), _AGAIN),
-    **dict.fromkeys(("concurrency", "maxInstances", "maxParallel", "limit", "rateLimit"), _AT_A_TIME_MOST),
+    **dict.fromkeys(("concurrency", "maxInstances", "maxParallel", "limit", "rateLimit"), _CONCURRENCY),
     **dict.fromkeys(("pause", "disabled", "enabled", "suspended"), _PAUSE),
     **dict.fromkeys(("then", "do", "task", "action", "call"), _IN_RUN),
     **dict.fromkeys(("args", "kwargs", "params", "with"), _IN_PARAMS),
 }
 _FOLDED: Final[Mapping[str, str]] = {key.lower(): answer for key, answer in INSTEAD.items()}
 
-BESIDE_AFTER: Final = frozenset(
+TASK_ONLY_KEYS: Final = frozenset(
     {
-        *(
-            "after",
-            "unless",
-            "run",
-            "andEvery",
-            "unlessFrom",
-            "appliesTo",
-            "withParams",
-            "using",
-            "retry",
-            "queue",
-        ),
-        *(
-            "expires",
-            "priority",
-            "maxConcurrency",
-            "paused",
-            "within",
-            "deadline",
-            "delay",
-            "debounce",
-            "repeat",
-        ),
+        "after",
+        "unless",
+        "unlessFrom",
+        "andEvery",
+        "appliesTo",
+        "run",
+        "using",
+        "withParams",
+        "within",
+        "deadline",
+        "delay",
+        "debounce",
+        "repeat",
+        "retry",
+        "queue",
+        "priority",
+        "expires",
+        "maxConcurrency",
+        "paused",
     }
 )
-"""Keys of a task, which no condition has. A test compares them with those that a task has."""
+"""Keys that a task has and a condition does not. A test compares them with those of the reader."""
 
 Operator: TypeAlias = Literal["and", "or", "not", "several"]
 """What joins names in a string; ``several`` is a comma, which may mean either."""
