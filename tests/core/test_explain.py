@@ -11,6 +11,7 @@ import pytest
 from tests.core import reference_of_conditions as reference_
 from tests.core.compared import Folding, Reading
 from tests.core.logs_of_conditions import APP, Scenario, numbered_scenario
+from tests.core.logs_of_time import numbered_timed_scenario
 from tests.core.reference_of_conditions import File, Held, Line, Reference
 from tests.core.reference_of_conditions import Session as Past
 from triggerstream.core.condition_tree import GroupTree, LeafTree, TreeNode
@@ -487,6 +488,19 @@ def test_the_tree_is_met_if_and_only_if_the_instance_was_satisfied(seed: int) ->
                     assert shown.unless is not None
                     assert shown.unless.met
                 elif one.status in {"skipped", "cancelled", "expired"}:
+                    assert shown.after.met or instance.decided_us is None
+                else:
+                    assert shown.after.met == (one.status in SATISFIED), one
+
+
+@pytest.mark.parametrize("seed", seeds(1500))
+def test_with_keys_of_time_the_tree_is_met_if_and_only_if_the_instance_was_satisfied(seed: int) -> None:
+    for number in range(seed, seed + 10):
+        compared = Compared(numbered_timed_scenario(number), changes=False)
+        for past, state in compared:
+            for one, name, instance in compared.instances(past, state):
+                shown = compared.conditions(past, state, name, instance)
+                if one.status in {"skipped", "cancelled", "expired", "abandoned"}:
                     assert shown.after.met or instance.decided_us is None
                 else:
                     assert shown.after.met == (one.status in SATISFIED), one

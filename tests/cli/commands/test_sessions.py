@@ -291,3 +291,24 @@ def test_after_a_long_silence_explain_and_the_list_of_the_stuck_say_what_to_look
     text = " ".join(cli("sessions", "explain", "c-finished").out.split())
     assert "calls triggerstream.celery.install" in text or "whether the bridge runs" in text
     assert cli("sessions", "list").err == ""
+
+
+def test_sessions_are_listed_by_the_due_time_of_their_next_timer(cli: Cli, engine: RunningEngine) -> None:
+    deadlines = {"t": "30d", "u": "1d", "v": "2d"}
+    engine.apply(
+        json.dumps(
+            {n: {"after": [f"{n}1", f"{n}2"], "deadline": d, "run": "app.t"} for n, d in deadlines.items()}
+        )
+    )
+    for name in deadlines:
+        engine.append(f"due-{name}", trigger(f"{name}1"))
+    engine.append("due-never", trigger("x"))
+    rows = [json.loads(line) for line in cli("sessions", "list", "--due", "3d", "--json").out.splitlines()]
+    assert [row["session"] for row in rows] == ["due-u", "due-v"]
+    out = " ".join(cli("sessions", "list", "--due", "40d", "--limit", "2").out.split())
+    assert out.index("due-u") < out.index("due-v")
+    assert "in 23 h 59 min (2" in out
+    assert "due-t" not in out
+    assert cli("sessions", "list", "--overdue").out == "no session matches\n"
+    shown = " ".join(cli("sessions", "show", "due-u").out.split())
+    assert "expires in 23 h 59 min (2" in shown
