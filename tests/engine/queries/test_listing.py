@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.core.story import Story, task
+from tests.core.story import SECOND, START_US, Story, task
 from tests.support.waiting import eventually
 from triggerstream.adapters.memory import MemoryIndex
 from triggerstream.core.answers import SessionsPage
-from triggerstream.core.errors import LogError
+from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import JsonObject, SessionId, TriggerName
 from triggerstream.core.listing import Filter
 from triggerstream.core.state import Status
@@ -284,3 +284,51 @@ def test_merged_pages_stop_where_one_of_them_may_lack_something() -> None:
     assert (names(cut), cut.after) == (["a", "b"], "b")
     last = merged([page(None, "a"), page(None, "b")], limit=2)
     assert (names(last), last.after) == (["a", "b"], None)
+
+
+TIMED: JsonObject = {
+    "t": {"after": ["a", "b"], "deadline": "1h", "run": "app.t"},
+    "u": {"after": ["c", "d"], "run": "app.u"},
+}
+TIMED_RULES = Story(TIMED).rules
+
+
+def timed_shelf(number: int, *, indexed: bool) -> Part:
+    """Sessions whose deadlines begin at other times, and one without a timer."""
+    known = MemoryStates()
+    for n in range(number, 20, 3):
+        story = Story(TIMED, session=SessionId(f"s{n:02}"))
+        story.fire("a", at=(n * 7) % 10)
+        assert story.state is not None
+        known.known[story.session] = states.encode(story.state)
+    known.known[SessionId(f"none-{number}")] = stored(f"none-{number}", "c", tasks=TIMED)
+    indexer = Indexer(MemoryIndex(), lambda: TIMED_RULES) if indexed else None
+    return Part(states=known, rules=TIMED_RULES, indexer=indexer)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("indexed", [True, False])
+async def test_a_list_by_due_time_has_each_session_once_in_order(limit: int, *, indexed: bool) -> None:
+    parts = [timed_shelf(number, indexed=indexed) for number in range(3)]
+    expected = sorted((f"s{n:02}" for n in range(20)), key=lambda name: (int(name[1:]) * 7 % 10, name))
+    assert await all_pages(parts, Query(limit=limit, filter=Filter(due_by_us=2**60))) == expected
+    some = Filter(due_by_us=START_US + 3_604 * SECOND)
+    soon = [name for name in expected if int(name[1:]) * 7 % 10 <= 4]
+    assert await all_pages(parts, Query(limit=limit, filter=some)) == soon
+
+    found: list[str] = []
+    after: SessionId | None = None
+    while True:
+        query = Query(limit=limit, after=after, filter=some)
+        pages = [await listing([part], query) for part in parts]
+        page = merged(pages, limit=limit, by_due=True)
+        found += names(page)
+        if (after := page.after) is None:
+            break
+    assert found == soon, "pages of several workers are merged"
+
+
+async def test_a_cursor_of_another_list_is_refused() -> None:
+    query = Query(after=SessionId("s01"), filter=Filter(due_by_us=2**60))
+    with pytest.raises(DecodeError, match="after: of a list by due time"):
+        await listing([timed_shelf(0, indexed=True)], query)
