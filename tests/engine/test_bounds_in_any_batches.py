@@ -69,6 +69,12 @@ BOUNDS: tuple[dict[str, Json], ...] = (
     {"stateBytes": 2_000, "resolvedBytes": 1_000},
     {"stateBytes": 3_000, "resolvedBytes": 100, "decidedBytes": 600},
 )
+NARROW: tuple[dict[str, Json], ...] = (
+    {"unresolvedInstances": 2},
+    {"unresolvedInstances": 4, "stateBytes": 2_500},
+    {"unresolvedInstances": 3, "resolvedInstances": 1, "positions": 2},
+    {"triggerNames": 1, "unresolvedInstances": 5},
+)
 
 
 @pytest.mark.laws
@@ -81,6 +87,19 @@ def test_bounds_in_bytes_hold_for_files_of_the_language_in_any_batches(
     letters = 0
     for n in range(SCENARIOS):
         records = records_of_scenario(numbered_scenario(n), BOUNDS[n % len(BOUNDS)])
+        partition = assert_the_same_in_any_batches(records, Random(n))
+        letters += len(partition.dead_letters)
+    assert letters > SCENARIOS / 10
+
+
+@pytest.mark.laws
+def test_bounds_hold_for_what_time_decides_in_any_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sized_session, "_RECORD_OVERHEAD", 150)
+    monkeypatch.setattr(sized_session, "TEXT_BYTES", 100)
+    letters = 0
+    for n in range(SCENARIOS):
+        bounds = (*BOUNDS, *NARROW)[n % (len(BOUNDS) + len(NARROW))]
+        records = records_of_scenario(numbered_timed_scenario(n), bounds)
         partition = assert_the_same_in_any_batches(records, Random(n))
         letters += len(partition.dead_letters)
     assert letters > SCENARIOS / 10

@@ -37,6 +37,9 @@ _REMEMBERED = 4_096
 REMEMBERED_BYTES = 16 * 1024 * 1024
 """Length of these states as bytes. As objects they take some 100 MiB. A busy session stays decoded, however
 large its state is: decoding 1 MB takes 6 ms, once for each batch."""
+LEFT_OUT_BYTES = 4 * 1024 * 1024
+"""Bytes of the triggers that one record leaves out, as far as dead letters keep them. A thousand expired
+instances may have captured the same 4 MB, and each one's trigger would repeat them."""
 _LEAST_REMEMBERED_BYTES = 4_096
 """The share of a partition, however many there are."""
 
@@ -293,11 +296,13 @@ class _Batch:
         if folded.forgotten_ids:
             self.forgotten_ids += folded.forgotten_ids
         if folded.left_out:
-            letters = [
-                _left_out(record, event, left_out, number) for number, left_out in enumerate(folded.left_out)
-            ]
-            self.dead_letters += letters
-            self.made += sum(len(letter.record.value or b"") for letter in letters)
+            room = LEFT_OUT_BYTES
+            for number, left_out in enumerate(folded.left_out):
+                letter = _left_out(record, event, left_out, number, room=room)
+                size = len(letter.record.value or b"")
+                room -= size
+                self.made += size
+                self.dead_letters.append(letter)
 
 
 def _met(rules: Rules, known: SessionState) -> int:
@@ -307,11 +312,18 @@ def _met(rules: Rules, known: SessionState) -> int:
     return known.config - 1 if known.unjudged else known.config
 
 
-def _left_out(record: Record, event: Event, left_out: LeftOut, number: int) -> DeadLetter:
-    """The dead letter of a trigger that the fold of ``record`` left out, as an event that can be appended."""
-    value = events.encode_trigger(
+def _left_out(record: Record, event: Event, left_out: LeftOut, number: int, *, room: int) -> DeadLetter:
+    """The dead letter of a trigger that the fold of ``record`` left out, as an event that can be appended.
+
+    It keeps nothing of an event with more than ``room`` bytes.
+    """
+    reason = f"the trigger `{left_out.trigger}` was left out: {left_out.reason}"
+    value: bytes | None = events.encode_trigger(
         Trigger(name=left_out.trigger, data=left_out.data), id=left_out.id, time_us=left_out.time_us
     )
+    if value is not None and len(value) > room:
+        reason += f"; its {len(value):,} bytes are not kept: at most {LEFT_OUT_BYTES:,} of one record"
+        value = None
     trigger = Record(
         partition=record.partition,
         offset=record.offset,
@@ -319,5 +331,4 @@ def _left_out(record: Record, event: Event, left_out: LeftOut, number: int) -> D
         key=event.session.encode(),
         value=value,
     )
-    reason = f"the trigger `{left_out.trigger}` was left out: {left_out.reason}"
     return DeadLetter(record=trigger, reason=reason, left_out=number)

@@ -13,6 +13,7 @@ from triggerstream.adapters.kafka.topics import Topics, required_settings_of
 from triggerstream.core.events import Cancel, Failed, Replay, Resend, Retried, Started, Timer
 from triggerstream.core.ids import InstanceId, JsonObject, SessionId
 from triggerstream.core.tasks import Bounds, Rules
+from triggerstream.engine.processor import LEFT_OUT_BYTES
 from triggerstream.wire.bounds import EVENT_BYTES, longest_state, most_decisions
 
 LONG = "\x01" * 15_000
@@ -148,10 +149,30 @@ def test_topics_and_producers_take_the_longest_records() -> None:
     assert SessionId("s") in folded(_started()).stored
     # All that one record makes, in one transaction: commands, a state, a dead letter or what was left out.
     transaction = min(most_decisions() * bounds.command_bytes, bounds.decided_bytes) + longest_state()
-    assert transaction + EVENT_BYTES < 80 * 1024 * 1024
+    assert transaction + max(EVENT_BYTES, LEFT_OUT_BYTES) < 80 * 1024 * 1024
 
 
 def _started() -> Log:
     log = Log(tasks(t=task("a")))
     log.fire("a")
     return log
+
+
+def test_triggers_that_one_record_leaves_out_have_a_bound_together() -> None:
+    """Twenty instances that captured the same 12 events of 100 kB expire at once."""
+    waits: JsonObject = {"run": "r", "deadline": "1h", "andEvery": "b"}
+    waits["after"] = [{"trigger": "a", "count": 13}]
+    late: JsonObject = {"trigger": "t.timeout", "as": "late"}
+    log = Log({"t": waits, "u": {"after": [], "andEvery": late, "run": "r"}})
+    for _ in range(20):
+        log.fire("b")
+    for _ in range(12):
+        log.fire("a", text="x" * 100_000)
+    log.tell(Timer(), at=10_000)
+    partition = folded(log)
+    assert len(partition.dead_letters) == 20
+    kept = [letter for letter in partition.dead_letters if letter.record.value is not None]
+    assert 0 < sum(len(letter.record.value or b"") for letter in kept) <= LEFT_OUT_BYTES
+    assert {letter.left_out for letter in partition.dead_letters} == set(range(20))
+    without = next(letter for letter in partition.dead_letters if letter.record.value is None)
+    assert without.reason.endswith(" bytes are not kept: at most 4,194,304 of one record")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from triggerstream.adapters.memory import MemoryDatabase, MemoryReader
@@ -37,8 +39,9 @@ def left_out(body: Body) -> DeadLetterRow:
     )
 
 
-async def test_a_trigger_that_was_left_out_is_ready() -> None:
-    letter = left_out(Trigger(name=TriggerName("t"), data={}))
+@pytest.mark.parametrize("name", ["t", "t.timeout"])
+async def test_a_trigger_that_was_left_out_is_ready(name: str) -> None:
+    letter = left_out(Trigger(name=TriggerName(name), data={}))
     found = await prepare(MemoryReader(database(2)), letter, app=APP, control=None)
     assert isinstance(found, Ready)
     assert (found.record.key, found.record.value) == (b"s", letter.value)
@@ -52,6 +55,13 @@ async def test_a_trigger_of_another_generation_stays(known: MemoryDatabase) -> N
     found = await prepare(MemoryReader(known), letter, app=APP, control=None)
     assert isinstance(found, Redriven)
     assert "was closed or erased since then" in (found.reason or "")
+
+
+async def test_a_trigger_without_its_data_stays() -> None:
+    letter = replace(left_out(Trigger(name=TriggerName("t"), data={})), value=None)
+    found = await prepare(MemoryReader(database(2)), letter, app=APP, control=None)
+    assert isinstance(found, Redriven)
+    assert "its data was not kept" in (found.reason or "")
 
 
 @pytest.mark.parametrize("body", [Erase(generation=0), Close(), Cancel(instance=InstanceId("t#0"))])

@@ -84,7 +84,9 @@ async def prepare(
 
 async def _prepare_left_out(reader: Reader, letter: DeadLetterRow, *, app: AppId) -> Ready | Redriven:
     """The trigger that was left out. In a session that was closed since then, it would begin the next one."""
-    value = letter.value or b""
+    value = letter.value
+    if not value:
+        return _not_redriven(letter, "its data was not kept: fire the trigger with the data that is needed")
     record = Record(
         partition=letter.partition, offset=0, arrival_us=letter.at_us, key=letter.key, value=value
     )
@@ -111,11 +113,12 @@ async def _prepare_left_out(reader: Reader, letter: DeadLetterRow, *, app: AppId
 
 def _is_of_now(app: AppId, event: Event, state: SessionState) -> bool:
     """True if ``event``, a trigger with its command's id, follows from an instance of this generation."""
-    task = TaskName(event.type)
-    record = state.tasks.get(task)
-    return record is not None and any(
+    tasks = (TaskName(event.type), TaskName(event.type.removesuffix(".timeout")))
+    return any(
         event.id == command_id(app, event.session, generation=state.generation, task=task, number=number)
-        for number in range(record.next)
+        for task in dict.fromkeys(tasks)
+        if task in state.tasks
+        for number in range(state.tasks[task].next)
     )
 
 
