@@ -239,7 +239,7 @@ def test_retry_whose_command_has_become_too_long_fails_when_it_is_due() -> None:
     assert story.statuses() == {"t#0": "replayed", "t#1": "failed"}
     assert (story.instance("t#1").reason, story.instance("t#1").error) == ("bound", TOO_LONG)
     assert story.instance("t#1").sent is None
-    assert story.notes()[-1] == ("ordered", f"t#1 failed: {TOO_LONG}")
+    assert "too long" not in str(story.notes())
     assert story.prevented == 1
     assert story.replay("t#1") == []  # refused, as long as it is so
     story.apply({"$bounds": {"commandBytes": 600}, **tasks})
@@ -564,7 +564,17 @@ def test_metadata_that_is_shorter_than_before_has_room_in_a_state_beyond_its_bou
     assert story.instance("t#0").metadata == {"worker": "x" * 900}
 
 
-# ---- effects that time prevents, in the timeline entry of the event -------------------------------
+# ---- effects that bounds prevent, in the timeline entry of the event ------------------------------
+
+
+def with_instances_that_no_longer_fit() -> Story:
+    def tasks(*after: str, **keys: Json) -> JsonObject:
+        return {name: task(*after, **keys) for name in ("u", "v")}
+
+    story = bounded(tasks("a", "b"), commandBytes=700)
+    story.fire("a")
+    story.apply({"$bounds": {"commandBytes": 700}, **tasks("a", withParams={"x": "x" * 700})})
+    return story
 
 
 def with_timers_that_no_longer_fit() -> Story:
@@ -579,23 +589,34 @@ def with_timers_that_no_longer_fit() -> Story:
     return story
 
 
-PREVENTED = f"u#1 failed: {TOO_LONG}; v#1 failed: {TOO_LONG}"
+PREVENTED = f"u#0 failed: {TOO_LONG}; v#0 failed: {TOO_LONG}"
+
+
+@pytest.mark.parametrize("kind", ["touch", "timer"])
+def test_what_bounds_prevent_while_timers_fire_stands_at_the_instances_alone(kind: str) -> None:
+    """An entry would be that of a timer's record where there is one, else of another event."""
+    story = with_timers_that_no_longer_fit()
+    before = story.notes()
+    getattr(story, kind)(at=10)
+    assert story.prevented == 2
+    assert story.notes() == before
+    assert [story.instance(name).error for name in ("u#1", "v#1")] == [TOO_LONG, TOO_LONG]
 
 
 def test_an_event_without_an_entry_of_its_own_has_one_for_what_bounds_prevented() -> None:
-    story = with_timers_that_no_longer_fit()
+    story = with_instances_that_no_longer_fit()
     story.touch(at=10)
     assert story.result.effect == Applied(PREVENTED)
 
 
 def test_a_refused_event_says_what_bounds_prevented_beside_its_own_reason() -> None:
-    story = with_timers_that_no_longer_fit()
+    story = with_instances_that_no_longer_fit()
     story.tell(Skip(instance=InstanceId("u#7")), at=10)
     why = "the session has no instance u#7, or keeps it no longer"
     assert story.result.effect == Refused(Why.UNKNOWN_INSTANCE, f"{why}; {PREVENTED}")
 
 
 def test_a_trigger_says_what_bounds_prevented() -> None:
-    story = with_timers_that_no_longer_fit()
+    story = with_instances_that_no_longer_fit()
     story.fire("z", at=10)
     assert story.result.effect == Applied(PREVENTED)

@@ -285,7 +285,8 @@ class Deciding(Draft):
                 return
             del record.open[following.number]
             forbids = NO_ROOM
-        self._prevent(f"{instance_id(task.name, decided.number)} is not repeated: {forbids}")
+        decided.error = f"not repeated: {forbids}"
+        self._prevent(f"{instance_id(task.name, decided.number)} is {decided.error}")
 
     # ---- clones -------------------------------------------------------------------------------
 

@@ -146,9 +146,8 @@ class Draft:
 
     def _prevent(self, what: str) -> None:
         """Count an effect that a bound prevented (R10.6), and add a sentence to the timeline."""
-        beyond = self._beyond()
-        beyond.prevented += 1
-        beyond.remarks.append(what)
+        self._beyond().prevented += 1
+        self._remark(what)
 
     def _full(self, more: int) -> str | None:
         """Why the session cannot have ``more`` additional unresolved instances (R10.5); None if it can."""

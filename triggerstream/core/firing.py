@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from triggerstream.core.deciding import Deciding
 from triggerstream.core.effects import Reason
 from triggerstream.core.held import ref_after
-from triggerstream.core.ids import JsonObject, TaskName, TriggerName, instance_id, timeout_of
+from triggerstream.core.ids import JsonObject, TaskName, TriggerName, timeout_of
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import LeftOut
 from triggerstream.core.sizes import changed_bytes
@@ -132,8 +132,8 @@ class FiringTimers(Deciding):
                 reason=str(broken),
             )
             beyond.left_out += (left_out,)
-            expired = instance_id(task.name, instance.number)
-            self._prevent(f"the trigger `{trigger}` of {expired} is left out: {broken}")
+            self._beyond().prevented += 1
+            instance.error = f"the trigger `{trigger}` is left out: {broken}"
 
     # ---- completely or not at all -------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from triggerstream.adapters.sqlite import SqliteLog, SqliteStore
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import ConfigError, LogError, UsageError
 from triggerstream.core.events import Body, Cancel, Failed, Finished, Trigger
-from triggerstream.core.ids import AppId, InstanceId, JsonObject, SessionId, TriggerName
+from triggerstream.core.ids import AppId, InstanceId, JsonObject, SessionId, TaskName, TriggerName
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded import engine as engine_module
@@ -455,6 +455,41 @@ async def test_event_of_another_session_waits_for_one_page_of_timers_at_most() -
             "expired"
         }
         assert max(one.records for one in run.checkpoints[-3:]) <= PAGE + 2
+
+
+async def test_what_timers_cannot_do_within_the_bounds_is_counted_and_the_engine_goes_on() -> None:
+    """40 timeouts ask for 80 instances where 60 have room, and a silence of a day for 1,000 commands."""
+    task = {"run": "app.t"}
+    tasks = {
+        "$bounds": {"unresolvedInstances": 60, "resolvedInstances": 100},
+        "t_late": {**task, "after": ["never"], "andEvery": "one", "deadline": "1h"},
+        "t_told": {**task, "after": ["never"], "andEvery": "t_late.timeout"},
+        "t_told_too": {**task, "after": ["never"], "andEvery": "t_late.timeout"},
+        "t_round": {**task, "after": ["round"], "repeat": {"every": "1m", "max": 1000}},
+    }
+    async with running() as run:
+        await run.engine.apply(json.dumps(tasks))
+        await run.log.append([fired("late", "one") for _ in range(40)])
+        await run.fire("silent", "round")
+        await run.caught_up()
+        run.clock.advance(86_400)
+        await eventually(lambda: run.engine.counters.timers >= 2, within_s=20)
+        await run.caught_up()
+        late = run.statuses("late")
+        made = [name for name in late if not name.startswith("t_late")]
+        assert [late[f"t_late#{number}"] for number in range(40)] == ["expired"] * 40
+        assert len(made) == 60
+        counters = run.engine.counters
+        # A timeout makes both instances or none: ten of the forty had no room.
+        assert counters.left_out == counters.dead_letters == 10
+        assert counters.prevented == 10 + 1
+        assert list(run.statuses("silent").values()) == ["scheduled"] * 60
+        known = state.decode(run.database.sessions[SessionId("late")].state)
+        errors = [one.error for one in known.tasks[TaskName("t_late")].instances() if one.error is not None]
+        assert len(errors) == 10
+        assert all("`t_late.timeout` is left out" in error for error in errors)
+        await run.fire("other", "round")
+        assert (await run.dispatcher.wait_for(61))[-1].session == "other"
 
 
 async def test_timer_that_the_fold_finds_too_early_is_appended_again_a_second_later() -> None:

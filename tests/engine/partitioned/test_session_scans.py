@@ -285,7 +285,7 @@ async def test_a_scan_in_slices_does_not_put_an_older_due_time_in_the_place_of_a
 async def test_sessions_that_are_due_at_once_are_spread_over_checkpoints_and_folding_goes_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_PAGE", 10)
+    monkeypatch.setattr(service, "PAGE", 10)
     bench.configure(DEADLINE)
     for number in range(35):
         bench.fire(f"s{number:02}", "a")
