@@ -85,6 +85,7 @@ def totals(counts: BacktestCounts, *, seconds: float) -> JsonObject:
         "configurations": counts.configurations,
         "misplaced": counts.misplaced,
         "cut": counts.cut,
+        "pending": counts.pending,
         "seconds": round(seconds, 3),
         "eventsPerSecond": round(counts.events / max(seconds, 0.001)),
     }
@@ -196,6 +197,11 @@ def _notes(counts: BacktestCounts) -> Iterator[str]:
         yield (
             f"{count_of(counts.cut, 'partition')} whose log has lost its beginning: earlier events of "
             "sessions are not known"
+        )
+    if counts.pending:
+        yield (
+            f"{count_of(counts.pending, 'session')} with a timer that has not fired when its events end: "
+            "--until lets time pass, as in --until +30d"
         )
 
 

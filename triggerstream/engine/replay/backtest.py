@@ -74,6 +74,10 @@ class _FileInForce:
         longest = max((len(dumps(task.with_params)) for task in config.tasks), default=0)
         self.params_bytes: Callable[[Configuration], int] = lambda _: longest
 
+    def has_timer(self, state: SessionState | None) -> bool:
+        """True if a timer of a session has not fired yet."""
+        return state is not None and next_due(self.rules, state) is not None
+
     def begin(self, generation: int) -> SizedSession:
         """A session of which no event is known yet."""
         known = SessionState(generation=generation) if generation else None
@@ -128,6 +132,8 @@ class Backtest:
         if last is not None:
             new.take(last, _INSERTED_BYTES)
         new.count_dropped()
+        if self._old.has_timer(old.state) or self._new.has_timer(new.state):
+            counts.pending += 1
         for command in new.assumed.values():
             counts.of(command.task).assumed += 1
         if self._count(old.decided, new.decided):
@@ -169,6 +175,11 @@ class _OldFold:
         self._counts = counts
         self.decided: _Decided = {}
         self.belonging: set[int] = set()
+
+    @property
+    def state(self) -> SessionState | None:
+        """The session after what was folded so far."""
+        return self._session.state
 
     def fold(self, events: Sequence[SizedEvent]) -> Sequence[SizedEvent]:
         """Fold ``events``. Returns them, with the ids of commands that their outcomes left out."""
@@ -236,6 +247,11 @@ class _NewFold:
         """Outcomes that stand before their command."""
         self.assumed: dict[CommandId, Command] = {}
         self.decided: _Decided = {}
+
+    @property
+    def state(self) -> SessionState | None:
+        """The session after what was folded so far."""
+        return self._session.state
 
     def fold(self, events: Sequence[SizedEvent]) -> None:
         """Fold all events of the history."""

@@ -97,6 +97,7 @@ class BacktestCounts(Struct, kw_only=True):
     to other partitions; both are ignored. ``cut`` counts partitions whose log has lost its beginning.
     ``strays`` counts outcomes of commands that the old file does not decide, ``moved`` those that were folded
     after a later command, ``dropped`` those whose command the new file does not decide with these kwargs.
+    ``pending`` counts the sessions that the files may differ in and that have a timer left at the end.
     """
 
     events: int = 0
@@ -112,6 +113,7 @@ class BacktestCounts(Struct, kw_only=True):
     strays: int = 0
     moved: int = 0
     dropped: int = 0
+    pending: int = 0
     tasks: dict[TaskName, TaskCounts] = field(default_factory=dict)
 
     def of(self, task: TaskName) -> TaskCounts:
