@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from triggerstream.core.durations import describe_duration
 from triggerstream.core.ids import Instant
-from triggerstream.engine.clock_step import ClockReading, describe_duration, describe_step, step_forward_us
+from triggerstream.engine.clock_step import ClockReading, describe_step, step_forward_us
 from triggerstream.present import words
 
 SECOND = 1_000_000

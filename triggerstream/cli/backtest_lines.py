@@ -91,7 +91,7 @@ def totals(counts: BacktestCounts, *, seconds: float) -> JsonObject:
     }
 
 
-def show_people(counts: BacktestCounts, *, seconds: float, how: str) -> None:
+def show_report(counts: BacktestCounts, *, seconds: float, how: str) -> None:
     """Print the tasks whose commands differ with examples, and what the comparison rests on.
 
     ``how``: the advice that shows one of the examples.

@@ -20,6 +20,9 @@ from triggerstream.engine.replay.session_logs import Choice, SessionLogs
 from triggerstream.settings import DEFAULT_APP
 from triggerstream.wire import tasksfile
 
+_TAIL = 100
+"""Records at the end of a partition among which its latest arrival is: the last ones may be markers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TasksText:
@@ -80,7 +83,7 @@ def _fold_lines(part: Part, lines: IO[bytes], name: str, on_progress: OnProgress
     progress = Progress()
 
     def on_read(number: int) -> None:
-        progress.read += number // part.choice.of  # each share reads all lines
+        progress.read += number // part.choice.shares  # each share reads all lines
         on_progress(progress)
 
     def on_folded(number: int) -> None:
@@ -106,7 +109,7 @@ async def _fold_partitions(part: Part, address: str, on_progress: OnProgress) ->
         extents = [await _extent(log, part.choice) for log in chosen]
         # Each share reads the records of all: it cannot know how many are its own.
         total = sum(end - begin for begin, end in extents)
-        progress = Progress(total=total // part.choice.of)
+        progress = Progress(total=total // part.choice.shares)
 
         def on_folded(number: int) -> None:
             progress.done += number
@@ -127,7 +130,7 @@ async def _fold_partitions(part: Part, address: str, on_progress: OnProgress) ->
                 async for records in pieces:
                     for record in records:
                         collected.add(record)
-                    progress.read += len(records) // part.choice.of
+                    progress.read += len(records) // part.choice.shares
                     on_progress(progress)
             collected.fold(backtest, on_folded)
         return backtest.counts
@@ -161,10 +164,6 @@ async def latest_arrival(address: str) -> int:
     return latest_us
 
 
-_TAIL = 100
-"""Records at the end of a partition among which its latest arrival is: the last ones may be markers."""
-
-
 def split(part: Part, *, partitions: Sequence[int], processes: int) -> Sequence[Part]:
     """``part`` for each of up to ``processes``: by partitions if there are enough, else by sessions."""
     if processes <= 1:
@@ -172,6 +171,6 @@ def split(part: Part, *, partitions: Sequence[int], processes: int) -> Sequence[
     if len(partitions) >= processes:
         return [replace(part, partitions=partitions[n::processes]) for n in range(processes)]
     return [
-        replace(part, partitions=partitions, choice=replace(part.choice, share=n, of=processes))
+        replace(part, partitions=partitions, choice=replace(part.choice, share=n, shares=processes))
         for n in range(processes)
     ]

@@ -51,7 +51,7 @@ def run_parts(parts: Sequence[_T], work: Work[_T, _R], on_progress: OnProgress) 
         TriggerstreamError: a part failed. All others are ended.
     """
     if len(parts) == 1:
-        return [work(parts[0], _seldom(on_progress))]
+        return [work(parts[0], _throttled(on_progress))]
     context = multiprocessing.get_context("spawn")
     pipes: list[Connection] = []
     processes: list[SpawnProcess] = []
@@ -88,7 +88,7 @@ def _results(pipes: Sequence[Connection], on_progress: OnProgress) -> Sequence[A
             match message:
                 case Progress():
                     latest[number] = message
-                    on_progress(_together(latest))
+                    on_progress(_sum_of(latest))
                 case _Failure():
                     raise UsageError(message.message)
                 case _Result():
@@ -96,7 +96,7 @@ def _results(pipes: Sequence[Connection], on_progress: OnProgress) -> Sequence[A
     return [found[number] for number in range(len(pipes))]
 
 
-def _together(parts: Sequence[Progress]) -> Progress:
+def _sum_of(parts: Sequence[Progress]) -> Progress:
     totals = [part.total for part in parts]
     known = [total for total in totals if total is not None]
     return Progress(
@@ -106,7 +106,7 @@ def _together(parts: Sequence[Progress]) -> Progress:
     )
 
 
-def _seldom(on_progress: OnProgress) -> OnProgress:
+def _throttled(on_progress: OnProgress) -> OnProgress:
     """``on_progress``, called ten times a second at most."""
     last_s = time.monotonic()
 
@@ -127,7 +127,7 @@ def _run_part(pipe: Connection, work: Work[_T, _R], part: _T) -> None:
 
     quiet()
     try:
-        result = work(part, _seldom(pipe.send))
+        result = work(part, _throttled(pipe.send))
     except TriggerstreamError as exc:
         pipe.send(_Failure(str(exc)))
     except BrokenPipeError:

@@ -28,6 +28,16 @@ def short_duration(micros: int) -> str:
     return _join(counts[first : first + _READ]) or "less than 1 s"
 
 
+def describe_duration(duration_us: int) -> str:
+    """A duration for people, in its largest unit: `400 days`, `6 minutes`."""
+    seconds = duration_us / 1_000_000
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        count = round(seconds / length)
+        if seconds >= 2 * length or length == 1:
+            return f"{count:,} {unit}{'' if count == 1 else 's'}"
+    raise AssertionError(seconds)
+
+
 def _counts(micros: int) -> list[tuple[int, str]]:
     """The number of each unit, the largest unit first."""
     seconds = max(micros, 0) // 1_000_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from triggerstream.core import advice
+from triggerstream.core.durations import describe_duration
 from triggerstream.wire.instants import format_instant
 
 LARGEST_STEP_US = 5 * 60 * 1_000_000
@@ -44,13 +45,3 @@ def describe_step(step_us: int, now_us: int) -> str:
         f"{format_instant(now_us)}: no event is accepted, because it would hold up the timers of its session "
         f"until then. Set the clock back, or {advice.accept_clock()}"
     )
-
-
-def describe_duration(duration_us: int) -> str:
-    """A duration for people, in its largest unit: `400 days`, `6 minutes`."""
-    seconds = duration_us / 1_000_000
-    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
-        count = round(seconds / length)
-        if seconds >= 2 * length or length == 1:
-            return f"{count:,} {unit}{'' if count == 1 else 's'}"
-    raise AssertionError(seconds)

@@ -25,13 +25,13 @@ from triggerstream.core.condition_tree import (
     TakenEvent,
     TreeNode,
 )
-from triggerstream.core.durations import short_duration
+from triggerstream.core.durations import describe_duration, short_duration
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed
 from triggerstream.core.ids import TIMEOUT_SUFFIX, InstanceId, Instant
 from triggerstream.core.state import WAITING, Status
 from triggerstream.core.time_sentences import numbered
 from triggerstream.core.timers import DueOf
-from triggerstream.engine.clock_step import LARGEST_STEP_US, describe_duration
+from triggerstream.engine.clock_step import LARGEST_STEP_US
 from triggerstream.wire.instants import format_instant
 
 _NAMED = 10

@@ -21,7 +21,7 @@ def sign(contractDrawnUp: dict[str, Any], approved: list[dict[str, Any]]) -> dic
 
 
 @app.task(name="contracts.tasks.Remind")
-def remind(contractDrawnUp: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - likewise
+def remind(contractDrawnUp: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - as fired
     """Remind the people who may approve."""
     return _note("remind", {"title": contractDrawnUp["title"]})
 

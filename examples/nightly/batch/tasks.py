@@ -28,7 +28,7 @@ def process_some(incomplete: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.task(name="batch.tasks.Add")
-def add(incomplete: dict[str, Any], fileArrived: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - likewise
+def add(incomplete: dict[str, Any], fileArrived: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - as fired
     """Add a file that came late; one that was processed in time, and is sent again, is left out."""
     name = fileArrived["name"]
     if name in _names(incomplete["fileArrived"]):

@@ -27,7 +27,7 @@ def cancel(unpaid: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.task(name="shop.tasks.Refund")
-def refund(t_cancel: dict[str, Any], orderPaid: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - likewise
+def refund(t_cancel: dict[str, Any], orderPaid: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - as fired
     """Give the money back; ``t_cancel`` is what `cancel` returned."""
     return _note("refund", {"amount": orderPaid["amount"], "cancelled": t_cancel["did"] == "cancel"})
 

@@ -86,7 +86,7 @@ def backtest(
 
     Exits with 0 if nothing differs, 1 if anything does.
     """
-    from triggerstream.cli.backtest_lines import explain_advice, show_json, show_people
+    from triggerstream.cli.backtest_lines import explain_advice, show_json, show_report
     from triggerstream.cli.backtest_part import fold_part
     from triggerstream.cli.processes import Progress, run_parts
     from triggerstream.cli.progress import progress_bar
@@ -113,7 +113,7 @@ def backtest(
         show_json(counts, seconds=seconds)
     else:
         how = explain_advice(at=part.address, new=str(new), events=source)
-        show_people(counts, seconds=seconds, how=how)
+        show_report(counts, seconds=seconds, how=how)
     sys.exit(1 if counts.differs else 0)
 
 

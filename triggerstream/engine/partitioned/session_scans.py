@@ -18,7 +18,7 @@ from triggerstream.wire.records import NewRecord
 
 _PAGE = 500
 _LEAST_PAGE = 16
-"""Sessions read from the store in a row."""
+"""Most and fewest sessions that are read from the store at a time."""
 
 
 @dataclass(slots=True)
@@ -75,32 +75,33 @@ class SessionScans:
         # A session may have to meet the whole history before its timers' due times are known.
         limit = max(_PAGE // len(rules.history), _LEAST_PAGE)
         # An entry that is only in the overlay may be written before the position that the scan has reached.
-        if not await self._look_at(scan, rules, self.states.not_durable()):
+        if not await self._scan_entries(scan, rules, self.states.not_durable()):
             return
         for page in self.states.pages(limit=limit):
-            if not await self._look_at(scan, rules, page):
+            if not await self._scan_entries(scan, rules, page):
                 return
         configurations.scanned = rules.current.offset
         configurations.rules = configurations.rules.forget(scan.oldest)
         self.on_scanned()
 
-    async def _look_at(self, scan: Scan, rules: Rules, entries: Sequence[tuple[bytes, bytes]]) -> bool:
+    async def _scan_entries(self, scan: Scan, rules: Rules, entries: Sequence[tuple[bytes, bytes]]) -> bool:
         """Scan entries in slices; False if a configuration arrived meanwhile: the scan begins again."""
         time_s = asyncio.get_running_loop().time
         begun = time_s()
         is_old = False
         for key, value in entries:
             if time_s() - begun > SLICE_S:
-                if not await self._let_folding_go_on(scan, rules):
+                if not await self._hand_on(scan, rules):
                     return False
                 begun, is_old = time_s(), True
             # A due time from an older state must not take the place of a newer one.
             newest = self.states.newest(key) if is_old else value
             if newest is not None:
                 scan.look(key, newest)
-        return await self._let_folding_go_on(scan, rules)
+        return await self._hand_on(scan, rules)
 
-    async def _let_folding_go_on(self, scan: Scan, rules: Rules) -> bool:
+    async def _hand_on(self, scan: Scan, rules: Rules) -> bool:
+        """Hand on what was found, and let the folding go on; False if a configuration arrived meanwhile."""
         self.timers.set((one.session, one.due_us) for one in scan.take_found())
         if touches := scan.take_touches():
             await self.append(touches)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from triggerstream.core import advice
-from triggerstream.engine.clock_step import describe_duration
+from triggerstream.core.durations import describe_duration
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.rows import Progress
 from triggerstream.wire.instants import format_instant

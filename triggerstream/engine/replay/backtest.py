@@ -41,7 +41,7 @@ from triggerstream.engine.sized_session import SizedSession
 from triggerstream.wire.json import dumps
 
 OWN_COMMAND: Final = CommandId("the instance's own")
-"""Stands in an outcome for the command that its instance has, for logs that were written by hand."""
+"""Placeholder in outcomes without a command, in logs written by hand: the command of their instance."""
 
 _OUTCOMES = frozenset(get_args(Outcome))
 _TIMER = Timer()
@@ -57,7 +57,7 @@ _NOT_COMPARED = frozenset(
     }
 )
 _COMPARED = tuple(name for name in Command.__struct_fields__ if name not in _NOT_COMPARED)
-"""What an executor is told: the task, its arguments, and how to route them."""
+"""Fields that reach the executor: the task, its arguments, and its routing."""
 
 SizedEvent: TypeAlias = tuple[Event, int]
 """An event and its length in bytes."""
@@ -227,10 +227,10 @@ class _OldFold:
 
 
 class _NewFold:
-    """Folds a session's events under the new file; outcomes as the module says.
+    """Folds a session's events under the new file, with the outcomes that the module's docstring describes.
 
-    Inserted events take offsets of their own, by which later ones are shifted. ``assumed`` has the commands
-    that finish at once.
+    Inserted events take offsets of their own, and the offsets of later events are shifted. ``assumed`` has
+    the commands that finish at once.
     """
 
     def __init__(self, file: _FileInForce, generation: int, counts: BacktestCounts, old: _OldFold) -> None:
@@ -285,7 +285,7 @@ class _NewFold:
             self._take_decided(decided, event)
 
     def _fire_before(self, event: Event) -> None:
-        """Let timers that are due before ``event`` fire one due time after another."""
+        """Fire the timers that are due before ``event``, one due time after another."""
         last = -1
         while True:
             state = self._session.state
@@ -314,7 +314,7 @@ class _NewFold:
         return decided
 
     def _take_decided(self, decided: Sequence[Decided], event: Event) -> None:
-        """Note what ``event`` decided, and fold what ends at once, breadth first."""
+        """Record the commands that ``event`` decided; fold outcomes that follow at once, breadth first."""
         queue = deque(self._following(decided, event))
         offset = event.offset
         while queue:
@@ -326,7 +326,7 @@ class _NewFold:
             queue += self._following(self._fold(outcome, _INSERTED_BYTES), event)
 
     def _following(self, decided: Sequence[Decided], event: Event) -> list[Event]:
-        """The outcomes that are to be folded now, as commands were decided."""
+        """The outcomes to fold right after the decision of their commands."""
         following: list[Event] = []
         for item in decided:
             command = item.decision

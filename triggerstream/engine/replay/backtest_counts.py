@@ -13,11 +13,11 @@ from triggerstream.core.ids import CommandId, SessionId, TaskName
 EXAMPLES = 5
 """Examples that are kept of each kind of difference of a task; all differences are counted."""
 _REASONS = 3
-"""The same for records that cannot be read."""
+"""Reasons that are kept for records that cannot be read; all such records are counted."""
 
 
 class Kind(StrEnum):
-    """How a command differs: an instance has it under one file only, or not the same one, or not then."""
+    """How the command of an instance differs: one file alone decides it, or its content or time differs."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -47,13 +47,13 @@ class Example(Struct, frozen=True, kw_only=True):
 
     @property
     def order(self) -> tuple[int, SessionId, CommandId, int]:
-        """Examples are those that are first in this order, however the sessions were split."""
+        """Sort key: the first examples are kept, so that they do not depend on the split into parts."""
         command = self.command
         return command.decided_us, command.session, command.id, command.attempt
 
 
 class TaskCounts(Struct, kw_only=True):
-    """The commands of a task. ``assumed`` counts those of the new file that finish at once.
+    """Numbers of commands of a task. ``assumed`` counts those of the new file that finish at once.
 
     A command that a resend repeats counts again.
     """
@@ -130,7 +130,7 @@ class BacktestCounts(Struct, kw_only=True):
             self.reasons.append(reason)
 
     def total(self, kind: Kind) -> int:
-        """The commands of all tasks that differ so."""
+        """The number of commands of all tasks that differ in this way."""
         return sum(task.kinds[kind] for task in self.tasks.values())
 
     @property

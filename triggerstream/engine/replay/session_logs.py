@@ -20,7 +20,7 @@ from triggerstream.wire.records import Headers, Record
 from triggerstream.wire.signature import ControlKeys
 
 _HEAD = Struct("<qqiI")
-"""Offset, arrival, and the lengths of value and headers, which follow. A value of length -1 is None."""
+"""Offset, arrival, and the lengths of the value and the headers, which follow. Length -1: no value."""
 _KEYLESS = 1 << 31
 """Added to the length of the headers of a record whose session is not its key."""
 _REPORTED = 1_000
@@ -30,20 +30,20 @@ _headers_decoder = msgspec.msgpack.Decoder(Headers)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The part of a history that is folded: the sessions that match, from an arrival on.
+    """The part of a history that is folded: sessions that match ``patterns``, from an arrival on.
 
-    Of the sessions that match, it has those of one of ``of`` shares. ``patterns``: ids in which ``*`` stands
-    for any characters; none: all sessions.
+    The matching sessions are split into ``shares``; this part has those of ``share``. ``patterns``: ids in
+    which ``*`` stands for any characters; without patterns, all sessions match.
     """
 
     patterns: tuple[str, ...] = ()
     since_us: int | None = None
     share: int = 0
-    of: int = 1
+    shares: int = 1
 
     def has(self, key: bytes) -> bool:
         """True if the session with this key belongs to it."""
-        if self.of > 1 and crc32(key) % self.of != self.share:
+        if self.shares > 1 and crc32(key) % self.shares != self.share:
             return False
         return not self.patterns or _matches(self.patterns, key.decode(errors="replace"))
 
@@ -69,11 +69,12 @@ def _is_like(parts: list[str], session: str) -> bool:
 
 
 class SessionLogs:
-    """Collects the records of the sessions that are chosen, to be folded session by session.
+    """Collects the records of the chosen sessions, to be folded session by session.
 
-    ``partition`` is theirs, of ``partitions``; ``name`` is that of a file instead, for messages.
+    ``partition`` is that of the records, one of ``partitions``. ``name``: the file that messages name, if
+    the records come from one.
 
-    A record takes its bytes and 24 more. ``counts`` has what is known before anything is folded.
+    A record takes its bytes and 24 more. ``counts`` has the numbers that are known before the folding.
     """
 
     def __init__(
@@ -157,10 +158,10 @@ class SessionLogs:
         return event if self._control is None else self._control.authenticate(self._app, record, event)
 
     def fold(self, backtest: Backtest, on_progress: Callable[[int], None] = lambda _: None) -> None:
-        """Fold all that was collected, session by session; its memory is given back one by one.
+        """Fold all that was collected, session by session, and free the memory of each session after it.
 
-        Records of sessions that belong to other partitions are left out: there are copies of them there.
-        ``on_progress`` is called with the number of records of some sessions that were folded.
+        Records of sessions that belong to other partitions are left out: those partitions have copies.
+        ``on_progress`` is called with the number of records folded since the last call.
         """
         backtest.counts.add(self.counts)
         done = 0
