@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
+from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
@@ -305,3 +308,64 @@ def test_an_event_of_a_leaf_that_holds_its_newest_asks_for_no_times(
         assert len(asked) <= most
     story.fire("b")
     assert len(story.commands) == 1
+
+
+def lines_run(run: Callable[[], object]) -> int:
+    """The lines of Python that ``run`` executes: a measure of work that no other process changes."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _: object) -> Any:  # noqa: ANN401 - a trace function returns itself
+        nonlocal count
+        count += event == "line"
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+TIMERS: dict[str, JsonObject] = {
+    "deadlines": {"t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "r"}},
+    "delays": {"t": {"after": [], "andEvery": "a", "delay": "1h", "run": "r"}},
+    "retries": {"t": {"after": [], "andEvery": "a", "retry": {"max": 1, "backoff": "1h"}, "run": "r"}},
+    "timeouts that one instance takes": {
+        "t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "r"},
+        "u": {"after": [{"trigger": "t.timeout", "count": 1_000}], "run": "r"},
+    },
+    "rounds": {"t": {"after": ["a"], "repeat": {"every": "1s", "max": 1_000}, "run": "r"}},
+}
+
+
+@pytest.mark.parametrize("what", TIMERS)
+def test_timers_of_one_session_that_are_due_at_once_cost_each_as_much_however_many_they_are(
+    what: str,
+) -> None:
+    if "MUTANT_UNDER_TEST" in os.environ:
+        pytest.skip("waits for a run without mutmut, which wraps each function in others")
+
+    def work(count: int) -> int:
+        story = Story(TIMERS[what])
+        for _ in range(1 if what == "rounds" else count):
+            story.fire("a", at=0)
+            if what == "retries":
+                story.failed(f"t#{story.result.state.tasks[TaskName('t')].next - 1}", at=0)
+        silence_s = count if what == "rounds" else 7_200
+        known, rules = story.state, story.rules
+        late = Event(
+            session=SessionId("s"),
+            offset=10**6,
+            arrival_us=START_US + silence_s * 1_000_000,
+            time_us=START_US,
+            type="",
+            body=Timer(),
+        )
+        return lines_run(lambda: step(rules, known, late))
+
+    few, many = work(100), work(400)
+    # A heap of four times as many takes two comparisons more for each, which are no lines of Python.
+    assert few > 100 * 10
+    assert many < 4.4 * few
