@@ -6,7 +6,7 @@ commands, whoever folds it, however often and in whatever batches.
 
 The rules are in ``docs/semantics.md``: ``R4.7`` is rule 7 of its section 4. Triggers and configurations are
 folded here, outcomes in :mod:`triggerstream.core.outcomes`, operators' orders in
-:mod:`triggerstream.core.orders`.
+:mod:`triggerstream.core.orders`; timers fire in :mod:`triggerstream.core.firing`.
 """
 
 from __future__ import annotations
@@ -482,7 +482,7 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
 
 
 def _is_debounced(task: Task, instance: Instance) -> bool:
-    """True if each event that a delayed instance takes lets its wait begin again (R8.8)."""
+    """True if each event that a delayed instance takes restarts its wait (R8.8)."""
     return task.debounce is not None and instance.clone_of is None and instance.repeat_of is None
 
 

@@ -214,8 +214,8 @@ class TaskRecord(Struct, kw_only=True):
     resolved: dict[int, Instance] = {}
     removed: bool = False
     places: TaskPlaces | None = None
-    """Counted when they are needed first, and kept up to date; derived, not stored. With 1,000 instances,
-    counting them for each event would take ten times as long as the rest of a step."""
+    """Counted when first needed, then kept up to date; derived, not stored. Counting 1,000 instances for each
+    event would take ten times as long as the rest of a step."""
 
     def find(self, number: int) -> Instance | None:
         """The instance of that number, if it is still kept."""

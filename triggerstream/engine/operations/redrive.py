@@ -10,7 +10,7 @@ from typing import TypeAlias
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event, Trigger
-from triggerstream.core.ids import AppId, TaskName, command_id
+from triggerstream.core.ids import TIMEOUT_SUFFIX, AppId, TaskName, command_id
 from triggerstream.core.state import SessionState
 from triggerstream.engine.operations.following import (
     PAGE,
@@ -113,7 +113,7 @@ async def _prepare_left_out(reader: Reader, letter: DeadLetterRow, *, app: AppId
 
 def _is_of_now(app: AppId, event: Event, state: SessionState) -> bool:
     """True if ``event``, a trigger with its command's id, follows from an instance of this generation."""
-    tasks = (TaskName(event.type), TaskName(event.type.removesuffix(".timeout")))
+    tasks = (TaskName(event.type), TaskName(event.type.removesuffix(TIMEOUT_SUFFIX)))
     return any(
         event.id == command_id(app, event.session, generation=state.generation, task=task, number=number)
         for task in dict.fromkeys(tasks)
