@@ -12,7 +12,7 @@ from triggerstream.core.durations import duration_in_words, short_duration
 from triggerstream.core.ids import InstanceId, Json, JsonObject
 from triggerstream.core.projections import explain, stored
 from triggerstream.core.time_sentences import time_keys
-from triggerstream.present import words
+from triggerstream.present import condition_words, words
 from triggerstream.wire.answers import from_json, to_json
 from triggerstream.wire.instants import format_instant
 
@@ -128,8 +128,8 @@ def test_no_answer_has_the_number_of_an_event_that_a_timer_fired() -> None:
     found = shown(story)
     assert "-" not in "".join(str(number) for number in numbers(to_json(found)))
     (leaf,) = found.tasks[2].instances[0].after.leaves()
-    assert [words.taken(one) for one in leaf.by] == ["a timer, 2026-01-08 00:00:00.000Z"]
-    assert words.leaf_remarks(leaf, found.tasks[2].instances[0].status) == ["ship#0: expired"]
+    assert [condition_words.taken(one) for one in leaf.by] == ["a timer, 2026-01-08 00:00:00.000Z"]
+    assert condition_words.leaf_remarks(leaf, found.tasks[2].instances[0].status) == ["ship#0: expired"]
     assert found.tasks[3].says is not None
     assert "ship.timeout: the timeout after event 0 does not count" in found.tasks[3].says
     seen = next(one for one in found.seen if one.trigger == "ship.timeout")

@@ -7,7 +7,7 @@ import pytest
 from triggerstream.core.durations import describe_duration
 from triggerstream.core.ids import Instant
 from triggerstream.engine.clock_step import ClockReading, describe_step, step_forward_us
-from triggerstream.present import words
+from triggerstream.present import time_words
 
 SECOND = 1_000_000
 NOW = 1_767_225_600 * SECOND
@@ -50,9 +50,15 @@ def test_the_reason_says_by_how_much_and_what_to_do() -> None:
 def test_a_session_is_shown_as_ahead_from_five_minutes_on() -> None:
     five = Instant(NOW + 300 * SECOND)
     more = Instant(NOW + 301 * SECOND)
-    assert words.last_event(five, five, now_us=NOW) == "2026-01-01 00:05:00Z"
-    assert words.ahead(five, now_us=NOW) is None
-    assert words.last_event(five, more, now_us=NOW) == "2026-01-01 00:05:00Z (clock 5 minutes ahead)"
-    assert (words.clock(five, more), words.clock(five, five)) == ("its clock: 2026-01-01 00:05:01Z", "")
-    assert "`triggerstream instances release`" in (words.ahead(more, now_us=NOW) or "")
-    assert (words.last_event(None, None, now_us=NOW), words.ahead(None, now_us=NOW)) == ("erased", None)
+    assert time_words.last_event(five, five, now_us=NOW) == "2026-01-01 00:05:00Z"
+    assert time_words.ahead(five, now_us=NOW) is None
+    assert time_words.last_event(five, more, now_us=NOW) == "2026-01-01 00:05:00Z (clock 5 minutes ahead)"
+    assert (time_words.clock(five, more), time_words.clock(five, five)) == (
+        "its clock: 2026-01-01 00:05:01Z",
+        "",
+    )
+    assert "`triggerstream instances release`" in (time_words.ahead(more, now_us=NOW) or "")
+    assert (time_words.last_event(None, None, now_us=NOW), time_words.ahead(None, now_us=NOW)) == (
+        "erased",
+        None,
+    )

@@ -8,7 +8,7 @@ from triggerstream.cli.printing import brief, text
 from triggerstream.core.answers import ExplainedInstance
 from triggerstream.core.condition_tree import GroupTree, LeafTree, TreeNode
 from triggerstream.core.state import WAITING, Status
-from triggerstream.present import words
+from triggerstream.present import condition_words
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,18 +21,18 @@ _DATA = 60
 def add_conditions(branch: Tree, instance: ExplainedInstance) -> None:
     """Add the conditions of an instance; members of the list that a condition is stand at the top."""
     after, unless, status = instance.after.root, instance.unless, instance.status
-    for member in words.list_members(after):
+    for member in condition_words.list_members(after):
         _add_node(branch, member, status, needed=not after.met)
     if unless is None:
         return
-    if words.is_list_of_plain_leaves(unless):
+    if condition_words.is_list_of_plain_leaves(unless):
         for leaf in unless.leaves():
-            says = words.unless(leaf, status)
+            says = condition_words.unless(leaf, status)
             branch.add(text(f"✗ {says}", "red") if leaf.met else text(f"· {says}", "dim"))
         return
     mark, style = ("✗", "red") if unless.met else ("·", "dim")
-    blocking = branch.add(text(f"{mark} {words.unless_head(unless, status)}", style))
-    for member in words.list_members(unless.root):
+    blocking = branch.add(text(f"{mark} {condition_words.unless_head(unless, status)}", style))
+    for member in condition_words.list_members(unless.root):
         _add_node(blocking, member, status, needed=False)
 
 
@@ -42,7 +42,7 @@ def _add_node(branch: Tree, node: TreeNode, status: Status, *, needed: bool) -> 
     style = "green" if node.met else "yellow" if lacks and status in WAITING else "dim"
     match node:
         case GroupTree(members=members):
-            group = branch.add(text(f"{words.mark(node)} {words.group(node)}", style))
+            group = branch.add(text(f"{condition_words.mark(node)} {condition_words.group(node)}", style))
             for member in members:
                 _add_node(group, member, status, needed=lacks)
         case LeafTree():
@@ -52,22 +52,24 @@ def _add_node(branch: Tree, node: TreeNode, status: Status, *, needed: bool) -> 
 
 
 def _add_leaf(branch: Tree, leaf: LeafTree, status: Status, style: str) -> None:
-    progress = words.leaf_progress(leaf, status)
-    head = f"{words.mark(leaf)} {words.leaf_title(leaf)}"
+    progress = condition_words.leaf_progress(leaf, status)
+    head = f"{condition_words.mark(leaf)} {condition_words.leaf_title(leaf)}"
     line = text(f"{head}: {progress}" if progress else head, style)
-    one = leaf.by[0] if words.takes_one(leaf) and leaf.by else None
+    one = leaf.by[0] if condition_words.takes_one(leaf) and leaf.by else None
     if one is not None:
         line.append_text(text("" if one.data is None else f" {brief(one.data, _DATA)}", style))
-        line.append_text(text(f"  {words.taken(one)}", "dim"))
+        line.append_text(text(f"  {condition_words.taken(one)}", "dim"))
     node = branch.add(line)
     if leaf.where is not None:
         node.add(text(f"where {leaf.where}", "dim"))
     if one is None:
-        for event in leaf.by[: words.MOST_EVENTS]:
-            node.add(_event(words.taken(event), "" if event.data is None else brief(event.data, _DATA)))
-        if more := words.more_events(leaf):
+        for event in leaf.by[: condition_words.MOST_EVENTS]:
+            node.add(
+                _event(condition_words.taken(event), "" if event.data is None else brief(event.data, _DATA))
+            )
+        if more := condition_words.more_events(leaf):
             node.add(text(more, "dim"))
-    for says in words.leaf_remarks(leaf, status):
+    for says in condition_words.leaf_remarks(leaf, status):
         node.add(text(says, "dim"))
 
 

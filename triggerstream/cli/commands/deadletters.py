@@ -18,7 +18,7 @@ from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import Json, JsonObject
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.rows import DeadLetterRow
-from triggerstream.present import words
+from triggerstream.present import time_words
 from triggerstream.wire.instants import format_instant
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def list_letters(*, after: int, limit: int, at: str, as_json: bool) -> None:
             [
                 [
                     str(letter.number),
-                    words.seconds(letter.at_us),
+                    time_words.seconds(letter.at_us),
                     _place(letter),
                     text(_decoded(letter.key) or ""),
                     letter.reason,
@@ -92,7 +92,7 @@ def show(*, number: int, at: str, as_json: bool) -> None:
     if as_json:
         json_line(_fields(letter))
         return
-    print_line(f"dead letter {letter.number}, {words.seconds(letter.at_us)}")
+    print_line(f"dead letter {letter.number}, {time_words.seconds(letter.at_us)}")
     print_line(f"reason   {letter.reason}")
     print_line(f"session  {_decoded(letter.key) or 'none'}")
     print_line(f"offset   {_place(letter) or 'a command, not handed over'}")

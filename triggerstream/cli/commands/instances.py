@@ -20,7 +20,7 @@ from triggerstream.core.ids import InstanceId, SessionId, TaskName, instance_id,
 from triggerstream.core.listing import InstanceFilter, in_status
 from triggerstream.core.orders import applicable_statuses
 from triggerstream.core.state import SessionState, Status
-from triggerstream.present import words
+from triggerstream.present import time_words
 
 if TYPE_CHECKING:
     from triggerstream.engine.operations.orders import Answer
@@ -232,7 +232,7 @@ def _list(chosen: list[_Chosen], *, as_json: bool) -> None:
                     one.session,
                     one.instance,
                     status_text(one.status) if one.status else "",
-                    words.seconds(one.changed_us or None),
+                    time_words.seconds(one.changed_us or None),
                 ]
                 for one in chosen
             ],

@@ -33,7 +33,7 @@ from triggerstream.core.answers import (
 )
 from triggerstream.core.ids import Instant
 from triggerstream.core.state import Status
-from triggerstream.present import words
+from triggerstream.present import time_words, words
 from triggerstream.wire.answers import to_json
 
 if TYPE_CHECKING:
@@ -163,8 +163,8 @@ def _show_counted(rows: Sequence[TimedSession], *, all_: bool) -> None:
             [
                 row.session,
                 *map(str, (row.waiting, row.running, row.failed, row.done)),
-                words.last_event(row.last_event_us, row.clock_us, now_us=_now_us()),
-                "" if row.due_us is None else words.due_short(row.due_us, now_us=_now_us()),
+                time_words.last_event(row.last_event_us, row.clock_us, now_us=_now_us()),
+                "" if row.due_us is None else time_words.due_short(row.due_us, now_us=_now_us()),
             ]
             for row in rows
         ],
@@ -196,8 +196,8 @@ def show(*, session: str, at: str, as_json: bool) -> None:
         json_line(to_json(found))
         return
     closed = "closed, " if found.closed else ""
-    last = words.last_event(found.last_event_us, found.clock_us, now_us=_now_us())
-    clock = words.clock(found.last_event_us, found.clock_us)
+    last = time_words.last_event(found.last_event_us, found.clock_us, now_us=_now_us())
+    clock = time_words.clock(found.last_event_us, found.clock_us)
     print_line(f"{session}: {closed}last event: {last}{f'; {clock}' if clock else ''}")
     _show_ahead(found.clock_us)
     if not found.instances:
@@ -210,7 +210,7 @@ def show(*, session: str, at: str, as_json: bool) -> None:
             [
                 name,
                 status_text(instance.status, words.status_word(instance)),
-                words.seconds(instance.changed_us),
+                time_words.seconds(instance.changed_us),
                 brief(instance.kwargs),
                 _end(instance, now_us),
             ]
@@ -311,7 +311,7 @@ def timeline(found: ExplainedSession) -> list[object]:
     lines: list[object] = [text("timeline", "bold")]
     for row in found.timeline:
         place = Text.assemble(
-            text(words.milliseconds(row.time_us), "dim"),
+            text(time_words.milliseconds(row.time_us), "dim"),
             text(f"  {'timer' if row.offset is None else row.offset:>5}  ", "dim"),
             text(f"{row.what:<9} ", "red" if words.looks_failed(row) else _WHAT_STYLES.get(row.what, "")),
         )
@@ -329,7 +329,7 @@ _WHAT_STYLES = {
 
 
 def _show_ahead(clock_us: Instant | None) -> None:
-    if (says := words.ahead(clock_us, now_us=_now_us())) is not None:
+    if (says := time_words.ahead(clock_us, now_us=_now_us())) is not None:
         print_line(says)
 
 
@@ -339,7 +339,7 @@ def _now_us() -> int:
 
 def _end(instance: StoredInstance, now_us: int) -> str:
     if instance.due_us is not None:
-        return words.due(instance.due_us, instance.due_of, now_us=now_us)
+        return time_words.due(instance.due_us, instance.due_of, now_us=now_us)
     if instance.error is not None:
         again = None if instance.retried_as is None else f"tried again as {instance.retried_as}"
         because = again or instance.note or instance.reason
