@@ -165,7 +165,7 @@ LONG = (
 
 
 def killed_stopped_and_moved(chain: Rig) -> int:
-    """Of each fault one or a few, so that timers are due at dead, frozen and former owners."""
+    """One or a few of each fault, so that timers are due at dead, frozen and former owners."""
     count = faults.kills(chain, count=2, chance=Random(8), pause_s=0.5)
     return count + faults.stops(chain, count=1) + faults.changes(chain, (1, 2), calm_s=0)
 

@@ -116,9 +116,9 @@ class One:
     entered: list[tuple[int, str]] = field(default_factory=list)
     """Each status after the first, with the moment from which it has it."""
     origin: One | None = None
-    """Of a clone, what it is a clone of."""
+    """The origin of a clone."""
     before: One | None = None
-    """Of an instance that ``repeat`` made, the round before."""
+    """The round before, if ``repeat`` made the instance."""
     captured: dict[str, Json] | None = None
     """What its leaves brought, once it is decided; a clone has that of its origin."""
     replaced: dict[str, Json] | None = None
@@ -380,7 +380,7 @@ def offer(
 
 
 def newest_of(leaf: Leaf, events: list[Fired]) -> list[Fired]:
-    """What a leaf holds that holds its newest by event time, of equal times the later in the log."""
+    """The newest events of a leaf by event time; of equal times, the later in the log."""
     in_time = sorted(events, key=lambda one: (one.time_us, one.moment))
     if "key" in leaf:
         in_time = [
@@ -613,7 +613,7 @@ class Reference:
     def followed(
         self, session: Session, one: One, side: str, until: int | None = None
     ) -> tuple[Held, int | None]:
-        """What the leaves of a side hold, and the clock when they took their first event."""
+        """The events that the leaves of a side hold, and the clock when they took the first."""
         end = len(session.happened) if until is None else until
         held: Held = {}
         file = file_at(session, one.born)

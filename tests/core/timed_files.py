@@ -41,7 +41,7 @@ TIMED_FILE_BYTES = 240
 
 
 def focus_of(dice: Dice) -> str | None:
-    """What a scenario is about; None for anything."""
+    """The subject of a scenario; None for any."""
     return dice.one((*FOCUSES, None, None, None, None))
 
 

@@ -37,7 +37,7 @@ def fire(project: Project, running: Dev) -> None:
 
 
 def done_in(project: Project, session: str) -> list[dict[str, Any]]:
-    """What the tasks noted for a session, in order."""
+    """The notes of the tasks for a session, in order."""
     lines = [line for line in project.results() if line["session"] == session]
     return [{name: value for name, value in line.items() if name != "session"} for line in lines]
 

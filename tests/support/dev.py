@@ -31,7 +31,7 @@ class Project:
         self.tasks = place / f"{source.name}.json"
 
     def results(self) -> list[dict[str, Any]]:
-        """What the tasks themselves noted, in order."""
+        """The notes of the tasks themselves, in order."""
         results = self.place / "results.jsonl"
         if not results.exists():
             return []
