@@ -186,12 +186,12 @@ async def test_a_left_out_trigger_is_a_dead_letter_beside_that_of_its_record(pla
                 offset=record.offset,
                 arrival_us=record.arrival_us,
                 key=b"s",
-                value=b"follows %d" % number,
+                value=value,
             ),
             reason=f"left out {number}",
             left_out=number,
         )
-        for number in range(2)
+        for number, value in enumerate((b"follows 0", b"follows 1", b""))  # an empty one was too long
     ]
     await place.add_dead_letters(*letters)
     reader = place.reader()
@@ -199,6 +199,7 @@ async def test_a_left_out_trigger_is_a_dead_letter_beside_that_of_its_record(pla
     assert [(d.offset, d.left_out, d.key, d.value, d.headers, d.reason) for d in found] == [
         (0, 0, b"s", b"follows 0", (), "left out 0"),
         (0, 1, b"s", b"follows 1", (), "left out 1"),
+        (0, 2, b"s", b"", (), "left out 2"),
     ]
     assert await reader.dead_letters_at({0}) == {}  # the record itself was folded
 

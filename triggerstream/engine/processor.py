@@ -318,12 +318,12 @@ def _left_out(record: Record, event: Event, left_out: LeftOut, number: int, *, r
     It keeps nothing of an event with more than ``room`` bytes.
     """
     reason = f"the trigger `{left_out.trigger}` was left out: {left_out.reason}"
-    value: bytes | None = events.encode_trigger(
+    value = events.encode_trigger(
         Trigger(name=left_out.trigger, data=left_out.data), id=left_out.id, time_us=left_out.time_us
     )
-    if value is not None and len(value) > room:
+    if len(value) > room:
         reason += f"; its {len(value):,} bytes are not kept: at most {LEFT_OUT_BYTES:,} of one record"
-        value = None
+        value = b""
     trigger = Record(
         partition=record.partition,
         offset=record.offset,

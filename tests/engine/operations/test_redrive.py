@@ -58,7 +58,7 @@ async def test_a_trigger_of_another_generation_stays(known: MemoryDatabase) -> N
 
 
 async def test_a_trigger_without_its_data_stays() -> None:
-    letter = replace(left_out(Trigger(name=TriggerName("t"), data={})), value=None)
+    letter = replace(left_out(Trigger(name=TriggerName("t"), data={})), value=b"")
     found = await prepare(MemoryReader(database(2)), letter, app=APP, control=None)
     assert isinstance(found, Redriven)
     assert "its data was not kept" in (found.reason or "")

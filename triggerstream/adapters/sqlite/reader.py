@@ -30,8 +30,8 @@ _VALUES = 500
 """Values in the list of one query: SQLite before 3.32 takes at most 999."""
 
 _DEAD_LETTERS = """
-SELECT d.number, d.at_us, d.offset, d.left_out, coalesce(d.key, l.key), coalesce(d.value, l.value),
-    iif(d.left_out < 0, l.headers, NULL), d.reason
+SELECT d.number, d.at_us, d.offset, d.left_out, coalesce(d.key, l.key),
+    iif(d.left_out < 0, coalesce(d.value, l.value), d.value), iif(d.left_out < 0, l.headers, NULL), d.reason
 FROM dead_letters d LEFT JOIN log l ON l.offset = d.offset
 """
 
