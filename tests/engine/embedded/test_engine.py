@@ -23,7 +23,7 @@ from triggerstream.adapters.sqlite import SqliteLog, SqliteStore
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import ConfigError, LogError, UsageError
 from triggerstream.core.events import Body, Cancel, Failed, Finished, Trigger
-from triggerstream.core.ids import AppId, InstanceId, JsonObject, SessionId, TaskName, TriggerName
+from triggerstream.core.ids import AppId, CommandId, InstanceId, JsonObject, SessionId, TaskName, TriggerName
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded import engine as engine_module
@@ -455,6 +455,36 @@ async def test_event_of_another_session_waits_for_one_page_of_timers_at_most() -
             "expired"
         }
         assert max(one.records for one in run.checkpoints[-3:]) <= PAGE + 2
+
+
+async def test_a_day_of_deadlines_fires_at_due_times_though_the_engine_ends_again_and_again() -> None:
+    tasks = {
+        "t_late": {"after": ["one", "never"], "deadline": "1d", "run": "app.late"},
+        "t_told": {"after": [{"trigger": "t_late.timeout", "as": "late"}], "run": "app.told"},
+    }
+    database, clock = MemoryDatabase(), ManualClock()
+    began_us: dict[str, int] = {}
+    told: dict[CommandId, Command] = {}
+    async with running(database, clock=clock) as run:
+        await run.engine.apply(json.dumps(tasks))
+    for hour in range(49):
+        # Every seventh hour no engine runs; each run is a new one.
+        if hour < 24:
+            log = MemoryLog(database, clock=clock)
+            await log.append([fired(f"s{hour}", "one")])
+            began_us[f"s{hour}"] = clock.now_us()
+        if hour % 7:
+            async with running(database, clock=clock) as run:
+                await run.caught_up()
+                await settle()
+                await run.caught_up()
+                # Those whose outcome has not arrived are handed over again, under the same ids.
+                told.update((one.id, one) for one in run.commands())
+        clock.advance(3_600)
+    assert len(told) == len(began_us)
+    assert {one.session: one.decided_us for one in told.values()} == {
+        session: at_us + 86_400 * 1_000_000 for session, at_us in began_us.items()
+    }
 
 
 async def test_what_timers_cannot_do_within_the_bounds_is_counted_and_the_engine_goes_on() -> None:
