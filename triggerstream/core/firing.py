@@ -126,7 +126,7 @@ class FiringTimers(Deciding):
             beyond.left_out_bytes += size if keeps_data else 0
             left_out = LeftOut(
                 trigger=trigger,
-                data=data if keeps_data else {},
+                data=data if keeps_data else None,
                 time_us=due_us,
                 id=self._command_id(task.name, instance.number),
                 reason=str(broken),

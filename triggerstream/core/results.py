@@ -26,13 +26,14 @@ from triggerstream.core.state import (
 
 
 class LeftOut(Struct, frozen=True, kw_only=True):
-    """A trigger that follows from an outcome or an order, and was not folded because of a bound (R10.7).
+    """A trigger that follows from an outcome, an order or a timer, and was not folded because of a bound.
 
-    ``id`` is the id of the command whose instance it follows from.
+    ``id`` is the id of the command whose instance it follows from. ``data`` is None if there is too much of
+    it to be kept (R10.10).
     """
 
     trigger: TriggerName
-    data: JsonObject
+    data: JsonObject | None
     time_us: int
     id: CommandId
     reason: str

@@ -318,17 +318,20 @@ def _left_out(record: Record, event: Event, left_out: LeftOut, number: int, *, r
     It keeps nothing of an event with more than ``room`` bytes.
     """
     reason = f"the trigger `{left_out.trigger}` was left out: {left_out.reason}"
-    value = events.encode_trigger(
-        Trigger(name=left_out.trigger, data=left_out.data), id=left_out.id, time_us=left_out.time_us
-    )
-    if len(value) > room:
-        reason += f"; its {len(value):,} bytes are not kept: at most {LEFT_OUT_BYTES:,} of one record"
-        value = b""
-    trigger = Record(
+    value = b""
+    if left_out.data is None:
+        reason += "; its data is not kept: one record leaves out too much of it ($bounds.decidedBytes)"
+    else:
+        trigger = Trigger(name=left_out.trigger, data=left_out.data)
+        value = events.encode_trigger(trigger, id=left_out.id, time_us=left_out.time_us)
+        if len(value) > room:
+            reason += f"; its {len(value):,} bytes are not kept: at most {LEFT_OUT_BYTES:,} of one record"
+            value = b""
+    stored = Record(
         partition=record.partition,
         offset=record.offset,
         arrival_us=record.arrival_us,
         key=event.session.encode(),
         value=value,
     )
-    return DeadLetter(record=trigger, reason=reason, left_out=number)
+    return DeadLetter(record=stored, reason=reason, left_out=number)

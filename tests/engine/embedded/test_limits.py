@@ -176,3 +176,18 @@ def test_triggers_that_one_record_leaves_out_have_a_bound_together() -> None:
     assert {letter.left_out for letter in partition.dead_letters} == set(range(20))
     without = next(letter for letter in partition.dead_letters if letter.record.value == b"")
     assert without.reason.endswith(" bytes are not kept: at most 4,194,304 of one record")
+
+
+def test_a_trigger_whose_data_was_given_up_has_a_dead_letter_that_cannot_be_taken_for_an_event() -> None:
+    waits: JsonObject = {"run": "r", "deadline": "1h", "andEvery": "x"}
+    waits["after"] = ["never", {"trigger": "x", "as": "again"}]
+    bounds: JsonObject = {"stateBytes": 20_000, "decidedBytes": 9_000}
+    log = Log({"$bounds": bounds, "t": waits, "u": {"after": ["no"], "andEvery": "t.timeout", "run": "r"}})
+    for _ in range(6):
+        log.fire("x", text="x" * 2_500)
+    log.tell(Timer(), at=10_000)
+    kept, *given_up = folded(log).dead_letters
+    assert kept.record.value
+    assert given_up
+    assert [letter.record.value for letter in given_up] == [b""] * len(given_up)
+    assert all("its data is not kept" in letter.reason for letter in given_up)
