@@ -120,6 +120,8 @@ def show_report(counts: BacktestCounts, *, seconds: float, how: str) -> None:
         f"{counts.differing:,} of {count_of(counts.sessions, 'session')} {verb}"
         if counts.differs
         else f"nothing differs: both files decide the same {count_of(old, 'command')}"
+        if counts.events
+        else "nothing was compared: the history has no event, or none that `--since` and `--sessions` choose"
     )
     pace = f"{seconds:.1f} s, {counts.events / max(seconds, 0.001):,.0f} a second"
     folded = f"{count_of(counts.events, 'event')} of {count_of(counts.sessions, 'session')} in {pace}"
@@ -205,6 +207,6 @@ def _notes(counts: BacktestCounts) -> Iterator[str]:
         )
 
 
-def explain_advice(*, at: str | None, new: str, events: str) -> str:
+def explain_advice(*, at: str | None, new: str, events: str, until: str | None) -> str:
     """The advice that shows an example: at an address, or in a file of events."""
-    return advice.simulate_examples(new, events) if at is None else advice.explain_examples(at)
+    return advice.simulate_examples(new, events, until=until) if at is None else advice.explain_examples(at)

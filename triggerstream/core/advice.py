@@ -200,9 +200,13 @@ def explain_examples(at: str) -> str:
     return f"`triggerstream sessions explain SESSION --at {quote(at)}` shows one of them"
 
 
-def simulate_examples(file: str, events: str) -> str:
-    """Advice for sessions in a list of events that are named as examples of what a file would do."""
-    return f"`triggerstream simulate {quote(file)} {quote(events)} --explain` shows all sessions"
+def simulate_examples(file: str, events: str, *, until: str | None) -> str:
+    """Advice for sessions in a list of events that are named as examples of what a file would do.
+
+    ``until``: the time that passes after the list, as `--until` has it.
+    """
+    waited = "" if until is None else f" --until {quote(until)}"
+    return f"`triggerstream simulate {quote(file)} {quote(events)}{waited} --explain` shows all sessions"
 
 
 def show_consequences(file: str, at: str) -> str:

@@ -28,6 +28,7 @@ from triggerstream.wire.durations import parse_duration
 from triggerstream.wire.instants import parse_instant
 from triggerstream.wire.json import loads
 from triggerstream.wire.tasksfile.nodes import listed, meant, unknown_key
+from triggerstream.wire.tasksfile.values import meant_duration
 
 EXAMPLE: Final = "42 module1Received score=3"
 _WORD = re.compile(r"\S+")
@@ -67,7 +68,9 @@ def read_words(text: str) -> Words:
     if stripped.startswith("+"):
         micros = parse_duration(stripped[1:])
         if micros is None:
-            raise DecodeError("write + and a duration: +90s, +5m, +36h, +3d or +1h30m")
+            meant = meant_duration(stripped[1:])
+            right = "write + and a duration: +90s, +5m, +36h, +3d or +1h30m"
+            raise DecodeError(right if meant is None else f"did you mean `+{meant}`?")
         return Advance(micros)
     if stripped.startswith("@"):
         return SetClock(parse_instant(stripped[1:], path="after @"))
@@ -103,6 +106,9 @@ class _Reader:
         session = self.word("a session")
         name = self.word("a trigger")
         if split_instance_id(name) is None:
+            if self.text[self.at :].strip() in _VERBS:
+                verb = self.text[self.at :].strip()
+                raise DecodeError(f"`{verb}`: an instance has a number: did you mean `{name}#0 {verb}`?")
             return {"session": session, "type": name, "data": self.pairs()}
         return {"session": session, **self.about_instance(name)}
 
@@ -117,7 +123,7 @@ class _Reader:
         kind = _VERBS.get(verb)
         if kind is None:
             likely = meant(verb, _VERBS)
-            right = f"did you mean `{likely}`?" if likely is not None else f"write {listed(_VERBS)}"
+            right = f"did you mean `{likely}`?" if likely is not None else f"write one of {listed(_VERBS)}"
             raise DecodeError(f"`{verb[:80]}` is nothing that becomes of an instance: {right}")
         data = self.pairs()
         known = [field.encode_name for field in structs.fields(kind) if field.encode_name != "instance"]

@@ -90,7 +90,7 @@ def test_prints_what_is_added_with_sessions_and_exits_with_1(
     ran = cli("backtest", new, "--against", old, "--from", events)
     assert (ran.status, ran.err) == (1, "")
     assert "u, added: s-1 (u#0), order/3 (u#0), s-5 (u#0), …\n" in ran.out
-    program, *words = printed_command(advice.simulate_examples(new, events), ran.out)
+    program, *words = printed_command(advice.simulate_examples(new, events, until=None), ran.out)
     shown = cli(*words)
     assert (program, shown.status) == ("triggerstream", 0)
     assert '"session":"s-1"' in shown.out
@@ -212,7 +212,14 @@ def test_since_begins_sessions_with_later_events(cli: Cli, old: str, new: str, t
     assert (total["sessions"], total["events"]) == (2, 5)
     # Of the session that began before there is no t, and its outcome belongs to no command.
     assert (total["old"], total["outcomes"]["strays"]) == (2, 1)
-    assert cli("backtest", new, "--against", old, "--from", events, "--since", "1s").status == 0
+
+
+def test_a_history_without_events_is_not_called_equal(cli: Cli, old: str, new: str, tmp_path: Path) -> None:
+    events = written(tmp_path / "events.jsonl", lines(history()))
+    for choice in (("--since", "1s"), ("--sessions", "nobody")):
+        ran = cli("backtest", new, "--against", old, "--from", events, *choice)
+        assert (ran.status, ran.err) == (0, "")
+        assert ran.out.startswith("nothing was compared: the history has no event, or none that `--since`")
 
 
 def test_until_lets_time_pass_after_the_last_event(cli: Cli, tmp_path: Path) -> None:
@@ -231,9 +238,12 @@ def test_until_lets_time_pass_after_the_last_event(cli: Cli, tmp_path: Path) -> 
     assert left.status == 0
     assert "1 session with a timer that has not fired when its events end: --until" in left.out
     for until in ("+1h", "2026-03-01T13:00:00Z"):
-        passed = cli(*command, "--until", until).out
-        assert "t, added: s (t#1)" in passed
-        assert "--until" not in passed
+        ran = cli(*command, "--until", until)
+        assert "t, added: s (t#1)" in ran.out
+        assert "has not fired" not in ran.out
+        _, *words = printed_command(advice.simulate_examples(new, events, until=until), ran.out)
+        assert '"t#1","status":"scheduled"' in cli(*words).out
+    assert cli(*command, "--until", "1h").err == "--until: did you mean `+1h`?\n"
     assert cli(*command, "--until", "+59m").status == 0
 
 

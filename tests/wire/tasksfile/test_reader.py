@@ -188,6 +188,15 @@ def test_tasks_keep_the_order_of_the_file() -> None:
         (one('"expires": "0s"'), "1:54 /t_report/expires: `0s` is not a duration"),
         (one('"delay": 30'), "1:52 /t_report/delay: must be a duration such as `10s`, `5m`, `36h`, `40d` or"),
         (one('"within": "0s"'), "1:53 /t_report/within: `0s` is not a duration"),
+        (
+            one('"deadline": "86400"'),
+            "1:55 /t_report/deadline: `86400` is not a duration: write `86400s` for seconds",
+        ),
+        (one('"deadline": "0"'), "1:55 /t_report/deadline: `0` is not a duration: write days, hours"),
+        (
+            one('"deadline": "2M"'),
+            "1:55 /t_report/deadline: `2M` is not a duration: write `2m` for minutes; there are no months",
+        ),
         (one('"deadline": "soon"'), "1:55 /t_report/deadline: `soon` is not a duration: write days, hours"),
         (one('"deadline": "1 day"'), "1:55 /t_report/deadline: `1 day` is not a duration: write `1d`"),
         (
@@ -356,6 +365,10 @@ def test_members_of_retry_that_do_nothing_are_pointed_out() -> None:
         ("1 day, 2 hours and 3 secs", "1d2h3s"),
         ("P1DT2H", "1d2h"),
         ("PT90M", "1h30m"),
+        ("1.5d", "1d12h"),
+        ("0.5 hours", "30m"),
+        ("1.3s", None),
+        ("1M", None),
         ("P1M", None),
         ("P", None),
         ("500ms", None),

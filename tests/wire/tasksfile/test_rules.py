@@ -337,7 +337,7 @@ def test_a_condition_in_a_name_is_answered(name: str, like: str) -> None:
         task: JsonObject = {"after": ["a"], "run": "x", key: [name]}
         (found,) = findings_of({"t": task})
         assert (found.severity, found.code, found.path) == ("warning", "condition-in-name", f"/t/{key}/0")
-        instead = INSTEAD["not" if (key, like) == ("unless", "and") else like]
+        instead = INSTEAD["except" if (key, like) == ("unless", "and") else like]
         assert found.message == f"`{name}` is read as the name of one trigger: {instead}"
 
 

@@ -195,6 +195,8 @@ def test_a_timeout_of_no_task_is_a_warning_where_the_file_has_deadlines() -> Non
     [
         ("t_ship.finished", "a task fires `t_ship`, its own name, once it has finished"),
         ("t_ship.expired", "a task fires `t_ship.timeout` when it expires"),
+        ("t_ship.deadline", "a task fires `t_ship.timeout` when it expires"),
+        ("t_ship.late", "a task fires `t_ship.timeout` when it expires"),
         ("t_ship.failed", "a task fires nothing when it fails: to act where it has not finished in time"),
     ],
 )
@@ -233,9 +235,10 @@ def test_a_timeout_need_not_have_been_seen() -> None:
 
 @pytest.mark.parametrize("after", [["a"], [{"any": ["a", "b"]}], [{"trigger": "a", "count": 1}]])
 def test_a_deadline_or_window_of_what_one_event_meets_has_no_effect(after: list[Json]) -> None:
-    for key in ("deadline", "within"):
+    for key, hint in (("deadline", "; to wait before the task runs, write `delay`"), ("within", "")):
         found = the_finding({"t_a": task(*after, **{key: "1h"})})
-        assert found == ("no-effect", f"/t_a/{key}", "has no effect: the first event of `after` meets it")
+        message = f"has no effect: a single event meets all of `after`{hint}"
+        assert found == ("no-effect", f"/t_a/{key}", message)
 
 
 @pytest.mark.parametrize(

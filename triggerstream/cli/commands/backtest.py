@@ -112,7 +112,7 @@ def backtest(
     if as_json:
         show_json(counts, seconds=seconds)
     else:
-        how = explain_advice(at=part.address, new=str(new), events=source)
+        how = explain_advice(at=part.address, new=str(new), events=source, until=until)
         show_report(counts, seconds=seconds, how=how)
     sys.exit(1 if counts.differs else 0)
 
@@ -208,6 +208,8 @@ def _until(text: str) -> tuple[int, bool]:
         if micros is None:
             raise UsageError("--until: write +90s, +5m, +36h, +3d or +1h30m, or a time")
         return micros, True
+    if parse_duration(text) is not None:
+        raise UsageError(f"--until: did you mean `+{text}`?")
     try:
         return parse_instant(text, path="TIME"), False
     except DecodeError as exc:

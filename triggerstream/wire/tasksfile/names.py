@@ -25,7 +25,9 @@ _FINISHED: Final = "fires `{0}`, its own name, once it has finished"
 _OUTCOMES: Final[Mapping[str, str]] = {
     "finished": _FINISHED,
     "done": _FINISHED,
-    "expired": "fires `{0}.timeout` when it expires",
+    **dict.fromkeys(
+        ("expired", "deadline", "late", "overdue", "timedOut"), "fires `{0}.timeout` when it expires"
+    ),
     "failed": (
         "fires nothing when it fails: to act where it has not finished in time, name what it starts from, "
         'and write `"unless": ["{0}"], "delay": "1h"`'

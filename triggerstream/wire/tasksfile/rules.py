@@ -119,10 +119,11 @@ def _times_and_places(entry: Entry, findings: Findings) -> None:
     if task is None:
         return
     if is_met_by_any_event(entry):
-        message = "has no effect: the first event of `after` meets it"
-        for key in ("within", "deadline"):
+        message = "has no effect: a single event meets all of `after`"
+        instead = "; to wait before the task runs, write `delay`"
+        for key, hint in (("within", ""), ("deadline", instead)):
             if key in keys:
-                keys[key].warn(findings, "no-effect", message)
+                keys[key].warn(findings, "no-effect", message + hint)
     elif (
         task.within_us is not None
         and task.deadline_us is not None
@@ -188,7 +189,7 @@ def _conditions_in_names(entry: Entry, known: set[str], findings: Findings) -> N
         for leaf in condition.leaves:
             operator = _operator_in(leaf, known)
             if operator is not None:
-                meant = "not" if operator == "and" and key == "unless" else operator
+                meant = "except" if operator == "and" and key == "unless" else operator
                 instead = instead_of_operator(meant)
                 message = f"`{shown(leaf.trigger.text)}` is read as the name of one trigger: {instead}"
                 leaf.trigger.warn(findings, "condition-in-name", message)

@@ -47,6 +47,10 @@ _UNDER_A_NAME: Final = (
 )
 _IN_AFTER: Final = '`after` lists the triggers, all of which must arrive: `"after": ["a", "b"]`'
 _IN_UNLESS: Final = "`unless` lists the triggers that abandon the task once all have arrived"
+_NOT_YET: Final = (
+    f"{_IN_UNLESS}; for what has not come after a while, name in `after` what to count from, and write "
+    '`"unless": ["b"], "delay": "1h"`'
+)
 _IN_RUN: Final = 'write the registered name of the Celery task as `"run": "my_app.tasks.Report"`'
 _IN_PARAMS: Final = "arguments stand in `withParams`, {trigger: arguments}"
 
@@ -63,7 +67,8 @@ INSTEAD: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("and", "all", "allOf", "when", "on", "needs", "requires", "trigger", "triggers"), _IN_AFTER
     ),
-    **dict.fromkeys(("not", "except"), _IN_UNLESS),
+    **dict.fromkeys(("not", "without"), _NOT_YET),
+    "except": _IN_UNLESS,
     **dict.fromkeys(("onTimeout", "timeout", "otherwise"), _ON_TIMEOUT),
     **dict.fromkeys(("wait", "countdown", "eta", "sleep"), _WAIT),
     **dict.fromkeys(("window", "timeWindow"), _WINDOW),

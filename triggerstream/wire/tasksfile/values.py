@@ -14,6 +14,10 @@ _UNIT: Final = r"(?:[wdhms]|(?:wk|week|day|hr|hour|min|minute|sec|second)s?)"
 _PART: Final = rf"[0-9]{{1,9}} ?{_UNIT}"
 _PARTS: Final = re.compile(rf"{_PART}(?:(?:, ?| and | ?){_PART})*")
 _ISO: Final = re.compile(r"p(?:[0-9]{1,9}[wd])*(?:t(?:[0-9]{1,9}[hms])+)?")
+_FRACTION: Final = re.compile(rf"([0-9]{{1,9}})\.([0-9]{{1,9}}) ?({_UNIT})")
+_DIGITS: Final = re.compile(r"[0-9]{1,18}")
+_MONTHS: Final = re.compile(r"[0-9]{1,9} ?M")
+"""Minutes or months: whoever writes ``1M`` may mean either."""
 _DURATIONS: Final = (
     "write days, hours, minutes and seconds in order, as in `40d`, `1h30m` or `10s`; more than zero, and no "
     "more than a hundred years"
@@ -73,20 +77,41 @@ def read_duration(node: Node) -> int | None:
         return None
     micros = parse_duration(node.text)
     if micros is None:
-        meant = meant_duration(node.text)
-        hint = f"write `{meant}`" if meant is not None else _DURATIONS
-        node.error("bad-duration", f"`{node.text[:40]}` is not a duration: {hint}")
+        node.error("bad-duration", f"`{node.text[:40]}` is not a duration: {_instead_of(node.text)}")
     return micros
 
 
+def _instead_of(text: str) -> str:
+    """What to write instead of a text that is not a duration."""
+    words = text.strip()
+    if _MONTHS.fullmatch(words):
+        count = words.rstrip(" M")
+        return f"write `{count}m` for minutes; there are no months: write days, such as `30d`"
+    if _DIGITS.fullmatch(words) and parse_duration(f"{words}s") is not None:
+        return f"write `{words}s` for seconds"
+    meant = meant_duration(text)
+    return _DURATIONS if meant is None else f"write `{meant}`"
+
+
 def meant_duration(text: str) -> str | None:
-    """The duration that ``text`` says in another way: `1d` for `1 day`, `24 hours` or `P1D`; else None."""
-    words = text.strip().lower()
-    if _ISO.fullmatch(words):
-        words = words.removeprefix("p").replace("t", " ")
-    elif not _PARTS.fullmatch(words):
+    """The duration that ``text`` says in another way: `1d` for `1 day`, `24 hours`, `1.0d` or `P1D`.
+
+    None if it says none, or one that is not a whole number of seconds.
+    """
+    stripped = text.strip()
+    if _MONTHS.fullmatch(stripped):
         return None
-    seconds = sum(int(count) * _SECONDS[unit] for count, unit in re.findall("([0-9]+) ?([a-z])", words))
+    words = stripped.lower()
+    if (fraction := _FRACTION.fullmatch(words)) is not None:
+        whole, part, unit = fraction.groups()
+        seconds, rest = divmod(int(whole + part) * _SECONDS[unit[0]], 10 ** len(part))
+        if rest:
+            return None
+    elif (iso := _ISO.fullmatch(words)) is not None or _PARTS.fullmatch(words):
+        words = words.removeprefix("p").replace("t", " ") if iso is not None else words
+        seconds = sum(int(count) * _SECONDS[unit] for count, unit in re.findall("([0-9]+) ?([a-z])", words))
+    else:
+        return None
     meant = format_duration(seconds * 1_000_000)
     return None if parse_duration(meant) is None else meant
 
