@@ -701,3 +701,11 @@ def test_a_leaf_on_a_task_names_the_attempt_that_counts(cli: Cli, tmp_path: Path
     assert "○ t: not arrived\n        │   └── t#1: failed\n" in shown
     assert "failed; tried again as t#1 (retry 1 of 1)" in shown
     assert "replay" not in shown
+
+
+def test_how_long_a_wait_is_is_said_before_any_time_has_passed(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.json"
+    file.write_text(json.dumps({"t": {"after": ["a"], "delay": "3d", "run": "app.t"}}))
+    for clock, date in (("@1970-01-01T00:00:00Z", "1970-01-04"), ("@2026-03-01T00:00:00Z", "2026-03-04")):
+        assert f"due in 3 d ({date} 00:00:00.000Z)" in cli("simulate", str(file), clock, "42 a").out
+    assert "due in 3 d (1970-01-04 00:00:00.000Z)" in cli("simulate", str(file), "42 a").out

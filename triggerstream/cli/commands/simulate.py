@@ -220,7 +220,7 @@ def _print_explained(simulation: Simulation) -> None:
     from triggerstream.cli.commands.sessions import timeline, tree
 
     for explained in simulation.explained():
-        for part in (tree(explained, now_us=explained.clock_us), *timeline(explained)):
+        for part in (tree(explained, now_us=explained.clock_us or 0), *timeline(explained)):
             console().print(part)
 
 

@@ -98,7 +98,7 @@ def _print_result(result: FileTestResult) -> None:
     concerned = {one.key[0] for one in different}
     for session in result.sessions:
         if session.session in concerned:
-            console().print(tree(session, now_us=session.clock_us))
+            console().print(tree(session, now_us=session.clock_us or 0))
 
 
 def _shown(command: ExpectedCommand | Command | None, one: ComparedCommand, *, several: bool) -> str:

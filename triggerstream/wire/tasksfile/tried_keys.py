@@ -106,8 +106,11 @@ TASK_ONLY_KEYS: Final = frozenset(
 )
 """Keys that a task has and a condition does not. A test compares them with those of the reader."""
 
-Operator: TypeAlias = Literal["and", "or", "not", "several"]
-"""What joins names in a string; ``several`` is a comma, which may mean either."""
+Operator: TypeAlias = Literal["and", "or", "not", "except", "several"]
+"""What joins names in a string.
+
+``several`` is a comma, which may mean either; ``except`` stands for an ``and`` in ``unless``.
+"""
 
 _BETWEEN: Final[Mapping[Operator, re.Pattern[str]]] = {
     "or": re.compile(r"(?<=\S)(?:\s+or\s+|\s*\|\|?\s*)(?=\S)", re.IGNORECASE),
