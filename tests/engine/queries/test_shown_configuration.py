@@ -32,5 +32,14 @@ def test_conditions_are_shown_as_they_stand_in_the_file(task: JsonObject) -> Non
     found = described(AppliedConfiguration(config=config, offset=0, arrival_us=0))
     assert found is not None
     shown = to_json(found)["tasks"]
-    expected: list[Json] = [{"task": "t", "run": "app.t", **task}]
+    expected: list[Json] = [{"task": "t", "run": "app.t", **task, "time": []}]
     assert shown == expected
+
+
+def test_keys_of_time_are_shown_in_words() -> None:
+    tasks: JsonObject = {"t": {"after": ["a"], "delay": "1h", "run": "app.t"}}
+    found = described(
+        AppliedConfiguration(config=read(json.dumps(tasks), name="tasks.json"), offset=0, arrival_us=0)
+    )
+    assert found is not None
+    assert found.tasks[0].time == ["delay 1 h"]
