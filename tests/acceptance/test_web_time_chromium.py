@@ -82,14 +82,15 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
 
 async def test_people_see_what_is_due_what_expired_and_what_is_overdue(url: str) -> None:
     async with chromium() as visitor:
-        for seen in (
-            await visitor.page(origins=frozenset({url})),
-            await visitor.page(viewport=PHONE, origins=frozenset({url})),
-        ):
-            await sessions(seen, url)
-            await due_lists(seen, url)
-            await configuration(seen, url)
-            assert seen.faults == []
+        seen = await visitor.page(origins=frozenset({url}))
+        await sessions(seen, url)
+        await due_lists(seen, url)
+        await configuration(seen, url)
+        assert seen.faults == []
+        phone = await visitor.page(viewport=PHONE, origins=frozenset({url}))
+        for path in ("sessions/contract-1", "sessions/sample-1", "sessions?due=any", "configuration"):
+            await read(phone, f"{url}/{path}")
+        assert phone.faults == []
         await pictures(visitor, url)
 
 

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -98,8 +99,9 @@ def scenarios() -> st.SearchStrategy[Scenario]:
     return st.binary(min_size=SCENARIO_BYTES, max_size=SCENARIO_BYTES).map(scenario)
 
 
+@lru_cache(maxsize=1_000)
 def numbered_scenario(number: int) -> Scenario:
-    """One of the scenarios 0, 1, 2, …: the same ones everywhere."""
+    """One of the scenarios 0, 1, 2, …: the same ones everywhere, so that several laws share each."""
     return scenario(Random(number).randbytes(SCENARIO_BYTES))
 
 

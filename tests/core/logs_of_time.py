@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from random import Random
 
 from tests.core.logs_of_conditions import (
@@ -67,8 +68,9 @@ SUITED = {
 """Kinds of events that suit a focus."""
 
 
+@lru_cache(maxsize=1_000)
 def numbered_timed_scenario(number: int) -> Scenario:
-    """One of the scenarios 0, 1, 2, …: the same ones everywhere."""
+    """One of the scenarios 0, 1, 2, …: the same ones everywhere, so that several laws share each."""
     return timed_scenario(Random(number).randbytes(BYTES))
 
 

@@ -11,10 +11,11 @@ It knows no bounds (``reference`` has those in numbers). Due times are worked ou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from functools import cache
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID, uuid5
 
 from tests.core import filters
@@ -187,11 +188,42 @@ class Session:
 # ---- conditions ---------------------------------------------------------------------------------
 
 
+_Of = TypeVar("_Of")
+_Said = TypeVar("_Said")
+_MOST_KEPT = 10_000
+
+
+def asked_once(make: Callable[[_Of], _Said]) -> Callable[[_Of], _Said]:
+    """A decorator: ask the function once about each object, which must not change afterwards.
+
+    Conditions are read at each event, several times. Objects are kept, so that no other gets the id of one.
+    """
+    known: dict[int, tuple[_Of, _Said]] = {}
+
+    def said(asked: _Of) -> _Said:
+        found = known.get(id(asked))
+        if found is None:
+            if len(known) > _MOST_KEPT:
+                known.clear()
+            found = known[id(asked)] = (asked, make(asked))
+        return found[1]
+
+    return said
+
+
 def conditions(task: dict[str, Any], side: str) -> list[Node]:
     """The list ``after`` with the leaf of ``andEvery``, or the list ``unless``."""
-    listed: list[Node] = task.get(side) or []
-    every = task.get("andEvery") if side == "after" else None
-    return listed if every is None or name_of(every) in leaves(listed) else [*listed, every]
+    return sides(task)[side]
+
+
+@asked_once
+def sides(task: dict[str, Any]) -> dict[str, list[Node]]:
+    """Both lists."""
+    after: list[Node] = task.get("after") or []
+    every = task.get("andEvery")
+    if every is not None and name_of(every) not in leaves(after):
+        after = [*after, every]
+    return {"after": after, "unless": task.get("unless") or []}
 
 
 def every_name(task: dict[str, Any]) -> str | None:
@@ -217,6 +249,7 @@ def members_of(node: Node) -> list[Node] | None:
     return members
 
 
+@asked_once
 def leaves(node: Node) -> dict[str, Leaf]:
     """Every leaf beneath a condition, by name, as an object."""
     members = members_of(node)
@@ -228,14 +261,12 @@ def leaves(node: Node) -> dict[str, Leaf]:
     return found
 
 
-def sequences(node: Node) -> Iterator[list[str]]:
+@asked_once
+def sequences(node: Node) -> list[list[str]]:
     """The names in each sequence beneath a condition."""
-    members = members_of(node)
     if isinstance(node, dict) and "sequence" in node:
-        yield [name_of(leaf) for leaf in node["sequence"]]
-    elif members is not None:
-        for member in members:
-            yield from sequences(member)
+        return [[name_of(leaf) for leaf in node["sequence"]]]
+    return [names for member in members_of(node) or () for names in sequences(member)]
 
 
 def sequence_of(tree: Node, name: str) -> list[str] | None:
@@ -314,6 +345,7 @@ def identity(tree: Node, name: str) -> Json:
     )
 
 
+@cache
 def plain_path(path: str) -> str:
     """A path with dots only."""
     return re.sub(r"""\["([^"]*)"\]""", r".\1", path)

@@ -376,23 +376,27 @@ def seeds(first: int) -> list[Any]:
 # ---- laws, against the reference ----------------------------------------------------------------
 
 
+reader = Reading()
+
+
 class Compared:
     """A scenario told to the fold and to the reference evaluator."""
 
     def __init__(self, scenario: Scenario, *, changes: bool) -> None:
-        self.folding = Folding.of(scenario.file, Reading(), at_once=True)
+        self.folding = Folding.of(scenario.file, reader, at_once=True)
         self.reference = Reference(APP, scenario.file)
         self.changed = False
         self.lines = [line for line in scenario.lines if changes or line.file is None]
 
     def __iter__(self) -> Iterator[tuple[Past, SessionState]]:
-        """After each line, each session as both have it."""
+        """After each line, the sessions that it may have changed, as both have them."""
         for line in self.lines:
             self.folding.read(line)
             self.reference.read(line)
             self.changed |= line.file is not None
             for session, state in self.folding.states.items():
-                yield self.reference.sessions[session], state
+                if line.file is not None or session == line.session:
+                    yield self.reference.sessions[session], state
 
     def conditions(self, past: Past, state: SessionState, name: TaskName, instance: Instance) -> Conditions:
         """The conditions of an instance."""

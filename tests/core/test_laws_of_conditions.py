@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from random import Random
 
 import pytest
 from hypothesis import settings
 
 from tests.core import reference_of_conditions
-from tests.core.compared import Folding, Reading, difference, sessions_of
+from tests.core.compared import Expected, Folding, Reading, difference, expected_of, sessions_of
 from tests.core.logs_of_conditions import Scenario, as_golden, numbered_scenario, report
 from tests.core.reference_of_conditions import Line
 from tests.core.smallest import smallest
@@ -32,41 +33,50 @@ def the_scenarios(number: int) -> Iterator[tuple[int, Scenario]]:
         yield n, numbered_scenario(n)
 
 
-def assert_agrees(n: int, scenario: Scenario, **how: object) -> None:
-    """Fail with the smallest scenario on which the fold and the reference differ."""
+@lru_cache(maxsize=1_000)
+def expected(n: int) -> Expected:
+    """What the reference says of a scenario."""
+    return expected_of(numbered_scenario(n))
 
-    def told(candidate: Scenario) -> str | None:
+
+def assert_agrees(n: int, scenario: Scenario, said: Expected | None = None, **how: object) -> None:
+    """Fail with the smallest scenario on which the fold and the reference differ.
+
+    ``said``: what the reference says of the scenario, if it was asked before.
+    """
+
+    def told(candidate: Scenario, said: Expected | None = None) -> str | None:
         random = Random(n) if "batches" in how else None
-        return difference(
-            candidate, Folding.of(candidate.file, reader, at_once="at_once" in how, random=random)
-        )
+        folding = Folding.of(candidate.file, reader, at_once="at_once" in how, random=random)
+        return difference(candidate, folding, said)
 
-    if told(scenario) is not None:
+    if told(scenario, said) is not None:
         small = smallest(scenario, lambda candidate: told(candidate) is not None)
         pytest.fail(f"scenario {n}: {told(small)}\n{as_golden(small)}")
 
 
 def test_fold_agrees_with_the_reference() -> None:
     for n, scenario in the_scenarios(MANY):
-        assert_agrees(n, scenario)
+        assert_agrees(n, scenario, expected(n))
 
 
 def test_fold_in_batches_agrees_with_the_reference() -> None:
     for n, scenario in the_scenarios(SOME):
-        assert_agrees(n, scenario, batches=True)
+        assert_agrees(n, scenario, expected(n), batches=True)
 
 
 def test_fold_that_meets_files_at_once_agrees_with_the_reference() -> None:
     for n, scenario in the_scenarios(SOME):
-        assert_agrees(n, scenario, at_once=True, batches=True)
+        assert_agrees(n, scenario, expected(n), at_once=True, batches=True)
 
 
 def test_fold_agrees_with_the_reference_at_the_bounds_of_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that random logs never reach, lowered for both."""
+    drawn = [*the_scenarios(SOME)]  # with the usual bounds
     for module, name in ((sequences, "MOST_IN_SEQUENCE"), (slots, "MOST_KEYS")):
         monkeypatch.setattr(module, name, 2)
         monkeypatch.setattr(reference_of_conditions, name, 2)
-    for n, scenario in the_scenarios(SOME):
+    for n, scenario in drawn:
         assert_agrees(n, scenario, batches=True)
 
 
@@ -104,7 +114,7 @@ def test_fold_that_drops_unneeded_events_at_each_event_agrees_with_the_reference
     for name, value in (("_RECENT", 1), ("_COLLECTED", 1), ("_COLLECTED_AGAIN", 0)):
         monkeypatch.setattr(draft, name, value)
     for n, scenario in the_scenarios(SOME * 2):
-        assert_agrees(n, scenario)
+        assert_agrees(n, scenario, expected(n))
         lazy, at_once = folded(scenario), folded(scenario, at_once=True)
         assert states_of(lazy) == states_of(at_once), n
         assert all(state == state.collected() for state in lazy.states.values()), n

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 from tests.core import reference_of_conditions
-from tests.core.compared import Folding, Reading, difference
+from tests.core.compared import Expected, Folding, Reading, difference, expected_of
 from tests.core.logs_of_conditions import Scenario, as_golden
 from tests.core.logs_of_time import numbered_timed_scenario
 from tests.core.reference_of_conditions import File
@@ -57,39 +58,58 @@ def windowed(file: File, n: int) -> File:
 def the_scenarios(number: int) -> Iterator[tuple[int, Scenario]]:
     """Random scenarios, the same ones each time."""
     for n in range(number):
-        drawn = numbered_timed_scenario(n)
-        lines = tuple(
-            line if line.file is None else replace(line, file=windowed(line.file, n)) for line in drawn.lines
-        )
-        yield n, replace(drawn, file=windowed(drawn.file, n), lines=lines)
+        yield n, numbered_windowed_scenario(n)
 
 
-def assert_agrees(n: int, scenario: Scenario, *, at_once: bool = False, batches: bool = False) -> None:
-    """Fail with the smallest scenario on which the fold and the reference differ."""
+@lru_cache(maxsize=1_000)
+def numbered_windowed_scenario(n: int) -> Scenario:
+    """One of the scenarios."""
+    drawn = numbered_timed_scenario(n)
+    lines = tuple(
+        line if line.file is None else replace(line, file=windowed(line.file, n)) for line in drawn.lines
+    )
+    return replace(drawn, file=windowed(drawn.file, n), lines=lines)
 
-    def told(candidate: Scenario) -> str | None:
+
+@lru_cache(maxsize=1_000)
+def expected(n: int) -> Expected:
+    """What the reference says of a scenario."""
+    return expected_of(numbered_windowed_scenario(n))
+
+
+def assert_agrees(
+    n: int, scenario: Scenario, said: Expected | None = None, *, at_once: bool = False, batches: bool = False
+) -> None:
+    """Fail with the smallest scenario on which the fold and the reference differ.
+
+    ``said``: what the reference says of the scenario, if it was asked before.
+    """
+
+    def told(candidate: Scenario, said: Expected | None = None) -> str | None:
         random = Random(n) if batches else None
-        return difference(candidate, Folding.of(candidate.file, reader, at_once=at_once, random=random))
+        folding = Folding.of(candidate.file, reader, at_once=at_once, random=random)
+        return difference(candidate, folding, said)
 
-    if told(scenario) is not None:
+    if told(scenario, said) is not None:
         small = smallest(scenario, lambda candidate: told(candidate) is not None)
         pytest.fail(f"scenario {n}: {told(small)}\n{as_golden(small)}")
 
 
 def test_fold_agrees_with_the_reference() -> None:
     for n, scenario in the_scenarios(MANY):
-        assert_agrees(n, scenario)
+        assert_agrees(n, scenario, expected(n))
 
 
 def test_fold_in_batches_that_meets_files_at_once_agrees_with_the_reference() -> None:
     for n, scenario in the_scenarios(SOME):
-        assert_agrees(n, scenario, at_once=True, batches=True)
+        assert_agrees(n, scenario, expected(n), at_once=True, batches=True)
 
 
 def test_fold_agrees_with_the_reference_at_the_bound_of_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [*the_scenarios(SOME)]  # with the usual bounds
     for module in (sequences, reference_of_conditions):
         monkeypatch.setattr(module, "MOST_IN_SEQUENCE", 2)
-    for n, scenario in the_scenarios(SOME):
+    for n, scenario in drawn:
         assert_agrees(n, scenario, batches=True)
 
 
@@ -99,7 +119,7 @@ def test_fold_that_drops_unneeded_events_at_each_event_agrees_with_the_reference
     for name, value in (("_RECENT", 1), ("_COLLECTED", 1), ("_COLLECTED_AGAIN", 0)):
         monkeypatch.setattr(draft, name, value)
     for n, scenario in the_scenarios(SOME):
-        assert_agrees(n, scenario)
+        assert_agrees(n, scenario, expected(n))
 
 
 def test_the_tree_is_met_if_and_only_if_the_instance_was_satisfied() -> None:

@@ -258,9 +258,10 @@ def test_a_session_in_which_a_file_holds_an_instance_is_touched_so_that_a_later_
 
 def test_a_scan_after_each_file_finds_what_would_decide_or_hold_in_files_of_time_and_places() -> None:
     touched = 0
+    reader = Reading()
     for n in range(200):
         scenario = numbered_timed_scenario(n)
-        folding = Folding.of(scenario.file, Reading())
+        folding = Folding.of(scenario.file, reader)
         scanned = -1
         for line in scenario.lines:
             folding.read(line)

@@ -16,8 +16,18 @@ _LONG = (
     "k8s/test_image.py",
     "adapters/kafka/test_secure_kafka.py",
     "adapters/faust/test_days_later.py",
+    "core/test_laws_of_time.py",
+    "core/test_laws_of_conditions.py",
+    "core/test_explain.py",
+    "core/test_changes.py",
+    "core/test_laws_of_within.py",
+    "engine/test_bounds_in_any_batches.py",
+    "engine/replay/test_backtest.py",
+    "equivalence/test_simulate.py",
+    "equivalence/test_export.py",
+    "core/test_laws_of_folding.py",
 )
-"""Files with tests that take half a minute or more. They begin first: at the end, they would run alone."""
+"""Files that take half a minute or more. They begin first: at the end, they would run alone."""
 
 
 class _Test(Protocol):
@@ -44,7 +54,9 @@ def mixed(tests: Sequence[_T]) -> list[_T]:
         files.setdefault(test.nodeid.partition("::")[0], []).append(test)
     waits = {name: sum(map(_waits, found)) for name, found in files.items()}
     waiting = sorted((name for name in files if waits[name]), key=lambda name: (_rank(name), -waits[name]))
-    calculating = sorted((name for name in files if not waits[name]), key=lambda name: -len(files[name]))
+    calculating = sorted(
+        (name for name in files if not waits[name]), key=lambda name: (_rank(name), -len(files[name]))
+    )
     places = {name: at / len(names) for names in (waiting, calculating) for at, name in enumerate(names)}
     return [test for name in sorted(places, key=places.__getitem__) for test in files[name]]
 

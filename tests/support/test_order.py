@@ -39,11 +39,13 @@ def test_long_files_begin_and_files_that_wait_and_calculate_take_turns() -> None
         *file("adapters/test_brokers", 7, "kafka"),
         *file("acceptance/test_slow_brokers", 1, "slow"),
         *file("core/test_some", 20),
+        *file("core/test_laws_of_time", 1),
     ]
     found = mixed(tests)
     assert sorted(found, key=tests.index) == tests
     assert files(found) == [
         "acceptance/test_slow_brokers",
+        "core/test_laws_of_time",
         "core/test_many",
         "adapters/test_brokers",
         "core/test_some",

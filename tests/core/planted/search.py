@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from tests.core.compared import Expected, Folding, Reading, difference, expected_of
 from tests.core.logs_of_conditions import Scenario
 from tests.core.planted.plant import Fault, planted
 from triggerstream.core.where import evaluation
 
+FOUND = Path(__file__).with_name("found.json")
+"""The first scenario that found each fault when `python -m tests.core.planted` last ran."""
+
 
 def found_in(
     number: int, faults: Mapping[str, Fault], scenario_of: Callable[[int], Scenario]
 ) -> dict[str, int]:
     """The first scenario in which the reference finds each fault, among ``number`` scenarios."""
+    return _found(((n, faults) for n in range(number)), len(faults), scenario_of)
+
+
+def found_again(
+    number: int, faults: Mapping[str, Fault], scenario_of: Callable[[int], Scenario]
+) -> dict[str, int]:
+    """A scenario in which the reference finds each fault: the one of ``FOUND``, else another."""
+    by_scenario: dict[int, dict[str, Fault]] = {}
+    for name, n in json.loads(FOUND.read_text()).items():
+        if name in faults:
+            by_scenario.setdefault(n, {})[name] = faults[name]
+    found = _found(iter(by_scenario.items()), len(faults), scenario_of)
+    others = {name: fault for name, fault in faults.items() if name not in found}
+    return found | found_in(number, others, scenario_of)
+
+
+def _found(
+    looked: Iterator[tuple[int, Mapping[str, Fault]]], most: int, scenario_of: Callable[[int], Scenario]
+) -> dict[str, int]:
     reader = Reading()
     # A fault of the evaluator is in what was compiled with it.
-    readers = {name: Reading() for name, fault in faults.items() if fault.owners & {evaluation}}
+    readers: dict[str, Reading] = {}
     found: dict[str, int] = {}
-    for n in range(number):
+    for n, faults in looked:
+        if len(found) == most:
+            break
         scenario = scenario_of(n)
         expected = expected_of(scenario)
         for name, fault in faults.items():
-            if name not in found and is_found(fault, scenario, expected, readers.get(name, reader)):
+            if name in found:
+                continue
+            own = readers.setdefault(name, Reading()) if fault.owners & {evaluation} else reader
+            if is_found(fault, scenario, expected, own):
                 found[name] = n
-        if len(found) == len(faults):
-            break
     return found
 
 

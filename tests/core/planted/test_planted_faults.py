@@ -12,7 +12,7 @@ from tests.core.logs_of_time import numbered_timed_scenario
 from tests.core.planted.faults import FAULTS
 from tests.core.planted.faults_of_time import FAULTS_OF_TIME
 from tests.core.planted.plant import planted
-from tests.core.planted.search import found_in
+from tests.core.planted.search import found_again
 
 pytestmark = pytest.mark.laws
 
@@ -21,12 +21,12 @@ MOST = 2_000
 
 @pytest.mark.slow
 def test_each_planted_fault_is_found() -> None:
-    assert set(FAULTS) - set(found_in(MOST, FAULTS, numbered_scenario)) == set()
+    assert set(FAULTS) - set(found_again(MOST, FAULTS, numbered_scenario)) == set()
 
 
 @pytest.mark.slow
 def test_each_planted_fault_of_time_is_found() -> None:
-    assert set(FAULTS_OF_TIME) - set(found_in(MOST, FAULTS_OF_TIME, numbered_timed_scenario)) == set()
+    assert set(FAULTS_OF_TIME) - set(found_again(MOST, FAULTS_OF_TIME, numbered_timed_scenario)) == set()
 
 
 def test_every_fault_stands_in_the_list() -> None:
