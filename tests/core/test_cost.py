@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _collections_abc import dict_items, dict_values
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
@@ -13,19 +14,31 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.core.story import START_US, Story
-from triggerstream.core import draft, held, sequences, slots
+from triggerstream.core import draft, held, sequences, slots, takers
+from triggerstream.core.commands import Command
 from triggerstream.core.conditions import AllOf, Condition, Leaf
 from triggerstream.core.events import Event, Timer, Trigger
 from triggerstream.core.fold import migrate, next_due, step
 from triggerstream.core.held import Members
-from triggerstream.core.ids import ConfigHash, Json, JsonObject, LeafName, SessionId, TaskName, TriggerName
+from triggerstream.core.ids import (
+    ConfigHash,
+    InstanceId,
+    Json,
+    JsonObject,
+    LeafName,
+    SessionId,
+    TaskName,
+    TriggerName,
+)
 from triggerstream.core.listing import tags_of
 from triggerstream.core.places import count_places
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.results import Folded
 from triggerstream.core.state import Instance, SessionState, TaskPlaces, TaskRecord
+from triggerstream.core.takers import may_take
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.core.where import Where
+from triggerstream.wire import state as wire
 
 TASKS: JsonObject = {
     "t_retried": {"after": ["a"], "run": "x.y", "retry": {"max": 3, "backoff": "1h"}},
@@ -96,6 +109,108 @@ def test_a_trigger_that_no_task_uses_visits_no_instance() -> None:
         assert isinstance(folded, Folded)
         state = folded.state
     assert state.seen[TriggerName("other")].data == {"n": 1}
+
+
+class Visited(dict[int, Instance]):
+    """Instances that are counted when an event goes through all of them."""
+
+    __slots__ = ("count",)
+
+    def __init__(self, known: dict[int, Instance], count: list[int]) -> None:
+        super().__init__(known)
+        self.count = count
+
+    def __iter__(self) -> Iterator[int]:
+        self.count[0] += len(self)
+        return super().__iter__()
+
+    def values(self) -> dict_values[int, Instance]:
+        self.count[0] += len(self)
+        return super().values()
+
+    def items(self) -> dict_items[int, Instance]:
+        self.count[0] += len(self)
+        return super().items()
+
+    def copy(self) -> Visited:
+        return Visited(self, self.count)
+
+
+def count_visits(state: SessionState, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of instances that the next events visit, as the only element."""
+    count = [0]
+
+    def counted(instance: Instance, leaf: LeafName | None) -> bool:
+        count[0] += 1
+        return may_take(instance, leaf)
+
+    monkeypatch.setattr(takers, "may_take", counted)
+    for record in state.tasks.values():
+        record.open = Visited(record.open, count)
+    return count
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"after": ["ok"]},
+        {"after": ["ok"], "deadline": "9h"},
+        {"after": ["ok"], "unless": ["no"], "deadline": "9h"},
+        {"delay": "9h"},
+    ],
+)
+def test_timeouts_that_make_an_instance_each_visit_few_of_those_made_before(
+    monkeypatch: pytest.MonkeyPatch, keys: JsonObject
+) -> None:
+    story = Story(
+        {
+            "t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "x.y"},
+            "u": {"after": [], "andEvery": "t.timeout", "run": "x.y", **keys},
+        }
+    )
+    story.fire("a")
+    for n in range(300):
+        story.fire("a", at=5_000 + n / 1_000)
+    assert story.state is not None
+    assert list(story.state.tasks) == ["t", "u"]
+    count = count_visits(story.state, monkeypatch)
+    folded = step(story.rules, story.state, event(story.offset, Timer(), arrival_us=START_US + 9_000_000_000))
+    assert isinstance(folded, Folded)
+    assert folded.created == 300
+    assert count[0] <= 5 * 300
+
+
+@pytest.mark.parametrize("leaf", ["a", {"trigger": "a", "where": "data.n > 0"}])
+def test_an_event_visits_no_instances_that_can_take_nothing(
+    monkeypatch: pytest.MonkeyPatch, leaf: Json
+) -> None:
+    story = Story(
+        {"t": {"after": [leaf], "andEvery": "a", "run": "x.y", "retry": {"max": 1, "backoff": "1h"}}}
+    )
+    for _ in range(100):
+        story.fire("a", {"n": 1})
+    for number in range(50):
+        story.failed(f"t#{number}")
+    story.fire("a", {"n": 1})
+    assert story.state is not None
+    count = count_visits(story.state, monkeypatch)
+    story.fire("a", {"n": 1})
+    assert len(story.commands) == 102
+    assert count[0] <= 1
+
+
+def test_a_command_is_measured_once() -> None:
+    measured: list[InstanceId] = []
+
+    class Sizes(wire.EncodedSizes):
+        def command(self, command: Command) -> int:
+            measured.append(command.instance)
+            return super().command(command)
+
+    story = Story({"t": {"after": ["a"], "run": "x.y"}, "u": {"after": ["a"], "run": "x.y"}}, sizes=Sizes())
+    story.fire("a")
+    assert measured == ["t#0", "u#0"]
 
 
 def test_where_is_evaluated_once_for_an_event_and_a_leaf_however_many_instances_wait() -> None:

@@ -16,7 +16,7 @@ from tests.core.compared import Expected, Folding, Reading, difference, expected
 from tests.core.logs_of_conditions import Scenario, as_golden, numbered_scenario, report
 from tests.core.reference_of_conditions import Line
 from tests.core.smallest import smallest
-from triggerstream.core import draft, sequences, slots
+from triggerstream.core import draft, fold, sequences, slots
 from triggerstream.wire import state as wire
 
 pytestmark = pytest.mark.laws
@@ -78,6 +78,15 @@ def test_fold_agrees_with_the_reference_at_the_bounds_of_leaves(monkeypatch: pyt
         monkeypatch.setattr(reference_of_conditions, name, 2)
     for n, scenario in drawn:
         assert_agrees(n, scenario, batches=True)
+
+
+def test_fold_that_looks_up_who_may_take_an_event_agrees_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It does so where an instance has many others beside it, which random logs seldom have."""
+    monkeypatch.setattr(fold, "FEW", 0)
+    for n, scenario in the_scenarios(MANY):
+        assert_agrees(n, scenario)
 
 
 def folded(scenario: Scenario, lines: tuple[Line, ...] | None = None, *, at_once: bool = False) -> Folding:

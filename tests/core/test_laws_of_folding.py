@@ -208,6 +208,12 @@ def test_step_never_raises_and_never_changes_its_arguments(history: History) -> 
         world.take(entry)
 
 
+def without_takers(state: SessionState) -> SessionState:
+    """The state without what it has looked up of the instances of its tasks."""
+    tasks = {name: replace(record, takers=None) for name, record in state.tasks.items()}
+    return replace(state, tasks=tasks)
+
+
 @given(
     st.one_of(
         histories(kinds=EVERYTHING),
@@ -225,7 +231,7 @@ def test_state_survives_its_encoding_after_every_event(history: History) -> None
                 state.is_empty()
             ):  # an empty state has met every configuration, since none means anything to it
                 decoded.config = state.config
-            assert decoded == state.collected()
+            assert decoded == without_takers(state.collected())
             world.states[entry.session] = decoded
 
 

@@ -27,7 +27,7 @@ from tests.core.logs_of_conditions import APP, Scenario, as_golden
 from tests.core.logs_of_time import numbered_timed_scenario, with_timers
 from tests.core.reference_of_conditions import Json, Line, Reference
 from tests.core.smallest import smallest
-from triggerstream.core import sequences, slots
+from triggerstream.core import fold, sequences, slots
 from triggerstream.core.fold import next_due, step
 from triggerstream.core.ids import SessionId
 from triggerstream.core.results import Folded
@@ -106,6 +106,15 @@ def test_fold_agrees_with_the_reference_at_the_bounds_of_leaves(monkeypatch: pyt
         monkeypatch.setattr(reference_of_conditions, name, 2)
     for n, scenario in drawn:
         assert_agrees(n, scenario, batches=True)
+
+
+def test_fold_that_looks_up_who_may_take_an_event_agrees_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It does so where an instance has many others beside it, which random logs seldom have."""
+    monkeypatch.setattr(fold, "FEW", 0)
+    for n, scenario in the_scenarios(MANY):
+        assert_agrees(n, scenario)
 
 
 def folded(scenario: Scenario, *, at_once: bool = False, random: Random | None = None) -> Folding:

@@ -134,9 +134,8 @@ def test_command_beyond_its_own_bound_is_too_long() -> None:
 
 
 def test_commands_beyond_the_bound_of_one_event_are_too_long() -> None:
-    meter = Meter(FixedSizes(command_bytes=1_000))
-    meter.count(COMMAND)
-    meter.sizes = FixedSizes(command_bytes=501)
+    meter = Meter(FixedSizes(command_bytes=501))
+    meter.decided = 1_000
     assert meter.too_long(COMMAND, BOUNDS) == TooLong(
         reason="one event would decide 1,501 bytes of commands: at most 1,500 ($bounds.decidedBytes)",
         error="one event would decide too many bytes of commands ($bounds.decidedBytes)",

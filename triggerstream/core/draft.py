@@ -173,6 +173,7 @@ class Draft:
                 open=record.open.copy(),
                 resolved=record.resolved.copy(),
                 removed=record.removed,
+                takers=record.takers,
                 places=None if places is None else TaskPlaces(places.taken, places.held.copy()),
             )
         self._owned.add(name)

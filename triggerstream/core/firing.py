@@ -145,7 +145,9 @@ class FiringTimers(Deciding):
         state, bounds = self.state, self.config.bounds
         uses = self.config.users.get(trigger, ())
         # A task makes one instance at most, and each instance that is decided the next round.
-        most = 2 * (state.open_count + len(uses))
+        most = state.open_count + len(uses)
+        if any(use.task.repeat is not None for use in uses):
+            most *= 2
         is_known = bool(uses) or len(state.seen) < bounds.trigger_names
         if self.meter is None and most <= bounds.unresolved_instances and is_known:
             return None

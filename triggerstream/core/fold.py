@@ -47,6 +47,7 @@ from triggerstream.core.reoffering import Reoffering
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import WAITING, Arrival, Instance, SessionState, Status, TaskRecord
+from triggerstream.core.takers import FEW, leaf_of_first, takers_of
 from triggerstream.core.tasks import Rules, Task, UnlessFrom, Use, Version
 from triggerstream.core.timeline_effects import stored_effect, with_remarks
 from triggerstream.core.timers import timers_of, with_exact_due
@@ -329,7 +330,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
         in_after, in_unless = use.in_after, use.in_unless
         accepted = taken = False
         changed: list[Instance] = []
-        for instance in record.open.values():
+        visits_all = in_unless or len(record.open) <= FEW
+        for instance in record.open.values() if visits_all else takers_of(record, leaf):
             captures = instance.status is Status.UNSTARTED and leaf not in instance.captured and in_after
             notes = in_unless and leaf not in instance.noted
             if not captures and not notes:
@@ -369,7 +371,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
         record = self._own(task.name)
         accepted = False
         changed: list[Instance] = []
-        for instance in record.open.values():
+        visits_all = bool(unless) or len(record.open) <= FEW
+        for instance in record.open.values() if visits_all else takers_of(record, leaf_of_first(after)):
             unstarted = instance.status is Status.UNSTARTED
             takes = unstarted or (instance.status is Status.DELAYED and _is_debounced(task, instance))
             captured = self._capture(task, instance, after) if takes and after else None
@@ -432,6 +435,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
             self._forget_changed_leaves(before)
         for name in list(state.tasks):
             task = config.by_name.get(name)
+            if state.tasks[name].takers is not None:
+                self._own(name).takers = None  # leaves may take other events now
             if task is None:
                 record = self._own(name)
                 self._store_makers(before.by_name.get(name), record)

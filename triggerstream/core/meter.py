@@ -54,7 +54,7 @@ class Meter:
     bounds.
     """
 
-    __slots__ = ("_bytes", "_measured", "_stale", "decided", "firing", "sizes")
+    __slots__ = ("_bytes", "_latest", "_measured", "_stale", "decided", "firing", "sizes")
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
@@ -64,6 +64,8 @@ class Meter:
         self._bytes: int | None = None
         self._stale = False
         self._measured = 0
+        self._latest: tuple[Decision, int] | None = None
+        """The command that was measured last, which is mostly checked and then counted, and its size."""
 
     def forget(self) -> None:
         """Discard the known size, so that the state is measured again."""
@@ -104,7 +106,7 @@ class Meter:
 
     def too_long(self, command: Decision, bounds: Bounds) -> TooLong | None:
         """Why ``command``, the last decided one, is too long; None if it can be sent."""
-        size = self.sizes.command(command) if isinstance(command, Command) else 0
+        size = self._size(command)
         if size > bounds.command_bytes:
             limit = f"at most {bounds.command_bytes:,} ($bounds.commandBytes)"
             return TooLong(
@@ -121,4 +123,11 @@ class Meter:
 
     def count(self, command: Decision) -> None:
         """Add the bytes of a command that is sent."""
-        self.decided += self.sizes.command(command) if isinstance(command, Command) else 0
+        self.decided += self._size(command)
+
+    def _size(self, command: Decision) -> int:
+        if not isinstance(command, Command):
+            return 0
+        if self._latest is None or self._latest[0] is not command:
+            self._latest = command, self.sizes.command(command)
+        return self._latest[1]

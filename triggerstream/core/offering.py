@@ -15,6 +15,7 @@ from triggerstream.core.makers import is_derivable
 from triggerstream.core.meter import BoundError
 from triggerstream.core.slots import Match, captured_refs, is_full, match, refs, take
 from triggerstream.core.state import Arrival, Instance, Status, TaskRecord
+from triggerstream.core.takers import add_taker
 from triggerstream.core.tasks import Task, UnlessFrom, Use
 
 
@@ -175,6 +176,7 @@ class Offering(Deciding):
         record.next += 1
         record.removed = False
         record.open[instance.number] = instance
+        add_taker(record, instance.number)
         state.open_count += 1
         self.created += 1
         return instance

@@ -213,6 +213,11 @@ class TaskRecord(Struct, kw_only=True):
     open: dict[int, Instance] = {}
     resolved: dict[int, Instance] = {}
     removed: bool = False
+    takers: dict[LeafName | None, tuple[int, ...]] | None = None
+    """The numbers of the instances that may take an event, by leaf (None: any leaf); derived, not stored.
+
+    It has the leaves that were asked for, and may have further numbers below ``next``. It is replaced, never
+    modified: drafts share it."""
     places: TaskPlaces | None = None
     """Counted when first needed, then kept up to date; derived, not stored. Counting 1,000 instances for each
     event would take ten times as long as the rest of a step."""

@@ -83,6 +83,20 @@ def timers_of(config: Configuration, state: SessionState) -> Iterator[Timer]:
                     yield found.us, config.places[name], number, name
 
 
+def is_deadline_due(config: Configuration, state: SessionState, until_us: int) -> bool:
+    """True if an instance has a deadline at or before ``until_us`` under the file that the state has met."""
+    if not config.starts_timers:
+        return False
+    for name, record in state.tasks.items():
+        task = config.by_name.get(name)
+        if task is not None and task.deadline_us is not None:
+            for instance in record.open.values():
+                found = due(task, instance)
+                if found is not None and found.of is DueOf.DEADLINE and found.us <= until_us:
+                    return True
+    return False
+
+
 def with_exact_due(rules: Rules, state: SessionState) -> SessionState:
     """The state with its first due time instead of a lower bound, so that batches do not change its bytes."""
     if state.due_us is None:

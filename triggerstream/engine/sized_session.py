@@ -14,6 +14,7 @@ from triggerstream.core.results import Folded, Rejected, Unknown
 from triggerstream.core.sizes import TEXT_BYTES, changed_bytes, resolved_sizes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Bounds, Configuration, Rules
+from triggerstream.core.timers import is_deadline_due
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.wire import commands, state
 
@@ -65,12 +66,14 @@ class SizedSession:
         if known is not None and known.due_us is not None and not at_once:
             at_once = _may_expire(rules, known, event)
         folded = step(rules, known, event, sizes=_SIZES if at_once else None)
-        decided = _encoded(folded, most=rules.current.config.bounds.decided_bytes)
+        most = sys.maxsize if at_once else rules.current.config.bounds.decided_bytes
+        decided = _encoded(folded, most=most)
         if isinstance(folded, Folded) and not self._fits(
             rules, event, folded, decided, length=length, params_bytes=params_bytes
         ):
-            folded = step(rules, known, event, sizes=_SIZES)
-            decided = _encoded(folded)
+            if not at_once:
+                folded = step(rules, known, event, sizes=_SIZES)
+                decided = _encoded(folded)
             self._measure(folded if isinstance(folded, Folded) else None, rules.current.config.bounds)
         if isinstance(folded, Folded):
             self.state = folded.state
@@ -137,14 +140,18 @@ class SizedSession:
 
 
 def _may_expire(rules: Rules, known: SessionState, event: Event) -> bool:
-    """True if a timer is due before ``event``, and a file that the session meets by then has deadlines."""
-    if known.due_us is None or known.due_us > max(known.clock_us, event.arrival_us):
+    """True if a deadline may pass before ``event``."""
+    until_us = max(known.clock_us, event.arrival_us)
+    if known.due_us is None or known.due_us > until_us:
         return False
-    files = (rules.met(known.config), *rules.missed(known.config))
-    if not any(file.config.starts_timers for file in files):
+    met, missed = rules.met(known.config), rules.missed(known.config)
+    if not missed:
+        # Only a timeout or the event itself starts a further deadline.
+        return is_deadline_due(met.config, known, until_us)
+    if not any(file.config.starts_timers for file in (met, *missed)):
         return False
     due_us = next_due(rules, known)  # what the state has is a lower bound, which depends on batches
-    return due_us is not None and due_us <= max(known.clock_us, event.arrival_us)
+    return due_us is not None and due_us <= until_us
 
 
 def _encoded(folded: Folded | Rejected | Unknown, *, most: int = sys.maxsize) -> Sequence[Decided]:
