@@ -36,9 +36,10 @@ def test_an_example_is_an_answer(path: Path) -> None:
 
 
 def test_explained_sessions_pass_the_schema_and_are_read_as_they_were_written() -> None:
+    reader = Reading()
     for number in range(20):
         scenario = numbered_scenario(number)
-        folding = Folding.of(scenario.file, Reading())
+        folding = Folding.of(scenario.file, reader)
         for line in scenario.lines:
             folding.read(line)
         for session, state in folding.states.items():
