@@ -447,6 +447,14 @@ TIMERS: dict[str, JsonObject] = {
     "deadlines": {"t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "r"}},
     "delays": {"t": {"after": [], "andEvery": "a", "delay": "1h", "run": "r"}},
     "retries": {"t": {"after": [], "andEvery": "a", "retry": {"max": 1, "backoff": "1h"}, "run": "r"}},
+    "timeouts that each begin an instance": {
+        "t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "r"},
+        "u": {"after": [], "andEvery": "t.timeout", "run": "r"},
+    },
+    "timeouts that each begin an instance with a deadline": {
+        "t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "r"},
+        "u": {"after": ["ok"], "andEvery": "t.timeout", "deadline": "9h", "run": "r"},
+    },
     "timeouts that one instance takes": {
         "t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "r"},
         "u": {"after": [{"trigger": "t.timeout", "count": 1_000}], "run": "r"},
