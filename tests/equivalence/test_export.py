@@ -151,7 +151,9 @@ async def assert_exports_give_the_sessions_of_both_engines(log: Log) -> None:
 
 
 @pytest.mark.laws
-@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@settings(
+    max_examples=max(settings().max_examples // 2, 10), suppress_health_check=[HealthCheck.filter_too_much]
+)
 @given(scenarios())
 def test_exports_with_their_tasks_files_simulate_to_the_sessions_of_both_engines(scenario: Scenario) -> None:
     log = log_of(scenario)

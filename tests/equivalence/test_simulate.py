@@ -45,7 +45,7 @@ EVERY_CONSTRUCT = """{"t": {
     "unless": [{"atLeast": 1, "of": ["x", "y"]}], "unlessFrom": "instance", "appliesTo": "existing",
     "run": "app.t"
 }}"""
-MANY = 30 if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else 200
+MANY = 30 if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else 100
 LANGUAGE = tasksfile.check(EVERY_CONSTRUCT, name="tasks.json")[0] is not None
 
 
@@ -190,7 +190,9 @@ def log_of(scenario: Scenario) -> Log | None:
 
 @pytest.mark.laws
 @pytest.mark.skipif(not LANGUAGE, reason="waits until the reader of tasks files knows conditions")
-@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@settings(
+    max_examples=max(settings().max_examples // 2, 10), suppress_health_check=[HealthCheck.filter_too_much]
+)
 @given(scenarios())
 def test_files_of_conditions_mean_the_same_to_both_engines_and_to_simulate(scenario: Scenario) -> None:
     log = log_of(scenario)

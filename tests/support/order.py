@@ -16,6 +16,8 @@ _LONG = (
     "k8s/test_image.py",
     "adapters/kafka/test_secure_kafka.py",
     "adapters/faust/test_days_later.py",
+    "examples/test_timed_projects.py",
+    "acceptance/test_web_chromium.py",
     "core/test_laws_of_time.py",
     "core/test_laws_of_conditions.py",
     "core/test_explain.py",
@@ -26,8 +28,10 @@ _LONG = (
     "equivalence/test_simulate.py",
     "equivalence/test_export.py",
     "core/test_laws_of_folding.py",
+    "fuzz/test_command_lines.py",
+    "fuzz/test_http.py",
 )
-"""Files that take half a minute or more. They begin first: at the end, they would run alone."""
+"""Files that wait or calculate for long. They begin first: at the end, they would run alone."""
 
 
 class _Test(Protocol):
