@@ -27,13 +27,16 @@ def add_conditions(branch: Tree, instance: ExplainedInstance) -> None:
         return
     if condition_words.is_list_of_plain_leaves(unless):
         for leaf in unless.leaves():
-            says = condition_words.unless(leaf, status)
-            branch.add(text(f"✗ {says}", "red") if leaf.met else text(f"· {says}", "dim"))
+            branch.add(_unless_line(instance, condition_words.unless(instance, leaf), leaf))
         return
-    mark, style = ("✗", "red") if unless.met else ("·", "dim")
-    blocking = branch.add(text(f"{mark} {condition_words.unless_head(unless, status)}", style))
+    blocking = branch.add(_unless_line(instance, condition_words.unless_head(instance)))
     for member in condition_words.list_members(unless.root):
         _add_node(blocking, member, status, needed=False)
+
+
+def _unless_line(instance: ExplainedInstance, says: str, leaf: LeafTree | None = None) -> Text:
+    style = "red" if condition_words.unless_blocks(instance, leaf) else "dim"
+    return text(f"{condition_words.unless_mark(instance, leaf)} {says}", style)
 
 
 def _add_node(branch: Tree, node: TreeNode, status: Status, *, needed: bool) -> None:

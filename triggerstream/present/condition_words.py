@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from triggerstream.core import lacking
+from triggerstream.core.answers import ExplainedInstance
 from triggerstream.core.condition_tree import (
     ConditionTree,
     GroupKind,
@@ -15,9 +16,10 @@ from triggerstream.core.condition_tree import (
     TreeNode,
 )
 from triggerstream.core.ids import TIMEOUT_SUFFIX
-from triggerstream.core.state import WAITING, Status
+from triggerstream.core.state import RESOLVED, WAITING, Status
 from triggerstream.present.words import event_number, origin_words
 
+_ONLY_RERUNS = ": only a retry or replay of it is blocked"
 _NAMED = 10
 """Keys or instances that one sentence names."""
 MOST_EVENTS = 20
@@ -114,19 +116,68 @@ def more_events(leaf: LeafTree) -> str:
     return f"and {more} more" if more > 0 else ""
 
 
-def unless(leaf: LeafTree, status: Status) -> str:
-    """A trigger of an ``unless`` that is a list of triggers, for an instance in ``status``."""
-    if leaf.met:
-        numbers = "".join(f" ({event_number(event.offset)})" for event in leaf.by)
-        return f"unless {leaf_title(leaf)}: arrived{numbers}"
-    return f"unless {leaf_title(leaf)}: {_not_counted(leaf, status) or _missing(leaf, status)}"
+def unless(instance: ExplainedInstance, leaf: LeafTree) -> str:
+    """A trigger of an ``unless`` that is a list of triggers."""
+    if not leaf.met:
+        why = _not_counted(leaf, instance.status) or _missing(leaf, instance.status)
+        return f"unless {leaf_title(leaf)}: {why}"
+    numbers = "".join(f" ({event_number(event.offset)})" for event in leaf.by)
+    if _is_met_since(instance, leaf):
+        return f"unless {leaf_title(leaf)}: arrived after it was decided{numbers}{_now_blocked(instance)}"
+    return f"unless {leaf_title(leaf)}: arrived{numbers}"
 
 
-def unless_head(tree: ConditionTree, status: Status) -> str:
+def unless_head(instance: ExplainedInstance) -> str:
     """The line above an ``unless`` that is more than a list of triggers."""
-    if tree.met:
+    if _is_fulfilled_since(instance):
+        return f"unless: was not fulfilled when it was decided; fulfilled since{_now_blocked(instance)}"
+    if instance.unless is not None and instance.unless.met:
         return "unless: fulfilled"
-    return "unless: not fulfilled" if status in WAITING else "unless: was not fulfilled"
+    return "unless: not fulfilled" if instance.status in WAITING else "unless: was not fulfilled"
+
+
+def unless_blocks(instance: ExplainedInstance, leaf: LeafTree | None = None) -> bool:
+    """True if ``unless``, or one trigger of its list, stopped the instance, or stops its rerun.
+
+    Something that came after the decision stops nothing but a retry or replay of a failed instance.
+    """
+    if leaf is not None:
+        since, met = _is_met_since(instance, leaf), leaf.met
+    else:
+        since, met = _is_fulfilled_since(instance), instance.unless is not None and instance.unless.met
+    return met and (not since or instance.status is Status.FAILED)
+
+
+def unless_mark(instance: ExplainedInstance, leaf: LeafTree | None = None) -> str:
+    """The sign before ``unless``, or before one trigger of its list."""
+    return "✗" if unless_blocks(instance, leaf) else "·"
+
+
+def _is_fulfilled_since(instance: ExplainedInstance) -> bool:
+    """True if ``unless`` was fulfilled after the decision; false for one replayed by force in spite of it."""
+    tree = instance.unless
+    return tree is not None and tree.met and any(_is_met_since(instance, leaf) for leaf in tree.leaves())
+
+
+def _is_met_since(instance: ExplainedInstance, leaf: LeafTree) -> bool:
+    """True if the leaf has an event that came after the decision.
+
+    One with the offset of the decision came after it too: it let the timer fire that decided. Had it come
+    before, it would have abandoned the instance.
+    """
+    decided_at, decided_us = instance.decided_at, instance.decided_us
+    if not leaf.met or decided_at is None or decided_us is None:
+        return False
+    return any(
+        event.offset >= decided_at if event.offset is not None else (event.time_us or 0) >= decided_us
+        for event in leaf.by
+    )
+
+
+def _now_blocked(instance: ExplainedInstance) -> str:
+    """The consequence of an ``unless`` that was fulfilled after the decision; empty if there is none."""
+    is_resolved = instance.status in RESOLVED
+    return "" if is_resolved or not _is_fulfilled_since(instance) else _ONLY_RERUNS
 
 
 def taken(event: TakenEvent) -> str:
