@@ -63,7 +63,7 @@ def test_what_comes_from_outside_is_one_word_of_what_is_typed() -> None:
         function = getattr(advice, name)
         parameters = inspect.signature(function).parameters.values()
         given = {
-            one.name: {"str": HOSTILE, "int": 3, "bool": True}[str(one.annotation)]
+            one.name: {"str": HOSTILE, "str | None": HOSTILE, "int": 3, "bool": True}[str(one.annotation)]
             for one in parameters
             if one.name not in {"extra", "variable", "log", "group", "why", "queue"}
         }
