@@ -154,6 +154,18 @@ def test_a_timeout_comes_from_the_task_that_has_waited_too_long() -> None:
     ]
 
 
+def test_a_box_says_that_its_task_is_paused_or_limited() -> None:
+    file: Json = {
+        "t": {"after": ["a"], "run": "app.T", "paused": True, "maxConcurrency": 2, "delay": "1h"},
+        "u": {"after": ["a"], "run": "app.U"},
+    }
+    place = boxes(drawn(*tasksfile.read(json.dumps(file), name="tasks.json").tasks))
+    assert place["t"].limits == "paused · at most 2 at a time · delay 1 h"
+    assert place["t"].shown_limits == "paused · at most 2 at a time · de…"
+    assert place["t"].height > place["u"].height
+    assert place["u"].limits == ""
+
+
 def test_a_sequence_numbers_its_triggers() -> None:
     found = read(
         [{"sequence": ["a", {"trigger": "b", "count": 2}, {"trigger": "a", "as": "x"}]}], andEvery="x"

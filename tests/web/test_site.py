@@ -370,6 +370,22 @@ async def test_the_configuration_is_drawn(http: Http) -> None:
     ]
 
 
+async def test_the_configuration_says_which_tasks_are_paused_or_limited(
+    http: Http, engine: RunningEngine
+) -> None:
+    assert "Places" not in await page(http, "/configuration")
+    tasks = {
+        "t": {"after": ["a"], "run": "app.t", "paused": True},
+        "u": {"after": ["a"], "run": "app.u", "maxConcurrency": 2},
+    }
+    engine.apply(json.dumps(tasks))
+    text = await page(http, "/configuration")
+    assert '<td class="" data-label="Places">paused</td>' in text
+    assert '<td class="" data-label="Places">at most 2 at a time</td>' in text
+    assert ">paused</text>" in text
+    assert ">at most 2 at a time</text>" in text
+
+
 async def test_a_wide_drawing_says_that_it_scrolls(http: Http, engine: RunningEngine) -> None:
     assert "scrolls sideways" not in await page(http, "/configuration")
     chain = {f"t{n}": {"after": [f"t{n - 1}"], "run": "app.t"} for n in range(1, 9)}

@@ -29,6 +29,14 @@ def hold_words(task: Task | None, hold: Hold | None) -> str:
             assert_never(never)
 
 
+def place_keys(task: Task) -> list[str]:
+    """The keys of a task that limit its places in words, each by itself."""
+    words = ["paused"] if task.paused else []
+    if task.max_concurrency is not None:
+        words.append(f"at most {task.max_concurrency:,} at a time")
+    return words
+
+
 def _named(task: TaskName, numbers: tuple[int, ...]) -> str:
     """The first instances by name, and the number of the others."""
     names = [instance_id(task, number) for number in numbers[:_NAMED]]

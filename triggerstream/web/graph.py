@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from triggerstream.core.errors import ConfigError
+from triggerstream.core.hold_sentences import place_keys
 from triggerstream.core.tasks import Task
 from triggerstream.core.time_sentences import time_keys
 from triggerstream.engine.configuration_cache import ConfigurationCache
@@ -21,13 +22,13 @@ MOST = 400
 """Boxes that are drawn; a drawing of more is no help."""
 _LETTER = 7.6
 _LETTERS = 26
-_TIME_LETTERS = 34
-"""Letters of the keys of time: they are smaller, and three short ones have room."""
+_LIMITS_LETTERS = 34
+"""Letters of the keys of places and time: they are smaller, and three short ones have room."""
 _PAD = 14
 _HEIGHT = 34
 _TASK_HEIGHT = 50
-_TIME_HEIGHT = 16
-"""The line of a task with its keys of time."""
+_LIMITS_HEIGHT = 16
+"""The line of a task with its keys of places and time."""
 _PART_HEIGHT = 24
 _PART_PAD = 9
 _GAP_X = 80
@@ -46,9 +47,9 @@ class Box:
     text: str
     kind: str
     run: str
-    time: str = ""
-    """Its keys of time, as far as they have room."""
-    times: str = ""
+    shown_limits: str = ""
+    """Its keys of places and time, as far as they have room."""
+    limits: str = ""
     """All of them."""
     x: float
     y: float
@@ -227,8 +228,8 @@ def _box(node: _Node, by_name: Mapping[str, Task], *, x: float, y: float, width:
         text=_short(name),
         kind="trigger" if task is None else "task",
         run="" if task is None else _short(task.run),
-        time="" if task is None else _short_times(task),
-        times="" if task is None else _times(task),
+        shown_limits="" if task is None else _short_limits(task),
+        limits="" if task is None else _limits(task),
         x=x,
         y=y,
         width=width,
@@ -260,7 +261,7 @@ def _height(node: _Node, by_name: Mapping[str, Task]) -> int:
             task = by_name.get(node)
             if task is None:
                 return _HEIGHT
-            return _TASK_HEIGHT + (_TIME_HEIGHT if _times(task) else 0)
+            return _TASK_HEIGHT + (_LIMITS_HEIGHT if _limits(task) else 0)
         case tuple():
             return 0
 
@@ -271,19 +272,19 @@ def _width(node: _Node, by_name: Mapping[str, Task]) -> float:
             return len(_short(text)) * _LETTER + 2 * _PART_PAD
         case str():
             task = by_name.get(node)
-            lines = [_short(node)] if task is None else [_short(node), _short(task.run), _short_times(task)]
+            lines = [_short(node)] if task is None else [_short(node), _short(task.run), _short_limits(task)]
             letters = max(map(len, lines))
             return letters * _LETTER + 2 * _PAD
         case tuple():
             return 0
 
 
-def _times(task: Task) -> str:
-    return " · ".join(time_keys(task))
+def _limits(task: Task) -> str:
+    return " · ".join([*place_keys(task), *time_keys(task)])
 
 
-def _short_times(task: Task) -> str:
-    return _short(_times(task), letters=_TIME_LETTERS)
+def _short_limits(task: Task) -> str:
+    return _short(_limits(task), letters=_LIMITS_LETTERS)
 
 
 def _short(text: str, *, letters: int = _LETTERS) -> str:

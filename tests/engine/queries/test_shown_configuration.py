@@ -32,7 +32,7 @@ def test_conditions_are_shown_as_they_stand_in_the_file(task: JsonObject) -> Non
     found = described(AppliedConfiguration(config=config, offset=0, arrival_us=0))
     assert found is not None
     shown = to_json(found)["tasks"]
-    expected: list[Json] = [{"task": "t", "run": "app.t", **task, "time": []}]
+    expected: list[Json] = [{"task": "t", "run": "app.t", **task, "time": [], "places": []}]
     assert shown == expected
 
 
@@ -43,3 +43,18 @@ def test_keys_of_time_are_shown_in_words() -> None:
     )
     assert found is not None
     assert found.tasks[0].time == ["delay 1 h"]
+
+
+def test_limits_of_places_are_shown_in_words() -> None:
+    tasks: JsonObject = {
+        "t": {"after": ["a"], "paused": True, "maxConcurrency": 1000, "run": "app.t"},
+        "u": {"after": ["a"], "maxConcurrency": 2, "run": "app.u"},
+    }
+    found = described(
+        AppliedConfiguration(config=read(json.dumps(tasks), name="tasks.json"), offset=0, arrival_us=0)
+    )
+    assert found is not None
+    assert [row.places for row in found.tasks] == [
+        ["paused", "at most 1,000 at a time"],
+        ["at most 2 at a time"],
+    ]

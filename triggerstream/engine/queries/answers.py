@@ -47,7 +47,10 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 
 class TaskRow(Struct, frozen=True, kw_only=True, rename={"and_every": "andEvery"}):
-    """A task of a configuration, with its conditions as they stand in the file, and its keys of time."""
+    """A task of a configuration, with its conditions as they stand in the file.
+
+    ``time`` and ``places`` are its keys of time, and those that limit its places, in words.
+    """
 
     task: TaskName
     run: str
@@ -55,6 +58,7 @@ class TaskRow(Struct, frozen=True, kw_only=True, rename={"and_every": "andEvery"
     and_every: Json
     unless: list[Json]
     time: list[str] = []
+    places: list[str] = []
 
 
 class ShownConfiguration(Struct, frozen=True, kw_only=True, rename={"arrival_us": "arrival"}):

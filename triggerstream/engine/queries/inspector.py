@@ -16,6 +16,7 @@ from msgspec import structs
 from triggerstream.core.answers import ExplainedSession, ListedSession, SessionsPage
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.fold import next_due
+from triggerstream.core.hold_sentences import place_keys
 from triggerstream.core.ids import InstanceId, Instant, SessionId, TaskName
 from triggerstream.core.listing import DuePlace, Filter, count, due_cursor, failures, read_due_cursor
 from triggerstream.core.projections import explain, waits_for
@@ -239,6 +240,7 @@ def _task_row(task: Task) -> TaskRow:
         and_every=every,
         unless=[] if task.unless is None else encode_list(task.unless),
         time=time_keys(task),
+        places=place_keys(task),
     )
 
 
