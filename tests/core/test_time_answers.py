@@ -114,6 +114,19 @@ def test_an_instance_that_expired_says_why_and_the_timeline_what_fired() -> None
     assert as_json(story, "cancel#0")["completedBy"] == {"trigger": "ship.timeout", "by": by}
 
 
+def test_an_expired_instance_has_the_reason_why_its_timeout_was_left_out() -> None:
+    later: JsonObject = {"after": ["no"], "andEvery": "ship.timeout", "run": "m.u"}
+    story = Story({"$bounds": {"unresolvedInstances": 1}, "ship": SHIP, "u": later, "v": later})
+    story.fire("order", at=0)
+    story.timer(at=8 * DAY)
+    (ship,) = shown(story).tasks[0].instances
+    assert ship.status == "expired"
+    error = words.other_error(ship, shown(story).tasks[0])
+    assert error is not None
+    assert error.startswith("the trigger `ship.timeout` is left out: a session holds at most 1")
+    assert not words.is_failure(ship)
+
+
 def test_no_answer_has_the_number_of_an_event_that_a_timer_fired() -> None:
     tasks: JsonObject = {
         "ship": SHIP,

@@ -138,6 +138,34 @@ async def test_a_session_is_told_in_words_and_as_a_tree(http: Http, engine: Runn
     assert found["partition"] == 0
 
 
+async def test_a_session_with_held_instances_says_first_what_they_are_held_for(
+    http: Http, engine: RunningEngine
+) -> None:
+    engine.apply(json.dumps({"t": {"after": [], "andEvery": "a", "run": "m.t", "maxConcurrency": 1}}))
+    engine.append("s", *([trigger("a")] * 6))
+    plain = re.sub(r"<[^>]+>", "", await page(http, "/sessions/s"))
+    top, _, _ = plain.partition("Conditions")
+    assert "It waits for no trigger" not in top
+    assert "t#1 is held: at most 1 at a time, t#0 runs; t#2 is held behind t#1; " in top
+    assert "t#3 is held behind t#1 and t#2; and 2 more are held." in top
+    engine.apply(json.dumps({"t": {"after": ["a", "b"], "run": "m.t", "paused": True}}))
+    engine.append("p", trigger("a"))
+    assert "It waits for b." in re.sub(r"<[^>]+>", "", await page(http, "/sessions/p"))
+    engine.append("p", trigger("b"))
+    plain = re.sub(r"<[^>]+>", "", await page(http, "/sessions/p"))
+    assert "t#0 is held: the task is paused." in plain.partition("Conditions")[0]
+
+
+async def test_a_round_that_a_bound_forbids_is_no_failure(http: Http, engine: RunningEngine) -> None:
+    task = {"after": ["a"], "repeat": {"every": "1d", "max": 1}, "run": "m.t"}
+    engine.apply(json.dumps({"$bounds": {"unresolvedInstances": 1}, "t": task}))
+    engine.append("s", trigger("a"))
+    text = await page(http, "/sessions/s")
+    assert "<dt>Prevented</dt>" in text
+    assert "not repeated: a session holds at most 1" in text
+    assert "<dt>Error</dt>" not in text
+
+
 async def test_a_session_shows_triggers_that_no_task_uses(http: Http, engine: RunningEngine) -> None:
     engine.append("s", trigger("modul1"), trigger("module4"))
     plain = re.sub(r"<[^>]+>", "", await page(http, "/sessions/s"))

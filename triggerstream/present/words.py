@@ -27,6 +27,8 @@ from triggerstream.present.time_words import due, due_in, milliseconds
 
 _NAMED = 10
 """Events that one sentence names."""
+_HELD = 3
+"""Held instances that a page names at its top."""
 _SHORT_ERROR = 200
 """Characters of an error that a sentence on a page has; a longer one stands by itself."""
 
@@ -164,6 +166,19 @@ def round_words(instance: ExplainedInstance, task: ExplainedTask, *, now_us: int
 def headline(found: ExplainedSession) -> list[InstanceId]:
     """The instances that failed and that nothing was done about: what a session's page begins with."""
     return [one.instance for task in found.tasks for one in task.instances if one.status is Status.FAILED]
+
+
+def held(found: ExplainedSession) -> list[str]:
+    """What the held instances of a session are held for; beyond the first few, only their number."""
+    instances = [one for task in found.tasks for one in task.instances if one.status is Status.HELD]
+    says = [f"{one.instance} {one.says}" for one in instances[:_HELD]]
+    more = len(instances) - len(says)
+    return [*says, f"and {more:,} more {'is' if more == 1 else 'are'} held"] if more else says
+
+
+def is_failure(instance: ExplainedInstance) -> bool:
+    """True if the error of an instance is that of its run, and not what a bound prevented beside it."""
+    return instance.status in {Status.FAILED, Status.REPLAYED, Status.SKIPPED}
 
 
 def other_error(instance: ExplainedInstance, task: ExplainedTask) -> str | None:

@@ -69,6 +69,8 @@ def _environment() -> Environment:
         last_event=lambda last, clock: time_words.last_event(last, clock, now_us=_now_us()),
         clock=time_words.clock,
         headline=words.headline,
+        held=words.held,
+        is_failure=words.is_failure,
         looks_failed=words.looks_failed,
         status_word=words.status_word,
         status_meaning=words.status_meaning,

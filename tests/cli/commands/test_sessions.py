@@ -252,6 +252,15 @@ def test_explain_begins_with_what_failed_and_says_one_error_once(cli: Cli, engin
     assert [line for line in out.splitlines() if line != line.rstrip()] == []
 
 
+def test_explain_does_not_call_what_a_bound_prevented_a_failure(cli: Cli, engine: RunningEngine) -> None:
+    task = {"after": ["a"], "repeat": {"every": "1d", "max": 1}, "run": "m.t"}
+    engine.apply(json.dumps({"$bounds": {"unresolvedInstances": 1}, "t": task}))
+    engine.append("s", Trigger(name=TriggerName("a"), data={}))
+    out = cli("sessions", "explain", "s").out
+    assert "── not repeated: a session holds at most 1 unresolved instances" in out
+    assert "failed" not in out
+
+
 def test_explain_shows_triggers_that_no_task_uses(cli: Cli, engine: RunningEngine) -> None:
     assert engine.directory == cli.directory
     engine.append("s", Trigger(name=TriggerName("modul1"), data={}))

@@ -289,7 +289,7 @@ def tree(found: ExplainedSession, *, now_us: int | None) -> Tree:
                 node.add(text(instance.advice, "yellow"))
             add_conditions(node, instance)
             if (error := words.other_error(instance, task)) is not None:
-                node.add(text(f"failed: {error}", "red"))
+                node.add(text(f"failed: {error}" if words.is_failure(instance) else error, "red"))
             if instance.result is not None:
                 node.add(text(f"returned {brief(instance.result)}"))
     if not found.tasks:
