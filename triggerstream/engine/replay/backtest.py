@@ -9,8 +9,8 @@ everything; this module only chooses which outcomes the new file's fold gets, an
   outcomes are folded where they stand, or right after the command if that is decided later.
 - Any other command of the new file finishes at once, with an empty result.
 - An outcome that is not folded still lets time pass.
-- Timers of the new file that are due between two events fire at their due time, as in an engine, so that what
-  finishes at once does so before later events.
+- Timers that are due between two events fire at their due time, as in an engine, so that what finishes at
+  once does so before later events. They do so under both files: bounds of an event hold for what it decides.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Backtest:
 
         ``generation`` is that of the session before the first event.
         """
-        counts, rejected = self.counts, self.counts.rejected_old
+        counts = self.counts
         counts.sessions += 1
         counts.events += len(events)
         last = _until(session, events, self._until_us)
@@ -119,9 +119,10 @@ class Backtest:
         events = old.fold(events)
         if last is not None:
             old.take(last, _INSERTED_BYTES)
+        counts.rejected_old += old.rejected
         differing = self._differing
         if differing is not None and not any(event.type in differing for event, _ in events):
-            counts.rejected_new += counts.rejected_old - rejected
+            counts.rejected_new += old.rejected
             for command, _ in old.decided.values():
                 task = counts.of(command.task)
                 task.old += 1
@@ -131,6 +132,7 @@ class Backtest:
         new.fold(events)
         if last is not None:
             new.take(last, _INSERTED_BYTES)
+        counts.rejected_new += new.rejected
         new.count_dropped()
         if self._old.has_timer(old.state) or self._new.has_timer(new.state):
             counts.pending += 1
@@ -166,86 +168,20 @@ class Backtest:
         return found
 
 
-class _OldFold:
-    """Folds a session's events under the old file. ``belonging``: the offsets of outcomes of its commands."""
+class _FileFold:
+    """Folds a session's events under one file. Timers that are due between two events fire in their place.
 
-    def __init__(self, file: _FileInForce, generation: int, counts: BacktestCounts) -> None:
-        self._file = file
-        self._session = file.begin(generation)
-        self._counts = counts
-        self.decided: _Decided = {}
-        self.belonging: set[int] = set()
-
-    @property
-    def state(self) -> SessionState | None:
-        """The session after what was folded so far."""
-        return self._session.state
-
-    def fold(self, events: Sequence[SizedEvent]) -> Sequence[SizedEvent]:
-        """Fold ``events``. Returns them, with the ids of commands that their outcomes left out."""
-        completed: list[SizedEvent] | None = None
-        for place, (event, length) in enumerate(events):
-            body = event.body
-            if type(body) in _OUTCOMES:
-                if body.command == OWN_COMMAND:  # type: ignore[union-attr]  # of an outcome
-                    event = self._with_command(event)  # noqa: PLW2901 - the event with its command
-                    completed = [*events] if completed is None else completed
-                    completed[place] = event, length
-                if (event.body.command, 0) in self.decided:  # type: ignore[union-attr]
-                    self.belonging.add(event.offset)
-                else:
-                    self._counts.strays += 1
-            self.take(event, length)
-        return events if completed is None else completed
-
-    def take(self, event: Event, length: int) -> None:
-        """Fold one event."""
-        file = self._file
-        folded, decided = self._session.fold(file.rules, event, length=length, params_bytes=file.params_bytes)
-        if decided:
-            for item in decided:
-                command = item.decision
-                if type(command) is Command:
-                    self.decided[command.id, command.attempt] = command, event.offset
-        elif type(folded) is Rejected:
-            self._counts.rejected_old += 1
-
-    def _with_command(self, event: Event) -> Event:
-        outcome, state = event.body, self._session.state
-        assert isinstance(outcome, Outcome)  # noqa: S101 - only outcomes have a command
-        parts = split_instance_id(outcome.instance)
-        if parts is None:
-            return event
-        command = command_id(
-            self._file.rules.app,
-            event.session,
-            generation=0 if state is None else state.instances_generation,
-            task=parts[0],
-            number=parts[1],
-        )
-        return structs.replace(event, body=structs.replace(outcome, command=command))
-
-
-class _NewFold:
-    """Folds a session's events under the new file, with the outcomes that the module's docstring describes.
-
-    Inserted events take offsets of their own, and the offsets of later events are shifted. ``assumed`` has
-    the commands that finish at once.
+    Inserted events take offsets of their own, and the offsets of later events are shifted. ``rejected``
+    counts the triggers that break a bound.
     """
 
-    def __init__(self, file: _FileInForce, generation: int, counts: BacktestCounts, old: _OldFold) -> None:
+    def __init__(self, file: _FileInForce, generation: int) -> None:
         self._file = file
         self._session = file.begin(generation)
-        self._counts = counts
-        self._old = old
         self._shift = 0
         self._at = -1
         """Offset of the history's event that is folded, with what is inserted before and after it."""
-        self._ending: set[CommandId] = set()
-        """Commands that were decided and end as in the history."""
-        self._early: dict[CommandId, list[Event]] = {}
-        """Outcomes that stand before their command."""
-        self.assumed: dict[CommandId, Command] = {}
+        self.rejected = 0
         self.decided: _Decided = {}
 
     @property
@@ -253,27 +189,8 @@ class _NewFold:
         """The session after what was folded so far."""
         return self._session.state
 
-    def fold(self, events: Sequence[SizedEvent]) -> None:
-        """Fold all events of the history."""
-        belonging = self._old.belonging
-        for event, length in events:
-            body = event.body
-            if type(body) in _OUTCOMES:
-                command = body.command  # type: ignore[union-attr]  # of an outcome
-                belongs = event.offset in belonging
-                if belongs and command not in self._ending:
-                    self._early.setdefault(command, []).append(event)
-                # An outcome of no command at all is refused, as under the old file.
-                if belongs != (command in self._ending) or command in self.assumed:
-                    event = _timer_at(event)  # noqa: PLW2901 - time passes in place of the outcome
-            self.take(event, length)
-
-    def count_dropped(self) -> None:
-        """Count the outcomes whose command was not decided with these kwargs, after all events."""
-        self._counts.dropped += sum(map(len, self._early.values()))
-
     def take(self, event: Event, length: int) -> None:
-        """Fire the timers that are due before ``event``, then fold it, and the outcomes that follow."""
+        """Fire the timers that are due before ``event``, then fold it."""
         state = self._session.state
         self._at = event.offset
         if state is not None and state.due_us is not None:
@@ -310,8 +227,92 @@ class _NewFold:
         file = self._file
         folded, decided = self._session.fold(file.rules, event, length=length, params_bytes=file.params_bytes)
         if type(folded) is Rejected:
-            self._counts.rejected_new += 1
+            self.rejected += 1
         return decided
+
+    def _take_decided(self, decided: Sequence[Decided], event: Event) -> None:  # noqa: ARG002
+        """Record the commands that ``event`` decided."""
+        for item in decided:
+            command = item.decision
+            if type(command) is Command:
+                self.decided[command.id, command.attempt] = command, self._at
+
+
+class _OldFold(_FileFold):
+    """Folds a session's events under the old file. ``belonging``: the offsets of outcomes of its commands."""
+
+    def __init__(self, file: _FileInForce, generation: int, counts: BacktestCounts) -> None:
+        super().__init__(file, generation)
+        self._counts = counts
+        self.belonging: set[int] = set()
+
+    def fold(self, events: Sequence[SizedEvent]) -> Sequence[SizedEvent]:
+        """Fold ``events``. Returns them, with the ids of commands that their outcomes left out."""
+        completed: list[SizedEvent] | None = None
+        for place, (event, length) in enumerate(events):
+            body = event.body
+            if type(body) in _OUTCOMES:
+                if body.command == OWN_COMMAND:  # type: ignore[union-attr]  # of an outcome
+                    event = self._with_command(event)  # noqa: PLW2901 - the event with its command
+                    completed = [*events] if completed is None else completed
+                    completed[place] = event, length
+                if (event.body.command, 0) in self.decided:  # type: ignore[union-attr]
+                    self.belonging.add(event.offset)
+                else:
+                    self._counts.strays += 1
+            self.take(event, length)
+        return events if completed is None else completed
+
+    def _with_command(self, event: Event) -> Event:
+        outcome, state = event.body, self._session.state
+        assert isinstance(outcome, Outcome)  # noqa: S101 - only outcomes have a command
+        parts = split_instance_id(outcome.instance)
+        if parts is None:
+            return event
+        command = command_id(
+            self._file.rules.app,
+            event.session,
+            generation=0 if state is None else state.instances_generation,
+            task=parts[0],
+            number=parts[1],
+        )
+        return structs.replace(event, body=structs.replace(outcome, command=command))
+
+
+class _NewFold(_FileFold):
+    """Folds a session's events under the new file, with the outcomes that the module's docstring describes.
+
+    ``assumed`` has the commands that finish at once.
+    """
+
+    def __init__(self, file: _FileInForce, generation: int, counts: BacktestCounts, old: _OldFold) -> None:
+        super().__init__(file, generation)
+        self._counts = counts
+        self._old = old
+        self._ending: set[CommandId] = set()
+        """Commands that were decided and end as in the history."""
+        self._early: dict[CommandId, list[Event]] = {}
+        """Outcomes that stand before their command."""
+        self.assumed: dict[CommandId, Command] = {}
+
+    def fold(self, events: Sequence[SizedEvent]) -> None:
+        """Fold all events of the history."""
+        belonging = self._old.belonging
+        for event, length in events:
+            body = event.body
+            if type(body) in _OUTCOMES:
+                command = body.command  # type: ignore[union-attr]  # of an outcome
+                belongs = event.offset in belonging
+                if belongs and command not in self._ending:
+                    self._early.setdefault(command, []).append(event)
+                # An outcome of no command at all is refused, as under the old file.
+                if belongs != (command in self._ending) or command in self.assumed:
+                    event = _timer_at(event)  # noqa: PLW2901 - time passes in place of the outcome
+            self.take(event, length)
+
+    def count_dropped(self) -> None:
+        """Count the outcomes whose command was not decided with these kwargs, after all events."""
+        self._counts.dropped += sum(map(len, self._early.values()))
 
     def _take_decided(self, decided: Sequence[Decided], event: Event) -> None:
         """Record the commands that ``event`` decided; fold outcomes that follow at once, breadth first."""
