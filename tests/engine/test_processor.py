@@ -53,9 +53,9 @@ from triggerstream.core.ids import (
 from triggerstream.core.placement import partition_of
 from triggerstream.core.results import Folded, Unknown
 from triggerstream.core.sizes import TEXT_BYTES, resolved_bytes
-from triggerstream.core.state import Arrival, SessionState
+from triggerstream.core.state import RESOLVED, Arrival, SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, AppliedConfiguration, Bounds, Configuration, Rules
-from triggerstream.core.timers import with_exact_due
+from triggerstream.core.timers import DueOf, due, with_exact_due
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.processor import REMEMBERED_BYTES, FoldVersionError, Processor
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
@@ -293,12 +293,23 @@ def assert_folded_in_two_passes(records: list[Record]) -> Partition:
 
 
 def may_expire(rules: Rules, known: SessionState | None, event: Event) -> bool:
-    """Whether a timer is due, and a file has deadlines: then there is no first pass."""
+    """Whether a deadline is due, or a timer where the session missed a file: then there is no first pass."""
     due_us = None if known is None else next_due(rules, known)
-    if known is None or due_us is None or due_us > max(known.clock_us, event.arrival_us):
+    until_us = 0 if known is None else max(known.clock_us, event.arrival_us)
+    if known is None or due_us is None or due_us > until_us:
         return False
-    files = (rules.met(known.config), *rules.missed(known.config))
-    return any(task.deadline_us is not None for file in files for task in file.config.tasks)
+    met, missed = rules.met(known.config).config, rules.missed(known.config)
+    if missed:
+        files = (met, *(file.config for file in missed))
+        return any(task.deadline_us is not None for file in files for task in file.tasks)
+    waiting = [
+        (task, instance)
+        for task in met.tasks
+        if task.name in known.tasks and task.deadline_us is not None
+        for instance in known.tasks[task.name].instances()
+    ]
+    found = [due(task, instance) for task, instance in waiting if instance.status not in RESOLVED]
+    return any(one is not None and one.of is DueOf.DEADLINE and one.us <= until_us for one in found)
 
 
 def keeps_bounds(bounds: Bounds, event: Event, folded: Folded) -> bool:
