@@ -123,6 +123,7 @@ def test_all_partitions_are_compared_by_any_number_of_processes(
         "configurations": PARTITIONS,
         "misplaced": 1,
         "cut": 0,
+        "pending": 0,
     }
 
     same = cli("backtest", old, "--against", old, "--from", address, "--processes", "1")
