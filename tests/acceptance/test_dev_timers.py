@@ -74,7 +74,7 @@ def test_timers_due_while_dev_is_dead_take_effect_once_and_at_their_due_times(tm
     dev = Dev(tmp_path)
     try:
         database = tmp_path / "state" / "triggerstream.db"
-        # What arrives before the tasks file is in force makes no instances.
+        # Events that arrive before the tasks file is in force make no instances.
         wait_until(lambda: "Press Ctrl-C" in dev.text(), within_s=60, what=dev.text)
         with SyncClient(f"sqlite:///{database}", timeout_s=30) as client:
             for session in SESSIONS:

@@ -1,4 +1,4 @@
-"""How fast `backtest` folds a file of events under two tasks files, with a process for each of two cores.
+"""Measures how fast `backtest` folds a file of events under two tasks files, with one process per core.
 
 Sessions of four triggers and an outcome, as `sessions export` prints them; a tasks file of 100 tasks, and one
 of which a tenth of the tasks, or all, run something else: a session that both files fold to the same is

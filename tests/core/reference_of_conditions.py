@@ -73,7 +73,7 @@ class Asked:
 class Fired:
     """A trigger; ``moment`` is its place in the session's list, ``clock_us`` the session's clock then.
 
-    What a timer fired has the offset −1, −2, …
+    Events that timers fired have the offsets −1, −2, …
     """
 
     moment: int

@@ -55,7 +55,7 @@ def expected(n: int) -> Expected:
 
 
 def said_of(scenario: Scenario) -> dict[str, Any]:
-    """What the reference says of each session at the end."""
+    """The reference's result for each session at the end."""
     reference = Reference(APP, scenario.file)
     for line in scenario.lines:
         reference.read(line)

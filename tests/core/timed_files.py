@@ -86,7 +86,7 @@ TIMES = {
 }
 """Keys whose changes suit a focus."""
 WAYS = {"shorter": ("new",), "paused": ("free", "new", "free", "free")}
-"""How a key is changed, where not in any way."""
+"""Ways in which a key is changed; other keys are changed in any way."""
 
 
 def _focused(focus: str, dice: Any) -> File:  # noqa: ANN401 - Dice, with options of any kind

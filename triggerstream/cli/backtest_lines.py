@@ -159,7 +159,7 @@ def _difference(example: Example) -> str:
 
 
 def _notes(counts: BacktestCounts) -> Iterator[str]:
-    """What the comparison rests on, and what was left out of it."""
+    """The assumptions of the comparison, and the numbers of what was left out of it."""
     assumed = {name: task.assumed for name, task in sorted(counts.tasks.items()) if task.assumed}
     if assumed:
         number = sum(assumed.values())

@@ -27,7 +27,7 @@ def reruns_of(name: TaskName, record: TaskRecord) -> dict[int, Rerun]:
 
 
 def rerun_words(task: Task | None, origin: Instance, rerun: Rerun | None) -> str:
-    """What became of an instance that was run again; ``rerun`` None: its rerun is no longer kept."""
+    """The end of an instance that was run again, in words; ``rerun`` None: its rerun is no longer kept."""
     if rerun is None:
         return "was run again as a later instance"
     if not rerun.retries:

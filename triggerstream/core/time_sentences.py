@@ -35,7 +35,7 @@ def numbered(number: int, most: int | None) -> str:
 
 
 def wait_words(task: Task | None, instance: Instance) -> str:
-    """What a delayed instance waits for."""
+    """The wait of a delayed instance, in words."""
     if instance.clone_of is not None:
         most = max_retries(task, instance)
         number = f" (retry {numbered(instance.retries, most)})" if instance.retries else ""

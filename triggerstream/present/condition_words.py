@@ -75,7 +75,7 @@ def leaf_title(leaf: LeafTree) -> str:
 
 
 def leaf_progress(leaf: LeafTree, status: Status) -> str:
-    """How far a leaf is; empty for one that takes one event, and has it."""
+    """Progress of a leaf, in words; empty for one that takes one event, and has it."""
     if takes_one(leaf):
         return "" if leaf.met else _missing(leaf, status)
     if leaf.need is None:

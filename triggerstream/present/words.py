@@ -141,7 +141,7 @@ def status_word(instance: ExplainedInstance | StoredInstance) -> str:
 
 
 def rerun_kind(instance: ExplainedInstance) -> str:
-    """How an instance that runs in place of another one came about."""
+    """The origin of an instance that runs in place of another one: a retry, or an operator's replay."""
     return "Retry" if instance.retries else "Replay"
 
 
@@ -169,7 +169,7 @@ def headline(found: ExplainedSession) -> list[InstanceId]:
 
 
 def held(found: ExplainedSession) -> list[str]:
-    """What the held instances of a session are held for; beyond the first few, only their number."""
+    """The reasons why instances of a session are held; beyond the first few, only their number."""
     instances = [one for task in found.tasks for one in task.instances if one.status is Status.HELD]
     says = [f"{one.instance} {one.says}" for one in instances[:_HELD]]
     more = len(instances) - len(says)

@@ -48,7 +48,7 @@ EXACT = Count(lost=0, invented=0, doubled=0)
 
 
 def effects_of(engine: Engine, plan: Plan) -> Counter[str]:
-    """How often each command of ``plan`` took effect."""
+    """Count the effects of each command of ``plan``."""
     with engine.connect() as connection:
         rows = connection.execute(select(effects.c.session, effects.c.command)).all()
     return Counter(command for session, command in rows if plan.owns(session))

@@ -29,7 +29,7 @@ _LATE_S, _WAIT_S, _ROUND_S, _QUIET_S, _BACKOFF_S = 3, 2, 1, 2, 1
 _ROUNDS = 3
 
 TIMED_TASKS = f"""{TASKS.rstrip().removesuffix("}")}
-  // Expires in every session; another task tells of it.
+  // Expires in every session; another task waits for its timeout.
   "t_late": {{"after": ["a", "never"], "deadline": "{_LATE_S}s", "run": "{RUN}"}},
   "t_told": {{"after": [{{"trigger": "t_late.timeout", "as": "late"}}], "run": "{RUN}"}},
   "t_wait": {{"after": ["a", "b"], "delay": "{_WAIT_S}s", "run": "{RUN}"}},
@@ -77,7 +77,7 @@ async def _misdated(connection: Connection, app: AppId, plan: Plan, partitions: 
         first: dict[tuple[str, str], int] = {}
         for record in records:
             event = events.decode(record_of(record))
-            # What a producer has placed elsewhere counts once it has been appended where it belongs.
+            # A record in the wrong partition counts once it has been appended to the right one.
             if isinstance(event, ConfigApplied) or partition_of(record.key, partitions) != partition:
                 continue
             clocks[event.session] = max(clocks[event.session], event.arrival_us)

@@ -50,7 +50,7 @@ async def begin(app: Stage) -> None:
 
 
 async def told(app: Stage, instance: str = "t_told#0") -> Outcome:
-    """What is in Kafka once each session was told, exactly once; it is what the log means."""
+    """Wait for a command of ``t_told`` in each session; return the outcome counts, checked to be exact."""
 
     async def is_told() -> bool:
         found = await read_all(app.connection, app.topics.commands, app.partitions)
@@ -138,7 +138,7 @@ async def test_a_file_that_adds_a_deadline_expires_idle_sessions(app: Stage) -> 
     outcome = await told(app)
     at = arrivals(outcome)
     for one in decisions(outcome):
-        # Where the deadline has passed already, it is due at once.
+        # A deadline that has passed already is due at once.
         known = at[one.session]
         assert one.decided_us == max(known.event_us + SECOND, known.configured_us)
 

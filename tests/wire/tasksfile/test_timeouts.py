@@ -287,7 +287,7 @@ def files(draw: st.DrawFn) -> tuple[JsonObject, list[Finding]]:
 
 
 def run(file: JsonObject, fired: list[str]) -> Session:
-    """What becomes of a session in which the triggers are fired, and then nothing happens for a long time.
+    """The session after the triggers were fired and a long silence followed.
 
     Each command finishes before the next event.
     """

@@ -17,7 +17,7 @@ _REASONS = 3
 
 
 class Kind(StrEnum):
-    """How the command of an instance differs: one file alone decides it, or its content or time differs."""
+    """Kind of difference: one file alone decides the command, or its content or time differs."""
 
     ADDED = "added"
     REMOVED = "removed"

@@ -27,7 +27,7 @@ def check_finishes(entries: Sequence[Entry], findings: Findings) -> None:
 
 
 def _most_finishes(tasks: Mapping[str, Entry]) -> dict[str, int]:
-    """How often a task's name, or its ``.timeout``, can fire; those without a limit are left out.
+    """The most times that a task's name, or its ``.timeout``, can fire; those without a limit are left out.
 
     A retry or a replay runs an instance again that has not finished, and ``skip --cascade`` fires the name
     in place of it: so each instance fires the name once at most, with ``repeat`` once in each round, and its

@@ -33,7 +33,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
         'and write `"unless": ["{0}"], "delay": "1h"`'
     ),
 }
-"""What a task fires instead of such a name after its own, as in ``t_upload.failed``."""
+"""Hints for the name of a task with the suffix of an outcome, as in ``t_upload.failed``."""
 
 
 def check_names(file: TasksFile, findings: Findings) -> None:

@@ -82,7 +82,7 @@ def read_duration(node: Node) -> int | None:
 
 
 def _instead_of(text: str) -> str:
-    """What to write instead of a text that is not a duration."""
+    """The hint for a text that is not a duration: the text to write instead."""
     words = text.strip()
     if _MONTHS.fullmatch(words):
         count = words.rstrip(" M")
