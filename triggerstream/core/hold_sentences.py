@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, assert_never
 
 from triggerstream.core.ids import TaskName, instance_id
-from triggerstream.core.lacking import join_names
+from triggerstream.core.joined_names import join_first
 from triggerstream.core.places import HeldFor, Hold
 from triggerstream.core.tasks import Task
 
@@ -39,6 +39,4 @@ def place_keys(task: Task) -> list[str]:
 
 def _named(task: TaskName, numbers: tuple[int, ...]) -> str:
     """The first instances by name, and the number of the others."""
-    names = [instance_id(task, number) for number in numbers[:_NAMED]]
-    more = len(numbers) - len(names)
-    return join_names([*names, f"{more:,} more"] if more else names)
+    return join_first([instance_id(task, number) for number in numbers], _NAMED)

@@ -22,6 +22,7 @@ from triggerstream.core.conditions import (
 )
 from triggerstream.core.held import Holding, Keyed, Members, Several
 from triggerstream.core.ids import LeafName, TriggerName
+from triggerstream.core.joined_names import join_names
 from triggerstream.core.slots import met_leaves
 
 _KEYS: Final = 3
@@ -201,12 +202,6 @@ def _leaf_words(leaf: Leaf, held: Holding | None) -> str:
 def leaf_title(name: str, trigger: str) -> str:
     """A leaf as a heading: its trigger, and its name where that differs."""
     return trigger if name == trigger else f"{trigger} ({name})"
-
-
-def join_names(names: Collection[str], word: str = "and") -> str:
-    """``a, b and c``."""
-    *others, last = names or ["nothing"]
-    return f"{', '.join(others)} {word} {last}" if others else last
 
 
 def _has_list(held: Holding | None) -> bool:

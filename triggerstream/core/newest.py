@@ -29,6 +29,7 @@ from triggerstream.core.held import (
     refs_and_times,
 )
 from triggerstream.core.ids import LeafName, TriggerName
+from triggerstream.core.joined_names import join_first
 from triggerstream.core.sequences import meet_sequences, place_event
 
 
@@ -134,13 +135,9 @@ class Forgetting(NamedTuple):
 
 def too_old(leaf: LeafName, refs: Sequence[Ref], window: TimeWindow, *, within_us: int) -> str:
     """A sentence that says why events of a leaf, which lie before the window, do not count."""
-    named = [event_words(ref) for ref in refs[:_NAMED]]
-    more = [f"{len(refs) - _NAMED} more"] if len(refs) > _NAMED else []
-    *others, last = [*named, *more]
-    why = before_window(window, within_us=within_us)
-    if others:
-        return f"{', '.join(others)} and {last} of `{leaf}` do not count: they are {why}"
-    return f"{last} of `{leaf}` does not count: it is {why}"
+    named = join_first([event_words(ref) for ref in refs], _NAMED)
+    verb = "do not count: they are" if len(refs) > 1 else "does not count: it is"
+    return f"{named} of `{leaf}` {verb} {before_window(window, within_us=within_us)}"
 
 
 def before_window(window: TimeWindow, *, within_us: int) -> str:

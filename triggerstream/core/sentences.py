@@ -7,7 +7,8 @@ from typing import assert_never
 from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.effects import Reason
 from triggerstream.core.hold_sentences import hold_words
-from triggerstream.core.lacking import join_names, missing_in_words
+from triggerstream.core.joined_names import join_names
+from triggerstream.core.lacking import missing_in_words
 from triggerstream.core.places import Hold
 from triggerstream.core.reruns import Rerun, rerun_words
 from triggerstream.core.slots import captured_refs
