@@ -132,7 +132,7 @@ class FiringTimers(Deciding):
                 reason=str(broken),
             )
             beyond.left_out += (left_out,)
-            self._beyond().prevented += 1
+            beyond.prevented += 1
             instance.error = f"the trigger `{trigger}` is left out: {broken}"
 
     # ---- completely or not at all -------------------------------------------------------------
