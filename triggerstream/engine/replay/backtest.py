@@ -210,14 +210,7 @@ class _FileFold:
             if due_us is None or due_us >= event.arrival_us or due_us <= last:
                 return
             last = due_us
-            timer = Event(
-                session=event.session,
-                offset=event.offset + self._shift,
-                arrival_us=due_us,
-                time_us=due_us,
-                type=_TIMER_TYPE,
-                body=_TIMER,
-            )
+            timer = _timer(event.session, offset=event.offset + self._shift, at_us=due_us)
             self._shift += 1
             decided = self._fold(timer, _INSERTED_BYTES)
             if decided:
@@ -307,7 +300,8 @@ class _NewFold(_FileFold):
                     self._early.setdefault(command, []).append(event)
                 # An outcome of no command at all is refused, as under the old file.
                 if belongs != (command in self._ending) or command in self.assumed:
-                    event = _timer_at(event)  # noqa: PLW2901 - time passes in place of the outcome
+                    at_us = event.arrival_us
+                    event = _timer(event.session, offset=event.offset, at_us=at_us)  # noqa: PLW2901 - time passes
             self.take(event, length)
 
     def count_dropped(self) -> None:
@@ -352,25 +346,13 @@ def _until(session: SessionId, events: Sequence[SizedEvent], until_us: int | Non
     """The timer event at the end of a session's history; None if no time passes after its last event."""
     if until_us is None or not events:
         return None
-    return Event(
-        session=session,
-        offset=events[-1][0].offset + 1,
-        arrival_us=until_us,
-        time_us=until_us,
-        type=_TIMER_TYPE,
-        body=_TIMER,
-    )
+    return _timer(session, offset=events[-1][0].offset + 1, at_us=until_us)
 
 
-def _timer_at(event: Event) -> Event:
-    """A timer event at the place of ``event``."""
+def _timer(session: SessionId, *, offset: int, at_us: int) -> Event:
+    """A timer event that arrives at ``at_us``."""
     return Event(
-        session=event.session,
-        offset=event.offset,
-        arrival_us=event.arrival_us,
-        time_us=event.time_us,
-        type=_TIMER_TYPE,
-        body=_TIMER,
+        session=session, offset=offset, arrival_us=at_us, time_us=at_us, type=_TIMER_TYPE, body=_TIMER
     )
 
 
