@@ -11,12 +11,11 @@ from random import Random
 import pytest
 from hypothesis import settings
 
-from tests.core import reference_of_conditions
+from tests.core.agreement import assert_agrees, lower_bounds_of_leaves
 from tests.core.compared import Expected, Folding, Reading, difference, expected_of, sessions_of
-from tests.core.logs_of_conditions import Scenario, as_golden, numbered_scenario, report
+from tests.core.logs_of_conditions import Scenario, numbered_scenario, report
 from tests.core.reference_of_conditions import Line
-from tests.core.smallest import smallest
-from triggerstream.core import draft, fold, sequences, slots
+from triggerstream.core import draft, fold
 from triggerstream.wire import state as wire
 
 pytestmark = pytest.mark.laws
@@ -35,24 +34,8 @@ def the_scenarios(number: int) -> Iterator[tuple[int, Scenario]]:
 
 @lru_cache(maxsize=1_000)
 def expected(n: int) -> Expected:
-    """What the reference says of a scenario."""
+    """The reference's result for a scenario."""
     return expected_of(numbered_scenario(n))
-
-
-def assert_agrees(n: int, scenario: Scenario, said: Expected | None = None, **how: object) -> None:
-    """Fail with the smallest scenario on which the fold and the reference differ.
-
-    ``said``: what the reference says of the scenario, if it was asked before.
-    """
-
-    def told(candidate: Scenario, said: Expected | None = None) -> str | None:
-        random = Random(n) if "batches" in how else None
-        folding = Folding.of(candidate.file, reader, at_once="at_once" in how, random=random)
-        return difference(candidate, folding, said)
-
-    if told(scenario, said) is not None:
-        small = smallest(scenario, lambda candidate: told(candidate) is not None)
-        pytest.fail(f"scenario {n}: {told(small)}\n{as_golden(small)}")
 
 
 def test_fold_agrees_with_the_reference() -> None:
@@ -71,11 +54,8 @@ def test_fold_that_meets_files_at_once_agrees_with_the_reference() -> None:
 
 
 def test_fold_agrees_with_the_reference_at_the_bounds_of_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bounds that random logs never reach, lowered for both."""
     drawn = [*the_scenarios(SOME)]  # with the usual bounds
-    for module, name in ((sequences, "MOST_IN_SEQUENCE"), (slots, "MOST_KEYS")):
-        monkeypatch.setattr(module, name, 2)
-        monkeypatch.setattr(reference_of_conditions, name, 2)
+    lower_bounds_of_leaves(monkeypatch)
     for n, scenario in drawn:
         assert_agrees(n, scenario, batches=True)
 

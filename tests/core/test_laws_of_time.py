@@ -12,22 +12,20 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.core import reference_of_conditions
+from tests.core.agreement import assert_agrees, lower_bounds_of_leaves
 from tests.core.compared import (
     Expected,
     Folding,
     Reading,
-    difference,
     event_of,
     expected_of,
     seen_by_reference,
     sessions_of,
 )
-from tests.core.logs_of_conditions import APP, Scenario, as_golden
+from tests.core.logs_of_conditions import APP, Scenario
 from tests.core.logs_of_time import numbered_timed_scenario, with_timers
 from tests.core.reference_of_conditions import Json, Line, Reference
-from tests.core.smallest import smallest
-from triggerstream.core import fold, sequences, slots
+from triggerstream.core import fold
 from triggerstream.core.fold import next_due, step
 from triggerstream.core.ids import SessionId
 from triggerstream.core.results import Folded
@@ -50,7 +48,7 @@ def the_scenarios(number: int) -> Iterator[tuple[int, Scenario]]:
 
 @lru_cache(maxsize=1_000)
 def expected(n: int) -> Expected:
-    """What the reference says of a scenario."""
+    """The reference's result for a scenario."""
     return expected_of(numbered_timed_scenario(n))
 
 
@@ -65,22 +63,6 @@ def said_of(scenario: Scenario) -> dict[str, Any]:
 def test_timer_events_change_nothing_in_the_reference() -> None:
     for n, scenario in the_scenarios(SOME):
         assert said_of(with_timers(scenario, Random(n))) == expected(n)[-1], n
-
-
-def assert_agrees(n: int, scenario: Scenario, said: Expected | None = None, **how: object) -> None:
-    """Fail with the smallest scenario on which the fold and the reference differ.
-
-    ``said``: what the reference says of the scenario, if it was asked before.
-    """
-
-    def told(candidate: Scenario, said: Expected | None = None) -> str | None:
-        random = Random(n) if "batches" in how else None
-        folding = Folding.of(candidate.file, reader, at_once="at_once" in how, random=random)
-        return difference(candidate, folding, said)
-
-    if told(scenario, said) is not None:
-        small = smallest(scenario, lambda candidate: told(candidate) is not None)
-        pytest.fail(f"scenario {n}: {told(small)}\n{as_golden(small)}")
 
 
 def test_fold_agrees_with_the_reference() -> None:
@@ -99,11 +81,8 @@ def test_fold_that_meets_files_at_once_agrees_with_the_reference() -> None:
 
 
 def test_fold_agrees_with_the_reference_at_the_bounds_of_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bounds that random logs never reach, lowered for both."""
     drawn = [*the_scenarios(SOME)]  # with the usual bounds
-    for module, name in ((sequences, "MOST_IN_SEQUENCE"), (slots, "MOST_KEYS")):
-        monkeypatch.setattr(module, name, 2)
-        monkeypatch.setattr(reference_of_conditions, name, 2)
+    lower_bounds_of_leaves(monkeypatch)
     for n, scenario in drawn:
         assert_agrees(n, scenario, batches=True)
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import settings
 
 from tests.core import reference_of_conditions
-from tests.core.compared import Expected, Folding, Reading, difference, expected_of
-from tests.core.logs_of_conditions import Scenario, as_golden
+from tests.core.agreement import assert_agrees
+from tests.core.compared import Expected, Folding, Reading, expected_of
+from tests.core.logs_of_conditions import Scenario
 from tests.core.logs_of_time import numbered_timed_scenario
 from tests.core.reference_of_conditions import File
-from tests.core.smallest import smallest
 from triggerstream.core import draft, sequences
 from triggerstream.core.explain import Explainer
 from triggerstream.core.ids import SessionId
@@ -73,26 +73,8 @@ def numbered_windowed_scenario(n: int) -> Scenario:
 
 @lru_cache(maxsize=1_000)
 def expected(n: int) -> Expected:
-    """What the reference says of a scenario."""
+    """The reference's result for a scenario."""
     return expected_of(numbered_windowed_scenario(n))
-
-
-def assert_agrees(
-    n: int, scenario: Scenario, said: Expected | None = None, *, at_once: bool = False, batches: bool = False
-) -> None:
-    """Fail with the smallest scenario on which the fold and the reference differ.
-
-    ``said``: what the reference says of the scenario, if it was asked before.
-    """
-
-    def told(candidate: Scenario, said: Expected | None = None) -> str | None:
-        random = Random(n) if batches else None
-        folding = Folding.of(candidate.file, reader, at_once=at_once, random=random)
-        return difference(candidate, folding, said)
-
-    if told(scenario, said) is not None:
-        small = smallest(scenario, lambda candidate: told(candidate) is not None)
-        pytest.fail(f"scenario {n}: {told(small)}\n{as_golden(small)}")
 
 
 def test_fold_agrees_with_the_reference() -> None:
