@@ -12,8 +12,9 @@ from tests.wire.tasksfile.reference import rendered
 from triggerstream.core.tasks import Bounds
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, TASK_KEYS, TOP_KEYS
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS, TOP_KEYS
 from triggerstream.wire.tasksfile.leaves import LEAF_KEYS
+from triggerstream.wire.tasksfile.task_keys import TASK_KEYS
 from triggerstream.wire.tasksfile.time_keys import DEBOUNCE_KEYS, REPEAT_KEYS, RETRY_KEYS
 
 PACKAGE = Path(__file__).parents[2] / "triggerstream/wire/tasksfile"

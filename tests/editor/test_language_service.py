@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from triggerstream.wire.tasksfile.conditions import GROUP_KEYS
-from triggerstream.wire.tasksfile.keys import BOUND_KEYS, TASK_KEYS, TOP_KEYS
+from triggerstream.wire.tasksfile.keys import BOUND_KEYS, TOP_KEYS
 from triggerstream.wire.tasksfile.leaves import EACH_KEYS, LEAF_KEYS
+from triggerstream.wire.tasksfile.task_keys import TASK_KEYS
 from triggerstream.wire.tasksfile.time_keys import DEBOUNCE_KEYS, REPEAT_KEYS, RETRY_KEYS
 from triggerstream.wire.xtests import COMMAND_KEYS, TEST_KEYS
 

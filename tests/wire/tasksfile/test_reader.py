@@ -27,7 +27,7 @@ from triggerstream.core.tasks import (
     plain_task,
 )
 from triggerstream.wire.tasksfile import check, encode, read
-from triggerstream.wire.tasksfile.keys import TASK_KEYS
+from triggerstream.wire.tasksfile.task_keys import TASK_KEYS
 from triggerstream.wire.tasksfile.values import meant_duration
 
 SURVEY = """{

@@ -21,11 +21,12 @@ from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.wire.tasksfile import check
 from triggerstream.wire.tasksfile.jsonc import parse
-from triggerstream.wire.tasksfile.keys import TASK_KEYS, read_tasks
+from triggerstream.wire.tasksfile.keys import read_tasks
 from triggerstream.wire.tasksfile.nodes import Findings
 from triggerstream.wire.tasksfile.rings import check_rings
 from triggerstream.wire.tasksfile.rules import check_rules
-from triggerstream.wire.tasksfile.tried_keys import INSTEAD, TASK_ONLY_KEYS, Operator, instead_of_operator
+from triggerstream.wire.tasksfile.task_keys import TASK_KEYS
+from triggerstream.wire.tasksfile.tried_keys import INSTEAD, Operator, instead_of_operator
 
 
 def findings_of(tasks: JsonObject) -> list[Finding]:
@@ -387,10 +388,6 @@ def test_an_operator_alone_in_a_list_is_read_as_one() -> None:
     (finding,) = findings_of({"t_a": task(["or"])})
     assert (finding.code, finding.path) == ("condition-in-name", "/t_a/after/0")
     assert '{"any": ["a", "b"]}' in finding.message
-
-
-def test_the_keys_that_stand_beside_after_are_those_of_a_task() -> None:
-    assert set(TASK_KEYS) == TASK_ONLY_KEYS
 
 
 @pytest.mark.parametrize("key", sorted(TASK_KEYS))

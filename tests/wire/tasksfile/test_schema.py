@@ -25,10 +25,10 @@ from triggerstream.wire.tasksfile.keys import (
     KEPT_UNDER_EXTRAS,
     MOST_CONCURRENT,
     REFUSED_KEYS,
-    TASK_KEYS,
     TOP_KEYS,
 )
 from triggerstream.wire.tasksfile.leaves import EACH_KEYS, LEAF_KEYS, MOST_COUNT, MOST_COUNT_IN_SEQUENCE
+from triggerstream.wire.tasksfile.task_keys import TASK_KEYS
 from triggerstream.wire.tasksfile.time_keys import DEBOUNCE_KEYS, MOST_ROUNDS, REPEAT_KEYS, RETRY_KEYS
 from triggerstream.wire.tasksfile.tree import plain
 from triggerstream.wire.xtests import COMMAND_KEYS, TEST_KEYS, TESTS_KEY

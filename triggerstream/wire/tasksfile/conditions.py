@@ -12,7 +12,8 @@ from triggerstream.core.conditions import Node as Condition
 from triggerstream.core.conditions import Sequence as InOrder
 from triggerstream.wire.tasksfile.leaves import LEAF_KEYS, MOST_COUNT, LocatedLeaf, check_name, read_leaf
 from triggerstream.wire.tasksfile.nodes import LocatedName, Node, listed, meant, shown, unknown_key
-from triggerstream.wire.tasksfile.tried_keys import TASK_ONLY_KEYS, condition_in_name, instead_of
+from triggerstream.wire.tasksfile.task_keys import TASK_KEYS
+from triggerstream.wire.tasksfile.tried_keys import condition_in_name, instead_of
 
 MOST_LEVELS: Final = 10
 """Levels of lists and groups; ``after`` itself is the first."""
@@ -278,7 +279,7 @@ def _has_unknown_key(node: Node) -> bool:
 
 def _unknown(key: str, value: Node | None) -> str:
     """The message about a key; ``value`` is given where no known key stands beside it."""
-    if key in TASK_ONLY_KEYS:
+    if key in TASK_KEYS:
         return f"`{key}` is a key of the task, not of a condition: write it beside the task's `after`"
     if value is not None and meant(key, _ALL_KEYS) is None and instead_of(key) is None:
         count = _events(value)

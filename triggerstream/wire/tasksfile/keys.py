@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Final, Literal, TypeAlias, assert_never, get_args
+from typing import Final, assert_never
 
 from triggerstream.core.commands import CELERY_PREFIX
 from triggerstream.core.conditions import Condition
@@ -47,6 +47,7 @@ from triggerstream.wire.tasksfile.nodes import (
     meant,
     unknown_key,
 )
+from triggerstream.wire.tasksfile.task_keys import TASK_KEYS, TaskKey
 from triggerstream.wire.tasksfile.time_checks import check_times
 from triggerstream.wire.tasksfile.time_keys import read_debounce, read_repeat, read_retry
 from triggerstream.wire.tasksfile.tree import Value, plain
@@ -60,28 +61,6 @@ from triggerstream.wire.tasksfile.values import (
     read_text,
 )
 
-TaskKey: TypeAlias = Literal[
-    "after",
-    "run",
-    "unless",
-    "andEvery",
-    "unlessFrom",
-    "appliesTo",
-    "withParams",
-    "using",
-    "within",
-    "deadline",
-    "delay",
-    "debounce",
-    "repeat",
-    "retry",
-    "queue",
-    "priority",
-    "expires",
-    "maxConcurrency",
-    "paused",
-]
-TASK_KEYS: Final[tuple[TaskKey, ...]] = get_args(TaskKey)
 REFUSED_KEYS: Final = ("onTimeout",)
 """Keys that are refused even under ``$extras``: people expect them to mean something."""
 KEPT_UNDER_EXTRAS: Final = frozenset({"repeat", "priority"})

@@ -81,31 +81,6 @@ INSTEAD: Final[Mapping[str, str]] = {
 }
 _FOLDED: Final[Mapping[str, str]] = {key.lower(): answer for key, answer in INSTEAD.items()}
 
-TASK_ONLY_KEYS: Final = frozenset(
-    {
-        "after",
-        "unless",
-        "unlessFrom",
-        "andEvery",
-        "appliesTo",
-        "run",
-        "using",
-        "withParams",
-        "within",
-        "deadline",
-        "delay",
-        "debounce",
-        "repeat",
-        "retry",
-        "queue",
-        "priority",
-        "expires",
-        "maxConcurrency",
-        "paused",
-    }
-)
-"""Keys that a task has and a condition does not. A test compares them with those of the reader."""
-
 Operator: TypeAlias = Literal["and", "or", "not", "except", "several"]
 """What joins names in a string.
 
