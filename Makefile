@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install hooks test test-quick test-laws test-tools fuzz faults mutants coverage fmt lint semantics reference recipes bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
+.PHONY: help install hooks test test-quick test-laws test-tools fuzz faults model mutants coverage fmt lint semantics reference recipes bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ test-tools: ## Install what some tests need besides Python: Chromium, kcat, Rabb
 
 faults: install ## The long fault tests: processes killed at random under load
 	@$(BIN)/pytest -m faults -s $(PYTEST_ARGS)
+
+# Some minutes. Less, and with the steps that lead to the violation: make model ONLY="fence first"
+model: install ## Every interleaving of how partitions change hands: the protocol in larger bounds, and broken ones
+	@nice $(BIN)/python -m tests.model $(ONLY)
 
 fmt: install ## Format the code, and mend what ruff can mend by itself
 	@$(BIN)/ruff check --fix-only --quiet
