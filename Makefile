@@ -1,4 +1,5 @@
-PYTHON ?= python3
+# The first on the PATH that was built with PGO, as a worker is about 1.25 × as fast on it; asked for in recipes alone.
+PYTHON ?= $(shell python3 tests/support/interpreter.py)
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
@@ -15,7 +16,7 @@ install: $(STAMP) ## Create .venv from requirements.lock; does nothing when it i
 
 $(STAMP): requirements.lock pyproject.toml
 	@echo "Installing into .venv: one to five minutes"
-	@$(PYTHON) -m venv .venv
+	@python=$(PYTHON) && $$python tests/support/interpreter.py $$python && $$python -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
