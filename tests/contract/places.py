@@ -390,6 +390,7 @@ class PartitionedPlace(Place):
             url="http://here",
             identity=self.identity,
             lag=lambda: {0: 0},
+            waiting=dict,
             index=lambda _: self.index(),
             appender=self.appender,
             reader=self.reader(),

@@ -248,7 +248,7 @@ def _stored(
 
 def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[TriggerName, ...]:
     """The triggers that could still complete an unstarted instance, each once (docs/semantics.md, R4.9)."""
-    view = migrate(rules, state, session).state
+    view = state if state.config >= rules.current.offset else migrate(rules, state, session).state
     missing: dict[TriggerName, None] = {}
     for task in rules.current.config.among(view.tasks):
         for instance in view.tasks[task.name].open.values():

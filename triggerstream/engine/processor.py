@@ -109,6 +109,17 @@ class Processor:
             return self.decoder.read(session, stored)
         return remembered[1]
 
+    def peek(self, session: SessionId, stored: bytes) -> SessionState:
+        """The decoded ``stored``, perhaps from the cache, which does not change.
+
+        Raises:
+            DecodeError: ``stored`` is not a state, or is from a newer release.
+        """
+        remembered = self._encoded.get(session)
+        if remembered is None or remembered[0] != stored:
+            return state.decode(stored)
+        return remembered[1]
+
     def _forget(self, session: SessionId) -> tuple[bytes, SessionState] | None:
         """Take a session's state out of the cache."""
         remembered = self._encoded.pop(session, None)

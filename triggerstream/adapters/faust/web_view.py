@@ -42,6 +42,7 @@ async def serve_web_view(
         url=view.address,
         identity=identity,
         lag=lambda: {one.partition: one.lag for one in app.progress()},
+        waiting=lambda: {one.partition: (one.lag or 0) - one.blocked for one in app.progress()},
         index=lambda number: index(folder / f"{number}.db", identity.partitions),
         appender=app.appender,
         reader=KafkaReader(settings.connection(), settings.app),

@@ -3,7 +3,7 @@
 The engine only notes which sessions changed. :func:`keep` updates the index in slices of some milliseconds,
 between which the event loop does more urgent work. The tags come from
 :func:`triggerstream.core.listing.tags_of` under the current rules; after a change of the rules, the index is
-rebuilt.
+rebuilt. A state that the engine has just folded is not decoded for it again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from triggerstream.core.errors import DecodeError, LogError, TriggerstreamError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import SessionId
 from triggerstream.core.listing import DuePlace, tags_of
+from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.wire import state as states
@@ -34,6 +35,7 @@ _IDLE_S = 0.2
 CHANGED = 100_000
 """Maximum number of changed sessions to remember. Beyond it, a rebuild is less work. 10 MB of ids."""
 NO_TIMERS: Final[Mapping[SessionId, int]] = MappingProxyType({})
+_NO_TAGS: Final = frozenset[str]()
 _STEP = 16
 """Sessions indexed between two reads of the clock: about a millisecond."""
 
@@ -82,11 +84,23 @@ class Index(Protocol):
 
 
 class Indexer:
-    """Updates ``index`` from the store. ``changed``: the maximum number of changed sessions to remember."""
+    """Updates ``index`` from the store.
 
-    def __init__(self, index: Index, rules: Callable[[], Rules], *, changed: int = CHANGED) -> None:
+    ``changed``: the maximum number of changed sessions to remember. ``read`` returns a session's state that
+    has the stored bytes, and raises DecodeError if they are none.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        rules: Callable[[], Rules],
+        *,
+        changed: int = CHANGED,
+        read: Callable[[SessionId, bytes], SessionState] = lambda _, value: states.decode(value),
+    ) -> None:
         self._index = index
         self._rules = rules
+        self._read = read
         self._most = changed
         self._config_hash: str | None = None
         self._changed: dict[SessionId, None] = {}
@@ -183,7 +197,7 @@ class Indexer:
         entries: list[tuple[SessionId, frozenset[str]]] = []
         due: dict[SessionId, int] = {}
         for name, value in rows:
-            tags, due_us = (_NO_TAGS, None) if value is None else _tags(rules, name, value)
+            tags, due_us = (_NO_TAGS, None) if value is None else self._tags(rules, name, value)
             entries.append((name, tags))
             if due_us is not None:
                 due[name] = due_us
@@ -192,6 +206,14 @@ class Indexer:
         except LogError:
             self.rebuild()
             raise
+
+    def _tags(self, rules: Rules, session: SessionId, value: bytes) -> tuple[frozenset[str], int | None]:
+        """The tags and due time of a session; none if its state is unreadable, which its page reports."""
+        try:
+            state = self._read(session, value)
+        except DecodeError:
+            return _NO_TAGS, None
+        return tags_of(rules, session, state), next_due(rules, state)
 
     def close(self, stamp: str) -> None:
         """Close the index. It can be resumed if it is up to date with the store."""
@@ -226,15 +248,3 @@ async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> Non
 def share(busy: float) -> float:
     """The share of an event loop's time for indexes, if other work keeps it ``busy`` for this share."""
     return min(max(LEAST_SHARE, (1 - busy) / 2), MOST_SHARE)
-
-
-_NO_TAGS: Final = frozenset[str]()
-
-
-def _tags(rules: Rules, session: SessionId, value: bytes) -> tuple[frozenset[str], int | None]:
-    """The tags and the due time of a session; none if its state cannot be read, which its page reports."""
-    try:
-        state = states.decode(value)
-    except DecodeError:
-        return _NO_TAGS, None
-    return tags_of(rules, session, state), next_due(rules, state)

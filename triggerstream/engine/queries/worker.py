@@ -41,6 +41,11 @@ from triggerstream.wire.marks import Identity
 
 _APPEND_S = 30.0
 """How long somebody who gives an order waits for the log to take it."""
+LAG = 5_000
+"""Records that wait to be folded, in all partitions together, from which on the indexes of these pause. A
+worker folds them in a fifth of a second; at a steady load, fewer records are on their way."""
+_LEAST_LAG = 50
+"""The share of a partition, however many there are."""
 
 
 class InspectedPartition:
@@ -71,8 +76,9 @@ class _IndexedPartition:
 class WorkerInspector:
     """An :class:`triggerstream.engine.queries.inspector.Inspector` of the partitions of ``owner``.
 
-    ``lag``: the number of records not folded, by partition, if known. ``index`` creates the index of a
-    partition. ``reader`` reads dead letters, which no worker owns.
+    ``lag``: the number of records not folded, by partition, if known; ``waiting``: of those, the number that
+    can be folded. ``index`` creates the index of a partition. ``reader`` reads dead letters, which no
+    worker owns.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class WorkerInspector:
         url: str,
         identity: Identity,
         lag: Callable[[], Mapping[int, int | None]],
+        waiting: Callable[[], Mapping[int, int]],
         index: Callable[[int], Index],
         appender: Appender,
         reader: Reader,
@@ -92,6 +99,8 @@ class WorkerInspector:
         self._url = url
         self._identity = identity
         self._lag = lag
+        self._waiting = waiting
+        self._most_waiting = max(LAG // identity.partitions, _LEAST_LAG)
         self._index = index
         self._appender = appender
         self._reader = reader
@@ -105,7 +114,15 @@ class WorkerInspector:
         """Update the indexes of the partitions until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sample())
-            tasks.create_task(keep(lambda: [(one.indexer, one.states) for one in self._ready()]))
+            tasks.create_task(keep(self._following))
+
+    def _following(self) -> list[tuple[Indexer, States]]:
+        """The indexes to update now: while a partition has many records to fold, its index pauses."""
+        ready = list(self._ready())
+        if not all(one.indexer.complete for one in ready):
+            waiting, most = self._waiting(), self._most_waiting
+            ready = [one for one in ready if waiting.get(one.partition.number, 0) <= most]
+        return [(one.indexer, one.states) for one in ready]
 
     async def _sample(self) -> None:
         while True:
@@ -247,7 +264,12 @@ class WorkerInspector:
         if one is not None:
             self._let_go(number)
         changed = CHANGED // self._identity.partitions
-        indexer = Indexer(self._index(number), lambda: partition.rules, changed=changed)
+        indexer = Indexer(
+            self._index(number),
+            lambda: partition.rules,
+            changed=changed,
+            read=partition.processor.peek,
+        )
         indexer.resume(self._stamp(partition.begun))
         one = self._indexed[number] = _IndexedPartition(partition, indexer, InspectedPartition(partition))
         return one
