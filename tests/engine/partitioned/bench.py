@@ -18,6 +18,7 @@ from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Commit, Extent
 from triggerstream.engine.partitioned.timing import PartitionTiming
+from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
@@ -147,6 +148,7 @@ class Bench:
         *,
         identity: Identity = IDENTITY,
         timing: PartitionTiming | None = None,
+        turns: TransactionTurns | None = None,
         store: BenchStore | None = None,
     ) -> Partition:
         states = store or self.store
@@ -159,6 +161,7 @@ class Bench:
             identity=identity,
             fail=self.failures.append,
             timing=timing or PartitionTiming(),
+            turns=turns or TransactionTurns(gather_s=0.0, spacing_s=0.0),
         )
 
     def configure(self, text: str = TASKS) -> None:
@@ -172,8 +175,10 @@ class Bench:
         self.durable.add(*(NewRecord(key=session.encode(), value=dumps({"type": n})) for n in names))
 
     async def live(self) -> Partition:
-        """A partition that was opened, has folded the log, and is closed."""
+        """A partition that was opened, has folded the log, and is closed before it appends anything."""
         partition = self.partition()
+        assert isinstance(partition.appender, BenchAppender)
+        partition.appender.gate.clear()
         await partition.open()
         await self.fold(partition)
         await partition.close()

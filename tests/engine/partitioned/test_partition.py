@@ -38,6 +38,7 @@ from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, Par
 from triggerstream.engine.partitioned.ports import Extent, FencedError, TakeOverError
 from triggerstream.engine.partitioned.takeover import Recovery
 from triggerstream.engine.partitioned.timing import PartitionTiming
+from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.processor import FoldVersionError, Processor
 from triggerstream.wire import events
@@ -353,7 +354,7 @@ async def test_checkpoints_that_wait_share_a_transaction_and_the_fold_sees_their
         bench.fire("s", name)
         partition.take()
         partition.fold(bench.durable.log[partition.next :])
-        await asyncio.sleep(0)
+        await eventually(lambda: ledger.begun == 2, within_s=30, what="the first of them is not committed")
     assert not partition.has_room()
     assert partition.taken > IN_FLIGHT - 1
     ledger.gate.set()
@@ -436,6 +437,50 @@ async def test_what_is_not_folded_yet_at_the_end_the_next_owner_folds(
     await after.reached(5)
     assert len(bench.durable.commands) == 20
     await after.close()
+
+
+async def test_events_that_come_soon_after_each_other_share_a_transaction(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(turns=TransactionTurns(spacing_s=0.3))
+    await partition.open()
+    await bench.fold(partition)
+    for name in "ab":
+        bench.fire("s", name)
+        partition.take()
+        partition.fold(bench.durable.log[partition.next :])
+        await asyncio.sleep(0.01)
+    await partition.reached(3)
+    assert (partition.counters.checkpoints, partition.counters.batches) == (2, 3)
+    await partition.close()
+
+
+async def test_a_partition_that_can_take_no_more_does_not_wait_for_its_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "FULL_EVENTS", 2)
+    bench.configure()
+    partition = bench.partition(turns=TransactionTurns(spacing_s=3600.0))
+    await partition.open()
+    await bench.fold(partition)
+    for name in "ab":
+        bench.fire("s", name)
+        partition.take()
+        partition.fold(bench.durable.log[partition.next :])
+        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await partition.reached(3)
+    await partition.close()
+
+
+async def test_closing_waits_for_no_turn(bench: Bench) -> None:
+    bench.configure()
+    partition = bench.partition(turns=TransactionTurns(gather_s=3600.0, spacing_s=3600.0))
+    await partition.open()
+    partition.take()
+    partition.fold(bench.durable.log)
+    async with asyncio.timeout(30):
+        await partition.close()
+    assert (partition.durable, bench.durable.group_offset) == (1, 1)
 
 
 async def test_closing_finishes_what_waits(bench: Bench) -> None:

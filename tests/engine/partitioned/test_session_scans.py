@@ -190,10 +190,7 @@ async def pass_time(bench: Bench, partition: Partition) -> None:
 async def test_a_deadline_is_found_by_the_next_owner_although_nothing_else_arrives(bench: Bench) -> None:
     bench.configure(TIMEOUT)
     bench.fire("s", "a")
-    first = bench.partition()
-    await first.open()
-    await bench.fold(first)
-    await first.close()
+    await bench.live()
     assert timers(bench) == []
     second = bench.partition(store=BenchStore())
     await second.open()

@@ -15,6 +15,7 @@ from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
 from triggerstream.engine.partitioned.partition import TRANSACTIONS, Partition
+from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.marks import Identity
@@ -36,6 +37,7 @@ class PartitionFactory:
     configurations: ConfigurationCache = field(default_factory=ConfigurationCache)
     pace: Pace = field(default_factory=Pace)
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
+    turns: TransactionTurns = field(default_factory=TransactionTurns)
 
     def __call__(self, number: int) -> Partition:
         """The partition with this number; nothing is opened yet."""
@@ -65,6 +67,7 @@ class PartitionFactory:
             on_room=self.on_room,
             answered_at=self.answered_at,
             transactions=self.transactions,
+            turns=self.turns,
             pace=self.pace,
             timing=settings.timing,
             address=address,

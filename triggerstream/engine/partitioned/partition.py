@@ -14,7 +14,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from triggerstream.engine.partitioned.session_scans import SessionScans
 from triggerstream.engine.partitioned.session_states import PartitionStates
 from triggerstream.engine.partitioned.takeover import Recovery, TakenOver, take_over
 from triggerstream.engine.partitioned.timing import PartitionTiming
+from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.partitioned.writer import CheckpointWriter
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import PART_BYTES, Processor
@@ -53,6 +54,9 @@ TRANSACTIONS = 8
 (group commit), so more transactions only make each one slower: of 96 on a busy machine, some took 10 s."""
 TRANSACTION_BYTES = 2 * PART_BYTES
 """Checkpoints go together into one transaction up to this."""
+FULL_EVENTS = 100
+"""A partition that may take no further batch, and has so many events to commit, does not wait for more: they
+are some milliseconds of folding."""
 
 
 class PartitionPhase(Enum):
@@ -110,6 +114,8 @@ class Partition:
     process."""
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
     """Semaphore held while a transaction is open; shared by all partitions of a process."""
+    turns: TransactionTurns = field(default_factory=TransactionTurns)
+    """When transactions begin; shared by all partitions of a process."""
     timing: PartitionTiming = field(default_factory=PartitionTiming)
     address: str = advice.ANY_APP
     """The address of the app for ``--at``."""
@@ -364,6 +370,14 @@ class Partition:
         self._held += folded.checkpoint.size
         self._waiting.append(folded)
         self._wake.set()
+        if self._is_full():
+            self.turns.hurry()
+
+    def _is_full(self) -> bool:
+        """True if no further batch may be taken or folded, and what waits is no small number of events."""
+        if self.taken < IN_FLIGHT and not self._batches:
+            return False
+        return self._held >= PART_BYTES or sum(one.checkpoint.records for one in self._waiting) >= FULL_EVENTS
 
     def _take_waiting(self) -> list[_Folded]:
         """The batches for the next transaction: the first waiting one, and more up to a bound in bytes."""
@@ -392,7 +406,7 @@ class Partition:
         writer = self._writer
         while self.phase is PartitionPhase.READY or self._waiting:
             await self._woken()
-            async with self.transactions:
+            async with self._turn(), self.transactions:
                 self._wake.clear()
                 folded = self._take_waiting()
                 if folded:
@@ -402,8 +416,12 @@ class Partition:
                 elif asyncio.get_running_loop().time() >= writer.group_offset_due(self.durable):
                     await self._bounded(writer.commit_group_offset(self.durable))
         if writer.group_offset_lags(self.durable):
-            async with self.transactions:
+            async with self._turn(), self.transactions:
                 await self._bounded(writer.commit_group_offset(self.durable))
+
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        """The partition's next turn, for which it waits no longer than it must."""
+        return self.turns.turn(full=self._is_full(), at_once=self.phase is not PartitionPhase.READY)
 
     async def _woken(self) -> None:
         """Wait for something to commit, or until the group offset is due."""
@@ -471,6 +489,7 @@ class Partition:
         await self._background.close()
         if self._committer is not None:
             self._wake.set()
+            self.turns.hurry(at_once=True)
             await asyncio.wait([self._committer])  # its error has already ended the process
         self._resolve_reached()
         await self.ledger.close()
