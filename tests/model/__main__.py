@@ -13,7 +13,7 @@ from tests.model.protocols import BROKEN, CLAIM_FIRST, ID_PER_PARTITION, KIP_447
 from tests.model.search import Bounds, Result, search
 
 HEAD = ("protocol", "bounds", "result", "states", "edges", "steps", "CPU s")
-BROKEN_BOUNDS = Bounds(events=2, kicks=1, crashes=1, rebalances=1)
+BROKEN_BOUNDS = Bounds(kicks=1, crashes=1)
 LARGER = (
     (ID_PER_PARTITION, Bounds(events=2, kicks=1, crashes=1, rebalances=1)),
     (CLAIM_FIRST, Bounds(events=2, kicks=1, crashes=1, rebalances=1)),
