@@ -8,6 +8,7 @@ import struct
 from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
+from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.codec import lz4_encode, snappy_encode, zstd_encode
@@ -18,7 +19,7 @@ from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes
 from tests.support.kafka.raw import RawRecord, batch, packed, sealed
 from triggerstream.adapters.kafka import batches, fetches, unpacking
 from triggerstream.adapters.kafka.batches import RecordBatches
-from triggerstream.adapters.kafka.fetches import BatchResult
+from triggerstream.adapters.kafka.fetches import AS_RECORDS, BatchResult, Unreadable, partition_records
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.unpacking import GZIP, LZ4, SNAPPY, ZSTD
 
@@ -72,28 +73,46 @@ def _mutate(chance: random.Random, data: bytes) -> bytes:
 
 
 def _read(data: bytes) -> None:
-    """Read ``data`` as every consumer does: it raises nothing, and what cannot be read is noted."""
-    position = SimpleNamespace(position=0, paused=False, unreadable=None)
-    position.consumed_to = lambda offset: setattr(position, "position", offset)
-    assignment = SimpleNamespace(active=True, state_value=lambda _: position)
-    records = fetcher.PartitionRecords(
-        PLACE,
-        RecordBatches(data),
-        [],
-        0,
-        key_deserializer=None,
-        value_deserializer=None,
-        check_crcs=True,
-        isolation_level=fetcher.READ_COMMITTED,
-    )
-    result = BatchResult(PLACE, assignment=assignment, partition_records=records, backoff=0)
-    for piece in (result.getall(2), result.getall()):
-        for found in piece:
-            record = record_of(found)
+    """Read ``data`` as every consumer does: it raises nothing, and what cannot be read is noted.
+
+    Our records, read batch by batch, are those that aiokafka's become, and so are the positions.
+    """
+    plain, ours = _result(data, None), _result(data, AS_RECORDS)
+    for most in (2, 3, None):
+        records = [record_of(found) for found in plain.result.getall(most)]
+        assert ours.result.getall(most) == records
+        assert vars(ours.position) == vars(plain.position)
+        for record in records:
             for name, _ in record.headers:
                 name.encode()
-    if position.unreadable is not None:
-        assert str(position.unreadable)
+    if plain.position.unreadable is not None:
+        assert str(plain.position.unreadable)
+
+
+class _Position:
+    """A partition's position, as far as a fetch needs it."""
+
+    def __init__(self) -> None:
+        self.position, self.paused = 0, False
+        self.unreadable: Unreadable | None = None
+
+    def consumed_to(self, offset: int) -> None:
+        self.position = offset
+
+
+class _Reading(NamedTuple):
+    position: _Position
+    result: BatchResult
+
+
+def _result(data: bytes, deserializer: object) -> _Reading:
+    position = _Position()
+    assignment = SimpleNamespace(active=True, state_value=lambda _: position)
+    records = partition_records(
+        PLACE, RecordBatches(data), [], 0, None, deserializer, 1, fetcher.READ_COMMITTED
+    )
+    result = BatchResult(PLACE, assignment=assignment, partition_records=records, backoff=0)
+    return _Reading(position, result)
 
 
 def _parse(data: bytes) -> None:
@@ -112,7 +131,8 @@ def test_record_batches_are_read_or_noted_as_unreadable() -> None:
             "RecordBatches._length",
             "_Batch.__iter__",
             "_Batch._one_by_one",
-            "_at_once",
+            "_Batch._at_once",
+            "_all_records",
             "_varint",
             "EscapingBatch._read_msg",
             "_nullable",
@@ -126,7 +146,7 @@ def test_record_batches_are_read_or_noted_as_unreadable() -> None:
             mutate=_mutate,
             parsers=(
                 Parser(module=batches, functions=reading),
-                Parser(module=fetches, functions=frozenset({"BatchResult.getall"})),
+                Parser(module=fetches, functions=frozenset({"BatchResult.getall", "OurRecords.take"})),
                 Parser(
                     module=unpacking,
                     functions=frozenset({"unpack", "_gunzip", "_member", "_unsnap", "_stream"}),

@@ -22,8 +22,9 @@ from triggerstream.adapters.faust.consumer_thread import ConsumerThread
 from triggerstream.adapters.faust.recovery import TableManager, TakeOver
 from triggerstream.adapters.faust.table import Router
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, Fetcher, Transport
+from triggerstream.adapters.kafka import fetches
 from triggerstream.adapters.kafka.batches import EscapingBatch
-from triggerstream.adapters.kafka.fetches import BatchResult
+from triggerstream.adapters.kafka.fetches import BatchResult, OurRecords
 
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:
@@ -88,7 +89,19 @@ def test_aiokafka_still_makes_batches_and_results_with_the_names_that_are_replac
     assert "records = MemoryRecords(part_data[-1])" in source
     assert "self._records[tp] = FetchResult(" in source
     assert "type(res_or_error) is FetchResult" in source
-    assert "for record in next_batch" in inspect.getsource(fetcher.PartitionRecords)
+    assert "partition_records = PartitionRecords(" in source
+    begun = source.index("partition_records = PartitionRecords(")
+    arguments = source[begun : source.index("_isolation_level", begun)].split(",")
+    assert "self._value_deserializer" in arguments[fetches.VALUE_DESERIALIZER]
+    assert "value_deserializer=self._value_deserializer" in inspect.getsource(AIOKafkaConsumer.start)
+    reading = inspect.getsource(OurRecords.__base__)
+    for line in (
+        "for record in next_batch",
+        "if record.offset < self.next_fetch_offset",
+        "consumer_record = self._consumer_record(tp, record)",
+        "self.next_fetch_offset = record.offset + 1",
+    ):
+        assert line in reading
     for name in ("check_assignment", "calculate_backoff", "has_more", "getone", "getall"):
         assert name in vars(BatchResult)
         assert callable(getattr(BatchResult.__base__, name))

@@ -18,7 +18,15 @@ from tests.support.kafka.raw import RawRecord, batch, packed, produce, sealed
 from triggerstream.adapters.kafka import batches, fetches
 from triggerstream.adapters.kafka.batches import RecordBatches
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.fetches import RETRY_S, TRIES, BatchResult, UnreadableError
+from triggerstream.adapters.kafka.fetches import (
+    AS_RECORDS,
+    RETRY_S,
+    TRIES,
+    BatchResult,
+    UnreadableError,
+    partition_records,
+)
+from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.topics import Topics
 
 PLACE = TopicPartition("app.events", 3)
@@ -39,18 +47,12 @@ class Position:
         self.position = position
 
 
-def result(data: bytes | None, state: Position) -> BatchResult:
-    """What aiokafka makes of one partition in the answer to a fetch."""
+def result(data: bytes | None, state: Position, *, ours: bool = False) -> BatchResult:
+    """What aiokafka makes of one partition in the answer to a fetch; ``ours``: with our records."""
     assignment = SimpleNamespace(active=True, state_value=lambda _: state, tps={PLACE})
-    records = fetcher.PartitionRecords(
-        PLACE,
-        RecordBatches(data),
-        [],
-        state.position,
-        key_deserializer=None,
-        value_deserializer=None,
-        check_crcs=True,
-        isolation_level=fetcher.READ_COMMITTED,
+    deserializer = AS_RECORDS if ours else None
+    records = partition_records(
+        PLACE, RecordBatches(data), [], state.position, None, deserializer, 1, fetcher.READ_COMMITTED
     )
     return BatchResult(PLACE, assignment=assignment, partition_records=records, backoff=0)
 
@@ -98,6 +100,41 @@ def test_batches_of_every_codec_are_read_alike(codec: str, attributes: int) -> N
     read = result(packed(batch(records, base=5, attributes=attributes), CODECS[codec]), state).getall()
     assert read == plain
     assert state.position == 8
+
+
+MARKER = RawRecord(key=struct.pack(">hh", 0, 1), value=struct.pack(">hi", 0, 0))
+LOGS = {
+    "batches": batch([PLAIN, ODD, PLAIN]) + batch([ODD], base=3) + batch([PLAIN] * 4, base=6),
+    "control": batch([PLAIN], attributes=TRANSACTIONAL)
+    + batch([MARKER], base=1, attributes=CONTROL | TRANSACTIONAL)
+    + batch([PLAIN, PLAIN], base=2),
+    "times": batch([PLAIN, ODD], attributes=APPEND_TIME),
+    "packed": packed(batch([PLAIN, ODD, PLAIN, PLAIN]), 4) + batch([PLAIN], base=4),
+    "unfit": batch([PLAIN]) + packed(batch([PLAIN, PLAIN], base=1), 3)[:-4] + bytes(4),
+    "one by one": packed(batch([PLAIN, RawRecord(value=bytes(2 * 1024 * 1024)), ODD]), 1),
+    "broken": batch([PLAIN, ODD]) + batch([PLAIN], base=2)[:-1] + b"x",
+}
+
+
+@pytest.mark.parametrize("log", LOGS)
+@pytest.mark.parametrize("most", [1, 2, 3, None])
+@pytest.mark.parametrize("begin", range(8))
+@pytest.mark.parametrize("piece_bytes", [fetches.PIECE_BYTES, 1])
+def test_our_records_are_those_that_aiokafkas_become(
+    log: str, most: int | None, begin: int, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetches, "PIECE_BYTES", piece_bytes)
+    positions = Position(), Position()
+    for position in positions:
+        position.position = begin
+    plain, ours = (result(LOGS[log], one, ours=number == 1) for number, one in enumerate(positions))
+    while True:
+        expected = [record_of(record) for record in plain.getall(most)]
+        assert ours.getall(most) == expected
+        assert vars(positions[1]) == vars(positions[0])
+        assert ours.has_more() == plain.has_more()
+        if not expected:
+            break
 
 
 def _flipped(data: bytes, at: int) -> bytes:
@@ -175,9 +212,8 @@ def test_records_are_handed_out_in_pieces() -> None:
 
 
 def test_control_batches_are_passed_over_as_before() -> None:
-    marker = RawRecord(key=struct.pack(">hh", 0, 1), value=struct.pack(">hi", 0, 0))
     state = Position()
-    data = batch([marker], attributes=CONTROL | TRANSACTIONAL) + batch([PLAIN], base=1)
+    data = batch([MARKER], attributes=CONTROL | TRANSACTIONAL) + batch([PLAIN], base=1)
     assert [record.offset for record in result(data, state).getall()] == [1]
 
 

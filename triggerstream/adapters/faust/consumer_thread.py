@@ -16,13 +16,14 @@ from mode import ServiceT
 
 from triggerstream.adapters.kafka.client_tasks import check_tasks
 from triggerstream.adapters.kafka.connection import answered_at
-from triggerstream.adapters.kafka.fetches import Unreadable, unreadable, use_batch_reader
+from triggerstream.adapters.kafka.fetches import AS_RECORDS, Unreadable, unreadable, use_batch_reader
 from triggerstream.adapters.kafka.group import member_id, watch_name
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.engine.background import end_of
 from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.wire.records import Record
 
 _FETCH_WAIT_MS = 250
 """Faust's own 1,500 delays what has to wait for the broker's answer, a rebalance among it."""
@@ -51,7 +52,7 @@ class Fetched:
     """The result of one fetch: after the seek of which take-over, from where to where in each partition."""
 
     epoch: int
-    records: Mapping[Any, list[Any]]
+    records: Mapping[Any, list[Record]]
     spans: Mapping[Any, tuple[int, int]]
     unreadable: Sequence[Unreadable] = field(default_factory=tuple)
 
@@ -75,9 +76,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:  # noqa: ANN401 - aiokafka is not typed
         use_batch_reader()
         consumer = super()._create_worker_consumer(transport)
-        # Faust sets them by itself; aiokafka reads both when it starts.
+        # Faust sets them by itself; aiokafka reads them when it starts.
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - nothing public
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - nothing public
+        consumer._value_deserializer = AS_RECORDS  # noqa: SLF001 - nothing public
         return consumer
 
     epoch = 0

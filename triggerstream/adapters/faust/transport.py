@@ -23,7 +23,6 @@ from triggerstream.adapters.faust.consumer_thread import (
     run_to_stop,
 )
 from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError
-from triggerstream.adapters.kafka.records import record_of
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.wire.records import Record
 
@@ -127,7 +126,7 @@ class Consumer(driver.Consumer):
             if partition is None:
                 continue  # given back meanwhile: its next owner fetches it again
             partition.take()
-            batch = PartitionBatch(partition, [record_of(record) for record in found], fetched.spans[place])
+            batch = PartitionBatch(partition, found, fetched.spans[place])
             await self.callback(self._message(self._place(place.partition), batch, found[-1].offset))
         for broken in fetched.unreadable:
             if (partition := owner.get(broken.partition)) is not None:

@@ -13,8 +13,9 @@ aiokafka still handles CRCs, control batches and aborted transactions.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
@@ -75,6 +76,8 @@ class RecordBatches:
         """The last offset of the newest batch, as its head says."""
         self.packed = False
         """True if the newest batch is compressed."""
+        self.whole = False
+        """True: a batch is iterated as :class:`WholeBatch`, if its records are parsed at once."""
 
     def size_in_bytes(self) -> int:
         """The length of all batches."""
@@ -113,10 +116,20 @@ class RecordBatches:
         base, delta = _LAST.unpack_from(data)
         self.last = base + delta
         self.packed = bool(data[_CODEC_AT] & _CODECS)
-        return _Batch(data)
+        return _Batch(data, whole=self.whole)
 
     def _length(self) -> int:
         return int(_LENGTH.unpack_from(self._data, self._at + _LENGTH_AT)[0])
+
+
+class WholeBatch:
+    """The records of a batch. To aiokafka it is a record that is not before any position."""
+
+    __slots__ = ("records",)
+    offset: Final = sys.maxsize
+
+    def __init__(self, records: Sequence[Any]) -> None:
+        self.records = records
 
 
 class _Batch:
@@ -125,10 +138,11 @@ class _Batch:
     A short one is parsed at once, so that its records can be parsed again after an error.
     """
 
-    __slots__ = ("_batch", "_data")
+    __slots__ = ("_batch", "_data", "_whole")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, whole: bool) -> None:
         self._data = data
+        self._whole = whole
         self._batch: Any = MemoryRecords(data).next_batch()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the attribute of aiokafka's batch
@@ -140,15 +154,20 @@ class _Batch:
     def __iter__(self) -> Iterator[Any]:
         codec = self._data[_CODEC_AT] & _CODECS
         if codec not in CODECS:
-            return _at_once(self._data, self._batch)
+            return self._at_once(self._data, self._batch)
         try:
             data = _unpacked(self._data, codec)
         except UnpackError as exc:
             return iter([self._unfit(self._batch.base_offset, str(exc))])
         batch = MemoryRecords(data).next_batch()
         if len(data) <= _HEAD_BYTES + _AT_ONCE_BYTES:
-            return _at_once(data, batch)
+            return self._at_once(data, batch)
         return self._one_by_one(data, batch)
+
+    def _at_once(self, data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - aiokafka is not typed
+        """Iterate over the records of a batch with the bytes ``data``, or over all of them as one."""
+        records = _all_records(data, batch)
+        return iter((WholeBatch(records),) if self._whole else records)
 
     def _one_by_one(self, data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - aiokafka is not typed
         """Parse records one by one, because all objects of a long batch could take gigabytes."""
@@ -185,14 +204,14 @@ class _Batch:
         )
 
 
-def _at_once(data: bytes, batch: Any) -> Iterator[Any]:  # noqa: ANN401 - aiokafka is not typed
+def _all_records(data: bytes, batch: Any) -> list[Any]:  # noqa: ANN401 - aiokafka is not typed
     """Parse all records of a batch with the bytes ``data``, so that they can be parsed again."""
     try:
-        return iter(list(batch))
+        return list(batch)
     except (UnicodeDecodeError, CorruptRecordException) as exc:
         if not _is_of_a_name(exc):
             raise
-    return iter(list(EscapingBatch(data)))
+    return list(EscapingBatch(data))
 
 
 def _is_of_a_name(exc: Exception) -> bool:

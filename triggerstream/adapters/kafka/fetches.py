@@ -2,9 +2,12 @@
 
 aiokafka parses the batches of a fetch when the caller takes records. An exception there has two bad effects:
 records that the same call has already taken from other partitions are lost, because their positions have
-moved; and the same record fails again after each restart. :func:`use_batch_reader` replaces two classes of
+moved; and the same record fails again after each restart. :func:`use_batch_reader` replaces three classes of
 aiokafka, for every consumer of the process: its parser of batches by
-:class:`triggerstream.adapters.kafka.batches.RecordBatches`, its part of a fetch by :class:`BatchResult`.
+:class:`triggerstream.adapters.kafka.batches.RecordBatches`, its part of a fetch by :class:`BatchResult`, the
+records in it by :func:`partition_records`.
+A consumer with :data:`AS_RECORDS` returns our records, built batch by batch, in the place of aiokafka's:
+they cost half as much processor time.
 
 A batch that cannot be read (a wrong CRC, a codec that is not installed, an unknown format, a batch that is
 cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside the
@@ -14,22 +17,25 @@ No position passes over such a batch.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
 
-from triggerstream.adapters.kafka.batches import RecordBatches
+from triggerstream.adapters.kafka.batches import RecordBatches, UnfitBatch, WholeBatch
 from triggerstream.core.errors import LogError
+from triggerstream.wire.records import Record
 
 TRIES = 5
 RETRY_S = 1.0
 """Long enough for another replica to take over, or for a switch to drop a damaged packet."""
 
-_PIECE_BYTES = 8 * 1024 * 1024
+PIECE_BYTES = 8 * 1024 * 1024
 """Maximum size, as objects, of the records returned at once from a compressed batch.
 
 The record that reaches it is still returned.
@@ -39,6 +45,9 @@ _HEADER_BYTES = 128
 """Bytes of a record and of a header as objects, beside their own bytes."""
 
 _Result: Any = fetcher.FetchResult
+_PartitionRecords: Any = fetcher.PartitionRecords
+VALUE_DESERIALIZER = 5
+"""Its place among the arguments of aiokafka's class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +90,15 @@ def use_batch_reader() -> None:
     """Make all consumers that this process starts from now on use this module's classes."""
     fetcher.MemoryRecords = RecordBatches
     fetcher.FetchResult = BatchResult
+    fetcher.PartitionRecords = partition_records
+
+
+def _unchanged(value: bytes | None) -> bytes | None:
+    return value
+
+
+AS_RECORDS: Final = _unchanged
+"""The ``value_deserializer`` of a consumer that returns :class:`triggerstream.wire.records.Record`."""
 
 
 async def fetched(
@@ -117,6 +135,114 @@ def unreadable(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> 
     return found
 
 
+def partition_records(*args: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
+    """The records of a partition in a fetch, with the arguments of aiokafka's class."""
+    return OurRecords(*args) if args[VALUE_DESERIALIZER] is AS_RECORDS else _PartitionRecords(*args)
+
+
+class OurRecords(_PartitionRecords):  # type: ignore[misc] # aiokafka is not typed
+    """The records of a partition in a fetch as ours, read batch by batch."""
+
+    _records: RecordBatches
+    next_fetch_offset: int
+
+    def __init__(self, *args: Any) -> None:  # noqa: ANN401 - those of aiokafka's class
+        super().__init__(*args)
+        self._records.whole = True
+        self._after = self.next_fetch_offset
+        """The position after the records of the newest batch."""
+        self._rest: Sequence[Record] = ()
+        """Those of them that are not taken yet."""
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> list[Record]:  # noqa: ANN401 - or a batch
+        """The records of a batch, or the record that is parsed alone."""
+        partition, after = tp.partition, self.next_fetch_offset
+        ours: list[Record] = []
+        if type(record) is not WholeBatch:
+            ours.append(record_of(record, partition))
+            after = record.offset + 1
+        else:
+            # A call for each record would cost a tenth of reading it.
+            for one in record.records:
+                offset = one.offset
+                if offset >= after:
+                    after = offset + 1
+                    ours.append(
+                        Record(
+                            partition=partition,
+                            offset=offset,
+                            arrival_us=one.timestamp * 1000,
+                            key=one.key,
+                            value=one.value,
+                            headers=tuple(headers) if (headers := one.headers) else (),
+                        )
+                    )
+        self._after = after
+        return ours
+
+    def take(self, found: list[Record], most: int) -> bool:
+        """Append records to ``found``, ``most`` in all, or fewer; False: there are no more.
+
+        Whatever it raises, ``found`` has all records before ``next_fetch_offset``.
+        """
+        held = 0
+        while True:
+            some: Sequence[Record] | None = self._rest or next(self, None)
+            if some is None:
+                return False
+            count = most - len(found)
+            if self._records.packed:
+                for number, record in enumerate(some[:count], start=1):
+                    held += _bytes_of(record)
+                    if held >= PIECE_BYTES:
+                        count = number
+                        break
+            found += some[:count]
+            self._rest = some[count:]
+            self.next_fetch_offset = found[-1].offset + 1 if self._rest else self._after
+            if held >= PIECE_BYTES or len(found) >= most:
+                return True
+
+
+def _take(records: Any, found: list[Any], most: int) -> bool:  # noqa: ANN401 - aiokafka is not typed
+    """As :meth:`OurRecords.take`, of aiokafka's records."""
+    held = 0
+    for record in records:
+        found.append(record)
+        if records._records.packed:  # noqa: SLF001 - it is a RecordBatches
+            held += _bytes_of(record)
+        if held >= PIECE_BYTES or len(found) >= most:
+            return True
+    return False
+
+
+def record_of(found: Any, partition: int) -> Record:  # noqa: ANN401 - aiokafka is not typed
+    """Convert a record of aiokafka."""
+    if type(found.value) is UnfitBatch:
+        return Record(
+            partition=partition,
+            offset=found.offset,
+            arrival_us=found.timestamp * 1000,
+            key=None,
+            value=None,
+            unreadable=found.value.unreadable,
+        )
+    return Record(
+        partition=partition,
+        offset=found.offset,
+        arrival_us=found.timestamp * 1000,
+        key=found.key,
+        value=found.value,
+        headers=tuple(found.headers),
+    )
+
+
+def _bytes_of(record: Any) -> int:  # noqa: ANN401 - aiokafka's record or ours
+    """The size of a record as an object."""
+    size = len(record.value or b"") + len(record.key or b"")
+    return size + len(record.headers) * _HEADER_BYTES + _RECORD_BYTES
+
+
 class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
     """Part of a fetch for one partition. It records an unreadable batch and never raises."""
 
@@ -147,23 +273,11 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
         if not self.check_assignment(tp):
             return []
         state = self._assignment.state_value(tp)
-        records, found = self._partition_records, []
-        batches, held = records._records, 0  # noqa: SLF001 - it is a RecordBatches
+        records = self._partition_records
+        found: list[Any] = []
         try:
-            for record in records:
-                found.append(record)
-                if max_records is not None and len(found) >= max_records:
-                    break
-                if batches.packed:
-                    held += (
-                        len(record.value or b"")
-                        + len(record.key or b"")
-                        + len(record.headers) * _HEADER_BYTES
-                        + _RECORD_BYTES
-                    )
-                    if held >= _PIECE_BYTES:
-                        break
-            else:
+            take = records.take if type(records) is OurRecords else partial(_take, records)
+            if not take(found, sys.maxsize if max_records is None else max_records):
                 self._partition_records = None
         except Exception as exc:  # noqa: BLE001 - whatever a parser raises: the batch cannot be read
             self._partition_records = None
@@ -171,7 +285,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
             offset = records.next_fetch_offset
             before = getattr(state, "unreadable", None)
             tries = before.tries + 1 if before is not None and before.offset == offset else 1
-            last = batches.last
+            last = records._records.last  # noqa: SLF001 - it is a RecordBatches
             state.unreadable = Unreadable(
                 topic=tp.topic,
                 partition=tp.partition,

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from triggerstream.adapters.kafka.batches import UnfitBatch
+from triggerstream.adapters.kafka import fetches
 from triggerstream.adapters.kafka.cluster import open_transactions
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.fetches import UnreadableError, fetched
@@ -28,24 +28,8 @@ _TICKS = 20
 
 
 def record_of(found: Any) -> Record:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
-    """Convert a record of aiokafka."""
-    if type(found.value) is UnfitBatch:
-        return Record(
-            partition=found.partition,
-            offset=found.offset,
-            arrival_us=found.timestamp * 1000,
-            key=None,
-            value=None,
-            unreadable=found.value.unreadable,
-        )
-    return Record(
-        partition=found.partition,
-        offset=found.offset,
-        arrival_us=found.timestamp * 1000,
-        key=found.key,
-        value=found.value,
-        headers=tuple(found.headers),
-    )
+    """Convert a record of aiokafka that a consumer returned."""
+    return fetches.record_of(found, found.partition)
 
 
 async def extents(
