@@ -9,11 +9,12 @@ import sys
 import time
 
 from tests.model import trace
-from tests.model.protocols import BROKEN, CLAIM_FIRST, ID_PER_PARTITION, KIP_447, SOUND, Protocol
+from tests.model.protocols import BROKEN, CLAIM_FIRST, ID_PER_PARTITION, KIP_447, SOUND, SPARE_ID, Protocol
 from tests.model.search import Bounds, Result, search
 
 HEAD = ("protocol", "bounds", "result", "states", "edges", "steps", "CPU s")
 BROKEN_BOUNDS = Bounds(kicks=1, crashes=1)
+_PARTS = Bounds(kicks=1, parts=1)
 LARGER = (
     (ID_PER_PARTITION, Bounds(events=2, kicks=1, crashes=1, rebalances=1)),
     (CLAIM_FIRST, Bounds(events=2, kicks=1, crashes=1, rebalances=1)),
@@ -22,6 +23,8 @@ LARGER = (
     (CLAIM_FIRST, Bounds(workers=3, kicks=2, crashes=1)),
     (CLAIM_FIRST, Bounds(partitions=2, kicks=1)),
     (CLAIM_FIRST, Bounds(partitions=2, kicks=1, crashes=1)),
+    (SPARE_ID, Bounds(kicks=1, parts=1)),
+    (SPARE_ID, Bounds(kicks=1, crashes=1, parts=1)),
     (KIP_447, Bounds(events=2, kicks=1, crashes=1, rebalances=1)),
 )
 PLANNED = (
@@ -45,8 +48,13 @@ def main(only: str) -> int:
     for protocol, bounds in PLANNED:
         wrong += _run(protocol, bounds, sound=True, nobody_ends=True)
     for protocol in BROKEN:
-        wrong += _run(protocol, BROKEN_BOUNDS, sound=False)
+        wrong += _run(protocol, bounds_of(protocol), sound=False)
     return 1 if wrong else 0
+
+
+def bounds_of(protocol: Protocol) -> Bounds:
+    """Small bounds within which the fault of a broken protocol is found."""
+    return _PARTS if protocol.spare_id else BROKEN_BOUNDS
 
 
 def _run(protocol: Protocol, bounds: Bounds, *, sound: bool, nobody_ends: bool = False) -> bool:
@@ -72,13 +80,14 @@ def _row(*cells: str) -> str:
 
 
 def _explain(only: str) -> int:
-    protocols = [protocol for protocol in (*SOUND, *BROKEN) if protocol.name == only]
+    known = (*SOUND, SPARE_ID, *BROKEN)
+    protocols = [protocol for protocol in known if protocol.name == only]
     if not protocols:
-        print("Protocols:", *(protocol.name for protocol in (*SOUND, *BROKEN)), sep="\n  ")
+        print("Protocols:", *(protocol.name for protocol in known), sep="\n  ")
         return 2
     for protocol in protocols:
-        result = search(protocol, BROKEN_BOUNDS)
-        print(f"{protocol.name}, {BROKEN_BOUNDS}: {_words(result)}")
+        result = search(protocol, bounds_of(protocol))
+        print(f"{protocol.name}, {bounds_of(protocol)}: {_words(result)}")
         for number, line in enumerate(trace.lines(result.trace, protocol), start=1):
             print(f"{number:3}  {line}")
     return 0

@@ -55,8 +55,9 @@ def _users(workers: tuple[Worker, ...], ids: int) -> list[tuple[tuple[int, int],
     """For each id, the workers that refer to it, with a number that says how."""
     found: list[tuple[tuple[int, int], ...]] = [()] * ids
     for place, worker in enumerate(workers):
-        if worker.id != NOTHING:
-            found[worker.id] = (*found[worker.id], (place, 0))
+        for how, own in enumerate((worker.id, worker.spare, worker.left), start=3):
+            if own != NOTHING:
+                found[own] = (*found[own], (place, how))
         for target in worker.to_fence:
             found[target] = (*found[target], (place, 1))
         for target in worker.to_forget:
@@ -71,8 +72,9 @@ def _worker_key(state: State, worker: Worker, entries: list[tuple[tuple[int, int
         meant = [
             (other.at, worker.id in other.to_fence, worker.id in other.to_forget) for other in state.workers
         ]
-        own = (state.ids[worker.id], entries[worker.id], sorted(meant))
-    rest = worker._replace(id=NOTHING, to_fence=(), to_forget=())
+        more = [state.ids[target] for target in (worker.spare, worker.left) if target != NOTHING]
+        own = (state.ids[worker.id], entries[worker.id], sorted(meant), more)
+    rest = worker._replace(id=NOTHING, spare=NOTHING, left=NOTHING, to_fence=(), to_forget=())
     others = sorted((state.ids[target], entries[target]) for target in worker.to_fence)
     return (rest, len(worker.to_fence), len(worker.to_forget), own, others)
 
@@ -88,7 +90,11 @@ def _renamed(state: State, workers: tuple[Worker, ...], ids: Order, names: dict[
             worker
             if worker.id == NOTHING
             else worker._replace(
-                id=names[worker.id], to_fence=named(worker.to_fence), to_forget=named(worker.to_forget)
+                id=names[worker.id],
+                spare=names[worker.spare],
+                left=names[worker.left],
+                to_fence=named(worker.to_fence),
+                to_forget=named(worker.to_forget),
             )
             for worker in workers
         ),

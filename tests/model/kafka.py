@@ -20,26 +20,29 @@ from tests.model.state import (
     Entry,
     Event,
     State,
+    Worker,
     put,
     with_id,
 )
 
 
-def fence(state: State, target: int, *, keep: int = NOTHING) -> State:
-    """The effect of InitProducerId on ``target``: its holders are fenced, except the worker ``keep``.
+def fence(state: State, target: int) -> State:
+    """The effect of InitProducerId on ``target``: its holder is fenced.
 
     An open transaction is aborted by it; the request then has to be repeated until all markers are written.
     """
     one = state.ids[target]
     if one.transaction == ONGOING:
         state = with_id(state, target, one._replace(transaction=ABORTING))
-    workers = tuple(
-        worker._replace(fenced=True)
-        if worker.id == target and place != keep and not worker.fenced
-        else worker
-        for place, worker in enumerate(state.workers)
-    )
-    return state._replace(workers=workers)
+    return state._replace(workers=tuple(_fenced(worker, target) for worker in state.workers))
+
+
+def _fenced(worker: Worker, target: int) -> Worker:
+    if worker.id == target:
+        return worker._replace(fenced=True)
+    if worker.spare == target:
+        return worker._replace(spare_fenced=True)
+    return worker
 
 
 def append(state: State, partition: int, entry: Entry) -> State:

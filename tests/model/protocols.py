@@ -38,6 +38,10 @@ class Protocol:
     """Claims in the changelog are read committed, up to the last stable offset; False: uncommitted."""
     id_per_partition: bool = False
     """One transactional id for the partition, which every owner initialises; False: one per assignment."""
+    spare_id: bool = False
+    """An assignment has a second id, with which it goes on when it parts from a transaction."""
+    spare_claimed: bool = True
+    """The second id is claimed with the first one."""
     sends_offsets: bool = False
     """Each transaction contains the group's offset (KIP-447)."""
     checks_generation: bool = False
@@ -50,6 +54,8 @@ _END = (Step.MEASURE, Step.RECOVER)
 CLAIM_FIRST = Protocol(name="claim first", take_over=(Step.INIT, *_CLAIMS, *_END))
 """The protocol of the engine."""
 
+SPARE_ID = replace(CLAIM_FIRST, name="claim first, a spare id", spare_id=True)
+"""As the engine does when one partition holds a transaction of several up."""
 FENCE_FIRST = Protocol(
     name="fence first",
     take_over=(Step.INIT, Step.READ, Step.FENCE, Step.FORGET, Step.CLAIM, *_END),
@@ -107,6 +113,7 @@ BROKEN = (
         take_over=(Step.INIT, Step.CLAIM, Step.READ, Step.MEASURE, Step.FENCE, Step.FORGET, Step.RECOVER),
     ),
     replace(CLAIM_FIRST, name="release before the last commit", hand_over=(Step.RELEASE, Step.FINISH)),
+    replace(SPARE_ID, name="a spare id that is not claimed", spare_claimed=False),
     replace(CLAIM_FIRST, name="no fence", take_over=(Step.INIT, Step.CLAIM, *_END)),
     replace(IN_CHANGELOG, name="claims in the changelog, read committed", claims_committed=True),
     replace(

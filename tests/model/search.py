@@ -32,6 +32,7 @@ class Bounds:
     kicks: int = 0
     crashes: int = 0
     rebalances: int = 0
+    parts: int = 0
     timeouts: int = 0
 
     def initial(self) -> State:
@@ -40,11 +41,11 @@ class Bounds:
             workers=self.workers,
             partitions=self.partitions,
             events=self.events,
-            faults=Faults(self.kicks, self.crashes, self.rebalances, self.timeouts),
+            faults=Faults(self.kicks, self.crashes, self.rebalances, self.parts, self.timeouts),
         )
 
     def __str__(self) -> str:
-        pairs = zip("WPEKCRT", self._figures(), strict=True)
+        pairs = zip("WPEKCRST", self._figures(), strict=True)
         return " ".join(f"{name}{figure}" for name, figure in pairs if figure)
 
     def _figures(self) -> tuple[int, ...]:
@@ -55,6 +56,7 @@ class Bounds:
             self.kicks,
             self.crashes,
             self.rebalances,
+            self.parts,
             self.timeouts,
         )
 

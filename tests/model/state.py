@@ -70,6 +70,11 @@ class Worker(NamedTuple):
     id: int = NOTHING
     fenced: bool = False
     """Another has initialised its id. It learns this from its next request."""
+    spare: int = NOTHING
+    """A second id of its own, with which it goes on when it parts from a transaction."""
+    spare_fenced: bool = False
+    left: int = NOTHING
+    """The id of the transaction from which it has parted."""
     to_fence: tuple[int, ...] = ()
     to_forget: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
@@ -91,6 +96,8 @@ class Faults(NamedTuple):
     """A process that holds partitions ends."""
     rebalances: int = 0
     """The group rebalances without cause. Joins and expired sessions cause rebalances besides."""
+    parts: int = 0
+    """An owner gives a transaction up that it has not asked to commit, because a broker is slow."""
     timeouts: int = 0
     """The coordinator aborts a living owner's transaction. That of a dead one may time out at any time."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.model import trace
+from tests.model.__main__ import bounds_of
 from tests.model.canonical import canonical
-from tests.model.protocols import BROKEN, CLAIM_FIRST, FENCE_FIRST, Protocol
+from tests.model.protocols import BROKEN, CLAIM_FIRST, FENCE_FIRST, SPARE_ID, Protocol
 from tests.model.search import Bounds, events_of, search
 from tests.model.state import State
 
@@ -19,6 +20,11 @@ def test_claim_first_holds_in_every_interleaving_of_two_workers_and_every_run_en
     assert result.states > 5000  # fewer: something can no longer happen
 
 
+def test_an_owner_that_goes_on_under_a_spare_id_decides_nothing_twice() -> None:
+    result = search(SPARE_ID, Bounds(kicks=1, parts=1))
+    assert (result.violation, result.complete, result.cyclic) == ("", True, 0)
+
+
 def test_planned_rebalances_end_nobody() -> None:
     result = search(CLAIM_FIRST, Bounds(rebalances=1), nobody_ends=True)
     assert (result.violation, result.complete) == ("", True)
@@ -26,7 +32,7 @@ def test_planned_rebalances_end_nobody() -> None:
 
 @pytest.mark.parametrize("protocol", BROKEN, ids=lambda protocol: protocol.name)
 def test_a_broken_protocol_is_found_out(protocol: Protocol) -> None:
-    assert search(protocol, SMALL, limit=20_000).violation.startswith("CHAIN")
+    assert search(protocol, bounds_of(protocol), limit=20_000).violation.startswith("CHAIN")
 
 
 def test_a_violation_is_explained_by_its_shortest_trace() -> None:

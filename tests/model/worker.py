@@ -1,24 +1,21 @@
-"""A worker: the requests of a take-over, of transactions, and of a hand-over."""
+"""A worker: the requests of a take-over and of a hand-over."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 
-from tests.model.group import ended
+from tests.model import transactions
 from tests.model.kafka import append, claims, fence, fold
 from tests.model.protocols import Protocol, Step
 from tests.model.state import (
     AWAY,
     CLAIMED,
-    COMMITTING,
     FORGOTTEN,
     IDLE,
     JOINING,
     MEMBER,
     NOTHING,
     ONGOING,
-    OPEN,
     Entry,
     Event,
     Id,
@@ -39,11 +36,11 @@ def actions(state: State, protocol: Protocol) -> Iterator[Event]:
         if worker.closing == NOTHING and (worker.kicked or state.rebalancing):
             yield from _hear(state, place, worker, protocol)
         if worker.closing != NOTHING and protocol.hand_over[worker.closing] is Step.RELEASE:
-            after = forget(state, worker.id, protocol)
+            after = _release(state, worker, protocol)
             after = with_worker(after, place, worker._replace(closing=worker.closing + 1))
             yield Event("releases its id", after, worker=place, id=worker.id)
         elif worker.step == len(protocol.take_over):
-            yield from _work(state, place, worker, protocol)
+            yield from transactions.work(state, place, worker, protocol)
         elif worker.closing == NOTHING:
             yield from _take_over(state, place, worker, protocol)
 
@@ -57,8 +54,15 @@ def _hear(state: State, place: int, worker: Worker, protocol: Protocol) -> Itera
         return
     yield Event("gives its take-over up", with_worker(state, place, _left(worker)), worker=place)
     if worker.id != NOTHING and claims(state, protocol, committed=False)[worker.id]:
-        after = with_worker(forget(state, worker.id, protocol), place, _left(worker))
+        after = with_worker(_release(state, worker, protocol), place, _left(worker))
         yield Event("gives its take-over up and releases", after, worker=place, id=worker.id)
+
+
+def _release(state: State, worker: Worker, protocol: Protocol) -> State:
+    for own in (worker.id, worker.spare, worker.left):
+        if own != NOTHING:
+            state = forget(state, own, protocol)
+    return state
 
 
 def _left(worker: Worker) -> Worker:
@@ -129,6 +133,9 @@ def _init(state: State, place: int, worker: Worker, protocol: Protocol) -> Itera
         state, worker = fence(state, target), worker._replace(id=target)
     else:
         state, worker = _with_id(state, place, worker)
+        if protocol.spare_id:
+            worker = worker._replace(spare=len(state.ids))
+            state = state._replace(ids=(*state.ids, Id()))
     worker = worker._replace(step=worker.step + 1, fenced=False)
     yield Event("initialises", with_worker(state, place, worker), worker=place, id=worker.id)
 
@@ -148,7 +155,9 @@ def _claim(state: State, place: int, worker: Worker, protocol: Protocol) -> Even
     else:
         if protocol.claim_per_partition:
             after = before._replace(ids=tuple(_without(one, worker.partitions) for one in before.ids))
-        after = with_id(after, worker.id, after.ids[worker.id]._replace(claim=worker.partitions))
+        for own in (worker.id, worker.spare if protocol.spare_claimed else NOTHING):
+            if own != NOTHING:
+                after = with_id(after, own, after.ids[own]._replace(claim=worker.partitions))
     if protocol.take_over[worker.step : worker.step + 1] == (Step.READ,) and not protocol.claims_committed:
         worker = _read(before, worker, protocol)
     return Event("claims", with_worker(after, place, worker), worker=place, id=worker.id)
@@ -163,82 +172,9 @@ def _read(state: State, worker: Worker, protocol: Protocol) -> Worker:
     found = tuple(
         other
         for other, claim in enumerate(known)
-        if other != worker.id and not set(claim).isdisjoint(worker.partitions)
+        if other not in {worker.id, worker.spare} and not set(claim).isdisjoint(worker.partitions)
     )
     return worker._replace(step=worker.step + 1, to_fence=found, to_forget=found)
-
-
-def _work(state: State, place: int, worker: Worker, protocol: Protocol) -> Iterator[Event]:
-    """Transactions, each of one event of any of its partitions that are read and have one."""
-    ready = [
-        partition
-        for partition, mark in zip(worker.partitions, worker.marks, strict=True)
-        if NOTHING < mark < state.events
-    ]
-    # A worker that has released its id but not finished may begin a last transaction: it has folded records.
-    finishing = worker.closing != NOTHING and protocol.hand_over[worker.closing] is Step.FINISH
-    begins = not worker.taken and (worker.closing == NOTHING or finishing) and bool(ready)
-    if finishing and not worker.taken:
-        after = with_worker(state, place, worker._replace(closing=worker.closing + 1))
-        yield Event("has finished", after, worker=place)
-    if worker.fenced:
-        if worker.taken or begins:
-            after = with_worker(state, place, ended(worker))
-            yield Event("learns that it is fenced, and ends", after, worker=place, ended=True)
-    elif begins:
-        if state.ids[worker.id].transaction == IDLE:  # its last transaction has all of its markers
-            for size in range(1, len(ready) + 1):
-                for taken in combinations(ready, size):
-                    yield _send(state, place, worker._replace(taken=taken))
-    elif worker.sent < len(worker.taken):
-        yield _send(state, place, worker)
-    elif worker.taken and worker.sent == len(worker.taken) and protocol.sends_offsets:
-        yield _send_offsets(state, place, worker, protocol)
-    elif worker.taken:
-        yield _commit(state, place, worker)
-
-
-def _send(state: State, place: int, worker: Worker) -> Event:
-    partition = worker.taken[worker.sent]
-    mark = worker.marks[worker.partitions.index(partition)]
-    one = state.ids[worker.id]
-    after = with_id(state, worker.id, Id(ONGOING, (*one.partitions, partition), one.claim))
-    after = append(after, partition, Entry(OPEN, worker.id, mark + 1))
-    after = with_worker(after, place, worker._replace(sent=worker.sent + 1))
-    return Event("sends records for", after, worker=place, id=worker.id, partitions=(partition,))
-
-
-def _send_offsets(state: State, place: int, worker: Worker, protocol: Protocol) -> Event:
-    if protocol.checks_generation and worker.kicked:
-        after = with_worker(state, place, ended(worker))
-        return Event("is refused by the group, and ends", after, worker=place, ended=True)
-    one = state.ids[worker.id]
-    offsets = tuple(map(offset_of, worker.taken))
-    after = with_id(state, worker.id, one._replace(partitions=tuple(sorted((*offsets, *one.partitions)))))
-    after = with_worker(after, place, worker._replace(sent=worker.sent + 1))
-    return Event("sends offsets", after, worker=place, id=worker.id)
-
-
-def _commit(state: State, place: int, worker: Worker) -> Event:
-    """EndTxn. A late or lost answer is no step of its own: the next step is late, or the process crashes."""
-    decided, marks, violation = state.decided, worker.marks, ""
-    for partition in worker.taken:
-        at = worker.partitions.index(partition)
-        if marks[at] != decided[partition]:
-            violation = (
-                f"CHAIN: partition {partition} was at {decided[partition]}, is continued at {marks[at]}"
-            )
-        decided, marks = put(decided, partition, marks[at] + 1), put(marks, at, marks[at] + 1)
-    after = with_id(state, worker.id, state.ids[worker.id]._replace(transaction=COMMITTING))
-    after = with_worker(after, place, worker._replace(marks=marks, taken=(), sent=0))
-    return Event(
-        "commits",
-        after._replace(decided=decided),
-        worker=place,
-        id=worker.id,
-        partitions=worker.taken,
-        violation=violation,
-    )
 
 
 def settle(state: State, protocol: Protocol) -> State:
