@@ -1,38 +1,197 @@
-"""``make bench``: measures, prints the table, and writes the same rows to ``build/bench.json``."""
+"""``make bench``: measures, prints the table, and writes the same rows to ``build/bench.json``.
+
+``python -m tests.benchmarks [PART ...]`` measures the named parts, or all but the long ones. What runs on the
+same commit found is kept in ``build/bench``, also when interrupted; ``--fresh`` measures again.
+"""
 
 from __future__ import annotations
 
-import platform
+import argparse
+import subprocess
 import sys
-from os import cpu_count
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import backtest, core, embedded, kafka, kafka_long, latency, plain, timers, web
-from tests.benchmarks.rows import table, write
+from tests.benchmarks import (
+    backtest,
+    baseline,
+    before,
+    core,
+    embedded,
+    kafka,
+    kafka_latency,
+    kafka_memory,
+    kafka_recovery,
+    latency,
+    machine,
+    plain,
+    timers,
+    web,
+)
+from tests.benchmarks.journal import Fields, Journal
+from tests.benchmarks.rows import Row, table, write
 
-BENCHMARKS = {
-    "core": core.run,
-    "plain": plain.run,
-    "timers": timers.run,
-    "backtest": backtest.run,
-    "embedded": embedded.run,
-    "latency": latency.run,
-    "kafka": kafka.run,
+ROWS = Path("build/bench.json")
+JOURNALS = Path("build/bench")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command line sets. None: as the part has it."""
+
+    rounds: int | None = None
+    events: int | None = None
+    sessions: int = kafka_recovery.SESSIONS
+    minutes: float = kafka_memory.MINUTES
+    base: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Something that is measured at once. ``minutes`` is how long it takes on a quiet machine."""
+
+    about: str
+    minutes: float
+    run: Callable[[Journal, Settings], list[Row]]
+    is_long: bool = False
+
+
+def once(run: Callable[[], list[Row]]) -> Callable[[Journal, Settings], list[Row]]:
+    """A part that is kept in the journal as a whole."""
+    return lambda journal, _: _kept(journal, {"part": "whole"}, run)
+
+
+def _kept(journal: Journal, key: Fields, run: Callable[[], list[Row]]) -> list[Row]:
+    def rows() -> Fields:
+        return {"rows": [row.fields() for row in run()]}
+
+    return [Row.of(fields) for fields in journal.result(key, rows)["rows"]]
+
+
+def compared(comparison: kafka.Comparison) -> Callable[[Journal, Settings], list[Row]]:
+    """A part of the worker beside its peers, each run of which is kept in the journal."""
+
+    def run(journal: Journal, settings: Settings) -> list[Row]:
+        rounds = settings.rounds or comparison.rounds
+        load = comparison.load if settings.events is None else comparison.load.resized(settings.events)
+        return kafka.compare(replace(comparison, rounds=rounds, load=load), journal)
+
+    return run
+
+
+def _before(journal: Journal, settings: Settings) -> list[Row]:
+    commit = baseline.commit_of(settings.base) if settings.base else baseline.base()
+    events, rounds = settings.events or before.EVENTS, settings.rounds or before.ROUNDS
+    return before.run(journal, commit=commit, events=events, rounds=rounds)
+
+
+def _recovery(journal: Journal, settings: Settings) -> list[Row]:
+    sessions = settings.sessions
+    return _kept(journal, {"sessions": sessions}, partial(kafka_recovery.run, sessions))
+
+
+def _memory(journal: Journal, settings: Settings) -> list[Row]:
+    minutes = settings.minutes
+    return _kept(journal, {"minutes": minutes}, partial(kafka_memory.run, minutes))
+
+
+_ABOUT = {
+    "kafka": "worker, quix-streams and Kafka Streams, lean and with the same content, sessions in bursts",
+    "kafka-scattered": "the same, each event of another session than the one before",
+    "kafka-intervals": "quix-streams with the other commit intervals",
+    "kafka-workers": "with and without the web view; two workers",
+    "kafka-200": "200 partitions",
+    "kafka-large": "2,000,000 sessions in one partition",
+    "kafka-limits": "aiokafka without state, and stock Faust",
 }
-LONG = {"kafka-long": kafka_long.run, "web": web.run}
-"""Run where they are named, not with the others: each takes minutes."""
+_MINUTES = {"kafka": 9.0, "kafka-large": 8.0}
+
+PARTS: dict[str, Part] = {
+    "core": Part(about="decode, step and encode of an event", minutes=1, run=once(core.run)),
+    "plain": Part(about="lists of triggers, beside an old release", minutes=1, run=once(plain.run)),
+    "timers": Part(about="timers, many at once", minutes=3, run=once(timers.run)),
+    "backtest": Part(about="a backtest of a file of events", minutes=1, run=once(backtest.run)),
+    "embedded": Part(about="the engine on SQLite", minutes=1, run=once(embedded.run)),
+    "latency": Part(about="fire to the start of the task, with dev", minutes=1, run=once(latency.run)),
+    "before": Part(about="fold and worker beside those of commit BASE", minutes=8, run=_before),
+    **{
+        one.part: Part(about=_ABOUT[one.part], minutes=_MINUTES.get(one.part, 5.0), run=compared(one))
+        for one in kafka.COMPARISONS
+    },
+    "kafka-latency": Part(about="latency at 100 events/s", minutes=2, run=once(kafka_latency.run)),
+    "web": Part(about="pages of two workers, 200,000 sessions", minutes=5, run=once(web.run), is_long=True),
+    "recovery": Part(about="ready and fail-over, 1,000,000 sessions", minutes=8, run=_recovery, is_long=True),
+    "memory": Part(about="memory at 2,000 events/s, MINUTES=60", minutes=62, run=_memory, is_long=True),
+}
 
 
-def main(chosen: list[str]) -> None:
-    """Run the benchmarks named on the command line, or all but the long ones."""
-    print(
-        f"{platform.machine()}, {cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
+def listed() -> str:
+    """The parts, a line each."""
+    lines = []
+    for name, part in PARTS.items():
+        where = "bench-long" if part.is_long else "bench"
+        lines.append(f"  {name:<16} {part.about} (make {where}, {part.minutes:g} min)")
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the parts that are named, and write their rows as each ends; the status is 1 if one has no rows."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description="Measure, print a table, and write rows to build/bench.json.",
+        epilog=f"parts:\n{listed()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = BENCHMARKS | LONG
-    rows = [row for name in chosen or BENCHMARKS for row in known[name]()]
-    print(table(rows))
-    write(rows, Path("build/bench.json"))
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[*PARTS, []], help="default: all but long"
+    )
+    parser.add_argument("--long", action="store_true", help="without PART: the long ones")
+    parser.add_argument("--fresh", action="store_true", help="do not use what an earlier run measured")
+    parser.add_argument("--rounds", type=int, help="how often each contender runs")
+    parser.add_argument("--events", type=int, help="events of a run, both halves together")
+    parser.add_argument("--sessions", type=int, default=kafka_recovery.SESSIONS, help="of recovery")
+    parser.add_argument("--minutes", type=float, default=kafka_memory.MINUTES, help="of memory")
+    parser.add_argument("--base", default="", help="commit to compare with; default: the last release")
+    given = parser.parse_args(words)
+    settings = Settings(
+        rounds=given.rounds,
+        events=given.events,
+        sessions=given.sessions,
+        minutes=given.minutes,
+        base=given.base,
+    )
+    chosen = given.parts or [name for name, part in PARTS.items() if part.is_long == given.long]
+    print(machine.describe(), flush=True)
+    if not machine.interpreter().has_pgo:
+        print("The worker is about 1.25 x as fast on a Python built with PGO: make clean install", flush=True)
+    status = 0
+    for number, name in enumerate(chosen):
+        print(f"{name}, part {number + 1} of {len(chosen)}, {time.strftime('%H:%M')}", flush=True)
+        try:
+            rows = measured(name, settings, fresh=given.fresh)
+        except (AssertionError, OSError, subprocess.CalledProcessError):
+            print(f"{name} FAILED:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+            rows = []
+        print(table(rows), flush=True)
+        status = status if rows else 1
+    return status
+
+
+def measured(name: str, settings: Settings, *, fresh: bool = False) -> list[Row]:
+    """The rows of a part, which are written as well."""
+    path = JOURNALS / f"{name}.jsonl"
+    if fresh:
+        path.unlink(missing_ok=True)
+    common = machine.fields()
+    rows = PARTS[name].run(Journal(path, common), settings)
+    if rows:
+        write(name, rows, ROWS, common=common)
+    return rows
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,264 +1,234 @@
-"""The worker on a real Kafka beside its peers: a full log, and 100 events a second.
+"""The worker on a real Kafka beside its peers: parts, each a load, a number of partitions, and contenders.
 
-Same rule for all: four events a session, one command for each. Every run has topics of its own with the same
-events in them, and is timed from what the process says as it begins to consume, start-up excluded, to the
-last command that a reader of committed records sees. A peer that loses or doubles commands is shown as one.
+Contenders take turns, so that the machine is the same for all; each round begins with another one. Ratios are
+medians over the rounds of worker / peer in one round. A part that was interrupted continues where it was.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-import sys
-import threading
+import shutil
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from tempfile import TemporaryDirectory
 
-from confluent_kafka import Producer
-
-from tests.benchmarks import kafka_load as load
-from tests.benchmarks.peers.arguments import PARTS, Arguments
-from tests.benchmarks.peers.process import PLAIN, QUIX, STOCK_FAUST, WORKER, PeerProcess, peer
-from tests.benchmarks.rows import Row, table
-from tests.support.environment import CLUSTER
-from tests.support.kafka.server import KafkaServer, KafkaUnavailableError, missing
+from tests.benchmarks.journal import Fields, Journal
+from tests.benchmarks.kafka_cluster import cluster, quiet, say, say_load
+from tests.benchmarks.kafka_runs import Run, run_once
+from tests.benchmarks.loads import Bursts, Load, Returning, Scattered
+from tests.benchmarks.peers.contenders import COMMIT_MS, FAUST, PLAIN, WORKER, Contender, kafka_streams, quix
+from tests.benchmarks.rows import Row
+from tests.support.kafka.server import KafkaUnavailableError
 from triggerstream.adapters.kafka.topics import DEFAULT_PARTITIONS
-from triggerstream.core.ids import AppId
-from triggerstream.core.placement import partition_of
 
-SESSIONS = 15_000
-ROUNDS = 3
-"""Of all but the stock agent, which goes through the log once: that takes longer than all others together."""
-PARTITIONS = DEFAULT_PARTITIONS
-IDLE_S = 30.0
-"""After so long without a command, the rest are lost."""
-LATENCY_S = 30
-EVENTS_A_SECOND = 100
-_WARM_UP = 50
-"""Sessions whose latency does not count: connections are made, the broker has not compiled its code yet."""
+EVENTS = 504_000
+"""In both halves together, with 10,500 sessions in each of 12 partitions. The JVM is warm in the second."""
+ROUNDS = 5
+LARGE_SESSIONS = 2_000_000
+_LARGE_STRIDE = 32
+_FAUST_EVENTS = 96_000
+"""Stock Faust takes ten times as long as the others."""
+_BROKER_WARM_UP = 50_000
+
+MAIN = (
+    WORKER,
+    quix("lean"),
+    quix("same", COMMIT_MS),
+    kafka_streams("lean"),
+    kafka_streams("same"),
+)
+SAME = (WORKER, quix("same", COMMIT_MS), kafka_streams("same"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """How one went through a full log. ``cpu_s`` is that of its process, None where it is not known."""
+class Comparison:
+    """What is measured in one part. The first contender is the one whose ratios are given."""
 
-    seconds: float
-    cpu_s: float | None
-    wrong: str
+    part: str
+    load: Load
+    contenders: Sequence[Contender]
+    partitions: int = DEFAULT_PARTITIONS
+    rounds: int = ROUNDS
 
 
-@contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """``host:port`` of the cluster that the environment names, else of a server that is gone at the end.
+BURSTS = Bursts(sessions=1).resized(EVENTS)
+SCATTERED = Scattered(sessions=1).resized(EVENTS)
 
-    Raises:
-        KafkaUnavailableError: there is none to be had.
-    """
-    if named := os.environ.get(CLUSTER):
-        yield named
-        return
-    if (lacking := missing()) is not None:
-        raise KafkaUnavailableError(f"lacking {lacking}, or {CLUSTER}=host:port of a Kafka cluster")
-    server = KafkaServer(folder / "kafka", optimised=True)
-    server.start()
+COMPARISONS = (
+    Comparison(part="kafka", load=BURSTS, contenders=MAIN),
+    Comparison(part="kafka-scattered", load=SCATTERED, contenders=MAIN),
+    Comparison(
+        part="kafka-intervals", load=BURSTS, contenders=(WORKER, quix("lean", COMMIT_MS), quix("same"))
+    ),
+    Comparison(
+        part="kafka-workers",
+        load=BURSTS,
+        contenders=(WORKER, replace(WORKER, has_web=False), replace(WORKER, processes=2)),
+    ),
+    Comparison(part="kafka-200", load=BURSTS, contenders=SAME, partitions=200, rounds=3),
+    Comparison(
+        part="kafka-large",
+        load=Returning(sessions=LARGE_SESSIONS, stride=_LARGE_STRIDE, partitions=1),
+        contenders=SAME,
+        partitions=1,
+        rounds=1,
+    ),
+    Comparison(
+        part="kafka-limits", load=BURSTS.resized(_FAUST_EVENTS), contenders=(WORKER, PLAIN, FAUST), rounds=3
+    ),
+)
+
+
+Rounds = list[dict[str, Run]]
+"""The runs of each round, by the contender's name. One that failed is not in it."""
+
+
+def compare(comparison: Comparison, journal: Journal) -> list[Row]:
+    """CPU, time and ratios of each contender; none where there is no Kafka."""
+    contenders = []
+    for contender in comparison.contenders:
+        if (lacking := contender.missing()) is None:
+            contenders.append(contender)
+        else:
+            say(f"SKIPPED, {contender.name}: lacking {lacking}")
+    say(f"{comparison.part}: {comparison.load.name}, {comparison.partitions} partitions")
+    quiet()
+    say_load()
+    possible = replace(comparison, contenders=contenders)
     try:
-        yield server.bootstrap
-    finally:
-        server.stop()
+        return rows_of(possible, measure(possible, journal))
+    except KafkaUnavailableError as exc:
+        say(f"SKIPPED, nothing of Kafka is measured: {exc}")
+        return []
 
 
-def say(line: str) -> None:
-    """One line for whoever waits."""
-    print(f"kafka: {line}", file=sys.stderr, flush=True)
+def measure(comparison: Comparison, journal: Journal) -> Rounds:
+    """The runs of all rounds. A server is started for the first that is not in ``journal``."""
+    contenders, made = comparison.contenders, Rounds()
+    total, began = comparison.rounds * len(contenders), time.monotonic()
+    with ExitStack() as stack:
+
+        @cache
+        def server() -> tuple[str, Path]:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            bootstrap = stack.enter_context(cluster(folder))
+            _warm_up(bootstrap, folder)
+            return bootstrap, folder
+
+        for number in range(comparison.rounds):
+            runs: dict[str, Run] = {}
+            first = number % len(contenders)
+            for at, contender in enumerate([*contenders[first:], *contenders[:first]]):
+                done = number * len(contenders) + at
+                said = f"{comparison.part}, run {done + 1} of {total}, {contender.name}"
+                run = _run(said, comparison, contender, journal, number=number, server=server)
+                if run is not None:
+                    runs[contender.name] = run
+                minutes = (time.monotonic() - began) / 60
+                say(f"{minutes:.1f} min, about {minutes / (done + 1) * (total - done - 1):.1f} min left")
+            made.append(runs)
+    return made
 
 
-def say_load() -> None:
-    """What else the machine has to do: figures of two machines, or of a busy one, are not to be compared."""
-    said = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-    say(f"load average before the first run: {said}")
-
-
-def quiet() -> None:
-    """Leave it to the errors themselves to be reported: a broker that has just made a topic refuses some."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-
-
-def told_to(bootstrap: str, folder: Path, *, sessions: int, partitions: int = PARTITIONS) -> Arguments:
-    """Arguments of a process that shares nothing with any other."""
-    app = f"bench-{uuid.uuid4().hex[:8]}"
-    return Arguments(
-        bootstrap=bootstrap, app=app, partitions=partitions, directory=folder / app, sessions=sessions
+def _warm_up(bootstrap: str, folder: Path) -> None:
+    """The broker's JVM is warm before the first run that counts."""
+    say("warming the broker up")
+    partitions = DEFAULT_PARTITIONS
+    run_once(
+        PLAIN, BURSTS.resized(_BROKER_WARM_UP), bootstrap=bootstrap, folder=folder, partitions=partitions
     )
 
 
-def full_log(name: str, told: Arguments) -> Run:
-    """Have ``name`` go through a log that is there before it."""
-    app = AppId(told.app)
-    asyncio.run(_preload(name, told))
-    reader = load.CommandReader(told.bootstrap, app, partitions=told.partitions)
-    with peer(name, told) as process:
-        began = process.wait_ready()
-        cpu_began = process.cpu_s()
-        watch = _Cpu(process)
-        seen = reader.read_all(told.sessions, idle_s=IDLE_S)
-        cpu_s = watch.stop()
-        if seen.verdict(told.sessions):
-            say(process.said())
-    reader.close()
-    found = Run(
-        seconds=seen.last_at - began,
-        cpu_s=None if cpu_s is None or cpu_began is None else cpu_s - cpu_began,
-        wrong=seen.verdict(told.sessions),
-    )
-    say(f"{name}: {found}")
+def _run(
+    said: str,
+    comparison: Comparison,
+    contender: Contender,
+    journal: Journal,
+    *,
+    number: int,
+    server: Callable[[], tuple[str, Path]],
+) -> Run | None:
+    """The run, from the journal if it is there; None if the contender failed, which is said."""
+
+    def run() -> Fields:
+        bootstrap, folder = server()
+        place = folder / f"run-{number}"
+        try:
+            made = run_once(
+                contender,
+                comparison.load,
+                bootstrap=bootstrap,
+                folder=place,
+                partitions=comparison.partitions,
+            )
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        return made.fields()
+
+    key = key_of(comparison, contender, number)
+    is_known = journal.knows(key)
+    try:
+        found = Run.of(journal.result(key, run))
+    except AssertionError as exc:
+        say(f"{said}: FAILED, and left out: {exc}")
+        return None
+    rate = comparison.load.events / found.cpu_s if found.cpu_s else 0.0
+    again = ", measured before" if is_known else ""
+    say(f"{said}: {rate:,.0f} events/CPU s, {found.wall_s:.1f} s{again} {found.wrong}".rstrip())
     return found
 
 
-class _Cpu:
-    """Looks at the CPU time of a process that may end by itself. An idle second adds nothing to it."""
-
-    def __init__(self, process: PeerProcess) -> None:
-        self._process = process
-        self._last = process.cpu_s()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> float | None:
-        """The last that was seen."""
-        self._stopping.set()
-        self._thread.join()
-        return self._last
-
-    def _run(self) -> None:
-        while not self._stopping.wait(0.05):
-            self._last = max(filter(None, (self._last, self._process.cpu_s())), default=None)
+def key_of(comparison: Comparison, contender: Contender, number: int) -> Fields:
+    """The key of a run in a journal."""
+    return {
+        "part": comparison.part,
+        "load": comparison.load.name,
+        "partitions": comparison.partitions,
+        "contender": contender.name,
+        "round": number,
+    }
 
 
-async def _preload(name: str, told: Arguments) -> None:
-    app = AppId(told.app)
-    await load.prepare(told.bootstrap, app, partitions=told.partitions, configured=name == WORKER)
-    await load.append(told.bootstrap, app, load.events(told.sessions), partitions=told.partitions)
-
-
-def latency(name: str, told: Arguments) -> list[float]:
-    """Percentiles 1 to 99, in ms, from before the last event of a session is sent to its command."""
-    app = AppId(told.app)
-    asyncio.run(load.prepare(told.bootstrap, app, partitions=told.partitions, configured=name == WORKER))
-    # Something to be ready with: a peer says so with its first record.
-    first = [(load.key(told.sessions), load.event(told.sessions, 0))]
-    asyncio.run(load.append(told.bootstrap, app, first, partitions=told.partitions))
-    reader = load.CommandReader(told.bootstrap, app, partitions=told.partitions)
-    sent: dict[bytes, float] = {}
-    with peer(name, told) as process:
-        process.wait_ready()
-        sending = threading.Thread(target=_send, args=(told, sent), daemon=True)
-        sending.start()
-        heard = time.monotonic()
-        while len(reader.seen.at) < told.sessions and time.monotonic() - heard < IDLE_S:
-            before = reader.seen.count
-            reader.read_next()
-            if reader.seen.count > before:
-                heard = time.monotonic()
-        sending.join()
-    reader.close()
-    if wrong := reader.seen.verdict(told.sessions):
-        raise AssertionError(f"{name}: {wrong}")
-    counted = [load.key(session) for session in range(_WARM_UP, told.sessions)]
-    return quantiles([(reader.seen.at[name] - sent[name]) * 1000 for name in counted], n=100)
-
-
-def _send(told: Arguments, sent: dict[bytes, float]) -> None:
-    producer = Producer({"bootstrap.servers": told.bootstrap, "linger.ms": 0})
-    due = time.monotonic()
-    for session in range(told.sessions):
-        key = load.key(session)
-        for part in range(len(PARTS)):
-            due += 1 / EVENTS_A_SECOND
-            time.sleep(max(due - time.monotonic(), 0))
-            sent[key] = time.monotonic()
-            place = partition_of(key, told.partitions)
-            producer.produce(told.events, key=key, value=load.event(session, part), partition=place)
-            producer.poll(0)
-    producer.flush()
-
-
-def run(sessions: int = SESSIONS, *, rounds: int = ROUNDS, partitions: int = PARTITIONS) -> list[Row]:
-    """Events/s of each, and the latency at 100 events/s of the worker and of the limit."""
-    quiet()
-    say_load()
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        try:
-            with cluster(folder) as bootstrap:
-                runs = _rounds(bootstrap, folder, sessions=sessions, rounds=rounds, partitions=partitions)
-                paced = LATENCY_S * EVENTS_A_SECOND // len(PARTS)
-                waits = {
-                    one: latency(one, told_to(bootstrap, folder, sessions=paced, partitions=partitions))
-                    for one in (PLAIN, WORKER)
-                }
-        except KafkaUnavailableError as exc:
-            print(f"SKIPPED, nothing of Kafka is measured: {exc}", file=sys.stderr, flush=True)
-            return []
-    return [*_full_log_rows(runs, sessions * len(PARTS)), *_latency_rows(waits)]
-
-
-def _rounds(
-    bootstrap: str, folder: Path, *, sessions: int, rounds: int, partitions: int
-) -> dict[str, list[Run]]:
-    """Each in turn, so that the machine is the same for all. The very first run warms the broker up."""
-    full_log(PLAIN, told_to(bootstrap, folder, sessions=sessions, partitions=partitions))
-    runs: dict[str, list[Run]] = {}
-    for number in range(rounds):
-        for name in (PLAIN, STOCK_FAUST, QUIX, WORKER) if number == 0 else (PLAIN, QUIX, WORKER):
-            told = told_to(bootstrap, folder, sessions=sessions, partitions=partitions)
-            runs.setdefault(name, []).append(full_log(name, told))
-    return runs
-
-
-def _full_log_rows(runs: dict[str, list[Run]], events: int) -> list[Row]:
-    rate = {name: events / median(one.seconds for one in found) for name, found in runs.items()}
-    rows = []
-    for name, found in runs.items():
-        wrong = "; ".join(sorted({one.wrong for one in found if one.wrong}))
-        said = f"kafka: full log, {name}" + (f" [{wrong}]" if wrong else "")
-        rows.append(Row(name=said, value=rate[name], unit="events/s"))
-        spent = [one.cpu_s for one in found if one.cpu_s]
-        if spent:
-            rows.append(Row(name=f"{said}, CPU time", value=events / median(spent), unit="events/CPU s"))
-    rows += [
-        Row(
-            name=f"kafka: full log, {WORKER}",
-            value=rate[WORKER],
-            unit="events/s",
-            peer=name,
-            ratio=rate[WORKER] / rate[name],
-        )
-        for name in runs
-        if name != WORKER
-    ]
+def rows_of(comparison: Comparison, rounds: Rounds) -> list[Row]:
+    """Medians of each contender, and ratios of the first to each other one."""
+    events, first = comparison.load.events, comparison.contenders[0].name
+    rows: list[Row] = []
+    for name in dict.fromkeys(contender.name for contender in comparison.contenders):
+        runs = [runs[name] for runs in rounds if name in runs]
+        if not runs:
+            continue
+        wrong = "; ".join(sorted({run.wrong for run in runs if run.wrong}))
+        said = f"{comparison.part}: {name}" + (f" [{wrong}]" if wrong else "")
+        cpu_s, wall_s = median(run.cpu_s for run in runs), median(run.wall_s for run in runs)
+        for unit, spent_s in (("events/CPU s", cpu_s), ("events/s", wall_s)):
+            if spent_s:
+                value = events / spent_s
+                rows.append(Row(name=said, value=value, unit=unit, cpu_s=cpu_s, wall_s=wall_s))
+        ready_s = median(run.ready_s for run in runs)
+        rows.append(Row(name=f"{said}, start to first command", value=ready_s, unit="s"))
+    for contender in comparison.contenders[1:]:
+        pairs = [
+            (runs[first], runs[contender.name]) for runs in rounds if {first, contender.name} <= set(runs)
+        ]
+        rows += _ratios(comparison, first, contender.name, pairs)
     return rows
 
 
-def _latency_rows(waits: dict[str, list[float]]) -> list[Row]:
-    return [
-        Row(
-            name=f"kafka: event to committed command at {EVENTS_A_SECOND} events/s, p{percent}",
-            value=waits[WORKER][percent - 1],
-            unit="ms",
-            peer=PLAIN,
-            ratio=waits[WORKER][percent - 1] / waits[PLAIN][percent - 1],
-        )
-        for percent in (50, 99)
-    ]
-
-
-if __name__ == "__main__":
-    print(table(run(*map(int, sys.argv[1:2]))))
+def _ratios(comparison: Comparison, first: str, peer: str, pairs: list[tuple[Run, Run]]) -> list[Row]:
+    """How many events the first does in the time, or CPU time, of one of the peer's."""
+    events, said = comparison.load.events, f"{comparison.part}: {first}"
+    rows = []
+    for unit, times in (
+        ("events/CPU s", [(ours.cpu_s, theirs.cpu_s) for ours, theirs in pairs]),
+        ("events/s", [(ours.wall_s, theirs.wall_s) for ours, theirs in pairs]),
+    ):
+        known = [(ours, theirs) for ours, theirs in times if ours and theirs]
+        if known:
+            value = events / median(ours for ours, _ in known)
+            ratio = median(theirs / ours for ours, theirs in known)
+            rows.append(Row(name=said, value=value, unit=unit, peer=peer, ratio=ratio))
+    return rows

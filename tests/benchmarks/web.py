@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 
 from tests.adapters.faust.test_web import Web
 from tests.adapters.faust.workers import Stage, stage
-from tests.benchmarks.kafka import cluster, quiet, say_load
+from tests.benchmarks.kafka_cluster import cluster, quiet, say_load
 from tests.benchmarks.rows import Row
 from tests.support.waiting import wait_until
 from triggerstream.adapters.kafka.connection import Connection

@@ -9,7 +9,7 @@ from contextlib import suppress
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from tests.benchmarks.peers.arguments import PARTS, Arguments, arguments, say_ready
+from tests.benchmarks.peers.arguments import PARTS, Arguments, arguments
 
 _POLL_MS = 1_000
 _AT_ONCE = 1_000
@@ -29,13 +29,9 @@ async def run(told: Arguments) -> None:
     )
     await producer.start()
     await consumer.start()
-    said = False
     sent = set()
     while True:
         fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)
-        if fetched and not said:
-            said = True
-            say_ready()
         for place, records in fetched.items():
             batch = producer.create_batch()
             for record in records:

@@ -1,53 +1,56 @@
-"""A peer, or the worker, as a process that says when it is ready."""
+"""A process of the worker or of a peer, with its CPU time and memory."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks.peers.arguments import Arguments
 from tests.support.supervised import at_work
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[3]
 START_S = 120.0
 _STOP_S = 30.0
-WORKER = "triggerstream worker"
-STOCK_FAUST = "stock Faust agent and table (RocksDB, at least once)"
-QUIX = "quix-streams 3.28 (RocksDB, changelog, exactly once)"
-PLAIN = "aiokafka consume and produce, no state"
-_MODULES = {STOCK_FAUST: "stock_faust", QUIX: "quix", PLAIN: "plain"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """How a process is started. ``variables`` are added to the environment."""
+
+    name: str
+    words: Sequence[str]
+    folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class PeerProcess:
-    """``name`` is one of the constants above."""
+    """A started program. Its last lines on standard error are kept for a report of what went wrong."""
 
-    def __init__(self, name: str, told: Arguments) -> None:
-        self.name = name
+    def __init__(self, program: Program) -> None:
+        self.name = program.name
         self.lines: list[str] = []
         self.ready_at: float | None = None
-        told.directory.mkdir(parents=True, exist_ok=True)
+        self._working: int | None = None
         self.process = subprocess.Popen(
-            _command(name, told),
-            cwd=ROOT,
+            program.words,
+            cwd=program.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", **program.variables},
         )
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
 
     def wait_ready(self) -> float:
-        """When it was."""
+        """When a worker said that it is ready; peers say nothing of the kind."""
 
         def ready() -> float | None:
             if self.ready_at is None and self.process.poll() is not None:
@@ -60,10 +63,24 @@ class PeerProcess:
         """Its name and its last lines, for people."""
         return "\n".join([f"{self.name}, status {self.process.poll()}:", *self.lines[-20:]])
 
+    def has_failed(self) -> bool:
+        """Whether it has ended with an error. A peer that has done all its work ends by itself, without one.
+
+        It is not reaped: its CPU time can still be read.
+        """
+        ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None and (ended.si_code != os.CLD_EXITED or ended.si_status != 0)
+
+    def find_working(self) -> int:
+        """The process that does the work: a supervisor's child, else the one that was started."""
+        self._working = at_work(self.process.pid)
+        return self._working
+
     def cpu_s(self) -> float | None:
-        """The CPU seconds that it has used; None where the system does not tell, or it has ended."""
+        """The CPU seconds that it has used; None where the system does not tell, or it is gone."""
+        pid = self._working or self.find_working()
         try:
-            fields = Path(f"/proc/{at_work(self.process.pid)}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -77,6 +94,16 @@ class PeerProcess:
             check=True,
         )
         return int(shown.stdout) / 1024
+
+    def signal_working(self, number: signal.Signals) -> None:
+        """Send a signal to the process that does the work."""
+        os.kill(self._working or self.find_working(), number)
+
+    def kill(self) -> None:
+        """Kill the process that works, then its supervisor, which has no time to end it in order."""
+        self.signal_working(signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> None:
         """Have it end in order, and see to it that it does."""
@@ -100,17 +127,10 @@ class PeerProcess:
 
 
 @contextmanager
-def peer(name: str, told: Arguments) -> Iterator[PeerProcess]:
+def running(program: Program) -> Iterator[PeerProcess]:
     """The process, gone at the end."""
-    process = PeerProcess(name, told)
+    process = PeerProcess(program)
     try:
         yield process
     finally:
         process.stop()
-
-
-def _command(name: str, told: Arguments) -> list[str]:
-    if name != WORKER:
-        return [sys.executable, "-m", f"tests.benchmarks.peers.{_MODULES[name]}", *told.words()]
-    options = ("--kafka", told.bootstrap, "--app", told.app, "--dir", str(told.directory))
-    return [sys.executable, "-m", "triggerstream", "worker", *options]

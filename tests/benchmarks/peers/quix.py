@@ -6,35 +6,51 @@ Left to itself it commits every 5 s; to wait for that at the end would be no mea
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from quixstreams import Application, State
+from quixstreams import Application, State, message_context
 
-from tests.benchmarks.peers.arguments import PARTS, Arguments, arguments, say_ready
+from tests.benchmarks.peers import same_content
+from tests.benchmarks.peers.arguments import PARTS, Arguments, arguments
+
+_DEFAULT_COMMIT_S = 5.0
+"""quix-streams' own."""
+_Fold = Callable[[dict[str, Any], str, int, object, State[str, Any]], dict[str, Any] | None]
 
 
-class Fold:
-    """Keeps what a session has seen in one value of its state."""
+def lean(
+    event: dict[str, Any],
+    key: str,
+    timestamp: int,  # noqa: ARG001 - quix's signature
+    headers: object,  # noqa: ARG001 - likewise
+    state: State[str, Any],
+) -> dict[str, Any] | None:
+    """Keep what a session has seen in one value of its state; the command has it all."""
+    seen = state.get("seen", {})
+    seen[event["type"]] = event["data"]
+    state.set("seen", seen)
+    return {"session": key, "seen": seen} if len(seen) == len(PARTS) else None
 
-    def __init__(self) -> None:
-        self._said = False
 
-    def __call__(
-        self,
+def same(app: str) -> _Fold:
+    """The fold that keeps and writes what the worker does."""
+
+    def fold(
         event: dict[str, Any],
         key: str,
-        timestamp: int,  # noqa: ARG002 - quix's signature
-        headers: object,  # noqa: ARG002 - likewise
+        timestamp: int,
+        headers: object,  # noqa: ARG001 - quix's signature
         state: State[str, Any],
     ) -> dict[str, Any] | None:
-        """The command, or None."""
-        if not self._said:
-            self._said = True
-            say_ready()
-        seen = state.get("seen", {})
-        seen[event["type"]] = event["data"]
-        state.set("seen", seen)
-        return {"session": key, "seen": seen} if len(seen) == len(PARTS) else None
+        session = state.get("session") or same_content.begin()
+        offset = message_context().offset
+        time_us = timestamp * 1_000
+        command = same_content.fold(session, event, app=app, session=key, offset=offset, time_us=time_us)
+        state.set("session", session)
+        return command
+
+    return fold
 
 
 def _is_command(value: object) -> bool:
@@ -50,13 +66,15 @@ def run(told: Arguments) -> None:
         state_dir=told.directory,
         processing_guarantee="exactly-once",
         loglevel="WARNING",
+        commit_interval=_DEFAULT_COMMIT_S if told.commit_ms is None else told.commit_ms / 1_000,
     )
     events = app.topic(told.events, key_deserializer="str", value_deserializer="json")
     commands = app.topic(told.commands, key_serializer="str", value_serializer="json")
-    decided = app.dataframe(events).apply(Fold(), stateful=True, metadata=True)
+    fold: _Fold = same(told.app) if told.content == "same" else lean
+    decided = app.dataframe(events).apply(fold, stateful=True, metadata=True)
     decided = decided.filter(_is_command)
     decided.to_topic(commands)
-    app.run(count=told.sessions, collect=False)
+    app.run(count=told.commands_due, collect=False)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import faust
 from faust.types import StreamT
 
-from tests.benchmarks.peers.arguments import PARTS, Arguments, arguments, say_ready
+from tests.benchmarks.peers.arguments import PARTS, Arguments, arguments
 
 
 def build(told: Arguments) -> faust.App:
@@ -36,11 +36,7 @@ def build(told: Arguments) -> faust.App:
     sessions = app.Table("sessions", default=dict, partitions=told.partitions, key_type=str)
 
     async def fold(stream: StreamT[Any]) -> None:
-        said = False
         async for session, event in stream.items():
-            if not said:
-                said = True
-                say_ready()
             seen = sessions[session]
             seen[event["type"]] = event["data"]
             sessions[session] = seen
