@@ -18,6 +18,8 @@ STATE_DEPTH = JSON_DEPTH + 5
 """A state holds kwargs under tasks, task, open, instance, and is a level itself; events lie less deep."""
 INTEGER_LIMIT = 2**63
 """Integers lie in [-2^63, 2^63): what every language's 64-bit integer holds."""
+TRACE_CHARS = 512
+"""A W3C trace context has 55. A longer one is no trace, and would go along with every command and outcome."""
 CONFIG_BYTES = 1024 * 1024
 """The event of a configuration holds a whole tasks file, so it may be as long as a command."""
 

@@ -15,10 +15,11 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Body, ConfigApplied, Event, Trigger
 from triggerstream.core.ids import JsonObject, SessionId, TriggerName
 from triggerstream.core.printable import shorten
-from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, SESSION_ID_BYTES, STATE_DEPTH
+from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, SESSION_ID_BYTES, STATE_DEPTH, TRACE_CHARS
 from triggerstream.wire.engine_events import data_of, read_body
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import dumps, dumps_short, kind_of, loads, optional_text, text_of
+from triggerstream.wire.plain_triggers import decode_plain_trigger
 from triggerstream.wire.records import Headers, Record, headers_bytes
 
 ORIGIN_HEADER = "triggerstream-origin"
@@ -26,8 +27,6 @@ ORIGIN_HEADER = "triggerstream-origin"
 REHOMED_FROM = "rehomedfrom"
 """Attribute of an exported event without an id: the first position of a record that was re-homed."""
 TRACE_HEADER = "traceparent"
-TRACE_CHARS = 512
-"""A W3C trace context has 55. A longer one is no trace, and would go along with every command and outcome."""
 BINARY_PREFIX = "ce_"
 """Prefix of headers that are attributes of an event in binary content mode."""
 CONTENT_TYPE_HEADER = "content-type"
@@ -46,6 +45,12 @@ def decode(record: Record) -> Event | ConfigApplied:
     Raises:
         DecodeError: it is invalid; the message names the place and what would be right.
     """
+    found = decode_plain_trigger(record)
+    return decode_any(record) if found is None else found
+
+
+def decode_any(record: Record) -> Event | ConfigApplied:
+    """Decode the event of ``record``, whatever its form. Raises as :func:`decode`."""
     key, value = record.key, record.value
     headers = headers_by_name(record.headers) if record.headers else None
     binary = headers is not None and "ce_type" in headers

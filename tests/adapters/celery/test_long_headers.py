@@ -15,8 +15,7 @@ from triggerstream.adapters.celery.dispatch import CeleryDispatcher
 from triggerstream.core.commands import Cause, Command
 from triggerstream.core.errors import UndispatchableError
 from triggerstream.core.ids import TaskName, TriggerName
-from triggerstream.wire.bounds import EVENT_BYTES
-from triggerstream.wire.events import TRACE_CHARS
+from triggerstream.wire.bounds import EVENT_BYTES, TRACE_CHARS
 from triggerstream.wire.json import dumps
 
 
